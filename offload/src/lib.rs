@@ -1,0 +1,1 @@
+//! The all-or-nothing rule (the offload issue fills this room).

@@ -1,0 +1,1 @@
+//! RFC 7047 server, client, schema, journal.
