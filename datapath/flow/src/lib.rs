@@ -1,1 +1,17 @@
-//! The vocabulary.
+//! The vocabulary of the switch: fields, keys and masks, datapath actions, megaflows and their text forms; parsing and
+//! extraction; and the seam between the slow path and a datapath.
+//!
+//! Everything else depends on this crate; it depends on nothing of ours, does no I/O and holds no state but counters and the clock.
+#![forbid(unsafe_code)]
+
+pub mod action;
+pub mod clock;
+pub mod counter;
+pub mod hash;
+pub mod key;
+pub mod seam;
+
+pub use action::{Action, Actions};
+pub use clock::Msec;
+pub use key::{Key, Mask};
+pub use seam::{Datapath, DpPort, Megaflow, Ufid};

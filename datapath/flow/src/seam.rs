@@ -1,0 +1,334 @@
+//! The seam: how the slow path sees a datapath. The software switch, the offload tier and a refusing datapath for tests
+//! implement it; `ofproto` calls it and knows of no hardware.
+//!
+//! All calls may come from any thread. None of them waits for a packet; `quiesce` waits for the workers' current batches.
+
+use crate::action::{Actions, Cookie};
+use crate::clock::Msec;
+use crate::key::{Key, Mask};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A datapath port number. OpenFlow port numbers are `openflow::OfPort`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct DpPort(pub u32);
+
+/// Unique flow identifier: 128 bits that name a megaflow.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, PartialOrd, Ord)]
+pub struct Ufid(pub u128);
+
+impl fmt::Display for Ufid {
+    /// `ufid:xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx` without the prefix.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let v = self.0;
+        write!(f, "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}", v >> 96, v >> 80 & 0xffff, v >> 64 & 0xffff, v >> 48 & 0xffff, v & 0xffff_ffff_ffff)
+    }
+}
+
+/// A wildcard flow of the datapath. Invariant: `key == key.masked(&mask)` does not have to hold on `put` (the datapath masks it),
+/// it does in what is dumped.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Megaflow {
+    pub ufid: Ufid,
+    pub key: Box<Key>,
+    pub mask: Box<Mask>,
+    pub actions: Arc<Actions>,
+}
+
+/// Counters of a megaflow since it was put.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowStats {
+    pub packets: u64,
+    pub bytes: u64,
+    /// When the last packet hit, 0 for never.
+    pub used_ms: Msec,
+    /// TCP flags seen, or-ed.
+    pub tcp_flags: u16,
+}
+
+/// Where a megaflow's packets are handled, as `dump-flows` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum Placement {
+    #[default]
+    Software,
+    /// All in hardware; the provider's name ("tc").
+    Hardware(&'static str),
+}
+
+/// A flow with its state, as dumped.
+#[derive(Clone, Debug)]
+pub struct FlowDump {
+    pub flow: Megaflow,
+    pub stats: FlowStats,
+    pub placement: Placement,
+}
+
+/// A put: creates, replaces, or either.
+#[derive(Clone, Debug)]
+pub struct FlowPut {
+    pub flow: Megaflow,
+    pub mode: PutMode,
+    /// Zero the counters of an existing flow.
+    pub clear_stats: bool,
+}
+
+/// What a put may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PutMode {
+    /// `DpError::Exists` when there is one.
+    Create,
+    /// `DpError::NoFlow` when there is none.
+    Modify,
+    CreateOrModify,
+}
+
+/// A packet for `execute`: runs actions on it as if it had been received.
+#[derive(Clone, Debug)]
+pub struct Execute {
+    pub packet: Vec<u8>,
+    /// Metadata (in_port, recirc_id, ct_*, tunnel, marks); header fields are read from the packet again.
+    pub key: Box<Key>,
+    pub actions: Arc<Actions>,
+    /// Packets of this length need fragmenting (0: no).
+    pub mtu: u16,
+    /// Set when this is a probe that must not be counted.
+    pub probe: bool,
+}
+
+/// A packet that missed, or was sent up by an action.
+#[derive(Clone, Debug)]
+pub struct Upcall {
+    pub kind: UpcallKind,
+    pub packet: Vec<u8>,
+    /// Full key of the packet, `in_port` a datapath port.
+    pub key: Box<Key>,
+    pub ufid: Ufid,
+    /// For a clipped packet, its length before.
+    pub full_len: u32,
+    /// The remaining actions when the `userspace` action asked for them.
+    pub actions: Option<Arc<Actions>>,
+    /// The output tunnel's key when asked for.
+    pub out_tunnel: Option<Box<Key>>,
+    /// When it entered the queue.
+    pub queued_ms: Msec,
+}
+
+/// Why it came up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UpcallKind {
+    Miss,
+    Action(Cookie),
+}
+
+/// A port to add.
+#[derive(Clone, Debug, Default)]
+pub struct PortRequest {
+    /// Device name; for `internal` the name of the netdev to make.
+    pub name: String,
+    /// "system", "internal", "tap", "dummy", "dummy-internal", "dummy-pmd", "afxdp", "memory", tunnel types...
+    pub kind: String,
+    /// `Interface.options` and what of `other_config` concerns the device.
+    pub options: Vec<(String, String)>,
+    /// Number wished for.
+    pub number: Option<DpPort>,
+    pub mac: Option<[u8; 6]>,
+    pub mtu: Option<u16>,
+}
+
+/// A port as the datapath knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct PortInfo {
+    pub number: DpPort,
+    pub name: String,
+    pub kind: String,
+    pub mac: [u8; 6],
+    pub mtu: u16,
+    pub ifindex: u32,
+    pub admin_up: bool,
+    pub link_up: bool,
+    /// Times the link changed.
+    pub link_resets: u64,
+    /// bits/s, 0 unknown
+    pub speed_bps: u64,
+    pub full_duplex: Option<bool>,
+    /// driver_name, driver_version, firmware_version and others for `Interface.status`
+    pub status: Vec<(String, String)>,
+    pub options: Vec<(String, String)>,
+    /// The device is gone and is waited for.
+    pub vanished: bool,
+}
+
+/// Counters of a port (names of `Interface.statistics`); `None` where the device does not count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortStats {
+    pub rx_packets: u64,
+    pub tx_packets: u64,
+    pub rx_bytes: u64,
+    pub tx_bytes: u64,
+    pub rx_dropped: u64,
+    pub tx_dropped: u64,
+    pub rx_errors: u64,
+    pub tx_errors: u64,
+    pub rx_frame_err: u64,
+    pub rx_over_err: u64,
+    pub rx_crc_err: u64,
+    pub collisions: u64,
+    pub upcall_packets: u64,
+    pub upcall_errors: u64,
+}
+
+/// Counters of a datapath.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DpStats {
+    pub hit: u64,
+    pub missed: u64,
+    pub lost: u64,
+    pub flows: u64,
+    pub mask_hit: u64,
+    pub masks: u32,
+    pub cache_hits: u64,
+}
+
+/// A change that the datapath reports by itself.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DpEvent {
+    /// Link, MAC, MTU, presence changed.
+    PortChanged(DpPort),
+    PortRemoved(DpPort),
+}
+
+/// Why the datapath refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DpError {
+    #[error("no such flow")]
+    NoFlow,
+    #[error("flow exists")]
+    Exists,
+    #[error("flow overlaps an installed one with other actions")]
+    Overlap,
+    #[error("no such port")]
+    NoPort,
+    #[error("port exists")]
+    PortExists,
+    #[error("no such meter")]
+    NoMeter,
+    #[error("{0} is full")]
+    Full(&'static str),
+    #[error("{0} not supported")]
+    Unsupported(String),
+    #[error("{0}")]
+    Invalid(String),
+    /// Device could not be opened; the text goes to `Interface.error` as OVS prints it.
+    #[error("{0}")]
+    Device(String),
+}
+
+/// A meter of the datapath.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct MeterConfig {
+    /// OFPMF13_*: kbps 1, pktps 2, burst 4, stats 8
+    pub flags: u16,
+    /// (type 1 drop or 2 dscp_remark, rate, burst_size, prec_level)
+    pub bands: Vec<MeterBand>,
+}
+
+/// One band.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct MeterBand {
+    pub kind: u16,
+    pub rate: u32,
+    pub burst_size: u32,
+    pub prec_level: u8,
+}
+
+/// Counters of a meter.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct MeterStats {
+    pub packets: u64,
+    pub bytes: u64,
+    /// packets, bytes per band
+    pub bands: Vec<(u64, u64)>,
+}
+
+/// What a datapath can do; `show-dp-features` prints it, translation heeds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DpFeatures {
+    pub masked_set: bool,
+    pub recirc: bool,
+    pub tunnel_push_pop: bool,
+    pub ufid: bool,
+    pub trunc: bool,
+    pub clone: bool,
+    pub sample_nesting: u32,
+    pub max_vlan_headers: u32,
+    pub max_mpls_depth: u32,
+    pub ct: bool,
+    pub ct_nat: bool,
+    pub meters_max: u32,
+    pub bands_max: u8,
+    pub check_pkt_len: bool,
+    pub explicit_drop: bool,
+    pub lb_output: bool,
+    pub add_mpls: bool,
+    pub nd_extensions: bool,
+    pub psample: bool,
+}
+
+/// A datapath.
+pub trait Datapath: Send + Sync + fmt::Debug {
+    /// "netdev", "dummy", "system": the type as in `Bridge.datapath_type`.
+    fn kind(&self) -> &str;
+    /// "ovs-netdev", "ovs-dummy": `KIND@NAME` names it in text.
+    fn name(&self) -> &str;
+    fn features(&self) -> DpFeatures;
+
+    // Ports.
+    fn port_add(&self, request: &PortRequest) -> Result<DpPort, DpError>;
+    fn port_del(&self, port: DpPort) -> Result<(), DpError>;
+    /// Applies changed options, MAC, MTU to a live port, without touching others.
+    fn port_set(&self, port: DpPort, request: &PortRequest) -> Result<(), DpError>;
+    /// Administrative state (OFPPC_PORT_DOWN).
+    fn port_set_up(&self, port: DpPort, up: bool) -> Result<(), DpError>;
+    fn port(&self, port: DpPort) -> Result<PortInfo, DpError>;
+    fn ports(&self) -> Vec<PortInfo>;
+    fn port_stats(&self, port: DpPort) -> Result<PortStats, DpError>;
+    /// Takes pending events; returns at once.
+    fn events(&self) -> Vec<DpEvent>;
+
+    // Megaflows. Results stand in the order of the batch.
+    fn put(&self, batch: &[FlowPut]) -> Vec<Result<(), DpError>>;
+    /// Gives the last counters of what it removed.
+    fn del(&self, batch: &[Ufid]) -> Vec<Result<FlowStats, DpError>>;
+    fn get(&self, ufid: Ufid) -> Result<FlowDump, DpError>;
+    /// Calls `each` for every megaflow until it returns false. Flows put or deleted meanwhile may be missed or seen.
+    fn dump(&self, each: &mut dyn FnMut(&FlowDump) -> bool);
+    /// Counters only, for the flows named, cheap: `None` for one that is not there.
+    fn stats_of(&self, batch: &[Ufid], out: &mut Vec<Option<FlowStats>>);
+    /// Removes all.
+    fn flush(&self);
+    /// Returns when no packet can any longer be forwarded by a megaflow (or by the actions of a megaflow) that was deleted or
+    /// replaced before the call: each worker has finished the batch it was in, and cache entries that name the old state are dead.
+    /// A barrier is answered after this.
+    fn quiesce(&self);
+
+    /// Runs actions on packets now, on the caller's thread or a worker's.
+    fn execute(&self, batch: Vec<Execute>) -> Vec<Result<(), DpError>>;
+
+    // Upcalls.
+    /// Takes up to `max` upcalls for this handler, waiting at most `timeout`; fair among input ports.
+    fn upcalls(&self, handler: usize, max: usize, timeout: Duration, out: &mut Vec<Upcall>);
+    /// How many handler threads will call `upcalls` (0..n).
+    fn set_handlers(&self, n: usize);
+    /// With it off, misses are dropped and counted (used while nothing can answer).
+    fn set_upcalls_enabled(&self, on: bool);
+
+    // Meters.
+    fn meter_set(&self, id: u32, config: &MeterConfig) -> Result<(), DpError>;
+    fn meter_get(&self, id: u32) -> Result<MeterStats, DpError>;
+    fn meter_del(&self, id: u32) -> Result<MeterStats, DpError>;
+
+    fn stats(&self) -> DpStats;
+    /// `Open_vSwitch.other_config` keys that concern the datapath (pmd-cpu-mask, emc-insert-inv-prob, ...).
+    fn set_config(&self, config: &[(String, String)]);
+}
