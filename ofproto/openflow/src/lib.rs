@@ -1,1 +1,9 @@
-//! The OpenFlow codec.
+//! The OpenFlow codec: every message of versions 1.0 to 1.5 with the Nicira and ONF extensions, in one form for all versions;
+//! bytes to messages and back, and ovs-ofctl's text both ways. It serves the switch and the tools (clients).
+#![forbid(unsafe_code)]
+
+pub mod error;
+pub mod types;
+
+pub use error::OfError;
+pub use types::{GroupId, OfPort, TableId, Version, Versions, Xid};
