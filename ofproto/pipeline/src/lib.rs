@@ -1,1 +1,5 @@
-//! The slow path.
+//! The slow path: bridges, OpenFlow tables, classification, translation into megaflows, groups, upcalls, revalidation and
+//! OpenFlow connections. It sees one datapath (through the seam in `flow`) and knows of no hardware.
+#![forbid(unsafe_code)]
+
+pub mod config;

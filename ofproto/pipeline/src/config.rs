@@ -1,0 +1,238 @@
+//! What the configuration wants of the slow path: declarative, whole, compared with what is there.
+//!
+//! The daemon builds a `SwitchConfig` from the database and gives it to `Slowpath::configure`; what differs is changed live, what
+//! does not is left untouched. What came of it (port numbers, errors) is read back from `Slowpath::status`. Names and defaults are
+//! those of ovs-vswitchd.conf.db(5); the daemon has already applied defaults and refused what is out of range.
+
+use flow::seam::PortRequest;
+use openflow::types::Versions;
+
+/// Everything.
+#[derive(Clone, Debug, Default)]
+pub struct SwitchConfig {
+    pub bridges: Vec<BridgeConfig>,
+    pub upcalls: UpcallConfig,
+    /// Keys of `Open_vSwitch.other_config` that the datapaths read themselves.
+    pub datapath: Vec<(String, String)>,
+    /// `other_config:vlan-limit`; 0 is "as many as the datapath can".
+    pub vlan_limit: u32,
+    pub bundle_idle_timeout_s: u32,
+    /// `other_config:flow-restore-wait`
+    pub flow_restore_wait: bool,
+    /// Where `BRIDGE.mgmt` and `BRIDGE.snoop` are bound; `None` binds none.
+    pub rundir: Option<std::path::PathBuf>,
+}
+
+/// Upcall handling and revalidation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UpcallConfig {
+    pub flow_limit: usize,
+    pub max_idle_ms: i64,
+    pub max_revalidator_ms: i64,
+    pub min_revalidate_pps: u32,
+    pub handlers: Option<usize>,
+    pub revalidators: Option<usize>,
+}
+
+impl Default for UpcallConfig {
+    fn default() -> Self {
+        Self {
+            flow_limit: 200_000,
+            max_idle_ms: 10_000,
+            max_revalidator_ms: 500,
+            min_revalidate_pps: 5,
+            handlers: None,
+            revalidators: None,
+        }
+    }
+}
+
+/// One bridge.
+#[derive(Clone, Debug, Default)]
+pub struct BridgeConfig {
+    pub name: String,
+    /// "system", "netdev", "dummy"
+    pub datapath_type: String,
+    /// `None`: made from the bridge's MAC.
+    pub datapath_id: Option<u64>,
+    /// other_config:hwaddr
+    pub hwaddr: Option<[u8; 6]>,
+    pub fail_mode: FailMode,
+    pub protocols: Versions,
+    pub controllers: Vec<ControllerConfig>,
+    pub ports: Vec<PortConfig>,
+    pub tables: Vec<(u8, TableConfig)>,
+    pub mac_table_size: usize,
+    pub mac_aging_s: u32,
+    pub flood_vlans: Vec<u16>,
+    pub forward_bpdu: bool,
+    pub disable_in_band: bool,
+    pub in_band_queue: Option<u32>,
+    pub controller_queue_size: usize,
+    pub dp_desc: Option<String>,
+    pub serial: Option<String>,
+    pub mirrors: Vec<MirrorConfig>,
+    pub mcast_snooping: Option<McastConfig>,
+    /// Map keys of STP, RSTP, flow export that later rooms read.
+    pub other_config: Vec<(String, String)>,
+}
+
+/// What a bridge does while no controller answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum FailMode {
+    #[default]
+    Standalone,
+    Secure,
+}
+
+/// One row of Controller.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ControllerConfig {
+    /// `tcp:IP:PORT`, `ptcp:`, `ssl:`, `pssl:`, `unix:`, `punix:`
+    pub target: String,
+    /// "service" controllers do not count for fail mode.
+    pub service: bool,
+    pub max_backoff_ms: i64,
+    /// 0: never probe
+    pub inactivity_probe_ms: i64,
+    pub out_of_band: bool,
+    pub enable_async: bool,
+    pub rate_limit: Option<u32>,
+    pub burst_limit: Option<u32>,
+    pub queue_size: usize,
+    pub dscp: u8,
+}
+
+/// One row of Port: one interface, or several as a bond.
+#[derive(Clone, Debug, Default)]
+pub struct PortConfig {
+    pub name: String,
+    pub interfaces: Vec<InterfaceConfig>,
+    pub vlan_mode: VlanMode,
+    /// access or native VLAN
+    pub tag: Option<u16>,
+    /// empty: all
+    pub trunks: Vec<u16>,
+    pub cvlans: Vec<u16>,
+    /// 0x88a8 or 0x8100
+    pub qinq_ethtype: u16,
+    pub priority_tags: PriorityTags,
+    pub protected: bool,
+    pub bond: Option<BondConfig>,
+    /// other_config, for STP, multicast, LACP rooms
+    pub other_config: Vec<(String, String)>,
+}
+
+/// `Port.vlan_mode`, resolved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum VlanMode {
+    Access,
+    #[default]
+    Trunk,
+    NativeTagged,
+    NativeUntagged,
+    Dot1qTunnel,
+}
+
+/// `Port.other_config:priority-tags`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum PriorityTags {
+    #[default]
+    Never,
+    IfNonzero,
+    Always,
+}
+
+/// One row of Interface.
+#[derive(Clone, Debug, Default)]
+pub struct InterfaceConfig {
+    pub name: String,
+    /// Device: type, options, MAC, MTU. `patch` never reaches the datapath.
+    pub device: PortRequest,
+    pub ofport_request: Option<u16>,
+    /// `options:peer` of a patch port
+    pub peer: Option<String>,
+    pub bfd: Vec<(String, String)>,
+    pub cfm_mpid: Option<i64>,
+    pub other_config: Vec<(String, String)>,
+    pub ingress_policing_kbps: u32,
+    pub ingress_policing_burst_kb: u32,
+}
+
+/// Bond parameters of Port.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct BondConfig {
+    /// "active-backup", "balance-slb", "balance-tcp"
+    pub mode: String,
+    pub lacp: String,
+    pub updelay_ms: i64,
+    pub downdelay_ms: i64,
+}
+
+/// One row of Mirror, names resolved by the bridge.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct MirrorConfig {
+    pub name: String,
+    pub select_all: bool,
+    pub src_ports: Vec<String>,
+    pub dst_ports: Vec<String>,
+    pub vlans: Vec<u16>,
+    pub output_port: Option<String>,
+    pub output_vlan: Option<u16>,
+    pub snaplen: Option<u16>,
+}
+
+/// Multicast snooping parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct McastConfig {
+    pub table_size: usize,
+    pub aging_s: u32,
+    pub flood_unregistered: bool,
+}
+
+/// One row of Flow_Table.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct TableConfig {
+    pub name: Option<String>,
+    pub flow_limit: Option<usize>,
+    /// overflow_policy=evict
+    pub evict: bool,
+    /// eviction groups
+    pub groups: Vec<String>,
+    pub prefixes: Vec<String>,
+}
+
+/// What came of an interface.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct InterfaceStatus {
+    pub bridge: String,
+    pub name: String,
+    /// `None` before it was tried; -1 in the database when `error` is set
+    pub ofport: Option<u16>,
+    pub error: Option<String>,
+    /// The datapath's port, when it has one.
+    pub info: Option<flow::seam::PortInfo>,
+    pub stats: Option<flow::seam::PortStats>,
+}
+
+/// What came of a controller.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct ControllerStatus {
+    pub bridge: String,
+    pub target: String,
+    pub is_connected: bool,
+    /// "other", "master", "slave"
+    pub role: Option<String>,
+    /// last_error, state, sec_since_connect, sec_since_disconnect
+    pub status: Vec<(String, String)>,
+}
+
+/// What came of a bridge.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct BridgeStatus {
+    pub name: String,
+    pub datapath_id: u64,
+    pub datapath_version: String,
+    pub status: Vec<(String, String)>,
+    pub error: Option<String>,
+}
