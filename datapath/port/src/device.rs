@@ -1,0 +1,460 @@
+//! An opened port: what the daemon configures, and where the workers' queues come from.
+//!
+//! What enters: a [`PortConfig`] (an Interface row, decoded). What leaves: [`RxQueue`]s, [`TxQueue`]s, figures. Neighbours: every kind
+//! of port in this crate; the daemon, which keeps the `Device` while the workers keep the queues.
+
+use crate::counters::{Counters, QueueStats};
+use crate::memory;
+use crate::pcap::{self, PcapError};
+use crate::queue::{RxQueue, TxQueue};
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// An Ethernet address.
+pub type Mac = [u8; 6];
+
+/// The most receive queues of one port.
+pub(crate) const RXQ_MAX: usize = 64;
+
+/// The interface types that move packets (Interface:type). Patch ports and tunnels have no device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Any netdev of the kernel, through `AF_XDP` or `AF_PACKET`.
+    System,
+    /// Any netdev, through `AF_XDP` only (types `afxdp` and `afxdp-nonpmd`).
+    AfXdp,
+    /// A tap that appears as the bridge's own netdev.
+    Internal,
+    /// A tap by the operator's wish.
+    Tap,
+    /// Replays `options:pcap` without end; frees what is sent to it.
+    Memory,
+    /// For tests: driven by [`dummy::Control`](crate::dummy::Control).
+    Dummy,
+    /// A dummy as a bridge's local port.
+    DummyInternal,
+    /// A dummy with several queues.
+    DummyPmd,
+}
+
+/// One row per interface type name.
+const KINDS: &[(&str, Kind)] = &[
+    ("system", Kind::System),
+    ("afxdp", Kind::AfXdp),
+    ("afxdp-nonpmd", Kind::AfXdp),
+    ("internal", Kind::Internal),
+    ("tap", Kind::Tap),
+    ("memory", Kind::Memory),
+    ("dummy", Kind::Dummy),
+    ("dummy-internal", Kind::DummyInternal),
+    ("dummy-pmd", Kind::DummyPmd),
+];
+
+impl Kind {
+    /// The kind that an Interface's `type` names ("" is "system").
+    pub fn from_type(name: &str) -> Option<Self> {
+        let name = if name.is_empty() { "system" } else { name };
+        KINDS
+            .iter()
+            .find(|(n, _)| *n == name)
+            .map(|(_, kind)| *kind)
+    }
+
+    /// Every type name, for Open_vSwitch:iface_types.
+    pub fn types() -> impl Iterator<Item = &'static str> {
+        KINDS.iter().map(|(name, _)| *name)
+    }
+}
+
+/// What to open.
+#[derive(Clone, Debug)]
+pub struct PortConfig {
+    /// The Interface's name; for system devices the netdev's.
+    pub name: String,
+    /// What it is.
+    pub kind: Kind,
+    /// The Interface's `options`. Read here: `io`, `xdp-mode`, `n_rxq`, `pcap`, `rxq_pcap`, `tx_pcap`, `ifindex`.
+    pub options: BTreeMap<String, String>,
+    /// MTU to set (`mtu_request`); None leaves it.
+    pub mtu: Option<u32>,
+    /// MAC to set; None leaves it or chooses.
+    pub mac: Option<Mac>,
+}
+
+impl PortConfig {
+    /// A port called `name` of the Interface type `kind`, without options.
+    pub fn new(name: &str, kind: &str) -> Result<Self, PortError> {
+        let kind = Kind::from_type(kind).ok_or_else(|| PortError::Type {
+            kind: kind.to_owned(),
+        })?;
+        Ok(Self {
+            name: name.to_owned(),
+            kind,
+            options: BTreeMap::new(),
+            mtu: None,
+            mac: None,
+        })
+    }
+
+    /// The same with `options:key=value`.
+    #[must_use]
+    pub fn with(mut self, key: &str, value: &str) -> Self {
+        self.options.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    pub(crate) fn option(&self, key: &str) -> Option<&str> {
+        self.options.get(key).map(String::as_str)
+    }
+
+    /// `options:n_rxq`, at least 1.
+    pub(crate) fn n_rxq(&self) -> Result<usize, PortError> {
+        let Some(text) = self.option("n_rxq") else {
+            return Ok(1);
+        };
+        match text.parse() {
+            Ok(n @ 1..=RXQ_MAX) => Ok(n),
+            _ => Err(self.bad_option("n_rxq", "1 to 64")),
+        }
+    }
+
+    pub(crate) fn bad_option(&self, key: &'static str, expect: &'static str) -> PortError {
+        let value = self.option(key).unwrap_or_default().to_owned();
+        PortError::Option {
+            name: self.name.clone(),
+            key,
+            value,
+            expect,
+        }
+    }
+}
+
+/// Why a port could not be opened or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum PortError {
+    /// No such interface type.
+    #[error("unknown interface type '{kind}'")]
+    Type {
+        /// What was asked for.
+        kind: String,
+    },
+    /// There is no such device (now). Worth another try when netlink tells of it.
+    #[error("{name}: no such device")]
+    NoDevice {
+        /// The port's name.
+        name: String,
+    },
+    /// An option's value makes no sense.
+    #[error("{name}: options:{key}={value}: expected {expect}")]
+    Option {
+        /// The port's name.
+        name: String,
+        /// The option.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What it should have been.
+        expect: &'static str,
+    },
+    /// A system call failed.
+    #[error("{name}: {what}: {source}")]
+    Os {
+        /// The port's name.
+        name: String,
+        /// What was being done.
+        what: &'static str,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// A pcap file is no use.
+    #[error("{name}: {path}: {source}")]
+    Pcap {
+        /// The port's name.
+        name: String,
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        source: PcapError,
+    },
+    /// The kind of port cannot do that.
+    #[error("{name}: {what} is not supported by this kind of port")]
+    Unsupported {
+        /// The port's name.
+        name: String,
+        /// What was asked for.
+        what: &'static str,
+    },
+}
+
+/// Whether packets can pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkState {
+    /// The administrator wants it up (IFF_UP).
+    pub admin_up: bool,
+    /// There is a carrier (IFF_LOWER_UP).
+    pub carrier: bool,
+    /// The device has vanished; the port has to be closed and opened again when a device of its name appears.
+    pub gone: bool,
+}
+
+/// A port's statistics, as Interface:statistics has them; None is what the kind of port does not count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(
+    missing_docs,
+    reason = "the names are the keys of Interface:statistics"
+)]
+pub struct PortStats {
+    pub rx_packets: u64,
+    pub tx_packets: u64,
+    pub rx_bytes: u64,
+    pub tx_bytes: u64,
+    pub rx_dropped: u64,
+    pub tx_dropped: u64,
+    pub rx_errors: u64,
+    pub tx_errors: u64,
+    pub multicast: Option<u64>,
+    pub collisions: Option<u64>,
+    pub rx_over_errors: Option<u64>,
+    pub rx_crc_errors: Option<u64>,
+    pub rx_frame_errors: Option<u64>,
+    pub rx_missed_errors: Option<u64>,
+}
+
+/// What the workers' queues and the `Device` both look at.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    pub(crate) mtu: AtomicU32,
+    pub(crate) admin_up: AtomicBool,
+    pub(crate) carrier: AtomicBool,
+    pub(crate) gone: AtomicBool,
+    mac: AtomicU64,
+    rx_counters: Mutex<Vec<Counters>>,
+    tx_counters: Mutex<Vec<Counters>>,
+}
+
+impl Shared {
+    pub(crate) fn new_rx_counters(&self) -> Counters {
+        let counters = Counters::default();
+        self.rx_counters
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(counters.clone());
+        counters
+    }
+
+    pub(crate) fn new_tx_counters(&self) -> Counters {
+        let counters = Counters::default();
+        self.tx_counters
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(counters.clone());
+        counters
+    }
+
+    pub(crate) fn set_mac(&self, mac: Mac) {
+        let [a, b, c, d, e, f] = mac;
+        self.mac.store(
+            u64::from_be_bytes([0, 0, a, b, c, d, e, f]),
+            Ordering::Relaxed,
+        );
+    }
+
+    pub(crate) fn mac(&self) -> Mac {
+        let [_, _, a, b, c, d, e, f] = self.mac.load(Ordering::Relaxed).to_be_bytes();
+        [a, b, c, d, e, f]
+    }
+}
+
+/// An opened port. Dropping it closes the device once the queues are dropped too.
+#[derive(Debug)]
+pub struct Device {
+    name: String,
+    kind: Kind,
+    n_rxq: usize,
+    shared: Arc<Shared>,
+    rx: Vec<RxQueue>,
+    driver: Driver,
+}
+
+/// What differs from kind to kind after opening.
+#[derive(Debug)]
+enum Driver {
+    Memory,
+}
+
+impl Device {
+    /// Opens a port. Blocks for some system calls; not for forwarding threads.
+    pub fn open(config: &PortConfig) -> Result<Self, PortError> {
+        let shared = Arc::new(Shared::default());
+        let (rx, driver) = match config.kind {
+            Kind::Memory => (open_memory(config, &shared)?, Driver::Memory),
+            Kind::System
+            | Kind::AfXdp
+            | Kind::Internal
+            | Kind::Tap
+            | Kind::Dummy
+            | Kind::DummyInternal
+            | Kind::DummyPmd => {
+                return Err(PortError::Unsupported {
+                    name: config.name.clone(),
+                    what: "opening (not written yet)",
+                });
+            }
+        };
+        Ok(Self {
+            name: config.name.clone(),
+            kind: config.kind,
+            n_rxq: rx.len(),
+            shared,
+            rx,
+            driver,
+        })
+    }
+
+    /// The port's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// How many receive queues it has.
+    pub fn n_rxq(&self) -> usize {
+        self.n_rxq
+    }
+
+    /// The receive queues, in order; once. Later calls give none.
+    pub fn take_rx(&mut self) -> Vec<RxQueue> {
+        std::mem::take(&mut self.rx)
+    }
+
+    /// A transmit handle for one more worker.
+    pub fn tx(&self) -> Result<TxQueue, PortError> {
+        match &self.driver {
+            Driver::Memory => Ok(TxQueue::Memory(memory::Tx::new(
+                self.shared.new_tx_counters(),
+            ))),
+        }
+    }
+
+    /// The MTU in bytes, without the Ethernet header.
+    pub fn mtu(&self) -> u32 {
+        self.shared.mtu.load(Ordering::Relaxed)
+    }
+
+    /// The Ethernet address.
+    pub fn mac(&self) -> Mac {
+        self.shared.mac()
+    }
+
+    /// The interface index of the kernel; None if there is no netdev.
+    pub fn ifindex(&self) -> Option<u32> {
+        match &self.driver {
+            Driver::Memory => None,
+        }
+    }
+
+    /// Whether packets can pass.
+    pub fn link(&self) -> LinkState {
+        LinkState {
+            admin_up: self.shared.admin_up.load(Ordering::Relaxed),
+            carrier: self.shared.carrier.load(Ordering::Relaxed),
+            gone: self.shared.gone.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Sets the MTU.
+    pub fn set_mtu(&self, mtu: u32) -> Result<(), PortError> {
+        match &self.driver {
+            Driver::Memory => self.shared.mtu.store(mtu, Ordering::Relaxed),
+        }
+        Ok(())
+    }
+
+    /// Sets the Ethernet address.
+    pub fn set_mac(&self, mac: Mac) -> Result<(), PortError> {
+        match &self.driver {
+            Driver::Memory => self.shared.set_mac(mac),
+        }
+        Ok(())
+    }
+
+    /// Sets the administrative state.
+    pub fn set_admin_up(&self, up: bool) -> Result<(), PortError> {
+        match &self.driver {
+            Driver::Memory => {
+                self.shared.admin_up.store(up, Ordering::Relaxed);
+                self.shared.carrier.store(up, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+
+    /// Figures of the port as a whole.
+    pub fn stats(&self) -> Result<PortStats, PortError> {
+        let (rx, tx) = self.queue_stats();
+        let mut total = PortStats::default();
+        for queue in rx {
+            total.rx_packets += queue.packets;
+            total.rx_bytes += queue.bytes;
+            total.rx_dropped += queue.dropped;
+            total.rx_errors += queue.errors;
+        }
+        for queue in tx {
+            total.tx_packets += queue.packets;
+            total.tx_bytes += queue.bytes;
+            total.tx_dropped += queue.dropped;
+            total.tx_errors += queue.errors;
+        }
+        Ok(total)
+    }
+
+    /// Figures per receive queue, and per transmit handle (of all workers that ever asked for one).
+    pub fn queue_stats(&self) -> (Vec<QueueStats>, Vec<QueueStats>) {
+        let all = |counters: &Mutex<Vec<Counters>>| {
+            let counters = counters.lock().unwrap_or_else(PoisonError::into_inner);
+            counters.iter().map(|c| c.snapshot()).collect()
+        };
+        (all(&self.shared.rx_counters), all(&self.shared.tx_counters))
+    }
+}
+
+fn open_memory(config: &PortConfig, shared: &Shared) -> Result<Vec<RxQueue>, PortError> {
+    let mut frames = Vec::new();
+    if let Some(path) = config.option("pcap") {
+        frames = pcap::read(Path::new(path)).map_err(|source| PortError::Pcap {
+            name: config.name.clone(),
+            path: path.to_owned(),
+            source,
+        })?;
+    }
+    let (frames, refused) = memory::Frames::new(&frames);
+    if refused > 0 {
+        tracing::warn!(target: "netdev", "{}: {refused} frames are too large to be replayed", config.name);
+    }
+    let frames = Arc::new(frames);
+    shared
+        .mtu
+        .store(config.mtu.unwrap_or(1500), Ordering::Relaxed);
+    shared.set_mac(config.mac.unwrap_or([0x02, 0, 0, 0, 0, 1]));
+    let enabled = Arc::new(AtomicBool::new(true));
+    let n_rxq = config.n_rxq()?;
+    let queue = |i| {
+        let counters = shared.new_rx_counters();
+        RxQueue::Memory(memory::Rx::new(
+            Arc::clone(&frames),
+            i * 1021,
+            Arc::clone(&enabled),
+            counters,
+        ))
+    };
+    shared.admin_up.store(true, Ordering::Relaxed);
+    shared.carrier.store(true, Ordering::Relaxed);
+    Ok((0..n_rxq).map(queue).collect())
+}

@@ -1,0 +1,203 @@
+//! Ports without a device, for measuring: a source that replays a pcap file without end, and a sink that frees.
+//!
+//! What enters: a file's frames, copied into the switch's own buffers each time, as a driver's DMA would. What leaves: nothing; `send`
+//! frees. Neighbours: `pcap`, `pool`. Every queue replays the whole file, starting at a different frame.
+//!
+//! Frames of up to 64 bytes are kept padded to one cache line, and copied as such: the copy has a constant length, so it is one vector
+//! load and store (two on AVX2).
+
+use crate::batch::Batch;
+use crate::counters::Counters;
+use crate::packet::Packet;
+use crate::pool::{self, Class, HEADROOM, SMALL_FRAME_MAX};
+use crate::queue::{Capabilities, Receive, Transmit};
+use std::os::fd::RawFd;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+const LINE: usize = 64;
+
+/// The frames of a source, in one block of memory.
+#[derive(Debug)]
+pub(crate) struct Frames {
+    /// Each frame starts at a multiple of [`LINE`].
+    bytes: Vec<Aligned>,
+    /// First line and length in bytes of each frame.
+    index: Vec<(u32, u32)>,
+    /// Whether every frame fits one line.
+    short: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+struct Aligned([u8; LINE]);
+
+impl Frames {
+    /// Takes the frames that fit a small buffer, and says how many did not.
+    pub(crate) fn new(frames: &[Vec<u8>]) -> (Self, usize) {
+        let mut made = Self {
+            bytes: Vec::new(),
+            index: Vec::new(),
+            short: true,
+        };
+        let mut refused = 0;
+        for frame in frames {
+            if frame.len() > SMALL_FRAME_MAX {
+                refused += 1;
+                continue;
+            }
+            let first = u32::try_from(made.bytes.len()).expect("a file has at most 1 GiB");
+            let len = u32::try_from(frame.len()).expect("bounded above");
+            made.short &= frame.len() <= LINE;
+            made.index.push((first, len));
+            for part in frame.chunks(LINE) {
+                let mut line = Aligned([0; LINE]);
+                line.0[..part.len()].copy_from_slice(part);
+                made.bytes.push(line);
+            }
+            if frame.is_empty() {
+                made.bytes.push(Aligned([0; LINE]));
+            }
+        }
+        (made, refused)
+    }
+}
+
+/// A source's receive queue.
+#[derive(Debug)]
+pub struct Rx {
+    frames: Arc<Frames>,
+    at: usize,
+    enabled: Arc<AtomicBool>,
+    counters: Counters,
+}
+
+impl Rx {
+    pub(crate) fn new(
+        frames: Arc<Frames>,
+        first: usize,
+        enabled: Arc<AtomicBool>,
+        counters: Counters,
+    ) -> Self {
+        let at = if frames.index.is_empty() {
+            0
+        } else {
+            first % frames.index.len()
+        };
+        Self {
+            frames,
+            at,
+            enabled,
+            counters,
+        }
+    }
+}
+
+/// Where the next frame goes in a chunk: the start moves by a line from chunk to chunk, because frames that all begin at the same
+/// offset of 2 KiB chunks would share two sets of the first-level cache.
+#[inline]
+fn colour(base: NonNull<u8>) -> usize {
+    HEADROOM + ((base.addr().get() >> 11) & 7) * LINE
+}
+
+impl Receive for Rx {
+    #[inline]
+    fn recv(&mut self, batch: &mut Batch) -> usize {
+        let frames = &*self.frames;
+        if frames.index.is_empty() || !self.enabled.load(Ordering::Relaxed) {
+            return 0;
+        }
+        let (mut at, mut bytes) = (self.at, 0);
+        let want = batch.space();
+        let short = frames.short;
+        let got = pool::alloc_bulk(Class::Small, want, |base| {
+            let (first, len) = frames.index[at];
+            at = if at + 1 == frames.index.len() {
+                0
+            } else {
+                at + 1
+            };
+            let len = len as usize;
+            let packet = if short {
+                place_short(frames, first, len, base)
+            } else {
+                place(frames, first, len, base)
+            };
+            bytes += len as u64;
+            batch
+                .push(packet)
+                .expect("no more buffers than space was asked for");
+        });
+        self.at = at;
+        self.counters.packets.add(got as u64);
+        self.counters.bytes.add(bytes);
+        self.counters.dropped.add((want - got) as u64);
+        got
+    }
+
+    fn poll_fd(&self) -> Option<RawFd> {
+        None
+    }
+
+    fn prepare_sleep(&mut self) -> bool {
+        self.frames.index.is_empty() || !self.enabled.load(Ordering::Relaxed)
+    }
+}
+
+#[inline]
+fn place_short(frames: &Frames, first: u32, len: usize, base: NonNull<u8>) -> Packet {
+    let off = colour(base);
+    let to = base.as_ptr().wrapping_add(off).cast::<Aligned>();
+    // SAFETY: `off + 64` is within the 2 KiB chunk that the caller owns, and both are multiples of 64.
+    unsafe { to.write(frames.bytes[first as usize]) };
+    Packet::at(base, Class::Small, off, len)
+}
+
+#[inline]
+fn place(frames: &Frames, first: u32, len: usize, base: NonNull<u8>) -> Packet {
+    let off = if len <= SMALL_FRAME_MAX / 2 {
+        colour(base)
+    } else {
+        HEADROOM
+    };
+    let mut packet = Packet::at(base, Class::Small, off, len);
+    let lines = &frames.bytes[first as usize..first as usize + len.div_ceil(LINE)];
+    for (to, from) in packet.data_mut().chunks_mut(LINE).zip(lines) {
+        to.copy_from_slice(&from.0[..to.len()]);
+    }
+    packet
+}
+
+/// A sink: counts and frees.
+#[derive(Debug)]
+pub struct Tx {
+    counters: Counters,
+}
+
+impl Tx {
+    pub(crate) fn new(counters: Counters) -> Self {
+        Self { counters }
+    }
+}
+
+impl Transmit for Tx {
+    #[inline]
+    fn send(&mut self, batch: &mut Batch) {
+        let bytes: u64 = batch.iter().map(|p| p.len() as u64).sum();
+        self.counters.packets.add(batch.len() as u64);
+        self.counters.bytes.add(bytes);
+        batch.clear();
+    }
+
+    #[inline]
+    fn flush(&mut self) {}
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            checksum: true,
+            tso: true,
+            uso: true,
+        }
+    }
+}
