@@ -7,11 +7,13 @@
 pub mod action;
 pub mod clock;
 pub mod counter;
+pub mod fields;
 pub mod hash;
 pub mod key;
 pub mod seam;
 
 pub use action::{Action, Actions};
 pub use clock::Msec;
+pub use fields::{Field, Value};
 pub use key::{Key, Mask};
 pub use seam::{Datapath, DpPort, Megaflow, Ufid};

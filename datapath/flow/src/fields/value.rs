@@ -1,0 +1,140 @@
+//! Values of fields: unsigned numbers of up to 1024 bits. All but tunnel metadata fit into 128.
+
+use std::fmt;
+
+/// Bytes of the longest value.
+pub const VALUE_BYTES_MAX: usize = 128;
+
+/// A number of up to 1024 bits.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Value(Repr);
+
+// Invariant: `Long` only when the number does not fit into `Short`, so that equality is that of numbers.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Repr {
+    Short(u128),
+    Long(Box<[u8; VALUE_BYTES_MAX]>),
+}
+
+impl Value {
+    pub const ZERO: Self = Self(Repr::Short(0));
+
+    /// The number in the last `VALUE_BYTES_MAX` of these big-endian bytes.
+    #[must_use]
+    pub fn from_be_bytes(bytes: &[u8]) -> Self {
+        let bytes = &bytes[bytes.len().saturating_sub(VALUE_BYTES_MAX)..];
+        let cut = bytes.len().saturating_sub(16);
+        if bytes[..cut].iter().all(|b| *b == 0) {
+            return Self(Repr::Short(bytes[cut..].iter().fold(0, |sum, b| sum << 8 | u128::from(*b))));
+        }
+        let mut long = Box::new([0; VALUE_BYTES_MAX]);
+        long[VALUE_BYTES_MAX - bytes.len()..].copy_from_slice(bytes);
+        Self(Repr::Long(long))
+    }
+
+    /// All bytes, big-endian.
+    #[must_use]
+    pub fn to_be_bytes(&self) -> [u8; VALUE_BYTES_MAX] {
+        match &self.0 {
+            Repr::Short(low) => {
+                let mut bytes = [0; VALUE_BYTES_MAX];
+                bytes[VALUE_BYTES_MAX - 16..].copy_from_slice(&low.to_be_bytes());
+                bytes
+            }
+            Repr::Long(bytes) => **bytes,
+        }
+    }
+
+    /// The low 128 bits.
+    #[must_use]
+    pub fn low(&self) -> u128 {
+        match &self.0 {
+            Repr::Short(low) => *low,
+            Repr::Long(bytes) => bytes[VALUE_BYTES_MAX - 16..].iter().fold(0, |sum, b| sum << 8 | u128::from(*b)),
+        }
+    }
+
+    /// The number with `bits` ones at the right.
+    #[must_use]
+    pub fn ones(bits: usize) -> Self {
+        if bits <= 128 {
+            return Self(Repr::Short(if bits == 128 { u128::MAX } else { (1 << bits) - 1 }));
+        }
+        let bits = bits.min(VALUE_BYTES_MAX * 8);
+        let mut bytes = [0u8; VALUE_BYTES_MAX];
+        for bit in 0..bits {
+            bytes[VALUE_BYTES_MAX - 1 - bit / 8] |= 1 << (bit % 8);
+        }
+        Self::from_be_bytes(&bytes)
+    }
+
+    #[must_use]
+    pub fn is_zero(&self) -> bool {
+        self.0 == Repr::Short(0)
+    }
+
+    /// Position of the highest 1-bit plus one; 0 for zero.
+    #[must_use]
+    pub fn bit_len(&self) -> usize {
+        let bytes = self.to_be_bytes();
+        bytes.iter().position(|b| *b != 0).map_or(0, |at| (VALUE_BYTES_MAX - at) * 8 - bytes[at].leading_zeros() as usize)
+    }
+
+    /// `self & other`, bit by bit.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        self.zip(other, |a, b| a & b)
+    }
+
+    /// `self & !other`, bit by bit.
+    #[must_use]
+    pub fn without(&self, other: &Self) -> Self {
+        self.zip(other, |a, b| a & !b)
+    }
+
+    /// `self | other`, bit by bit.
+    #[must_use]
+    pub fn or(&self, other: &Self) -> Self {
+        self.zip(other, |a, b| a | b)
+    }
+
+    fn zip(&self, other: &Self, f: impl Fn(u128, u128) -> u128) -> Self {
+        if let (Repr::Short(a), Repr::Short(b)) = (&self.0, &other.0) {
+            return Self(Repr::Short(f(*a, *b)));
+        }
+        let (mut a, b) = (self.to_be_bytes(), other.to_be_bytes());
+        for (a, b) in a.iter_mut().zip(b) {
+            *a = f(u128::from(*a), u128::from(b)).to_be_bytes()[15];
+        }
+        Self::from_be_bytes(&a)
+    }
+}
+
+impl From<u128> for Value {
+    fn from(low: u128) -> Self {
+        Self(Repr::Short(low))
+    }
+}
+
+impl fmt::LowerHex for Value {
+    /// Without leading zeros; `{:#x}` puts `0x` in front.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Repr::Short(low) => fmt::LowerHex::fmt(low, f),
+            Repr::Long(bytes) => {
+                let start = bytes.iter().position(|b| *b != 0).unwrap_or(VALUE_BYTES_MAX - 1);
+                if f.alternate() {
+                    f.write_str("0x")?;
+                }
+                write!(f, "{:x}", bytes[start])?;
+                bytes[start + 1..].iter().try_for_each(|b| write!(f, "{b:02x}"))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:#x}")
+    }
+}
