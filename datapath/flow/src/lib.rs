@@ -7,10 +7,14 @@
 pub mod action;
 pub mod clock;
 pub mod counter;
+pub mod extract;
+pub mod extract_gen;
+pub mod extract_slow;
 pub mod fields;
 pub mod hash;
 pub mod key;
 pub mod seam;
+pub mod wire;
 
 pub use action::{Action, Actions};
 pub use clock::Msec;
