@@ -1,0 +1,246 @@
+//! `--detach` and `--monitor`, without `fork`: each stage is this program started again with the same words, which keeps threads,
+//! locks and half-initialised state out of the picture (and needs nothing unsafe).
+//!
+//! The stages: the command the user typed (`Foreground`), which waits; the `Monitor`, which starts the daemon again when it dies of a
+//! programming error; and the `Daemon`. A stage that was started by another has a pipe as its standard input: a byte written there
+//! says "ready", the end of the pipe without one says "failed". The variable `STAGE` tells a process which stage it is.
+
+use crate::errno_text;
+use std::fs::File;
+use std::io::{self, PipeReader, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::time::Duration;
+
+const STAGE: &str = "FERRULE_DAEMON_STAGE";
+
+/// The least time between two starts by the monitor.
+const RESTART_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Which of the processes this one is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stage {
+    Foreground,
+    Monitor,
+    Daemon,
+}
+
+/// What this process is to do.
+#[derive(Debug)]
+pub enum Role {
+    /// Start the next stage, wait until it is ready, and end with this status.
+    Ended(ExitCode),
+    /// Be the daemon; tell `Ready` when it is.
+    Daemon(Ready),
+}
+
+/// The duty to report readiness, and to leave the terminal.
+#[derive(Debug)]
+pub struct Ready {
+    notify: bool,
+    detach: bool,
+    chdir: bool,
+}
+
+/// What the command line says about it.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish<'a> {
+    pub program: &'a str,
+    pub detach: bool,
+    pub monitor: bool,
+    pub chdir: bool,
+}
+
+fn stage() -> Stage {
+    match std::env::var(STAGE).as_deref() {
+        Ok("monitor") => Stage::Monitor,
+        Ok("daemon") => Stage::Daemon,
+        Ok(_) | Err(_) => Stage::Foreground,
+    }
+}
+
+/// Decides by stage and wish, and plays the parts of the foreground command and of the monitor to their end.
+pub fn begin(wish: &Wish<'_>) -> Role {
+    match stage() {
+        Stage::Foreground if wish.detach => {
+            let next = if wish.monitor { Stage::Monitor } else { Stage::Daemon };
+            Role::Ended(wait_for_startup(wish, next))
+        }
+        Stage::Foreground if wish.monitor => Role::Ended(monitor(wish, false)),
+        Stage::Foreground => Role::Daemon(Ready { notify: false, detach: false, chdir: wish.chdir }),
+        Stage::Monitor => {
+            let _ = nix::unistd::setsid();
+            Role::Ended(monitor(wish, true))
+        }
+        Stage::Daemon => {
+            if wish.detach && !wish.monitor {
+                let _ = nix::unistd::setsid();
+            }
+            Role::Daemon(Ready { notify: true, detach: wish.detach, chdir: wish.chdir })
+        }
+    }
+}
+
+impl Ready {
+    /// Whether standard error is about to be closed.
+    pub fn detaches(&self) -> bool {
+        self.detach
+    }
+
+    /// Leaves terminal and folder, then tells whoever waits that everything stands.
+    pub fn report(self) {
+        // The pipe is cloned first: its place at descriptor 0 is given up with the other two.
+        let pipe = self.notify.then(|| io::stdin().as_fd().try_clone_to_owned().ok()).flatten();
+        if self.detach {
+            leave_terminal();
+            if self.chdir {
+                drop(std::env::set_current_dir("/"));
+            }
+        }
+        if let Some(pipe) = pipe {
+            drop(File::from(pipe).write_all(b"\n"));
+        }
+    }
+}
+
+fn leave_terminal() {
+    if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
+        let _ = nix::unistd::dup2_stdin(&null);
+        let _ = nix::unistd::dup2_stdout(&null);
+        let _ = nix::unistd::dup2_stderr(&null);
+    }
+}
+
+/// Starts this program again as `stage`. The pipe ends when the child does, or gives a byte when it is ready.
+fn start(stage: Stage) -> io::Result<(Child, PipeReader)> {
+    let (reader, writer) = io::pipe()?;
+    let mut words = std::env::args_os();
+    let name = words.next().unwrap_or_default();
+    // The path, not /proc/self/exe: the process is to be called by its program's name. A program that was replaced on disk since
+    // it was started has no path any longer.
+    let program = std::env::current_exe().ok().filter(|p| p.exists()).unwrap_or_else(|| PathBuf::from("/proc/self/exe"));
+    let stage_name = match stage {
+        Stage::Monitor => "monitor",
+        Stage::Daemon | Stage::Foreground => "daemon",
+    };
+    let child = Command::new(program).arg0(name).args(words).env(STAGE, stage_name).stdin(Stdio::from(writer)).spawn()?;
+    Ok((child, reader))
+}
+
+/// Reads the pipe: true for ready.
+fn is_ready(mut pipe: PipeReader) -> bool {
+    let mut byte = [0u8; 1];
+    loop {
+        match pipe.read(&mut byte) {
+            Ok(n) => return n == 1,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return false,
+        }
+    }
+}
+
+fn wait_for_startup(wish: &Wish<'_>, next: Stage) -> ExitCode {
+    let (mut child, pipe) = match start(next) {
+        Ok(started) => started,
+        Err(error) => return complain(wish.program, &format!("fork failed ({})", errno_text(&error))),
+    };
+    if is_ready(pipe) {
+        return ExitCode::SUCCESS;
+    }
+    match child.wait() {
+        Ok(status) => startup_failed(wish.program, status),
+        Err(error) => complain(wish.program, &format!("waitpid failed ({})", errno_text(&error))),
+    }
+}
+
+/// The child ended before it was ready. It has said why; if not, say what is known.
+fn startup_failed(program: &str, status: ExitStatus) -> ExitCode {
+    match status.code().and_then(|c| u8::try_from(c).ok()) {
+        Some(code) if code != 0 => ExitCode::from(code),
+        Some(_) | None => complain(program, &format!("fork child died before signaling startup ({})", describe(status))),
+    }
+}
+
+fn complain(program: &str, text: &str) -> ExitCode {
+    drop(writeln!(io::stderr(), "{program}: {text}"));
+    ExitCode::FAILURE
+}
+
+fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit status {code}"),
+        (None, Some(signal)) => {
+            let core = if status.core_dumped() { ", core dumped" } else { "" };
+            format!("killed ({}){core}", signal_name(signal))
+        }
+        (None, None) => "unknown status".into(),
+    }
+}
+
+/// `Terminated` for 15 and so on, as strsignal(3) has it for the usual ones.
+pub fn signal_name(signal: i32) -> String {
+    const NAMES: [(i32, &str); 14] = [
+        (1, "Hangup"),
+        (2, "Interrupt"),
+        (4, "Illegal instruction"),
+        (6, "Aborted"),
+        (7, "Bus error"),
+        (8, "Floating point exception"),
+        (9, "Killed"),
+        (11, "Segmentation fault"),
+        (13, "Broken pipe"),
+        (14, "Alarm clock"),
+        (15, "Terminated"),
+        (24, "CPU time limit exceeded"),
+        (25, "File size limit exceeded"),
+        (31, "Bad system call"),
+    ];
+    NAMES.iter().find(|(n, _)| *n == signal).map_or_else(|| format!("signal {signal}"), |(_, name)| (*name).to_owned())
+}
+
+/// The signals that a programming error dies of (ovs-vswitchd(8), --monitor): ILL, ABRT, BUS, FPE, SEGV, PIPE, ALRM, XCPU, XFSZ.
+fn is_programming_error(signal: i32) -> bool {
+    [4, 6, 7, 8, 11, 13, 14, 24, 25].contains(&signal)
+}
+
+/// Starts the daemon, and again whenever it dies of a programming error, at most once per `RESTART_INTERVAL`.
+#[allow(clippy::disallowed_methods, reason = "the monitor is a process of its own, with no switch clock in it")]
+fn monitor(wish: &Wish<'_>, detached: bool) -> ExitCode {
+    let mut first = true;
+    let mut crashes = 0u32;
+    loop {
+        let started_at = std::time::Instant::now();
+        let (mut child, pipe) = match start(Stage::Daemon) {
+            Ok(started) => started,
+            Err(error) => return complain(wish.program, &format!("fork failed ({})", errno_text(&error))),
+        };
+        let ready = is_ready(pipe);
+        if ready && first {
+            Ready { notify: detached, detach: detached, chdir: wish.chdir }.report();
+            first = false;
+        }
+        let status = match child.wait() {
+            Ok(status) => status,
+            Err(error) => return complain(wish.program, &format!("waitpid failed ({})", errno_text(&error))),
+        };
+        match status.signal() {
+            Some(signal) if is_programming_error(signal) && !first => {
+                crashes += 1;
+                tracing::error!(target: "daemon_unix", "{crashes} crashes: pid {} died, {}, restarting", child.id(), describe(status));
+                if let Some(rest) = RESTART_INTERVAL.checked_sub(started_at.elapsed())
+                    && crashes > 1
+                {
+                    std::thread::sleep(rest);
+                }
+            }
+            Some(_) | None if first => return startup_failed(wish.program, status),
+            Some(_) | None => {
+                let code = status.code().and_then(|c| u8::try_from(c).ok());
+                tracing::info!(target: "daemon_unix", "pid {} died, {}, exiting", child.id(), describe(status));
+                return code.map_or(ExitCode::FAILURE, ExitCode::from);
+            }
+        }
+    }
+}

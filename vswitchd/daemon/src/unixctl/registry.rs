@@ -1,0 +1,148 @@
+//! The command table: rows of name, usage, argument counts and handler, gathered from the rooms that own the commands. Generic in the
+//! state that handlers work on, so that the table can be tested without a switch.
+
+use super::{Answer, Reply, UNIXCTL_REFUSED};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fmt::{self, Write as _};
+
+/// No upper bound on the number of arguments.
+pub const ANY: usize = usize::MAX;
+
+/// How a command runs.
+#[derive(Debug)]
+pub enum Run<S> {
+    /// It answers at once.
+    Now(fn(&mut S, &[String]) -> Answer),
+    /// It keeps the `Reply` and answers when it can.
+    Later(fn(&mut S, &[String], Reply)),
+}
+
+/// One row.
+#[derive(Debug)]
+pub struct Command<S> {
+    pub name: &'static str,
+    /// What `list-commands` shows after the name; `None` hides the command.
+    pub usage: Option<&'static str>,
+    pub min: usize,
+    pub max: usize,
+    pub run: Run<S>,
+}
+
+impl<S> Command<S> {
+    /// A row that answers at once.
+    pub const fn now(
+        name: &'static str,
+        usage: Option<&'static str>,
+        (min, max): (usize, usize),
+        run: fn(&mut S, &[String]) -> Answer,
+    ) -> Self {
+        Self { name, usage, min, max, run: Run::Now(run) }
+    }
+
+    /// A row that answers later.
+    pub const fn later(
+        name: &'static str,
+        usage: Option<&'static str>,
+        (min, max): (usize, usize),
+        run: fn(&mut S, &[String], Reply),
+    ) -> Self {
+        Self { name, usage, min, max, run: Run::Later(run) }
+    }
+}
+
+/// All rows by name.
+pub struct Registry<S: 'static>(BTreeMap<&'static str, &'static Command<S>>);
+
+impl<S> fmt::Debug for Registry<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl<S> Registry<S> {
+    /// Gathers the rows of all rooms.
+    pub fn new(rooms: &[&'static [Command<S>]]) -> Self {
+        Self(rooms.iter().flat_map(|rows| rows.iter()).map(|row| (row.name, row)).collect())
+    }
+
+    /// The text of `list-commands`.
+    pub fn list(&self) -> String {
+        let mut out = String::from("The available commands are:\n");
+        for (name, usage) in self.0.values().filter_map(|c| Some((c.name, c.usage?))) {
+            writeln!(out, "  {name:<23} {usage}").expect("writing to a String cannot fail");
+        }
+        out
+    }
+
+    /// Checks a request against its row and runs it.
+    pub fn dispatch(&self, state: &mut S, method: &str, params: &[Value], reply: Reply) {
+        match self.check(method, params) {
+            Ok((command, args)) => match command.run {
+                Run::Now(run) => reply.send(run(state, &args)),
+                Run::Later(run) => run(state, &args, reply),
+            },
+            Err(error) => {
+                UNIXCTL_REFUSED.inc();
+                reply.send(Err(error));
+            }
+        }
+    }
+
+    fn check(&self, method: &str, params: &[Value]) -> Result<(&'static Command<S>, Vec<String>), String> {
+        let Some(command) = self.0.get(method) else {
+            return Err(format!("\"{method}\" is not a valid command (use \"list-commands\" to see a list of valid commands)"));
+        };
+        if params.len() < command.min {
+            return Err(format!("\"{method}\" command requires at least {} arguments", command.min));
+        }
+        if params.len() > command.max {
+            return Err(format!("\"{method}\" command takes at most {} arguments", command.max));
+        }
+        let args: Option<Vec<String>> = params.iter().map(|p| p.as_str().map(str::to_owned)).collect();
+        match args {
+            Some(args) => Ok((command, args)),
+            None => Err(format!("\"{method}\" command has non-string argument")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::oneshot;
+
+    const ROWS: &[Command<u32>] = &[
+        Command::now("echo", Some("arg [arg]"), (1, 2), |n, args| {
+            *n += 1;
+            Ok(args.join(" "))
+        }),
+        Command::now("dpctl/disable-a-long-one", Some(""), (0, 0), |_, _| Ok(String::new())),
+        Command::now("hidden", None, (0, ANY), |_, _| Err("no".into())),
+    ];
+
+    fn check(method: &str, params: &Value, expect: Result<&str, &str>) {
+        let (sender, mut receiver) = oneshot::channel();
+        let params = params.as_array().unwrap();
+        Registry::new(&[ROWS]).dispatch(&mut 0, method, params, Reply(sender));
+        let got = receiver.try_recv().unwrap();
+        assert_eq!(got.as_deref().map_err(String::as_str), expect, "{method}");
+    }
+
+    #[test]
+    fn refusals_word_for_word() {
+        use serde_json::json;
+        check("echo", &json!(["a", "b"]), Ok("a b"));
+        check("echo", &json!([]), Err("\"echo\" command requires at least 1 arguments"));
+        check("echo", &json!(["a", "b", "c"]), Err("\"echo\" command takes at most 2 arguments"));
+        check("echo", &json!([1]), Err("\"echo\" command has non-string argument"));
+        check("hidden", &json!(["a", "b", "c"]), Err("no"));
+        check("x", &json!([]), Err("\"x\" is not a valid command (use \"list-commands\" to see a list of valid commands)"));
+    }
+
+    #[test]
+    fn the_list_is_sorted_and_laid_out_as_ovs_does() {
+        let expect = "The available commands are:\n  dpctl/disable-a-long-one \n  echo                    arg [arg]\n";
+        assert_eq!(Registry::new(&[ROWS]).list(), expect);
+    }
+}

@@ -1,0 +1,84 @@
+//! The log as a whole: levels, file life and the tables, by what ends up in a file.
+
+use super::*;
+
+fn log_to(dir: &Path) -> Log {
+    let log = Log::new("ovs-vswitchd");
+    log.detach_console();
+    log.sinks().file = Some(LogFile::open(&dir.join("log")).unwrap());
+    log.change(&levels::parse("PATTERN:file:%c|%p|%m").unwrap());
+    log
+}
+
+fn bridge() -> Module {
+    Module::named("bridge").unwrap()
+}
+
+#[test]
+fn levels_decide_per_module_and_destination() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = log_to(dir.path());
+    log.write(bridge(), Level::Dbg, "unseen");
+    log.write(bridge(), Level::Info, "seen");
+    log.change(&levels::parse("bridge:file:dbg").unwrap());
+    log.write(bridge(), Level::Dbg, "seen too");
+    log.write(Module::named("bond").unwrap(), Level::Dbg, "unseen");
+    log.change(&levels::parse("off").unwrap());
+    log.write(bridge(), Level::Emer, "unseen");
+    let text = std::fs::read_to_string(dir.path().join("log")).unwrap();
+    assert_eq!(text, "bridge|INFO|seen\nbridge|DBG|seen too\n");
+    assert_eq!(log.max_level(bridge()), Level::Off);
+}
+
+#[test]
+fn close_and_reopen_follow_the_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = log_to(dir.path());
+    let path = dir.path().join("log");
+    log.write(bridge(), Level::Info, "one");
+    std::fs::rename(&path, dir.path().join("old")).unwrap();
+    log.write(bridge(), Level::Info, "two");
+    log.reopen_file().unwrap();
+    log.write(bridge(), Level::Info, "three");
+    log.close_file();
+    log.write(bridge(), Level::Info, "lost");
+    log.reopen_file().unwrap();
+    log.write(bridge(), Level::Info, "four");
+    assert_eq!(std::fs::read_to_string(dir.path().join("old")).unwrap(), "bridge|INFO|one\nbridge|INFO|two\n");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "bridge|INFO|three\nbridge|INFO|four\n");
+    assert_eq!(Log::new("x").reopen_file(), Err("Logging to file not configured".into()));
+}
+
+#[test]
+fn the_tables_are_laid_out_as_ovs_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = log_to(dir.path());
+    log.change(&levels::parse("daemon:syslog:err").unwrap());
+    log.set_rate_limits(Module::named("bfd"), false);
+    let list = log.list();
+    assert!(list.starts_with("                 console    syslog    file\n                 -------    ------    ------\nbacktrace          OFF       INFO       INFO\n"));
+    assert!(list.contains("\ndaemon             OFF        ERR       INFO\n"));
+    assert!(list.contains("\nbfd                OFF       INFO       INFO    (rate limiting disabled)\n"));
+    assert!(list.contains("\ndpif_lookup_autovalidator   OFF       INFO       INFO\n"));
+    let patterns = log.list_patterns();
+    assert!(patterns.contains("\nSYSLOG   <%B> %D{%h %e %T} %E %A:          ovs|%05N|%c%T|%p|%m\n"));
+    assert!(patterns.ends_with("\nFILE     none                              %c|%p|%m\n"));
+}
+
+#[test]
+fn other_threads_are_named_and_number_their_own_lines() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = log_to(dir.path());
+    log.change(&levels::parse("PATTERN:file:%05N|%c%T|%t").unwrap());
+    std::thread::scope(|scope| {
+        std::thread::Builder::new()
+            .name("handler1".into())
+            .spawn_scoped(scope, || {
+                log.write(bridge(), Level::Info, "");
+                log.write(bridge(), Level::Info, "");
+            })
+            .unwrap();
+    });
+    let text = std::fs::read_to_string(dir.path().join("log")).unwrap();
+    assert_eq!(text, "00001|bridge(handler1)|handler1\n00002|bridge(handler1)|handler1\n");
+}
