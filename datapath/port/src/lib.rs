@@ -31,7 +31,7 @@
 //!
 //! Offloads: a received packet may bear a partial checksum or be a GSO frame of 64 KiB. `Transmit::send` carries that on, or makes it good
 //! in software. Code between that changes headers must keep [`Checksum::Partial`] true (see there), and has to segment GSO frames
-//! before it encapsulates them.
+//! before it encapsulates them ([`offload::segment`]).
 
 pub mod af_packet;
 pub mod af_xdp;
@@ -40,6 +40,7 @@ mod counters;
 mod device;
 pub mod dummy;
 pub mod memory;
+pub mod offload;
 mod packet;
 pub mod pcap;
 pub mod pool;

@@ -38,11 +38,9 @@ pub enum GsoKind {
     None = 0,
     /// TCP over IPv4.
     Tcp4 = 1,
-    /// UDP over either IP to be cut into IP fragments (UFO).
-    UdpFragment = 3,
     /// TCP over IPv6.
     Tcp6 = 4,
-    /// UDP over either IP to be cut into datagrams (USO).
+    /// UDP over either IP, to be cut into datagrams (USO). Cutting into IP fragments (UFO) is never negotiated.
     Udp = 5,
 }
 
