@@ -4,9 +4,9 @@
 //! of port in this crate; the daemon, which keeps the `Device` while the workers keep the queues.
 
 use crate::counters::{Counters, QueueStats};
-use crate::memory;
 use crate::pcap::{self, PcapError};
 use crate::queue::{RxQueue, TxQueue};
+use crate::{dummy, memory};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
@@ -211,10 +211,10 @@ pub struct PortStats {
     pub tx_packets: u64,
     pub rx_bytes: u64,
     pub tx_bytes: u64,
-    pub rx_dropped: u64,
-    pub tx_dropped: u64,
-    pub rx_errors: u64,
-    pub tx_errors: u64,
+    pub rx_dropped: Option<u64>,
+    pub tx_dropped: Option<u64>,
+    pub rx_errors: Option<u64>,
+    pub tx_errors: Option<u64>,
     pub multicast: Option<u64>,
     pub collisions: Option<u64>,
     pub rx_over_errors: Option<u64>,
@@ -254,6 +254,12 @@ impl Shared {
         counters
     }
 
+    pub(crate) fn set_link(&self, link: LinkState) {
+        self.admin_up.store(link.admin_up, Ordering::Relaxed);
+        self.carrier.store(link.carrier, Ordering::Relaxed);
+        self.gone.store(link.gone, Ordering::Relaxed);
+    }
+
     pub(crate) fn set_mac(&self, mac: Mac) {
         let [a, b, c, d, e, f] = mac;
         self.mac.store(
@@ -283,6 +289,7 @@ pub struct Device {
 #[derive(Debug)]
 enum Driver {
     Memory,
+    Dummy(dummy::Port),
 }
 
 impl Device {
@@ -291,13 +298,14 @@ impl Device {
         let shared = Arc::new(Shared::default());
         let (rx, driver) = match config.kind {
             Kind::Memory => (open_memory(config, &shared)?, Driver::Memory),
-            Kind::System
-            | Kind::AfXdp
-            | Kind::Internal
-            | Kind::Tap
-            | Kind::Dummy
-            | Kind::DummyInternal
-            | Kind::DummyPmd => {
+            Kind::Dummy | Kind::DummyInternal | Kind::DummyPmd => {
+                let (port, rx) = dummy::Port::open(config, &shared)?;
+                (
+                    rx.into_iter().map(RxQueue::Dummy).collect(),
+                    Driver::Dummy(port),
+                )
+            }
+            Kind::System | Kind::AfXdp | Kind::Internal | Kind::Tap => {
                 return Err(PortError::Unsupported {
                     name: config.name.clone(),
                     what: "opening (not written yet)",
@@ -340,6 +348,7 @@ impl Device {
             Driver::Memory => Ok(TxQueue::Memory(memory::Tx::new(
                 self.shared.new_tx_counters(),
             ))),
+            Driver::Dummy(port) => Ok(TxQueue::Dummy(port.tx())),
         }
     }
 
@@ -357,6 +366,7 @@ impl Device {
     pub fn ifindex(&self) -> Option<u32> {
         match &self.driver {
             Driver::Memory => None,
+            Driver::Dummy(port) => port.ifindex(),
         }
     }
 
@@ -373,6 +383,7 @@ impl Device {
     pub fn set_mtu(&self, mtu: u32) -> Result<(), PortError> {
         match &self.driver {
             Driver::Memory => self.shared.mtu.store(mtu, Ordering::Relaxed),
+            Driver::Dummy(port) => port.set_mtu(mtu)?,
         }
         Ok(())
     }
@@ -380,7 +391,7 @@ impl Device {
     /// Sets the Ethernet address.
     pub fn set_mac(&self, mac: Mac) -> Result<(), PortError> {
         match &self.driver {
-            Driver::Memory => self.shared.set_mac(mac),
+            Driver::Memory | Driver::Dummy(_) => self.shared.set_mac(mac),
         }
         Ok(())
     }
@@ -388,10 +399,7 @@ impl Device {
     /// Sets the administrative state.
     pub fn set_admin_up(&self, up: bool) -> Result<(), PortError> {
         match &self.driver {
-            Driver::Memory => {
-                self.shared.admin_up.store(up, Ordering::Relaxed);
-                self.shared.carrier.store(up, Ordering::Relaxed);
-            }
+            Driver::Memory | Driver::Dummy(_) => self.shared.admin_up.store(up, Ordering::Relaxed),
         }
         Ok(())
     }
@@ -399,20 +407,47 @@ impl Device {
     /// Figures of the port as a whole.
     pub fn stats(&self) -> Result<PortStats, PortError> {
         let (rx, tx) = self.queue_stats();
-        let mut total = PortStats::default();
-        for queue in rx {
-            total.rx_packets += queue.packets;
-            total.rx_bytes += queue.bytes;
-            total.rx_dropped += queue.dropped;
-            total.rx_errors += queue.errors;
+        let total = |queues: &[QueueStats]| {
+            let mut total = QueueStats::default();
+            queues.iter().for_each(|queue| total += *queue);
+            total
+        };
+        let (rx, tx) = (total(&rx), total(&tx));
+        let counted = match &self.driver {
+            Driver::Memory => Some(()),
+            // OVS's dummies do not count what they lose, and its tests know that.
+            Driver::Dummy(_) => None,
+        };
+        Ok(PortStats {
+            rx_packets: rx.packets,
+            tx_packets: tx.packets,
+            rx_bytes: rx.bytes,
+            tx_bytes: tx.bytes,
+            rx_dropped: counted.map(|()| rx.dropped),
+            tx_dropped: counted.map(|()| tx.dropped),
+            rx_errors: counted.map(|()| rx.errors),
+            tx_errors: counted.map(|()| tx.errors),
+            ..PortStats::default()
+        })
+    }
+
+    /// Further statistics by name, for Interface:statistics.
+    pub fn custom_stats(&self) -> Vec<(String, u64)> {
+        match &self.driver {
+            Driver::Memory => Vec::new(),
+            Driver::Dummy(port) => {
+                let (rx, tx) = self.queue_stats();
+                port.custom_stats(&rx, &tx)
+            }
         }
-        for queue in tx {
-            total.tx_packets += queue.packets;
-            total.tx_bytes += queue.bytes;
-            total.tx_dropped += queue.dropped;
-            total.tx_errors += queue.errors;
+    }
+
+    /// The control handle of a dummy.
+    pub fn dummy(&self) -> Option<dummy::Control> {
+        match &self.driver {
+            Driver::Memory => None,
+            Driver::Dummy(port) => Some(port.control.clone()),
         }
-        Ok(total)
     }
 
     /// Figures per receive queue, and per transmit handle (of all workers that ever asked for one).
@@ -425,7 +460,7 @@ impl Device {
     }
 }
 
-fn open_memory(config: &PortConfig, shared: &Shared) -> Result<Vec<RxQueue>, PortError> {
+fn open_memory(config: &PortConfig, shared: &Arc<Shared>) -> Result<Vec<RxQueue>, PortError> {
     let mut frames = Vec::new();
     if let Some(path) = config.option("pcap") {
         frames = pcap::read(Path::new(path)).map_err(|source| PortError::Pcap {
@@ -443,18 +478,20 @@ fn open_memory(config: &PortConfig, shared: &Shared) -> Result<Vec<RxQueue>, Por
         .mtu
         .store(config.mtu.unwrap_or(1500), Ordering::Relaxed);
     shared.set_mac(config.mac.unwrap_or([0x02, 0, 0, 0, 0, 1]));
-    let enabled = Arc::new(AtomicBool::new(true));
     let n_rxq = config.n_rxq()?;
     let queue = |i| {
         let counters = shared.new_rx_counters();
         RxQueue::Memory(memory::Rx::new(
             Arc::clone(&frames),
             i * 1021,
-            Arc::clone(&enabled),
+            Arc::clone(shared),
             counters,
         ))
     };
-    shared.admin_up.store(true, Ordering::Relaxed);
-    shared.carrier.store(true, Ordering::Relaxed);
+    shared.set_link(LinkState {
+        admin_up: true,
+        carrier: true,
+        gone: false,
+    });
     Ok((0..n_rxq).map(queue).collect())
 }

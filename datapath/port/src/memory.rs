@@ -8,13 +8,14 @@
 
 use crate::batch::Batch;
 use crate::counters::Counters;
+use crate::device::Shared;
 use crate::packet::Packet;
 use crate::pool::{self, Class, HEADROOM, SMALL_FRAME_MAX};
 use crate::queue::{Capabilities, Receive, Transmit};
 use std::os::fd::RawFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 const LINE: usize = 64;
 
@@ -69,7 +70,7 @@ impl Frames {
 pub struct Rx {
     frames: Arc<Frames>,
     at: usize,
-    enabled: Arc<AtomicBool>,
+    shared: Arc<Shared>,
     counters: Counters,
 }
 
@@ -77,7 +78,7 @@ impl Rx {
     pub(crate) fn new(
         frames: Arc<Frames>,
         first: usize,
-        enabled: Arc<AtomicBool>,
+        shared: Arc<Shared>,
         counters: Counters,
     ) -> Self {
         let at = if frames.index.is_empty() {
@@ -88,7 +89,7 @@ impl Rx {
         Self {
             frames,
             at,
-            enabled,
+            shared,
             counters,
         }
     }
@@ -105,7 +106,7 @@ impl Receive for Rx {
     #[inline]
     fn recv(&mut self, batch: &mut Batch) -> usize {
         let frames = &*self.frames;
-        if frames.index.is_empty() || !self.enabled.load(Ordering::Relaxed) {
+        if frames.index.is_empty() || !self.shared.admin_up.load(Ordering::Relaxed) {
             return 0;
         }
         let (mut at, mut bytes) = (self.at, 0);
@@ -141,7 +142,7 @@ impl Receive for Rx {
     }
 
     fn prepare_sleep(&mut self) -> bool {
-        self.frames.index.is_empty() || !self.enabled.load(Ordering::Relaxed)
+        self.frames.index.is_empty() || !self.shared.admin_up.load(Ordering::Relaxed)
     }
 }
 

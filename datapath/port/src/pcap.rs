@@ -104,6 +104,18 @@ impl Writer<File> {
     }
 }
 
+impl Writer<File> {
+    /// Opens the file for appending; writes its header if it is new or empty.
+    pub fn append(path: &Path) -> Result<Self, PcapError> {
+        let out = File::options().append(true).create(true).open(path)?;
+        if out.metadata()?.len() == 0 {
+            Self::new(out)
+        } else {
+            Ok(Self { out })
+        }
+    }
+}
+
 impl<W: Write> Writer<W> {
     /// Writes the file header to `out`.
     pub fn new(mut out: W) -> Result<Self, PcapError> {
