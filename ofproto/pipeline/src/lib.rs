@@ -2,4 +2,11 @@
 //! OpenFlow connections. It sees one datapath (through the seam in `flow`) and knows of no hardware.
 #![forbid(unsafe_code)]
 
+pub mod bridge;
 pub mod config;
+pub mod deps;
+pub mod effects;
+pub mod recirc;
+pub mod rule;
+pub mod table;
+pub mod world;

@@ -1,0 +1,150 @@
+//! What a translation does besides saying the actions: credits, repeated for each batch of packets that a megaflow forwards, and
+//! notices, given once for the packet that was translated.
+//!
+//! What enters: translation writes both. What leaves: `udpif` pays the credits when the datapath's counters have grown; `conn`
+//! takes the notices. Neighbours: `xlate`, `udpif`, `conn`, `rule`.
+
+use crate::deps::Deps;
+use crate::rule::{Rule, Tally};
+use crate::world::BridgeId;
+use flow::{Actions, Key, Mask, Msec};
+use openflow::{OfPort, TableId};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+flow::counters! {
+    NOTICES_DROPPED = "ofproto_notices_dropped", "asynchronous OpenFlow messages dropped because their queue was full";
+}
+
+/// Notices kept until the connections take them.
+pub const NOTICES_MAX: usize = 4096;
+
+/// Something that counts, learns or ages with each packet of a megaflow. Paid for the translated packet itself, and later for
+/// those that the datapath forwarded by the megaflow.
+#[derive(Clone, Debug)]
+pub enum Credit {
+    /// The rule was hit.
+    Rule(Arc<Rule>),
+    /// A table was looked into (`matched`: and had a rule), for table statistics.
+    Lookup { bridge: BridgeId, table: TableId, matched: bool },
+    /// A bucket, a group, a mirror, a patch port's direction.
+    Tally(Arc<Tally>),
+    /// A source MAC seen behind a port.
+    Learn { bridge: BridgeId, in_port: OfPort, vlan: u16, mac: [u8; 6], gratuitous_arp: bool },
+    /// `fin_timeout`: shortens the rule's timeouts (seconds, 0 leaves) once FIN or RST has been seen.
+    FinTimeout { rule: Arc<Rule>, idle_s: u16, hard_s: u16 },
+}
+
+/// What credits are paid with.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Payment {
+    pub packets: u64,
+    pub bytes: u64,
+    /// When the last of the packets was seen.
+    pub used_ms: Msec,
+    /// TCP flags of the packets, or-ed.
+    pub tcp_flags: u16,
+}
+
+/// A packet for the controllers. Pipeline fields stand in `key`; each connection encodes it in its own form.
+#[derive(Clone, Debug)]
+pub struct PacketInNotice {
+    pub bridge: BridgeId,
+    pub packet: Vec<u8>,
+    /// Length before it was clipped.
+    pub full_len: u32,
+    /// OFPR_* in the newest numbering, and OVS's explicit and implicit miss
+    pub reason: u8,
+    pub table: TableId,
+    pub cookie: u64,
+    /// The packet's key and pipeline fields when it was sent up (`in_port` an OpenFlow port).
+    pub key: Box<Key>,
+    /// 0 for every controller that asks for nothing else
+    pub controller_id: u16,
+    pub max_len: u16,
+    pub userdata: Vec<u8>,
+}
+
+/// Something for the connections.
+#[derive(Clone, Debug)]
+pub enum Notice {
+    PacketIn(Box<PacketInNotice>),
+    /// reason ADD 0, DELETE 1, MODIFY 2; the description is that after the change (before it for DELETE).
+    PortStatus { bridge: BridgeId, reason: u8, port: Box<crate::bridge::PortView> },
+    /// reason IDLE 0, HARD 1, DELETE 2, GROUP_DELETE 3, METER_DELETE 4, EVICTION 5
+    FlowRemoved { rule: Arc<Rule>, reason: u8 },
+}
+
+/// Why nothing could be translated; the text is what `ofproto/trace` and the log say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum XlateError {
+    #[error("Recursion too deep")]
+    RecursionTooDeep,
+    #[error("Too many resubmits")]
+    TooManyResubmits,
+    #[error("Stack too deep")]
+    StackTooDeep,
+    #[error("No recirculation context")]
+    NoRecirculationContext,
+    #[error("Recirculation conflict")]
+    RecirculationConflict,
+    #[error("Too many MPLS labels")]
+    TooManyMplsLabels,
+    #[error("Invalid tunnel metadata")]
+    InvalidTunnelMetadata,
+    #[error("Unsupported packet type")]
+    UnsupportedPacketType,
+    #[error("Recirculation id exhausted")]
+    OutOfRecircIds,
+    /// An action alters tables, and the translation only had shared access: try again with `WorldAccess::Exclusive`.
+    #[error("exclusive access needed")]
+    NeedsExclusive,
+}
+
+/// The outcome of a translation.
+#[derive(Clone, Debug, Default)]
+pub struct Translation {
+    pub actions: Actions,
+    /// Bits that decided, in the datapath's form (`in_port` and `recirc_id` exact, pipeline lines zero).
+    pub mask: Box<Mask>,
+    /// Bits of `flow::action::SLOW_REASONS`; not 0: each packet has to come up.
+    pub slow: u32,
+    pub credits: Vec<Credit>,
+    pub notices: Vec<Notice>,
+    pub deps: Deps,
+    /// Recirculation ids that the actions name, kept alive as long as the megaflow.
+    pub recircs: Vec<Arc<crate::recirc::RecircRef>>,
+    pub error: Option<XlateError>,
+}
+
+/// Notices on their way to the connections, bounded.
+#[derive(Debug, Default)]
+pub struct Notices {
+    queue: Mutex<VecDeque<Notice>>,
+    wake: tokio::sync::Notify,
+}
+
+impl Notices {
+    /// Queues one; counts and drops it when the queue is full.
+    pub fn push(&self, notice: Notice) {
+        let mut queue = self.queue.lock().expect("no holder of the notice queue panics");
+        if queue.len() >= NOTICES_MAX {
+            NOTICES_DROPPED.inc();
+            return;
+        }
+        queue.push_back(notice);
+        drop(queue);
+        self.wake.notify_one();
+    }
+
+    /// Takes all that wait.
+    #[must_use]
+    pub fn take(&self) -> VecDeque<Notice> {
+        std::mem::take(&mut *self.queue.lock().expect("no holder of the notice queue panics"))
+    }
+
+    /// Returns when there may be something to take.
+    pub async fn wait(&self) {
+        self.wake.notified().await;
+    }
+}

@@ -1,0 +1,71 @@
+//! A rule of an OpenFlow table: what never changes about it, and its counters, which do all the time.
+//!
+//! What enters: flow-mods (through `flow_mod`). What leaves: the rule that a lookup found, credited by translation and by the
+//! statistics of megaflows. Neighbours: `table`, `classifier`, `flow_mod`, `xlate`, `udpif`.
+//!
+//! A rule is shared as `Arc<Rule>`: a translation, the credits of a megaflow and the table may hold it at once. A modification
+//! that changes actions makes a new rule, so that who holds the old one still sees what it acted upon.
+
+use crate::world::BridgeId;
+use flow::Msec;
+use openflow::TableId;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+
+/// Packets and bytes that something has seen. Adding is relaxed: readers want totals, not order.
+#[derive(Debug, Default)]
+pub struct Tally {
+    packets: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Tally {
+    /// Adds a megaflow's packets or a single one.
+    pub fn add(&self, packets: u64, bytes: u64) {
+        self.packets.fetch_add(packets, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// (packets, bytes)
+    #[must_use]
+    pub fn read(&self) -> (u64, u64) {
+        (self.packets.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+
+    /// Back to zero (OFPFF_RESET_COUNTS).
+    pub fn reset(&self) {
+        self.packets.store(0, Ordering::Relaxed);
+        self.bytes.store(0, Ordering::Relaxed);
+    }
+}
+
+/// A rule.
+#[derive(Debug)]
+pub struct Rule {
+    pub bridge: BridgeId,
+    pub table: TableId,
+    /// 0..=65535 for users; larger for rules of the switch itself (in-band 180000.., fail-open 0xf0f0f0).
+    pub priority: i32,
+    pub cookie: AtomicU64,
+    /// Seconds, 0 for never. Atomic, because `fin_timeout` shortens them.
+    pub idle_timeout_s: AtomicU64,
+    pub hard_timeout_s: AtomicU64,
+    /// `flow_mod_flags`
+    pub flags: u16,
+    pub importance: u16,
+    pub created_ms: Msec,
+    pub tally: Tally,
+    /// When a packet last hit.
+    pub used_ms: AtomicI64,
+    /// When actions or timeouts last changed.
+    pub modified_ms: AtomicI64,
+    /// Set once it has left its table.
+    pub removed: AtomicBool,
+}
+
+impl Rule {
+    /// Credits packets that hit the rule, the last of them at `used_ms`.
+    pub fn credit(&self, packets: u64, bytes: u64, used_ms: Msec) {
+        self.tally.add(packets, bytes);
+        self.used_ms.fetch_max(used_ms, Ordering::Relaxed);
+    }
+}

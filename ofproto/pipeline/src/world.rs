@@ -1,0 +1,106 @@
+//! The world: every bridge, every datapath, and the history of what changed.
+//!
+//! What enters: `slowpath` (configuration), `conn` (OpenFlow messages), both under the write lock. What leaves: everything that a
+//! translation looks at, under the read lock. Neighbours: all rooms of this crate.
+//!
+//! One `RwLock<World>` guards it. Readers are upcall handlers and revalidators, in slices of a batch; writers are configuration
+//! and OpenFlow. Nobody waits for the datapath's workers (`Datapath::quiesce`) while holding the lock for writing.
+
+use crate::bridge::Bridge;
+use crate::config::UpcallConfig;
+use crate::deps::{ChangeLog, Object};
+use crate::effects::Notices;
+use crate::recirc::Recircs;
+use flow::hash::Map;
+use flow::seam::{Datapath, DpError, DpFeatures, DpPort};
+use openflow::OfPort;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Names a bridge for as long as it exists; never used again. It also stands in cookies of datapath actions.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct BridgeId(pub u64);
+
+/// Opens the datapath of a type ("netdev", "dummy", "system"); the daemon supplies it.
+pub type DatapathFactory = dyn Fn(&str) -> Result<Arc<dyn Datapath>, DpError> + Send + Sync;
+
+/// A datapath and who owns its ports.
+#[derive(Debug)]
+pub struct DatapathBackend {
+    pub dp: Arc<dyn Datapath>,
+    pub features: DpFeatures,
+    /// Which bridge's port a datapath port is.
+    pub ports: Map<DpPort, (BridgeId, OfPort)>,
+}
+
+/// Everything.
+#[derive(Debug, Default)]
+pub struct World {
+    /// By type.
+    pub backends: BTreeMap<String, DatapathBackend>,
+    pub bridges: BTreeMap<BridgeId, Bridge>,
+    pub changes: Arc<ChangeLog>,
+    pub notices: Arc<Notices>,
+    pub recircs: Recircs,
+    pub upcalls: UpcallConfig,
+    /// VLAN headers that translation and the datapath look at (1 or 2).
+    pub vlan_limit: u32,
+    last_bridge: u64,
+}
+
+impl World {
+    /// A number for a new bridge.
+    pub fn new_bridge_id(&mut self) -> BridgeId {
+        self.last_bridge += 1;
+        BridgeId(self.last_bridge)
+    }
+
+    /// The bridge of that name.
+    #[must_use]
+    pub fn bridge_named(&self, name: &str) -> Option<&Bridge> {
+        self.bridges.values().find(|b| b.name == name)
+    }
+
+    /// Which bridge and OpenFlow port a datapath port of the datapath of type `kind` is.
+    #[must_use]
+    pub fn port_of(&self, kind: &str, port: DpPort) -> Option<(BridgeId, OfPort)> {
+        self.backends.get(kind)?.ports.get(&port).copied()
+    }
+
+    /// The datapath under a bridge.
+    #[must_use]
+    pub fn backend(&self, bridge: BridgeId) -> Option<&DatapathBackend> {
+        self.backends.get(&self.bridges.get(&bridge)?.kind)
+    }
+
+    /// Records a change; see `ChangeLog::object`.
+    pub fn changed(&self, object: Object) {
+        self.changes.object(object);
+    }
+}
+
+/// How a translation may touch the world: actions that alter tables (`learn`) need it for itself.
+#[derive(Debug)]
+pub enum WorldAccess<'a> {
+    Shared(&'a World),
+    Exclusive(&'a mut World),
+}
+
+impl WorldAccess<'_> {
+    /// To look at.
+    #[must_use]
+    pub fn get(&self) -> &World {
+        match self {
+            Self::Shared(world) => world,
+            Self::Exclusive(world) => world,
+        }
+    }
+
+    /// To alter; `None` when only shared.
+    pub fn exclusive(&mut self) -> Option<&mut World> {
+        match self {
+            Self::Shared(_) => None,
+            Self::Exclusive(world) => Some(world),
+        }
+    }
+}
