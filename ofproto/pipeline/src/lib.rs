@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bridge;
+pub mod classifier;
 pub mod config;
 pub mod deps;
 pub mod effects;

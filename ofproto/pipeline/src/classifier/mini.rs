@@ -1,0 +1,291 @@
+//! Compact masks and matches: only the words that a mask has bits in.
+//!
+//! A rule stores its match this way (tens of bytes instead of two keys of 768); a subtable shares one `MiniMask` among its rules.
+
+use flow::key::{Key, Mask, WORDS};
+use std::sync::{Arc, LazyLock};
+
+/// Number of stages of staged lookup: metadata, L2, L3, L4.
+pub(crate) const STAGES: usize = 4;
+
+/// Which bits of a key belong to each stage. Each bit belongs to exactly one.
+static STAGE_BITS: LazyLock<[Mask; STAGES]> = LazyLock::new(stage_bits);
+
+fn stage_bits() -> [Mask; STAGES] {
+    const F2: [u8; 2] = [0xff; 2];
+    const F4: [u8; 4] = [0xff; 4];
+    const F6: [u8; 6] = [0xff; 6];
+    const F16: [u8; 16] = [0xff; 16];
+    let l2 = Key {
+        eth_dst: F6,
+        eth_src: F6,
+        eth_type: F2,
+        vlan_tci: F2,
+        vlan_tpid: F2,
+        vlan2_tci: F2,
+        vlan2_tpid: F2,
+        mpls_lse0: F4,
+        mpls_lse1: F4,
+        mpls_lse2: F4,
+        ..Key::ZERO
+    };
+    let l3 = Key {
+        nw_src: F4,
+        nw_dst: F4,
+        nw_proto: 0xff,
+        nw_tos: 0xff,
+        nw_ttl: 0xff,
+        nw_frag: 0xff,
+        tcp_flags: F2,
+        ipv6_src: F16,
+        ipv6_dst: F16,
+        ipv6_label: F4,
+        arp_sha: F6,
+        arp_tha: F6,
+        nd_target: F16,
+        ct_nw_src: F4,
+        ct_nw_dst: F4,
+        ct_ipv6_src: F16,
+        ct_ipv6_dst: F16,
+        nsh_flags: 0xff,
+        nsh_ttl: 0xff,
+        nsh_mdtype: 0xff,
+        nsh_np: 0xff,
+        nsh_path: F4,
+        nsh_c1: F4,
+        nsh_c2: F4,
+        nsh_c3: F4,
+        nsh_c4: F4,
+        ..Key::ZERO
+    };
+    let l4 = Key {
+        tp_src: F2,
+        tp_dst: F2,
+        ct_tp_src: F2,
+        ct_tp_dst: F2,
+        nd_reserved: F4,
+        ..Key::ZERO
+    };
+    let mut metadata = Key::ZERO;
+    for (i, word) in metadata.words_mut().iter_mut().enumerate() {
+        *word = !(l2.words()[i] | l3.words()[i] | l4.words()[i]);
+    }
+    [metadata, l2, l3, l4]
+}
+
+/// Some bits of one word of a key.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Part {
+    pub(crate) word: u8,
+    pub(crate) bits: u64,
+}
+
+/// A mask as its non-zero words, and split by stage.
+#[derive(PartialEq, Eq, Hash, Debug)]
+pub struct MiniMask {
+    words: Box<[Part]>,
+    stages: [Box<[Part]>; STAGES],
+}
+
+impl MiniMask {
+    /// The compact form of `mask`.
+    #[must_use]
+    pub fn new(mask: &Mask) -> Self {
+        Self {
+            words: parts(mask.words()),
+            stages: std::array::from_fn(|s| parts(mask.masked(&STAGE_BITS[s]).words())),
+        }
+    }
+
+    /// The whole mask.
+    #[must_use]
+    pub fn expand(&self) -> Mask {
+        let mut mask = Key::ZERO;
+        self.or_into(&mut mask);
+        mask
+    }
+
+    /// Adds all bits to `mask`.
+    pub(crate) fn or_into(&self, mask: &mut Mask) {
+        or_parts(&self.words, mask);
+    }
+
+    /// Adds the bits of one stage to `mask`.
+    pub(crate) fn or_stage_into(&self, stage: usize, mask: &mut Mask) {
+        or_parts(&self.stages[stage], mask);
+    }
+
+    pub(crate) fn stage(&self, stage: usize) -> &[Part] {
+        &self.stages[stage]
+    }
+
+    /// Bits of `word` that the mask has.
+    fn bits_of(&self, word: u8) -> u64 {
+        self.words
+            .binary_search_by_key(&word, |p| p.word)
+            .map_or(0, |i| self.words[i].bits)
+    }
+}
+
+fn parts(words: &[u64; WORDS]) -> Box<[Part]> {
+    (0u8..)
+        .zip(words)
+        .filter(|(_, bits)| **bits != 0)
+        .map(|(word, bits)| Part { word, bits: *bits })
+        .collect()
+}
+
+fn or_parts(parts: &[Part], mask: &mut Mask) {
+    let words = mask.words_mut();
+    for part in parts {
+        words[usize::from(part.word)] |= part.bits;
+    }
+}
+
+/// A match in compact form: one value for each word of the mask, already masked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MiniMatch {
+    mask: Arc<MiniMask>,
+    values: Arc<[u64]>,
+}
+
+impl MiniMatch {
+    /// `key` under `mask`.
+    #[must_use]
+    pub fn new(key: &Key, mask: &Mask) -> Self {
+        Self::with_mask(key, Arc::new(MiniMask::new(mask)))
+    }
+
+    /// `key` under a mask that others share.
+    #[must_use]
+    pub fn with_mask(key: &Key, mask: Arc<MiniMask>) -> Self {
+        let words = key.words();
+        let values = mask
+            .words
+            .iter()
+            .map(|p| words[usize::from(p.word)] & p.bits)
+            .collect();
+        Self { mask, values }
+    }
+
+    /// The shared mask.
+    #[must_use]
+    pub fn mask(&self) -> &Arc<MiniMask> {
+        &self.mask
+    }
+
+    /// Key and mask at full size.
+    #[must_use]
+    pub fn expand(&self) -> (Key, Mask) {
+        let mut key = Key::ZERO;
+        let words = key.words_mut();
+        for (part, value) in self.mask.words.iter().zip(self.values.iter()) {
+            words[usize::from(part.word)] = *value;
+        }
+        (key, self.mask.expand())
+    }
+
+    /// Whether a packet with `key` matches.
+    #[must_use]
+    pub fn matches(&self, key: &Key) -> bool {
+        let words = key.words();
+        self.mask
+            .words
+            .iter()
+            .zip(self.values.iter())
+            .all(|(p, v)| words[usize::from(p.word)] & p.bits == *v)
+    }
+
+    /// Whether this match is `target`'s or more specific: it has each bit of `target`'s mask, with the same values.
+    #[must_use]
+    pub fn is_within(&self, target: &Self) -> bool {
+        target
+            .mask
+            .words
+            .iter()
+            .zip(target.values.iter())
+            .all(|(p, v)| {
+                p.bits & !self.mask.bits_of(p.word) == 0 && self.value_of(p.word) & p.bits == *v
+            })
+    }
+
+    /// Whether some packet matches both.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.mask
+            .words
+            .iter()
+            .zip(self.values.iter())
+            .all(|(p, v)| {
+                let both = p.bits & other.mask.bits_of(p.word);
+                (v ^ other.value_of(p.word)) & both == 0
+            })
+    }
+
+    fn value_of(&self, word: u8) -> u64 {
+        self.mask
+            .words
+            .binary_search_by_key(&word, |p| p.word)
+            .map_or(0, |i| self.values[i])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stages_partition_the_key() {
+        for word in 0..WORDS {
+            let mut seen = 0u64;
+            for stage in STAGE_BITS.iter() {
+                assert_eq!(seen & stage.words()[word], 0, "word {word} in two stages");
+                seen |= stage.words()[word];
+            }
+            assert_eq!(seen, u64::MAX, "word {word} in no stage");
+        }
+    }
+
+    #[test]
+    fn compact_forms_expand_again() {
+        let key = Key {
+            nw_dst: [10, 1, 2, 3],
+            eth_type: [8, 0],
+            tp_dst: [0, 80],
+            ..Key::ZERO
+        };
+        let mask = Key {
+            nw_dst: [255, 255, 255, 0],
+            eth_type: [255; 2],
+            tp_dst: [255; 2],
+            ..Key::ZERO
+        };
+        let mini = MiniMatch::new(&key, &mask);
+        assert_eq!(mini.expand(), (key.masked(&mask), mask));
+        assert!(mini.matches(&Key {
+            nw_dst: [10, 1, 2, 99],
+            ..key
+        }));
+        assert!(!mini.matches(&Key {
+            nw_dst: [10, 1, 3, 3],
+            ..key
+        }));
+        let wider = MiniMatch::new(
+            &key,
+            &Key {
+                nw_dst: [255, 255, 0, 0],
+                eth_type: [255; 2],
+                ..Key::ZERO
+            },
+        );
+        assert!(mini.is_within(&wider) && !wider.is_within(&mini) && mini.overlaps(&wider));
+        let other = MiniMatch::new(
+            &Key {
+                tp_dst: [0, 81],
+                ..key
+            },
+            &mask,
+        );
+        assert!(!mini.overlaps(&other));
+    }
+}
