@@ -2,8 +2,10 @@
 //! bytes to messages and back, and ovs-ofctl's text both ways. It serves the switch and the tools (clients).
 #![forbid(unsafe_code)]
 
+pub mod action;
 pub mod error;
 pub mod types;
 
+pub use action::OfAction;
 pub use error::OfError;
 pub use types::{GroupId, OfPort, TableId, Version, Versions, Xid};

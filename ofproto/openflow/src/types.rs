@@ -50,6 +50,25 @@ impl OfPort {
     pub const CONTROLLER: Self = Self(0xffff_fffd);
     pub const LOCAL: Self = Self(0xffff_fffe);
     pub const ANY: Self = Self(0xffff_ffff);
+
+    /// As it stands in a key of the pipeline: OVS's 16-bit number (reserved ports 0xfff8..=0xffff), in network byte order.
+    #[must_use]
+    pub const fn to_key(self) -> [u8; 4] {
+        (if self.0 >= Self::MAX.0 { self.0 & 0xffff } else { self.0 }).to_be_bytes()
+    }
+
+    /// From a key of the pipeline.
+    #[must_use]
+    pub const fn from_key(bytes: [u8; 4]) -> Self {
+        let port = u32::from_be_bytes(bytes);
+        Self(if port >= 0xff00 && port <= 0xffff { port | 0xffff_0000 } else { port })
+    }
+
+    /// Whether it is a number of its own meaning rather than a port's.
+    #[must_use]
+    pub const fn is_reserved(self) -> bool {
+        self.0 >= Self::MAX.0
+    }
 }
 
 /// A flow table number; 255 is "all".

@@ -96,9 +96,6 @@ pub enum XlateError {
     UnsupportedPacketType,
     #[error("Recirculation id exhausted")]
     OutOfRecircIds,
-    /// An action alters tables, and the translation only had shared access: try again with `WorldAccess::Exclusive`.
-    #[error("exclusive access needed")]
-    NeedsExclusive,
 }
 
 /// The outcome of a translation.

@@ -6,9 +6,12 @@
 //! A rule is shared as `Arc<Rule>`: a translation, the credits of a megaflow and the table may hold it at once. A modification
 //! that changes actions makes a new rule, so that who holds the old one still sees what it acted upon.
 
+use crate::classifier::{Classified, Conjunction, MiniMatch};
 use crate::world::BridgeId;
 use flow::Msec;
 use openflow::TableId;
+use openflow::action::OfAction;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 /// Packets and bytes that something has seen. Adding is relaxed: readers want totals, not order.
@@ -45,6 +48,12 @@ pub struct Rule {
     pub table: TableId,
     /// 0..=65535 for users; larger for rules of the switch itself (in-band 180000.., fail-open 0xf0f0f0).
     pub priority: i32,
+    /// Its match.
+    pub mini: MiniMatch,
+    /// Actions and instructions, in order of execution.
+    pub actions: Vec<OfAction>,
+    /// The `conjunction` actions among them.
+    pub conjunctions: Vec<Conjunction>,
     pub cookie: AtomicU64,
     /// Seconds, 0 for never. Atomic, because `fin_timeout` shortens them.
     pub idle_timeout_s: AtomicU64,
@@ -67,5 +76,19 @@ impl Rule {
     pub fn credit(&self, packets: u64, bytes: u64, used_ms: Msec) {
         self.tally.add(packets, bytes);
         self.used_ms.fetch_max(used_ms, Ordering::Relaxed);
+    }
+}
+
+impl Classified for Arc<Rule> {
+    fn mini(&self) -> &MiniMatch {
+        &self.mini
+    }
+
+    fn priority(&self) -> u32 {
+        u32::try_from(self.priority).unwrap_or(0)
+    }
+
+    fn conjunctions(&self) -> &[Conjunction] {
+        &self.conjunctions
     }
 }

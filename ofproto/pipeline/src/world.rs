@@ -3,7 +3,8 @@
 //! What enters: `slowpath` (configuration), `conn` (OpenFlow messages), both under the write lock. What leaves: everything that a
 //! translation looks at, under the read lock. Neighbours: all rooms of this crate.
 //!
-//! One `RwLock<World>` guards it. Readers are upcall handlers and revalidators, in slices of a batch; writers are configuration
+//! One `RwLock<World>` guards it; what packets themselves change (rules by `learn`, MAC tables, counters) has locks or atomics of
+//! its own inside, so that a translation needs no more than the read lock. Readers are upcall handlers and revalidators, in slices of a batch; writers are configuration
 //! and OpenFlow. Nobody waits for the datapath's workers (`Datapath::quiesce`) while holding the lock for writing.
 
 use crate::bridge::Bridge;
@@ -76,31 +77,5 @@ impl World {
     /// Records a change; see `ChangeLog::object`.
     pub fn changed(&self, object: Object) {
         self.changes.object(object);
-    }
-}
-
-/// How a translation may touch the world: actions that alter tables (`learn`) need it for itself.
-#[derive(Debug)]
-pub enum WorldAccess<'a> {
-    Shared(&'a World),
-    Exclusive(&'a mut World),
-}
-
-impl WorldAccess<'_> {
-    /// To look at.
-    #[must_use]
-    pub fn get(&self) -> &World {
-        match self {
-            Self::Shared(world) => world,
-            Self::Exclusive(world) => world,
-        }
-    }
-
-    /// To alter; `None` when only shared.
-    pub fn exclusive(&mut self) -> Option<&mut World> {
-        match self {
-            Self::Shared(_) => None,
-            Self::Exclusive(world) => Some(world),
-        }
     }
 }
