@@ -1,0 +1,149 @@
+//! Names of connection methods (ovsdb(7), "Connection Methods").
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+/// IANA's port for OVSDB.
+pub const DEFAULT_PORT: u16 = 6640;
+
+/// Where to connect to, or where to listen.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Remote {
+    /// `unix:FILE`
+    Unix(PathBuf),
+    /// `tcp:HOST[:PORT]`
+    Tcp {
+        /// Name or address.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// `punix:FILE`
+    ListenUnix(PathBuf),
+    /// `ptcp:[PORT][:IP]`
+    ListenTcp {
+        /// Local address.
+        ip: IpAddr,
+        /// Port; 0 lets the kernel choose.
+        port: u16,
+    },
+    /// `db:DATABASE,TABLE,COLUMN`: the remotes that a column names.
+    Column {
+        /// Database.
+        database: String,
+        /// Table.
+        table: String,
+        /// Column.
+        column: String,
+    },
+}
+
+/// A name that is no connection method.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RemoteError {
+    /// The part before the colon is unknown.
+    #[error("{0}: unknown connection method (expected unix:, tcp:, punix:, ptcp: or db:)")]
+    Method(String),
+    /// Host, port or address is malformed.
+    #[error("{0}: bad host, port or address")]
+    Address(String),
+    /// A method that this build does not have.
+    #[error("{0}: SSL remotes are not supported")]
+    Ssl(String),
+}
+
+impl Remote {
+    /// Parses a connection method.
+    pub fn parse(text: &str) -> Result<Self, RemoteError> {
+        let bad = || RemoteError::Address(text.to_owned());
+        let (method, rest) = text.split_once(':').ok_or_else(|| RemoteError::Method(text.to_owned()))?;
+        match method {
+            "unix" if !rest.is_empty() => Ok(Self::Unix(rest.into())),
+            "punix" if !rest.is_empty() => Ok(Self::ListenUnix(rest.into())),
+            "tcp" => {
+                let (host, port) = split_host(rest).ok_or_else(bad)?;
+                let port = port.map_or(Some(DEFAULT_PORT), |p| p.parse().ok()).ok_or_else(bad)?;
+                if host.is_empty() { Err(bad()) } else { Ok(Self::Tcp { host: host.to_owned(), port }) }
+            }
+            "ptcp" => {
+                let (port, ip) = rest.split_once(':').unwrap_or((rest, ""));
+                let port = if port.is_empty() { DEFAULT_PORT } else { port.parse().map_err(|_| bad())? };
+                let ip = ip.strip_prefix('[').and_then(|s| s.strip_suffix(']')).unwrap_or(ip);
+                let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+                let ip = if ip.is_empty() { any } else { ip.parse().map_err(|_| bad())? };
+                Ok(Self::ListenTcp { ip, port })
+            }
+            "db" => match rest.split(',').collect::<Vec<_>>().as_slice() {
+                [database, table, column] => Ok(Self::Column {
+                    database: (*database).to_owned(),
+                    table: (*table).to_owned(),
+                    column: (*column).to_owned(),
+                }),
+                _ => Err(bad()),
+            },
+            "ssl" | "pssl" => Err(RemoteError::Ssl(text.to_owned())),
+            _ => Err(RemoteError::Method(text.to_owned())),
+        }
+    }
+
+    /// Whether an idle connection must be probed: a unix socket reports the peer's end by itself.
+    #[must_use]
+    pub fn needs_probes(&self) -> bool {
+        match self {
+            Self::Tcp { .. } | Self::ListenTcp { .. } => true,
+            Self::Unix(_) | Self::ListenUnix(_) | Self::Column { .. } => false,
+        }
+    }
+}
+
+/// `HOST`, `HOST:PORT`, `[V6]`, `[V6]:PORT`.
+fn split_host(text: &str) -> Option<(&str, Option<&str>)> {
+    if let Some(rest) = text.strip_prefix('[') {
+        let (host, rest) = rest.split_once(']')?;
+        return match rest {
+            "" => Some((host, None)),
+            _ => rest.strip_prefix(':').map(|port| (host, Some(port))),
+        };
+    }
+    Some(match text.split_once(':') {
+        Some((host, port)) => (host, Some(port)),
+        None => (text, None),
+    })
+}
+
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::ListenUnix(path) => write!(f, "punix:{}", path.display()),
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "tcp:[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "tcp:{host}:{port}"),
+            Self::ListenTcp { ip: IpAddr::V6(ip), port } => write!(f, "ptcp:{port}:[{ip}]"),
+            Self::ListenTcp { ip, port } => write!(f, "ptcp:{port}:{ip}"),
+            Self::Column { database, table, column } => write!(f, "db:{database},{table},{column}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_read_and_print() {
+        for (text, expect) in [
+            ("unix:/run/db.sock", "unix:/run/db.sock"),
+            ("tcp:10.0.0.1", "tcp:10.0.0.1:6640"),
+            ("tcp:[::1]:77", "tcp:[::1]:77"),
+            ("ptcp:", "ptcp:6640:0.0.0.0"),
+            ("ptcp:0:127.0.0.1", "ptcp:0:127.0.0.1"),
+            ("ptcp:6640:[::]", "ptcp:6640:[::]"),
+            ("db:a,b,c", "db:a,b,c"),
+            ("tcp:", "tcp:: bad host, port or address"),
+            ("foo:x", "foo:x: unknown connection method (expected unix:, tcp:, punix:, ptcp: or db:)"),
+        ] {
+            assert_eq!(Remote::parse(text).map_or_else(|e| e.to_string(), |r| r.to_string()), expect);
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! The server: databases behind remotes.
+//!
+//! ```no_run
+//! # async fn f() -> Result<(), ovsdb::Error> {
+//! let server = ovsdb::Server::builder()
+//!     .database("/etc/openvswitch/conf.db", ovsdb::schema::VSWITCH_SCHEMA)
+//!     .remote("punix:/var/run/openvswitch/db.sock")
+//!     .remote("db:Open_vSwitch,Open_vSwitch,manager_options")
+//!     .start()
+//!     .await?;
+//! // ...
+//! server.stop().await;
+//! # Ok(()) }
+//! ```
+//!
+//! What enters: connections of anyone who reaches the remotes. What leaves: replies and updates, and the journal. The
+//! decisions are in [`core`]; [`session`] moves bytes; [`remotes`] keeps listeners and connections in step with what is
+//! configured. The server runs on the caller's tokio runtime, plus one thread that syncs files.
+
+mod core;
+mod monitor;
+mod outbox;
+mod remotes;
+mod session;
+
+pub use self::core::{Counters, HISTORY_MAX, HISTORY_ROWS_MAX, MONITORS_MAX, WAITING_MAX};
+pub use self::outbox::OUTPUT_MAX;
+pub use self::session::SESSIONS_MAX;
+
+use self::core::{Core, Effect};
+use crate::error::{Error, Result, Tag};
+use crate::journal::Syncer;
+use crate::remote::Remote;
+use crate::schema::Schema;
+use crate::store::Store;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+/// Silence after which a TCP client is probed; after as much again it is dropped.
+pub const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What all tasks of one server share.
+pub(crate) struct Shared {
+    core: Mutex<Core>,
+    syncer: Syncer,
+    remotes_changed: Notify,
+    stop: watch::Receiver<bool>,
+    bound: Mutex<BTreeMap<String, SocketAddr>>,
+}
+
+impl Shared {
+    fn core(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does what the core could not do under its lock.
+    fn perform(self: &Arc<Self>, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::ReplyAfterSync { file, session, id, results } => {
+                    let shared = Arc::clone(self);
+                    tokio::spawn(async move {
+                        let outcome = shared.syncer.sync(file).await;
+                        shared.core().synced(session, id, results, outcome);
+                    });
+                }
+                Effect::Timer { waiting, at } => {
+                    let shared = Arc::clone(self);
+                    tokio::spawn(async move {
+                        tokio::time::sleep_until(at).await;
+                        let effects = shared.core().expire(waiting, tokio::time::Instant::now());
+                        shared.perform(effects);
+                    });
+                }
+                Effect::RemotesChanged => self.remotes_changed.notify_one(),
+            }
+        }
+    }
+
+    async fn stopped(&self) {
+        let mut stop = self.stop.clone();
+        // An error means that the server is gone, which is as good as stopped.
+        let _ = stop.wait_for(|stop| *stop).await;
+    }
+}
+
+enum Source {
+    File { path: PathBuf, schema: Option<String> },
+    Memory { schema: String },
+}
+
+/// Says what a server serves and where.
+#[derive(Default)]
+pub struct Builder {
+    sources: Vec<Source>,
+    remotes: Vec<String>,
+    probe: Option<Duration>,
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder").field("remotes", &self.remotes).finish_non_exhaustive()
+    }
+}
+
+impl Builder {
+    /// Serves the database in the file at `path`; creates it with the schema in `schema_text` if there is none.
+    #[must_use]
+    pub fn database(mut self, path: impl Into<PathBuf>, schema_text: &str) -> Self {
+        self.sources.push(Source::File { path: path.into(), schema: Some(schema_text.to_owned()) });
+        self
+    }
+
+    /// Serves the database in the file at `path`, which must be there.
+    #[must_use]
+    pub fn existing_database(mut self, path: impl Into<PathBuf>) -> Self {
+        self.sources.push(Source::File { path: path.into(), schema: None });
+        self
+    }
+
+    /// Serves a database that lives in memory only.
+    #[must_use]
+    pub fn memory_database(mut self, schema_text: &str) -> Self {
+        self.sources.push(Source::Memory { schema: schema_text.to_owned() });
+        self
+    }
+
+    /// Adds a connection method: `punix:`, `ptcp:`, `unix:`, `tcp:`, or `db:DATABASE,TABLE,COLUMN`.
+    #[must_use]
+    pub fn remote(mut self, remote: impl Into<String>) -> Self {
+        self.remotes.push(remote.into());
+        self
+    }
+
+    /// Replaces [`PROBE_INTERVAL`].
+    #[must_use]
+    pub fn probe_interval(mut self, interval: Duration) -> Self {
+        self.probe = Some(interval);
+        self
+    }
+
+    /// Opens the databases and the passive remotes. Errors: a file that cannot be opened, locked or read; a remote that
+    /// is malformed or cannot be bound.
+    pub async fn start(self) -> Result<Server> {
+        let mut stores: Vec<Store> = Vec::new();
+        for source in &self.sources {
+            let store = open(source)?;
+            let name = &store.db().schema().name;
+            if name.starts_with('_') || stores.iter().any(|s| s.db().schema().name == *name) {
+                return Err(Error::new(Tag::OvsdbError, format!("{name}: duplicate or reserved database name")));
+            }
+            stores.push(store);
+        }
+        let remotes = parse_remotes(&self.remotes)?;
+        let syncer = Syncer::start().map_err(|e| Error::from_io(&e, "starting the sync thread failed"))?;
+        let (stop_sender, stop) = watch::channel(false);
+        let shared = Arc::new(Shared {
+            core: Mutex::new(Core::new(stores)?),
+            syncer,
+            remotes_changed: Notify::new(),
+            stop,
+            bound: Mutex::default(),
+        });
+        let keeper = remotes::Keeper::new(Arc::clone(&shared), remotes, self.probe.unwrap_or(PROBE_INTERVAL)).await?;
+        let task = tokio::spawn(keeper.run());
+        Ok(Server { shared, stop: stop_sender, task })
+    }
+}
+
+fn open(source: &Source) -> Result<Store> {
+    match source {
+        Source::Memory { schema } => Ok(Store::in_memory(Arc::new(Schema::from_text(schema)?))),
+        Source::File { path, schema: Some(schema) } if !path.exists() => {
+            Store::create(path, Arc::new(Schema::from_text(schema)?))
+        }
+        Source::File { path, .. } => Store::open(path),
+    }
+}
+
+fn parse_remotes(texts: &[String]) -> Result<Vec<Remote>> {
+    let parse = |text: &String| Remote::parse(text).map_err(|e| Error::new(Tag::OvsdbError, e.to_string()));
+    texts.iter().map(parse).collect()
+}
+
+/// A running server. Dropping it stops it without waiting.
+pub struct Server {
+    shared: Arc<Shared>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// Starts describing a server.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Rewrites the journals with nothing but the present rows (`ovsdb-server/compact`).
+    pub fn compact(&self) -> Result<()> {
+        self.shared.core().compact()
+    }
+
+    /// Counters since the start.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.shared.core().counters
+    }
+
+    /// Number of connected clients.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.shared.core().session_count()
+    }
+
+    /// The address that a `ptcp:` remote is bound to, which tells the port that the kernel chose for `ptcp:0`.
+    #[must_use]
+    pub fn bound_address(&self, remote: &str) -> Option<SocketAddr> {
+        let remote = Remote::parse(remote).ok()?.to_string();
+        self.shared.bound.lock().unwrap_or_else(PoisonError::into_inner).get(&remote).copied()
+    }
+
+    /// Serves one client over `stream`, for callers that make connections themselves.
+    pub fn serve<S>(&self, stream: S)
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + 'static,
+    {
+        tokio::spawn(session::run(Arc::clone(&self.shared), stream, None));
+    }
+
+    /// Closes listeners and connections and releases the files.
+    pub async fn stop(self) {
+        // Nobody listening means that all tasks have ended.
+        let _ = self.stop.send(true);
+        if let Err(e) = self.task.await {
+            tracing::warn!(target: "ovsdb_server", "remotes task failed: {e}");
+        }
+        // Sessions end by themselves once told; the files stay locked until the last is gone.
+        for _ in 0..200 {
+            if Arc::strong_count(&self.shared) == 1 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}

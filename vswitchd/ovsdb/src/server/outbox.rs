@@ -1,0 +1,88 @@
+//! A session's output: a queue with a limit, so that a client that does not read costs bounded memory.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use tokio::sync::{Notify, mpsc};
+
+/// Bytes that may wait for one client. A client that lets more pile up is dropped.
+pub const OUTPUT_MAX: usize = 64 << 20;
+/// Above this many waiting bytes no further requests are taken from the client.
+pub(crate) const OUTPUT_HIGH: usize = 4 << 20;
+
+/// The writing end, held by the core.
+#[derive(Clone, Debug)]
+pub(crate) struct Outbox {
+    queue: mpsc::UnboundedSender<Arc<str>>,
+    state: Arc<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: AtomicUsize,
+    closed: AtomicBool,
+    close: Notify,
+    drained: Notify,
+}
+
+/// The reading end, held by the session's writer.
+#[derive(Debug)]
+pub(crate) struct Output {
+    queue: mpsc::UnboundedReceiver<Arc<str>>,
+    state: Arc<State>,
+}
+
+pub(crate) fn outbox() -> (Outbox, Output) {
+    let (tx, rx) = mpsc::unbounded_channel();
+    let state = Arc::new(State::default());
+    (Outbox { queue: tx, state: Arc::clone(&state) }, Output { queue: rx, state })
+}
+
+impl Outbox {
+    /// Queues a message. Says false when the client has to be dropped.
+    pub(crate) fn push(&self, message: Arc<str>) -> bool {
+        let waiting = self.state.waiting.fetch_add(message.len(), Ordering::Relaxed) + message.len();
+        // The session may be ending; its queue is gone then.
+        let _ = self.queue.send(message);
+        waiting <= OUTPUT_MAX
+    }
+
+    /// Ends the session.
+    pub(crate) fn close(&self) {
+        self.state.closed.store(true, Ordering::Relaxed);
+        self.state.close.notify_waiters();
+        self.state.close.notify_one();
+    }
+
+    /// Resolves when [`Outbox::close`] was called.
+    pub(crate) async fn closed(&self) {
+        while !self.state.closed.load(Ordering::Relaxed) {
+            self.state.close.notified().await;
+        }
+    }
+
+    /// Resolves when little enough waits that the client's next request may be taken.
+    pub(crate) async fn drained(&self) {
+        loop {
+            let wait = self.state.drained.notified();
+            if self.state.waiting.load(Ordering::Relaxed) < OUTPUT_HIGH {
+                return;
+            }
+            wait.await;
+        }
+    }
+}
+
+impl Output {
+    /// The next message; `None` when the session has ended.
+    pub(crate) async fn next(&mut self) -> Option<Arc<str>> {
+        self.queue.recv().await
+    }
+
+    /// A message of this length was written.
+    pub(crate) fn written(&self, length: usize) {
+        let before = self.state.waiting.fetch_sub(length, Ordering::Relaxed);
+        if before >= OUTPUT_HIGH && before - length < OUTPUT_HIGH {
+            self.state.drained.notify_one();
+        }
+    }
+}

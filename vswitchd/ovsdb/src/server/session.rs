@@ -1,0 +1,98 @@
+//! One client's connection: bytes in, messages to the core, text out.
+
+use super::Shared;
+use super::outbox::{Outbox, Output, outbox};
+use crate::json::Splitter;
+use crate::message::Message;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::time::{Instant, timeout};
+
+/// Connections served at once.
+pub const SESSIONS_MAX: usize = 10_000;
+/// Messages taken from one client before others get a turn.
+const BURST_MAX: usize = 64;
+
+/// Serves one client until it goes, misbehaves, falls silent (if `probe` is given), or the server stops.
+pub(super) async fn run<S: AsyncRead + AsyncWrite + Send>(shared: Arc<Shared>, stream: S, probe: Option<Duration>) {
+    let (out, output) = outbox();
+    let session = {
+        let mut core = shared.core();
+        if core.session_count() >= SESSIONS_MAX {
+            core.counters.refused_sessions += 1;
+            tracing::warn!(target: "ovsdb_jsonrpc_server", "refusing connection: {SESSIONS_MAX} clients are connected");
+            return;
+        }
+        core.open_session(out.clone())
+    };
+    let (reader, writer) = tokio::io::split(stream);
+    let ended = tokio::select! {
+        ended = read(&shared, session, reader, &out, probe) => ended,
+        ended = write(writer, output) => ended,
+        () = out.closed() => Ok(()),
+        () = shared.stopped() => Ok(()),
+    };
+    shared.core().close_session(session);
+    if let Err(reason) = ended {
+        tracing::warn!(target: "jsonrpc", "session {session}: {reason}");
+    }
+}
+
+async fn read<R: AsyncRead + Unpin>(
+    shared: &Arc<Shared>,
+    session: u64,
+    mut reader: R,
+    out: &Outbox,
+    probe: Option<Duration>,
+) -> Result<(), String> {
+    let mut splitter = Splitter::new();
+    let mut chunk = vec![0; 64 << 10];
+    let mut probed = false;
+    loop {
+        let mut taken = 0;
+        while let Some(value) = splitter.next_value().map_err(|e| malformed(shared, &e.to_string()))? {
+            let message = Message::from_json(value).map_err(|e| malformed(shared, &e))?;
+            let effects = shared.core().receive(session, message, Instant::now());
+            shared.perform(effects.map_err(|e| malformed(shared, &e))?);
+            out.drained().await;
+            taken += 1;
+            if taken % BURST_MAX == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        let received = match probe {
+            None => reader.read(&mut chunk).await,
+            Some(interval) => match timeout(interval, reader.read(&mut chunk)).await {
+                Ok(received) => received,
+                Err(_) if probed => return Err(format!("no response to inactivity probe after {interval:?}, disconnecting")),
+                Err(_) => {
+                    probed = true;
+                    out.push(Arc::from(r#"{"id":"echo","method":"echo","params":[]}"#));
+                    continue;
+                }
+            },
+        };
+        match received {
+            // A reset is an ordinary way for a client to end.
+            Ok(0) | Err(_) => return Ok(()),
+            Ok(n) => splitter.push(&chunk[..n]),
+        }
+        probed = false;
+    }
+}
+
+fn malformed(shared: &Arc<Shared>, reason: &str) -> String {
+    shared.core().counters.dropped_malformed += 1;
+    reason.to_owned()
+}
+
+async fn write<W: AsyncWrite + Unpin>(mut writer: W, mut output: Output) -> Result<(), String> {
+    while let Some(text) = output.next().await {
+        if writer.write_all(text.as_bytes()).await.is_err() {
+            return Ok(());
+        }
+        output.written(text.len());
+    }
+    Ok(())
+}
