@@ -5,6 +5,7 @@
 //! `start::main` tells the story from first word to last.
 #![forbid(unsafe_code)]
 
+pub mod bridge;
 pub mod commands;
 pub mod coverage;
 pub mod daemon;

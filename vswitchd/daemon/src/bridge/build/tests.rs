@@ -1,0 +1,96 @@
+//! Configurations as text rows in, what the slow path is told out.
+
+use super::*;
+use crate::bridge::rows::test_replica::Text;
+use ofproto::config::VlanMode;
+
+fn build_text(text: &str) -> (Built, Vec<String>) {
+    let mut complaints = Complaints::default();
+    let environment = Environment { rundir: "/run/ovs".into(), ..Environment::default() };
+    let built = build(&Text::new(text), &environment, &mut complaints);
+    let texts = complaints.texts().into_iter().map(str::to_owned).collect();
+    (built, texts)
+}
+
+#[test]
+fn an_empty_database_asks_for_nothing() {
+    let (built, complaints) = build_text("");
+    assert!(built.config.bridges.is_empty() && complaints.is_empty());
+}
+
+#[test]
+fn the_first_bridge_of_the_suite() {
+    let (built, complaints) = build_text(
+        "Open_vSwitch . bridges={@br0} other_config={flow-limit=50,max-idle=100,n-handler-threads=2}
+         Bridge br0 ports={@br0p,@p1p} datapath_type=dummy fail_mode=secure protocols={OpenFlow10,OpenFlow15} controller={@c} other_config={datapath-id=fedcba9876543210,hwaddr=aa:55:aa:55:00:00}
+         Port br0p name=br0 interfaces={@br0i}
+         Interface br0i name=br0 type=internal
+         Port p1p name=p1 interfaces={@p1i} tag=10 trunks={1,2}
+         Interface p1i name=p1 type=internal ofport_request=7 options={a=b}
+         Controller c target=tcp:1.2.3.4 max_backoff=50 inactivity_probe=1500",
+    );
+    assert_eq!(complaints, ["port p1: ignoring trunks in favor of implicit vlan"]);
+    let config = &built.config;
+    assert_eq!((config.upcalls.flow_limit, config.upcalls.max_idle_ms, config.upcalls.handlers), (50, 500, Some(2)));
+    let bridge = &config.bridges[0];
+    assert_eq!(bridge.datapath_id, Some(0xfedc_ba98_7654_3210));
+    assert_eq!(bridge.hwaddr, Some([0xaa, 0x55, 0xaa, 0x55, 0, 0]));
+    assert_eq!((bridge.fail_mode, bridge.protocols), (FailMode::Secure, Versions(1 << 1 | 1 << 6)));
+    let p1 = &bridge.ports[1];
+    assert_eq!((p1.vlan_mode, p1.tag), (VlanMode::Access, Some(10)));
+    let device = &p1.interfaces[0].device;
+    assert_eq!((device.kind.as_str(), p1.interfaces[0].ofport_request), ("dummy-internal", Some(7)));
+    assert_eq!(device.options, [("a".to_owned(), "b".to_owned())]);
+    let controller = &bridge.controllers[0];
+    assert_eq!((controller.max_backoff_ms, controller.inactivity_probe_ms, controller.service), (1000, 1000, false));
+}
+
+#[test]
+fn what_is_wrong_is_named_and_left_out() {
+    let (built, complaints) = build_text(
+        "Open_vSwitch . bridges={@a,@b}
+         Bridge a name=b/c ports={}
+         Bridge b ports={@p} mirrors={@m1,@m2} controller={@c} other_config={hwaddr=01:00:00:00:00:00,datapath-id=0x00} flow_tables={1=@t}
+         Port p interfaces={@i1,@i2} vlan_mode=odd
+         Interface i1 name=ovs-dummy
+         Interface i2 name=p mac=01:00:00:00:00:00
+         Mirror m1
+         Mirror m2 output_port=@p output_vlan=3 select_src_port={@p}
+         Controller c target=punix:/etc/passwd
+         Flow_Table t",
+    );
+    assert_eq!(
+        complaints,
+        [
+            "bridge b: Not adding Unix domain socket controller \"punix:/etc/passwd\" due to possibility of overwriting local files. Instead, specify path in permitted format \"punix:/run/ovs/b.*\" or connect to \"unix:/run/ovs/b.mgmt\" (which is always available without special configuration).",
+            "bridge b: cannot set MAC address to multicast address 01:00:00:00:00:00",
+            "bridge b: mirror m1 does not specify output; ignoring",
+            "bridge b: mirror m2 specifies both output port and output vlan; ignoring output vlan",
+            "interface p: cannot set MAC to multicast address",
+            "port p: unknown VLAN mode odd, falling back to trunk mode",
+            "bridge b: no port named b, synthesizing one",
+            "could not create interface ovs-dummy, name is reserved",
+            "ignoring bridge with invalid name \"b/c\"",
+        ]
+    );
+    assert_eq!(built.config.bridges.len(), 1);
+    let bridge = &built.config.bridges[0];
+    assert_eq!((bridge.datapath_id, bridge.mirrors.len(), bridge.ports.len()), (None, 1, 2));
+    assert_eq!(bridge.mirrors[0].src_ports, ["p"]);
+    assert_eq!(built.refused.len(), 1);
+}
+
+#[test]
+fn datapath_ids_have_sixteen_digits_or_a_prefix() {
+    for (text, expect) in [
+        ("0123456789abcdef", Some(0x0123_4567_89ab_cdef)),
+        ("0x5ad515c0", Some(0x5ad5_15c0)),
+        ("0x00", None),
+        ("123", None),
+        ("0x", None),
+        ("0123456789abcdeg", None),
+        ("+123456789abcdef", None),
+    ] {
+        assert_eq!(parse_datapath_id(text), expect, "{text}");
+    }
+}

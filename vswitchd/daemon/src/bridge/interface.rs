@@ -1,0 +1,100 @@
+//! `Interface` rows: which device, of which type, with which wishes. A device that cannot be had is refused by the datapath later; what
+//! is refused here never gets that far.
+
+use super::build::Builder;
+use super::rows::{Row, parse_mac};
+use flow::seam::PortRequest;
+use ofproto::config::InterfaceConfig;
+
+/// Names that belong to datapaths.
+const RESERVED_PREFIXES: [&str; 3] = ["ovs-netdev", "ovs-dummy", "ovs-system"];
+
+/// Reads an interface; `None` if it is refused here.
+pub(super) fn read(builder: &mut Builder<'_>, bridge: &str, datapath_type: &str, row: Row<'_>) -> Option<InterfaceConfig> {
+    let name = row.str("name");
+    if builder.built.interfaces.contains_key(name) {
+        builder.complaints.warn(format!("bridge {bridge}: interface {name} is already in another port"));
+        return None;
+    }
+    if RESERVED_PREFIXES.contains(&name) {
+        let text = format!("could not create interface {name}, name is reserved");
+        builder.complaints.warn(text.clone());
+        builder.built.refused.push((row.uuid, text));
+        return None;
+    }
+    builder.built.interfaces.insert(name.to_owned(), row.uuid);
+    let kind = configured_type(bridge, name, row.str("type"));
+    let options = row.map("options");
+    let other = row.map("other_config");
+    let is_local = name == bridge;
+    Some(InterfaceConfig {
+        name: name.to_owned(),
+        device: PortRequest {
+            name: name.to_owned(),
+            kind: device_type(kind, datapath_type).to_owned(),
+            options: options.pairs(),
+            number: None,
+            mac: mac(builder, name, is_local, row),
+            mtu: row.opt_int("mtu_request").and_then(|m| u16::try_from(m).ok()).filter(|m| *m > 0),
+        },
+        ofport_request: row.opt_int("ofport_request").and_then(|n| u16::try_from(n).ok()).filter(|_| !is_local),
+        peer: (kind == "patch").then(|| options.get("peer").map(str::to_owned)).flatten(),
+        bfd: row.map("bfd").pairs(),
+        cfm_mpid: row.opt_int("cfm_mpid"),
+        ingress_policing_kbps: policing(row, "ingress_policing_rate"),
+        ingress_policing_burst_kb: policing(row, "ingress_policing_burst"),
+        other_config: other.pairs(),
+    })
+}
+
+/// The interface of a synthesized local port.
+pub(super) fn local(_: &mut Builder<'_>, bridge: &str, datapath_type: &str) -> InterfaceConfig {
+    InterfaceConfig {
+        name: bridge.to_owned(),
+        device: PortRequest {
+            name: bridge.to_owned(),
+            kind: device_type("internal", datapath_type).to_owned(),
+            ..PortRequest::default()
+        },
+        ..InterfaceConfig::default()
+    }
+}
+
+/// The type as configured: the local port is internal whatever the row says, and no type means `system`.
+pub fn configured_type<'a>(bridge: &str, name: &str, kind: &'a str) -> &'a str {
+    match kind {
+        _ if name == bridge => "internal",
+        "" => "system",
+        kind => kind,
+    }
+}
+
+/// The type that the datapath opens: internal ports of a dummy datapath are dummies.
+pub fn device_type<'a>(kind: &'a str, datapath_type: &str) -> &'a str {
+    match kind {
+        "internal" if datapath_type == "dummy" => "dummy-internal",
+        kind => kind,
+    }
+}
+
+fn mac(builder: &mut Builder<'_>, name: &str, is_local: bool, row: Row<'_>) -> Option<[u8; 6]> {
+    let wish = row.opt_str("mac").and_then(parse_mac)?;
+    if is_local {
+        let text = format!("interface {name}: ignoring mac in Interface record (use Bridge record to set local port's mac)");
+        builder.complaints.warn(text);
+        return None;
+    }
+    if wish[0] & 1 != 0 {
+        builder.complaints.error(format!("interface {name}: cannot set MAC to multicast address"));
+        return None;
+    }
+    if wish == [0; 6] {
+        builder.complaints.error(format!("interface {name}: cannot set MAC to all zero address"));
+        return None;
+    }
+    Some(wish)
+}
+
+fn policing(row: Row<'_>, column: &str) -> u32 {
+    u32::try_from(row.int(column)).unwrap_or(0)
+}

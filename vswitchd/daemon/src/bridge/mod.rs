@@ -1,0 +1,12 @@
+//! The bridge room: what the database says, as the configuration of the slow path, and what came of it, back into the database.
+//!
+//! `build` reads rows (`rows`) into `ofproto::config`, `status` compares what the slow path reports with the rows and gives the columns
+//! to write. Both are pure; `crate::daemon` carries things from one to the other.
+
+pub mod build;
+pub mod complaints;
+pub mod controller;
+pub mod interface;
+pub mod mac;
+pub mod port;
+pub mod rows;

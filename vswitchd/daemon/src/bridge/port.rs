@@ -1,0 +1,100 @@
+//! `Port` rows: VLAN mode and sets, bond parameters, and the interfaces below.
+
+use super::build::Builder;
+use super::interface;
+use super::rows::Row;
+use ofproto::config::{BondConfig, PortConfig, PriorityTags, VlanMode};
+
+/// Reads a port; `None` if nothing of it is left after its interfaces were checked.
+pub(super) fn read(builder: &mut Builder<'_>, bridge: &str, datapath_type: &str, row: Row<'_>) -> Option<PortConfig> {
+    let name = row.str("name").to_owned();
+    let mut interfaces: Vec<_> = row
+        .refs("interfaces", "Interface")
+        .into_iter()
+        .filter_map(|interface| interface::read(builder, bridge, datapath_type, interface))
+        .collect();
+    interfaces.sort_by(|a, b| a.name.cmp(&b.name));
+    if interfaces.is_empty() {
+        return None;
+    }
+    let other = row.map("other_config");
+    let tag = row.opt_int("tag").and_then(|t| u16::try_from(t).ok()).filter(|t| *t < 4096);
+    let trunks = row.vlans("trunks");
+    let vlan_mode = vlan_mode(builder, &name, row.opt_str("vlan_mode"), tag, &trunks);
+    let tag = match vlan_mode {
+        VlanMode::Trunk => None,
+        VlanMode::Access | VlanMode::NativeTagged | VlanMode::NativeUntagged | VlanMode::Dot1qTunnel => Some(tag.unwrap_or(0)),
+    };
+    Some(PortConfig {
+        bond: (interfaces.len() > 1).then(|| bond(builder, &name, row)),
+        interfaces,
+        vlan_mode,
+        tag,
+        trunks,
+        cvlans: row.vlans("cvlans"),
+        qinq_ethtype: if other.get("qinq-ethtype") == Some("802.1q") { 0x8100 } else { 0x88a8 },
+        priority_tags: match other.get("priority-tags") {
+            Some("always") => PriorityTags::Always,
+            // "true" is how versions before 2.13 said it.
+            Some("if-nonzero" | "true") => PriorityTags::IfNonzero,
+            Some(_) | None => PriorityTags::Never,
+        },
+        protected: row.bool("protected"),
+        other_config: other.pairs(),
+        name,
+    })
+}
+
+/// The port that every bridge has, when the database has none.
+pub(super) fn local(builder: &mut Builder<'_>, bridge: &str, datapath_type: &str) -> PortConfig {
+    PortConfig {
+        name: bridge.to_owned(),
+        interfaces: vec![interface::local(builder, bridge, datapath_type)],
+        qinq_ethtype: 0x88a8,
+        ..PortConfig::default()
+    }
+}
+
+fn vlan_mode(builder: &mut Builder<'_>, port: &str, mode: Option<&str>, tag: Option<u16>, trunks: &[u16]) -> VlanMode {
+    match mode {
+        None if tag.is_some() => {
+            if !trunks.is_empty() {
+                builder.complaints.warn(format!("port {port}: ignoring trunks in favor of implicit vlan"));
+            }
+            VlanMode::Access
+        }
+        None | Some("trunk") => VlanMode::Trunk,
+        Some("access") => VlanMode::Access,
+        Some("native-tagged") => VlanMode::NativeTagged,
+        Some("native-untagged") => VlanMode::NativeUntagged,
+        Some("dot1q-tunnel") => VlanMode::Dot1qTunnel,
+        Some(other) => {
+            builder.complaints.error(format!("port {port}: unknown VLAN mode {other}, falling back to trunk mode"));
+            VlanMode::Trunk
+        }
+    }
+}
+
+fn bond(builder: &mut Builder<'_>, port: &str, row: Row<'_>) -> BondConfig {
+    let default = "active-backup";
+    let mode = match row.opt_str("bond_mode") {
+        Some(mode @ ("active-backup" | "balance-slb" | "balance-tcp")) => mode,
+        Some(other) => {
+            builder.complaints.warn(format!("port {port}: unknown bond_mode {other}, defaulting to {default}"));
+            default
+        }
+        None => {
+            let text = format!(
+                "port {port}: Using the default bond_mode {default}. Note that in previous versions, the default bond_mode was balance-slb"
+            );
+            builder.complaints.warn(text);
+            default
+        }
+    };
+    BondConfig {
+        mode: mode.to_owned(),
+        lacp: row.opt_str("lacp").unwrap_or("off").to_owned(),
+        updelay_ms: row.int("bond_updelay").max(0),
+        downdelay_ms: row.int("bond_downdelay").max(0),
+    }
+}

@@ -1,0 +1,256 @@
+//! Rows of the database as the bridge room reads them: by table and column name, with the value that a missing column would have had
+//! (an older server's schema lacks some). Behind a trait, so that tests build configurations without a server.
+
+use ovsdb::Datum;
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+/// A copy of the database's tables.
+pub trait Replica {
+    /// Every row of a table, in a stable order.
+    fn uuids(&self, table: &str) -> Vec<Uuid>;
+    /// A column of a row; `None` if there is no such table, row or column.
+    fn column(&self, table: &str, row: Uuid, column: &str) -> Option<&Datum>;
+}
+
+/// One row.
+#[derive(Clone, Copy)]
+pub struct Row<'a> {
+    replica: &'a dyn Replica,
+    table: &'static str,
+    pub uuid: Uuid,
+}
+
+impl std::fmt::Debug for Row<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.table, self.uuid)
+    }
+}
+
+/// All rows of a table.
+pub fn rows<'a>(replica: &'a dyn Replica, table: &'static str) -> Vec<Row<'a>> {
+    replica.uuids(table).into_iter().map(|uuid| Row { replica, table, uuid }).collect()
+}
+
+/// The Open_vSwitch row, if the database has been initialised.
+pub fn open_vswitch(replica: &dyn Replica) -> Option<Row<'_>> {
+    rows(replica, "Open_vSwitch").first().copied()
+}
+
+impl<'a> Row<'a> {
+    /// The raw column.
+    pub fn datum(&self, column: &str) -> Option<&'a Datum> {
+        self.replica.column(self.table, self.uuid, column)
+    }
+
+    /// Whether the server's schema has the column.
+    pub fn has(&self, column: &str) -> bool {
+        self.datum(column).is_some()
+    }
+
+    /// A string; empty if unset.
+    pub fn str(&self, column: &str) -> &'a str {
+        self.opt_str(column).unwrap_or("")
+    }
+
+    /// An optional string.
+    pub fn opt_str(&self, column: &str) -> Option<&'a str> {
+        self.datum(column)?.as_str()
+    }
+
+    /// An integer; 0 if unset.
+    pub fn int(&self, column: &str) -> i64 {
+        self.opt_int(column).unwrap_or(0)
+    }
+
+    /// An optional integer.
+    pub fn opt_int(&self, column: &str) -> Option<i64> {
+        self.datum(column)?.as_int()
+    }
+
+    /// A boolean; false if unset.
+    pub fn bool(&self, column: &str) -> bool {
+        self.datum(column).and_then(Datum::as_bool).unwrap_or(false)
+    }
+
+    /// A set of strings.
+    pub fn strings(&self, column: &str) -> Vec<&'a str> {
+        self.datum(column).map(|d| d.strings().collect()).unwrap_or_default()
+    }
+
+    /// A set of VLANs.
+    pub fn vlans(&self, column: &str) -> Vec<u16> {
+        let ints = self.datum(column).into_iter().flat_map(Datum::ints);
+        ints.filter_map(|v| u16::try_from(v).ok()).filter(|v| *v < 4096).collect()
+    }
+
+    /// A map of strings.
+    pub fn map(&self, column: &str) -> Map {
+        Map(self.datum(column).map(Datum::str_map).unwrap_or_default())
+    }
+
+    /// The rows that a column refers to, in the order of their identities.
+    pub fn refs(&self, column: &str, table: &'static str) -> Vec<Self> {
+        let uuids = self.datum(column).into_iter().flat_map(Datum::uuids);
+        uuids.map(|uuid| Self { replica: self.replica, table, uuid }).filter(Self::exists).collect()
+    }
+
+    /// Pairs of an integer-keyed map of references.
+    pub fn numbered_refs(&self, column: &str, table: &'static str) -> Vec<(i64, Self)> {
+        let pairs = self.datum(column).into_iter().flat_map(Datum::pairs);
+        pairs
+            .filter_map(|(k, v)| Some((k.as_int()?, Self { replica: self.replica, table, uuid: v.as_uuid()? })))
+            .collect()
+    }
+
+    /// A reference may dangle for the moment in which a monitor's updates are applied.
+    fn exists(&self) -> bool {
+        self.datum("_uuid").is_some() || self.datum("name").is_some() || self.datum("target").is_some()
+    }
+}
+
+/// A map column, with the readings of values that ovs-vswitchd.conf.db(5) has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Map(pub BTreeMap<String, String>);
+
+impl Map {
+    /// The value at a key.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key).map(String::as_str)
+    }
+
+    /// "true" and "false" in lower case; anything else is the default.
+    pub fn bool(&self, key: &str, default: bool) -> bool {
+        match self.get(key) {
+            Some("true") => true,
+            Some("false") => false,
+            Some(_) | None => default,
+        }
+    }
+
+    /// An integer, decimal or 0x hexadecimal; the default if absent. What begins with no digit is 0, as strtoll(3) has it.
+    pub fn int(&self, key: &str, default: i64) -> i64 {
+        self.get(key).map_or(default, parse_int)
+    }
+
+    /// An integer from 0 up to what `T` holds, else the default.
+    pub fn number<T: TryFrom<i64>>(&self, key: &str, default: T) -> T {
+        self.get(key).and_then(|text| T::try_from(parse_int(text)).ok()).unwrap_or(default)
+    }
+
+    /// All pairs, as configuration structs carry them.
+    pub fn pairs(&self) -> Vec<(String, String)> {
+        self.0.iter().map(|(k, v)| (k.clone(), v.clone())).collect()
+    }
+}
+
+fn parse_int(text: &str) -> i64 {
+    let text = text.trim();
+    let (sign, digits) = text.strip_prefix('-').map_or((1, text), |rest| (-1, rest));
+    let (radix, digits) = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")).map_or((10, digits), |hex| (16, hex));
+    let end = digits.find(|c: char| !c.is_digit(radix)).unwrap_or(digits.len());
+    match &digits[..end] {
+        "" => 0,
+        digits => i64::from_str_radix(digits, radix).map_or(sign * i64::MAX, |n| sign * n),
+    }
+}
+
+/// `xx:xx:xx:xx:xx:xx`; each byte of one or two digits.
+pub fn parse_mac(text: &str) -> Option<[u8; 6]> {
+    let mut mac = [0; 6];
+    let mut parts = text.split(':');
+    for byte in &mut mac {
+        let part = parts.next().filter(|p| (1..=2).contains(&p.len()) && p.bytes().all(|b| b.is_ascii_hexdigit()))?;
+        *byte = u8::from_str_radix(part, 16).ok()?;
+    }
+    parts.next().is_none().then_some(mac)
+}
+
+/// The text of a MAC.
+pub fn mac_text(mac: [u8; 6]) -> String {
+    mac.map(|b| format!("{b:02x}")).join(":")
+}
+
+#[cfg(test)]
+pub mod test_replica {
+    //! A replica made of text: one line per row, `Table NAME column=value column=value ...`. A value is a word, `{a b}` a set, `{k=v}`
+    //! a map, `@NAME` a reference.
+
+    use super::*;
+    use ovsdb::Atom;
+
+    /// The rows, keyed by table and then by the order of their lines.
+    #[derive(Debug, Default)]
+    pub struct Text(Vec<(String, Uuid, BTreeMap<String, Datum>)>);
+
+    fn id(name: &str) -> Uuid {
+        Uuid::from_u128(name.bytes().fold(0xfe, |h: u128, b| h.wrapping_mul(0x1_0000_01b3).wrapping_add(b.into())))
+    }
+
+    fn atom(text: &str) -> Atom {
+        if let Some(name) = text.strip_prefix('@') {
+            return id(name).into();
+        }
+        match text {
+            "true" => true.into(),
+            "false" => false.into(),
+            _ => text.parse::<i64>().map_or_else(|_| text.trim_matches('"').into(), Atom::from),
+        }
+    }
+
+    fn datum(text: &str) -> Datum {
+        let Some(inner) = text.strip_prefix('{').and_then(|t| t.strip_suffix('}')) else {
+            return Datum::from(atom(text));
+        };
+        if inner.contains('=') {
+            let pairs = inner.split(',').filter_map(|p| p.split_once('='));
+            // Map values are strings in this schema, but for references.
+            return Datum::map(pairs.map(|(k, v)| match v.strip_prefix('@') {
+                Some(name) => (atom(k), Atom::from(id(name))),
+                None => (Atom::from(k), Atom::from(v)),
+            }));
+        }
+        Datum::set(inner.split(',').filter(|w| !w.is_empty()).map(atom))
+    }
+
+    impl Text {
+        pub fn new(text: &str) -> Self {
+            let mut rows = Vec::new();
+            for line in text.lines().map(str::trim).filter(|l| !l.is_empty()) {
+                let mut words = line.split_whitespace();
+                let (table, name) = (words.next().unwrap(), words.next().unwrap());
+                let mut columns: BTreeMap<String, Datum> =
+                    words.map(|w| w.split_once('=').unwrap()).map(|(c, v)| (c.to_owned(), datum(v))).collect();
+                columns.entry("name".into()).or_insert_with(|| Datum::from(name));
+                rows.push((table.to_owned(), id(name), columns));
+            }
+            Self(rows)
+        }
+    }
+
+    impl Replica for Text {
+        fn uuids(&self, table: &str) -> Vec<Uuid> {
+            self.0.iter().filter(|r| r.0 == table).map(|r| r.1).collect()
+        }
+
+        fn column(&self, table: &str, row: Uuid, column: &str) -> Option<&Datum> {
+            self.0.iter().find(|r| r.0 == table && r.1 == row)?.2.get(column)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_macs_as_operators_write_them() {
+        let map = Map([("a", "0x10"), ("b", "7x"), ("c", "x"), ("d", "-3")].map(|(k, v)| (k.into(), v.into())).into());
+        assert_eq!((map.int("a", 0), map.int("b", 0), map.int("c", 9), map.int("e", 9)), (16, 7, 0, 9));
+        assert_eq!(map.number::<u32>("d", 5), 5);
+        assert_eq!(parse_mac("aa:55:AA:5:00:0f"), Some([0xaa, 0x55, 0xaa, 5, 0, 15]));
+        assert_eq!(parse_mac("aa:55:aa:55:00"), None);
+        assert_eq!(parse_mac("aa:55:aa:55:00:00:00"), None);
+        assert_eq!(mac_text([0xaa, 0x55, 0, 1, 2, 3]), "aa:55:00:01:02:03");
+    }
+}
