@@ -40,11 +40,13 @@ mod counters;
 mod device;
 pub mod dummy;
 pub mod memory;
+pub mod netlink;
 pub mod offload;
 mod packet;
 pub mod pcap;
 pub mod pool;
 mod queue;
+mod sys;
 pub mod tap;
 
 pub use batch::{BATCH_MAX, Batch, Drain};
