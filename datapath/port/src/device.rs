@@ -4,9 +4,11 @@
 //! of port in this crate; the daemon, which keeps the `Device` while the workers keep the queues.
 
 use crate::counters::{Counters, QueueStats};
+use crate::netdev::{self, Netdev};
+use crate::netlink::{self, ethtool};
 use crate::pcap::{self, PcapError};
 use crate::queue::{RxQueue, TxQueue};
-use crate::{dummy, memory};
+use crate::{af_packet, dummy, memory, tap};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
@@ -268,6 +270,19 @@ impl Shared {
         );
     }
 
+    /// Everything that an operator would see change.
+    pub(crate) fn fingerprint(&self) -> (u32, u64, bool, bool, bool) {
+        let flag = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
+        let mac = self.mac.load(Ordering::Relaxed);
+        (
+            self.mtu.load(Ordering::Relaxed),
+            mac,
+            flag(&self.admin_up),
+            flag(&self.carrier),
+            flag(&self.gone),
+        )
+    }
+
     pub(crate) fn mac(&self) -> Mac {
         let [_, _, a, b, c, d, e, f] = self.mac.load(Ordering::Relaxed).to_be_bytes();
         [a, b, c, d, e, f]
@@ -290,10 +305,12 @@ pub struct Device {
 enum Driver {
     Memory,
     Dummy(dummy::Port),
+    Tap(tap::Port),
+    AfPacket(Netdev),
 }
 
 impl Device {
-    /// Opens a port. Blocks for some system calls; not for forwarding threads.
+    /// Opens a port in the calling thread's network namespace. Blocks for some system calls; not for forwarding threads.
     pub fn open(config: &PortConfig) -> Result<Self, PortError> {
         let shared = Arc::new(Shared::default());
         let (rx, driver) = match config.kind {
@@ -305,21 +322,47 @@ impl Device {
                     Driver::Dummy(port),
                 )
             }
-            Kind::System | Kind::AfXdp | Kind::Internal | Kind::Tap => {
-                return Err(PortError::Unsupported {
-                    name: config.name.clone(),
-                    what: "opening (not written yet)",
-                });
+            Kind::Internal | Kind::Tap => {
+                let (port, rx) = tap::Port::open(&config.name, &shared)?;
+                (vec![RxQueue::Tap(rx)], Driver::Tap(port))
             }
+            Kind::System | Kind::AfXdp => open_system(config, &shared)?,
         };
-        Ok(Self {
+        let device = Self {
             name: config.name.clone(),
             kind: config.kind,
             n_rxq: rx.len(),
             shared,
             rx,
             driver,
-        })
+        };
+        if let Some(netdev) = device.netdev() {
+            if let Some(mac) = config.mac {
+                netdev.set_mac(mac)?;
+            }
+            if let Some(mtu) = config.mtu {
+                netdev.set_mtu(mtu)?;
+            }
+        }
+        Ok(device)
+    }
+
+    fn netdev(&self) -> Option<&Netdev> {
+        match &self.driver {
+            Driver::Memory | Driver::Dummy(_) => None,
+            Driver::Tap(port) => Some(&port.netdev),
+            Driver::AfPacket(netdev) => Some(netdev),
+        }
+    }
+
+    /// How frames pass, as an operator reads it in Interface:status (`io`).
+    pub fn io(&self) -> &'static str {
+        match &self.driver {
+            Driver::Memory => "memory",
+            Driver::Dummy(_) => "dummy",
+            Driver::Tap(_) => "tap",
+            Driver::AfPacket(_) => "af_packet",
+        }
     }
 
     /// The port's name.
@@ -349,6 +392,12 @@ impl Device {
                 self.shared.new_tx_counters(),
             ))),
             Driver::Dummy(port) => Ok(TxQueue::Dummy(port.tx())),
+            Driver::Tap(port) => Ok(TxQueue::Tap(port.tx())),
+            Driver::AfPacket(netdev) => {
+                let tx = af_packet::Tx::open(netdev)
+                    .map_err(|e| netdev.fault("opening a packet socket", e))?;
+                Ok(TxQueue::AfPacket(tx))
+            }
         }
     }
 
@@ -362,11 +411,12 @@ impl Device {
         self.shared.mac()
     }
 
-    /// The interface index of the kernel; None if there is no netdev.
+    /// The interface index of the kernel (for a dummy: the one that was set); None if there is none.
     pub fn ifindex(&self) -> Option<u32> {
         match &self.driver {
             Driver::Memory => None,
             Driver::Dummy(port) => port.ifindex(),
+            Driver::Tap(_) | Driver::AfPacket(_) => self.netdev().map(|netdev| netdev.ifindex),
         }
     }
 
@@ -379,33 +429,59 @@ impl Device {
         }
     }
 
+    /// Takes over what a netlink event says about this port's device; whether MTU, MAC or link state changed.
+    pub fn follow(&self, event: &netlink::Event) -> bool {
+        self.netdev().is_some_and(|netdev| netdev.follow(event))
+    }
+
     /// Sets the MTU.
     pub fn set_mtu(&self, mtu: u32) -> Result<(), PortError> {
-        match &self.driver {
-            Driver::Memory => self.shared.mtu.store(mtu, Ordering::Relaxed),
-            Driver::Dummy(port) => port.set_mtu(mtu)?,
+        match (&self.driver, self.netdev()) {
+            (Driver::Dummy(port), _) => port.set_mtu(mtu)?,
+            (_, Some(netdev)) => netdev.set_mtu(mtu)?,
+            (_, None) => self.shared.mtu.store(mtu, Ordering::Relaxed),
         }
         Ok(())
     }
 
     /// Sets the Ethernet address.
     pub fn set_mac(&self, mac: Mac) -> Result<(), PortError> {
-        match &self.driver {
-            Driver::Memory | Driver::Dummy(_) => self.shared.set_mac(mac),
+        match self.netdev() {
+            Some(netdev) => netdev.set_mac(mac)?,
+            None => self.shared.set_mac(mac),
         }
         Ok(())
     }
 
     /// Sets the administrative state.
     pub fn set_admin_up(&self, up: bool) -> Result<(), PortError> {
-        match &self.driver {
-            Driver::Memory | Driver::Dummy(_) => self.shared.admin_up.store(up, Ordering::Relaxed),
+        match self.netdev() {
+            Some(netdev) => netdev.set_up(up)?,
+            None => self.shared.admin_up.store(up, Ordering::Relaxed),
         }
         Ok(())
     }
 
-    /// Figures of the port as a whole.
+    /// What the driver says about itself (Interface:status driver_name and so on); None if there is no driver.
+    pub fn driver_info(&self) -> Option<ethtool::DriverInfo> {
+        ethtool::driver_info(&self.netdev()?.name).ok()
+    }
+
+    /// Speed and duplex; None if the driver does not know.
+    pub fn link_settings(&self) -> Option<ethtool::LinkSettings> {
+        ethtool::link_settings(&self.netdev()?.name).ok()
+    }
+
+    /// Figures of the port as a whole, seen from the switch: those of the kernel where there is a netdev.
     pub fn stats(&self) -> Result<PortStats, PortError> {
+        let counted = match &self.driver {
+            Driver::Memory => true,
+            // OVS's dummies do not count what they lose, and its tests know that.
+            Driver::Dummy(_) => false,
+            // The host's netdev sends what the port receives.
+            Driver::Tap(port) => return Ok(netdev::port_stats(&port.netdev.stats()?, true)),
+            Driver::AfPacket(netdev) => return Ok(netdev::port_stats(&netdev.stats()?, false)),
+        };
         let (rx, tx) = self.queue_stats();
         let total = |queues: &[QueueStats]| {
             let mut total = QueueStats::default();
@@ -413,20 +489,15 @@ impl Device {
             total
         };
         let (rx, tx) = (total(&rx), total(&tx));
-        let counted = match &self.driver {
-            Driver::Memory => Some(()),
-            // OVS's dummies do not count what they lose, and its tests know that.
-            Driver::Dummy(_) => None,
-        };
         Ok(PortStats {
             rx_packets: rx.packets,
             tx_packets: tx.packets,
             rx_bytes: rx.bytes,
             tx_bytes: tx.bytes,
-            rx_dropped: counted.map(|()| rx.dropped),
-            tx_dropped: counted.map(|()| tx.dropped),
-            rx_errors: counted.map(|()| rx.errors),
-            tx_errors: counted.map(|()| tx.errors),
+            rx_dropped: counted.then_some(rx.dropped),
+            tx_dropped: counted.then_some(tx.dropped),
+            rx_errors: counted.then_some(rx.errors),
+            tx_errors: counted.then_some(tx.errors),
             ..PortStats::default()
         })
     }
@@ -434,7 +505,7 @@ impl Device {
     /// Further statistics by name, for Interface:statistics.
     pub fn custom_stats(&self) -> Vec<(String, u64)> {
         match &self.driver {
-            Driver::Memory => Vec::new(),
+            Driver::Memory | Driver::Tap(_) | Driver::AfPacket(_) => Vec::new(),
             Driver::Dummy(port) => {
                 let (rx, tx) = self.queue_stats();
                 port.custom_stats(&rx, &tx)
@@ -445,7 +516,7 @@ impl Device {
     /// The control handle of a dummy.
     pub fn dummy(&self) -> Option<dummy::Control> {
         match &self.driver {
-            Driver::Memory => None,
+            Driver::Memory | Driver::Tap(_) | Driver::AfPacket(_) => None,
             Driver::Dummy(port) => Some(port.control.clone()),
         }
     }
@@ -458,6 +529,20 @@ impl Device {
         };
         (all(&self.shared.rx_counters), all(&self.shared.tx_counters))
     }
+}
+
+/// Opens a netdev of the kernel.
+fn open_system(
+    config: &PortConfig,
+    shared: &Arc<Shared>,
+) -> Result<(Vec<RxQueue>, Driver), PortError> {
+    let (netdev, _link) = Netdev::find(&config.name, shared)?;
+    let rx = af_packet::open_rx(&netdev, config.n_rxq()?)
+        .map_err(|e| netdev.fault("opening a packet socket", e))?;
+    Ok((
+        rx.into_iter().map(RxQueue::AfPacket).collect(),
+        Driver::AfPacket(netdev),
+    ))
 }
 
 fn open_memory(config: &PortConfig, shared: &Arc<Shared>) -> Result<Vec<RxQueue>, PortError> {

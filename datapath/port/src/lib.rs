@@ -40,6 +40,7 @@ mod counters;
 mod device;
 pub mod dummy;
 pub mod memory;
+mod netdev;
 pub mod netlink;
 pub mod offload;
 mod packet;

@@ -2,9 +2,12 @@
 //!
 //! What enters: typed arguments. What leaves: io::Result. Neighbours: everything in this crate that talks to the kernel.
 
+use crate::batch::BATCH_MAX;
+use crate::packet::Packet;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
+use std::sync::OnceLock;
 
 /// A zeroed struct ifreq for a device.
 pub(crate) fn ifreq(name: &str) -> io::Result<libc::ifreq> {
@@ -112,4 +115,89 @@ impl Drop for Mapping {
         // SAFETY: the range was mapped by `new` and is used by nobody after its owner is dropped.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
     }
+}
+
+/// recvmsg into several buffers, without blocking; the frame's whole length, also if the buffers were too small (MSG_TRUNC).
+pub(crate) fn recv_vectored(
+    fd: BorrowedFd<'_>,
+    parts: &mut [io::IoSliceMut<'_>],
+) -> io::Result<usize> {
+    let mut message = empty_message();
+    message.msg_iov = parts.as_mut_ptr().cast();
+    message.msg_iovlen = parts.len() as _;
+    // SAFETY: IoSliceMut is guaranteed to have iovec's layout, and the buffers stay borrowed for the time of the call.
+    let n = unsafe {
+        libc::recvmsg(
+            fd.as_raw_fd(),
+            &raw mut message,
+            libc::MSG_DONTWAIT | libc::MSG_TRUNC,
+        )
+    };
+    usize::try_from(n).map_err(|_| io::Error::last_os_error())
+}
+
+fn empty_message() -> libc::msghdr {
+    // SAFETY: msghdr is plain data, for which all zeros (no name, no buffers, no control data) is valid.
+    unsafe { std::mem::zeroed() }
+}
+
+/// sendmmsg of packets, each after its header; how many were sent (at least one). At most [`BATCH_MAX`].
+pub(crate) fn send_many<const N: usize>(
+    fd: BorrowedFd<'_>,
+    headers: &[[u8; N]],
+    packets: &[Packet],
+) -> io::Result<usize> {
+    const NOTHING: libc::iovec = libc::iovec {
+        iov_base: std::ptr::null_mut(),
+        iov_len: 0,
+    };
+    let n = packets.len().min(headers.len()).min(BATCH_MAX);
+    let mut parts = [[NOTHING; 2]; BATCH_MAX];
+    let mut messages = [libc::mmsghdr {
+        msg_hdr: empty_message(),
+        msg_len: 0,
+    }; BATCH_MAX];
+    for (i, (header, packet)) in headers.iter().zip(packets).take(n).enumerate() {
+        let first = libc::iovec {
+            iov_base: header.as_ptr().cast_mut().cast(),
+            iov_len: N,
+        };
+        let second = libc::iovec {
+            iov_base: packet.as_ptr().cast(),
+            iov_len: packet.len(),
+        };
+        parts[i] = [first, second];
+        messages[i].msg_hdr.msg_iov = parts[i].as_mut_ptr();
+        messages[i].msg_hdr.msg_iovlen = 2;
+    }
+    let count = libc::c_uint::try_from(n).expect("at most a batch");
+    // SAFETY: each of the first `count` messages points to two parts in `parts`, which point to bytes that are borrowed for the
+    // time of the call and only read by it.
+    let sent = unsafe {
+        libc::sendmmsg(
+            fd.as_raw_fd(),
+            messages.as_mut_ptr(),
+            count,
+            libc::MSG_DONTWAIT,
+        )
+    };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
+/// Whether packet sockets and taps take UDP frames to be segmented (VIRTIO_NET_HDR_GSO_UDP_L4; Linux 6.2).
+pub(crate) fn kernel_takes_uso() -> bool {
+    static TAKES: OnceLock<bool> = OnceLock::new();
+    *TAKES.get_or_init(|| {
+        let Ok(names) = nix::sys::utsname::uname() else {
+            return false;
+        };
+        let release = names.release().to_string_lossy();
+        let mut numbers = release
+            .split(|c: char| !c.is_ascii_digit())
+            .map(|part| part.parse().unwrap_or(0));
+        (
+            numbers.next().unwrap_or(0u32),
+            numbers.next().unwrap_or(0u32),
+        ) >= (6, 2)
+    })
 }

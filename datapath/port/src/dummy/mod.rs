@@ -292,10 +292,8 @@ impl Port {
         config: &PortConfig,
         shared: &Arc<Shared>,
     ) -> Result<(Self, Vec<Rx>), PortError> {
-        let n_rxq = match config.kind {
-            Kind::DummyPmd => n_queues(config, "n_rxq"),
-            _ => 1,
-        };
+        let pmd = config.kind == Kind::DummyPmd;
+        let n_rxq = if pmd { n_queues(config, "n_rxq") } else { 1 };
         let number = NEXT_MAC.fetch_add(1, Ordering::Relaxed).to_be_bytes();
         let [a, b, c, d] = number;
         shared.set_mac(config.mac.unwrap_or([0xaa, 0x55, a, b, c, d]));

@@ -22,6 +22,8 @@ pub(super) struct Layout {
     pub(super) proto: u8,
     /// The packet is a fragment (also the first one).
     pub(super) fragment: bool,
+    /// MPLS labels stand before the IP header.
+    pub(super) labelled: bool,
 }
 
 /// The most tags and labels that are skipped.
@@ -55,7 +57,10 @@ impl Layout {
             let bottom = frame.get(at + 2)? & 1 == 1;
             at += 4;
             if bottom {
-                return Self::parse_ip(frame, at);
+                return Some(Self {
+                    labelled: true,
+                    ..Self::parse_ip(frame, at)?
+                });
             }
         }
         None
@@ -88,6 +93,7 @@ impl Layout {
             version: 4,
             proto: header[9],
             fragment,
+            labelled: false,
         })
     }
 
@@ -121,6 +127,7 @@ impl Layout {
                         version: 6,
                         proto,
                         fragment,
+                        labelled: false,
                     });
                 }
             }

@@ -155,8 +155,9 @@ pub(crate) fn settle(
 fn carried(packet: &Packet, can: Capabilities) -> bool {
     let cut = match packet.gso().kind {
         GsoKind::None => true,
-        GsoKind::Tcp4 | GsoKind::Tcp6 => can.tso,
-        GsoKind::Udp => can.uso,
+        // A frame with a tunnel inside is always cut here: virtio-net headers cannot tell of it.
+        GsoKind::Tcp4 | GsoKind::Tcp6 => can.tso && segment::is_simple(packet),
+        GsoKind::Udp => can.uso && segment::is_simple(packet),
     };
     cut && (can.checksum || !matches!(packet.checksum(), Checksum::Partial { .. }))
 }

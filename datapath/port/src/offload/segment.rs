@@ -64,6 +64,14 @@ pub fn segment(packet: &Packet, put: &mut dyn FnMut(Packet)) -> Result<usize, Se
     Ok(last + 1)
 }
 
+/// Whether the headers to be repeated are the outermost ones, with nothing but VLAN tags before.
+pub(super) fn is_simple(packet: &Packet) -> bool {
+    let Checksum::Partial { start, .. } = packet.checksum() else {
+        return false;
+    };
+    Layout::parse(packet.data()).is_some_and(|at| at.l4 == start as usize && !at.labelled)
+}
+
 fn plan(packet: &Packet) -> Option<Plan> {
     let frame = packet.data();
     let gso = packet.gso();
@@ -110,7 +118,7 @@ fn plan(packet: &Packet) -> Option<Plan> {
 
 /// The IP header that ends at `l4`: no options, and a length that fits the frame.
 fn find_inner(frame: &[u8], l4: usize) -> Option<Layout> {
-    let candidates = [l4.checked_sub(20)?, l4.checked_sub(40).unwrap_or(0)];
+    let candidates = [l4.checked_sub(20)?, l4.saturating_sub(40)];
     candidates
         .into_iter()
         .filter_map(|l3| Layout::parse_ip(frame, l3))
