@@ -1,0 +1,513 @@
+//! The megaflow classifier: for a packet that no cache knows, the megaflow whose masked key it has.
+//!
+//! What enters: slots and their shapes, from the control thread; keys of a batch, from workers. What leaves: slot numbers.
+//! Neighbours: `slots` (what numbers name), `shape` (hashing under a mask), `worker`.
+//!
+//! # Structure
+//!
+//! Tuple space search, one space per input port: a space is a list of subtables, one per mask, and a subtable is a hash table of
+//! slot numbers under the masked key. Megaflows that the slow path installs do not overlap unless they do the same, so the first
+//! subtable that matches decides and the order only matters for speed: subtables with more hits come first (`sort`).
+//!
+//! A lookup takes a whole batch through one subtable before the next: the hash is specialised by the number of words the mask lets
+//! through, and each bucket is fetched while the other packets are hashed. What matched leaves the batch.
+//!
+//! # Concurrency: what holds
+//!
+//! - Workers read under a guard and take no lock. There is one writer (the owner of `ClassifierWriter`, behind the switch's mutex).
+//! - The list of a space is copied on write, and replaced as a whole (`Rcu`). That happens once per mask, not per megaflow.
+//! - Within a subtable's table entries are published in place: the slot number is stored first, then its tag (Release). An entry
+//!   never moves while its table lives, so a lookup cannot miss a megaflow that was there before it began and is there after.
+//!   A table that is half full is copied into one of twice the size, and replaced: insertion is O(1) amortised.
+//! - A tag that was read before its entry was replaced leads to another slot number; comparing decides, as always.
+
+use crate::parsed::Parsed;
+use crate::qsbr::{Epoch, Guard, Limbo, Rcu, Unlinked};
+use crate::shape::Shape;
+use crate::slots::{NO_SLOT, SlotWriter, Slots};
+use crate::tags::{self, WAYS};
+use flow::Key;
+use flow::hash::Map;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// Input ports with a space of their own; higher numbers (there are none but "no port") share one.
+pub const SPACES: usize = 65_536;
+/// Packets in a batch: bits in the set of packets still looked for.
+pub const BATCH: usize = 32;
+
+#[repr(C, align(64))]
+#[derive(Default)]
+struct Bucket {
+    tags: [AtomicU64; 2],
+    slots: [AtomicU32; WAYS],
+    /// Entries whose home is this bucket or one before it, and that found it full: lookups go on while this is not 0.
+    passed: AtomicU32,
+}
+
+const _: () = assert!(size_of::<Bucket>() == 64);
+
+/// A hash table of slot numbers.
+struct Table {
+    buckets: Box<[Bucket]>,
+    mask: usize,
+}
+
+impl Table {
+    fn new(buckets: usize) -> Self {
+        let n = buckets.next_power_of_two();
+        Self { buckets: (0..n).map(|_| Bucket::default()).collect(), mask: n - 1 }
+    }
+
+    #[inline]
+    #[allow(clippy::cast_possible_truncation, reason = "the lowest bits are what is asked for")]
+    fn home(&self, hash: u64) -> usize {
+        hash as usize & self.mask
+    }
+
+    fn capacity(&self) -> usize {
+        self.buckets.len() * WAYS
+    }
+
+    /// Adds an entry. The caller keeps the table half empty, so that there always is a way.
+    fn insert(&self, hash: u64, slot: u32) {
+        let mut at = self.home(hash);
+        loop {
+            let bucket = &self.buckets[at];
+            let now = bucket.words(Ordering::Relaxed);
+            let free = tags::equal(now, 0);
+            if free != 0 {
+                let way = free.trailing_zeros() as usize;
+                bucket.slots[way].store(slot, Ordering::Relaxed);
+                let (word, value) = tags::with_lane(now, way, tags::tag_of(hash));
+                bucket.tags[word].store(value, Ordering::Release);
+                return;
+            }
+            bucket.passed.store(bucket.passed.load(Ordering::Relaxed) + 1, Ordering::Release);
+            at = (at + 1) & self.mask;
+        }
+    }
+
+    /// Removes the entry of `slot`; false if there is none.
+    fn remove(&self, hash: u64, slot: u32) -> bool {
+        let home = self.home(hash);
+        let mut at = home;
+        loop {
+            let bucket = &self.buckets[at];
+            let now = bucket.words(Ordering::Relaxed);
+            let mut same = tags::equal(now, tags::tag_of(hash));
+            while same != 0 {
+                let way = same.trailing_zeros() as usize;
+                same &= same - 1;
+                if bucket.slots[way].load(Ordering::Relaxed) == slot {
+                    let (word, value) = tags::with_lane(now, way, 0);
+                    bucket.tags[word].store(value, Ordering::Release);
+                    self.unpass(home, at);
+                    return true;
+                }
+            }
+            if bucket.passed.load(Ordering::Relaxed) == 0 {
+                return false;
+            }
+            at = (at + 1) & self.mask;
+        }
+    }
+
+    /// Takes back that an entry went past the buckets from `home` to before `end`.
+    fn unpass(&self, home: usize, end: usize) {
+        let mut at = home;
+        while at != end {
+            let passed = &self.buckets[at].passed;
+            passed.store(passed.load(Ordering::Relaxed) - 1, Ordering::Release);
+            at = (at + 1) & self.mask;
+        }
+    }
+
+    /// The slots of all entries.
+    fn entries(&self) -> impl Iterator<Item = u32> + '_ {
+        self.buckets.iter().flat_map(|b| {
+            let used = !tags::equal(b.words(Ordering::Relaxed), 0);
+            (0..WAYS).filter(move |w| used & 1 << w != 0).map(|w| b.slots[w].load(Ordering::Relaxed))
+        })
+    }
+}
+
+impl Bucket {
+    #[inline]
+    fn words(&self, order: Ordering) -> [u64; 2] {
+        [self.tags[0].load(order), self.tags[1].load(order)]
+    }
+}
+
+/// Megaflows of one input port with one mask, as workers see them.
+pub struct Subtable {
+    shape: Arc<Shape>,
+    table: Rcu<Table>,
+    /// Packets that matched here; approximate when several workers count.
+    hits: AtomicU64,
+}
+
+impl std::fmt::Debug for Subtable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Subtable").field("words", &self.shape.n_words()).finish_non_exhaustive()
+    }
+}
+
+/// A port's subtables, in the order of search.
+type Space = Box<[Arc<Subtable>]>;
+
+/// What workers search.
+pub struct Classifier {
+    spaces: Box<[Rcu<Space>]>,
+    others: Rcu<Space>,
+}
+
+impl std::fmt::Debug for Classifier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Classifier").finish_non_exhaustive()
+    }
+}
+
+/// A batch on its way through the subtables.
+#[derive(Debug)]
+pub struct Search<'s> {
+    pub slots: &'s Slots,
+    pub parsed: &'s mut [Parsed],
+    /// Packets still looked for, one bit each.
+    pub live: u32,
+    /// Where the numbers found go; others stay as they are.
+    pub found: &'s mut [u32],
+    /// Subtables searched, summed over the packets.
+    pub searched: u64,
+}
+
+impl Classifier {
+    /// Without megaflows.
+    #[must_use]
+    pub fn new() -> (Arc<Self>, ClassifierWriter) {
+        let shared = Arc::new(Self { spaces: (0..SPACES).map(|_| Rcu::empty()).collect(), others: Rcu::empty() });
+        (Arc::clone(&shared), ClassifierWriter { shared, spaces: Map::default(), shapes: Map::default() })
+    }
+
+    fn space(&self, in_port: u32) -> &Rcu<Space> {
+        self.spaces.get(in_port as usize).unwrap_or(&self.others)
+    }
+
+    /// How many subtables packets from `in_port` have to go through at most.
+    #[inline]
+    pub fn n_subtables(&self, in_port: u32, guard: Guard<'_>) -> usize {
+        self.space(in_port).load(guard).map_or(0, |s| s.len())
+    }
+
+    /// Looks for every live packet of the search, and takes those found out of `live`.
+    pub fn lookup(&self, search: &mut Search<'_>, guard: Guard<'_>) {
+        let mut rest = search.live;
+        while rest != 0 {
+            let first = rest.trailing_zeros() as usize;
+            let in_port = search.parsed[first].key.in_port;
+            let mut same = 0;
+            let mut left = rest;
+            while left != 0 {
+                let i = left.trailing_zeros() as usize;
+                left &= left - 1;
+                if search.parsed[i].key.in_port == in_port {
+                    same |= 1 << i;
+                }
+            }
+            rest &= !same;
+            if let Some(space) = self.space(u32::from_be_bytes(in_port)).load(guard) {
+                let others = search.live & !same;
+                search.live = same;
+                for subtable in space {
+                    if search.live == 0 {
+                        break;
+                    }
+                    subtable.lookup(search, guard);
+                }
+                search.live |= others;
+            }
+        }
+    }
+}
+
+impl Subtable {
+    fn lookup(&self, search: &mut Search<'_>, guard: Guard<'_>) {
+        let before = search.live.count_ones();
+        search.searched += u64::from(before);
+        match self.shape.n_words() {
+            1 => self.probe::<1>(search, guard),
+            2 => self.probe::<2>(search, guard),
+            3 => self.probe::<3>(search, guard),
+            4 => self.probe::<4>(search, guard),
+            5 => self.probe::<5>(search, guard),
+            6 => self.probe::<6>(search, guard),
+            _ => self.probe::<0>(search, guard),
+        }
+        let matched = u64::from(before - search.live.count_ones());
+        if matched > 0 {
+            crate::stats::add(&self.hits, matched);
+        }
+    }
+
+    /// Two passes over the live packets: hash and fetch, then compare. (Issue 3's vector forms take this function's place.)
+    fn probe<const N: usize>(&self, search: &mut Search<'_>, guard: Guard<'_>) {
+        let Some(table) = self.table.load(guard) else { return };
+        let mut hashes = [0u64; BATCH];
+        let mut left = search.live;
+        while left != 0 {
+            let i = left.trailing_zeros() as usize;
+            left &= left - 1;
+            let parsed = &mut search.parsed[i];
+            parsed.ensure(self.shape.lines);
+            let hash = self.shape.hash::<N>(parsed.key.words());
+            crate::prefetch(&raw const table.buckets[table.home(hash)]);
+            hashes[i] = hash;
+        }
+        let mut left = search.live;
+        while left != 0 {
+            let i = left.trailing_zeros() as usize;
+            left &= left - 1;
+            let slot = find(table, hashes[i], search.slots, &mut search.parsed[i], guard);
+            if slot != NO_SLOT {
+                search.found[i] = slot;
+                search.live &= !(1 << i);
+            }
+        }
+    }
+}
+
+#[inline]
+fn find(table: &Table, hash: u64, slots: &Slots, parsed: &mut Parsed, guard: Guard<'_>) -> u32 {
+    let tag = tags::tag_of(hash);
+    let mut at = table.home(hash);
+    loop {
+        let bucket = &table.buckets[at];
+        let mut same = tags::equal(bucket.words(Ordering::Acquire), tag);
+        while same != 0 {
+            let way = same.trailing_zeros() as usize;
+            same &= same - 1;
+            let slot = bucket.slots[way].load(Ordering::Relaxed);
+            if slots.entry(slot, guard).is_some_and(|entry| entry.matches(parsed)) {
+                return slot;
+            }
+        }
+        if bucket.passed.load(Ordering::Acquire) == 0 {
+            return NO_SLOT;
+        }
+        at = (at + 1) & table.mask;
+    }
+}
+
+/// A subtable as the writer keeps it.
+#[derive(Debug)]
+struct Owned {
+    subtable: Arc<Subtable>,
+    entries: usize,
+    capacity: usize,
+    /// Hits at the last sort.
+    hits_before: u64,
+    recent: u64,
+}
+
+/// The right to change a classifier; there is one. Shapes are kept here, so that equal masks are one.
+#[derive(Debug)]
+pub struct ClassifierWriter {
+    shared: Arc<Classifier>,
+    /// By input port (`SPACES` for all that share one): the subtables in the order of search.
+    spaces: Map<usize, Vec<Owned>>,
+    shapes: Map<Box<Key>, Arc<Shape>>,
+}
+
+/// What a change has unlinked: to be kept until the grace period that the caller begins after it is over.
+#[derive(Debug, Default)]
+#[must_use]
+pub struct Removed {
+    table: Option<Unlinked<Table>>,
+    space: Option<Unlinked<Space>>,
+}
+
+impl std::fmt::Debug for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Table").field("buckets", &self.buckets.len()).finish()
+    }
+}
+
+impl Removed {
+    /// Keeps what was unlinked before `epoch` began.
+    pub fn keep(self, limbo: &mut Limbo, epoch: Epoch) {
+        limbo.keep_memory(epoch, self.table);
+        limbo.keep_memory(epoch, self.space);
+    }
+
+    /// Whether nothing was unlinked.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.table.is_none() && self.space.is_none()
+    }
+}
+
+const FIRST_BUCKETS: usize = 4;
+
+impl ClassifierWriter {
+    /// The shape of `mask`: the one in use, or a new one.
+    pub fn shape(&mut self, mask: &Key) -> Arc<Shape> {
+        if let Some(shape) = self.shapes.get(mask) {
+            return Arc::clone(shape);
+        }
+        let shape = Arc::new(Shape::new(mask));
+        self.shapes.insert(Box::new(*mask), Arc::clone(&shape));
+        shape
+    }
+
+    /// Masks in use.
+    #[must_use]
+    pub fn n_masks(&self) -> usize {
+        self.shapes.len()
+    }
+
+    /// Subtables of an input port.
+    #[must_use]
+    pub fn n_subtables(&self, in_port: u32) -> usize {
+        self.spaces.get(&space_index(in_port)).map_or(0, Vec::len)
+    }
+
+    /// Makes a live slot findable.
+    pub fn insert(&mut self, slot: u32, slots: &SlotWriter) -> Removed {
+        let entry = slots.entry(slot);
+        let shape = &entry.head.shape;
+        let key = entry.key();
+        let index = space_index(u32::from_be_bytes(key.in_port));
+        let hash = shape.hash::<0>(key.words());
+        let space = self.spaces.entry(index).or_default();
+        if let Some(owned) = space.iter_mut().find(|o| Arc::ptr_eq(&o.subtable.shape, shape)) {
+            let table = owned.make_room(slots);
+            owned.with_table(|table| table.insert(hash, slot));
+            owned.entries += 1;
+            return Removed { table, space: None };
+        }
+        let table = Table::new(FIRST_BUCKETS);
+        table.insert(hash, slot);
+        let capacity = table.capacity();
+        let subtable = Arc::new(Subtable { shape: Arc::clone(shape), table: Rcu::new(Box::new(table)), hits: AtomicU64::new(0) });
+        space.push(Owned { subtable, entries: 1, capacity, hits_before: 0, recent: 0 });
+        Removed { table: None, space: self.publish(index) }
+    }
+
+    /// Makes a slot, which is still what it was when it was inserted, no longer findable.
+    pub fn remove(&mut self, slot: u32, slots: &SlotWriter) -> Removed {
+        let entry = slots.entry(slot);
+        let shape = Arc::clone(&entry.head.shape);
+        let key = entry.key();
+        let index = space_index(u32::from_be_bytes(key.in_port));
+        let Some(space) = self.spaces.get_mut(&index) else { return Removed::default() };
+        let Some(at) = space.iter().position(|o| Arc::ptr_eq(&o.subtable.shape, &shape)) else { return Removed::default() };
+        let owned = &mut space[at];
+        if !owned.with_table(|table| table.remove(shape.hash::<0>(key.words()), slot)) {
+            return Removed::default();
+        }
+        owned.entries -= 1;
+        if owned.entries > 0 {
+            return Removed::default();
+        }
+        space.remove(at);
+        let last_of_port = space.is_empty();
+        let removed = Removed { table: None, space: self.publish(index) };
+        if last_of_port {
+            self.spaces.remove(&index);
+        }
+        removed
+    }
+
+    /// Forgets shapes that no megaflow uses. To be called after grace periods, when slots have let go of theirs.
+    pub fn drop_unused_shapes(&mut self) {
+        self.shapes.retain(|_, shape| Arc::strong_count(shape) > 1);
+    }
+
+    /// Puts the subtables with the most hits since the last call first.
+    pub fn sort(&mut self, mut keep: impl FnMut(Removed)) {
+        let mut changed = Vec::new();
+        for (index, space) in &mut self.spaces {
+            for owned in space.iter_mut() {
+                let hits = owned.subtable.hits.load(Ordering::Relaxed);
+                // Half of what was counts on, so that the order does not flutter.
+                owned.recent = owned.recent / 2 + hits.wrapping_sub(owned.hits_before);
+                owned.hits_before = hits;
+            }
+            if !space.is_sorted_by(|a, b| a.recent >= b.recent) {
+                space.sort_by_key(|o| std::cmp::Reverse(o.recent));
+                changed.push(*index);
+            }
+        }
+        for index in changed {
+            keep(Removed { table: None, space: self.publish(index) });
+        }
+    }
+
+    /// The live slot that `key` matches, whatever its mask. For the control thread.
+    #[must_use]
+    pub fn find(&self, key: &Key, slots: &SlotWriter) -> Option<u32> {
+        let space = self.spaces.get(&space_index(u32::from_be_bytes(key.in_port)))?;
+        space.iter().find_map(|owned| {
+            let shape = &owned.subtable.shape;
+            let hash = shape.hash::<0>(key.words());
+            owned.with_table(|table| candidates(table, hash).find(|slot| is_of(key, *slot, shape, slots)))
+        })
+    }
+
+    fn publish(&self, index: usize) -> Option<Unlinked<Space>> {
+        let cell = self.shared.spaces.get(index).unwrap_or(&self.shared.others);
+        let list: Space = self.spaces.get(&index)?.iter().map(|o| Arc::clone(&o.subtable)).collect();
+        cell.swap((!list.is_empty()).then(|| Box::new(list)))
+    }
+}
+
+fn space_index(in_port: u32) -> usize {
+    (in_port as usize).min(SPACES)
+}
+
+fn is_of(key: &Key, slot: u32, shape: &Shape, slots: &SlotWriter) -> bool {
+    let entry = slots.entry(slot);
+    *entry.line0 == shape.masked_line(key, 0) && *entry.head.rest == *shape.rest(key)
+}
+
+/// Slots whose tag is that of `hash`, in the order of a lookup.
+fn candidates(table: &Table, hash: u64) -> impl Iterator<Item = u32> + '_ {
+    let mut at = table.home(hash);
+    let mut more = true;
+    std::iter::from_fn(move || {
+        if !more {
+            return None;
+        }
+        let bucket = &table.buckets[at];
+        let same = tags::equal(bucket.words(Ordering::Relaxed), tags::tag_of(hash));
+        more = bucket.passed.load(Ordering::Relaxed) != 0;
+        at = (at + 1) & table.mask;
+        Some((0..WAYS).filter(move |w| same & 1 << w != 0).map(|w| bucket.slots[w].load(Ordering::Relaxed)))
+    })
+    .flatten()
+}
+
+impl Owned {
+    fn with_table<R>(&self, f: impl FnOnce(&Table) -> R) -> R {
+        // SAFETY: only the writer replaces the table, and it is borrowed for the time of the call (`self` is part of it).
+        let table = unsafe { self.subtable.table.held() };
+        f(table.expect("a subtable has a table as long as it lives"))
+    }
+
+    /// Replaces the table by one of twice the size when it is half full.
+    fn make_room(&mut self, slots: &SlotWriter) -> Option<Unlinked<Table>> {
+        if (self.entries + 1) * 2 <= self.capacity {
+            return None;
+        }
+        let shape = Arc::clone(&self.subtable.shape);
+        let new = self.with_table(|old| {
+            let new = Table::new(old.buckets.len() * 2);
+            for slot in old.entries() {
+                new.insert(shape.hash::<0>(slots.entry(slot).key().words()), slot);
+            }
+            new
+        });
+        self.capacity = new.capacity();
+        self.subtable.table.swap(Some(Box::new(new)))
+    }
+}

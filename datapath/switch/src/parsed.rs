@@ -1,0 +1,82 @@
+//! A packet's key as the forwarding thread holds it: with the lines that are valid and where the layers begin.
+//!
+//! What enters: what `flow::extract` writes. What leaves: keys to hash, to compare and to hand up. Extraction leaves lines that a packet
+//! does not use as they were; whoever compares under a mask that reaches further makes those lines zero first (`ensure`), once.
+
+use flow::extract::{self, Extracted, PacketMeta};
+use flow::key::{Key, LINE_BYTES, LINES, Lines};
+
+const LINE_WORDS: usize = LINE_BYTES / 8;
+
+/// A key with what extraction found. 13 cache lines, so that the first lines of a batch's keys spread over the first-level cache.
+#[derive(Clone, Debug)]
+pub struct Parsed {
+    pub key: Key,
+    /// Valid lines and offsets of the layers.
+    pub found: Extracted,
+}
+
+const _: () = assert!(size_of::<Parsed>() == 13 * LINE_BYTES);
+
+impl Parsed {
+    /// Nothing extracted yet.
+    pub const EMPTY: Self = Self {
+        key: Key::ZERO,
+        found: Extracted { lines: Lines(0), l2_5: u16::MAX, l3: u16::MAX, l4: u16::MAX, l2_pad: 0 },
+    };
+
+    /// Extracts `packet`.
+    #[inline]
+    pub fn read(&mut self, packet: &[u8], meta: &PacketMeta<'_>) {
+        self.found = extract::extract(packet, meta, &mut self.key);
+    }
+
+    /// Makes the lines of `need` valid: what the packet did not use is zero.
+    #[inline]
+    pub fn ensure(&mut self, need: Lines) {
+        let missing = need.0 & !self.found.lines.0;
+        if missing != 0 {
+            self.zero(missing);
+        }
+    }
+
+    #[cold]
+    fn zero(&mut self, missing: u16) {
+        for (i, line) in self.key.words_mut().chunks_exact_mut(LINE_WORDS).enumerate() {
+            if missing & 1 << i != 0 {
+                line.fill(0);
+            }
+        }
+        self.found.lines.0 |= missing;
+    }
+
+    /// The whole key, what the packet does not use being zero.
+    #[must_use]
+    pub fn whole(&self) -> Box<Key> {
+        let mut key = Box::new(Key::ZERO);
+        copy_lines(&self.key, self.found.lines, &mut key);
+        key
+    }
+
+    /// Takes over the valid lines and offsets of `other`.
+    #[inline]
+    pub fn copy_from(&mut self, other: &Self) {
+        copy_lines(&other.key, other.found.lines, &mut self.key);
+        self.found = other.found;
+    }
+}
+
+/// Copies the lines named.
+#[inline]
+fn copy_lines(from: &Key, lines: Lines, to: &mut Key) {
+    let mut left = lines.0;
+    while left != 0 {
+        let line = left.trailing_zeros() as usize;
+        left &= left - 1;
+        if line >= LINES {
+            break;
+        }
+        let at = line * LINE_WORDS..(line + 1) * LINE_WORDS;
+        to.words_mut()[at.clone()].copy_from_slice(&from.words()[at]);
+    }
+}

@@ -1,0 +1,76 @@
+//! A megaflow's actions, checked and prepared once when they are put.
+//!
+//! What enters: a list of datapath actions. What leaves: a `Program`, of which every action can be carried out, or the reason why not.
+
+use crate::slots::NOT_QUICK;
+use flow::action::Action;
+use flow::seam::DpError;
+use flow::Actions;
+use std::sync::Arc;
+
+/// How deep lists of actions may be nested in each other (clone, sample, check_pkt_len; OVS: 32 in the parser, 8 in depth here).
+pub const NESTING_MAX: usize = 8;
+
+/// A checked list of actions.
+#[derive(Debug)]
+pub struct Program {
+    pub actions: Arc<Actions>,
+}
+
+impl Program {
+    /// Refuses what this datapath cannot carry out.
+    pub fn new(actions: Arc<Actions>) -> Result<Self, DpError> {
+        check(&actions, 0)?;
+        Ok(Self { actions })
+    }
+
+    /// The port, if the program is one output and nothing else; otherwise `NOT_QUICK`.
+    #[must_use]
+    pub fn quick(&self) -> u32 {
+        match self.actions.as_slice() {
+            [Action::Output(port)] => port.0,
+            _ => NOT_QUICK,
+        }
+    }
+}
+
+/// Whether each action of the list can be carried out.
+pub fn check(actions: &[Action], depth: usize) -> Result<(), DpError> {
+    if depth > NESTING_MAX {
+        return Err(DpError::Invalid(format!("actions nested more than {NESTING_MAX} deep")));
+    }
+    actions.iter().try_for_each(|action| check_one(action, depth))
+}
+
+fn check_one(action: &Action, depth: usize) -> Result<(), DpError> {
+    let refuse = |what: &str| Err(DpError::Unsupported(what.to_owned()));
+    match action {
+        Action::Sample { actions, .. } | Action::Clone(actions) | Action::DecTtl { exceeded: actions } => check(actions, depth + 1),
+        Action::CheckPktLen { greater, less_equal, .. } => {
+            check(greater, depth + 1)?;
+            check(less_equal, depth + 1)
+        }
+        Action::Ct(_) | Action::CtClear => refuse("ct"),
+        Action::TunnelPop(_) => refuse("tnl_pop"),
+        Action::LbOutput(_) => refuse("lb_output"),
+        Action::Psample { .. } => refuse("psample"),
+        Action::Output(_)
+        | Action::Userspace(_)
+        | Action::Set(_)
+        | Action::PushVlan { .. }
+        | Action::PopVlan
+        | Action::Recirc(_)
+        | Action::Hash { .. }
+        | Action::PushMpls { .. }
+        | Action::PopMpls { .. }
+        | Action::Trunc(_)
+        | Action::PushEth { .. }
+        | Action::PopEth
+        | Action::PushNsh(_)
+        | Action::PopNsh
+        | Action::Meter(_)
+        | Action::AddMpls { .. }
+        | Action::Drop(_)
+        | Action::TunnelPush(_) => Ok(()),
+    }
+}

@@ -1,0 +1,331 @@
+//! Where megaflows are stored: slots of two cache lines, named by 32-bit numbers that fit the caches.
+//!
+//! What enters: a masked key, its shape and its program, from the control thread. What leaves: entries that workers compare and
+//! carry out. Neighbours: `cache` and `classifier` (which hold slot numbers), `stats` (cells under the same numbers), `switch` (the
+//! only writer).
+//!
+//! # What holds
+//!
+//! - Slots never move: chunks of `CHUNK` slots are added and never given back, so that a number alone finds the memory.
+//! - What a slot holds does not change while it is live, apart from the program (an `Rcu`) and its shorthand `quick`.
+//! - A number may outlive its megaflow, in a signature cache. Whoever follows a number first looks whether the slot is live
+//!   (Acquire), under a guard. A dead slot is written again only after a grace period that began when it died, so nobody reads what is
+//!   being written; and if the number then names another megaflow, the comparison under its mask decides, as for any candidate.
+//!   Therefore stale numbers are harmless, and nothing has to be swept out of the caches.
+
+use crate::hash::line_of;
+use crate::program::Program;
+use crate::qsbr::{Guard, Rcu};
+use crate::shape::{Line, Shape};
+use flow::Ufid;
+use std::cell::UnsafeCell;
+use std::mem::MaybeUninit;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+
+/// Slots in a chunk.
+pub const CHUNK: usize = 1024;
+/// Chunks at most.
+pub const CHUNKS_MAX: usize = 1024;
+/// Megaflows at most.
+pub const FLOWS_MAX: usize = CHUNK * CHUNKS_MAX;
+/// No slot.
+pub const NO_SLOT: u32 = u32::MAX;
+/// In `quick`: the program has to be looked at.
+pub const NOT_QUICK: u32 = u32::MAX;
+
+/// What a megaflow is, apart from its first line.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Head {
+    pub ufid: Ufid,
+    pub shape: Arc<Shape>,
+    /// The masked lines after the first.
+    pub rest: Box<[Line]>,
+    pub program: Rcu<Program>,
+}
+
+#[repr(C, align(128))]
+struct Slot {
+    line0: UnsafeCell<Line>,
+    head: UnsafeCell<MaybeUninit<Head>>,
+    live: AtomicU32,
+    /// The datapath port, if the program is one output and nothing else.
+    quick: AtomicU32,
+}
+
+const _: () = assert!(size_of::<Slot>() == 128);
+
+struct Chunk([Slot; CHUNK]);
+
+/// The store, as everybody sees it.
+pub struct Slots {
+    chunks: Box<[AtomicPtr<Chunk>]>,
+}
+
+// SAFETY: slots are shared under the rules above: `live` orders writing and reading of the cells.
+unsafe impl Sync for Slots {}
+// SAFETY: what slots hold (`Arc<Shape>`, lines, programs) may be dropped by any thread.
+unsafe impl Send for Slots {}
+
+/// A live megaflow.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'g> {
+    pub line0: &'g Line,
+    pub head: &'g Head,
+    quick: &'g AtomicU32,
+}
+
+impl Entry<'_> {
+    /// The only output, if there is nothing else to do.
+    #[inline]
+    #[must_use]
+    pub fn quick(&self) -> u32 {
+        self.quick.load(Ordering::Relaxed)
+    }
+
+    /// Whether `parsed`, whose lines under the mask are valid, is a packet of this megaflow.
+    #[inline]
+    #[must_use]
+    pub fn matches(&self, parsed: &mut crate::parsed::Parsed) -> bool {
+        let shape = &*self.head.shape;
+        parsed.ensure(shape.lines);
+        let key = &parsed.key;
+        if !self.line0.equals_masked(line_of(key, 0), line_of(&shape.mask, 0)) {
+            return false;
+        }
+        let mut left = shape.lines.0 & !1;
+        for own in &self.head.rest {
+            let l = left.trailing_zeros() as usize;
+            left &= left - 1;
+            if !own.equals_masked(line_of(key, l), line_of(&shape.mask, l)) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The masked key, whole.
+    #[must_use]
+    pub fn key(&self) -> Box<flow::Key> {
+        let mut key = Box::new(flow::Key::ZERO);
+        let words = key.words_mut();
+        words[..8].copy_from_slice(&self.line0.0);
+        let mut left = self.head.shape.lines.0 & !1;
+        for own in &self.head.rest {
+            let l = left.trailing_zeros() as usize;
+            left &= left - 1;
+            words[l * 8..l * 8 + 8].copy_from_slice(&own.0);
+        }
+        key
+    }
+}
+
+impl Slots {
+    /// No chunks yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { chunks: (0..CHUNKS_MAX).map(|_| AtomicPtr::new(std::ptr::null_mut())).collect() }
+    }
+
+    #[inline]
+    fn slot(&self, number: u32) -> Option<&Slot> {
+        let (chunk, at) = (number as usize / CHUNK, number as usize % CHUNK);
+        let chunk = self.chunks.get(chunk)?.load(Ordering::Acquire);
+        // SAFETY: a chunk is published once, after it was made, and lives as long as `self`.
+        let chunk = unsafe { chunk.as_ref() }?;
+        Some(&chunk.0[at])
+    }
+
+    /// The megaflow in a slot, if there is a live one.
+    #[inline]
+    pub fn entry<'g>(&'g self, number: u32, _guard: Guard<'g>) -> Option<Entry<'g>> {
+        let slot = self.slot(number)?;
+        if slot.live.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        // SAFETY: the slot is live, and the guard keeps its grace period open.
+        Some(unsafe { Self::entry_of(slot) })
+    }
+
+    /// # Safety
+    /// The slot is live, or died in a grace period that is not over and in which the caller takes part.
+    #[inline]
+    unsafe fn entry_of(slot: &Slot) -> Entry<'_> {
+        // SAFETY: nobody writes a live slot's line (the caller's promise).
+        let line0 = unsafe { &*slot.line0.get() };
+        // SAFETY: nobody writes a live slot's head (the caller's promise).
+        let head = unsafe { &*slot.head.get() };
+        // SAFETY: `SlotWriter::publish` wrote the head before the slot became live.
+        let head = unsafe { head.assume_init_ref() };
+        Entry { line0, head, quick: &slot.quick }
+    }
+
+    /// Fetches a slot's two lines into the cache.
+    #[inline]
+    pub fn prefetch(&self, number: u32) {
+        if let Some(slot) = self.slot(number) {
+            crate::prefetch(slot);
+            crate::prefetch(&raw const slot.live);
+        }
+    }
+}
+
+impl Default for Slots {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl std::fmt::Debug for Slots {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Slots").finish_non_exhaustive()
+    }
+}
+
+impl Drop for Slots {
+    fn drop(&mut self) {
+        for chunk in &mut self.chunks {
+            let chunk = *chunk.get_mut();
+            if chunk.is_null() {
+                continue;
+            }
+            // SAFETY: `SlotWriter::grow` made it by `Box::into_raw`, and nobody else can see it any more.
+            let mut chunk = unsafe { Box::from_raw(chunk) };
+            for slot in &mut chunk.0 {
+                if *slot.live.get_mut() != 0 {
+                    // SAFETY: a live slot's head is initialised.
+                    unsafe { slot.head.get_mut().assume_init_drop() };
+                }
+            }
+        }
+    }
+}
+
+/// The right to write slots; there is one per `Slots`.
+#[derive(Debug)]
+pub struct SlotWriter {
+    slots: Arc<Slots>,
+    chunks: usize,
+    free: Vec<u32>,
+    live: usize,
+}
+
+impl SlotWriter {
+    /// An empty store and its writer.
+    #[must_use]
+    pub fn new() -> (Arc<Slots>, Self) {
+        let slots = Arc::new(Slots::new());
+        (Arc::clone(&slots), Self { slots, chunks: 0, free: Vec::new(), live: 0 })
+    }
+
+    /// Chunks that exist.
+    #[must_use]
+    pub fn chunks(&self) -> usize {
+        self.chunks
+    }
+
+    /// Megaflows that are live.
+    #[must_use]
+    pub fn live(&self) -> usize {
+        self.live
+    }
+
+    /// Whether the next `publish` needs a `grow` before it.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.free.is_empty()
+    }
+
+    /// Adds a chunk; false when there may be no more.
+    pub fn grow(&mut self) -> bool {
+        if self.chunks == CHUNKS_MAX {
+            return false;
+        }
+        let slot = |_| Slot {
+            line0: UnsafeCell::new(Line([0; 8])),
+            head: UnsafeCell::new(MaybeUninit::uninit()),
+            live: AtomicU32::new(0),
+            quick: AtomicU32::new(NOT_QUICK),
+        };
+        let slots: Box<[Slot]> = (0..CHUNK).map(slot).collect();
+        let chunk = Box::into_raw(slots).cast::<Chunk>();
+        self.slots.chunks[self.chunks].store(chunk, Ordering::Release);
+        let first = self.chunks * CHUNK;
+        self.free.extend((first..first + CHUNK).rev().map(|n| u32::try_from(n).expect("FLOWS_MAX fits 32 bits")));
+        self.chunks += 1;
+        true
+    }
+
+    /// Puts a megaflow into a free slot, not yet live.
+    ///
+    /// # Panics
+    /// If there is no free slot (`is_full`): a bug of ours.
+    pub fn fill(&mut self, key: &flow::Key, head: Head, quick: u32) -> u32 {
+        let number = self.free.pop().expect("the caller has grown the store");
+        let line0 = head.shape.masked_line(key, 0);
+        let slot = self.slots.slot(number).expect("free numbers name slots that exist");
+        // SAFETY: the slot is dead and its grace period is over (`release`), so nobody else looks at it.
+        unsafe { *slot.line0.get() = line0 };
+        // SAFETY: as above; what the slot held before was dropped by `release`.
+        unsafe { (*slot.head.get()).write(head) };
+        slot.quick.store(quick, Ordering::Relaxed);
+        slot.live.store(1, Ordering::Release);
+        self.live += 1;
+        number
+    }
+
+    /// A live slot's megaflow.
+    ///
+    /// # Panics
+    /// If the slot is not live: a bug of ours.
+    #[must_use]
+    pub fn entry(&self, number: u32) -> Entry<'_> {
+        let slot = self.slots.slot(number).expect("the caller's number names a slot");
+        assert_ne!(slot.live.load(Ordering::Relaxed), 0, "the caller's slot is live");
+        // SAFETY: only `self` can kill or write slots, and the result borrows `self`.
+        unsafe { Self::held(slot) }
+    }
+
+    /// # Safety
+    /// As `Slots::entry_of`.
+    unsafe fn held(slot: &Slot) -> Entry<'_> {
+        // SAFETY: the caller's promise.
+        unsafe { Slots::entry_of(slot) }
+    }
+
+    /// Whether a slot is live.
+    #[must_use]
+    pub fn is_live(&self, number: u32) -> bool {
+        self.slots.slot(number).is_some_and(|s| s.live.load(Ordering::Relaxed) != 0)
+    }
+
+    /// Says what the shorthand of a live slot is now.
+    pub fn set_quick(&self, number: u32, quick: u32) {
+        if let Some(slot) = self.slots.slot(number) {
+            slot.quick.store(quick, Ordering::Release);
+        }
+    }
+
+    /// Makes a slot dead: no lookup that begins after this finds it. It has to wait in `Limbo` before `release`.
+    pub fn kill(&mut self, number: u32) {
+        let slot = self.slots.slot(number).expect("the caller's number names a slot");
+        if slot.live.swap(0, Ordering::AcqRel) != 0 {
+            self.live -= 1;
+        }
+    }
+
+    /// Gives a dead slot back for use.
+    ///
+    /// # Safety
+    /// The slot was killed, a grace period that began after that is over, and it was not released since.
+    pub unsafe fn release(&mut self, number: u32) {
+        let slot = self.slots.slot(number).expect("the caller's number names a slot");
+        debug_assert_eq!(slot.live.load(Ordering::Relaxed), 0);
+        // SAFETY: nobody reads a dead slot after its grace period (the caller's promise).
+        let head = unsafe { &mut *slot.head.get() };
+        // SAFETY: `fill` initialised it, and it has not been dropped since (the caller's promise).
+        unsafe { head.assume_init_drop() };
+        self.free.push(number);
+    }
+}
