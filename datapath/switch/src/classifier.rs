@@ -24,10 +24,11 @@
 use crate::parsed::Parsed;
 use crate::qsbr::{Epoch, Guard, Limbo, Rcu, Unlinked};
 use crate::shape::Shape;
-use crate::slots::{NO_SLOT, SlotWriter, Slots};
+use crate::slots::{Entry, SlotWriter, Slots};
 use crate::tags::{self, WAYS};
 use flow::Key;
 use flow::hash::Map;
+use flow::key::WORDS;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -170,13 +171,13 @@ impl std::fmt::Debug for Classifier {
 
 /// A batch on its way through the subtables.
 #[derive(Debug)]
-pub struct Search<'s> {
-    pub slots: &'s Slots,
+pub struct Search<'s, 'g> {
+    pub slots: &'g Slots,
     pub parsed: &'s mut [Parsed],
     /// Packets still looked for, one bit each.
     pub live: u32,
-    /// Where the numbers found go; others stay as they are.
-    pub found: &'s mut [u32],
+    /// Where what is found goes; others stay as they are.
+    pub found: &'s mut [Option<Entry<'g>>],
     /// Subtables searched, summed over the packets.
     pub searched: u64,
 }
@@ -200,7 +201,7 @@ impl Classifier {
     }
 
     /// Looks for every live packet of the search, and takes those found out of `live`.
-    pub fn lookup(&self, search: &mut Search<'_>, guard: Guard<'_>) {
+    pub fn lookup<'g>(&'g self, search: &mut Search<'_, 'g>, guard: Guard<'g>) {
         let mut rest = search.live;
         while rest != 0 {
             let first = rest.trailing_zeros() as usize;
@@ -231,7 +232,7 @@ impl Classifier {
 }
 
 impl Subtable {
-    fn lookup(&self, search: &mut Search<'_>, guard: Guard<'_>) {
+    fn lookup<'g>(&'g self, search: &mut Search<'_, 'g>, guard: Guard<'g>) {
         let before = search.live.count_ones();
         search.searched += u64::from(before);
         match self.shape.n_words() {
@@ -250,7 +251,7 @@ impl Subtable {
     }
 
     /// Two passes over the live packets: hash and fetch, then compare. (Issue 3's vector forms take this function's place.)
-    fn probe<const N: usize>(&self, search: &mut Search<'_>, guard: Guard<'_>) {
+    fn probe<'g, const N: usize>(&'g self, search: &mut Search<'_, 'g>, guard: Guard<'g>) {
         let Some(table) = self.table.load(guard) else { return };
         let mut hashes = [0u64; BATCH];
         let mut left = search.live;
@@ -267,9 +268,9 @@ impl Subtable {
         while left != 0 {
             let i = left.trailing_zeros() as usize;
             left &= left - 1;
-            let slot = find(table, hashes[i], search.slots, &mut search.parsed[i], guard);
-            if slot != NO_SLOT {
-                search.found[i] = slot;
+            let found = find(table, hashes[i], search.slots, &mut search.parsed[i], guard);
+            if found.is_some() {
+                search.found[i] = found;
                 search.live &= !(1 << i);
             }
         }
@@ -277,7 +278,7 @@ impl Subtable {
 }
 
 #[inline]
-fn find(table: &Table, hash: u64, slots: &Slots, parsed: &mut Parsed, guard: Guard<'_>) -> u32 {
+fn find<'g>(table: &Table, hash: u64, slots: &'g Slots, parsed: &mut Parsed, guard: Guard<'g>) -> Option<Entry<'g>> {
     let tag = tags::tag_of(hash);
     let mut at = table.home(hash);
     loop {
@@ -287,12 +288,14 @@ fn find(table: &Table, hash: u64, slots: &Slots, parsed: &mut Parsed, guard: Gua
             let way = same.trailing_zeros() as usize;
             same &= same - 1;
             let slot = bucket.slots[way].load(Ordering::Relaxed);
-            if slots.entry(slot, guard).is_some_and(|entry| entry.matches(parsed)) {
-                return slot;
+            if let Some(entry) = slots.entry(slot, guard)
+                && entry.matches(parsed)
+            {
+                return Some(entry);
             }
         }
         if bucket.passed.load(Ordering::Acquire) == 0 {
-            return NO_SLOT;
+            return None;
         }
         at = (at + 1) & table.mask;
     }
@@ -315,7 +318,7 @@ pub struct ClassifierWriter {
     shared: Arc<Classifier>,
     /// By input port (`SPACES` for all that share one): the subtables in the order of search.
     spaces: Map<usize, Vec<Owned>>,
-    shapes: Map<Box<Key>, Arc<Shape>>,
+    shapes: Map<Box<[u64; WORDS]>, Arc<Shape>>,
 }
 
 /// What a change has unlinked: to be kept until the grace period that the caller begins after it is over.
@@ -351,11 +354,11 @@ const FIRST_BUCKETS: usize = 4;
 impl ClassifierWriter {
     /// The shape of `mask`: the one in use, or a new one.
     pub fn shape(&mut self, mask: &Key) -> Arc<Shape> {
-        if let Some(shape) = self.shapes.get(mask) {
+        if let Some(shape) = self.shapes.get(mask.words()) {
             return Arc::clone(shape);
         }
         let shape = Arc::new(Shape::new(mask));
-        self.shapes.insert(Box::new(*mask), Arc::clone(&shape));
+        self.shapes.insert(Box::new(*mask.words()), Arc::clone(&shape));
         shape
     }
 

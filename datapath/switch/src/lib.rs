@@ -5,6 +5,7 @@ pub mod classifier;
 pub mod counters;
 pub mod hash;
 pub mod memory;
+pub mod meter;
 pub mod parsed;
 pub mod program;
 pub mod qsbr;
@@ -12,6 +13,7 @@ pub mod shape;
 pub mod slots;
 pub mod stats;
 pub mod tags;
+pub mod upcall;
 
 /// Asks for a cache line that will be read soon. Never faults, whatever the address.
 #[inline]

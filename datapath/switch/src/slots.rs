@@ -71,6 +71,8 @@ unsafe impl Send for Slots {}
 /// A live megaflow.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry<'g> {
+    /// The slot's number.
+    pub number: u32,
     pub line0: &'g Line,
     pub head: &'g Head,
     quick: &'g AtomicU32,
@@ -145,20 +147,20 @@ impl Slots {
             return None;
         }
         // SAFETY: the slot is live, and the guard keeps its grace period open.
-        Some(unsafe { Self::entry_of(slot) })
+        Some(unsafe { Self::entry_of(number, slot) })
     }
 
     /// # Safety
     /// The slot is live, or died in a grace period that is not over and in which the caller takes part.
     #[inline]
-    unsafe fn entry_of(slot: &Slot) -> Entry<'_> {
+    unsafe fn entry_of(number: u32, slot: &Slot) -> Entry<'_> {
         // SAFETY: nobody writes a live slot's line (the caller's promise).
         let line0 = unsafe { &*slot.line0.get() };
         // SAFETY: nobody writes a live slot's head (the caller's promise).
         let head = unsafe { &*slot.head.get() };
         // SAFETY: `SlotWriter::publish` wrote the head before the slot became live.
         let head = unsafe { head.assume_init_ref() };
-        Entry { line0, head, quick: &slot.quick }
+        Entry { number, line0, head, quick: &slot.quick }
     }
 
     /// Fetches a slot's two lines into the cache.
@@ -284,14 +286,7 @@ impl SlotWriter {
         let slot = self.slots.slot(number).expect("the caller's number names a slot");
         assert_ne!(slot.live.load(Ordering::Relaxed), 0, "the caller's slot is live");
         // SAFETY: only `self` can kill or write slots, and the result borrows `self`.
-        unsafe { Self::held(slot) }
-    }
-
-    /// # Safety
-    /// As `Slots::entry_of`.
-    unsafe fn held(slot: &Slot) -> Entry<'_> {
-        // SAFETY: the caller's promise.
-        unsafe { Slots::entry_of(slot) }
+        unsafe { Slots::entry_of(number, slot) }
     }
 
     /// Whether a slot is live.

@@ -19,7 +19,8 @@ pub const fn tag_of(hash: u64) -> u16 {
 pub fn equal(tags: [u64; 2], tag: u16) -> u8 {
     #[cfg(target_arch = "x86_64")]
     {
-        equal_sse2(tags, tag)
+        // SAFETY: SSE2 is part of x86_64.
+        unsafe { equal_sse2(tags, tag) }
     }
     #[cfg(not(target_arch = "x86_64"))]
     {
@@ -45,10 +46,10 @@ pub fn equal_portable(tags: [u64; 2], tag: u16) -> u8 {
 
 #[cfg(target_arch = "x86_64")]
 #[inline]
+#[target_feature(enable = "sse2")]
 #[allow(clippy::cast_possible_wrap, clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "lanes, not numbers")]
 fn equal_sse2(tags: [u64; 2], tag: u16) -> u8 {
     use std::arch::x86_64::{_mm_cmpeq_epi16, _mm_movemask_epi8, _mm_packs_epi16, _mm_set_epi64x, _mm_set1_epi16, _mm_setzero_si128};
-    // SSE2 is part of x86_64, so these are safe to call.
     let have = _mm_set_epi64x(tags[1] as i64, tags[0] as i64);
     let same = _mm_cmpeq_epi16(have, _mm_set1_epi16(tag as i16));
     _mm_movemask_epi8(_mm_packs_epi16(same, _mm_setzero_si128())) as u8
