@@ -26,6 +26,8 @@ use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 pub const VLANS_MAX: u8 = 2;
 /// An offset in `Extracted` of a layer that the packet does not have.
 pub const NO_OFFSET: u16 = u16::MAX;
+/// A protocol number that no packet has (IANA keeps it reserved).
+pub const NO_TRANSPORT: u8 = u8::MAX;
 const LINE_WORDS: usize = LINE_BYTES / 8;
 
 /// What is known of a packet besides its bytes. Numbers in host order.
@@ -86,6 +88,18 @@ impl<'a> PacketMeta<'a> {
     }
 }
 
+/// A sound header of layer 3, by the Ethernet type (not by what an IP header itself says of its version).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum NetworkLayer {
+    /// Unknown, truncated or malformed.
+    #[default]
+    None,
+    Ipv4,
+    Ipv6,
+    Arp,
+    Nsh,
+}
+
 /// What extraction found besides the key. Offsets are in bytes from the packet's first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extracted {
@@ -99,10 +113,23 @@ pub struct Extracted {
     pub l4: u16,
     /// Bytes after the end of the IP packet.
     pub l2_pad: u16,
+    /// What stands at `l3`.
+    pub network: NetworkLayer,
+    /// Protocol of the transport header at `l4`; `NO_TRANSPORT` without one, as in later fragments.
+    pub transport: u8,
 }
 
 impl Extracted {
-    pub(crate) const NOTHING: Self = Self { lines: Lines(1), l2_5: NO_OFFSET, l3: NO_OFFSET, l4: NO_OFFSET, l2_pad: 0 };
+    /// Of a packet without any layer.
+    pub const NOTHING: Self = Self {
+        lines: Lines(1),
+        l2_5: NO_OFFSET,
+        l3: NO_OFFSET,
+        l4: NO_OFFSET,
+        l2_pad: 0,
+        network: NetworkLayer::None,
+        transport: NO_TRANSPORT,
+    };
 }
 
 /// Extracts the key of `packet` into `key`, writing only the lines named in the result.
@@ -136,7 +163,7 @@ struct Extraction<'k, 'p> {
 }
 
 /// Fields of the IP header that are stored only once the extension headers were found sound.
-struct Network {
+struct IpFields {
     proto: u8,
     tos: u8,
     ttl: u8,
@@ -254,11 +281,16 @@ impl<'p> Extraction<'_, 'p> {
             _ => return None,
         };
         self.out.l4 = self.offset();
+        self.out.network = if ty == eth_type::IPV4 { NetworkLayer::Ipv4 } else { NetworkLayer::Ipv6 };
         self.key.nw_proto = network.proto;
         self.key.nw_tos = network.tos;
         self.key.nw_ttl = network.ttl;
         self.key.nw_frag = network.frag;
-        if network.frag & FRAG_LATER == 0 { self.transport(network.proto) } else { None }
+        if network.frag & FRAG_LATER != 0 {
+            return None;
+        }
+        self.out.transport = network.proto;
+        self.transport(network.proto)
     }
 
     /// Addresses, tags and the type that follows them.
@@ -338,7 +370,7 @@ impl<'p> Extraction<'_, 'p> {
     }
 
     #[inline]
-    fn ipv4(&mut self) -> Option<Network> {
+    fn ipv4(&mut self) -> Option<IpFields> {
         let (ip, _) = Ipv4::ref_from_prefix(self.data).ok()?;
         let header = usize::from(ip.version_ihl & 15) * 4;
         let total = usize::from(be16(ip.total_len));
@@ -355,11 +387,11 @@ impl<'p> Extraction<'_, 'p> {
             f if f & 0x1fff == 0 => FRAG_ANY,
             _ => FRAG_ANY | FRAG_LATER,
         };
-        Some(Network { proto: ip.proto, tos: ip.tos, ttl: ip.ttl, frag })
+        Some(IpFields { proto: ip.proto, tos: ip.tos, ttl: ip.ttl, frag })
     }
 
     #[inline]
-    fn ipv6(&mut self) -> Option<Network> {
+    fn ipv6(&mut self) -> Option<IpFields> {
         let ip = self.pull::<Ipv6>()?;
         self.cut(usize::from(be16(ip.payload_len)))?;
         self.claim(1);
@@ -367,7 +399,7 @@ impl<'p> Extraction<'_, 'p> {
         self.key.ipv6_dst = ip.dst;
         self.original_tuple(true);
         let [a, b, c, d] = ip.version_class_label;
-        let mut network = Network { proto: ip.next, tos: a << 4 | b >> 4, ttl: ip.hop_limit, frag: 0 };
+        let mut network = IpFields { proto: ip.next, tos: a << 4 | b >> 4, ttl: ip.hop_limit, frag: 0 };
         if is_extension(network.proto) {
             self.extension_headers(&mut network)?;
         }
@@ -377,7 +409,7 @@ impl<'p> Extraction<'_, 'p> {
 
     /// Walks to the first header that is not an extension; ends at a later fragment (RFC 8200, 4).
     #[inline(never)]
-    fn extension_headers(&mut self, network: &mut Network) -> Option<()> {
+    fn extension_headers(&mut self, network: &mut IpFields) -> Option<()> {
         while is_extension(network.proto) {
             let (ext, _) = Ipv6Ext::ref_from_prefix(self.data).ok()?;
             match network.proto {
@@ -513,6 +545,7 @@ impl<'p> Extraction<'_, 'p> {
         if (be16(arp.hardware), be16(arp.protocol), arp.hardware_len, arp.protocol_len) != (1, eth_type::IPV4, 6, 4) {
             return None;
         }
+        self.out.network = NetworkLayer::Arp;
         (self.key.nw_src, self.key.nw_dst) = (arp.spa, arp.tpa);
         if arp.op[0] == 0 {
             self.key.nw_proto = arp.op[1];
@@ -536,6 +569,7 @@ impl<'p> Extraction<'_, 'p> {
             wire::NSH_MD2 if bytes < size_of::<Nsh>() => return None,
             _ => NshContext::default(),
         };
+        self.out.network = NetworkLayer::Nsh;
         self.claim(2);
         let k = &mut *self.key;
         [k.nsh_flags, k.nsh_ttl] = [(head >> 12 & 3).to_be_bytes()[1], (head >> 6 & 0x3f).to_be_bytes()[1]];

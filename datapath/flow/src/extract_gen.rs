@@ -62,6 +62,15 @@ impl PacketGen {
 
     /// Puts the next packet into `out` and gives its metadata.
     pub fn packet(&mut self, out: &mut Vec<u8>) -> PacketMeta<'_> {
+        let packet_type = self.sound_packet(out);
+        if self.below(2) == 0 {
+            self.mutate(out);
+        }
+        self.meta(packet_type)
+    }
+
+    /// Puts a packet with no broken header into `out` (checksums and the lengths of UDP are random); gives its packet type.
+    pub fn sound_packet(&mut self, out: &mut Vec<u8>) -> u32 {
         out.clear();
         let packet_type = match self.below(40) {
             0 => 0x1_0800,
@@ -80,10 +89,7 @@ impl PacketGen {
             let pad = self.below(24);
             out.extend(std::iter::repeat_n(0, pad));
         }
-        if self.below(2) == 0 {
-            self.mutate(out);
-        }
-        self.meta(packet_type)
+        packet_type
     }
 
     /// Metadata, plain three times out of four.

@@ -4,7 +4,7 @@
 //! to be compared with the fast forms; nothing forwards packets by it. Each row says how long the layer is, which bytes of it
 //! are copied to which bytes of the key, what else it means, and which layer follows.
 
-use crate::extract::{Extracted, NO_OFFSET, PacketMeta, VLANS_MAX, is_extension, tuple_is_v6};
+use crate::extract::{Extracted, NO_OFFSET, NetworkLayer, PacketMeta, VLANS_MAX, is_extension, tuple_is_v6};
 use crate::key::{FRAG_ANY, FRAG_LATER, Key, VLAN_CFI};
 use crate::wire::{self, Arp, Ethernet, Icmp, Igmp, Ipv4, Ipv6, Ipv6Ext, LlcSnap, NdOption, NdTarget, Nsh, NshContext};
 use crate::wire::{Sctp, Tcp, Udp, eth_type, ip_proto};
@@ -176,6 +176,7 @@ static ROWS: &[Row] = &[
         },
         copies: copies![Arp.spa => nw_src: 4, Arp.tpa => nw_dst: 4, Arp.sha => arp_sha: 6, Arp.tha => arp_tha: 6],
         meaning: |w, b| {
+            w.out.network = NetworkLayer::Arp;
             if be16(b, 6) < 256 {
                 w.key.nw_proto = b[7];
             }
@@ -263,6 +264,10 @@ static ROWS: &[Row] = &[
             w.key.nw_ttl = w.ttl;
             w.key.nw_frag = w.frag;
             w.key.ipv6_label = w.label.to_be_bytes();
+            w.out.network = if w.ty == eth_type::IPV4 { NetworkLayer::Ipv4 } else { NetworkLayer::Ipv6 };
+            if w.frag & FRAG_LATER == 0 {
+                w.out.transport = w.proto;
+            }
         },
         next: |w| match w.proto {
             _ if w.frag & FRAG_LATER != 0 => None,
@@ -386,6 +391,7 @@ static ROWS: &[Row] = &[
         },
         copies: copies![Nsh.mdtype => nsh_mdtype: 1, Nsh.next => nsh_np: 1, Nsh.path => nsh_path: 4],
         meaning: |w, b| {
+            w.out.network = NetworkLayer::Nsh;
             w.key.nsh_flags = b[0] >> 4 & 3;
             w.key.nsh_ttl = (b[0] & 15) << 2 | b[1] >> 6;
         },

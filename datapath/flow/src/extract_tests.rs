@@ -1,4 +1,4 @@
-use crate::extract::{Extracted, NO_OFFSET, PacketMeta, extract, extract_whole};
+use crate::extract::{Extracted, NO_OFFSET, NetworkLayer, PacketMeta, extract, extract_whole};
 use crate::extract_gen::{PACKET_BYTES_MAX, PacketGen};
 use crate::extract_slow::extract_slow;
 use crate::key::{Key, LINE_BYTES, Lines, VLAN_CFI};
@@ -134,7 +134,7 @@ const UDP4: &str = "4500001d 00004000 4011 0000 0a000001 0a000002  1234 0035 000
 #[test]
 fn udp_uses_line_0_only_and_padding_is_no_payload() {
     let (k, out) = key_of(&format!("{MACS} 0800 {UDP4} 0000000000000000"));
-    assert_eq!(out, Extracted { lines: Lines(1), l2_5: NO_OFFSET, l3: 14, l4: 34, l2_pad: 8 });
+    assert_eq!(out, Extracted { l3: 14, l4: 34, l2_pad: 8, network: NetworkLayer::Ipv4, transport: 17, ..Extracted::NOTHING });
     assert_eq!((k.tp_src, k.tp_dst, k.nw_proto, k.nw_ttl), ([0x12, 0x34], [0, 0x35], 17, 64));
 }
 

@@ -5,7 +5,9 @@
 #![forbid(unsafe_code)]
 
 pub mod action;
+pub mod checksum;
 pub mod clock;
+pub mod compose;
 pub mod counter;
 pub mod extract;
 pub mod extract_gen;
@@ -13,6 +15,8 @@ pub mod extract_slow;
 pub mod fields;
 pub mod hash;
 pub mod key;
+pub mod rewrite;
+pub mod rewrite_headers;
 pub mod seam;
 pub mod wire;
 

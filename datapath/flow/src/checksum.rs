@@ -1,0 +1,174 @@
+//! Checksums of the Internet: the one's complement sum (RFC 1071), its incremental update (RFC 1624), pseudo headers, and CRC32c.
+//!
+//! What enters: bytes. What leaves: checksums in network order, ready to be stored. Neighbours: `compose`, `rewrite`.
+
+/// A one's complement sum under way, over 16-bit words in memory order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sum(u64);
+
+impl Sum {
+    /// Adds `bytes`; each piece but the last must be of even length.
+    #[inline]
+    #[must_use]
+    pub fn plus(self, bytes: &[u8]) -> Self {
+        let mut sum = self.0;
+        let (words, rest) = bytes.as_chunks::<4>();
+        for w in words {
+            sum += u64::from(u32::from_ne_bytes(*w));
+        }
+        let mut last = [0; 4];
+        last[..rest.len()].copy_from_slice(rest);
+        Self(fold32(sum + u64::from(u32::from_ne_bytes(last))))
+    }
+
+    /// Takes `bytes` away again.
+    #[inline]
+    #[must_use]
+    pub fn minus(self, bytes: &[u8]) -> Self {
+        Self(self.0 + u64::from(!Self::default().plus(bytes).fold()))
+    }
+
+    /// The sum in 16 bits, not complemented.
+    #[inline]
+    #[must_use]
+    pub fn fold(self) -> u16 {
+        let s = fold32(self.0);
+        let s = (s & 0xffff) + (s >> 16);
+        let s = (s & 0xffff) + (s >> 16);
+        u16::try_from(s).expect("folded twice")
+    }
+
+    /// The checksum as it is stored: the complement.
+    #[inline]
+    #[must_use]
+    pub fn finish(self) -> [u8; 2] {
+        (!self.fold()).to_ne_bytes()
+    }
+
+    /// The checksum as UDP stores it: never 0, which means "none" (RFC 768).
+    #[inline]
+    #[must_use]
+    pub fn finish_udp(self) -> [u8; 2] {
+        match self.finish() {
+            [0, 0] => [0xff; 2],
+            other => other,
+        }
+    }
+}
+
+#[inline]
+fn fold32(sum: u64) -> u64 {
+    let s = (sum & 0xffff_ffff) + (sum >> 32);
+    (s & 0xffff_ffff) + (s >> 32)
+}
+
+/// Checksum of `bytes`, to be stored; over a header that holds a right checksum it is 0.
+#[inline]
+#[must_use]
+pub fn checksum(bytes: &[u8]) -> [u8; 2] {
+    Sum::default().plus(bytes).finish()
+}
+
+/// The stored checksum `old` after the 16-bit words `from` became `to` (RFC 1624, equation 3).
+#[inline]
+#[must_use]
+pub fn updated(old: [u8; 2], from: &[u8], to: &[u8]) -> [u8; 2] {
+    Sum(u64::from(!u16::from_ne_bytes(old))).minus(from).plus(to).finish()
+}
+
+/// Sum of the IPv4 pseudo header (RFC 9293, 3.1).
+#[must_use]
+pub fn pseudo4(src: [u8; 4], dst: [u8; 4], proto: u8, l4_len: usize) -> Sum {
+    Sum::default().plus(&src).plus(&dst).plus(&[0, proto]).plus(&length(l4_len))
+}
+
+/// Sum of the IPv6 pseudo header (RFC 8200, 8.1).
+#[must_use]
+pub fn pseudo6(src: &[u8; 16], dst: &[u8; 16], proto: u8, l4_len: usize) -> Sum {
+    Sum::default().plus(src).plus(dst).plus(&[0, proto]).plus(&length(l4_len))
+}
+
+fn length(l4_len: usize) -> [u8; 4] {
+    u32::try_from(l4_len).unwrap_or(u32::MAX).to_be_bytes()
+}
+
+const CRC_TABLES: [[u32; 256]; 8] = {
+    let mut tables = [[0u32; 256]; 8];
+    let mut i = 0;
+    let mut byte = 0u32;
+    while i < 256 {
+        let mut crc = byte;
+        byte += 1;
+        let mut bit = 0;
+        while bit < 8 {
+            // Castagnoli's polynomial, reflected (RFC 9260, appendix A).
+            crc = if crc & 1 != 0 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 };
+            bit += 1;
+        }
+        tables[0][i] = crc;
+        i += 1;
+    }
+    let mut t = 1;
+    while t < 8 {
+        let mut i = 0;
+        while i < 256 {
+            let before = tables[t - 1][i];
+            tables[t][i] = before >> 8 ^ tables[0][(before & 0xff) as usize];
+            i += 1;
+        }
+        t += 1;
+    }
+    tables
+};
+
+/// CRC32c of the concatenation of `pieces`; SCTP stores it least significant byte first.
+#[must_use]
+pub fn crc32c(pieces: &[&[u8]]) -> u32 {
+    let mut crc = u32::MAX;
+    for piece in pieces {
+        let (words, rest) = piece.as_chunks::<8>();
+        for w in words {
+            let [a, b, c, d] = (crc ^ u32::from_le_bytes([w[0], w[1], w[2], w[3]])).to_le_bytes();
+            let bytes = [a, b, c, d, w[4], w[5], w[6], w[7]];
+            crc = bytes.iter().zip(CRC_TABLES.iter().rev()).fold(0, |acc, (b, table)| acc ^ table[usize::from(*b)]);
+        }
+        for b in rest {
+            crc = crc >> 8 ^ CRC_TABLES[0][usize::from(crc.to_le_bytes()[0] ^ b)];
+        }
+    }
+    !crc
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::extract_gen::PacketGen;
+
+    #[test]
+    fn known_values() {
+        // RFC 1071, 3.
+        assert_eq!(checksum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]), [0x22, 0x0d]);
+        assert_eq!(checksum(&[]), [0xff, 0xff]);
+        assert_eq!(crc32c(&[b"123456789"]), 0xe306_9283);
+        assert_eq!(crc32c(&[b"123", b"456789"]), 0xe306_9283);
+        assert_eq!(crc32c(&[&[0; 32]]), 0x8a91_36aa);
+    }
+
+    #[test]
+    fn an_update_equals_a_new_sum() {
+        let mut random = PacketGen::new(7);
+        for _ in 0..20_000 {
+            let mut data: Vec<u8> = (0..5).flat_map(|_| random.bits().to_be_bytes()).collect();
+            data[0] |= 1;
+            let old = checksum(&data);
+            let at = random.below(18) * 2;
+            let from: [u8; 4] = data[at..at + 4].try_into().unwrap();
+            let to = if random.below(4) == 0 { [0; 4] } else { random.bits().to_be_bytes()[..4].try_into().unwrap() };
+            data[at..at + 4].copy_from_slice(&to);
+            data[0] |= 1;
+            let to: [u8; 4] = data[at..at + 4].try_into().unwrap();
+            assert_eq!(updated(old, &from, &to), checksum(&data));
+            assert_eq!(Sum::default().plus(&data).plus(&checksum(&data)).finish(), [0, 0]);
+        }
+    }
+}
