@@ -22,7 +22,7 @@ impl Parsed {
     /// Nothing extracted yet.
     pub const EMPTY: Self = Self {
         key: Key::ZERO,
-        found: Extracted { lines: Lines(0), l2_5: u16::MAX, l3: u16::MAX, l4: u16::MAX, l2_pad: 0 },
+        found: Extracted { lines: Lines(0), ..Extracted::NOTHING },
     };
 
     /// Extracts `packet`.
