@@ -45,6 +45,17 @@ pub const FRAG_LATER: u8 = 2;
 /// Set in `vlan_tci` when a tag is present (the wire's CFI/DEI bit).
 pub const VLAN_CFI: u16 = 0x1000;
 
+/// `tun_flags`: the outer header has "don't fragment".
+pub const TUN_DF: u16 = 1;
+/// `tun_flags`: the outer UDP or GRE header has a checksum.
+pub const TUN_CSUM: u16 = 2;
+/// `tun_flags`: the tunnel header has a key (`tun_id`).
+pub const TUN_KEY: u16 = 4;
+/// `tun_flags`: an operations and management packet.
+pub const TUN_OAM: u16 = 8;
+/// `in_port` of a datapath key that has none.
+pub const DP_PORT_NONE: [u8; 4] = [0xff; 4];
+
 /// Storage of all fields. Also used as a mask: a 1-bit says that the bit is matched.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -128,7 +139,7 @@ pub struct Key {
     pub tun_id: [u8; 8],
     pub tun_src: [u8; 4],
     pub tun_dst: [u8; 4],
-    /// FLOW_TNL_F_* bits: DF 1, checksum 2, key 4, OAM 8 (see `tunnel_flags`).
+    /// FLOW_TNL_F_* bits: DF 1, checksum 2, key 4, OAM 8 (`TUN_DF` and so on).
     pub tun_flags: [u8; 2],
     pub tun_tos: u8,
     pub tun_ttl: u8,
@@ -145,11 +156,14 @@ pub struct Key {
     pub tun_erspan_hwid: u8,
     pub tun_gtpu_flags: u8,
     pub tun_gtpu_msgtype: u8,
-    /// Which of tun_metadata0..63 are present (bit n from the right for tun_metadata n).
+    /// In the OpenFlow pipeline: which of tun_metadata0..63 are present (bit n from the right for tun_metadata n).
+    /// In the datapath: how many bytes of `tun_metadata` hold Geneve options.
     pub tun_metadata_present: [u8; 8],
     pub conj_id: [u8; 4],
     pub actset_output: [u8; 4],
     // lines 5-8
+    /// In the OpenFlow pipeline: the options' values, where `fields::TunnelOptions` puts them.
+    /// In the datapath: Geneve options as on the wire.
     pub tun_metadata: [u8; TUN_METADATA_BYTES],
     // lines 9-10
     pub regs: [[u8; 4]; 32],
@@ -203,6 +217,7 @@ impl Key {
 
     /// `self & mask`.
     #[must_use]
+    #[allow(clippy::use_self, reason = "a mask is another thing than a key")]
     pub fn masked(&self, mask: &Mask) -> Self {
         let mut out = *self;
         for (o, m) in out.words_mut().iter_mut().zip(mask.words()) {
@@ -220,6 +235,7 @@ impl Key {
 
     /// Whether `self` and `other` agree in each bit of `mask`.
     #[must_use]
+    #[allow(clippy::use_self, reason = "a mask is another thing than a key")]
     pub fn equal_under(&self, other: &Self, mask: &Mask) -> bool {
         self.words()
             .iter()
