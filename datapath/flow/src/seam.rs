@@ -316,7 +316,8 @@ pub trait Datapath: Send + Sync + fmt::Debug {
     fn execute(&self, batch: Vec<Execute>) -> Vec<Result<(), DpError>>;
 
     // Upcalls.
-    /// Takes up to `max` upcalls for this handler, waiting at most `timeout`; fair among input ports.
+    /// Takes up to `max` upcalls for this handler, waiting at most `timeout` for the first; fair among input ports. With `max` 0
+    /// it only waits: it returns as soon as there is one to take, and leaves it there.
     fn upcalls(&self, handler: usize, max: usize, timeout: Duration, out: &mut Vec<Upcall>);
     /// How many handler threads will call `upcalls` (0..n).
     fn set_handlers(&self, n: usize);
