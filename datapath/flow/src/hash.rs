@@ -4,3 +4,5 @@
 pub type Map<K, V> = hashbrown::HashMap<K, V, ahash::RandomState>;
 /// A hash set like `Map`.
 pub type Set<K> = hashbrown::HashSet<K, ahash::RandomState>;
+/// The hasher of both, for those who hash without a table.
+pub type Hasher = ahash::RandomState;
