@@ -24,8 +24,9 @@ use flow::hash::Map;
 use flow::{Key, Mask};
 use openflow::{GroupId, OfPort, TableId};
 use smallvec::SmallVec;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex};
+use std::time::Duration;
 
 /// Rule changes kept one by one per table; beyond it the whole table counts as changed.
 pub const RULE_CHANGES_MAX: usize = 64;
@@ -88,7 +89,7 @@ impl Deps {
     /// `at_lookup` is the key looked up, `initial` the key that translation began with (both with OpenFlow's `in_port`).
     pub fn table(&mut self, bridge: BridgeId, table: TableId, hit_priority: Option<i32>, at_lookup: &Key, initial: &Key) {
         let min_priority = hit_priority.unwrap_or(-1);
-        let in_port = OfPort(u32::from_be_bytes(at_lookup.in_port));
+        let in_port = OfPort::from_key(at_lookup.in_port);
         let known = equal_words(at_lookup, initial);
         match self.tables.iter_mut().find(|d| d.table == table && d.bridge == bridge) {
             Some(d) => {
@@ -162,6 +163,7 @@ struct Log {
 pub struct ChangeLog {
     last: AtomicU64,
     log: Mutex<Log>,
+    grown: Condvar,
 }
 
 impl ChangeLog {
@@ -217,7 +219,22 @@ impl ChangeLog {
         self.lock().concerns(since, deps, key, mask)
     }
 
+    /// Wakes whoever is in `wait_beyond`, without a change.
+    pub fn wake(&self) {
+        drop(self.lock());
+        self.grown.notify_all();
+    }
+
+    /// Returns when something newer than `seen` is recorded, on `wake`, or when `timeout` is over.
+    pub fn wait_beyond(&self, seen: Revision, timeout: Duration) {
+        let log = self.lock();
+        if self.now() <= seen {
+            drop(self.grown.wait_timeout(log, timeout).expect("no holder of the change log panics"));
+        }
+    }
+
     fn next(&self) -> Revision {
+        self.grown.notify_all();
         Revision(self.last.fetch_add(1, Ordering::AcqRel) + 1)
     }
 
@@ -246,7 +263,7 @@ impl RuleChange {
     fn meets(&self, dep: &TableDep, key: &Key, mask: &Mask) -> bool {
         if let Some(port) = dep.in_port {
             let wanted = u32::from_be_bytes(self.mask.in_port);
-            if (u32::from_be_bytes(self.key.in_port) ^ port.0) & wanted != 0 {
+            if (u32::from_be_bytes(self.key.in_port) ^ u32::from_be_bytes(port.to_key())) & wanted != 0 {
                 return false;
             }
         }

@@ -6,16 +6,19 @@
 
 use crate::deps::Deps;
 use crate::rule::{Rule, Tally};
-use crate::world::BridgeId;
+use crate::world::{BridgeId, World};
 use flow::{Actions, Key, Mask, Msec};
 use openflow::{OfPort, TableId};
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 flow::counters! {
     NOTICES_DROPPED = "ofproto_notices_dropped", "asynchronous OpenFlow messages dropped because their queue was full";
 }
 
+const TCP_FIN: u16 = 0x001;
+const TCP_RST: u16 = 0x004;
 /// Notices kept until the connections take them.
 pub const NOTICES_MAX: usize = 4096;
 
@@ -33,6 +36,40 @@ pub enum Credit {
     Learn { bridge: BridgeId, in_port: OfPort, vlan: u16, mac: [u8; 6], gratuitous_arp: bool },
     /// `fin_timeout`: shortens the rule's timeouts (seconds, 0 leaves) once FIN or RST has been seen.
     FinTimeout { rule: Arc<Rule>, idle_s: u16, hard_s: u16 },
+}
+
+impl Credit {
+    /// Pays for packets. Under the world's read lock.
+    pub fn pay(&self, payment: &Payment, world: &World) {
+        match self {
+            Self::Rule(rule) => rule.credit(payment.packets, payment.bytes, payment.used_ms),
+            Self::Lookup { bridge, table, matched } => {
+                if let Some(table) = world.bridges.get(bridge).and_then(|b| b.tables.get(usize::from(table.0))) {
+                    table.lookups.fetch_add(payment.packets, Ordering::Relaxed);
+                    if *matched {
+                        table.matched.fetch_add(payment.packets, Ordering::Relaxed);
+                    }
+                }
+            }
+            Self::Tally(tally) => tally.add(payment.packets, payment.bytes),
+            Self::Learn { .. } => {}
+            Self::FinTimeout { rule, idle_s, hard_s } => {
+                if payment.tcp_flags & (TCP_FIN | TCP_RST) != 0 {
+                    shorten(&rule.idle_timeout_s, *idle_s);
+                    shorten(&rule.hard_timeout_s, *hard_s);
+                }
+            }
+        }
+    }
+}
+
+/// Lowers a timeout to `seconds`; 0 leaves it, and a timeout of 0 is "never".
+fn shorten(timeout: &AtomicU64, seconds: u16) {
+    let seconds = u64::from(seconds);
+    if seconds != 0 {
+        // The update fails when there is nothing to lower.
+        let _ = timeout.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| (old == 0 || old > seconds).then_some(seconds));
+    }
 }
 
 /// What credits are paid with.

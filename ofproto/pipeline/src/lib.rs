@@ -7,7 +7,10 @@ pub mod classifier;
 pub mod config;
 pub mod deps;
 pub mod effects;
+#[cfg(test)]
+mod memory_dp;
 pub mod recirc;
 pub mod rule;
 pub mod table;
+pub mod udpif;
 pub mod world;

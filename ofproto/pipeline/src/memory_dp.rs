@@ -1,0 +1,382 @@
+//! A datapath in memory for tests: linear search, immediate, every output captured; and refusing on purpose when told to.
+//!
+//! `receive` runs a packet as a port would have received it; a miss waits as an upcall until a handler takes it. What leaves a
+//! port stands in `take_outputs`.
+
+use flow::action::{Action, Actions, Cookie};
+use flow::extract::{PacketMeta, extract_whole};
+use flow::hash::Map;
+use flow::seam::*;
+use flow::{Datapath, DpPort, Key, Ufid};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+/// Rounds through the datapath that a packet may make.
+const DEPTH_MAX: usize = 16;
+
+#[derive(Debug)]
+struct Installed {
+    flow: Megaflow,
+    stats: FlowStats,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    ports: BTreeMap<u32, PortInfo>,
+    flows: Map<Ufid, Installed>,
+    outputs: Vec<(DpPort, Vec<u8>)>,
+    upcalls: VecDeque<Upcall>,
+    events: Vec<DpEvent>,
+    meters: Map<u32, MeterConfig>,
+    stats: DpStats,
+}
+
+/// The datapath.
+#[derive(Debug, Default)]
+pub(crate) struct MemoryDp {
+    kind: String,
+    state: Mutex<State>,
+    some: Condvar,
+    /// Refuse every put from now on.
+    pub(crate) refuse_puts: AtomicBool,
+    /// How often `quiesce` was called.
+    pub(crate) quiesced: AtomicU64,
+}
+
+impl MemoryDp {
+    pub(crate) fn new(kind: &str) -> Arc<Self> {
+        Arc::new(Self { kind: kind.to_owned(), ..Self::default() })
+    }
+
+    /// A packet arrives at a port.
+    pub(crate) fn receive(&self, port: DpPort, packet: &[u8]) {
+        let meta = PacketMeta { in_port: port, ..PacketMeta::default() };
+        let mut state = self.state.lock().unwrap();
+        self.pass(&mut state, packet.to_vec(), &meta, 0);
+    }
+
+    /// What left since the last call, in order.
+    pub(crate) fn take_outputs(&self) -> Vec<(DpPort, Vec<u8>)> {
+        std::mem::take(&mut self.state.lock().unwrap().outputs)
+    }
+
+    /// What the installed megaflows, alone, would do with a packet: `None` is a miss.
+    pub(crate) fn actions_for(&self, key: &Key) -> Vec<Arc<Actions>> {
+        let state = self.state.lock().unwrap();
+        state.flows.values().filter(|f| f.flow.key.equal_under(key, &f.flow.mask)).map(|f| f.flow.actions.clone()).collect()
+    }
+
+    /// A port changes by itself.
+    pub(crate) fn set_link(&self, port: DpPort, up: bool) {
+        let mut state = self.state.lock().unwrap();
+        state.ports.get_mut(&port.0).unwrap().link_up = up;
+        state.events.push(DpEvent::PortChanged(port));
+    }
+
+    /// A flow that nobody of ours put.
+    pub(crate) fn lose_flow(&self, ufid: Ufid) {
+        self.state.lock().unwrap().flows.remove(&ufid);
+    }
+
+    fn pass(&self, state: &mut State, packet: Vec<u8>, meta: &PacketMeta<'_>, depth: usize) {
+        let mut key = Key::ZERO;
+        extract_whole(&packet, meta, &mut key);
+        let hit = state.flows.values_mut().find(|f| f.flow.key.equal_under(&key, &f.flow.mask));
+        let Some(hit) = hit else {
+            state.stats.missed += 1;
+            self.upcall(state, UpcallKind::Miss, packet, &key);
+            return;
+        };
+        state.stats.hit += 1;
+        hit.stats.packets += 1;
+        hit.stats.bytes += packet.len() as u64;
+        hit.stats.used_ms = flow::clock::now_ms();
+        hit.stats.tcp_flags |= u16::from_be_bytes(key.tcp_flags);
+        let actions = Arc::clone(&hit.flow.actions);
+        self.run(state, packet, key, &actions, depth);
+    }
+
+    fn upcall(&self, state: &mut State, kind: UpcallKind, packet: Vec<u8>, key: &Key) {
+        let full_len = u32::try_from(packet.len()).unwrap();
+        state.upcalls.push_back(Upcall {
+            kind,
+            packet,
+            key: Box::new(*key),
+            ufid: Ufid(0),
+            full_len,
+            actions: None,
+            out_tunnel: None,
+            queued_ms: flow::clock::now_ms(),
+        });
+        self.some.notify_all();
+    }
+
+    fn run(&self, state: &mut State, mut packet: Vec<u8>, mut key: Key, actions: &Actions, depth: usize) {
+        if depth >= DEPTH_MAX {
+            return;
+        }
+        for action in actions {
+            match action {
+                Action::Output(port) => state.outputs.push((*port, packet.clone())),
+                Action::Userspace(u) => self.upcall(state, UpcallKind::Action(u.cookie.clone()), packet.clone(), &key),
+                Action::PushVlan { tpid, tci } => {
+                    let tag = [tpid.to_be_bytes(), (tci & 0xefff).to_be_bytes()].concat();
+                    packet.splice(12..12, tag);
+                }
+                Action::PopVlan => drop(packet.drain(12..16)),
+                Action::Set(set) => write_headers(&mut packet, &mut key, set),
+                Action::Recirc(id) => {
+                    let mut meta = PacketMeta::of(&key);
+                    meta.recirc_id = *id;
+                    self.pass(state, packet.clone(), &meta, depth + 1);
+                }
+                Action::Hash { basis, .. } => key.dp_hash = (basis ^ 0x9e37_79b9 ^ u32::from(key.nw_src[3])).to_be_bytes(),
+                Action::Clone(inner) => self.run(state, packet.clone(), key, inner, depth + 1),
+                Action::Sample { probability: u32::MAX, actions } => self.run(state, packet.clone(), key, actions, depth + 1),
+                Action::CheckPktLen { size, greater, less_equal } => {
+                    let taken = if packet.len() > usize::from(*size) { greater } else { less_equal };
+                    self.run(state, packet.clone(), key, taken, depth + 1);
+                }
+                Action::CtClear => key.ct_state = 0,
+                Action::Drop(_) => return,
+                #[allow(clippy::wildcard_enum_match_arm, reason = "a test that needs more says so")]
+                other => panic!("the datapath in memory does not know {other:?}"),
+            }
+        }
+    }
+}
+
+/// Writes the fields that a set names into the packet's bytes.
+fn write_headers(packet: &mut [u8], key: &mut Key, set: &flow::action::SetField) {
+    let mut masked = *key;
+    for ((k, v), m) in masked.words_mut().iter_mut().zip(set.value.words()).zip(set.mask.words()) {
+        *k = *k & !m | v & m;
+    }
+    let before = *key;
+    let meta = PacketMeta::of(&before);
+    let mut now = Key::ZERO;
+    let at = extract_whole(packet, &meta, &mut now);
+    *key = masked;
+    if packet.len() >= 12 {
+        packet[..6].copy_from_slice(&masked.eth_dst);
+        packet[6..12].copy_from_slice(&masked.eth_src);
+    }
+    if key.eth_type == [8, 0] && at.l3 != flow::extract::NO_OFFSET {
+        let ip = usize::from(at.l3);
+        packet[ip + 1] = masked.nw_tos;
+        packet[ip + 8] = masked.nw_ttl;
+        packet[ip + 12..ip + 16].copy_from_slice(&masked.nw_src);
+        packet[ip + 16..ip + 20].copy_from_slice(&masked.nw_dst);
+        if matches!(masked.nw_proto, 6 | 17) && at.l4 != flow::extract::NO_OFFSET {
+            let l4 = usize::from(at.l4);
+            packet[l4..l4 + 2].copy_from_slice(&masked.tp_src);
+            packet[l4 + 2..l4 + 4].copy_from_slice(&masked.tp_dst);
+        }
+    }
+}
+
+impl Datapath for MemoryDp {
+    fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    fn name(&self) -> &str {
+        "ovs-memory"
+    }
+
+    fn features(&self) -> DpFeatures {
+        DpFeatures {
+            masked_set: true,
+            recirc: true,
+            tunnel_push_pop: false,
+            ufid: true,
+            trunc: true,
+            clone: true,
+            sample_nesting: 10,
+            max_vlan_headers: 2,
+            max_mpls_depth: 3,
+            ct: false,
+            ct_nat: false,
+            meters_max: 0,
+            bands_max: 0,
+            check_pkt_len: true,
+            explicit_drop: true,
+            lb_output: false,
+            add_mpls: true,
+            nd_extensions: true,
+            psample: false,
+        }
+    }
+
+    fn port_add(&self, request: &PortRequest) -> Result<DpPort, DpError> {
+        let mut state = self.state.lock().unwrap();
+        if request.name.starts_with("missing") {
+            return Err(DpError::Device(format!("could not open network device {} (No such device)", request.name)));
+        }
+        if state.ports.values().any(|p| p.name == request.name) {
+            return Err(DpError::PortExists);
+        }
+        let number = (0..).find(|n| !state.ports.contains_key(n)).unwrap();
+        let last = u8::try_from(number).unwrap();
+        let info = PortInfo {
+            number: DpPort(number),
+            name: request.name.clone(),
+            kind: request.kind.clone(),
+            mac: request.mac.unwrap_or([0xaa, 0x55, 0xaa, 0x55, 0, last]),
+            mtu: request.mtu.unwrap_or(1500),
+            admin_up: true,
+            link_up: true,
+            options: request.options.clone(),
+            ..PortInfo::default()
+        };
+        state.ports.insert(number, info);
+        Ok(DpPort(number))
+    }
+
+    fn port_del(&self, port: DpPort) -> Result<(), DpError> {
+        self.state.lock().unwrap().ports.remove(&port.0).map(|_| ()).ok_or(DpError::NoPort)
+    }
+
+    fn port_set(&self, port: DpPort, request: &PortRequest) -> Result<(), DpError> {
+        let mut state = self.state.lock().unwrap();
+        let info = state.ports.get_mut(&port.0).ok_or(DpError::NoPort)?;
+        info.mac = request.mac.unwrap_or(info.mac);
+        info.mtu = request.mtu.unwrap_or(info.mtu);
+        info.options.clone_from(&request.options);
+        Ok(())
+    }
+
+    fn port_set_up(&self, port: DpPort, up: bool) -> Result<(), DpError> {
+        self.state.lock().unwrap().ports.get_mut(&port.0).ok_or(DpError::NoPort)?.admin_up = up;
+        Ok(())
+    }
+
+    fn port(&self, port: DpPort) -> Result<PortInfo, DpError> {
+        self.state.lock().unwrap().ports.get(&port.0).cloned().ok_or(DpError::NoPort)
+    }
+
+    fn ports(&self) -> Vec<PortInfo> {
+        self.state.lock().unwrap().ports.values().cloned().collect()
+    }
+
+    fn port_stats(&self, port: DpPort) -> Result<PortStats, DpError> {
+        self.port(port).map(|_| PortStats::default())
+    }
+
+    fn events(&self) -> Vec<DpEvent> {
+        std::mem::take(&mut self.state.lock().unwrap().events)
+    }
+
+    fn put(&self, batch: &[FlowPut]) -> Vec<Result<(), DpError>> {
+        let mut state = self.state.lock().unwrap();
+        batch
+            .iter()
+            .map(|put| {
+                let exists = state.flows.contains_key(&put.flow.ufid);
+                if self.refuse_puts.load(Ordering::Relaxed) {
+                    return Err(DpError::Full("the flow table"));
+                }
+                match put.mode {
+                    PutMode::Create if exists => return Err(DpError::Exists),
+                    PutMode::Modify if !exists => return Err(DpError::NoFlow),
+                    PutMode::Create | PutMode::Modify | PutMode::CreateOrModify => {}
+                }
+                let stats = state.flows.get(&put.flow.ufid).map_or_else(FlowStats::default, |f| f.stats);
+                let mut flow = put.flow.clone();
+                *flow.key = flow.key.masked(&flow.mask);
+                state.flows.insert(flow.ufid, Installed { flow, stats });
+                Ok(())
+            })
+            .collect()
+    }
+
+    fn del(&self, batch: &[Ufid]) -> Vec<Result<FlowStats, DpError>> {
+        let mut state = self.state.lock().unwrap();
+        batch.iter().map(|ufid| state.flows.remove(ufid).map(|f| f.stats).ok_or(DpError::NoFlow)).collect()
+    }
+
+    fn get(&self, ufid: Ufid) -> Result<FlowDump, DpError> {
+        let state = self.state.lock().unwrap();
+        let f = state.flows.get(&ufid).ok_or(DpError::NoFlow)?;
+        Ok(FlowDump { flow: f.flow.clone(), stats: f.stats, placement: Placement::Software })
+    }
+
+    fn dump(&self, each: &mut dyn FnMut(&FlowDump) -> bool) {
+        let flows: Vec<_> = {
+            let state = self.state.lock().unwrap();
+            let dump = |f: &Installed| FlowDump { flow: f.flow.clone(), stats: f.stats, placement: Placement::Software };
+            state.flows.values().map(dump).collect()
+        };
+        for flow in &flows {
+            if !each(flow) {
+                return;
+            }
+        }
+    }
+
+    fn stats_of(&self, batch: &[Ufid], out: &mut Vec<Option<FlowStats>>) {
+        let state = self.state.lock().unwrap();
+        out.extend(batch.iter().map(|ufid| state.flows.get(ufid).map(|f| f.stats)));
+    }
+
+    fn flush(&self) {
+        self.state.lock().unwrap().flows.clear();
+    }
+
+    fn quiesce(&self) {
+        self.quiesced.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn execute(&self, batch: Vec<Execute>) -> Vec<Result<(), DpError>> {
+        let mut state = self.state.lock().unwrap();
+        batch
+            .into_iter()
+            .map(|e| {
+                self.run(&mut state, e.packet, *e.key, &e.actions, 0);
+                Ok(())
+            })
+            .collect()
+    }
+
+    fn upcalls(&self, _handler: usize, max: usize, timeout: Duration, out: &mut Vec<Upcall>) {
+        let mut state = self.state.lock().unwrap();
+        if state.upcalls.is_empty() && !timeout.is_zero() {
+            state = self.some.wait_timeout(state, timeout).unwrap().0;
+        }
+        let n = max.min(state.upcalls.len());
+        out.extend(state.upcalls.drain(..n));
+    }
+
+    fn set_handlers(&self, _n: usize) {}
+
+    fn set_upcalls_enabled(&self, _on: bool) {
+        self.some.notify_all();
+    }
+
+    fn meter_set(&self, id: u32, config: &MeterConfig) -> Result<(), DpError> {
+        self.state.lock().unwrap().meters.insert(id, config.clone());
+        Ok(())
+    }
+
+    fn meter_get(&self, id: u32) -> Result<MeterStats, DpError> {
+        self.state.lock().unwrap().meters.get(&id).map(|_| MeterStats::default()).ok_or(DpError::NoMeter)
+    }
+
+    fn meter_del(&self, id: u32) -> Result<MeterStats, DpError> {
+        self.state.lock().unwrap().meters.remove(&id).map(|_| MeterStats::default()).ok_or(DpError::NoMeter)
+    }
+
+    fn stats(&self) -> DpStats {
+        let state = self.state.lock().unwrap();
+        DpStats { flows: state.flows.len() as u64, ..state.stats }
+    }
+
+    fn set_config(&self, _config: &[(String, String)]) {}
+}
+
+/// Whether an action sends the packet up for the slow path.
+pub(crate) fn is_slow(actions: &Actions) -> bool {
+    matches!(actions.first(), Some(Action::Userspace(u)) if matches!(u.cookie, Cookie::SlowPath { .. }))
+}

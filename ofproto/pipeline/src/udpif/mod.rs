@@ -1,0 +1,332 @@
+//! Upcalls in, megaflows out, and megaflows kept true: the slow path's side of one datapath.
+//!
+//! What enters: upcalls (from the datapath), changes (from `ChangeLog`), time. What leaves: megaflows and packets for the
+//! datapath, credits for rules, notices for connections. Neighbours: `xlate` through `Translator`, `world`, `slowpath` who owns it.
+//!
+//! # What must hold
+//!
+//! 1. *A megaflow in the datapath is right, or is known to be doubtful.* Each ukey bears the revision it is right for
+//!    (`Inner::checked`). Whoever translates reads the revision first and holds `World`'s read lock until the datapath has taken
+//!    what came of it. Tables, groups and ports change only under the write lock; so when a flow-mod is done, every translation with
+//!    the old tables has either reached the datapath, with its ukey in the map, or never will.
+//! 2. *MAC entries and learned rules change under the read lock too*, by packets. A ukey therefore goes into the map first, then asks whether
+//!    anything that concerns it was recorded since its revision, and only then goes into the datapath. `settle` reads the
+//!    revision first and looks at the map then; whichever of the two comes second sees the other.
+//! 3. *A ukey in state `Evicted` that still stands in the map may still be in the datapath.* Flows are deleted there before their
+//!    ukeys leave the map; `settle` deletes such a flow itself (twice does no harm) instead of trusting another thread to be quick.
+//! 4. *`settle` ends with `Datapath::quiesce`* if anything was deleted or replaced since the last completed one, by anybody.
+//!
+//! Hence a barrier answered after `settle` tells the truth: no packet is forwarded any more by a megaflow that the flow-mods
+//! before it made stale.
+//!
+//! # Locks, in this order
+//!
+//! `World` (read), a ukey, a shard of the map, the change log. A handler locks many
+//! ukeys at once, but only ones that nobody else has seen yet; everybody else locks one at a time.
+
+pub mod limit;
+mod revalidate;
+#[cfg(test)]
+mod tests;
+mod text;
+pub mod ukey;
+mod upcall;
+
+use crate::config::UpcallConfig;
+use crate::deps::{ChangeLog, Revision};
+use crate::effects::{Notice, Translation};
+use crate::recirc::RecircRef;
+use crate::world::{BridgeId, World};
+use flow::clock::now_ms;
+use flow::hash::Set;
+use flow::seam::{Datapath, Upcall};
+use flow::{Key, Msec, Ufid};
+use openflow::OfPort;
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use ukey::UkeyMap;
+
+flow::counters! {
+    UPCALL_NO_PORT = "upcall_no_port", "upcalls from a datapath port that belongs to no bridge; the packet is dropped";
+    UPCALL_XLATE_ERROR = "upcall_xlate_error", "upcalls whose translation failed; the packet is dropped";
+    UPCALL_FLOW_LIMIT_HIT = "upcall_flow_limit_hit", "megaflows not installed because there were as many as the flow limit";
+    UPCALL_FLOW_LIMIT_KILL = "upcall_flow_limit_kill", "rounds that deleted every megaflow: more than twice the flow limit";
+    UPCALL_OUTRUN = "upcall_outrun", "megaflows not installed because something they depend on changed meanwhile";
+    UPCALL_PUT_FAILED = "upcall_put_failed", "megaflows that the datapath refused";
+    UPCALL_EXECUTE_FAILED = "upcall_execute_failed", "packets that the datapath refused to execute";
+    UPCALL_UNHANDLED = "upcall_unhandled", "upcalls of a kind that nothing handles; the packet is dropped";
+    HANDLER_DUPLICATE_UPCALL = "handler_duplicate_upcall", "upcalls for a megaflow that was already there";
+    REVALIDATE_MISSED_DP_FLOW = "revalidate_missed_dp_flow", "megaflows that vanished from the datapath by themselves";
+    DUMPED_NEW_FLOW = "dumped_new_flow", "megaflows found in the datapath that nobody here had put there; deleted";
+    REVALIDATED = "revalidate_translated", "megaflows translated again";
+    DELETED_IDLE = "revalidate_deleted_idle", "megaflows deleted because no packet used them";
+    DELETED_CHANGED = "revalidate_deleted_changed", "megaflows deleted because they had become wrong and could not be replaced in place";
+    DELETED_EXPENSIVE = "revalidate_deleted_expensive", "megaflows deleted because they carried too little to be translated again";
+}
+
+/// Upcalls taken at once.
+pub const UPCALL_BATCH_MAX: usize = 64;
+/// Recirculation ids stay valid for this long after the megaflow (or packet) that named them is gone.
+const LINGER_MS: Msec = 2000;
+const HANDLER_WAIT: Duration = Duration::from_millis(500);
+const PAUSE_POLL: Duration = Duration::from_millis(100);
+
+/// Why something is translated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// For a packet: `learn` may add rules.
+    Packet,
+    /// For a megaflow that exists: nothing may be altered.
+    Revalidation,
+}
+
+/// What is to be translated.
+#[derive(Debug)]
+pub struct Request<'a> {
+    pub world: &'a World,
+    pub bridge: BridgeId,
+    pub in_port: OfPort,
+    /// The pipeline's form: `in_port` is OpenFlow's.
+    pub key: &'a Key,
+    pub packet: Option<&'a [u8]>,
+    pub now: Msec,
+    pub purpose: Purpose,
+}
+
+/// Translation as this room sees it: `xlate` for real, a table of answers in tests.
+pub trait Translator: Send + Sync + fmt::Debug {
+    /// Never touches the datapath, never waits.
+    fn translate(&self, request: Request<'_>) -> Translation;
+
+    /// The packet-in that a `userspace(controller(...))` action asked for; `None` when nobody is to get it.
+    fn controller(&self, world: &World, upcall: &Upcall, now: Msec) -> Option<Notice>;
+}
+
+/// Switches that commands turn.
+#[derive(Debug)]
+struct Switches {
+    megaflows: AtomicBool,
+    ufid: AtomicBool,
+    paused: AtomicBool,
+    stop: AtomicBool,
+}
+
+/// What rounds measure.
+#[derive(Clone, Copy, Debug, Default)]
+struct Rounds {
+    last_start_ms: Msec,
+    took_ms: Msec,
+    avg_flows: usize,
+    max_flows: usize,
+}
+
+/// The slow path's side of one datapath.
+#[derive(Debug)]
+pub struct Udpif {
+    kind: String,
+    pub(crate) dp: Arc<dyn Datapath>,
+    world: Arc<RwLock<World>>,
+    changes: Arc<ChangeLog>,
+    translator: Arc<dyn Translator>,
+    ukeys: UkeyMap,
+    flows: AtomicUsize,
+    limit: AtomicUsize,
+    config: Mutex<UpcallConfig>,
+    switches: Switches,
+    rounds: Mutex<Rounds>,
+    /// One round at a time.
+    round: Mutex<()>,
+    /// Every ukey has been checked up to here (ukeys that came later bear a later revision).
+    checked: AtomicU64,
+    /// Deletions and replacements in the datapath, and how many of them the last `quiesce` covered.
+    mutations: AtomicU64,
+    quiesced: AtomicU64,
+    lingering: Mutex<VecDeque<(Msec, Vec<Arc<RecircRef>>)>>,
+    /// Flows seen in the datapath without a ukey in the last round.
+    strangers: Mutex<Set<Ufid>>,
+    /// A handler works under its gate; `drain` closes all of them.
+    gates: Mutex<Vec<Arc<Mutex<()>>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Udpif {
+    /// No thread runs yet: see `start`.
+    #[must_use]
+    pub fn new(dp: Arc<dyn Datapath>, world: Arc<RwLock<World>>, translator: Arc<dyn Translator>, config: UpcallConfig) -> Arc<Self> {
+        let changes = Arc::clone(&world.read().expect("no holder of the world panics").changes);
+        let checked = AtomicU64::new(changes.now().0);
+        Arc::new(Self {
+            kind: dp.kind().to_owned(),
+            dp,
+            world,
+            changes,
+            translator,
+            ukeys: UkeyMap::default(),
+            flows: AtomicUsize::new(0),
+            limit: AtomicUsize::new(config.flow_limit.min(limit::FLOW_LIMIT_START)),
+            config: Mutex::new(config),
+            switches: Switches {
+                megaflows: AtomicBool::new(true),
+                ufid: AtomicBool::new(true),
+                paused: AtomicBool::new(false),
+                stop: AtomicBool::new(false),
+            },
+            rounds: Mutex::default(),
+            round: Mutex::default(),
+            checked,
+            mutations: AtomicU64::new(0),
+            quiesced: AtomicU64::new(0),
+            lingering: Mutex::default(),
+            strangers: Mutex::default(),
+            gates: Mutex::default(),
+            threads: Mutex::default(),
+        })
+    }
+
+    /// Type of the datapath.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// Starts the handler threads and the revalidator as configured, after stopping those that run.
+    pub fn start(self: &Arc<Self>) {
+        self.stop();
+        self.switches.stop.store(false, Ordering::Release);
+        let handlers = self.config().handlers.unwrap_or_else(cores).max(1);
+        self.dp.set_handlers(handlers);
+        let gates: Vec<_> = (0..handlers).map(|_| Arc::new(Mutex::new(()))).collect();
+        (*self.gates.lock().expect("no holder of the gates panics")).clone_from(&gates);
+        let mut threads = self.threads.lock().expect("no holder of the thread list panics");
+        for (n, gate) in gates.into_iter().enumerate() {
+            let this = Arc::clone(self);
+            threads.push(spawn(&format!("handler{n}"), move || this.handle_forever(n, &gate)));
+        }
+        let this = Arc::clone(self);
+        threads.push(spawn("revalidator", move || this.revalidate_forever()));
+        drop(threads);
+        self.dp.set_upcalls_enabled(true);
+    }
+
+    /// Stops the threads; upcalls are refused by the datapath from now on. Megaflows stay.
+    pub fn stop(&self) {
+        self.switches.stop.store(true, Ordering::Release);
+        self.dp.set_upcalls_enabled(false);
+        self.changes.wake();
+        let threads = std::mem::take(&mut *self.threads.lock().expect("no holder of the thread list panics"));
+        for thread in threads {
+            thread.join().expect("handlers and revalidators do not panic");
+        }
+    }
+
+    /// Takes up changed settings; handler threads are started anew only if their number changed.
+    pub fn set_config(self: &Arc<Self>, config: UpcallConfig) {
+        let before = std::mem::replace(&mut *self.config.lock().expect("no holder of the settings panics"), config);
+        self.limit.fetch_min(config.flow_limit, Ordering::Relaxed);
+        if before.handlers != config.handlers && !self.is_stopping() {
+            self.start();
+        }
+    }
+
+    fn config(&self) -> UpcallConfig {
+        *self.config.lock().expect("no holder of the settings panics")
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.switches.stop.load(Ordering::Acquire)
+    }
+
+    fn handle_forever(&self, handler: usize, gate: &Mutex<()>) {
+        let mut batch = Vec::new();
+        while !self.is_stopping() {
+            // Only waits; what there is, is taken under the gate, so that `drain` can tell that nothing is under way.
+            self.dp.upcalls(handler, 0, HANDLER_WAIT, &mut batch);
+            self.handle_once(handler, gate, &mut batch);
+        }
+    }
+
+    fn handle_once(&self, handler: usize, gate: &Mutex<()>, batch: &mut Vec<Upcall>) -> bool {
+        let gate = gate.lock().expect("no handler panics");
+        self.dp.upcalls(handler, UPCALL_BATCH_MAX, Duration::ZERO, batch);
+        let some = !batch.is_empty();
+        self.handle(std::mem::take(batch));
+        drop(gate);
+        some
+    }
+
+    /// Handles every upcall that waits, on the caller's thread, until none is waiting or under way.
+    pub fn drain(&self) {
+        let gates = self.gates.lock().expect("no holder of the gates panics").clone();
+        let mut batch = Vec::new();
+        loop {
+            let mut some = false;
+            for (handler, gate) in gates.iter().enumerate() {
+                while self.handle_once(handler, gate, &mut batch) {
+                    some = true;
+                }
+            }
+            if !some {
+                return;
+            }
+        }
+    }
+
+    fn revalidate_forever(&self) {
+        while !self.is_stopping() {
+            let config = self.config();
+            if self.switches.paused.load(Ordering::Acquire) {
+                std::thread::sleep(PAUSE_POLL);
+                continue;
+            }
+            let took = self.rounds.lock().expect("no holder of the figures panics").took_ms;
+            // A change is taken up at once, but a stream of changes may take no more than about half a core.
+            std::thread::sleep(Duration::from_millis(u64::try_from(took.clamp(1, 200)).unwrap_or(1)));
+            let seen = Revision(self.checked.load(Ordering::Acquire));
+            let period = Duration::from_millis(u64::try_from(config.max_revalidator_ms.max(1)).unwrap_or(500));
+            self.changes.wait_beyond(seen, period);
+            if !self.is_stopping() && !self.switches.paused.load(Ordering::Acquire) {
+                self.round(now_ms());
+            }
+        }
+    }
+
+    /// Keeps recirculation ids valid while packets that bear them may be under way.
+    fn linger(&self, recircs: Vec<Arc<RecircRef>>, now: Msec) {
+        if !recircs.is_empty() {
+            self.lingering.lock().expect("no holder of the lingering ids panics").push_back((now, recircs));
+        }
+    }
+
+    fn forget_lingering(&self, now: Msec) {
+        let mut expired = Vec::new();
+        let mut lingering = self.lingering.lock().expect("no holder of the lingering ids panics");
+        while lingering.front().is_some_and(|(since, _)| *since + LINGER_MS <= now) {
+            expired.extend(lingering.pop_front());
+        }
+        drop(lingering);
+    }
+
+    /// Flows that we have in the datapath.
+    #[must_use]
+    pub fn flow_count(&self) -> usize {
+        self.flows.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Udpif {
+    fn drop(&mut self) {
+        self.switches.stop.store(true, Ordering::Release);
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(body).expect("the system has threads left at start")
+}

@@ -1,0 +1,327 @@
+//! Revalidation: rounds over all megaflows, and `settle`, which answers for all changes made before it.
+//!
+//! What enters: the change log, the datapath's counters, time. What leaves: payments; megaflows kept, replaced or deleted.
+//! Neighbours: `ukey`, `limit`, `upcall`; why it is right stands in the parent.
+
+use super::limit::{Pressure, adapt, worth_revalidating};
+use super::ukey::{Inner, SHARDS, State, Ukey};
+use super::upcall::{installed_actions, pay};
+use super::{
+    DELETED_CHANGED, DELETED_EXPENSIVE, DELETED_IDLE, DUMPED_NEW_FLOW, Purpose, REVALIDATE_MISSED_DP_FLOW, REVALIDATED, Request,
+    UPCALL_FLOW_LIMIT_KILL, Udpif,
+};
+use crate::config::UpcallConfig;
+use crate::deps::Revision;
+use crate::effects::Payment;
+use crate::world::World;
+use flow::Msec;
+use flow::clock::now_ms;
+use flow::hash::Set;
+use flow::seam::{FlowPut, FlowStats, PutMode};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Megaflows deleted in one call of the datapath.
+const DELETE_BATCH: usize = 50;
+
+/// What is to become of a megaflow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Keep,
+    Delete(Reason),
+}
+
+/// Why it goes; each raises its counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reason {
+    Idle,
+    Changed,
+    Expensive,
+    Missing,
+    Purge,
+}
+
+impl Reason {
+    fn count(self) {
+        match self {
+            Self::Idle => DELETED_IDLE.inc(),
+            Self::Changed => DELETED_CHANGED.inc(),
+            Self::Expensive => DELETED_EXPENSIVE.inc(),
+            Self::Missing => REVALIDATE_MISSED_DP_FLOW.inc(),
+            Self::Purge => {}
+        }
+    }
+}
+
+/// What a round goes by.
+struct Terms {
+    now: Msec,
+    pressure: Pressure,
+    last_round_ms: Msec,
+    config: UpcallConfig,
+    /// Changes up to here are to be judged.
+    upto: Revision,
+}
+
+impl Udpif {
+    /// One round: pays what the datapath has counted, deletes idle megaflows, translates again what a change concerns.
+    pub fn round(&self, now: Msec) {
+        let _one = self.round.lock().expect("no round panics");
+        let started = now_ms();
+        let config = self.config();
+        let (limit, flows) = (self.limit.load(Ordering::Relaxed), self.flow_count());
+        let pressure = Pressure::of(flows, limit, &config);
+        if pressure.kill_all {
+            UPCALL_FLOW_LIMIT_KILL.inc();
+        }
+        let last_round_ms = self.rounds.lock().expect("no holder of the figures panics").took_ms;
+        let terms = Terms { now, pressure, last_round_ms, config, upto: self.changes.now() };
+        for shard in 0..SHARDS {
+            self.round_over(shard, &terms);
+        }
+        self.checked.fetch_max(terms.upto.0, Ordering::AcqRel);
+        self.sweep_strangers();
+        self.forget_lingering(now);
+        let took_ms = (now_ms() - started).max(1);
+        self.limit.store(adapt(limit, flows, took_ms, config.flow_limit), Ordering::Relaxed);
+        let mut rounds = self.rounds.lock().expect("no holder of the figures panics");
+        rounds.last_start_ms = now;
+        rounds.took_ms = took_ms;
+        rounds.avg_flows = usize::midpoint(rounds.avg_flows, flows);
+        rounds.max_flows = rounds.max_flows.max(flows);
+    }
+
+    /// Whether a round is due: the period is over, or something has changed.
+    #[must_use]
+    pub fn is_due(&self, now: Msec) -> bool {
+        let last = self.rounds.lock().expect("no holder of the figures panics").last_start_ms;
+        !self.switches.paused.load(Ordering::Acquire)
+            && (now - last >= self.config().max_revalidator_ms || self.changes.now().0 > self.checked.load(Ordering::Acquire))
+    }
+
+    fn round_over(&self, shard: usize, terms: &Terms) {
+        let ukeys = self.ukeys.in_shard(shard);
+        if ukeys.is_empty() {
+            return;
+        }
+        let ufids: Vec<_> = ukeys.iter().map(|u| u.ufid).collect();
+        let mut stats = Vec::with_capacity(ufids.len());
+        self.dp.stats_of(&ufids, &mut stats);
+        let world = self.world.read().expect("no holder of the world panics");
+        let mut doomed = Vec::new();
+        for (ukey, stats) in ukeys.into_iter().zip(stats) {
+            let mut inner = ukey.lock();
+            let verdict = match (inner.state, stats) {
+                (State::Visible, _) => Verdict::Keep,
+                // Another thread is at it; this round may only end when it is gone from the datapath.
+                (State::Evicted, _) => Verdict::Delete(Reason::Purge),
+                (State::Operational, None) => Verdict::Delete(Reason::Missing),
+                (State::Operational, Some(stats)) => {
+                    pay_up(&mut inner, &stats, &world);
+                    self.judge(&ukey, &mut inner, &stats, &world, terms)
+                }
+            };
+            if let Verdict::Delete(reason) = verdict {
+                reason.count();
+                inner.state = State::Evicted;
+                drop(inner);
+                doomed.push(ukey);
+            }
+        }
+        self.delete(&doomed, &world, terms.now);
+    }
+
+    fn judge(&self, ukey: &Arc<Ukey>, inner: &mut Inner, stats: &FlowStats, world: &World, terms: &Terms) -> Verdict {
+        let used_ms = if stats.used_ms == 0 { ukey.created_ms } else { stats.used_ms };
+        if terms.pressure.is_idle(used_ms, terms.now) {
+            return Verdict::Delete(Reason::Idle);
+        }
+        if inner.checked >= terms.upto {
+            return Verdict::Keep;
+        }
+        let (key, mask) = (ukey.key(), ukey.mask());
+        if !self.changes.concerns(inner.checked, &inner.deps, &key, &mask) {
+            inner.checked = terms.upto;
+            return Verdict::Keep;
+        }
+        if !worth_revalidating(stats.packets, terms.now - used_ms, terms.last_round_ms, &terms.config) {
+            return Verdict::Delete(Reason::Expensive);
+        }
+        self.renew(ukey, inner, world, terms.now)
+    }
+
+    /// Translates a megaflow again and replaces its actions where they differ. The ukey is locked by the caller.
+    fn renew(&self, ukey: &Arc<Ukey>, inner: &mut Inner, world: &World, now: Msec) -> Verdict {
+        REVALIDATED.inc();
+        let checked = self.changes.now();
+        let (key, mask) = (ukey.key(), ukey.mask());
+        let Some(at) = self.locate(world, &key) else {
+            return Verdict::Delete(Reason::Changed);
+        };
+        let t = self.translator.translate(Request {
+            world,
+            bridge: at.bridge,
+            in_port: at.in_port,
+            key: &at.key,
+            packet: None,
+            now,
+            purpose: Purpose::Revalidation,
+        });
+        // Bits that decide now but are not in the mask: the megaflow is too wide.
+        if t.error.is_some() || !t.mask.is_subset_of(&mask) {
+            self.linger(t.recircs, now);
+            return Verdict::Delete(Reason::Changed);
+        }
+        let actions = installed_actions(t.slow, &Arc::new(t.actions), &at);
+        if actions != inner.actions {
+            let put = FlowPut { flow: ukey.megaflow(Arc::clone(&actions)), mode: PutMode::Modify, clear_stats: false };
+            let result = self.dp.put(std::slice::from_ref(&put)).pop();
+            self.mutations.fetch_add(1, Ordering::AcqRel);
+            if !matches!(result, Some(Ok(()))) {
+                self.linger(t.recircs, now);
+                return Verdict::Delete(Reason::Changed);
+            }
+            inner.actions = actions;
+        }
+        inner.deps = t.deps;
+        inner.credits = t.credits;
+        inner.slow = t.slow;
+        self.linger(std::mem::replace(&mut inner.recircs, t.recircs), now);
+        inner.checked = checked;
+        Verdict::Keep
+    }
+
+    /// Deletes megaflows whose ukeys are marked `Evicted`, pays their last packets, and forgets them, in this order.
+    fn delete(&self, doomed: &[Arc<Ukey>], world: &World, now: Msec) {
+        for batch in doomed.chunks(DELETE_BATCH) {
+            let ufids: Vec<_> = batch.iter().map(|u| u.ufid).collect();
+            let results = self.dp.del(&ufids);
+            self.mutations.fetch_add(1, Ordering::AcqRel);
+            for (ukey, result) in batch.iter().zip(results) {
+                let mut inner = ukey.lock();
+                if let Ok(stats) = result {
+                    pay_up(&mut inner, &stats, world);
+                }
+                self.linger(std::mem::take(&mut inner.recircs), now);
+                drop(inner);
+                if self.ukeys.remove(ukey) {
+                    self.flows.fetch_sub(1, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+
+    /// Returns when no packet can any longer be forwarded by a megaflow that a change completed before the call made stale.
+    pub fn settle(&self) {
+        let upto = self.changes.now();
+        if self.checked.load(Ordering::Acquire) < upto.0 {
+            for shard in 0..SHARDS {
+                self.settle_shard(shard, upto);
+            }
+            self.checked.fetch_max(upto.0, Ordering::AcqRel);
+        }
+        let mutations = self.mutations.load(Ordering::Acquire);
+        if mutations > self.quiesced.load(Ordering::Acquire) {
+            self.dp.quiesce();
+            self.quiesced.fetch_max(mutations, Ordering::AcqRel);
+        }
+    }
+
+    fn settle_shard(&self, shard: usize, upto: Revision) {
+        if self.ukeys.shard_len(shard) == 0 {
+            return;
+        }
+        let now = now_ms();
+        let ukeys = self.ukeys.in_shard(shard);
+        let world = self.world.read().expect("no holder of the world panics");
+        let mut doomed = Vec::new();
+        for ukey in ukeys {
+            let mut inner = ukey.lock();
+            match inner.state {
+                State::Visible => continue,
+                // Another thread is at it; it is gone from the datapath when we have deleted it as well.
+                State::Evicted => {}
+                State::Operational => {
+                    if inner.checked >= upto {
+                        continue;
+                    }
+                    if !self.changes.concerns(inner.checked, &inner.deps, &ukey.key(), &ukey.mask()) {
+                        inner.checked = upto;
+                        continue;
+                    }
+                    let mut stats = Vec::with_capacity(1);
+                    self.dp.stats_of(&[ukey.ufid], &mut stats);
+                    if let Some(Some(stats)) = stats.first() {
+                        pay_up(&mut inner, stats, &world);
+                    }
+                    match self.renew(&ukey, &mut inner, &world, now) {
+                        Verdict::Keep => continue,
+                        Verdict::Delete(reason) => reason.count(),
+                    }
+                    inner.state = State::Evicted;
+                }
+            }
+            drop(inner);
+            doomed.push(ukey);
+        }
+        self.delete(&doomed, &world, now);
+    }
+
+    /// Up to which revision every megaflow has been checked; the log may forget what is older.
+    #[must_use]
+    pub fn checked(&self) -> Revision {
+        Revision(self.checked.load(Ordering::Acquire))
+    }
+
+    /// Deletes every megaflow, also those that are not ours.
+    pub fn purge(&self) {
+        let now = now_ms();
+        for shard in 0..SHARDS {
+            let world = self.world.read().expect("no holder of the world panics");
+            let ukeys = self.ukeys.in_shard(shard);
+            for ukey in &ukeys {
+                ukey.lock().state = State::Evicted;
+                Reason::Purge.count();
+            }
+            self.delete(&ukeys, &world, now);
+        }
+        self.dp.flush();
+        self.mutations.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Deletes megaflows that stand in the datapath without a ukey: left from an earlier life, or put there by others. One that
+    /// is on its way into the map looks the same, so a flow must be seen so in two rounds.
+    fn sweep_strangers(&self) {
+        let known = u64::try_from(self.flow_count()).unwrap_or(u64::MAX);
+        let mut before = self.strangers.lock().expect("no holder of the strangers panics");
+        if self.dp.stats().flows <= known {
+            before.clear();
+            return;
+        }
+        let mut strangers = Set::default();
+        self.dp.dump(&mut |dump| {
+            if self.ukeys.find(dump.flow.ufid).is_none() {
+                strangers.insert(dump.flow.ufid);
+            }
+            true
+        });
+        let (twice, once): (Vec<_>, Vec<_>) = strangers.into_iter().partition(|u| before.contains(u));
+        *before = once.into_iter().collect();
+        drop(before);
+        for batch in twice.chunks(DELETE_BATCH) {
+            self.dp.del(batch);
+            self.mutations.fetch_add(1, Ordering::AcqRel);
+            DUMPED_NEW_FLOW.add(batch.len() as u64);
+        }
+    }
+}
+
+/// Pays for what the datapath has counted since the last time. Figures older than those paid for are ignored.
+fn pay_up(inner: &mut Inner, stats: &FlowStats, world: &World) {
+    let Some(packets) = stats.packets.checked_sub(inner.paid.packets).filter(|p| *p > 0) else {
+        return;
+    };
+    let bytes = stats.bytes.saturating_sub(inner.paid.bytes);
+    inner.paid = *stats;
+    pay(&inner.credits, &Payment { packets, bytes, used_ms: stats.used_ms, tcp_flags: stats.tcp_flags }, world);
+}

@@ -1,0 +1,262 @@
+//! The machinery of upcalls and revalidation with a translator of a few lines, so that only this room is on trial.
+
+use super::*;
+use crate::deps::{MacKey, Object};
+use crate::effects::Credit;
+use crate::memory_dp::{MemoryDp, is_slow};
+use crate::rule::Tally;
+use crate::world::DatapathBackend;
+use flow::action::Action;
+use flow::seam::{DpPort, PortRequest};
+use openflow::TableId;
+use std::sync::atomic::AtomicU32;
+
+const BR: BridgeId = BridgeId(7);
+const P1: OfPort = OfPort(1);
+
+/// Sends everything to one port, matching `bits`; consults one table and one MAC.
+#[derive(Debug, Default)]
+struct Toy {
+    out: AtomicU32,
+    exact_source: AtomicBool,
+    slow: AtomicU32,
+    tally: Arc<Tally>,
+    /// Called in the middle of a translation, once.
+    meanwhile: Mutex<Option<Meanwhile>>,
+}
+
+struct Meanwhile(Box<dyn FnOnce(&World) + Send>);
+
+impl fmt::Debug for Meanwhile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Meanwhile")
+    }
+}
+
+fn mac() -> Object {
+    Object::Mac(MacKey { bridge: BR, vlan: 0, mac: [1; 6] })
+}
+
+impl Translator for Toy {
+    fn translate(&self, r: Request<'_>) -> Translation {
+        assert_eq!((r.bridge, r.in_port, OfPort::from_key(r.key.in_port)), (BR, P1, P1));
+        let mut t = Translation::default();
+        t.mask.in_port = [0xff; 4];
+        t.mask.eth_dst = [0xff; 6];
+        if self.exact_source.load(Ordering::Relaxed) {
+            t.mask.eth_src = [0xff; 6];
+        }
+        t.deps.table(BR, TableId(0), Some(100), r.key, r.key);
+        t.deps.object(mac());
+        t.credits.push(Credit::Tally(Arc::clone(&self.tally)));
+        t.actions = vec![Action::Output(DpPort(self.out.load(Ordering::Relaxed)))];
+        t.slow = self.slow.load(Ordering::Relaxed);
+        if let Some(Meanwhile(act)) = self.meanwhile.lock().unwrap().take() {
+            act(r.world);
+        }
+        t
+    }
+
+    fn controller(&self, _: &World, _: &Upcall, _: Msec) -> Option<Notice> {
+        None
+    }
+}
+
+struct Bench {
+    dp: Arc<MemoryDp>,
+    toy: Arc<Toy>,
+    udpif: Arc<Udpif>,
+    changes: Arc<ChangeLog>,
+}
+
+fn bench() -> Bench {
+    let dp = MemoryDp::new("dummy");
+    dp.port_add(&PortRequest { name: "zero".into(), ..PortRequest::default() }).unwrap();
+    let mut world = World::default();
+    let changes = Arc::clone(&world.changes);
+    let mut backend = DatapathBackend { dp: dp.clone(), features: dp.features(), ports: Default::default() };
+    backend.ports.insert(DpPort(5), (BR, P1));
+    world.backends.insert("dummy".into(), backend);
+    let toy = Arc::new(Toy::default());
+    toy.out.store(2, Ordering::Relaxed);
+    let udpif = Udpif::new(dp.clone(), Arc::new(RwLock::new(world)), toy.clone(), UpcallConfig::default());
+    *udpif.gates.lock().unwrap() = vec![Arc::default()];
+    Bench { dp, toy, udpif, changes }
+}
+
+fn packet(dst: u8, src: u8) -> Vec<u8> {
+    let mut p = vec![dst; 6];
+    p.extend([src; 6]);
+    p.extend([0x12, 0x34]);
+    p.resize(60, 0);
+    p
+}
+
+impl Bench {
+    fn send(&self, dst: u8, src: u8) -> Vec<u32> {
+        self.dp.receive(DpPort(5), &packet(dst, src));
+        self.udpif.drain();
+        self.dp.take_outputs().into_iter().map(|(p, _)| p.0).collect()
+    }
+
+    fn flows(&self) -> usize {
+        assert_eq!(self.udpif.flow_count(), self.udpif.ukeys.len());
+        usize::try_from(self.dp.stats().flows).unwrap()
+    }
+
+    fn change(&self, priority: i32) {
+        self.changes.rule(BR, TableId(0), priority, &Key::ZERO, &Key::ZERO);
+    }
+}
+
+#[test]
+fn a_miss_is_forwarded_and_installed_and_paid() {
+    let b = bench();
+    assert_eq!(b.send(1, 1), [2]);
+    assert_eq!(b.flows(), 1);
+    assert_eq!(b.toy.tally.read(), (1, 60), "the packet that missed");
+    assert_eq!(b.send(1, 2), [2]);
+    assert_eq!((b.flows(), b.dp.stats().missed), (1, 1), "the source is wildcarded");
+    b.udpif.round(now_ms());
+    b.udpif.round(now_ms());
+    assert_eq!(b.toy.tally.read(), (2, 120), "paid once");
+    b.send(2, 2);
+    assert_eq!(b.flows(), 2);
+    b.udpif.purge();
+    assert_eq!(b.flows(), 0);
+}
+
+#[test]
+fn settle_replaces_what_a_change_made_stale_and_nothing_else() {
+    let b = bench();
+    b.send(1, 1);
+    b.toy.out.store(3, Ordering::Relaxed);
+    b.change(99);
+    b.udpif.settle();
+    assert_eq!(b.send(1, 1), [2], "a lower priority cannot concern it: not translated again");
+    assert_eq!(b.dp.quiesced.load(Ordering::Relaxed), 0, "nothing to wait for");
+    b.change(100);
+    b.udpif.settle();
+    assert_eq!(b.dp.quiesced.load(Ordering::Relaxed), 1);
+    assert_eq!(b.send(1, 1), [3]);
+    assert_eq!(b.dp.stats().missed, 1, "replaced in place");
+    assert_eq!(b.toy.tally.read(), (2, 120), "what it had carried was paid before it was replaced");
+    b.udpif.settle();
+    assert_eq!(b.dp.quiesced.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn a_megaflow_that_became_too_wide_is_deleted() {
+    let b = bench();
+    b.send(1, 1);
+    b.toy.exact_source.store(true, Ordering::Relaxed);
+    b.changes.object(Object::Everything);
+    b.udpif.settle();
+    assert_eq!(b.flows(), 0);
+    b.send(1, 1);
+    b.send(1, 2);
+    assert_eq!(b.flows(), 2);
+    b.toy.exact_source.store(false, Ordering::Relaxed);
+    b.changes.object(mac());
+    b.udpif.round(now_ms());
+    assert_eq!(b.flows(), 2, "narrower than needed is only slow");
+}
+
+#[test]
+fn a_translation_outrun_by_a_change_is_not_installed() {
+    let b = bench();
+    // Another handler learns the address while this one translates.
+    let learn = |world: &World| world.changed(mac());
+    *b.toy.meanwhile.lock().unwrap() = Some(Meanwhile(Box::new(learn)));
+    assert_eq!(b.send(1, 1), [2], "the packet itself goes out");
+    assert_eq!(b.flows(), 0);
+    assert_eq!(b.send(1, 1), [2]);
+    assert_eq!(b.flows(), 1);
+}
+
+#[test]
+fn the_slow_path_sends_each_packet_up() {
+    let b = bench();
+    b.toy.slow.store(64, Ordering::Relaxed);
+    for _ in 0..3 {
+        assert_eq!(b.send(1, 1), [2]);
+    }
+    assert_eq!((b.flows(), b.dp.stats().missed), (1, 1));
+    let key = Key { in_port: 5u32.to_be_bytes(), eth_dst: [1; 6], ..Key::ZERO };
+    assert!(is_slow(&b.dp.actions_for(&key)[0]));
+    b.udpif.round(now_ms());
+    assert_eq!(b.toy.tally.read(), (3, 180));
+}
+
+#[test]
+fn idle_lost_and_strange_flows_go() {
+    let b = bench();
+    b.send(1, 1);
+    b.send(2, 1);
+    let ufid = b.udpif.ukeys.ufid(
+        &Key { in_port: 5u32.to_be_bytes(), eth_dst: [1; 6], ..Key::ZERO },
+        &Key { in_port: [255; 4], eth_dst: [255; 6], ..Key::ZERO },
+    );
+    b.dp.lose_flow(ufid);
+    b.udpif.round(now_ms());
+    assert_eq!(b.flows(), 1, "lost by the datapath");
+    b.udpif.round(now_ms() + UpcallConfig::default().max_idle_ms + 1000);
+    assert_eq!(b.flows(), 0, "idle");
+    let flow = flow::Megaflow { ufid: Ufid(9), key: Box::default(), mask: Box::default(), actions: Arc::default() };
+    b.dp.put(&[flow::seam::FlowPut { flow, mode: flow::seam::PutMode::Create, clear_stats: true }]);
+    b.udpif.round(now_ms());
+    b.udpif.round(now_ms());
+    assert_eq!(b.flows(), 0, "a stranger");
+}
+
+#[test]
+fn a_refusing_datapath_still_forwards() {
+    let b = bench();
+    b.dp.refuse_puts.store(true, Ordering::Relaxed);
+    assert_eq!(b.send(1, 1), [2]);
+    assert_eq!(b.send(1, 1), [2]);
+    assert_eq!(b.flows(), 0);
+    b.dp.refuse_puts.store(false, Ordering::Relaxed);
+    b.send(1, 1);
+    b.toy.out.store(3, Ordering::Relaxed);
+    b.dp.refuse_puts.store(true, Ordering::Relaxed);
+    b.change(100);
+    b.udpif.settle();
+    assert_eq!(b.flows(), 0, "what cannot be replaced is deleted");
+}
+
+#[test]
+fn the_limit_keeps_new_flows_out_and_disabled_megaflows_are_exact() {
+    let b = bench();
+    b.udpif.set_flow_limit(1);
+    b.send(1, 1);
+    assert_eq!(b.send(2, 1), [2]);
+    assert_eq!(b.flows(), 1);
+    b.udpif.set_flow_limit(1000);
+    b.udpif.set_megaflows(false);
+    assert_eq!(b.flows(), 0);
+    b.send(1, 1);
+    b.send(1, 2);
+    assert_eq!(b.flows(), 2);
+}
+
+#[test]
+fn threads_forward_and_stop() {
+    let b = bench();
+    b.udpif.start();
+    b.dp.receive(DpPort(5), &packet(1, 1));
+    for _ in 0..500 {
+        if b.udpif.flow_count() == 1 {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(b.flows(), 1);
+    b.toy.out.store(3, Ordering::Relaxed);
+    b.change(100);
+    b.udpif.settle();
+    b.dp.take_outputs();
+    b.dp.receive(DpPort(5), &packet(1, 1));
+    assert_eq!(b.dp.take_outputs()[0].0, DpPort(3));
+    b.udpif.stop();
+}

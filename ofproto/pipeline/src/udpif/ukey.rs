@@ -1,0 +1,245 @@
+//! Ukeys: what the slow path knows of each megaflow it has put into a datapath.
+//!
+//! What enters: translations (through `upcall` and `revalidate`). What leaves: for each megaflow its dependencies, the credits to
+//! pay for its packets, the counters paid up to. Neighbours: `upcall` makes them, `revalidate` keeps and removes them.
+//!
+//! The map is sharded; a shard's lock is held for a look-up or an insertion only. A ukey's own lock is held while something is
+//! done to its megaflow in the datapath, so that whoever holds it knows what the datapath holds.
+
+use crate::deps::{Deps, Revision};
+use crate::effects::Credit;
+use crate::recirc::RecircRef;
+use crate::world::BridgeId;
+use flow::hash::{Hasher, Map};
+use flow::key::{LINE_BYTES, Lines};
+use flow::seam::FlowStats;
+use flow::{Actions, Key, Mask, Megaflow, Msec, Ufid};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// Shards of the map.
+pub const SHARDS: usize = 512;
+const LINE_WORDS: usize = LINE_BYTES / 8;
+
+/// A key or mask without the lines that its mask leaves out: a tenth of the size in common cases.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compact {
+    lines: Lines,
+    words: Box<[u64]>,
+}
+
+impl Compact {
+    /// Keeps the lines named.
+    #[must_use]
+    pub fn new(key: &Key, lines: Lines) -> Self {
+        let words = key
+            .words()
+            .chunks_exact(LINE_WORDS)
+            .enumerate()
+            .filter(|(i, _)| lines.0 & 1 << i != 0)
+            .flat_map(|(_, line)| line.iter().copied())
+            .collect();
+        Self { lines, words }
+    }
+
+    /// The whole again.
+    #[must_use]
+    pub fn expand(&self) -> Key {
+        let mut key = Key::ZERO;
+        let mut kept = self.words.chunks_exact(LINE_WORDS);
+        for (i, line) in key.words_mut().chunks_exact_mut(LINE_WORDS).enumerate() {
+            if self.lines.0 & 1 << i != 0 {
+                line.copy_from_slice(kept.next().expect("one chunk per line kept"));
+            }
+        }
+        key
+    }
+}
+
+/// Where a megaflow stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Known here, not yet in the datapath.
+    Visible,
+    /// In the datapath.
+    Operational,
+    /// Gone from the datapath, or on the way out.
+    Evicted,
+}
+
+/// What changes about a ukey.
+#[derive(Debug)]
+pub struct Inner {
+    pub state: State,
+    pub actions: Arc<Actions>,
+    pub deps: Deps,
+    /// The megaflow is right as of this revision.
+    pub checked: Revision,
+    pub credits: Vec<Credit>,
+    pub recircs: Vec<Arc<RecircRef>>,
+    /// Counters that have been paid for.
+    pub paid: FlowStats,
+    /// `slow` of the translation: 0 for a flow that the datapath handles by itself.
+    pub slow: u32,
+}
+
+/// A megaflow of ours.
+#[derive(Debug)]
+pub struct Ukey {
+    pub ufid: Ufid,
+    pub bridge: BridgeId,
+    pub created_ms: Msec,
+    key: Compact,
+    mask: Compact,
+    inner: Mutex<Inner>,
+}
+
+impl Ukey {
+    /// `key` must already be masked.
+    #[must_use]
+    pub fn new(ufid: Ufid, bridge: BridgeId, created_ms: Msec, key: &Key, mask: &Mask, inner: Inner) -> Self {
+        let lines = mask.lines();
+        Self { ufid, bridge, created_ms, key: Compact::new(key, lines), mask: Compact::new(mask, lines), inner: Mutex::new(inner) }
+    }
+
+    /// In the datapath's form, masked.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        self.key.expand()
+    }
+
+    /// In the datapath's form.
+    #[must_use]
+    pub fn mask(&self) -> Mask {
+        self.mask.expand()
+    }
+
+    /// Whether this is the ukey of that megaflow (and not of another with the same ufid).
+    #[must_use]
+    pub fn is_of(&self, key: &Key, mask: &Mask) -> bool {
+        let lines = mask.lines();
+        self.mask == Compact::new(mask, lines) && self.key == Compact::new(key, lines)
+    }
+
+    /// The megaflow with the actions given.
+    #[must_use]
+    pub fn megaflow(&self, actions: Arc<Actions>) -> Megaflow {
+        Megaflow { ufid: self.ufid, key: Box::new(self.key()), mask: Box::new(self.mask()), actions }
+    }
+
+    /// Locks the changing part.
+    pub fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("no holder of a ukey panics")
+    }
+}
+
+/// All ukeys of a datapath.
+#[derive(Debug)]
+pub struct UkeyMap {
+    shards: Vec<Mutex<Map<Ufid, Arc<Ukey>>>>,
+    hasher: [Hasher; 2],
+}
+
+impl Default for UkeyMap {
+    fn default() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: [Hasher::default(), Hasher::default()],
+        }
+    }
+}
+
+impl UkeyMap {
+    /// Names a megaflow. Equal key (masked) and mask get the same name, so that two packets that miss at once make one megaflow.
+    #[must_use]
+    pub fn ufid(&self, masked_key: &Key, mask: &Mask) -> Ufid {
+        let lines = mask.lines();
+        let [high, low] = self.hasher.each_ref().map(|h| {
+            let compact = (lines.0, Compact::new(masked_key, lines).words, Compact::new(mask, lines).words);
+            h.hash_one(compact)
+        });
+        Ufid(u128::from(high) << 64 | u128::from(low))
+    }
+
+    fn shard(&self, ufid: Ufid) -> MutexGuard<'_, Map<Ufid, Arc<Ukey>>> {
+        let index = usize::try_from(ufid.0 % SHARDS as u128).expect("less than SHARDS");
+        self.lock_shard(index)
+    }
+
+    fn lock_shard(&self, index: usize) -> MutexGuard<'_, Map<Ufid, Arc<Ukey>>> {
+        self.shards[index].lock().expect("no holder of a ukey shard panics")
+    }
+
+    /// The ukey of that name.
+    #[must_use]
+    pub fn find(&self, ufid: Ufid) -> Option<Arc<Ukey>> {
+        self.shard(ufid).get(&ufid).cloned()
+    }
+
+    /// Adds a ukey unless there is one of its name. Says whether it did.
+    pub fn insert(&self, ukey: &Arc<Ukey>) -> bool {
+        let mut shard = self.shard(ukey.ufid);
+        if shard.contains_key(&ukey.ufid) {
+            return false;
+        }
+        shard.insert(ukey.ufid, Arc::clone(ukey));
+        true
+    }
+
+    /// Removes exactly this ukey (not a later one of the same name). Says whether it was there.
+    pub fn remove(&self, ukey: &Arc<Ukey>) -> bool {
+        let mut shard = self.shard(ukey.ufid);
+        shard.get(&ukey.ufid).is_some_and(|u| Arc::ptr_eq(u, ukey)) && shard.remove(&ukey.ufid).is_some()
+    }
+
+    /// A copy of a shard's list.
+    #[must_use]
+    pub fn in_shard(&self, index: usize) -> Vec<Arc<Ukey>> {
+        self.lock_shard(index).values().cloned().collect()
+    }
+
+    /// How many there are in a shard.
+    #[must_use]
+    pub fn shard_len(&self, index: usize) -> usize {
+        self.lock_shard(index).len()
+    }
+
+    /// How many there are. Walks the shards.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        (0..SHARDS).map(|i| self.shard_len(i)).sum()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compact_keeps_what_its_mask_names() {
+        let mut key = Key::ZERO;
+        key.eth_type = [8, 0];
+        key.ct_label = [7; 16];
+        let compact = Compact::new(&key, key.lines());
+        assert_eq!(compact.words.len(), 2 * LINE_WORDS);
+        assert_eq!(compact.expand(), key);
+        assert_eq!(Compact::new(&key, Lines(0)).expand(), Key::ZERO);
+    }
+
+    #[test]
+    fn a_name_belongs_to_key_and_mask() {
+        let map = UkeyMap::default();
+        let (mut key, mut mask) = (Key::ZERO, Key::ZERO);
+        mask.nw_dst = [255; 4];
+        key.nw_dst = [1; 4];
+        let name = map.ufid(&key, &mask);
+        assert_eq!(name, map.ufid(&key, &mask));
+        mask.nw_dst[3] = 0;
+        assert_ne!(name, map.ufid(&key.masked(&mask), &mask));
+    }
+}

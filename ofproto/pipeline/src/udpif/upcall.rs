@@ -1,0 +1,263 @@
+//! Upcalls: a packet that missed is translated, its megaflow installed, and the packet executed.
+//!
+//! What enters: batches of upcalls. What leaves: megaflows and packets for the datapath, payments, notices. Neighbours: `ukey`,
+//! `Translator`; the argument why nothing stale is installed stands in the parent.
+
+use super::ukey::{Inner, State, Ukey};
+use super::{
+    HANDLER_DUPLICATE_UPCALL, Purpose, Request, UPCALL_EXECUTE_FAILED, UPCALL_FLOW_LIMIT_HIT, UPCALL_NO_PORT, UPCALL_OUTRUN,
+    UPCALL_PUT_FAILED, UPCALL_UNHANDLED, UPCALL_XLATE_ERROR, Udpif,
+};
+use crate::deps::Revision;
+use crate::effects::{Credit, Payment, Translation};
+use crate::recirc::RecircRef;
+use crate::world::{BridgeId, World};
+use flow::action::{Action, Actions, Cookie, Userspace};
+use flow::clock::now_ms;
+use flow::fields::{DpAttr, Field, Store};
+use flow::seam::{DpError, DpPort, Execute, FlowPut, FlowStats, Megaflow, PutMode, Upcall, UpcallKind};
+use flow::{Key, Mask, Msec};
+use openflow::OfPort;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// A megaflow to put: the ukey's first life.
+struct Candidate {
+    ukey: Arc<Ukey>,
+    flow: Megaflow,
+}
+
+/// As of when something was translated.
+#[derive(Clone, Copy)]
+struct Stamp {
+    revision: Revision,
+    now: Msec,
+}
+
+/// What a batch leaves to do once it is translated.
+#[derive(Default)]
+struct Work {
+    candidates: Vec<Candidate>,
+    packets: Vec<Execute>,
+}
+
+/// Where a packet is: its bridge, its port, its key in the pipeline's form.
+pub(super) struct Located {
+    pub bridge: BridgeId,
+    pub in_port: OfPort,
+    pub key: Box<Key>,
+}
+
+impl Udpif {
+    /// Handles a batch under one read lock of the world, from the first revision read to the last put.
+    pub(super) fn handle(&self, upcalls: Vec<Upcall>) {
+        if upcalls.is_empty() {
+            return;
+        }
+        let now = now_ms();
+        let world = self.world.read().expect("no holder of the world panics");
+        let mut work = Work::default();
+        for upcall in upcalls {
+            self.translate_upcall(&world, upcall, now, &mut work);
+        }
+        self.install(work.candidates);
+        for result in self.dp.execute(work.packets) {
+            if result.is_err() {
+                UPCALL_EXECUTE_FAILED.inc();
+            }
+        }
+        drop(world);
+    }
+
+    /// The bridge and port of a packet or megaflow of this datapath.
+    pub(super) fn locate(&self, world: &World, dp_key: &Key) -> Option<Located> {
+        let dp_port = DpPort(u32::from_be_bytes(dp_key.in_port));
+        let (bridge, in_port) = world.port_of(&self.kind, dp_port)?;
+        let mut key = Box::new(*dp_key);
+        key.in_port = in_port.to_key();
+        Some(Located { bridge, in_port, key })
+    }
+
+    fn translate_upcall(&self, world: &World, upcall: Upcall, now: Msec, work: &mut Work) {
+        let miss = match &upcall.kind {
+            UpcallKind::Miss => true,
+            UpcallKind::Action(Cookie::SlowPath { .. }) => false,
+            UpcallKind::Action(Cookie::Controller { .. }) => {
+                match self.translator.controller(world, &upcall, now) {
+                    Some(notice) => world.notices.push(notice),
+                    None => UPCALL_UNHANDLED.inc(),
+                }
+                return;
+            }
+            // Flow export and cookies that dpctl invented: nobody listens yet.
+            UpcallKind::Action(Cookie::SFlow { .. } | Cookie::FlowSample { .. } | Cookie::Ipfix { .. } | Cookie::Raw(_)) => {
+                UPCALL_UNHANDLED.inc();
+                return;
+            }
+        };
+        let Some(at) = self.locate(world, &upcall.key) else {
+            UPCALL_NO_PORT.inc();
+            return;
+        };
+        let revision = self.changes.now();
+        let mut t = self.translator.translate(Request {
+            world,
+            bridge: at.bridge,
+            in_port: at.in_port,
+            key: &at.key,
+            packet: Some(&upcall.packet),
+            now,
+            purpose: Purpose::Packet,
+        });
+        if let Some(error) = t.error {
+            UPCALL_XLATE_ERROR.inc();
+            tracing::debug!(target: "ofproto_dpif_upcall", "upcall on port {}: {error}", at.in_port.0);
+        }
+        if miss {
+            // The datapath counts the packets of a megaflow from the next one on; this one is paid for here.
+            let payment = Payment {
+                packets: 1,
+                bytes: u64::from(upcall.full_len),
+                used_ms: now,
+                tcp_flags: u16::from_be_bytes(upcall.key.tcp_flags),
+            };
+            pay(&t.credits, &payment, world);
+        }
+        for notice in t.notices.drain(..) {
+            world.notices.push(notice);
+        }
+        let actions = Arc::new(std::mem::take(&mut t.actions));
+        if !actions.is_empty() {
+            work.packets.push(Execute {
+                packet: upcall.packet,
+                key: upcall.key.clone(),
+                actions: Arc::clone(&actions),
+                mtu: 0,
+                probe: false,
+            });
+        }
+        if miss {
+            match self.candidate(&at, &upcall.key, t, &actions, Stamp { revision, now }) {
+                Ok(candidate) => work.candidates.push(candidate),
+                Err(recircs) => self.linger(recircs, now),
+            }
+        } else {
+            self.linger(t.recircs, now);
+        }
+    }
+
+    /// Makes the ukey of a translation; gives the recirculation ids back when there is to be none.
+    fn candidate(
+        &self,
+        at: &Located,
+        key: &Key,
+        t: Translation,
+        actions: &Arc<Actions>,
+        stamp: Stamp,
+    ) -> Result<Candidate, Vec<Arc<RecircRef>>> {
+        if self.flow_count() >= self.limit.load(Ordering::Relaxed) {
+            UPCALL_FLOW_LIMIT_HIT.inc();
+            return Err(t.recircs);
+        }
+        let mask = if self.switches.megaflows.load(Ordering::Relaxed) { t.mask } else { Box::new(exact_mask(key, &t.mask)) };
+        let masked = key.masked(&mask);
+        let ufid = self.ukeys.ufid(&masked, &mask);
+        if let Some(known) = self.ukeys.find(ufid) {
+            HANDLER_DUPLICATE_UPCALL.inc();
+            debug_assert!(known.is_of(&masked, &mask), "128 keyed bits do not collide");
+            return Err(t.recircs);
+        }
+        let installed = installed_actions(t.slow, actions, at);
+        let inner = Inner {
+            state: State::Visible,
+            actions: Arc::clone(&installed),
+            deps: t.deps,
+            checked: stamp.revision,
+            credits: t.credits,
+            recircs: t.recircs,
+            paid: FlowStats::default(),
+            slow: t.slow,
+        };
+        let ukey = Arc::new(Ukey::new(ufid, at.bridge, stamp.now, &masked, &mask, inner));
+        Ok(Candidate { ukey, flow: Megaflow { ufid, key: Box::new(masked), mask, actions: installed } })
+    }
+
+    /// Puts new megaflows: map first, then the question whether anything changed, then the datapath.
+    fn install(&self, candidates: Vec<Candidate>) {
+        if candidates.is_empty() {
+            return;
+        }
+        let (ukeys, flows): (Vec<_>, Vec<_>) = candidates.into_iter().map(|c| (c.ukey, c.flow)).unzip();
+        let mut held = Vec::with_capacity(ukeys.len());
+        let mut puts = Vec::with_capacity(ukeys.len());
+        for (ukey, flow) in ukeys.iter().zip(flows) {
+            let mut inner = ukey.lock();
+            if !self.ukeys.insert(ukey) {
+                HANDLER_DUPLICATE_UPCALL.inc();
+                continue;
+            }
+            let seen = self.changes.now();
+            if self.changes.concerns(inner.checked, &inner.deps, &flow.key, &flow.mask) {
+                UPCALL_OUTRUN.inc();
+                inner.state = State::Evicted;
+                self.ukeys.remove(ukey);
+            } else {
+                inner.checked = seen;
+                held.push((ukey, inner));
+                puts.push(FlowPut { flow, mode: PutMode::Create, clear_stats: true });
+            }
+        }
+        for ((ukey, mut inner), result) in held.into_iter().zip(self.dp.put(&puts)) {
+            match result {
+                Ok(()) => {
+                    inner.state = State::Operational;
+                    self.flows.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(error) => {
+                    UPCALL_PUT_FAILED.inc();
+                    log_refusal(&error);
+                    inner.state = State::Evicted;
+                    self.ukeys.remove(ukey);
+                }
+            }
+        }
+    }
+}
+
+fn log_refusal(error: &DpError) {
+    tracing::debug!(target: "ofproto_dpif_upcall", "datapath refused a flow: {error}");
+}
+
+/// What the megaflow does: the translation itself, or sending each packet up when that needs the slow path.
+pub(super) fn installed_actions(slow: u32, actions: &Arc<Actions>, at: &Located) -> Arc<Actions> {
+    if slow == 0 {
+        return Arc::clone(actions);
+    }
+    let cookie = Cookie::SlowPath { reasons: slow, ofp_in_port: at.in_port.0, bridge: at.bridge.0 };
+    Arc::new(vec![Action::Userspace(Box::new(Userspace { pid: 0, cookie, actions: false, tunnel_out_port: None }))])
+}
+
+/// Pays credits. Under the world's read lock.
+pub(super) fn pay(credits: &[Credit], payment: &Payment, world: &World) {
+    for credit in credits {
+        credit.pay(payment, world);
+    }
+}
+
+/// Every bit that the packet has (`upcall/disable-megaflows`).
+fn exact_mask(key: &Key, decided: &Mask) -> Mask {
+    let mut mask = *decided;
+    let tunnelled = key.tun_dst != [0; 4] || key.tun_ipv6_dst != [0; 16];
+    for field in Field::ALL {
+        let row = field.row();
+        let there = match row.dp {
+            None => false,
+            Some(DpAttr::Tunnel) => tunnelled,
+            Some(_) => row.need.holds(key),
+        };
+        if there && row.place.store != Store::Option {
+            field.unwildcard(&mut mask);
+        }
+    }
+    mask
+}
