@@ -333,6 +333,12 @@ impl Type {
         Self { min: 0, max: UNLIMITED, ..self.clone() }
     }
 
+    /// [`Type::relaxed`] for a composite type; any other type as it is, so that differences keep their meaning.
+    #[must_use]
+    pub fn relaxed_if_composite(&self) -> Self {
+        if self.is_composite() { self.relaxed() } else { self.clone() }
+    }
+
     /// What a column holds when nobody set it.
     #[must_use]
     pub fn default_datum(&self) -> Datum {

@@ -1,0 +1,176 @@
+//! A connection that comes back: a task that connects, reads and writes, and starts over when the connection ends.
+//!
+//! What enters: messages to send, tagged with the connection they are meant for, so that nothing meant for an old
+//! connection reaches a new one. What leaves: [`LinkEvent`]s in order. The back-off is ovsdb-cs's: one second, doubled up
+//! to eight.
+
+use super::{Stream, open};
+use crate::json::Splitter;
+use crate::message::Message;
+use crate::remote::Remote;
+use serde_json::Value;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+/// Silence after which a TCP server is probed; after as much again the connection is given up.
+const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+/// Messages read ahead of their consumer.
+const AHEAD_MAX: usize = 1_000;
+
+#[derive(Debug)]
+pub(super) enum LinkEvent {
+    /// A connection is up; messages for it carry this number.
+    Up(u64),
+    /// Something other than a probe arrived.
+    Message(Message),
+    /// The connection (or the attempt to make one) ended.
+    Down(String),
+}
+
+#[derive(Debug)]
+pub(super) struct Link {
+    events: mpsc::Receiver<LinkEvent>,
+    outgoing: mpsc::UnboundedSender<(u64, String)>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Link {
+    /// Starts the task. `remotes` are tried in turn.
+    pub(super) fn start(remotes: Vec<Remote>, backoff: (Duration, Duration)) -> Self {
+        let (event_sender, events) = mpsc::channel(AHEAD_MAX);
+        let (outgoing, queue) = mpsc::unbounded_channel();
+        let task = tokio::spawn(run(remotes, backoff, event_sender, queue));
+        Self { events, outgoing, task }
+    }
+
+    pub(super) fn send(&self, connection: u64, message: &Message) {
+        // Without a task there is no connection, which the events say.
+        let _ = self.outgoing.send((connection, message.to_json().to_string()));
+    }
+
+    /// The next event; never resolves once the task has ended.
+    pub(super) async fn next(&mut self) -> LinkEvent {
+        match self.events.recv().await {
+            Some(event) => event,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+async fn run(
+    remotes: Vec<Remote>,
+    (first, last): (Duration, Duration),
+    events: mpsc::Sender<LinkEvent>,
+    mut queue: mpsc::UnboundedReceiver<(u64, String)>,
+) {
+    let mut pause = first;
+    let mut connection = 0;
+    for remote in remotes.iter().cycle() {
+        connection += 1;
+        let reason = match timeout(last.max(Duration::from_secs(1)), open(remote)).await {
+            Ok(Ok(stream)) => {
+                tracing::info!(target: "reconnect", "{remote}: connected");
+                pause = first;
+                if events.send(LinkEvent::Up(connection)).await.is_err() {
+                    return;
+                }
+                converse(stream, connection, remote.needs_probes(), &events, &mut queue).await
+            }
+            Ok(Err(e)) => format!("connection attempt failed ({e})"),
+            Err(_) => "connection attempt timed out".to_owned(),
+        };
+        tracing::info!(target: "reconnect", "{remote}: {reason}");
+        if events.send(LinkEvent::Down(reason)).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(last);
+    }
+}
+
+/// Serves one connection until it ends; says why.
+async fn converse(
+    stream: Box<dyn Stream>,
+    connection: u64,
+    probes: bool,
+    events: &mpsc::Sender<LinkEvent>,
+    queue: &mut mpsc::UnboundedReceiver<(u64, String)>,
+) -> String {
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let (answers, mut answer_queue) = mpsc::unbounded_channel::<String>();
+    let write = async {
+        loop {
+            let text = tokio::select! {
+                Some(text) = answer_queue.recv() => text,
+                Some((meant_for, text)) = queue.recv() => {
+                    if meant_for != connection {
+                        continue;
+                    }
+                    text
+                }
+                else => return "closed".to_owned(),
+            };
+            if let Err(e) = writer.write_all(text.as_bytes()).await {
+                return format!("connection dropped ({e})");
+            }
+        }
+    };
+    let read = async {
+        let mut splitter = Splitter::new();
+        let mut chunk = vec![0; 64 << 10];
+        let mut probed = false;
+        loop {
+            let received = match (probes, probed) {
+                (false, _) => reader.read(&mut chunk).await,
+                (true, probed_already) => match timeout(PROBE_INTERVAL, reader.read(&mut chunk)).await {
+                    Ok(received) => received,
+                    Err(_) if probed_already => return "no response to inactivity probe, disconnecting".to_owned(),
+                    Err(_) => {
+                        probed = true;
+                        // The writer ends only together with this reader.
+                        let _ = answers.send(r#"{"id":"echo","method":"echo","params":[]}"#.into());
+                        continue;
+                    }
+                },
+            };
+            match received {
+                Ok(0) => return "connection closed by peer".to_owned(),
+                Ok(n) => splitter.push(&chunk[..n]),
+                Err(e) => return format!("connection dropped ({e})"),
+            }
+            probed = false;
+            loop {
+                let message = match splitter.next_value() {
+                    Ok(None) => break,
+                    Ok(Some(value)) => Message::from_json(value),
+                    Err(e) => Err(e.to_string()),
+                };
+                match message {
+                    Ok(Message::Request { method, params, id }) if method == "echo" => {
+                        let reply = Message::Reply { id, result: Value::Array(params) };
+                        let _ = answers.send(reply.to_json().to_string());
+                    }
+                    Ok(Message::Reply { id, .. }) if id.as_str() == Some("echo") => {}
+                    Ok(message) => {
+                        if events.send(LinkEvent::Message(message)).await.is_err() {
+                            return "closed".to_owned();
+                        }
+                    }
+                    Err(e) => return e,
+                }
+            }
+        }
+    };
+    tokio::select! {
+        reason = read => reason,
+        reason = write => reason,
+    }
+}
