@@ -176,6 +176,12 @@ impl Packet {
         self.class.chunk() - self.off as usize
     }
 
+    /// Whether the buffer is a small chunk, part of the UMEM.
+    #[inline]
+    pub(crate) fn is_small(&self) -> bool {
+        self.class == Class::Small
+    }
+
     /// Bytes of the frame.
     #[inline]
     pub fn len(&self) -> usize {

@@ -5,7 +5,7 @@
 use crate::batch::BATCH_MAX;
 use crate::packet::Packet;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::OnceLock;
 
@@ -200,4 +200,23 @@ pub(crate) fn kernel_takes_uso() -> bool {
             numbers.next().unwrap_or(0u32),
         ) >= (6, 2)
     })
+}
+
+/// Returns when every softirq that ran at the time of the call has ended: the kernel implements this command by synchronize_rcu.
+pub(crate) fn wait_for_softirqs() {
+    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
+    // SAFETY: the command takes no pointers.
+    let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    if result < 0 {
+        // A kernel without it: far longer than any softirq takes.
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
+
+/// socket() for families that nix does not know, closed on exec.
+pub(crate) fn open_socket(family: libc::c_int, kind: libc::c_int) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes no pointers.
+    let fd = check(unsafe { libc::socket(family, kind | libc::SOCK_CLOEXEC, 0) })?;
+    // SAFETY: the kernel has just opened this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -1,0 +1,710 @@
+//! Netdevs through AF_XDP: frames pass between device and switch in the pool's own chunks, without sk_buffs on the native path.
+//!
+//! What enters: frames that the redirect program sends to our sockets. What leaves: packets; descriptors of chunks to send. Neighbours:
+//! `bpf` (program and map), `ring`, `pool` (whose small region is the UMEM), `device`.
+//!
+//! # Memory
+//!
+//! Every device registers the pool's small region as its UMEM; the queues of a device share that registration. A packet that came in on
+//! one device goes out on another as the same chunk, uncopied. (The kernel would also let all devices share one registration,
+//! but then they must all be zero-copy or all not.) A received address is the chunk's start + 256, the kernel's headroom, which
+//! is the pool's too.
+//! A chunk belongs to the kernel from `fill` to `rx` and from `tx` to `completion`. At the end a queue's socket is taken out of the map, all
+//! softirqs are waited for (membarrier does synchronize_rcu), and what is left in the rings goes back to the pool. Chunks that a
+//! zero-copy driver holds in its own rings cannot be listed; they are lost and counted ([`lost_chunks`]).
+//!
+//! # Checksums
+//!
+//! A veth peer hands over frames before their checksums are completed, and XDP is not told. Frames from virtual devices are therefore
+//! looked at (`recognise_partial`). The other way, in copy mode, the request "complete this checksum" is carried in the metadata
+//! before the frame (XDP_TXMD_FLAGS_CHECKSUM, Linux 6.8): to a veth it costs nothing. Zero-copy drivers ignore the request silently if
+//! they do not know it, so there the switch completes checksums itself. TSO does not exist on this path; attaching to a veth
+//! makes the kernel switch it off at the peer, and on devices with generic XDP we switch GRO off.
+//!
+//! # Limits
+//!
+//! Frames of up to 1,792 bytes. VLAN tags that the kernel keeps beside the frame are invisible to XDP: `device` does not choose AF_XDP
+//! for virtual devices by itself.
+
+mod bpf;
+mod ring;
+
+use crate::batch::Batch;
+use crate::counters::Counters;
+use crate::device::{PortConfig, PortError};
+use crate::netdev::Netdev;
+use crate::netlink::{Link, ethtool};
+use crate::offload::{recognise_partial, settle};
+use crate::packet::{Checksum, Packet};
+use crate::pool::{self, Class, HEADROOM, SMALL_CHUNK, SMALL_FRAME_MAX};
+use crate::queue::{Capabilities, Receive, Transmit};
+use crate::sys;
+use bpf::{Mode, Program};
+use ring::Ring;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Entries of each ring.
+const RING: u32 = 2048;
+/// Chunks that wait in a fill ring.
+const FILL: u32 = 1024;
+/// struct xsk_tx_metadata without the launch time: flags, checksum start and offset, padding.
+const METADATA: usize = 16;
+/// The largest frame behind the headroom.
+const FRAME: usize = SMALL_FRAME_MAX;
+/// Ethernet header and two VLAN tags.
+const ETH_MAX: u32 = 22;
+/// The most packets that one system call sends, if the kernel lets us choose (XDP_MAX_TX_SKB_BUDGET).
+const TX_BUDGET: libc::c_int = 256;
+const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
+#[allow(clippy::cast_possible_truncation, reason = "a constant of 44")]
+const FAMILY: u16 = libc::AF_XDP as u16;
+const SOCKET_BUFFER: libc::c_int = 16 << 20;
+/// How often the end of a transmit queue waits a millisecond for the kernel to finish.
+const LINGER_MS: u32 = 20;
+
+static LOST: AtomicU64 = AtomicU64::new(0);
+
+/// Chunks that the kernel did not give back when queues were closed.
+pub fn lost_chunks() -> u64 {
+    LOST.load(Ordering::Relaxed)
+}
+
+/// Whether frames of this MTU fit (with two VLAN tags).
+pub(crate) fn mtu_fits(mtu: u32) -> bool {
+    mtu.saturating_add(ETH_MAX) as usize <= FRAME
+}
+
+/// One socket: bound to one queue of a device.
+#[derive(Debug)]
+struct Socket {
+    fd: OwnedFd,
+    /// Start of the UMEM.
+    base: NonNull<u8>,
+    queue: u32,
+    program: Arc<Program>,
+    netdev: Netdev,
+    zero_copy: bool,
+    /// The kernel knows metadata before a frame to be sent.
+    metadata: bool,
+}
+
+// SAFETY: `base` is only the start of the pool's region, which lives as long as the process.
+unsafe impl Send for Socket {}
+// SAFETY: as above; the rest is descriptors.
+unsafe impl Sync for Socket {}
+
+impl Socket {
+    /// The chunk that a UMEM address lies in, and the offset in it.
+    #[inline]
+    fn chunk(&self, address: u64) -> (NonNull<u8>, usize) {
+        let address = usize::try_from(address).expect("the UMEM is smaller than the address space");
+        let start = address & !(SMALL_CHUNK - 1);
+        debug_assert!(start < pool::global().umem().1);
+        let chunk = self.base.as_ptr().wrapping_add(start);
+        (
+            NonNull::new(chunk).expect("inside a mapping"),
+            address - start,
+        )
+    }
+
+    fn address(&self, pointer: *mut u8) -> u64 {
+        (pointer.addr() - self.base.addr().get()) as u64
+    }
+
+    fn free(&self, address: u64) {
+        let (chunk, _) = self.chunk(address);
+        // SAFETY: the kernel has given the chunk back; it was the pool's small chunk when it was given away.
+        unsafe { pool::free(Class::Small, chunk) };
+    }
+
+    /// Makes the kernel look at the rings.
+    fn kick_tx(&self) -> io::Result<()> {
+        // SAFETY: no bytes are passed.
+        let n = unsafe {
+            libc::sendto(
+                self.fd.as_raw_fd(),
+                std::ptr::null(),
+                0,
+                libc::MSG_DONTWAIT,
+                std::ptr::null(),
+                0,
+            )
+        };
+        if n < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(())
+        }
+    }
+
+    fn kick_rx(&self) {
+        let nothing = std::ptr::null_mut();
+        // Any error would show again; the kick is only a hint.
+        // SAFETY: no bytes are passed.
+        unsafe {
+            libc::recvfrom(
+                self.fd.as_raw_fd(),
+                nothing,
+                0,
+                libc::MSG_DONTWAIT,
+                std::ptr::null_mut(),
+                std::ptr::null_mut(),
+            )
+        };
+    }
+}
+
+/// What a mode of `options:xdp-mode` allows, best first.
+const MODES: &[(&str, &[(Mode, u16)])] = &[
+    (
+        "best-effort",
+        &[(Mode::Native, 0), (Mode::Generic, libc::XDP_COPY)],
+    ),
+    (
+        "native-with-zerocopy",
+        &[(Mode::Native, libc::XDP_ZEROCOPY)],
+    ),
+    ("native", &[(Mode::Native, libc::XDP_COPY)]),
+    ("generic", &[(Mode::Generic, libc::XDP_COPY)]),
+];
+
+/// An opened device: what `Device` keeps.
+#[derive(Debug)]
+pub(crate) struct Port {
+    pub(crate) netdev: Netdev,
+    tx: Vec<Arc<Mutex<TxRings>>>,
+    next_tx: AtomicUsize,
+    mode: Mode,
+    zero_copy: bool,
+    checksum: bool,
+}
+
+impl Port {
+    /// Attaches to a device, in the best mode that the option allows and the driver has.
+    pub(crate) fn open(
+        config: &PortConfig,
+        netdev: &Netdev,
+        link: &Link,
+    ) -> Result<(Self, Vec<Rx>), PortError> {
+        let wanted = config.option("xdp-mode").unwrap_or("best-effort");
+        let expect = "best-effort, native-with-zerocopy, native or generic";
+        let row = MODES.iter().find(|(name, _)| *name == wanted);
+        let (_, modes) = row.ok_or_else(|| config.bad_option("xdp-mode", expect))?;
+        if !mtu_fits(link.mtu) {
+            return Err(PortError::Unsupported {
+                name: config.name.clone(),
+                what: "AF_XDP with an MTU above 1770",
+            });
+        }
+        // Every queue of the device needs a socket, or its frames would go to the host's stack.
+        let queues = ethtool::rx_channels(&netdev.name)
+            .ok()
+            .filter(|n| *n > 0)
+            .unwrap_or(1);
+        let mut last = io::Error::from(io::ErrorKind::Unsupported);
+        for (mode, flags) in *modes {
+            match Self::open_mode(netdev, link, queues, *mode, *flags) {
+                Ok(opened) => return Ok(opened),
+                Err(error) => last = error,
+            }
+        }
+        Err(netdev.fault("opening an AF_XDP socket", last))
+    }
+
+    fn open_mode(
+        netdev: &Netdev,
+        link: &Link,
+        queues: u32,
+        mode: Mode,
+        flags: u16,
+    ) -> io::Result<(Self, Vec<Rx>)> {
+        if mode == Mode::Generic {
+            // Frames that GRO has joined fit no chunk. If it cannot be switched off, they are dropped and counted.
+            let _ = ethtool::set_feature(&netdev.name, ethtool::Feature::Gro, false);
+        }
+        let program = Arc::new(Program::attach(netdev.ifindex, queues, mode)?);
+        let virtual_device = link.kind.is_some();
+        let (mut rx, mut tx) = (Vec::new(), Vec::new());
+        let mut first = None;
+        for queue in 0..queues {
+            let (socket, rings) = open_socket(netdev, &program, queue, flags, first)?;
+            first = first.or_else(|| Some((socket.fd.as_raw_fd(), socket.metadata)));
+            let socket = Arc::new(socket);
+            rx.push(Rx::new(&socket, rings.fill, rings.rx, virtual_device));
+            tx.push(Arc::new(Mutex::new(TxRings {
+                socket,
+                tx: rings.tx,
+                completion: rings.completion,
+                outstanding: 0,
+            })));
+        }
+        for queue in &rx {
+            program.insert(queue.socket.queue, queue.socket.fd.as_fd())?;
+        }
+        let zero_copy = rx.iter().all(|queue| queue.socket.zero_copy);
+        let checksum = rx
+            .iter()
+            .all(|queue| queue.socket.metadata && !queue.socket.zero_copy);
+        Ok((
+            Self {
+                netdev: netdev.clone(),
+                tx,
+                next_tx: AtomicUsize::new(0),
+                mode,
+                zero_copy,
+                checksum,
+            },
+            rx,
+        ))
+    }
+
+    /// The mode in use, in the words of `options:xdp-mode`.
+    pub(crate) fn mode(&self) -> &'static str {
+        match (self.mode, self.zero_copy) {
+            (Mode::Native, true) => "native-with-zerocopy",
+            (Mode::Native, false) => "native",
+            (Mode::Generic, _) => "generic",
+        }
+    }
+
+    pub(crate) fn tx(&self) -> Tx {
+        let i = self.next_tx.fetch_add(1, Ordering::Relaxed) % self.tx.len();
+        let rings = Arc::clone(&self.tx[i]);
+        Tx {
+            rings,
+            checksum: self.checksum,
+            counters: self.netdev.shared.new_tx_counters(),
+        }
+    }
+}
+
+struct Rings {
+    fill: Ring<u64>,
+    completion: Ring<u64>,
+    rx: Ring<libc::xdp_desc>,
+    tx: Ring<libc::xdp_desc>,
+}
+
+fn open_socket(
+    netdev: &Netdev,
+    program: &Arc<Program>,
+    queue: u32,
+    flags: u16,
+    first: Option<(RawFd, bool)>,
+) -> io::Result<(Socket, Rings)> {
+    let fd = sys::open_socket(libc::AF_XDP, libc::SOCK_RAW)?;
+    let (base, len) = pool::global().umem();
+    let metadata = match first {
+        Some((_, metadata)) => metadata,
+        None => register(&fd, base, len)?,
+    };
+    for ring in [
+        libc::XDP_UMEM_FILL_RING,
+        libc::XDP_UMEM_COMPLETION_RING,
+        libc::XDP_RX_RING,
+        libc::XDP_TX_RING,
+    ] {
+        sys::set_option(fd.as_fd(), libc::SOL_XDP, ring, &RING)?;
+    }
+    // Both are for speed only; old kernels lack the second.
+    let _ = sys::set_option(
+        fd.as_fd(),
+        libc::SOL_SOCKET,
+        libc::SO_SNDBUFFORCE,
+        &SOCKET_BUFFER,
+    );
+    let _ = sys::set_option(fd.as_fd(), libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, &TX_BUDGET);
+    // SAFETY: the struct is made of integers, for which all zeros is valid.
+    let mut at: libc::xdp_mmap_offsets = unsafe { std::mem::zeroed() };
+    sys::option(fd.as_fd(), libc::SOL_XDP, libc::XDP_MMAP_OFFSETS, &mut at)?;
+    let page = |page: u64| libc::off_t::try_from(page).expect("page offsets are below 2^33");
+    let rings = Rings {
+        fill: Ring::map(
+            fd.as_fd(),
+            &at.fr,
+            RING,
+            page(libc::XDP_UMEM_PGOFF_FILL_RING),
+        )?,
+        completion: Ring::map(
+            fd.as_fd(),
+            &at.cr,
+            RING,
+            page(libc::XDP_UMEM_PGOFF_COMPLETION_RING),
+        )?,
+        rx: Ring::map(fd.as_fd(), &at.rx, RING, libc::XDP_PGOFF_RX_RING)?,
+        tx: Ring::map(fd.as_fd(), &at.tx, RING, libc::XDP_PGOFF_TX_RING)?,
+    };
+    bind(&fd, netdev.ifindex, queue, flags, first.map(|(fd, _)| fd))?;
+    let mut options = libc::xdp_options { flags: 0 };
+    sys::option(fd.as_fd(), libc::SOL_XDP, libc::XDP_OPTIONS, &mut options)?;
+    let zero_copy = options.flags & libc::XDP_OPTIONS_ZEROCOPY != 0;
+    let (program, netdev) = (Arc::clone(program), netdev.clone());
+    Ok((
+        Socket {
+            fd,
+            base,
+            queue,
+            program,
+            netdev,
+            zero_copy,
+            metadata,
+        },
+        rings,
+    ))
+}
+
+/// Registers the pool's small region as the UMEM, with room for metadata if the kernel knows it; whether it does.
+fn register(fd: &OwnedFd, base: NonNull<u8>, len: usize) -> io::Result<bool> {
+    let mut register = libc::xdp_umem_reg {
+        addr: base.addr().get() as u64,
+        len: len as u64,
+        chunk_size: crate::packet::u32_of(SMALL_CHUNK),
+        headroom: 0,
+        flags: libc::XDP_UMEM_TX_METADATA_LEN,
+        tx_metadata_len: crate::packet::u32_of(METADATA),
+    };
+    if sys::set_option(fd.as_fd(), libc::SOL_XDP, libc::XDP_UMEM_REG, &register).is_ok() {
+        return Ok(true);
+    }
+    (register.flags, register.tx_metadata_len) = (0, 0);
+    sys::set_option(fd.as_fd(), libc::SOL_XDP, libc::XDP_UMEM_REG, &register)?;
+    Ok(false)
+}
+
+fn bind(
+    fd: &OwnedFd,
+    ifindex: u32,
+    queue: u32,
+    flags: u16,
+    first: Option<RawFd>,
+) -> io::Result<()> {
+    let (flags, shared) = match first {
+        // The mode is that of the first socket.
+        Some(first) => (libc::XDP_SHARED_UMEM, first.cast_unsigned()),
+        None => (flags | libc::XDP_USE_NEED_WAKEUP, 0),
+    };
+    let address = libc::sockaddr_xdp {
+        sxdp_family: FAMILY,
+        sxdp_flags: flags,
+        sxdp_ifindex: ifindex,
+        sxdp_queue_id: queue,
+        sxdp_shared_umem_fd: shared,
+    };
+    let len = libc::socklen_t::try_from(size_of_val(&address)).expect("an address is small");
+    // SAFETY: `address` is a valid sockaddr_xdp of `len` bytes for the time of the call.
+    sys::check(unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), len) }).map(drop)
+}
+
+/// A receive queue.
+#[derive(Debug)]
+pub struct Rx {
+    socket: Arc<Socket>,
+    fill: Ring<u64>,
+    rx: Ring<libc::xdp_desc>,
+    /// Chunks that the kernel holds for this queue.
+    given: u32,
+    virtual_device: bool,
+    counters: Counters,
+}
+
+impl Rx {
+    fn new(
+        socket: &Arc<Socket>,
+        fill: Ring<u64>,
+        rx: Ring<libc::xdp_desc>,
+        virtual_device: bool,
+    ) -> Self {
+        let counters = socket.netdev.shared.new_rx_counters();
+        let mut made = Self {
+            socket: Arc::clone(socket),
+            fill,
+            rx,
+            given: 0,
+            virtual_device,
+            counters,
+        };
+        made.refill();
+        made
+    }
+
+    /// Gives the kernel chunks, so that it holds `FILL` of them.
+    #[inline]
+    fn refill(&mut self) {
+        let want = FILL.saturating_sub(self.given);
+        let want = want.min(self.fill.room(want));
+        if want == 0 {
+            return;
+        }
+        let (socket, fill) = (&*self.socket, &mut self.fill);
+        let got = pool::alloc_bulk(Class::Small, want as usize, |chunk| {
+            fill.put(socket.address(chunk.as_ptr()))
+        });
+        self.fill.submit();
+        self.given += crate::packet::u32_of(got);
+        if self.fill.needs_wakeup() {
+            self.socket.kick_rx();
+            self.counters.syscalls.add(1);
+        }
+    }
+}
+
+impl Receive for Rx {
+    #[inline]
+    fn recv(&mut self, batch: &mut Batch) -> usize {
+        let n = (self.rx.available() as usize).min(batch.space());
+        if n == 0 {
+            return 0;
+        }
+        let mut bytes = 0;
+        for _ in 0..n {
+            let descriptor = self.rx.take();
+            let (chunk, offset) = self.socket.chunk(descriptor.addr);
+            let len = descriptor.len as usize;
+            let mut packet = Packet::at(chunk, Class::Small, offset, len);
+            bytes += len as u64;
+            if self.virtual_device {
+                recognise_partial(&mut packet);
+            }
+            batch
+                .push(packet)
+                .expect("no more than space was asked for");
+        }
+        self.rx.release();
+        self.given -= crate::packet::u32_of(n);
+        self.counters.packets.add(n as u64);
+        self.counters.bytes.add(bytes);
+        // In lumps: the pool's cache and the ring's index are touched once for many packets.
+        if self.given < FILL - 256 {
+            self.refill();
+        }
+        n
+    }
+
+    fn poll_fd(&self) -> Option<RawFd> {
+        let gone = self.socket.netdev.shared.gone.load(Ordering::Relaxed);
+        (!gone).then(|| self.socket.fd.as_raw_fd())
+    }
+
+    fn prepare_sleep(&mut self) -> bool {
+        if self.rx.available() > 0 {
+            return false;
+        }
+        self.refill();
+        if matches!(sys::take_error(self.socket.fd.as_fd()), Ok(Some(_))) {
+            self.socket.netdev.suspect();
+        }
+        true
+    }
+}
+
+impl Drop for Rx {
+    fn drop(&mut self) {
+        // Absent already if the device is gone.
+        let _ = self.socket.program.remove(self.socket.queue);
+        sys::wait_for_softirqs();
+        while self.rx.available() > 0 {
+            let descriptor = self.rx.take();
+            self.socket.free(descriptor.addr);
+            self.given -= 1;
+        }
+        self.rx.release();
+        for address in self.fill.leftovers() {
+            self.socket.free(address);
+            self.given = self.given.saturating_sub(1);
+        }
+        LOST.fetch_add(self.given.into(), Ordering::Relaxed);
+    }
+}
+
+/// The transmit side of one hardware queue; all handles of the queue share it.
+#[derive(Debug)]
+struct TxRings {
+    socket: Arc<Socket>,
+    tx: Ring<libc::xdp_desc>,
+    completion: Ring<u64>,
+    /// Chunks that the kernel holds.
+    outstanding: u32,
+}
+
+impl TxRings {
+    /// Takes back what the kernel has sent.
+    fn reap(&mut self) {
+        let n = self.completion.available();
+        for _ in 0..n {
+            let address = self.completion.take();
+            self.socket.free(address);
+        }
+        if n > 0 {
+            self.completion.release();
+            self.outstanding -= n;
+        }
+    }
+
+    /// Puts packets on the ring; how many of them and how many bytes. The rest is freed and counted.
+    fn put(&mut self, ready: &mut Batch, counters: &Counters) {
+        self.reap();
+        let want = crate::packet::u32_of(ready.len());
+        // No more than the completion ring can take back.
+        let mut room = self.tx.room(want).min(RING - self.outstanding);
+        if room < want {
+            self.kick(counters);
+            self.reap();
+            room = self.tx.room(want).min(RING - self.outstanding);
+        }
+        let (mut n, mut bytes) = (0, 0);
+        for packet in ready.drain() {
+            if room == n {
+                counters.dropped.add(1);
+                continue;
+            }
+            let Some(packet) = fit(packet, counters) else {
+                continue;
+            };
+            bytes += packet.len() as u64;
+            self.put_one(packet);
+            n += 1;
+        }
+        self.tx.submit();
+        self.outstanding += n;
+        counters.packets.add(n.into());
+        counters.bytes.add(bytes);
+    }
+
+    fn put_one(&mut self, packet: Packet) {
+        let mut options = 0;
+        if let Checksum::Partial { start, offset } = packet.checksum() {
+            let mut metadata = [0; METADATA];
+            metadata[..8].copy_from_slice(&u64::from(libc::XDP_TXMD_FLAGS_CHECKSUM).to_ne_bytes());
+            // A small chunk is shorter than 64 KiB.
+            metadata[8..10].copy_from_slice(&u16::try_from(start).unwrap_or(0).to_ne_bytes());
+            metadata[10..12].copy_from_slice(&offset.to_ne_bytes());
+            let before = packet
+                .as_ptr()
+                .wrapping_sub(METADATA)
+                .cast::<[u8; METADATA]>();
+            // SAFETY: `fit` made sure of headroom for the metadata, and the packet owns its chunk.
+            unsafe { before.write(metadata) };
+            options = libc::XDP_TX_METADATA;
+        }
+        let descriptor = libc::xdp_desc {
+            addr: self.socket.address(packet.as_ptr()),
+            len: crate::packet::u32_of(packet.len()),
+            options,
+        };
+        // The chunk is the kernel's until it comes back by the completion ring.
+        let _ = packet.into_chunk();
+        self.tx.put(descriptor);
+    }
+
+    /// Makes the kernel send. In copy mode each call sends a bounded number of packets, within the call.
+    fn kick(&self, counters: &Counters) {
+        for _ in 0..RING / 32 {
+            if self.tx.unconsumed() == 0 || self.socket.zero_copy && !self.tx.needs_wakeup() {
+                return;
+            }
+            counters.syscalls.add(1);
+            match self.socket.kick_tx() {
+                Ok(()) => {}
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EAGAIN | libc::EINTR) => {}
+                    // Out of memory or a busy device: the ring keeps the packets for the next time.
+                    Some(libc::EBUSY | libc::ENOBUFS) => return,
+                    _ => {
+                        self.socket.netdev.suspect();
+                        return;
+                    }
+                },
+            }
+        }
+    }
+}
+
+/// A packet as the ring takes it: in a small chunk, with room for metadata before it. None is counted here.
+#[inline]
+fn fit(packet: Packet, counters: &Counters) -> Option<Packet> {
+    if packet.is_small() && packet.headroom() >= METADATA && !packet.is_empty() {
+        return Some(packet);
+    }
+    refit(&packet, counters)
+}
+
+#[cold]
+fn refit(packet: &Packet, counters: &Counters) -> Option<Packet> {
+    if packet.is_empty() || packet.len() > FRAME {
+        counters.errors.add(1);
+        return None;
+    }
+    let copy = Packet::from_bytes(packet.data());
+    if copy.is_none() {
+        counters.dropped.add(1);
+    }
+    let mut copy = copy?;
+    copy.set_checksum(packet.checksum());
+    Some(copy)
+}
+
+impl Drop for TxRings {
+    fn drop(&mut self) {
+        let counters = Counters::default();
+        for _ in 0..LINGER_MS {
+            self.kick(&counters);
+            self.reap();
+            if self.outstanding == 0 {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        for descriptor in self.tx.leftovers() {
+            self.socket.free(descriptor.addr);
+            self.outstanding = self.outstanding.saturating_sub(1);
+        }
+        LOST.fetch_add(self.outstanding.into(), Ordering::Relaxed);
+    }
+}
+
+/// A transmit handle.
+#[derive(Debug)]
+pub struct Tx {
+    rings: Arc<Mutex<TxRings>>,
+    /// The kernel completes checksums.
+    checksum: bool,
+    counters: Counters,
+}
+
+impl Transmit for Tx {
+    #[inline]
+    fn send(&mut self, batch: &mut Batch) {
+        let can = self.capabilities();
+        let (rings, counters) = (&self.rings, &self.counters);
+        settle(batch, can, counters, |ready| {
+            rings
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .put(ready, counters);
+        });
+    }
+
+    #[inline]
+    fn flush(&mut self) {
+        let mut rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner);
+        if rings.outstanding > 0 {
+            rings.kick(&self.counters);
+            rings.reap();
+        }
+    }
+
+    #[inline]
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            checksum: self.checksum,
+            tso: false,
+            uso: false,
+        }
+    }
+}
+
+const _: () = assert!(HEADROOM >= METADATA);
