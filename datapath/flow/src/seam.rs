@@ -122,7 +122,7 @@ pub enum UpcallKind {
 }
 
 /// A port to add.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PortRequest {
     /// Device name; for `internal` the name of the netdev to make.
     pub name: String,
