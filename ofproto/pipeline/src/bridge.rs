@@ -10,7 +10,7 @@ use crate::config::{BridgeConfig, PortConfig, PriorityTags, VlanMode};
 use crate::rule::Tally;
 use crate::table::{TABLES, Table};
 use crate::world::BridgeId;
-use flow::hash::Map;
+use flow::hash::{Hasher, Map};
 use flow::seam::{DpPort, PortInfo};
 use flow::Msec;
 use openflow::{OfPort, TableId};
@@ -139,6 +139,16 @@ impl Bundle {
             mirror_out: false,
         }
     }
+
+    /// Whether the configuration says the same of both.
+    #[must_use]
+    pub fn is_configured_as(&self, other: &Self) -> bool {
+        let told = |b: &Self| {
+            let vlans = (b.vlan_mode, b.vlan, b.trunks.clone(), b.cvlans.clone(), b.qinq_ethtype);
+            (b.ports.clone(), vlans, b.priority_tags, b.protected)
+        };
+        told(self) == told(other)
+    }
 }
 
 /// Packets that went through a port which no datapath counts: one of a patch pair.
@@ -254,6 +264,16 @@ impl PortNumbers {
     }
 }
 
+/// A locally administered unicast address that nobody else is likely to have.
+#[must_use]
+pub fn random_mac() -> [u8; 6] {
+    let bits = Hasher::new().hash_one(0).to_be_bytes();
+    let mut mac = [0; 6];
+    mac.copy_from_slice(&bits[..6]);
+    mac[0] = mac[0] & 0xfc | 2;
+    mac
+}
+
 /// A bridge.
 #[derive(Debug)]
 pub struct Bridge {
@@ -271,6 +291,8 @@ pub struct Bridge {
     pub tables: Vec<Table>,
     /// As last configured.
     pub config: BridgeConfig,
+    /// MAC for want of a better one, kept as long as the bridge.
+    pub made_up_mac: [u8; 6],
     last_bundle: u32,
 }
 
@@ -290,6 +312,7 @@ impl Bridge {
             numbers: PortNumbers::default(),
             tables,
             config: config.clone(),
+            made_up_mac: random_mac(),
             last_bundle: 0,
         }
     }
@@ -304,6 +327,14 @@ impl Bridge {
     #[must_use]
     pub fn bundle_of(&self, port: OfPort) -> Option<&Bundle> {
         self.bundles.get(&self.ports.get(&port)?.bundle?)
+    }
+
+    /// Works out anew which bundles may be flooded to: those with a port that may be.
+    pub fn refresh_floodable(&mut self) {
+        let Self { ports, bundles, .. } = self;
+        for bundle in bundles.values_mut() {
+            bundle.floodable = bundle.ports.iter().filter_map(|p| ports.get(p)).any(|p| p.config & port_config::NO_FLOOD == 0);
+        }
     }
 
     /// A name for a new bundle.

@@ -144,7 +144,7 @@ pub enum PriorityTags {
 }
 
 /// One row of Interface.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct InterfaceConfig {
     pub name: String,
     /// Device: type, options, MAC, MTU. `patch` never reaches the datapath.

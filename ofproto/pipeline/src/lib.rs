@@ -11,6 +11,7 @@ pub mod effects;
 mod memory_dp;
 pub mod recirc;
 pub mod rule;
+pub mod slowpath;
 pub mod table;
 pub mod udpif;
 pub mod world;

@@ -113,6 +113,7 @@ impl MemoryDp {
         self.some.notify_all();
     }
 
+    #[allow(clippy::wildcard_enum_match_arm, reason = "a test that needs more says so")]
     fn run(&self, state: &mut State, mut packet: Vec<u8>, mut key: Key, actions: &Actions, depth: usize) {
         if depth >= DEPTH_MAX {
             return;
@@ -141,7 +142,6 @@ impl MemoryDp {
                 }
                 Action::CtClear => key.ct_state = 0,
                 Action::Drop(_) => return,
-                #[allow(clippy::wildcard_enum_match_arm, reason = "a test that needs more says so")]
                 other => panic!("the datapath in memory does not know {other:?}"),
             }
         }

@@ -112,6 +112,7 @@ struct Switches {
     megaflows: AtomicBool,
     ufid: AtomicBool,
     paused: AtomicBool,
+    held: AtomicBool,
     stop: AtomicBool,
 }
 
@@ -173,6 +174,7 @@ impl Udpif {
                 megaflows: AtomicBool::new(true),
                 ufid: AtomicBool::new(true),
                 paused: AtomicBool::new(false),
+                held: AtomicBool::new(false),
                 stop: AtomicBool::new(false),
             },
             rounds: Mutex::default(),
@@ -209,7 +211,14 @@ impl Udpif {
         let this = Arc::clone(self);
         threads.push(spawn("revalidator", move || this.revalidate_forever()));
         drop(threads);
-        self.dp.set_upcalls_enabled(true);
+        self.dp.set_upcalls_enabled(!self.switches.held.load(Ordering::Acquire));
+    }
+
+    /// Holds upcalls back (`flow-restore-wait`: the tables are still being filled), or lets them come.
+    pub fn set_held(&self, held: bool) {
+        if self.switches.held.swap(held, Ordering::AcqRel) != held && !self.is_stopping() {
+            self.dp.set_upcalls_enabled(!held);
+        }
     }
 
     /// Stops the threads; upcalls are refused by the datapath from now on. Megaflows stay.

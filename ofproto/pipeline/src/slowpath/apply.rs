@@ -1,0 +1,405 @@
+//! The steps of `configure`: ports out of and into the world, devices opened and closed, bundles, patch pairs, MACs.
+
+use super::plan::Plan;
+use super::{Applied, BundleNames, Interface, Key, Opened, Slowpath};
+use crate::bridge::{Bridge, Bundle, BundleId, PatchTally, Port, PortView, port_config, port_state, random_mac};
+use crate::config::{BridgeConfig, InterfaceConfig, PortConfig, SwitchConfig};
+use crate::deps::Object;
+use crate::effects::Notice;
+use crate::world::{BridgeId, World};
+use crate::udpif::Udpif;
+use flow::Msec;
+use flow::seam::{DpError, DpPort, PortInfo, PortRequest};
+use openflow::OfPort;
+use std::sync::Arc;
+
+const REASON_ADD: u8 = 0;
+const REASON_DELETE: u8 = 1;
+
+impl Slowpath {
+    /// Takes ports out of the world; gives the datapath ports to close once megaflows have settled.
+    pub(super) fn take_out(&self, plan: &Plan, applied: &mut Applied, now: Msec) -> Vec<(String, DpPort)> {
+        let mut closed = Vec::new();
+        if plan.remove.is_empty() {
+            return closed;
+        }
+        let mut world = self.write_world();
+        for key in &plan.remove {
+            let Some(interface) = applied.interfaces.remove(key) else { continue };
+            tracing::info!(target: "bridge", "bridge {}: deleted interface {} on port {}", key.0, key.1, printed(interface.number));
+            if let Some((kind, port)) = remove_port(&mut world, &interface, now) {
+                closed.push((kind, port));
+            }
+        }
+        closed
+    }
+
+    pub(super) fn close_port(&self, kind: &str, port: DpPort) {
+        let Some(udpif) = self.udpif(kind) else { return };
+        if let Err(error) = udpif.dp.port_del(port) {
+            tracing::debug!(target: "bridge", "port {} of {kind} could not be closed: {error}", port.0);
+        }
+    }
+
+    pub(super) fn drop_bridges(&self, plan: &Plan) {
+        let mut world = self.write_world();
+        for name in &plan.remove_bridges {
+            if let Some(id) = world.bridge_named(name).map(|b| b.id) {
+                world.bridges.remove(&id);
+                world.changed(Object::Everything);
+            }
+        }
+    }
+
+    /// Opens devices. No lock of the world is held: opening may take long.
+    pub(super) fn open_ports(&self, config: &SwitchConfig, plan: &Plan, applied: &mut Applied) -> Vec<Opened> {
+        applied.errors.retain(|key, _| plan.add.iter().any(|(b, i)| *b == key.0 && i.name == key.1));
+        let mut opened = Vec::new();
+        for (bridge, interface) in &plan.add {
+            let key = (bridge.clone(), interface.name.clone());
+            match self.open_port(config, bridge, interface) {
+                Ok(dp_port) => {
+                    applied.errors.remove(&key);
+                    opened.push(Opened { bridge: bridge.clone(), interface: interface.name.clone(), dp_port });
+                }
+                Err(text) => {
+                    if applied.errors.get(&key) != Some(&text) {
+                        tracing::warn!(target: "bridge", "{text}");
+                    }
+                    applied.errors.insert(key, text);
+                }
+            }
+        }
+        opened
+    }
+
+    fn open_port(&self, config: &SwitchConfig, bridge: &str, interface: &InterfaceConfig) -> Result<Option<DpPort>, String> {
+        if interface.device.kind == "patch" {
+            return check_patch(interface).map(|()| None);
+        }
+        let udpif = self.side(config, bridge).ok_or_else(|| format!("no datapath for bridge {bridge}"))?;
+        let hwaddr = config.bridges.iter().find(|b| b.name == bridge && b.name == interface.name).and_then(|b| b.hwaddr);
+        let request = PortRequest { mac: interface.device.mac.or(hwaddr), ..interface.device.clone() };
+        match udpif.dp.port_add(&request) {
+            Ok(port) => Ok(Some(port)),
+            Err(DpError::Device(text)) => Err(text),
+            Err(error) => Err(format!("could not add network device {} to ofproto ({error})", interface.name)),
+        }
+    }
+
+    /// The side of the datapath that a bridge is configured to stand on.
+    fn side(&self, config: &SwitchConfig, bridge: &str) -> Option<Arc<Udpif>> {
+        self.udpif(&config.bridges.iter().find(|b| b.name == bridge)?.datapath_type)
+    }
+
+    /// Puts opened ports into the world, after making the bridges that are new.
+    pub(super) fn put_in(&self, config: &SwitchConfig, opened: Vec<Opened>, applied: &mut Applied, now: Msec) {
+        let infos: Vec<_> = opened.iter().map(|o| self.info_of(config, o)).collect();
+        let mut world = self.write_world();
+        for bridge in &config.bridges {
+            if world.bridge_named(&bridge.name).is_none() && world.backends.contains_key(&bridge.datapath_type) {
+                let id = world.new_bridge_id();
+                world.bridges.insert(id, Bridge::new(id, bridge));
+            }
+        }
+        for (o, info) in opened.into_iter().zip(infos) {
+            let Some((bridge, interface)) = find(config, &o.bridge, &o.interface) else { continue };
+            let key = (o.bridge, o.interface);
+            match insert_port(&mut world, bridge, interface, o.dp_port, info, now) {
+                Some(new) => {
+                    tracing::info!(target: "bridge", "bridge {}: added interface {} on port {}", key.0, key.1, printed(new.number));
+                    applied.interfaces.insert(key, new);
+                }
+                None => {
+                    let text = format!("could not add network device {} to ofproto (Too many open ports)", key.1);
+                    applied.errors.insert(key, text);
+                }
+            }
+        }
+    }
+
+    fn info_of(&self, config: &SwitchConfig, opened: &Opened) -> PortInfo {
+        match (opened.dp_port, self.side(config, &opened.bridge)) {
+            (Some(port), Some(udpif)) => udpif.dp.port(port).unwrap_or_default(),
+            (Some(_), None) | (None, _) => patch_info(&opened.interface),
+        }
+    }
+
+    /// Changes settings of ports that stay.
+    pub(super) fn adjust_ports(&self, config: &SwitchConfig, plan: &Plan, applied: &mut Applied) {
+        for (key, want) in &plan.adjust {
+            let Some(interface) = applied.interfaces.get_mut(key) else { continue };
+            let result = match (interface.dp_port, self.side(config, &key.0)) {
+                (Some(port), Some(udpif)) => udpif.dp.port_set(port, &want.device),
+                (Some(_), None) | (None, _) => Ok(()),
+            };
+            match result {
+                Ok(()) => {
+                    applied.errors.remove(key);
+                    interface.request = want.device.clone();
+                    if let (Some(port), Some(udpif)) = (interface.dp_port, self.side(config, &key.0)) {
+                        self.follow_port(&udpif, port);
+                    }
+                }
+                Err(error) => {
+                    let text = format!("could not set configuration ({error})");
+                    if applied.errors.insert(key.clone(), text.clone()).as_ref() != Some(&text) {
+                        tracing::warn!(target: "bridge", "{}: {text}", key.1);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Everything about bridges that is not opening and closing: settings, bundles, pairs, MACs.
+    pub(super) fn set_up_bridges(&self, config: &SwitchConfig, applied: &Applied) {
+        let mut world = self.write_world();
+        if world.vlan_limit != config.vlan_limit {
+            world.vlan_limit = config.vlan_limit;
+            world.changed(Object::Everything);
+        }
+        world.upcalls = config.upcalls;
+        for wanted in &config.bridges {
+            let Some(id) = world.bridge_named(&wanted.name).map(|b| b.id) else { continue };
+            set_up_bundles(&mut world, id, wanted);
+            set_up_bridge(&mut world, id, wanted);
+        }
+        pair_patches(&mut world, config);
+        let macs = choose_macs(&mut world);
+        drop(world);
+        for (bridge, mac) in macs {
+            self.set_local_mac(config, &bridge, mac, applied);
+        }
+    }
+
+    /// Gives the local port the bridge's MAC.
+    fn set_local_mac(&self, config: &SwitchConfig, bridge: &str, mac: [u8; 6], applied: &Applied) {
+        let Some(interface) = applied.interfaces.get(&(bridge.to_owned(), bridge.to_owned())) else { return };
+        let (Some(port), Some(udpif)) = (interface.dp_port, self.side(config, bridge)) else { return };
+        let request = PortRequest { mac: Some(mac), ..interface.request.clone() };
+        if let Err(error) = udpif.dp.port_set(port, &request) {
+            tracing::error!(target: "bridge", "bridge {bridge}: failed to set bridge Ethernet address: {error}");
+        }
+        self.follow_port(&udpif, port);
+    }
+}
+
+fn printed(port: OfPort) -> u32 {
+    port.0 & 0xffff
+}
+
+fn find<'a>(config: &'a SwitchConfig, bridge: &str, name: &str) -> Option<(&'a BridgeConfig, &'a InterfaceConfig)> {
+    let bridge = config.bridges.iter().find(|b| b.name == bridge)?;
+    Some((bridge, bridge.ports.iter().flat_map(|p| &p.interfaces).find(|i| i.name == name)?))
+}
+
+fn check_patch(interface: &InterfaceConfig) -> Result<(), String> {
+    match interface.peer.as_deref() {
+        None | Some("") => Err(format!("{}: patch type requires valid 'peer' argument", interface.name)),
+        Some(peer) if peer == interface.name => Err(format!("{}: patch peer must not be self", interface.name)),
+        Some(_) => Ok(()),
+    }
+}
+
+/// A patch port has no device: its MAC is made up (locally administered), its link is always up.
+fn patch_info(name: &str) -> PortInfo {
+    PortInfo { name: name.to_owned(), kind: "patch".to_owned(), mac: random_mac(), admin_up: true, link_up: true, ..PortInfo::default() }
+}
+
+/// `config` and `state` as far as the device decides them.
+pub(super) fn device_bits(info: &PortInfo) -> (u32, u32) {
+    let carrier = info.admin_up && info.link_up && !info.vanished;
+    let config = if info.admin_up { 0 } else { port_config::PORT_DOWN };
+    (config, if carrier { port_state::LIVE } else { port_state::LINK_DOWN })
+}
+
+fn insert_port(
+    world: &mut World,
+    bridge: &BridgeConfig,
+    interface: &InterfaceConfig,
+    dp_port: Option<DpPort>,
+    info: PortInfo,
+    now: Msec,
+) -> Option<Interface> {
+    let id = world.bridge_named(&bridge.name)?.id;
+    let b = world.bridges.get_mut(&id)?;
+    let number = if interface.name == bridge.name {
+        OfPort::LOCAL
+    } else {
+        let Bridge { numbers, ports, .. } = b;
+        numbers.pick(interface.ofport_request.map(u32::from), now, |p| ports.contains_key(&p))?
+    };
+    let (config, state) = device_bits(&info);
+    let port = Port {
+        number,
+        name: interface.name.clone(),
+        kind: interface.device.kind.clone(),
+        dp_port,
+        info,
+        config,
+        state,
+        bundle: None,
+        peer: None,
+        patch: PatchTally::default(),
+        created_ms: now,
+    };
+    let view = Box::new(port.view());
+    b.ports.insert(number, port);
+    let kind = b.kind.clone();
+    if let (Some(dp_port), Some(backend)) = (dp_port, world.backends.get_mut(&kind)) {
+        backend.ports.insert(dp_port, (id, number));
+    }
+    port_changed(world, id, number);
+    world.notices.push(Notice::PortStatus { bridge: id, reason: REASON_ADD, port: view });
+    Some(Interface { bridge: id, number, dp_port, request: interface.device.clone(), ofport_request: interface.ofport_request })
+}
+
+fn remove_port(world: &mut World, interface: &Interface, now: Msec) -> Option<(String, DpPort)> {
+    let bridge = world.bridges.get_mut(&interface.bridge)?;
+    let port = bridge.ports.remove(&interface.number)?;
+    bridge.numbers.free(port.number, now);
+    if let Some(bundle) = port.bundle.and_then(|id| bridge.bundles.get_mut(&id)) {
+        bundle.ports.retain(|p| *p != port.number);
+    }
+    let kind = bridge.kind.clone();
+    if let Some((peer_bridge, peer)) = port.peer {
+        if let Some(p) = world.bridges.get_mut(&peer_bridge).and_then(|b| b.ports.get_mut(&peer)) {
+            p.peer = None;
+        }
+        port_changed(world, peer_bridge, peer);
+    }
+    if let (Some(dp_port), Some(backend)) = (port.dp_port, world.backends.get_mut(&kind)) {
+        backend.ports.remove(&dp_port);
+    }
+    port_changed(world, interface.bridge, interface.number);
+    world.notices.push(Notice::PortStatus { bridge: interface.bridge, reason: REASON_DELETE, port: Box::new(port.view()) });
+    Some((kind, port.dp_port?))
+}
+
+pub(super) fn port_changed(world: &World, bridge: BridgeId, port: OfPort) {
+    world.changed(Object::Port(bridge, port));
+    world.changed(Object::Ports(bridge));
+}
+
+/// Makes the bundles those of the configuration; says so only if anything differs.
+fn set_up_bundles(world: &mut World, id: BridgeId, wanted: &BridgeConfig) {
+    let Some(bridge) = world.bridges.get_mut(&id) else { return };
+    let names: BundleNames = bridge.bundles.values().map(|b| (b.name.clone(), b.id)).collect();
+    let mut changed = Vec::new();
+    let gone = names.iter().filter(|(name, _)| !wanted.ports.iter().any(|p| p.name == **name));
+    for (_, bundle) in gone {
+        let old = bridge.bundles.remove(bundle);
+        changed.extend(old.into_iter().flat_map(|b| b.ports));
+    }
+    for port in &wanted.ports {
+        let bundle_id = names.get(&port.name).copied().unwrap_or_else(|| bridge.new_bundle_id());
+        let bundle = make_bundle(bridge, bundle_id, port);
+        if bridge.bundles.get(&bundle_id).is_none_or(|b| !b.is_configured_as(&bundle)) {
+            changed.extend(bundle.ports.iter().copied());
+            bridge.bundles.insert(bundle_id, bundle);
+        }
+    }
+    let of_port: std::collections::BTreeMap<OfPort, _> =
+        bridge.bundles.values().flat_map(|b| b.ports.iter().map(|p| (*p, b.id))).collect();
+    for port in bridge.ports.values_mut() {
+        port.bundle = of_port.get(&port.number).copied();
+    }
+    bridge.refresh_floodable();
+    for port in changed {
+        port_changed(world, id, port);
+    }
+}
+
+fn make_bundle(bridge: &Bridge, id: BundleId, config: &PortConfig) -> Bundle {
+    let mut bundle = Bundle::new(id, config);
+    let named = |name: &str| bridge.ports.values().find(|p| p.name == name);
+    let ports = || config.interfaces.iter().filter_map(|i| named(&i.name));
+    bundle.ports = ports().map(|p| p.number).collect();
+    bundle.ports.sort_unstable();
+    bundle
+}
+
+fn set_up_bridge(world: &mut World, id: BridgeId, wanted: &BridgeConfig) {
+    let Some(bridge) = world.bridges.get_mut(&id) else { return };
+    let old = std::mem::replace(&mut bridge.config, wanted.clone());
+    let mut objects = Vec::new();
+    let settings = |c: &BridgeConfig| {
+        (c.forward_bpdu, c.flood_vlans.clone(), c.mirrors.clone(), c.mcast_snooping, c.fail_mode, c.other_config.clone())
+    };
+    if settings(&old) != settings(wanted) {
+        objects.push(Object::Bridge(id));
+    }
+    for table in &mut bridge.tables {
+        let config = wanted.tables.iter().find(|(n, _)| *n == table.id.0).map(|(_, c)| c.clone()).unwrap_or_default();
+        if table.config != config {
+            table.config = config;
+            objects.push(Object::Table(id, table.id));
+        }
+    }
+    for object in objects {
+        world.changed(object);
+    }
+}
+
+/// Joins patch ports that name each other and stand on the same datapath.
+fn pair_patches(world: &mut World, config: &SwitchConfig) {
+    let mut patches: Vec<(BridgeId, OfPort, &str, &str, &str)> = Vec::new();
+    for (bridge, interface) in config.bridges.iter().flat_map(|b| b.ports.iter().flat_map(|p| &p.interfaces).map(move |i| (b, i))) {
+        let Some(peer) = interface.peer.as_deref() else { continue };
+        let Some(b) = world.bridge_named(&bridge.name) else { continue };
+        let Some(port) = b.port_named(&interface.name).filter(|p| p.dp_port.is_none()) else { continue };
+        patches.push((b.id, port.number, &bridge.datapath_type, &interface.name, peer));
+    }
+    for (bridge, port, kind, name, peer) in &patches {
+        let other = patches.iter().find(|(_, _, k, n, p)| k == kind && n == peer && p == name).map(|(b, o, ..)| (*b, *o));
+        let changed = world
+            .bridges
+            .get_mut(bridge)
+            .and_then(|b| b.ports.get_mut(port))
+            .is_some_and(|p| std::mem::replace(&mut p.peer, other) != other);
+        if changed {
+            port_changed(world, *bridge, *port);
+        }
+    }
+}
+
+/// The bridges' MACs and datapath ids; gives those whose local port must be told.
+fn choose_macs(world: &mut World) -> Vec<(String, [u8; 6])> {
+    let mut told = Vec::new();
+    for bridge in world.bridges.values_mut() {
+        let member = bridge.ports.values().filter(|p| p.number != OfPort::LOCAL).map(|p| p.info.mac).filter(|m| is_usable(*m)).min();
+        let made_up = bridge.made_up_mac;
+        let mac = bridge.config.hwaddr.or(member).unwrap_or(made_up);
+        let in_use = bridge.ports.get(&OfPort::LOCAL).map(|p| p.info.mac);
+        if in_use.is_some_and(|m| m != mac) {
+            told.push((bridge.name.clone(), mac));
+        }
+        bridge.mac = mac;
+        let id = bridge.config.datapath_id.unwrap_or_else(|| from_mac(mac));
+        if bridge.datapath_id != id {
+            bridge.datapath_id = id;
+            tracing::info!(target: "bridge", "bridge {}: using datapath ID {id:016x}", bridge.name);
+        }
+    }
+    told
+}
+
+/// Unicast, globally administered, not zero.
+fn is_usable(mac: [u8; 6]) -> bool {
+    mac[0] & 3 == 0 && mac != [0; 6]
+}
+
+fn from_mac(mac: [u8; 6]) -> u64 {
+    mac.iter().fold(0, |id, byte| id << 8 | u64::from(*byte))
+}
+
+/// What OpenFlow is told of a port that changed: nothing, if nothing that it sees did.
+pub(super) fn changed_view(before: &PortView, port: &Port) -> Option<Box<PortView>> {
+    let after = port.view();
+    (after != *before).then(|| Box::new(after))
+}
+
+/// Names of what was asked for, to find an interface's error again.
+pub(super) fn key_of(bridge: &Bridge, port: &Port) -> Key {
+    (bridge.name.clone(), port.name.clone())
+}

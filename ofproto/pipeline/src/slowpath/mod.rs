@@ -1,0 +1,273 @@
+//! The slow path as the daemon sees it: give it the configuration, ask it for its state, let it have time.
+//!
+//! What enters: `SwitchConfig`, control commands, time. What leaves: status, text, and through the datapaths, forwarding.
+//! Neighbours: the daemon above; `world`, `udpif`, `xlate` and `conn` below.
+//!
+//! `configure` compares and changes only what differs, in an order in which nothing is ever forwarded wrongly: what goes is first
+//! taken out of the world, then megaflows settle, then the device is closed; what comes is opened before the world learns of it.
+//! Devices are opened and closed without any lock that upcalls need.
+
+mod apply;
+mod plan;
+mod ports;
+mod status;
+#[cfg(test)]
+mod tests;
+
+pub use ports::PortModError;
+pub use status::Status;
+
+use crate::bridge::BundleId;
+use crate::config::SwitchConfig;
+use crate::udpif::{Translator, Udpif};
+use crate::world::{BridgeId, DatapathBackend, DatapathFactory, World};
+use flow::Msec;
+use flow::clock::now_ms;
+use flow::hash::Map;
+use flow::seam::{DpError, DpPort, PortRequest};
+use openflow::OfPort;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How often time is given by the thread of our own.
+const TICK: Duration = Duration::from_millis(200);
+
+/// Name of a bridge and of an interface on it.
+type Key = (String, String);
+
+/// What `configure` remembers of the last time.
+#[derive(Debug, Default)]
+struct Applied {
+    config: SwitchConfig,
+    /// What each interface that exists was asked for.
+    interfaces: BTreeMap<Key, Interface>,
+    /// Why an interface does not exist.
+    errors: BTreeMap<Key, String>,
+    bridge_errors: BTreeMap<String, String>,
+}
+
+/// An interface that exists.
+#[derive(Clone, Debug)]
+struct Interface {
+    bridge: BridgeId,
+    number: OfPort,
+    dp_port: Option<DpPort>,
+    request: PortRequest,
+    ofport_request: Option<u16>,
+}
+
+/// The slow path.
+pub struct Slowpath {
+    pub(crate) world: Arc<RwLock<World>>,
+    factory: Box<DatapathFactory>,
+    translator: Arc<dyn Translator>,
+    udpifs: RwLock<BTreeMap<String, Arc<Udpif>>>,
+    applied: Mutex<Applied>,
+    stopping: AtomicBool,
+    ticker: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl fmt::Debug for Slowpath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slowpath").field("udpifs", &self.udpifs).finish_non_exhaustive()
+    }
+}
+
+impl Slowpath {
+    /// A slow path without bridges; `factory` opens a datapath when the first bridge of its type appears.
+    #[must_use]
+    pub fn with_translator(factory: Box<DatapathFactory>, translator: Arc<dyn Translator>) -> Arc<Self> {
+        Arc::new(Self {
+            world: Arc::default(),
+            factory,
+            translator,
+            udpifs: RwLock::default(),
+            applied: Mutex::default(),
+            stopping: AtomicBool::new(false),
+            ticker: Mutex::default(),
+        })
+    }
+
+    /// Starts the thread that calls `tick`. Without it the owner calls it (tests do).
+    pub fn start(self: &Arc<Self>) {
+        let this = Arc::clone(self);
+        let body = move || {
+            while !this.stopping.load(Ordering::Acquire) {
+                std::thread::park_timeout(TICK);
+                this.tick(now_ms());
+            }
+        };
+        let thread = std::thread::Builder::new().name("ofproto".into()).spawn(body).expect("the system has a thread left at start");
+        *self.lock_ticker() = Some(thread);
+    }
+
+    /// Makes the switch what `config` says. Returns when it is so, or when `status` says why it is not.
+    pub fn configure(&self, config: &SwitchConfig) {
+        let mut applied = self.lock_applied();
+        let now = now_ms();
+        self.open_datapaths(config, &mut applied);
+        let plan = plan::plan(&applied, config);
+        let closed = self.take_out(&plan, &mut applied, now);
+        if !closed.is_empty() {
+            // No megaflow may send to a port that is closed and whose number another may get.
+            self.settle();
+        }
+        for (kind, port) in closed {
+            self.close_port(&kind, port);
+        }
+        self.drop_bridges(&plan);
+        let opened = self.open_ports(config, &plan, &mut applied);
+        self.put_in(config, opened, &mut applied, now);
+        self.adjust_ports(config, &plan, &mut applied);
+        self.set_up_bridges(config, &applied);
+        self.close_datapaths(config);
+        self.configure_upcalls(config);
+        applied.config = config.clone();
+        drop(applied);
+        self.settle();
+    }
+
+    /// Returns when no packet can any longer be forwarded by a megaflow that a change completed before this call made stale: a
+    /// barrier is answered after it. Blocks for as long as that takes; call it without any lock.
+    pub fn settle(&self) {
+        let udpifs = self.udpifs();
+        for udpif in &udpifs {
+            udpif.settle();
+        }
+        self.forget_changes(&udpifs);
+    }
+
+    /// Lets the log forget what every megaflow has been checked against.
+    fn forget_changes(&self, udpifs: &[Arc<Udpif>]) {
+        let world = self.world.read().expect("no holder of the world panics");
+        let checked = udpifs.iter().map(|u| u.checked()).min().unwrap_or_else(|| world.changes.now());
+        world.changes.forget(checked);
+    }
+
+    /// What time brings: events of the datapaths, ageing, expiry. Decides by `now` alone.
+    pub fn tick(&self, _now: Msec) {
+        self.follow_ports();
+        self.forget_changes(&self.udpifs());
+    }
+
+    /// Does, on the caller's thread, everything that is due: waiting upcalls, ticks, and a round of revalidation if its time has
+    /// come. After it nothing happens until another packet, message or millisecond comes. For `time/warp` and tests.
+    pub fn run_until_idle(&self, now: Msec) {
+        for udpif in self.udpifs() {
+            udpif.drain();
+        }
+        self.tick(now);
+        for udpif in self.udpifs() {
+            if udpif.is_due(now) {
+                udpif.round(now);
+            }
+        }
+    }
+
+    /// Stops all threads. With `cleanup` the ports are closed and the megaflows deleted as well.
+    pub fn shutdown(&self, cleanup: bool) {
+        self.stopping.store(true, Ordering::Release);
+        if let Some(ticker) = self.lock_ticker().take() {
+            ticker.thread().unpark();
+            ticker.join().expect("the ticker does not panic");
+        }
+        if cleanup {
+            self.configure(&SwitchConfig::default());
+        }
+        for udpif in self.udpifs() {
+            udpif.stop();
+        }
+    }
+
+    fn open_datapaths(&self, config: &SwitchConfig, applied: &mut Applied) {
+        applied.bridge_errors.retain(|name, _| config.bridges.iter().any(|b| b.name == *name));
+        for bridge in &config.bridges {
+            let kind = &bridge.datapath_type;
+            if self.udpif(kind).is_some() {
+                applied.bridge_errors.remove(&bridge.name);
+                continue;
+            }
+            match (self.factory)(kind) {
+                Ok(dp) => {
+                    dp.set_config(&config.datapath);
+                    let backend = DatapathBackend { features: dp.features(), dp: Arc::clone(&dp), ports: Map::default() };
+                    self.write_world().backends.insert(kind.clone(), backend);
+                    let udpif = Udpif::new(dp, Arc::clone(&self.world), Arc::clone(&self.translator), config.upcalls);
+                    udpif.start();
+                    self.udpifs.write().expect("no holder of the list panics").insert(kind.clone(), udpif);
+                    applied.bridge_errors.remove(&bridge.name);
+                }
+                Err(error) => self.bridge_failed(&bridge.name, &error, applied),
+            }
+        }
+    }
+
+    fn bridge_failed(&self, name: &str, error: &DpError, applied: &mut Applied) {
+        let text = error.to_string();
+        if applied.bridge_errors.insert(name.to_owned(), text.clone()).as_ref() != Some(&text) {
+            tracing::error!(target: "bridge", "failed to create bridge {name}: {text}");
+        }
+    }
+
+    /// Closes datapaths that no bridge stands on any more.
+    fn close_datapaths(&self, config: &SwitchConfig) {
+        for udpif in self.udpifs() {
+            let kind = udpif.kind();
+            if !config.bridges.iter().any(|b| b.datapath_type == kind) {
+                udpif.stop();
+                udpif.purge();
+                self.udpifs.write().expect("no holder of the list panics").remove(kind);
+                self.write_world().backends.remove(kind);
+            }
+        }
+    }
+
+    fn configure_upcalls(&self, config: &SwitchConfig) {
+        for udpif in self.udpifs() {
+            udpif.set_config(config.upcalls);
+            udpif.set_held(config.flow_restore_wait);
+            udpif.dp.set_config(&config.datapath);
+        }
+    }
+
+    /// The sides of all datapaths.
+    pub(crate) fn udpifs(&self) -> Vec<Arc<Udpif>> {
+        self.udpifs.read().expect("no holder of the list panics").values().cloned().collect()
+    }
+
+    pub(crate) fn udpif(&self, kind: &str) -> Option<Arc<Udpif>> {
+        self.udpifs.read().expect("no holder of the list panics").get(kind).cloned()
+    }
+
+    pub(crate) fn read_world(&self) -> std::sync::RwLockReadGuard<'_, World> {
+        self.world.read().expect("no holder of the world panics")
+    }
+
+    pub(crate) fn write_world(&self) -> std::sync::RwLockWriteGuard<'_, World> {
+        self.world.write().expect("no holder of the world panics")
+    }
+
+    fn lock_applied(&self) -> MutexGuard<'_, Applied> {
+        self.applied.lock().expect("configure does not panic")
+    }
+
+    fn lock_ticker(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
+        self.ticker.lock().expect("no holder of the ticker panics")
+    }
+}
+
+/// A port that was opened and waits to be put into the world.
+#[derive(Debug)]
+struct Opened {
+    bridge: String,
+    interface: String,
+    /// `None` for a patch port.
+    dp_port: Option<DpPort>,
+}
+
+/// Names of the bundles of a bridge.
+type BundleNames = BTreeMap<String, BundleId>;

@@ -1,0 +1,138 @@
+//! What has to be done to get from what was applied to what is wanted. Pure.
+
+use super::{Applied, Key};
+use crate::config::{BridgeConfig, InterfaceConfig, SwitchConfig};
+use flow::hash::Set;
+
+/// The steps, in the order in which they are taken.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Plan {
+    /// Interfaces to take out: no longer wanted, or wanted otherwise than can be changed live.
+    pub remove: Vec<Key>,
+    pub remove_bridges: Vec<String>,
+    /// Interfaces to open: those with a number to ask for first.
+    pub add: Vec<(String, InterfaceConfig)>,
+    /// Interfaces that stay, with something to change live.
+    pub adjust: Vec<(Key, InterfaceConfig)>,
+}
+
+/// Compares.
+pub(super) fn plan(applied: &Applied, want: &SwitchConfig) -> Plan {
+    let mut plan = Plan::default();
+    let usable = |b: &&BridgeConfig| !applied.bridge_errors.contains_key(&b.name);
+    let wanted: Vec<(&BridgeConfig, &InterfaceConfig)> = want.bridges.iter().filter(usable).flat_map(interfaces).collect();
+    let mut gone = Set::default();
+    for old in &applied.config.bridges {
+        if !want.bridges.iter().filter(usable).any(|b| b.name == old.name && b.datapath_type == old.datapath_type) {
+            plan.remove_bridges.push(old.name.clone());
+            gone.insert(&old.name);
+        }
+    }
+    let mut staying = Set::default();
+    for (key, interface) in &applied.interfaces {
+        let want = wanted.iter().find(|(b, i)| b.name == key.0 && i.name == key.1);
+        match want {
+            Some((_, want)) if !gone.contains(&key.0) && interface.can_become(want) => {
+                staying.insert(key.clone());
+                if interface.request != want.device {
+                    plan.adjust.push((key.clone(), (*want).clone()));
+                }
+            }
+            Some(_) | None => plan.remove.push(key.clone()),
+        }
+    }
+    let fresh = wanted.iter().filter(|(b, i)| !staying.contains(&(b.name.clone(), i.name.clone())));
+    plan.add.extend(fresh.map(|(b, i)| (b.name.clone(), (*i).clone())));
+    // The local port first, then those that insist on a number, so that no other takes it.
+    plan.add.sort_by_key(|(bridge, i)| (i.name != *bridge, i.ofport_request.is_none()));
+    plan
+}
+
+fn interfaces(bridge: &BridgeConfig) -> impl Iterator<Item = (&BridgeConfig, &InterfaceConfig)> {
+    bridge.ports.iter().flat_map(|p| &p.interfaces).map(move |i| (bridge, i))
+}
+
+impl super::Interface {
+    /// Whether the port may stay while its settings become those wanted.
+    fn can_become(&self, want: &InterfaceConfig) -> bool {
+        let number_ok = want.ofport_request.is_none_or(|n| n == self.ofport_request.unwrap_or(0) || u32::from(n) == self.number.0);
+        self.request.kind == want.device.kind && number_ok
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Interface;
+    use super::*;
+    use crate::config::PortConfig;
+    use crate::world::BridgeId;
+    use flow::seam::{DpPort, PortRequest};
+    use openflow::OfPort;
+
+    fn interface(name: &str, request: Option<u16>) -> InterfaceConfig {
+        let device = PortRequest { name: name.into(), kind: "dummy".into(), ..PortRequest::default() };
+        InterfaceConfig { name: name.into(), device, ofport_request: request, ..InterfaceConfig::default() }
+    }
+
+    fn config(bridges: &[(&str, Vec<InterfaceConfig>)]) -> SwitchConfig {
+        let bridge = |(name, interfaces): &(&str, Vec<InterfaceConfig>)| BridgeConfig {
+            name: (*name).into(),
+            datapath_type: "dummy".into(),
+            ports: interfaces.iter().map(|i| PortConfig { name: i.name.clone(), interfaces: vec![i.clone()], ..PortConfig::default() }).collect(),
+            ..BridgeConfig::default()
+        };
+        SwitchConfig { bridges: bridges.iter().map(bridge).collect(), ..SwitchConfig::default() }
+    }
+
+    fn applied(config: &SwitchConfig) -> Applied {
+        let mut applied = Applied { config: config.clone(), ..Applied::default() };
+        for (n, (bridge, i)) in config.bridges.iter().flat_map(interfaces).enumerate() {
+            let n = u32::try_from(n).unwrap() + 1;
+            let interface = Interface {
+                bridge: BridgeId(1),
+                number: OfPort(i.ofport_request.map_or(n, u32::from)),
+                dp_port: Some(DpPort(n)),
+                request: i.device.clone(),
+                ofport_request: i.ofport_request,
+            };
+            applied.interfaces.insert((bridge.name.clone(), i.name.clone()), interface);
+        }
+        applied
+    }
+
+    fn key(bridge: &str, name: &str) -> Key {
+        (bridge.into(), name.into())
+    }
+
+    #[test]
+    fn what_does_not_differ_is_left_alone() {
+        let c = config(&[("br0", vec![interface("br0", None), interface("p1", Some(1))])]);
+        assert_eq!(plan(&applied(&c), &c), Plan::default());
+    }
+
+    #[test]
+    fn a_port_moves_a_bridge_goes_a_setting_changes() {
+        let old = config(&[("br0", vec![interface("p1", None), interface("p2", None)]), ("br1", vec![interface("p3", None)])]);
+        let mut p2 = interface("p2", None);
+        p2.device.mtu = Some(9000);
+        let new = config(&[("br0", vec![p2.clone(), interface("p3", None), interface("p4", Some(9))])]);
+        let plan = plan(&applied(&old), &new);
+        assert_eq!(plan.remove_bridges, ["br1"]);
+        assert_eq!(plan.remove, [key("br0", "p1"), key("br1", "p3")]);
+        let added: Vec<_> = plan.add.iter().map(|(_, i)| i.name.as_str()).collect();
+        assert_eq!(added, ["p4", "p3"], "who insists on a number comes first");
+        assert_eq!(plan.adjust, [(key("br0", "p2"), p2)]);
+    }
+
+    #[test]
+    fn another_kind_or_number_means_a_new_port() {
+        let old = config(&[("br0", vec![interface("p1", Some(1)), interface("p2", None)])]);
+        let mut p2 = interface("p2", None);
+        p2.device.kind = "internal".into();
+        let new = config(&[("br0", vec![interface("p1", Some(5)), p2])]);
+        let made = plan(&applied(&old), &new);
+        assert_eq!((made.remove.len(), made.add.len()), (2, 2));
+        let unasked = config(&[("br0", vec![interface("p1", None), interface("p2", Some(2))])]);
+        assert_eq!(plan(&applied(&old), &unasked), Plan::default(), "no wish, or the number that it has");
+    }
+}

@@ -1,0 +1,69 @@
+//! What came of the configuration, for the database.
+
+use super::Slowpath;
+use super::apply::key_of;
+use crate::bridge::Port;
+use crate::config::{BridgeStatus, InterfaceStatus};
+use flow::seam::PortStats;
+
+/// Everything the daemon writes back.
+#[derive(Clone, Debug, Default)]
+pub struct Status {
+    pub bridges: Vec<BridgeStatus>,
+    pub interfaces: Vec<InterfaceStatus>,
+}
+
+impl Slowpath {
+    /// The state of bridges and interfaces. `stats`: also ask the datapaths for counters.
+    #[must_use]
+    pub fn status(&self, stats: bool) -> Status {
+        let applied = self.lock_applied();
+        let mut status = Status::default();
+        for config in &applied.config.bridges {
+            let world = self.read_world();
+            let Some(bridge) = world.bridge_named(&config.name) else {
+                let error = applied.bridge_errors.get(&config.name).cloned();
+                status.bridges.push(BridgeStatus { name: config.name.clone(), error, ..BridgeStatus::default() });
+                continue;
+            };
+            status.bridges.push(BridgeStatus {
+                name: bridge.name.clone(),
+                datapath_id: bridge.datapath_id,
+                datapath_version: "<built-in>".to_owned(),
+                status: Vec::new(),
+                error: None,
+            });
+            let dp = world.backends.get(&bridge.kind).map(|b| &b.dp);
+            for port in bridge.ports.values() {
+                let counted = || match (port.dp_port, dp) {
+                    (Some(number), Some(dp)) => dp.port_stats(number).ok(),
+                    (Some(_), None) => None,
+                    (None, _) => Some(patch_stats(port)),
+                };
+                status.interfaces.push(InterfaceStatus {
+                    bridge: bridge.name.clone(),
+                    name: port.name.clone(),
+                    ofport: u16::try_from(port.number.0 & 0xffff).ok(),
+                    error: applied.errors.get(&key_of(bridge, port)).cloned(),
+                    info: Some(port.info.clone()),
+                    stats: if stats { counted() } else { None },
+                });
+            }
+        }
+        let failed = applied.errors.iter().filter(|(key, _)| !applied.interfaces.contains_key(*key));
+        status.interfaces.extend(failed.map(|((bridge, name), error)| InterfaceStatus {
+            bridge: bridge.clone(),
+            name: name.clone(),
+            error: Some(error.clone()),
+            ..InterfaceStatus::default()
+        }));
+        status
+    }
+}
+
+/// What a patch port has carried, as translation counted it.
+pub(crate) fn patch_stats(port: &Port) -> PortStats {
+    let (rx_packets, rx_bytes) = port.patch.rx.read();
+    let (tx_packets, tx_bytes) = port.patch.tx.read();
+    PortStats { rx_packets, rx_bytes, tx_packets, tx_bytes, ..PortStats::default() }
+}

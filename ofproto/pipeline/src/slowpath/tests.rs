@@ -1,0 +1,214 @@
+//! Configuration, live: what comes, what goes, what stays, and what is told of it.
+
+use super::*;
+use crate::bridge::{port_config, port_state};
+use crate::config::{BridgeConfig, InterfaceConfig, PortConfig, VlanMode};
+use crate::effects::{Notice, Translation};
+use crate::memory_dp::MemoryDp;
+use crate::udpif::Request;
+use flow::Datapath;
+use flow::seam::Upcall;
+
+#[derive(Debug)]
+struct Mute;
+
+impl Translator for Mute {
+    fn translate(&self, _: Request<'_>) -> Translation {
+        Translation::default()
+    }
+
+    fn controller(&self, _: &World, _: &Upcall, _: Msec) -> Option<Notice> {
+        None
+    }
+}
+
+struct Bench {
+    dp: Arc<MemoryDp>,
+    slowpath: Arc<Slowpath>,
+}
+
+fn bench() -> Bench {
+    let dp = MemoryDp::new("dummy");
+    let the_one = Arc::clone(&dp);
+    let factory = move |kind: &str| match kind {
+        "dummy" => Ok(Arc::clone(&the_one) as Arc<dyn Datapath>),
+        other => Err(DpError::Unsupported(format!("datapath type {other}"))),
+    };
+    Bench { dp, slowpath: Slowpath::with_translator(Box::new(factory), Arc::new(Mute)) }
+}
+
+/// `br0 p1@1 p2:tag=5 x>y` : bridge, port with number, with tag, patch to y.
+fn config(text: &[&str]) -> SwitchConfig {
+    let bridges = text.iter().map(|line| {
+        let mut words = line.split_whitespace();
+        let name = words.next().unwrap();
+        let mut bridge = BridgeConfig { name: name.into(), datapath_type: "dummy".into(), ..BridgeConfig::default() };
+        bridge.ports.push(port(name, "internal", None));
+        for word in words {
+            let (word, tag) = word.split_once(":tag=").map_or((word, None), |(w, t)| (w, t.parse().ok()));
+            let mut made = if let Some((name, peer)) = word.split_once('>') {
+                let mut p = port(name, "patch", None);
+                p.interfaces[0].peer = Some(peer.into());
+                p
+            } else if let Some((name, number)) = word.split_once('@') {
+                port(name, "dummy", number.parse().ok())
+            } else {
+                port(word, "dummy", None)
+            };
+            made.tag = tag;
+            made.vlan_mode = if tag.is_some() { VlanMode::Access } else { VlanMode::Trunk };
+            bridge.ports.push(made);
+        }
+        bridge
+    });
+    SwitchConfig { bridges: bridges.collect(), ..SwitchConfig::default() }
+}
+
+fn port(name: &str, kind: &str, ofport_request: Option<u16>) -> PortConfig {
+    let device = PortRequest { name: name.into(), kind: kind.into(), ..PortRequest::default() };
+    let interface = InterfaceConfig { name: name.into(), device, ofport_request, ..InterfaceConfig::default() };
+    PortConfig { name: name.into(), interfaces: vec![interface], ..PortConfig::default() }
+}
+
+impl Bench {
+    fn numbers(&self, bridge: &str) -> String {
+        let world = self.slowpath.read_world();
+        let ports = world.bridge_named(bridge).unwrap().ports.values();
+        ports.map(|p| format!("{}={}", p.name, p.number.0 & 0xffff)).collect::<Vec<_>>().join(" ")
+    }
+
+    fn notices(&self) -> Vec<String> {
+        let notices = self.slowpath.read_world().notices.take();
+        let text = |n: &Notice| match n {
+            Notice::PortStatus { reason, port, .. } => {
+                format!("{} {} config={} state={}", ["add", "delete", "modify"][usize::from(*reason)], port.name, port.config, port.state)
+            }
+            Notice::PacketIn(_) | Notice::FlowRemoved { .. } => panic!("{n:?}"),
+        };
+        notices.iter().map(text).collect()
+    }
+
+    fn dp_ports(&self) -> Vec<String> {
+        self.dp.ports().into_iter().map(|p| p.name).collect()
+    }
+}
+
+#[test]
+fn ports_come_stay_and_go() {
+    let b = bench();
+    b.slowpath.configure(&config(&["br0 p1 p7@7 p2"]));
+    assert_eq!(b.numbers("br0"), "p1=1 p2=2 p7=7 br0=65534");
+    assert_eq!(b.notices().len(), 5, "four new ports, and the local one takes the bridge's MAC");
+    b.slowpath.configure(&config(&["br0 p1 p7@7 p2"]));
+    assert_eq!(b.notices(), [""; 0], "nothing differs");
+    b.slowpath.configure(&config(&["br0 p2 p3 p7@7"]));
+    assert_eq!(b.numbers("br0"), "p2=2 p3=3 p7=7 br0=65534");
+    assert_eq!(b.notices(), ["delete p1 config=0 state=4", "add p3 config=0 state=4"]);
+    let mut names = b.dp_ports();
+    names.sort();
+    assert_eq!(names, ["br0", "p2", "p3", "p7"]);
+    b.slowpath.configure(&SwitchConfig::default());
+    assert!(b.dp_ports().is_empty() && b.slowpath.udpifs().is_empty());
+}
+
+#[test]
+fn what_fails_says_so_and_is_tried_again() {
+    let b = bench();
+    b.slowpath.configure(&config(&["br0 missing1 p1 a>a"]));
+    let status = b.slowpath.status(true);
+    let error = |name: &str| status.interfaces.iter().find(|i| i.name == name).unwrap().error.clone();
+    assert_eq!(error("missing1").unwrap(), "could not open network device missing1 (No such device)");
+    assert_eq!(error("a").unwrap(), "a: patch peer must not be self");
+    assert_eq!(error("p1"), None);
+    assert_eq!(status.interfaces.iter().find(|i| i.name == "p1").unwrap().ofport, Some(1));
+    b.slowpath.configure(&config(&["br0 p1"]));
+    assert!(b.slowpath.status(false).interfaces.iter().all(|i| i.error.is_none()));
+    let mut odd = config(&["br0 p1", "br1 p2"]);
+    odd.bridges[1].datapath_type = "odd".into();
+    b.slowpath.configure(&odd);
+    let status = b.slowpath.status(false);
+    assert_eq!(status.bridges[1].error.as_deref(), Some("datapath type odd not supported"));
+    assert!(status.interfaces.iter().all(|i| i.bridge == "br0"), "its ports are not tried");
+}
+
+#[test]
+fn patches_pair_when_both_name_each_other() {
+    let b = bench();
+    let peers = || {
+        let world = b.slowpath.read_world();
+        let ports = world.bridges.values().flat_map(|b| b.ports.values());
+        ports.filter_map(|p| p.peer.map(|(b, o)| format!("{}>{}.{}", p.name, b.0, o.0))).collect::<Vec<_>>()
+    };
+    b.slowpath.configure(&config(&["br0 x>y p1", "br1 p2 y>x"]));
+    assert_eq!(peers(), ["x>2.2", "y>1.1"]);
+    b.slowpath.configure(&config(&["br0 x>y p1", "br1 p2 y>z"]));
+    assert_eq!(peers(), [""; 0]);
+    b.slowpath.configure(&config(&["br0 x>y p1", "br1 p2 y>x"]));
+    assert_eq!(peers().len(), 2);
+    b.slowpath.configure(&config(&["br0 x>y p1", "br1 p2"]));
+    assert_eq!(peers(), [""; 0]);
+    assert_eq!(b.dp_ports().len(), 4, "patch ports are unknown to the datapath");
+}
+
+#[test]
+fn the_bridge_has_a_mac_and_from_it_a_datapath_id() {
+    let b = bench();
+    let mut c = config(&["br0 p1"]);
+    c.bridges[0].hwaddr = Some([0xaa, 0x55, 0xaa, 0x55, 0, 0]);
+    b.slowpath.configure(&c);
+    let local = || b.slowpath.status(false).interfaces.iter().find(|i| i.name == "br0").unwrap().info.clone().unwrap().mac;
+    assert_eq!(b.slowpath.status(false).bridges[0].datapath_id, 0xaa55_aa55_0000);
+    assert_eq!(local(), [0xaa, 0x55, 0xaa, 0x55, 0, 0]);
+    c.bridges[0].datapath_id = Some(0xfedc_ba98_7654_3210);
+    c.bridges[0].hwaddr = None;
+    c.bridges[0].ports[1].interfaces[0].device.mac = Some([0, 0x50, 1, 2, 3, 4]);
+    b.slowpath.configure(&c);
+    assert_eq!(local(), [0, 0x50, 1, 2, 3, 4]);
+    assert_eq!(b.slowpath.status(false).bridges[0].datapath_id, 0xfedc_ba98_7654_3210);
+}
+
+#[test]
+fn links_and_port_mods_are_told() {
+    let b = bench();
+    b.slowpath.configure(&config(&["br0 p1"]));
+    b.notices();
+    b.dp.set_link(DpPort(1), false);
+    b.slowpath.tick(0);
+    b.slowpath.tick(0);
+    assert_eq!(b.notices(), [format!("modify p1 config=0 state={}", port_state::LINK_DOWN)]);
+    b.dp.set_link(DpPort(1), true);
+    b.slowpath.tick(0);
+    assert_eq!(b.notices(), [format!("modify p1 config=0 state={}", port_state::LIVE)]);
+    let (id, mac) = {
+        let world = b.slowpath.read_world();
+        let bridge = world.bridge_named("br0").unwrap();
+        (bridge.id, bridge.ports[&OfPort(1)].info.mac)
+    };
+    let port_mod = |mac, config, mask| b.slowpath.write_world().port_mod(id, OfPort(1), mac, config, mask);
+    assert_eq!(port_mod([9; 6], 0, 0), Err(PortModError::BadHwAddr));
+    port_mod(mac, port_config::NO_FLOOD, port_config::NO_FLOOD | port_config::NO_FWD).unwrap();
+    assert_eq!(b.notices(), ["modify p1 config=16 state=4"]);
+    assert!(!b.slowpath.read_world().bridges[&id].bundle_of(OfPort(1)).unwrap().floodable);
+    port_mod(mac, port_config::PORT_DOWN, port_config::PORT_DOWN).unwrap();
+    assert_eq!(b.notices(), ["modify p1 config=17 state=1"]);
+    assert!(!b.dp.port(DpPort(1)).unwrap().admin_up);
+    port_mod(mac, 0, port_config::PORT_DOWN).unwrap();
+    assert_eq!(b.notices(), ["modify p1 config=16 state=4"]);
+}
+
+#[test]
+fn a_vlan_changes_without_touching_the_port() {
+    let b = bench();
+    b.slowpath.configure(&config(&["br0 p1 p2"]));
+    let changes = Arc::clone(&b.slowpath.read_world().changes);
+    let before = changes.now();
+    b.slowpath.configure(&config(&["br0 p1 p2"]));
+    assert_eq!(changes.now(), before, "the same again changes nothing");
+    b.slowpath.configure(&config(&["br0 p1:tag=5 p2"]));
+    assert!(changes.now() > before);
+    let world = b.slowpath.read_world();
+    let bundle = world.bridge_named("br0").unwrap().bundle_of(OfPort(1)).unwrap();
+    assert_eq!((bundle.vlan, bundle.vlan_mode), (5, VlanMode::Access));
+    drop(world);
+    assert_eq!(b.dp_ports().len(), 3);
+}
