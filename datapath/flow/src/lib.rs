@@ -5,14 +5,17 @@
 #![forbid(unsafe_code)]
 
 pub mod action;
+pub mod action_text;
+mod action_text_read;
+mod action_text_tunnel;
 pub mod checksum;
 pub mod clock;
 pub mod compose;
 pub mod counter;
+pub mod dptext;
 pub mod extract;
 pub mod extract_gen;
 pub mod extract_slow;
-pub mod dptext;
 pub mod fields;
 pub mod forms;
 pub mod hash;
@@ -21,6 +24,7 @@ pub mod rewrite;
 pub mod rewrite_headers;
 mod scan;
 pub mod seam;
+pub mod ufid;
 pub mod wire;
 
 pub use action::{Action, Actions};
