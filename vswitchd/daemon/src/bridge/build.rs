@@ -30,7 +30,7 @@ pub struct Built {
     /// By interface name.
     pub interfaces: HashMap<String, Uuid>,
     /// Interfaces that are refused before anything is tried: row and `Interface.error`.
-    pub refused: Vec<(Uuid, String)>,
+    pub refused: Vec<(Uuid, Option<String>)>,
     /// By bridge and target.
     pub controllers: HashMap<(String, String), Uuid>,
     /// `other_config:stats-update-interval`

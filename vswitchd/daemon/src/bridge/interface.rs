@@ -17,9 +17,8 @@ pub(super) fn read(builder: &mut Builder<'_>, bridge: &str, datapath_type: &str,
         return None;
     }
     if RESERVED_PREFIXES.contains(&name) {
-        let text = format!("could not create interface {name}, name is reserved");
-        builder.complaints.warn(text.clone());
-        builder.built.refused.push((row.uuid, text));
+        builder.complaints.warn(format!("could not create interface {name}, name is reserved"));
+        builder.built.refused.push((row.uuid, None));
         return None;
     }
     builder.built.interfaces.insert(name.to_owned(), row.uuid);

@@ -10,3 +10,4 @@ pub mod interface;
 pub mod mac;
 pub mod port;
 pub mod rows;
+pub mod status;
