@@ -68,7 +68,7 @@ pub fn build(replica: &dyn Replica, environment: &Environment, complaints: &mut 
             complaints.warn(format!("bridge {name} specified twice"));
             continue;
         }
-        let config = Builder { environment, complaints, built: &mut built }.bridge(bridge);
+        let config = Builder { environment, complaints, built: &mut built }.bridge(&bridge);
         built.config.bridges.push(config);
     }
     built.config.bridges.sort_by(|a, b| a.name.cmp(&b.name));
@@ -96,7 +96,7 @@ pub(super) struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    fn bridge(&mut self, row: Row<'_>) -> BridgeConfig {
+    fn bridge(&mut self, row: &Row<'_>) -> BridgeConfig {
         let name = row.str("name").to_owned();
         let other = row.map("other_config");
         let datapath_type = match row.str("datapath_type") {
@@ -153,17 +153,17 @@ impl Builder<'_> {
         self.environment.macs.get(bridge).copied()
     }
 
-    fn ports(&mut self, bridge: Row<'_>, datapath_type: &str) -> Vec<PortConfig> {
+    fn ports(&mut self, bridge: &Row<'_>, datapath_type: &str) -> Vec<PortConfig> {
         let name = bridge.str("name");
         let mut seen = Set::default();
         let mut ports = Vec::new();
         for row in bridge.refs("ports", "Port") {
             let port_name = row.str("name");
-            if !seen.insert(port_name) {
+            if !seen.insert(port_name.to_owned()) {
                 self.complaints.warn(format!("bridge {name}: {port_name} specified twice as bridge port"));
                 continue;
             }
-            ports.extend(port::read(self, name, datapath_type, row));
+            ports.extend(port::read(self, name, datapath_type, &row));
         }
         if !seen.contains(name) {
             self.complaints.warn(format!("bridge {name}: no port named {name}, synthesizing one"));
@@ -172,7 +172,7 @@ impl Builder<'_> {
         ports
     }
 
-    fn tables(&mut self, bridge: &str, row: Row<'_>) -> Vec<(u8, TableConfig)> {
+    fn tables(&mut self, bridge: &str, row: &Row<'_>) -> Vec<(u8, TableConfig)> {
         let mut tables = Vec::new();
         for (number, row) in row.numbered_refs("flow_tables", "Flow_Table") {
             // Table 254 is the switch's own.
@@ -193,7 +193,7 @@ impl Builder<'_> {
         tables
     }
 
-    fn mirrors(&mut self, bridge: &str, row: Row<'_>, ports: &[PortConfig]) -> Vec<MirrorConfig> {
+    fn mirrors(&mut self, bridge: &str, row: &Row<'_>, ports: &[PortConfig]) -> Vec<MirrorConfig> {
         let exists = |name: &str| ports.iter().any(|p| p.name == name);
         let mut mirrors = Vec::new();
         for row in row.refs("mirrors", "Mirror") {

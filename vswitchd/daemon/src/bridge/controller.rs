@@ -12,7 +12,7 @@ const PROBE_MS: i64 = 5_000;
 const DSCP: u8 = 48;
 
 /// All controllers of a bridge, those with a refused target left out.
-pub(super) fn read_all(builder: &mut Builder<'_>, bridge: &str, row: Row<'_>) -> Vec<ControllerConfig> {
+pub(super) fn read_all(builder: &mut Builder<'_>, bridge: &str, row: &Row<'_>) -> Vec<ControllerConfig> {
     let default_queue = row.map("other_config").number("controller-queue-size", 100usize).clamp(1, 512);
     let mut controllers = Vec::new();
     for row in row.refs("controller", "Controller") {
@@ -22,13 +22,13 @@ pub(super) fn read_all(builder: &mut Builder<'_>, bridge: &str, row: Row<'_>) ->
             continue;
         }
         builder.built.controllers.insert((bridge.to_owned(), target.clone()), row.uuid);
-        controllers.push(read(row, target, default_queue));
+        controllers.push(read(&row, target, default_queue));
     }
     controllers.sort_by(|a, b| a.target.cmp(&b.target));
     controllers
 }
 
-fn read(row: Row<'_>, target: String, default_queue: usize) -> ControllerConfig {
+fn read(row: &Row<'_>, target: String, default_queue: usize) -> ControllerConfig {
     let passive = ["ptcp:", "pssl:", "punix:"].iter().any(|p| target.starts_with(p));
     let unsigned = |column| row.opt_int(column).and_then(|n| u32::try_from(n).ok());
     ControllerConfig {

@@ -10,7 +10,7 @@ use ofproto::config::InterfaceConfig;
 const RESERVED_PREFIXES: [&str; 3] = ["ovs-netdev", "ovs-dummy", "ovs-system"];
 
 /// Reads an interface; `None` if it is refused here.
-pub(super) fn read(builder: &mut Builder<'_>, bridge: &str, datapath_type: &str, row: Row<'_>) -> Option<InterfaceConfig> {
+pub(super) fn read(builder: &mut Builder<'_>, bridge: &str, datapath_type: &str, row: &Row<'_>) -> Option<InterfaceConfig> {
     let name = row.str("name");
     if builder.built.interfaces.contains_key(name) {
         builder.complaints.warn(format!("bridge {bridge}: interface {name} is already in another port"));
@@ -76,7 +76,7 @@ pub fn device_type<'a>(kind: &'a str, datapath_type: &str) -> &'a str {
     }
 }
 
-fn mac(builder: &mut Builder<'_>, name: &str, is_local: bool, row: Row<'_>) -> Option<[u8; 6]> {
+fn mac(builder: &mut Builder<'_>, name: &str, is_local: bool, row: &Row<'_>) -> Option<[u8; 6]> {
     let wish = row.opt_str("mac").and_then(parse_mac)?;
     if is_local {
         let text = format!("interface {name}: ignoring mac in Interface record (use Bridge record to set local port's mac)");
@@ -94,6 +94,6 @@ fn mac(builder: &mut Builder<'_>, name: &str, is_local: bool, row: Row<'_>) -> O
     Some(wish)
 }
 
-fn policing(row: Row<'_>, column: &str) -> u32 {
+fn policing(row: &Row<'_>, column: &str) -> u32 {
     u32::try_from(row.int(column)).unwrap_or(0)
 }

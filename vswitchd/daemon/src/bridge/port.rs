@@ -6,11 +6,11 @@ use super::rows::Row;
 use ofproto::config::{BondConfig, PortConfig, PriorityTags, VlanMode};
 
 /// Reads a port; `None` if nothing of it is left after its interfaces were checked.
-pub(super) fn read(builder: &mut Builder<'_>, bridge: &str, datapath_type: &str, row: Row<'_>) -> Option<PortConfig> {
+pub(super) fn read(builder: &mut Builder<'_>, bridge: &str, datapath_type: &str, row: &Row<'_>) -> Option<PortConfig> {
     let name = row.str("name").to_owned();
     let mut interfaces: Vec<_> = row
         .refs("interfaces", "Interface")
-        .into_iter()
+        .iter()
         .filter_map(|interface| interface::read(builder, bridge, datapath_type, interface))
         .collect();
     interfaces.sort_by(|a, b| a.name.cmp(&b.name));
@@ -75,7 +75,7 @@ fn vlan_mode(builder: &mut Builder<'_>, port: &str, mode: Option<&str>, tag: Opt
     }
 }
 
-fn bond(builder: &mut Builder<'_>, port: &str, row: Row<'_>) -> BondConfig {
+fn bond(builder: &mut Builder<'_>, port: &str, row: &Row<'_>) -> BondConfig {
     let default = "active-backup";
     let mode = match row.opt_str("bond_mode") {
         Some(mode @ ("active-backup" | "balance-slb" | "balance-tcp")) => mode,

@@ -1,24 +1,50 @@
 //! Rows of the database as the bridge room reads them: by table and column name, with the value that a missing column would have had
 //! (an older server's schema lacks some). Behind a trait, so that tests build configurations without a server.
 
-use ovsdb::Datum;
+use ovsdb::{Datum, IdlRow};
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use uuid::Uuid;
 
 /// A copy of the database's tables.
 pub trait Replica {
     /// Every row of a table, in a stable order.
     fn uuids(&self, table: &str) -> Vec<Uuid>;
-    /// A column of a row; `None` if there is no such table, row or column.
-    fn column(&self, table: &str, row: Uuid, column: &str) -> Option<&Datum>;
+    /// A row; `None` if there is no such table or row.
+    fn row(&self, table: &str, uuid: Uuid) -> Option<Rc<dyn Columns>>;
+}
+
+/// What a row holds.
+pub trait Columns {
+    /// A column; `None` if the server's schema has none of that name.
+    fn get(&self, column: &str) -> Option<&Datum>;
+}
+
+impl Replica for ovsdb::Replica {
+    fn uuids(&self, table: &str) -> Vec<Uuid> {
+        let mut uuids: Vec<Uuid> = self.rows(table).map(|row| row.uuid()).collect();
+        uuids.sort_unstable();
+        uuids
+    }
+
+    fn row(&self, table: &str, uuid: Uuid) -> Option<Rc<dyn Columns>> {
+        Some(Rc::new(Self::row(self, table, &uuid)?))
+    }
+}
+
+impl Columns for IdlRow {
+    fn get(&self, column: &str) -> Option<&Datum> {
+        Self::get(self, column)
+    }
 }
 
 /// One row.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Row<'a> {
     replica: &'a dyn Replica,
     table: &'static str,
     pub uuid: Uuid,
+    columns: Rc<dyn Columns>,
 }
 
 impl std::fmt::Debug for Row<'_> {
@@ -29,18 +55,23 @@ impl std::fmt::Debug for Row<'_> {
 
 /// All rows of a table.
 pub fn rows<'a>(replica: &'a dyn Replica, table: &'static str) -> Vec<Row<'a>> {
-    replica.uuids(table).into_iter().map(|uuid| Row { replica, table, uuid }).collect()
+    replica.uuids(table).into_iter().filter_map(|uuid| Row::new(replica, table, uuid)).collect()
 }
 
 /// The Open_vSwitch row, if the database has been initialised.
 pub fn open_vswitch(replica: &dyn Replica) -> Option<Row<'_>> {
-    rows(replica, "Open_vSwitch").first().copied()
+    rows(replica, "Open_vSwitch").into_iter().next()
 }
 
 impl<'a> Row<'a> {
+    /// The row of that identity, if there is one (a reference may dangle while a monitor's updates are applied).
+    pub fn new(replica: &'a dyn Replica, table: &'static str, uuid: Uuid) -> Option<Self> {
+        Some(Self { replica, table, uuid, columns: replica.row(table, uuid)? })
+    }
+
     /// The raw column.
-    pub fn datum(&self, column: &str) -> Option<&'a Datum> {
-        self.replica.column(self.table, self.uuid, column)
+    pub fn datum(&self, column: &str) -> Option<&Datum> {
+        self.columns.get(column)
     }
 
     /// Whether the server's schema has the column.
@@ -49,12 +80,12 @@ impl<'a> Row<'a> {
     }
 
     /// A string; empty if unset.
-    pub fn str(&self, column: &str) -> &'a str {
+    pub fn str(&self, column: &str) -> &str {
         self.opt_str(column).unwrap_or("")
     }
 
     /// An optional string.
-    pub fn opt_str(&self, column: &str) -> Option<&'a str> {
+    pub fn opt_str(&self, column: &str) -> Option<&str> {
         self.datum(column)?.as_str()
     }
 
@@ -74,7 +105,7 @@ impl<'a> Row<'a> {
     }
 
     /// A set of strings.
-    pub fn strings(&self, column: &str) -> Vec<&'a str> {
+    pub fn strings(&self, column: &str) -> Vec<&str> {
         self.datum(column).map(|d| d.strings().collect()).unwrap_or_default()
     }
 
@@ -92,20 +123,15 @@ impl<'a> Row<'a> {
     /// The rows that a column refers to, in the order of their identities.
     pub fn refs(&self, column: &str, table: &'static str) -> Vec<Self> {
         let uuids = self.datum(column).into_iter().flat_map(Datum::uuids);
-        uuids.map(|uuid| Self { replica: self.replica, table, uuid }).filter(Self::exists).collect()
+        uuids.filter_map(|uuid| Self::new(self.replica, table, uuid)).collect()
     }
 
     /// Pairs of an integer-keyed map of references.
     pub fn numbered_refs(&self, column: &str, table: &'static str) -> Vec<(i64, Self)> {
         let pairs = self.datum(column).into_iter().flat_map(Datum::pairs);
         pairs
-            .filter_map(|(k, v)| Some((k.as_int()?, Self { replica: self.replica, table, uuid: v.as_uuid()? })))
+            .filter_map(|(k, v)| Some((k.as_int()?, Self::new(self.replica, table, v.as_uuid()?)?)))
             .collect()
-    }
-
-    /// A reference may dangle for the moment in which a monitor's updates are applied.
-    fn exists(&self) -> bool {
-        self.datum("_uuid").is_some() || self.datum("name").is_some() || self.datum("target").is_some()
     }
 }
 
@@ -233,8 +259,15 @@ pub mod test_replica {
             self.0.iter().filter(|r| r.0 == table).map(|r| r.1).collect()
         }
 
-        fn column(&self, table: &str, row: Uuid, column: &str) -> Option<&Datum> {
-            self.0.iter().find(|r| r.0 == table && r.1 == row)?.2.get(column)
+        fn row(&self, table: &str, uuid: Uuid) -> Option<Rc<dyn Columns>> {
+            let row = self.0.iter().find(|r| r.0 == table && r.1 == uuid)?;
+            Some(Rc::new(row.2.clone()))
+        }
+    }
+
+    impl Columns for BTreeMap<String, Datum> {
+        fn get(&self, column: &str) -> Option<&Datum> {
+            Self::get(self, column)
         }
     }
 }

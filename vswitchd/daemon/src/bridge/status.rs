@@ -62,7 +62,8 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn put(&mut self, table: &'static str, row: Uuid, column: &'static str, value: Datum) {
-        if self.replica.column(table, row, column).is_some_and(|current| *current != value) {
+        let row_now = self.replica.row(table, row);
+        if row_now.is_some_and(|r| r.get(column).is_some_and(|current| *current != value)) {
             self.writes.push(Write { table, row, column, value });
         }
     }
@@ -104,7 +105,7 @@ impl Writer<'_> {
         self.put("Interface", row, "ofport", Datum::from(-1i64));
         self.put("Interface", row, "error", Datum::optional(error));
         for column in CLEARED {
-            let is_map = self.replica.column("Interface", row, column).is_some_and(Datum::is_map);
+            let is_map = self.replica.row("Interface", row).is_some_and(|r| r.get(column).is_some_and(Datum::is_map));
             self.put("Interface", row, column, if is_map { Datum::empty_map() } else { Datum::empty_set() });
         }
     }
