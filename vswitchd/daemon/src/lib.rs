@@ -10,6 +10,7 @@ pub mod commands;
 pub mod coverage;
 pub mod daemon;
 pub mod daemonize;
+pub mod database;
 pub mod dirs;
 pub mod getopt;
 pub mod options;

@@ -15,11 +15,7 @@ use uuid::Uuid;
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
     pub dummy: Option<Dummy>,
-    /// `--disable-system`: no interface may touch the machine's devices.
-    pub no_system: bool,
     pub rundir: PathBuf,
-    /// MACs chosen for bridges that are given none (`mac::choose`), by bridge name.
-    pub macs: HashMap<String, [u8; 6]>,
 }
 
 /// The configuration, and which row each name in it comes from.
@@ -138,7 +134,7 @@ impl Builder<'_> {
         }
     }
 
-    /// `other_config:hwaddr`, else what was chosen.
+    /// `other_config:hwaddr`; without it the slow path chooses.
     fn hwaddr(&mut self, bridge: &str, other: &Map) -> Option<[u8; 6]> {
         let wish = other.get("hwaddr").and_then(parse_mac);
         match wish {
@@ -150,7 +146,7 @@ impl Builder<'_> {
             Some(mac) => return Some(mac),
             None => {}
         }
-        self.environment.macs.get(bridge).copied()
+        None
     }
 
     fn ports(&mut self, bridge: &Row<'_>, datapath_type: &str) -> Vec<PortConfig> {

@@ -3,6 +3,7 @@
 
 use super::build::Builder;
 use super::rows::{Row, parse_mac};
+use crate::options::Dummy;
 use flow::seam::PortRequest;
 use ofproto::config::InterfaceConfig;
 
@@ -30,7 +31,7 @@ pub(super) fn read(builder: &mut Builder<'_>, bridge: &str, datapath_type: &str,
         name: name.to_owned(),
         device: PortRequest {
             name: name.to_owned(),
-            kind: device_type(kind, datapath_type).to_owned(),
+            kind: device_type(kind, datapath_type, builder.environment.dummy).to_owned(),
             options: options.pairs(),
             number: None,
             mac: mac(builder, name, is_local, row),
@@ -47,12 +48,12 @@ pub(super) fn read(builder: &mut Builder<'_>, bridge: &str, datapath_type: &str,
 }
 
 /// The interface of a synthesized local port.
-pub(super) fn local(_: &mut Builder<'_>, bridge: &str, datapath_type: &str) -> InterfaceConfig {
+pub(super) fn local(builder: &Builder<'_>, bridge: &str, datapath_type: &str) -> InterfaceConfig {
     InterfaceConfig {
         name: bridge.to_owned(),
         device: PortRequest {
             name: bridge.to_owned(),
-            kind: device_type("internal", datapath_type).to_owned(),
+            kind: device_type("internal", datapath_type, builder.environment.dummy).to_owned(),
             ..PortRequest::default()
         },
         ..InterfaceConfig::default()
@@ -68,11 +69,22 @@ pub fn configured_type<'a>(bridge: &str, name: &str, kind: &'a str) -> &'a str {
     }
 }
 
-/// The type that the datapath opens: internal ports of a dummy datapath are dummies.
-pub fn device_type<'a>(kind: &'a str, datapath_type: &str) -> &'a str {
-    match kind {
-        "internal" if datapath_type == "dummy" => "dummy-internal",
-        kind => kind,
+/// The type that the datapath opens. Internal ports of a dummy datapath are dummies; so are system devices, or all but patch ports,
+/// if `--enable-dummy` said so.
+pub fn device_type<'a>(kind: &'a str, datapath_type: &str, dummy: Option<Dummy>) -> &'a str {
+    match (kind, dummy) {
+        ("internal", _) if is_dummy_datapath(datapath_type, dummy) => "dummy-internal",
+        ("system", Some(Dummy::System | Dummy::Override)) | ("internal" | "tap" | "afxdp" | "afxdp-nonpmd", Some(Dummy::Override)) => "dummy",
+        (kind, _) => kind,
+    }
+}
+
+/// Whether a datapath of that type is one without a machine under it.
+pub fn is_dummy_datapath(datapath_type: &str, dummy: Option<Dummy>) -> bool {
+    match (datapath_type, dummy) {
+        (_, None) => false,
+        ("dummy", Some(_)) | ("system", Some(Dummy::System)) | (_, Some(Dummy::Override)) => true,
+        (_, Some(Dummy::Plain | Dummy::System)) => false,
     }
 }
 

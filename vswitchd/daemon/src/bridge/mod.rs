@@ -7,7 +7,9 @@ pub mod build;
 pub mod complaints;
 pub mod controller;
 pub mod interface;
-pub mod mac;
+#[cfg(test)]
+pub mod memory;
 pub mod port;
+pub mod room;
 pub mod rows;
 pub mod status;

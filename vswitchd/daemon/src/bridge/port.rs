@@ -46,7 +46,7 @@ pub(super) fn read(builder: &mut Builder<'_>, bridge: &str, datapath_type: &str,
 }
 
 /// The port that every bridge has, when the database has none.
-pub(super) fn local(builder: &mut Builder<'_>, bridge: &str, datapath_type: &str) -> PortConfig {
+pub(super) fn local(builder: &Builder<'_>, bridge: &str, datapath_type: &str) -> PortConfig {
     PortConfig {
         name: bridge.to_owned(),
         interfaces: vec![interface::local(builder, bridge, datapath_type)],

@@ -1,0 +1,54 @@
+//! A switch in memory for tests of this room: interfaces get the number they wish for or the next one, those named `bad...` fail.
+
+use super::room::Switch;
+use super::status::Report;
+use flow::seam::{PortInfo, PortStats};
+use ofproto::config::{BridgeStatus, InterfaceStatus, SwitchConfig};
+
+/// What was configured last, and how often.
+#[derive(Debug, Default)]
+pub struct MemorySwitch {
+    pub config: SwitchConfig,
+    pub configured: usize,
+}
+
+impl Switch for MemorySwitch {
+    fn configure(&mut self, config: &SwitchConfig) {
+        self.config = config.clone();
+        self.configured += 1;
+    }
+
+    fn report(&mut self, statistics: bool) -> Report {
+        let mut report = Report::default();
+        for bridge in &self.config.bridges {
+            report.bridges.push(BridgeStatus {
+                name: bridge.name.clone(),
+                datapath_id: bridge.datapath_id.unwrap_or(7),
+                datapath_version: "<built-in>".into(),
+                ..BridgeStatus::default()
+            });
+            for (at, interface) in bridge.ports.iter().flat_map(|p| &p.interfaces).enumerate() {
+                let error = interface.name.starts_with("bad").then(|| format!("could not open {}", interface.name));
+                let next = u16::try_from(at + 1).unwrap_or(u16::MAX);
+                let ofport = if interface.name == bridge.name { 65534 } else { interface.ofport_request.unwrap_or(next) };
+                report.interfaces.push(InterfaceStatus {
+                    bridge: bridge.name.clone(),
+                    name: interface.name.clone(),
+                    ofport: error.is_none().then_some(ofport),
+                    error,
+                    info: Some(PortInfo { name: interface.name.clone(), kind: interface.device.kind.clone(), ..PortInfo::default() }),
+                    stats: statistics.then(PortStats::default),
+                });
+            }
+        }
+        report
+    }
+
+    fn datapath_types(&self) -> Vec<String> {
+        vec!["netdev".into()]
+    }
+
+    fn interface_types(&self) -> Vec<String> {
+        vec!["internal".into(), "system".into()]
+    }
+}

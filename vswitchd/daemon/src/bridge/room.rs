@@ -1,0 +1,179 @@
+//! The bridge room's memory between passes: what was built last, what was complained about, when statistics are due; and the two things it does, `reconfigure` and `refresh`. Each gives the transaction that writes back what came of it.
+
+use super::build::{Built, Environment, build};
+use super::complaints::Complaints;
+use super::rows::{Replica, open_vswitch};
+use super::status::{self, Report, Write};
+use flow::Msec;
+use ofproto::config::SwitchConfig;
+use ovsdb::{Change, Datum, Txn};
+
+/// Status is looked at this often while nothing else happens.
+pub const REFRESH_MS: Msec = 500;
+
+/// The slow path as this room sees it.
+pub trait Switch {
+    /// Makes what is there equal to `config`.
+    fn configure(&mut self, config: &SwitchConfig);
+    /// What came of it; counters only if asked for.
+    fn report(&mut self, statistics: bool) -> Report;
+    /// `Open_vSwitch.datapath_types`.
+    fn datapath_types(&self) -> Vec<String>;
+    /// `Open_vSwitch.iface_types`.
+    fn interface_types(&self) -> Vec<String>;
+}
+
+/// The memory.
+#[derive(Debug, Default)]
+pub struct Room {
+    environment: Environment,
+    built: Built,
+    complaints: Complaints,
+    next_statistics_ms: Msec,
+    next_refresh_ms: Msec,
+}
+
+/// Columns that this daemon writes: a change of nothing else does not ask for a new configuration.
+const STATUS_COLUMNS: [(&str, &[&str]); 5] = [
+    (
+        "Open_vSwitch",
+        &["cur_cfg", "datapath_types", "iface_types", "statistics", "dpdk_initialized", "dpdk_version", "ovs_version", "db_version"],
+    ),
+    ("Bridge", &["datapath_id", "datapath_version", "status", "rstp_status"]),
+    ("Port", &["status", "statistics", "rstp_status", "rstp_statistics", "bond_active_slave"]),
+    (
+        "Interface",
+        &[
+            "ofport", "error", "admin_state", "link_state", "link_resets", "link_speed", "duplex", "mtu", "mac_in_use", "ifindex",
+            "statistics", "status", "bfd_status", "cfm_fault", "cfm_fault_status", "cfm_remote_mpids", "cfm_remote_opstate",
+            "cfm_health", "cfm_flap_count", "lacp_current",
+        ],
+    ),
+    ("Controller", &["is_connected", "role", "status"]),
+];
+
+/// Whether a change of the replica asks for a new configuration.
+pub fn concerns(change: &Change) -> bool {
+    let (Some(old), Some(new)) = (&change.old, &change.new) else { return true };
+    let ours = STATUS_COLUMNS.iter().find(|(table, _)| *table == change.table).map_or(&[][..], |(_, columns)| columns);
+    let columns = new.table_schema().columns.iter().map(|c| c.name.as_str());
+    columns.filter(|c| *c != "_version" && !ours.contains(c)).any(|c| old.get(c) != new.get(c))
+}
+
+impl Room {
+    /// A room that has configured nothing yet.
+    pub fn new(environment: Environment) -> Self {
+        Self { environment, ..Self::default() }
+    }
+
+    /// What was built last.
+    pub fn built(&self) -> &Built {
+        &self.built
+    }
+
+    /// Applies the database to the switch. The transaction holds port numbers, states and `cur_cfg`.
+    pub fn reconfigure(&mut self, replica: &dyn Replica, switch: &mut dyn Switch, now: Msec) -> Txn {
+        let report = self.apply(replica, switch);
+        self.next_statistics_ms = self.next_statistics_ms.min(now + self.built.stats_interval_ms);
+        let mut writes = status::writes(replica, &self.built, &report, false);
+        if let Some(root) = open_vswitch(replica) {
+            let mut put = |column, value: Datum| {
+                if root.datum(column).is_some_and(|current| *current != value) {
+                    writes.push(Write { table: "Open_vSwitch", row: root.uuid, column, value });
+                }
+            };
+            put("cur_cfg", Datum::from(root.int("next_cfg")));
+            put("datapath_types", Datum::set(switch.datapath_types()));
+            put("iface_types", Datum::set(switch.interface_types()));
+            put("dpdk_initialized", Datum::from(false));
+            put("dpdk_version", Datum::from("none"));
+        }
+        transaction(writes)
+    }
+
+    /// Looks at what changed by itself: links, controllers, counters. Empty if it is not time yet or nothing did.
+    pub fn refresh(&mut self, replica: &dyn Replica, switch: &mut dyn Switch, now: Msec) -> Txn {
+        if now < self.next_refresh_ms {
+            return Txn::new();
+        }
+        self.next_refresh_ms = now + REFRESH_MS;
+        let statistics = now >= self.next_statistics_ms;
+        if statistics {
+            self.next_statistics_ms = now + self.built.stats_interval_ms;
+        }
+        let report = switch.report(statistics);
+        transaction(status::writes(replica, &self.built, &report, statistics))
+    }
+
+    /// Something happened to a port: look at once.
+    pub fn refresh_soon(&mut self) {
+        self.next_refresh_ms = 0;
+    }
+
+    /// When `refresh` is due.
+    pub fn next_ms(&self) -> Msec {
+        self.next_refresh_ms
+    }
+
+    /// Gives up all bridges: another process has taken over.
+    pub fn disband(&mut self, switch: &mut dyn Switch) {
+        let config = SwitchConfig { rundir: Some(self.environment.rundir.clone()), ..SwitchConfig::default() };
+        switch.configure(&config);
+        self.built = Built::default();
+    }
+
+    fn apply(&mut self, replica: &dyn Replica, switch: &mut dyn Switch) -> Report {
+        let mut complaints = Complaints::default();
+        self.built = build(replica, &self.environment, &mut complaints);
+        complaints.log(&self.complaints);
+        self.complaints = complaints;
+        switch.configure(&self.built.config);
+        switch.report(false)
+    }
+}
+
+/// Writes of one row become one update.
+fn transaction(writes: Vec<Write>) -> Txn {
+    let mut txn = Txn::new();
+    let mut writes = writes.into_iter().peekable();
+    while let Some(first) = writes.next() {
+        let (table, row) = (first.table, first.row);
+        let mut columns = vec![(first.column, first.value)];
+        while let Some(next) = writes.next_if(|w| w.table == table && w.row == row) {
+            columns.push((next.column, next.value));
+        }
+        txn.update(table, row, columns);
+    }
+    txn
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::memory::MemorySwitch;
+    use super::super::rows::test_replica::Text;
+    use super::*;
+
+    const BRIDGE: &str = "Open_vSwitch . bridges={@br0} next_cfg=5 cur_cfg=4 datapath_types={netdev} iface_types={}
+         Bridge br0 ports={@br0p,@p1p,@p2p} datapath_id={}
+         Port br0p name=br0 interfaces={@br0i}
+         Interface br0i name=br0 type=internal ofport={} mac_in_use={}
+         Port p1p name=p1 interfaces={@p1i}
+         Interface p1i name=p1 ofport={} ofport_request=9
+         Port p2p name=bad interfaces={@p2i}
+         Interface p2i name=bad ofport={} error={}";
+
+    #[test]
+    fn one_pass_configures_and_writes_back() {
+        let (mut room, mut switch) = (Room::default(), MemorySwitch::default());
+        let txn = room.reconfigure(&Text::new(BRIDGE), &mut switch, 1000);
+        assert!(!txn.is_empty());
+        assert_eq!((switch.configured, switch.config.bridges[0].ports.len()), (1, 3));
+        let text = format!("{txn:?}");
+        for column in ["\"cur_cfg\"", "\"ofport\"", "\"error\"", "\"datapath_id\"", "\"iface_types\""] {
+            assert!(text.contains(column), "{column} in {text}");
+        }
+        assert!(!text.contains("\"datapath_types\""), "unchanged");
+        room.disband(&mut switch);
+        assert!(switch.config.bridges.is_empty());
+    }
+}
