@@ -147,22 +147,17 @@ fn hex(digits: &str) -> Option<Value> {
     (bytes.len() <= crate::fields::VALUE_BYTES_MAX).then(|| Value::from_be_bytes(&bytes))
 }
 
-/// A whole text that is one integer of at most `bits` bits.
-#[allow(dead_code, reason = "for the rooms beside this one")]
-pub(crate) fn int(text: &str, bits: u32) -> Option<u128> {
-    let mut scan = Scan::new(text);
-    scan.int(bits).filter(|_| scan.done())
-}
-
 /// Names of flags: (bit, name), in the order of OVS's bits.
 pub(crate) type Flags = &'static [(u32, &'static str)];
 
 /// Why a list of flags cannot be read; OVS words these differently per place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum FlagsError {
-    Unknown,
+    /// With the text from the flag on.
+    Unknown(String),
     NoSign,
-    Twice,
+    /// With the text from the flag on.
+    Twice(String),
 }
 
 /// Flags up to the end of `text`: `+a-b` or `1/3` (value and mask), or `a|b` (mask `None`: all).
@@ -174,7 +169,8 @@ pub(crate) fn flags(text: &str, names: Flags, allowed: u32) -> Result<(u32, Opti
         && let Some(mask) = number(&mut scan)
         && scan.done()
     {
-        return if (value | mask) & !allowed == 0 { Ok((value, Some(mask))) } else { Err(FlagsError::Unknown) };
+        let known = (value | mask) & !allowed == 0;
+        return if known { Ok((value, Some(mask))) } else { Err(FlagsError::Unknown(text.to_owned())) };
     }
     let find = |name: &str| names.iter().find(|(bit, n)| *n == name && bit & allowed != 0).map(|(bit, _)| *bit);
     if text.starts_with(['+', '-']) {
@@ -184,7 +180,7 @@ pub(crate) fn flags(text: &str, names: Flags, allowed: u32) -> Result<(u32, Opti
     for name in text.split('|').filter(|n| !n.is_empty()) {
         let mut scan = Scan::new(name);
         let bits = number(&mut scan).filter(|bits| scan.done() && bits & !allowed == 0);
-        value |= bits.or_else(|| find(name)).ok_or(FlagsError::Unknown)?;
+        value |= bits.or_else(|| find(name)).ok_or_else(|| FlagsError::Unknown(text.to_owned()))?;
     }
     Ok((value, None))
 }
@@ -197,10 +193,11 @@ fn signed_flags(text: &str, find: impl Fn(&str) -> Option<u32>) -> Result<(u32, 
         if !set && !scan.eat("-") {
             return Err(FlagsError::NoSign);
         }
+        let rest = scan.rest;
         let name = scan.take(|c| !matches!(c, '+' | '-'));
-        let bit = find(name).ok_or(FlagsError::Unknown)?;
+        let bit = find(name).ok_or_else(|| FlagsError::Unknown(rest.to_owned()))?;
         if mask & bit != 0 {
-            return Err(FlagsError::Twice);
+            return Err(FlagsError::Twice(rest.to_owned()));
         }
         mask |= bit;
         value |= if set { bit } else { 0 };

@@ -17,10 +17,12 @@
 mod def;
 mod need;
 mod table;
+mod tunnel_options;
 mod value;
 
 pub use def::{Class, Code, Def, DpAttr, Express, Flower, Form, MaskKind, Need, Place, Stage, Store};
 pub use table::Field;
+pub use tunnel_options::{TUN_OPTION_BYTES_MAX, TUN_OPTIONS_MAX, TunOption, TunOptionError, TunnelOptions};
 pub use value::{VALUE_BYTES_MAX, Value};
 
 use crate::hash::Map;
@@ -188,6 +190,13 @@ impl Field {
             Store::Unshifted => row.place.all() << row.place.lo,
             Store::Option => u128::MAX,
         }
+    }
+
+    /// `exact`, for tunnel options too.
+    #[must_use]
+    pub fn whole(self) -> Value {
+        let row = self.row();
+        if row.place.store == Store::Option { Value::ones(row.bits.into()) } else { self.exact().into() }
     }
 
     /// Which bits of the value are matched.

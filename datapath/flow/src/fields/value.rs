@@ -98,6 +98,34 @@ impl Value {
         self.zip(other, |a, b| a | b)
     }
 
+    /// `self << bits`; what leaves the longest value is lost.
+    #[must_use]
+    pub fn shifted_left(&self, bits: usize) -> Self {
+        let (bytes, bits) = (bits / 8, bits % 8);
+        let old = self.to_be_bytes();
+        let mut new = [0; VALUE_BYTES_MAX];
+        for (at, to) in new.iter_mut().enumerate() {
+            let byte = |n: usize| u16::from(old.get(n).copied().unwrap_or(0));
+            let pair = byte(at + bytes) << 8 | byte(at + bytes + 1);
+            *to = (pair << bits).to_be_bytes()[0];
+        }
+        Self::from_be_bytes(&new)
+    }
+
+    /// `self >> bits`
+    #[must_use]
+    pub fn shifted_right(&self, bits: usize) -> Self {
+        let (bytes, bits) = (bits / 8, bits % 8);
+        let old = self.to_be_bytes();
+        let mut new = [0; VALUE_BYTES_MAX];
+        for (at, to) in new.iter_mut().enumerate() {
+            let byte = |n: Option<usize>| n.map_or(0, |n| u16::from(old[n]));
+            let pair = byte(at.checked_sub(bytes + 1)) << 8 | byte(at.checked_sub(bytes));
+            *to = (pair >> bits).to_be_bytes()[1];
+        }
+        Self::from_be_bytes(&new)
+    }
+
     fn zip(&self, other: &Self, f: impl Fn(u128, u128) -> u128) -> Self {
         if let (Repr::Short(a), Repr::Short(b)) = (&self.0, &other.0) {
             return Self(Repr::Short(f(*a, *b)));
