@@ -36,6 +36,8 @@ const SLOTS: usize = 2048;
 const BLOCK: usize = 64 << 10;
 /// Bytes of large frames that may wait in the socket's queue, and of frames on their way out.
 const SOCKET_BUFFER: libc::c_int = 16 << 20;
+/// PACKET_FANOUT_FLAG_IGNORE_OUTGOING, which libc lacks.
+const FANOUT_IGNORE_OUTGOING: u32 = 0x4000;
 const VLAN_TAG: usize = 4;
 const TPID_DEFAULT: u16 = 0x8100;
 #[allow(clippy::cast_possible_truncation, reason = "a constant of 1")]
@@ -134,7 +136,8 @@ fn bind(fd: BorrowedFd<'_>, ifindex: u32, protocol_be: u16) -> io::Result<()> {
 
 /// Joins the fanout group of the device's queues; the first to come makes it under an id of the kernel's choice.
 fn join(fd: BorrowedFd<'_>, group: &mut Option<u32>) -> io::Result<()> {
-    let mode = libc::PACKET_FANOUT_HASH;
+    // The group has a hook of its own, for which the sockets' PACKET_IGNORE_OUTGOING does not count.
+    let mode = libc::PACKET_FANOUT_HASH | FANOUT_IGNORE_OUTGOING;
     if let Some(id) = group {
         return sys::set_option(
             fd,
@@ -340,15 +343,17 @@ impl Receive for Rx {
     }
 }
 
-/// A transmit handle: a socket of its own.
+/// A transmit handle. All handles of a port are duplicates of one socket: the kernel takes no lock for a send, and a duplicate
+/// stays in the network namespace in which the port was opened.
 #[derive(Debug)]
 pub struct Tx {
     fd: OwnedFd,
-    netdev: Netdev,
+    pub(crate) netdev: Netdev,
     counters: Counters,
 }
 
 impl Tx {
+    /// The handle that others are made of; what it sends itself is not counted for the port.
     pub(crate) fn open(netdev: &Netdev) -> io::Result<Self> {
         let fd = packet_socket()?;
         let on: libc::c_int = 1;
@@ -363,7 +368,17 @@ impl Tx {
         Ok(Self {
             fd,
             netdev: netdev.clone(),
+            counters: Counters::default(),
+        })
+    }
+
+    /// A handle for one more worker.
+    pub(crate) fn duplicate(&self) -> io::Result<Self> {
+        let (fd, netdev) = (self.fd.try_clone()?, self.netdev.clone());
+        Ok(Self {
+            fd,
             counters: netdev.shared.new_tx_counters(),
+            netdev,
         })
     }
 

@@ -306,7 +306,7 @@ enum Driver {
     Memory,
     Dummy(dummy::Port),
     Tap(tap::Port),
-    AfPacket(Netdev),
+    AfPacket(af_packet::Tx),
     AfXdp(af_xdp::Port),
 }
 
@@ -352,7 +352,7 @@ impl Device {
         match &self.driver {
             Driver::Memory | Driver::Dummy(_) => None,
             Driver::Tap(port) => Some(&port.netdev),
-            Driver::AfPacket(netdev) => Some(netdev),
+            Driver::AfPacket(tx) => Some(&tx.netdev),
             Driver::AfXdp(port) => Some(&port.netdev),
         }
     }
@@ -396,9 +396,10 @@ impl Device {
             ))),
             Driver::Dummy(port) => Ok(TxQueue::Dummy(port.tx())),
             Driver::Tap(port) => Ok(TxQueue::Tap(port.tx())),
-            Driver::AfPacket(netdev) => {
-                let tx = af_packet::Tx::open(netdev)
-                    .map_err(|e| netdev.fault("opening a packet socket", e))?;
+            Driver::AfPacket(tx) => {
+                let tx = tx
+                    .duplicate()
+                    .map_err(|e| tx.netdev.fault("duplicating a socket", e))?;
                 Ok(TxQueue::AfPacket(tx))
             }
             Driver::AfXdp(port) => Ok(TxQueue::AfXdp(port.tx())),
@@ -486,7 +487,7 @@ impl Device {
             Driver::Dummy(_) => false,
             // The host's netdev sends what the port receives.
             Driver::Tap(port) => return Ok(netdev::port_stats(&port.netdev.stats()?, true)),
-            Driver::AfPacket(netdev) => return Ok(netdev::port_stats(&netdev.stats()?, false)),
+            Driver::AfPacket(tx) => return Ok(netdev::port_stats(&tx.netdev.stats()?, false)),
             Driver::AfXdp(port) => return Ok(netdev::port_stats(&port.netdev.stats()?, false)),
         };
         let (rx, tx) = self.queue_stats();
@@ -546,7 +547,7 @@ enum Io {
 }
 
 /// What a device of type `system` gets: AF_XDP where a driver of real hardware can do it natively and frames fit; AF_PACKET elsewhere. Between
-/// containers AF_PACKET is the faster one as well, because TCP passes in frames of 64 KiB, and it keeps VLAN tags.
+/// containers AF_PACKET is the faster one as well, because TCP passes in frames of 64 KiB.
 fn prefer(link: &netlink::Link) -> Io {
     let hardware = link.kind.is_none() && !link.loopback;
     if hardware && af_xdp::mtu_fits(link.mtu) {
@@ -583,11 +584,12 @@ fn open_system(
             Err(error) => tracing::debug!(target: "netdev_afxdp", "{error}; using AF_PACKET"),
         }
     }
-    let rx = af_packet::open_rx(&netdev, config.n_rxq()?)
-        .map_err(|e| netdev.fault("opening a packet socket", e))?;
+    let fault = |e| netdev.fault("opening a packet socket", e);
+    let rx = af_packet::open_rx(&netdev, config.n_rxq()?).map_err(fault)?;
+    let tx = af_packet::Tx::open(&netdev).map_err(fault)?;
     Ok((
         rx.into_iter().map(RxQueue::AfPacket).collect(),
-        Driver::AfPacket(netdev),
+        Driver::AfPacket(tx),
     ))
 }
 

@@ -3,10 +3,11 @@
 //! What enters: a name; link events. What leaves: MTU, MAC and flags in `Shared`, statistics, changes. Neighbours: `netlink`, `device`.
 
 use crate::device::{LinkState, Mac, PortError, PortStats, Shared};
-use crate::netlink::{Event, Link, LinkStats, request};
+use crate::netlink::request::Session;
+use crate::netlink::{Event, Link, LinkStats};
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A netdev that was found.
 #[derive(Clone, Debug)]
@@ -14,27 +15,36 @@ pub(crate) struct Netdev {
     pub(crate) name: String,
     pub(crate) ifindex: u32,
     pub(crate) shared: Arc<Shared>,
+    /// Bound to the network namespace in which the device was found.
+    session: Arc<Mutex<Session>>,
 }
 
 impl Netdev {
     /// Finds a device in the calling thread's network namespace.
     pub(crate) fn find(name: &str, shared: &Arc<Shared>) -> Result<(Self, Link), PortError> {
-        let link = request::link_by_name(name)
-            .map_err(|source| PortError::Os {
-                name: name.to_owned(),
-                what: "asking for the device",
-                source,
-            })?
-            .ok_or_else(|| PortError::NoDevice {
-                name: name.to_owned(),
-            })?;
-        let netdev = Self {
+        let fault = |source| PortError::Os {
             name: name.to_owned(),
+            what: "asking for the device",
+            source,
+        };
+        let mut session = Session::new().map_err(fault)?;
+        let link = session.link_by_name(name).map_err(fault)?;
+        let link = link.ok_or_else(|| PortError::NoDevice {
+            name: name.to_owned(),
+        })?;
+        let (name, session) = (name.to_owned(), Arc::new(Mutex::new(session)));
+        let netdev = Self {
+            name,
             ifindex: link.ifindex,
             shared: Arc::clone(shared),
+            session,
         };
         netdev.note(&link);
         Ok((netdev, link))
+    }
+
+    fn session(&self) -> MutexGuard<'_, Session> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn note(&self, link: &Link) {
@@ -73,7 +83,7 @@ impl Netdev {
     /// Asks the kernel anew; whether anything changed.
     pub(crate) fn refresh(&self) -> bool {
         let before = self.shared.fingerprint();
-        match request::link_by_index(self.ifindex) {
+        match self.session().link_by_index(self.ifindex) {
             Ok(Some(link)) => self.note(&link),
             Ok(None) => self.shared.gone.store(true, Ordering::Relaxed),
             Err(_) => {}
@@ -88,25 +98,31 @@ impl Netdev {
     }
 
     pub(crate) fn set_mtu(&self, mtu: u32) -> Result<(), PortError> {
-        request::set_mtu(self.ifindex, mtu).map_err(|e| self.fault("setting the MTU", e))?;
+        self.session()
+            .set_mtu(self.ifindex, mtu)
+            .map_err(|e| self.fault("setting the MTU", e))?;
         self.shared.mtu.store(mtu, Ordering::Relaxed);
         Ok(())
     }
 
     pub(crate) fn set_mac(&self, mac: Mac) -> Result<(), PortError> {
-        request::set_mac(self.ifindex, mac).map_err(|e| self.fault("setting the MAC", e))?;
+        self.session()
+            .set_mac(self.ifindex, mac)
+            .map_err(|e| self.fault("setting the MAC", e))?;
         self.shared.set_mac(mac);
         Ok(())
     }
 
     pub(crate) fn set_up(&self, up: bool) -> Result<(), PortError> {
-        request::set_up(self.ifindex, up).map_err(|e| self.fault("setting the state", e))?;
+        self.session()
+            .set_up(self.ifindex, up)
+            .map_err(|e| self.fault("setting the state", e))?;
         self.refresh();
         Ok(())
     }
 
     pub(crate) fn stats(&self) -> Result<LinkStats, PortError> {
-        match request::link_by_index(self.ifindex) {
+        match self.session().link_by_index(self.ifindex) {
             Ok(Some(link)) => Ok(link.stats),
             Ok(None) => Err(PortError::NoDevice {
                 name: self.name.clone(),

@@ -23,8 +23,8 @@
 //!
 //! # Limits
 //!
-//! Frames of up to 1,792 bytes. VLAN tags that the kernel keeps beside the frame are invisible to XDP: `device` does not choose AF_XDP
-//! for virtual devices by itself.
+//! Frames of up to 1,792 bytes. Under generic XDP, VLAN tags that stand beside the frame are lost; the native program puts them back
+//! (see `bpf`).
 
 mod bpf;
 mod ring;

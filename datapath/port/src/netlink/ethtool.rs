@@ -69,13 +69,13 @@ pub fn link_settings(name: &str) -> io::Result<LinkSettings> {
     answer[..4].copy_from_slice(&GLINKSETTINGS.to_ne_bytes());
     // The first call only learns how many words the bit maps have: the kernel answers with the negated count.
     ioctl(name, &mut answer)?;
-    let words = answer[18].cast_signed();
+    let words = answer[15].cast_signed();
     if words >= 0 {
         return Err(io::ErrorKind::Unsupported.into());
     }
     answer.fill(0);
     answer[..4].copy_from_slice(&GLINKSETTINGS.to_ne_bytes());
-    answer[18] = words.unsigned_abs();
+    answer[15] = words.unsigned_abs();
     ioctl(name, &mut answer)?;
     let speed = u32::from_ne_bytes([answer[4], answer[5], answer[6], answer[7]]);
     let full_duplex = match answer[8] {

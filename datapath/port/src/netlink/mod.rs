@@ -4,8 +4,7 @@
 //! by name, follows), the daemon (status columns, devices that come and go, routes for tunnels).
 //!
 //! Decoding is pure ([`decode`]): bytes in, events out, tested with captured bytes and with any bytes. [`Monitor`] is a non-blocking
-//! socket for the daemon's loop; [`request`] holds the blocking questions, each on a socket of its own (they are rare, and a socket in
-//! the right network namespace is then a matter of the calling thread).
+//! socket for the daemon's loop; [`request`] holds the blocking questions.
 
 pub mod ethtool;
 pub mod request;

@@ -124,7 +124,12 @@ fn the_loopback_device_is_found() {
     let lo = request::link_by_name("lo").unwrap().unwrap();
     assert!(lo.loopback);
     assert_eq!(
-        request::link_by_index(lo.ifindex).unwrap().unwrap().name,
+        request::Session::new()
+            .unwrap()
+            .link_by_index(lo.ifindex)
+            .unwrap()
+            .unwrap()
+            .name,
         "lo"
     );
     assert!(

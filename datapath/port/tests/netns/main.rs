@@ -1,0 +1,227 @@
+//! Real devices in network namespaces of the tests' own: frames in are frames out, and TCP arrives intact with default offloads.
+//!
+//! Needs root, iproute2 and python3; fails without them. Every namespace's name is unique and it is removed at the end, also after
+//! a panic. `world` holds the scaffolding.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod world;
+
+use port::netlink::{Event, Monitor, request};
+use port::{Batch, Device, Packet, PortConfig, Receive, Transmit};
+use std::time::Duration;
+use world::{Forwarder, World, config, soon};
+
+/// A frame of `len` bytes with a number in it, of an experimental type (RFC 5342 section 2.2.3, 0x88b5).
+fn frame(number: u32, len: usize) -> Vec<u8> {
+    let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x88, 0xb5];
+    frame.extend_from_slice(&number.to_be_bytes());
+    while frame.len() < len {
+        frame.push(u8::try_from((frame.len() * 7 + number as usize) & 0xff).unwrap());
+    }
+    frame
+}
+
+/// Sends `frames` into `from` and returns what of type 0x88b5 (also tagged) comes out of `to`. Both are opened by name in namespaces.
+fn pass(world: &World, from: (&str, &str), to: (&str, &str), frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let tap = |name: &str| config(name, "system").with("io", "af_packet");
+    let mut receiver = world.within(to.0, || Device::open(&tap(to.1)).unwrap());
+    let mut rx = receiver.take_rx().remove(0);
+    let sender = world.within(from.0, || Device::open(&tap(from.1)).unwrap());
+    let mut tx = sender.tx().unwrap();
+    let (mut got, mut batch) = (Vec::new(), Batch::new());
+    let mut collect = |got: &mut Vec<Vec<u8>>| {
+        rx.recv(&mut batch);
+        for packet in batch.drain() {
+            let data = packet.data();
+            if data[12..14] == [0x88, 0xb5]
+                || data[12..14] == [0x81, 0x00] && data[16..18] == [0x88, 0xb5]
+            {
+                got.push(data.to_vec());
+            }
+        }
+    };
+    for part in frames.chunks(16) {
+        let mut batch = Batch::new();
+        for frame in part {
+            batch.push(Packet::from_bytes(frame).unwrap()).unwrap();
+        }
+        let want = got.len() + part.len();
+        tx.send(&mut batch);
+        soon(Duration::from_millis(500), || {
+            collect(&mut got);
+            got.len() >= want
+        });
+    }
+    assert_eq!(sender.queue_stats().1[0].packets, frames.len() as u64);
+    got
+}
+
+fn check_frames(kind: &str, option: Option<(&str, &str)>) {
+    let world = World::veths();
+    let with = |name: &str| {
+        let config = config(name, kind);
+        match option {
+            Some((key, value)) => config.with(key, value),
+            None => config,
+        }
+    };
+    let forwarder = Forwarder::start(&world, with("swa"), with("swb"));
+    let frames: Vec<_> = (0..300u32)
+        .map(|i| frame(i, 60 + (i as usize * 37) % 1455))
+        .collect();
+    let got = pass(&world, ("a", "e0"), ("b", "e0"), &frames);
+    assert_eq!(got.len(), frames.len());
+    assert!(got == frames, "frames changed or changed places");
+    // A tag that stands beside the frame.
+    let _tagger = world.within("a", || world::tag_egress("e0"));
+    let got = pass(&world, ("a", "e0"), ("b", "e0"), &frames[..32]);
+    let tagged = |frame: &Vec<u8>| [&frame[..12], &[0x81, 0, 0, 5], &frame[12..]].concat();
+    if option != Some(("xdp-mode", "generic")) {
+        assert!(
+            got == frames[..32].iter().map(tagged).collect::<Vec<_>>(),
+            "tags are lost: {:02x?}",
+            got.first()
+        );
+    }
+    let [a, b] = forwarder.stop();
+    assert!(a.rx_packets >= 332 && b.tx_packets >= 332, "{a:?} {b:?}");
+}
+
+#[test]
+fn frames_pass_af_packet() {
+    check_frames("system", None);
+}
+
+#[test]
+fn frames_pass_af_packet_with_fanout() {
+    check_frames("system", Some(("n_rxq", "2")));
+}
+
+#[test]
+fn frames_pass_af_xdp_native() {
+    check_frames("afxdp", Some(("xdp-mode", "native")));
+}
+
+#[test]
+fn frames_pass_af_xdp_generic() {
+    check_frames("afxdp", Some(("xdp-mode", "generic")));
+}
+
+fn check_tcp(a: PortConfig, b: PortConfig) {
+    let world = World::veths();
+    let forwarder = Forwarder::start(&world, a, b);
+    world::transfer(&world, "a", "b", 100 << 20);
+    world::transfer(&world, "b", "a", 10 << 20);
+    forwarder.stop();
+}
+
+#[test]
+fn tcp_passes_af_packet() {
+    check_tcp(config("swa", "system"), config("swb", "system"));
+}
+
+#[test]
+fn tcp_passes_af_xdp() {
+    check_tcp(config("swa", "afxdp"), config("swb", "afxdp"));
+}
+
+#[test]
+fn tcp_passes_from_one_to_the_other() {
+    check_tcp(
+        config("swa", "system"),
+        config("swb", "system").with("io", "af_xdp"),
+    );
+}
+
+#[test]
+fn tcp_passes_generic_xdp() {
+    let generic = |name| config(name, "afxdp").with("xdp-mode", "generic");
+    let world = World::veths();
+    // Only native XDP makes veth stop sending frames that are too large.
+    world.ip("a", "link set e0 gso_max_segs 1");
+    world.ip("b", "link set e0 gso_max_segs 1");
+    let forwarder = Forwarder::start(&world, generic("swa"), generic("swb"));
+    world::transfer(&world, "a", "b", 10 << 20);
+    forwarder.stop();
+}
+
+#[test]
+fn tcp_passes_a_tap() {
+    let world = World::veths();
+    let tap = config("tap0", "internal");
+    let forwarder = Forwarder::start(&world, tap, config("swb", "system"));
+    world.ip("sw", "addr add 10.9.0.1/24 dev tap0");
+    world.ip("sw", "addr add fd09::1/64 dev tap0 nodad");
+    world.ip("sw", "link set tap0 up");
+    world::transfer(&world, "sw", "b", 100 << 20);
+    world::transfer(&world, "b", "sw", 100 << 20);
+    let [tap, _] = forwarder.stop();
+    assert!(
+        tap.rx_bytes > 100 << 20 && tap.tx_bytes > 100 << 20,
+        "{tap:?}"
+    );
+}
+
+#[test]
+fn changes_are_followed_and_a_lost_device_is_taken_up_again() {
+    let world = World::veths();
+    for kind in ["system", "afxdp"] {
+        world.within("sw", || {
+            let mut monitor = Monitor::new().unwrap();
+            let mut device = Device::open(&config("swa", kind)).unwrap();
+            let mut follow = |device: &Device, done: &dyn Fn(&Device) -> bool| {
+                assert!(soon(Duration::from_secs(2), || {
+                    for event in monitor.events().unwrap() {
+                        device.follow(&event);
+                    }
+                    done(device)
+                }));
+            };
+            device.set_mtu(1400).unwrap();
+            device.set_mac([2, 0, 0, 0, 7, 7]).unwrap();
+            let link = request::link_by_name("swa").unwrap().unwrap();
+            assert_eq!(
+                (link.mtu, link.mac, device.mtu()),
+                (1400, Some(device.mac()), 1400)
+            );
+            assert_eq!(device.driver_info().unwrap().driver, "veth");
+            assert_eq!(device.link_settings().unwrap().speed_mbps, Some(10_000));
+            world.ip("sw", "link set swa mtu 1450");
+            follow(&device, &|device| device.mtu() == 1450);
+            world.ip("a", "link set e0 down");
+            follow(&device, &|device| {
+                !device.link().carrier && device.link().admin_up
+            });
+            world.ip("sw", "link set swa down");
+            follow(&device, &|device| !device.link().admin_up);
+            let mut rx = device.take_rx();
+            assert!(rx[0].poll_fd().is_some());
+            world.ip("sw", "link del swa");
+            // Found out by the queue itself, without netlink.
+            assert!(soon(Duration::from_secs(2), || rx[0].prepare_sleep()
+                && device.link().gone));
+            assert!(rx[0].poll_fd().is_none());
+            follow(&device, &|device| device.link().gone);
+            drop((rx, device));
+            assert!(matches!(
+                Device::open(&config("swa", kind)),
+                Err(port::PortError::NoDevice { .. })
+            ));
+            world.veth("a", "swa");
+            let mut monitor = Monitor::new().unwrap();
+            let device = Device::open(&config("swa", kind)).unwrap();
+            assert!(!device.link().gone);
+            world.ip("sw", "link set swa alias x");
+            let seen = |events: Vec<Event>| {
+                events
+                    .iter()
+                    .any(|e| matches!(e, Event::Link(l) if l.name == "swa"))
+            };
+            assert!(soon(Duration::from_secs(2), || seen(
+                monitor.events().unwrap()
+            )));
+        });
+    }
+    assert_eq!(port::af_xdp::lost_chunks(), 0);
+}
