@@ -186,7 +186,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn parsed(words: &[(usize, u64)], lines: u16) -> Parsed {
-        let mut p = Parsed::EMPTY;
+        let mut p = Parsed::new();
+        p.key = Key::ZERO;
         for (i, w) in words {
             p.key.words_mut()[*i] = *w;
         }

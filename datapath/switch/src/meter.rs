@@ -139,10 +139,12 @@ impl Meter {
     }
 }
 
+type Chunk = Box<[Rcu<Meter>]>;
+
 /// All meters, by number.
 #[derive(Debug)]
 pub struct Meters {
-    chunks: Box<[OnceLock<Box<[Rcu<Meter>]>>]>,
+    chunks: Box<[OnceLock<Chunk>]>,
 }
 
 impl Default for Meters {

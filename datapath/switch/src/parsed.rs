@@ -18,12 +18,47 @@ pub struct Parsed {
 
 const _: () = assert!(size_of::<Parsed>() == 13 * LINE_BYTES);
 
+/// Lines of metadata that few packets have: ct label, original tuple, tunnel.
+const RARE: u16 = 0b1_1111_1100;
+/// The line of priority and mark.
+const MARKS: u16 = 0b10;
+
 impl Parsed {
     /// Nothing extracted yet.
-    pub const EMPTY: Self = Self {
-        key: Key::ZERO,
-        found: Extracted { lines: Lines(0), ..Extracted::NOTHING },
-    };
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { key: Key::ZERO, found: Extracted::NOTHING }
+    }
+
+    /// The metadata, for extracting the packet again.
+    #[inline]
+    pub fn meta(&mut self, vlan_limit: u8) -> PacketMeta<'_> {
+        let rare = self.found.lines.0 & RARE != 0;
+        self.ensure(Lines(MARKS | if rare { RARE } else { 0 }));
+        PacketMeta { rare: rare.then_some(&self.key), vlan_limit, ..PacketMeta::of(&self.key) }
+    }
+
+    /// Extracts `packet` again, metadata kept, because an action has changed its headers.
+    pub fn read_again(&mut self, packet: &[u8], vlan_limit: u8) {
+        let mut old = self.clone();
+        self.read(packet, &old.meta(vlan_limit));
+    }
+
+    /// Sets metadata: the bits of `mask` taken from `value`.
+    pub fn merge(&mut self, value: &Key, mask: &Key) {
+        self.ensure(mask.lines());
+        for ((k, v), m) in self.key.words_mut().iter_mut().zip(value.words()).zip(mask.words()) {
+            *k = *k & !m | v & m;
+        }
+    }
+
+    /// TCP flags, 0 for other protocols (where neighbour discovery keeps its options type).
+    #[inline]
+    #[must_use]
+    pub fn tcp_flags(&self) -> u16 {
+        const TCP: u8 = 6;
+        if self.key.nw_proto == TCP { u16::from_be_bytes(self.key.tcp_flags) & 0xfff } else { 0 }
+    }
 
     /// Extracts `packet`.
     #[inline]
@@ -63,6 +98,12 @@ impl Parsed {
     pub fn copy_from(&mut self, other: &Self) {
         copy_lines(&other.key, other.found.lines, &mut self.key);
         self.found = other.found;
+    }
+}
+
+impl Default for Parsed {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

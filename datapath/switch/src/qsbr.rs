@@ -340,7 +340,7 @@ mod tests {
                             member.quiescent();
                         }
                         rounds += 1;
-                        if rounds % (i + 2) == 0 {
+                        if rounds.is_multiple_of(i + 2) {
                             member.offline();
                         }
                     }

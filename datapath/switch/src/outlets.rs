@@ -1,0 +1,114 @@
+//! A worker's ways out: for every port a transmit handle of its own and a batch that gathers what goes there.
+//!
+//! What enters: packets from the actions. What leaves: batches to `port`, full ones at once and the others at the end of each round.
+//! Order on a port is the order of `send`.
+
+use crate::counters::DROP_INVALID_PORT;
+use crate::upcall::PortQueue;
+use flow::DpPort;
+use port::{Batch, Packet, Transmit, TxQueue};
+use std::sync::Arc;
+
+/// Port numbers are below this (OVS: MAX_PORTS).
+pub const PORTS_MAX: u32 = 65_535;
+
+/// What a worker has of a port.
+#[derive(Debug)]
+pub struct Outlet {
+    /// `None`: nothing can leave by this port (a tunnel's, or one whose device is gone).
+    pub tx: Option<TxQueue>,
+    /// Where packets that came in by this port go up.
+    pub upcalls: Arc<PortQueue>,
+    waiting: Batch,
+}
+
+impl Outlet {
+    /// A port as a worker sees it.
+    #[must_use]
+    pub fn new(tx: Option<TxQueue>, upcalls: Arc<PortQueue>) -> Box<Self> {
+        Box::new(Self { tx, upcalls, waiting: Batch::new() })
+    }
+}
+
+/// By port number.
+#[derive(Debug, Default)]
+pub struct Outlets {
+    ports: Vec<Option<Box<Outlet>>>,
+    /// Ports that packets wait at, or whose handle has not been flushed since it sent.
+    dirty: Vec<u32>,
+}
+
+impl Outlets {
+    /// Adds or replaces a port; what waited at the old one is sent first.
+    pub fn set(&mut self, port: DpPort, outlet: Box<Outlet>) {
+        self.remove(port);
+        let at = port.0 as usize;
+        if at >= self.ports.len() {
+            self.ports.resize_with(at + 1, || None);
+        }
+        self.ports[at] = Some(outlet);
+    }
+
+    /// Removes a port; what waited there is sent.
+    pub fn remove(&mut self, port: DpPort) -> Option<Box<Outlet>> {
+        self.flush();
+        self.ports.get_mut(port.0 as usize)?.take()
+    }
+
+    /// The port's part, if it is there.
+    #[inline]
+    pub fn outlet(&self, port: u32) -> Option<&Outlet> {
+        self.ports.get(port as usize)?.as_deref()
+    }
+
+    #[inline]
+    fn ready(&mut self, port: u32) -> Option<(&mut TxQueue, &mut Batch, &mut Vec<u32>)> {
+        let outlet = self.ports.get_mut(port as usize)?.as_deref_mut()?;
+        Some((outlet.tx.as_mut()?, &mut outlet.waiting, &mut self.dirty))
+    }
+
+    /// Sends one packet, soon.
+    #[inline]
+    pub fn send(&mut self, port: u32, packet: Packet) {
+        let Some((tx, waiting, dirty)) = self.ready(port) else {
+            DROP_INVALID_PORT.inc();
+            return;
+        };
+        if waiting.is_empty() {
+            dirty.push(port);
+        }
+        if waiting.push(packet).is_ok() && waiting.is_full() {
+            tx.send(waiting);
+            // It stays dirty, for the flush; an empty batch may put it there a second time, which does no harm.
+        }
+    }
+
+    /// Sends a whole batch, and leaves it empty.
+    #[inline]
+    pub fn send_all(&mut self, port: u32, packets: &mut Batch) {
+        let Some((tx, waiting, dirty)) = self.ready(port) else {
+            DROP_INVALID_PORT.add(packets.len() as u64);
+            packets.clear();
+            return;
+        };
+        if waiting.is_empty() {
+            dirty.push(port);
+        } else {
+            tx.send(waiting);
+        }
+        tx.send(packets);
+    }
+
+    /// Sends what waits and pushes it out of the rings. Once per round.
+    #[inline]
+    pub fn flush(&mut self) {
+        while let Some(port) = self.dirty.pop() {
+            if let Some(outlet) = self.ports.get_mut(port as usize).and_then(Option::as_deref_mut)
+                && let Some(tx) = &mut outlet.tx
+            {
+                tx.send(&mut outlet.waiting);
+                tx.flush();
+            }
+        }
+    }
+}
