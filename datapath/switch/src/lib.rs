@@ -1,11 +1,18 @@
 //! The software switch.
 
+pub mod bundle;
 pub mod cache;
 pub mod classifier;
+pub mod config;
 pub mod counters;
+pub mod edit;
+pub mod execute;
+pub mod flows;
+pub mod forward;
 pub mod hash;
 pub mod memory;
 pub mod meter;
+pub mod outlets;
 pub mod parsed;
 pub mod program;
 pub mod qsbr;
@@ -13,7 +20,9 @@ pub mod shape;
 pub mod slots;
 pub mod stats;
 pub mod tags;
+pub mod tunnel;
 pub mod upcall;
+pub mod worker;
 
 /// Asks for a cache line that will be read soon. Never faults, whatever the address.
 #[inline]

@@ -1,0 +1,316 @@
+//! Carrying out actions, on all packets of a bundle at a time.
+//!
+//! What enters: a bundle of packets that share a list of actions. What leaves: packets to `outlets` and `upcall`, or round again through
+//! `forward`. Neighbours: `edit` (headers), `tunnel`, `meter`.
+//!
+//! `run` owns its bundle: whatever is in it at the end of the list is freed. Therefore the last action takes the packets themselves,
+//! and any other that gives packets away (output, clone, recirculation) takes copies. Lists are nested at most `NESTING_MAX` deep
+//! (checked when they are put), packets go round at most `RECIRC_MAX` times (checked here).
+
+use crate::bundle::Bundle;
+use crate::counters::{self, DROP_METER, DROP_NO_BUFFER, DROP_RECIRC, DROP_TTL, DROP_UNSUPPORTED, DROP_USERSPACE_ACTION};
+use crate::edit;
+use crate::forward::{Core, Scope};
+use crate::hash::fold;
+use crate::parsed::Parsed;
+use crate::stats::add;
+use flow::action::{Action, HashAlg, TunnelPush, Userspace};
+use flow::key::Lines;
+use flow::seam::{Upcall, UpcallKind};
+use port::{GsoKind, Packet};
+use std::sync::Arc;
+
+/// How often a packet may go round (OVS: MAX_RECIRC_DEPTH).
+pub const RECIRC_MAX: u32 = 8;
+
+impl Core {
+    /// Carries out `actions` on the packets of `bundle`, and frees what is left of them.
+    pub fn run(&mut self, scope: Scope<'_>, mut bundle: Box<Bundle>, actions: &[Action]) {
+        if actions.is_empty() {
+            counters::DROP_PIPELINE.add(bundle.packets.len() as u64);
+        }
+        for (i, action) in actions.iter().enumerate() {
+            if bundle.packets.is_empty() {
+                break;
+            }
+            let rest = &actions[i + 1..];
+            bundle = match self.step(scope, bundle, action, rest) {
+                Some(bundle) => bundle,
+                None => return,
+            };
+        }
+        self.spares.give(bundle);
+    }
+
+    /// One action. `None` when the bundle was given away, which only the last action does.
+    fn step(&mut self, scope: Scope<'_>, mut bundle: Box<Bundle>, action: &Action, rest: &[Action]) -> Option<Box<Bundle>> {
+        match action {
+            Action::Output(port) => self.output(&mut bundle, port.0, rest.is_empty()),
+            Action::Userspace(to) => self.userspace(scope, &mut bundle, to, rest),
+            Action::Set(field) => edit::set(&mut bundle, field),
+            Action::PushVlan { .. }
+            | Action::PopVlan
+            | Action::PushMpls { .. }
+            | Action::AddMpls { .. }
+            | Action::PopMpls { .. }
+            | Action::PushEth { .. }
+            | Action::PopEth
+            | Action::PushNsh(_)
+            | Action::PopNsh => edit::change(&mut bundle, action),
+            Action::Hash { alg, basis } => hash(&mut bundle, *alg, *basis, scope.shared.live.vlan_limit()),
+            Action::Trunc(max_len) => bundle.cut = *max_len,
+            Action::Meter(id) => self.meter(scope, &mut bundle, *id),
+            Action::DecTtl { exceeded } => self.dec_ttl(scope, &mut bundle, exceeded),
+            Action::Drop(reason) => {
+                counters::of_drop_reason(*reason).add(bundle.packets.len() as u64);
+                bundle.packets.clear();
+            }
+            Action::TunnelPush(push) => self.tunnel_push(scope, &mut bundle, push, rest),
+            Action::Recirc(id) => {
+                let own = self.own_or_copy(bundle, rest.is_empty());
+                self.recirculate(scope, own.0, *id);
+                return own.1;
+            }
+            Action::Clone(actions) => {
+                let own = self.own_or_copy(bundle, rest.is_empty());
+                self.run(scope, own.0, actions);
+                return own.1;
+            }
+            Action::Sample { probability, actions } => {
+                let mut own = self.own_or_copy(bundle, rest.is_empty());
+                if *probability != u32::MAX {
+                    own.0.split(|_, _| self.chance(*probability), None);
+                }
+                self.run(scope, own.0, actions);
+                return own.1;
+            }
+            Action::CheckPktLen { size, greater, less_equal } => {
+                let mut own = self.own_or_copy(bundle, rest.is_empty());
+                let mut long = self.spares.take_like(&own.0);
+                own.0.split(|_, packet| wire_len(packet) <= usize::from(*size), Some(&mut long));
+                self.run_some(scope, long, greater);
+                self.run_some(scope, own.0, less_equal);
+                return own.1;
+            }
+            // Refused when put; they can only come here through `execute`, which checks as well.
+            Action::Ct(_) | Action::CtClear | Action::TunnelPop(_) | Action::LbOutput(_) | Action::Psample { .. } => {
+                DROP_UNSUPPORTED.add(bundle.packets.len() as u64);
+                bundle.packets.clear();
+            }
+        }
+        Some(bundle)
+    }
+
+    fn run_some(&mut self, scope: Scope<'_>, bundle: Box<Bundle>, actions: &[Action]) {
+        if bundle.packets.is_empty() {
+            self.spares.give(bundle);
+        } else {
+            self.run(scope, bundle, actions);
+        }
+    }
+
+    /// The bundle itself if nobody needs it afterwards, otherwise a copy and the bundle.
+    fn own_or_copy(&mut self, bundle: Box<Bundle>, last: bool) -> (Box<Bundle>, Option<Box<Bundle>>) {
+        if last {
+            return (bundle, None);
+        }
+        let mut copy = self.spares.take_like(&bundle);
+        for (packet, parsed) in bundle.packets.iter().zip(&bundle.parsed) {
+            match packet.duplicate() {
+                Some(packet) => copy.push(packet, parsed),
+                None => DROP_NO_BUFFER.inc(),
+            }
+        }
+        (copy, Some(bundle))
+    }
+
+    fn output(&mut self, bundle: &mut Bundle, port: u32, last: bool) {
+        let cut = std::mem::replace(&mut bundle.cut, u32::MAX) as usize;
+        if last {
+            for packet in bundle.packets.iter_mut() {
+                truncate(packet, cut);
+            }
+            return self.outlets.send_all(port, &mut bundle.packets);
+        }
+        for packet in bundle.packets.iter() {
+            match packet.duplicate() {
+                Some(mut packet) => {
+                    truncate(&mut packet, cut);
+                    self.outlets.send(port, packet);
+                }
+                None => DROP_NO_BUFFER.inc(),
+            }
+        }
+    }
+
+    fn userspace(&self, scope: Scope<'_>, bundle: &mut Bundle, to: &Userspace, rest: &[Action]) {
+        let cut = std::mem::replace(&mut bundle.cut, u32::MAX) as usize;
+        bundle.refresh(scope.shared.live.vlan_limit());
+        let actions = to.actions.then(|| Arc::new(rest.to_vec()));
+        for (packet, parsed) in bundle.packets.iter().zip(&bundle.parsed) {
+            let Some(copy) = packet.duplicate() else {
+                DROP_NO_BUFFER.inc();
+                continue;
+            };
+            let fill = |upcall: &mut Upcall| {
+                upcall.kind = UpcallKind::Action(to.cookie.clone());
+                upcall.packet.truncate(cut);
+                upcall.actions.clone_from(&actions);
+                upcall.out_tunnel = to.tunnel_out_port.map(|_| upcall.key.clone());
+            };
+            if !self.hand_up(scope.shared, copy, parsed, fill) {
+                DROP_USERSPACE_ACTION.inc();
+            }
+        }
+    }
+
+    fn recirculate(&mut self, scope: Scope<'_>, mut bundle: Box<Bundle>, id: u32) {
+        if self.depth >= RECIRC_MAX {
+            DROP_RECIRC.add(bundle.packets.len() as u64);
+            return self.spares.give(bundle);
+        }
+        let n = bundle.packets.len();
+        bundle.refresh(scope.shared.live.vlan_limit());
+        for parsed in &mut bundle.parsed[..n] {
+            parsed.key.recirc_id = id.to_be_bytes();
+        }
+        add(&self.work(scope.shared).recirculated, n as u64);
+        self.depth += 1;
+        self.round(scope, bundle);
+        self.depth -= 1;
+    }
+
+    fn meter(&self, scope: Scope<'_>, bundle: &mut Bundle, id: u32) {
+        // A meter that is gone lets everything pass, as in OVS.
+        let Some(meter) = scope.shared.meters.meter(id, scope.guard) else { return };
+        let drop = meter.judge(bundle.packets.iter().map(|p| p.len()), self.now_ms);
+        if drop != 0 {
+            DROP_METER.add(drop.count_ones().into());
+            bundle.split(|i, _| drop & 1 << i == 0, None);
+        }
+    }
+
+    fn dec_ttl(&mut self, scope: Scope<'_>, bundle: &mut Bundle, exceeded: &[Action]) {
+        let expired = edit::dec_ttl(bundle);
+        if expired == 0 {
+            return;
+        }
+        let mut out = self.spares.take_like(bundle);
+        bundle.split(|i, _| expired & 1 << i == 0, Some(&mut out));
+        if exceeded.is_empty() {
+            DROP_TTL.add(out.packets.len() as u64);
+            self.spares.give(out);
+        } else {
+            self.run(scope, out, exceeded);
+        }
+    }
+
+    fn tunnel_push(&mut self, scope: Scope<'_>, bundle: &mut Bundle, push: &TunnelPush, rest: &[Action]) {
+        bundle.refresh(scope.shared.live.vlan_limit());
+        let n = bundle.packets.len();
+        let mut hashes = [0; crate::bundle::BUNDLE_MAX];
+        for (hash, parsed) in hashes.iter_mut().zip(&mut bundle.parsed[..n]) {
+            *hash = l4_hash(parsed, 0);
+        }
+        let mut more = Vec::new();
+        crate::tunnel::push(&mut bundle.packets, &hashes[..n], push, &scope.shared.sequences, &mut more);
+        for packets in more {
+            let mut extra = self.spares.take();
+            extra.packets = packets;
+            for parsed in &mut extra.parsed[..extra.packets.len()] {
+                parsed.copy_from(&bundle.parsed[0]);
+            }
+            extra.stale = true;
+            self.run(scope, extra, rest);
+        }
+        // Cut frames made more packets than there were keys: their metadata is that of the first.
+        let (first, others) = bundle.parsed.split_at_mut(1);
+        for parsed in others.iter_mut().take(bundle.packets.len().saturating_sub(1)).skip(n.saturating_sub(1)) {
+            parsed.copy_from(&first[0]);
+        }
+        bundle.stale = true;
+    }
+
+    /// True `probability` times out of `u32::MAX`.
+    fn chance(&mut self, probability: u32) -> bool {
+        // xorshift64
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        let draw = u32::try_from(self.random >> 32).unwrap_or(0);
+        draw < probability
+    }
+}
+
+/// Cuts a packet; a cut GSO frame or one with a partial checksum over the missing part would be wrong, so it is completed first.
+fn truncate(packet: &mut Packet, len: usize) {
+    if len < packet.len() {
+        let _ = port::offload::complete(packet);
+        if packet.gso().kind != GsoKind::None && len <= usize::from(u16::MAX) {
+            packet.set_gso(port::Gso::default());
+        }
+        packet.truncate(len);
+    }
+}
+
+/// The length of the longest frame that the packet will be on the wire.
+fn wire_len(packet: &Packet) -> usize {
+    let gso = packet.gso();
+    match (gso.kind, packet.checksum()) {
+        (GsoKind::None, _) => packet.len(),
+        (_, port::Checksum::Partial { start, .. }) => {
+            let start = start as usize;
+            let tcp = matches!(gso.kind, GsoKind::Tcp4 | GsoKind::Tcp6);
+            let header = if tcp { packet.data().get(start + 12).map_or(20, |b| usize::from(b >> 4) * 4) } else { 8 };
+            start + header + usize::from(gso.size)
+        }
+        (_, port::Checksum::Good | port::Checksum::Unknown) => packet.len(),
+    }
+}
+
+fn hash(bundle: &mut Bundle, alg: HashAlg, basis: u32, vlan_limit: u8) {
+    bundle.refresh(vlan_limit);
+    for parsed in &mut bundle.parsed[..bundle.packets.len()] {
+        let hash = match alg {
+            HashAlg::L4 => l4_hash(parsed, basis),
+            HashAlg::SymL4 => symmetric_hash(parsed, basis),
+        };
+        // 0 says "not computed".
+        parsed.key.dp_hash = hash.max(1).to_be_bytes();
+    }
+}
+
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+fn finish(sum: u64, basis: u32) -> u32 {
+    let mixed = fold(sum ^ u64::from(basis), SPREAD);
+    u32::try_from(mixed >> 32).unwrap_or(0)
+}
+
+/// Of addresses, protocol and ports.
+fn l4_hash(parsed: &mut Parsed, basis: u32) -> u32 {
+    parsed.ensure(Lines(0b10));
+    let key = &parsed.key;
+    let mut sum = fold(u64::from(u32::from_be_bytes(key.nw_src)) << 32 | u64::from(u32::from_be_bytes(key.nw_dst)), SPREAD);
+    let word = |b: &[u8]| b.iter().fold(0u64, |w, b| w << 8 | u64::from(*b));
+    for half in key.ipv6_src.chunks(8).chain(key.ipv6_dst.chunks(8)) {
+        sum = fold(sum ^ word(half), SPREAD);
+    }
+    let ports = word(&key.tp_src) << 24 | word(&key.tp_dst) << 8 | u64::from(key.nw_proto);
+    finish(fold(sum ^ ports, SPREAD), basis)
+}
+
+/// The same in both directions of a connection.
+fn symmetric_hash(parsed: &mut Parsed, basis: u32) -> u32 {
+    parsed.ensure(Lines(0b10));
+    let key = &parsed.key;
+    let word = |b: &[u8]| b.iter().fold(0u64, |w, b| w << 8 | u64::from(*b));
+    let mut sum = fold(word(&key.eth_src) ^ word(&key.eth_dst), SPREAD);
+    sum = fold(sum ^ word(&key.nw_src) ^ word(&key.nw_dst), SPREAD);
+    for (src, dst) in key.ipv6_src.chunks(8).zip(key.ipv6_dst.chunks(8)) {
+        sum = fold(sum ^ word(src) ^ word(dst), SPREAD);
+    }
+    let tag = u16::from_be_bytes(key.vlan_tci) & 0x0fff;
+    let ports = (word(&key.tp_src) ^ word(&key.tp_dst)) << 24 | u64::from(tag) << 8 | u64::from(key.nw_proto);
+    finish(fold(sum ^ ports ^ word(&key.eth_type) << 48, SPREAD), basis)
+}

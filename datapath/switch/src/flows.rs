@@ -1,0 +1,344 @@
+//! The megaflow table as the control thread keeps it: what is put, found, counted and deleted.
+//!
+//! What enters: puts and deletes of the seam. What leaves: slots and their place in the classifier; dumps and statistics.
+//! Neighbours: `slots`, `classifier` (which it alone writes), `qsbr` (what is unlinked waits there), `switch` (which holds the lock).
+//!
+//! Statistics are exact: a delete waits for the workers' current batches before it reads the last figures, and the figures of a slot
+//! that was replaced are read as long as the slot waits to be used again, and then added to what the flow carries along.
+
+use crate::classifier::{ClassifierWriter, Removed};
+use crate::counters::FLOW_TABLE_FULL;
+use crate::forward::Shared;
+use crate::program::Program;
+use crate::qsbr::{Limbo, Rcu, Unlinked, Waiting};
+use crate::slots::{FLOWS_MAX, Head, SlotWriter};
+use flow::clock::Msec;
+use flow::hash::Map;
+use flow::key::{DATAPATH_LINES, LINE_BYTES};
+use flow::seam::{DpError, FlowDump, FlowPut, FlowStats, Placement, PutMode};
+use flow::{Key, Megaflow, Ufid};
+use std::sync::Arc;
+
+/// How often subtables are sorted by hits.
+const SORT_MS: Msec = 1_000;
+const DATAPATH_WORDS: usize = DATAPATH_LINES * LINE_BYTES / 8;
+
+/// A megaflow as control sees it.
+#[derive(Debug)]
+struct Record {
+    slot: u32,
+    /// Counts from before the present slot.
+    before: FlowStats,
+    /// What was counted when the counters were cleared.
+    cleared: FlowStats,
+    /// Slots that were replaced and may still be counted on.
+    olds: Vec<u32>,
+}
+
+/// The table and the right to change it.
+#[derive(Debug)]
+pub struct FlowTable {
+    shared: Arc<Shared>,
+    slots: SlotWriter,
+    classifier: ClassifierWriter,
+    flows: Map<Ufid, Record>,
+    /// Flows whose `olds` name a slot.
+    old_owner: Map<u32, Ufid>,
+    limbo: Limbo,
+    sorted_ms: Msec,
+}
+
+/// What a put did, for the log.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Done {
+    Added,
+    /// The actions before.
+    Modified(Arc<flow::Actions>),
+}
+
+impl FlowTable {
+    /// The writers' owner.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>, slots: SlotWriter, classifier: ClassifierWriter) -> Self {
+        let (flows, old_owner) = (Map::default(), Map::default());
+        Self { shared, slots, classifier, flows, old_owner, limbo: Limbo::default(), sorted_ms: 0 }
+    }
+
+    /// Megaflows.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.flows.is_empty()
+    }
+
+    /// Masks in use.
+    #[must_use]
+    pub fn n_masks(&self) -> usize {
+        self.classifier.n_masks()
+    }
+
+    /// Makes room in a new member's shard.
+    pub fn welcome(&self, seat: usize) {
+        self.shared.shards[seat].get_or_init(Default::default).grow(self.slots.chunks());
+    }
+
+    /// Creates or replaces a megaflow.
+    pub fn put(&mut self, put: &FlowPut) -> Result<Done, DpError> {
+        let flow = &put.flow;
+        let (key, mask) = normal(flow)?;
+        let program = Program::new(Arc::clone(&flow.actions))?;
+        if self.flows.contains_key(&flow.ufid) {
+            return match put.mode {
+                PutMode::Create => Err(DpError::Exists),
+                PutMode::Modify | PutMode::CreateOrModify => self.modify(put, &key, &mask, program).map(Done::Modified),
+            };
+        }
+        if put.mode == PutMode::Modify {
+            return Err(DpError::NoFlow);
+        }
+        if let Some(slot) = self.classifier.find(&flow.key, &self.slots) {
+            // Another megaflow has this packet already: with the same actions that is as good, with others nobody knows which is right.
+            let same = *self.actions(slot) == *flow.actions;
+            return Err(if same { DpError::Exists } else { DpError::Overlap });
+        }
+        let slot = self.link(flow.ufid, &key, &mask, program)?;
+        let record = Record { slot, before: FlowStats::default(), cleared: FlowStats::default(), olds: Vec::new() };
+        self.flows.insert(flow.ufid, record);
+        Ok(Done::Added)
+    }
+
+    fn actions(&self, slot: u32) -> Arc<flow::Actions> {
+        // SAFETY: programs are swapped by `modify` only, which needs `&mut self`.
+        let program = unsafe { self.slots.entry(slot).head.program.held() };
+        Arc::clone(&program.expect("a live slot has a program").actions)
+    }
+
+    /// Puts a megaflow into a slot and makes it findable.
+    fn link(&mut self, ufid: Ufid, key: &Key, mask: &Key, program: Program) -> Result<u32, DpError> {
+        self.reclaim();
+        if self.slots.is_full() {
+            if !self.slots.grow() {
+                FLOW_TABLE_FULL.inc();
+                return Err(DpError::Full("the flow table"));
+            }
+            for shard in self.shared.shards.iter().filter_map(|s| s.get()) {
+                shard.grow(self.slots.chunks());
+            }
+        }
+        let shape = self.classifier.shape(mask);
+        let quick = program.quick();
+        let rest = shape.rest(key);
+        let slot = self.slots.fill(key, Head { ufid, shape, rest, program: Rcu::new(Box::new(program)) }, quick);
+        let removed = self.classifier.insert(slot, &self.slots);
+        self.keep(removed);
+        Ok(slot)
+    }
+
+    fn keep(&mut self, removed: Removed) {
+        if !removed.is_empty() {
+            removed.keep(&mut self.limbo, self.shared.epochs.advance());
+        }
+    }
+
+    fn modify(&mut self, put: &FlowPut, key: &Key, mask: &Key, program: Program) -> Result<Arc<flow::Actions>, DpError> {
+        let ufid = put.flow.ufid;
+        let slot = self.flows[&ufid].slot;
+        let old_actions = self.actions(slot);
+        let entry = self.slots.entry(slot);
+        if entry.head.shape.mask == *mask && *entry.key() == *key {
+            let quick = program.quick();
+            let old: Option<Unlinked<Program>> = entry.head.program.swap(Some(Box::new(program)));
+            self.slots.set_quick(slot, quick);
+            self.limbo.keep_memory(self.shared.epochs.advance(), old);
+        } else {
+            // Make before break: no packet finds neither. Both may be found for a moment, which a put promises nothing about.
+            let new = self.link(ufid, key, mask, program)?;
+            self.unlink(slot);
+            self.limbo.keep(self.shared.epochs.advance(), Waiting::Slot(slot));
+            self.old_owner.insert(slot, ufid);
+            let record = self.flows.get_mut(&ufid).expect("looked up above");
+            record.olds.push(slot);
+            record.slot = new;
+        }
+        if put.clear_stats {
+            let counted = self.counted(&self.flows[&ufid]);
+            self.flows.get_mut(&ufid).expect("looked up above").cleared = counted;
+        }
+        Ok(old_actions)
+    }
+
+    /// Takes a slot out of the classifier and kills it. It still has to wait in limbo.
+    fn unlink(&mut self, slot: u32) {
+        let removed = self.classifier.remove(slot, &self.slots);
+        self.slots.kill(slot);
+        self.keep(removed);
+    }
+
+    /// Deletes megaflows; the last figures of each.
+    pub fn del(&mut self, batch: &[Ufid]) -> Vec<Result<FlowStats, DpError>> {
+        let records: Vec<_> = batch.iter().map(|ufid| self.flows.remove(ufid)).collect();
+        for record in records.iter().flatten() {
+            self.unlink(record.slot);
+        }
+        let epoch = self.shared.epochs.advance();
+        if records.iter().any(Option::is_some) {
+            self.shared.epochs.wait(epoch);
+        }
+        let mut results = Vec::with_capacity(batch.len());
+        for record in records {
+            let Some(record) = record else {
+                results.push(Err(DpError::NoFlow));
+                continue;
+            };
+            results.push(Ok(self.stats(&record)));
+            self.limbo.keep(epoch, Waiting::Slot(record.slot));
+            for old in record.olds {
+                self.old_owner.remove(&old);
+            }
+        }
+        self.reclaim();
+        results
+    }
+
+    /// Deletes all.
+    pub fn flush(&mut self) {
+        let all: Vec<Ufid> = self.flows.keys().copied().collect();
+        self.del(&all);
+    }
+
+    /// Gives back what has waited long enough.
+    fn reclaim(&mut self) {
+        let mut any = false;
+        while let Some(waiting) = self.limbo.pop(&self.shared.epochs) {
+            match waiting {
+                Waiting::Memory(memory) => drop(memory),
+                Waiting::Slot(slot) => self.release(slot),
+            }
+            any = true;
+        }
+        if any && self.limbo.is_empty() {
+            self.classifier.drop_unused_shapes();
+        }
+    }
+
+    fn release(&mut self, slot: u32) {
+        if let Some(owner) = self.old_owner.remove(&slot) {
+            let mut last = FlowStats::default();
+            self.add_cells(slot, &mut last);
+            if let Some(record) = self.flows.get_mut(&owner) {
+                record.olds.retain(|s| *s != slot);
+                record.before = sum(record.before, last);
+            }
+        }
+        for shard in self.shared.shards.iter().filter_map(|s| s.get()) {
+            shard.zero(slot);
+        }
+        // SAFETY: slots enter limbo once, when they are killed, with an epoch that began after that; `pop` says that it has passed.
+        unsafe { self.slots.release(slot) };
+    }
+
+    fn add_cells(&self, slot: u32, stats: &mut FlowStats) {
+        for shard in self.shared.shards.iter().filter_map(|s| s.get()) {
+            shard.add_to(slot, stats);
+        }
+    }
+
+    fn counted(&self, record: &Record) -> FlowStats {
+        let mut stats = record.before;
+        for slot in record.olds.iter().chain([&record.slot]) {
+            self.add_cells(*slot, &mut stats);
+        }
+        stats
+    }
+
+    fn stats(&self, record: &Record) -> FlowStats {
+        let mut stats = self.counted(record);
+        stats.packets = stats.packets.wrapping_sub(record.cleared.packets);
+        stats.bytes = stats.bytes.wrapping_sub(record.cleared.bytes);
+        if stats.packets == 0 {
+            (stats.used_ms, stats.tcp_flags) = (0, 0);
+        }
+        stats
+    }
+
+    /// The figures of one megaflow.
+    #[must_use]
+    pub fn stats_of(&self, ufid: Ufid) -> Option<FlowStats> {
+        self.flows.get(&ufid).map(|record| self.stats(record))
+    }
+
+    /// One megaflow with its figures.
+    pub fn get(&self, ufid: Ufid) -> Result<FlowDump, DpError> {
+        self.flows.get(&ufid).map(|record| self.dump_one(record)).ok_or(DpError::NoFlow)
+    }
+
+    fn dump_one(&self, record: &Record) -> FlowDump {
+        let entry = self.slots.entry(record.slot);
+        let flow = Megaflow {
+            ufid: entry.head.ufid,
+            key: entry.key(),
+            mask: Box::new(entry.head.shape.mask),
+            actions: self.actions(record.slot),
+        };
+        FlowDump { flow, stats: self.stats(record), placement: Placement::Software }
+    }
+
+    /// The megaflows in up to `n` slots from slot `from` on; where to go on, `None` at the end.
+    pub fn dump_some(&self, from: u32, n: u32, out: &mut Vec<FlowDump>) -> Option<u32> {
+        let end = u32::try_from(self.slots.chunks() * crate::slots::CHUNK).expect("FLOWS_MAX fits");
+        let to = from.saturating_add(n).min(end);
+        for slot in from..to {
+            if self.slots.is_live(slot) {
+                let ufid = self.slots.entry(slot).head.ufid;
+                if let Some(record) = self.flows.get(&ufid).filter(|r| r.slot == slot) {
+                    out.push(self.dump_one(record));
+                }
+            }
+        }
+        (to < end).then_some(to)
+    }
+
+    /// What has to be done now and then: subtables by hits, memory back.
+    pub fn tend(&mut self, now_ms: Msec) {
+        self.reclaim();
+        if now_ms - self.sorted_ms >= SORT_MS {
+            self.sorted_ms = now_ms;
+            let mut unlinked = Vec::new();
+            self.classifier.sort(|removed| unlinked.push(removed));
+            for removed in unlinked {
+                self.keep(removed);
+            }
+        }
+    }
+
+    /// Keeps something that others unlinked.
+    pub fn keep_memory<T: Send + 'static>(&mut self, what: Option<Unlinked<T>>) {
+        self.limbo.keep_memory(self.shared.epochs.advance(), what);
+    }
+}
+
+fn sum(a: FlowStats, b: FlowStats) -> FlowStats {
+    FlowStats {
+        packets: a.packets.wrapping_add(b.packets),
+        bytes: a.bytes.wrapping_add(b.bytes),
+        used_ms: a.used_ms.max(b.used_ms),
+        tcp_flags: a.tcp_flags | b.tcp_flags,
+    }
+}
+
+/// Key and mask as the datapath can match them: without what only the pipeline has, and the key under the mask.
+fn normal(flow: &Megaflow) -> Result<(Box<Key>, Box<Key>), DpError> {
+    let mut mask = flow.mask.clone();
+    mask.words_mut()[DATAPATH_WORDS..].fill(0);
+    if mask.in_port != [0xff; 4] {
+        return Err(DpError::Invalid("in_port must be matched exactly".to_owned()));
+    }
+    Ok((Box::new(flow.key.masked(&mask)), mask))
+}
+
+const _: () = assert!(FLOWS_MAX < u32::MAX as usize);
