@@ -1,4 +1,16 @@
-//! The software switch.
+//! The software switch: megaflows, workers, actions, upcalls.
+//!
+//! What enters: megaflows and packets to execute, by the seam (`flow::seam::Datapath`); packets from `port`. What leaves: packets to `port`;
+//! upcalls to whoever handles them. Neighbours: `flow` (vocabulary), `port` (devices), `vswitchd` (makes a [`Switch`] for each datapath).
+//!
+//! | room | what for |
+//! |---|---|
+//! | [`switch`] | the seam: [`Switch`] |
+//! | [`flows`], [`ports`], [`config`] | what control threads keep, behind one lock |
+//! | [`worker`], [`forward`], [`execute`], [`edit`], [`tunnel`], [`meter`] | the packet's way |
+//! | [`cache`], [`classifier`], [`slots`], [`shape`], [`tags`], [`hash`] | from a packet to its megaflow |
+//! | [`qsbr`], [`stats`], [`upcall`] | what threads share without locks |
+//! | [`reference`], [`failing`] | the seam again, obvious and failing, for tests |
 
 pub mod bundle;
 pub mod cache;
@@ -7,22 +19,32 @@ pub mod config;
 pub mod counters;
 pub mod edit;
 pub mod execute;
+pub mod failing;
 pub mod flows;
 pub mod forward;
 pub mod hash;
+mod log;
 pub mod memory;
 pub mod meter;
 pub mod outlets;
 pub mod parsed;
+pub mod ports;
 pub mod program;
 pub mod qsbr;
+pub mod reference;
 pub mod shape;
 pub mod slots;
 pub mod stats;
+pub mod switch;
 pub mod tags;
 pub mod tunnel;
 pub mod upcall;
 pub mod worker;
+
+pub use counters::COUNTERS;
+pub use failing::Failing;
+pub use reference::Reference;
+pub use switch::{Options, Switch};
 
 /// Asks for a cache line that will be read soon. Never faults, whatever the address.
 #[inline]

@@ -154,21 +154,19 @@ impl Upcalls {
         }
     }
 
-    /// Takes up to `max` upcalls into `out`, waiting at most `timeout` for the first. What this handler took before counts as done.
+    /// Takes up to `max` upcalls into `out`, waiting at most `timeout` for the first; with `max` 0 it only waits. What this handler
+    /// took before counts as done.
     pub fn take(&self, handler: usize, max: usize, timeout: Duration, out: &mut Vec<Upcall>) {
         let in_hand = &self.in_hand[handler % HANDLERS_MAX];
         self.open.fetch_sub(in_hand.swap(0, Ordering::AcqRel), Ordering::AcqRel);
         let mut taken = self.take_ready(max, out);
-        if taken == 0 && !timeout.is_zero() {
+        if taken == 0 && self.ready.is_empty() && !timeout.is_zero() {
             self.register();
-            taken = self.take_ready(max, out);
-            if taken == 0 {
+            if self.ready.is_empty() {
                 std::thread::park_timeout(timeout);
             }
             self.deregister();
-            if taken == 0 {
-                taken = self.take_ready(max, out);
-            }
+            taken = self.take_ready(max, out);
         }
         in_hand.fetch_add(taken, Ordering::AcqRel);
         if taken > 0 && !self.ready.is_empty() {

@@ -1,0 +1,407 @@
+//! The software switch as the slow path sees it: the seam, over flow table, ports, workers and upcalls.
+//!
+//! What enters: calls of `flow::seam::Datapath` from any thread. What leaves: answers; commands to workers. Neighbours: `flows` and `ports`
+//! (what is behind the one control lock), `forward` (what workers and `execute` share), `upcall`.
+//!
+//! # Locks
+//!
+//! `control` guards everything that changes by configuration: flow table, ports, workers. `aux` is the forwarding core of whoever calls
+//! `execute`: it runs on the caller's thread, with transmit handles of its own. `control` is taken before `aux`, never after it.
+//! Workers take neither. A put is complete when it returns, so a packet that is executed after it, by anybody, finds the megaflow.
+//!
+//! # The dummy datapath
+//!
+//! `inject` makes tests deterministic: it lets a dummy port receive a frame, has its worker forward it, and waits (bounded) until every
+//! upcall that came of it was handled.
+
+use crate::config::Settings;
+use crate::flows::{Done, FlowTable};
+use crate::forward::{Core, Scope, Shared};
+use crate::classifier::Classifier;
+use crate::meter::Meter;
+use crate::parsed::Parsed;
+use crate::ports::Ports;
+use crate::program;
+use crate::qsbr::Member;
+use crate::slots::SlotWriter;
+use crate::worker::{Command, Handle};
+use flow::clock::{self, Msec};
+use flow::seam::{
+    DpError, DpEvent, DpFeatures, DpStats, Execute, FlowDump, FlowPut, FlowStats, MeterConfig, MeterStats, PortInfo, PortRequest, PortStats,
+    Upcall,
+};
+use flow::{Datapath, DpPort, Ufid};
+use port::{Device, Packet};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Slots dumped under one hold of the control lock.
+const DUMP_STEP: u32 = 256;
+/// The signature cache of the `execute` context.
+const AUX_CACHE_FLOWS: usize = 1 << 12;
+/// How long `inject` waits for upcalls to be handled.
+const SETTLE_MAX: Duration = Duration::from_secs(2);
+const SETTLE_STEP: Duration = Duration::from_micros(100);
+/// Frames that may be executed: what a buffer of the pool takes.
+const FRAME_MAX: usize = port::pool::FRAME_MAX;
+
+/// What this datapath can do.
+pub const FEATURES: DpFeatures = DpFeatures {
+    masked_set: true,
+    recirc: true,
+    tunnel_push_pop: true,
+    ufid: true,
+    trunc: true,
+    clone: true,
+    sample_nesting: 8,
+    max_vlan_headers: flow::extract::VLANS_MAX as u32,
+    max_mpls_depth: 3,
+    ct: false,
+    ct_nat: false,
+    meters_max: crate::meter::METERS_MAX,
+    bands_max: 8,
+    check_pkt_len: true,
+    explicit_drop: true,
+    lb_output: false,
+    add_mpls: true,
+    nd_extensions: true,
+    psample: false,
+};
+const _: () = assert!(program::NESTING_MAX == 8 && flow::key::MPLS_LABELS_MAX == 3 && crate::meter::BANDS_MAX == 8);
+
+/// How a switch is made.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// `Open_vSwitch.other_config`.
+    pub config: Vec<(String, String)>,
+}
+
+#[derive(Debug)]
+struct Control {
+    flows: FlowTable,
+    ports: Ports,
+    settings: Settings,
+}
+
+#[derive(Debug)]
+struct Aux {
+    member: Member,
+    core: Core,
+}
+
+/// A software switch.
+#[derive(Debug)]
+pub struct Switch {
+    kind: String,
+    name: String,
+    shared: Arc<Shared>,
+    control: Mutex<Control>,
+    aux: Mutex<Aux>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Switch {
+    /// A switch of a datapath type ("netdev", "system", "dummy") called `name` ("ovs-netdev"), without ports, its workers running.
+    pub fn new(kind: &str, name: &str, options: &Options) -> Result<Self, DpError> {
+        let (slots, slot_writer) = SlotWriter::new();
+        let (classifier, classifier_writer) = Classifier::new();
+        let shared = Arc::new(Shared::new(slots, classifier));
+        let flows = FlowTable::new(Arc::clone(&shared), slot_writer, classifier_writer);
+        let member = shared.epochs.join().ok_or(DpError::Full("the list of forwarding threads"))?;
+        flows.welcome(member.seat());
+        let core = Core::new(member.seat(), AUX_CACHE_FLOWS);
+        let ports = Ports::new(kind == "dummy");
+        let control = Control { flows, ports, settings: Settings::default() };
+        let switch = Self {
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+            shared,
+            control: Mutex::new(control),
+            aux: Mutex::new(Aux { member, core }),
+        };
+        switch.configure(Settings::of(&options.config), true)?;
+        Ok(switch)
+    }
+
+    fn configure(&self, settings: Settings, first: bool) -> Result<(), DpError> {
+        let mut control = lock(&self.control);
+        if settings == control.settings && !first {
+            return Ok(());
+        }
+        self.shared.live.set(&settings);
+        let old = std::mem::replace(&mut control.settings, settings.clone());
+        if first || (old.workers, &old.cpus) != (settings.workers, &settings.cpus) {
+            let workers = (0..settings.workers).map(|i| self.start_worker(&control, i)).collect::<Result<_, _>>()?;
+            control.ports.replace_workers(workers)?;
+        } else if old.cache_flows != settings.cache_flows {
+            for worker in &control.ports.workers {
+                worker.send(Command::ResizeCache(settings.cache_flows));
+            }
+        }
+        Ok(())
+    }
+
+    fn start_worker(&self, control: &Control, i: usize) -> Result<Handle, DpError> {
+        let member = self.shared.epochs.join().ok_or(DpError::Full("the list of forwarding threads"))?;
+        control.flows.welcome(member.seat());
+        let cpu = control.settings.cpus.get(i).copied();
+        Handle::start(Arc::clone(&self.shared), member, cpu, control.settings.cache_flows)
+            .map_err(|e| DpError::Device(format!("cannot start a forwarding thread: {e}")))
+    }
+
+    /// The number of the port called `name`.
+    #[must_use]
+    pub fn port_by_name(&self, name: &str) -> Option<DpPort> {
+        lock(&self.control).ports.by_name(name)
+    }
+
+    /// Looks at a port's device: custom statistics, queues, the control handle of a dummy.
+    pub fn with_device<R>(&self, port: DpPort, f: impl FnOnce(&Device) -> R) -> Result<R, DpError> {
+        lock(&self.control).ports.device(port).map(f)
+    }
+
+    /// Lets a dummy port receive a frame, and returns when it has been forwarded and all upcalls that came of it (and of whatever else
+    /// happened meanwhile) were handled, or after two seconds. `netdev-dummy/receive`.
+    pub fn inject(&self, port: DpPort, queue: usize, frame: &[u8]) -> Result<(), DpError> {
+        let dummy = self.with_device(port, Device::dummy)?.ok_or_else(|| DpError::Unsupported("receiving by command".to_owned()))?;
+        dummy.receive(queue, frame).map_err(|e| DpError::Invalid(e.to_string()))?;
+        self.drain(port);
+        self.settle();
+        Ok(())
+    }
+
+    /// Has the workers poll a port's queues until they are empty.
+    pub fn drain(&self, port: DpPort) {
+        let control = lock(&self.control);
+        for worker in &control.ports.workers {
+            // The answer only says that it is done.
+            let _ = worker.ask(|done| Command::Drain(port, done));
+        }
+    }
+
+    /// Waits until all upcalls were handled; false if that took too long. Without handlers nothing is waited for.
+    pub fn settle(&self) -> bool {
+        let steps = SETTLE_MAX.as_micros() / SETTLE_STEP.as_micros();
+        for _ in 0..steps {
+            if self.shared.upcalls.settled() || !self.shared.upcalls.has_handlers() {
+                return true;
+            }
+            std::thread::sleep(SETTLE_STEP);
+        }
+        false
+    }
+
+    /// Packets that a port's worker received, found and lost, for benchmarks: received, hit, missed.
+    #[must_use]
+    pub fn work(&self) -> (u64, u64, u64) {
+        let sum = |f: fn(&crate::stats::Work) -> &std::sync::atomic::AtomicU64| {
+            self.shared.work.iter().map(|w| f(w).load(Ordering::Relaxed)).sum()
+        };
+        (sum(|w| &w.received), sum(|w| &w.hit), sum(|w| &w.missed))
+    }
+
+    fn execute_one(&self, aux: &mut Aux, execute: &Execute) -> Result<(), DpError> {
+        program::check(&execute.actions, 0)?;
+        if execute.packet.len() > FRAME_MAX {
+            return Err(DpError::Invalid(format!("packet of {} bytes, at most {FRAME_MAX}", execute.packet.len())));
+        }
+        if execute.probe {
+            return Ok(());
+        }
+        let packet = Packet::from_bytes(&execute.packet).ok_or(DpError::Full("the packet pool"))?;
+        let mut meta = Parsed::new();
+        meta.key = *execute.key;
+        meta.found.lines = execute.key.lines();
+        let mut bundle = aux.core.spares.take();
+        bundle.parsed[0].read(packet.data(), &meta.meta(self.shared.live.vlan_limit()));
+        // An empty bundle has room.
+        let _ = bundle.packets.push(packet);
+        aux.core.now_ms = clock::now_ms();
+        let scope = Scope { shared: &self.shared, guard: aux.member.guard() };
+        aux.core.run(scope, bundle, &execute.actions);
+        Ok(())
+    }
+
+    fn log_put(&self, put: &FlowPut, done: &Done) {
+        crate::log::put(put, done);
+    }
+}
+
+impl Drop for Switch {
+    fn drop(&mut self) {
+        lock(&self.control).ports.close();
+    }
+}
+
+impl Datapath for Switch {
+    fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn features(&self) -> DpFeatures {
+        FEATURES
+    }
+
+    fn port_add(&self, request: &PortRequest) -> Result<DpPort, DpError> {
+        let mut control = lock(&self.control);
+        control.ports.add(request, &mut lock(&self.aux).core)
+    }
+
+    fn port_del(&self, port: DpPort) -> Result<(), DpError> {
+        let mut control = lock(&self.control);
+        control.ports.remove(port, &self.shared, &mut lock(&self.aux).core)
+    }
+
+    fn port_set(&self, port: DpPort, request: &PortRequest) -> Result<(), DpError> {
+        let mut control = lock(&self.control);
+        control.ports.set(port, request, &mut lock(&self.aux).core)
+    }
+
+    fn port_set_up(&self, port: DpPort, up: bool) -> Result<(), DpError> {
+        let mut control = lock(&self.control);
+        control.ports.device(port)?.set_admin_up(up).map_err(|e| DpError::Device(e.to_string()))?;
+        control.ports.event(DpEvent::PortChanged(port));
+        Ok(())
+    }
+
+    fn port(&self, port: DpPort) -> Result<PortInfo, DpError> {
+        lock(&self.control).ports.info(port)
+    }
+
+    fn ports(&self) -> Vec<PortInfo> {
+        lock(&self.control).ports.infos()
+    }
+
+    fn port_stats(&self, port: DpPort) -> Result<PortStats, DpError> {
+        lock(&self.control).ports.stats(port)
+    }
+
+    fn events(&self) -> Vec<DpEvent> {
+        let mut control = lock(&self.control);
+        control.ports.follow(clock::now_ms(), &mut lock(&self.aux).core)
+    }
+
+    fn put(&self, batch: &[FlowPut]) -> Vec<Result<(), DpError>> {
+        let now_ms: Msec = clock::now_ms();
+        let mut control = lock(&self.control);
+        let results: Vec<_> = batch.iter().map(|put| control.flows.put(put)).collect();
+        control.flows.tend(now_ms);
+        drop(control);
+        let log = |(put, result): (&FlowPut, Result<Done, DpError>)| result.map(|done| self.log_put(put, &done));
+        batch.iter().zip(results).map(log).collect()
+    }
+
+    fn del(&self, batch: &[Ufid]) -> Vec<Result<FlowStats, DpError>> {
+        lock(&self.control).flows.del(batch)
+    }
+
+    fn get(&self, ufid: Ufid) -> Result<FlowDump, DpError> {
+        lock(&self.control).flows.get(ufid)
+    }
+
+    fn dump(&self, each: &mut dyn FnMut(&FlowDump) -> bool) {
+        let mut next = Some(0);
+        let mut some = Vec::new();
+        while let Some(from) = next {
+            next = lock(&self.control).flows.dump_some(from, DUMP_STEP, &mut some);
+            for dump in some.drain(..) {
+                if !each(&dump) {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn stats_of(&self, batch: &[Ufid], out: &mut Vec<Option<FlowStats>>) {
+        let mut control = lock(&self.control);
+        control.flows.tend(clock::now_ms());
+        out.extend(batch.iter().map(|ufid| control.flows.stats_of(*ufid)));
+    }
+
+    fn flush(&self) {
+        lock(&self.control).flows.flush();
+    }
+
+    fn quiesce(&self) {
+        let epochs = &self.shared.epochs;
+        epochs.wait(epochs.advance());
+    }
+
+    fn execute(&self, batch: Vec<Execute>) -> Vec<Result<(), DpError>> {
+        let mut aux = lock(&self.aux);
+        aux.member.online();
+        let mut results = Vec::with_capacity(batch.len());
+        for execute in &batch {
+            results.push(self.execute_one(&mut aux, execute));
+            aux.member.quiescent();
+        }
+        aux.core.outlets.flush();
+        aux.member.offline();
+        results
+    }
+
+    fn upcalls(&self, handler: usize, max: usize, timeout: Duration, out: &mut Vec<Upcall>) {
+        let first = out.len();
+        self.shared.upcalls.take(handler, max, timeout, out);
+        crate::log::upcalls(&self.name, &out[first..]);
+    }
+
+    fn set_handlers(&self, n: usize) {
+        self.shared.upcalls.set_handlers(n);
+    }
+
+    fn set_upcalls_enabled(&self, on: bool) {
+        self.shared.upcalls.set_enabled(on);
+    }
+
+    fn meter_set(&self, id: u32, config: &MeterConfig) -> Result<(), DpError> {
+        let meter = Meter::new(config, clock::now_ms())?;
+        let mut control = lock(&self.control);
+        let old = self.shared.meters.set(id, meter)?;
+        control.flows.keep_memory(old);
+        Ok(())
+    }
+
+    fn meter_get(&self, id: u32) -> Result<MeterStats, DpError> {
+        let _control = lock(&self.control);
+        self.shared.meters.stats(id)
+    }
+
+    fn meter_del(&self, id: u32) -> Result<MeterStats, DpError> {
+        let mut control = lock(&self.control);
+        let (stats, old) = self.shared.meters.remove(id)?;
+        control.flows.keep_memory(old);
+        Ok(stats)
+    }
+
+    fn stats(&self) -> DpStats {
+        let control = lock(&self.control);
+        let mut stats = DpStats {
+            flows: control.flows.len() as u64,
+            masks: u32::try_from(control.flows.n_masks()).unwrap_or(u32::MAX),
+            ..DpStats::default()
+        };
+        for work in &self.shared.work {
+            stats.hit += work.hit.load(Ordering::Relaxed);
+            stats.missed += work.missed.load(Ordering::Relaxed);
+            stats.lost += work.lost.load(Ordering::Relaxed);
+            stats.mask_hit += work.mask_hit.load(Ordering::Relaxed);
+            stats.cache_hits += work.cache_hits.load(Ordering::Relaxed);
+        }
+        stats
+    }
+
+    fn set_config(&self, config: &[(String, String)]) {
+        if let Err(error) = self.configure(Settings::of(config), false) {
+            tracing::warn!(target: "dpif_netdev", "{error}");
+        }
+    }
+}
