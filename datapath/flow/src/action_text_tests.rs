@@ -1,3 +1,5 @@
+//! Action texts held to Open vSwitch's own (`action_text_cases.txt`), and every action to its way through text and back.
+
 use super::*;
 use crate::action::{Actions, TunnelPush};
 use crate::extract_gen::PacketGen;

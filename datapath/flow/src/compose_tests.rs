@@ -1,3 +1,5 @@
+//! Composing held to extraction (its inverse), to etherparse's checksums and to packets made by Open vSwitch.
+
 use super::*;
 use crate::extract::{PacketMeta, extract_whole};
 use crate::extract_gen::PacketGen;

@@ -16,6 +16,7 @@
 //!   ICMP, IGMP and ICMPv6 go by the protocol number under either IP version; a neighbour-discovery packet that repeats a
 //!   link-layer option has target and addresses zero.
 
+use crate::counter::Counter;
 use crate::key::{FRAG_ANY, FRAG_LATER, Key, LINE_BYTES, Lines, VLAN_CFI};
 use crate::seam::DpPort;
 use crate::wire::{self, Arp, Ethernet, Icmp, Icmpv6, Igmp, Ipv4, Ipv6, Ipv6Ext, Ipv6Frag, LlcSnap, MplsLse, NdOption, NdTarget};
@@ -28,6 +29,14 @@ pub const VLANS_MAX: u8 = 2;
 pub const NO_OFFSET: u16 = u16::MAX;
 /// A protocol number that no packet has (IANA keeps it reserved).
 pub const NO_TRANSPORT: u8 = u8::MAX;
+
+crate::counters! {
+    IPV4_TOO_SHORT = "miniflow_extract_ipv4_pkt_too_short", "Packets too short for an IPv4 header, matched as having none.";
+    IPV4_LENGTH = "miniflow_extract_ipv4_pkt_len_error", "Packets whose IPv4 lengths contradict each other, matched as having no IPv4 header.";
+    IPV6_TOO_SHORT = "miniflow_extract_ipv6_pkt_too_short", "Packets too short for an IPv6 header, matched as having none.";
+    IPV6_LENGTH = "miniflow_extract_ipv6_pkt_len_error", "Packets shorter than their IPv6 length, matched as having no IPv6 header.";
+}
+
 const LINE_WORDS: usize = LINE_BYTES / 8;
 
 /// What is known of a packet besides its bytes. Numbers in host order.
@@ -371,13 +380,12 @@ impl<'p> Extraction<'_, 'p> {
 
     #[inline]
     fn ipv4(&mut self) -> Option<IpFields> {
-        let (ip, _) = Ipv4::ref_from_prefix(self.data).ok()?;
+        let Ok((ip, _)) = Ipv4::ref_from_prefix(self.data) else { return malformed(&IPV4_TOO_SHORT) };
         let header = usize::from(ip.version_ihl & 15) * 4;
         let total = usize::from(be16(ip.total_len));
-        if header < size_of::<Ipv4>() || header > total {
-            return None;
+        if header < size_of::<Ipv4>() || header > total || self.cut(total).is_none() {
+            return malformed(&IPV4_LENGTH);
         }
-        self.cut(total)?;
         self.skip(header)?;
         self.key.nw_src = ip.src;
         self.key.nw_dst = ip.dst;
@@ -392,8 +400,10 @@ impl<'p> Extraction<'_, 'p> {
 
     #[inline]
     fn ipv6(&mut self) -> Option<IpFields> {
-        let ip = self.pull::<Ipv6>()?;
-        self.cut(usize::from(be16(ip.payload_len)))?;
+        let Some(ip) = self.pull::<Ipv6>() else { return malformed(&IPV6_TOO_SHORT) };
+        if self.cut(usize::from(be16(ip.payload_len))).is_none() {
+            return malformed(&IPV6_LENGTH);
+        }
         self.claim(1);
         self.key.ipv6_src = ip.src;
         self.key.ipv6_dst = ip.dst;
@@ -577,6 +587,12 @@ impl<'p> Extraction<'_, 'p> {
         (k.nsh_c1, k.nsh_c2, k.nsh_c3, k.nsh_c4) = (context.c1, context.c2, context.c3, context.c4);
         Some(())
     }
+}
+
+#[cold]
+fn malformed<T>(counter: &Counter) -> Option<T> {
+    counter.inc();
+    None
 }
 
 /// IPv6 extension headers that are walked over.

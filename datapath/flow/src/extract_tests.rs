@@ -1,3 +1,5 @@
+//! Extraction held to its twin, to etherparse and to cases by hand.
+
 use crate::extract::{Extracted, NO_OFFSET, NetworkLayer, PacketMeta, extract, extract_whole};
 use crate::extract_gen::{PACKET_BYTES_MAX, PacketGen};
 use crate::extract_slow::extract_slow;
@@ -161,6 +163,7 @@ fn wrong_lengths_leave_the_network_layer_empty() {
         let empty = head != "4600001d";
         assert_eq!((k.nw_src == [0; 4], out.l4 == NO_OFFSET), (empty, empty), "{head}");
     }
+    assert!(crate::extract::IPV4_LENGTH.count() >= 3);
 }
 
 #[test]

@@ -1,3 +1,5 @@
+//! Rewriting held to its twin: composing the rewritten key, which sums every checksum anew.
+
 use super::*;
 use crate::compose::{Payload, compose};
 use crate::extract::{PacketMeta, extract_whole};
