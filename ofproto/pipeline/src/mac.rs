@@ -1,0 +1,316 @@
+//! The MAC table of a bridge: behind which bundle a (VLAN, MAC) was last seen.
+//!
+//! What enters: learning, as a credit of translations and megaflows; static entries by `fdb/add`. What leaves: where NORMAL sends.
+//! Neighbours: `xlate::normal` looks up, `udpif` pays the credits, `slowpath` ages and shows.
+//!
+//! The table has a lock of its own: packets change it while the world is only read. Every change that can alter a translation (an
+//! entry appears, moves or goes) is recorded in the change log as `Object::Mac`; a mere refresh is not.
+
+use crate::bridge::BundleId;
+use crate::deps::{ChangeLog, MacKey, Object};
+use crate::world::BridgeId;
+use flow::Msec;
+use flow::hash::Map;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+flow::counters! {
+    MAC_LEARNED = "mac_learning_learned", "MAC table entries learned";
+    MAC_EXPIRED = "mac_learning_expired", "MAC table entries that aged out";
+    MAC_EVICTED = "mac_learning_evicted", "MAC table entries evicted because the table was full";
+    MAC_MOVED = "mac_learning_moved", "MAC table entries that moved to another port";
+}
+
+/// How long a gratuitous ARP pins an entry against the bond's own reflections.
+pub const GRATUITOUS_ARP_LOCK_MS: Msec = 5000;
+/// `other_config:mac-table-size` unless set.
+pub const SIZE_DEFAULT: usize = 8192;
+/// `other_config:mac-aging-time` unless set.
+pub const IDLE_DEFAULT_MS: Msec = 300_000;
+
+/// One entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MacEntry {
+    pub vlan: u16,
+    pub mac: [u8; 6],
+    pub bundle: BundleId,
+    /// `None`: static, never ages.
+    pub expires_ms: Option<Msec>,
+    /// Until then only a gratuitous ARP moves it.
+    pub locked_until_ms: Msec,
+}
+
+/// Totals that `fdb/stats-show` tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MacTotals {
+    pub learned: u64,
+    pub expired: u64,
+    pub evicted: u64,
+    pub moved: u64,
+}
+
+#[derive(Debug)]
+struct Inner {
+    entries: Map<(u16, [u8; 6]), MacEntry>,
+    /// Entries per bundle, static ones too: the fullest bundle gives when the table is full.
+    per_bundle: Map<BundleId, usize>,
+    size: usize,
+    idle_ms: Msec,
+    totals: MacTotals,
+}
+
+/// The table.
+#[derive(Debug)]
+pub struct MacTable {
+    bridge: BridgeId,
+    changes: Arc<ChangeLog>,
+    inner: Mutex<Inner>,
+}
+
+impl MacTable {
+    /// An empty table of a bridge; changes go into `changes`.
+    #[must_use]
+    pub fn new(bridge: BridgeId, changes: Arc<ChangeLog>) -> Self {
+        let inner = Inner {
+            entries: Map::default(),
+            per_bundle: Map::default(),
+            size: SIZE_DEFAULT,
+            idle_ms: IDLE_DEFAULT_MS,
+            totals: MacTotals::default(),
+        };
+        Self { bridge, changes, inner: Mutex::new(inner) }
+    }
+
+    /// Sets size and ageing time; entries beyond the size go, oldest of the fullest bundle first.
+    pub fn configure(&self, size: usize, idle_ms: Msec) {
+        let mut inner = self.lock();
+        inner.size = size.max(1);
+        let shift = idle_ms - inner.idle_ms;
+        inner.idle_ms = idle_ms;
+        for expires in inner.entries.values_mut().filter_map(|e| e.expires_ms.as_mut()) {
+            *expires += shift;
+        }
+        while inner.entries.len() > inner.size && self.evict(&mut inner) {}
+    }
+
+    /// (entries, maximum, idle time)
+    #[must_use]
+    pub fn usage(&self) -> (usize, usize, Msec) {
+        let inner = self.lock();
+        (inner.entries.len(), inner.size, inner.idle_ms)
+    }
+
+    /// The bundle that a MAC is behind.
+    #[must_use]
+    pub fn lookup(&self, vlan: u16, mac: [u8; 6]) -> Option<MacEntry> {
+        self.lock().entries.get(&(vlan, mac)).copied()
+    }
+
+    /// Notes that `mac` was seen behind `bundle`. Gives true when that changed the table beyond a refresh.
+    pub fn learn(&self, vlan: u16, mac: [u8; 6], bundle: BundleId, gratuitous_arp_on_bond: bool, now: Msec) -> bool {
+        let mut inner = self.lock();
+        let expires_ms = Some(now + inner.idle_ms);
+        let lock = if gratuitous_arp_on_bond { now + GRATUITOUS_ARP_LOCK_MS } else { 0 };
+        let Some(entry) = inner.entries.get(&(vlan, mac)).copied() else {
+            if inner.entries.len() >= inner.size && !self.evict(&mut inner) {
+                return false;
+            }
+            inner.entries.insert((vlan, mac), MacEntry { vlan, mac, bundle, expires_ms, locked_until_ms: lock });
+            *inner.per_bundle.entry(bundle).or_default() += 1;
+            inner.totals.learned += 1;
+            MAC_LEARNED.inc();
+            self.changed(vlan, mac);
+            return true;
+        };
+        if entry.expires_ms.is_none() || (!gratuitous_arp_on_bond && now < entry.locked_until_ms) {
+            return false;
+        }
+        let locked_until_ms = entry.locked_until_ms.max(lock);
+        inner.entries.insert((vlan, mac), MacEntry { bundle, expires_ms, locked_until_ms, ..entry });
+        if entry.bundle == bundle {
+            return false;
+        }
+        inner.leave(entry.bundle);
+        *inner.per_bundle.entry(bundle).or_default() += 1;
+        inner.totals.moved += 1;
+        MAC_MOVED.inc();
+        self.changed(vlan, mac);
+        true
+    }
+
+    /// Adds a static entry, or makes one static.
+    pub fn add_static(&self, vlan: u16, mac: [u8; 6], bundle: BundleId) -> bool {
+        let mut inner = self.lock();
+        if !inner.entries.contains_key(&(vlan, mac)) && inner.entries.len() >= inner.size && !self.evict(&mut inner) {
+            return false;
+        }
+        let entry = MacEntry { vlan, mac, bundle, expires_ms: None, locked_until_ms: 0 };
+        if let Some(old) = inner.entries.insert((vlan, mac), entry) {
+            inner.leave(old.bundle);
+        }
+        *inner.per_bundle.entry(bundle).or_default() += 1;
+        self.changed(vlan, mac);
+        true
+    }
+
+    /// Removes one entry.
+    pub fn remove(&self, vlan: u16, mac: [u8; 6]) -> bool {
+        let mut inner = self.lock();
+        self.take(&mut inner, (vlan, mac)).is_some()
+    }
+
+    /// Removes all entries of a bundle that goes away, static ones too.
+    pub fn forget_bundle(&self, bundle: BundleId) {
+        self.retain(|e| e.bundle != bundle);
+    }
+
+    /// Removes all but the static entries.
+    pub fn flush(&self) {
+        self.retain(|e| e.expires_ms.is_none());
+    }
+
+    /// Removes what has aged out.
+    pub fn age(&self, now: Msec) {
+        let gone = self.retain(|e| e.expires_ms.is_none_or(|at| at > now));
+        self.lock().totals.expired += gone;
+        MAC_EXPIRED.add(gone);
+    }
+
+    /// All entries, the longest unused first; static ones last.
+    #[must_use]
+    pub fn entries(&self) -> Vec<MacEntry> {
+        let mut entries: Vec<_> = self.lock().entries.values().copied().collect();
+        entries.sort_by_key(|e| (e.expires_ms.unwrap_or(Msec::MAX), e.vlan, e.mac));
+        entries
+    }
+
+    /// Seconds since an entry was last seen.
+    #[must_use]
+    pub fn age_s(&self, entry: &MacEntry, now: Msec) -> Option<i64> {
+        let idle_ms = self.lock().idle_ms;
+        entry.expires_ms.map(|at| (idle_ms - (at - now)).max(0) / 1000)
+    }
+
+    /// Totals since the start or `clear_totals`.
+    #[must_use]
+    pub fn totals(&self) -> MacTotals {
+        self.lock().totals
+    }
+
+    /// Sets the totals to zero.
+    pub fn clear_totals(&self) {
+        self.lock().totals = MacTotals::default();
+    }
+
+    fn retain(&self, keep: impl Fn(&MacEntry) -> bool) -> u64 {
+        let mut inner = self.lock();
+        let gone: Vec<_> = inner.entries.values().filter(|e| !keep(e)).map(|e| (e.vlan, e.mac)).collect();
+        for key in &gone {
+            self.take(&mut inner, *key);
+        }
+        gone.len() as u64
+    }
+
+    fn take(&self, inner: &mut Inner, key: (u16, [u8; 6])) -> Option<MacEntry> {
+        let entry = inner.entries.remove(&key)?;
+        inner.leave(entry.bundle);
+        self.changed(entry.vlan, entry.mac);
+        Some(entry)
+    }
+
+    /// Makes room for one: the oldest entry of the bundle that has most. False when all are static.
+    fn evict(&self, inner: &mut Inner) -> bool {
+        let mut fullest: Vec<_> = inner.per_bundle.iter().map(|(b, n)| (*n, *b)).collect();
+        fullest.sort_unstable_by(|a, b| b.cmp(a));
+        for (_, bundle) in fullest {
+            let of_bundle = inner.entries.values().filter(|e| e.bundle == bundle);
+            let oldest = of_bundle.filter_map(|e| Some((e.expires_ms?, e.vlan, e.mac))).min();
+            if let Some((_, vlan, mac)) = oldest {
+                self.take(inner, (vlan, mac));
+                inner.totals.evicted += 1;
+                MAC_EVICTED.inc();
+                return true;
+            }
+        }
+        false
+    }
+
+    fn changed(&self, vlan: u16, mac: [u8; 6]) {
+        self.changes.object(Object::Mac(MacKey { bridge: self.bridge, vlan, mac }));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("no holder of a MAC table panics")
+    }
+}
+
+impl Inner {
+    fn leave(&mut self, bundle: BundleId) {
+        if let Some(n) = self.per_bundle.get_mut(&bundle) {
+            *n -= 1;
+            if *n == 0 {
+                self.per_bundle.remove(&bundle);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: [u8; 6] = [2, 0, 0, 0, 0, 1];
+    const B: [u8; 6] = [2, 0, 0, 0, 0, 2];
+    const C: [u8; 6] = [2, 0, 0, 0, 0, 3];
+
+    fn table() -> MacTable {
+        MacTable::new(BridgeId(1), Arc::default())
+    }
+
+    #[test]
+    fn learns_moves_and_ages() {
+        let t = table();
+        assert!(t.learn(0, A, BundleId(1), false, 0));
+        let first = t.changes.now();
+        assert!(!t.learn(0, A, BundleId(1), false, 1000), "a refresh");
+        assert_eq!(t.changes.now(), first, "is no change");
+        assert!(t.learn(0, A, BundleId(2), false, 2000), "a move");
+        assert!(t.changes.now() > first);
+        assert_eq!(t.lookup(0, A).unwrap().bundle, BundleId(2));
+        assert!(t.lookup(1, A).is_none(), "another VLAN");
+        t.age(2000 + IDLE_DEFAULT_MS - 1);
+        assert!(t.lookup(0, A).is_some());
+        t.age(2000 + IDLE_DEFAULT_MS);
+        assert!(t.lookup(0, A).is_none());
+        assert_eq!(t.totals(), MacTotals { learned: 1, expired: 1, evicted: 0, moved: 1 });
+    }
+
+    #[test]
+    fn the_fullest_bundle_gives() {
+        let t = table();
+        t.configure(2, IDLE_DEFAULT_MS);
+        t.learn(0, A, BundleId(1), false, 0);
+        t.learn(0, B, BundleId(1), false, 1);
+        t.learn(0, C, BundleId(2), false, 2);
+        assert!(t.lookup(0, A).is_none() && t.lookup(0, B).is_some() && t.lookup(0, C).is_some());
+    }
+
+    #[test]
+    fn static_entries_neither_age_nor_move() {
+        let t = table();
+        t.add_static(5, A, BundleId(1));
+        assert!(!t.learn(5, A, BundleId(2), false, 0));
+        t.age(Msec::MAX);
+        t.flush();
+        assert_eq!(t.lookup(5, A).unwrap().bundle, BundleId(1));
+        t.forget_bundle(BundleId(1));
+        assert_eq!(t.usage().0, 0);
+    }
+
+    #[test]
+    fn a_gratuitous_arp_pins_the_entry() {
+        let t = table();
+        t.learn(0, A, BundleId(1), true, 0);
+        assert!(!t.learn(0, A, BundleId(2), false, GRATUITOUS_ARP_LOCK_MS - 1));
+        assert!(t.learn(0, A, BundleId(2), false, GRATUITOUS_ARP_LOCK_MS));
+    }
+}

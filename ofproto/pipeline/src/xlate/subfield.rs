@@ -1,0 +1,52 @@
+//! Reading and writing parts of fields, with what that means for the mask.
+
+use super::Ctx;
+use flow::fields::{Field, Value};
+use openflow::action::Subfield;
+
+/// Whether the packet has the field, so that it may be read or written; what decides that goes into the mask.
+impl Ctx<'_> {
+    pub(super) fn has_field(&mut self, field: Field) -> bool {
+        let need = field.row().need;
+        need.unwildcard(&self.key, &mut self.mask);
+        need.holds(&self.key)
+    }
+
+    /// The value of a part of a field; its bits go into the mask. Zero where the packet does not have it.
+    pub(super) fn read(&mut self, part: Subfield) -> u128 {
+        if !self.has_field(part.field) {
+            return 0;
+        }
+        self.unwildcard(part);
+        self.value(part)
+    }
+
+    /// The value of a part of a field.
+    pub(super) fn value(&self, part: Subfield) -> u128 {
+        part.field.get(&self.key) >> part.ofs & Value::ones(usize::from(part.bits)).low()
+    }
+
+    /// Adds the bits of a part of a field to the mask.
+    pub(super) fn unwildcard(&mut self, part: Subfield) {
+        let bits = Value::ones(usize::from(part.bits)).low() << part.ofs;
+        let all = part.field.mask(&self.mask) | bits;
+        part.field.set_mask(&mut self.mask, all);
+    }
+
+    /// Sets a part of a field, if the packet has it.
+    pub(super) fn write(&mut self, part: Subfield, value: u128) -> bool {
+        if !self.has_field(part.field) {
+            return false;
+        }
+        self.unwildcard(part);
+        let bits = Value::ones(usize::from(part.bits)).low() << part.ofs;
+        let old = part.field.get(&self.key);
+        part.field.set(&mut self.key, old & !bits | value << part.ofs & bits);
+        true
+    }
+
+    /// A whole field as a subfield.
+    pub(super) fn whole(field: Field) -> Subfield {
+        Subfield { field, ofs: 0, bits: field.row().bits }
+    }
+}
