@@ -4,6 +4,7 @@
 
 pub mod action;
 pub mod error;
+pub mod message;
 pub mod types;
 
 pub use action::OfAction;

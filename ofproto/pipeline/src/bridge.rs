@@ -7,13 +7,20 @@
 //! learning know bundles only.
 
 use crate::config::{BridgeConfig, PortConfig, PriorityTags, VlanMode};
+use crate::deps::ChangeLog;
+use crate::group::Group;
+use crate::mac::MacTable;
+use crate::meter::Meters;
+use crate::mirror::Mirror;
 use crate::rule::Tally;
 use crate::table::{TABLES, Table};
 use crate::world::BridgeId;
+use crate::xlate::FragMode;
 use flow::hash::{Hasher, Map};
 use flow::seam::{DpPort, PortInfo};
 use flow::Msec;
-use openflow::{OfPort, TableId};
+use flow::fields::TunnelOptions;
+use openflow::{GroupId, OfPort, TableId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -289,6 +296,17 @@ pub struct Bridge {
     pub numbers: PortNumbers,
     /// `TABLES` of them.
     pub tables: Vec<Table>,
+    pub groups: BTreeMap<GroupId, Arc<Group>>,
+    pub meters: Meters,
+    pub macs: MacTable,
+    pub mirrors: Vec<Mirror>,
+    /// Where tunnel options lie in keys.
+    pub tunnel_options: Arc<TunnelOptions>,
+    pub frag_mode: FragMode,
+    /// Some controller wants packets that no table matched (OpenFlow 1.0 to 1.2).
+    pub wants_packet_in_on_miss: bool,
+    /// The datapath has connection tracking.
+    pub tracks_connections: bool,
     /// As last configured.
     pub config: BridgeConfig,
     /// MAC for want of a better one, kept as long as the bridge.
@@ -299,7 +317,7 @@ pub struct Bridge {
 impl Bridge {
     /// A bridge without ports.
     #[must_use]
-    pub fn new(id: BridgeId, config: &BridgeConfig) -> Self {
+    pub fn new(id: BridgeId, config: &BridgeConfig, changes: Arc<ChangeLog>) -> Self {
         let tables = (0..TABLES).map(|t| Table::new(TableId(u8::try_from(t).expect("TABLES is 255")))).collect();
         Self {
             id,
@@ -311,6 +329,14 @@ impl Bridge {
             bundles: BTreeMap::new(),
             numbers: PortNumbers::default(),
             tables,
+            groups: BTreeMap::new(),
+            meters: Meters::default(),
+            macs: MacTable::new(id, changes),
+            mirrors: Vec::new(),
+            tunnel_options: Arc::default(),
+            frag_mode: FragMode::default(),
+            wants_packet_in_on_miss: false,
+            tracks_connections: false,
             config: config.clone(),
             made_up_mac: random_mac(),
             last_bundle: 0,

@@ -10,7 +10,7 @@ use crate::world::{BridgeId, World};
 use flow::{Actions, Key, Mask, Msec};
 use openflow::{OfPort, TableId};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 flow::counters! {
@@ -52,23 +52,18 @@ impl Credit {
                 }
             }
             Self::Tally(tally) => tally.add(payment.packets, payment.bytes),
-            Self::Learn { .. } => {}
+            Self::Learn { bridge, in_port, vlan, mac, gratuitous_arp } => {
+                let Some(bridge) = world.bridges.get(bridge) else { return };
+                let Some(bundle) = bridge.bundle_of(*in_port) else { return };
+                let pins = *gratuitous_arp && bundle.ports.len() > 1;
+                bridge.macs.learn(*vlan, *mac, bundle.id, pins, payment.used_ms);
+            }
             Self::FinTimeout { rule, idle_s, hard_s } => {
                 if payment.tcp_flags & (TCP_FIN | TCP_RST) != 0 {
-                    shorten(&rule.idle_timeout_s, *idle_s);
-                    shorten(&rule.hard_timeout_s, *hard_s);
+                    rule.shorten_timeouts(*idle_s, *hard_s);
                 }
             }
         }
-    }
-}
-
-/// Lowers a timeout to `seconds`; 0 leaves it, and a timeout of 0 is "never".
-fn shorten(timeout: &AtomicU64, seconds: u16) {
-    let seconds = u64::from(seconds);
-    if seconds != 0 {
-        // The update fails when there is nothing to lower.
-        let _ = timeout.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| (old == 0 || old > seconds).then_some(seconds));
     }
 }
 

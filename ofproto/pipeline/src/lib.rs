@@ -7,11 +7,17 @@ pub mod classifier;
 pub mod config;
 pub mod deps;
 pub mod effects;
+pub mod flow_mod;
+pub mod group;
+pub mod mac;
 #[cfg(test)]
 mod memory_dp;
+pub mod meter;
+pub mod mirror;
 pub mod recirc;
 pub mod rule;
 pub mod slowpath;
 pub mod table;
 pub mod udpif;
 pub mod world;
+pub mod xlate;

@@ -3,10 +3,11 @@
 //! What enters: translation asks for an id and gives what it wants to find again. What leaves: a counted reference; the id is
 //! free once no megaflow and no packet under way names it. Neighbours: `xlate` (frozen state), `udpif` (megaflows hold references).
 
+use crate::xlate::frozen::FrozenState;
 use flow::hash::Map;
-use std::any::Any;
 use std::fmt;
-use std::sync::{Arc, Mutex, Weak};
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 /// Largest id given out (28 bits, as in OVS 3.7).
 pub const RECIRC_ID_MAX: u32 = (1 << 28) - 1;
@@ -14,8 +15,8 @@ pub const RECIRC_ID_MAX: u32 = (1 << 28) - 1;
 /// A held id with the state to go on from. Dropping the last reference frees the id.
 pub struct RecircRef {
     pub id: u32,
-    /// The frozen state; its type is translation's.
-    pub state: Arc<dyn Any + Send + Sync>,
+    pub state: Arc<FrozenState>,
+    digest: u64,
     home: Weak<Mutex<Ids>>,
 }
 
@@ -27,10 +28,15 @@ impl fmt::Debug for RecircRef {
 
 impl Drop for RecircRef {
     fn drop(&mut self) {
-        if let Some(home) = self.home.upgrade() {
-            let mut ids = home.lock().expect("no holder of the id table panics");
-            if ids.live.get(&self.id).is_some_and(|r| r.strong_count() == 0) {
-                ids.live.remove(&self.id);
+        let Some(home) = self.home.upgrade() else { return };
+        let mut ids = home.lock().expect("no holder of the id table panics");
+        if ids.live.get(&self.id).is_some_and(|r| r.strong_count() == 0) {
+            ids.live.remove(&self.id);
+        }
+        if let Some(same) = ids.by_state.get_mut(&self.digest) {
+            same.retain(|id| *id != self.id);
+            if same.is_empty() {
+                ids.by_state.remove(&self.digest);
             }
         }
     }
@@ -38,14 +44,17 @@ impl Drop for RecircRef {
 
 #[derive(Default)]
 struct Ids {
-    next: u32,
+    last: u32,
     live: Map<u32, Weak<RecircRef>>,
+    /// Ids by a digest of their state.
+    by_state: Map<u64, Vec<u32>>,
 }
 
 /// The ids of all bridges.
 #[derive(Default)]
 pub struct Recircs {
     ids: Arc<Mutex<Ids>>,
+    hasher: ahash::RandomState,
 }
 
 impl fmt::Debug for Recircs {
@@ -55,19 +64,33 @@ impl fmt::Debug for Recircs {
 }
 
 impl Recircs {
-    /// Gives a fresh id for `state`, `None` when all are taken.
+    /// The id of `state`: the one that an equal state has already, else a fresh one; `None` when all are taken.
     #[must_use]
-    pub fn allocate(&self, state: Arc<dyn Any + Send + Sync>) -> Option<Arc<RecircRef>> {
-        let mut ids = self.ids.lock().expect("no holder of the id table panics");
+    pub fn allocate(&self, state: Arc<FrozenState>) -> Option<Arc<RecircRef>> {
+        let digest = self.digest(&state);
+        // References are dropped outside of the lock: dropping the last one takes it.
+        let mut looked_at = Vec::new();
+        let mut ids = self.lock();
+        for id in ids.by_state.get(&digest).into_iter().flatten() {
+            let held = ids.live.get(id).and_then(Weak::upgrade);
+            if let Some(held) = held {
+                if held.state == state {
+                    return Some(held);
+                }
+                looked_at.push(held);
+            }
+        }
         if ids.live.len() >= RECIRC_ID_MAX as usize {
             return None;
         }
         loop {
-            ids.next = if ids.next >= RECIRC_ID_MAX { 1 } else { ids.next + 1 };
-            let id = ids.next;
+            ids.last = if ids.last >= RECIRC_ID_MAX { 1 } else { ids.last + 1 };
+            let id = ids.last;
             if !ids.live.contains_key(&id) {
-                let held = Arc::new(RecircRef { id, state, home: Arc::downgrade(&self.ids) });
+                let held = Arc::new(RecircRef { id, state, digest, home: Arc::downgrade(&self.ids) });
                 ids.live.insert(id, Arc::downgrade(&held));
+                ids.by_state.entry(digest).or_default().push(id);
+                drop(ids);
                 return Some(held);
             }
         }
@@ -76,13 +99,13 @@ impl Recircs {
     /// The state behind an id that a packet came back with.
     #[must_use]
     pub fn find(&self, id: u32) -> Option<Arc<RecircRef>> {
-        self.ids.lock().expect("no holder of the id table panics").live.get(&id)?.upgrade()
+        self.lock().live.get(&id)?.upgrade()
     }
 
     /// Ids in use.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.ids.lock().expect("no holder of the id table panics").live.len()
+        self.lock().live.len()
     }
 
     /// Whether none is in use.
@@ -90,22 +113,55 @@ impl Recircs {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    fn digest(&self, state: &FrozenState) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        state.bridge.hash(&mut hasher);
+        state.table.hash(&mut hasher);
+        state.metadata.words().hash(&mut hasher);
+        state.stack.hash(&mut hasher);
+        state.rule_cookie.hash(&mut hasher);
+        (state.actions.len(), state.action_set.len()).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Ids> {
+        self.ids.lock().expect("no holder of the id table panics")
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::world::BridgeId;
+    use flow::Key;
+    use openflow::TableId;
+
+    fn state(table: u8) -> Arc<FrozenState> {
+        Arc::new(FrozenState {
+            bridge: BridgeId(1),
+            table: TableId(table),
+            metadata: Key::ZERO,
+            conntracked: false,
+            stack: vec![],
+            mirrors: 0,
+            actions: vec![],
+            action_set: vec![],
+            rule_cookie: 0,
+        })
+    }
 
     #[test]
     fn an_id_lives_as_long_as_its_references() {
         let ids = Recircs::default();
-        let a = ids.allocate(Arc::new("a")).unwrap();
-        let b = ids.allocate(Arc::new("b")).unwrap();
+        let a = ids.allocate(state(1)).unwrap();
+        let b = ids.allocate(state(2)).unwrap();
         assert_eq!((a.id, b.id), (1, 2));
-        assert_eq!(*ids.find(2).unwrap().state.downcast_ref::<&str>().unwrap(), "b");
+        assert_eq!(ids.allocate(state(1)).unwrap().id, 1, "an equal state has the same id");
+        assert_eq!(ids.find(2).unwrap().state.table, TableId(2));
         drop(b);
         assert!(ids.find(2).is_none());
-        assert_eq!(ids.allocate(Arc::new("c")).unwrap().id, 3, "not the same again at once");
+        assert_eq!(ids.allocate(state(3)).unwrap().id, 3, "not the same again at once");
         assert_eq!(ids.len(), 1);
     }
 }

@@ -4,7 +4,8 @@
 //! statistics of megaflows. Neighbours: `table`, `classifier`, `flow_mod`, `xlate`, `udpif`.
 //!
 //! A rule is shared as `Arc<Rule>`: a translation, the credits of a megaflow and the table may hold it at once. A modification
-//! that changes actions makes a new rule, so that who holds the old one still sees what it acted upon.
+//! that changes actions makes a new rule, so that who holds the old one still sees what it acted upon; both share one `Life`, so that
+//! packets credited to the old one are not lost.
 
 use crate::classifier::{Classified, Conjunction, MiniMatch};
 use crate::world::BridgeId;
@@ -12,7 +13,7 @@ use flow::Msec;
 use openflow::TableId;
 use openflow::action::OfAction;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, AtomicU64, Ordering};
 
 /// Packets and bytes that something has seen. Adding is relaxed: readers want totals, not order.
 #[derive(Debug, Default)]
@@ -41,6 +42,20 @@ impl Tally {
     }
 }
 
+/// What lives through modifications of a rule.
+#[derive(Debug, Default)]
+pub struct Life {
+    pub tally: Tally,
+    pub created_ms: Msec,
+    /// When a packet last hit.
+    pub used_ms: AtomicI64,
+    /// When actions last changed.
+    pub modified_ms: AtomicI64,
+    /// Seconds, 0 for never. Atomic, because `fin_timeout` shortens them.
+    pub idle_timeout_s: AtomicU16,
+    pub hard_timeout_s: AtomicU16,
+}
+
 /// A rule.
 #[derive(Debug)]
 pub struct Rule {
@@ -55,27 +70,46 @@ pub struct Rule {
     /// The `conjunction` actions among them.
     pub conjunctions: Vec<Conjunction>,
     pub cookie: AtomicU64,
-    /// Seconds, 0 for never. Atomic, because `fin_timeout` shortens them.
-    pub idle_timeout_s: AtomicU64,
-    pub hard_timeout_s: AtomicU64,
     /// `flow_mod_flags`
     pub flags: u16,
     pub importance: u16,
-    pub created_ms: Msec,
-    pub tally: Tally,
-    /// When a packet last hit.
-    pub used_ms: AtomicI64,
-    /// When actions or timeouts last changed.
-    pub modified_ms: AtomicI64,
+    pub life: Arc<Life>,
     /// Set once it has left its table.
     pub removed: AtomicBool,
 }
 
+/// Priorities above are the switch's own: hidden from controllers.
+pub const PRIORITY_MAX: i32 = 65_535;
+
 impl Rule {
     /// Credits packets that hit the rule, the last of them at `used_ms`.
     pub fn credit(&self, packets: u64, bytes: u64, used_ms: Msec) {
-        self.tally.add(packets, bytes);
-        self.used_ms.fetch_max(used_ms, Ordering::Relaxed);
+        self.life.tally.add(packets, bytes);
+        self.life.used_ms.fetch_max(used_ms, Ordering::Relaxed);
+    }
+
+    /// Whether controllers neither see nor touch it.
+    #[must_use]
+    pub fn is_hidden(&self) -> bool {
+        self.priority > PRIORITY_MAX || self.table == crate::table::INTERNAL
+    }
+
+    /// Seconds, 0 for never.
+    #[must_use]
+    pub fn timeouts_s(&self) -> (u16, u16) {
+        (self.life.idle_timeout_s.load(Ordering::Relaxed), self.life.hard_timeout_s.load(Ordering::Relaxed))
+    }
+
+    /// `fin_timeout`: shortens the timeouts; 0 leaves one as it is.
+    pub fn shorten_timeouts(&self, idle_s: u16, hard_s: u16) {
+        let shorten = |timeout: &AtomicU16, to: u16| {
+            let old = timeout.load(Ordering::Relaxed);
+            if to != 0 && (old == 0 || to < old) {
+                timeout.store(to, Ordering::Relaxed);
+            }
+        };
+        shorten(&self.life.idle_timeout_s, idle_s);
+        shorten(&self.life.hard_timeout_s, hard_s);
     }
 }
 

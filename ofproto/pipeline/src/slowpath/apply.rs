@@ -99,7 +99,8 @@ impl Slowpath {
         for bridge in &config.bridges {
             if world.bridge_named(&bridge.name).is_none() && world.backends.contains_key(&bridge.datapath_type) {
                 let id = world.new_bridge_id();
-                world.bridges.insert(id, Bridge::new(id, bridge));
+                let changes = Arc::clone(&world.changes);
+                world.bridges.insert(id, Bridge::new(id, bridge, changes));
             }
         }
         for (o, info) in opened.into_iter().zip(infos) {

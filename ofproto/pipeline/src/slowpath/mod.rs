@@ -78,6 +78,12 @@ impl fmt::Debug for Slowpath {
 }
 
 impl Slowpath {
+    /// A slow path without bridges, translating for real; `factory` opens a datapath when the first bridge of its type appears.
+    #[must_use]
+    pub fn new(factory: Box<DatapathFactory>) -> Arc<Self> {
+        Self::with_translator(factory, Arc::new(crate::xlate::Xlate))
+    }
+
     /// A slow path without bridges; `factory` opens a datapath when the first bridge of its type appears.
     #[must_use]
     pub fn with_translator(factory: Box<DatapathFactory>, translator: Arc<dyn Translator>) -> Arc<Self> {

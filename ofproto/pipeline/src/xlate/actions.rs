@@ -127,7 +127,7 @@ impl Ctx<'_> {
             OfAction::Multipath(multipath) => self.multipath(multipath),
             OfAction::Note(_) => {}
             OfAction::Exit => self.exit = true,
-            OfAction::Sample(_) => self.sample(),
+            OfAction::Sample(_) => {}
             OfAction::Clone(actions) => self.clone_packet(actions, last),
             OfAction::Ct(ct) => self.conntrack(ct, last),
             OfAction::Nat(_) => {}
@@ -473,20 +473,12 @@ impl Ctx<'_> {
     }
 
     fn set_tunnel_option(&mut self, field: Field, value: &Value, mask: &Value) {
-        let Some(place) = field.tun_metadata_number().and_then(|n| self.bridge.tunnel_options.place(n)) else {
+        let Some(n) = field.tun_metadata_number().filter(|n| self.bridge.tunnel_options.option(*n).is_some()) else {
             self.report(Kind::Warn, format_args!("{field} is not mapped to a tunnel option, set_field ignored"));
             return;
         };
-        let (value, bits) = (value.to_be_bytes(), mask.to_be_bytes());
-        let len = place.len();
-        let from = value.len() - len;
-        for (i, at) in place.enumerate() {
-            let (v, m) = (value[from + i], bits[from + i]);
-            self.key.tun_metadata[at] = self.key.tun_metadata[at] & !m | v & m;
-        }
-        if let Some(n) = field.tun_metadata_number() {
-            let present = u64::from_be_bytes(self.key.tun_metadata_present) | 1 << n;
-            self.key.tun_metadata_present = present.to_be_bytes();
-        }
+        let options = &self.bridge.tunnel_options;
+        let kept = options.get(&self.key, n).without(mask);
+        options.set(&mut self.key, n, &kept.or(&value.and(mask)));
     }
 }

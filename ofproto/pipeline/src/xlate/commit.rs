@@ -31,8 +31,6 @@ const PORTS: &[Span] = spans![tp_src: 2, tp_dst: 2];
 const NSH: &[Span] = spans![nsh_flags: 1, nsh_ttl: 1, nsh_path: 4, nsh_c1: 4, nsh_c2: 4, nsh_c3: 4, nsh_c4: 4];
 const PRIORITY: &[Span] = spans![skb_priority: 4];
 const MARK: &[Span] = spans![pkt_mark: 4];
-const TUNNEL: &[Span] = spans![tun_id: 8, tun_src: 4, tun_dst: 4, tun_flags: 2, tun_tos: 1, tun_ttl: 1, tun_ipv6_src: 16,
-    tun_ipv6_dst: 16, tun_tp_src: 2, tun_tp_dst: 2, tun_gbp_id: 2, tun_gbp_flags: 1];
 
 const ETH_IPV4: [u8; 2] = [0x08, 0x00];
 const ETH_IPV6: [u8; 2] = [0x86, 0xdd];
@@ -62,17 +60,6 @@ impl Ctx<'_> {
         self.commit_vlan();
         self.commit_fields(SetAttr::Priority, PRIORITY);
         self.commit_fields(SetAttr::Mark, MARK);
-    }
-
-    /// Sets the tunnel's fields for an output to a tunnel that the datapath itself encapsulates.
-    pub(super) fn commit_tunnel(&mut self) {
-        let mut full = self.mask;
-        for span in TUNNEL {
-            bytes_mut(&mut full, *span).fill(0xff);
-        }
-        std::mem::swap(&mut self.mask, &mut full);
-        self.commit_fields(SetAttr::Tunnel, TUNNEL);
-        self.mask = full;
     }
 
     fn commit_l3(&mut self) {

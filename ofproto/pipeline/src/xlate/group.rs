@@ -6,7 +6,7 @@ use crate::deps::Object;
 use crate::effects::Credit;
 use crate::group::{Bucket, Group};
 use flow::fields::Field;
-use flow::forms::hash::{HashFields as KeyHash, hash};
+use super::hash::{self, feed, mix};
 use openflow::action::{Bundle, HashFields, Multipath};
 use openflow::message::GroupType;
 use openflow::{GroupId, OfPort};
@@ -95,7 +95,7 @@ impl Ctx<'_> {
     fn select_basis(&mut self, group: &Group) -> u32 {
         let mut basis = mix(u32::try_from(group.selection.param & 0xffff_ffff).expect("masked to 32 bits"));
         if group.selection.method == "hash" {
-            for field in group.selection.fields.fields() {
+            for field in Field::ALL.iter().copied().filter(|f| f.mask(&group.selection.fields.mask) != 0) {
                 if !self.has_field(field) {
                     continue;
                 }
@@ -104,9 +104,7 @@ impl Ctx<'_> {
                 let all = field.mask(&self.mask) | bits;
                 field.set_mask(&mut self.mask, all);
                 let value = self.value(part) & bits;
-                for word in value.to_be_bytes().chunks_exact(4) {
-                    basis = mix(basis ^ u32::from_be_bytes([word[0], word[1], word[2], word[3]]));
-                }
+                basis = feed(basis, &value.to_be_bytes());
             }
             return basis;
         }
@@ -131,17 +129,7 @@ impl Ctx<'_> {
 
     /// A hash of header fields, and its fields into the mask.
     fn hash(&mut self, fields: HashFields, basis: u32) -> u32 {
-        let fields = match fields {
-            HashFields::EthSrc => KeyHash::EthSrc,
-            HashFields::SymmetricL4 => KeyHash::SymmetricL4,
-            HashFields::SymmetricL3L4 => KeyHash::SymmetricL3L4,
-            HashFields::SymmetricL3L4Udp => KeyHash::SymmetricL3L4Udp,
-            HashFields::NwSrc => KeyHash::NwSrc,
-            HashFields::NwDst => KeyHash::NwDst,
-            HashFields::SymmetricL3 => KeyHash::SymmetricL3,
-        };
-        fields.unwildcard(&self.key, &mut self.mask);
-        hash(fields, &self.key, basis)
+        hash::hash(fields, &self.key, &mut self.mask, basis)
     }
 
     /// multipath(...): a link number into a field.
@@ -197,18 +185,4 @@ impl Ctx<'_> {
             }
         }
     }
-
-    /// sample(...) without a collector to send to does nothing; what can be seen of it is that the packet goes on.
-    pub(super) fn sample(&mut self) {
-        let _ = Field::PktMark;
-    }
-}
-
-/// A 32-bit mix with full avalanche (the finalizer of MurmurHash3, public domain).
-fn mix(mut h: u32) -> u32 {
-    h ^= h >> 16;
-    h = h.wrapping_mul(0x85eb_ca6b);
-    h ^= h >> 13;
-    h = h.wrapping_mul(0xc2b2_ae35);
-    h ^ h >> 16
 }

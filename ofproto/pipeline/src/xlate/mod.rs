@@ -33,12 +33,17 @@ mod commit;
 mod compose;
 pub mod frozen;
 mod group;
+mod hash;
 mod learn;
 mod normal;
 mod output;
 mod subfield;
 mod tables;
 pub mod trace;
+mod translator;
+
+pub use tables::FragMode;
+pub use translator::Xlate;
 
 use crate::bridge::{Bridge, Port};
 use crate::deps::{Deps, Object};
@@ -72,8 +77,6 @@ pub struct XlateIn<'a> {
     pub bridge: BridgeId,
     /// The packet's key; `in_port` is the bridge's OpenFlow port (`OfPort::to_key`). A recirculated packet has its `recirc_id`.
     pub key: &'a Key,
-    /// The packet, when there is one.
-    pub packet: Option<&'a [u8]>,
     /// Actions to run instead of looking up table 0 (packet-out).
     pub actions: Option<&'a [OfAction]>,
     /// TCP flags of the packets so far, for `fin_timeout`.
@@ -95,7 +98,6 @@ impl<'a> XlateIn<'a> {
         Self {
             bridge,
             key,
-            packet: None,
             actions: None,
             tcp_flags: 0,
             now,
@@ -135,7 +137,6 @@ pub fn translate(world: &World, input: XlateIn<'_>) -> Translation {
 struct Ctx<'a> {
     world: &'a World,
     bridge: &'a Bridge,
-    packet: Option<&'a [u8]>,
     now: Msec,
     tcp_flags: u16,
     side_effects: bool,
@@ -193,7 +194,6 @@ impl<'a> Ctx<'a> {
         Self {
             world,
             bridge,
-            packet: input.packet,
             now: input.now,
             tcp_flags: input.tcp_flags,
             side_effects: input.side_effects,
@@ -460,6 +460,3 @@ fn trim_clone(actions: &mut Actions) {
         actions.extend(inner);
     }
 }
-
-#[cfg(test)]
-mod tests;

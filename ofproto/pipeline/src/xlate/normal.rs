@@ -113,11 +113,6 @@ impl Ctx<'_> {
 
     fn forward(&mut self, from: Option<&Bundle>, vlan: u16, tags: Tags) {
         let mac = self.key.eth_dst;
-        if self.bridge.mcast.is_some() && mac[0] & 1 != 0 && mac != BROADCAST {
-            if self.forward_multicast(from, vlan, tags) {
-                return;
-            }
-        }
         self.deps.object(Object::Mac(MacKey { bridge: self.bridge.id, vlan, mac }));
         let flooded = self.bridge.config.flood_vlans.contains(&vlan);
         let Some(entry) = self.bridge.macs.lookup(vlan, mac).filter(|_| mac[0] & 1 == 0 && !flooded) else {
@@ -136,11 +131,6 @@ impl Ctx<'_> {
                 self.report(Kind::Warn, format_args!("learned port is unknown, dropping"));
             }
         }
-    }
-
-    /// Multicast snooping: gives false where the packet is to be treated like any other.
-    fn forward_multicast(&mut self, _from: Option<&Bundle>, _vlan: u16, _tags: Tags) -> bool {
-        false
     }
 
     /// To every bundle that carries the VLAN, but the one it came from.

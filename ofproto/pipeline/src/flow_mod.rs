@@ -1,0 +1,526 @@
+//! Flow-mods: adding, modifying and deleting rules, with OVS's errors; expiry; which rules a request selects.
+//!
+//! What enters: decoded flow-mods (`conn`), learned rules (`xlate`), time. What leaves: changed tables, entries of the change log,
+//! flow-removed notices. Neighbours: `table`, `rule`, `deps`.
+//!
+//! # All or nothing
+//!
+//! `apply` checks everything before it changes anything, and writes down each change in a `Journal`. A bundle applies its messages one
+//! after the other into one journal; when one fails, `Journal::revert` undoes the others in reverse order, and nobody outside has seen
+//! anything: the world is locked for writing all the while, and notices leave with `Journal::commit` only.
+//!
+//! `learn` runs inside of a translation, under the read lock: the table's own lock is enough for it.
+
+use crate::classifier::{Conjunction, MiniMatch};
+use crate::deps::ChangeLog;
+use crate::effects::Notice;
+use crate::rule::{Life, PRIORITY_MAX, Rule};
+use crate::table::{INTERNAL, Table};
+use crate::world::{BridgeId, World};
+use crate::bridge::Bridge;
+use flow::fields::Field;
+use flow::key::{Key, Mask};
+use flow::Msec;
+use flow::matching::Match;
+use openflow::action::{Learn, OfAction};
+use openflow::message::{FlowMod, FlowModCommand, flow_mod_flags as flags};
+use openflow::{GroupId, OfError, OfPort, TableId};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, AtomicU64, Ordering};
+
+flow::counters! {
+    FLOWS_EVICTED = "ofproto_flows_evicted", "rules evicted because their table was full";
+    FLOWS_EXPIRED = "ofproto_flows_expired", "rules removed because a timeout ran out";
+    TABLE_FULL = "ofproto_table_full", "rules refused because their table was full";
+}
+
+/// Reasons of a flow-removed message.
+pub mod removed {
+    pub const IDLE: u8 = 0;
+    pub const HARD: u8 = 1;
+    pub const DELETE: u8 = 2;
+    pub const GROUP_DELETE: u8 = 3;
+    pub const METER_DELETE: u8 = 4;
+    pub const EVICTION: u8 = 5;
+}
+
+/// NXFF learn flags.
+mod learn_flags {
+    pub(super) const SEND_FLOW_REM: u16 = 1;
+    pub(super) const DELETE_LEARNED: u16 = 2;
+}
+
+/// One change to a table.
+#[derive(Debug)]
+pub enum Change {
+    Added(Arc<Rule>),
+    /// An add or modify put `new` in the place of `old`.
+    Replaced { old: Arc<Rule>, new: Arc<Rule>, modified: bool },
+    /// Reason as in `removed`.
+    Removed(Arc<Rule>, u8),
+}
+
+/// What was done, to be told or undone.
+#[derive(Debug, Default)]
+pub struct Journal(pub Vec<Change>);
+
+impl Journal {
+    /// Tells: flow-removed notices for those who asked.
+    pub fn commit(self, world: &World) {
+        for change in self.0 {
+            match change {
+                Change::Removed(rule, reason) => {
+                    if rule.flags & flags::SEND_FLOW_REM != 0 && !rule.is_hidden() {
+                        world.notices.push(Notice::FlowRemoved { rule, reason });
+                    }
+                }
+                Change::Added(_) | Change::Replaced { .. } => {}
+            }
+        }
+    }
+
+    /// Undoes, last first.
+    pub fn revert(self, world: &World) {
+        for change in self.0.into_iter().rev() {
+            let rule = match &change {
+                Change::Added(rule) | Change::Removed(rule, _) => rule,
+                Change::Replaced { old, .. } => old,
+            };
+            let Some(bridge) = world.bridges.get(&rule.bridge) else { continue };
+            let table = &bridge.tables[usize::from(rule.table.0)];
+            match &change {
+                Change::Added(rule) => {
+                    take(table, rule, &world.changes);
+                }
+                Change::Removed(rule, _) | Change::Replaced { old: rule, .. } => {
+                    rule.removed.store(false, Ordering::Relaxed);
+                    put(table, rule, &world.changes);
+                }
+            }
+        }
+    }
+}
+
+/// Applies one flow-mod. On an error nothing has been changed by it.
+pub fn apply(world: &World, bridge: BridgeId, fm: &FlowMod, now: Msec, journal: &mut Journal) -> Result<(), OfError> {
+    let Some(b) = world.bridges.get(&bridge) else { return Err(OfError::OfpbrcEperm) };
+    match fm.command {
+        FlowModCommand::Add => add(world, b, fm, now, journal),
+        FlowModCommand::Modify | FlowModCommand::ModifyStrict => modify(world, b, fm, now, journal),
+        FlowModCommand::Delete | FlowModCommand::DeleteStrict => delete(world, b, fm, journal),
+    }
+}
+
+fn add(world: &World, bridge: &Bridge, fm: &FlowMod, now: Msec, journal: &mut Journal) -> Result<(), OfError> {
+    let table = table_to_change(bridge, if fm.table == TableId::ALL { TableId(0) } else { fm.table })?;
+    check_actions(bridge, &fm.actions)?;
+    if fm.flags & flags::EMERG != 0 {
+        return Err(OfError::OfpfmfcTableFull);
+    }
+    let mini = mini_of(table, &fm.matching);
+    let (old, overlap) = {
+        let rules = table.rules.read().expect("no holder of a table's rules panics");
+        let priority = u32::from(fm.priority);
+        let overlap = fm.flags & flags::CHECK_OVERLAP != 0 && rules.overlaps(&mini, priority);
+        (rules.get(&mini, priority).cloned(), overlap)
+    };
+    if overlap {
+        return Err(OfError::OfpfmfcOverlap);
+    }
+    if old.is_none() {
+        make_room(world, table, journal)?;
+    }
+    let life = Life {
+        created_ms: now,
+        used_ms: AtomicI64::new(now),
+        modified_ms: AtomicI64::new(now),
+        idle_timeout_s: AtomicU16::new(fm.idle_timeout),
+        hard_timeout_s: AtomicU16::new(fm.hard_timeout),
+        ..Life::default()
+    };
+    if let Some(old) = old.as_ref().filter(|_| fm.flags & flags::RESET_COUNTS == 0) {
+        let (packets, bytes) = old.life.tally.read();
+        life.tally.add(packets, bytes);
+    }
+    let rule = Arc::new(Rule {
+        bridge: bridge.id,
+        table: table.id,
+        priority: i32::from(fm.priority),
+        mini,
+        conjunctions: conjunctions_of(&fm.actions),
+        actions: fm.actions.clone(),
+        cookie: AtomicU64::new(fm.new_cookie),
+        flags: fm.flags,
+        importance: fm.importance,
+        life: Arc::new(life),
+        removed: AtomicBool::new(false),
+    });
+    put(table, &rule, &world.changes);
+    journal.0.push(match old {
+        Some(old) => {
+            old.removed.store(true, Ordering::Relaxed);
+            Change::Replaced { old, new: rule, modified: false }
+        }
+        None => Change::Added(rule),
+    });
+    Ok(())
+}
+
+fn modify(world: &World, bridge: &Bridge, fm: &FlowMod, now: Msec, journal: &mut Journal) -> Result<(), OfError> {
+    check_actions(bridge, &fm.actions)?;
+    let rules = select_for_change(bridge, fm)?;
+    if rules.is_empty() {
+        // OpenFlow 1.0 and OVS: a modify that finds nothing adds, unless it was to find by cookie.
+        if fm.cookie_mask != 0 || fm.new_cookie == u64::MAX {
+            return Ok(());
+        }
+        return add(world, bridge, fm, now, journal);
+    }
+    for old in rules {
+        if fm.flags & flags::RESET_COUNTS != 0 {
+            old.life.tally.reset();
+        }
+        let cookie = if fm.modify_cookie && fm.new_cookie != u64::MAX { fm.new_cookie } else { old.cookie.load(Ordering::Relaxed) };
+        old.life.modified_ms.store(now, Ordering::Relaxed);
+        let new = Arc::new(Rule {
+            bridge: old.bridge,
+            table: old.table,
+            priority: old.priority,
+            mini: old.mini.clone(),
+            actions: fm.actions.clone(),
+            conjunctions: conjunctions_of(&fm.actions),
+            cookie: AtomicU64::new(cookie),
+            flags: old.flags,
+            importance: old.importance,
+            life: Arc::clone(&old.life),
+            removed: AtomicBool::new(false),
+        });
+        put(&bridge.tables[usize::from(old.table.0)], &new, &world.changes);
+        old.removed.store(true, Ordering::Relaxed);
+        journal.0.push(Change::Replaced { old, new, modified: true });
+    }
+    Ok(())
+}
+
+fn delete(world: &World, bridge: &Bridge, fm: &FlowMod, journal: &mut Journal) -> Result<(), OfError> {
+    for rule in select_for_change(bridge, fm)? {
+        remove(world, bridge, &rule, removed::DELETE, journal);
+    }
+    Ok(())
+}
+
+/// Takes a rule out of its table.
+pub fn remove(world: &World, bridge: &Bridge, rule: &Arc<Rule>, reason: u8, journal: &mut Journal) {
+    if let Some(rule) = take(&bridge.tables[usize::from(rule.table.0)], rule, &world.changes) {
+        rule.removed.store(true, Ordering::Relaxed);
+        journal.0.push(Change::Removed(rule, reason));
+    }
+}
+
+/// Removes every rule that uses a group that is gone.
+pub fn remove_users_of_group(world: &World, bridge: &Bridge, group: GroupId, journal: &mut Journal) {
+    for table in &bridge.tables {
+        let users: Vec<_> = rules_of(table, |r| outputs_to_group(&r.actions, group));
+        for rule in users {
+            remove(world, bridge, &rule, removed::GROUP_DELETE, journal);
+        }
+    }
+}
+
+/// Removes every rule that uses a meter that is gone.
+pub fn remove_users_of_meter(world: &World, bridge: &Bridge, meter: u32, journal: &mut Journal) {
+    for table in &bridge.tables {
+        let users: Vec<_> = rules_of(table, |r| r.actions.iter().any(|a| matches!(a, OfAction::Meter(id) if *id == meter)));
+        for rule in users {
+            remove(world, bridge, &rule, removed::METER_DELETE, journal);
+        }
+    }
+}
+
+/// Removes rules whose timeouts have run out.
+pub fn expire(world: &World, now: Msec) {
+    let mut journal = Journal::default();
+    for bridge in world.bridges.values() {
+        for table in &bridge.tables {
+            if table.rules.read().expect("no holder of a table's rules panics").is_empty() {
+                continue;
+            }
+            for rule in rules_of(table, |r| expired(r, now).is_some()) {
+                let reason = expired(&rule, now).unwrap_or(removed::IDLE);
+                FLOWS_EXPIRED.inc();
+                remove(world, bridge, &rule, reason, &mut journal);
+            }
+        }
+    }
+    journal.commit(world);
+}
+
+fn expired(rule: &Rule, now: Msec) -> Option<u8> {
+    let (idle_s, hard_s) = rule.timeouts_s();
+    let ran_out = |since: &AtomicI64, timeout_s: u16| {
+        timeout_s != 0 && now >= since.load(Ordering::Relaxed) + i64::from(timeout_s) * 1000
+    };
+    if ran_out(&rule.life.modified_ms, hard_s) {
+        Some(removed::HARD)
+    } else if ran_out(&rule.life.used_ms, idle_s) {
+        Some(removed::IDLE)
+    } else {
+        None
+    }
+}
+
+/// A rule that `learn` makes.
+#[derive(Debug)]
+pub struct LearnedRule<'a> {
+    pub learn: &'a Learn,
+    pub key: Key,
+    pub mask: Mask,
+    pub actions: Vec<OfAction>,
+}
+
+/// Adds a learned rule, or refreshes it where it is there already. Gives false when the limit of `learn` is reached.
+pub fn learn(world: &World, bridge: BridgeId, rule: LearnedRule<'_>, now: Msec) -> Result<bool, OfError> {
+    let Some(b) = world.bridges.get(&bridge) else { return Err(OfError::OfpbrcEperm) };
+    let spec = rule.learn;
+    let table = table_to_change(b, spec.table)?;
+    let matching = Match::new(&rule.key, &rule.mask);
+    let mini = mini_of(table, &matching);
+    let existing = table.rules.read().expect("no holder of a table's rules panics").get(&mini, u32::from(spec.priority)).cloned();
+    if let Some(old) = &existing {
+        if old.actions == rule.actions && old.cookie.load(Ordering::Relaxed) == spec.cookie {
+            old.life.modified_ms.fetch_max(now, Ordering::Relaxed);
+            old.life.used_ms.fetch_max(now, Ordering::Relaxed);
+            return Ok(true);
+        }
+    } else if spec.limit != 0 {
+        let same = rules_of(table, |r| r.cookie.load(Ordering::Relaxed) == spec.cookie && !r.is_hidden()).len();
+        if u32::try_from(same).unwrap_or(u32::MAX) >= spec.limit {
+            return Ok(false);
+        }
+    }
+    let fm = FlowMod {
+        command: FlowModCommand::Add,
+        table: spec.table,
+        matching,
+        priority: spec.priority,
+        cookie: 0,
+        cookie_mask: 0,
+        new_cookie: spec.cookie,
+        modify_cookie: true,
+        idle_timeout: spec.idle_timeout,
+        hard_timeout: spec.hard_timeout,
+        buffer_id: openflow::types::NO_BUFFER,
+        out_port: OfPort::ANY,
+        out_group: GroupId::ANY,
+        flags: if spec.flags & learn_flags::SEND_FLOW_REM != 0 { flags::SEND_FLOW_REM } else { 0 },
+        importance: 0,
+        actions: rule.actions,
+    };
+    let mut journal = Journal::default();
+    add(world, b, &fm, now, &mut journal)?;
+    journal.commit(world);
+    Ok(true)
+}
+
+/// Whether deleting a rule deletes what it has learned.
+#[must_use]
+pub fn deletes_learned(learn: &Learn) -> bool {
+    learn.flags & learn_flags::DELETE_LEARNED != 0
+}
+
+/// What selects rules: flow-mods, statistics requests, monitors.
+#[derive(Clone, Debug)]
+pub struct Criteria {
+    /// `TableId::ALL`: all but the internal one.
+    pub table: TableId,
+    pub matching: Match,
+    /// `Some`: exactly this match and priority.
+    pub strict_priority: Option<u16>,
+    pub cookie: u64,
+    pub cookie_mask: u64,
+    pub out_port: OfPort,
+    pub out_group: GroupId,
+}
+
+impl Criteria {
+    /// The rules of a bridge that the criteria select, in no order. Hidden ones are never among them.
+    pub fn select(&self, bridge: &Bridge) -> Result<Vec<Arc<Rule>>, OfError> {
+        let tables = if self.table == TableId::ALL {
+            &bridge.tables[..usize::from(INTERNAL.0)]
+        } else {
+            let at = usize::from(self.table.0);
+            bridge.tables.get(at..=at).filter(|_| self.table != INTERNAL).ok_or(OfError::OfpbrcBadTableId)?
+        };
+        let mut found = Vec::new();
+        for table in tables {
+            let rules = table.rules.read().expect("no holder of a table's rules panics");
+            if rules.is_empty() {
+                continue;
+            }
+            let mini = rules.mini(&self.matching.key, &self.matching.mask);
+            match self.strict_priority {
+                Some(priority) => found.extend(rules.get(&mini, u32::from(priority)).filter(|r| self.wants(r)).cloned()),
+                None => found.extend(rules.iter_within(&mini).filter(|r| self.wants(r)).cloned()),
+            }
+        }
+        Ok(found)
+    }
+
+    fn wants(&self, rule: &Rule) -> bool {
+        !rule.is_hidden()
+            && (rule.cookie.load(Ordering::Relaxed) ^ self.cookie) & self.cookie_mask == 0
+            && (self.out_port == OfPort::ANY || outputs_to_port(&rule.actions, self.out_port))
+            && (self.out_group == GroupId::ANY || outputs_to_group(&rule.actions, self.out_group))
+    }
+}
+
+fn select_for_change(bridge: &Bridge, fm: &FlowMod) -> Result<Vec<Arc<Rule>>, OfError> {
+    if fm.table != TableId::ALL {
+        table_to_change(bridge, fm.table)?;
+    }
+    let strict = matches!(fm.command, FlowModCommand::ModifyStrict | FlowModCommand::DeleteStrict);
+    let deletes = matches!(fm.command, FlowModCommand::Delete | FlowModCommand::DeleteStrict);
+    Criteria {
+        table: fm.table,
+        matching: fm.matching.clone(),
+        strict_priority: strict.then_some(fm.priority),
+        cookie: fm.cookie,
+        cookie_mask: fm.cookie_mask,
+        out_port: if deletes { fm.out_port } else { OfPort::ANY },
+        out_group: if deletes { fm.out_group } else { GroupId::ANY },
+    }
+    .select(bridge)
+}
+
+/// A table that controllers may change.
+fn table_to_change(bridge: &Bridge, table: TableId) -> Result<&Table, OfError> {
+    if table == INTERNAL {
+        return Err(OfError::OfpbrcEperm);
+    }
+    bridge.tables.get(usize::from(table.0)).ok_or(OfError::OfpbrcBadTableId)
+}
+
+/// What only the bridge can say of actions: whether groups and meters exist, whether the datapath tracks connections.
+pub fn check_actions(bridge: &Bridge, actions: &[OfAction]) -> Result<(), OfError> {
+    for action in actions {
+        match action {
+            OfAction::Group(id) if !bridge.groups.contains_key(id) => return Err(OfError::OfpbacBadOutGroup),
+            OfAction::Meter(id) if bridge.meters.datapath_id(*id).is_none() => return Err(OfError::OfpmmfcInvalidMeter),
+            OfAction::WriteActions(inner) | OfAction::Clone(inner) => check_actions(bridge, inner)?,
+            OfAction::Learn(learn) if learn.table == INTERNAL => return Err(OfError::OfpbacBadArgument),
+            OfAction::Ct(_) | OfAction::CtClear if !bridge.tracks_connections => {
+                return Err(OfError::NxbacCtDatapathSupport);
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn outputs_to_port(actions: &[OfAction], port: OfPort) -> bool {
+    actions.iter().any(|a| match a {
+        OfAction::Output { port: to, .. } | OfAction::Enqueue { port: to, .. } => *to == port,
+        OfAction::OutputTrunc { port: to, .. } => *to == port,
+        OfAction::Controller(_) => port == OfPort::CONTROLLER,
+        OfAction::WriteActions(inner) | OfAction::Clone(inner) => outputs_to_port(inner, port),
+        _ => false,
+    })
+}
+
+fn outputs_to_group(actions: &[OfAction], group: GroupId) -> bool {
+    actions.iter().any(|a| match a {
+        OfAction::Group(to) => *to == group,
+        OfAction::WriteActions(inner) | OfAction::Clone(inner) => outputs_to_group(inner, group),
+        _ => false,
+    })
+}
+
+fn conjunctions_of(actions: &[OfAction]) -> Vec<Conjunction> {
+    actions
+        .iter()
+        .filter_map(|a| match a {
+            OfAction::Conjunction { id, clause, n_clauses } => {
+                Some(Conjunction { id: *id, clause: *clause, n_clauses: *n_clauses })
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+/// A match as tables keep it. `in_port` stands as a 16-bit number in keys, so all 32 bits of it are matched or none.
+fn mini_of(table: &Table, matching: &Match) -> MiniMatch {
+    let mut mask = matching.mask;
+    if mask.in_port != [0; 4] {
+        Field::InPortOxm.unwildcard(&mut mask);
+    }
+    table.rules.read().expect("no holder of a table's rules panics").mini(&matching.key, &mask)
+}
+
+/// Makes room for one rule: evicts where the table is told to, or refuses.
+fn make_room(world: &World, table: &Table, journal: &mut Journal) -> Result<(), OfError> {
+    let Some(limit) = table.config.flow_limit else { return Ok(()) };
+    let full = table.rules.read().expect("no holder of a table's rules panics").len() >= limit;
+    if !full {
+        return Ok(());
+    }
+    let victim = if table.config.evict { choose_victim(table) } else { None };
+    let Some(victim) = victim else {
+        TABLE_FULL.inc();
+        return Err(OfError::OfpfmfcTableFull);
+    };
+    FLOWS_EVICTED.inc();
+    if let Some(bridge) = world.bridges.get(&victim.bridge) {
+        remove(world, bridge, &victim, removed::EVICTION, journal);
+    }
+    Ok(())
+}
+
+/// Of the eviction group with most rules, the one that would expire first. Rules without timeouts are never evicted.
+fn choose_victim(table: &Table) -> Option<Arc<Rule>> {
+    let candidates = rules_of(table, |r| r.timeouts_s() != (0, 0) && !r.is_hidden());
+    let fields: Vec<Field> = table.config.groups.iter().filter_map(|g| Field::by_name(g.split('[').next().unwrap_or(g))).collect();
+    let group_of = |rule: &Rule| -> Vec<u128> {
+        let (key, _) = rule.mini.expand();
+        fields.iter().map(|f| f.get(&key)).collect()
+    };
+    let mut sizes: flow::hash::Map<Vec<u128>, usize> = flow::hash::Map::default();
+    for rule in &candidates {
+        *sizes.entry(group_of(rule)).or_default() += 1;
+    }
+    candidates.into_iter().min_by_key(|r| {
+        let size = sizes.get(&group_of(r)).copied().unwrap_or(0);
+        (r.importance, std::cmp::Reverse(size), expires_ms(r))
+    })
+}
+
+fn expires_ms(rule: &Rule) -> Msec {
+    let (idle_s, hard_s) = rule.timeouts_s();
+    let at = |since: &AtomicI64, timeout_s: u16| {
+        if timeout_s == 0 { Msec::MAX } else { since.load(Ordering::Relaxed) + i64::from(timeout_s) * 1000 }
+    };
+    at(&rule.life.used_ms, idle_s).min(at(&rule.life.modified_ms, hard_s))
+}
+
+fn rules_of(table: &Table, wanted: impl Fn(&Rule) -> bool) -> Vec<Arc<Rule>> {
+    let rules = table.rules.read().expect("no holder of a table's rules panics");
+    rules.iter().filter(|r| wanted(r)).cloned().collect()
+}
+
+fn put(table: &Table, rule: &Arc<Rule>, changes: &ChangeLog) {
+    table.rules.write().expect("no holder of a table's rules panics").insert(Arc::clone(rule));
+    note(rule, changes);
+}
+
+fn take(table: &Table, rule: &Arc<Rule>, changes: &ChangeLog) -> Option<Arc<Rule>> {
+    let priority = u32::try_from(rule.priority).unwrap_or(0);
+    let taken = table.rules.write().expect("no holder of a table's rules panics").remove(&rule.mini, priority)?;
+    note(&taken, changes);
+    Some(taken)
+}
+
+fn note(rule: &Rule, changes: &ChangeLog) {
+    let (key, mask) = rule.mini.expand();
+    changes.rule(rule.bridge, rule.table, rule.priority, &key, &mask);
+}
+
+const _: () = assert!(PRIORITY_MAX == 65_535);
