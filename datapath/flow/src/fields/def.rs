@@ -220,17 +220,31 @@ impl Place {
         ones(self.bits)
     }
 
-    /// The stored number, without regard to `store`.
+    /// The stored number, without regard to `store`. Not for `Store::Option`, which is wider than a number.
     #[must_use]
     pub fn read(self, key: &Key) -> u128 {
         self.whole(key) >> self.lo & ones(self.bits)
     }
 
-    /// Replaces the stored number.
+    /// Replaces the stored number. Does nothing for `Store::Option`.
     pub fn write(self, key: &mut Key, value: u128) {
+        if self.store == Store::Option {
+            return;
+        }
         let new = self.whole(key) & !(ones(self.bits) << self.lo) | (value & ones(self.bits)) << self.lo;
         let bytes = usize::from(self.bytes);
         self.slice_mut(key).copy_from_slice(&new.to_be_bytes()[16 - bytes..]);
+    }
+
+    /// Sets all bits.
+    pub fn write_all(self, key: &mut Key) {
+        let all_bytes = self.lo == 0 && self.bits == self.bytes * 8;
+        if all_bytes {
+            // Also for what is wider than a number.
+            self.slice_mut(key).fill(0xff);
+        } else {
+            self.write(key, u128::MAX);
+        }
     }
 
     fn whole(self, key: &Key) -> u128 {

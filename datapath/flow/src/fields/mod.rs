@@ -22,6 +22,7 @@ mod value;
 
 pub use def::{Class, Code, Def, DpAttr, Express, Flower, Form, MaskKind, Need, Place, Stage, Store};
 pub use table::Field;
+pub(crate) use table::UNNAMED;
 pub use tunnel_options::{TUN_OPTION_BYTES_MAX, TUN_OPTIONS_MAX, TunOption, TunOptionError, TunnelOptions};
 pub use value::{VALUE_BYTES_MAX, Value};
 
@@ -227,10 +228,14 @@ impl Field {
         }
     }
 
-    /// Adds all bits of the field to `mask`: the value decided something.
+    /// Adds all bits of the field to `mask`: the value decided something. A tunnel option adds those of all options, as only
+    /// `TunnelOptions` knows its own; that is slow, not wrong.
     pub fn unwildcard(self, mask: &mut Mask) {
         let place = self.row().place;
-        place.write(mask, u128::MAX);
+        place.write_all(mask);
+        if place.store == Store::Option {
+            mask.tun_metadata_present = [0xff; 8];
+        }
         if matches!(place.store, Store::Vid | Store::Pcp) {
             mask.vlan_tci[0] |= VLAN_CFI.to_be_bytes()[0];
         }

@@ -372,17 +372,17 @@ fields! {
 }
 
 /// Storage without an OpenFlow name: what packets and tunnels carry beside the fields above.
-pub(super) const UNNAMED: &[Place] = &[
-    place!(vlan_tpid),
-    place!(vlan2_tci),
-    place!(vlan2_tpid),
-    place!(mpls_lse1),
-    place!(mpls_lse2),
-    place!(tun_tp_src),
-    place!(tun_tp_dst),
-    place!(tun_metadata_present),
+pub(crate) const UNNAMED: &[(Place, Stage)] = &[
+    (place!(vlan_tpid), Stage::L2),
+    (place!(vlan2_tci), Stage::L2),
+    (place!(vlan2_tpid), Stage::L2),
+    (place!(mpls_lse1), Stage::L2),
+    (place!(mpls_lse2), Stage::L2),
+    (place!(tun_tp_src), Stage::Metadata),
+    (place!(tun_tp_dst), Stage::Metadata),
+    (place!(tun_metadata_present), Stage::Metadata),
     // DF, checksum and key flags; OAM has a row.
-    place!(tun_flags[0..3]),
+    (place!(tun_flags[0..3]), Stage::Metadata),
 ];
 
 /// Bits that are always zero, because the field is narrower than its storage.
@@ -400,20 +400,22 @@ const PADDING: &[Place] = &[
 /// Every bit of the key is named: a new member of `Key` without a row does not compile.
 const _: () = {
     let mut named = [0u8; size_of::<Key>()];
-    let lists = [CHECKED, UNNAMED, PADDING];
-    let mut l = 0;
-    while l < lists.len() {
-        let mut i = 0;
-        while i < lists[l].len() {
-            let p = lists[l][i];
-            let mut b = p.lo;
-            while b < p.lo + p.bits {
-                named[(p.byte + p.bytes - 1 - b / 8) as usize] |= 1 << (b % 8);
-                b += 1;
-            }
-            i += 1;
+    let count = CHECKED.len() + UNNAMED.len() + PADDING.len();
+    let mut i = 0;
+    while i < count {
+        let p = if i < CHECKED.len() {
+            CHECKED[i]
+        } else if i < CHECKED.len() + UNNAMED.len() {
+            UNNAMED[i - CHECKED.len()].0
+        } else {
+            PADDING[i - CHECKED.len() - UNNAMED.len()]
+        };
+        let mut b = p.lo;
+        while b < p.lo + p.bits {
+            named[(p.byte + p.bytes - 1 - b / 8) as usize] |= 1 << (b % 8);
+            b += 1;
         }
-        l += 1;
+        i += 1;
     }
     let mut j = 0;
     while j < named.len() {

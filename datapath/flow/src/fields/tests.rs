@@ -114,6 +114,20 @@ fn values_out_of_range_are_refused() {
     assert!(Field::TunMetadata0.check(&Value::ones(993)).is_err());
 }
 
+#[test]
+fn no_row_panics() {
+    for field in Field::ALL {
+        let mut key = Key::ZERO;
+        field.set(&mut key, u128::MAX);
+        field.set_mask(&mut key, u128::MAX);
+        let _ = (field.get(&key), field.mask(&key), field.check(&Value::ones(1024)));
+        let mut mask = Key::ZERO;
+        field.unwildcard(&mut mask);
+        assert!(field.tun_metadata_number().is_some() || field.mask(&mask) == field.exact(), "{field}");
+        assert!(mask != Key::ZERO);
+    }
+}
+
 proptest! {
     /// A value that passes the check comes back, and nothing else of the key changes when it is set again to what it was.
     #[test]
