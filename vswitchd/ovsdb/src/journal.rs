@@ -96,7 +96,7 @@ fn decode_one(bytes: &[u8]) -> std::result::Result<(Value, usize), String> {
         .iter()
         .take(HEADER_MAX)
         .position(|b| *b == b'\n')
-        .ok_or_else(|| if bytes.len() < HEADER_MAX { "incomplete header line" } else { "no header line" })?;
+        .ok_or(if bytes.len() < HEADER_MAX { "incomplete header line" } else { "no header line" })?;
     let line = String::from_utf8_lossy(&bytes[..line_end]);
     let bad = || format!("parse error in header line \"{}\"", line.escape_debug());
     let (length, hash) = line.strip_prefix(MAGIC).and_then(|rest| rest.split_once(' ')).ok_or_else(bad)?;
@@ -250,7 +250,7 @@ fn write_new(path: &Path, records: &[Vec<u8>]) -> std::io::Result<File> {
     }
     file.sync_all()?;
     std::fs::rename(&temporary, path)?;
-    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     File::open(parent)?.sync_all()?;
     Ok(file)
 }

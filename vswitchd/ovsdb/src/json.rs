@@ -110,8 +110,9 @@ pub fn integer(value: &Value) -> Option<i64> {
         return Some(i);
     }
     let x = n.as_f64()?;
-    // 2^63 as a real is the first value that does not fit.
-    if x.fract() == 0.0 && (-9.223_372_036_854_775_8e18..9.223_372_036_854_775_8e18).contains(&x) {
+    // The first real that does not fit.
+    let limit = 2.0_f64.powi(63);
+    if x.fract() == 0.0 && (-limit..limit).contains(&x) {
         #[allow(clippy::cast_possible_truncation, reason = "range and fraction were checked in the line above")]
         return Some(x as i64);
     }

@@ -53,7 +53,7 @@ impl Drop for LockFile {
 
 fn lock_path(path: &Path) -> PathBuf {
     let real = path.canonicalize().unwrap_or_else(|_| {
-        let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         let parent = parent.canonicalize().unwrap_or_else(|_| parent.to_owned());
         parent.join(path.file_name().unwrap_or_default())
     });

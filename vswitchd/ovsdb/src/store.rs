@@ -248,9 +248,11 @@ fn record_changes(db: &Database, record: &Value) -> Result<Vec<RowChange>> {
                 let text = format!("transaction deletes row {uuid} that does not exist");
                 return Err(Error::new(Tag::Syntax, text));
             }
-            let new = match row {
-                Value::Null => None,
-                row => Some(Arc::new(row_from_record(&db.schema().tables[t], uuid, old.as_deref(), row, is_diff)?)),
+            let table = &db.schema().tables[t];
+            let new = if row.is_null() {
+                None
+            } else {
+                Some(Arc::new(row_from_record(table, uuid, old.as_deref(), row, is_diff)?))
             };
             changes.push(RowChange { table: t, uuid, old, new });
         }

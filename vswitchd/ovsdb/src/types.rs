@@ -107,7 +107,10 @@ impl BaseType {
             return atomic_from_json(json).map(Self::from);
         }
         let mut p = Parser::new(json, "ovsdb type");
-        let Some(atomic) = p.member("type", &[Kind::Str]) else { return p.finish().and(Err(never(json))) };
+        let Some(atomic) = p.member("type", &[Kind::Str]) else {
+            p.finish()?;
+            return Err(never(json));
+        };
         let atomic = atomic_from_json(atomic)?;
         let choices = match p.optional("enum", &[Kind::Any]) {
             Some(choices) => {

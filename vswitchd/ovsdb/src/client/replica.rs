@@ -309,15 +309,15 @@ fn apply_one(schema: &TableSchema, uuid: Uuid, old: Option<&Row>, update: &Value
 }
 
 fn apply_two(schema: &TableSchema, uuid: Uuid, old: Option<&Row>, update: &Value) -> Result<Option<Row>> {
-    for (operation, columns) in object(update)? {
-        return match operation.as_str() {
-            "initial" | "insert" => set_columns(schema, base_row(schema, uuid, None), columns, false).map(Some),
-            "modify" => set_columns(schema, base_row(schema, uuid, old), columns, true).map(Some),
-            "delete" => Ok(None),
-            _ => Err(Error::syntax(update, format!("unknown row operation {operation}"))),
-        };
+    let Some((operation, columns)) = object(update)?.iter().next() else {
+        return Err(Error::syntax(update, "empty row update"));
+    };
+    match operation.as_str() {
+        "initial" | "insert" => set_columns(schema, base_row(schema, uuid, None), columns, false).map(Some),
+        "modify" => set_columns(schema, base_row(schema, uuid, old), columns, true).map(Some),
+        "delete" => Ok(None),
+        _ => Err(Error::syntax(update, format!("unknown row operation {operation}"))),
     }
-    Err(Error::syntax(update, "empty row update"))
 }
 
 fn base_row(schema: &TableSchema, uuid: Uuid, old: Option<&Row>) -> Row {

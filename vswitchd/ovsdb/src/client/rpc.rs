@@ -53,8 +53,13 @@ impl RpcClient {
             match self.read().await? {
                 Message::Reply { id: got, result } if got == id => return Ok(result),
                 Message::Error { id: got, error } if got == id => return Err(ClientError::Refused(error)),
-                other if self.queue.len() < QUEUE_MAX => self.queue.push_back(other),
-                _ => return Err(ClientError::Malformed("too many notifications".into())),
+                _ if self.queue.len() >= QUEUE_MAX => {
+                    return Err(ClientError::Malformed("too many notifications".into()));
+                }
+                other @ (Message::Request { .. }
+                | Message::Notification { .. }
+                | Message::Reply { .. }
+                | Message::Error { .. }) => self.queue.push_back(other),
             }
         }
     }
@@ -79,7 +84,10 @@ impl RpcClient {
                     Message::Request { method, params, id } if method == "echo" => {
                         self.send(&Message::Reply { id, result: Value::Array(params) }).await?;
                     }
-                    message => return Ok(message),
+                    message @ (Message::Request { .. }
+                    | Message::Notification { .. }
+                    | Message::Reply { .. }
+                    | Message::Error { .. }) => return Ok(message),
                 }
             }
             let mut chunk = vec![0; 64 << 10];
@@ -108,9 +116,10 @@ impl RpcClient {
     /// Executes operations (RFC 7047 section 4.1.3); one result per operation, and a further one if the commit failed.
     pub async fn transact(&mut self, database: &str, operations: Vec<Value>) -> Result<Vec<Value>, ClientError> {
         let params = std::iter::once(Value::from(database)).chain(operations).collect();
-        match self.request("transact", params).await? {
-            Value::Array(results) => Ok(results),
-            _ => Err(ClientError::Malformed("transact reply is no array".into())),
+        let reply = self.request("transact", params).await?;
+        if let Value::Array(results) = reply {
+            return Ok(results);
         }
+        Err(ClientError::Malformed("transact reply is no array".into()))
     }
 }

@@ -371,7 +371,7 @@ impl<'a> Execution<'a, '_> {
         object!({})
     }
 
-    fn assert(&mut self, p: &mut Parser<'_>) -> Result<Value> {
+    fn assert(&self, p: &mut Parser<'_>) -> Result<Value> {
         let Some(name) = p.member("lock", &[Kind::Id]).and_then(Value::as_str) else { return Ok(Value::Null) };
         if (self.request.owns_lock)(name) {
             Ok(object!({}))

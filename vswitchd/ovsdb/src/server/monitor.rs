@@ -300,10 +300,10 @@ fn table_from_json(schema: &TableSchema, table: usize, request: &Value, version:
             Version::One => None,
             Version::Two | Version::Three => p.optional("where", &[Kind::Array]),
         };
-        let columns_json = p.optional("columns", &[Kind::Any]);
+        let columns_json = p.optional("columns", &[Kind::Array]);
         let select_json = p.optional("select", &[Kind::Object]);
         p.finish()?;
-        let select = select_from_json(select_json)?;
+        let select = select_from_json(schema, select_json)?;
         add_columns(schema, &mut columns, columns_json, select)?;
         match where_json.and_then(Value::as_array) {
             Some(array) => clauses.extend(array.iter().cloned()),
@@ -320,9 +320,9 @@ fn table_from_json(schema: &TableSchema, table: usize, request: &Value, version:
     Ok(MonitoredTable { table, columns, condition })
 }
 
-fn select_from_json(json: Option<&Value>) -> Result<Select> {
+fn select_from_json(schema: &TableSchema, json: Option<&Value>) -> Result<Select> {
     let Some(json) = json else { return Ok(Select { initial: true, insert: true, delete: true, modify: true }) };
-    let mut p = Parser::new(json, "\"select\"");
+    let mut p = Parser::new(json, format!("table {} select", schema.name));
     let mut flag = |name| p.optional(name, &[Kind::Bool]).and_then(Value::as_bool).unwrap_or(true);
     let select =
         Select { initial: flag("initial"), insert: flag("insert"), delete: flag("delete"), modify: flag("modify") };

@@ -1,5 +1,5 @@
 //! What the integration tests share: our server, Debian's tools and Debian's server.
-#![allow(dead_code, reason = "each test target uses its part")]
+#![allow(dead_code, clippy::unwrap_used, clippy::panic, reason = "tests; each target uses its part")]
 
 use ovsdb::Server;
 use std::future::Future;
@@ -50,7 +50,7 @@ pub(crate) async fn try_run(name: &'static str, args: &[&str]) -> (String, Strin
     tokio::task::spawn_blocking(call).await.unwrap()
 }
 
-/// Debian's ovsdb-server with our schema.
+/// Debian's ovsdb-server.
 pub(crate) struct Oracle {
     pub(crate) remote: String,
     child: Child,
@@ -60,9 +60,14 @@ pub(crate) struct Oracle {
 impl Oracle {
     /// Starts it and gives it these control commands.
     pub(crate) fn start(commands: &[&str]) -> Self {
+        Self::with_schema(ovsdb::schema::VSWITCH_SCHEMA, commands)
+    }
+
+    /// Starts it with another schema.
+    pub(crate) fn with_schema(schema: &str, commands: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name).display().to_string();
-        std::fs::write(path("schema"), ovsdb::schema::VSWITCH_SCHEMA).unwrap();
+        std::fs::write(path("schema"), schema).unwrap();
         let (_, err, ok) = tool("ovsdb-tool", &["create", &path("db"), &path("schema")]);
         assert!(ok, "{err}");
         let child = Command::new("ovsdb-server")
