@@ -40,7 +40,9 @@ pub enum Message {
 impl Message {
     /// Makes sense of a JSON value. The error is the text for the log.
     pub fn from_json(json: Value) -> Result<Self, String> {
-        let Value::Object(mut object) = json else { return Err("message is not a JSON object".into()) };
+        let Value::Object(mut object) = json else {
+            return Err("message is not a JSON object".into());
+        };
         let known = ["method", "params", "id", "result", "error"];
         if let Some(name) = object.keys().find(|k| !known.contains(&k.as_str())) {
             return Err(format!("message has unexpected member \"{name}\""));
@@ -60,10 +62,15 @@ impl Message {
                     None => Self::Notification { method, params },
                 })
             }
-            (Some(Value::String(_)), _, _) => Err("request must not have \"result\" or \"error\"".into()),
+            (Some(Value::String(_)), _, _) => {
+                Err("request must not have \"result\" or \"error\"".into())
+            }
             (Some(_), _, _) => Err("method is not a JSON string".into()),
             (None, Some(id), Some(error)) if result.is_none() => Ok(Self::Error { id, error }),
-            (None, Some(id), None) => Ok(Self::Reply { id, result: result.unwrap_or_default() }),
+            (None, Some(id), None) => Ok(Self::Reply {
+                id,
+                result: result.unwrap_or_default(),
+            }),
             (None, Some(_), Some(_)) => Err("reply has both \"result\" and \"error\"".into()),
             (None, None, _) => Err("reply must have \"id\"".into()),
         }

@@ -36,7 +36,11 @@ impl Atom {
 
     /// Parses one atom as typed on a command line and checks it against `base`. `@name` stands for a row that the same
     /// command creates, if `names` is given. The error is the text for the user.
-    pub fn from_text(base: &BaseType, s: &str, names: Option<&mut (dyn UuidNames + '_)>) -> Result<Self, String> {
+    pub fn from_text(
+        base: &BaseType,
+        s: &str,
+        names: Option<&mut (dyn UuidNames + '_)>,
+    ) -> Result<Self, String> {
         let atom = match base.atomic {
             AtomicType::Integer => s
                 .trim_ascii_start()
@@ -50,12 +54,18 @@ impl Atom {
             AtomicType::Boolean => match s {
                 "true" | "yes" | "on" | "1" => Self::Boolean(true),
                 "false" | "no" | "off" | "0" => Self::Boolean(false),
-                _ => return Err(format!("\"{s}\" is not a valid boolean (use \"true\" or \"false\")")),
+                _ => {
+                    return Err(format!(
+                        "\"{s}\" is not a valid boolean (use \"true\" or \"false\")"
+                    ));
+                }
             },
             AtomicType::String => Self::String(Arc::from(string_from_text(s)?)),
             AtomicType::Uuid => match (s.starts_with('@'), names) {
                 (true, Some(names)) => Self::Uuid(names.resolve(s)),
-                _ => Self::Uuid(parse_uuid(s).ok_or_else(|| format!("\"{s}\" is not a valid UUID"))?),
+                _ => {
+                    Self::Uuid(parse_uuid(s).ok_or_else(|| format!("\"{s}\" is not a valid UUID"))?)
+                }
             },
         };
         base.check(&atom).map_err(|e| e.to_string())?;
@@ -65,7 +75,9 @@ impl Atom {
 
 fn string_from_text(s: &str) -> Result<String, String> {
     if s.is_empty() {
-        return Err("An empty string is not valid as input; use \"\" to represent the empty string".into());
+        return Err(
+            "An empty string is not valid as input; use \"\" to represent the empty string".into(),
+        );
     }
     if !s.starts_with('"') {
         return Ok(s.to_owned());
@@ -78,7 +90,9 @@ fn string_from_text(s: &str) -> Result<String, String> {
 
 fn needs_quotes(s: &str) -> bool {
     let mut bytes = s.bytes();
-    let plain = bytes.next().is_some_and(|c| c.is_ascii_alphabetic() || c == b'_')
+    let plain = bytes
+        .next()
+        .is_some_and(|c| c.is_ascii_alphabetic() || c == b'_')
         && bytes.all(|c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-' | b'.'));
     !plain || s == "true" || s == "false" || parse_uuid(s).is_some()
 }
@@ -88,7 +102,11 @@ impl Datum {
     #[must_use]
     pub fn to_text(&self, ty: &Type) -> String {
         let brackets = ty.max > 1 || self.is_empty();
-        let (open, close) = if self.is_map() { ("{", "}") } else { ("[", "]") };
+        let (open, close) = if self.is_map() {
+            ("{", "}")
+        } else {
+            ("[", "]")
+        };
         let members: Vec<String> = self
             .keys()
             .iter()
@@ -99,7 +117,11 @@ impl Datum {
             })
             .collect();
         let members = members.join(", ");
-        if brackets { format!("{open}{members}{close}") } else { members }
+        if brackets {
+            format!("{open}{members}{close}")
+        } else {
+            members
+        }
     }
 
     /// The text of the datum without quotes and brackets.
@@ -119,7 +141,11 @@ impl Datum {
 
     /// Parses a value as typed on a command line (`[1, 2]`, `a=b,c=d`, `"x y"`) and checks it against `ty`. The error is
     /// the text for the user.
-    pub fn from_text(ty: &Type, s: &str, mut names: Option<&mut (dyn UuidNames + '_)>) -> Result<Self, String> {
+    pub fn from_text(
+        ty: &Type,
+        s: &str,
+        mut names: Option<&mut (dyn UuidNames + '_)>,
+    ) -> Result<Self, String> {
         let map = ty.is_map();
         let (open, close) = if map { ('{', '}') } else { ('[', ']') };
         let mut rest = s.trim_ascii_start();
@@ -136,14 +162,19 @@ impl Datum {
         let mut values = Vec::new();
         while let Some(c) = rest.chars().next().filter(|c| Some(*c) != end) {
             if is_delimiter(c) {
-                return Err(format!("{s}: unexpected \"{c}\" parsing {}", ty.to_english()));
+                return Err(format!(
+                    "{s}: unexpected \"{c}\" parsing {}",
+                    ty.to_english()
+                ));
             }
             rest = member_from_text(ty, rest, &mut names, (&mut keys, &mut values))?;
             rest = rest.trim_ascii_start();
             rest = rest.strip_prefix(',').unwrap_or(rest).trim_ascii_start();
         }
         if let Some(close) = end {
-            rest = rest.strip_prefix(close).ok_or_else(|| format!("{s}: missing \"{close}\" at end of data"))?;
+            rest = rest
+                .strip_prefix(close)
+                .ok_or_else(|| format!("{s}: missing \"{close}\" at end of data"))?;
             if !rest.trim_ascii_start().is_empty() {
                 return Err(format!("{s}: trailing garbage after \"{close}\""));
             }
@@ -156,12 +187,22 @@ fn finish(ty: &Type, s: &str, keys: Vec<Atom>, values: Vec<Atom>) -> Result<Datu
     let n = keys.len();
     let what = if ty.is_map() { "pair(s)" } else { "value(s)" };
     if n < ty.min as usize {
-        return Err(format!("{s}: {n} {what} specified but the minimum number is {}", ty.min));
+        return Err(format!(
+            "{s}: {n} {what} specified but the minimum number is {}",
+            ty.min
+        ));
     }
     if n > ty.max as usize {
-        return Err(format!("{s}: {n} {what} specified but the maximum number is {}", ty.max));
+        return Err(format!(
+            "{s}: {n} {what} specified but the maximum number is {}",
+            ty.max
+        ));
     }
-    let datum = if ty.is_map() { Datum::map(keys.into_iter().zip(values)) } else { Datum::set(keys) };
+    let datum = if ty.is_map() {
+        Datum::map(keys.into_iter().zip(values))
+    } else {
+        Datum::set(keys)
+    };
     match (datum.len() == n, ty.is_map()) {
         (true, _) => Ok(datum),
         (false, true) => Err(format!("{s}: map contains duplicate key")),
@@ -221,10 +262,15 @@ fn range_of(token: &str) -> Option<(i64, i64)> {
 
 fn expand_range(base: &BaseType, token: &str, from: i64, to: i64) -> Result<Vec<Atom>, String> {
     if base.atomic != AtomicType::Integer {
-        return Err(format!("\"{token}\" is not a valid {}", base.atomic.as_str()));
+        return Err(format!(
+            "\"{token}\" is not a valid {}",
+            base.atomic.as_str()
+        ));
     }
     if to < from {
-        return Err(format!("\"{token}\" is not a valid range. Range end cannot be before start."));
+        return Err(format!(
+            "\"{token}\" is not a valid range. Range end cannot be before start."
+        ));
     }
     if to.checked_sub(from).is_none_or(|n| n >= RANGE_MAX) {
         return Err(format!(
@@ -232,7 +278,10 @@ fn expand_range(base: &BaseType, token: &str, from: i64, to: i64) -> Result<Vec<
         ));
     }
     let atoms: Vec<Atom> = (from..=to).map(Atom::Integer).collect();
-    atoms.iter().try_for_each(|a| base.check(a)).map_err(|e| e.to_string())?;
+    atoms
+        .iter()
+        .try_for_each(|a| base.check(a))
+        .map_err(|e| e.to_string())?;
     Ok(atoms)
 }
 
@@ -250,7 +299,9 @@ fn take_token(s: &str) -> Result<(&str, &str), String> {
         }
         return Err(format!("{s}: missing quote at end of quoted string"));
     }
-    let end = s.find(|c: char| is_delimiter(c) || c.is_ascii_whitespace()).unwrap_or(s.len());
+    let end = s
+        .find(|c: char| is_delimiter(c) || c.is_ascii_whitespace())
+        .unwrap_or(s.len());
     Ok(s.split_at(end))
 }
 
@@ -273,7 +324,11 @@ mod tests {
         check(ints.clone(), "1-4,7", "[1, 2, 3, 4, 7]");
         check(ints.clone(), "-1", "[-1]");
         check(ints.clone(), "[]", "[]");
-        check(ints.clone(), "5-3", "\"5-3\" is not a valid range. Range end cannot be before start.");
+        check(
+            ints.clone(),
+            "5-3",
+            "\"5-3\" is not a valid range. Range end cannot be before start.",
+        );
         check(ints.clone(), "x", "\"x\" is not a valid integer or range");
         check(ints, "1,1", "1,1: set contains duplicate value");
         check(map.clone(), "a=b,\"c d\"=\"x=y\"", "{a=b, \"c d\"=\"x=y\"}");

@@ -48,12 +48,18 @@ impl Link {
         let (event_sender, events) = mpsc::channel(AHEAD_MAX);
         let (outgoing, queue) = mpsc::unbounded_channel();
         let task = tokio::spawn(run(remotes, backoff, event_sender, queue));
-        Self { events, outgoing, task }
+        Self {
+            events,
+            outgoing,
+            task,
+        }
     }
 
     pub(super) fn send(&self, connection: u64, message: &Message) {
         // Without a task there is no connection, which the events say.
-        let _ = self.outgoing.send((connection, message.to_json().to_string()));
+        let _ = self
+            .outgoing
+            .send((connection, message.to_json().to_string()));
     }
 
     /// The next event; never resolves once the task has ended.
@@ -82,7 +88,14 @@ async fn run(
                 if events.send(LinkEvent::Up(connection)).await.is_err() {
                     return;
                 }
-                converse(stream, connection, remote.needs_probes(), &events, &mut queue).await
+                converse(
+                    stream,
+                    connection,
+                    remote.needs_probes(),
+                    &events,
+                    &mut queue,
+                )
+                .await
             }
             Ok(Err(e)) => format!("connection attempt failed ({e})"),
             Err(_) => "connection attempt timed out".to_owned(),
@@ -104,7 +117,7 @@ async fn converse(
     events: &mpsc::Sender<LinkEvent>,
     queue: &mut mpsc::UnboundedReceiver<(u64, String)>,
 ) -> String {
-    let (mut reader, mut writer) = tokio::io::split(stream);
+    let (reader, mut writer) = tokio::io::split(stream);
     let (answers, mut answer_queue) = mpsc::unbounded_channel::<String>();
     let write = async {
         loop {
@@ -123,54 +136,65 @@ async fn converse(
             }
         }
     };
-    let read = async {
-        let mut splitter = Splitter::new();
-        let mut chunk = vec![0; 64 << 10];
-        let mut probed = false;
-        loop {
-            let received = match (probes, probed) {
-                (false, _) => reader.read(&mut chunk).await,
-                (true, probed_already) => match timeout(PROBE_INTERVAL, reader.read(&mut chunk)).await {
-                    Ok(received) => received,
-                    Err(_) if probed_already => return "no response to inactivity probe, disconnecting".to_owned(),
-                    Err(_) => {
-                        probed = true;
-                        // The writer ends only together with this reader.
-                        let _ = answers.send(r#"{"id":"echo","method":"echo","params":[]}"#.into());
-                        continue;
-                    }
-                },
-            };
-            match received {
-                Ok(0) => return "connection closed by peer".to_owned(),
-                Ok(n) => splitter.push(&chunk[..n]),
-                Err(e) => return format!("connection dropped ({e})"),
-            }
-            probed = false;
-            loop {
-                let message = match splitter.next_value() {
-                    Ok(None) => break,
-                    Ok(Some(value)) => Message::from_json(value),
-                    Err(e) => Err(e.to_string()),
-                };
-                match message {
-                    Ok(Message::Request { method, params, id }) if method == "echo" => {
-                        let reply = Message::Reply { id, result: Value::Array(params) };
-                        let _ = answers.send(reply.to_json().to_string());
-                    }
-                    Ok(Message::Reply { id, .. }) if id.as_str() == Some("echo") => {}
-                    Ok(message) => {
-                        if events.send(LinkEvent::Message(message)).await.is_err() {
-                            return "closed".to_owned();
-                        }
-                    }
-                    Err(e) => return e,
+    tokio::select! {
+        reason = read(reader, probes, events, &answers) => reason,
+        reason = write => reason,
+    }
+}
+
+/// Reads until the connection ends; says why. Probes are answered through `answers`.
+async fn read(
+    mut reader: tokio::io::ReadHalf<Box<dyn Stream>>,
+    probes: bool,
+    events: &mpsc::Sender<LinkEvent>,
+    answers: &mpsc::UnboundedSender<String>,
+) -> String {
+    let mut splitter = Splitter::new();
+    let mut chunk = vec![0; 64 << 10];
+    let mut probed = false;
+    loop {
+        let received = if probes {
+            match timeout(PROBE_INTERVAL, reader.read(&mut chunk)).await {
+                Ok(received) => received,
+                Err(_) if probed => return "no response to inactivity probe, disconnecting".into(),
+                Err(_) => {
+                    probed = true;
+                    // The writer ends only together with this reader.
+                    let _ = answers.send(r#"{"id":"echo","method":"echo","params":[]}"#.into());
+                    continue;
                 }
             }
+        } else {
+            reader.read(&mut chunk).await
+        };
+        match received {
+            Ok(0) => return "connection closed by peer".into(),
+            Ok(n) => splitter.push(&chunk[..n]),
+            Err(e) => return format!("connection dropped ({e})"),
         }
-    };
-    tokio::select! {
-        reason = read => reason,
-        reason = write => reason,
+        probed = false;
+        loop {
+            let message = match splitter.next_value() {
+                Ok(None) => break,
+                Ok(Some(value)) => Message::from_json(value),
+                Err(e) => Err(e.to_string()),
+            };
+            match message {
+                Ok(Message::Request { method, params, id }) if method == "echo" => {
+                    let reply = Message::Reply {
+                        id,
+                        result: Value::Array(params),
+                    };
+                    let _ = answers.send(reply.to_json().to_string());
+                }
+                Ok(Message::Reply { id, .. }) if id.as_str() == Some("echo") => {}
+                Ok(message) => {
+                    if events.send(LinkEvent::Message(message)).await.is_err() {
+                        return "closed".into();
+                    }
+                }
+                Err(e) => return e,
+            }
+        }
     }
 }

@@ -46,11 +46,13 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 pub(crate) async fn open(remote: &Remote) -> std::io::Result<Box<dyn Stream>> {
     Ok(match remote {
         Remote::Unix(path) => Box::new(UnixStream::connect(path).await?),
-        Remote::Tcp { host, port } => Box::new(low_latency(TcpStream::connect((host.as_str(), *port)).await?)),
+        Remote::Tcp { host, port } => Box::new(low_latency(
+            TcpStream::connect((host.as_str(), *port)).await?,
+        )),
         Remote::ListenUnix(path) => Box::new(UnixListener::bind(path)?.accept().await?.0),
-        Remote::ListenTcp { ip, port } => {
-            Box::new(low_latency(TcpListener::bind((*ip, *port)).await?.accept().await?.0))
-        }
+        Remote::ListenTcp { ip, port } => Box::new(low_latency(
+            TcpListener::bind((*ip, *port)).await?.accept().await?.0,
+        )),
         Remote::Column { .. } => return Err(std::io::Error::other("db: remotes are for servers")),
     })
 }

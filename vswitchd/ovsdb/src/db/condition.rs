@@ -1,12 +1,12 @@
 //! Conditions: the `where` of operations and of conditional monitors (RFC 7047 section 5.1, ovsdb-server(7) 4.1.12).
 
 use super::Row;
+use crate::atom::AtomicType;
 use crate::atom::UuidNames;
 use crate::datum::Datum;
 use crate::error::{Error, Result, Tag};
 use crate::schema::{COL_UUID, TableSchema};
 use crate::types::{Type, UNLIMITED};
-use crate::atom::AtomicType;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -41,7 +41,11 @@ impl Function {
 #[derive(Clone, Debug)]
 enum Clause {
     Const(bool),
-    Test { column: usize, function: Function, arg: Datum },
+    Test {
+        column: usize,
+        function: Function,
+        arg: Datum,
+    },
 }
 
 /// A list of clauses. Operations need all of them to hold, monitors any of them; an empty list always holds.
@@ -52,8 +56,14 @@ pub struct Condition {
 
 impl Condition {
     /// Parses an array of clauses; `true` and `false` are clauses too.
-    pub fn from_json(schema: &TableSchema, json: &Value, names: Option<&mut (dyn UuidNames + '_)>) -> Result<Self> {
-        let array = json.as_array().ok_or_else(|| Error::syntax(json, "array expected"))?;
+    pub fn from_json(
+        schema: &TableSchema,
+        json: &Value,
+        names: Option<&mut (dyn UuidNames + '_)>,
+    ) -> Result<Self> {
+        let array = json
+            .as_array()
+            .ok_or_else(|| Error::syntax(json, "array expected"))?;
         let mut clauses = Vec::with_capacity(array.len());
         let mut names = names;
         for clause in array {
@@ -68,7 +78,9 @@ impl Condition {
     /// Whether it holds for every row.
     #[must_use]
     pub fn is_true(&self) -> bool {
-        self.clauses.iter().all(|c| matches!(c, Clause::Const(true)))
+        self.clauses
+            .iter()
+            .all(|c| matches!(c, Clause::Const(true)))
     }
 
     /// Whether all clauses hold.
@@ -87,25 +99,46 @@ impl Condition {
     #[must_use]
     pub fn only_row(&self) -> Option<Uuid> {
         self.clauses.iter().find_map(|c| match c {
-            Clause::Test { column: COL_UUID, function: Function::Eq | Function::Includes, arg } => arg.as_uuid(),
+            Clause::Test {
+                column: COL_UUID,
+                function: Function::Eq | Function::Includes,
+                arg,
+            } => arg.as_uuid(),
             Clause::Test { .. } | Clause::Const(_) => None,
         })
     }
 }
 
-fn clause_from_json(schema: &TableSchema, json: &Value, names: Option<&mut (dyn UuidNames + '_)>) -> Result<Clause> {
+fn clause_from_json(
+    schema: &TableSchema,
+    json: &Value,
+    names: Option<&mut (dyn UuidNames + '_)>,
+) -> Result<Clause> {
     if let Some(constant) = json.as_bool() {
         return Ok(Clause::Const(constant));
     }
-    let Some([Value::String(column_name), Value::String(function_name), arg]) = json.as_array().map(Vec::as_slice)
+    let Some(
+        [
+            Value::String(column_name),
+            Value::String(function_name),
+            arg,
+        ],
+    ) = json.as_array().map(Vec::as_slice)
     else {
         return Err(Error::syntax(json, "Parse error in condition."));
     };
     let column = schema.column(column_name).ok_or_else(|| {
-        Error::at(json, Tag::UnknownColumn, format!("No column {column_name} in table {}.", schema.name))
+        Error::at(
+            json,
+            Tag::UnknownColumn,
+            format!("No column {column_name} in table {}.", schema.name),
+        )
     })?;
     let function = Function::from_name(function_name).ok_or_else(|| {
-        Error::new(Tag::UnknownFunction, format!("No function named {function_name}."))
+        Error::new(
+            Tag::UnknownFunction,
+            format!("No function named {function_name}."),
+        )
     })?;
     let column_type = &schema.columns[column].ty;
     let mut ty = column_type.clone();
@@ -128,16 +161,27 @@ fn clause_from_json(schema: &TableSchema, json: &Value, names: Option<&mut (dyn 
         Function::Includes => ty.min = 0,
     }
     let arg = Datum::from_json(&ty, arg, names)?;
-    Ok(Clause::Test { column, function, arg })
+    Ok(Clause::Test {
+        column,
+        function,
+        arg,
+    })
 }
 
 impl Clause {
     fn matches(&self, schema: &TableSchema, row: &Row) -> bool {
         match self {
             Self::Const(constant) => *constant,
-            Self::Test { column, function, arg } => {
-                evaluate(&schema.columns[*column].ty, &row.fields[*column], *function, arg)
-            }
+            Self::Test {
+                column,
+                function,
+                arg,
+            } => evaluate(
+                &schema.columns[*column].ty,
+                &row.fields[*column],
+                *function,
+                arg,
+            ),
         }
     }
 }

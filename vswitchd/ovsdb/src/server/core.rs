@@ -7,14 +7,13 @@
 
 use super::monitor::{Monitor, Version};
 use super::outbox::Outbox;
+use super::subscribe::notification;
 use crate::clock::wall_ms;
-use crate::datum::Datum;
-use crate::db::{Commit, Executed, Request, Row, RowChange, Txn, execute};
+use crate::db::{Commit, Executed, Request, RowChange, execute};
 use crate::error::{Error, Result, Tag};
 use crate::hash::Map;
-use crate::json;
 use crate::message::Message;
-use crate::schema::{COL_UUID, SERVER_SCHEMA, Schema};
+use crate::schema::{SERVER_SCHEMA, Schema};
 use crate::store::Store;
 use serde_json::{Value, json as object};
 use std::collections::VecDeque;
@@ -32,7 +31,7 @@ pub const WAITING_MAX: usize = 1_000;
 /// Monitors of one session.
 pub const MONITORS_MAX: usize = 1_000;
 /// Number of the `_Server` database.
-const SERVER_DB: usize = 0;
+pub(super) const SERVER_DB: usize = 0;
 
 pub(crate) type SessionId = u64;
 
@@ -40,34 +39,39 @@ pub(crate) type SessionId = u64;
 #[derive(Debug)]
 pub(crate) enum Effect {
     /// Sync the file, then give the session this reply (or the error).
-    ReplyAfterSync { file: Arc<File>, session: SessionId, id: Value, results: Vec<Value> },
+    ReplyAfterSync {
+        file: Arc<File>,
+        session: SessionId,
+        id: Value,
+        results: Vec<Value>,
+    },
     /// Call [`Core::expire`] at that time.
     Timer { waiting: u64, at: Instant },
     /// The remotes named by the database may have changed.
     RemotesChanged,
 }
 
-struct Served {
-    store: Store,
+pub(super) struct Served {
+    pub(super) store: Store,
     /// Names the present state.
-    last_id: Uuid,
-    history: VecDeque<(Uuid, Arc<Vec<RowChange>>)>,
-    history_rows: usize,
+    pub(super) last_id: Uuid,
+    pub(super) history: VecDeque<(Uuid, Arc<Vec<RowChange>>)>,
+    pub(super) history_rows: usize,
 }
 
-struct Session {
-    out: Outbox,
+pub(super) struct Session {
+    pub(super) out: Outbox,
     /// By the text of the client's id.
-    monitors: Map<String, Monitor>,
-    change_aware: bool,
+    pub(super) monitors: Map<String, Monitor>,
+    pub(super) change_aware: bool,
 }
 
 /// A `transact` whose `wait` is not satisfied.
-struct Waiting {
+pub(super) struct Waiting {
     number: u64,
-    session: SessionId,
-    db: usize,
-    id: Value,
+    pub(super) session: SessionId,
+    pub(super) db: usize,
+    pub(super) id: Value,
     params: Vec<Value>,
     since: Instant,
 }
@@ -90,16 +94,16 @@ pub struct Counters {
 }
 
 pub(crate) struct Core {
-    dbs: Vec<Served>,
-    sessions: Map<SessionId, Session>,
+    pub(super) dbs: Vec<Served>,
+    pub(super) sessions: Map<SessionId, Session>,
     /// Holder first, then those who wait.
-    locks: Map<String, VecDeque<SessionId>>,
-    waiting: Vec<Waiting>,
+    pub(super) locks: Map<String, VecDeque<SessionId>>,
+    pub(super) waiting: Vec<Waiting>,
     server_id: Uuid,
     next_session: SessionId,
     next_waiting: u64,
     pub(crate) counters: Counters,
-    effects: Vec<Effect>,
+    pub(super) effects: Vec<Effect>,
     /// Databases that changed since their waiting requests were last tried.
     dirty: Vec<usize>,
 }
@@ -108,7 +112,12 @@ impl Core {
     /// A core that serves `stores` and the `_Server` database about them.
     pub(crate) fn new(stores: Vec<Store>) -> Result<Self> {
         let server = Store::in_memory(Arc::new(Schema::from_text(SERVER_SCHEMA)?));
-        let serve = |store| Served { store, last_id: Uuid::new_v4(), history: VecDeque::new(), history_rows: 0 };
+        let serve = |store| Served {
+            store,
+            last_id: Uuid::new_v4(),
+            history: VecDeque::new(),
+            history_rows: 0,
+        };
         let mut core = Self {
             dbs: std::iter::once(server).chain(stores).map(serve).collect(),
             sessions: Map::default(),
@@ -130,15 +139,26 @@ impl Core {
     pub(crate) fn open_session(&mut self, out: Outbox) -> SessionId {
         let id = self.next_session;
         self.next_session += 1;
-        self.sessions.insert(id, Session { out, monitors: Map::default(), change_aware: false });
+        self.sessions.insert(
+            id,
+            Session {
+                out,
+                monitors: Map::default(),
+                change_aware: false,
+            },
+        );
         id
     }
 
     pub(crate) fn close_session(&mut self, session: SessionId) {
         self.sessions.remove(&session);
         self.waiting.retain(|w| w.session != session);
-        let held: Vec<String> =
-            self.locks.iter().filter(|(_, q)| q.contains(&session)).map(|(name, _)| name.clone()).collect();
+        let held: Vec<String> = self
+            .locks
+            .iter()
+            .filter(|(_, q)| q.contains(&session))
+            .map(|(name, _)| name.clone())
+            .collect();
         held.iter().for_each(|name| self.release(session, name));
     }
 
@@ -146,11 +166,11 @@ impl Core {
         self.sessions.len()
     }
 
-    fn send(&mut self, session: SessionId, message: &Message) {
+    pub(super) fn send(&mut self, session: SessionId, message: &Message) {
         self.send_text(session, Arc::from(message.to_json().to_string()));
     }
 
-    fn send_text(&mut self, session: SessionId, text: Arc<str>) {
+    pub(super) fn send_text(&mut self, session: SessionId, text: Arc<str>) {
         if let Some(s) = self.sessions.get(&session)
             && !s.out.push(text)
         {
@@ -161,7 +181,12 @@ impl Core {
         }
     }
 
-    fn reply(&mut self, session: SessionId, id: Value, result: std::result::Result<Value, Value>) {
+    pub(super) fn reply(
+        &mut self,
+        session: SessionId,
+        id: Value,
+        result: std::result::Result<Value, Value>,
+    ) {
         let message = match result {
             Ok(result) => Message::Reply { id, result },
             Err(error) => Message::Error { id, error },
@@ -177,7 +202,9 @@ impl Core {
         now: Instant,
     ) -> std::result::Result<Vec<Effect>, String> {
         match message {
-            Message::Request { method, params, id } => self.request(session, &method, params, id, now),
+            Message::Request { method, params, id } => {
+                self.request(session, &method, params, id, now)
+            }
             Message::Notification { method, params } => {
                 if method == "cancel" {
                     self.cancel(session, &params);
@@ -193,47 +220,82 @@ impl Core {
         Ok(std::mem::take(&mut self.effects))
     }
 
-    fn request(&mut self, session: SessionId, method: &str, params: Vec<Value>, id: Value, now: Instant) {
+    fn request(
+        &mut self,
+        session: SessionId,
+        method: &str,
+        params: Vec<Value>,
+        id: Value,
+        now: Instant,
+    ) {
         let result = match method {
             "transact" => match self.lookup_db(method, &params) {
                 Ok(db) => return self.transact(session, db, params, id, now),
                 Err(e) => Err(e.to_json()),
             },
             "convert" => self.convert(&params).map_err(|e| e.to_json()),
-            "monitor" => self.monitor(session, method, &params, Version::One).map_err(|e| e.to_json()),
-            "monitor_cond" => self.monitor(session, method, &params, Version::Two).map_err(|e| e.to_json()),
-            "monitor_cond_since" => self.monitor(session, method, &params, Version::Three).map_err(|e| e.to_json()),
-            "monitor_cond_change" => self.monitor_cond_change(session, &params).map_err(|e| e.to_json()),
+            "monitor" => self
+                .monitor(session, method, &params, Version::One)
+                .map_err(|e| e.to_json()),
+            "monitor_cond" => self
+                .monitor(session, method, &params, Version::Two)
+                .map_err(|e| e.to_json()),
+            "monitor_cond_since" => self
+                .monitor(session, method, &params, Version::Three)
+                .map_err(|e| e.to_json()),
+            "monitor_cond_change" => self
+                .monitor_cond_change(session, &params)
+                .map_err(|e| e.to_json()),
             "monitor_cancel" => self.monitor_cancel(session, &params),
             "get_schema" => self
                 .lookup_db(method, &params)
                 .map(|db| self.dbs[db].store.db().schema().to_json())
                 .map_err(|e| e.to_json()),
-            "list_dbs" => Ok(self.dbs.iter().map(|d| d.store.db().schema().name.as_str()).collect()),
+            "list_dbs" => Ok(self
+                .dbs
+                .iter()
+                .map(|d| d.store.db().schema().name.as_str())
+                .collect()),
             "get_server_id" => Ok(self.server_id.to_string().into()),
-            "lock" => self.lock(session, method, &params, false).map_err(|e| e.to_json()),
-            "steal" => self.lock(session, method, &params, true).map_err(|e| e.to_json()),
-            "unlock" => self.unlock(session, method, &params).map_err(|e| e.to_json()),
-            "set_db_change_aware" => self.set_change_aware(session, &params).map_err(|e| e.to_json()),
+            "lock" => self
+                .lock(session, method, &params, false)
+                .map_err(|e| e.to_json()),
+            "steal" => self
+                .lock(session, method, &params, true)
+                .map_err(|e| e.to_json()),
+            "unlock" => self
+                .unlock(session, method, &params)
+                .map_err(|e| e.to_json()),
+            "set_db_change_aware" => self
+                .set_change_aware(session, &params)
+                .map_err(|e| e.to_json()),
             "echo" => Ok(Value::Array(params)),
             _ => Err("unknown method".into()),
         };
         self.reply(session, id, result);
     }
 
-    fn lookup_db(&self, method: &str, params: &[Value]) -> Result<usize> {
+    pub(super) fn lookup_db(&self, method: &str, params: &[Value]) -> Result<usize> {
         let at = |tag, text| Err(Error::at(&Value::Array(params.to_vec()), tag, text));
         let Some(name) = params.first().and_then(Value::as_str) else {
-            return at(Tag::Syntax, format!("{method} request params must begin with <db-name>"));
+            return at(
+                Tag::Syntax,
+                format!("{method} request params must begin with <db-name>"),
+            );
         };
         match self.db_number(name) {
             Some(db) => Ok(db),
-            None => at(Tag::UnknownDatabase, format!("{method} request specifies unknown database {name}")),
+            None => at(
+                Tag::UnknownDatabase,
+                format!("{method} request specifies unknown database {name}"),
+            ),
         }
     }
 
-    fn db_number(&self, name: &str) -> Option<usize> {
-        self.dbs.iter().position(|d| d.store.db().schema().name == name)
+    pub(super) fn db_number(&self, name: &str) -> Option<usize> {
+        self.dbs
+            .iter()
+            .position(|d| d.store.db().schema().name == name)
     }
 
     fn set_change_aware(&mut self, session: SessionId, params: &[Value]) -> Result<Value> {
@@ -249,26 +311,47 @@ impl Core {
 
     // ---- transactions ----------------------------------------------------------------------------------------------
 
-    fn transact(&mut self, session: SessionId, db: usize, params: Vec<Value>, id: Value, now: Instant) {
+    fn transact(
+        &mut self,
+        session: SessionId,
+        db: usize,
+        params: Vec<Value>,
+        id: Value,
+        now: Instant,
+    ) {
         let (mut mine, mut same) = (0, false);
         for w in self.waiting.iter().filter(|w| w.session == session) {
             mine += 1;
             same |= w.id == id;
         }
         if same || mine >= WAITING_MAX {
-            let text = if same { "duplicate request ID" } else { "too many unfinished transactions" };
+            let text = if same {
+                "duplicate request ID"
+            } else {
+                "too many unfinished transactions"
+            };
             self.counters.refused_waiting += u64::from(!same);
             let e = Error::syntax(&Value::Array(params), format!("transact: {text}"));
             return self.reply(session, id, Err(e.to_json()));
         }
         let number = self.next_waiting;
         self.next_waiting += 1;
-        let request = Waiting { number, session, db, id, params, since: now };
+        let request = Waiting {
+            number,
+            session,
+            db,
+            id,
+            params,
+            since: now,
+        };
         if let Some((waiting, timeout)) = self.attempt(request, now) {
             if let Some(ms) = timeout
                 && let Some(at) = waiting.since.checked_add(Duration::from_millis(ms))
             {
-                self.effects.push(Effect::Timer { waiting: number, at });
+                self.effects.push(Effect::Timer {
+                    waiting: number,
+                    at,
+                });
             }
             self.waiting.push(waiting);
         }
@@ -276,16 +359,29 @@ impl Core {
 
     /// Executes a request. Gives it back, with its timeout, if it has to wait.
     fn attempt(&mut self, request: Waiting, now: Instant) -> Option<(Waiting, Option<u64>)> {
-        let elapsed_ms = u64::try_from(now.saturating_duration_since(request.since).as_millis()).unwrap_or(u64::MAX);
-        let owns_lock = |name: &str| self.locks.get(name).and_then(|q| q.front()) == Some(&request.session);
-        let what = Request { params: &request.params, owns_lock: &owns_lock, elapsed_ms, read_only: false };
+        let elapsed_ms = u64::try_from(now.saturating_duration_since(request.since).as_millis())
+            .unwrap_or(u64::MAX);
+        let owns_lock =
+            |name: &str| self.locks.get(name).and_then(|q| q.front()) == Some(&request.session);
+        let what = Request {
+            params: &request.params,
+            owns_lock: &owns_lock,
+            elapsed_ms,
+            read_only: false,
+        };
         let (results, commit, durable) = match execute(self.dbs[request.db].store.db(), &what) {
             Executed::Wait(timeout) => return Some((request, timeout)),
             Executed::Failed(results) => (results, None, false),
-            Executed::Ready { results, commit, durable } => (results, Some(commit), durable),
+            Executed::Ready {
+                results,
+                commit,
+                durable,
+            } => (results, Some(commit), durable),
         };
         self.counters.transactions += 1;
-        let Waiting { session, db, id, .. } = request;
+        let Waiting {
+            session, db, id, ..
+        } = request;
         let mut results = results;
         let mut file = None;
         if let Some(commit) = commit {
@@ -296,14 +392,25 @@ impl Core {
             }
         }
         match file {
-            Some(file) => self.effects.push(Effect::ReplyAfterSync { file, session, id, results }),
+            Some(file) => self.effects.push(Effect::ReplyAfterSync {
+                file,
+                session,
+                id,
+                results,
+            }),
             None => self.reply(session, id, Ok(Value::Array(results))),
         }
         None
     }
 
     /// The disk has (or has not) taken what a durable transaction wrote.
-    pub(crate) fn synced(&mut self, session: SessionId, id: Value, mut results: Vec<Value>, outcome: std::io::Result<()>) {
+    pub(crate) fn synced(
+        &mut self,
+        session: SessionId,
+        id: Value,
+        mut results: Vec<Value>,
+        outcome: std::io::Result<()>,
+    ) {
         if let Err(e) = outcome {
             results.push(Error::from_io(&e, "fsync failed").to_json());
         }
@@ -311,7 +418,7 @@ impl Core {
     }
 
     /// Writes and applies a commit and tells the monitors. [`Core::retry`] must follow.
-    fn commit(&mut self, db: usize, commit: Commit) -> Result<()> {
+    pub(super) fn commit(&mut self, db: usize, commit: Commit) -> Result<()> {
         if commit.changes.is_empty() {
             return Ok(());
         }
@@ -340,9 +447,15 @@ impl Core {
         let mut texts: Map<Arc<str>, Option<Arc<str>>> = Map::default();
         let mut outgoing = Vec::new();
         for (session, state) in &self.sessions {
-            for monitor in state.monitors.values().filter(|m| m.db == db && m.concerns(&changed)) {
+            for monitor in state
+                .monitors
+                .values()
+                .filter(|m| m.db == db && m.concerns(&changed))
+            {
                 let text = texts.entry(Arc::clone(&monitor.spec)).or_insert_with(|| {
-                    monitor.updates(&schema, &changes).map(|u| Arc::from(u.to_string()))
+                    monitor
+                        .updates(&schema, &changes)
+                        .map(|u| Arc::from(u.to_string()))
                 });
                 if let Some(text) = text {
                     outgoing.push((*session, notification(monitor, id, text)));
@@ -358,7 +471,9 @@ impl Core {
     /// Tries again what waits for a change. A success may enable another, so it goes round until none does.
     fn retry(&mut self, now: Instant) {
         while let Some(db) = self.dirty.pop() {
-            let (mine, others) = std::mem::take(&mut self.waiting).into_iter().partition(|w| w.db == db);
+            let (mine, others) = std::mem::take(&mut self.waiting)
+                .into_iter()
+                .partition(|w| w.db == db);
             self.waiting = others;
             for request in mine {
                 if let Some((waiting, _)) = self.attempt(request, now) {
@@ -374,8 +489,14 @@ impl Core {
             let request = self.waiting.swap_remove(at);
             if let Some((waiting, timeout)) = self.attempt(request, now) {
                 // Timers may fire a little early.
-                let at = waiting.since.checked_add(Duration::from_millis(timeout.unwrap_or(0))).unwrap_or(now);
-                self.effects.push(Effect::Timer { waiting: number, at: at.max(now + Duration::from_millis(1)) });
+                let at = waiting
+                    .since
+                    .checked_add(Duration::from_millis(timeout.unwrap_or(0)))
+                    .unwrap_or(now);
+                self.effects.push(Effect::Timer {
+                    waiting: number,
+                    at: at.max(now + Duration::from_millis(1)),
+                });
                 self.waiting.push(waiting);
             }
         }
@@ -385,299 +506,13 @@ impl Core {
 
     fn cancel(&mut self, session: SessionId, params: &[Value]) {
         let [id] = params else { return };
-        if let Some(at) = self.waiting.iter().position(|w| w.session == session && w.id == *id) {
+        if let Some(at) = self
+            .waiting
+            .iter()
+            .position(|w| w.session == session && w.id == *id)
+        {
             let request = self.waiting.swap_remove(at);
             self.reply(session, request.id, Err("canceled".into()));
         }
     }
-
-    // ---- monitors --------------------------------------------------------------------------------------------------
-
-    fn monitor(&mut self, session: SessionId, method: &str, params: &[Value], version: Version) -> Result<Value> {
-        let db = self.lookup_db(method, params)?;
-        let (id, requests, since) = match (version, params) {
-            (Version::One | Version::Two, [_, id, requests]) => (id, requests, None),
-            (Version::Three, [_, id, requests, since]) => (id, requests, Some(since)),
-            _ => return Err(Error::syntax(&Value::Array(params.to_vec()), "invalid parameters")),
-        };
-        let key = json::to_sorted(id);
-        let mine = self.sessions.get(&session).map_or(0, |s| s.monitors.len());
-        if mine >= MONITORS_MAX {
-            return Err(Error::syntax(id, "too many monitors"));
-        }
-        if self.sessions.get(&session).is_some_and(|s| s.monitors.contains_key(&key)) {
-            return Err(Error::syntax(id, "duplicate monitor ID"));
-        }
-        let served = &self.dbs[db];
-        let monitor = Monitor::new(db, served.store.db().schema(), version, id, requests)?;
-        let since = since.map(since_from_json).transpose()?;
-        let missed = since.and_then(|since| served.changes_after(since));
-        let result = match &missed {
-            Some(changes) => monitor.updates(served.store.db().schema(), changes).unwrap_or_else(|| object!({})),
-            None => monitor.initial(served.store.db()),
-        };
-        let result = match version {
-            Version::One | Version::Two => result,
-            Version::Three => object!([missed.is_some(), served.last_id.to_string(), result]),
-        };
-        if let Some(s) = self.sessions.get_mut(&session) {
-            s.monitors.insert(key, monitor);
-        }
-        Ok(result)
-    }
-
-    fn monitor_cond_change(&mut self, session: SessionId, params: &[Value]) -> Result<Value> {
-        let [old_id, new_id, requests] = params else {
-            return Err(Error::syntax(&Value::Array(params.to_vec()), "invalid parameters"));
-        };
-        let (old_key, new_key) = (json::to_sorted(old_id), json::to_sorted(new_id));
-        let Some(s) = self.sessions.get_mut(&session) else { return Ok(Value::Null) };
-        let Some(monitor) = s.monitors.get(&old_key).cloned() else {
-            return Err(Error::syntax(old_id, "unknown monitor session"));
-        };
-        if old_key != new_key && s.monitors.contains_key(&new_key) {
-            return Err(Error::syntax(new_id, "duplicate monitor ID"));
-        }
-        let mut monitor = monitor;
-        let served = &self.dbs[monitor.db];
-        let updates = monitor.change_conditions(served.store.db(), requests)?;
-        monitor.id = new_id.clone();
-        let text = updates.map(|u| notification(&monitor, served.last_id, &u.to_string()));
-        s.monitors.remove(&old_key);
-        s.monitors.insert(new_key, monitor);
-        if let Some(text) = text {
-            self.send_text(session, text);
-        }
-        Ok(object!({}))
-    }
-
-    fn monitor_cancel(&mut self, session: SessionId, params: &[Value]) -> std::result::Result<Value, Value> {
-        let [id] = params else { return Err("invalid parameters".into()) };
-        let removed = self.sessions.get_mut(&session).and_then(|s| s.monitors.remove(&json::to_sorted(id)));
-        removed.map(|_| object!({})).ok_or_else(|| "unknown monitor".into())
-    }
-
-    // ---- locks -----------------------------------------------------------------------------------------------------
-
-    fn lock(&mut self, session: SessionId, method: &str, params: &[Value], steal: bool) -> Result<Value> {
-        let name = lock_name(method, params)?;
-        let queue = self.locks.entry_ref(name).or_default();
-        if queue.contains(&session) {
-            let text = format!("must issue \"unlock\" before new \"{method}\"");
-            return Err(Error::syntax(&Value::Array(params.to_vec()), text));
-        }
-        let mut victim = None;
-        if steal {
-            // The victim keeps its claim: the next `unlock` of the thief gives the lock back.
-            victim = queue.front().copied();
-            queue.push_front(session);
-        } else {
-            queue.push_back(session);
-        }
-        let locked = queue.front() == Some(&session);
-        if let Some(victim) = victim {
-            self.notify_lock(victim, "stolen", name);
-        }
-        Ok(object!({"locked": locked}))
-    }
-
-    fn unlock(&mut self, session: SessionId, method: &str, params: &[Value]) -> Result<Value> {
-        let name = lock_name(method, params)?;
-        if !self.locks.get(name).is_some_and(|q| q.contains(&session)) {
-            let text = "unlock: \"unlock\" without \"lock\" or \"steal\"";
-            return Err(Error::syntax(&Value::Array(params.to_vec()), text));
-        }
-        self.release(session, name);
-        Ok(object!({}))
-    }
-
-    fn release(&mut self, session: SessionId, name: &str) {
-        let Some(queue) = self.locks.get_mut(name) else { return };
-        let held = queue.front() == Some(&session);
-        queue.retain(|s| *s != session);
-        let next = queue.front().copied();
-        if queue.is_empty() {
-            self.locks.remove(name);
-        }
-        if let (true, Some(next)) = (held, next) {
-            self.notify_lock(next, "locked", name);
-        }
-    }
-
-    fn notify_lock(&mut self, session: SessionId, method: &str, name: &str) {
-        self.send(session, &Message::Notification { method: method.to_owned(), params: vec![name.into()] });
-    }
-
-    // ---- databases -------------------------------------------------------------------------------------------------
-
-    fn convert(&mut self, params: &[Value]) -> Result<Value> {
-        let db = self.lookup_db("convert", params)?;
-        let [_, schema] = params else {
-            return Err(Error::syntax(&Value::Array(params.to_vec()), "array expected"));
-        };
-        let schema = Schema::from_json(schema)?;
-        let name = self.dbs[db].store.db().schema().name.clone();
-        if db == SERVER_DB {
-            return Err(Error::new(Tag::NotAllowed, format!("the schema of reserved database {name} is fixed")));
-        }
-        if schema.name != name {
-            let text = format!("new schema name ({}) does not match database name ({name})", schema.name);
-            return Err(Error::new(Tag::InvalidParameters, text));
-        }
-        self.dbs[db].store.convert(Arc::new(schema), wall_ms())?;
-        self.dbs[db].forget();
-        self.database_replaced(db);
-        self.describe_databases()?;
-        self.effects.push(Effect::RemotesChanged);
-        Ok(object!({}))
-    }
-
-    /// Ends what refers to rows of a database that were replaced (ovsdb-server(7) 4.1.1).
-    fn database_replaced(&mut self, db: usize) {
-        let mut canceled = Vec::new();
-        for (session, state) in &mut self.sessions {
-            let ids: Vec<_> = state.monitors.extract_if(|_, m| m.db == db).map(|(_, m)| m.id).collect();
-            if state.change_aware {
-                canceled.extend(ids.into_iter().map(|id| (*session, id)));
-            } else {
-                // A client that is not aware of database changes has to start anew.
-                state.out.close();
-            }
-        }
-        for (session, id) in canceled {
-            self.send(session, &Message::Notification { method: "monitor_canceled".into(), params: vec![id] });
-        }
-        let (gone, kept) = std::mem::take(&mut self.waiting).into_iter().partition(|w| w.db == db);
-        self.waiting = kept;
-        let gone: Vec<Waiting> = gone;
-        for request in gone {
-            self.reply(request.session, request.id, Err("canceled".into()));
-        }
-    }
-
-    /// Brings the `_Server` database up to date.
-    fn describe_databases(&mut self) -> Result<()> {
-        let wanted: Vec<(String, String)> = self
-            .dbs
-            .iter()
-            .map(|d| {
-                let schema = d.store.db().schema();
-                (schema.name.clone(), schema.to_json().to_string())
-            })
-            .collect();
-        let db = self.dbs[SERVER_DB].store.db();
-        let table = db.schema().table("Database").unwrap_or_default();
-        let schema = &db.schema().tables[table];
-        let mut txn = Txn::new(db);
-        for (name, text) in wanted {
-            let name = Datum::from(name);
-            let column = |c: &str| schema.column(c).unwrap_or(COL_UUID);
-            let existing = db.rows(table).find(|(_, row)| row.fields[column("name")] == name).map(|(uuid, _)| *uuid);
-            let uuid = existing.unwrap_or_else(|| {
-                let uuid = Uuid::new_v4();
-                txn.insert(table, Row::new(schema, uuid));
-                uuid
-            });
-            if let Some(row) = txn.modify(table, &uuid) {
-                row.fields[column("name")] = name;
-                row.fields[column("model")] = Datum::from("standalone");
-                row.fields[column("connected")] = Datum::from(true);
-                row.fields[column("leader")] = Datum::from(true);
-                row.fields[column("schema")] = Datum::from(text);
-            }
-        }
-        let commit = txn.prepare()?;
-        self.commit(SERVER_DB, commit)
-    }
-
-    /// Rewrites the journals of all databases.
-    pub(crate) fn compact(&mut self) -> Result<()> {
-        self.dbs.iter_mut().try_for_each(|d| d.store.compact("compacting database online", wall_ms()))
-    }
-
-    /// Strings in a column, or in column `target` of the rows that the column refers to.
-    pub(crate) fn strings_at(&self, database: &str, table: &str, column: &str) -> Vec<String> {
-        let Some(db) = self.db_number(database).map(|n| self.dbs[n].store.db()) else { return Vec::new() };
-        let schema = db.schema();
-        let Some(t) = schema.table(table) else { return Vec::new() };
-        let Some(c) = schema.tables[t].column(column) else { return Vec::new() };
-        let target = schema.tables[t].columns[c].ty.key.reference().and_then(|(name, _)| schema.table(name));
-        let mut found = Vec::new();
-        for (_, row) in db.rows(t) {
-            match target {
-                None => found.extend(row.fields[c].strings().map(str::to_owned)),
-                Some(target) => {
-                    let Some(name) = schema.tables[target].column("target") else { continue };
-                    let rows = row.fields[c].uuids().filter_map(|u| db.row(target, &u));
-                    found.extend(rows.filter_map(|r| r.fields[name].as_str().map(str::to_owned)));
-                }
-            }
-        }
-        found.sort();
-        found.dedup();
-        found
-    }
-}
-
-impl Served {
-    fn remember(&mut self, id: Uuid, changes: Vec<RowChange>) {
-        self.history_rows += changes.len();
-        self.history.push_back((id, Arc::new(changes)));
-        while self.history.len() > HISTORY_MAX || self.history_rows > HISTORY_ROWS_MAX {
-            match self.history.pop_front() {
-                Some((_, changes)) => self.history_rows -= changes.len(),
-                None => break,
-            }
-        }
-    }
-
-    fn forget(&mut self) {
-        self.history.clear();
-        self.history_rows = 0;
-        self.last_id = Uuid::new_v4();
-    }
-
-    /// What happened after the state `id`, each row once; `None` if that is not remembered.
-    fn changes_after(&self, id: Uuid) -> Option<Vec<RowChange>> {
-        if id == self.last_id {
-            return Some(Vec::new());
-        }
-        let at = self.history.iter().position(|(known, _)| *known == id)?;
-        let mut merged: Map<(usize, Uuid), RowChange> = Map::default();
-        for change in self.history.iter().skip(at + 1).flat_map(|(_, changes)| changes.iter()) {
-            merged
-                .entry((change.table, change.uuid))
-                .and_modify(|m| m.new.clone_from(&change.new))
-                .or_insert_with(|| change.clone());
-        }
-        Some(merged.into_values().filter(|c| c.old.is_some() || c.new.is_some()).collect())
-    }
-}
-
-fn since_from_json(json: &Value) -> Result<Uuid> {
-    let text = json.as_str().ok_or_else(|| Error::syntax(json, "last-txn-id must be string"))?;
-    crate::atom::parse_uuid(text).ok_or_else(|| Error::syntax(json, "last-txn-id must be UUID format."))
-}
-
-fn lock_name<'a>(method: &str, params: &'a [Value]) -> Result<&'a str> {
-    match params {
-        [Value::String(name)] if json::is_id(name) => Ok(name),
-        _ => {
-            let text = format!("{method} request params must be <id>");
-            Err(Error::syntax(&Value::Array(params.to_vec()), text))
-        }
-    }
-}
-
-/// The text of an update notification around the text of its updates.
-fn notification(monitor: &Monitor, last_id: Uuid, updates: &str) -> Arc<str> {
-    let (method, id) = (monitor.method(), &monitor.id);
-    Arc::from(match monitor.version {
-        Version::One | Version::Two => {
-            format!("{{\"id\":null,\"method\":\"{method}\",\"params\":[{id},{updates}]}}")
-        }
-        Version::Three => {
-            format!("{{\"id\":null,\"method\":\"{method}\",\"params\":[{id},\"{last_id}\",{updates}]}}")
-        }
-    })
 }

@@ -85,7 +85,13 @@ pub(crate) struct Monitor {
 
 impl Monitor {
     /// Parses `<monitor-requests>`.
-    pub(crate) fn new(db: usize, schema: &Schema, version: Version, id: &Value, requests: &Value) -> Result<Self> {
+    pub(crate) fn new(
+        db: usize,
+        schema: &Schema,
+        version: Version,
+        id: &Value,
+        requests: &Value,
+    ) -> Result<Self> {
         let Some(object) = requests.as_object() else {
             return Err(Error::syntax(requests, "monitor-requests must be object"));
         };
@@ -94,10 +100,21 @@ impl Monitor {
             let table = schema
                 .table(name)
                 .ok_or_else(|| Error::new(crate::Tag::Syntax, format!("no table named {name}")))?;
-            tables.push(table_from_json(&schema.tables[table], table, request, version)?);
+            tables.push(table_from_json(
+                &schema.tables[table],
+                table,
+                request,
+                version,
+            )?);
         }
         let spec = format!("{db} {version:?} {}", crate::json::to_sorted(requests));
-        Ok(Self { db, version, id: id.clone(), tables, spec: Arc::from(spec) })
+        Ok(Self {
+            db,
+            version,
+            id: id.clone(),
+            tables,
+            spec: Arc::from(spec),
+        })
     }
 
     /// The notification's method.
@@ -111,7 +128,9 @@ impl Monitor {
 
     /// Whether any of its tables is among the changed ones.
     pub(crate) fn concerns(&self, changed_tables: &[bool]) -> bool {
-        self.tables.iter().any(|t| changed_tables.get(t.table) == Some(&true))
+        self.tables
+            .iter()
+            .any(|t| changed_tables.get(t.table) == Some(&true))
     }
 
     /// The rows that the client is to start with.
@@ -122,7 +141,8 @@ impl Monitor {
             let mut rows = Object::new();
             for (uuid, row) in db.rows(monitored.table) {
                 if monitored.condition.matches_any(schema, row)
-                    && let Some(update) = self.row_update(monitored, schema, Occasion::Initial, (None, Some(row)))
+                    && let Some(update) =
+                        self.row_update(monitored, schema, Occasion::Initial, (None, Some(row)))
                 {
                     rows.insert(uuid.to_string(), update);
                 }
@@ -140,7 +160,8 @@ impl Monitor {
             let mut rows = Object::new();
             for change in changes.iter().filter(|c| c.table == monitored.table) {
                 let visible = |row: &Option<Arc<Row>>| {
-                    row.clone().filter(|row| monitored.condition.matches_any(table, row))
+                    row.clone()
+                        .filter(|row| monitored.condition.matches_any(table, row))
                 };
                 let (old, new) = (visible(&change.old), visible(&change.new));
                 let occasion = match (&old, &new) {
@@ -156,18 +177,32 @@ impl Monitor {
             }
             put_table(&mut updates, table, rows);
         }
-        if updates.is_empty() { None } else { Some(Value::Object(updates)) }
+        if updates.is_empty() {
+            None
+        } else {
+            Some(Value::Object(updates))
+        }
     }
 
     /// Replaces conditions; yields the rows that come into view or leave it.
-    pub(crate) fn change_conditions(&mut self, db: &Database, requests: &Value) -> Result<Option<Value>> {
+    pub(crate) fn change_conditions(
+        &mut self,
+        db: &Database,
+        requests: &Value,
+    ) -> Result<Option<Value>> {
         let object = requests.as_object().ok_or_else(|| {
-            Error::new(crate::Tag::Syntax, "monitor-cond-change-requests must be object")
+            Error::new(
+                crate::Tag::Syntax,
+                "monitor-cond-change-requests must be object",
+            )
         })?;
         let text = |t: String| Error::new(crate::Tag::Syntax, t);
         let mut fresh = Vec::new();
         for (name, request) in object {
-            let table = db.schema().table(name).ok_or_else(|| text(format!("no table named {name}")))?;
+            let table = db
+                .schema()
+                .table(name)
+                .ok_or_else(|| text(format!("no table named {name}")))?;
             let at = self
                 .tables
                 .iter()
@@ -177,7 +212,10 @@ impl Monitor {
                 .as_array()
                 .ok_or_else(|| text(format!("table {name} no monitor-cond-change JSON array")))?;
             for element in array {
-                fresh.push((at, condition_from_change(&db.schema().tables[table], element)?));
+                fresh.push((
+                    at,
+                    condition_from_change(&db.schema().tables[table], element)?,
+                ));
             }
         }
         let mut updates = Object::new();
@@ -200,8 +238,16 @@ impl Monitor {
             }
             put_table(&mut updates, schema, rows);
         }
-        self.spec = Arc::from(format!("{} / {}", self.spec, crate::json::to_sorted(requests)));
-        Ok(if updates.is_empty() { None } else { Some(Value::Object(updates)) })
+        self.spec = Arc::from(format!(
+            "{} / {}",
+            self.spec,
+            crate::json::to_sorted(requests)
+        ));
+        Ok(if updates.is_empty() {
+            None
+        } else {
+            Some(Value::Object(updates))
+        })
     }
 
     fn row_update(
@@ -211,7 +257,12 @@ impl Monitor {
         occasion: Occasion,
         rows: (Option<&Arc<Row>>, Option<&Arc<Row>>),
     ) -> Option<Value> {
-        let mut columns = monitored.columns.iter().filter(|(_, s)| s.has(occasion)).map(|(c, _)| *c).peekable();
+        let mut columns = monitored
+            .columns
+            .iter()
+            .filter(|(_, s)| s.has(occasion))
+            .map(|(c, _)| *c)
+            .peekable();
         // A table of which no column was asked for still reports that rows come and go.
         if columns.peek().is_none() && !monitored.columns.is_empty() {
             return None;
@@ -223,7 +274,11 @@ impl Monitor {
     }
 }
 
-fn put_table(updates: &mut Object<String, Value>, schema: &TableSchema, rows: Object<String, Value>) {
+fn put_table(
+    updates: &mut Object<String, Value>,
+    schema: &TableSchema,
+    rows: Object<String, Value>,
+) {
     if !rows.is_empty() {
         updates.insert(schema.name.clone(), Value::Object(rows));
     }
@@ -239,7 +294,11 @@ fn update_one(
     let mut update = Object::new();
     match rows {
         (Some(old), Some(new)) => {
-            let changed: Vec<usize> = columns.iter().copied().filter(|&c| old.fields[c] != new.fields[c]).collect();
+            let changed: Vec<usize> = columns
+                .iter()
+                .copied()
+                .filter(|&c| old.fields[c] != new.fields[c])
+                .collect();
             if changed.is_empty() {
                 return None;
             }
@@ -269,7 +328,10 @@ fn update_two(
             let mut body = Object::new();
             for c in columns.filter(|&c| old.fields[c] != new.fields[c]) {
                 let column = &schema.columns[c];
-                body.insert(column.name.clone(), old.fields[c].diff(&new.fields[c], &column.ty).to_json());
+                body.insert(
+                    column.name.clone(),
+                    old.fields[c].diff(&new.fields[c], &column.ty).to_json(),
+                );
             }
             if body.is_empty() {
                 return None;
@@ -278,7 +340,9 @@ fn update_two(
         }
         (Some(_), None) => Value::Null,
         (None, Some(new)) => {
-            let stated: Vec<usize> = columns.filter(|&c| new.fields[c] != schema.columns[c].default).collect();
+            let stated: Vec<usize> = columns
+                .filter(|&c| new.fields[c] != schema.columns[c].default)
+                .collect();
             new.to_json(schema, &stated)
         }
         (None, None) => return None,
@@ -288,7 +352,12 @@ fn update_two(
     Some(Value::Object(update))
 }
 
-fn table_from_json(schema: &TableSchema, table: usize, request: &Value, version: Version) -> Result<MonitoredTable> {
+fn table_from_json(
+    schema: &TableSchema,
+    table: usize,
+    request: &Value,
+    version: Version,
+) -> Result<MonitoredTable> {
     let mut columns: Map<usize, Select> = Map::default();
     let mut clauses = Vec::new();
     let mut unconditional = false;
@@ -309,7 +378,9 @@ fn table_from_json(schema: &TableSchema, table: usize, request: &Value, version:
             Some(array) => clauses.extend(array.iter().cloned()),
             None => unconditional = true,
         }
-        unconditional |= where_json.and_then(Value::as_array).is_some_and(Vec::is_empty);
+        unconditional |= where_json
+            .and_then(Value::as_array)
+            .is_some_and(Vec::is_empty);
     }
     if unconditional {
         clauses.clear();
@@ -317,15 +388,34 @@ fn table_from_json(schema: &TableSchema, table: usize, request: &Value, version:
     let mut columns: Vec<_> = columns.into_iter().collect();
     columns.sort_unstable_by_key(|(c, _)| *c);
     let condition = Condition::from_json(schema, &Value::Array(clauses), None)?;
-    Ok(MonitoredTable { table, columns, condition })
+    Ok(MonitoredTable {
+        table,
+        columns,
+        condition,
+    })
 }
 
 fn select_from_json(schema: &TableSchema, json: Option<&Value>) -> Result<Select> {
-    let Some(json) = json else { return Ok(Select { initial: true, insert: true, delete: true, modify: true }) };
+    let Some(json) = json else {
+        return Ok(Select {
+            initial: true,
+            insert: true,
+            delete: true,
+            modify: true,
+        });
+    };
     let mut p = Parser::new(json, format!("table {} select", schema.name));
-    let mut flag = |name| p.optional(name, &[Kind::Bool]).and_then(Value::as_bool).unwrap_or(true);
-    let select =
-        Select { initial: flag("initial"), insert: flag("insert"), delete: flag("delete"), modify: flag("modify") };
+    let mut flag = |name| {
+        p.optional(name, &[Kind::Bool])
+            .and_then(Value::as_bool)
+            .unwrap_or(true)
+    };
+    let select = Select {
+        initial: flag("initial"),
+        insert: flag("insert"),
+        delete: flag("delete"),
+        modify: flag("modify"),
+    };
     p.finish()?;
     Ok(select)
 }
@@ -344,7 +434,9 @@ fn add_columns(
         Ok(())
     };
     let Some(json) = json else {
-        return (0..schema.columns.len()).filter(|c| *c != COL_UUID).try_for_each(|c| add(c, &Value::Null));
+        return (0..schema.columns.len())
+            .filter(|c| *c != COL_UUID)
+            .try_for_each(|c| add(c, &Value::Null));
     };
     let bad = || Error::syntax(json, "array of column names expected");
     for name in json.as_array().ok_or_else(bad)? {

@@ -11,11 +11,17 @@ use tokio::time::{Instant, timeout};
 
 /// Connections served at once.
 pub const SESSIONS_MAX: usize = 10_000;
+/// How long the last answers may take to leave after the client has ended its side.
+const FLUSH_MAX: Duration = Duration::from_secs(1);
 /// Messages taken from one client before others get a turn.
 const BURST_MAX: usize = 64;
 
 /// Serves one client until it goes, misbehaves, falls silent (if `probe` is given), or the server stops.
-pub(super) async fn run<S: AsyncRead + AsyncWrite + Send>(shared: Arc<Shared>, stream: S, probe: Option<Duration>) {
+pub(super) async fn run<S: AsyncRead + AsyncWrite + Send>(
+    shared: Arc<Shared>,
+    stream: S,
+    probe: Option<Duration>,
+) {
     let (out, output) = outbox();
     let session = {
         let mut core = shared.core();
@@ -27,13 +33,19 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Send>(shared: Arc<Shared>, s
         core.open_session(out.clone())
     };
     let (reader, writer) = tokio::io::split(stream);
-    let ended = tokio::select! {
-        ended = read(&shared, session, reader, &out, probe) => ended,
-        ended = write(writer, output) => ended,
-        () = out.closed() => Ok(()),
-        () = shared.stopped() => Ok(()),
+    let mut write = std::pin::pin!(write(writer, output));
+    let (ended, flush) = tokio::select! {
+        ended = read(&shared, session, reader, &out, probe) => (ended, true),
+        () = &mut write => (Ok(()), false),
+        () = out.closed() => (Ok(()), false),
+        () = shared.stopped() => (Ok(()), false),
     };
     shared.core().close_session(session);
+    drop(out);
+    if flush {
+        // What was answered before the client ended its side still goes out, if the client takes it.
+        let _ = timeout(FLUSH_MAX, write).await;
+    }
     if let Err(reason) = ended {
         tracing::warn!(target: "jsonrpc", "session {session}: {reason}");
     }
@@ -51,7 +63,10 @@ async fn read<R: AsyncRead + Unpin>(
     let mut probed = false;
     loop {
         let mut taken = 0;
-        while let Some(value) = splitter.next_value().map_err(|e| malformed(shared, &e.to_string()))? {
+        while let Some(value) = splitter
+            .next_value()
+            .map_err(|e| malformed(shared, &e.to_string()))?
+        {
             let message = Message::from_json(value).map_err(|e| malformed(shared, &e))?;
             let effects = shared.core().receive(session, message, Instant::now());
             shared.perform(effects.map_err(|e| malformed(shared, &e))?);
@@ -65,7 +80,11 @@ async fn read<R: AsyncRead + Unpin>(
             None => reader.read(&mut chunk).await,
             Some(interval) => match timeout(interval, reader.read(&mut chunk)).await {
                 Ok(received) => received,
-                Err(_) if probed => return Err(format!("no response to inactivity probe after {interval:?}, disconnecting")),
+                Err(_) if probed => {
+                    return Err(format!(
+                        "no response to inactivity probe after {interval:?}, disconnecting"
+                    ));
+                }
                 Err(_) => {
                     probed = true;
                     out.push(Arc::from(r#"{"id":"echo","method":"echo","params":[]}"#));
@@ -87,12 +106,11 @@ fn malformed(shared: &Arc<Shared>, reason: &str) -> String {
     reason.to_owned()
 }
 
-async fn write<W: AsyncWrite + Unpin>(mut writer: W, mut output: Output) -> Result<(), String> {
+async fn write<W: AsyncWrite + Unpin>(mut writer: W, mut output: Output) {
     while let Some(text) = output.next().await {
         if writer.write_all(text.as_bytes()).await.is_err() {
-            return Ok(());
+            return;
         }
         output.written(text.len());
     }
-    Ok(())
 }

@@ -1,0 +1,182 @@
+//! The monitor methods, and the history that `monitor_cond_since` looks back into.
+
+use super::core::{Core, HISTORY_MAX, HISTORY_ROWS_MAX, MONITORS_MAX, Served, SessionId};
+use super::monitor::{Monitor, Version};
+use crate::db::RowChange;
+use crate::error::{Error, Result};
+use crate::hash::Map;
+use crate::json;
+use serde_json::{Value, json as object};
+use std::sync::Arc;
+use uuid::Uuid;
+
+impl Core {
+    pub(super) fn monitor(
+        &mut self,
+        session: SessionId,
+        method: &str,
+        params: &[Value],
+        version: Version,
+    ) -> Result<Value> {
+        let db = self.lookup_db(method, params)?;
+        let (id, requests, since) = match (version, params) {
+            (Version::One | Version::Two, [_, id, requests]) => (id, requests, None),
+            (Version::Three, [_, id, requests, since]) => (id, requests, Some(since)),
+            _ => {
+                return Err(Error::syntax(
+                    &Value::Array(params.to_vec()),
+                    "invalid parameters",
+                ));
+            }
+        };
+        let key = json::to_sorted(id);
+        let mine = self.sessions.get(&session).map_or(0, |s| s.monitors.len());
+        if mine >= MONITORS_MAX {
+            return Err(Error::syntax(id, "too many monitors"));
+        }
+        if self
+            .sessions
+            .get(&session)
+            .is_some_and(|s| s.monitors.contains_key(&key))
+        {
+            return Err(Error::syntax(id, "duplicate monitor ID"));
+        }
+        let served = &self.dbs[db];
+        let monitor = Monitor::new(db, served.store.db().schema(), version, id, requests)?;
+        let since = since.map(since_from_json).transpose()?;
+        let missed = since.and_then(|since| served.changes_after(since));
+        let result = match &missed {
+            Some(changes) => monitor
+                .updates(served.store.db().schema(), changes)
+                .unwrap_or_else(|| object!({})),
+            None => monitor.initial(served.store.db()),
+        };
+        let result = match version {
+            Version::One | Version::Two => result,
+            Version::Three => object!([missed.is_some(), served.last_id.to_string(), result]),
+        };
+        if let Some(s) = self.sessions.get_mut(&session) {
+            s.monitors.insert(key, monitor);
+        }
+        Ok(result)
+    }
+
+    pub(super) fn monitor_cond_change(
+        &mut self,
+        session: SessionId,
+        params: &[Value],
+    ) -> Result<Value> {
+        let [old_id, new_id, requests] = params else {
+            return Err(Error::syntax(
+                &Value::Array(params.to_vec()),
+                "invalid parameters",
+            ));
+        };
+        let (old_key, new_key) = (json::to_sorted(old_id), json::to_sorted(new_id));
+        let Some(s) = self.sessions.get_mut(&session) else {
+            return Ok(Value::Null);
+        };
+        let Some(monitor) = s.monitors.get(&old_key).cloned() else {
+            return Err(Error::syntax(old_id, "unknown monitor session"));
+        };
+        if old_key != new_key && s.monitors.contains_key(&new_key) {
+            return Err(Error::syntax(new_id, "duplicate monitor ID"));
+        }
+        let mut monitor = monitor;
+        let served = &self.dbs[monitor.db];
+        let updates = monitor.change_conditions(served.store.db(), requests)?;
+        monitor.id = new_id.clone();
+        let text = updates.map(|u| notification(&monitor, served.last_id, &u.to_string()));
+        s.monitors.remove(&old_key);
+        s.monitors.insert(new_key, monitor);
+        if let Some(text) = text {
+            self.send_text(session, text);
+        }
+        Ok(object!({}))
+    }
+
+    pub(super) fn monitor_cancel(
+        &mut self,
+        session: SessionId,
+        params: &[Value],
+    ) -> std::result::Result<Value, Value> {
+        let [id] = params else {
+            return Err("invalid parameters".into());
+        };
+        let removed = self
+            .sessions
+            .get_mut(&session)
+            .and_then(|s| s.monitors.remove(&json::to_sorted(id)));
+        removed
+            .map(|_| object!({}))
+            .ok_or_else(|| "unknown monitor".into())
+    }
+}
+
+impl Served {
+    pub(super) fn remember(&mut self, id: Uuid, changes: Vec<RowChange>) {
+        self.history_rows += changes.len();
+        self.history.push_back((id, Arc::new(changes)));
+        while self.history.len() > HISTORY_MAX || self.history_rows > HISTORY_ROWS_MAX {
+            match self.history.pop_front() {
+                Some((_, changes)) => self.history_rows -= changes.len(),
+                None => break,
+            }
+        }
+    }
+
+    pub(super) fn forget(&mut self) {
+        self.history.clear();
+        self.history_rows = 0;
+        self.last_id = Uuid::new_v4();
+    }
+
+    /// What happened after the state `id`, each row once; `None` if that is not remembered.
+    pub(super) fn changes_after(&self, id: Uuid) -> Option<Vec<RowChange>> {
+        if id == self.last_id {
+            return Some(Vec::new());
+        }
+        let at = self.history.iter().position(|(known, _)| *known == id)?;
+        let mut merged: Map<(usize, Uuid), RowChange> = Map::default();
+        for change in self
+            .history
+            .iter()
+            .skip(at + 1)
+            .flat_map(|(_, changes)| changes.iter())
+        {
+            merged
+                .entry((change.table, change.uuid))
+                .and_modify(|m| m.new.clone_from(&change.new))
+                .or_insert_with(|| change.clone());
+        }
+        Some(
+            merged
+                .into_values()
+                .filter(|c| c.old.is_some() || c.new.is_some())
+                .collect(),
+        )
+    }
+}
+
+fn since_from_json(json: &Value) -> Result<Uuid> {
+    let text = json
+        .as_str()
+        .ok_or_else(|| Error::syntax(json, "last-txn-id must be string"))?;
+    crate::atom::parse_uuid(text)
+        .ok_or_else(|| Error::syntax(json, "last-txn-id must be UUID format."))
+}
+
+/// The text of an update notification around the text of its updates.
+pub(super) fn notification(monitor: &Monitor, last_id: Uuid, updates: &str) -> Arc<str> {
+    let (method, id) = (monitor.method(), &monitor.id);
+    Arc::from(match monitor.version {
+        Version::One | Version::Two => {
+            format!("{{\"id\":null,\"method\":\"{method}\",\"params\":[{id},{updates}]}}")
+        }
+        Version::Three => {
+            format!(
+                "{{\"id\":null,\"method\":\"{method}\",\"params\":[{id},\"{last_id}\",{updates}]}}"
+            )
+        }
+    })
+}
