@@ -26,7 +26,7 @@ use crate::sys::{self, Mapping};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Bytes of a slot: header, address, virtio-net header, frame.
 const SLOT: usize = 2048;
@@ -57,8 +57,67 @@ pub struct Rx {
     counters: Counters,
 }
 
+/// An opened device: what `Device` keeps.
+#[derive(Debug)]
+pub(crate) struct Port {
+    pub(crate) netdev: Netdev,
+    tx: Tx,
+    /// Duplicates of the receive sockets, to ask for drops.
+    rx: Vec<OwnedFd>,
+    dropped: AtomicU64,
+}
+
+impl Port {
+    /// Opens a device with `n` receive queues.
+    pub(crate) fn open(netdev: &Netdev, n: usize) -> io::Result<(Self, Vec<Rx>)> {
+        let queues = open_rx(netdev, n)?;
+        let rx = queues
+            .iter()
+            .map(|queue| queue.fd.try_clone())
+            .collect::<io::Result<_>>()?;
+        let tx = Tx::open(netdev)?;
+        Ok((
+            Self {
+                netdev: netdev.clone(),
+                tx,
+                rx,
+                dropped: AtomicU64::new(0),
+            },
+            queues,
+        ))
+    }
+
+    /// A handle for one more worker.
+    pub(crate) fn tx(&self) -> io::Result<Tx> {
+        self.tx.duplicate()
+    }
+
+    /// Frames that found no room in a ring since the start.
+    pub(crate) fn dropped(&self) -> u64 {
+        // The kernel starts again at zero with each answer.
+        let mut new = 0;
+        for fd in &self.rx {
+            let mut stats = libc::tpacket_stats {
+                tp_packets: 0,
+                tp_drops: 0,
+            };
+            if sys::option(
+                fd.as_fd(),
+                libc::SOL_PACKET,
+                libc::PACKET_STATISTICS,
+                &mut stats,
+            )
+            .is_ok()
+            {
+                new += u64::from(stats.tp_drops);
+            }
+        }
+        self.dropped.fetch_add(new, Ordering::Relaxed) + new
+    }
+}
+
 /// Opens `n` sockets on a device, which share its traffic by flow.
-pub(crate) fn open_rx(netdev: &Netdev, n: usize) -> io::Result<Vec<Rx>> {
+fn open_rx(netdev: &Netdev, n: usize) -> io::Result<Vec<Rx>> {
     let mut group = None;
     (0..n).map(|_| open_one(netdev, n, &mut group)).collect()
 }
@@ -348,13 +407,13 @@ impl Receive for Rx {
 #[derive(Debug)]
 pub struct Tx {
     fd: OwnedFd,
-    pub(crate) netdev: Netdev,
+    netdev: Netdev,
     counters: Counters,
 }
 
 impl Tx {
     /// The handle that others are made of; what it sends itself is not counted for the port.
-    pub(crate) fn open(netdev: &Netdev) -> io::Result<Self> {
+    fn open(netdev: &Netdev) -> io::Result<Self> {
         let fd = packet_socket()?;
         let on: libc::c_int = 1;
         sys::set_option(fd.as_fd(), libc::SOL_PACKET, libc::PACKET_VNET_HDR, &on)?;
@@ -373,7 +432,7 @@ impl Tx {
     }
 
     /// A handle for one more worker.
-    pub(crate) fn duplicate(&self) -> io::Result<Self> {
+    fn duplicate(&self) -> io::Result<Self> {
         let (fd, netdev) = (self.fd.try_clone()?, self.netdev.clone());
         Ok(Self {
             fd,
@@ -422,7 +481,7 @@ impl Tx {
                 1
             }
             _ => {
-                self.netdev.suspect();
+                self.netdev.suspect_once();
                 self.counters.dropped.add(left as u64);
                 left
             }

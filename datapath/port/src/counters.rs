@@ -7,6 +7,12 @@ use crossbeam_utils::CachePadded;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+flow::counters! {
+    POOL_EXHAUSTED = "port_buffers_exhausted", "An allocation found no free packet buffer.";
+    CHUNKS_LOST = "port_buffers_lost", "Packet buffers that a driver did not give back when its port was closed.";
+    DUMMY_OVERFLOW = "netdev_dummy_overflow", "Packets injected into a dummy port whose receive queue was full.";
+}
+
 /// A monotonic figure with one writer at a time.
 #[derive(Debug, Default)]
 pub struct Cell(AtomicU64);

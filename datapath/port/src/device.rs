@@ -306,7 +306,7 @@ enum Driver {
     Memory,
     Dummy(dummy::Port),
     Tap(tap::Port),
-    AfPacket(af_packet::Tx),
+    AfPacket(af_packet::Port),
     AfXdp(af_xdp::Port),
 }
 
@@ -352,7 +352,7 @@ impl Device {
         match &self.driver {
             Driver::Memory | Driver::Dummy(_) => None,
             Driver::Tap(port) => Some(&port.netdev),
-            Driver::AfPacket(tx) => Some(&tx.netdev),
+            Driver::AfPacket(port) => Some(&port.netdev),
             Driver::AfXdp(port) => Some(&port.netdev),
         }
     }
@@ -396,10 +396,10 @@ impl Device {
             ))),
             Driver::Dummy(port) => Ok(TxQueue::Dummy(port.tx())),
             Driver::Tap(port) => Ok(TxQueue::Tap(port.tx())),
-            Driver::AfPacket(tx) => {
-                let tx = tx
-                    .duplicate()
-                    .map_err(|e| tx.netdev.fault("duplicating a socket", e))?;
+            Driver::AfPacket(port) => {
+                let tx = port
+                    .tx()
+                    .map_err(|e| port.netdev.fault("duplicating a socket", e))?;
                 Ok(TxQueue::AfPacket(tx))
             }
             Driver::AfXdp(port) => Ok(TxQueue::AfXdp(port.tx())),
@@ -487,8 +487,8 @@ impl Device {
             Driver::Dummy(_) => false,
             // The host's netdev sends what the port receives.
             Driver::Tap(port) => return Ok(netdev::port_stats(&port.netdev.stats()?, true)),
-            Driver::AfPacket(tx) => return Ok(netdev::port_stats(&tx.netdev.stats()?, false)),
-            Driver::AfXdp(port) => return Ok(netdev::port_stats(&port.netdev.stats()?, false)),
+            Driver::AfPacket(port) => return kernel_stats(&port.netdev, port.dropped()),
+            Driver::AfXdp(port) => return kernel_stats(&port.netdev, port.dropped()),
         };
         let (rx, tx) = self.queue_stats();
         let total = |queues: &[QueueStats]| {
@@ -585,12 +585,18 @@ fn open_system(
         }
     }
     let fault = |e| netdev.fault("opening a packet socket", e);
-    let rx = af_packet::open_rx(&netdev, config.n_rxq()?).map_err(fault)?;
-    let tx = af_packet::Tx::open(&netdev).map_err(fault)?;
+    let (port, rx) = af_packet::Port::open(&netdev, config.n_rxq()?).map_err(fault)?;
     Ok((
         rx.into_iter().map(RxQueue::AfPacket).collect(),
-        Driver::AfPacket(tx),
+        Driver::AfPacket(port),
     ))
+}
+
+/// The kernel's figures of a device, and what was lost between it and our sockets.
+fn kernel_stats(netdev: &Netdev, dropped: u64) -> Result<PortStats, PortError> {
+    let mut stats = netdev::port_stats(&netdev.stats()?, false);
+    stats.rx_dropped = stats.rx_dropped.map(|before| before + dropped);
+    Ok(stats)
 }
 
 fn open_memory(config: &PortConfig, shared: &Arc<Shared>) -> Result<Vec<RxQueue>, PortError> {

@@ -51,7 +51,7 @@ mod sys;
 pub mod tap;
 
 pub use batch::{BATCH_MAX, Batch, Drain};
-pub use counters::{Cell, Counters, QueueCells, QueueStats};
+pub use counters::{COUNTERS, Cell, Counters, QueueCells, QueueStats};
 pub use device::{Device, Kind, LinkState, Mac, PortConfig, PortError, PortStats};
 pub use packet::{Checksum, Gso, GsoKind, Packet};
 pub use queue::{Capabilities, Receive, RxQueue, Transmit, TxQueue};

@@ -97,6 +97,14 @@ impl Netdev {
         self.shared.gone.load(Ordering::Relaxed)
     }
 
+    /// The same for senders, which may be refused at every batch: asks only while the device is thought to be up.
+    pub(crate) fn suspect_once(&self) {
+        let thought_up = self.shared.admin_up.load(Ordering::Relaxed);
+        if thought_up && !self.shared.gone.load(Ordering::Relaxed) {
+            self.suspect();
+        }
+    }
+
     pub(crate) fn set_mtu(&self, mtu: u32) -> Result<(), PortError> {
         self.session()
             .set_mtu(self.ifindex, mtu)

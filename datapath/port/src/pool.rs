@@ -19,6 +19,7 @@
 //! Any thread may allocate and free; a packet may be freed by another thread than the one that allocated it. A thread's cache goes
 //! back to the region when the thread ends.
 
+use crate::counters::POOL_EXHAUSTED;
 use std::cell::UnsafeCell;
 use std::io;
 use std::ptr::NonNull;
@@ -313,12 +314,14 @@ impl Region {
         // The check keeps the cursor from creeping to overflow; a lost race moves it at most one magazine per thread too far.
         if self.virgin.load(Ordering::Relaxed) >= self.count {
             self.exhausted.fetch_add(1, Ordering::Relaxed);
+            POOL_EXHAUSTED.inc();
             return 0;
         }
         let first = self.virgin.fetch_add(want, Ordering::Relaxed);
         let last = first.saturating_add(want).min(self.count);
         if first >= last {
             self.exhausted.fetch_add(1, Ordering::Relaxed);
+            POOL_EXHAUSTED.inc();
             return 0;
         }
         for (slot, number) in out.iter_mut().zip(first..last) {

@@ -264,9 +264,7 @@ impl Tx {
             Some(libc::EIO | libc::EAGAIN | libc::ENOMEM) => self.counters.dropped.add(1),
             _ => {
                 self.counters.dropped.add(1);
-                if !self.netdev.shared.gone.load(Ordering::Relaxed) {
-                    self.netdev.suspect();
-                }
+                self.netdev.suspect_once();
             }
         }
     }

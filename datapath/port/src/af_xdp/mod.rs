@@ -28,24 +28,28 @@
 
 mod bpf;
 mod ring;
+mod tx;
+
+pub use tx::Tx;
 
 use crate::batch::Batch;
-use crate::counters::Counters;
+use crate::counters::{CHUNKS_LOST, Counters};
 use crate::device::{PortConfig, PortError};
 use crate::netdev::Netdev;
 use crate::netlink::{Link, ethtool};
-use crate::offload::{recognise_partial, settle};
-use crate::packet::{Checksum, Packet};
+use crate::offload::recognise_partial;
+use crate::packet::Packet;
 use crate::pool::{self, Class, HEADROOM, SMALL_CHUNK, SMALL_FRAME_MAX};
-use crate::queue::{Capabilities, Receive, Transmit};
+use crate::queue::Receive;
 use crate::sys;
 use bpf::{Mode, Program};
 use ring::Ring;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use tx::TxRings;
 
 /// Entries of each ring.
 const RING: u32 = 2048;
@@ -66,11 +70,9 @@ const SOCKET_BUFFER: libc::c_int = 16 << 20;
 /// How often the end of a transmit queue waits a millisecond for the kernel to finish.
 const LINGER_MS: u32 = 20;
 
-static LOST: AtomicU64 = AtomicU64::new(0);
-
 /// Chunks that the kernel did not give back when queues were closed.
 pub fn lost_chunks() -> u64 {
-    LOST.load(Ordering::Relaxed)
+    CHUNKS_LOST.count()
 }
 
 /// Whether frames of this MTU fit (with two VLAN tags).
@@ -235,12 +237,11 @@ impl Port {
             first = first.or_else(|| Some((socket.fd.as_raw_fd(), socket.metadata)));
             let socket = Arc::new(socket);
             rx.push(Rx::new(&socket, rings.fill, rings.rx, virtual_device));
-            tx.push(Arc::new(Mutex::new(TxRings {
-                socket,
-                tx: rings.tx,
-                completion: rings.completion,
-                outstanding: 0,
-            })));
+            tx.push(Arc::new(Mutex::new(TxRings::new(
+                &socket,
+                rings.tx,
+                rings.completion,
+            ))));
         }
         for queue in &rx {
             program.insert(queue.socket.queue, queue.socket.fd.as_fd())?;
@@ -271,14 +272,28 @@ impl Port {
         }
     }
 
+    /// Frames that found no room in a ring or no chunk since the start.
+    pub(crate) fn dropped(&self) -> u64 {
+        let dropped = |rings: &Arc<Mutex<TxRings>>| {
+            // SAFETY: the struct is made of integers, for which all zeros is valid.
+            let mut stats: libc::xdp_statistics = unsafe { std::mem::zeroed() };
+            let rings = rings.lock().unwrap_or_else(PoisonError::into_inner);
+            let fd = rings.socket.fd.as_fd();
+            match sys::option(fd, libc::SOL_XDP, libc::XDP_STATISTICS, &mut stats) {
+                Ok(_) => stats.rx_dropped + stats.rx_ring_full,
+                Err(_) => 0,
+            }
+        };
+        self.tx.iter().map(dropped).sum()
+    }
+
     pub(crate) fn tx(&self) -> Tx {
         let i = self.next_tx.fetch_add(1, Ordering::Relaxed) % self.tx.len();
-        let rings = Arc::clone(&self.tx[i]);
-        Tx {
-            rings,
-            checksum: self.checksum,
-            counters: self.netdev.shared.new_tx_counters(),
-        }
+        Tx::new(
+            &self.tx[i],
+            self.checksum,
+            self.netdev.shared.new_tx_counters(),
+        )
     }
 }
 
@@ -516,194 +531,7 @@ impl Drop for Rx {
             self.socket.free(address);
             self.given = self.given.saturating_sub(1);
         }
-        LOST.fetch_add(self.given.into(), Ordering::Relaxed);
-    }
-}
-
-/// The transmit side of one hardware queue; all handles of the queue share it.
-#[derive(Debug)]
-struct TxRings {
-    socket: Arc<Socket>,
-    tx: Ring<libc::xdp_desc>,
-    completion: Ring<u64>,
-    /// Chunks that the kernel holds.
-    outstanding: u32,
-}
-
-impl TxRings {
-    /// Takes back what the kernel has sent.
-    fn reap(&mut self) {
-        let n = self.completion.available();
-        for _ in 0..n {
-            let address = self.completion.take();
-            self.socket.free(address);
-        }
-        if n > 0 {
-            self.completion.release();
-            self.outstanding -= n;
-        }
-    }
-
-    /// Puts packets on the ring; how many of them and how many bytes. The rest is freed and counted.
-    fn put(&mut self, ready: &mut Batch, counters: &Counters) {
-        self.reap();
-        let want = crate::packet::u32_of(ready.len());
-        // No more than the completion ring can take back.
-        let mut room = self.tx.room(want).min(RING - self.outstanding);
-        if room < want {
-            self.kick(counters);
-            self.reap();
-            room = self.tx.room(want).min(RING - self.outstanding);
-        }
-        let (mut n, mut bytes) = (0, 0);
-        for packet in ready.drain() {
-            if room == n {
-                counters.dropped.add(1);
-                continue;
-            }
-            let Some(packet) = fit(packet, counters) else {
-                continue;
-            };
-            bytes += packet.len() as u64;
-            self.put_one(packet);
-            n += 1;
-        }
-        self.tx.submit();
-        self.outstanding += n;
-        counters.packets.add(n.into());
-        counters.bytes.add(bytes);
-    }
-
-    fn put_one(&mut self, packet: Packet) {
-        let mut options = 0;
-        if let Checksum::Partial { start, offset } = packet.checksum() {
-            let mut metadata = [0; METADATA];
-            metadata[..8].copy_from_slice(&u64::from(libc::XDP_TXMD_FLAGS_CHECKSUM).to_ne_bytes());
-            // A small chunk is shorter than 64 KiB.
-            metadata[8..10].copy_from_slice(&u16::try_from(start).unwrap_or(0).to_ne_bytes());
-            metadata[10..12].copy_from_slice(&offset.to_ne_bytes());
-            let before = packet
-                .as_ptr()
-                .wrapping_sub(METADATA)
-                .cast::<[u8; METADATA]>();
-            // SAFETY: `fit` made sure of headroom for the metadata, and the packet owns its chunk.
-            unsafe { before.write(metadata) };
-            options = libc::XDP_TX_METADATA;
-        }
-        let descriptor = libc::xdp_desc {
-            addr: self.socket.address(packet.as_ptr()),
-            len: crate::packet::u32_of(packet.len()),
-            options,
-        };
-        // The chunk is the kernel's until it comes back by the completion ring.
-        let _ = packet.into_chunk();
-        self.tx.put(descriptor);
-    }
-
-    /// Makes the kernel send. In copy mode each call sends a bounded number of packets, within the call.
-    fn kick(&self, counters: &Counters) {
-        for _ in 0..RING / 32 {
-            if self.tx.unconsumed() == 0 || self.socket.zero_copy && !self.tx.needs_wakeup() {
-                return;
-            }
-            counters.syscalls.add(1);
-            match self.socket.kick_tx() {
-                Ok(()) => {}
-                Err(error) => match error.raw_os_error() {
-                    Some(libc::EAGAIN | libc::EINTR) => {}
-                    // Out of memory or a busy device: the ring keeps the packets for the next time.
-                    Some(libc::EBUSY | libc::ENOBUFS) => return,
-                    _ => {
-                        self.socket.netdev.suspect();
-                        return;
-                    }
-                },
-            }
-        }
-    }
-}
-
-/// A packet as the ring takes it: in a small chunk, with room for metadata before it. None is counted here.
-#[inline]
-fn fit(packet: Packet, counters: &Counters) -> Option<Packet> {
-    if packet.is_small() && packet.headroom() >= METADATA && !packet.is_empty() {
-        return Some(packet);
-    }
-    refit(&packet, counters)
-}
-
-#[cold]
-fn refit(packet: &Packet, counters: &Counters) -> Option<Packet> {
-    if packet.is_empty() || packet.len() > FRAME {
-        counters.errors.add(1);
-        return None;
-    }
-    let copy = Packet::from_bytes(packet.data());
-    if copy.is_none() {
-        counters.dropped.add(1);
-    }
-    let mut copy = copy?;
-    copy.set_checksum(packet.checksum());
-    Some(copy)
-}
-
-impl Drop for TxRings {
-    fn drop(&mut self) {
-        let counters = Counters::default();
-        for _ in 0..LINGER_MS {
-            self.kick(&counters);
-            self.reap();
-            if self.outstanding == 0 {
-                return;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        }
-        for descriptor in self.tx.leftovers() {
-            self.socket.free(descriptor.addr);
-            self.outstanding = self.outstanding.saturating_sub(1);
-        }
-        LOST.fetch_add(self.outstanding.into(), Ordering::Relaxed);
-    }
-}
-
-/// A transmit handle.
-#[derive(Debug)]
-pub struct Tx {
-    rings: Arc<Mutex<TxRings>>,
-    /// The kernel completes checksums.
-    checksum: bool,
-    counters: Counters,
-}
-
-impl Transmit for Tx {
-    #[inline]
-    fn send(&mut self, batch: &mut Batch) {
-        let can = self.capabilities();
-        let (rings, counters) = (&self.rings, &self.counters);
-        settle(batch, can, counters, |ready| {
-            rings
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .put(ready, counters);
-        });
-    }
-
-    #[inline]
-    fn flush(&mut self) {
-        let mut rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner);
-        if rings.outstanding > 0 {
-            rings.kick(&self.counters);
-            rings.reap();
-        }
-    }
-
-    #[inline]
-    fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            checksum: self.checksum,
-            tso: false,
-            uso: false,
-        }
+        CHUNKS_LOST.add(self.given.into());
     }
 }
 

@@ -12,7 +12,7 @@ mod wire;
 pub use wire::LinkStatus;
 
 use crate::batch::Batch;
-use crate::counters::{Counters, QueueStats};
+use crate::counters::{Counters, DUMMY_OVERFLOW, QueueStats};
 use crate::device::{Kind, LinkState, Mac, PortConfig, PortError, RXQ_MAX, Shared};
 use crate::offload::settle;
 use crate::packet::Packet;
@@ -80,11 +80,12 @@ impl State {
         record(inner.rxq_pcap.as_ref(), frame);
         if inner.queues[queue].len() >= QUEUE_MAX {
             inner.overflows += 1;
+            DUMMY_OVERFLOW.inc();
             return;
         }
         match Packet::from_bytes(frame) {
             Some(packet) => inner.queues[queue].push_back(packet),
-            None => inner.overflows += 1,
+            None => inner.overflows += 1, // counted by the pool
         }
         // Fails only if the count would overflow, and then it is readable already.
         let _ = self.wake[queue].write(1);

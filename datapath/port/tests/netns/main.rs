@@ -225,3 +225,21 @@ fn changes_are_followed_and_a_lost_device_is_taken_up_again() {
     }
     assert_eq!(port::af_xdp::lost_chunks(), 0);
 }
+
+#[test]
+fn a_deleted_tap_is_noticed() {
+    let world = World::veths();
+    world.within("sw", || {
+        let mut device = Device::open(&config("tap7", "internal")).unwrap();
+        device.set_mtu(9000).unwrap();
+        device.set_admin_up(true).unwrap();
+        assert_eq!((device.mtu(), device.link().admin_up), (9000, true));
+        let mut rx = device.take_rx();
+        world.ip("sw", "link del tap7");
+        let mut batch = Batch::new();
+        rx[0].recv(&mut batch);
+        batch.clear();
+        rx[0].recv(&mut batch);
+        assert!(device.link().gone && rx[0].poll_fd().is_none());
+    });
+}
