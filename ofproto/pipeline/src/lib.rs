@@ -4,6 +4,7 @@
 
 pub mod bridge;
 pub mod classifier;
+pub mod commands;
 pub mod config;
 pub mod deps;
 pub mod effects;

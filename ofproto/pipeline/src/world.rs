@@ -15,14 +15,15 @@ use crate::recirc::Recircs;
 use flow::hash::Map;
 use flow::seam::{Datapath, DpError, DpFeatures, DpPort};
 use openflow::OfPort;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Names a bridge for as long as it exists; never used again. It also stands in cookies of datapath actions.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct BridgeId(pub u64);
 
-/// Opens the datapath of a type ("netdev", "dummy", "system"); the daemon supplies it.
+/// Opens the datapath of a type ("netdev", "dummy", "system") that bridges stand on, or another one, "TYPE@NAME" (for
+/// `dpctl/add-dp`); the daemon supplies it. A type that there is not is `DpError::Unsupported`.
 pub type DatapathFactory = dyn Fn(&str) -> Result<Arc<dyn Datapath>, DpError> + Send + Sync;
 
 /// A datapath and who owns its ports.
@@ -30,8 +31,18 @@ pub type DatapathFactory = dyn Fn(&str) -> Result<Arc<dyn Datapath>, DpError> + 
 pub struct DatapathBackend {
     pub dp: Arc<dyn Datapath>,
     pub features: DpFeatures,
+    /// Names of features that `dpif/set-dp-features` keeps translation from using, of those that `features` has no field for.
+    pub withheld: BTreeSet<&'static str>,
     /// Which bridge's port a datapath port is.
     pub ports: Map<DpPort, (BridgeId, OfPort)>,
+}
+
+impl DatapathBackend {
+    /// A datapath without ports of ours.
+    #[must_use]
+    pub fn new(dp: Arc<dyn Datapath>) -> Self {
+        Self { features: dp.features(), dp, withheld: BTreeSet::new(), ports: Map::default() }
+    }
 }
 
 /// Everything.

@@ -122,7 +122,8 @@ impl Slowpath {
     fn info_of(&self, config: &SwitchConfig, opened: &Opened) -> PortInfo {
         match (opened.dp_port, self.side(config, &opened.bridge)) {
             (Some(port), Some(udpif)) => udpif.dp.port(port).unwrap_or_default(),
-            (Some(_), None) | (None, _) => patch_info(&opened.interface),
+            (Some(_), None) => PortInfo::default(),
+            (None, _) => patch_info(opened),
         }
     }
 
@@ -203,8 +204,15 @@ fn check_patch(interface: &InterfaceConfig) -> Result<(), String> {
 }
 
 /// A patch port has no device: its MAC is made up (locally administered), its link is always up.
-fn patch_info(name: &str) -> PortInfo {
-    PortInfo { name: name.to_owned(), kind: "patch".to_owned(), mac: random_mac(), admin_up: true, link_up: true, ..PortInfo::default() }
+fn patch_info(opened: &Opened) -> PortInfo {
+    PortInfo {
+        name: opened.interface.clone(),
+        kind: "patch".to_owned(),
+        mac: random_mac(),
+        admin_up: true,
+        link_up: true,
+        ..PortInfo::default()
+    }
 }
 
 /// `config` and `state` as far as the device decides them.
@@ -357,7 +365,10 @@ fn pair_patches(world: &mut World, config: &SwitchConfig) {
             .bridges
             .get_mut(bridge)
             .and_then(|b| b.ports.get_mut(port))
-            .is_some_and(|p| std::mem::replace(&mut p.peer, other) != other);
+            .is_some_and(|p| {
+                p.info.options = vec![("peer".to_owned(), (*peer).to_owned())];
+                std::mem::replace(&mut p.peer, other) != other
+            });
         if changed {
             port_changed(world, *bridge, *port);
         }

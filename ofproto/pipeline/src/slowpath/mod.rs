@@ -23,8 +23,7 @@ use crate::udpif::{Translator, Udpif};
 use crate::world::{BridgeId, DatapathBackend, DatapathFactory, World};
 use flow::Msec;
 use flow::clock::now_ms;
-use flow::hash::Map;
-use flow::seam::{DpError, DpPort, PortRequest};
+use flow::seam::{Datapath, DpError, DpPort, PortRequest};
 use openflow::OfPort;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -67,6 +66,8 @@ pub struct Slowpath {
     translator: Arc<dyn Translator>,
     udpifs: RwLock<BTreeMap<String, Arc<Udpif>>>,
     applied: Mutex<Applied>,
+    /// Datapaths that `dpctl/add-dp` made, by full name; no bridge stands on them.
+    extra: Mutex<BTreeMap<String, Arc<dyn Datapath>>>,
     stopping: AtomicBool,
     ticker: Mutex<Option<JoinHandle<()>>>,
 }
@@ -93,6 +94,7 @@ impl Slowpath {
             translator,
             udpifs: RwLock::default(),
             applied: Mutex::default(),
+            extra: Mutex::default(),
             stopping: AtomicBool::new(false),
             ticker: Mutex::default(),
         })
@@ -200,7 +202,7 @@ impl Slowpath {
             match (self.factory)(kind) {
                 Ok(dp) => {
                     dp.set_config(&config.datapath);
-                    let backend = DatapathBackend { features: dp.features(), dp: Arc::clone(&dp), ports: Map::default() };
+                    let backend = DatapathBackend::new(Arc::clone(&dp));
                     self.write_world().backends.insert(kind.clone(), backend);
                     let udpif = Udpif::new(dp, Arc::clone(&self.world), Arc::clone(&self.translator), config.upcalls);
                     udpif.start();
@@ -259,6 +261,15 @@ impl Slowpath {
 
     fn lock_applied(&self) -> MutexGuard<'_, Applied> {
         self.applied.lock().expect("configure does not panic")
+    }
+
+    /// Opens another datapath, `KIND@NAME`.
+    pub(crate) fn open_datapath(&self, name: &str) -> Result<Arc<dyn Datapath>, DpError> {
+        (self.factory)(name)
+    }
+
+    pub(crate) fn lock_extra(&self) -> MutexGuard<'_, BTreeMap<String, Arc<dyn Datapath>>> {
+        self.extra.lock().expect("no holder of the list panics")
     }
 
     fn lock_ticker(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {

@@ -195,6 +195,12 @@ impl Udpif {
         &self.kind
     }
 
+    /// Whether this is the side of that datapath.
+    #[must_use]
+    pub fn is_over(&self, dp: &dyn Datapath) -> bool {
+        std::ptr::addr_eq(Arc::as_ptr(&self.dp), dp)
+    }
+
     /// Starts the handler threads and the revalidator as configured, after stopping those that run.
     pub fn start(self: &Arc<Self>) {
         self.stop();

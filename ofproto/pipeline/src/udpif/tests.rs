@@ -74,7 +74,7 @@ fn bench() -> Bench {
     dp.port_add(&PortRequest { name: "zero".into(), ..PortRequest::default() }).unwrap();
     let mut world = World::default();
     let changes = Arc::clone(&world.changes);
-    let mut backend = DatapathBackend { dp: dp.clone(), features: dp.features(), ports: Default::default() };
+    let mut backend = DatapathBackend::new(dp.clone());
     backend.ports.insert(DpPort(5), (BR, P1));
     world.backends.insert("dummy".into(), backend);
     let toy = Arc::new(Toy::default());
@@ -193,7 +193,7 @@ fn idle_lost_and_strange_flows_go() {
     let b = bench();
     b.send(1, 1);
     b.send(2, 1);
-    let ufid = b.udpif.ukeys.ufid(
+    let ufid = UkeyMap::ufid(
         &Key { in_port: 5u32.to_be_bytes(), eth_dst: [1; 6], ..Key::ZERO },
         &Key { in_port: [255; 4], eth_dst: [255; 6], ..Key::ZERO },
     );

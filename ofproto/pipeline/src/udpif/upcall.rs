@@ -3,7 +3,7 @@
 //! What enters: batches of upcalls. What leaves: megaflows and packets for the datapath, payments, notices. Neighbours: `ukey`,
 //! `Translator`; the argument why nothing stale is installed stands in the parent.
 
-use super::ukey::{Inner, State, Ukey};
+use super::ukey::{Inner, State, Ukey, UkeyMap};
 use super::{
     HANDLER_DUPLICATE_UPCALL, Purpose, Request, UPCALL_EXECUTE_FAILED, UPCALL_FLOW_LIMIT_HIT, UPCALL_NO_PORT, UPCALL_OUTRUN,
     UPCALL_PUT_FAILED, UPCALL_UNHANDLED, UPCALL_XLATE_ERROR, Udpif,
@@ -161,7 +161,7 @@ impl Udpif {
         }
         let mask = if self.switches.megaflows.load(Ordering::Relaxed) { t.mask } else { Box::new(exact_mask(key, &t.mask)) };
         let masked = key.masked(&mask);
-        let ufid = self.ukeys.ufid(&masked, &mask);
+        let ufid = UkeyMap::ufid(&masked, &mask);
         if let Some(known) = self.ukeys.find(ufid) {
             HANDLER_DUPLICATE_UPCALL.inc();
             debug_assert!(known.is_of(&masked, &mask), "128 keyed bits do not collide");

@@ -1,0 +1,78 @@
+//! `dpif/*` and `ofproto/list`: datapaths as bridges see them.
+
+use super::show::{DpPortNames, FlowStyle, device_text, flow_line, write};
+use super::Outcome;
+use crate::bridge::{Bridge, Port};
+use crate::slowpath::Slowpath;
+use flow::seam::{Datapath, DpPort};
+
+pub(super) const NO_SUCH_BRIDGE: &str = "no such bridge";
+
+pub(super) fn list(slowpath: &Slowpath, _: &[&str]) -> Outcome {
+    Ok(bridge_names(slowpath).into_iter().map(|(name, _)| format!("{name}\n")).collect())
+}
+
+pub(super) fn dump_dps(slowpath: &Slowpath, _: &[&str]) -> Outcome {
+    Ok(bridge_names(slowpath).into_iter().map(|(name, kind)| format!("{kind}@{name}\n")).collect())
+}
+
+fn bridge_names(slowpath: &Slowpath) -> Vec<(String, String)> {
+    let world = slowpath.read_world();
+    let mut names: Vec<_> = world.bridges.values().map(|b| (b.name.clone(), b.kind.clone())).collect();
+    names.sort();
+    names
+}
+
+pub(super) fn show(slowpath: &Slowpath, _: &[&str]) -> Outcome {
+    let world = slowpath.read_world();
+    let mut out = String::new();
+    for (kind, backend) in &world.backends {
+        let stats = backend.dp.stats();
+        write(&mut out, format_args!("{}: hit:{} missed:{}\n", full_name(backend.dp.as_ref()), stats.hit, stats.missed));
+        let mut bridges: Vec<&Bridge> = world.bridges.values().filter(|b| b.kind == *kind).collect();
+        bridges.sort_by(|a, b| a.name.cmp(&b.name));
+        for bridge in bridges {
+            write(&mut out, format_args!("  {}:\n", bridge.name));
+            let mut ports: Vec<&Port> = bridge.ports.values().collect();
+            ports.sort_by(|a, b| a.name.cmp(&b.name));
+            for port in ports {
+                let dp_port = port.dp_port.map_or_else(|| "none".to_owned(), |p| p.0.to_string());
+                let device = device_text(&port.info.kind, &port.info.options);
+                write(&mut out, format_args!("    {} {}/{dp_port}: {device}\n", port.name, port.number.0 & 0xffff));
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// `KIND@NAME`
+pub(super) fn full_name(dp: &dyn Datapath) -> String {
+    format!("{}@{}", dp.kind(), dp.name())
+}
+
+pub(super) fn dump_flows(slowpath: &Slowpath, args: &[&str]) -> Outcome {
+    let (name, options) = args.split_last().ok_or(NO_SUCH_BRIDGE)?;
+    let verbose = options.contains(&"-m");
+    let names = match (options.contains(&"--names"), options.contains(&"--no-names")) {
+        (true, _) => true,
+        (false, true) => false,
+        (false, false) => verbose,
+    };
+    let (dp, kind, id) = {
+        let world = slowpath.read_world();
+        let bridge = world.bridge_named(name).ok_or(NO_SUCH_BRIDGE)?;
+        let backend = world.backends.get(&bridge.kind).ok_or(NO_SUCH_BRIDGE)?;
+        (backend.dp.clone(), bridge.kind.clone(), bridge.id)
+    };
+    let ports = DpPortNames::of(dp.as_ref(), names);
+    let mut out = String::new();
+    dp.dump(&mut |dump| {
+        let port = DpPort(u32::from_be_bytes(dump.flow.key.in_port));
+        if slowpath.read_world().port_of(&kind, port).is_some_and(|(bridge, _)| bridge == id) {
+            out.push_str(&flow_line(dump, FlowStyle { verbose, dpctl: false }, &ports));
+            out.push('\n');
+        }
+        true
+    });
+    Ok(out)
+}
