@@ -171,6 +171,8 @@ impl Core {
         }
         let n = bundle.packets.len();
         bundle.refresh(scope.shared.live.vlan_limit());
+        // What another megaflow does with the packet knows nothing of this one's `trunc`.
+        bundle.cut = u32::MAX;
         for parsed in &mut bundle.parsed[..n] {
             parsed.key.recirc_id = id.to_be_bytes();
         }

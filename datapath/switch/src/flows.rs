@@ -156,8 +156,10 @@ impl FlowTable {
             self.slots.set_quick(slot, quick);
             self.limbo.keep_memory(self.shared.epochs.advance(), old);
         } else {
-            // Make before break: no packet finds neither. Both may be found for a moment, which a put promises nothing about.
+            // Make before break, with a grace period between: a search that went past the place of the new one before it was there
+            // must still find the old one. Both may be found for a moment, which a put promises nothing about.
             let new = self.link(ufid, key, mask, program)?;
+            self.shared.epochs.wait(self.shared.epochs.advance());
             self.unlink(slot);
             self.limbo.keep(self.shared.epochs.advance(), Waiting::Slot(slot));
             self.old_owner.insert(slot, ufid);

@@ -129,8 +129,7 @@ impl State {
         match action {
             Action::Output(port) => self.output(p, *port),
             Action::Userspace(to) => {
-                let mut up = p.fresh(vlan_limit);
-                up.bytes.truncate(p.cut);
+                let up = p.fresh(vlan_limit);
                 p.cut = usize::MAX;
                 self.up(&up, UpcallKind::Action(to.cookie.clone()), to.actions.then(|| Arc::new(rest.to_vec())));
             }
@@ -148,7 +147,7 @@ impl State {
                 if p.depth < RECIRC_MAX {
                     p.key.recirc_id = id.to_be_bytes();
                     let mut again = p.fresh(vlan_limit);
-                    again.depth += 1;
+                    (again.depth, again.cut) = (p.depth + 1, usize::MAX);
                     self.forward(again);
                 }
             }
@@ -212,7 +211,7 @@ impl State {
         let ufid = Ufid(p.key.words().iter().fold(1, |h: u128, w| h.wrapping_mul(0x0100_0000_01b3).wrapping_add(u128::from(*w))));
         self.upcalls.push_back(Upcall {
             kind,
-            packet: p.bytes.clone(),
+            packet: p.bytes[..p.bytes.len().min(p.cut)].to_vec(),
             key: p.key.clone(),
             ufid,
             full_len: u32::try_from(p.bytes.len()).unwrap_or(u32::MAX),

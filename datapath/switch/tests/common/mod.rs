@@ -1,0 +1,92 @@
+//! What the tests of the switch share: a dummy datapath with capturing ports, megaflows from text, packets.
+#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation, reason = "a failure is the test's")]
+
+use datapath::{Options, Switch};
+use flow::action::{Action, SetAttr, SetField};
+use flow::dptext;
+use flow::forms::NoNames;
+use flow::seam::{FlowPut, PortRequest, PutMode};
+use flow::{Actions, Datapath, DpPort, Key, Megaflow, Ufid};
+use port::dummy::Control;
+use std::sync::Arc;
+
+/// A dummy datapath with ports p1 to pN.
+pub(crate) struct Bench {
+    pub(crate) dp: Switch,
+    pub(crate) ports: Vec<Control>,
+}
+
+pub(crate) fn request(name: &str) -> PortRequest {
+    PortRequest { name: name.to_owned(), kind: "dummy".to_owned(), ..PortRequest::default() }
+}
+
+impl Bench {
+    pub(crate) fn new(n: u32, config: &[(&str, &str)]) -> Self {
+        let config = config.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let dp = Switch::new("dummy", "ovs-dummy", &Options { config }).unwrap();
+        let mut ports = Vec::new();
+        for i in 1..=n {
+            let port = dp.port_add(&request(&format!("p{i}"))).unwrap();
+            assert_eq!(port, DpPort(i));
+            let control = dp.with_device(port, port::Device::dummy).unwrap().unwrap();
+            control.capture();
+            ports.push(control);
+        }
+        Self { dp, ports }
+    }
+
+    pub(crate) fn put(&self, ufid: u128, flow: &str, actions: Actions) {
+        let put = FlowPut { flow: megaflow(ufid, flow, actions), mode: PutMode::Create, clear_stats: false };
+        for r in self.dp.put(&[put]) {
+            r.unwrap();
+        }
+    }
+
+    /// Receives a frame on port `n` and says what came out where.
+    pub(crate) fn send(&self, n: u32, frame: &[u8]) -> Vec<(u32, Vec<u8>)> {
+        self.dp.inject(DpPort(n), 0, frame).unwrap();
+        self.sent()
+    }
+
+    pub(crate) fn sent(&self) -> Vec<(u32, Vec<u8>)> {
+        let mut out = Vec::new();
+        for (i, port) in self.ports.iter().enumerate() {
+            for frame in port.captured() {
+                out.push((u32::try_from(i).unwrap() + 1, frame));
+            }
+        }
+        out
+    }
+}
+
+pub(crate) fn parse(flow: &str) -> (Box<Key>, Box<Key>) {
+    let mut parsed = dptext::parse_flow(flow, &NoNames).unwrap();
+    if !flow.contains("eth_type") {
+        // Text without an Ethernet type means "a frame without one"; here it means "whatever type".
+        parsed.mask.eth_type = [0; 2];
+    }
+    (parsed.key, parsed.mask)
+}
+
+pub(crate) fn megaflow(ufid: u128, flow: &str, actions: Actions) -> Megaflow {
+    let (key, mask) = parse(flow);
+    Megaflow { ufid: Ufid(ufid), key, mask, actions: Arc::new(actions) }
+}
+
+/// A frame for a flow in text.
+pub(crate) fn frame(flow: &str, len: usize) -> Vec<u8> {
+    let (key, _) = parse(flow);
+    flow::compose::compose(&key, flow::compose::Payload::FrameLen(len))
+}
+
+pub(crate) fn output(port: u32) -> Action {
+    Action::Output(DpPort(port))
+}
+
+/// Sets fields of one attribute by a function that fills value and mask.
+pub(crate) fn set(attr: SetAttr, fill: impl Fn(&mut Key, &mut Key)) -> Action {
+    let (mut value, mut mask) = (Key::ZERO, Key::ZERO);
+    fill(&mut value, &mut mask);
+    Action::Set(Box::new(SetField { attr, value, mask }))
+}

@@ -1,0 +1,224 @@
+//! The flow table through the seam: put, modify, delete, dump, statistics, reclamation under traffic.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation, reason = "a failure is the test's")]
+
+mod common;
+
+use common::{Bench, frame, megaflow, output, request};
+use datapath::failing::{Failing, Failure, Step};
+use datapath::{Options, Reference, Switch};
+use flow::seam::{DpError, FlowPut, PortRequest, PutMode};
+use flow::{Datapath, DpPort, Ufid};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+const TCP: &str = "in_port(1),packet_type(ns=0,id=0),eth(src=50:54:00:00:00:01,dst=50:54:00:00:00:02),eth_type(0x0800),\
+ipv4(src=10.0.0.1,dst=10.0.0.2,proto=6,tos=0,ttl=64,frag=no),tcp(src=1,dst=2),tcp_flags(syn|ack)";
+
+fn put(ufid: u128, text: &str, port: u32, mode: PutMode) -> FlowPut {
+    FlowPut { flow: megaflow(ufid, text, vec![output(port)]), mode, clear_stats: false }
+}
+
+#[test]
+fn put_modes() {
+    let b = Bench::new(3, &[]);
+    let one = |p: FlowPut| b.dp.put(&[p]).remove(0);
+    let text = "recirc_id(0),in_port(1),packet_type(ns=0,id=0),eth_type(0x0800)";
+    assert_eq!(one(put(1, text, 2, PutMode::Modify)), Err(DpError::NoFlow));
+    assert_eq!(one(put(1, text, 2, PutMode::Create)), Ok(()));
+    assert_eq!(one(put(1, text, 2, PutMode::Create)), Err(DpError::Exists));
+    let inside = "recirc_id(0),in_port(1),packet_type(ns=0,id=0),eth_type(0x0800),ipv4(proto=6,frag=no)";
+    assert_eq!(one(put(2, inside, 2, PutMode::Create)), Err(DpError::Exists));
+    assert_eq!(one(put(2, inside, 3, PutMode::Create)), Err(DpError::Overlap));
+    assert_eq!(one(put(3, "recirc_id(0)", 3, PutMode::Create)), Err(DpError::Invalid("in_port must be matched exactly".into())));
+    assert_eq!(b.send(1, &frame(TCP, 60)).len(), 1);
+    assert_eq!(one(put(1, text, 3, PutMode::Modify)), Ok(()));
+    assert_eq!(b.send(1, &frame(TCP, 60))[0].0, 3);
+    let stats = b.dp.get(Ufid(1)).unwrap().stats;
+    assert_eq!((stats.packets, stats.bytes, stats.tcp_flags), (2, 120, 0x12));
+    // Another mask under the same name: the flow moves, the counters stay.
+    assert_eq!(one(put(1, inside, 2, PutMode::CreateOrModify)), Ok(()));
+    assert_eq!(b.send(1, &frame(TCP, 60))[0].0, 2);
+    assert_eq!(b.dp.get(Ufid(1)).unwrap().stats.packets, 3);
+    assert_eq!(b.dp.stats().masks, 1);
+    let clear = FlowPut { clear_stats: true, ..put(1, inside, 2, PutMode::Modify) };
+    assert_eq!(one(clear), Ok(()));
+    assert_eq!(b.dp.get(Ufid(1)).unwrap().stats, Default::default());
+    let mut all = Vec::new();
+    b.dp.dump(&mut |d| {
+        all.push(d.flow.clone());
+        true
+    });
+    assert_eq!(all, [{
+        let mut flow = megaflow(1, inside, vec![output(2)]);
+        *flow.key = flow.key.masked(&flow.mask);
+        flow
+    }]);
+    assert_eq!(b.send(1, &frame(TCP, 60)).len(), 1);
+    let gone = b.dp.del(&[Ufid(1), Ufid(9)]);
+    assert_eq!((gone[0].as_ref().unwrap().packets, &gone[1]), (1, &Err(DpError::NoFlow)));
+    assert_eq!(b.send(1, &frame(TCP, 60)), []);
+    let s = b.dp.stats();
+    assert_eq!((s.hit, s.missed, s.flows), (4, 1, 0));
+}
+
+#[test]
+fn dummy_ports_are_numbered_by_name() {
+    let dp = Switch::new("dummy", "ovs-dummy", &Options::default()).unwrap();
+    for (name, number) in [("br0", 100), ("p1", 1), ("br1", 101), ("x", 2), ("p3", 3), ("y1", 4)] {
+        assert_eq!(dp.port_add(&request(name)).unwrap(), DpPort(number), "{name}");
+    }
+    assert_eq!(dp.port_add(&request("x")), Err(DpError::PortExists));
+    let wished = PortRequest { number: Some(DpPort(50)), ..request("z") };
+    assert_eq!(dp.port_add(&wished).unwrap(), DpPort(50));
+    dp.port_del(DpPort(50)).unwrap();
+    assert_eq!(dp.port_del(DpPort(50)), Err(DpError::NoPort));
+    assert!(matches!(dp.port_add(&PortRequest { kind: "nonesuch".into(), ..request("q") }), Err(DpError::Device(_))));
+    let vxlan = PortRequest { kind: "vxlan".into(), ..request("vxlan_sys_4789") };
+    assert_eq!(dp.port_add(&vxlan).unwrap(), DpPort(4789));
+    assert!(!dp.port(DpPort(4789)).unwrap().vanished);
+}
+
+/// Megaflows come, change and go while workers forward: every frame is forwarded by one of the megaflows that were there.
+#[test]
+fn changes_under_traffic() {
+    const FRAMES: usize = 300;
+    let b = Bench::new(4, &[("n-workers", "2")]);
+    let dp = &b.dp;
+    let text = "recirc_id(0),in_port(1),packet_type(ns=0,id=0),eth_type(0x0800)";
+    dp.put(&[put(1, text, 2, PutMode::Create)])[0].as_ref().unwrap();
+    let stop = AtomicBool::new(false);
+    let counted = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut n = 0u32;
+            while !stop.load(Ordering::Relaxed) {
+                // Always one that matches: replaced in place, or by another mask under the same name.
+                let port = 2 + n % 2;
+                let narrow = "recirc_id(0),in_port(1),packet_type(ns=0,id=0),eth_type(0x0800),ipv4(proto=6,frag=no)";
+                dp.put(&[put(1, if n % 3 == 0 { narrow } else { text }, port, PutMode::Modify)])[0].as_ref().unwrap();
+                let other = format!("recirc_id(0),in_port(1),packet_type(ns=0,id=0),eth_type(0x0806),arp(sip=10.0.{}.{})", n / 256 % 256, n % 256);
+                dp.put(&[put(u128::from(n) + 10, &other, 3, PutMode::CreateOrModify)])[0].as_ref().unwrap();
+                if n > 50 {
+                    dp.del(&[Ufid(u128::from(n - 50) + 10)])[0].as_ref().unwrap();
+                }
+                n += 1;
+            }
+        });
+        let frame = frame(TCP, 60);
+        for _ in 0..FRAMES {
+            let out = b.send(1, &frame);
+            counted.fetch_add(out.len() as u64, Ordering::Relaxed);
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(counted.load(Ordering::Relaxed), FRAMES as u64);
+    assert_eq!(dp.get(Ufid(1)).unwrap().stats.packets, FRAMES as u64);
+    dp.flush();
+    let s = dp.stats();
+    assert_eq!((s.flows, s.missed), (0, 0));
+}
+
+/// After `quiesce` nothing goes by what was deleted before it.
+#[test]
+fn quiesce_is_a_barrier() {
+    let b = Bench::new(3, &[]);
+    let text = "recirc_id(0),in_port(1)";
+    let frame = frame(TCP, 60);
+    for round in 0..50u128 {
+        b.put(round + 1, text, vec![output(2)]);
+        b.ports[0].receive(0, &frame).unwrap();
+        b.dp.del(&[Ufid(round + 1)])[0].as_ref().unwrap();
+        b.dp.quiesce();
+        b.sent();
+        b.ports[0].receive(0, &frame).unwrap();
+        b.dp.drain(DpPort(1));
+        // At most the first frame, if it came late: and then as a miss.
+        assert_eq!(b.sent(), []);
+    }
+}
+
+#[test]
+fn many_megaflows_and_masks() {
+    const N: u32 = 20_000;
+    let b = Bench::new(2, &[]);
+    let flow = |i: u32| {
+        let mask = std::net::Ipv4Addr::from(u32::MAX << (24 - i % 20));
+        format!("recirc_id(0),in_port(1),packet_type(ns=0,id=0),eth_type(0x0806),arp(sip=10.{}.{}.1,tip=1.0.0.0/{mask},tha=00:00:00:00:00:{:02x}/00:00:00:00:00:ff)", i / 256, i % 256, i % 20)
+    };
+    let puts: Vec<_> = (0..N).map(|i| put(u128::from(i) + 1, &flow(i), 2, PutMode::Create)).collect();
+    assert!(b.dp.put(&puts).iter().all(Result::is_ok));
+    let s = b.dp.stats();
+    assert_eq!((s.flows, s.masks), (u64::from(N), 20));
+    for i in (0..N).step_by(997) {
+        let packet = frame(&format!("in_port(1),eth(src=50:54:00:00:00:01,dst=50:54:00:00:00:02),eth_type(0x0806),arp(sip=10.{}.{}.1,tip=1.0.0.0,op=1,sha=00:00:00:00:00:01,tha=00:00:00:00:00:{:02x})", i / 256, i % 256, i % 20), 60);
+        assert_eq!(b.send(1, &packet).len(), 1, "flow {i}");
+        assert_eq!(b.send(1, &packet).len(), 1, "flow {i}, from the cache");
+        assert_eq!(b.dp.get(Ufid(u128::from(i) + 1)).unwrap().stats.packets, 2);
+    }
+    let mut out = Vec::new();
+    b.dp.stats_of(&[Ufid(1), Ufid(0)], &mut out);
+    assert_eq!((out[0].unwrap().packets, out[1]), (2, None));
+    let all: Vec<_> = (0..N).map(|i| Ufid(u128::from(i) + 1)).collect();
+    assert!(b.dp.del(&all).iter().all(Result::is_ok));
+    assert_eq!((b.dp.stats().flows, b.dp.stats().masks), (0, 0));
+}
+
+#[test]
+fn workers_can_be_changed_while_ports_stay() {
+    let b = Bench::new(2, &[]);
+    b.put(1, "recirc_id(0),in_port(1)", vec![output(2)]);
+    for n in ["3", "1", "2"] {
+        b.dp.set_config(&[("n-workers".into(), n.into()), ("signature-cache-flows".into(), "1000".into())]);
+        assert_eq!(b.send(1, &frame(TCP, 60)).len(), 1);
+    }
+    assert_eq!(b.dp.get(Ufid(1)).unwrap().stats.packets, 3);
+}
+
+#[test]
+fn failures_come_as_planned() {
+    let plan = vec![Failure { step: Step::Put, from: 1, count: 1, error: DpError::Full("the flow table") }];
+    let dp = Failing::new(Reference::new(), plan);
+    let puts: Vec<_> = (0..3).map(|i| put(i, &format!("recirc_id(0x{i}),in_port(1)"), 2, PutMode::Create)).collect();
+    let results = dp.put(&puts);
+    assert_eq!(results, [Ok(()), Err(DpError::Full("the flow table")), Ok(())]);
+    assert_eq!(dp.inner().stats().flows, 2);
+}
+
+/// A handler that puts a megaflow and executes the packet: `inject` returns when that is done.
+#[test]
+fn inject_waits_for_the_slow_path() {
+    let b = Bench::new(2, &[]);
+    let dp = Arc::new(b.dp);
+    let stop = Arc::new(AtomicBool::new(false));
+    dp.set_handlers(1);
+    let handler = {
+        let (dp, stop) = (Arc::clone(&dp), Arc::clone(&stop));
+        std::thread::spawn(move || {
+            let mut ups = Vec::new();
+            while !stop.load(Ordering::Relaxed) {
+                ups.clear();
+                dp.upcalls(0, 16, std::time::Duration::from_millis(20), &mut ups);
+                for up in &ups {
+                    std::thread::sleep(std::time::Duration::from_millis(3));
+                    let flow = megaflow(up.ufid.0, "recirc_id(0),in_port(1)", vec![output(2)]);
+                    let actions = Arc::clone(&flow.actions);
+                    let _ = dp.put(&[FlowPut { flow, mode: PutMode::Create, clear_stats: false }]);
+                    let (packet, key) = (up.packet.clone(), up.key.clone());
+                    dp.execute(vec![flow::seam::Execute { packet, key, actions, mtu: 0, probe: false }]);
+                }
+            }
+        })
+    };
+    for expect_flow in [0, 1, 2] {
+        dp.inject(DpPort(1), 0, &frame(TCP, 60)).unwrap();
+        assert_eq!(b.ports[1].captured().len(), 1);
+        let mut packets = 0;
+        dp.dump(&mut |d| {
+            packets += d.stats.packets;
+            true
+        });
+        assert_eq!(packets, expect_flow);
+    }
+    stop.store(true, Ordering::Relaxed);
+    handler.join().unwrap();
+}
