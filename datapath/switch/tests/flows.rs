@@ -95,7 +95,7 @@ fn changes_under_traffic() {
                 // Always one that matches: replaced in place, or by another mask under the same name.
                 let port = 2 + n % 2;
                 let narrow = "recirc_id(0),in_port(1),packet_type(ns=0,id=0),eth_type(0x0800),ipv4(proto=6,frag=no)";
-                dp.put(&[put(1, if n % 3 == 0 { narrow } else { text }, port, PutMode::Modify)])[0].as_ref().unwrap();
+                dp.put(&[put(1, if n.is_multiple_of(3) { narrow } else { text }, port, PutMode::Modify)])[0].as_ref().unwrap();
                 let other = format!("recirc_id(0),in_port(1),packet_type(ns=0,id=0),eth_type(0x0806),arp(sip=10.0.{}.{})", n / 256 % 256, n % 256);
                 dp.put(&[put(u128::from(n) + 10, &other, 3, PutMode::CreateOrModify)])[0].as_ref().unwrap();
                 if n > 50 {
