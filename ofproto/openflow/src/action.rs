@@ -31,7 +31,8 @@ pub enum OfAction {
     /// `push_vlan_if_needed`: OpenFlow 1.0 semantics add a tag; `flow_has_vlan` is found by checking.
     SetVlanVid { vid: u16, push_if_needed: bool },
     SetVlanPcp { pcp: u8, push_if_needed: bool },
-    StripVlan,
+    /// strip_vlan, or pop_vlan of OpenFlow 1.1+: one meaning, two names
+    StripVlan { pop: bool },
     PushVlan { ethertype: u16 },
     SetEthSrc([u8; 6]),
     SetEthDst([u8; 6]),
@@ -44,10 +45,10 @@ pub enum OfAction {
     SetL4Src(u16),
     SetL4Dst(u16),
     RegMove { src: Subfield, dst: Subfield },
-    /// set_field and load: `load` remembers the text and wire form it came in (NXAST_REG_LOAD).
-    SetField { field: Field, value: FieldValue, mask: FieldValue, load: bool },
+    SetField { field: Field, value: FieldValue, mask: FieldValue, form: SetForm },
     StackPush(Subfield),
     StackPop(Subfield),
+    /// dec_ttl; with the ids of the controllers to tell of an expired packet, or empty for controller 0
     DecTtl { controllers: Vec<u16> },
     SetMplsLabel(u32),
     SetMplsTc(u8),
@@ -83,6 +84,18 @@ pub enum OfAction {
     WriteActions(Vec<OfAction>),
     WriteMetadata { value: u64, mask: u64 },
     GotoTable(TableId),
+}
+
+/// The text and wire form that a set-field came in and goes out in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum SetForm {
+    /// set_field
+    #[default]
+    SetField,
+    /// load (NXAST_REG_LOAD)
+    Load,
+    /// NXAST_REG_LOAD2: printed as set_field
+    Load2,
 }
 
 /// controller(...)
@@ -181,11 +194,14 @@ pub struct Sample {
     pub collector_set_id: u32,
     pub obs_domain_id: u32,
     pub obs_point_id: u32,
+    /// instead of the numbers, bits of a field (NXAST_SAMPLE4)
+    pub obs_domain_src: Option<Subfield>,
+    pub obs_point_src: Option<Subfield>,
     /// `OfPort::ANY` (none) unless given
     pub sampling_port: OfPort,
     /// 0 default, 1 ingress, 2 egress
     pub direction: u8,
-    /// which raw form (NXAST_SAMPLE 1, 2, 3)
+    /// which raw form (NXAST_SAMPLE 1, 2, 3, 4)
     pub form: u8,
 }
 

@@ -71,6 +71,8 @@ pub enum Body {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Multipart {
     pub more: bool,
+    /// OpenFlow 1.0 only: Nicira's form (NXST_FLOW, NXST_AGGREGATE) and not the standard one; a reply takes its request's.
+    pub nxm: bool,
     pub body: MultipartBody,
 }
 
@@ -123,6 +125,9 @@ pub struct ErrorMessage {
     pub data: Vec<u8>,
 }
 
+/// OFPC_STP of OpenFlow 1.0.
+pub const CAPABILITY_STP: u32 = 1 << 31;
+
 /// OFPT_FEATURES_REPLY.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Features {
@@ -130,7 +135,7 @@ pub struct Features {
     pub n_buffers: u32,
     pub n_tables: u8,
     pub auxiliary_id: u8,
-    /// OFPC_* in the newest version's numbering
+    /// OFPC_* in the newest version's numbering; `CAPABILITY_STP` is 1.0's STP, whose bit means group statistics later
     pub capabilities: u32,
     /// OpenFlow 1.0 action bitmap
     pub actions: u32,
@@ -317,10 +322,17 @@ pub struct PacketInPrivate {
     pub mirrors: u32,
     pub conntracked: bool,
     pub odp_port: u32,
-    pub actions: Vec<OfAction>,
+    /// What remains to be done, in the order in which it would be done.
+    pub frames: Vec<Frame>,
     pub action_set: Vec<OfAction>,
+}
+
+/// Actions that remain in one table's flow when a packet is paused.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Frame {
     pub table: TableId,
     pub cookie: u64,
+    pub actions: Vec<OfAction>,
 }
 
 /// OFPT_PACKET_OUT.
@@ -355,6 +367,15 @@ pub enum GroupCommand {
     AddOrMod = 0x8000,
 }
 
+/// Bucket ids of their own meaning (OFPG15_BUCKET_*).
+pub mod bucket_id {
+    /// Highest real one.
+    pub const MAX: u32 = 0xffff_ff00;
+    pub const FIRST: u32 = 0xffff_fffd;
+    pub const LAST: u32 = 0xffff_fffe;
+    pub const ALL: u32 = 0xffff_ffff;
+}
+
 /// A bucket.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bucket {
@@ -371,8 +392,8 @@ pub struct SelectionMethod {
     /// "", "hash", "dp_hash"
     pub method: String,
     pub param: u64,
-    /// fields to hash with their masks
-    pub fields: Match,
+    /// fields to hash, each with the bits of it that count, in the order of `Field`
+    pub fields: Vec<(flow::fields::Field, flow::fields::Value)>,
 }
 
 /// OFPT_GROUP_MOD.
@@ -550,7 +571,10 @@ pub struct PortStatsEntry {
     pub stats: PortCounters,
     pub duration_sec: u32,
     pub duration_nsec: u32,
-    /// custom and RFC 2819 counters (1.4+)
+    /// Counters of RFC 2819 (1.4+): rx of 64, 127, 255, 511, 1023, 1522 and more bytes, tx likewise, tx multicast,
+    /// rx and tx broadcast, rx undersized, oversized, fragmented, jabbers; u64::MAX where unknown.
+    pub rfc2819: Option<Box<[u64; 21]>>,
+    /// custom counters (1.4+)
     pub custom: Vec<(String, u64)>,
 }
 
@@ -607,6 +631,8 @@ pub enum Role {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct RoleRequest {
     pub role: Role,
+    /// NXT_ROLE_REQUEST, the only form before 1.2; a reply takes its request's.
+    pub nicira: bool,
     /// `None` when the version carries none (Nicira's form)
     pub generation_id: Option<u64>,
 }
@@ -709,6 +735,9 @@ pub enum FlowUpdate {
         actions: Vec<OfAction>,
     },
     Abbrev { xid: u32 },
+    /// 1.4+; before, messages of their own
+    Paused,
+    Resumed,
 }
 
 /// IPFIX statistics.

@@ -1,5 +1,6 @@
 //! Small types that all of OpenFlow shares: versions, ports, tables, groups, transaction and buffer ids.
 
+use crate::error::OfError;
 use std::fmt;
 
 /// An OpenFlow version; the discriminant is the wire's byte.
@@ -68,6 +69,31 @@ impl OfPort {
     #[must_use]
     pub const fn is_reserved(self) -> bool {
         self.0 >= Self::MAX.0
+    }
+
+    /// One above the highest real port.
+    pub const REAL_MAX: u32 = 0xff00;
+
+    /// From the 16 bits of OpenFlow 1.0 and of Nicira's extensions: 0xff00 and above are the reserved ports.
+    #[must_use]
+    pub fn from_wire16(port: u16) -> Self {
+        let port = u32::from(port);
+        Self(if port < Self::REAL_MAX { port } else { port | 0xffff_0000 })
+    }
+
+    /// From the 32 bits of OpenFlow 1.1+.
+    ///
+    /// # Errors
+    /// `OFPBAC_BAD_OUT_PORT` for a number that is neither real (the switch has 16 bits for them) nor reserved.
+    pub fn from_wire32(port: u32) -> Result<Self, OfError> {
+        if (Self::REAL_MAX..Self::MAX.0).contains(&port) { Err(OfError::OfpbacBadOutPort) } else { Ok(Self(port)) }
+    }
+
+    /// The port in 16 bits.
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation, reason = "reserved ports are those of 1.0 with ones above; real ones have 16 bits")]
+    pub fn to_wire16(self) -> u16 {
+        self.0 as u16
     }
 }
 

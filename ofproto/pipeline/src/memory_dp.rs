@@ -37,7 +37,6 @@ struct State {
 #[derive(Debug, Default)]
 pub(crate) struct MemoryDp {
     kind: String,
-    name: String,
     state: Mutex<State>,
     some: Condvar,
     /// Refuse every put from now on.
@@ -48,11 +47,7 @@ pub(crate) struct MemoryDp {
 
 impl MemoryDp {
     pub(crate) fn new(kind: &str) -> Arc<Self> {
-        Self::named(kind, &format!("ovs-{kind}"))
-    }
-
-    pub(crate) fn named(kind: &str, name: &str) -> Arc<Self> {
-        Arc::new(Self { kind: kind.to_owned(), name: name.to_owned(), ..Self::default() })
+        Arc::new(Self { kind: kind.to_owned(), ..Self::default() })
     }
 
     /// A packet arrives at a port.
@@ -188,7 +183,7 @@ impl Datapath for MemoryDp {
     }
 
     fn name(&self) -> &str {
-        &self.name
+        "ovs-memory"
     }
 
     fn features(&self) -> DpFeatures {
@@ -223,11 +218,7 @@ impl Datapath for MemoryDp {
         if state.ports.values().any(|p| p.name == request.name) {
             return Err(DpError::PortExists);
         }
-        // As OVS's dummy datapath: the number in the name, a hundred more for a bridge, else the lowest free.
-        let digits: String = request.name.chars().filter(char::is_ascii_digit).collect();
-        let in_name = digits.parse::<u32>().ok().map(|n| if request.name.starts_with("br") { n + 100 } else { n });
-        let wish = request.number.map(|n| n.0).or(in_name).filter(|n| !state.ports.contains_key(n));
-        let number = wish.unwrap_or_else(|| (1..).find(|n| !state.ports.contains_key(n)).unwrap());
+        let number = (0..).find(|n| !state.ports.contains_key(n)).unwrap();
         let last = u8::try_from(number).unwrap();
         let info = PortInfo {
             number: DpPort(number),

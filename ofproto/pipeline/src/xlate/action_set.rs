@@ -39,7 +39,7 @@ fn rank_of_last(action: &OfAction) -> u8 {
 /// The place of an action, `None` for what no set may hold (the codec has refused it).
 fn place(action: &OfAction) -> Option<Place> {
     Some(match action {
-        OfAction::StripVlan => Place::PopVlan,
+        OfAction::StripVlan { .. } => Place::PopVlan,
         OfAction::PopMpls { .. } => Place::PopMpls,
         OfAction::Decap { .. } => Place::Decap,
         OfAction::Encap(_) => Place::Encap,

@@ -77,7 +77,7 @@ impl Ctx<'_> {
             OfAction::Bundle(bundle) => self.bundle(bundle, last),
             OfAction::SetVlanVid { vid, push_if_needed } => self.set_vlan(*vid, VID, *push_if_needed),
             OfAction::SetVlanPcp { pcp, push_if_needed } => self.set_vlan(u16::from(*pcp) << 13, PCP, *push_if_needed),
-            OfAction::StripVlan => self.pop_vlan(),
+            OfAction::StripVlan { .. } => self.pop_vlan(),
             OfAction::PushVlan { ethertype } => self.push_vlan(*ethertype),
             OfAction::SetEthSrc(mac) => {
                 self.mask.eth_src = [0xff; 6];

@@ -531,7 +531,7 @@ pub(super) fn needs_parsed_packet(action: &OfAction) -> bool {
         | OfAction::Enqueue { .. }
         | OfAction::SetVlanVid { .. }
         | OfAction::SetVlanPcp { .. }
-        | OfAction::StripVlan
+        | OfAction::StripVlan { .. }
         | OfAction::PushVlan { .. }
         | OfAction::SetEthSrc(_)
         | OfAction::SetEthDst(_)

@@ -5,7 +5,6 @@ use super::trace::Kind;
 use crate::deps::Object;
 use crate::effects::Credit;
 use crate::group::{Bucket, Group};
-use flow::fields::Field;
 use super::hash::{self, feed, mix};
 use openflow::action::{Bundle, HashFields, Multipath};
 use openflow::message::GroupType;
@@ -95,12 +94,12 @@ impl Ctx<'_> {
     fn select_basis(&mut self, group: &Group) -> u32 {
         let mut basis = mix(u32::try_from(group.selection.param & 0xffff_ffff).expect("masked to 32 bits"));
         if group.selection.method == "hash" {
-            for field in Field::ALL.iter().copied().filter(|f| f.mask(&group.selection.fields.mask) != 0) {
+            for (field, bits) in &group.selection.fields {
+                let (field, bits) = (*field, bits.low());
                 if !self.has_field(field) {
                     continue;
                 }
                 let part = Self::whole(field);
-                let bits = field.mask(&group.selection.fields.mask);
                 let all = field.mask(&self.mask) | bits;
                 field.set_mask(&mut self.mask, all);
                 let value = self.value(part) & bits;

@@ -31,7 +31,7 @@ impl Ctx<'_> {
                     let bits = ones << part.ofs;
                     let load = Value::from_be_bytes(&(value << part.ofs & bits).to_be_bytes());
                     let mask = Value::from_be_bytes(&bits.to_be_bytes());
-                    actions.push(OfAction::SetField { field: part.field, value: load, mask, load: true });
+                    actions.push(OfAction::SetField { field: part.field, value: load, mask, form: openflow::action::SetForm::Load });
                 }
                 LearnDst::Output => {
                     let port = u32::try_from(value).unwrap_or(u32::MAX);
