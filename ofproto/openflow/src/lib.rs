@@ -6,7 +6,10 @@ pub mod action;
 pub mod error;
 pub mod message;
 pub mod types;
+pub mod wire;
 
 pub use action::OfAction;
 pub use error::OfError;
+pub use message::{Body, Message};
 pub use types::{GroupId, OfPort, TableId, Version, Versions, Xid};
+pub use wire::{Codec, decode};

@@ -1,0 +1,135 @@
+//! Putting multipart requests together: parts of one request come in messages that say MORE (OpenFlow 1.3+, 7.3.5).
+//!
+//! Messages of a connection enter, whole requests leave (as the list of their messages, in order). Only table features and flow
+//! monitors may have several parts with something in them.
+
+use super::formats::{self, Kind};
+use super::frame::{HEADER_BYTES, Header};
+use crate::error::OfError;
+use crate::types::{Version, Xid};
+use flow::clock::Msec;
+
+/// How long a further part is waited for.
+pub const TIMEOUT_MS: Msec = 1000;
+/// Bytes that one request may have in all.
+pub const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Requests that may be under way at once on one connection.
+pub const PARTIALS_MAX: usize = 64;
+
+/// Puts the multipart requests of one connection together.
+#[derive(Debug, Default)]
+pub struct Assembler {
+    partials: Vec<Partial>,
+}
+
+#[derive(Debug)]
+struct Partial {
+    xid: Xid,
+    kind: Kind,
+    until_ms: Msec,
+    bytes: usize,
+    parts: Vec<Vec<u8>>,
+}
+
+impl Assembler {
+    /// Takes a message. A message that is no multipart request, or the last part of one, comes back with what was kept of it;
+    /// parts without a body are left out unless there is nothing else.
+    ///
+    /// # Errors
+    /// `OFPBRC_BAD_STAT` when parts of one request differ, `OFPBRC_BAD_LEN`, `OFPBRC_MULTIPART_BUFFER_OVERFLOW`.
+    pub fn take(&mut self, message: &[u8], now_ms: Msec) -> Result<Vec<Vec<u8>>, OfError> {
+        let alone = Ok(vec![message.to_vec()]);
+        let Some(header) = Header::peek(message) else { return alone };
+        let Some(version) = Version::from_wire(header.version) else { return alone };
+        let Some((kind, envelope, more)) = request(version, header, message)? else { return alone };
+        let has_body = message.len() > envelope;
+        let at = self.partials.iter().position(|p| p.xid == header.xid);
+        if at.is_none() && !more {
+            return alone;
+        }
+        let mut p = match at {
+            Some(at) => self.partials.swap_remove(at),
+            None => Partial { xid: header.xid, kind, until_ms: 0, bytes: 0, parts: Vec::new() },
+        };
+        if p.kind != kind {
+            return Err(OfError::OfpbrcBadStat);
+        }
+        p.bytes += message.len();
+        if p.bytes > REQUEST_BYTES_MAX || self.partials.len() >= PARTIALS_MAX {
+            return Err(OfError::OfpbrcMultipartBufferOverflow);
+        }
+        // Of parts without a body one is enough, and that only while there is no other.
+        if has_body || p.parts.is_empty() {
+            if has_body {
+                p.parts.retain(|part| part.len() > envelope);
+            }
+            p.parts.push(message.to_vec());
+        }
+        if more {
+            p.until_ms = now_ms + TIMEOUT_MS;
+            self.partials.push(p);
+            return Ok(Vec::new());
+        }
+        Ok(p.parts)
+    }
+
+    /// A request that has waited too long: its last message, to be answered with `OFPBRC_MULTIPART_REQUEST_TIMEOUT`.
+    pub fn expire(&mut self, now_ms: Msec) -> Option<Vec<u8>> {
+        let at = self.partials.iter().position(|p| p.until_ms <= now_ms)?;
+        self.partials.swap_remove(at).parts.pop()
+    }
+
+    /// When `expire` must be called next.
+    #[must_use]
+    pub fn next_expiry_ms(&self) -> Option<Msec> {
+        self.partials.iter().map(|p| p.until_ms).min()
+    }
+}
+
+/// Kind, bytes of the headers and the MORE flag of a multipart request; `None` for anything else.
+fn request(version: Version, header: Header, message: &[u8]) -> Result<Option<(Kind, usize, bool)>, OfError> {
+    let kind = if version == Version::V10 { 16 } else { 18 };
+    if header.kind != kind || message.len() < HEADER_BYTES {
+        return Ok(None);
+    }
+    let opened = formats::open(version, header, message)?;
+    let envelope = message.len() - opened.body.len();
+    Ok(Some((opened.format.kind, envelope, version >= Version::V13 && opened.flags & 1 != 0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{Body, Message, Multipart, MultipartBody, TableFeatures};
+    use crate::types::TableId;
+
+    fn part(xid: u32, more: bool, tables: &[u8]) -> Vec<u8> {
+        let tables = tables.iter().map(|t| TableFeatures { table: TableId(*t), any_properties: true, ..TableFeatures::default() });
+        let body = Body::Stats(Box::new(Multipart { more, nxm: false, body: MultipartBody::TableFeaturesRequest(tables.collect()) }));
+        Message { version: Version::V13, xid: Xid(xid), body }.encode().unwrap()
+    }
+
+    #[test]
+    fn parts_come_together_by_transaction() {
+        let mut a = Assembler::default();
+        assert_eq!(a.take(&part(1, true, &[0]), 0), Ok(Vec::new()));
+        assert_eq!(a.take(&part(2, true, &[7]), 0), Ok(Vec::new()));
+        assert_eq!(a.take(&part(1, true, &[]), 0), Ok(Vec::new()));
+        assert_eq!(a.take(&part(1, false, &[1]), 0), Ok(vec![part(1, true, &[0]), part(1, false, &[1])]));
+        assert_eq!(a.next_expiry_ms(), Some(1000));
+        assert_eq!(a.expire(999), None);
+        assert_eq!(a.expire(1000), Some(part(2, true, &[7])));
+    }
+
+    #[test]
+    fn parts_of_one_request_must_agree() {
+        let mut a = Assembler::default();
+        assert_eq!(a.take(&part(1, true, &[0]), 0), Ok(Vec::new()));
+        let desc = Message {
+            version: Version::V13,
+            xid: Xid(1),
+            body: Body::Stats(Box::new(Multipart { more: false, nxm: false, body: MultipartBody::DescRequest })),
+        };
+        assert_eq!(a.take(&desc.encode().unwrap(), 0), Err(OfError::OfpbrcBadStat));
+    }
+}
