@@ -17,6 +17,8 @@ pub mod meter;
 pub mod mirror;
 pub mod recirc;
 pub mod rule;
+#[cfg(test)]
+mod scenario;
 pub mod slowpath;
 pub mod table;
 pub mod udpif;

@@ -37,6 +37,7 @@ struct State {
 #[derive(Debug, Default)]
 pub(crate) struct MemoryDp {
     kind: String,
+    name: String,
     state: Mutex<State>,
     some: Condvar,
     /// Refuse every put from now on.
@@ -47,7 +48,11 @@ pub(crate) struct MemoryDp {
 
 impl MemoryDp {
     pub(crate) fn new(kind: &str) -> Arc<Self> {
-        Arc::new(Self { kind: kind.to_owned(), ..Self::default() })
+        Self::named(kind, &format!("ovs-{kind}"))
+    }
+
+    pub(crate) fn named(kind: &str, name: &str) -> Arc<Self> {
+        Arc::new(Self { kind: kind.to_owned(), name: name.to_owned(), ..Self::default() })
     }
 
     /// A packet arrives at a port.
@@ -183,7 +188,7 @@ impl Datapath for MemoryDp {
     }
 
     fn name(&self) -> &str {
-        "ovs-memory"
+        &self.name
     }
 
     fn features(&self) -> DpFeatures {
@@ -218,7 +223,11 @@ impl Datapath for MemoryDp {
         if state.ports.values().any(|p| p.name == request.name) {
             return Err(DpError::PortExists);
         }
-        let number = (0..).find(|n| !state.ports.contains_key(n)).unwrap();
+        // As OVS's dummy datapath: the number in the name, a hundred more for a bridge, else the lowest free.
+        let digits: String = request.name.chars().filter(char::is_ascii_digit).collect();
+        let in_name = digits.parse::<u32>().ok().map(|n| if request.name.starts_with("br") { n + 100 } else { n });
+        let wish = request.number.map(|n| n.0).or(in_name).filter(|n| !state.ports.contains_key(n));
+        let number = wish.unwrap_or_else(|| (1..).find(|n| !state.ports.contains_key(n)).unwrap());
         let last = u8::try_from(number).unwrap();
         let info = PortInfo {
             number: DpPort(number),

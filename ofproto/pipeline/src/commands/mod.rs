@@ -6,8 +6,11 @@
 mod dpctl;
 mod dpctl_flows;
 mod dpif;
+mod fdb;
 mod features;
 mod show;
+#[cfg(test)]
+mod tests;
 mod upcall;
 
 use crate::slowpath::Slowpath;
@@ -69,6 +72,12 @@ pub const COMMANDS: &[Command] = &[
     row("dpif/set-dp-features", "bridge", (1, 3), features::set),
     row("dpif/show", "", (0, 0), dpif::show),
     row("dpif/show-dp-features", "bridge", (1, 1), features::show),
+    row("fdb/add", "bridge port vlan mac", (4, 4), fdb::add),
+    row("fdb/del", "bridge vlan mac", (3, 3), fdb::del),
+    row("fdb/flush", "[bridge]", (0, 1), fdb::flush),
+    row("fdb/show", "bridge", (1, 1), fdb::show),
+    row("fdb/stats-clear", "[bridge]", (0, 1), fdb::stats_clear),
+    row("fdb/stats-show", "bridge", (1, 1), fdb::stats_show),
     row("ofproto/list", "", (0, 0), dpif::list),
     hidden("revalidator/pause", (0, 0), upcall::pause),
     row("revalidator/purge", "", (0, 0), upcall::purge),

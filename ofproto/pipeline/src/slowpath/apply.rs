@@ -2,11 +2,15 @@
 
 use super::plan::Plan;
 use super::{Applied, BundleNames, Interface, Key, Opened, Slowpath};
-use crate::bridge::{Bridge, Bundle, BundleId, PatchTally, Port, PortView, port_config, port_state, random_mac};
-use crate::config::{BridgeConfig, InterfaceConfig, PortConfig, SwitchConfig};
+use crate::bridge::{Bridge, Bundle, BundleId, PatchTally, Port, PortView, VlanSet, port_config, port_state, random_mac};
+use crate::classifier::PrefixField;
+use crate::config::{BridgeConfig, InterfaceConfig, MirrorConfig, PortConfig, SwitchConfig};
 use crate::deps::Object;
 use crate::effects::Notice;
 use crate::world::{BridgeId, World};
+use crate::mac;
+use crate::mirror::{MIRRORS_MAX, Mirror};
+use crate::table::Table;
 use crate::udpif::Udpif;
 use flow::Msec;
 use flow::seam::{DpError, DpPort, PortInfo, PortRequest};
@@ -298,6 +302,7 @@ fn set_up_bundles(world: &mut World, id: BridgeId, wanted: &BridgeConfig) {
     let gone = names.iter().filter(|(name, _)| !wanted.ports.iter().any(|p| p.name == **name));
     for (_, bundle) in gone {
         let old = bridge.bundles.remove(bundle);
+        bridge.macs.forget_bundle(*bundle);
         changed.extend(old.into_iter().flat_map(|b| b.ports));
     }
     for port in &wanted.ports {
@@ -305,6 +310,8 @@ fn set_up_bundles(world: &mut World, id: BridgeId, wanted: &BridgeConfig) {
         let bundle = make_bundle(bridge, bundle_id, port);
         if bridge.bundles.get(&bundle_id).is_none_or(|b| !b.is_configured_as(&bundle)) {
             changed.extend(bundle.ports.iter().copied());
+            // What was learned under other VLANs says nothing any more.
+            bridge.macs.forget_bundle(bundle_id);
             bridge.bundles.insert(bundle_id, bundle);
         }
     }
@@ -329,24 +336,76 @@ fn make_bundle(bridge: &Bridge, id: BundleId, config: &PortConfig) -> Bundle {
 }
 
 fn set_up_bridge(world: &mut World, id: BridgeId, wanted: &BridgeConfig) {
+    let features = world.backend(id).map(|b| b.features.clone());
     let Some(bridge) = world.bridges.get_mut(&id) else { return };
     let old = std::mem::replace(&mut bridge.config, wanted.clone());
     let mut objects = Vec::new();
     let settings = |c: &BridgeConfig| {
         (c.forward_bpdu, c.flood_vlans.clone(), c.mirrors.clone(), c.mcast_snooping, c.fail_mode, c.other_config.clone())
     };
-    if settings(&old) != settings(wanted) {
+    let mirrors = make_mirrors(bridge, wanted);
+    if settings(&old) != settings(wanted) || !same_mirrors(&bridge.mirrors, &mirrors) {
         objects.push(Object::Bridge(id));
+        set_mirrors(bridge, mirrors);
     }
+    bridge.tracks_connections = features.is_some_and(|f| f.ct);
+    bridge.macs.configure(
+        if wanted.mac_table_size == 0 { mac::SIZE_DEFAULT } else { wanted.mac_table_size },
+        if wanted.mac_aging_s == 0 { mac::IDLE_DEFAULT_MS } else { i64::from(wanted.mac_aging_s) * 1000 },
+    );
     for table in &mut bridge.tables {
         let config = wanted.tables.iter().find(|(n, _)| *n == table.id.0).map(|(_, c)| c.clone()).unwrap_or_default();
         if table.config != config {
+            set_prefixes(table, &config.prefixes);
             table.config = config;
             objects.push(Object::Table(id, table.id));
         }
     }
     for object in objects {
         world.changed(object);
+    }
+}
+
+/// `Flow_Table.prefixes`: nothing said means the usual ones, "none" none.
+fn set_prefixes(table: &Table, names: &[String]) {
+    let fields: Vec<PrefixField> = names.iter().filter_map(|n| PrefixField::by_name(n)).collect();
+    let fields = if names.is_empty() { PrefixField::DEFAULT } else { &fields };
+    table.rules.write().expect("no holder of a table's rules panics").set_prefixes(fields);
+}
+
+/// The mirrors as configured, with names made bundles. One without an output mirrors nothing.
+fn make_mirrors(bridge: &Bridge, wanted: &BridgeConfig) -> Vec<Mirror> {
+    let bundle = |name: &String| bridge.bundles.values().find(|b| b.name == *name).map(|b| b.id);
+    let make = |config: &MirrorConfig| Mirror {
+        name: config.name.clone(),
+        all: config.select_all,
+        src: config.src_ports.iter().filter_map(bundle).collect(),
+        dst: config.dst_ports.iter().filter_map(bundle).collect(),
+        vlans: VlanSet::new(&config.vlans),
+        output: config.output_port.as_ref().and_then(bundle),
+        output_vlan: config.output_vlan,
+        snaplen: config.snaplen,
+        tally: Arc::default(),
+    };
+    let usable = |m: &Mirror| m.output.is_some() || m.output_vlan.is_some();
+    wanted.mirrors.iter().map(make).filter(usable).take(MIRRORS_MAX).collect()
+}
+
+fn same_mirrors(old: &[Mirror], new: &[Mirror]) -> bool {
+    let told = |m: &Mirror| (m.name.clone(), m.all, m.src.clone(), m.dst.clone(), m.vlans.clone(), m.output, m.output_vlan, m.snaplen);
+    old.iter().map(told).eq(new.iter().map(told))
+}
+
+/// Takes up mirrors; those that were there keep their counters.
+fn set_mirrors(bridge: &mut Bridge, mut mirrors: Vec<Mirror>) {
+    for mirror in &mut mirrors {
+        if let Some(old) = bridge.mirrors.iter().find(|m| m.name == mirror.name) {
+            mirror.tally = Arc::clone(&old.tally);
+        }
+    }
+    bridge.mirrors = mirrors;
+    for bundle in bridge.bundles.values_mut() {
+        bundle.mirror_out = bridge.mirrors.iter().any(|m| m.output == Some(bundle.id));
     }
 }
 

@@ -19,21 +19,25 @@ pub use status::Status;
 
 use crate::bridge::BundleId;
 use crate::config::SwitchConfig;
+use crate::flow_mod;
 use crate::udpif::{Translator, Udpif};
 use crate::world::{BridgeId, DatapathBackend, DatapathFactory, World};
+use crate::xlate::Xlate;
 use flow::Msec;
 use flow::clock::now_ms;
 use flow::seam::{Datapath, DpError, DpPort, PortRequest};
 use openflow::OfPort;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// How often time is given by the thread of our own.
 const TICK: Duration = Duration::from_millis(200);
+/// Rules and MACs age in steps of this length.
+const AGEING_STEP_MS: Msec = 1000;
 
 /// Name of a bridge and of an interface on it.
 type Key = (String, String);
@@ -68,6 +72,7 @@ pub struct Slowpath {
     applied: Mutex<Applied>,
     /// Datapaths that `dpctl/add-dp` made, by full name; no bridge stands on them.
     extra: Mutex<BTreeMap<String, Arc<dyn Datapath>>>,
+    aged_ms: AtomicI64,
     stopping: AtomicBool,
     ticker: Mutex<Option<JoinHandle<()>>>,
 }
@@ -79,13 +84,13 @@ impl fmt::Debug for Slowpath {
 }
 
 impl Slowpath {
-    /// A slow path without bridges, translating for real; `factory` opens a datapath when the first bridge of its type appears.
+    /// A slow path without bridges; `factory` opens a datapath when the first bridge of its type appears.
     #[must_use]
     pub fn new(factory: Box<DatapathFactory>) -> Arc<Self> {
-        Self::with_translator(factory, Arc::new(crate::xlate::Xlate))
+        Self::with_translator(factory, Arc::new(Xlate))
     }
 
-    /// A slow path without bridges; `factory` opens a datapath when the first bridge of its type appears.
+    /// The same with another translation (for tests).
     #[must_use]
     pub fn with_translator(factory: Box<DatapathFactory>, translator: Arc<dyn Translator>) -> Arc<Self> {
         Arc::new(Self {
@@ -95,6 +100,7 @@ impl Slowpath {
             udpifs: RwLock::default(),
             applied: Mutex::default(),
             extra: Mutex::default(),
+            aged_ms: AtomicI64::new(0),
             stopping: AtomicBool::new(false),
             ticker: Mutex::default(),
         })
@@ -157,9 +163,22 @@ impl Slowpath {
     }
 
     /// What time brings: events of the datapaths, ageing, expiry. Decides by `now` alone.
-    pub fn tick(&self, _now: Msec) {
+    pub fn tick(&self, now: Msec) {
         self.follow_ports();
+        let aged = self.aged_ms.load(Ordering::Acquire);
+        if now - aged >= AGEING_STEP_MS && self.aged_ms.compare_exchange(aged, now, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            self.age(now);
+        }
         self.forget_changes(&self.udpifs());
+    }
+
+    /// MACs and rules that have run out go. What packets alter needs no more than the read lock.
+    fn age(&self, now: Msec) {
+        let world = self.read_world();
+        for bridge in world.bridges.values() {
+            bridge.macs.age(now);
+        }
+        flow_mod::expire(&world, now);
     }
 
     /// Does, on the caller's thread, everything that is due: waiting upcalls, ticks, and a round of revalidation if its time has

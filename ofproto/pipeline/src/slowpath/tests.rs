@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::bridge::{port_config, port_state};
-use crate::config::{BridgeConfig, InterfaceConfig, PortConfig, VlanMode};
+use crate::config::VlanMode;
 use crate::effects::{Notice, Translation};
 use crate::memory_dp::MemoryDp;
+use crate::scenario::config;
 use crate::udpif::Request;
 use flow::Datapath;
 use flow::seam::Upcall;
@@ -35,39 +36,6 @@ fn bench() -> Bench {
         other => Err(DpError::Unsupported(format!("datapath type {other}"))),
     };
     Bench { dp, slowpath: Slowpath::with_translator(Box::new(factory), Arc::new(Mute)) }
-}
-
-/// `br0 p1@1 p2:tag=5 x>y` : bridge, port with number, with tag, patch to y.
-fn config(text: &[&str]) -> SwitchConfig {
-    let bridges = text.iter().map(|line| {
-        let mut words = line.split_whitespace();
-        let name = words.next().unwrap();
-        let mut bridge = BridgeConfig { name: name.into(), datapath_type: "dummy".into(), ..BridgeConfig::default() };
-        bridge.ports.push(port(name, "internal", None));
-        for word in words {
-            let (word, tag) = word.split_once(":tag=").map_or((word, None), |(w, t)| (w, t.parse().ok()));
-            let mut made = if let Some((name, peer)) = word.split_once('>') {
-                let mut p = port(name, "patch", None);
-                p.interfaces[0].peer = Some(peer.into());
-                p
-            } else if let Some((name, number)) = word.split_once('@') {
-                port(name, "dummy", number.parse().ok())
-            } else {
-                port(word, "dummy", None)
-            };
-            made.tag = tag;
-            made.vlan_mode = if tag.is_some() { VlanMode::Access } else { VlanMode::Trunk };
-            bridge.ports.push(made);
-        }
-        bridge
-    });
-    SwitchConfig { bridges: bridges.collect(), ..SwitchConfig::default() }
-}
-
-fn port(name: &str, kind: &str, ofport_request: Option<u16>) -> PortConfig {
-    let device = PortRequest { name: name.into(), kind: kind.into(), ..PortRequest::default() };
-    let interface = InterfaceConfig { name: name.into(), device, ofport_request, ..InterfaceConfig::default() };
-    PortConfig { name: name.into(), interfaces: vec![interface], ..PortConfig::default() }
 }
 
 impl Bench {

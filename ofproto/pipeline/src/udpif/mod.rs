@@ -238,6 +238,13 @@ impl Udpif {
         }
     }
 
+    /// Stops the threads but goes on taking upcalls, through `drain`.
+    #[cfg(test)]
+    pub(crate) fn stop_threads(&self) {
+        self.stop();
+        self.dp.set_upcalls_enabled(true);
+    }
+
     /// Takes up changed settings; handler threads are started anew only if their number changed.
     pub fn set_config(self: &Arc<Self>, config: UpcallConfig) {
         let before = std::mem::replace(&mut *self.config.lock().expect("no holder of the settings panics"), config);

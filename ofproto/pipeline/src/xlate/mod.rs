@@ -299,9 +299,9 @@ impl<'a> Ctx<'a> {
             self.bridge = bridge;
         }
         state.restore(&mut self.key);
-        // The datapath's port stays that of the first round; OpenFlow's is the frozen one.
+        // The datapath's port stays that of the first round; OpenFlow's is the frozen one. `initial` stays what the datapath has in
+        // its key: what was restored beside it cannot be judged by the megaflow (`Deps::table`).
         self.base = self.key;
-        self.initial = self.key;
         self.conntracked = state.conntracked;
         self.mirrors_done = state.mirrors;
         self.stack.clone_from(&state.stack);
