@@ -1,1 +1,137 @@
-//! The command-line tools.
+//! The command-line tools, one program: `ferrule vsctl ...`, or a link named `ovs-vsctl` and so on.
+//!
+//! What enters: the words of a command line, OVS's environment variables, sockets of a running switch. What leaves: OVS's own texts
+//! and exit codes, because scripts read them. Neighbours: `ovsdb` (the database), `openflow` (bridges), the daemon's control socket.
+//!
+//! Each tool is an `Applet`: a row of [`APPLETS`] with the name it has as a link and as a subcommand. A tool writes through the [`Io`]
+//! it is given, so that tests run it in their own process.
+#![forbid(unsafe_code)]
+
+pub mod alarm;
+pub mod appctl;
+pub mod console;
+pub mod daemon;
+pub mod dirs;
+pub mod dpctl;
+pub mod fault;
+pub mod getopt;
+pub mod suggest;
+pub mod unixctl;
+
+pub use console::Io;
+pub use fault::Fault;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+/// The version of Open vSwitch whose behaviour we stand for.
+pub const OVS_VERSION: &str = "3.7.1";
+
+/// A tool.
+#[derive(Debug)]
+pub struct Applet {
+    /// The subcommand of `ferrule`.
+    pub name: &'static str,
+    /// The link name, which is also what the tool calls itself in messages.
+    pub link: &'static str,
+    /// One line for `ferrule --help`.
+    pub about: &'static str,
+    /// Runs it on the words after its name; the exit code.
+    pub run: fn(&mut Io<'_>, &[String]) -> Result<u8, Fault>,
+}
+
+/// All tools.
+pub const APPLETS: &[Applet] = &[
+    Applet {
+        name: "daemon",
+        link: "ferrule-daemon",
+        about: "run the switch, with its own database",
+        run: daemon::run,
+    },
+    Applet {
+        name: "appctl",
+        link: "ovs-appctl",
+        about: "query and control a running daemon",
+        run: appctl::run,
+    },
+    Applet {
+        name: "dpctl",
+        link: "ovs-dpctl",
+        about: "look at datapaths, their flows and connections",
+        run: dpctl::run,
+    },
+];
+
+/// The program: picks the tool by link name or subcommand and runs it on the process's standard streams.
+#[must_use]
+pub fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args_os()
+        .map(|w| w.to_string_lossy().into_owned())
+        .collect();
+    let (own, rest) = words
+        .split_first()
+        .map_or(("ferrule", &[][..]), |(own, rest)| (own.as_str(), rest));
+    let base = Path::new(own)
+        .file_name()
+        .map(|n| n.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    console::on_standard_streams(|io| dispatch(io, &base, rest))
+}
+
+/// Runs the tool that the link name, or else the first word, stands for.
+///
+/// # Errors
+/// What the tool answers; a subcommand that is none.
+pub fn dispatch(io: &mut Io<'_>, link: &str, words: &[String]) -> Result<u8, Fault> {
+    if let Some(applet) = APPLETS.iter().find(|a| a.link == link) {
+        io.program = applet.link;
+        return (applet.run)(io, words);
+    }
+    io.program = "ferrule";
+    let Some((first, rest)) = words.split_first() else {
+        return Err(Fault::say("missing command name; use --help for help"));
+    };
+    match first.as_str() {
+        "-h" | "--help" | "help" => help(io),
+        "-V" | "--version" => {
+            writeln!(
+                io.out,
+                "ferrule {} (Open vSwitch {OVS_VERSION})",
+                env!("CARGO_PKG_VERSION")
+            )?;
+            Ok(0)
+        }
+        name => match APPLETS.iter().find(|a| a.name == name || a.link == name) {
+            Some(applet) => {
+                io.program = applet.link;
+                (applet.run)(io, rest)
+            }
+            None => {
+                let names = APPLETS.iter().map(|a| a.name);
+                Err(Fault::say(format!(
+                    "unknown command '{name}'; use --help for help{}",
+                    suggest::hint(name, names)
+                )))
+            }
+        },
+    }
+}
+
+fn help(io: &mut Io<'_>) -> Result<u8, Fault> {
+    writeln!(
+        io.out,
+        "ferrule: an Open vSwitch-compatible virtual switch\nusage: ferrule COMMAND [ARG...]\n\nCommands:"
+    )?;
+    for applet in APPLETS {
+        writeln!(
+            io.out,
+            "  {:<14}{} ({})",
+            applet.name, applet.about, applet.link
+        )?;
+    }
+    writeln!(
+        io.out,
+        "\nEach command has its own --help. A link to ferrule with the name in brackets is the command itself."
+    )?;
+    Ok(0)
+}

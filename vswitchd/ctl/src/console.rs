@@ -1,0 +1,112 @@
+//! Where a tool writes: standard output and standard error, or a test's buffers; and the few log lines that OVS's tools show on the
+//! console by default.
+
+use crate::fault::{Fault, errno_text};
+use std::io::{self, BufWriter, Write};
+use std::process::ExitCode;
+
+/// The streams of a tool.
+pub struct Io<'a> {
+    /// What the tool calls itself in messages.
+    pub program: &'static str,
+    pub out: &'a mut dyn Write,
+    pub err: &'a mut dyn Write,
+    /// Modules whose warnings are not to be shown.
+    quiet: Vec<String>,
+    lines: u32,
+}
+
+impl std::fmt::Debug for Io<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Io")
+            .field("program", &self.program)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> Io<'a> {
+    /// Streams for a tool.
+    pub fn new(out: &'a mut dyn Write, err: &'a mut dyn Write) -> Self {
+        Self {
+            program: "ferrule",
+            out,
+            err,
+            quiet: Vec::new(),
+            lines: 0,
+        }
+    }
+
+    /// `PROGRAM: TEXT` on standard error.
+    ///
+    /// # Errors
+    /// Standard error cannot be written.
+    pub fn complain(&mut self, text: &str) -> io::Result<()> {
+        self.out.flush()?;
+        writeln!(self.err, "{}: {text}", self.program)
+    }
+
+    /// A log line of level WARN in OVS's console form, unless `-v` has silenced the module.
+    ///
+    /// # Errors
+    /// Standard error cannot be written.
+    pub fn warn(&mut self, module: &str, text: &str) -> io::Result<()> {
+        if self.quiet.iter().any(|q| q == module || q == "ANY") {
+            return Ok(());
+        }
+        self.lines += 1;
+        let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");
+        writeln!(self.err, "{now}|{:05}|{module}|WARN|{text}", self.lines)
+    }
+
+    /// Obeys `-vSPEC` as far as it concerns warnings on the console.
+    pub fn log_spec(&mut self, spec: Option<&str>) {
+        let words: Vec<&str> = spec
+            .unwrap_or("")
+            .split([':', ' ', ','])
+            .filter(|w| !w.is_empty())
+            .collect();
+        if words
+            .first()
+            .is_some_and(|w| w.eq_ignore_ascii_case("pattern"))
+            || words.iter().any(|w| ["syslog", "file"].contains(w))
+        {
+            return;
+        }
+        let level = words
+            .iter()
+            .find(|w| ["off", "emer", "err", "warn", "info", "dbg"].contains(w));
+        let module = words
+            .iter()
+            .find(|w| *w != level.unwrap_or(&"") && **w != "console");
+        let module = (*module.unwrap_or(&"ANY")).to_owned();
+        if level.is_some_and(|l| ["off", "emer", "err"].contains(l)) {
+            self.quiet.push(module);
+        } else {
+            self.quiet.retain(|q| *q != module);
+        }
+    }
+}
+
+/// Runs a tool on the process's own streams and makes an exit code of its end. A reader that has gone away is no fault of ours:
+/// the tool ends quietly.
+pub fn on_standard_streams(run: impl FnOnce(&mut Io<'_>) -> Result<u8, Fault>) -> ExitCode {
+    let mut out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
+    let mut err = io::stderr();
+    let mut io = Io::new(&mut out, &mut err);
+    let ended = run(&mut io);
+    let flushed = io.out.flush();
+    let code = match ended.and_then(|code| flushed.map(|()| code).map_err(Fault::Output)) {
+        Ok(code) | Err(Fault::Said(code)) => code,
+        Err(Fault::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => 0,
+        Err(Fault::Output(error)) => {
+            // Nobody is left to hear that standard error fails as well.
+            drop(io.complain(&format!("write failed ({})", errno_text(&error))));
+            1
+        }
+        Err(Fault::Text { text, code }) => {
+            drop(io.complain(&text));
+            code
+        }
+    };
+    ExitCode::from(code)
+}
