@@ -11,10 +11,10 @@ use crate::bundle::Bundle;
 use crate::counters::{self, DROP_METER, DROP_NO_BUFFER, DROP_RECIRC, DROP_TTL, DROP_UNSUPPORTED, DROP_USERSPACE_ACTION};
 use crate::edit;
 use crate::forward::{Core, Scope};
-use crate::hash::fold;
 use crate::parsed::Parsed;
 use crate::stats::add;
 use flow::action::{Action, HashAlg, TunnelPush, Userspace};
+use flow::flow_hash::{HashFields, hash_5tuple};
 use flow::key::Lines;
 use flow::seam::{Upcall, UpcallKind};
 use port::{GsoKind, Packet};
@@ -275,44 +275,21 @@ fn hash(bundle: &mut Bundle, alg: HashAlg, basis: u32, vlan_limit: u8) {
     for parsed in &mut bundle.parsed[..bundle.packets.len()] {
         let hash = match alg {
             HashAlg::L4 => l4_hash(parsed, basis),
-            HashAlg::SymL4 => symmetric_hash(parsed, basis),
+            HashAlg::SymL4 => {
+                parsed.ensure(ADDRESSES);
+                HashFields::SymmetricL4.hash(&parsed.key, basis)
+            }
         };
         // 0 says "not computed".
         parsed.key.dp_hash = hash.max(1).to_be_bytes();
     }
 }
 
-const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
-
-fn finish(sum: u64, basis: u32) -> u32 {
-    let mixed = fold(sum ^ u64::from(basis), SPREAD);
-    u32::try_from(mixed >> 32).unwrap_or(0)
-}
+/// The line of IPv6 addresses.
+const ADDRESSES: Lines = Lines(0b10);
 
 /// Of addresses, protocol and ports.
 fn l4_hash(parsed: &mut Parsed, basis: u32) -> u32 {
-    parsed.ensure(Lines(0b10));
-    let key = &parsed.key;
-    let mut sum = fold(u64::from(u32::from_be_bytes(key.nw_src)) << 32 | u64::from(u32::from_be_bytes(key.nw_dst)), SPREAD);
-    let word = |b: &[u8]| b.iter().fold(0u64, |w, b| w << 8 | u64::from(*b));
-    for half in key.ipv6_src.chunks(8).chain(key.ipv6_dst.chunks(8)) {
-        sum = fold(sum ^ word(half), SPREAD);
-    }
-    let ports = word(&key.tp_src) << 24 | word(&key.tp_dst) << 8 | u64::from(key.nw_proto);
-    finish(fold(sum ^ ports, SPREAD), basis)
-}
-
-/// The same in both directions of a connection.
-fn symmetric_hash(parsed: &mut Parsed, basis: u32) -> u32 {
-    parsed.ensure(Lines(0b10));
-    let key = &parsed.key;
-    let word = |b: &[u8]| b.iter().fold(0u64, |w, b| w << 8 | u64::from(*b));
-    let mut sum = fold(word(&key.eth_src) ^ word(&key.eth_dst), SPREAD);
-    sum = fold(sum ^ word(&key.nw_src) ^ word(&key.nw_dst), SPREAD);
-    for (src, dst) in key.ipv6_src.chunks(8).zip(key.ipv6_dst.chunks(8)) {
-        sum = fold(sum ^ word(src) ^ word(dst), SPREAD);
-    }
-    let tag = u16::from_be_bytes(key.vlan_tci) & 0x0fff;
-    let ports = (word(&key.tp_src) ^ word(&key.tp_dst)) << 24 | u64::from(tag) << 8 | u64::from(key.nw_proto);
-    finish(fold(sum ^ ports ^ word(&key.eth_type) << 48, SPREAD), basis)
+    parsed.ensure(ADDRESSES);
+    hash_5tuple(&parsed.key, basis)
 }

@@ -30,7 +30,8 @@ use crossbeam_utils::CachePadded;
 use flow::clock::Msec;
 use flow::extract::PacketMeta;
 use flow::seam::{Upcall, UpcallKind};
-use flow::{DpPort, Key, Ufid};
+use flow::DpPort;
+use flow::ufid::ufid_of;
 use port::{Batch, GsoKind, Packet};
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -56,7 +57,6 @@ pub struct Shared {
     pub shards: Box<[OnceLock<Shard>]>,
     pub work: Box<[CachePadded<Work>]>,
     hash: LineHash,
-    ufid_keys: [u64; 4],
 }
 
 impl Shared {
@@ -75,20 +75,7 @@ impl Shared {
             shards: (0..MEMBERS_MAX).map(|_| OnceLock::new()).collect(),
             work: (0..MEMBERS_MAX).map(|_| CachePadded::default()).collect(),
             hash: LineHash::new(),
-            ufid_keys: std::array::from_fn(|_| crate::hash::random() | 1),
         }
-    }
-
-    /// The identifier of a packet's whole key.
-    #[must_use]
-    pub fn ufid(&self, key: &Key) -> Ufid {
-        let [a, b, c, d] = self.ufid_keys;
-        let (mut high, mut low) = (a, b);
-        for word in key.words() {
-            high = crate::hash::fold(high ^ word, c);
-            low = crate::hash::fold(low ^ word, d).wrapping_add(high);
-        }
-        Ufid(u128::from(high) << 64 | u128::from(low))
     }
 }
 
@@ -339,7 +326,7 @@ impl Core {
             let key = parsed.whole();
             let mut upcall = Box::new(Upcall {
                 kind: UpcallKind::Miss,
-                ufid: shared.ufid(&key),
+                ufid: ufid_of(&key),
                 key,
                 full_len: u32::try_from(packet.len()).unwrap_or(u32::MAX),
                 packet: packet.data().to_vec(),

@@ -6,8 +6,9 @@
 
 use crate::meter::Meter;
 use crate::program;
-use flow::action::Action;
+use flow::action::{Action, HashAlg, SetAttr, SetField};
 use flow::extract::{self, Extracted, PacketMeta};
+use flow::flow_hash::{HashFields, hash_5tuple};
 use flow::hash::Map;
 use flow::rewrite;
 use flow::rewrite_headers::{self as headers, Label, Refused};
@@ -15,6 +16,7 @@ use flow::seam::{
     DpError, DpEvent, DpFeatures, DpStats, Execute, FlowDump, FlowPut, FlowStats, MeterConfig, MeterStats, Placement, PortInfo, PortRequest,
     PortStats, PutMode, Upcall, UpcallKind,
 };
+use flow::ufid::ufid_of;
 use flow::{Datapath, DpPort, Key, Megaflow, Ufid, clock};
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -133,16 +135,7 @@ impl State {
                 p.cut = usize::MAX;
                 self.up(&up, UpcallKind::Action(to.cookie.clone()), to.actions.then(|| Arc::new(rest.to_vec())));
             }
-            Action::Set(field) => {
-                if !rewrite::set(&mut p.bytes, &p.at, field) {
-                    let (value, mask) = (field.value.words(), field.mask.words());
-                    if matches!(field.attr, flow::action::SetAttr::Priority | flow::action::SetAttr::Mark | flow::action::SetAttr::Tunnel) {
-                        for ((k, v), m) in p.key.words_mut().iter_mut().zip(value).zip(mask) {
-                            *k = *k & !m | v & m;
-                        }
-                    }
-                }
-            }
+            Action::Set(field) => set(p, field),
             Action::Recirc(id) => {
                 if p.depth < RECIRC_MAX {
                     p.key.recirc_id = id.to_be_bytes();
@@ -183,8 +176,15 @@ impl State {
             | Action::PopEth
             | Action::PushNsh(_)
             | Action::PopNsh => return change(p, action).is_ok(),
-            Action::Hash { .. }
-            | Action::Ct(_)
+            Action::Hash { alg, basis } => {
+                let key = p.fresh(vlan_limit).key;
+                let hash = match alg {
+                    HashAlg::L4 => hash_5tuple(&key, *basis),
+                    HashAlg::SymL4 => HashFields::SymmetricL4.hash(&key, *basis),
+                };
+                p.key.dp_hash = hash.max(1).to_be_bytes();
+            }
+            Action::Ct(_)
             | Action::CtClear
             | Action::Psample { .. }
             | Action::TunnelPush(_)
@@ -208,17 +208,27 @@ impl State {
             self.stats.lost += 1;
             return;
         }
-        let ufid = Ufid(p.key.words().iter().fold(1, |h: u128, w| h.wrapping_mul(0x0100_0000_01b3).wrapping_add(u128::from(*w))));
         self.upcalls.push_back(Upcall {
             kind,
             packet: p.bytes[..p.bytes.len().min(p.cut)].to_vec(),
             key: p.key.clone(),
-            ufid,
+            ufid: ufid_of(&p.key),
             full_len: u32::try_from(p.bytes.len()).unwrap_or(u32::MAX),
             actions,
             out_tunnel: None,
             queued_ms: clock::now_ms(),
         });
+    }
+}
+
+fn set(p: &mut Packet, field: &SetField) {
+    if rewrite::set(&mut p.bytes, &p.at, field) {
+        return;
+    }
+    if matches!(field.attr, SetAttr::Priority | SetAttr::Mark | SetAttr::Tunnel) {
+        for ((k, v), m) in p.key.words_mut().iter_mut().zip(field.value.words()).zip(field.mask.words()) {
+            *k = *k & !m | v & m;
+        }
     }
 }
 
