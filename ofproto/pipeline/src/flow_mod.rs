@@ -417,6 +417,40 @@ pub fn check_actions(bridge: &Bridge, actions: &[OfAction]) -> Result<(), OfErro
     Ok(())
 }
 
+/// Puts a rule of the switch's own: it matches everything and never expires.
+pub fn put_own_rule(world: &World, bridge: BridgeId, table: TableId, priority: i32, actions: Vec<OfAction>) {
+    let Some(b) = world.bridges.get(&bridge) else { return };
+    let table = &b.tables[usize::from(table.0)];
+    let mini = mini_of(table, &Match::default());
+    let now = flow::clock::now_ms();
+    let life = Life { created_ms: now, used_ms: AtomicI64::new(now), modified_ms: AtomicI64::new(now), ..Life::default() };
+    let rule = Arc::new(Rule {
+        bridge,
+        table: table.id,
+        priority,
+        mini,
+        conjunctions: Vec::new(),
+        actions,
+        cookie: AtomicU64::new(0),
+        flags: 0,
+        importance: 0,
+        life: Arc::new(life),
+        removed: AtomicBool::new(false),
+    });
+    put(table, &rule, &world.changes);
+}
+
+/// Takes a rule of the switch's own away again.
+pub fn take_own_rule(world: &World, bridge: BridgeId, table: TableId, priority: i32) {
+    let Some(b) = world.bridges.get(&bridge) else { return };
+    let table = &b.tables[usize::from(table.0)];
+    let mini = mini_of(table, &Match::default());
+    let found = table.rules.read().expect("no holder of a table's rules panics").get(&mini, u32::try_from(priority).unwrap_or(0)).cloned();
+    if let Some(rule) = found {
+        take(table, &rule, &world.changes);
+    }
+}
+
 fn outputs_to_port(actions: &[OfAction], port: OfPort) -> bool {
     actions.iter().any(|a| match a {
         OfAction::Output { port: to, .. } | OfAction::Enqueue { port: to, .. } => *to == port,

@@ -1,0 +1,223 @@
+//! Endpoints: where connections of a bridge come from or go to, and the task behind each.
+
+use super::reconnect::Status;
+use super::state::Kind;
+use super::{Shared, stream};
+use crate::config::{ControllerConfig, SwitchConfig};
+use crate::slowpath::Slowpath;
+use crate::world::BridgeId;
+use openflow::types::Versions;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+
+/// Names an endpoint.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Endpoint {
+    pub(super) bridge: BridgeId,
+    pub(super) bridge_name: String,
+    pub(super) target: String,
+    role: Role,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Role {
+    Management,
+    Snoop,
+    Controller,
+}
+
+impl Endpoint {
+    pub(super) fn is_controller(&self) -> bool {
+        self.role == Role::Controller
+    }
+
+    pub(super) fn is_snoop(&self) -> bool {
+        self.role == Role::Snoop
+    }
+}
+
+/// How connections of an endpoint are treated.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Settings {
+    pub(super) versions: Versions,
+    pub(super) kind: Kind,
+    pub(super) max_backoff_ms: i64,
+    pub(super) probe_ms: i64,
+    pub(super) asynchronous: bool,
+}
+
+/// All endpoints of a configuration.
+pub(super) fn wanted(config: &SwitchConfig, slowpath: &Slowpath) -> Vec<(Endpoint, Settings)> {
+    let world = slowpath.read_world();
+    let mut wanted = Vec::new();
+    for bridge in &config.bridges {
+        let Some(id) = world.bridge_named(&bridge.name).map(|b| b.id) else { continue };
+        let endpoint = |target: String, role| Endpoint { bridge: id, bridge_name: bridge.name.clone(), target, role };
+        let service = Settings {
+            versions: bridge.protocols,
+            kind: Kind::Service,
+            max_backoff_ms: 0,
+            probe_ms: 0,
+            asynchronous: true,
+        };
+        // A name with a slash would lead out of the run folder.
+        if let Some(rundir) = config.rundir.as_ref().filter(|_| !bridge.name.contains('/')) {
+            let socket = |suffix: &str| format!("punix:{}", rundir.join(format!("{}.{suffix}", bridge.name)).display());
+            wanted.push((endpoint(socket("mgmt"), Role::Management), service.clone()));
+            wanted.push((endpoint(socket("snoop"), Role::Snoop), service.clone()));
+        }
+        for controller in &bridge.controllers {
+            wanted.push((endpoint(controller.target.clone(), Role::Controller), settings_of(controller, bridge.protocols)));
+        }
+    }
+    wanted
+}
+
+fn settings_of(controller: &ControllerConfig, versions: Versions) -> Settings {
+    let passive = ["ptcp:", "pssl:", "punix:"].iter().any(|p| controller.target.starts_with(p));
+    Settings {
+        versions,
+        kind: if passive || controller.service { Kind::Service } else { Kind::Primary },
+        max_backoff_ms: controller.max_backoff_ms,
+        probe_ms: controller.inactivity_probe_ms,
+        asynchronous: controller.enable_async,
+    }
+}
+
+/// Where a target leads.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Target {
+    Tcp(String, u16),
+    Unix(PathBuf),
+    ListenTcp(String, u16),
+    ListenUnix(PathBuf),
+}
+
+/// IANA's port for OpenFlow.
+const PORT: u16 = 6653;
+
+impl Target {
+    /// Parses `tcp:HOST[:PORT]`, `unix:FILE`, `ptcp:[PORT][:HOST]`, `punix:FILE`.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let (scheme, rest) = text.split_once(':').ok_or_else(|| format!("{text}: missing connection method, expected tcp:, unix:, ptcp: or punix:"))?;
+        match scheme {
+            "unix" => Ok(Self::Unix(rest.into())),
+            "punix" => Ok(Self::ListenUnix(rest.into())),
+            "tcp" => {
+                let (host, port) = split_host(rest).ok_or_else(|| format!("{text}: bad peer name format"))?;
+                if host.is_empty() {
+                    return Err(format!("{text}: bad peer name format"));
+                }
+                Ok(Self::Tcp(host, port.unwrap_or(PORT)))
+            }
+            "ptcp" => {
+                let (port, host) = match rest.split_once(':') {
+                    Some((port, host)) => (port, host.trim_matches(['[', ']'])),
+                    None => (rest, ""),
+                };
+                let port = if port.is_empty() { Ok(PORT) } else { port.parse() };
+                let port = port.map_err(|_| format!("{text}: bad port number {rest:?}, expected 0 to 65535"))?;
+                Ok(Self::ListenTcp(if host.is_empty() { "0.0.0.0".to_owned() } else { host.to_owned() }, port))
+            }
+            _ => Err(format!("{text}: unsupported connection method {scheme:?}, expected tcp, unix, ptcp or punix")),
+        }
+    }
+}
+
+/// `host`, `host:port`, `[v6]`, `[v6]:port`.
+fn split_host(text: &str) -> Option<(String, Option<u16>)> {
+    if let Some(rest) = text.strip_prefix('[') {
+        let (host, rest) = rest.split_once(']')?;
+        let port = match rest.strip_prefix(':') {
+            Some(port) => Some(port.parse().ok()?),
+            None => None,
+        };
+        return Some((host.to_owned(), port));
+    }
+    match text.split_once(':') {
+        Some((host, port)) => Some((host.to_owned(), Some(port.parse().ok()?))),
+        None => Some((text.to_owned(), None)),
+    }
+}
+
+/// A running endpoint.
+#[derive(Debug)]
+pub(super) struct Task {
+    pub(super) settings: Settings,
+    status: Arc<Mutex<Status>>,
+    again: Arc<Notify>,
+    handle: tokio::task::JoinHandle<()>,
+    socket: Option<PathBuf>,
+}
+
+impl Task {
+    pub(super) fn start(runtime: &Handle, shared: Arc<Shared>, endpoint: &Endpoint, settings: Settings) -> Self {
+        let status = Arc::new(Mutex::new(Status::new(settings.max_backoff_ms, settings.probe_ms)));
+        let again = Arc::new(Notify::new());
+        let target = Target::parse(&endpoint.target);
+        let socket = match &target {
+            Ok(Target::ListenUnix(path)) => Some(path.clone()),
+            Ok(Target::Tcp(..) | Target::Unix(_) | Target::ListenTcp(..)) | Err(_) => None,
+        };
+        let _guard = runtime.enter();
+        let job = stream::Job {
+            shared,
+            endpoint: endpoint.clone(),
+            settings: settings.clone(),
+            status: Arc::clone(&status),
+            again: Arc::clone(&again),
+        };
+        let handle = match target {
+            Ok(Target::ListenUnix(path)) => match stream::bind_unix(&path) {
+                Ok(listener) => runtime.spawn(stream::serve_unix(job, listener)),
+                Err(error) => {
+                    tracing::error!(target: "connmgr", "failed to listen on {}: {error}", endpoint.target);
+                    runtime.spawn(async {})
+                }
+            },
+            Ok(Target::ListenTcp(host, port)) => runtime.spawn(stream::serve_tcp(job, host, port)),
+            Ok(active @ (Target::Tcp(..) | Target::Unix(_))) => runtime.spawn(stream::connect_forever(job, active)),
+            Err(error) => {
+                tracing::error!(target: "rconn", "{error}");
+                runtime.spawn(async {})
+            }
+        };
+        Self { settings, status, again, handle, socket }
+    }
+
+    pub(super) fn status(&self) -> Status {
+        self.status.lock().expect("no holder of a status panics").clone()
+    }
+
+    pub(super) fn reconnect(&self) {
+        self.again.notify_waiters();
+    }
+
+    pub(super) fn stop(&self) {
+        self.handle.abort();
+        if let Some(path) = &self.socket {
+            // It may be gone already.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets() {
+        let ok = |text: &str| Target::parse(text).unwrap();
+        assert_eq!(ok("tcp:127.0.0.1"), Target::Tcp("127.0.0.1".into(), 6653));
+        assert_eq!(ok("tcp:[::1]:6633"), Target::Tcp("::1".into(), 6633));
+        assert_eq!(ok("ptcp:"), Target::ListenTcp("0.0.0.0".into(), 6653));
+        assert_eq!(ok("ptcp:6634:127.0.0.1"), Target::ListenTcp("127.0.0.1".into(), 6634));
+        assert_eq!(ok("punix:/run/x.mgmt"), Target::ListenUnix("/run/x.mgmt".into()));
+        for bad in ["", "tcp:", "tcp:a:b", "ptcp:99999", "smoke:signals", "tcp"] {
+            assert!(Target::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

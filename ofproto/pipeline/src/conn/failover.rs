@@ -1,0 +1,124 @@
+//! What a bridge does without controllers: fail mode (ovs-vswitchd.conf.db(5), Bridge.fail_mode).
+//!
+//! A standalone bridge without a configured controller has one rule, NORMAL. With controllers that are all away for three probe
+//! intervals, a hidden NORMAL rule above all others takes over until one is back. A secure bridge has only what it is told.
+
+use super::endpoint::Endpoint;
+use super::reconnect::Status;
+use crate::config::{FailMode, SwitchConfig};
+use crate::flow_mod::{self, Journal};
+use crate::slowpath::Slowpath;
+
+use crate::world::{BridgeId, World};
+use flow::Msec;
+use flow::hash::Map;
+use openflow::{OfPort, TableId};
+use openflow::action::OfAction;
+
+/// Priority of the hidden rule that fails open.
+const FAIL_OPEN_PRIORITY: i32 = 0x00f0_f0f0;
+/// Probe intervals without a controller before the bridge stands alone.
+const PATIENCE: i64 = 3;
+const PROBE_MIN_MS: Msec = 5000;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Mode {
+    controllers: bool,
+    standalone: bool,
+    patience_ms: Msec,
+}
+
+#[derive(Debug)]
+struct Entry {
+    mode: Mode,
+    /// Since when no controller has been connected.
+    alone_since_ms: Option<Msec>,
+    open: bool,
+}
+
+/// The fail modes of all bridges.
+#[derive(Debug, Default)]
+pub(super) struct Failover(Map<BridgeId, Entry>);
+
+impl Failover {
+    /// Takes up what is configured. A bridge that gains its first or loses its last controller forgets its rules.
+    pub(super) fn configure(&mut self, config: &SwitchConfig, slowpath: &Slowpath) {
+        let mut world = slowpath.write_world();
+        let mut live = Vec::new();
+        for bridge in &config.bridges {
+            let Some(id) = world.bridge_named(&bridge.name).map(|b| b.id) else { continue };
+            live.push(id);
+            let primary: Vec<_> = bridge.controllers.iter().filter(|c| !c.service).collect();
+            let probe_ms = primary.iter().map(|c| c.inactivity_probe_ms).max().unwrap_or(0).max(PROBE_MIN_MS);
+            let mode = Mode {
+                controllers: !primary.is_empty(),
+                standalone: bridge.fail_mode == FailMode::Standalone,
+                patience_ms: probe_ms * PATIENCE,
+            };
+            let old = self.0.get(&id).map(|e| e.mode);
+            let flush = match old {
+                None => true,
+                Some(old) => old.controllers != mode.controllers || (!mode.controllers && old.standalone != mode.standalone),
+            };
+            if flush {
+                if old.is_some() {
+                    flush_rules(&world, id);
+                }
+                if mode.standalone && !mode.controllers {
+                    flow_mod::put_own_rule(&world, id, TableId(0), 0, vec![normal()]);
+                }
+            }
+            let entry = self.0.entry(id).or_insert(Entry { mode, alone_since_ms: None, open: false });
+            entry.mode = mode;
+            if entry.open && (!mode.standalone || !mode.controllers) {
+                entry.open = false;
+                flow_mod::take_own_rule(&world, id, TableId(0), FAIL_OPEN_PRIORITY);
+            }
+        }
+        self.0.retain(|id, _| live.contains(id));
+        world.upcalls = config.upcalls;
+    }
+
+    /// Opens and closes bridges as their controllers go and come.
+    pub(super) fn tick(&mut self, statuses: &[(Endpoint, Status)], slowpath: &Slowpath, now: Msec) {
+        for (id, entry) in &mut self.0 {
+            if !entry.mode.standalone || !entry.mode.controllers {
+                continue;
+            }
+            let connected = statuses.iter().any(|(e, s)| e.bridge == *id && s.is_connected());
+            if connected {
+                entry.alone_since_ms = None;
+                if std::mem::take(&mut entry.open) {
+                    flow_mod::take_own_rule(&slowpath.read_world(), *id, TableId(0), FAIL_OPEN_PRIORITY);
+                }
+                continue;
+            }
+            let since = *entry.alone_since_ms.get_or_insert(now);
+            if !entry.open && now - since >= entry.mode.patience_ms {
+                entry.open = true;
+                tracing::warn!(
+                    target: "fail_open",
+                    "Could not connect to controller (or switch failed controller's post-connection admission control policy) for {} seconds, failing open",
+                    (now - since) / 1000
+                );
+                flow_mod::put_own_rule(&slowpath.read_world(), *id, TableId(0), FAIL_OPEN_PRIORITY, vec![normal()]);
+            }
+        }
+    }
+}
+
+fn normal() -> OfAction {
+    OfAction::Output { port: OfPort::NORMAL, max_len: 0 }
+}
+
+fn flush_rules(world: &World, bridge: BridgeId) {
+    let Some(b) = world.bridges.get(&bridge) else { return };
+    let mut journal = Journal::default();
+    for table in &b.tables {
+        let rules: Vec<_> = table.rules.read().expect("no holder of a table's rules panics").iter().cloned().collect();
+        for rule in rules.iter().filter(|r| !r.is_hidden()) {
+            flow_mod::remove(world, b, rule, flow_mod::removed::DELETE, &mut journal);
+        }
+    }
+    journal.commit(world);
+}

@@ -1,0 +1,343 @@
+//! Group-mods and meter-mods, and what is asked about groups and meters.
+//!
+//! What enters: decoded messages, the world for writing. What leaves: changed groups and meters, or the error; statistics.
+
+use crate::bridge::Bridge;
+use crate::deps::Object;
+use crate::flow_mod::{self, Journal};
+use crate::group::{Bucket, Group};
+use crate::meter::Meter;
+use crate::rule::Tally;
+use crate::world::{BridgeId, World};
+use flow::Msec;
+use openflow::message::{
+    Bucket as WireBucket, GroupCommand, GroupDesc, GroupFeatures, GroupMod, GroupStatsEntry, GroupType, MeterConfigEntry,
+    MeterFeatures, MeterMod, MeterStatsEntry,
+};
+use openflow::{GroupId, OfError, OfPort};
+use std::sync::Arc;
+
+/// Command bucket ids.
+const FIRST: u32 = 0xffff_fffd;
+const LAST: u32 = 0xffff_fffe;
+const ALL: u32 = 0xffff_ffff;
+/// OFPM13_ALL
+pub const METER_ALL: u32 = 0xffff_ffff;
+const METER_MAX: u32 = 0xffff_0000;
+
+/// Applies a group-mod. `journal` gets the rules that go with a deleted group.
+pub fn group_mod(world: &mut World, bridge: BridgeId, gm: &GroupMod, now: Msec, journal: &mut Journal) -> Result<(), OfError> {
+    let b = world.bridges.get(&bridge).ok_or(OfError::OfpbrcEperm)?;
+    let exists = b.groups.get(&gm.group).cloned();
+    match gm.command {
+        GroupCommand::Add if exists.is_some() => Err(OfError::OfpgmfcGroupExists),
+        GroupCommand::Modify if exists.is_none() => Err(OfError::OfpgmfcUnknownGroup),
+        GroupCommand::Add | GroupCommand::Modify | GroupCommand::AddOrMod => {
+            let group = build(b, gm, exists.as_deref(), now)?;
+            put(world, bridge, group);
+            Ok(())
+        }
+        GroupCommand::Delete => {
+            delete(world, bridge, gm.group, journal);
+            Ok(())
+        }
+        GroupCommand::InsertBucket => {
+            let old = exists.ok_or(OfError::OfpgmfcUnknownGroup)?;
+            let group = insert_buckets(b, gm, &old)?;
+            put(world, bridge, group);
+            Ok(())
+        }
+        GroupCommand::RemoveBucket => {
+            let old = exists.ok_or(OfError::OfpgmfcUnknownGroup)?;
+            let group = remove_buckets(gm, &old)?;
+            put(world, bridge, group);
+            Ok(())
+        }
+    }
+}
+
+fn put(world: &mut World, bridge: BridgeId, group: Group) {
+    let id = group.id;
+    if let Some(b) = world.bridges.get_mut(&bridge) {
+        b.groups.insert(id, Arc::new(group));
+    }
+    world.changed(Object::Group(bridge, id));
+}
+
+/// Deletes one group or all, and the rules that use them.
+fn delete(world: &mut World, bridge: BridgeId, group: GroupId, journal: &mut Journal) {
+    let Some(b) = world.bridges.get_mut(&bridge) else { return };
+    let gone: Vec<GroupId> = b.groups.keys().copied().filter(|id| group == GroupId::ALL || *id == group).collect();
+    for id in &gone {
+        b.groups.remove(id);
+    }
+    for id in gone {
+        world.changed(Object::Group(bridge, id));
+        if let Some(b) = world.bridges.get(&bridge) {
+            flow_mod::remove_users_of_group(world, b, id, journal);
+        }
+    }
+}
+
+fn build(bridge: &Bridge, gm: &GroupMod, old: Option<&Group>, now: Msec) -> Result<Group, OfError> {
+    if gm.group.0 > GroupId::MAX.0 {
+        return Err(OfError::OfpgmfcInvalidGroup);
+    }
+    if gm.kind == GroupType::Indirect && gm.buckets.len() != 1 {
+        return Err(OfError::OfpgmfcInvalidGroup);
+    }
+    for bucket in &gm.buckets {
+        check_bucket(bridge, gm, bucket)?;
+    }
+    let kept = |id: u32| old.and_then(|g| g.buckets.iter().find(|b| b.id == id)).map(|b| Arc::clone(&b.tally));
+    let buckets = gm.buckets.iter().map(|b| bucket_of(b, kept(b.id))).collect();
+    Ok(Group {
+        id: gm.group,
+        kind: gm.kind,
+        buckets,
+        selection: gm.selection.clone(),
+        tally: old.map_or_else(Arc::<Tally>::default, |g| Arc::clone(&g.tally)),
+        created_ms: old.map_or(now, |g| g.created_ms),
+    })
+}
+
+fn check_bucket(bridge: &Bridge, gm: &GroupMod, bucket: &WireBucket) -> Result<(), OfError> {
+    let watches = bucket.watch_port != OfPort::ANY || bucket.watch_group != GroupId::ANY;
+    if gm.kind == GroupType::FastFailover && !watches {
+        return Err(OfError::OfpgmfcInvalidGroup);
+    }
+    if bucket.watch_group == gm.group || uses_group(&bucket.actions, gm.group) {
+        return Err(OfError::OfpgmfcLoop);
+    }
+    flow_mod::check_actions(bridge, &bucket.actions)
+}
+
+fn uses_group(actions: &[openflow::OfAction], group: GroupId) -> bool {
+    actions.iter().any(|a| matches!(a, openflow::OfAction::Group(id) if *id == group))
+}
+
+fn bucket_of(bucket: &WireBucket, tally: Option<Arc<Tally>>) -> Bucket {
+    Bucket {
+        id: bucket.id,
+        weight: bucket.weight,
+        watch_port: bucket.watch_port,
+        watch_group: bucket.watch_group,
+        actions: bucket.actions.clone(),
+        tally: tally.unwrap_or_default(),
+    }
+}
+
+fn insert_buckets(bridge: &Bridge, gm: &GroupMod, old: &Group) -> Result<Group, OfError> {
+    let mut group = old.clone();
+    for bucket in &gm.buckets {
+        check_bucket(bridge, &GroupMod { kind: old.kind, ..gm.clone() }, bucket)?;
+        if group.buckets.iter().any(|b| b.id == bucket.id) {
+            return Err(OfError::OfpgmfcBucketExists);
+        }
+    }
+    let at = match gm.command_bucket_id {
+        FIRST => 0,
+        LAST => group.buckets.len(),
+        id => group.buckets.iter().position(|b| b.id == id).ok_or(OfError::OfpgmfcUnknownBucket)? + 1,
+    };
+    group.buckets.splice(at..at, gm.buckets.iter().map(|b| bucket_of(b, None)));
+    if group.kind == GroupType::Indirect && group.buckets.len() != 1 {
+        return Err(OfError::OfpgmfcInvalidGroup);
+    }
+    Ok(group)
+}
+
+fn remove_buckets(gm: &GroupMod, old: &Group) -> Result<Group, OfError> {
+    let mut group = old.clone();
+    match gm.command_bucket_id {
+        ALL => group.buckets.clear(),
+        FIRST if !group.buckets.is_empty() => {
+            group.buckets.remove(0);
+        }
+        LAST => {
+            group.buckets.pop();
+        }
+        FIRST => {}
+        id => {
+            let at = group.buckets.iter().position(|b| b.id == id).ok_or(OfError::OfpgmfcUnknownBucket)?;
+            group.buckets.remove(at);
+        }
+    }
+    if group.kind == GroupType::Indirect && group.buckets.len() != 1 {
+        return Err(OfError::OfpgmfcInvalidGroup);
+    }
+    Ok(group)
+}
+
+/// OFPMP_GROUP_DESC.
+#[must_use]
+pub fn group_descs(bridge: &Bridge, group: GroupId) -> Vec<GroupDesc> {
+    chosen(bridge, group)
+        .map(|g| GroupDesc {
+            group: g.id,
+            kind: g.kind,
+            buckets: g
+                .buckets
+                .iter()
+                .map(|b| WireBucket {
+                    id: b.id,
+                    weight: b.weight,
+                    watch_port: b.watch_port,
+                    watch_group: b.watch_group,
+                    actions: b.actions.clone(),
+                })
+                .collect(),
+            selection: g.selection.clone(),
+        })
+        .collect()
+}
+
+/// OFPMP_GROUP.
+#[must_use]
+pub fn group_stats(bridge: &Bridge, group: GroupId, now: Msec) -> Vec<GroupStatsEntry> {
+    chosen(bridge, group)
+        .map(|g| {
+            let (packets, bytes) = g.tally.read();
+            let (duration_sec, duration_nsec) = super::replies::duration(g.created_ms, now);
+            let users = bridge.tables.iter().map(|t| {
+                let rules = t.rules.read().expect("no holder of a table's rules panics");
+                rules.iter().filter(|r| uses_group(&r.actions, g.id)).count()
+            });
+            GroupStatsEntry {
+                group: g.id,
+                ref_count: u32::try_from(users.sum::<usize>()).unwrap_or(u32::MAX),
+                packets,
+                bytes,
+                duration_sec,
+                duration_nsec,
+                buckets: g.buckets.iter().map(|b| b.tally.read()).collect(),
+            }
+        })
+        .collect()
+}
+
+fn chosen(bridge: &Bridge, group: GroupId) -> impl Iterator<Item = &Arc<Group>> {
+    bridge.groups.values().filter(move |g| matches!(group, GroupId::ALL | GroupId::ANY) || g.id == group)
+}
+
+/// OFPMP_GROUP_FEATURES: all four types with weights, liveness, chaining and loop checks.
+#[must_use]
+pub fn group_features() -> GroupFeatures {
+    const SELECT_WEIGHT: u32 = 1;
+    const SELECT_LIVENESS: u32 = 2;
+    const CHAINING: u32 = 4;
+    GroupFeatures {
+        types: 0xf,
+        capabilities: SELECT_WEIGHT | SELECT_LIVENESS | CHAINING,
+        max_groups: [GroupId::MAX.0; 4],
+        actions: [openflow::wire::actions::ALL_ACTIONS; 4],
+    }
+}
+
+/// Applies a meter-mod.
+pub fn meter_mod(world: &mut World, bridge: BridgeId, mm: &MeterMod, now: Msec, journal: &mut Journal) -> Result<(), OfError> {
+    const ADD: u16 = 0;
+    const MODIFY: u16 = 1;
+    const DELETE: u16 = 2;
+    let dp = Arc::clone(&world.backend(bridge).ok_or(OfError::OfpbrcEperm)?.dp);
+    let features = dp.features();
+    let id = mm.meter.id;
+    let special = matches!(id, crate::meter::CONTROLLER | crate::meter::SLOWPATH);
+    let b = world.bridges.get_mut(&bridge).ok_or(OfError::OfpbrcEperm)?;
+    if mm.command == DELETE {
+        let gone: Vec<u32> = b.meters.0.keys().copied().filter(|m| id == METER_ALL || *m == id).collect();
+        for id in gone {
+            delete_meter(world, bridge, id, journal);
+        }
+        return Ok(());
+    }
+    if id == 0 || (id > METER_MAX && !special) {
+        return Err(OfError::OfpmmfcInvalidMeter);
+    }
+    if mm.meter.config.bands.len() > usize::from(features.bands_max) {
+        return Err(OfError::OfpmmfcOutOfBands);
+    }
+    let known = b.meters.0.get(&id).map(|m| (m.dp_meter, m.created_ms));
+    let (dp_meter, created_ms) = match (mm.command, known) {
+        (ADD, Some(_)) => return Err(OfError::OfpmmfcMeterExists),
+        (MODIFY, None) => return Err(OfError::OfpmmfcUnknownMeter),
+        (ADD, None) => {
+            let free = (0..features.meters_max).find(|n| !world.meters_taken.contains(n));
+            (free.ok_or(OfError::OfpmmfcOutOfMeters)?, now)
+        }
+        (MODIFY, Some(known)) => known,
+        _ => return Err(OfError::OfpmmfcBadCommand),
+    };
+    dp.meter_set(dp_meter, &mm.meter.config).map_err(|_| OfError::OfpmmfcOutOfMeters)?;
+    world.meters_taken.insert(dp_meter);
+    if let Some(b) = world.bridges.get_mut(&bridge) {
+        b.meters.0.insert(id, Meter { config: mm.meter.config.clone(), dp_meter, created_ms });
+    }
+    world.changed(Object::Meters(bridge));
+    Ok(())
+}
+
+fn delete_meter(world: &mut World, bridge: BridgeId, id: u32, journal: &mut Journal) {
+    let Some(meter) = world.bridges.get_mut(&bridge).and_then(|b| b.meters.0.remove(&id)) else { return };
+    world.meters_taken.remove(&meter.dp_meter);
+    if let Some(backend) = world.backend(bridge) {
+        // A meter that the datapath has lost is gone all the same.
+        let _ = backend.dp.meter_del(meter.dp_meter);
+    }
+    world.changed(Object::Meters(bridge));
+    if let Some(b) = world.bridges.get(&bridge) {
+        flow_mod::remove_users_of_meter(world, b, id, journal);
+    }
+}
+
+/// OFPMP_METER_CONFIG.
+pub fn meter_configs(bridge: &Bridge, id: u32) -> Result<Vec<MeterConfigEntry>, OfError> {
+    let meters: Vec<_> = meters(bridge, id)?;
+    Ok(meters.into_iter().map(|(id, m)| MeterConfigEntry { id, config: m.config.clone() }).collect())
+}
+
+/// OFPMP_METER.
+pub fn meter_stats(world: &World, bridge: &Bridge, id: u32, now: Msec) -> Result<Vec<MeterStatsEntry>, OfError> {
+    let dp = world.backend(bridge.id).map(|b| &b.dp);
+    let entries = meters(bridge, id)?.into_iter().map(|(id, m)| {
+        let counted = dp.and_then(|dp| dp.meter_get(m.dp_meter).ok()).unwrap_or_default();
+        let (duration_sec, duration_nsec) = super::replies::duration(m.created_ms, now);
+        let users = bridge.tables.iter().map(|t| {
+            let rules = t.rules.read().expect("no holder of a table's rules panics");
+            rules.iter().filter(|r| r.actions.iter().any(|a| matches!(a, openflow::OfAction::Meter(m) if *m == id))).count()
+        });
+        MeterStatsEntry {
+            id,
+            flow_count: u32::try_from(users.sum::<usize>()).unwrap_or(u32::MAX),
+            packets_in: counted.packets,
+            bytes_in: counted.bytes,
+            duration_sec,
+            duration_nsec,
+            bands: counted.bands,
+        }
+    });
+    Ok(entries.collect())
+}
+
+fn meters(bridge: &Bridge, id: u32) -> Result<Vec<(u32, &Meter)>, OfError> {
+    if id == METER_ALL {
+        return Ok(bridge.meters.0.iter().map(|(id, m)| (*id, m)).collect());
+    }
+    let meter = bridge.meters.0.get(&id).ok_or(OfError::OfpmmfcUnknownMeter)?;
+    Ok(vec![(id, meter)])
+}
+
+/// OFPMP_METER_FEATURES.
+#[must_use]
+pub fn meter_features(world: &World, bridge: BridgeId) -> MeterFeatures {
+    const KBPS_PKTPS_BURST_STATS: u32 = 0xf;
+    const DROP: u32 = 1 << 1;
+    let features = world.backend(bridge).map(|b| b.dp.features());
+    features.map_or_else(MeterFeatures::default, |f| MeterFeatures {
+        max_meters: f.meters_max,
+        band_types: DROP,
+        capabilities: KBPS_PKTPS_BURST_STATS,
+        max_bands: f.bands_max,
+        max_color: 0,
+    })
+}

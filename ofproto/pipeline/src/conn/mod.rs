@@ -1,0 +1,237 @@
+//! OpenFlow connections: who speaks to which bridge, and how.
+//!
+//! What enters: the configuration (controllers, sockets), bytes from peers, notices of the slow path. What leaves: changed
+//! bridges through `requests`, replies, asynchronous messages. Neighbours: `slowpath` and `flow_mod` do what is asked.
+//!
+//! `Agents` keeps one task per endpoint: `BRIDGE.mgmt` and `BRIDGE.snoop` listeners, passive listeners and active controllers as
+//! configured. A connection's task reads, handles one message at a time and writes; so the replies of a connection stand in the
+//! order of its requests, and a barrier orders them. Notices are spread by one task over the connections that want them, through a
+//! bounded queue each: a peer that does not read loses asynchronous messages, never anybody else's.
+//!
+//! Handling blocks its thread (locks, `settle`), so it runs under `block_in_place`; the runtime must be multi-threaded.
+
+pub mod bundles;
+mod endpoint;
+mod failover;
+mod groups;
+mod notices;
+mod reconnect;
+mod replies;
+mod requests;
+mod roles;
+pub mod state;
+mod stream;
+
+use crate::config::{ControllerStatus, SwitchConfig};
+use crate::slowpath::Slowpath;
+use crate::world::BridgeId;
+use endpoint::{Endpoint, Task};
+use flow::hash::Map;
+use openflow::Version;
+use openflow::message::Message;
+use roles::Roles;
+use state::State;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use tokio::runtime::Handle;
+use tokio::sync::{broadcast, mpsc};
+
+flow::counters! {
+    CONN_OVERFLOW = "connmgr_overflow", "asynchronous OpenFlow messages dropped because a connection's queue was full";
+    CONN_BAD_MESSAGE = "connmgr_bad_message", "OpenFlow messages that could not be decoded, answered with an error";
+    CONN_NEGOTIATION_FAILED = "vconn_negotiation_failed", "OpenFlow connections closed because no version was in common";
+    RCONN_DISCONNECTED = "rconn_disconnected", "OpenFlow connections that ended";
+}
+
+/// Asynchronous messages that wait for one connection.
+pub const QUEUE_MAX: usize = 512;
+/// Messages that a snooper may lag behind.
+const SNOOP_MAX: usize = 256;
+
+/// One connection.
+pub struct Conn {
+    /// As logs name it: `br0<->unix#3`.
+    pub name: String,
+    pub bridge: BridgeId,
+    state: Mutex<State>,
+    outgoing: mpsc::Sender<Message>,
+    roles: Arc<Roles>,
+}
+
+impl fmt::Debug for Conn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Conn").field("name", &self.name).field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+impl Conn {
+    /// What has been agreed on.
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder of a connection's state panics")
+    }
+
+    /// Queues a message for the peer; drops and counts it when the queue is full.
+    pub fn send(&self, message: Message) {
+        if self.outgoing.try_send(message).is_err() {
+            CONN_OVERFLOW.inc();
+        }
+    }
+}
+
+/// What all connections share.
+pub(crate) struct Shared {
+    pub(crate) slowpath: Arc<Slowpath>,
+    pub(crate) roles: Arc<Roles>,
+    snoops: Mutex<Map<BridgeId, broadcast::Sender<Arc<Vec<u8>>>>>,
+    last_unix: AtomicU64,
+}
+
+impl Shared {
+    /// Live connections.
+    pub(crate) fn conns(&self) -> Vec<Arc<Conn>> {
+        self.roles.conns()
+    }
+
+    /// Where copies of a bridge's messages go.
+    pub(crate) fn snoop(&self, bridge: BridgeId) -> broadcast::Sender<Arc<Vec<u8>>> {
+        let mut snoops = self.snoops.lock().expect("no holder of the snoop table panics");
+        snoops.entry(bridge).or_insert_with(|| broadcast::channel(SNOOP_MAX).0).clone()
+    }
+
+    /// Copies bytes of a controller's conversation to the snoopers of its bridge.
+    pub(crate) fn snoop_copy(&self, conn: &Conn, bytes: &[u8]) {
+        if conn.lock().kind != state::Kind::Primary {
+            return;
+        }
+        let snoops = self.snoops.lock().expect("no holder of the snoop table panics");
+        if let Some(copies) = snoops.get(&conn.bridge).filter(|c| c.receiver_count() > 0) {
+            // Nobody may be left to read it.
+            let _ = copies.send(Arc::new(bytes.to_vec()));
+        }
+    }
+
+    /// Bytes of each tunnel option that the bridge has mapped.
+    pub(crate) fn option_lengths(&self, bridge: BridgeId) -> [u8; 64] {
+        let mut lengths = [0; 64];
+        if let Some(b) = self.slowpath.read_world().bridges.get(&bridge) {
+            for (n, option) in b.tunnel_options.iter() {
+                lengths[n] = u8::try_from(option.bytes).unwrap_or(0);
+            }
+        }
+        lengths
+    }
+
+    /// `unix#N` for an accepted connection.
+    pub(crate) fn next_name(&self, kind: &str) -> String {
+        format!("{kind}#{}", self.last_unix.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Tells the bridge whether table misses are wanted, after a connection came, went or changed.
+    pub(crate) fn note_miss_listeners(&self, bridge: BridgeId) {
+        let wanted = self.conns().iter().filter(|c| c.bridge == bridge).any(|c| {
+            let state = c.lock();
+            state.version < Version::V13 && state.wants_packet_in(0, 0)
+        });
+        let is = self.slowpath.read_world().bridges.get(&bridge).is_some_and(|b| b.wants_packet_in_on_miss);
+        if is == wanted {
+            return;
+        }
+        let mut world = self.slowpath.write_world();
+        if let Some(b) = world.bridges.get_mut(&bridge) {
+            b.wants_packet_in_on_miss = wanted;
+        }
+        world.changed(crate::deps::Object::Bridge(bridge));
+    }
+}
+
+/// All endpoints of all bridges.
+pub struct Agents {
+    shared: Arc<Shared>,
+    runtime: Handle,
+    tasks: Mutex<Map<Endpoint, Task>>,
+    failover: Mutex<failover::Failover>,
+}
+
+impl fmt::Debug for Agents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Agents").finish_non_exhaustive()
+    }
+}
+
+impl Agents {
+    /// No endpoint yet; notices are spread from now on.
+    #[must_use]
+    pub fn new(slowpath: Arc<Slowpath>, runtime: Handle) -> Arc<Self> {
+        let shared = Arc::new(Shared { slowpath, roles: Arc::default(), snoops: Mutex::default(), last_unix: AtomicU64::new(0) });
+        runtime.spawn(notices::spread(Arc::clone(&shared)));
+        Arc::new(Self { shared, runtime, tasks: Mutex::default(), failover: Mutex::default() })
+    }
+
+    /// Opens, keeps and closes endpoints as `config` says. Call it after `Slowpath::configure`.
+    pub fn configure(&self, config: &SwitchConfig) {
+        let wanted = endpoint::wanted(config, &self.shared.slowpath);
+        let mut tasks = self.tasks.lock().expect("no holder of the task table panics");
+        tasks.retain(|endpoint, task| {
+            let keep = wanted.iter().any(|(e, settings)| e == endpoint && *settings == task.settings);
+            if !keep {
+                task.stop();
+            }
+            keep
+        });
+        for (endpoint, settings) in wanted {
+            if !tasks.contains_key(&endpoint) {
+                let task = Task::start(&self.runtime, Arc::clone(&self.shared), &endpoint, settings);
+                tasks.insert(endpoint, task);
+            }
+        }
+        drop(tasks);
+        self.failover.lock().expect("no holder of the failover state panics").configure(config, &self.shared.slowpath);
+    }
+
+    /// What time brings: bundles that idle, bridges that lost all controllers.
+    pub fn tick(&self, now: flow::Msec, bundle_idle_ms: flow::Msec) {
+        for conn in self.shared.conns() {
+            conn.lock().bundles.expire(bundle_idle_ms, now);
+        }
+        let statuses = self.statuses();
+        self.failover.lock().expect("no holder of the failover state panics").tick(&statuses, &self.shared.slowpath, now);
+    }
+
+    /// State of the configured controllers, for the database.
+    #[must_use]
+    pub fn status(&self) -> Vec<ControllerStatus> {
+        let now = flow::clock::now_ms();
+        self.statuses().into_iter().map(|(endpoint, status)| status.tell(&endpoint, now)).collect()
+    }
+
+    fn statuses(&self) -> Vec<(Endpoint, reconnect::Status)> {
+        let tasks = self.tasks.lock().expect("no holder of the task table panics");
+        tasks.iter().filter(|(e, _)| e.is_controller()).map(|(e, t)| (e.clone(), t.status())).collect()
+    }
+
+    /// Drops the connections of a bridge (`bridge/reconnect`), or of all; active ones come back.
+    pub fn reconnect(&self, bridge: Option<&str>) {
+        let tasks = self.tasks.lock().expect("no holder of the task table panics");
+        for (endpoint, task) in tasks.iter().filter(|(e, _)| bridge.is_none_or(|b| e.bridge_name == b)) {
+            if endpoint.is_controller() {
+                task.reconnect();
+            }
+        }
+    }
+
+    /// Closes everything.
+    pub fn shutdown(&self) {
+        for (_, task) in self.tasks.lock().expect("no holder of the task table panics").drain() {
+            task.stop();
+        }
+    }
+}
+
+/// A message as a log line has it.
+fn show(message: &Message) -> String {
+    format!("{:?}", message.body)
+}
+
+/// A connection kept only as long as its task has it.
+type Registered = Weak<Conn>;

@@ -1,0 +1,315 @@
+//! What the switch tells of itself: features, ports, tables, flows, statistics.
+//!
+//! What enters: the world to read, a request. What leaves: the parts of a reply, in one form for all versions.
+
+use crate::bridge::{Bridge, Port, PortView};
+use crate::flow_mod::Criteria;
+use crate::rule::Rule;
+use crate::slowpath::patch_stats;
+use crate::table::{INTERNAL, Miss};
+use crate::world::World;
+use flow::Msec;
+use flow::fields::{Field, MaskKind};
+use flow::seam::PortStats;
+use openflow::message::{
+    ActionFeatures, Features, FlowStatsEntry, FlowStatsRequest, PortCounters, PortDesc, PortStatsEntry, QueueStatsEntry,
+    SwitchDesc, TableDesc, TableFeatureSet, TableFeatures, TableStats,
+};
+use openflow::{GroupId, OfError, OfPort, TableId, Version};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// OFPC_* in the newest numbering; 1.0's ARP_MATCH_IP stands where it does there.
+mod capability {
+    pub(super) const FLOW_STATS: u32 = 1;
+    pub(super) const TABLE_STATS: u32 = 1 << 1;
+    pub(super) const PORT_STATS: u32 = 1 << 2;
+    pub(super) const GROUP_STATS: u32 = 1 << 3;
+    pub(super) const QUEUE_STATS: u32 = 1 << 6;
+    pub(super) const ARP_MATCH_IP: u32 = 1 << 7;
+    pub(super) const BUNDLES: u32 = 1 << 9;
+}
+
+/// All twelve actions of OpenFlow 1.0.
+const ACTIONS_OF10: u32 = 0xfff;
+/// Tables that controllers see.
+const TABLES_VISIBLE: u8 = 254;
+const MAX_ENTRIES: u32 = 1_000_000;
+const INSTRUCTIONS_ALL: u32 = 0x3f;
+
+/// Seconds and nanoseconds since `since`.
+#[must_use]
+pub fn duration(since: Msec, now: Msec) -> (u32, u32) {
+    let ms = (now - since).max(0);
+    let sec = u32::try_from(ms / 1000).unwrap_or(u32::MAX);
+    let nsec = u32::try_from(ms % 1000 * 1_000_000).unwrap_or(0);
+    (sec, nsec)
+}
+
+/// OFPT_FEATURES_REPLY.
+#[must_use]
+pub fn features(bridge: &Bridge, version: Version) -> Features {
+    use capability::{ARP_MATCH_IP, BUNDLES, FLOW_STATS, GROUP_STATS, PORT_STATS, QUEUE_STATS, TABLE_STATS};
+    Features {
+        datapath_id: bridge.datapath_id,
+        n_buffers: 0,
+        n_tables: TABLES_VISIBLE,
+        auxiliary_id: 0,
+        capabilities: FLOW_STATS | TABLE_STATS | PORT_STATS | GROUP_STATS | QUEUE_STATS | ARP_MATCH_IP | BUNDLES,
+        actions: ACTIONS_OF10,
+        ports: if version < Version::V13 { port_descs(bridge, OfPort::ANY) } else { Vec::new() },
+    }
+}
+
+/// OFPMP_DESC.
+#[must_use]
+pub fn desc(bridge: &Bridge) -> SwitchDesc {
+    let none = || "None".to_owned();
+    SwitchDesc {
+        manufacturer: "Nicira, Inc.".to_owned(),
+        hardware: "Open vSwitch".to_owned(),
+        software: crate::OVS_VERSION.to_owned(),
+        serial: bridge.config.serial.clone().unwrap_or_else(none),
+        datapath: bridge.config.dp_desc.clone().unwrap_or_else(none),
+    }
+}
+
+/// A port as messages describe it.
+#[must_use]
+pub fn port_desc(view: &PortView) -> PortDesc {
+    let curr = features_of_speed(view.speed_bps, view.full_duplex);
+    let kbps = u32::try_from(view.speed_bps / 1000).unwrap_or(u32::MAX);
+    PortDesc {
+        port: view.number,
+        hw_addr: view.mac,
+        name: view.name.clone(),
+        config: view.config,
+        state: view.state,
+        curr,
+        advertised: 0,
+        supported: 0,
+        peer: 0,
+        curr_speed_kbps: kbps,
+        max_speed_kbps: 0,
+    }
+}
+
+/// OFPPF_* of a link's speed; 0 when it is not known.
+fn features_of_speed(bps: u64, full_duplex: Option<bool>) -> u32 {
+    let full = full_duplex.unwrap_or(true);
+    match (bps / 1_000_000, full) {
+        (10, half_or_full) => 1 << u32::from(half_or_full),
+        (100, half_or_full) => 4 << u32::from(half_or_full),
+        (1000, half_or_full) => 16 << u32::from(half_or_full),
+        (10_000, _) => 1 << 6,
+        (40_000, _) => 1 << 7,
+        (100_000, _) => 1 << 8,
+        (1_000_000, _) => 1 << 9,
+        _ => 0,
+    }
+}
+
+/// OFPMP_PORT_DESC.
+#[must_use]
+pub fn port_descs(bridge: &Bridge, port: OfPort) -> Vec<PortDesc> {
+    bridge.ports.values().filter(|p| port == OfPort::ANY || p.number == port).map(|p| port_desc(&p.view())).collect()
+}
+
+/// OFPMP_PORT_STATS.
+pub fn port_stats(world: &World, bridge: &Bridge, port: OfPort, now: Msec) -> Result<Vec<PortStatsEntry>, OfError> {
+    if port == OfPort::ANY {
+        return Ok(bridge.ports.values().map(|p| port_entry(world, bridge, p, now)).collect());
+    }
+    // OpenFlow says nothing of a port that is not there; OVS answers with no entry.
+    Ok(bridge.ports.get(&port).map(|p| port_entry(world, bridge, p, now)).into_iter().collect())
+}
+
+fn port_entry(world: &World, bridge: &Bridge, port: &Port, now: Msec) -> PortStatsEntry {
+    let counted = match port.dp_port {
+        Some(number) => world.backend(bridge.id).and_then(|b| b.dp.port_stats(number).ok()),
+        None => Some(patch_stats(port)),
+    };
+    let (duration_sec, duration_nsec) = duration(port.created_ms, now);
+    PortStatsEntry {
+        port: port.number,
+        stats: counted.as_ref().map_or_else(unknown_counters, counters),
+        duration_sec,
+        duration_nsec,
+        ..PortStatsEntry::default()
+    }
+}
+
+fn counters(s: &PortStats) -> PortCounters {
+    PortCounters {
+        rx_packets: s.rx_packets,
+        tx_packets: s.tx_packets,
+        rx_bytes: s.rx_bytes,
+        tx_bytes: s.tx_bytes,
+        rx_dropped: s.rx_dropped,
+        tx_dropped: s.tx_dropped,
+        rx_errors: s.rx_errors,
+        tx_errors: s.tx_errors,
+        rx_frame_err: s.rx_frame_err,
+        rx_over_err: s.rx_over_err,
+        rx_crc_err: s.rx_crc_err,
+        collisions: s.collisions,
+    }
+}
+
+fn unknown_counters() -> PortCounters {
+    const UNKNOWN: u64 = u64::MAX;
+    PortCounters {
+        rx_packets: UNKNOWN,
+        tx_packets: UNKNOWN,
+        rx_bytes: UNKNOWN,
+        tx_bytes: UNKNOWN,
+        rx_dropped: UNKNOWN,
+        tx_dropped: UNKNOWN,
+        rx_errors: UNKNOWN,
+        tx_errors: UNKNOWN,
+        rx_frame_err: UNKNOWN,
+        rx_over_err: UNKNOWN,
+        rx_crc_err: UNKNOWN,
+        collisions: UNKNOWN,
+    }
+}
+
+/// The rules that a statistics request selects, by table and falling priority.
+pub fn select(bridge: &Bridge, request: &FlowStatsRequest) -> Result<Vec<Arc<Rule>>, OfError> {
+    let mut rules = Criteria {
+        table: request.table,
+        matching: request.matching.clone(),
+        strict_priority: None,
+        cookie: request.cookie,
+        cookie_mask: request.cookie_mask,
+        out_port: request.out_port,
+        out_group: request.out_group,
+    }
+    .select(bridge)?;
+    rules.sort_by_key(|r| (r.table, std::cmp::Reverse(r.priority)));
+    Ok(rules)
+}
+
+/// A rule in a flow statistics reply.
+#[must_use]
+pub fn flow_entry(bridge: &Bridge, rule: &Rule, now: Msec) -> FlowStatsEntry {
+    let (packets, bytes) = rule.life.tally.read();
+    let (duration_sec, duration_nsec) = duration(rule.life.created_ms, now);
+    let (idle_timeout, hard_timeout) = rule.timeouts_s();
+    let age = |since: &std::sync::atomic::AtomicI64| {
+        i32::try_from((now - since.load(Ordering::Relaxed)).max(0) / 1000).unwrap_or(i32::MAX)
+    };
+    FlowStatsEntry {
+        matching: rule_match(bridge, rule),
+        cookie: rule.cookie.load(Ordering::Relaxed),
+        table: rule.table,
+        priority: u16::try_from(rule.priority).unwrap_or(u16::MAX),
+        duration_sec,
+        duration_nsec,
+        idle_timeout,
+        hard_timeout,
+        idle_age: age(&rule.life.used_ms),
+        hard_age: age(&rule.life.modified_ms),
+        flags: rule.flags,
+        importance: rule.importance,
+        packets,
+        bytes,
+        actions: rule.actions.clone(),
+    }
+}
+
+/// A rule's match; tunnel options lie as the bridge has mapped them.
+#[must_use]
+pub fn rule_match(bridge: &Bridge, rule: &Rule) -> flow::Match {
+    let (key, mask) = rule.mini.expand();
+    let mut matching = flow::Match::with_options(Arc::clone(&bridge.tunnel_options));
+    matching.key = key;
+    matching.mask = mask;
+    matching
+}
+
+/// (packets, bytes, flows)
+#[must_use]
+pub fn aggregate(rules: &[Arc<Rule>]) -> (u64, u64, u32) {
+    let (packets, bytes) = rules.iter().map(|r| r.life.tally.read()).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    (packets, bytes, u32::try_from(rules.len()).unwrap_or(u32::MAX))
+}
+
+/// OFPMP_TABLE.
+#[must_use]
+pub fn table_stats(bridge: &Bridge) -> Vec<TableStats> {
+    bridge
+        .tables
+        .iter()
+        .filter(|t| t.id != INTERNAL)
+        .map(|t| TableStats {
+            table: t.id,
+            active: u32::try_from(t.rules.read().expect("no holder of a table's rules panics").len()).unwrap_or(u32::MAX),
+            lookups: t.lookups.load(Ordering::Relaxed),
+            matched: t.matched.load(Ordering::Relaxed),
+            features: table_features(bridge, t.id),
+        })
+        .collect()
+}
+
+/// What a table can do: everything, in every table.
+#[must_use]
+pub fn table_features(bridge: &Bridge, table: TableId) -> TableFeatures {
+    let t = &bridge.tables[usize::from(table.0)];
+    let mut next = [0u64; 4];
+    for n in table.0 + 1..TABLES_VISIBLE {
+        next[usize::from(n) / 64] |= 1 << (n % 64);
+    }
+    let usable: Vec<Field> = Field::ALL.iter().copied().filter(|f| !f.row().codes.is_empty()).collect();
+    let actions = ActionFeatures {
+        actions: openflow::wire::actions::ALL_ACTIONS,
+        set_fields: usable.iter().copied().filter(|f| f.row().writable).collect(),
+    };
+    let flows = TableFeatureSet { next, instructions: INSTRUCTIONS_ALL, write: actions.clone(), apply: actions };
+    TableFeatures {
+        table,
+        command: 0,
+        name: t.config.name.clone().unwrap_or_else(|| format!("table{}", table.0)),
+        metadata_match: u64::MAX,
+        metadata_write: u64::MAX,
+        miss: miss_code(t.miss),
+        supports_eviction: true,
+        supports_vacancy: true,
+        max_entries: t.config.flow_limit.and_then(|n| u32::try_from(n).ok()).unwrap_or(MAX_ENTRIES),
+        flows: [flows.clone(), flows],
+        maskable: usable.iter().copied().filter(|f| f.row().mask == MaskKind::Bits).collect(),
+        wildcard: usable.clone(),
+        matchable: usable,
+        any_properties: true,
+    }
+}
+
+/// OFPTC11_TABLE_MISS_*, 3 standing for "as the version has it".
+fn miss_code(miss: Miss) -> u8 {
+    match miss {
+        Miss::Controller => 0,
+        Miss::Continue => 1,
+        Miss::Drop => 2,
+        Miss::Default => 3,
+    }
+}
+
+/// OFPMP_TABLE_DESC.
+#[must_use]
+pub fn table_descs(bridge: &Bridge) -> Vec<TableDesc> {
+    let tables = bridge.tables.iter().filter(|t| t.id != INTERNAL);
+    tables.map(|t| TableDesc { table: t.id, eviction: t.config.evict, ..TableDesc::default() }).collect()
+}
+
+/// OFPMP_QUEUE: a port without configured queues has none to tell of.
+pub fn queue_stats(bridge: &Bridge, port: OfPort, queue: u32) -> Result<Vec<QueueStatsEntry>, OfError> {
+    const ALL_QUEUES: u32 = 0xffff_ffff;
+    if port != OfPort::ANY && !bridge.ports.contains_key(&port) {
+        return Err(OfError::OfpqofcBadPort);
+    }
+    if queue != ALL_QUEUES {
+        return Err(OfError::OfpqofcBadQueue);
+    }
+    Ok(Vec::new())
+}
+

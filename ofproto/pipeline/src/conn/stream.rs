@@ -1,0 +1,414 @@
+//! The I/O of connections: sockets, hellos, the loop that reads, handles and writes.
+//!
+//! What enters: bytes. What leaves: bytes. Everything that decides is elsewhere: `reconnect`, `requests`, `notices`.
+
+use super::endpoint::{Endpoint, Settings, Target};
+use super::reconnect::{CONNECT_TIMEOUT_MS, Effect, Event, Status};
+use super::state::State;
+use super::{CONN_BAD_MESSAGE, CONN_NEGOTIATION_FAILED, Conn, QUEUE_MAX, RCONN_DISCONNECTED, Shared};
+use flow::clock::now_ms;
+use openflow::message::{Body, ErrorMessage, Message, Role};
+use openflow::types::Versions;
+use openflow::wire::{Assembler, Codec, Header, Splitter};
+use openflow::{OfError, Version, Xid};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{Notify, mpsc};
+
+const READ_BYTES: usize = 65_536;
+/// Longest wait for the peer's hello.
+const HELLO_TIMEOUT_MS: u64 = 10_000;
+/// Bytes that a socket address can hold.
+const SUN_PATH_MAX: usize = 107;
+
+/// What the task of an endpoint has.
+pub(super) struct Job {
+    pub(super) shared: Arc<Shared>,
+    pub(super) endpoint: Endpoint,
+    pub(super) settings: Settings,
+    pub(super) status: Arc<Mutex<Status>>,
+    pub(super) again: Arc<Notify>,
+}
+
+impl Job {
+    fn step(&self, event: &Event) -> Effect {
+        self.status.lock().expect("no holder of a status panics").step(event, now_ms())
+    }
+}
+
+/// Binds a unix socket, also where the path is longer than an address can hold; a stale one is replaced.
+pub(super) fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    if path.as_os_str().len() <= SUN_PATH_MAX {
+        return UnixListener::bind(path);
+    }
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let folder = std::fs::File::open(folder)?;
+    UnixListener::bind(Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name))
+}
+
+/// Serves a unix listener for as long as the endpoint is configured.
+pub(super) async fn serve_unix(job: Job, listener: UnixListener) {
+    let job = Arc::new(job);
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let job = Arc::clone(&job);
+                let name = job.shared.next_name("unix");
+                tokio::spawn(async move { serve_one(&job, stream, name).await });
+            }
+            Err(error) => {
+                tracing::warn!(target: "vconn", "{}: accept failed: {error}", job.endpoint.target);
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// Serves a TCP listener; tries again to bind until it can.
+pub(super) async fn serve_tcp(job: Job, host: String, port: u16) {
+    let listener = loop {
+        match TcpListener::bind((host.as_str(), port)).await {
+            Ok(listener) => break listener,
+            Err(error) => {
+                tracing::error!(target: "connmgr", "failed to listen on {}: {error}", job.endpoint.target);
+                tokio::time::sleep(Duration::from_secs(5)).await;
+            }
+        }
+    };
+    let job = Arc::new(job);
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                // Without it replies would wait for more to send.
+                let _ = stream.set_nodelay(true);
+                let job = Arc::clone(&job);
+                tokio::spawn(async move { serve_one(&job, stream, format!("tcp:{peer}")).await });
+            }
+            Err(error) => {
+                tracing::warn!(target: "vconn", "{}: accept failed: {error}", job.endpoint.target);
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn serve_one<S: AsyncRead + AsyncWrite + Unpin + Send>(job: &Job, stream: S, peer: String) {
+    let name = format!("{}<->{peer}", job.endpoint.bridge_name);
+    let end = if job.endpoint.is_snoop() { snoop(job, stream).await } else { talk(job, stream, name.clone(), None).await };
+    if let Err(error) = end
+        && !matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+    {
+        tracing::info!(target: "rconn", "{name}: connection dropped ({error})");
+    }
+}
+
+/// Keeps an active connection up.
+pub(super) async fn connect_forever(job: Job, target: Target) {
+    let name = format!("{}<->{}", job.endpoint.bridge_name, job.endpoint.target);
+    loop {
+        job.step(&Event::Connect);
+        tracing::info!(target: "rconn", "{name}: connecting...");
+        let limit = Duration::from_millis(CONNECT_TIMEOUT_MS.unsigned_abs());
+        let outcome = tokio::time::timeout(limit, open_and_talk(&job, &target, &name)).await;
+        let error = match outcome {
+            Ok(Ok(talked)) => match talked.await {
+                Ok(()) => "End of file".to_owned(),
+                Err(error) => error.to_string(),
+            },
+            Ok(Err(error)) => os_text(&error),
+            Err(_) => "Connection timed out".to_owned(),
+        };
+        let was_up = job.status.lock().expect("no holder of a status panics").is_connected();
+        if was_up {
+            RCONN_DISCONNECTED.inc();
+            tracing::info!(target: "rconn", "{name}: connection closed by peer");
+        } else {
+            tracing::info!(target: "rconn", "{name}: connection failed ({error})");
+        }
+        if let Effect::Wait(ms) = job.step(&Event::Failed(error)) {
+            tracing::info!(target: "rconn", "{name}: waiting {} seconds before reconnect", ms / 1000);
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(ms.unsigned_abs())) => {}
+                () = job.again.notified() => {}
+            }
+        }
+    }
+}
+
+/// A conversation that is under way.
+type Talk<'a> = std::pin::Pin<Box<dyn Future<Output = io::Result<()>> + Send + 'a>>;
+
+async fn open_and_talk<'a>(job: &'a Job, target: &Target, name: &'a str) -> io::Result<Talk<'a>> {
+    match target {
+        Target::Tcp(host, port) => {
+            let stream = TcpStream::connect((host.as_str(), *port)).await?;
+            // Without it replies would wait for more to send.
+            let _ = stream.set_nodelay(true);
+            Ok(Box::pin(talk(job, stream, name.to_owned(), Some(&job.status))))
+        }
+        Target::Unix(path) => {
+            let stream = UnixStream::connect(path).await?;
+            Ok(Box::pin(talk(job, stream, name.to_owned(), Some(&job.status))))
+        }
+        Target::ListenTcp(..) | Target::ListenUnix(_) => Err(io::ErrorKind::InvalidInput.into()),
+    }
+}
+
+/// An error as `strerror` has it, without Rust's addition.
+fn os_text(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_owned()
+}
+
+/// Exchanges hellos. Gives the version to speak, and what the peer has sent beyond its hello.
+async fn greet<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, ours: Versions, name: &str) -> io::Result<(Version, Splitter)> {
+    let highest = Version::ALL.into_iter().rev().find(|v| ours.0 >> *v as u32 & 1 != 0).unwrap_or(Version::V10);
+    let hello = Message { version: highest, xid: Xid(1), body: Body::Hello(ours) };
+    stream.write_all(&hello.encode().map_err(io::Error::other)?).await?;
+    let mut splitter = Splitter::default();
+    let mut buffer = vec![0; 4096];
+    let first = loop {
+        if let Some(message) = splitter.next_message().map_err(io::Error::other)? {
+            break message.to_vec();
+        }
+        match stream.read(&mut buffer).await? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            n => splitter.push(&buffer[..n]),
+        }
+    };
+    let refuse = |text: String, code: OfError| {
+        let version = Header::peek(&first).and_then(|h| Version::from_wire(h.version)).map_or(Version::V10, |v| v.min(highest));
+        (Message { version, xid: Xid(0), body: Body::Error(ErrorMessage { error: code, data: text.clone().into_bytes() }) }, text)
+    };
+    let theirs = match Codec::default().decode(&first) {
+        Ok(Message { body: Body::Hello(theirs), .. }) => theirs,
+        Ok(_) | Err(_) => {
+            let (error, text) = refuse("expected hello, got another message".to_owned(), OfError::OfphfcIncompatible);
+            stream.write_all(&error.encode().map_err(io::Error::other)?).await?;
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+    };
+    match Version::ALL.into_iter().rev().find(|v| (ours.0 & theirs.0) >> *v as u32 & 1 != 0) {
+        Some(version) => Ok((version, splitter)),
+        None => {
+            CONN_NEGOTIATION_FAILED.inc();
+            let text = format!(
+                "We support {}, you support {}, no common versions.",
+                versions_text(ours),
+                versions_text(theirs)
+            );
+            tracing::warn!(
+                target: "vconn",
+                "{name}: version negotiation failed (we support {}, peer supports {})",
+                versions_text(ours),
+                versions_text(theirs)
+            );
+            let (error, text) = refuse(text, OfError::OfphfcIncompatible);
+            stream.write_all(&error.encode().map_err(io::Error::other)?).await?;
+            Err(io::Error::new(io::ErrorKind::InvalidData, text))
+        }
+    }
+}
+
+/// `version 0x01` or `versions 0x01, 0x04`.
+fn versions_text(versions: Versions) -> String {
+    let list: Vec<String> = (0..32).filter(|v| versions.0 >> v & 1 != 0).map(|v| format!("0x{v:02x}")).collect();
+    match list.as_slice() {
+        [] => "no versions".to_owned(),
+        [one] => format!("version {one}"),
+        _ => format!("versions {}", list.join(", ")),
+    }
+}
+
+/// A whole conversation.
+async fn talk<S: AsyncRead + AsyncWrite + Unpin + Send>(
+    job: &Job,
+    mut stream: S,
+    name: String,
+    status: Option<&Arc<Mutex<Status>>>,
+) -> io::Result<()> {
+    let hello = greet(&mut stream, job.settings.versions, &name);
+    let (version, splitter) =
+        tokio::time::timeout(Duration::from_millis(HELLO_TIMEOUT_MS), hello).await.map_err(|_| io::ErrorKind::TimedOut)??;
+    if status.is_some() {
+        job.step(&Event::Connected);
+        tracing::info!(target: "rconn", "{name}: connected");
+    }
+    let (outgoing, queue) = mpsc::channel(QUEUE_MAX);
+    let mut state = State::new(version, job.settings.kind);
+    if !job.settings.asynchronous {
+        state.asynchronous = openflow::message::AsyncConfig::default();
+    }
+    let conn = Arc::new(Conn {
+        name,
+        bridge: job.endpoint.bridge,
+        state: Mutex::new(state),
+        outgoing,
+        roles: Arc::clone(&job.shared.roles),
+    });
+    job.shared.roles.register(&conn);
+    job.shared.note_miss_listeners(conn.bridge);
+    let bridge = conn.bridge;
+    let end = converse(job, &mut stream, &conn, splitter, queue, status).await;
+    drop(conn);
+    tokio::task::block_in_place(|| job.shared.note_miss_listeners(bridge));
+    end
+}
+
+async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send>(
+    job: &Job,
+    stream: &mut S,
+    conn: &Arc<Conn>,
+    mut splitter: Splitter,
+    mut queue: mpsc::Receiver<Message>,
+    status: Option<&Arc<Mutex<Status>>>,
+) -> io::Result<()> {
+    let mut assembler = Assembler::default();
+    let mut buffer = vec![0; READ_BYTES];
+    let mut out = Vec::new();
+    loop {
+        while let Some(raw) = splitter.next_message().map_err(io::Error::other)? {
+            let raw = raw.to_vec();
+            tokio::task::block_in_place(|| handle_one(job, conn, &mut assembler, &raw, &mut out));
+            if out.len() >= READ_BYTES {
+                stream.write_all(&out).await?;
+                out.clear();
+            }
+        }
+        while let Ok(message) = queue.try_recv() {
+            encode(job, conn, &message, &mut out);
+        }
+        if !out.is_empty() {
+            stream.write_all(&out).await?;
+            out.clear();
+        }
+        let tick = status.and_then(|s| s.lock().expect("no holder of a status panics").next_tick_ms());
+        let wait = tick.map_or(Duration::from_secs(3600), |at| Duration::from_millis((at - now_ms()).max(1).unsigned_abs()));
+        tokio::select! {
+            read = stream.read(&mut buffer) => match read? {
+                0 => return Ok(()),
+                n => {
+                    splitter.push(&buffer[..n]);
+                    if status.is_some() {
+                        job.step(&Event::Received);
+                        note_role(job, conn);
+                    }
+                }
+            },
+            Some(message) = queue.recv() => encode(job, conn, &message, &mut out),
+            () = tokio::time::sleep(wait) => match job.step(&Event::Tick) {
+                Effect::Probe => {
+                    let version = conn.lock().version;
+                    encode(job, conn, &Message { version, xid: Xid(0), body: Body::EchoRequest(vec![]) }, &mut out);
+                }
+                Effect::GiveUp => {
+                    let text = format!("no response to inactivity probe after {} seconds, disconnecting", job.settings.probe_ms / 1000);
+                    tracing::error!(target: "rconn", "{}: {text}", conn.name);
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+                }
+                Effect::None | Effect::Wait(_) => {}
+            },
+            () = job.again.notified(), if status.is_some() => return Ok(()),
+        }
+    }
+}
+
+/// Keeps the role for the database.
+fn note_role(job: &Job, conn: &Conn) {
+    let role = match conn.lock().role {
+        Role::Primary => "master",
+        Role::Secondary => "slave",
+        Role::Equal | Role::NoChange => "other",
+    };
+    job.status.lock().expect("no holder of a status panics").role = Some(role);
+}
+
+/// Decodes and handles one message; its replies go to `out`.
+fn handle_one(job: &Job, conn: &Conn, assembler: &mut Assembler, raw: &[u8], out: &mut Vec<u8>) {
+    job.shared.snoop_copy(conn, raw);
+    let Some(header) = Header::peek(raw) else { return };
+    let (agreed, nxm, table_id) = {
+        let state = conn.lock();
+        (state.version, state.nxm, state.table_id)
+    };
+    let version = Version::from_wire(header.version);
+    let is_hello = header.kind == 0;
+    let decoded = if version == Some(agreed) || is_hello {
+        let options = job.shared.option_lengths(conn.bridge);
+        let codec = Codec { nxm, table_id, options: Some(&options), ..Codec::switch() };
+        codec.decode(raw).and_then(|message| assembler.add(message, now_ms()))
+    } else {
+        Err(OfError::OfpbrcBadVersion)
+    };
+    match decoded {
+        Ok(Some(message)) => {
+            trace_message(conn, "received", &message);
+            let asked_for_misses = matches!(message.body, Body::SetConfig(_) | Body::SetAsync(_) | Body::SetControllerId(_));
+            for reply in conn.handle(&job.shared.slowpath, &message, raw, now_ms()) {
+                encode(job, conn, &reply, out);
+            }
+            if asked_for_misses {
+                job.shared.note_miss_listeners(conn.bridge);
+            }
+        }
+        Ok(None) => {}
+        Err(error) => {
+            CONN_BAD_MESSAGE.inc();
+            tracing::debug!(target: "vconn", "{}: received: decode error: {}", conn.name, error.name());
+            let body = Body::Error(ErrorMessage::reply_to(error, raw));
+            encode(job, conn, &Message { version: agreed, xid: header.xid, body }, out);
+        }
+    }
+}
+
+fn encode(job: &Job, conn: &Conn, message: &Message, out: &mut Vec<u8>) {
+    let nxm = conn.lock().nxm;
+    let options = job.shared.option_lengths(conn.bridge);
+    let at = out.len();
+    let codec = Codec { nxm, options: Some(&options), ..Codec::switch() };
+    if let Err(error) = codec.encode(message, out) {
+        // The version cannot say it: what a client of that version cannot know it does not miss.
+        tracing::debug!(target: "connmgr", "{}: not sent: {error}", conn.name);
+        return;
+    }
+    trace_message(conn, "sent (Success)", message);
+    job.shared.snoop_copy(conn, &out[at..]);
+}
+
+/// The message in the log, as ovs-ofctl would print it.
+fn trace_message(conn: &Conn, what: &str, message: &Message) {
+    if tracing::enabled!(target: "vconn", tracing::Level::DEBUG) {
+        let name = conn.name.split("<->").last().unwrap_or(&conn.name);
+        tracing::debug!(target: "vconn", "{name}: {what}: {}", super::show(message));
+    }
+}
+
+/// A snooper: after the hellos it gets copies of what the bridge's controllers say and hear.
+async fn snoop<S: AsyncRead + AsyncWrite + Unpin + Send>(job: &Job, mut stream: S) -> io::Result<()> {
+    let mut copies = job.shared.snoop(job.endpoint.bridge).subscribe();
+    let (_, _) = greet(&mut stream, job.settings.versions, "snoop").await?;
+    let mut ignored = [0; 1024];
+    loop {
+        tokio::select! {
+            copy = copies.recv() => match copy {
+                Ok(bytes) => stream.write_all(&bytes).await?,
+                Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
+                Err(tokio::sync::broadcast::error::RecvError::Closed) => return Ok(()),
+            },
+            read = stream.read(&mut ignored) => if read? == 0 { return Ok(()) },
+        }
+    }
+}
+
