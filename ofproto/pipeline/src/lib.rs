@@ -2,10 +2,14 @@
 //! OpenFlow connections. It sees one datapath (through the seam in `flow`) and knows of no hardware.
 #![forbid(unsafe_code)]
 
+/// The release of Open vSwitch whose behaviour and numbers we keep to; told to peers that ask for a version.
+pub const OVS_VERSION: &str = "3.7.1";
+
 pub mod bridge;
 pub mod classifier;
 pub mod commands;
 pub mod config;
+pub mod conn;
 pub mod deps;
 pub mod effects;
 pub mod flow_mod;

@@ -57,6 +57,8 @@ pub struct World {
     pub upcalls: UpcallConfig,
     /// VLAN headers that translation and the datapath look at (1 or 2).
     pub vlan_limit: u32,
+    /// Datapath meters in use.
+    pub meters_taken: BTreeSet<u32>,
     last_bridge: u64,
 }
 

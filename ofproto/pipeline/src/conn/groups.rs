@@ -22,11 +22,11 @@ const FIRST: u32 = 0xffff_fffd;
 const LAST: u32 = 0xffff_fffe;
 const ALL: u32 = 0xffff_ffff;
 /// OFPM13_ALL
-pub const METER_ALL: u32 = 0xffff_ffff;
+pub(super) const METER_ALL: u32 = 0xffff_ffff;
 const METER_MAX: u32 = 0xffff_0000;
 
 /// Applies a group-mod. `journal` gets the rules that go with a deleted group.
-pub fn group_mod(world: &mut World, bridge: BridgeId, gm: &GroupMod, now: Msec, journal: &mut Journal) -> Result<(), OfError> {
+pub(super) fn group_mod(world: &mut World, bridge: BridgeId, gm: &GroupMod, now: Msec, journal: &mut Journal) -> Result<(), OfError> {
     let b = world.bridges.get(&bridge).ok_or(OfError::OfpbrcEperm)?;
     let exists = b.groups.get(&gm.group).cloned();
     match gm.command {
@@ -171,7 +171,7 @@ fn remove_buckets(gm: &GroupMod, old: &Group) -> Result<Group, OfError> {
 
 /// OFPMP_GROUP_DESC.
 #[must_use]
-pub fn group_descs(bridge: &Bridge, group: GroupId) -> Vec<GroupDesc> {
+pub(super) fn group_descs(bridge: &Bridge, group: GroupId) -> Vec<GroupDesc> {
     chosen(bridge, group)
         .map(|g| GroupDesc {
             group: g.id,
@@ -194,7 +194,7 @@ pub fn group_descs(bridge: &Bridge, group: GroupId) -> Vec<GroupDesc> {
 
 /// OFPMP_GROUP.
 #[must_use]
-pub fn group_stats(bridge: &Bridge, group: GroupId, now: Msec) -> Vec<GroupStatsEntry> {
+pub(super) fn group_stats(bridge: &Bridge, group: GroupId, now: Msec) -> Vec<GroupStatsEntry> {
     chosen(bridge, group)
         .map(|g| {
             let (packets, bytes) = g.tally.read();
@@ -222,7 +222,7 @@ fn chosen(bridge: &Bridge, group: GroupId) -> impl Iterator<Item = &Arc<Group>> 
 
 /// OFPMP_GROUP_FEATURES: all four types with weights, liveness, chaining and loop checks.
 #[must_use]
-pub fn group_features() -> GroupFeatures {
+pub(super) fn group_features() -> GroupFeatures {
     const SELECT_WEIGHT: u32 = 1;
     const SELECT_LIVENESS: u32 = 2;
     const CHAINING: u32 = 4;
@@ -230,12 +230,12 @@ pub fn group_features() -> GroupFeatures {
         types: 0xf,
         capabilities: SELECT_WEIGHT | SELECT_LIVENESS | CHAINING,
         max_groups: [GroupId::MAX.0; 4],
-        actions: [openflow::wire::actions::ALL_ACTIONS; 4],
+        actions: [openflow::wire::actions::bitmap::ALL; 4],
     }
 }
 
 /// Applies a meter-mod.
-pub fn meter_mod(world: &mut World, bridge: BridgeId, mm: &MeterMod, now: Msec, journal: &mut Journal) -> Result<(), OfError> {
+pub(super) fn meter_mod(world: &mut World, bridge: BridgeId, mm: &MeterMod, now: Msec, journal: &mut Journal) -> Result<(), OfError> {
     const ADD: u16 = 0;
     const MODIFY: u16 = 1;
     const DELETE: u16 = 2;
@@ -291,13 +291,13 @@ fn delete_meter(world: &mut World, bridge: BridgeId, id: u32, journal: &mut Jour
 }
 
 /// OFPMP_METER_CONFIG.
-pub fn meter_configs(bridge: &Bridge, id: u32) -> Result<Vec<MeterConfigEntry>, OfError> {
+pub(super) fn meter_configs(bridge: &Bridge, id: u32) -> Result<Vec<MeterConfigEntry>, OfError> {
     let meters: Vec<_> = meters(bridge, id)?;
     Ok(meters.into_iter().map(|(id, m)| MeterConfigEntry { id, config: m.config.clone() }).collect())
 }
 
 /// OFPMP_METER.
-pub fn meter_stats(world: &World, bridge: &Bridge, id: u32, now: Msec) -> Result<Vec<MeterStatsEntry>, OfError> {
+pub(super) fn meter_stats(world: &World, bridge: &Bridge, id: u32, now: Msec) -> Result<Vec<MeterStatsEntry>, OfError> {
     let dp = world.backend(bridge.id).map(|b| &b.dp);
     let entries = meters(bridge, id)?.into_iter().map(|(id, m)| {
         let counted = dp.and_then(|dp| dp.meter_get(m.dp_meter).ok()).unwrap_or_default();
@@ -329,7 +329,7 @@ fn meters(bridge: &Bridge, id: u32) -> Result<Vec<(u32, &Meter)>, OfError> {
 
 /// OFPMP_METER_FEATURES.
 #[must_use]
-pub fn meter_features(world: &World, bridge: BridgeId) -> MeterFeatures {
+pub(super) fn meter_features(world: &World, bridge: BridgeId) -> MeterFeatures {
     const KBPS_PKTPS_BURST_STATS: u32 = 0xf;
     const DROP: u32 = 1 << 1;
     let features = world.backend(bridge).map(|b| b.dp.features());

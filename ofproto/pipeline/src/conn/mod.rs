@@ -26,13 +26,14 @@ use crate::config::{ControllerStatus, SwitchConfig};
 use crate::slowpath::Slowpath;
 use crate::world::BridgeId;
 use endpoint::{Endpoint, Task};
+use flow::fields::TunnelOptions;
 use flow::hash::Map;
 use openflow::Version;
 use openflow::message::Message;
 use roles::Roles;
 use state::State;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use tokio::runtime::Handle;
 use tokio::sync::{broadcast, mpsc};
@@ -48,6 +49,10 @@ flow::counters! {
 pub const QUEUE_MAX: usize = 512;
 /// Messages that a snooper may lag behind.
 const SNOOP_MAX: usize = 256;
+/// How often time is looked at.
+const TICK: std::time::Duration = std::time::Duration::from_secs(1);
+/// `other_config:bundle-idle-timeout` unless set.
+const BUNDLE_IDLE_DEFAULT_MS: i64 = 10_000;
 
 /// One connection.
 pub struct Conn {
@@ -111,15 +116,9 @@ impl Shared {
         }
     }
 
-    /// Bytes of each tunnel option that the bridge has mapped.
-    pub(crate) fn option_lengths(&self, bridge: BridgeId) -> [u8; 64] {
-        let mut lengths = [0; 64];
-        if let Some(b) = self.slowpath.read_world().bridges.get(&bridge) {
-            for (n, option) in b.tunnel_options.iter() {
-                lengths[n] = u8::try_from(option.bytes).unwrap_or(0);
-            }
-        }
-        lengths
+    /// The tunnel options that the bridge has mapped.
+    pub(crate) fn tunnel_options(&self, bridge: BridgeId) -> Arc<TunnelOptions> {
+        self.slowpath.read_world().bridges.get(&bridge).map(|b| Arc::clone(&b.tunnel_options)).unwrap_or_default()
     }
 
     /// `unix#N` for an accepted connection.
@@ -151,6 +150,7 @@ pub struct Agents {
     runtime: Handle,
     tasks: Mutex<Map<Endpoint, Task>>,
     failover: Mutex<failover::Failover>,
+    bundle_idle_ms: AtomicI64,
 }
 
 impl fmt::Debug for Agents {
@@ -165,11 +165,23 @@ impl Agents {
     pub fn new(slowpath: Arc<Slowpath>, runtime: Handle) -> Arc<Self> {
         let shared = Arc::new(Shared { slowpath, roles: Arc::default(), snoops: Mutex::default(), last_unix: AtomicU64::new(0) });
         runtime.spawn(notices::spread(Arc::clone(&shared)));
-        Arc::new(Self { shared, runtime, tasks: Mutex::default(), failover: Mutex::default() })
+        let this = Arc::new(Self { shared, runtime, tasks: Mutex::default(), failover: Mutex::default(), bundle_idle_ms: AtomicI64::new(BUNDLE_IDLE_DEFAULT_MS) });
+        let ticking = Arc::downgrade(&this);
+        this.runtime.spawn(async move {
+            loop {
+                tokio::time::sleep(TICK).await;
+                let Some(this) = ticking.upgrade() else { return };
+                tokio::task::block_in_place(|| this.tick(flow::clock::now_ms()));
+            }
+        });
+        this
     }
 
     /// Opens, keeps and closes endpoints as `config` says. Call it after `Slowpath::configure`.
     pub fn configure(&self, config: &SwitchConfig) {
+        if config.bundle_idle_timeout_s > 0 {
+            self.bundle_idle_ms.store(i64::from(config.bundle_idle_timeout_s) * 1000, Ordering::Relaxed);
+        }
         let wanted = endpoint::wanted(config, &self.shared.slowpath);
         let mut tasks = self.tasks.lock().expect("no holder of the task table panics");
         tasks.retain(|endpoint, task| {
@@ -190,7 +202,8 @@ impl Agents {
     }
 
     /// What time brings: bundles that idle, bridges that lost all controllers.
-    pub fn tick(&self, now: flow::Msec, bundle_idle_ms: flow::Msec) {
+    pub fn tick(&self, now: flow::Msec) {
+        let bundle_idle_ms = self.bundle_idle_ms.load(Ordering::Relaxed);
         for conn in self.shared.conns() {
             conn.lock().bundles.expire(bundle_idle_ms, now);
         }

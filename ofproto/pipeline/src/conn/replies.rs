@@ -15,7 +15,7 @@ use openflow::message::{
     ActionFeatures, Features, FlowStatsEntry, FlowStatsRequest, PortCounters, PortDesc, PortStatsEntry, QueueStatsEntry,
     SwitchDesc, TableDesc, TableFeatureSet, TableFeatures, TableStats,
 };
-use openflow::{GroupId, OfError, OfPort, TableId, Version};
+use openflow::{OfError, OfPort, TableId, Version};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -39,7 +39,7 @@ const INSTRUCTIONS_ALL: u32 = 0x3f;
 
 /// Seconds and nanoseconds since `since`.
 #[must_use]
-pub fn duration(since: Msec, now: Msec) -> (u32, u32) {
+pub(super) fn duration(since: Msec, now: Msec) -> (u32, u32) {
     let ms = (now - since).max(0);
     let sec = u32::try_from(ms / 1000).unwrap_or(u32::MAX);
     let nsec = u32::try_from(ms % 1000 * 1_000_000).unwrap_or(0);
@@ -48,7 +48,7 @@ pub fn duration(since: Msec, now: Msec) -> (u32, u32) {
 
 /// OFPT_FEATURES_REPLY.
 #[must_use]
-pub fn features(bridge: &Bridge, version: Version) -> Features {
+pub(super) fn features(bridge: &Bridge, version: Version) -> Features {
     use capability::{ARP_MATCH_IP, BUNDLES, FLOW_STATS, GROUP_STATS, PORT_STATS, QUEUE_STATS, TABLE_STATS};
     Features {
         datapath_id: bridge.datapath_id,
@@ -63,7 +63,7 @@ pub fn features(bridge: &Bridge, version: Version) -> Features {
 
 /// OFPMP_DESC.
 #[must_use]
-pub fn desc(bridge: &Bridge) -> SwitchDesc {
+pub(super) fn desc(bridge: &Bridge) -> SwitchDesc {
     let none = || "None".to_owned();
     SwitchDesc {
         manufacturer: "Nicira, Inc.".to_owned(),
@@ -76,7 +76,7 @@ pub fn desc(bridge: &Bridge) -> SwitchDesc {
 
 /// A port as messages describe it.
 #[must_use]
-pub fn port_desc(view: &PortView) -> PortDesc {
+pub(super) fn port_desc(view: &PortView) -> PortDesc {
     let curr = features_of_speed(view.speed_bps, view.full_duplex);
     let kbps = u32::try_from(view.speed_bps / 1000).unwrap_or(u32::MAX);
     PortDesc {
@@ -111,12 +111,12 @@ fn features_of_speed(bps: u64, full_duplex: Option<bool>) -> u32 {
 
 /// OFPMP_PORT_DESC.
 #[must_use]
-pub fn port_descs(bridge: &Bridge, port: OfPort) -> Vec<PortDesc> {
+pub(super) fn port_descs(bridge: &Bridge, port: OfPort) -> Vec<PortDesc> {
     bridge.ports.values().filter(|p| port == OfPort::ANY || p.number == port).map(|p| port_desc(&p.view())).collect()
 }
 
 /// OFPMP_PORT_STATS.
-pub fn port_stats(world: &World, bridge: &Bridge, port: OfPort, now: Msec) -> Result<Vec<PortStatsEntry>, OfError> {
+pub(super) fn port_stats(world: &World, bridge: &Bridge, port: OfPort, now: Msec) -> Result<Vec<PortStatsEntry>, OfError> {
     if port == OfPort::ANY {
         return Ok(bridge.ports.values().map(|p| port_entry(world, bridge, p, now)).collect());
     }
@@ -175,7 +175,7 @@ fn unknown_counters() -> PortCounters {
 }
 
 /// The rules that a statistics request selects, by table and falling priority.
-pub fn select(bridge: &Bridge, request: &FlowStatsRequest) -> Result<Vec<Arc<Rule>>, OfError> {
+pub(super) fn select(bridge: &Bridge, request: &FlowStatsRequest) -> Result<Vec<Arc<Rule>>, OfError> {
     let mut rules = Criteria {
         table: request.table,
         matching: request.matching.clone(),
@@ -192,7 +192,7 @@ pub fn select(bridge: &Bridge, request: &FlowStatsRequest) -> Result<Vec<Arc<Rul
 
 /// A rule in a flow statistics reply.
 #[must_use]
-pub fn flow_entry(bridge: &Bridge, rule: &Rule, now: Msec) -> FlowStatsEntry {
+pub(super) fn flow_entry(bridge: &Bridge, rule: &Rule, now: Msec) -> FlowStatsEntry {
     let (packets, bytes) = rule.life.tally.read();
     let (duration_sec, duration_nsec) = duration(rule.life.created_ms, now);
     let (idle_timeout, hard_timeout) = rule.timeouts_s();
@@ -220,7 +220,7 @@ pub fn flow_entry(bridge: &Bridge, rule: &Rule, now: Msec) -> FlowStatsEntry {
 
 /// A rule's match; tunnel options lie as the bridge has mapped them.
 #[must_use]
-pub fn rule_match(bridge: &Bridge, rule: &Rule) -> flow::Match {
+pub(super) fn rule_match(bridge: &Bridge, rule: &Rule) -> flow::Match {
     let (key, mask) = rule.mini.expand();
     let mut matching = flow::Match::with_options(Arc::clone(&bridge.tunnel_options));
     matching.key = key;
@@ -230,14 +230,14 @@ pub fn rule_match(bridge: &Bridge, rule: &Rule) -> flow::Match {
 
 /// (packets, bytes, flows)
 #[must_use]
-pub fn aggregate(rules: &[Arc<Rule>]) -> (u64, u64, u32) {
+pub(super) fn aggregate(rules: &[Arc<Rule>]) -> (u64, u64, u32) {
     let (packets, bytes) = rules.iter().map(|r| r.life.tally.read()).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
     (packets, bytes, u32::try_from(rules.len()).unwrap_or(u32::MAX))
 }
 
 /// OFPMP_TABLE.
 #[must_use]
-pub fn table_stats(bridge: &Bridge) -> Vec<TableStats> {
+pub(super) fn table_stats(bridge: &Bridge) -> Vec<TableStats> {
     bridge
         .tables
         .iter()
@@ -254,7 +254,7 @@ pub fn table_stats(bridge: &Bridge) -> Vec<TableStats> {
 
 /// What a table can do: everything, in every table.
 #[must_use]
-pub fn table_features(bridge: &Bridge, table: TableId) -> TableFeatures {
+pub(super) fn table_features(bridge: &Bridge, table: TableId) -> TableFeatures {
     let t = &bridge.tables[usize::from(table.0)];
     let mut next = [0u64; 4];
     for n in table.0 + 1..TABLES_VISIBLE {
@@ -262,7 +262,7 @@ pub fn table_features(bridge: &Bridge, table: TableId) -> TableFeatures {
     }
     let usable: Vec<Field> = Field::ALL.iter().copied().filter(|f| !f.row().codes.is_empty()).collect();
     let actions = ActionFeatures {
-        actions: openflow::wire::actions::ALL_ACTIONS,
+        actions: openflow::wire::actions::bitmap::ALL,
         set_fields: usable.iter().copied().filter(|f| f.row().writable).collect(),
     };
     let flows = TableFeatureSet { next, instructions: INSTRUCTIONS_ALL, write: actions.clone(), apply: actions };
@@ -296,13 +296,13 @@ fn miss_code(miss: Miss) -> u8 {
 
 /// OFPMP_TABLE_DESC.
 #[must_use]
-pub fn table_descs(bridge: &Bridge) -> Vec<TableDesc> {
+pub(super) fn table_descs(bridge: &Bridge) -> Vec<TableDesc> {
     let tables = bridge.tables.iter().filter(|t| t.id != INTERNAL);
     tables.map(|t| TableDesc { table: t.id, eviction: t.config.evict, ..TableDesc::default() }).collect()
 }
 
 /// OFPMP_QUEUE: a port without configured queues has none to tell of.
-pub fn queue_stats(bridge: &Bridge, port: OfPort, queue: u32) -> Result<Vec<QueueStatsEntry>, OfError> {
+pub(super) fn queue_stats(bridge: &Bridge, port: OfPort, queue: u32) -> Result<Vec<QueueStatsEntry>, OfError> {
     const ALL_QUEUES: u32 = 0xffff_ffff;
     if port != OfPort::ANY && !bridge.ports.contains_key(&port) {
         return Err(OfError::OfpqofcBadPort);

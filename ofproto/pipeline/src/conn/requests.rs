@@ -7,19 +7,19 @@
 //! is about to be dropped. A barrier waits, without any lock, until no stale megaflow can forward (`Slowpath::settle`).
 
 use super::bundles::{Member, Outcome};
-use super::state::{Kind, State, default_async, merge_async};
+use super::state::{Kind, merge_async};
 use super::{Conn, groups, replies};
 use crate::flow_mod::{self, Journal};
-use crate::slowpath::Slowpath;
+use crate::slowpath::{PortModError, Slowpath};
 use crate::table::{INTERNAL, Miss};
 use crate::world::{BridgeId, World};
 use crate::xlate::FragMode;
 use flow::Msec;
 use openflow::message::{
-    Body, ErrorMessage, FlowStatsRequest, Message, Multipart, MultipartBody, PacketInFormat, PacketOut, Role, RoleRequest,
+    Body, ErrorMessage, Message, Multipart, MultipartBody, PacketInFormat, PacketOut, PortMod, Role, RoleRequest,
     SwitchConfig, TableMod, TlvMap, TlvTableMod, TlvTableReply,
 };
-use openflow::{OfError, OfPort, TableId, Version};
+use openflow::{OfError, OfPort, TableId};
 use std::sync::Arc;
 
 /// What a request came to: bodies to answer with, in the request's version and transaction.
@@ -31,7 +31,7 @@ const FRAG_MASK: u16 = 3;
 impl Conn {
     /// Handles one message. `raw` is what an error reply quotes.
     #[must_use]
-    pub fn handle(&self, slowpath: &Slowpath, message: &Message, raw: &[u8], now: Msec) -> Vec<Message> {
+    pub(super) fn handle(&self, slowpath: &Slowpath, message: &Message, raw: &[u8], now: Msec) -> Vec<Message> {
         let reply = |body| Message { version: message.version, xid: message.xid, body };
         if let Err(error) = self.may(&message.body) {
             return vec![reply(Body::Error(ErrorMessage::reply_to(error, raw)))];
@@ -89,7 +89,7 @@ impl Conn {
             }
             Body::GroupMod(gm) => changing(slowpath, |world, journal| groups::group_mod(world, id, gm, now, journal)).map(none),
             Body::MeterMod(mm) => changing(slowpath, |world, journal| groups::meter_mod(world, id, mm, now, journal)).map(none),
-            Body::PortMod(pm) => slowpath.port_mod(id, pm).map(none),
+            Body::PortMod(pm) => changing(slowpath, |world, _| port_mod(world, id, pm)).map(none),
             Body::TableMod(tm) => changing(slowpath, |world, _| table_mod(world, id, tm)).map(none),
             Body::PacketOut(po) => packet_out(slowpath, id, po, now).map(none),
             Body::BarrierRequest => {
@@ -244,7 +244,7 @@ impl Conn {
         journal.commit(&world);
         drop(world);
         for pm in port_mods {
-            slowpath.port_mod(self.bridge, &pm)?;
+            port_mod(&mut slowpath.write_world(), self.bridge, &pm)?;
         }
         for po in packet_outs {
             packet_out(slowpath, self.bridge, &po, now)?;
@@ -334,6 +334,13 @@ fn changing<T>(slowpath: &Slowpath, change: impl FnOnce(&mut World, &mut Journal
             Err(error)
         }
     }
+}
+
+fn port_mod(world: &mut World, bridge: BridgeId, pm: &PortMod) -> Result<(), OfError> {
+    world.port_mod(bridge, pm.port, pm.hw_addr, pm.config, pm.mask).map_err(|e| match e {
+        PortModError::BadPort => OfError::OfppmfcBadPort,
+        PortModError::BadHwAddr => OfError::OfppmfcBadHwAddr,
+    })
 }
 
 fn table_mod(world: &mut World, bridge: BridgeId, tm: &TableMod) -> Result<(), OfError> {

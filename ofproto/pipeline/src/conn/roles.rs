@@ -9,14 +9,14 @@ use std::sync::{Arc, Mutex};
 
 /// The live connections and the generation ids of all bridges.
 #[derive(Debug, Default)]
-pub struct Roles {
+pub(crate) struct Roles {
     conns: Mutex<Vec<Registered>>,
     generations: Mutex<Map<BridgeId, u64>>,
 }
 
 impl Roles {
     /// Remembers a connection until its task drops it.
-    pub fn register(&self, conn: &Arc<Conn>) {
+    pub(crate) fn register(&self, conn: &Arc<Conn>) {
         let mut conns = self.conns.lock().expect("no holder of the connection list panics");
         conns.retain(|c| c.strong_count() > 0);
         conns.push(Arc::downgrade(conn));
@@ -24,19 +24,19 @@ impl Roles {
 
     /// Live connections.
     #[must_use]
-    pub fn conns(&self) -> Vec<Arc<Conn>> {
+    pub(crate) fn conns(&self) -> Vec<Arc<Conn>> {
         let conns = self.conns.lock().expect("no holder of the connection list panics");
         conns.iter().filter_map(Registered::upgrade).collect()
     }
 
     /// The last generation id that a controller of the bridge used.
     #[must_use]
-    pub fn generation(&self, bridge: BridgeId) -> Option<u64> {
+    pub(crate) fn generation(&self, bridge: BridgeId) -> Option<u64> {
         self.generations.lock().expect("no holder of the generations panics").get(&bridge).copied()
     }
 
     /// Takes a generation id that is not older than the last, in the circle of 64-bit numbers.
-    pub fn advance(&self, bridge: BridgeId, generation: u64) -> Result<(), OfError> {
+    pub(crate) fn advance(&self, bridge: BridgeId, generation: u64) -> Result<(), OfError> {
         let mut generations = self.generations.lock().expect("no holder of the generations panics");
         let last = generations.entry(bridge).or_insert(generation);
         if generation.wrapping_sub(*last) > u64::MAX / 2 {
@@ -47,7 +47,7 @@ impl Roles {
     }
 
     /// Makes every other primary of the bridge secondary; those who want it are told (OFPT_ROLE_STATUS, since 1.4).
-    pub fn demote_others(&self, primary: &Conn) {
+    pub(crate) fn demote_others(&self, primary: &Conn) {
         use openflow::Version;
         use openflow::message::{Body, Message};
         const MASTER_REQUEST: u8 = 0;

@@ -124,7 +124,7 @@ pub fn default_async() -> AsyncConfig {
 }
 
 /// Takes up those of the twelve masks that a request carried (bit 2n + side of `carried`).
-pub fn merge_async(have: &mut AsyncConfig, new: &AsyncConfig) {
+pub(super) fn merge_async(have: &mut AsyncConfig, new: &AsyncConfig) {
     let carried = new.carried;
     let rows = [
         (&mut have.packet_in, new.packet_in),

@@ -23,6 +23,8 @@ use tokio::sync::{Notify, mpsc};
 const READ_BYTES: usize = 65_536;
 /// Longest wait for the peer's hello.
 const HELLO_TIMEOUT_MS: u64 = 10_000;
+/// Tables that controllers may name.
+const TABLES_VISIBLE: u8 = 254;
 /// Bytes that a socket address can hold.
 const SUN_PATH_MAX: usize = 107;
 
@@ -345,10 +347,10 @@ fn handle_one(job: &Job, conn: &Conn, assembler: &mut Assembler, raw: &[u8], out
     };
     let version = Version::from_wire(header.version);
     let is_hello = header.kind == 0;
+    let options = job.shared.tunnel_options(conn.bridge);
+    let codec = Codec { nxm, table_id, n_tables: TABLES_VISIBLE, options: Some(&options), ..Codec::default() };
     let decoded = if version == Some(agreed) || is_hello {
-        let options = job.shared.option_lengths(conn.bridge);
-        let codec = Codec { nxm, table_id, options: Some(&options), ..Codec::switch() };
-        codec.decode(raw).and_then(|message| assembler.add(message, now_ms()))
+        assembler.take(raw, now_ms()).and_then(|parts| assemble(&codec, &parts))
     } else {
         Err(OfError::OfpbrcBadVersion)
     };
@@ -373,11 +375,36 @@ fn handle_one(job: &Job, conn: &Conn, assembler: &mut Assembler, raw: &[u8], out
     }
 }
 
+/// Decodes the parts of one request and joins them; nothing while parts are still to come.
+fn assemble(codec: &Codec<'_>, parts: &[Vec<u8>]) -> Result<Option<Message>, OfError> {
+    let mut whole: Option<Message> = None;
+    for part in parts {
+        let message = codec.decode(part)?;
+        match &mut whole {
+            None => whole = Some(message),
+            Some(first) => join(first, message),
+        }
+    }
+    Ok(whole)
+}
+
+/// Adds the entries of a further part.
+fn join(first: &mut Message, more: Message) {
+    use openflow::message::MultipartBody as M;
+    if let (Body::Stats(first), Body::Stats(more)) = (&mut first.body, more.body) {
+        if let (M::TableFeaturesRequest(all), M::TableFeaturesRequest(new)) = (&mut first.body, &more.body) {
+            all.extend(new.iter().cloned());
+        } else if let (M::FlowMonitorRequest(all), M::FlowMonitorRequest(new)) = (&mut first.body, &more.body) {
+            all.extend(new.iter().cloned());
+        }
+    }
+}
+
 fn encode(job: &Job, conn: &Conn, message: &Message, out: &mut Vec<u8>) {
     let nxm = conn.lock().nxm;
-    let options = job.shared.option_lengths(conn.bridge);
+    let options = job.shared.tunnel_options(conn.bridge);
     let at = out.len();
-    let codec = Codec { nxm, options: Some(&options), ..Codec::switch() };
+    let codec = Codec { nxm, options: Some(&options), ..Codec::default() };
     if let Err(error) = codec.encode(message, out) {
         // The version cannot say it: what a client of that version cannot know it does not miss.
         tracing::debug!(target: "connmgr", "{}: not sent: {error}", conn.name);

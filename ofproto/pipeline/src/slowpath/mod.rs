@@ -9,6 +9,7 @@
 
 mod apply;
 mod plan;
+mod packet_out;
 mod ports;
 mod status;
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod tests;
 
 pub use ports::PortModError;
 pub use status::Status;
+pub(crate) use status::patch_stats;
 
 use crate::bridge::BundleId;
 use crate::config::SwitchConfig;

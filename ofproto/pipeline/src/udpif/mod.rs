@@ -317,7 +317,7 @@ impl Udpif {
     }
 
     /// Keeps recirculation ids valid while packets that bear them may be under way.
-    fn linger(&self, recircs: Vec<Arc<RecircRef>>, now: Msec) {
+    pub(crate) fn linger(&self, recircs: Vec<Arc<RecircRef>>, now: Msec) {
         if !recircs.is_empty() {
             self.lingering.lock().expect("no holder of the lingering ids panics").push_back((now, recircs));
         }

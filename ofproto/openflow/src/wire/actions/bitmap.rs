@@ -33,6 +33,9 @@ pub const ACTIONS: &[(&str, [Option<u8>; 3])] = &[
     ("set_queue", [None, Some(21), Some(21)]),
 ];
 
+/// All of them.
+pub const ALL: u64 = (1 << ACTIONS.len()) - 1;
+
 fn column(version: Version) -> usize {
     match version {
         Version::V10 => 0,
