@@ -18,8 +18,8 @@ pub struct Settings {
     pub vlan_limit: u8,
 }
 
-/// Workers at most: the other seats belong to control threads.
-pub const WORKERS_MAX: usize = crate::qsbr::MEMBERS_MAX - 8;
+/// Workers at most: new ones take their seats before the old ones leave, and one seat is that of `execute`.
+pub const WORKERS_MAX: usize = crate::qsbr::MEMBERS_MAX / 2 - 1;
 
 impl Default for Settings {
     fn default() -> Self {

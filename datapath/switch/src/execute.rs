@@ -14,6 +14,8 @@ use crate::forward::{Core, Scope};
 use crate::parsed::Parsed;
 use crate::stats::add;
 use flow::action::{Action, HashAlg, TunnelPush, Userspace};
+use flow::DpPort;
+use flow::extract::PacketMeta;
 use flow::flow_hash::{HashFields, hash_5tuple};
 use flow::key::Lines;
 use flow::seam::{Upcall, UpcallKind};
@@ -219,18 +221,10 @@ impl Core {
         for packets in more {
             let mut extra = self.spares.take();
             extra.packets = packets;
-            for parsed in &mut extra.parsed[..extra.packets.len()] {
-                parsed.copy_from(&bundle.parsed[0]);
-            }
-            extra.stale = true;
+            start_again(&mut extra, push.out_port, scope.shared.live.vlan_limit());
             self.run(scope, extra, rest);
         }
-        // Cut frames made more packets than there were keys: their metadata is that of the first.
-        let (first, others) = bundle.parsed.split_at_mut(1);
-        for parsed in others.iter_mut().take(bundle.packets.len().saturating_sub(1)).skip(n.saturating_sub(1)) {
-            parsed.copy_from(&first[0]);
-        }
-        bundle.stale = true;
+        start_again(bundle, push.out_port, scope.shared.live.vlan_limit());
     }
 
     /// True `probability` times out of `u32::MAX`.
@@ -244,13 +238,20 @@ impl Core {
     }
 }
 
+/// An encapsulated packet is a new one, come from the port that it will leave by, without the metadata of what is inside it.
+fn start_again(bundle: &mut Bundle, in_port: DpPort, vlan_limit: u8) {
+    let meta = PacketMeta { in_port, vlan_limit, ..PacketMeta::default() };
+    for (packet, parsed) in bundle.packets.iter().zip(&mut bundle.parsed) {
+        parsed.read(packet.data(), &meta);
+    }
+    bundle.stale = false;
+}
+
 /// Cuts a packet; a cut GSO frame or one with a partial checksum over the missing part would be wrong, so it is completed first.
 fn truncate(packet: &mut Packet, len: usize) {
     if len < packet.len() {
         let _ = port::offload::complete(packet);
-        if packet.gso().kind != GsoKind::None && len <= usize::from(u16::MAX) {
-            packet.set_gso(port::Gso::default());
-        }
+        packet.set_gso(port::Gso::default());
         packet.truncate(len);
     }
 }

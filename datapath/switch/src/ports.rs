@@ -330,11 +330,17 @@ impl Ports {
     }
 
     /// Replaces the workers: the old ones end, their receive queues go to the new ones, and nothing else of a port changes.
-    pub fn replace_workers(&mut self, new: Vec<Handle>) -> Result<(), DpError> {
+    pub fn replace_workers(&mut self, new: Vec<Handle>) {
         let old = std::mem::replace(&mut self.workers, new);
         for (number, port) in &self.ports {
             for worker in &self.workers {
-                let tx = port.device.as_ref().map(Device::tx).transpose().map_err(|e| DpError::Device(e.to_string()))?;
+                let tx = port.device.as_ref().and_then(|device| match device.tx() {
+                    Ok(tx) => Some(tx),
+                    Err(error) => {
+                        tracing::warn!(target: "dpif_netdev", "{error}");
+                        None
+                    }
+                });
                 worker.send(Command::SetOutlet(*number, Outlet::new(tx, Arc::clone(&port.upcalls))));
             }
         }
@@ -342,19 +348,15 @@ impl Ports {
             port.owners.clear();
         }
         for worker in old {
-            let queues = worker.ask(Command::Stop).unwrap_or_default();
+            let queues = worker.stop();
             self.spread(queues);
-            // A worker that panicked has said so itself.
-            let _ = worker.thread.join();
         }
-        Ok(())
     }
 
     /// Ends everything.
     pub fn close(&mut self) {
         for worker in std::mem::take(&mut self.workers) {
-            drop(worker.ask(Command::Stop));
-            let _ = worker.thread.join();
+            drop(worker.stop());
         }
         self.ports.clear();
     }

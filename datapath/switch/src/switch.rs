@@ -132,24 +132,24 @@ impl Switch {
         if settings == control.settings && !first {
             return Ok(());
         }
-        self.shared.live.set(&settings);
-        let old = std::mem::replace(&mut control.settings, settings.clone());
-        if first || (old.workers, &old.cpus) != (settings.workers, &settings.cpus) {
-            let workers = (0..settings.workers).map(|i| self.start_worker(&control, i)).collect::<Result<_, _>>()?;
-            control.ports.replace_workers(workers)?;
-        } else if old.cache_flows != settings.cache_flows {
+        if first || (control.settings.workers, &control.settings.cpus) != (settings.workers, &settings.cpus) {
+            let workers = (0..settings.workers).map(|i| self.start_worker(&control, &settings, i)).collect::<Result<_, _>>()?;
+            control.ports.replace_workers(workers);
+        } else if control.settings.cache_flows != settings.cache_flows {
             for worker in &control.ports.workers {
                 worker.send(Command::ResizeCache(settings.cache_flows));
             }
         }
+        self.shared.live.set(&settings);
+        control.settings = settings;
         Ok(())
     }
 
-    fn start_worker(&self, control: &Control, i: usize) -> Result<Handle, DpError> {
+    fn start_worker(&self, control: &Control, settings: &Settings, i: usize) -> Result<Handle, DpError> {
         let member = self.shared.epochs.join().ok_or(DpError::Full("the list of forwarding threads"))?;
         control.flows.welcome(member.seat());
-        let cpu = control.settings.cpus.get(i).copied();
-        Handle::start(Arc::clone(&self.shared), member, cpu, control.settings.cache_flows)
+        let cpu = settings.cpus.get(i).copied();
+        Handle::start(Arc::clone(&self.shared), member, cpu, settings.cache_flows)
             .map_err(|e| DpError::Device(format!("cannot start a forwarding thread: {e}")))
     }
 

@@ -66,7 +66,8 @@ pub enum Command {
 pub struct Handle {
     commands: Sender<Command>,
     wake: Arc<EventFd>,
-    pub thread: std::thread::JoinHandle<()>,
+    /// `None` once the worker was stopped.
+    thread: Option<std::thread::JoinHandle<()>>,
     pub seat: usize,
     pub cpu: Option<usize>,
 }
@@ -87,7 +88,7 @@ impl Handle {
             pin(cpu);
             worker.run();
         })?;
-        Ok(Self { commands: sender, wake, thread, seat, cpu })
+        Ok(Self { commands: sender, wake, thread: Some(thread), seat, cpu })
     }
 
     /// Sends a command. Waits while `COMMANDS_MAX` are ahead of it.
@@ -103,6 +104,28 @@ impl Handle {
         let (sender, answer) = crossbeam_channel::bounded(1);
         self.send(command(sender));
         answer.recv().ok()
+    }
+
+    /// Ends the worker; its receive queues.
+    #[must_use]
+    pub fn stop(mut self) -> Vec<Rx> {
+        let rx = self.ask(Command::Stop).unwrap_or_default();
+        if let Some(thread) = self.thread.take() {
+            // A worker that panicked has said so itself.
+            let _ = thread.join();
+        }
+        rx
+    }
+}
+
+impl Drop for Handle {
+    /// A worker whose handle is lost on the way of an error ends, too.
+    fn drop(&mut self) {
+        if self.thread.is_some() {
+            let (done, _) = crossbeam_channel::bounded(1);
+            let _ = self.commands.try_send(Command::Stop(done));
+            let _ = self.wake.write(1);
+        }
     }
 }
 
