@@ -19,7 +19,9 @@ pub(crate) fn put(put: &FlowPut, done: &Done) {
     let (ufid, mega) = (flow.ufid, ufid_of(&flow.key.masked(&flow.mask)));
     let actions = format_actions(&flow.actions, &NoNames);
     match done {
-        Done::Added => tracing::debug!(target: "dpif_netdev", "flow_add: ufid:{ufid} mega_ufid:{mega} {text}, actions:{actions}"),
+        Done::Added => {
+            tracing::debug!(target: "dpif_netdev", "flow_add: ufid:{ufid} mega_ufid:{mega} {text}, actions:{actions}")
+        }
         Done::Modified(old) => {
             let old = format_actions(old, &NoNames);
             tracing::debug!(target: "dpif_netdev", "flow_mod: ufid:{ufid} mega_ufid:{mega} {text}, old_actions:{old}, actions:{actions}");

@@ -3,9 +3,9 @@
 //! What enters: a list of datapath actions. What leaves: a `Program`, of which every action can be carried out, or the reason why not.
 
 use crate::slots::NOT_QUICK;
+use flow::Actions;
 use flow::action::Action;
 use flow::seam::DpError;
-use flow::Actions;
 use std::sync::Arc;
 
 /// How deep lists of actions may be nested in each other (clone, sample, check_pkt_len; OVS: 32 in the parser, 8 in depth here).
@@ -37,16 +37,26 @@ impl Program {
 /// Whether each action of the list can be carried out.
 pub fn check(actions: &[Action], depth: usize) -> Result<(), DpError> {
     if depth > NESTING_MAX {
-        return Err(DpError::Invalid(format!("actions nested more than {NESTING_MAX} deep")));
+        return Err(DpError::Invalid(format!(
+            "actions nested more than {NESTING_MAX} deep"
+        )));
     }
-    actions.iter().try_for_each(|action| check_one(action, depth))
+    actions
+        .iter()
+        .try_for_each(|action| check_one(action, depth))
 }
 
 fn check_one(action: &Action, depth: usize) -> Result<(), DpError> {
     let refuse = |what: &str| Err(DpError::Unsupported(what.to_owned()));
     match action {
-        Action::Sample { actions, .. } | Action::Clone(actions) | Action::DecTtl { exceeded: actions } => check(actions, depth + 1),
-        Action::CheckPktLen { greater, less_equal, .. } => {
+        Action::Sample { actions, .. }
+        | Action::Clone(actions)
+        | Action::DecTtl { exceeded: actions } => check(actions, depth + 1),
+        Action::CheckPktLen {
+            greater,
+            less_equal,
+            ..
+        } => {
             check(greater, depth + 1)?;
             check(less_equal, depth + 1)
         }

@@ -55,7 +55,10 @@ impl PortQueue {
     /// Upcalls queued, and lost, since the port is there.
     #[must_use]
     pub fn counts(&self) -> (u64, u64) {
-        (self.sent.load(Ordering::Relaxed), self.lost.load(Ordering::Relaxed))
+        (
+            self.sent.load(Ordering::Relaxed),
+            self.lost.load(Ordering::Relaxed),
+        )
     }
 }
 
@@ -158,7 +161,8 @@ impl Upcalls {
     /// took before counts as done.
     pub fn take(&self, handler: usize, max: usize, timeout: Duration, out: &mut Vec<Upcall>) {
         let in_hand = &self.in_hand[handler % HANDLERS_MAX];
-        self.open.fetch_sub(in_hand.swap(0, Ordering::AcqRel), Ordering::AcqRel);
+        self.open
+            .fetch_sub(in_hand.swap(0, Ordering::AcqRel), Ordering::AcqRel);
         let mut taken = self.take_ready(max, out);
         if taken == 0 && self.ready.is_empty() && !timeout.is_zero() {
             self.register();
@@ -196,7 +200,9 @@ impl Upcalls {
         while taken < max {
             let Some(queue) = self.ready.pop() else { break };
             for _ in 0..QUANTUM.min(max - taken) {
-                let Some(upcall) = queue.queue.pop() else { break };
+                let Some(upcall) = queue.queue.pop() else {
+                    break;
+                };
                 out.push(*upcall);
                 taken += 1;
             }
@@ -266,7 +272,11 @@ mod tests {
         let mut out = Vec::new();
         upcalls.take(0, 64, Duration::ZERO, &mut out);
         assert_eq!(out.len(), 64);
-        assert_eq!(out[QUANTUM].packet, [7], "the quiet port's turn comes after one quantum");
+        assert_eq!(
+            out[QUANTUM].packet,
+            [7],
+            "the quiet port's turn comes after one quantum"
+        );
         assert_eq!(flood.counts(), (QUEUE_MAX as u64, 100));
         assert!(!upcalls.settled());
         while !out.is_empty() {
