@@ -403,15 +403,18 @@ fn table_to_change(bridge: &Bridge, table: TableId) -> Result<&Table, OfError> {
 /// What only the bridge can say of actions: whether groups and meters exist, whether the datapath tracks connections.
 pub fn check_actions(bridge: &Bridge, actions: &[OfAction]) -> Result<(), OfError> {
     for action in actions {
-        match action {
-            OfAction::Group(id) if !bridge.groups.contains_key(id) => return Err(OfError::OfpbacBadOutGroup),
-            OfAction::Meter(id) if bridge.meters.datapath_id(*id).is_none() => return Err(OfError::OfpmmfcInvalidMeter),
-            OfAction::WriteActions(inner) | OfAction::Clone(inner) => check_actions(bridge, inner)?,
-            OfAction::Learn(learn) if learn.table == INTERNAL => return Err(OfError::OfpbacBadArgument),
-            OfAction::Ct(_) | OfAction::CtClear if !bridge.tracks_connections => {
-                return Err(OfError::NxbacCtDatapathSupport);
-            }
-            _ => {}
+        if let OfAction::WriteActions(inner) | OfAction::Clone(inner) = action {
+            check_actions(bridge, inner)?;
+        }
+        let tracks = matches!(action, OfAction::Ct(_) | OfAction::CtClear);
+        if matches!(action, OfAction::Group(id) if !bridge.groups.contains_key(id)) {
+            return Err(OfError::OfpbacBadOutGroup);
+        } else if matches!(action, OfAction::Meter(id) if bridge.meters.datapath_id(*id).is_none()) {
+            return Err(OfError::OfpmmfcInvalidMeter);
+        } else if matches!(action, OfAction::Learn(learn) if learn.table == INTERNAL) {
+            return Err(OfError::OfpbacBadArgument);
+        } else if tracks && !bridge.tracks_connections {
+            return Err(OfError::NxbacCtDatapathSupport);
         }
     }
     Ok(())
@@ -452,31 +455,33 @@ pub fn take_own_rule(world: &World, bridge: BridgeId, table: TableId, priority: 
 }
 
 fn outputs_to_port(actions: &[OfAction], port: OfPort) -> bool {
-    actions.iter().any(|a| match a {
-        OfAction::Output { port: to, .. } | OfAction::Enqueue { port: to, .. } => *to == port,
-        OfAction::OutputTrunc { port: to, .. } => *to == port,
-        OfAction::Controller(_) => port == OfPort::CONTROLLER,
-        OfAction::WriteActions(inner) | OfAction::Clone(inner) => outputs_to_port(inner, port),
-        _ => false,
+    actions.iter().any(|action| {
+        if let OfAction::Output { port: to, .. } | OfAction::Enqueue { port: to, .. } | OfAction::OutputTrunc { port: to, .. } = action {
+            *to == port
+        } else if let OfAction::WriteActions(inner) | OfAction::Clone(inner) = action {
+            outputs_to_port(inner, port)
+        } else {
+            port == OfPort::CONTROLLER && matches!(action, OfAction::Controller(_))
+        }
     })
 }
 
 fn outputs_to_group(actions: &[OfAction], group: GroupId) -> bool {
-    actions.iter().any(|a| match a {
-        OfAction::Group(to) => *to == group,
-        OfAction::WriteActions(inner) | OfAction::Clone(inner) => outputs_to_group(inner, group),
-        _ => false,
+    actions.iter().any(|action| {
+        if let OfAction::WriteActions(inner) | OfAction::Clone(inner) = action {
+            outputs_to_group(inner, group)
+        } else {
+            matches!(action, OfAction::Group(to) if *to == group)
+        }
     })
 }
 
 fn conjunctions_of(actions: &[OfAction]) -> Vec<Conjunction> {
     actions
         .iter()
-        .filter_map(|a| match a {
-            OfAction::Conjunction { id, clause, n_clauses } => {
-                Some(Conjunction { id: *id, clause: *clause, n_clauses: *n_clauses })
-            }
-            _ => None,
+        .filter_map(|action| {
+            let OfAction::Conjunction { id, clause, n_clauses } = action else { return None };
+            Some(Conjunction { id: *id, clause: *clause, n_clauses: *n_clauses })
         })
         .collect()
 }

@@ -62,9 +62,8 @@ impl Bundles {
 
     /// OFPT_BUNDLE_ADD_MESSAGE; opens the bundle if it is not (as OVS and the standard allow).
     pub fn add(&mut self, id: u32, flags: u16, member: Member, now: Msec) -> Result<(), OfError> {
-        match &member.message.body {
-            Body::FlowMod(_) | Body::GroupMod(_) | Body::PortMod(_) | Body::PacketOut(_) => {}
-            _ => return Err(OfError::OfpbfcMsgUnsup),
+        if !matches!(member.message.body, Body::FlowMod(_) | Body::GroupMod(_) | Body::PortMod(_) | Body::PacketOut(_)) {
+            return Err(OfError::OfpbfcMsgUnsup);
         }
         if !self.0.contains_key(&id) {
             self.open(&BundleControl { id, kind: control::OPEN_REQUEST, flags }, now)?;

@@ -44,20 +44,22 @@ impl Conn {
 
     /// A secondary may look, not touch (OpenFlow 1.2 section 6.3).
     fn may(&self, body: &Body) -> Result<(), OfError> {
-        let changes = match body {
-            Body::FlowMod(_)
-            | Body::GroupMod(_)
-            | Body::PortMod(_)
-            | Body::TableMod(_)
-            | Body::MeterMod(_)
-            | Body::PacketOut(_)
-            | Body::BundleControl(_)
-            | Body::BundleAdd { .. }
-            | Body::TlvTableMod(_)
-            | Body::SetConfig(_) => true,
-            Body::Stats(m) => matches!(&m.body, MultipartBody::TableFeaturesRequest(f) if !f.is_empty()),
-            _ => false,
-        };
+        let sets_features =
+            matches!(body, Body::Stats(m) if matches!(&m.body, MultipartBody::TableFeaturesRequest(f) if !f.is_empty()));
+        let changes = sets_features
+            || matches!(
+                body,
+                Body::FlowMod(_)
+                    | Body::GroupMod(_)
+                    | Body::PortMod(_)
+                    | Body::TableMod(_)
+                    | Body::MeterMod(_)
+                    | Body::PacketOut(_)
+                    | Body::BundleControl(_)
+                    | Body::BundleAdd { .. }
+                    | Body::TlvTableMod(_)
+                    | Body::SetConfig(_)
+            );
         let state = self.lock();
         if changes && state.kind == Kind::Primary && state.role == Role::Secondary {
             return Err(OfError::OfpbrcIsSecondary);
@@ -216,18 +218,18 @@ impl Conn {
         let mut journal = Journal::default();
         let groups_before = world.bridges.get(&self.bridge).map(|b| b.groups.clone()).unwrap_or_default();
         for member in members {
-            let done = match &member.message.body {
-                Body::FlowMod(fm) => flow_mod::apply(&world, self.bridge, fm, now, &mut journal),
-                Body::GroupMod(gm) => groups::group_mod(&mut world, self.bridge, gm, now, &mut journal),
-                Body::PacketOut(po) => {
-                    packet_outs.push(po.clone());
-                    Ok(())
-                }
-                Body::PortMod(pm) => {
-                    port_mods.push(pm.clone());
-                    Ok(())
-                }
-                _ => Err(OfError::OfpbfcMsgUnsup),
+            let done = if let Body::FlowMod(fm) = &member.message.body {
+                flow_mod::apply(&world, self.bridge, fm, now, &mut journal)
+            } else if let Body::GroupMod(gm) = &member.message.body {
+                groups::group_mod(&mut world, self.bridge, gm, now, &mut journal)
+            } else if let Body::PacketOut(po) = &member.message.body {
+                packet_outs.push(po.clone());
+                Ok(())
+            } else if let Body::PortMod(pm) = &member.message.body {
+                port_mods.push(pm.clone());
+                Ok(())
+            } else {
+                Err(OfError::OfpbfcMsgUnsup)
             };
             if let Err(error) = done {
                 journal.revert(&world);
