@@ -21,6 +21,8 @@ mod requests;
 mod roles;
 pub mod state;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use crate::config::{ControllerStatus, SwitchConfig};
 use crate::slowpath::Slowpath;

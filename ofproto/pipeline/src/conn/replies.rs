@@ -284,13 +284,12 @@ pub(super) fn table_features(bridge: &Bridge, table: TableId) -> TableFeatures {
     }
 }
 
-/// OFPTC11_TABLE_MISS_*, 3 standing for "as the version has it".
+/// OFPTC11_TABLE_MISS_*. Versions that can ask send misses to the controller unless told otherwise.
 fn miss_code(miss: Miss) -> u8 {
     match miss {
-        Miss::Controller => 0,
+        Miss::Controller | Miss::Default => 0,
         Miss::Continue => 1,
         Miss::Drop => 2,
-        Miss::Default => 3,
     }
 }
 

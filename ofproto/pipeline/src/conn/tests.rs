@@ -1,0 +1,167 @@
+//! Connections end to end: Debian's ovs-ofctl over `BRIDGE.mgmt`, in every version, against a switch in memory.
+
+use super::Agents;
+use crate::config::{FailMode, SwitchConfig};
+use crate::scenario::{Scenario, config};
+use openflow::types::Versions;
+use std::process::Command;
+use std::sync::Arc;
+
+struct Bench {
+    _dir: tempfile::TempDir,
+    rundir: std::path::PathBuf,
+    scenario: Scenario,
+    agents: Arc<Agents>,
+    config: SwitchConfig,
+    _runtime: tokio::runtime::Runtime,
+}
+
+/// A bridge br0 with ports p1 (1) and p2 (2), secure.
+fn bench() -> Bench {
+    let dir = tempfile::tempdir().unwrap();
+    let rundir = dir.path().to_owned();
+    let mut config = config(&["br0 p1@1 p2@2"]);
+    config.rundir = Some(rundir.clone());
+    for bridge in &mut config.bridges {
+        bridge.fail_mode = FailMode::Secure;
+        bridge.protocols = Versions::ALL;
+        bridge.datapath_id = Some(0xfedc_ba98_7654_3210);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let scenario = Scenario::new(&config);
+    let agents = Agents::new(Arc::clone(&scenario.slowpath), runtime.handle().clone());
+    agents.configure(&config);
+    Bench { _dir: dir, rundir, scenario, agents, config, _runtime: runtime }
+}
+
+impl Bench {
+    /// Runs ovs-ofctl; `BR` in an argument is the bridge's socket. Volatile parts of the output are taken out.
+    fn ofctl(&self, args: &[&str]) -> String {
+        let socket = format!("unix:{}", self.rundir.join("br0.mgmt").display());
+        let args: Vec<String> = args.iter().map(|a| a.replace("BR", &socket)).collect();
+        let output = Command::new("ovs-ofctl")
+            .args(["--timeout=10"])
+            .args(&args)
+            .output()
+            .expect("Debian's openvswitch-common is installed (make check installs it)");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        tidy(&text)
+    }
+}
+
+/// Without transaction ids, durations and ages.
+fn tidy(text: &str) -> String {
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        let line = cut(&cut(line, " (xid=", ")"), " duration=", ",");
+        lines.push(cut(&line, " idle_age=", ",").trim_end().to_owned());
+    }
+    lines.join("\n")
+}
+
+fn cut(line: &str, from: &str, to: &str) -> String {
+    match line.split_once(from) {
+        Some((before, rest)) => rest.split_once(to).map_or_else(|| line.to_owned(), |(_, after)| format!("{before}{after}")),
+        None => line.to_owned(),
+    }
+}
+
+#[test]
+fn flows_in_every_version() {
+    let b = bench();
+    for version in ["OpenFlow10", "OpenFlow11", "OpenFlow12", "OpenFlow13", "OpenFlow14", "OpenFlow15"] {
+        let of = |args: &[&str]| b.ofctl(&[&["-O", version], args].concat());
+        assert_eq!(of(&["add-flow", "BR", "priority=7,tcp,nw_dst=10.0.0.0/8,tp_dst=80,actions=mod_nw_tos:4,output:2"]), "", "{version}");
+        let dump = of(&["--no-stats", "dump-flows", "BR"]);
+        let shown = dump.lines().last().unwrap().trim();
+        assert!(shown.starts_with("priority=7,tcp,nw_dst=10.0.0.0/8,tp_dst=80 actions="), "{version}: {dump}");
+        let aggregate = of(&["dump-aggregate", "BR"]);
+        assert!(aggregate.contains("flow_count=1"), "{version}: {aggregate}");
+        assert_eq!(of(&["del-flows", "BR", "tcp"]), "", "{version}");
+        assert!(!of(&["dump-flows", "BR"]).contains("actions"), "{version}");
+    }
+}
+
+#[test]
+fn what_the_switch_tells_of_itself() {
+    let b = bench();
+    let show = b.ofctl(&["show", "BR"]);
+    assert!(show.starts_with("OFPT_FEATURES_REPLY: dpid:fedcba9876543210\nn_tables:254, n_buffers:0\n"), "{show}");
+    assert!(show.contains("capabilities: FLOW_STATS TABLE_STATS PORT_STATS QUEUE_STATS ARP_MATCH_IP\n"), "{show}");
+    assert!(show.contains(" 1(p1): addr:") && show.contains("LOCAL(br0): addr:"), "{show}");
+    assert!(show.contains("OFPT_GET_CONFIG_REPLY: frags=normal miss_send_len=0"), "{show}");
+    for version in ["OpenFlow10", "OpenFlow13", "OpenFlow15"] {
+        let of = |args: &[&str]| b.ofctl(&[&["-O", version], args].concat());
+        assert!(of(&["dump-desc", "BR"]).contains("Manufacturer: Nicira, Inc."), "{version}");
+        assert!(of(&["dump-ports", "BR"]).contains("3 ports"), "{version}: {}", of(&["dump-ports", "BR"]));
+        assert!(of(&["dump-tables", "BR"]).contains("table 0"), "{version}: {}", of(&["dump-tables", "BR"]));
+        assert!(of(&["dump-ports-desc", "BR"]).contains("2(p2)"), "{version}");
+        assert!(of(&["queue-stats", "BR"]).contains("0 queues"), "{version}: {}", of(&["queue-stats", "BR"]));
+    }
+    assert!(b.ofctl(&["-O", "OpenFlow13", "dump-table-features", "BR"]).contains("table 0"));
+    assert_eq!(b.ofctl(&["ping", "BR", "10"]).lines().count(), 10);
+}
+
+#[test]
+fn errors_carry_type_and_code() {
+    let b = bench();
+    let bad_group = b.ofctl(&["-O", "OpenFlow13", "add-flow", "BR", "actions=group:7"]);
+    assert!(bad_group.contains("OFPBAC_BAD_OUT_GROUP"), "{bad_group}");
+    let overlap = ["check_overlap,priority=5,ip,nw_dst=10.0.0.0/8,actions=1", "check_overlap,priority=5,ip,nw_src=10.0.0.0/8,actions=1"];
+    assert_eq!(b.ofctl(&["add-flow", "BR", overlap[0]]), "");
+    assert!(b.ofctl(&["add-flow", "BR", overlap[1]]).contains("OFPFMFC_OVERLAP"));
+    let unknown = b.ofctl(&["-O", "OpenFlow13", "mod-group", "BR", "group_id=3,type=all,bucket=actions=1"]);
+    assert!(unknown.contains("OFPGMFC_UNKNOWN_GROUP"), "{unknown}");
+    let table = b.ofctl(&["-O", "OpenFlow13", "add-flow", "BR", "table=254,actions=1"]);
+    assert!(table.contains("OFPBRC_EPERM") || table.contains("BAD_TABLE_ID"), "{table}");
+}
+
+#[test]
+fn groups_meters_and_bundles() {
+    let b = bench();
+    let of = |args: &[&str]| b.ofctl(&[&["-O", "OpenFlow14"], args].concat());
+    assert_eq!(of(&["add-group", "BR", "group_id=3,type=select,bucket=weight=5,actions=1,bucket=weight=10,actions=2"]), "");
+    let groups = of(&["dump-groups", "BR"]);
+    assert!(groups.contains("group_id=3,type=select,bucket=weight:5,actions=output:1"), "{groups}");
+    assert_eq!(of(&["add-flow", "BR", "priority=9,actions=group:3"]), "");
+    assert!(of(&["dump-group-stats", "BR"]).contains("group_id=3,"), "{}", of(&["dump-group-stats", "BR"]));
+    assert_eq!(of(&["del-groups", "BR"]), "");
+    assert!(!of(&["dump-flows", "BR"]).contains("group:3"), "rules go with their group");
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("flows");
+    std::fs::write(&file, "add priority=1,in_port=1,actions=2\nadd priority=2,actions=group:99\n").unwrap();
+    let path = file.to_str().unwrap();
+    let failed = of(&["--bundle", "add-flows", "BR", path]);
+    assert!(failed.contains("OFPBAC_BAD_OUT_GROUP") && failed.contains("OFPBFC_MSG_FAILED"), "{failed}");
+    assert!(!of(&["dump-flows", "BR"]).contains("in_port=1"), "nothing of a failed bundle stays");
+    std::fs::write(&file, "add priority=1,in_port=1,actions=2\nadd priority=2,in_port=2,actions=1\n").unwrap();
+    assert_eq!(of(&["--bundle", "add-flows", "BR", path]), "");
+    assert_eq!(of(&["--no-stats", "dump-flows", "BR"]).lines().filter(|l| l.contains("in_port")).count(), 2);
+}
+
+#[test]
+fn modify_and_cookies() {
+    let b = bench();
+    b.ofctl(&["add-flow", "BR", "cookie=0x1,in_port=1,actions=2"]);
+    b.ofctl(&["add-flow", "BR", "cookie=0x2,in_port=2,actions=1"]);
+    assert_eq!(b.ofctl(&["mod-flows", "BR", "cookie=0x1/-1,actions=drop"]), "");
+    let dump = b.ofctl(&["--no-stats", "dump-flows", "BR"]);
+    assert!(dump.contains("cookie=0x1, in_port=1 actions=drop") || dump.contains("in_port=1 actions=drop"), "{dump}");
+    assert!(dump.contains("in_port=2 actions=output:1"), "{dump}");
+    assert_eq!(b.ofctl(&["--strict", "del-flows", "BR", "in_port=2"]), "");
+    assert!(!b.ofctl(&["dump-flows", "BR"]).contains("in_port=2"));
+}
+
+#[test]
+fn a_standalone_bridge_without_controllers_learns() {
+    let mut b = bench();
+    assert!(!b.ofctl(&["dump-flows", "BR"]).contains("NORMAL"));
+    b.config.bridges[0].fail_mode = FailMode::Standalone;
+    b.scenario.slowpath.configure(&b.config);
+    b.agents.configure(&b.config);
+    assert!(b.ofctl(&["dump-flows", "BR"]).contains("priority=0 actions=NORMAL"));
+    b.config.bridges[0].fail_mode = FailMode::Secure;
+    b.scenario.slowpath.configure(&b.config);
+    b.agents.configure(&b.config);
+    assert!(!b.ofctl(&["dump-flows", "BR"]).contains("NORMAL"));
+}
