@@ -165,14 +165,7 @@ impl State {
                 );
             }
             Action::Set(field) => set(p, field),
-            Action::Recirc(id) => {
-                if p.depth < RECIRC_MAX {
-                    p.key.recirc_id = id.to_be_bytes();
-                    let mut again = p.fresh(vlan_limit);
-                    (again.depth, again.cut) = (p.depth + 1, usize::MAX);
-                    self.forward(again);
-                }
-            }
+            Action::Recirc(id) => self.recirculate(p, *id),
             Action::Sample {
                 probability,
                 actions,
@@ -219,14 +212,7 @@ impl State {
             | Action::PopEth
             | Action::PushNsh(_)
             | Action::PopNsh => return change(p, action).is_ok(),
-            Action::Hash { alg, basis } => {
-                let key = p.fresh(vlan_limit).key;
-                let hash = match alg {
-                    HashAlg::L4 => hash_5tuple(&key, *basis),
-                    HashAlg::SymL4 => HashFields::SymmetricL4.hash(&key, *basis),
-                };
-                p.key.dp_hash = hash.max(1).to_be_bytes();
-            }
+            Action::Hash { alg, basis } => hash(p, *alg, *basis, vlan_limit),
             Action::Ct(_)
             | Action::CtClear
             | Action::Psample { .. }
@@ -235,6 +221,15 @@ impl State {
             | Action::LbOutput(_) => (),
         }
         true
+    }
+
+    fn recirculate(&mut self, p: &mut Packet, id: u32) {
+        if p.depth < RECIRC_MAX {
+            p.key.recirc_id = id.to_be_bytes();
+            let mut again = p.fresh(self.vlan_limit);
+            (again.depth, again.cut) = (p.depth + 1, usize::MAX);
+            self.forward(again);
+        }
     }
 
     fn output(&mut self, p: &mut Packet, port: DpPort) {
@@ -262,6 +257,15 @@ impl State {
             queued_ms: clock::now_ms(),
         });
     }
+}
+
+fn hash(p: &mut Packet, alg: HashAlg, basis: u32, vlan_limit: u8) {
+    let key = p.fresh(vlan_limit).key;
+    let hash = match alg {
+        HashAlg::L4 => hash_5tuple(&key, basis),
+        HashAlg::SymL4 => HashFields::SymmetricL4.hash(&key, basis),
+    };
+    p.key.dp_hash = hash.max(1).to_be_bytes();
 }
 
 fn set(p: &mut Packet, field: &SetField) {

@@ -14,7 +14,7 @@ mod common;
 
 use common::{Bench, frame, set};
 use datapath::Reference;
-use flow::action::{Action, Cookie, SetAttr, Userspace};
+use flow::action::{Action, Cookie, HashAlg, SetAttr, Userspace};
 use flow::seam::{FlowPut, PortRequest, PutMode, Upcall};
 use flow::{Actions, Datapath, DpPort, Key, Mask, Megaflow, Ufid};
 use proptest::prelude::*;
@@ -133,6 +133,10 @@ fn action(rng: &mut Rng, depth: u32) -> Action {
                 tunnel_out_port: None,
             }))
         }
+        13 if rng.chance(2) => Action::Hash {
+            alg: HashAlg::SymL4,
+            basis: 3,
+        },
         13 => Action::CheckPktLen {
             size: 60,
             greater: vec![action(rng, depth + 1)],
@@ -165,6 +169,7 @@ fn megaflow(rng: &mut Rng, key: &Key) -> Megaflow {
     if rng.chance(6) {
         mask.nd_target = [0xff; 16];
         mask.pkt_mark = [0, 0, 0, 0xff];
+        mask.dp_hash = [0, 0, 0, 3];
     }
     let actions = Arc::new(actions(&key.masked(&class)));
     let ufid = Ufid(u128::from(rng.next()) | 1);
