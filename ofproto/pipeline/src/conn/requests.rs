@@ -16,7 +16,7 @@ use crate::world::{BridgeId, World};
 use crate::xlate::FragMode;
 use flow::Msec;
 use openflow::message::{
-    Body, ErrorMessage, Message, Multipart, MultipartBody, PacketInFormat, PacketOut, PortMod, Role, RoleRequest,
+    Body, BundleControl, ErrorMessage, Message, Multipart, MultipartBody, PacketInFormat, PacketOut, PortMod, Role, RoleRequest,
     SwitchConfig, TableMod, TlvMap, TlvTableMod, TlvTableReply,
 };
 use openflow::{OfError, OfPort, TableId};
@@ -24,6 +24,9 @@ use std::sync::Arc;
 
 /// What a request came to: bodies to answer with, in the request's version and transaction.
 type Answer = Result<Vec<Body>, OfError>;
+
+/// Why a bundle request failed, with the error message for the member at fault.
+type BundleFault = (Option<Box<Message>>, OfError);
 
 /// Frag handling in the low bits of OFPC flags.
 const FRAG_MASK: u16 = 3;
@@ -35,6 +38,15 @@ impl Conn {
         let reply = |body| Message { version: message.version, xid: message.xid, body };
         if let Err(error) = self.may(&message.body) {
             return vec![reply(Body::Error(ErrorMessage::reply_to(error, raw)))];
+        }
+        if let Body::BundleControl(request) = &message.body {
+            return match self.bundle_control(slowpath, request, now) {
+                Ok(body) => vec![reply(body)],
+                Err((member, error)) => {
+                    let own = reply(Body::Error(ErrorMessage::reply_to(error, raw)));
+                    member.map(|m| *m).into_iter().chain([own]).collect()
+                }
+            };
         }
         match self.answer(slowpath, message, now) {
             Ok(bodies) => bodies.into_iter().map(reply).collect(),
@@ -125,7 +137,6 @@ impl Conn {
                 self.lock().controller_id = *controller;
                 Ok(vec![])
             }
-            Body::BundleControl(request) => self.bundle_control(slowpath, request, now),
             Body::BundleAdd { id, flags, message, raw } => {
                 let member = Member { message: (**message).clone(), raw: raw.clone() };
                 self.lock().bundles.add(*id, *flags, member, now).map(none)
@@ -143,7 +154,9 @@ impl Conn {
             Body::Stats(request) => self.multipart(slowpath, request, now),
             Body::Resume(_) => Err(OfError::NxrStale),
             Body::FlowMonitorCancel(_) => Err(OfError::OfpmofcUnknownMonitor),
-            Body::FeaturesReply(_)
+            // `handle` has dealt with bundle control.
+            Body::BundleControl(_)
+            | Body::FeaturesReply(_)
             | Body::GetConfigReply(_)
             | Body::PacketIn(_)
             | Body::FlowRemoved(_)
@@ -202,16 +215,17 @@ impl Conn {
         Ok(vec![Body::RoleReply(RoleRequest { role, generation_id: Some(generation_id.unwrap_or(u64::MAX)), ..*request })])
     }
 
-    fn bundle_control(&self, slowpath: &Slowpath, request: &openflow::message::BundleControl, now: Msec) -> Answer {
-        let outcome = self.lock().bundles.control(request, now)?;
+    /// OFPT_BUNDLE_CONTROL. A commit that fails answers with the error of the member at fault as well.
+    fn bundle_control(&self, slowpath: &Slowpath, request: &BundleControl, now: Msec) -> Result<Body, BundleFault> {
+        let outcome = self.lock().bundles.control(request, now).map_err(|error| (None, error))?;
         if let Outcome::Commit(members) = outcome {
             self.commit(slowpath, members, now)?;
         }
-        Ok(vec![Body::BundleControl(openflow::message::BundleControl { kind: request.kind + 1, ..*request })])
+        Ok(Body::BundleControl(BundleControl { kind: request.kind + 1, ..*request }))
     }
 
     /// Applies a bundle under one lock. The first that fails undoes all; its own error is sent before the bundle's.
-    fn commit(&self, slowpath: &Slowpath, members: Vec<Member>, now: Msec) -> Result<(), OfError> {
+    fn commit(&self, slowpath: &Slowpath, members: Vec<Member>, now: Msec) -> Result<(), BundleFault> {
         let mut packet_outs = Vec::new();
         let mut port_mods = Vec::new();
         let mut world = slowpath.write_world();
@@ -239,17 +253,17 @@ impl Conn {
                 world.changed(crate::deps::Object::Bridge(self.bridge));
                 drop(world);
                 let body = Body::Error(ErrorMessage::reply_to(error, &member.raw));
-                self.send(Message { version: member.message.version, xid: member.message.xid, body });
-                return Err(OfError::OfpbfcMsgFailed);
+                let of_member = Message { version: member.message.version, xid: member.message.xid, body };
+                return Err((Some(Box::new(of_member)), OfError::OfpbfcMsgFailed));
             }
         }
         journal.commit(&world);
         drop(world);
         for pm in port_mods {
-            port_mod(&mut slowpath.write_world(), self.bridge, &pm)?;
+            port_mod(&mut slowpath.write_world(), self.bridge, &pm).map_err(|error| (None, error))?;
         }
         for po in packet_outs {
-            packet_out(slowpath, self.bridge, &po, now)?;
+            packet_out(slowpath, self.bridge, &po, now).map_err(|error| (None, error))?;
         }
         Ok(())
     }
