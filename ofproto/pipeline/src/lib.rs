@@ -19,6 +19,8 @@ pub mod mac;
 mod memory_dp;
 pub mod meter;
 pub mod mirror;
+#[cfg(test)]
+mod property;
 pub mod recirc;
 pub mod rule;
 #[cfg(test)]

@@ -67,10 +67,14 @@ impl MemoryDp {
         std::mem::take(&mut self.state.lock().unwrap().outputs)
     }
 
-    /// What the installed megaflows, alone, would do with a packet: `None` is a miss.
-    pub(crate) fn actions_for(&self, key: &Key) -> Vec<Arc<Actions>> {
-        let state = self.state.lock().unwrap();
-        state.flows.values().filter(|f| f.flow.key.equal_under(key, &f.flow.mask)).map(|f| f.flow.actions.clone()).collect()
+    /// The megaflows that match a packet: none means a miss.
+    pub(crate) fn flows_for(&self, key: &Key) -> Vec<Megaflow> {
+        self.all_flows().into_iter().filter(|f| f.key.equal_under(key, &f.mask)).collect()
+    }
+
+    /// Every megaflow.
+    pub(crate) fn all_flows(&self) -> Vec<Megaflow> {
+        self.state.lock().unwrap().flows.values().map(|f| f.flow.clone()).collect()
     }
 
     /// A port changes by itself.

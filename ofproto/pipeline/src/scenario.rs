@@ -42,7 +42,7 @@ impl Scenario {
     }
 }
 
-/// One bridge per line: its name, then ports: `p1`, `p1@7` with an OpenFlow port number, `x>y` a patch port, each perhaps with
+/// One bridge per line: its name, then ports: `p1`, `p1@7` with an OpenFlow port number, `x>y` or `x@7>y` a patch port, each perhaps with
 /// `:tag=5` or `:trunks=1+2`.
 pub(crate) fn config(lines: &[&str]) -> SwitchConfig {
     let bridges = lines.iter().map(|line| {
@@ -59,15 +59,10 @@ pub(crate) fn config(lines: &[&str]) -> SwitchConfig {
 fn parse_port(word: &str) -> PortConfig {
     let mut parts = word.split(':');
     let device = parts.next().unwrap();
-    let mut made = if let Some((name, peer)) = device.split_once('>') {
-        let mut p = port(name, "patch", None);
-        p.interfaces[0].peer = Some(peer.into());
-        p
-    } else if let Some((name, number)) = device.split_once('@') {
-        port(name, "dummy", number.parse().ok())
-    } else {
-        port(device, "dummy", None)
-    };
+    let (device, peer) = device.split_once('>').map_or((device, None), |(d, p)| (d, Some(p)));
+    let (name, number) = device.split_once('@').map_or((device, None), |(n, number)| (n, number.parse().ok()));
+    let mut made = port(name, if peer.is_some() { "patch" } else { "dummy" }, number);
+    made.interfaces[0].peer = peer.map(str::to_owned);
     for setting in parts {
         match setting.split_once('=').unwrap() {
             ("tag", tag) => {

@@ -172,7 +172,7 @@ fn purging_another_datapath_only_flushes() {
     let dp = MemoryDp::new("dummy");
     let flow = flow::Megaflow { ufid: flow::Ufid(1), key: Box::default(), mask: Box::default(), actions: std::sync::Arc::default() };
     dp.put(&[FlowPut { flow, mode: PutMode::Create, clear_stats: true }]);
-    assert_eq!(dp.actions_for(&flow::Key { in_port: DpPort(1).0.to_be_bytes(), ..flow::Key::ZERO }).len(), 1);
+    assert_eq!(dp.flows_for(&flow::Key { in_port: DpPort(1).0.to_be_bytes(), ..flow::Key::ZERO }).len(), 1);
     dp.flush();
     assert_eq!(dp.stats().flows, 0);
 }

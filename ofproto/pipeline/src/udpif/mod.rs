@@ -32,6 +32,9 @@ mod text;
 pub mod ukey;
 mod upcall;
 
+#[cfg(test)]
+pub(crate) use upcall::installed;
+
 use crate::config::UpcallConfig;
 use crate::deps::{ChangeLog, Revision};
 use crate::effects::{Notice, Translation};

@@ -5,7 +5,7 @@
 
 use super::limit::{Pressure, adapt, worth_revalidating};
 use super::ukey::{Inner, SHARDS, State, Ukey};
-use super::upcall::{installed_actions, pay};
+use super::upcall::{installed, pay};
 use super::{
     DELETED_CHANGED, DELETED_EXPENSIVE, DELETED_IDLE, DUMPED_NEW_FLOW, Purpose, REVALIDATE_MISSED_DP_FLOW, REVALIDATED, Request,
     UPCALL_FLOW_LIMIT_KILL, Udpif,
@@ -172,7 +172,7 @@ impl Udpif {
             self.linger(t.recircs, now);
             return Verdict::Delete(Reason::Changed);
         }
-        let actions = installed_actions(t.slow, &Arc::new(t.actions), &at);
+        let actions = installed(t.slow, &Arc::new(t.actions), at.bridge, at.in_port);
         if actions != inner.actions {
             let put = FlowPut { flow: ukey.megaflow(Arc::clone(&actions)), mode: PutMode::Modify, clear_stats: false };
             let result = self.dp.put(std::slice::from_ref(&put)).pop();

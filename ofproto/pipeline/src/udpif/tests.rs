@@ -183,7 +183,7 @@ fn the_slow_path_sends_each_packet_up() {
     }
     assert_eq!((b.flows(), b.dp.stats().missed), (1, 1));
     let key = Key { in_port: 5u32.to_be_bytes(), eth_dst: [1; 6], ..Key::ZERO };
-    assert!(is_slow(&b.dp.actions_for(&key)[0]));
+    assert!(is_slow(&b.dp.flows_for(&key)[0].actions));
     b.udpif.round(now_ms());
     assert_eq!(b.toy.tally.read(), (3, 180));
 }

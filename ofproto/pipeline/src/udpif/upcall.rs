@@ -167,10 +167,10 @@ impl Udpif {
             debug_assert!(known.is_of(&masked, &mask), "128 keyed bits do not collide");
             return Err(t.recircs);
         }
-        let installed = installed_actions(t.slow, actions, at);
+        let actions = installed(t.slow, actions, at.bridge, at.in_port);
         let inner = Inner {
             state: State::Visible,
-            actions: Arc::clone(&installed),
+            actions: Arc::clone(&actions),
             deps: t.deps,
             checked: stamp.revision,
             credits: t.credits,
@@ -179,7 +179,7 @@ impl Udpif {
             slow: t.slow,
         };
         let ukey = Arc::new(Ukey::new(ufid, at.bridge, stamp.now, &masked, &mask, inner));
-        Ok(Candidate { ukey, flow: Megaflow { ufid, key: Box::new(masked), mask, actions: installed } })
+        Ok(Candidate { ukey, flow: Megaflow { ufid, key: Box::new(masked), mask, actions } })
     }
 
     /// Puts new megaflows: map first, then the question whether anything changed, then the datapath.
@@ -229,11 +229,11 @@ fn log_refusal(error: &DpError) {
 }
 
 /// What the megaflow does: the translation itself, or sending each packet up when that needs the slow path.
-pub(super) fn installed_actions(slow: u32, actions: &Arc<Actions>, at: &Located) -> Arc<Actions> {
+pub(crate) fn installed(slow: u32, actions: &Arc<Actions>, bridge: BridgeId, in_port: OfPort) -> Arc<Actions> {
     if slow == 0 {
         return Arc::clone(actions);
     }
-    let cookie = Cookie::SlowPath { reasons: slow, ofp_in_port: at.in_port.0, bridge: at.bridge.0 };
+    let cookie = Cookie::SlowPath { reasons: slow, ofp_in_port: in_port.0, bridge: bridge.0 };
     Arc::new(vec![Action::Userspace(Box::new(Userspace { pid: 0, cookie, actions: false, tunnel_out_port: None }))])
 }
 

@@ -141,9 +141,13 @@ impl Ctx<'_> {
         let have = tags(&self.base);
         let want = tags(&self.key);
         let common = have.iter().rev().zip(want.iter().rev()).take_while(|(a, b)| a == b).count();
-        for _ in common..have.len() {
-            // The presence of the tag that is popped has decided.
-            self.mask.vlan_tci[0] |= 0x10;
+        for n in 0..have.len() - common {
+            // All of a tag that is popped has decided: what is pushed in its place may repeat its priority.
+            if n == 0 {
+                self.mask.vlan_tci = [0xff; 2];
+            } else {
+                self.mask.vlan2_tci = [0xff; 2];
+            }
             self.emit(Action::PopVlan);
         }
         for (tpid, tci) in want.iter().rev().skip(common) {

@@ -421,7 +421,12 @@ fn finish_mask(mask: &mut Mask, key: &Key, tags: [bool; 2]) {
     }
     mask.vlan_tci[0] |= cfi[0];
     if tags[0] {
+        // The tag's Ethernet type as well: a push that undoes a pop repeats it.
+        mask.vlan_tpid = [0xff; 2];
         mask.vlan2_tci[0] |= cfi[0];
+    }
+    if tags[1] {
+        mask.vlan2_tpid = [0xff; 2];
     }
     if key.tun_dst == [0; 4] && key.tun_ipv6_dst == [0; 16] {
         clear_tunnel(mask);

@@ -81,7 +81,7 @@ impl Ctx<'_> {
         if mac[0] & 1 != 0 || self.bridge.config.flood_vlans.contains(&vlan) {
             return;
         }
-        self.deps.object(Object::Mac(MacKey { bridge: self.bridge.id, vlan, mac }));
+        // What is known of the source decides nothing about the packet, so it is no dependency: the credit alone refreshes it.
         let known = self.bridge.macs.lookup(vlan, mac);
         if self.side_effects && known.is_none_or(|e| e.bundle != bundle.id) {
             let [a, b, c, d, e, f] = mac;

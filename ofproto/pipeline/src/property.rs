@@ -1,0 +1,361 @@
+//! The property of the whole slow path: **whatever the cached megaflows forward is what a translation from scratch forwards.**
+//!
+//! Random tables, packets and flow-mods in turn. After `settle`, every packet is looked up in the datapath: each megaflow that
+//! matches it (there may be several, they overlap) must have the actions that the tables now give. A failure prints its seed;
+//! `FERRULE_SEED=N cargo test -p ofproto property` replays it, and `FERRULE_SEEDS=N` tries the first N.
+
+use crate::bridge::port_config;
+use crate::flow_mod::{self, Journal};
+use crate::scenario::{Scenario, config};
+use crate::udpif::{Purpose, Request, Translator, installed};
+use crate::world::BridgeId;
+use crate::xlate::Xlate;
+use flow::action_text::format_actions;
+use flow::clock::now_ms;
+use flow::compose::{Payload, compose};
+use flow::dptext::{format_flow, format_key};
+use flow::extract::{PacketMeta, extract_whole};
+use flow::extract_gen::PacketGen;
+use flow::fields::Field;
+use flow::oftext::parse_match;
+use flow::{Actions, DpPort, Key, NoNames, Value};
+use openflow::action::{Learn, LearnDst, LearnSpec, LearnSrc, OfAction, Subfield};
+use openflow::message::{FlowMod, FlowModCommand};
+use openflow::types::NO_BUFFER;
+use openflow::{GroupId, OfPort, TableId};
+use std::sync::Arc;
+
+const SEEDS: u64 = 16;
+const ROUNDS: usize = 12;
+const PACKETS: usize = 24;
+const DP_PORTS: [u32; 5] = [1, 2, 3, 4, 5];
+
+struct Run {
+    seed: u64,
+    gen_: PacketGen,
+    s: Scenario,
+    bridges: [BridgeId; 2],
+    rules: Vec<FlowMod>,
+    next_priority: u16,
+}
+
+#[test]
+fn what_the_caches_forward_is_what_the_tables_say() {
+    let seeds = match std::env::var("FERRULE_SEED") {
+        Ok(seed) => {
+            let seed = seed.parse().unwrap();
+            seed..seed + 1
+        }
+        Err(_) => 0..std::env::var("FERRULE_SEEDS").map_or(SEEDS, |n| n.parse().unwrap()),
+    };
+    let mut checked = 0;
+    for seed in seeds {
+        checked += run(seed);
+    }
+    assert!(checked > 0);
+}
+
+fn run(seed: u64) -> usize {
+    let s = Scenario::new(&config(&["br0 p1@1 p2@2 p3@3:tag=5 p4@4:trunks=5+6 x@9>y", "br1 y@9>x p5@5"]));
+    let bridges = {
+        let world = s.slowpath.read_world();
+        [world.bridge_named("br0").unwrap().id, world.bridge_named("br1").unwrap().id]
+    };
+    let mut run = Run { seed, gen_: PacketGen::new(seed), s, bridges, rules: Vec::new(), next_priority: 1 };
+    for _ in 0..6 {
+        run.flow_mod();
+    }
+    let mut checked = 0;
+    for _ in 0..ROUNDS {
+        for _ in 0..PACKETS {
+            let (port, packet) = run.packet();
+            run.s.dp.receive(port, &packet);
+            run.s.slowpath.udpifs()[0].drain();
+        }
+        for _ in 0..run.gen_.below(3) {
+            run.flow_mod();
+        }
+        if run.gen_.below(6) == 0 {
+            run.port_mod();
+        }
+        run.settle();
+        for _ in 0..PACKETS {
+            checked += run.check_packet();
+        }
+        checked += run.check_megaflows();
+    }
+    checked
+}
+
+impl Run {
+    fn one_of<T: Clone>(&mut self, from: &[T]) -> T {
+        from[self.gen_.below(from.len())].clone()
+    }
+
+    /// Settling pays for packets, which learns MACs, which is a change again: until there is none.
+    fn settle(&self) {
+        let changes = Arc::clone(&self.s.slowpath.read_world().changes);
+        for _ in 0..10 {
+            let before = changes.now();
+            self.s.slowpath.settle();
+            if changes.now() == before {
+                return;
+            }
+        }
+        panic!("seed {}: never settles", self.seed);
+    }
+
+    // ---- packets ----
+
+    fn packet(&mut self) -> (DpPort, Vec<u8>) {
+        let mut key = Key::ZERO;
+        key.eth_src = [2, 0, 0, 0, 0, u8::try_from(self.gen_.below(4)).unwrap()];
+        key.eth_dst = self.one_of(&[[2, 0, 0, 0, 0, 0], [2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2], [255; 6]]);
+        if self.gen_.below(4) == 0 {
+            key.vlan_tpid = [0x81, 0];
+            key.vlan_tci = self.one_of(&[[0x10, 5], [0x10, 6], [0x30, 5]]);
+        }
+        let byte = |run: &mut Self| u8::try_from(run.gen_.below(4)).unwrap();
+        match self.gen_.below(6) {
+            0 => {
+                key.eth_type = [8, 6];
+                key.nw_proto = 1 + byte(self) % 2;
+                key.nw_src = [10, 0, 0, byte(self)];
+                key.nw_dst = [10, 0, 0, byte(self)];
+                key.arp_sha = key.eth_src;
+            }
+            1 => {
+                key.eth_type = [0x86, 0xdd];
+                key.ipv6_src = [0xfc, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, byte(self)];
+                key.ipv6_dst = [0xfc, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, byte(self), byte(self)];
+                key.nw_proto = 17;
+            }
+            _ => {
+                key.eth_type = [8, 0];
+                key.nw_src = [10, 0, byte(self), byte(self)];
+                key.nw_dst = [10, 0, byte(self), byte(self)];
+                key.nw_proto = self.one_of(&[6, 17, 1]);
+            }
+        }
+        key.nw_ttl = self.one_of(&[64, 64, 2, 1]);
+        if key.nw_proto == 1 {
+            key.tp_src = [0, self.one_of(&[0, 8])];
+        } else if key.eth_type != [8, 6] {
+            key.tp_src = self.one_of(&[1u16, 80, 81, 443, 8080]).to_be_bytes();
+            key.tp_dst = self.one_of(&[1u16, 80, 81, 443, 8080]).to_be_bytes();
+        }
+        (DpPort(self.one_of(&DP_PORTS)), compose(&key, Payload::Len(20)))
+    }
+
+    // ---- rules ----
+
+    fn flow_mod(&mut self) {
+        let bridge = self.bridges[usize::from(self.gen_.below(6) == 0)];
+        let fm = if !self.rules.is_empty() && self.gen_.below(3) == 0 {
+            let at = self.gen_.below(self.rules.len());
+            let mut fm = self.rules.swap_remove(at);
+            if self.gen_.below(2) == 0 {
+                fm.command = FlowModCommand::DeleteStrict;
+            } else {
+                fm.command = FlowModCommand::ModifyStrict;
+                fm.actions = self.actions(fm.table.0);
+            }
+            fm
+        } else {
+            let fm = self.rule();
+            self.rules.push(fm.clone());
+            fm
+        };
+        let world = self.s.slowpath.write_world();
+        let mut journal = Journal::default();
+        // A rule that the bridge refuses is as good as none.
+        if flow_mod::apply(&world, bridge, &fm, now_ms(), &mut journal).is_ok() {
+            journal.commit(&world);
+        }
+    }
+
+    fn port_mod(&mut self) {
+        let port = OfPort(self.one_of(&[1, 2, 3, 4, 9]));
+        let bit = self.one_of(&[port_config::NO_RECV, port_config::NO_FLOOD, port_config::NO_FWD, port_config::PORT_DOWN]);
+        let mut world = self.s.slowpath.write_world();
+        let mac = world.bridges[&self.bridges[0]].ports[&port].info.mac;
+        let config = if self.gen_.below(2) == 0 { bit } else { 0 };
+        world.port_mod(self.bridges[0], port, mac, config, bit).unwrap();
+    }
+
+    fn rule(&mut self) -> FlowMod {
+        let table = self.one_of(&[0u8, 0, 0, 1, 2]);
+        let text = self.match_text(table);
+        let matching = parse_match(&text).unwrap_or_else(|e| panic!("{text}: {e}"));
+        // Priorities differ, so that what wins does not depend on the order of rules. Mostly rising, at times in between.
+        self.next_priority += 7;
+        let priority = if self.gen_.below(3) == 0 { 30_000 - self.next_priority } else { self.next_priority };
+        FlowMod {
+            command: FlowModCommand::Add,
+            table: TableId(table),
+            matching,
+            priority,
+            cookie: 0,
+            cookie_mask: 0,
+            new_cookie: 0,
+            modify_cookie: false,
+            idle_timeout: 0,
+            hard_timeout: 0,
+            buffer_id: NO_BUFFER,
+            out_port: OfPort::ANY,
+            out_group: GroupId::ANY,
+            flags: 0,
+            importance: 0,
+            actions: self.actions(table),
+        }
+    }
+
+    fn match_text(&mut self, table: u8) -> String {
+        let mut parts: Vec<String> = Vec::new();
+        if self.gen_.below(3) == 0 {
+            parts.push(format!("in_port={}", self.one_of(&[1, 2, 3, 4, 9])));
+        }
+        if self.gen_.below(4) == 0 {
+            let n = self.gen_.below(4);
+            parts.push(self.one_of(&[format!("dl_dst=02:00:00:00:00:0{n}"), format!("dl_src=02:00:00:00:00:0{n}/00:00:00:00:00:01")]));
+        }
+        if self.gen_.below(5) == 0 {
+            parts.push(self.one_of(&["dl_vlan=5", "vlan_tci=0x0000/0x1000", "vlan_tci=0x1000/0x1000", "dl_vlan_pcp=1"]).to_owned());
+        }
+        let (n, m, len) = (self.gen_.below(4), self.gen_.below(4), 20 + self.gen_.below(13));
+        parts.extend(match self.gen_.below(12) {
+            0 => vec![format!("ip,nw_src=10.0.{n}.{m}/{len}")],
+            1 => vec![format!("ip,nw_dst=10.0.{n}.{m}/{len}")],
+            2 => vec![format!("ip,nw_src=10.0.{n}.{m}/{len},nw_dst=10.0.{m}.{n}")],
+            3 => vec![format!("tcp,tp_dst={}", self.one_of(&["80", "80/0xfffe", "443", "8080/0xff00"]))],
+            4 => vec![format!("udp,tp_src={}", self.one_of(&["80", "1/0x1", "443"]))],
+            5 => vec!["icmp,icmp_type=8".to_owned()],
+            6 => vec![format!("arp,arp_op=1,arp_tpa=10.0.0.{n}")],
+            7 => vec![format!("ipv6,ipv6_dst=fc00::{n}:0/{}", 96 + len)],
+            8 => vec![format!("ip,nw_ttl={}", self.one_of(&[64, 2, 1]))],
+            9 => vec![format!("ip,nw_dst=10.0.{n}.{m}/{len},nw_proto=6,tp_src=1,tp_dst=80")],
+            _ => vec![],
+        });
+        if table != 0 && self.gen_.below(2) == 0 {
+            parts.push(self.one_of(&["reg0=1", "reg0=0/1", "metadata=7", "reg1=0x0a000001", "reg2=0x50/0xff"]).to_owned());
+        }
+        parts.join(",")
+    }
+
+    fn actions(&mut self, table: u8) -> Vec<OfAction> {
+        let n = self.gen_.below(4);
+        let mut actions: Vec<OfAction> = (0..n).map(|_| self.action()).collect();
+        if table < 2 && self.gen_.below(3) == 0 {
+            actions.push(OfAction::GotoTable(TableId(table + 1)));
+        }
+        actions
+    }
+
+    fn action(&mut self) -> OfAction {
+        let output = |port| OfAction::Output { port, max_len: 0 };
+        let set = |field: Field, value: u128| OfAction::SetField {
+            field,
+            value: Value::from(value),
+            mask: Value::ones(usize::from(field.row().bits)),
+            load: true,
+        };
+        let whole = |field: Field| Subfield { field, ofs: 0, bits: field.row().bits };
+        match self.gen_.below(20) {
+            0..=5 => output(OfPort(self.one_of(&[1, 2, 3, 4, 9]))),
+            6 | 7 => output(OfPort::NORMAL),
+            8 => output(self.one_of(&[OfPort::FLOOD, OfPort::ALL, OfPort::IN_PORT, OfPort::LOCAL])),
+            9 => set(Field::by_name("reg0").unwrap(), u128::from(self.gen_.bits() & 1)),
+            10 => set(Field::by_name("nw_dst").unwrap(), self.one_of(&[0x0a00_0001, 0x0a00_0102])),
+            11 => set(Field::by_name("dl_dst").unwrap(), 0x0200_0000_0001),
+            12 => OfAction::RegMove { src: whole(Field::by_name("nw_src").unwrap()), dst: whole(Field::by_name("reg1").unwrap()) },
+            13 => OfAction::RegMove {
+                src: whole(Field::by_name("tp_dst").unwrap()),
+                dst: Subfield { field: Field::by_name("reg2").unwrap(), ofs: 0, bits: 16 },
+            },
+            14 => OfAction::DecTtl { controllers: vec![0] },
+            15 => OfAction::PushVlan { ethertype: 0x8100 },
+            16 => OfAction::StripVlan,
+            17 => OfAction::WriteMetadata { value: 7, mask: 0xff },
+            18 => self.learn(),
+            _ => {
+                let table = TableId(self.one_of(&[1, 2]));
+                OfAction::Resubmit { port: OfPort::IN_PORT, table, with_ct: false, has_table: true }
+            }
+        }
+    }
+
+    /// Learns in table 2 that the packet's source is where it came from.
+    fn learn(&self) -> OfAction {
+        let whole = |name: &str| {
+            let field = Field::by_name(name).unwrap();
+            Subfield { field, ofs: 0, bits: field.row().bits }
+        };
+        let in_port = Subfield { field: Field::by_name("in_port").unwrap(), ofs: 0, bits: 16 };
+        let (src, dst) = (whole("dl_src"), whole("dl_dst"));
+        let specs = vec![
+            LearnSpec { src: LearnSrc::Field(src), dst: LearnDst::Match(dst), bits: dst.bits },
+            LearnSpec { src: LearnSrc::Field(in_port), dst: LearnDst::Output, bits: 16 },
+        ];
+        OfAction::Learn(Box::new(Learn {
+            idle_timeout: 0,
+            hard_timeout: 0,
+            priority: 40_000,
+            table: TableId(2),
+            cookie: 0,
+            flags: 0,
+            fin_idle_timeout: 0,
+            fin_hard_timeout: 0,
+            limit: 0,
+            result_dst: None,
+            specs,
+        }))
+    }
+
+    // ---- the property ----
+
+    fn check_packet(&mut self) -> usize {
+        let (port, packet) = self.packet();
+        let mut key = Key::ZERO;
+        extract_whole(&packet, &PacketMeta { in_port: port, ..PacketMeta::default() }, &mut key);
+        let hits = self.s.dp.flows_for(&key);
+        if hits.is_empty() {
+            return 0;
+        }
+        let fresh = self.from_scratch(&key);
+        for hit in &hits {
+            assert!(
+                *hit.actions == fresh,
+                "seed {}: a packet\n  {}\nis forwarded by\n  {} actions:{}\nbut the tables say\n  {}",
+                self.seed,
+                format_key(&key, &NoNames),
+                format_flow(&hit.key, &hit.mask, false, &NoNames),
+                format_actions(&hit.actions, &NoNames),
+                format_actions(&fresh, &NoNames),
+            );
+        }
+        1
+    }
+
+    /// Each megaflow, translated from its own masked key. (Its mask may lack bits that a search looks at today: a rule that came and
+    /// has no packet in common with it leaves it alone.)
+    fn check_megaflows(&self) -> usize {
+        let flows = self.s.dp.all_flows();
+        for flow in &flows {
+            let fresh = self.from_scratch(&flow.key);
+            let told = format_flow(&flow.key, &flow.mask, false, &NoNames);
+            assert!(*flow.actions == fresh, "seed {}: {told} {:?} {fresh:?}", self.seed, flow.actions);
+        }
+        flows.len()
+    }
+
+    fn from_scratch(&self, dp_key: &Key) -> Actions {
+        let world = self.s.slowpath.read_world();
+        let port = DpPort(u32::from_be_bytes(dp_key.in_port));
+        let (bridge, in_port) = world.port_of("dummy", port).unwrap();
+        let key = Key { in_port: in_port.to_key(), ..*dp_key };
+        let request = Request { world: &world, bridge, in_port, key: &key, packet: None, now: now_ms(), purpose: Purpose::Revalidation };
+        let t = Xlate.translate(request);
+        let actions = Arc::new(t.actions);
+        (*installed(t.slow, &actions, bridge, in_port)).clone()
+    }
+}
