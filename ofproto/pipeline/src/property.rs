@@ -257,7 +257,7 @@ impl Run {
             field,
             value: Value::from(value),
             mask: Value::ones(usize::from(field.row().bits)),
-            load: true,
+            form: openflow::action::SetForm::Load,
         };
         let whole = |field: Field| Subfield { field, ofs: 0, bits: field.row().bits };
         match self.gen_.below(20) {
@@ -274,7 +274,7 @@ impl Run {
             },
             14 => OfAction::DecTtl { controllers: vec![0] },
             15 => OfAction::PushVlan { ethertype: 0x8100 },
-            16 => OfAction::StripVlan,
+            16 => OfAction::StripVlan { pop: false },
             17 => OfAction::WriteMetadata { value: 7, mask: 0xff },
             18 => self.learn(),
             _ => {
@@ -321,7 +321,7 @@ impl Run {
         if hits.is_empty() {
             return 0;
         }
-        let fresh = self.from_scratch(&key);
+        let fresh = self.scratch(&key);
         for hit in &hits {
             assert!(
                 *hit.actions == fresh,
@@ -341,14 +341,14 @@ impl Run {
     fn check_megaflows(&self) -> usize {
         let flows = self.s.dp.all_flows();
         for flow in &flows {
-            let fresh = self.from_scratch(&flow.key);
+            let fresh = self.scratch(&flow.key);
             let told = format_flow(&flow.key, &flow.mask, false, &NoNames);
             assert!(*flow.actions == fresh, "seed {}: {told} {:?} {fresh:?}", self.seed, flow.actions);
         }
         flows.len()
     }
 
-    fn from_scratch(&self, dp_key: &Key) -> Actions {
+    fn scratch(&self, dp_key: &Key) -> Actions {
         let world = self.s.slowpath.read_world();
         let port = DpPort(u32::from_be_bytes(dp_key.in_port));
         let (bridge, in_port) = world.port_of("dummy", port).unwrap();
