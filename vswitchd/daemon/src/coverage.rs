@@ -13,15 +13,24 @@ const SAMPLES: usize = 12;
 const MINUTES: usize = 60;
 const HOUR_MS: Msec = 3_600_000;
 
-/// The rows of every room.
-fn rooms() -> [&'static [&'static Counter]; 1] {
-    [crate::unixctl::COUNTERS]
-}
+/// The rows of every room that has any.
+const ROOMS: &[&[&Counter]] = &[
+    crate::unixctl::COUNTERS,
+    datapath::COUNTERS,
+    flow::extract::COUNTERS,
+    ofproto::conn::COUNTERS,
+    ofproto::effects::COUNTERS,
+    ofproto::flow_mod::COUNTERS,
+    ofproto::mac::COUNTERS,
+    ofproto::slowpath::packet_out::COUNTERS,
+    ofproto::udpif::COUNTERS,
+    port::COUNTERS,
+];
 
 /// Each counter's name with the sum of the rows that bear it.
 pub fn counts() -> BTreeMap<&'static str, u64> {
     let mut sums = BTreeMap::new();
-    for counter in rooms().into_iter().flatten() {
+    for counter in ROOMS.iter().copied().flatten() {
         *sums.entry(counter.name).or_default() += counter.count();
     }
     sums
@@ -114,6 +123,25 @@ fn hash<'a>(hit: impl Iterator<Item = (&'a str, u64)>) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_room_is_forgotten() {
+        fn count(dir: &std::path::Path) -> usize {
+            let entries = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path());
+            let per_entry = entries.filter(|p| !p.ends_with("target")).map(|path| match path.is_dir() {
+                true => count(&path),
+                false if path.extension().is_some_and(|e| e == "rs") => {
+                    let text = std::fs::read_to_string(&path).unwrap();
+                    text.lines().filter(|l| l.starts_with("flow::counters! {") || l.starts_with("crate::counters! {")).count()
+                }
+                false => 0,
+            });
+            per_entry.sum()
+        }
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let declared: usize = ["datapath", "ofproto", "offload", "vswitchd"].iter().map(|dir| count(&root.join(dir))).sum();
+        assert_eq!(ROOMS.len(), declared, "rooms that declare counters must stand in ROOMS");
+    }
 
     #[test]
     fn rates_over_three_spans() {

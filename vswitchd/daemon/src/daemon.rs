@@ -1,11 +1,16 @@
 //! The main loop: one task that owns the switch's configuration side. Everything that happens to it (a control command, a change of
 //! the database, a signal, a point in time) is one event; after each, `run` brings the switch to rest.
 
+use crate::bridge::room::{self, Room};
 use crate::commands;
 use crate::coverage::{self, Coverage};
+use crate::database::{Database, News};
+use crate::links::Links;
 use crate::options::Options;
 use crate::signals::Signals;
+use crate::switch::SlowSwitch;
 use crate::unixctl::{Registry, Reply, Request, Server};
+use crate::usage;
 use crate::vlog::Log;
 use flow::Msec;
 use flow::clock::clock;
@@ -15,6 +20,8 @@ use std::time::Duration;
 
 /// The longest sleep of an idle loop; nothing depends on it.
 const IDLE_MS: Msec = 60_000;
+/// How long a point of warped time waits for the database to take what belongs to it.
+const WARP_WRITE_MAX: Duration = Duration::from_millis(500);
 
 /// The state that control commands see and change.
 #[derive(Debug)]
@@ -22,9 +29,17 @@ pub struct Daemon {
     pub options: Options,
     pub log: Arc<Log>,
     pub coverage: Coverage,
+    pub room: Room,
+    pub switch: SlowSwitch,
+    links: Links,
     /// Asked to end; with it whether to remove what outlives the process.
     pub exit: Option<Exit>,
     pub warp: Option<Warp>,
+    /// The database says something that has not been applied.
+    pub dirty: bool,
+    /// The first configuration has been applied and written back.
+    configured: bool,
+    contended: bool,
 }
 
 /// How to end.
@@ -48,67 +63,146 @@ pub struct Warp {
 pub struct Sources {
     pub control: Option<Server>,
     pub signals: Signals,
+    pub database: Database,
 }
 
 impl Daemon {
     /// A daemon that has configured nothing yet.
-    pub fn new(options: Options, log: Arc<Log>) -> Self {
-        Self { options, log, coverage: Coverage::default(), exit: None, warp: None }
+    pub fn new(options: Options, log: Arc<Log>, room: Room, switch: SlowSwitch) -> Self {
+        Self {
+            options,
+            log,
+            coverage: Coverage::default(),
+            room,
+            switch,
+            links: Links::default(),
+            exit: None,
+            warp: None,
+            dirty: false,
+            configured: false,
+            contended: false,
+        }
     }
 
     /// One pass: everything that is due is done. Returns when the next thing is due.
-    fn run(&mut self, now: Msec) -> Msec {
-        let next = self.coverage.run(now, &coverage::counts());
-        next.min(now + IDLE_MS)
+    fn run(&mut self, database: &mut Database, now: Msec) -> Msec {
+        let mut next = self.coverage.run(now, &coverage::counts()).min(now + IDLE_MS);
+        if self.links.any_of_these_appeared(|name| self.room.awaits(name)) {
+            self.dirty = true;
+        }
+        if !database.is_ready() {
+            return next;
+        }
+        if self.dirty && !database.is_writing() {
+            self.dirty = false;
+            let txn = self.room.reconfigure(database.replica(), &mut self.switch, now);
+            database.write(&txn);
+            if !self.configured {
+                self.configured = true;
+                tracing::info!(target: "bridge", "{}", usage::version(&self.options.program));
+            }
+        }
+        if self.configured && !database.is_writing() {
+            let txn = self.room.refresh(database.replica(), &mut self.switch, now);
+            database.write(&txn);
+            next = next.min(self.room.next_ms());
+        }
+        next
+    }
+
+    fn hear(&mut self, news: News) {
+        match news {
+            News::Changed(changes) => self.dirty |= changes.iter().any(room::concerns) || !self.configured,
+            News::Written(done) => self.dirty |= !done,
+            News::Granted => {
+                self.dirty = true;
+                self.contended = false;
+            }
+            News::Contended => {
+                if !self.contended {
+                    let pid = std::process::id();
+                    tracing::error!(target: "bridge", "another ovs-vswitchd process is running, disabling this process (pid {pid}) until it goes away");
+                }
+                self.contended = true;
+                self.room.disband(&mut self.switch);
+            }
+            News::Away => {}
+        }
+    }
+
+    /// A command changed ports behind the slow path's back: what follows from it follows now.
+    pub fn touch_ports(&mut self) {
+        self.switch.settle();
+        self.room.refresh_soon();
     }
 
     /// The text of `memory/show`: how many of each kind of object there are.
     pub fn memory(&self) -> String {
-        String::new()
+        let ports: usize = self.switch.datapaths().iter().map(|dp| dp.ports().len()).sum();
+        let flows: u64 = self.switch.datapaths().iter().map(|dp| dp.stats().flows).sum();
+        format!("ports:{ports} udpif keys:{flows}")
     }
 
-    /// One leap of a warp; true while it goes on.
-    fn leap(&mut self) -> bool {
-        let Some(mut warp) = self.warp.take() else { return false };
+    /// One leap of a warp.
+    fn leap(&mut self) {
+        let Some(warp) = &mut self.warp else { return };
         let step = warp.step_ms.min(warp.left_ms);
         clock().warp(step);
         warp.left_ms -= step;
-        if warp.left_ms > 0 {
-            self.warp = Some(warp);
-            return true;
+    }
+
+    /// Answers a warp that has come to its end.
+    fn end_warp(&mut self) {
+        if let Some(warp) = self.warp.take_if(|w| w.left_ms <= 0) {
+            warp.reply.send(Ok("warped".into()));
         }
-        warp.reply.send(Ok("warped".into()));
-        false
     }
 }
 
-/// Runs until told to end.
+/// Runs until told to end. `ready` is called once the first configuration stands.
 pub async fn run(mut daemon: Daemon, mut sources: Sources, mut ready: impl FnMut()) -> Exit {
-    let registry = Registry::new(&commands::rooms(daemon.options.dummy.is_some()));
+    let registry = commands::registry(daemon.options.dummy.is_some());
     loop {
         let now = clock().now_ms();
-        let next = daemon.run(now);
-        ready();
+        let next = daemon.run(&mut sources.database, now);
+        if daemon.configured && !sources.database.is_writing() {
+            ready();
+        }
         if let Some(exit) = daemon.exit {
             if let Some(control) = sources.control.take() {
                 control.finish().await;
             }
+            daemon.switch.close(exit.cleanup);
+            sources.database.close().await;
             return exit;
         }
         if daemon.warp.is_some() {
-            // The other threads get to see each point in time, too.
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            settle(&mut daemon, &mut sources.database).await;
+            daemon.end_warp();
             daemon.leap();
             continue;
         }
         tokio::select! {
-            request = next_request(&mut sources.control) => answer(&registry, &mut daemon, request),
+            biased;
             signal = sources.signals.next() => {
                 let name = crate::daemonize::signal_name(signal as i32);
                 tracing::warn!(target: "fatal_signal", "terminating with signal {} ({name})", signal as i32);
                 daemon.exit = Some(Exit { cleanup: false, signal: Some(signal) });
             }
+            news = sources.database.next() => daemon.hear(news),
+            request = next_request(&mut sources.control) => answer(&registry, &mut daemon, request),
             () = until(now, next) => {}
+        }
+    }
+}
+
+/// Between two points of warped time: the slow path does what is due at the one, and the database takes what was written at it.
+async fn settle(daemon: &mut Daemon, database: &mut Database) {
+    daemon.switch.settle();
+    while database.is_writing() {
+        match tokio::time::timeout(WARP_WRITE_MAX, database.next()).await {
+            Ok(news) => daemon.hear(news),
+            Err(_) => return,
         }
     }
 }

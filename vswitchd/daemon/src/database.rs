@@ -29,6 +29,9 @@ pub struct Database {
     idl: Idl,
     server: Option<Server>,
     writing: bool,
+    /// Another process has the lock, and whether that was told.
+    refused: bool,
+    told: bool,
 }
 
 /// Why there is no database.
@@ -60,12 +63,16 @@ impl Database {
         let remote = options.database();
         tracing::info!(target: "reconnect", "{remote}: connecting...");
         let idl = Idl::start(IdlConfig::new(&remote, "Open_vSwitch").lock(LOCK))?;
-        Ok(Self { idl, server, writing: false })
+        Ok(Self { idl, server, writing: false, refused: false, told: false })
     }
 
     /// Waits for the next news.
     pub async fn next(&mut self) -> News {
         loop {
+            if self.refused && !self.told && self.idl.is_synced() {
+                self.told = true;
+                return News::Contended;
+            }
             match self.idl.next().await {
                 Event::Synced(changes) => {
                     self.initialize();
@@ -77,12 +84,16 @@ impl Database {
                     return News::Written(settled(outcome));
                 }
                 Event::Lock(true) => {
+                    (self.refused, self.told) = (false, false);
                     self.initialize();
                     return News::Granted;
                 }
-                Event::Lock(false) if self.idl.is_synced() => return News::Contended,
-                Event::Lock(false) => {}
-                Event::Disconnected(_) => return News::Away,
+                // The end of a connection says so, too, and is told apart by what follows.
+                Event::Lock(false) => self.refused = true,
+                Event::Disconnected(_) => {
+                    (self.refused, self.told) = (false, false);
+                    return News::Away;
+                }
             }
         }
     }

@@ -1,6 +1,9 @@
 //! The program from its first word to its last: command line, stages of detaching, log, pidfile, control socket, main loop, end.
 
+use crate::bridge::build::Environment;
+use crate::bridge::room::Room;
 use crate::daemon::{self, Daemon, Sources};
+use crate::database::Database;
 use crate::daemonize::{self, Ready, Role, Wish};
 use crate::errno_text;
 use crate::options::{Asked, LogOption, Options};
@@ -12,7 +15,8 @@ use crate::vlog::Log;
 use crate::vlog::levels::Level;
 use crate::vlog::modules::Module;
 use crate::vlog::sinks::{self, Syslog};
-use crate::{RUNTIME_THREAD, usage, user};
+use crate::switch::SlowSwitch;
+use crate::{RUNTIME_THREAD, dirs, usage, user};
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -79,7 +83,7 @@ fn serve(options: Options, ready: Ready) -> Result<ExitCode, String> {
         .enable_all()
         .build()
         .map_err(|e| errno_text(&e))?;
-    let exit = runtime.block_on(live(Daemon::new(options, Arc::clone(&log)), signals, control, ready))?;
+    let exit = runtime.block_on(live(Start { options, log, signals, control }, ready))?;
     // Names in the file system go before the process does: who waits for it sees none of them.
     drop(pidfile);
     runtime.shutdown_background();
@@ -89,17 +93,24 @@ fn serve(options: Options, ready: Ready) -> Result<ExitCode, String> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn live(
-    daemon: Daemon,
+/// What the main loop starts with.
+struct Start {
+    options: Options,
+    log: Arc<Log>,
     signals: Signals,
     control: Option<BoundSocket>,
-    ready: Ready,
-) -> Result<daemon::Exit, String> {
-    let log = Arc::clone(&daemon.log);
+}
+
+async fn live(start: Start, ready: Ready) -> Result<daemon::Exit, String> {
+    let Start { options, log, signals, control } = start;
     let (control, _name) = match control {
         Some(BoundSocket { listener, name }) => (Some(Server::start(listener).map_err(|e| errno_text(&e))?), Some(name)),
         None => (None, None),
     };
+    let database = Database::open(&options).await.map_err(|e| e.to_string())?;
+    let room = Room::new(Environment { dummy: options.dummy, rundir: dirs::run() });
+    let switch = SlowSwitch::start(&options);
+    let daemon = Daemon::new(options, Arc::clone(&log), room, switch);
     let mut ready = Some(ready);
     let report = move || {
         if let Some(ready) = ready.take() {
@@ -109,7 +120,7 @@ async fn live(
             ready.report();
         }
     };
-    Ok(daemon::run(daemon, Sources { control, signals }, report).await)
+    Ok(daemon::run(daemon, Sources { control, signals, database }, report).await)
 }
 
 fn bind_control(path: &Path) -> Result<BoundSocket, String> {

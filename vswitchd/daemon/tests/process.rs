@@ -75,12 +75,12 @@ fn termination_signals_clean_up() {
 #[test]
 fn a_foreground_daemon_with_a_named_socket() {
     let sandbox = Sandbox::new();
-    let mut child = sandbox.daemon("--unixctl=ctl2 --pidfile=second.pid -vconsole:off").spawn().unwrap();
+    let mut child = sandbox.spawn(sandbox.daemon("--unixctl=ctl2 --pidfile=second.pid -vconsole:off"));
     let target = sandbox.file("ctl2").display().to_string();
     wait_until("it answers", || sandbox.appctl(&["--target", &target, "version"]).is_ok());
-    assert_eq!(fs::read_to_string(sandbox.file("second.pid")).unwrap(), format!("{}\n", child.id()));
+    assert_eq!(fs::read_to_string(sandbox.file("second.pid")).unwrap(), format!("{}\n", child.0.id()));
     sandbox.appctl(&["--target", &target, "exit"]).unwrap();
-    assert!(child.wait().unwrap().success());
+    assert!(child.0.wait().unwrap().success());
 }
 
 #[test]

@@ -9,7 +9,7 @@
 
 mod apply;
 mod plan;
-mod packet_out;
+pub mod packet_out;
 mod ports;
 mod status;
 #[cfg(test)]

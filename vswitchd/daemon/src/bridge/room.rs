@@ -5,6 +5,7 @@ use super::complaints::Complaints;
 use super::rows::{Replica, open_vswitch};
 use super::status::{self, Report, Write};
 use flow::Msec;
+use flow::hash::Set;
 use ofproto::config::SwitchConfig;
 use ovsdb::{Change, Datum, Txn};
 
@@ -29,6 +30,8 @@ pub struct Room {
     environment: Environment,
     built: Built,
     complaints: Complaints,
+    /// Interfaces that could not be opened.
+    failed: Set<String>,
     next_statistics_ms: Msec,
     next_refresh_ms: Msec,
 }
@@ -110,6 +113,11 @@ impl Room {
         self.next_refresh_ms = 0;
     }
 
+    /// Whether a device of that name is wanted but could not be had.
+    pub fn awaits(&self, name: &str) -> bool {
+        self.failed.contains(name)
+    }
+
     /// When `refresh` is due.
     pub fn next_ms(&self) -> Msec {
         self.next_refresh_ms
@@ -128,7 +136,9 @@ impl Room {
         complaints.log(&self.complaints);
         self.complaints = complaints;
         switch.configure(&self.built.config);
-        switch.report(false)
+        let report = switch.report(false);
+        self.failed = report.interfaces.iter().filter(|i| i.error.is_some()).map(|i| i.name.clone()).collect();
+        report
     }
 }
 

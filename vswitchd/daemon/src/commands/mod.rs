@@ -1,17 +1,29 @@
 //! The control commands, one file per concern; each file has a table of rows, and this is where the tables come together.
 
+pub mod bridge;
 pub mod general;
+pub mod netdev_dummy;
 pub mod time;
 pub mod vlog;
 
 use crate::daemon::Daemon;
-use crate::unixctl::Command;
+use crate::unixctl::{Answer, Command, Registry, Run};
 
 /// Every room's rows; the test commands only where dummies are enabled.
-pub fn rooms(dummy: bool) -> Vec<&'static [Command<Daemon>]> {
-    let mut rooms: Vec<&'static [Command<Daemon>]> = vec![general::COMMANDS, vlog::COMMANDS];
-    if dummy {
-        rooms.push(time::COMMANDS);
-    }
-    rooms
+pub fn registry(dummy: bool) -> Registry<Daemon> {
+    let test: [&[Command<Daemon>]; 2] = [time::COMMANDS, netdev_dummy::COMMANDS];
+    let own: [&[Command<Daemon>]; 3] = [bridge::COMMANDS, general::COMMANDS, vlog::COMMANDS];
+    let own = own.into_iter().chain(test.into_iter().filter(|_| dummy)).flatten().cloned();
+    Registry::new(slowpath_rows().chain(own))
+}
+
+/// The rows that the slow path keeps itself.
+fn slowpath_rows() -> impl Iterator<Item = Command<Daemon>> {
+    let run: fn(&mut Daemon, &str, &[String]) -> Answer = |daemon, name, args| {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let outcome = daemon.switch.slowpath.command(name, &args);
+        daemon.room.refresh_soon();
+        outcome.unwrap_or_else(|| Err(format!("{name} is not available")))
+    };
+    ofproto::commands::COMMANDS.iter().map(move |row| Command { name: row.name, usage: row.usage, min: row.min, max: row.max, run: Run::Named(run) })
 }

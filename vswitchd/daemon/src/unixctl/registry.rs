@@ -16,7 +16,17 @@ pub enum Run<S> {
     Now(fn(&mut S, &[String]) -> Answer),
     /// It keeps the `Reply` and answers when it can.
     Later(fn(&mut S, &[String], Reply)),
+    /// It belongs to another room's table, which wants the name.
+    Named(fn(&mut S, &str, &[String]) -> Answer),
 }
+
+impl<S> Clone for Run<S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S> Copy for Run<S> {}
 
 /// One row.
 #[derive(Debug)]
@@ -27,6 +37,12 @@ pub struct Command<S> {
     pub min: usize,
     pub max: usize,
     pub run: Run<S>,
+}
+
+impl<S> Clone for Command<S> {
+    fn clone(&self) -> Self {
+        Self { name: self.name, usage: self.usage, min: self.min, max: self.max, run: self.run }
+    }
 }
 
 impl<S> Command<S> {
@@ -52,7 +68,7 @@ impl<S> Command<S> {
 }
 
 /// All rows by name.
-pub struct Registry<S: 'static>(BTreeMap<&'static str, &'static Command<S>>);
+pub struct Registry<S>(BTreeMap<&'static str, Command<S>>);
 
 impl<S> fmt::Debug for Registry<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -61,9 +77,9 @@ impl<S> fmt::Debug for Registry<S> {
 }
 
 impl<S> Registry<S> {
-    /// Gathers the rows of all rooms.
-    pub fn new(rooms: &[&'static [Command<S>]]) -> Self {
-        Self(rooms.iter().flat_map(|rows| rows.iter()).map(|row| (row.name, row)).collect())
+    /// Gathers the rows of all rooms. Where two rows have one name, the later one stands.
+    pub fn new(rows: impl IntoIterator<Item = Command<S>>) -> Self {
+        Self(rows.into_iter().map(|row| (row.name, row)).collect())
     }
 
     /// The text of `list-commands`.
@@ -81,6 +97,7 @@ impl<S> Registry<S> {
             Ok((command, args)) => match command.run {
                 Run::Now(run) => reply.send(run(state, &args)),
                 Run::Later(run) => run(state, &args, reply),
+                Run::Named(run) => reply.send(run(state, method, &args)),
             },
             Err(error) => {
                 UNIXCTL_REFUSED.inc();
@@ -89,7 +106,7 @@ impl<S> Registry<S> {
         }
     }
 
-    fn check(&self, method: &str, params: &[Value]) -> Result<(&'static Command<S>, Vec<String>), String> {
+    fn check(&self, method: &str, params: &[Value]) -> Result<(&Command<S>, Vec<String>), String> {
         let Some(command) = self.0.get(method) else {
             return Err(format!("\"{method}\" is not a valid command (use \"list-commands\" to see a list of valid commands)"));
         };
@@ -124,7 +141,7 @@ mod tests {
     fn check(method: &str, params: &Value, expect: Result<&str, &str>) {
         let (sender, mut receiver) = oneshot::channel();
         let params = params.as_array().unwrap();
-        Registry::new(&[ROWS]).dispatch(&mut 0, method, params, Reply(sender));
+        Registry::new(ROWS.iter().cloned()).dispatch(&mut 0, method, params, Reply(sender));
         let got = receiver.try_recv().unwrap();
         assert_eq!(got.as_deref().map_err(String::as_str), expect, "{method}");
     }
@@ -143,6 +160,6 @@ mod tests {
     #[test]
     fn the_list_is_sorted_and_laid_out_as_ovs_does() {
         let expect = "The available commands are:\n  dpctl/disable-a-long-one \n  echo                    arg [arg]\n";
-        assert_eq!(Registry::new(&[ROWS]).list(), expect);
+        assert_eq!(Registry::new(ROWS.iter().cloned()).list(), expect);
     }
 }

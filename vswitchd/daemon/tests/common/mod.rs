@@ -43,6 +43,11 @@ impl Sandbox {
         command
     }
 
+    /// Starts a command that is killed when the guard goes out of scope.
+    pub(crate) fn spawn(&self, mut command: Command) -> Running {
+        Running(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+
     /// Runs to the end: status, standard output and error.
     pub(crate) fn run(&self, mut command: Command) -> (i32, String, String) {
         let Output { status, stdout, stderr } = command.output().unwrap();
@@ -99,6 +104,16 @@ impl Sandbox {
         self.tool("ovsdb-tool", "create conf.db /usr/share/openvswitch/vswitch.ovsschema");
         let words = format!("--detach --no-chdir --pidfile --log-file -vconsole:off --remote=punix:{}/db.sock conf.db", self.path().display());
         self.tool("ovsdb-server", &words);
+    }
+}
+
+/// A process that does not outlive its test.
+pub(crate) struct Running(pub(crate) std::process::Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
     }
 }
 

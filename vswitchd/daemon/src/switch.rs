@@ -1,0 +1,95 @@
+//! The slow path and the datapaths, as the daemon holds them: `bridge::room` configures them through the trait `Switch`, commands reach
+//! them through methods here.
+
+use crate::bridge::room::Switch;
+use crate::bridge::status::Report;
+use crate::datapaths::Datapaths;
+use crate::options::{Dummy, Options};
+use flow::clock::now_ms;
+use flow::seam::{Datapath, DpError};
+use ofproto::config::SwitchConfig;
+use ofproto::conn::Agents;
+use ofproto::slowpath::Slowpath;
+use port::Kind;
+use port::dummy::Control;
+use std::sync::Arc;
+use tokio::runtime::Handle;
+
+/// Both.
+#[derive(Debug)]
+pub struct SlowSwitch {
+    pub slowpath: Arc<Slowpath>,
+    /// OpenFlow connections.
+    pub agents: Arc<Agents>,
+    pub datapaths: Arc<Datapaths>,
+    dummy: Option<Dummy>,
+}
+
+impl SlowSwitch {
+    /// A switch without bridges, its threads running; needs the runtime.
+    pub fn start(options: &Options) -> Self {
+        let datapaths = Arc::new(Datapaths::new(options.dummy, options.system));
+        let opener = Arc::clone(&datapaths);
+        let slowpath = Slowpath::new(Box::new(move |what| opener.open(what)));
+        slowpath.start();
+        let agents = Agents::new(Arc::clone(&slowpath), Handle::current());
+        Self { slowpath, agents, datapaths, dummy: options.dummy }
+    }
+
+    /// All datapaths through the seam.
+    pub fn datapaths(&self) -> Vec<Arc<dyn Datapath>> {
+        self.datapaths.all().into_iter().map(|dp| dp as Arc<dyn Datapath>).collect()
+    }
+
+    /// Whether datapaths of that type can be opened.
+    pub fn knows_datapath_type(&self, kind: &str) -> bool {
+        self.datapaths.types().contains(&kind)
+    }
+
+    /// A dummy port by name.
+    pub fn dummy(&self, name: &str) -> Option<Control> {
+        self.datapaths.dummies().into_iter().find_map(|(port, control)| (port == name).then_some(control))
+    }
+
+    /// Lets a port receive a frame, and returns when the switch has dealt with it.
+    /// # Errors
+    /// There is no such port or queue.
+    pub fn inject(&self, name: &str, queue: usize, frame: &[u8]) -> Result<(), DpError> {
+        let (dp, port) = self.datapaths.port_named(name).ok_or(DpError::NoPort)?;
+        dp.inject(port, queue, frame)
+    }
+
+    /// Brings everything that is due at this point of (warped) time to its end.
+    pub fn settle(&self) {
+        let now = now_ms();
+        self.agents.tick(now);
+        self.slowpath.run_until_idle(now);
+    }
+
+    /// Ends all threads; with `cleanup` ports and megaflows go first.
+    pub fn close(&self, cleanup: bool) {
+        self.agents.shutdown();
+        self.slowpath.shutdown(cleanup);
+    }
+}
+
+impl Switch for SlowSwitch {
+    fn configure(&mut self, config: &SwitchConfig) {
+        self.slowpath.configure(config);
+        self.agents.configure(config);
+    }
+
+    fn report(&mut self, statistics: bool) -> Report {
+        let status = self.slowpath.status(statistics);
+        Report { interfaces: status.interfaces, bridges: status.bridges, controllers: self.agents.status() }
+    }
+
+    fn datapath_types(&self) -> Vec<String> {
+        self.datapaths.types().into_iter().map(str::to_owned).collect()
+    }
+
+    fn interface_types(&self) -> Vec<String> {
+        let there = |kind: &&str| self.dummy.is_some() || !kind.starts_with("dummy");
+        Kind::types().filter(there).chain(["patch"]).map(str::to_owned).collect()
+    }
+}
