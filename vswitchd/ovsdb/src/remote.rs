@@ -1,8 +1,11 @@
 //! Names of connection methods (ovsdb(7), "Connection Methods").
 
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
 
 /// IANA's port for OVSDB.
 pub const DEFAULT_PORT: u16 = 6640;
@@ -117,6 +120,27 @@ impl Remote {
             Self::Unix(_) | Self::ListenUnix(_) | Self::Column { .. } => false,
         }
     }
+}
+
+/// sizeof(sun_path) less the closing nought.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+/// A name for a unix socket that fits into a socket address: `path` itself, or one through `/proc/self/fd/N` that leads to the same
+/// place, as OVS's tools do. The folder must stay open while the name is used. Errors: the folder cannot be opened, or the last
+/// part alone is too long.
+pub fn socket_path(path: &Path) -> std::io::Result<(PathBuf, Option<OwnedFd>)> {
+    if path.as_os_str().len() <= SOCKET_PATH_BYTES_MAX {
+        return Ok((path.to_owned(), None));
+    }
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(std::io::ErrorKind::InvalidFilename.into());
+    };
+    let folder = open(parent, OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let short = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())).join(name);
+    if short.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
+        return Err(std::io::ErrorKind::InvalidFilename.into());
+    }
+    Ok((short, Some(folder)))
 }
 
 /// `HOST`, `HOST:PORT`, `[V6]`, `[V6]:PORT`.

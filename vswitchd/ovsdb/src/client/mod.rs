@@ -8,7 +8,7 @@ pub mod replica;
 pub mod rpc;
 pub mod txn;
 
-use crate::remote::{Remote, RemoteError};
+use crate::remote::{Remote, RemoteError, socket_path};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
@@ -45,11 +45,17 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 /// Connects to an active remote; of a passive one takes the first connection that comes in.
 pub(crate) async fn open(remote: &Remote) -> std::io::Result<Box<dyn Stream>> {
     Ok(match remote {
-        Remote::Unix(path) => Box::new(UnixStream::connect(path).await?),
+        Remote::Unix(path) => {
+            let (short, _folder) = socket_path(path)?;
+            Box::new(UnixStream::connect(short).await?)
+        }
         Remote::Tcp { host, port } => Box::new(low_latency(
             TcpStream::connect((host.as_str(), *port)).await?,
         )),
-        Remote::ListenUnix(path) => Box::new(UnixListener::bind(path)?.accept().await?.0),
+        Remote::ListenUnix(path) => {
+            let (short, _folder) = socket_path(path)?;
+            Box::new(UnixListener::bind(short)?.accept().await?.0)
+        }
         Remote::ListenTcp { ip, port } => Box::new(low_latency(
             TcpListener::bind((*ip, *port)).await?.accept().await?.0,
         )),

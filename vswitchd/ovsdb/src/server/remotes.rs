@@ -5,7 +5,7 @@
 
 use super::{Shared, session};
 use crate::error::{Error, Result};
-use crate::remote::Remote;
+use crate::remote::{Remote, socket_path};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -187,6 +187,11 @@ async fn bind(remote: &Remote) -> std::io::Result<Option<Listener>> {
     })
 }
 
+async fn connect_unix(path: &Path) -> std::io::Result<UnixStream> {
+    let (short, _folder) = socket_path(path)?;
+    UnixStream::connect(short).await
+}
+
 fn bind_unix(path: &Path) -> std::io::Result<UnixListener> {
     // As in OVS a socket left behind by a predecessor is in nobody's way; the database's lock tells who is alive.
     if let Ok(meta) = std::fs::symlink_metadata(path)
@@ -194,7 +199,8 @@ fn bind_unix(path: &Path) -> std::io::Result<UnixListener> {
     {
         std::fs::remove_file(path)?;
     }
-    let listener = UnixListener::bind(path)?;
+    let (short, _folder) = socket_path(path)?;
+    let listener = UnixListener::bind(short)?;
     std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o750))?;
     Ok(listener)
 }
@@ -222,7 +228,7 @@ async fn keep_connected(shared: Arc<Shared>, remote: Remote, probe: Option<Durat
     let mut pause_ms = BACKOFF_MS.0;
     loop {
         let connected = match &remote {
-            Remote::Unix(path) => match UnixStream::connect(path).await {
+            Remote::Unix(path) => match connect_unix(path).await {
                 Ok(stream) => {
                     session::run(Arc::clone(&shared), stream, probe).await;
                     true
