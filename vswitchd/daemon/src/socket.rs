@@ -1,17 +1,11 @@
-//! Unix sockets whose path is longer than a socket address holds (107 bytes): bound and reached through a short name that leads to
-//! the same place, `/proc/self/fd/N/NAME`, as OVS's tools do.
+//! The unix socket of control commands: bound under any path, however deep its folder, and removed with its owner.
 
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::Mode;
+use ovsdb::remote::socket_path;
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-
-/// sizeof(sun_path) less the closing nought.
-const PATH_BYTES_MAX: usize = 107;
 
 /// A listening socket; the name is removed when dropped.
 #[derive(Debug)]
@@ -42,30 +36,12 @@ impl Drop for SocketName {
 /// As bind(2); nothing is left behind then.
 pub fn bind(path: &Path) -> io::Result<BoundSocket> {
     drop(fs::remove_file(path));
-    let (short, _folder) = shorten(path)?;
+    let (short, _folder) = socket_path(path)?;
     let listener = UnixListener::bind(short)?;
     listener.set_nonblocking(true)?;
     let name = SocketName(path.to_owned());
     fs::set_permissions(path, fs::Permissions::from_mode(0o750))?;
     Ok(BoundSocket { listener, name })
-}
-
-/// A name for `path` that fits an address. The folder must stay open while it is used.
-/// # Errors
-/// The folder cannot be opened, or the last part alone is too long.
-pub fn shorten(path: &Path) -> io::Result<(PathBuf, Option<OwnedFd>)> {
-    if path.as_os_str().len() <= PATH_BYTES_MAX {
-        return Ok((path.to_owned(), None));
-    }
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(io::ErrorKind::InvalidFilename.into());
-    };
-    let folder = open(parent, OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-    let short = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())).join(name);
-    if short.as_os_str().len() > PATH_BYTES_MAX {
-        return Err(io::ErrorKind::InvalidFilename.into());
-    }
-    Ok((short, Some(folder)))
 }
 
 #[cfg(test)]
@@ -80,7 +56,7 @@ mod tests {
         fs::create_dir_all(&deep).unwrap();
         let path = deep.join("x.ctl");
         let bound = bind(&path).unwrap();
-        let (short, _folder) = shorten(&path).unwrap();
+        let (short, _folder) = socket_path(&path).unwrap();
         UnixStream::connect(short).unwrap();
         drop(bound);
         assert!(!path.exists());
