@@ -3,6 +3,7 @@
 //! What enters: a command's name and arguments. What leaves: the reply, or the error as ovs-appctl shows it. `COMMANDS` is the
 //! table; the daemon lists its rows beside its own. Neighbours: the daemon's control socket; `slowpath`.
 
+mod bridge;
 mod dpctl;
 mod dpctl_flows;
 mod dpif;
@@ -50,6 +51,7 @@ const MANY: usize = usize::MAX;
 
 /// Every command of this room.
 pub const COMMANDS: &[Command] = &[
+    row("bridge/dump-flows", "[--offload-stats] bridge", (1, 2), bridge::dump_flows),
     row("dpctl/add-dp", "dp [iface...]", (1, MANY), dpctl::add_dp),
     row("dpctl/add-flow", "[dp] flow actions", (2, 3), dpctl_flows::add_flow),
     row("dpctl/add-flows", "[dp] file", (1, 2), dpctl_flows::add_flows),
