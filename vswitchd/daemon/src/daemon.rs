@@ -39,6 +39,8 @@ pub struct Daemon {
     pub dirty: bool,
     /// The first configuration has been applied and written back.
     configured: bool,
+    /// Whoever started the daemon has been told that it stands.
+    announced: bool,
     contended: bool,
 }
 
@@ -80,6 +82,7 @@ impl Daemon {
             warp: None,
             dirty: false,
             configured: false,
+            announced: false,
             contended: false,
         }
     }
@@ -97,10 +100,7 @@ impl Daemon {
             self.dirty = false;
             let txn = self.room.reconfigure(database.replica(), &mut self.switch, now);
             database.write(&txn);
-            if !self.configured {
-                self.configured = true;
-                tracing::info!(target: "bridge", "{}", usage::version(&self.options.program));
-            }
+            self.configured = true;
         }
         if self.configured && !database.is_writing() {
             let txn = self.room.refresh(database.replica(), &mut self.switch, now);
@@ -165,8 +165,11 @@ pub async fn run(mut daemon: Daemon, mut sources: Sources, mut ready: impl FnMut
     loop {
         let now = clock().now_ms();
         let next = daemon.run(&mut sources.database, now);
-        if daemon.configured && !sources.database.is_writing() {
+        if daemon.configured && !daemon.announced && !sources.database.is_writing() {
+            daemon.announced = true;
             ready();
+            // After the console has been left: who starts the daemon expects to read nothing.
+            tracing::info!(target: "bridge", "{}", usage::version(&daemon.options.program));
         }
         if let Some(exit) = daemon.exit {
             if let Some(control) = sources.control.take() {
