@@ -34,6 +34,8 @@ pub enum Credit {
     Tally(Arc<Tally>),
     /// A source MAC seen behind a port.
     Learn { bridge: BridgeId, in_port: OfPort, vlan: u16, mac: [u8; 6], gratuitous_arp: bool },
+    /// A rule that `learn` made: kept alive, or made again.
+    Relearn(Arc<crate::xlate::Learned>),
     /// `fin_timeout`: shortens the rule's timeouts (seconds, 0 leaves) once FIN or RST has been seen.
     FinTimeout { rule: Arc<Rule>, idle_s: u16, hard_s: u16 },
 }
@@ -57,6 +59,10 @@ impl Credit {
                 let Some(bundle) = bridge.bundle_of(*in_port) else { return };
                 let pins = *gratuitous_arp && bundle.ports.len() > 1;
                 bridge.macs.learn(*vlan, *mac, bundle.id, pins, payment.used_ms);
+            }
+            Self::Relearn(learned) => {
+                // A full table, or a limit that others have used up, is no fault of the packets.
+                let _ = learned.apply(world, payment.used_ms);
             }
             Self::FinTimeout { rule, idle_s, hard_s } => {
                 if payment.tcp_flags & (TCP_FIN | TCP_RST) != 0 {
@@ -110,6 +116,8 @@ pub enum Notice {
 /// Why nothing could be translated; the text is what `ofproto/trace` and the log say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum XlateError {
+    #[error("Bridge not found")]
+    BridgeNotFound,
     #[error("Recursion too deep")]
     RecursionTooDeep,
     #[error("Too many resubmits")]
@@ -126,8 +134,6 @@ pub enum XlateError {
     InvalidTunnelMetadata,
     #[error("Unsupported packet type")]
     UnsupportedPacketType,
-    #[error("Recirculation id exhausted")]
-    OutOfRecircIds,
 }
 
 /// The outcome of a translation.

@@ -120,8 +120,7 @@ impl Recircs {
         state.table.hash(&mut hasher);
         state.metadata.words().hash(&mut hasher);
         state.stack.hash(&mut hasher);
-        state.rule_cookie.hash(&mut hasher);
-        (state.actions.len(), state.action_set.len()).hash(&mut hasher);
+        (state.steps.len(), state.action_set.len(), &state.userdata).hash(&mut hasher);
         hasher.finish()
     }
 
@@ -145,9 +144,9 @@ mod tests {
             conntracked: false,
             stack: vec![],
             mirrors: 0,
-            actions: vec![],
+            steps: vec![],
             action_set: vec![],
-            rule_cookie: 0,
+            userdata: vec![],
         })
     }
 

@@ -101,7 +101,7 @@ fn place(action: &OfAction) -> Option<Place> {
 }
 
 /// The set in order of execution.
-fn in_order(set: &[OfAction]) -> Vec<OfAction> {
+pub(super) fn in_order(set: &[OfAction]) -> Vec<OfAction> {
     let mut ordered: Vec<(Place, OfAction)> = Vec::new();
     for action in set {
         let Some(at) = place(action) else { continue };
@@ -137,9 +137,7 @@ fn in_order(set: &[OfAction]) -> Vec<OfAction> {
 impl Ctx<'_> {
     /// write_actions.
     pub(super) fn write_actions(&mut self, actions: &[OfAction]) {
-        self.report_action_set("was");
-        self.action_set.extend_from_slice(actions);
-        self.note_actset_output(actions);
+        self.extend_action_set(actions);
         self.report_action_set("is");
     }
 
@@ -150,42 +148,52 @@ impl Ctx<'_> {
         self.key.actset_output = OfPort::UNSET.to_key();
     }
 
-    /// Keeps the field actset_output: the port the set outputs to, unset when a group will be used.
-    fn note_actset_output(&mut self, actions: &[OfAction]) {
+    /// Adds actions, and keeps the field actset_output: the port the set outputs to, unset when a group will be used.
+    pub(super) fn extend_action_set(&mut self, actions: &[OfAction]) {
+        let is_group = |a: &OfAction| matches!(a, OfAction::Group(_));
+        let mut grouped = self.action_set.iter().any(is_group);
         for action in actions {
-            let grouped = self.action_set.iter().any(|a| matches!(a, OfAction::Group(_)));
             if grouped {
-                self.key.actset_output = OfPort::UNSET.to_key();
-            } else if let OfAction::Output { port, .. } = action {
+                break;
+            }
+            if let OfAction::Output { port, .. } = action {
                 self.key.actset_output = port.to_key();
+            } else if is_group(action) {
+                self.key.actset_output = OfPort::UNSET.to_key();
+                grouped = true;
             }
         }
+        self.action_set.extend_from_slice(actions);
     }
 
     /// Executes the set at the end of the pipeline.
     pub(super) fn run_action_set(&mut self) {
-        if self.action_set.is_empty() || self.error.is_some() {
+        if self.error.is_some() {
             return;
         }
         let ordered = in_order(&self.action_set);
         self.action_set.clear();
+        if ordered.is_empty() {
+            return;
+        }
+        // Whatever has ended the actions before it, the set is executed.
+        let exit = std::mem::take(&mut self.exit);
         self.in_action_set = true;
         let node = self.report(Kind::Table, format_args!("--. Executing action set:"));
         let before = self.enter(node);
         self.run_actions(&ordered, true);
         self.enter(before);
         self.in_action_set = false;
+        self.exit |= exit;
     }
 
     fn report_action_set(&mut self, verb: &str) {
         let Some(trace) = &mut self.trace else { return };
-        let text: Vec<String> = in_order(&self.action_set).iter().map(|a| (trace.action_text)(a)).collect();
-        let text = if self.action_set.is_empty() {
+        let ordered = in_order(&self.action_set);
+        let text = if ordered.is_empty() {
             format!("action set {verb} empty")
-        } else if text.is_empty() {
-            format!("action set {verb}: drop")
         } else {
-            format!("action set {verb}: {}", text.join(","))
+            format!("action set {verb}: {}", (trace.action_text)(&ordered))
         };
         trace.add(Kind::Detail, text);
     }

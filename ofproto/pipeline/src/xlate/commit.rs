@@ -4,9 +4,10 @@
 //! nothing touched are left alone. Order matters: Ethernet, then MPLS away if the packet stops being MPLS, then L3, L4, MPLS, VLAN,
 //! then packet metadata.
 
-use super::Ctx;
 use super::compose::SLOW_ACTION;
-use flow::action::{Action, SetAttr, SetField};
+use super::encap::PT_NSH;
+use super::{Ctx, Pending};
+use flow::action::{Action, Nsh, SetAttr, SetField};
 use flow::key::Key;
 use std::mem::offset_of;
 
@@ -35,31 +36,88 @@ const MARK: &[Span] = spans![pkt_mark: 4];
 const ETH_IPV4: [u8; 2] = [0x08, 0x00];
 const ETH_IPV6: [u8; 2] = [0x86, 0xdd];
 const ETH_ARP: [u8; 2] = [0x08, 0x06];
-const ETH_RARP: [u8; 2] = [0x80, 0x35];
+const ETH_MPLS: [u8; 2] = [0x88, 0x47];
 const ETH_NSH: [u8; 2] = [0x89, 0x4f];
-const ND_SOLICIT: [u8; 2] = [0, 135];
-const ND_ADVERT: [u8; 2] = [0, 136];
+const PT_ETHERNET: u32 = 0;
 
 impl Ctx<'_> {
     /// Makes `base` equal to `key`, in actions.
     pub(super) fn commit(&mut self) {
-        self.commit_fields(SetAttr::Eth, ETH);
-        let was_mpls = is_mpls(self.base.eth_type);
-        let leaves_mpls = was_mpls && !is_mpls(self.key.eth_type);
+        self.commit_encapsulation();
+        if self.key.packet_type == [0; 4] && self.base.packet_type == [0; 4] {
+            self.commit_fields(SetAttr::Eth, ETH);
+        }
+        // What a label hides can only be set once it is gone.
+        let leaves_mpls = is_mpls(self.base.eth_type) && !is_mpls(self.key.eth_type);
         if leaves_mpls {
-            self.commit_mpls();
+            self.commit_mpls(false);
         }
         if self.key.eth_type == ETH_NSH && self.base.eth_type == ETH_NSH {
             self.commit_fields(SetAttr::Nsh, NSH);
         }
-        self.commit_l3();
-        self.commit_l4();
+        // Without a protocol there is no L3 header, or it lies beneath labels.
+        if self.key.nw_proto != 0 {
+            self.commit_l3();
+            self.commit_l4();
+        }
         if !leaves_mpls {
-            self.commit_mpls();
+            self.commit_mpls(false);
         }
         self.commit_vlan();
         self.commit_fields(SetAttr::Priority, PRIORITY);
         self.commit_fields(SetAttr::Mark, MARK);
+    }
+
+    /// Headers that `encap` and `decap` have put around the packet or taken away.
+    fn commit_encapsulation(&mut self) {
+        let pending = std::mem::take(&mut self.pending);
+        let (old, new) = (packet_type(&self.base), packet_type(&self.key));
+        match pending {
+            Pending::Encap if new == PT_ETHERNET => {
+                let (src, dst) = (self.key.eth_src, self.key.eth_dst);
+                self.emit(Action::PushEth { src, dst });
+                self.base.packet_type = self.key.packet_type;
+                self.base.eth_src = src;
+                self.base.eth_dst = dst;
+            }
+            Pending::Encap if new == PT_NSH => {
+                let nsh = self.nsh_to_push();
+                self.emit(Action::PushNsh(Box::new(nsh)));
+                self.base = self.key;
+                super::mask::clear_tunnel(&mut self.base);
+            }
+            Pending::Encap if is_label(new) => {
+                self.commit_mpls(true);
+                self.base.packet_type = self.key.packet_type;
+                self.base.eth_src = self.key.eth_src;
+                self.base.eth_dst = self.key.eth_dst;
+            }
+            Pending::Encap => {}
+            Pending::Nothing | Pending::Decap if old == new => {}
+            Pending::Nothing | Pending::Decap if old == PT_ETHERNET && new >> 16 == 1 => {
+                self.emit(Action::PopEth);
+                self.base.packet_type = self.key.packet_type;
+                self.base.eth_src = [0; 6];
+                self.base.eth_dst = [0; 6];
+            }
+            Pending::Nothing | Pending::Decap if is_label(old) => self.commit_mpls(false),
+            // What is beneath is parsed after recirculation.
+            Pending::Nothing | Pending::Decap if old == PT_NSH => self.emit(Action::PopNsh),
+            Pending::Nothing | Pending::Decap => {}
+        }
+    }
+
+    fn nsh_to_push(&self) -> Nsh {
+        let k = &self.key;
+        let metadata = if k.nsh_mdtype == 1 { [k.nsh_c1, k.nsh_c2, k.nsh_c3, k.nsh_c4].concat() } else { self.nsh_metadata.clone() };
+        Nsh {
+            flags: k.nsh_flags,
+            ttl: k.nsh_ttl,
+            mdtype: k.nsh_mdtype,
+            np: k.nsh_np,
+            path: u32::from_be_bytes(k.nsh_path),
+            metadata,
+        }
     }
 
     fn commit_l3(&mut self) {
@@ -69,13 +127,13 @@ impl Ctx<'_> {
             }
             ETH_IPV6 => {
                 self.commit_fields(SetAttr::Ipv6, IPV6);
-                if self.base.nw_proto == 58 && matches!(self.base.tp_src, ND_SOLICIT | ND_ADVERT) && self.base.tp_dst == [0; 2] {
-                    let nd = self.commit_fields(SetAttr::Nd, ND);
+                if self.base.nw_proto == 58 {
                     let ext = self.commit_fields(SetAttr::NdExt, ND_EXT);
+                    let nd = self.commit_fields(SetAttr::Nd, ND);
                     self.slow_if(nd | ext);
                 }
             }
-            ETH_ARP | ETH_RARP => {
+            ETH_ARP => {
                 let arp = self.commit_fields(SetAttr::Arp, ARP);
                 self.slow_if(arp);
             }
@@ -87,26 +145,23 @@ impl Ctx<'_> {
         if !matches!(self.base.eth_type, ETH_IPV4 | ETH_IPV6) {
             return;
         }
-        match (self.base.eth_type, self.base.nw_proto) {
-            (_, 6) => {
-                self.commit_fields(SetAttr::Tcp, PORTS);
+        let attr = match (self.key.eth_type, self.key.nw_proto) {
+            (_, 6) => SetAttr::Tcp,
+            (_, 17) => SetAttr::Udp,
+            (_, 132) => SetAttr::Sctp,
+            (ETH_IPV4, 1) => SetAttr::Icmp,
+            (ETH_IPV6, 58) => SetAttr::Icmpv6,
+            _ => return,
+        };
+        let icmp = matches!(attr, SetAttr::Icmp | SetAttr::Icmpv6);
+        if icmp {
+            // Type and code are set together, whole.
+            for span in PORTS.iter().filter(|_| bytes(&self.key, PORTS[0]) != bytes(&self.base, PORTS[0]) || self.key.tp_dst != self.base.tp_dst) {
+                bytes_mut(&mut self.mask, *span).fill(0xff);
             }
-            (_, 17) => {
-                self.commit_fields(SetAttr::Udp, PORTS);
-            }
-            (_, 132) => {
-                self.commit_fields(SetAttr::Sctp, PORTS);
-            }
-            (ETH_IPV4, 1) => {
-                let icmp = self.commit_fields(SetAttr::Icmp, PORTS);
-                self.slow_if(icmp);
-            }
-            (ETH_IPV6, 58) => {
-                let icmp = self.commit_fields(SetAttr::Icmpv6, PORTS);
-                self.slow_if(icmp);
-            }
-            _ => {}
         }
+        let changed = self.commit_fields(attr, PORTS);
+        self.slow_if(changed && icmp);
     }
 
     /// OVS's datapaths set these in the slow path only; so do we, so that a dump reads the same.
@@ -141,12 +196,12 @@ impl Ctx<'_> {
         let have = tags(&self.base);
         let want = tags(&self.key);
         let common = have.iter().rev().zip(want.iter().rev()).take_while(|(a, b)| a == b).count();
-        for n in 0..have.len() - common {
-            // All of a tag that is popped has decided: what is pushed in its place may repeat its priority.
-            if n == 0 {
-                self.mask.vlan_tci = [0xff; 2];
+        for i in (0..have.len() - common).rev() {
+            // What takes its place was made from it.
+            if i == 0 {
+                (self.mask.vlan_tci, self.mask.vlan_tpid) = ([0xff; 2], [0xff; 2]);
             } else {
-                self.mask.vlan2_tci = [0xff; 2];
+                (self.mask.vlan2_tci, self.mask.vlan2_tpid) = ([0xff; 2], [0xff; 2]);
             }
             self.emit(Action::PopVlan);
         }
@@ -159,47 +214,55 @@ impl Ctx<'_> {
         self.base.vlan2_tpid = self.key.vlan2_tpid;
     }
 
-    /// Pops, sets and pushes labels.
-    fn commit_mpls(&mut self) {
+    /// Pops, sets and pushes labels. What `base` knows of the headers beneath stays: they are needed again when a copy of the
+    /// packet is done with.
+    fn commit_mpls(&mut self, encap: bool) {
         let mut have = labels(&self.base);
         let want = labels(&self.key);
-        if have == want && self.base.eth_type == self.key.eth_type {
-            return;
-        }
-        // Labels in common, from the bottom of the stack; the top of what remains may be set in place.
-        let common = have.iter().rev().zip(want.iter().rev()).take_while(|(a, b)| a == b).count();
-        while have.len() > common && have.len() > want.len() {
-            have.remove(0);
-            let eth_type = if have.is_empty() { self.key.eth_type } else { self.base.eth_type };
-            self.emit(Action::PopMpls { eth_type: u16::from_be_bytes(eth_type) });
-        }
-        if have.len() == want.len() && have.first() != want.first() {
-            self.set_top_label(&want);
-            have.clone_from(&want);
-        }
-        if have.len() > common && have != want {
-            // Deeper labels differ: only by popping down to them.
-            while have.len() > common {
+        // Labels in common, from the bottom of the stack; the one above them may be set in place.
+        let mut common = have.iter().rev().zip(want.iter().rev()).take_while(|(a, b)| a == b).count();
+        while have.len() > common {
+            if have.len() - 1 == common && want.len() > common {
+                let lse = want[want.len() - have.len()];
+                self.emit_label(lse);
+                have[0] = lse;
+                common += 1;
+            } else {
+                let eth_type = if want.is_empty() && have.len() > 1 { ETH_MPLS } else { self.key.eth_type };
+                self.emit(Action::PopMpls { eth_type: u16::from_be_bytes(eth_type) });
                 have.remove(0);
-                self.emit(Action::PopMpls { eth_type: 0x8847 });
             }
         }
         for lse in want.iter().rev().skip(have.len()) {
+            let lse = u32::from_be_bytes(*lse);
             let eth_type = u16::from_be_bytes(self.key.eth_type);
-            self.emit(Action::PushMpls { lse: u32::from_be_bytes(*lse), eth_type });
+            if encap {
+                self.emit(Action::AddMpls { lse, eth_type, l3: true });
+            } else {
+                self.emit(Action::PushMpls { lse, eth_type });
+            }
         }
         self.base.mpls_lse0 = self.key.mpls_lse0;
         self.base.mpls_lse1 = self.key.mpls_lse1;
         self.base.mpls_lse2 = self.key.mpls_lse2;
-        self.base.eth_type = self.key.eth_type;
+        if is_mpls(self.base.eth_type) || is_mpls(self.key.eth_type) {
+            self.base.eth_type = self.key.eth_type;
+        }
     }
 
-    fn set_top_label(&mut self, want: &[[u8; 4]]) {
-        let Some(top) = want.first() else { return };
-        let value = Key { mpls_lse0: *top, ..Key::ZERO };
+    fn emit_label(&mut self, lse: [u8; 4]) {
+        let value = Key { mpls_lse0: lse, ..Key::ZERO };
         let mask = Key { mpls_lse0: [0xff; 4], ..Key::ZERO };
         self.emit(Action::Set(Box::new(SetField { attr: SetAttr::Mpls, value, mask })));
     }
+}
+
+fn packet_type(key: &Key) -> u32 {
+    u32::from_be_bytes(key.packet_type)
+}
+
+fn is_label(packet_type: u32) -> bool {
+    matches!(packet_type, 0x0001_8847 | 0x0001_8848)
 }
 
 fn is_mpls(eth_type: [u8; 2]) -> bool {
@@ -221,8 +284,10 @@ fn labels(key: &Key) -> Vec<[u8; 4]> {
     stack[..depth].to_vec()
 }
 
-/// Zeroes what is beneath a pushed label: it is not parsed any more.
+/// Zeroes what is beneath a pushed label: it is not parsed any more. So is the hash, which was that of another packet.
 pub(super) fn forget_l3(key: &mut Key) {
+    key.dp_hash = [0; 4];
+    key.nw_proto = 0;
     for span in IPV4.iter().chain(IPV6).chain(ARP).chain(ND).chain(ND_EXT).chain(PORTS) {
         bytes_mut(key, *span).fill(0);
     }

@@ -2,6 +2,7 @@
 //!
 //! Equal states share one recirculation id, so that translating a megaflow again gives the same actions.
 
+use super::mask::copy_tunnel;
 use crate::world::BridgeId;
 use flow::key::Key;
 use openflow::action::OfAction;
@@ -11,70 +12,53 @@ use openflow::{OfPort, TableId};
 #[derive(Clone, Debug, PartialEq)]
 pub struct FrozenState {
     pub bridge: BridgeId,
-    /// Table to look up in when no actions are left.
+    /// Table to look up in when no steps are left.
     pub table: TableId,
-    /// Pipeline fields: in_port (OpenFlow), registers, metadata, tunnel, actset_output; all else zero.
+    /// Pipeline fields: in_port (OpenFlow), registers, metadata, tunnel; all else zero.
     pub metadata: Key,
     pub conntracked: bool,
     /// Values pushed, the last on top.
     pub stack: Vec<Vec<u8>>,
     /// Mirrors that have had the packet.
     pub mirrors: u32,
-    /// Actions that remain.
-    pub actions: Vec<OfAction>,
+    /// What remains to do.
+    pub steps: Vec<Step>,
     pub action_set: Vec<OfAction>,
-    /// Cookie of the rule that froze, for packet-ins.
-    pub rule_cookie: u64,
+    /// Of the `controller` action that sent the packet up.
+    pub userdata: Vec<u8>,
+}
+
+/// Something that remains to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// The next steps stand in a rule of this table and with this cookie.
+    Unroll { table: TableId, cookie: u64 },
+    Run(OfAction),
 }
 
 impl FrozenState {
-    /// Lines of a key that a frozen state carries over.
+    /// The fields of a key that a frozen state carries over.
     #[must_use]
     pub fn metadata_of(key: &Key) -> Key {
-        Key {
-            in_port: key.in_port,
-            regs: key.regs,
-            metadata: key.metadata,
-            actset_output: key.actset_output,
-            tun_id: key.tun_id,
-            tun_src: key.tun_src,
-            tun_dst: key.tun_dst,
-            tun_ipv6_src: key.tun_ipv6_src,
-            tun_ipv6_dst: key.tun_ipv6_dst,
-            tun_flags: key.tun_flags,
-            tun_tos: key.tun_tos,
-            tun_ttl: key.tun_ttl,
-            tun_tp_src: key.tun_tp_src,
-            tun_tp_dst: key.tun_tp_dst,
-            tun_gbp_id: key.tun_gbp_id,
-            tun_gbp_flags: key.tun_gbp_flags,
-            tun_metadata_present: key.tun_metadata_present,
-            tun_metadata: key.tun_metadata,
-            ..Key::ZERO
-        }
+        let mut kept = Key { in_port: key.in_port, regs: key.regs, metadata: key.metadata, ..Key::ZERO };
+        copy_tunnel(&mut kept, key);
+        kept
     }
 
-    /// Puts the pipeline fields back into the key of a packet that came again. The tunnel of a packet that was received from one is
-    /// in its key already and stays.
+    /// Puts the pipeline fields back into the key of a packet that came again.
     pub fn restore(&self, key: &mut Key) {
         key.in_port = self.metadata.in_port;
         key.regs = self.metadata.regs;
         key.metadata = self.metadata.metadata;
-        key.actset_output = self.metadata.actset_output;
-        key.tun_id = self.metadata.tun_id;
-        key.tun_src = self.metadata.tun_src;
-        key.tun_dst = self.metadata.tun_dst;
-        key.tun_ipv6_src = self.metadata.tun_ipv6_src;
-        key.tun_ipv6_dst = self.metadata.tun_ipv6_dst;
-        key.tun_flags = self.metadata.tun_flags;
-        key.tun_tos = self.metadata.tun_tos;
-        key.tun_ttl = self.metadata.tun_ttl;
-        key.tun_tp_src = self.metadata.tun_tp_src;
-        key.tun_tp_dst = self.metadata.tun_tp_dst;
-        key.tun_gbp_id = self.metadata.tun_gbp_id;
-        key.tun_gbp_flags = self.metadata.tun_gbp_flags;
-        key.tun_metadata_present = self.metadata.tun_metadata_present;
-        key.tun_metadata = self.metadata.tun_metadata;
+        copy_tunnel(key, &self.metadata);
+    }
+
+    /// The actions among the steps.
+    pub fn actions(&self) -> impl Iterator<Item = &OfAction> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Run(action) => Some(action),
+            Step::Unroll { .. } => None,
+        })
     }
 
     /// The bridge's port that the packet came in by.

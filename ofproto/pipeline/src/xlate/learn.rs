@@ -1,24 +1,89 @@
 //! learn(...): a rule made from the packet.
+//!
+//! The rule is made at once, for the actions after it may look it up, and again with every payment of a megaflow that came of such
+//! a translation (`Credit::Relearn`): that refreshes it, or makes it anew if it has expired meanwhile.
 
 use super::Ctx;
 use super::trace::Kind;
-use flow::fields::Value;
-use flow::key::Key;
-use openflow::OfPort;
-use openflow::action::{Learn, LearnDst, LearnSrc, OfAction};
 use crate::flow_mod::{self, LearnedRule};
+use crate::world::{BridgeId, World};
+use flow::Msec;
+use flow::fields::Value;
+use flow::key::{Key, Mask};
+use flow::matching::Match;
+use openflow::action::{Learn, LearnDst, LearnSrc, OfAction, SetForm};
+use openflow::{OfError, OfPort};
+use std::fmt::Write;
+use std::sync::Arc;
+
+/// NX_LEARN_F_*
+const SEND_FLOW_REM: u16 = 1;
+const WRITE_RESULT: u16 = 4;
+
+/// A rule that `learn` makes, ready to be made again.
+#[derive(Debug)]
+pub struct Learned {
+    bridge: BridgeId,
+    learn: Learn,
+    key: Key,
+    mask: Mask,
+    actions: Vec<OfAction>,
+}
+
+impl Learned {
+    /// Adds or refreshes the rule. Gives false when the limit of `learn` is reached.
+    pub fn apply(&self, world: &World, now: Msec) -> Result<bool, OfError> {
+        let rule = LearnedRule { learn: &self.learn, key: self.key, mask: self.mask, actions: self.actions.clone() };
+        flow_mod::learn(world, self.bridge, rule, now)
+    }
+}
 
 impl Ctx<'_> {
     pub(super) fn learn(&mut self, learn: &Learn) {
         // Everything that the rule is made of has decided, whether or not it is made now.
+        for spec in &learn.specs {
+            if let LearnSrc::Field(part) = &spec.src {
+                self.unwildcard(*part);
+            }
+        }
+        if self.is_dry() {
+            self.report(Kind::Warn, format_args!("suppressing side effects, so learn action ignored"));
+            return;
+        }
+        let learned = Arc::new(self.learned(learn));
+        self.report_learned(&learned);
+        let done = if self.side_effects { learned.apply(self.world, self.now) } else { Ok(true) };
+        match done {
+            Ok(success) => {
+                if let Some(dst) = learn.result_dst.filter(|_| learn.flags & WRITE_RESULT != 0) {
+                    self.unwildcard(dst);
+                    self.write_unseen(dst, u128::from(success));
+                    self.report_value(dst);
+                }
+                if success {
+                    self.credits.push(crate::effects::Credit::Relearn(learned));
+                } else {
+                    self.report(Kind::Detail, format_args!("Limit exceeded, learn failed"));
+                }
+            }
+            Err(error) => self.report_error(format_args!("LEARN action execution failed ({}).", error.name())),
+        }
+    }
+
+    /// The rule that `learn` makes of this packet.
+    fn learned(&self, learn: &Learn) -> Learned {
         let (mut key, mut mask) = (Key::ZERO, Key::ZERO);
         let mut actions = Vec::new();
+        if learn.fin_idle_timeout != 0 || learn.fin_hard_timeout != 0 {
+            actions.push(OfAction::FinTimeout { idle: learn.fin_idle_timeout, hard: learn.fin_hard_timeout });
+        }
         for spec in &learn.specs {
-            let value = match &spec.src {
-                LearnSrc::Field(part) => self.read(*part),
-                LearnSrc::Immediate(value) => value.low(),
-            };
             let ones = Value::ones(usize::from(spec.bits)).low();
+            let value = ones
+                & match &spec.src {
+                    LearnSrc::Field(part) => self.value(*part),
+                    LearnSrc::Immediate(value) => value.low(),
+                };
             match spec.dst {
                 LearnDst::Match(part) => {
                     let bits = ones << part.ofs;
@@ -28,41 +93,38 @@ impl Ctx<'_> {
                     part.field.set_mask(&mut mask, all);
                 }
                 LearnDst::Load(part) => {
-                    let bits = ones << part.ofs;
-                    let load = Value::from_be_bytes(&(value << part.ofs & bits).to_be_bytes());
-                    let mask = Value::from_be_bytes(&bits.to_be_bytes());
-                    actions.push(OfAction::SetField { field: part.field, value: load, mask, form: openflow::action::SetForm::Load });
+                    let mask = Value::from(ones << part.ofs);
+                    let value = Value::from(value << part.ofs);
+                    actions.push(OfAction::SetField { field: part.field, value, mask, form: SetForm::SetField });
                 }
                 LearnDst::Output => {
-                    let port = u32::try_from(value).unwrap_or(u32::MAX);
-                    let port = OfPort::from_key(port.to_be_bytes());
-                    let fits = !port.is_reserved()
-                        || matches!(port, OfPort::IN_PORT | OfPort::FLOOD | OfPort::LOCAL | OfPort::ALL);
-                    if fits {
+                    let port = OfPort::from_key(u32::try_from(value).unwrap_or(u32::MAX).to_be_bytes());
+                    if !port.is_reserved() || matches!(port, OfPort::IN_PORT | OfPort::FLOOD | OfPort::LOCAL | OfPort::ALL) {
                         actions.push(OfAction::Output { port, max_len: 0 });
                     }
                 }
             }
         }
-        if learn.fin_idle_timeout != 0 || learn.fin_hard_timeout != 0 {
-            actions.insert(0, OfAction::FinTimeout { idle: learn.fin_idle_timeout, hard: learn.fin_hard_timeout });
+        Learned { bridge: self.bridge.id, learn: learn.clone(), key, mask, actions }
+    }
+
+    fn report_learned(&mut self, learned: &Learned) {
+        let Some(trace) = &mut self.trace else { return };
+        let learn = &learned.learn;
+        let matching = flow::oftext::format_match(&Match::new(&learned.key, &learned.mask));
+        let mut text = format!("table={} {matching} priority={}", learn.table.0, learn.priority);
+        let numbers = [(" idle=", learn.idle_timeout), (" hard=", learn.hard_timeout)];
+        let mut put = |part: std::fmt::Arguments<'_>| text.write_fmt(part).expect("writing to a string cannot fail");
+        if learn.cookie != 0 {
+            put(format_args!(" cookie={:#x}", learn.cookie));
         }
-        if !self.side_effects {
-            return;
+        for (name, number) in numbers.into_iter().filter(|(_, n)| *n != 0) {
+            put(format_args!("{name}{number}"));
         }
-        let rule = LearnedRule { learn, key, mask, actions };
-        match flow_mod::learn(self.world, self.bridge.id, rule, self.now) {
-            Ok(learned) => {
-                if let Some(dst) = learn.result_dst {
-                    self.write(dst, u128::from(learned));
-                }
-                if !learned {
-                    self.report(Kind::Detail, format_args!("Limit exceeded, learn failed"));
-                }
-            }
-            Err(error) => {
-                self.report(Kind::Error, format_args!("LEARN action execution failed ({}).", error.name()));
-            }
+        if learn.flags & SEND_FLOW_REM != 0 {
+            put(format_args!(" send_flow_rem"));
         }
+        put(format_args!(" actions={}", (trace.action_text)(&learned.actions)));
+        trace.add(Kind::Detail, text);
     }
 }

@@ -29,35 +29,49 @@
 
 mod action_set;
 mod actions;
+mod clone;
 mod commit;
 mod compose;
+mod conntrack;
+mod encap;
+mod freeze;
 pub mod frozen;
 mod group;
-mod hash;
+mod headers;
 mod learn;
+mod mask;
+mod mirrors;
 mod normal;
 mod output;
+mod sample;
 mod subfield;
 mod tables;
+#[cfg(test)]
+mod tests;
 pub mod trace;
 mod translator;
+mod vlan;
 
+pub use learn::Learned;
+pub use mask::match_vlan_presence;
 pub use tables::FragMode;
 pub use translator::Xlate;
 
-use crate::bridge::{Bridge, Port};
+use crate::bridge::{Bridge, Port, port_config};
 use crate::deps::{Deps, Object};
 use crate::effects::{Credit, Notice, Translation, XlateError};
 use crate::recirc::RecircRef;
 use crate::rule::Rule;
 use crate::world::{BridgeId, World};
-use flow::action::Actions;
-use flow::key::{FRAG_ANY, FRAG_LATER, Key, Mask, VLAN_CFI};
+use flow::action::{Actions, HashAlg};
+use flow::key::{Key, Mask};
 use flow::{Action, Msec};
+use freeze::Freeze;
 use openflow::action::OfAction;
 use openflow::{OfPort, TableId};
 use std::fmt::Arguments;
 use std::sync::Arc;
+use tables::{Found, Lookup};
 use trace::{Kind, Trace};
 
 /// Deepest chain of resubmits to the same or an earlier table.
@@ -77,10 +91,10 @@ pub struct XlateIn<'a> {
     pub bridge: BridgeId,
     /// The packet's key; `in_port` is the bridge's OpenFlow port (`OfPort::to_key`). A recirculated packet has its `recirc_id`.
     pub key: &'a Key,
+    /// The packet itself, where there is one.
+    pub packet: Option<&'a [u8]>,
     /// Actions to run instead of looking up table 0 (packet-out).
     pub actions: Option<&'a [OfAction]>,
-    /// TCP flags of the packets so far, for `fin_timeout`.
-    pub tcp_flags: u16,
     pub now: Msec,
     /// Whether `learn` may add rules and MACs may be learned: a real packet, not a revalidation or a trace without `-generate`.
     pub side_effects: bool,
@@ -98,8 +112,8 @@ impl<'a> XlateIn<'a> {
         Self {
             bridge,
             key,
+            packet: None,
             actions: None,
-            tcp_flags: 0,
             now,
             side_effects: false,
             resume: None,
@@ -113,17 +127,20 @@ impl<'a> XlateIn<'a> {
 #[must_use]
 pub fn translate(world: &World, input: XlateIn<'_>) -> Translation {
     let original = *input.key;
-    let tags = [original.vlan_tci, original.vlan2_tci].map(|t| t[0] & VLAN_CFI.to_be_bytes()[0] != 0);
     let mut ctx = Ctx::new(world, input);
     ctx.run();
     let mut mask = ctx.mask;
-    finish_mask(&mut mask, &original, tags);
-    let mut actions = if ctx.error.is_some() { Actions::new() } else { ctx.actions };
+    mask::finish(&mut mask, &original);
+    if let Some(trace) = &mut ctx.trace {
+        trace.final_key = Box::new(ctx.key);
+    }
+    let failed = ctx.error.is_some();
+    let mut actions = if failed { Actions::new() } else { ctx.actions };
     trim_clone(&mut actions);
     Translation {
         actions,
         mask: Box::new(mask),
-        slow: ctx.slow,
+        slow: if failed { 0 } else { ctx.slow },
         credits: ctx.credits,
         notices: ctx.notices,
         deps: ctx.deps,
@@ -132,13 +149,21 @@ pub fn translate(world: &World, input: XlateIn<'_>) -> Translation {
     }
 }
 
+/// A header that `encap` or `decap` has changed, which the next commit makes real.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+enum Pending {
+    #[default]
+    Nothing,
+    Encap,
+    Decap,
+}
+
 /// The state of a translation.
-#[allow(clippy::struct_excessive_bools, reason = "each says one thing about where the pipeline is")]
 struct Ctx<'a> {
     world: &'a World,
     bridge: &'a Bridge,
     now: Msec,
-    tcp_flags: u16,
+    packet: Option<&'a [u8]>,
     side_effects: bool,
     in_packet_out: bool,
     trace: Option<&'a mut Trace>,
@@ -163,26 +188,24 @@ struct Ctx<'a> {
     table: TableId,
     depth: u32,
     resubmits: u32,
-    /// Groups under way, so that a loop of them ends.
-    group_depth: u32,
     stack: Vec<Vec<u8>>,
     action_set: Vec<OfAction>,
-    in_group: bool,
+    in_bucket: bool,
     in_action_set: bool,
+    /// No further action of the pipeline runs.
     exit: bool,
-    /// Ends the current list of actions only.
-    stop_list: bool,
-    /// Frozen: no more actions run, what remains is gathered.
-    freezing: bool,
-    frozen_actions: Vec<OfAction>,
-    /// Actions after `check_pkt_larger`, which runs them itself, once for each outcome.
-    pending: Vec<OfAction>,
-    /// Says a `ct` or `hash` action what to do before `recirc`.
+    /// Present while the pipeline is being frozen: what remains to do is gathered, not done.
+    freeze: Option<Freeze>,
     conntracked: bool,
     /// The packet had MPLS labels that are popped: what is beneath them has not been seen.
     was_mpls: bool,
-    /// NORMAL or an output happened; `None` at first. For statistics of mirrors and NetFlow.
+    pending: Pending,
+    /// Metadata of the NSH header that `Pending::Encap` pushes (MD type 2).
+    nsh_metadata: Vec<u8>,
+    /// Mirrors that have had the packet.
     mirrors_done: u32,
+    /// Truncates the outputs of a mirror.
+    snaplen: Option<u16>,
     /// Truncates the next output (`output(port=,max_len=)`).
     truncate: Option<u32>,
 }
@@ -190,12 +213,16 @@ struct Ctx<'a> {
 impl<'a> Ctx<'a> {
     fn new(world: &'a World, input: XlateIn<'a>) -> Self {
         let bridge = world.bridges.get(&input.bridge).expect("callers name a bridge of this world");
-        let key = *input.key;
+        let mut key = *input.key;
+        key.actset_output = OfPort::UNSET.to_key();
+        // The datapath forgets the tunnel that a packet came by: to be sent by one it has to be told again.
+        let mut base = key;
+        mask::clear_tunnel(&mut base);
         Self {
             world,
             bridge,
             now: input.now,
-            tcp_flags: input.tcp_flags,
+            packet: input.packet,
             side_effects: input.side_effects,
             in_packet_out: input.in_packet_out,
             trace: input.trace,
@@ -203,8 +230,8 @@ impl<'a> Ctx<'a> {
             resume: input.resume,
             initial: key,
             key,
-            base: key,
-            mask: begin_mask(&key),
+            base,
+            mask: mask::begin(&key),
             actions: Actions::new(),
             slow: 0,
             credits: Vec::new(),
@@ -217,116 +244,103 @@ impl<'a> Ctx<'a> {
             table: TableId(0),
             depth: 0,
             resubmits: 0,
-            group_depth: 0,
             stack: Vec::new(),
             action_set: Vec::new(),
-            in_group: false,
+            in_bucket: false,
             in_action_set: false,
             exit: false,
-            stop_list: false,
-            freezing: false,
-            frozen_actions: Vec::new(),
-            pending: Vec::new(),
-            conntracked: false,
+            freeze: None,
+            conntracked: key.ct_state & CT_TRACKED != 0,
             was_mpls: false,
+            pending: Pending::Nothing,
+            nsh_metadata: Vec::new(),
             mirrors_done: 0,
+            snaplen: None,
             truncate: None,
         }
     }
 
     fn run(&mut self) {
-        self.key.actset_output = OfPort::UNSET.to_key();
-        let name = self.bridge.name.clone();
+        self.deps.object(Object::Bridge(self.bridge.id));
+        // The port by which the packet came into the datapath; after recirculation the pipeline may see another.
+        let arrived = (self.bridge, self.in_port());
+        let name = self.bridge.name.as_str();
         let node = self.report(Kind::Bridge, format_args!("bridge(\"{name}\")"));
         self.enter(node);
-        if let Some(state) = self.resume {
-            self.thaw(state);
-            return self.finish();
-        }
-        if self.initial.recirc_id != [0; 4] {
-            return self.recirculated();
-        }
-        self.deps.object(Object::Bridge(self.bridge.id));
-        let in_port = self.in_port();
-        self.deps.object(Object::Port(self.bridge.id, in_port));
-        if self.reserved_for_mirror(in_port) {
+        let thawed = match self.find_frozen() {
+            Ok(thawed) => thawed,
+            Err(error) => {
+                self.error = Some(error);
+                return;
+            }
+        };
+        let steps = thawed.as_deref().map(|state| self.thaw(state)).unwrap_or_default();
+        let start = self.start_actions;
+        let found = (steps.is_empty() && start.is_none()).then(|| {
+            let lookup = Lookup { may_packet_in: true, honor_miss: true, ..Lookup::new(self.in_port(), self.table) };
+            let (found, ended) = self.look_up(&lookup);
+            self.table = ended;
+            self.report_lookup(&found, ended);
+            found
+        });
+        if !self.may_enter(arrived.0, arrived.1) {
             return;
         }
-        self.mirror_input(in_port);
-        match self.start_actions {
-            Some(actions) => self.run_actions(actions, true),
-            None => self.first_lookup(),
+        self.mirror_input();
+        match found {
+            Some(found) => self.begin_with(&found),
+            None if steps.is_empty() => self.run_actions(start.unwrap_or_default(), true),
+            None => self.run_actions(&steps, true),
         }
-        self.finish();
+        if self.error.is_none() {
+            self.end_list();
+        }
     }
 
-    /// Runs what is left when the actions of the rules are through.
-    fn finish(&mut self) {
-        if !self.freezing {
+    /// Runs what the first lookup found.
+    fn begin_with(&mut self, found: &Found) {
+        match found {
+            Found::Rule(rule) => {
+                self.rule = Some(Arc::clone(rule));
+                self.rule_cookie = rule.cookie.load(std::sync::atomic::Ordering::Relaxed);
+                self.credits.push(Credit::Rule(Arc::clone(rule)));
+                self.run_actions(&rule.actions, true);
+            }
+            Found::Miss | Found::PacketIn | Found::DroppedFragment => self.run_miss(found),
+        }
+    }
+
+    /// Runs what is left when the actions are through: the action set, or the end of freezing.
+    fn end_list(&mut self) {
+        if self.freeze.is_none() {
             self.run_action_set();
         }
-        if self.freezing {
-            self.freeze_now();
+        if self.freeze.is_some() {
+            self.finish_freezing();
         }
     }
 
-    /// A packet that the datapath sent round again.
-    fn recirculated(&mut self) {
-        let id = u32::from_be_bytes(self.initial.recirc_id);
-        let Some(held) = self.world.recircs.find(id) else {
-            self.report(Kind::Error, format_args!("no recirculation data for recirc_id {id:#x}"));
-            self.error = Some(XlateError::NoRecirculationContext);
-            return;
-        };
-        let state = Arc::clone(&held.state);
-        self.recircs.push(held);
-        let Some(bridge) = self.world.bridges.get(&state.bridge) else {
-            self.report(Kind::Error, format_args!("Frozen bridge no longer exists."));
-            self.error = Some(XlateError::NoRecirculationContext);
-            return;
-        };
-        self.bridge = bridge;
-        self.deps.object(Object::Bridge(bridge.id));
-        self.thaw(&state);
-        self.finish();
+    /// Whether packets may come in by a port: not by one that is for mirroring only, nor by one that takes none.
+    fn may_enter(&mut self, bridge: &'a Bridge, port: OfPort) -> bool {
+        self.deps.object(Object::Port(bridge.id, port));
+        if let Some(bundle) = bridge.bundle_of(port).filter(|b| b.mirror_out) {
+            let name = bundle.name.as_str();
+            self.report_error(format_args!(
+                "dropping packet received on port {name}, which is reserved exclusively for mirroring"
+            ));
+            return false;
+        }
+        bridge.ports.get(&port).is_none_or(|p| self.may_receive(p))
     }
 
-    /// Goes on with a frozen state.
-    fn thaw(&mut self, state: &frozen::FrozenState) {
-        let node = self.report(Kind::Thaw, format_args!("thaw"));
-        self.enter(node);
-        if let Some(bridge) = self.world.bridges.get(&state.bridge) {
-            self.bridge = bridge;
+    /// Whether a port takes the packet (OFPPC_NO_RECV, or OFPPC_NO_RECV_STP for spanning tree's own packets).
+    fn may_receive(&mut self, port: &Port) -> bool {
+        let spanning_tree = self.key.eth_dst == STP_ADDRESS;
+        let refused = if spanning_tree { port_config::NO_RECV_STP } else { port_config::NO_RECV };
+        if port.config & (port_config::NO_RECV | port_config::NO_RECV_STP) != 0 {
+            self.mask.eth_dst = [0xff; 6];
         }
-        state.restore(&mut self.key);
-        // The datapath's port stays that of the first round; OpenFlow's is the frozen one. `initial` stays what the datapath has in
-        // its key: what was restored beside it cannot be judged by the megaflow (`Deps::table`).
-        self.base = self.key;
-        self.conntracked = state.conntracked;
-        self.mirrors_done = state.mirrors;
-        self.stack.clone_from(&state.stack);
-        self.action_set.clone_from(&state.action_set);
-        self.table = state.table;
-        self.rule_cookie = state.rule_cookie;
-        if state.actions.is_empty() {
-            let in_port = self.in_port();
-            let table = state.table;
-            self.report(Kind::Thaw, format_args!("Resuming from table {}", table.0));
-            self.lookup_and_run(in_port, table, true, true, true);
-        } else {
-            self.run_actions(&state.actions, true);
-        }
-    }
-
-    /// Whether the packet came in by a port that only a mirror may use; then it is dropped.
-    fn reserved_for_mirror(&mut self, in_port: OfPort) -> bool {
-        let Some(bundle) = self.bridge.bundle_of(in_port).filter(|b| b.mirror_out) else { return false };
-        let name = bundle.name.clone();
-        self.report(
-            Kind::Error,
-            format_args!("dropping packet received on port {name}, which is reserved exclusively for mirroring"),
-        );
-        true
+        port.config & refused == 0
     }
 
     // ---- small things that all rooms use ----
@@ -342,12 +356,21 @@ impl<'a> Ctx<'a> {
         self.bridge.ports.get(&port)
     }
 
+    /// A trace of a flow without a packet: nothing may be altered, nobody will use the outcome.
+    fn is_dry(&self) -> bool {
+        self.trace.is_some() && !self.side_effects
+    }
+
     /// Tells the trace something; costs nothing without one. Gives the node, to `enter`.
     fn report(&mut self, kind: Kind, text: Arguments<'_>) -> usize {
         match &mut self.trace {
             Some(trace) => trace.add(kind, text.to_string()),
             None => 0,
         }
+    }
+
+    fn report_error(&mut self, text: Arguments<'_>) {
+        self.report(Kind::Error, text);
     }
 
     /// Makes a trace node the current one; gives the one before.
@@ -357,105 +380,20 @@ impl<'a> Ctx<'a> {
 
     /// Adds an action to what the datapath does.
     fn emit(&mut self, action: Action) {
-        if self.actions.len() >= ACTIONS_MAX {
-            self.fail(XlateError::TooManyResubmits, format_args!("resubmits yielded over 64 kB of actions"));
-            return;
-        }
         self.actions.push(action);
     }
 
     /// Ends the translation: the packet is dropped.
     fn fail(&mut self, error: XlateError, text: Arguments<'_>) {
-        self.report(Kind::Error, text);
+        self.report_error(text);
         self.error.get_or_insert(error);
-        self.exit = true;
     }
 }
 
-/// Bits that are always matched.
-fn begin_mask(key: &Key) -> Mask {
-    let ip = matches!(key.eth_type, [0x08, 0x00] | [0x86, 0xdd]);
-    Key {
-        packet_type: [0xff; 4],
-        in_port: [0xff; 4],
-        eth_type: [0xff; 2],
-        recirc_id: [0xff; 4],
-        nw_frag: if ip { FRAG_ANY | FRAG_LATER } else { 0 },
-        ..Key::ZERO
-    }
-}
-
-/// Brings the gathered bits into the datapath's form: none for what the packet did not have, none of the pipeline's own.
-fn finish_mask(mask: &mut Mask, key: &Key, tags: [bool; 2]) {
-    mask.regs = Key::ZERO.regs;
-    mask.metadata = [0; 8];
-    mask.conj_id = [0; 4];
-    mask.actset_output = [0; 4];
-    if key.packet_type != [0; 4] {
-        mask.eth_dst = [0; 6];
-        mask.eth_src = [0; 6];
-    }
-    let icmp = matches!((key.eth_type, key.nw_proto), ([0x08, 0x00], 1) | ([0x86, 0xdd], 58));
-    if icmp {
-        mask.tp_src[0] = 0;
-        mask.tp_dst[0] = 0;
-    }
-    if key.nw_frag & FRAG_LATER != 0 {
-        mask.tp_src = [0; 2];
-        mask.tp_dst = [0; 2];
-    }
-    if !matches!(key.eth_type, [0x88, 0x47 | 0x48]) {
-        mask.mpls_lse0 = [0; 4];
-        mask.mpls_lse1 = [0; 4];
-        mask.mpls_lse2 = [0; 4];
-    }
-    // Whether there is a tag is always matched: a datapath key cannot leave it open, and nothing is lost by it.
-    let cfi = VLAN_CFI.to_be_bytes();
-    if !tags[0] {
-        mask.vlan_tci = [0; 2];
-        mask.vlan_tpid = [0; 2];
-    }
-    if !tags[1] {
-        mask.vlan2_tci = [0; 2];
-        mask.vlan2_tpid = [0; 2];
-    }
-    mask.vlan_tci[0] |= cfi[0];
-    if tags[0] {
-        // The tag's Ethernet type as well: a push that undoes a pop repeats it.
-        mask.vlan_tpid = [0xff; 2];
-        mask.vlan2_tci[0] |= cfi[0];
-    }
-    if tags[1] {
-        mask.vlan2_tpid = [0xff; 2];
-    }
-    if key.tun_dst == [0; 4] && key.tun_ipv6_dst == [0; 16] {
-        clear_tunnel(mask);
-    }
-}
-
-/// Zeroes all tunnel fields.
-fn clear_tunnel(key: &mut Key) {
-    key.tun_id = [0; 8];
-    key.tun_src = [0; 4];
-    key.tun_dst = [0; 4];
-    key.tun_flags = [0; 2];
-    key.tun_tos = 0;
-    key.tun_ttl = 0;
-    key.tun_ipv6_src = [0; 16];
-    key.tun_ipv6_dst = [0; 16];
-    key.tun_tp_src = [0; 2];
-    key.tun_tp_dst = [0; 2];
-    key.tun_gbp_id = [0; 2];
-    key.tun_gbp_flags = 0;
-    key.tun_erspan_ver = 0;
-    key.tun_erspan_idx = [0; 4];
-    key.tun_erspan_dir = 0;
-    key.tun_erspan_hwid = 0;
-    key.tun_gtpu_flags = 0;
-    key.tun_gtpu_msgtype = 0;
-    key.tun_metadata_present = [0; 8];
-    key.tun_metadata = Key::ZERO.tun_metadata;
-}
+/// IEEE 802.1D's group address of bridges.
+const STP_ADDRESS: [u8; 6] = [0x01, 0x80, 0xc2, 0, 0, 0];
+/// `ct_state`: the packet has been through conntrack.
+const CT_TRACKED: u8 = 0x20;
 
 /// A `clone` at the very end need not be one.
 fn trim_clone(actions: &mut Actions) {

@@ -1,6 +1,7 @@
 //! Reading and writing parts of fields, with what that means for the mask.
 
 use super::Ctx;
+use super::trace::Kind;
 use flow::fields::{Field, Value};
 use openflow::action::Subfield;
 
@@ -45,8 +46,25 @@ impl Ctx<'_> {
         true
     }
 
-    /// A whole field as a subfield.
-    pub(super) fn whole(field: Field) -> Subfield {
-        Subfield { field, ofs: 0, bits: field.row().bits }
+    /// Sets a part of a field without a word in the mask: what decides its value is not in the key.
+    pub(super) fn write_unseen(&mut self, part: Subfield, value: u128) {
+        let bits = Value::ones(usize::from(part.bits)).low() << part.ofs;
+        let old = part.field.get(&self.key);
+        part.field.set(&mut self.key, old & !bits | value << part.ofs & bits);
+    }
+
+    /// Tells the trace what a part of a field has become.
+    pub(super) fn report_value(&mut self, part: Subfield) {
+        if self.trace.is_none() {
+            return;
+        }
+        let text = flow::oftext::Subfield { field: part.field, start: part.ofs, bits: part.bits };
+        let value = Value::from(self.value(part));
+        let shown = if part.ofs == 0 && part.bits >= part.field.row().bits {
+            flow::oftext::format_value(part.field, &value, None, &flow::forms::NoNames)
+        } else {
+            format!("{value:#x}")
+        };
+        self.report(Kind::Detail, format_args!("{text} is now {shown}"));
     }
 }

@@ -1,19 +1,43 @@
 //! Looking tables up: what table 0 says of the packet, and where resubmit, goto_table and OFPP_TABLE lead.
 
 use super::trace::Kind;
-use super::{Ctx, DEPTH_MAX, RESUBMITS_MAX, STACK_BYTES_MAX};
+use super::{ACTIONS_MAX, Ctx, DEPTH_MAX, RESUBMITS_MAX, STACK_BYTES_MAX};
 use crate::bridge::port_config;
 use crate::effects::{Credit, XlateError};
 use crate::rule::Rule;
 use crate::table::{INTERNAL, Miss, TABLES};
 use flow::key::{FRAG_ANY, Key};
-use openflow::action::OfAction;
+use openflow::action::{Controller, OfAction};
 use openflow::{OfPort, TableId};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+/// A lookup to make.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lookup {
+    pub(super) in_port: OfPort,
+    pub(super) table: TableId,
+    /// A miss may become a packet-in.
+    pub(super) may_packet_in: bool,
+    /// What the table says of misses counts.
+    pub(super) honor_miss: bool,
+    /// Match on the original tuple of the connection instead of the packet's addresses and ports.
+    pub(super) with_ct: bool,
+    /// Nothing runs after what is found.
+    pub(super) last: bool,
+    /// What is found works on a copy of the packet.
+    pub(super) on_a_copy: bool,
+}
+
+impl Lookup {
+    /// As `resubmit` does: a miss does nothing.
+    pub(super) fn new(in_port: OfPort, table: TableId) -> Self {
+        Self { in_port, table, may_packet_in: false, honor_miss: false, with_ct: false, last: false, on_a_copy: false }
+    }
+}
+
 /// What a lookup came to.
-enum Lookup {
+pub(super) enum Found {
     Rule(Arc<Rule>),
     /// No rule, and controllers want to see such packets.
     PacketIn,
@@ -27,62 +51,59 @@ enum Lookup {
 const NO_MATCH: u8 = 0;
 
 impl Ctx<'_> {
-    /// What table 0 says of a packet that has just come in.
-    pub(super) fn first_lookup(&mut self) {
-        let in_port = self.in_port();
-        self.look_up_then_run(in_port, TableId(0), true, true, true, false);
-    }
-
-    /// As the actions resubmit, goto_table and output:TABLE do. `last`: nothing runs after it.
-    pub(super) fn lookup_and_run(&mut self, in_port: OfPort, table: TableId, may_packet_in: bool, honor_miss: bool, last: bool) {
-        if self.was_mpls {
-            // What is beneath the popped labels has to be parsed before it can be matched.
-            self.start_freezing();
+    /// Looks up and runs what is found.
+    pub(super) fn look_up_and_run(&mut self, lookup: &Lookup) {
+        if self.must_parse_first(lookup) || !self.may_resubmit() {
             return;
         }
-        if self.may_resubmit() {
-            self.look_up_then_run(in_port, table, may_packet_in, honor_miss, last, table <= self.table);
+        let swapped = lookup.with_ct;
+        if swapped && !self.has_connection_tuple() {
+            return;
         }
-    }
-
-    fn look_up_then_run(
-        &mut self,
-        in_port: OfPort,
-        table: TableId,
-        may_packet_in: bool,
-        honor_miss: bool,
-        last: bool,
-        deepens: bool,
-    ) {
         let old_table = self.table;
-        let (found, at) = self.look_up(in_port, table, may_packet_in, honor_miss);
-        self.table = at;
-        let before = self.report_lookup(&found, at);
-        match found {
-            Lookup::Rule(rule) => self.run_rule(&rule, deepens, last),
-            Lookup::PacketIn => self.table_miss_packet_in(),
-            Lookup::Miss | Lookup::DroppedFragment => {
-                self.report(Kind::Action, format_args!("drop"));
-            }
+        if swapped {
+            self.swap_connection_tuple();
         }
+        let (found, ended) = self.look_up(lookup);
+        if swapped {
+            self.swap_connection_tuple();
+        }
+        self.table = ended;
+        let before = self.report_lookup(&found, lookup.table);
+        self.resubmits += 1;
+        let deepens = u32::from(lookup.table <= old_table);
+        self.depth += deepens;
+        match &found {
+            Found::Rule(rule) => self.run_rule(rule, lookup),
+            Found::PacketIn | Found::Miss | Found::DroppedFragment => self.run_miss(&found),
+        }
+        self.depth -= deepens;
         self.enter(before);
         self.table = old_table;
     }
 
-    fn run_rule(&mut self, rule: &Arc<Rule>, deepens: bool, last: bool) {
-        self.resubmits += 1;
-        self.depth += u32::from(deepens);
+    fn run_rule(&mut self, rule: &Arc<Rule>, lookup: &Lookup) {
         let old_rule = self.rule.replace(Arc::clone(rule));
         let old_cookie = std::mem::replace(&mut self.rule_cookie, rule.cookie.load(Ordering::Relaxed));
         self.credits.push(Credit::Rule(Arc::clone(rule)));
-        self.run_actions(&rule.actions, last);
+        if lookup.on_a_copy {
+            self.run_on_a_copy(&rule.actions, lookup.last);
+        } else {
+            self.run_actions(&rule.actions, lookup.last);
+        }
         self.rule_cookie = old_cookie;
         self.rule = old_rule;
-        self.depth -= u32::from(deepens);
     }
 
-    fn table_miss_packet_in(&mut self) {
-        let controller = openflow::action::Controller {
+    /// Does what is done where no rule was found.
+    pub(super) fn run_miss(&mut self, found: &Found) {
+        if !matches!(found, Found::PacketIn) {
+            self.report(Kind::Action, format_args!("drop"));
+            return;
+        }
+        let old_rule = self.rule.take();
+        let old_cookie = std::mem::replace(&mut self.rule_cookie, 0);
+        let controller = Controller {
             max_len: openflow::types::MAX_LEN_ALL,
             controller_id: 0,
             reason: NO_MATCH,
@@ -91,24 +112,30 @@ impl Ctx<'_> {
             meter_id: u32::MAX,
         };
         self.run_actions(&[OfAction::Controller(Box::new(controller))], true);
+        self.rule_cookie = old_cookie;
+        self.rule = old_rule;
     }
 
     /// Whether the bounds allow one more resubmit.
-    fn may_resubmit(&mut self) -> bool {
+    pub(super) fn may_resubmit(&mut self) -> bool {
         let stack: usize = self.stack.iter().map(Vec::len).sum();
         if self.depth >= DEPTH_MAX {
             self.fail(XlateError::RecursionTooDeep, format_args!("over max translation depth {DEPTH_MAX}"));
         } else if self.resubmits >= RESUBMITS_MAX {
             self.fail(XlateError::TooManyResubmits, format_args!("over {RESUBMITS_MAX} resubmit actions"));
+        } else if self.actions.len() > ACTIONS_MAX {
+            self.report_error(format_args!("resubmits yielded over 64 kB of actions"));
+            self.exit = true;
+            return false;
         } else if stack >= STACK_BYTES_MAX {
             self.fail(XlateError::StackTooDeep, format_args!("resubmits yielded over 64 kB of stack"));
         }
         self.error.is_none()
     }
 
-    /// Searches `table`, and those after it as long as their miss setting says "continue". Gives the table it ended in.
-    fn look_up(&mut self, in_port: OfPort, table: TableId, may_packet_in: bool, honor_miss: bool) -> (Lookup, TableId) {
-        let mut key = Key { in_port: in_port.to_key(), ..self.key };
+    /// Searches the table, and those after it as long as their miss setting says "continue". Gives the table it ended in.
+    pub(super) fn look_up(&mut self, lookup: &Lookup) -> (Found, TableId) {
+        let mut key = Key { in_port: lookup.in_port.to_key(), ..self.key };
         if key.nw_frag & FRAG_ANY != 0 {
             match self.bridge.frag_mode {
                 FragMode::NxMatch => {}
@@ -116,47 +143,54 @@ impl Ctx<'_> {
                     key.tp_src = [0; 2];
                     key.tp_dst = [0; 2];
                 }
-                FragMode::Drop => return (Lookup::DroppedFragment, table),
+                FragMode::Drop => return (Found::DroppedFragment, lookup.table),
             }
         }
-        let mut at = table;
+        let mut at = lookup.table;
+        // Without a table's say the miss setting counts as "continue", as after the last table.
+        let mut miss = Miss::Continue;
         loop {
-            let t = &self.bridge.tables[usize::from(at.0)];
-            let found = t.lookup(&key, Some(&mut self.mask));
+            let Some(table) = self.bridge.tables.get(usize::from(at.0)) else { break };
+            let found = table.lookup(&key, Some(&mut self.mask));
             // A conjunction is decided by several rules; the lowest of their priorities is not known here.
             let priority = found.as_ref().filter(|r| r.mini.mask().expand().conj_id == [0; 4]).map(|r| r.priority);
             self.deps.table(self.bridge.id, at, priority, &key, &self.initial);
             self.credits.push(Credit::Lookup { bridge: self.bridge.id, table: at, matched: found.is_some() });
             if let Some(rule) = found {
-                return (Lookup::Rule(rule), at);
+                return (Found::Rule(rule), at);
             }
-            if !honor_miss || t.miss != Miss::Continue {
-                break;
+            if lookup.honor_miss {
+                miss = table.miss;
             }
-            let next = TableId(at.0 + 1);
-            if next == INTERNAL || usize::from(next.0) >= TABLES {
+            let next = TableId(at.0.saturating_add(1));
+            if !lookup.honor_miss || miss != Miss::Continue || next == INTERNAL || usize::from(next.0) >= TABLES {
                 break;
             }
             at = next;
         }
-        let wanted = may_packet_in
-            && match self.bridge.tables[usize::from(at.0)].miss {
-                Miss::Default => self.bridge.wants_packet_in_on_miss,
-                Miss::Controller | Miss::Continue => true,
-                Miss::Drop => false,
-            };
-        let allowed = self.port(in_port).is_none_or(|p| p.config & port_config::NO_PACKET_IN == 0);
-        (if wanted && allowed { Lookup::PacketIn } else { Lookup::Miss }, at)
+        let wanted = lookup.may_packet_in && self.wants_packet_in(miss);
+        (if wanted { Found::PacketIn } else { Found::Miss }, at)
+    }
+
+    fn wants_packet_in(&mut self, miss: Miss) -> bool {
+        match miss {
+            Miss::Default => self.bridge.wants_packet_in_on_miss,
+            Miss::Controller | Miss::Continue => {
+                let in_port = self.in_port();
+                self.port(in_port).is_some_and(|p| p.config & port_config::NO_PACKET_IN == 0)
+            }
+            Miss::Drop => false,
+        }
     }
 
     /// Shows the table in the trace and enters it; gives the node to return to.
-    fn report_lookup(&mut self, found: &Lookup, table: TableId) -> usize {
+    pub(super) fn report_lookup(&mut self, found: &Found, table: TableId) -> usize {
         let Some(trace) = &mut self.trace else { return 0 };
         let what = match found {
-            Lookup::Rule(rule) => (trace.rule_text)(rule),
-            Lookup::PacketIn => "No match, and a \"packet-in\" is called for.".to_owned(),
-            Lookup::Miss => "No match.".to_owned(),
-            Lookup::DroppedFragment => "Packets are IP fragments and the fragment handling mode is \"drop\".".to_owned(),
+            Found::Rule(rule) => (trace.rule_text)(rule),
+            Found::PacketIn => "No match, and a \"packet-in\" is called for.".to_owned(),
+            Found::Miss => "No match.".to_owned(),
+            Found::DroppedFragment => "Packets are IP fragments and the fragment handling mode is \"drop\".".to_owned(),
         };
         let node = trace.add(Kind::Table, format!("{:2}. {what}", table.0));
         trace.enter(node)

@@ -3,7 +3,8 @@
 //! Without a `Trace` nothing is formatted. How actions and rules read as text is the caller's.
 
 use crate::rule::Rule;
-use openflow::action::OfAction;
+use flow::Key;
+use openflow::action::{NatAction, OfAction};
 
 /// What a node says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,23 +36,41 @@ struct Node {
     below: Vec<usize>,
 }
 
+/// A copy of the packet that goes on after conntrack.
+#[derive(Clone, Debug)]
+pub struct Forked {
+    /// As the pipeline saw it, with `recirc_id` and zone.
+    pub key: Box<Key>,
+    pub recirc_id: u32,
+    pub nat: Option<NatAction>,
+}
+
 /// The tree; node 0 is its root.
-#[derive(Debug)]
 pub struct Trace {
     nodes: Vec<Node>,
     at: usize,
-    /// Text of an action.
-    pub action_text: fn(&OfAction) -> String,
-    /// Text of a rule's match and priority.
-    pub rule_text: fn(&Rule) -> String,
+    /// Text of actions.
+    pub action_text: Box<dyn Fn(&[OfAction]) -> String>,
+    /// Text of a rule's match, priority and cookie.
+    pub rule_text: Box<dyn Fn(&Rule) -> String>,
+    /// What recirculates, in order.
+    pub forked: Vec<Forked>,
+    /// The packet at the end of the pipeline.
+    pub final_key: Box<Key>,
+}
+
+impl std::fmt::Debug for Trace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text())
+    }
 }
 
 impl Trace {
     /// An empty tree.
     #[must_use]
-    pub fn new(action_text: fn(&OfAction) -> String, rule_text: fn(&Rule) -> String) -> Self {
+    pub fn new(action_text: Box<dyn Fn(&[OfAction]) -> String>, rule_text: Box<dyn Fn(&Rule) -> String>) -> Self {
         let root = Node { kind: Kind::Bridge, text: String::new(), below: Vec::new() };
-        Self { nodes: vec![root], at: 0, action_text, rule_text }
+        Self { nodes: vec![root], at: 0, action_text, rule_text, forked: Vec::new(), final_key: Box::default() }
     }
 
     /// Adds a node below the current one.

@@ -1,13 +1,12 @@
 //! Translation as `udpif` asks for it: packets, megaflows to check, and packets that a controller is to have.
 
-use super::{XlateIn, translate};
+use super::{XlateIn, match_vlan_presence, translate};
 use crate::effects::{Notice, PacketInNotice, Translation};
 use crate::udpif::{Purpose, Request, Translator};
 use crate::world::World;
 use flow::Msec;
 use flow::action::Cookie;
 use flow::seam::{Upcall, UpcallKind};
-use openflow::action::OfAction;
 
 /// The real translator.
 #[derive(Debug, Default)]
@@ -17,13 +16,16 @@ impl Translator for Xlate {
     fn translate(&self, request: Request<'_>) -> Translation {
         let key = flow::Key { in_port: request.in_port.to_key(), ..*request.key };
         let input = XlateIn {
+            packet: request.packet,
             side_effects: request.purpose == Purpose::Packet,
             ..XlateIn::new(request.bridge, &key, request.now)
         };
-        translate(request.world, input)
+        let mut translation = translate(request.world, input);
+        match_vlan_presence(&mut translation.mask, &key);
+        translation
     }
 
-    /// The frozen state tells what the pipeline knew when the packet was sent up; its first action is the `controller` itself.
+    /// The frozen state tells what the pipeline knew when the packet was sent up.
     fn controller(&self, world: &World, upcall: &Upcall, _now: Msec) -> Option<Notice> {
         let UpcallKind::Action(Cookie::Controller { recirc_id, reason, rule_cookie, controller_id, max_len, dont_send, .. }) =
             &upcall.kind
@@ -35,10 +37,6 @@ impl Translator for Xlate {
         }
         let held = world.recircs.find(*recirc_id)?;
         let state = &held.state;
-        let userdata = match state.actions.first() {
-            Some(OfAction::Controller(c)) => c.userdata.clone(),
-            _ => Vec::new(),
-        };
         let mut key = *upcall.key;
         state.restore(&mut key);
         Some(Notice::PacketIn(Box::new(PacketInNotice {
@@ -51,7 +49,7 @@ impl Translator for Xlate {
             key: Box::new(key),
             controller_id: *controller_id,
             max_len: *max_len,
-            userdata,
+            userdata: state.userdata.clone(),
         })))
     }
 }

@@ -1,0 +1,51 @@
+//! sample(...): copies of packets for IPFIX collectors.
+
+use super::Ctx;
+use flow::action::{Action, Cookie, Userspace};
+use flow::seam::DpPort;
+use openflow::OfPort;
+use openflow::action::Sample;
+
+/// No datapath port.
+const NO_PORT: DpPort = DpPort(u32::MAX);
+
+impl Ctx<'_> {
+    /// Sends a copy up with the given probability, if the bridge exports flows at all.
+    pub(super) fn sample(&mut self, sample: &Sample) {
+        if !self.exports_flows() {
+            return;
+        }
+        let mut output_port = NO_PORT;
+        if sample.sampling_port != OfPort::ANY && sample.sampling_port != self.in_port() {
+            match self.port(sample.sampling_port).and_then(|p| p.dp_port) {
+                Some(port) => output_port = port,
+                None => {
+                    let port = sample.sampling_port.0 & 0xffff;
+                    self.report_error(format_args!("can't use unknown port {port} in flow sample action"));
+                    return;
+                }
+            }
+        }
+        self.commit();
+        let cookie = Cookie::FlowSample {
+            probability: sample.probability,
+            collector_set_id: sample.collector_set_id,
+            obs_domain_id: sample.obs_domain_id,
+            obs_point_id: sample.obs_point_id,
+            output_port,
+            direction: sample.direction,
+        };
+        // The same share of 2^32 as the action's is of 2^16.
+        let probability = u32::from(sample.probability) << 16 | u32::from(sample.probability);
+        let up = Action::Userspace(Box::new(Userspace { pid: 0, cookie, actions: false, tunnel_out_port: None }));
+        if probability == u32::MAX {
+            self.emit(up);
+        } else {
+            self.emit(Action::Sample { probability, actions: vec![up] });
+        }
+    }
+
+    fn exports_flows(&self) -> bool {
+        self.bridge.config.other_config.iter().any(|(key, _)| key == "ipfix")
+    }
+}

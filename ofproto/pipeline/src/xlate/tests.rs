@@ -1,0 +1,1 @@
+//! Translation against OVS's own.
