@@ -1,5 +1,6 @@
 //! The time limit of a tool (`--timeout`, `OVS_CTL_TIMEOUT`). As in OVS its end is death by SIGALRM, which a shell reports as 142.
 
+use crate::console::{Io, log_line};
 use crate::fault::Fault;
 use nix::sys::signal::{Signal, raise};
 use std::io::Write as _;
@@ -8,8 +9,8 @@ use std::time::Duration;
 /// Limits the life of this process to `option` seconds, or else to those of `OVS_CTL_TIMEOUT`; 0 is no limit.
 ///
 /// # Errors
-/// `option` is no number of seconds.
-pub fn set(option: Option<&str>, complaint: &str) -> Result<(), Fault> {
+/// `option` is no number of seconds: then `complaint` with the value for `%s`.
+pub fn set(io: &Io<'_>, option: Option<&str>, complaint: &str) -> Result<(), Fault> {
     let seconds = match option {
         Some(text) => text
             .parse::<u64>()
@@ -20,21 +21,24 @@ pub fn set(option: Option<&str>, complaint: &str) -> Result<(), Fault> {
             .unwrap_or(0),
     };
     if seconds != 0 {
+        let pattern = io.pattern.clone();
         std::thread::Builder::new()
             .name("alarm".into())
-            .spawn(move || ring(seconds))
+            .spawn(move || ring(seconds, &pattern))
             .map_err(Fault::Output)?;
     }
     Ok(())
 }
 
-fn ring(seconds: u64) {
+fn ring(seconds: u64, pattern: &str) {
     std::thread::sleep(Duration::from_secs(seconds));
-    let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");
+    let line = log_line(
+        pattern,
+        1,
+        "fatal_signal",
+        "terminating with signal 14 (Alarm clock)",
+    );
     // Death comes next, heard or not.
-    drop(writeln!(
-        std::io::stderr(),
-        "{now}|00001|fatal_signal|WARN|terminating with signal 14 (Alarm clock)"
-    ));
+    drop(writeln!(std::io::stderr(), "{line}"));
     let _ = raise(Signal::SIGALRM);
 }

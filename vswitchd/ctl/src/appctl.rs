@@ -61,6 +61,7 @@ pub fn run(io: &mut Io<'_>, words: &[String]) -> Result<u8, Fault> {
         ));
     };
     alarm::set(
+        io,
         options.timeout.as_deref(),
         "value %s on -T or --timeout is invalid",
     )?;

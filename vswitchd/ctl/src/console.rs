@@ -5,6 +5,9 @@ use crate::fault::{Fault, errno_text};
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
+/// vlog's default pattern for the console.
+pub const PATTERN: &str = "%D{%Y-%m-%dT%H:%M:%SZ}|%05N|%c%T|%p|%m";
+
 /// The streams of a tool.
 pub struct Io<'a> {
     /// What the tool calls itself in messages.
@@ -14,6 +17,8 @@ pub struct Io<'a> {
     /// Modules whose warnings are not to be shown.
     quiet: Vec<String>,
     lines: u32,
+    /// What a log line looks like.
+    pub pattern: String,
 }
 
 impl std::fmt::Debug for Io<'_> {
@@ -33,6 +38,7 @@ impl<'a> Io<'a> {
             err,
             quiet: Vec::new(),
             lines: 0,
+            pattern: PATTERN.to_owned(),
         }
     }
 
@@ -54,12 +60,16 @@ impl<'a> Io<'a> {
             return Ok(());
         }
         self.lines += 1;
-        let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");
-        writeln!(self.err, "{now}|{:05}|{module}|WARN|{text}", self.lines)
+        let line = log_line(&self.pattern, self.lines, module, text);
+        writeln!(self.err, "{line}")
     }
 
     /// Obeys `-vSPEC` as far as it concerns warnings on the console.
     pub fn log_spec(&mut self, spec: Option<&str>) {
+        if let Some(pattern) = spec.and_then(console_pattern) {
+            pattern.clone_into(&mut self.pattern);
+            return;
+        }
         let words: Vec<&str> = spec
             .unwrap_or("")
             .split([':', ' ', ','])
@@ -85,6 +95,51 @@ impl<'a> Io<'a> {
             self.quiet.retain(|q| *q != module);
         }
     }
+}
+
+/// The pattern of `PATTERN:console:...` and `PATTERN:any:...`.
+fn console_pattern(spec: &str) -> Option<&str> {
+    let (word, rest) = spec.split_once(':')?;
+    let (destination, pattern) = rest.split_once(':')?;
+    let ours = word.eq_ignore_ascii_case("pattern") && ["console", "any"].contains(&destination);
+    ours.then_some(pattern)
+}
+
+/// A line of level WARN after `pattern`; of vlog's escapes those that name what a tool has.
+#[must_use]
+pub fn log_line(pattern: &str, serial: u32, module: &str, text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = pattern;
+    while let Some((before, escape)) = rest.split_once('%') {
+        out.push_str(before);
+        let escape = escape.trim_start_matches(|c: char| c.is_ascii_digit() || c == '-');
+        let Some(letter) = escape.chars().next() else {
+            break;
+        };
+        rest = &escape[letter.len_utf8()..];
+        match letter {
+            'c' => out.push_str(module),
+            'm' => out.push_str(text),
+            'p' => out.push_str("WARN"),
+            'N' => out.push_str(&format!("{serial:05}")),
+            'P' => out.push_str(&std::process::id().to_string()),
+            'D' | 'd' => {
+                rest = rest
+                    .strip_prefix('{')
+                    .and_then(|r| r.split_once('}'))
+                    .map_or(rest, |(_, after)| after);
+                out.push_str(
+                    &jiff::Timestamp::now()
+                        .strftime("%Y-%m-%dT%H:%M:%SZ")
+                        .to_string(),
+                );
+            }
+            '%' => out.push('%'),
+            _ => {}
+        }
+    }
+    out.push_str(rest);
+    out
 }
 
 /// Runs a tool on the process's own streams and makes an exit code of its end. A reader that has gone away is no fault of ours:

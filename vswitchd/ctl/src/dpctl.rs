@@ -137,7 +137,11 @@ pub fn run(io: &mut Io<'_>, words: &[String]) -> Result<u8, Fault> {
         return help(io);
     }
     check(command, arguments)?;
-    alarm::set(timeout.as_deref(), "value %s on -t or --timeout is invalid")?;
+    alarm::set(
+        io,
+        timeout.as_deref(),
+        "value %s on -t or --timeout is invalid",
+    )?;
     passed.extend_from_slice(arguments);
     let spool = file_argument(command, &mut passed)?;
     let mut client = unixctl::connect(io, &target)?;

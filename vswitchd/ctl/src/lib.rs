@@ -16,7 +16,9 @@ pub mod dpctl;
 pub mod fault;
 pub mod getopt;
 pub mod suggest;
+pub mod table;
 pub mod unixctl;
+pub mod vsctl;
 
 pub use console::Io;
 pub use fault::Fault;

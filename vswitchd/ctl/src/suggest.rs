@@ -1,10 +1,13 @@
-//! What a mistyped name was probably meant to be. Pure.
+//! What a mistyped name was probably meant to be.
 
-/// `, did you mean 'X'?` if one of the names is near enough to `typed`, else nothing.
+use std::io::IsTerminal as _;
+
+/// ` (did you mean 'X'?)` if one of the names is near enough to `typed`, else nothing. Only a person at a terminal is told: what goes to a
+/// file or a pipe is compared with OVS's own words.
 pub fn hint<'a>(typed: &str, names: impl IntoIterator<Item = &'a str>) -> String {
     match nearest(typed, names) {
-        Some(name) => format!(" (did you mean '{name}'?)"),
-        None => String::new(),
+        Some(name) if std::io::stderr().is_terminal() => format!(" (did you mean '{name}'?)"),
+        Some(_) | None => String::new(),
     }
 }
 

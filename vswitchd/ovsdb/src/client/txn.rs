@@ -70,7 +70,8 @@ pub enum Outcome {
     TryAgain,
     /// The lock it asserted is not held.
     NotLocked,
-    /// The server refuses it; trying again does not help. The text is the server's.
+    /// The server refuses it; trying again does not help. The text is the server's; of a transaction with [`Txn::raw`]
+    /// operations it is the server's `<error>` as it stands.
     Failed(String),
 }
 
@@ -98,6 +99,8 @@ impl Committed {
 pub(crate) struct Plan {
     inserts: Vec<(usize, Uuid)>,
     increment: Option<(usize, String)>,
+    /// Operations came from elsewhere, and so their errors go back as they are.
+    raw: bool,
 }
 
 impl Txn {
@@ -336,7 +339,10 @@ impl Wire<'_> {
                     self.params.push(json!({"op": "select", "table": table, "where": clause, "columns": [column]}));
                 }
             }
-            Operation::Raw(operation) => self.params.push(operation.clone()),
+            Operation::Raw(operation) => {
+                self.plan.raw = true;
+                self.params.push(operation.clone());
+            }
         }
     }
 
@@ -395,6 +401,7 @@ impl Plan {
             return match failed.get("error").and_then(Value::as_str) {
                 Some("timed out") => Outcome::TryAgain,
                 Some("not owner") => Outcome::NotLocked,
+                Some(_) | None if self.raw => Outcome::Failed(crate::json::to_sorted(failed)),
                 Some(_) | None => Outcome::Failed(error_text(failed)),
             };
         }
