@@ -10,6 +10,7 @@ mod dpif;
 mod fdb;
 mod features;
 mod show;
+mod trace;
 #[cfg(test)]
 mod tests;
 mod upcall;
@@ -81,6 +82,18 @@ pub const COMMANDS: &[Command] = &[
     row("fdb/stats-clear", "[bridge]", (0, 1), fdb::stats_clear),
     row("fdb/stats-show", "bridge", (1, 1), fdb::stats_show),
     row("ofproto/list", "", (0, 0), dpif::list),
+    row(
+        "ofproto/trace",
+        "{[dp_name] odp_flow | bridge br_flow} [OPTIONS...] [-generate|packet]",
+        (1, MANY),
+        trace::trace,
+    ),
+    row(
+        "ofproto/trace-packet-out",
+        "[-consistent] {[dp_name] odp_flow | bridge br_flow} [OPTIONS...] [-generate|packet] actions",
+        (2, MANY),
+        trace::trace_packet_out,
+    ),
     hidden("revalidator/pause", (0, 0), upcall::pause),
     row("revalidator/purge", "", (0, 0), upcall::purge),
     hidden("revalidator/resume", (0, 0), upcall::resume),

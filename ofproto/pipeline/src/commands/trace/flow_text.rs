@@ -1,0 +1,165 @@
+//! A packet's key as a trace shows it: every field that the packet has, of metadata and registers what is not zero.
+
+use flow::fields::{Field, Value};
+use flow::forms::{NoNames, PortNames};
+use flow::key::{FRAG_ANY, FRAG_LATER, Key, Mask};
+use flow::matching::Match;
+use flow::oftext::{format_match_with, format_value};
+use openflow::action::NatAction;
+use std::net::{IpAddr, Ipv6Addr};
+
+/// `ct_state` of a new connection's first packet.
+pub(super) const TRACKED_NEW: u8 = 0x21;
+const ETH_IPV4: [u8; 2] = [0x08, 0x00];
+const ETH_IPV6: [u8; 2] = [0x86, 0xdd];
+const ETH_NSH: [u8; 2] = [0x89, 0x4f];
+const NAT_SRC: u16 = 1;
+const NAT_DST: u16 = 2;
+
+/// The key as OpenFlow text.
+pub(super) fn format(key: &Key, ports: &dyn PortNames) -> String {
+    format_match_with(&Match::new(key, &packet_mask(key)), ports)
+}
+
+/// All bits of what the packet has, and of metadata that is not zero.
+fn packet_mask(key: &Key) -> Mask {
+    let mut mask = metadata_mask(key);
+    mask.packet_type = [0xff; 4];
+    let mut eth_type = key.eth_type;
+    if key.packet_type == [0; 4] {
+        mask.eth_dst = [0xff; 6];
+        mask.eth_src = [0xff; 6];
+        mask.eth_type = [0xff; 2];
+        // The first tag is always shown, a second one where there is one.
+        (mask.vlan_tci, mask.vlan_tpid) = ([0xff; 2], [0xff; 2]);
+        if key.vlan_tci != [0; 2] {
+            (mask.vlan2_tci, mask.vlan2_tpid) = ([0xff; 2], [0xff; 2]);
+        }
+    } else {
+        eth_type = [key.packet_type[2], key.packet_type[3]];
+    }
+    network_mask(key, eth_type, &mut mask);
+    mask
+}
+
+fn metadata_mask(key: &Key) -> Mask {
+    let tunnelled = key.tun_dst != [0; 4] || key.tun_ipv6_dst != [0; 16];
+    let mut mask = Key::ZERO;
+    for field in Field::ALL {
+        let row = field.row();
+        if row.stage != flow::fields::Stage::Metadata || field.tun_metadata_number().is_some() {
+            continue;
+        }
+        let of_tunnel = row.dp == Some(flow::fields::DpAttr::Tunnel);
+        let of_tuple = row.need == flow::fields::Need::Ct;
+        let hidden = matches!(field, Field::ActsetOutput | Field::ConjId | Field::PacketType) || of_tuple;
+        let shown = if of_tunnel { tunnelled || *field == Field::TunId } else { !hidden };
+        if shown && (field.get(key) != 0 || of_tunnel && tunnelled && *field != Field::TunId) {
+            field.unwildcard(&mut mask);
+        }
+    }
+    if tunnelled && key.tun_flags[1] & 4 != 0 {
+        mask.tun_id = [0xff; 8];
+    }
+    if key.ct_nw_proto != 0 {
+        mask.ct_nw_proto = 0xff;
+        (mask.ct_tp_src, mask.ct_tp_dst) = ([0xff; 2], [0xff; 2]);
+        if key.eth_type == ETH_IPV4 {
+            (mask.ct_nw_src, mask.ct_nw_dst) = ([0xff; 4], [0xff; 4]);
+        } else {
+            (mask.ct_ipv6_src, mask.ct_ipv6_dst) = ([0xff; 16], [0xff; 16]);
+        }
+    }
+    mask
+}
+
+fn network_mask(key: &Key, eth_type: [u8; 2], mask: &mut Mask) {
+    match eth_type {
+        ETH_IPV4 => (mask.nw_src, mask.nw_dst) = ([0xff; 4], [0xff; 4]),
+        ETH_IPV6 => {
+            (mask.ipv6_src, mask.ipv6_dst, mask.ipv6_label) = ([0xff; 16], [0xff; 16], [0xff; 4]);
+            let nd = key.nw_proto == 58 && matches!(key.tp_src, [0, 135 | 136]) && key.tp_dst == [0; 2];
+            if nd {
+                (mask.arp_sha, mask.arp_tha, mask.nd_target) = ([0xff; 6], [0xff; 6], [0xff; 16]);
+            }
+        }
+        [0x08, 0x06] | [0x80, 0x35] => {
+            (mask.nw_src, mask.nw_dst, mask.nw_proto) = ([0xff; 4], [0xff; 4], 0xff);
+            (mask.arp_sha, mask.arp_tha) = ([0xff; 6], [0xff; 6]);
+            return;
+        }
+        [0x88, 0x47 | 0x48] => return labels_mask(key, mask),
+        ETH_NSH => {
+            (mask.nsh_flags, mask.nsh_ttl, mask.nsh_mdtype, mask.nsh_np, mask.nsh_path) = (0xff, 0xff, 0xff, 0xff, [0xff; 4]);
+            (mask.nsh_c1, mask.nsh_c2, mask.nsh_c3, mask.nsh_c4) = ([0xff; 4], [0xff; 4], [0xff; 4], [0xff; 4]);
+        }
+        _ => return,
+    }
+    mask.nw_frag = FRAG_ANY | FRAG_LATER;
+    (mask.nw_tos, mask.nw_ttl, mask.nw_proto) = (0xff, 0xff, 0xff);
+    let transport = matches!(key.nw_proto, 1 | 2 | 6 | 17 | 58 | 132);
+    if key.nw_frag & FRAG_LATER == 0 && transport {
+        (mask.tp_src, mask.tp_dst) = ([0xff; 2], [0xff; 2]);
+        if key.nw_proto == 6 {
+            mask.tcp_flags = [0xff; 2];
+        }
+    }
+}
+
+fn labels_mask(key: &Key, mask: &mut Mask) {
+    let labels = [
+        (key.mpls_lse0, &mut mask.mpls_lse0),
+        (key.mpls_lse1, &mut mask.mpls_lse1),
+        (key.mpls_lse2, &mut mask.mpls_lse2),
+    ];
+    for (lse, bits) in labels {
+        *bits = [0xff; 4];
+        if lse[2] & 1 != 0 {
+            break;
+        }
+    }
+}
+
+/// `new|trk`
+pub(super) fn ct_state(state: u8) -> String {
+    format_value(Field::CtState, &Value::from(u128::from(state)), None, &NoNames)
+}
+
+/// Addresses and ports, of the family that the translation is of.
+pub(super) fn addresses(key: &Key, nat: &NatAction) -> String {
+    let port = u16::from_be_bytes;
+    match nat.addr {
+        Some((IpAddr::V4(_), _)) => {
+            let ip = |b: [u8; 4]| std::net::Ipv4Addr::from(b);
+            let (src, dst) = (ip(key.nw_src), ip(key.nw_dst));
+            format!("nw_src={src},tp_src={},nw_dst={dst},tp_dst={}", port(key.tp_src), port(key.tp_dst))
+        }
+        Some((IpAddr::V6(_), _)) => {
+            let (src, dst) = (Ipv6Addr::from(key.ipv6_src), Ipv6Addr::from(key.ipv6_dst));
+            format!("ipv6_src=[{src}],tp_src={},ipv6_dst=[{dst}],tp_dst={}", port(key.tp_src), port(key.tp_dst))
+        }
+        None => String::new(),
+    }
+}
+
+/// Does what the connection's translation would: always to the first address and port of its range.
+pub(super) fn translate(key: &mut Key, nat: &NatAction) {
+    let first_port = nat.ports.filter(|_| nat.addr.is_some()).map(|(min, _)| min).filter(|p| *p != 0);
+    let address = nat.addr.map(|(min, _)| min);
+    if nat.flags & NAT_SRC != 0 {
+        match address {
+            Some(IpAddr::V4(ip)) => key.nw_src = ip.octets(),
+            Some(IpAddr::V6(ip)) => key.ipv6_src = ip.octets(),
+            None => {}
+        }
+        key.tp_src = first_port.map_or(key.tp_src, u16::to_be_bytes);
+    }
+    if nat.flags & NAT_DST != 0 {
+        match address {
+            Some(IpAddr::V4(ip)) => key.nw_dst = ip.octets(),
+            Some(IpAddr::V6(ip)) => key.ipv6_dst = ip.octets(),
+            None => {}
+        }
+        key.tp_dst = first_port.map_or(key.tp_dst, u16::to_be_bytes);
+    }
+}

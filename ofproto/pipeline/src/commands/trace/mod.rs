@@ -1,0 +1,274 @@
+//! `ofproto/trace` and `ofproto/trace-packet-out`: a packet's way through the tables, told step by step.
+//!
+//! What enters: a flow (datapath's or OpenFlow's syntax) or a packet, and options. What leaves: OVS's text. Without a packet nothing
+//! is altered; with one (`-generate`, or its bytes) MACs and rules are learned and controllers get what the actions send them.
+//! Neighbours: `args` reads the arguments, `flow_text` shows flows, `xlate` does the work and draws the tree.
+
+mod args;
+mod flow_text;
+
+use super::Outcome;
+use super::show::DpPortNames;
+use crate::bridge::Bridge;
+use crate::effects::Translation;
+use crate::recirc::RecircRef;
+use crate::rule::Rule;
+use crate::slowpath::Slowpath;
+use crate::world::{BridgeId, World};
+use crate::xlate::trace::{Forked, Trace};
+use crate::xlate::{XlateIn, translate};
+use args::{Arguments, Flow};
+use flow::action_text::format_actions;
+use flow::clock::now_ms;
+use flow::forms::PortNames;
+use flow::hash::Map;
+use flow::matching::Match;
+use flow::oftext::format_match_with;
+use flow::seam::Execute;
+use flow::{Action, Actions, Key};
+use openflow::action::OfAction;
+use openflow::text::{Names, NoTableNames, format_actions as format_of_actions, format_rule};
+use std::collections::VecDeque;
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Recirculations followed; each may fork others.
+const ROUNDS_MAX: usize = 4096;
+
+/// Reasons for the slow path (bits of `flow::action::SLOW_REASONS`), as a trace explains them.
+const EXPLANATIONS: &[(u32, &str)] = &[
+    (1, "Consists of CFM packets"),
+    (2, "Consists of BFD packets"),
+    (4, "Consists of LACP packets"),
+    (8, "Consists of STP packets"),
+    (16, "Consists of LLDP packets"),
+    (32, "Sends \"packet-in\" messages to the OpenFlow controller"),
+    (64, "Uses action(s) not supported by datapath"),
+    (128, "Datapath can't match specifically enough"),
+];
+
+pub(super) fn trace(slowpath: &Slowpath, args: &[&str]) -> Outcome {
+    let arguments = args::read(slowpath, args, false)?;
+    Ok(Tracer::new(slowpath, &arguments).run(&arguments, None))
+}
+
+pub(super) fn trace_packet_out(slowpath: &Slowpath, args: &[&str]) -> Outcome {
+    let (actions, args) = args.split_last().expect("the table asks for two arguments");
+    let actions = args::read_actions(actions)?;
+    let arguments = args::read(slowpath, args, true)?;
+    args::check_actions(slowpath, &arguments, &actions)?;
+    Ok(Tracer::new(slowpath, &arguments).run(&arguments, Some(&actions)))
+}
+
+/// Names of a bridge's ports by OpenFlow number, for `--names`.
+#[derive(Debug, Default)]
+struct OfPortNames(Map<u32, String>);
+
+impl OfPortNames {
+    fn of(bridge: &Bridge) -> Self {
+        Self(bridge.ports.values().map(|p| (u32::from_be_bytes(p.number.to_key()), p.name.clone())).collect())
+    }
+}
+
+impl PortNames for OfPortNames {
+    fn name(&self, port: u32) -> Option<String> {
+        self.0.get(&port).cloned()
+    }
+
+    fn number(&self, name: &str) -> Option<u32> {
+        self.0.iter().find(|(_, n)| *n == name).map(|(port, _)| *port)
+    }
+}
+
+/// A trace under way.
+struct Tracer<'a> {
+    slowpath: &'a Slowpath,
+    bridge: BridgeId,
+    /// For `--names`; empty otherwise.
+    of_names: Arc<OfPortNames>,
+    dp_names: DpPortNames,
+    packet: Option<Vec<u8>>,
+    ct_states: VecDeque<u8>,
+    /// Keeps what recirculates findable until the trace is over.
+    held: Vec<Arc<RecircRef>>,
+    out: String,
+}
+
+impl<'a> Tracer<'a> {
+    fn new(slowpath: &'a Slowpath, arguments: &Arguments) -> Self {
+        let world = slowpath.read_world();
+        let Flow { bridge, .. } = arguments.flow;
+        let of_names = world.bridges.get(&bridge).filter(|_| arguments.names).map(OfPortNames::of).unwrap_or_default();
+        let dp = world.backend(bridge).map(|b| Arc::clone(&b.dp));
+        drop(world);
+        Self {
+            slowpath,
+            bridge,
+            of_names: Arc::new(of_names),
+            dp_names: dp.map(|dp| DpPortNames::of(dp.as_ref(), arguments.names)).unwrap_or_default(),
+            packet: arguments.packet.clone(),
+            ct_states: arguments.ct_states.clone(),
+            held: Vec::new(),
+            out: String::new(),
+        }
+    }
+
+    fn run(mut self, arguments: &Arguments, actions: Option<&[OfAction]>) -> String {
+        let mut waiting: VecDeque<Forked> = self.round(&arguments.flow.key, actions).into();
+        let mut rounds = 0;
+        while let Some(mut forked) = waiting.pop_front() {
+            rounds += 1;
+            if rounds > ROUNDS_MAX {
+                break;
+            }
+            self.recirculate(&mut forked);
+            waiting.extend(self.round(&forked.key, None));
+        }
+        if self.packet.is_some()
+            && let Some(udpif) = self.kind().and_then(|kind| self.slowpath.udpif(&kind))
+        {
+            // Packets on their way to controllers still need the states that they name.
+            udpif.linger(std::mem::take(&mut self.held), now_ms());
+        }
+        self.out
+    }
+
+    fn kind(&self) -> Option<String> {
+        self.slowpath.read_world().bridges.get(&self.bridge).map(|b| b.kind.clone())
+    }
+
+    fn put(&mut self, text: std::fmt::Arguments<'_>) {
+        self.out.write_fmt(text).expect("writing to a string cannot fail");
+    }
+
+    /// One translation; gives what recirculates.
+    fn round(&mut self, key: &Key, actions: Option<&[OfAction]>) -> Vec<Forked> {
+        let slowpath = self.slowpath;
+        let mut trace = self.empty_trace();
+        let world = slowpath.read_world();
+        if !world.bridges.contains_key(&self.bridge) {
+            return Vec::new();
+        }
+        let packet = self.packet.clone();
+        let input = XlateIn {
+            packet: packet.as_deref(),
+            actions,
+            side_effects: packet.is_some(),
+            trace: Some(&mut trace),
+            ..XlateIn::new(self.bridge, key, now_ms())
+        };
+        let translation = translate(&world, input);
+        drop(world);
+        self.tell(key, &trace, &translation);
+        if translation.error.is_none() && packet.is_some() {
+            self.execute(key, &translation.actions);
+        }
+        self.held.extend(translation.recircs);
+        trace.forked
+    }
+
+    fn empty_trace(&self) -> Trace {
+        let names = Arc::clone(&self.of_names);
+        let action_text = move |actions: &[OfAction]| {
+            format_of_actions(actions, &Names { ports: &*names, tables: &NoTableNames })
+        };
+        let names = Arc::clone(&self.of_names);
+        let rule_text = move |rule: &Rule| {
+            let (key, mask) = rule.mini.expand();
+            let priority = u16::try_from(rule.priority).unwrap_or(u16::MAX);
+            let cookie = rule.cookie.load(Ordering::Relaxed);
+            let text = format_rule(&Match::new(&key, &mask), priority, cookie, &Names { ports: &*names, tables: &NoTableNames });
+            if rule.priority > crate::rule::PRIORITY_MAX {
+                return text.replace(&format!("priority {priority}"), &format!("priority {}", rule.priority));
+            }
+            text
+        };
+        Trace::new(Box::new(action_text), Box::new(rule_text))
+    }
+
+    fn tell(&mut self, key: &Key, trace: &Trace, translation: &Translation) {
+        let names = Arc::clone(&self.of_names);
+        let initial = flow_text::format(key, &*names);
+        self.put(format_args!("Flow: {initial}\n{}", trace.text()));
+        let unset = Key { actset_output: trace.final_key.actset_output, ..*key };
+        let unchanged = unset == *trace.final_key && trace.final_key.actset_output == openflow::OfPort::UNSET.to_key();
+        let last = if unchanged { "unchanged".to_owned() } else { flow_text::format(&trace.final_key, &*names) };
+        let megaflow = format_match_with(&Match::new(key, &translation.mask), &*names);
+        let actions = format_actions(&translation.actions, &self.dp_names);
+        self.put(format_args!("\nFinal flow: {last}\nMegaflow: {megaflow}\nDatapath actions: {actions}"));
+        if let Some(error) = translation.error {
+            self.put(format_args!("\nTranslation failed ({error}), packet is dropped.\n"));
+        } else if translation.slow != 0 {
+            self.put(format_args!("\nThis flow is handled by the userspace slow path because it:"));
+            for (_, why) in EXPLANATIONS.iter().filter(|(bit, _)| translation.slow & bit != 0) {
+                self.put(format_args!("\n  - {why}."));
+            }
+        }
+    }
+
+    /// Runs the actions but those that send the packet on: controllers and collectors get theirs.
+    fn execute(&mut self, key: &Key, actions: &Actions) {
+        let actions = without_outputs(actions);
+        let (Some(packet), false) = (self.packet.clone(), actions.is_empty()) else { return };
+        let world = self.slowpath.read_world();
+        let Some(backend) = world.backend(self.bridge) else { return };
+        let in_port = openflow::OfPort::from_key(key.in_port);
+        let dp_port = world.bridges.get(&self.bridge).and_then(|b| b.ports.get(&in_port)).and_then(|p| p.dp_port);
+        let mut key = Box::new(*key);
+        key.in_port = dp_port.map_or(flow::key::DP_PORT_NONE, |p| p.0.to_be_bytes());
+        key.actset_output = [0; 4];
+        let execute = Execute { packet, key, actions: Arc::new(actions), mtu: 0, probe: false };
+        let dp = Arc::clone(&backend.dp);
+        drop(world);
+        if let Some(Err(error)) = dp.execute(vec![execute]).pop() {
+            self.put(format_args!("\nAction execution failed ({error})\n."));
+        }
+    }
+
+    /// What stands between two rounds; gives the packet what conntrack would give it.
+    fn recirculate(&mut self, forked: &mut Forked) {
+        let line = "=".repeat(79);
+        self.put(format_args!("\n\n{line}\nrecirc({:#x})", forked.recirc_id));
+        match self.ct_states.pop_front() {
+            Some(state) => {
+                forked.key.ct_state = state;
+                let state = flow_text::ct_state(state);
+                self.put(format_args!(" - resume conntrack with ct_state={state}"));
+            }
+            None => {
+                forked.key.ct_state = flow_text::TRACKED_NEW;
+                self.put(format_args!(
+                    " - resume conntrack with default ct_state=trk|new (use --ct-next to customize)"
+                ));
+            }
+        }
+        self.put(format_args!("\n"));
+        if let Some(nat) = &forked.nat {
+            let before = flow_text::addresses(&forked.key, nat);
+            flow_text::translate(&mut forked.key, nat);
+            let after = flow_text::addresses(&forked.key, nat);
+            self.put(format_args!(
+                "Replacing src/dst IP/ports to simulate NAT:\n Initial flow: {before}\n Modified flow: {after}\n"
+            ));
+        }
+        self.put(format_args!("{line}\n\n"));
+    }
+}
+
+fn without_outputs(actions: &[Action]) -> Actions {
+    let mut kept = Actions::new();
+    for action in actions {
+        match action {
+            Action::Output(_) | Action::Recirc(_) => {}
+            Action::Clone(inner) => kept.push(Action::Clone(without_outputs(inner))),
+            other => kept.push(other.clone()),
+        }
+    }
+    kept
+}
+
+/// The world knows the bridge of a name.
+fn bridge_named(world: &World, name: &str) -> Option<BridgeId> {
+    world.bridge_named(name).map(|b| b.id)
+}
