@@ -141,13 +141,27 @@ static IN_PORT: Key = {
     key
 };
 
+/// A megaflow as far as changes are judged by it: words of its key (in the datapath's form) and of its mask.
+pub trait Judged {
+    /// Word `i` of the key and of the mask.
+    fn word(&self, i: usize) -> (u64, u64);
+}
+
+impl Judged for (&Key, &Mask) {
+    fn word(&self, i: usize) -> (u64, u64) {
+        (self.0.words()[i], self.1.words()[i])
+    }
+}
+
 /// A rule that came, went or got other actions.
 #[derive(Debug)]
 struct RuleChange {
     at: Revision,
     priority: i32,
-    key: Box<Key>,
-    mask: Box<Mask>,
+    /// `in_port` in the pipeline's form: value and mask.
+    in_port: (u32, u32),
+    /// Index, key and mask of the words that it is judged by and that it matches.
+    words: SmallVec<[(u8, u64, u64); 4]>,
 }
 
 #[derive(Debug, Default)]
@@ -192,7 +206,7 @@ impl ChangeLog {
             of_table.clear();
             objects.insert(Object::Table(bridge, table), at);
         } else {
-            of_table.push(RuleChange { at, priority, key: Box::new(*key), mask: Box::new(*mask) });
+            of_table.push(RuleChange::new(at, priority, key, mask));
         }
     }
 
@@ -212,11 +226,8 @@ impl ChangeLog {
 
     /// Whether anything since `since` can concern a megaflow with these dependencies and this key and mask (in the datapath's form).
     #[must_use]
-    pub fn concerns(&self, since: Revision, deps: &Deps, key: &Key, mask: &Mask) -> bool {
-        if since >= self.now() {
-            return false;
-        }
-        self.lock().concerns(since, deps, key, mask)
+    pub fn concerns(&self, since: Revision, deps: &Deps, flow: &impl Judged) -> bool {
+        since < self.now() && self.lock().concerns(since, deps, flow)
     }
 
     /// Wakes whoever is in `wait_beyond`, without a change.
@@ -244,7 +255,7 @@ impl ChangeLog {
 }
 
 impl Log {
-    fn concerns(&self, since: Revision, deps: &Deps, key: &Key, mask: &Mask) -> bool {
+    fn concerns(&self, since: Revision, deps: &Deps, flow: &impl Judged) -> bool {
         let changed = |object: &Object| self.objects.get(object).is_some_and(|at| *at > since);
         since < self.floor
             || changed(&Object::Everything)
@@ -252,24 +263,34 @@ impl Log {
             || deps.tables.iter().any(|dep| {
                 changed(&Object::Table(dep.bridge, dep.table))
                     || self.rules.get(&(dep.bridge, dep.table)).is_some_and(|rules| {
-                        rules.iter().any(|r| r.at > since && r.priority >= dep.min_priority && r.meets(dep, key, mask))
+                        rules.iter().any(|r| r.at > since && r.priority >= dep.min_priority && r.meets(dep, flow))
                     })
             })
     }
 }
 
 impl RuleChange {
-    /// Whether the rule and the megaflow may have a packet in common.
-    fn meets(&self, dep: &TableDep, key: &Key, mask: &Mask) -> bool {
-        if let Some(port) = dep.in_port {
-            let wanted = u32::from_be_bytes(self.mask.in_port);
-            if (u32::from_be_bytes(self.key.in_port) ^ u32::from_be_bytes(port.to_key())) & wanted != 0 {
-                return false;
-            }
+    fn new(at: Revision, priority: i32, key: &Key, mask: &Mask) -> Self {
+        let word = |i: usize| (key.words()[i], mask.words()[i] & !IN_PORT.words()[i]);
+        let words = (0..JUDGED_WORDS).map(|i| (i, word(i))).filter(|(_, (_, mask))| *mask != 0);
+        let index = |i| u8::try_from(i).expect("JUDGED_WORDS is small");
+        Self {
+            at,
+            priority,
+            in_port: (u32::from_be_bytes(key.in_port), u32::from_be_bytes(mask.in_port)),
+            words: words.map(|(i, (key, mask))| (index(i), key, mask)).collect(),
         }
-        (0..JUDGED_WORDS).filter(|i| dep.known & 1 << i != 0).all(|i| {
-            let judged = mask.words()[i] & self.mask.words()[i] & !IN_PORT.words()[i];
-            (key.words()[i] ^ self.key.words()[i]) & judged == 0
+    }
+
+    /// Whether the rule and the megaflow may have a packet in common.
+    fn meets(&self, dep: &TableDep, flow: &impl Judged) -> bool {
+        let (port, wanted) = self.in_port;
+        if dep.in_port.is_some_and(|p| (u32::from_be_bytes(p.to_key()) ^ port) & wanted != 0) {
+            return false;
+        }
+        self.words.iter().filter(|(i, ..)| dep.known & 1 << i != 0).all(|(i, key, mask)| {
+            let (flow_key, flow_mask) = flow.word(usize::from(*i));
+            (flow_key ^ key) & flow_mask & mask == 0
         })
     }
 }
@@ -304,16 +325,16 @@ mod tests {
         // The megaflow's in_port is a datapath port: it must not be compared with the rule's.
         let mega = key(1, 99);
         log.rule(BR, T0, 100, &key(2, 7), &dst_mask());
-        assert!(!log.concerns(before, &d, &mega, &dst_mask()), "another address");
+        assert!(!log.concerns(before, &d, &(&mega, &dst_mask())), "another address");
         log.rule(BR, T0, 100, &key(1, 8), &dst_mask());
-        assert!(!log.concerns(before, &d, &mega, &dst_mask()), "another port");
+        assert!(!log.concerns(before, &d, &(&mega, &dst_mask())), "another port");
         log.rule(BR, T0, 99, &key(1, 7), &dst_mask());
-        assert!(!log.concerns(before, &d, &mega, &dst_mask()), "beaten by the rule that won");
+        assert!(!log.concerns(before, &d, &(&mega, &dst_mask())), "beaten by the rule that won");
         log.rule(BR, TableId(1), 100, &key(1, 7), &dst_mask());
-        assert!(!log.concerns(before, &d, &mega, &dst_mask()), "another table");
+        assert!(!log.concerns(before, &d, &(&mega, &dst_mask())), "another table");
         log.rule(BR, T0, 100, &key(1, 7), &dst_mask());
-        assert!(log.concerns(before, &d, &mega, &dst_mask()));
-        assert!(!log.concerns(log.now(), &d, &mega, &dst_mask()), "already checked");
+        assert!(log.concerns(before, &d, &(&mega, &dst_mask())));
+        assert!(!log.concerns(log.now(), &d, &(&mega, &dst_mask())), "already checked");
     }
 
     #[test]
@@ -323,11 +344,11 @@ mod tests {
         let altered = key(2, 7);
         let d = deps(Some(0), &altered, &initial);
         log.rule(BR, T0, 0, &key(2, 7), &dst_mask());
-        assert!(log.concerns(Revision(0), &d, &initial, &dst_mask()));
+        assert!(log.concerns(Revision(0), &d, &(&initial, &dst_mask())));
         let wide = deps(Some(0), &initial, &initial);
         let mut mask = dst_mask();
         mask.nw_dst = [0; 4];
-        assert!(log.concerns(Revision(0), &wide, &initial, &mask), "a bit the megaflow does not match");
+        assert!(log.concerns(Revision(0), &wide, &(&initial, &mask)), "a bit the megaflow does not match");
     }
 
     #[test]
@@ -338,12 +359,12 @@ mod tests {
         for _ in 0..=RULE_CHANGES_MAX {
             log.rule(BR, T0, 9, &key(2, 7), &dst_mask());
         }
-        assert!(log.concerns(Revision(0), &d, &k, &dst_mask()));
+        assert!(log.concerns(Revision(0), &d, &(&k, &dst_mask())));
         let seen = log.now();
         log.forget(seen);
-        assert!(!log.concerns(seen, &d, &k, &dst_mask()));
+        assert!(!log.concerns(seen, &d, &(&k, &dst_mask())));
         log.object(Object::Ports(BR));
-        assert!(!log.concerns(seen, &d, &k, &dst_mask()));
-        assert!(log.concerns(Revision(3), &d, &k, &dst_mask()), "older than the log remembers");
+        assert!(!log.concerns(seen, &d, &(&k, &dst_mask())));
+        assert!(log.concerns(Revision(3), &d, &(&k, &dst_mask())), "older than the log remembers");
     }
 }

@@ -139,8 +139,7 @@ impl Udpif {
         if inner.checked >= terms.upto {
             return Verdict::Keep;
         }
-        let (key, mask) = (ukey.key(), ukey.mask());
-        if !self.changes.concerns(inner.checked, &inner.deps, &key, &mask) {
+        if !self.changes.concerns(inner.checked, &inner.deps, ukey.as_ref()) {
             inner.checked = terms.upto;
             return Verdict::Keep;
         }
@@ -245,7 +244,7 @@ impl Udpif {
                     if inner.checked >= upto {
                         continue;
                     }
-                    if !self.changes.concerns(inner.checked, &inner.deps, &ukey.key(), &ukey.mask()) {
+                    if !self.changes.concerns(inner.checked, &inner.deps, ukey.as_ref()) {
                         inner.checked = upto;
                         continue;
                     }

@@ -6,7 +6,7 @@
 //! The map is sharded; a shard's lock is held for a look-up or an insertion only. A ukey's own lock is held while something is
 //! done to its megaflow in the datapath, so that whoever holds it knows what the datapath holds.
 
-use crate::deps::{Deps, Revision};
+use crate::deps::{Deps, Judged, Revision};
 use crate::effects::Credit;
 use crate::recirc::RecircRef;
 use crate::world::BridgeId;
@@ -40,6 +40,17 @@ impl Compact {
             .flat_map(|(_, line)| line.iter().copied())
             .collect();
         Self { lines, words }
+    }
+
+    /// Word `i` of the whole.
+    #[must_use]
+    pub fn word(&self, i: usize) -> u64 {
+        let line = i / LINE_WORDS;
+        if self.lines.0 & 1 << line == 0 {
+            return 0;
+        }
+        let before = (self.lines.0 & ((1 << line) - 1)).count_ones() as usize;
+        self.words[before * LINE_WORDS + i % LINE_WORDS]
     }
 
     /// The whole again.
@@ -133,6 +144,12 @@ impl Ukey {
     }
 }
 
+impl Judged for Ukey {
+    fn word(&self, i: usize) -> (u64, u64) {
+        (self.key.word(i), self.mask.word(i))
+    }
+}
+
 /// All ukeys of a datapath.
 #[derive(Debug)]
 pub struct UkeyMap {
@@ -221,6 +238,7 @@ mod tests {
         let compact = Compact::new(&key, key.lines());
         assert_eq!(compact.words.len(), 2 * LINE_WORDS);
         assert_eq!(compact.expand(), key);
+        assert!((0..flow::key::WORDS).all(|i| compact.word(i) == key.words()[i]));
         assert_eq!(Compact::new(&key, Lines(0)).expand(), Key::ZERO);
     }
 

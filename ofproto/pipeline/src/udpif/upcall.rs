@@ -197,7 +197,7 @@ impl Udpif {
                 continue;
             }
             let seen = self.changes.now();
-            if self.changes.concerns(inner.checked, &inner.deps, &flow.key, &flow.mask) {
+            if self.changes.concerns(inner.checked, &inner.deps, ukey.as_ref()) {
                 UPCALL_OUTRUN.inc();
                 inner.state = State::Evicted;
                 self.ukeys.remove(ukey);
