@@ -323,7 +323,8 @@ impl Bridge {
             id,
             name: config.name.clone(),
             kind: config.datapath_type.clone(),
-            datapath_id: config.datapath_id.unwrap_or(0),
+            // Set, and told, when the bridge is set up.
+            datapath_id: 0,
             mac: config.hwaddr.unwrap_or_default(),
             ports: BTreeMap::new(),
             bundles: BTreeMap::new(),

@@ -194,7 +194,8 @@ pub(super) fn set_if(slowpath: &Slowpath, args: &[&str]) -> Outcome {
             errors += &error(format_args!("no port named {}", request.name));
             continue;
         };
-        if request.kind != "system" && request.kind != port.kind {
+        let says_type = text.split(',').skip(1).any(|word| word.starts_with("type="));
+        if says_type && request.kind != port.kind {
             let text = format!("{}: can't change type from {} to {}", request.name, port.kind, request.kind);
             errors += &error(text);
             continue;
