@@ -159,7 +159,7 @@ pub struct PortInfo {
     pub vanished: bool,
 }
 
-/// Counters of a port (names of `Interface.statistics`); `None` where the device does not count.
+/// Counters of a port (names of `Interface.statistics`); `UNKNOWN` where the device does not count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PortStats {
     pub rx_packets: u64,
@@ -176,6 +176,11 @@ pub struct PortStats {
     pub collisions: u64,
     pub upcall_packets: u64,
     pub upcall_errors: u64,
+}
+
+impl PortStats {
+    /// What a device that does not count something has for it (OpenFlow's "field not supported").
+    pub const UNKNOWN: u64 = u64::MAX;
 }
 
 /// Counters of a datapath.

@@ -299,7 +299,7 @@ impl Ports {
         self.ports.iter().map(|(n, p)| p.info(*n)).collect()
     }
 
-    /// The figures of a port. What a device does not count is 0.
+    /// The figures of a port; `PortStats::UNKNOWN` where the device does not count.
     pub fn stats(&self, number: DpPort) -> Result<PortStats, DpError> {
         let port = self.ports.get(&number).ok_or(DpError::NoPort)?;
         let stats = port
@@ -310,20 +310,20 @@ impl Ports {
             .map_err(|e| DpError::Device(e.to_string()))?
             .unwrap_or_default();
         let (upcall_packets, upcall_errors) = port.upcalls.counts();
-        let or_zero = Option::unwrap_or_default;
+        let or_unknown = |count: Option<u64>| count.unwrap_or(PortStats::UNKNOWN);
         Ok(PortStats {
             rx_packets: stats.rx_packets,
             tx_packets: stats.tx_packets,
             rx_bytes: stats.rx_bytes,
             tx_bytes: stats.tx_bytes,
-            rx_dropped: or_zero(stats.rx_dropped),
-            tx_dropped: or_zero(stats.tx_dropped),
-            rx_errors: or_zero(stats.rx_errors),
-            tx_errors: or_zero(stats.tx_errors),
-            rx_frame_err: or_zero(stats.rx_frame_errors),
-            rx_over_err: or_zero(stats.rx_over_errors),
-            rx_crc_err: or_zero(stats.rx_crc_errors),
-            collisions: or_zero(stats.collisions),
+            rx_dropped: or_unknown(stats.rx_dropped),
+            tx_dropped: or_unknown(stats.tx_dropped),
+            rx_errors: or_unknown(stats.rx_errors),
+            tx_errors: or_unknown(stats.tx_errors),
+            rx_frame_err: or_unknown(stats.rx_frame_errors),
+            rx_over_err: or_unknown(stats.rx_over_errors),
+            rx_crc_err: or_unknown(stats.rx_crc_errors),
+            collisions: or_unknown(stats.collisions),
             upcall_packets,
             upcall_errors,
         })

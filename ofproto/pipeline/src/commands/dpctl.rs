@@ -283,7 +283,7 @@ fn show_one(out: &mut String, dp: &dyn Datapath, options: Options) {
 
 /// Dummy devices count packets and bytes only; what is not counted is a question mark.
 fn show_stats(out: &mut String, s: &PortStats, unknown: bool) {
-    let n = |v: u64| if unknown { "?".to_owned() } else { v.to_string() };
+    let n = |v: u64| if unknown || v == PortStats::UNKNOWN { "?".to_owned() } else { v.to_string() };
     let rx = [n(s.rx_errors), n(s.rx_dropped), n(s.rx_over_err), n(s.rx_frame_err)];
     let [errors, dropped, overruns, frame] = rx;
     write(out, format_args!("    RX packets:{} errors:{errors} dropped:{dropped} overruns:{overruns} frame:{frame}\n", s.rx_packets));

@@ -14,7 +14,7 @@ use openflow::message::{
     Bucket as WireBucket, GroupCommand, GroupDesc, GroupFeatures, GroupMod, GroupStatsEntry, GroupType, MeterConfigEntry,
     MeterFeatures, MeterMod, MeterStatsEntry,
 };
-use openflow::{GroupId, OfError, OfPort};
+use openflow::{GroupId, OfError};
 use std::sync::Arc;
 
 /// Command bucket ids.
@@ -102,10 +102,6 @@ fn build(bridge: &Bridge, gm: &GroupMod, old: Option<&Group>, now: Msec) -> Resu
 }
 
 fn check_bucket(bridge: &Bridge, gm: &GroupMod, bucket: &WireBucket) -> Result<(), OfError> {
-    let watches = bucket.watch_port != OfPort::ANY || bucket.watch_group != GroupId::ANY;
-    if gm.kind == GroupType::FastFailover && !watches {
-        return Err(OfError::OfpgmfcInvalidGroup);
-    }
     if bucket.watch_group == gm.group || uses_group(&bucket.actions, gm.group) {
         return Err(OfError::OfpgmfcLoop);
     }
@@ -130,7 +126,7 @@ fn bucket_of(bucket: &WireBucket, tally: Option<Arc<Tally>>) -> Bucket {
 fn insert_buckets(bridge: &Bridge, gm: &GroupMod, old: &Group) -> Result<Group, OfError> {
     let mut group = old.clone();
     for bucket in &gm.buckets {
-        check_bucket(bridge, &GroupMod { kind: old.kind, ..gm.clone() }, bucket)?;
+        check_bucket(bridge, gm, bucket)?;
         if group.buckets.iter().any(|b| b.id == bucket.id) {
             return Err(OfError::OfpgmfcBucketExists);
         }

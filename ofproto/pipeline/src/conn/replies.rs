@@ -12,7 +12,7 @@ use flow::Msec;
 use flow::fields::{Field, MaskKind};
 use flow::seam::PortStats;
 use openflow::message::{
-    ActionFeatures, Features, FlowStatsEntry, FlowStatsRequest, PortCounters, PortDesc, PortStatsEntry, QueueStatsEntry,
+    ActionFeatures, Features, FlowStatsEntry, FlowStatsRequest, PortCounters, PortDesc, PortStatsEntry, QueueConfig, QueueStatsEntry,
     SwitchDesc, TableDesc, TableFeatureSet, TableFeatures, TableStats,
 };
 use openflow::{OfError, OfPort, TableId, Version};
@@ -300,15 +300,40 @@ pub(super) fn table_descs(bridge: &Bridge) -> Vec<TableDesc> {
     tables.map(|t| TableDesc { table: t.id, eviction: t.config.evict, ..TableDesc::default() }).collect()
 }
 
-/// OFPMP_QUEUE: a port without configured queues has none to tell of.
+/// OFPMP_QUEUE. A port without configured queues has none to tell of.
 pub(super) fn queue_stats(bridge: &Bridge, port: OfPort, queue: u32) -> Result<Vec<QueueStatsEntry>, OfError> {
     const ALL_QUEUES: u32 = 0xffff_ffff;
+    const UNKNOWN: u64 = u64::MAX;
+    let found: Vec<QueueStatsEntry> = ports_with_queues(bridge, port)?
+        .filter(|_| matches!(queue, ALL_QUEUES | DUMMY_QUEUE))
+        .map(|port| QueueStatsEntry {
+            port,
+            queue: DUMMY_QUEUE,
+            tx_bytes: UNKNOWN,
+            tx_packets: UNKNOWN,
+            tx_errors: UNKNOWN,
+            duration_sec: u32::MAX,
+            duration_nsec: u32::MAX,
+        })
+        .collect();
+    if found.is_empty() && queue != ALL_QUEUES { Err(OfError::OfpqofcBadQueue) } else { Ok(found) }
+}
+
+/// The configured queues of a port, or of all.
+pub(super) fn queues(bridge: &Bridge, port: OfPort) -> Result<Vec<QueueConfig>, OfError> {
+    const UNSET: u16 = u16::MAX;
+    let found = ports_with_queues(bridge, port)?;
+    Ok(found.map(|port| QueueConfig { port, queue: DUMMY_QUEUE, min_rate: UNSET, max_rate: UNSET }).collect())
+}
+
+/// Dummy ports pretend to have one queue.
+const DUMMY_QUEUE: u32 = 0;
+
+fn ports_with_queues(bridge: &Bridge, port: OfPort) -> Result<impl Iterator<Item = OfPort>, OfError> {
     if port != OfPort::ANY && !bridge.ports.contains_key(&port) {
         return Err(OfError::OfpqofcBadPort);
     }
-    if queue != ALL_QUEUES {
-        return Err(OfError::OfpqofcBadQueue);
-    }
-    Ok(Vec::new())
+    let of_bridge = bridge.ports.values();
+    Ok(of_bridge.filter(move |p| (port == OfPort::ANY || p.number == port) && p.kind.starts_with("dummy")).map(|p| p.number))
 }
 

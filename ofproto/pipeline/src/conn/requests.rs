@@ -10,7 +10,7 @@ use super::bundles::{Member, Outcome};
 use super::state::{Kind, merge_async};
 use super::{Conn, groups, replies};
 use crate::flow_mod::{self, Journal};
-use crate::slowpath::{PortModError, Slowpath};
+use crate::slowpath::{PortModError, Prepared, Slowpath};
 use crate::table::{INTERNAL, Miss};
 use crate::world::{BridgeId, World};
 use crate::xlate::FragMode;
@@ -144,13 +144,10 @@ impl Conn {
             Body::TlvTableMod(tm) => changing(slowpath, |world, _| tlv_table_mod(world, id, tm)).map(none),
             Body::TlvTableRequest => self.with_bridge(slowpath, |_, b| Ok(vec![Body::TlvTableReply(tlv_table(b))])),
             Body::CtFlushZone(_) | Body::CtFlush(_) => Err(OfError::NxrNotSupported),
-            Body::QueueGetConfigRequest { port, .. } => {
-                let known = self.with_bridge(slowpath, |_, b| Ok(*port == OfPort::ANY || b.ports.contains_key(port)))?;
-                if !known {
-                    return Err(OfError::OfpqofcBadPort);
-                }
-                Ok(vec![Body::QueueGetConfigReply { port: *port, queues: vec![] }])
-            }
+            Body::QueueGetConfigRequest { port, .. } => self.with_bridge(slowpath, |_, b| {
+                let queues = replies::queues(b, *port)?;
+                Ok(vec![Body::QueueGetConfigReply { port: *port, queues }])
+            }),
             Body::Stats(request) => self.multipart(slowpath, request, now),
             Body::Resume(_) => Err(OfError::NxrStale),
             Body::FlowMonitorCancel(_) => Err(OfError::OfpmofcUnknownMonitor),
@@ -237,8 +234,8 @@ impl Conn {
             } else if let Body::GroupMod(gm) = &member.message.body {
                 groups::group_mod(&mut world, self.bridge, gm, now, &mut journal)
             } else if let Body::PacketOut(po) = &member.message.body {
-                packet_outs.push(po.clone());
-                Ok(())
+                // It meets the rules as they are at its place in the bundle.
+                prepare_packet_out(slowpath, &world, self.bridge, po, now).map(|prepared| packet_outs.push(prepared))
             } else if let Body::PortMod(pm) = &member.message.body {
                 port_mods.push(pm.clone());
                 Ok(())
@@ -262,8 +259,8 @@ impl Conn {
         for pm in port_mods {
             port_mod(&mut slowpath.write_world(), self.bridge, &pm).map_err(|error| (None, error))?;
         }
-        for po in packet_outs {
-            packet_out(slowpath, self.bridge, &po, now).map_err(|error| (None, error))?;
+        for prepared in packet_outs {
+            slowpath.send_packet_out(prepared, now);
         }
         Ok(())
     }
@@ -385,21 +382,29 @@ fn table_mod(world: &mut World, bridge: BridgeId, tm: &TableMod) -> Result<(), O
 
 /// OFPT_PACKET_OUT: the actions run on the packet as if it had come in by `in_port`.
 fn packet_out(slowpath: &Slowpath, bridge: BridgeId, po: &PacketOut, now: Msec) -> Result<(), OfError> {
+    let prepared = prepare_packet_out(slowpath, &slowpath.read_world(), bridge, po, now)?;
+    slowpath.send_packet_out(prepared, now);
+    Ok(())
+}
+
+fn prepare_packet_out(
+    slowpath: &Slowpath,
+    world: &World,
+    bridge: BridgeId,
+    po: &PacketOut,
+    now: Msec,
+) -> Result<Option<Prepared>, OfError> {
     if po.buffer_id != openflow::types::NO_BUFFER {
         return Err(OfError::OfpbrcBufferUnknown);
     }
     let in_port = OfPort::from_key(po.metadata.key.in_port);
-    {
-        let world = slowpath.read_world();
-        let b = world.bridges.get(&bridge).ok_or(OfError::OfpbrcEperm)?;
-        let sourced = matches!(in_port, OfPort::CONTROLLER | OfPort::ANY | OfPort::LOCAL);
-        if !sourced && in_port.is_reserved() {
-            return Err(OfError::OfpbrcBadPort);
-        }
-        flow_mod::check_actions(b, &po.actions)?;
+    let b = world.bridges.get(&bridge).ok_or(OfError::OfpbrcEperm)?;
+    let sourced = matches!(in_port, OfPort::CONTROLLER | OfPort::ANY | OfPort::LOCAL);
+    if !sourced && in_port.is_reserved() {
+        return Err(OfError::OfpbrcBadPort);
     }
-    slowpath.packet_out(bridge, in_port, po, now);
-    Ok(())
+    flow_mod::check_actions(b, &po.actions)?;
+    Ok(slowpath.prepare_packet_out(world, bridge, in_port, po, now))
 }
 
 fn tlv_table(bridge: &crate::bridge::Bridge) -> TlvTableReply {

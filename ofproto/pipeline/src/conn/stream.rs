@@ -370,7 +370,8 @@ fn handle_one(job: &Job, conn: &Conn, assembler: &mut Assembler, raw: &[u8], out
             CONN_BAD_MESSAGE.inc();
             tracing::debug!(target: "vconn", "{}: received: decode error: {}", conn.name, error.name());
             let body = Body::Error(ErrorMessage::reply_to(error, raw));
-            encode(job, conn, &Message { version: agreed, xid: header.xid, body }, out);
+            // A message of another version is answered in its own, if it is one that we know.
+            encode(job, conn, &Message { version: version.unwrap_or(agreed), xid: header.xid, body }, out);
         }
     }
 }

@@ -15,6 +15,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use packet_out::Prepared;
 pub use ports::PortModError;
 pub use status::Status;
 pub(crate) use status::patch_stats;

@@ -1,8 +1,10 @@
 //! Packet-outs: packets that controllers send, translated with the actions they bring and executed at once.
 
 use super::Slowpath;
-use crate::effects::Payment;
-use crate::world::BridgeId;
+use crate::effects::{Payment, Translation};
+use crate::recirc::RecircRef;
+use crate::udpif::Udpif;
+use crate::world::{BridgeId, World};
 use crate::xlate::{XlateIn, translate};
 use flow::extract::{PacketMeta, extract_whole};
 use flow::seam::{DpPort, Execute};
@@ -18,48 +20,63 @@ flow::counters! {
 /// Stands for "no datapath port".
 const NO_DP_PORT: DpPort = DpPort(u32::MAX);
 
+/// A packet-out that has been translated and waits to be sent.
+#[derive(Debug)]
+pub struct Prepared {
+    udpif: Arc<Udpif>,
+    packet: Execute,
+    recircs: Vec<Arc<RecircRef>>,
+    translation: Translation,
+    payment: Payment,
+}
+
 impl Slowpath {
-    /// Runs the actions of a packet-out on its packet, as if it had come in by `in_port`.
-    pub fn packet_out(&self, bridge: BridgeId, in_port: OfPort, po: &PacketOut, now: Msec) {
-        let world = self.read_world();
-        let Some(b) = world.bridges.get(&bridge) else { return };
-        let Some(backend) = world.backend(bridge) else { return };
-        let dp_port = b.ports.get(&in_port).and_then(|p| p.dp_port).unwrap_or(NO_DP_PORT);
+    /// Translates the actions of a packet-out for its packet, as if it had come in by `in_port`, by the rules as they are now.
+    /// `None` when the bridge is gone.
+    pub(crate) fn prepare_packet_out(&self, world: &World, bridge: BridgeId, in_port: OfPort, po: &PacketOut, now: Msec) -> Option<Prepared> {
+        let b = world.bridges.get(&bridge)?;
+        let udpif = self.udpif(&b.kind)?;
         let mut key = Key::ZERO;
         extract_whole(&po.packet, &PacketMeta::default(), &mut key);
         // What the message says beside the packet: registers, metadata, tunnel (OpenFlow 1.5 section 7.3.6).
         key.or_with(&Key { in_port: [0; 4], ..po.metadata.key });
         key.in_port = in_port.to_key();
         let input = XlateIn { actions: Some(&po.actions), side_effects: true, in_packet_out: true, ..XlateIn::new(bridge, &key, now) };
-        let translation = translate(&world, input);
-        let bytes = u64::try_from(po.packet.len()).unwrap_or(0);
-        let tcp_flags = u16::from_be_bytes(key.tcp_flags);
-        let payment = Payment { packets: 1, bytes, used_ms: now, tcp_flags };
-        for credit in &translation.credits {
-            credit.pay(&payment, &world);
-        }
-        for notice in translation.notices {
-            world.notices.push(notice);
-        }
-        if translation.actions.is_empty() {
-            return;
-        }
+        let mut translation = translate(world, input);
+        let payment = Payment {
+            packets: 1,
+            bytes: u64::try_from(po.packet.len()).unwrap_or(0),
+            used_ms: now,
+            tcp_flags: u16::from_be_bytes(key.tcp_flags),
+        };
+        let dp_port = b.ports.get(&in_port).and_then(|p| p.dp_port).unwrap_or(NO_DP_PORT);
         key.in_port = dp_port.0.to_be_bytes();
         let packet = Execute {
             packet: po.packet.clone(),
             key: Box::new(key),
-            actions: Arc::new(translation.actions),
+            actions: Arc::new(std::mem::take(&mut translation.actions)),
             mtu: 0,
             probe: false,
         };
-        let dp = Arc::clone(&backend.dp);
-        let kind = b.kind.clone();
-        drop(world);
-        if dp.execute(vec![packet]).iter().any(Result::is_err) {
+        let recircs = std::mem::take(&mut translation.recircs);
+        Some(Prepared { udpif, packet, recircs, translation, payment })
+    }
+
+    /// Sends a packet-out and pays for it. Call it without any lock.
+    pub(crate) fn send_packet_out(&self, prepared: Option<Prepared>, now: Msec) {
+        let Some(Prepared { udpif, packet, recircs, translation, payment }) = prepared else { return };
+        {
+            let world = self.read_world();
+            for credit in &translation.credits {
+                credit.pay(&payment, &world);
+            }
+            for notice in translation.notices {
+                world.notices.push(notice);
+            }
+        }
+        if !packet.actions.is_empty() && udpif.dp.execute(vec![packet]).iter().any(Result::is_err) {
             PACKET_OUT_FAILED.inc();
         }
-        if let Some(udpif) = self.udpif(&kind) {
-            udpif.linger(translation.recircs, now);
-        }
+        udpif.linger(recircs, now);
     }
 }

@@ -151,6 +151,7 @@ fn statistics_datum(kind: &str, s: &PortStats) -> Datum {
             ("rx_crc_err", s.rx_crc_err),
         ]);
     }
+    counters.retain(|(_, v)| *v != PortStats::UNKNOWN);
     Datum::map(counters.into_iter().map(|(k, v)| (k, Atom::from(i64::try_from(v).unwrap_or(i64::MAX)))))
 }
 
