@@ -10,7 +10,12 @@
 pub mod actions;
 pub mod flow;
 pub mod names;
+pub(crate) mod number;
+pub mod error;
+pub mod protocols;
 
 pub use actions::{Show, format_action, format_actions};
 pub use flow::{RuleText, format_bridge_flow, format_flow_stats, format_match_priority, format_rule};
+pub use error::TextError;
+pub use protocols::Protocols;
 pub use names::{Names, NoTableNames, TableNames};

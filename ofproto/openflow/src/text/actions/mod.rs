@@ -1,11 +1,18 @@
 //! Actions and instructions as text (ovs-actions(7)).
 //!
-//! `show` writes them, `show_nested` those that hold lists or many parts; `read` parses. Where a word has no parts, writer and reader
+//! `show` writes them, `show_nested` those that hold lists or many parts; `read` and its
+//! siblings parse, `verify` tells what stands in a wrong place. Where a word has no parts, writer and reader
 //! share no table: OVS writes and reads different forms of the same action.
 
+mod read;
+mod read_fields;
+mod read_learn;
+mod read_nested;
 mod show;
 mod show_nested;
+mod verify;
 
+pub use read::{parse_actions, parse_instructions};
 pub use show::{Show, format_action, format_actions};
 
 use crate::action::{HashFields, Subfield};

@@ -7,6 +7,7 @@ use crate::types::{OfPort, TableId};
 use flow::Field;
 use flow::oftext::format_value;
 use std::fmt::{self, Display, Formatter};
+use std::net::Ipv4Addr;
 
 /// A thing with the names to show it by.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +41,7 @@ impl Display for Show<'_, [OfAction]> {
 }
 
 impl Display for Show<'_, OfAction> {
+    #[allow(clippy::too_many_lines, reason = "one arm per action")]
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let names = self.1;
         match self.0 {
@@ -76,48 +78,40 @@ impl Display for Show<'_, OfAction> {
             OfAction::WriteMetadata { value, mask } if *mask == u64::MAX => write!(f, "write_metadata:{}", Alternate(*value)),
             OfAction::WriteMetadata { value, mask } => write!(f, "write_metadata:{}/{}", Alternate(*value), Alternate(*mask)),
             OfAction::GotoTable(table) => write!(f, "goto_table:{}", names.table(*table)),
-            plain => one_number(f, plain),
+            OfAction::SetVlanVid { vid, push_if_needed } => write!(f, "{}_vlan_vid:{vid}", vlan_verb(*push_if_needed)),
+            OfAction::SetVlanPcp { pcp, push_if_needed } => write!(f, "{}_vlan_pcp:{pcp}", vlan_verb(*push_if_needed)),
+            OfAction::StripVlan { pop } => f.write_str(if *pop { "pop_vlan" } else { "strip_vlan" }),
+            OfAction::PushVlan { ethertype } => write!(f, "push_vlan:{ethertype:#x}"),
+            OfAction::SetEthSrc(mac) => write!(f, "mod_dl_src:{}", Mac(*mac)),
+            OfAction::SetEthDst(mac) => write!(f, "mod_dl_dst:{}", Mac(*mac)),
+            OfAction::SetIpv4Src(ip) => write!(f, "mod_nw_src:{}", Ipv4Addr::from(*ip)),
+            OfAction::SetIpv4Dst(ip) => write!(f, "mod_nw_dst:{}", Ipv4Addr::from(*ip)),
+            OfAction::SetIpDscp(n) => write!(f, "mod_nw_tos:{n}"),
+            OfAction::SetIpEcn(n) => write!(f, "mod_nw_ecn:{n}"),
+            OfAction::SetIpTtl(n) => write!(f, "mod_nw_ttl:{n}"),
+            OfAction::SetL4Src(n) => write!(f, "mod_tp_src:{n}"),
+            OfAction::SetL4Dst(n) => write!(f, "mod_tp_dst:{n}"),
+            OfAction::SetMplsLabel(n) => write!(f, "set_mpls_label({n})"),
+            OfAction::SetMplsTc(n) => write!(f, "set_mpls_tc({n})"),
+            OfAction::SetMplsTtl(n) => write!(f, "set_mpls_ttl({n})"),
+            OfAction::DecMplsTtl => f.write_str("dec_mpls_ttl"),
+            OfAction::PushMpls { ethertype } => write!(f, "push_mpls:0x{ethertype:04x}"),
+            OfAction::PopMpls { ethertype } => write!(f, "pop_mpls:0x{ethertype:04x}"),
+            OfAction::SetQueue(n) => write!(f, "set_queue:{n}"),
+            OfAction::PopQueue => f.write_str("pop_queue"),
+            OfAction::Exit => f.write_str("exit"),
+            OfAction::CtClear => f.write_str("ct_clear"),
+            OfAction::DecNshTtl => f.write_str("dec_nsh_ttl"),
+            OfAction::DebugRecirc => f.write_str("debug_recirc"),
+            OfAction::DebugSlow => f.write_str("debug_slow"),
+            OfAction::Meter(n) => write!(f, "meter:{n}"),
+            OfAction::ClearActions => f.write_str("clear_actions"),
         }
     }
 }
 
-/// Actions with a number or without anything.
-fn one_number(f: &mut Formatter<'_>, action: &OfAction) -> fmt::Result {
-    let mac = |name: &str, m: &[u8; 6]| format!("{name}:{}", Mac(*m));
-    let ip = |name: &str, ip: &[u8; 4]| format!("{name}:{}", std::net::Ipv4Addr::from(*ip));
-    #[allow(clippy::wildcard_enum_match_arm, reason = "the caller's match has the others; a test shows every action")]
-    let text = match action {
-        OfAction::SetVlanVid { vid, push_if_needed } => format!("{}_vlan_vid:{vid}", if *push_if_needed { "mod" } else { "set" }),
-        OfAction::SetVlanPcp { pcp, push_if_needed } => format!("{}_vlan_pcp:{pcp}", if *push_if_needed { "mod" } else { "set" }),
-        OfAction::StripVlan { pop } => if *pop { "pop_vlan" } else { "strip_vlan" }.to_owned(),
-        OfAction::PushVlan { ethertype } => format!("push_vlan:{ethertype:#x}"),
-        OfAction::SetEthSrc(m) => mac("mod_dl_src", m),
-        OfAction::SetEthDst(m) => mac("mod_dl_dst", m),
-        OfAction::SetIpv4Src(a) => ip("mod_nw_src", a),
-        OfAction::SetIpv4Dst(a) => ip("mod_nw_dst", a),
-        OfAction::SetIpDscp(n) => format!("mod_nw_tos:{n}"),
-        OfAction::SetIpEcn(n) => format!("mod_nw_ecn:{n}"),
-        OfAction::SetIpTtl(n) => format!("mod_nw_ttl:{n}"),
-        OfAction::SetL4Src(n) => format!("mod_tp_src:{n}"),
-        OfAction::SetL4Dst(n) => format!("mod_tp_dst:{n}"),
-        OfAction::SetMplsLabel(n) => format!("set_mpls_label({n})"),
-        OfAction::SetMplsTc(n) => format!("set_mpls_tc({n})"),
-        OfAction::SetMplsTtl(n) => format!("set_mpls_ttl({n})"),
-        OfAction::DecMplsTtl => "dec_mpls_ttl".to_owned(),
-        OfAction::PushMpls { ethertype } => format!("push_mpls:0x{ethertype:04x}"),
-        OfAction::PopMpls { ethertype } => format!("pop_mpls:0x{ethertype:04x}"),
-        OfAction::SetQueue(n) => format!("set_queue:{n}"),
-        OfAction::PopQueue => "pop_queue".to_owned(),
-        OfAction::Exit => "exit".to_owned(),
-        OfAction::CtClear => "ct_clear".to_owned(),
-        OfAction::DecNshTtl => "dec_nsh_ttl".to_owned(),
-        OfAction::DebugRecirc => "debug_recirc".to_owned(),
-        OfAction::DebugSlow => "debug_slow".to_owned(),
-        OfAction::Meter(n) => format!("meter:{n}"),
-        OfAction::ClearActions => "clear_actions".to_owned(),
-        other => format!("{other:?}"),
-    };
-    f.write_str(&text)
+fn vlan_verb(push_if_needed: bool) -> &'static str {
+    if push_if_needed { "mod" } else { "set" }
 }
 
 fn output(f: &mut Formatter<'_>, port: OfPort, max_len: u16, names: &Names<'_>) -> fmt::Result {
@@ -180,7 +174,7 @@ pub(crate) fn load_segments(field: Field, value: &FieldValue, mask: &FieldValue)
     let mut segments = Vec::new();
     let mut at = 0;
     while let Some(ofs) = (at..width).find(|n| bit(*n)) {
-        let end = (ofs..width.min(ofs + LOAD_BITS_MAX)).find(|n| !bit(*n)).unwrap_or(width.min(ofs + LOAD_BITS_MAX));
+        let end = (ofs..width.min(ofs + LOAD_BITS_MAX)).find(|n| !bit(*n)).unwrap_or_else(|| width.min(ofs + LOAD_BITS_MAX));
         let ones = FieldValue::ones(end - ofs).low();
         let bits = u64::try_from(values.shifted_right(ofs).low() & ones).expect("a load has 64 bits at most");
         let small = |n: usize| u16::try_from(n).expect("fields have at most 1024 bits");

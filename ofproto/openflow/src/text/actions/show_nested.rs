@@ -112,7 +112,7 @@ impl Display for NatAction {
             let ports = self.ports.filter(|(min, _)| *min != 0);
             let shown = |addr: IpAddr| match addr {
                 IpAddr::V6(a) if ports.is_some() => format!("[{a}]"),
-                a => a.to_string(),
+                IpAddr::V4(_) | IpAddr::V6(_) => addr.to_string(),
             };
             write!(f, "={}", shown(min))?;
             if let Some(max) = max.filter(|max| *max != min && !max.is_unspecified()) {

@@ -41,3 +41,38 @@ fn actions_from_the_wire_as_ovs_writes_them() {
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
+
+#[test]
+fn text_comes_back_as_it_went() {
+    let mut faults = Vec::new();
+    for want in include_str!("cases/wire.txt").lines().filter_map(|l| l.trim().strip_prefix("actions=")) {
+        let got = parse_instructions(want, &Names::default()).map(|(list, _)| format_actions(&list, &Names::default()));
+        if got.as_deref() != Ok(want) {
+            faults.push(format!("{want}\n  got {got:?}"));
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn errors_as_ovs_words_them() {
+    let lines: Vec<&str> = include_str!("cases/errors.txt").lines().skip(1).collect();
+    let mut faults = Vec::new();
+    for pair in lines.chunks(2) {
+        let got = match parse_instructions(pair[0], &Names::default()) {
+            Ok((list, _)) => format!("actions={}", format_actions(&list, &Names::default())),
+            Err(e) => e.to_string(),
+        };
+        if got != pair[1].trim() {
+            faults.push(format!("{}\n  want {}\n  got  {got}", pair[0], pair[1].trim()));
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn lists_are_bounded() {
+    let deep = "write_actions(".repeat(100);
+    assert_eq!(parse_instructions(&deep, &Names::default()).unwrap_err().to_string(), "Action nested too deeply");
+    assert_eq!(parse_instructions(&"1,".repeat(4096), &Names::default()).unwrap_err().to_string(), "input too big");
+}
