@@ -243,6 +243,83 @@ pub enum TextError {
     NoValue(String),
     #[error("unknown keyword {0}")]
     Keyword(String),
+    #[error("{text}: unknown field {name}")]
+    ExactUnknown { text: String, name: String },
+    #[error("{text}: {what} set multiple times")]
+    ExactTwiceProtocol { text: String, what: &'static str },
+    #[error("{text}: field {name} set multiple times")]
+    ExactTwice { text: String, name: String },
+    #[error("{text}: prerequisites not met for setting {name}")]
+    ExactPrerequisites { text: String, name: String },
+    #[error("{text}: bad value for {name} ({error})")]
+    ExactValue { text: String, name: String, error: Box<Self> },
+    // Groups, meters, packet-outs, TLV maps
+    #[error("{0} not needed")]
+    NotNeeded(&'static str),
+    #[error("must specify {}", if *.0 == "group_id" || *.0 == "type" { format!("a {}", .0) } else { (*.0).to_owned() })]
+    Must(&'static str),
+    #[error("must specify a command bucket id")]
+    NoCommandBucket,
+    #[error("invalid command bucket id {0}")]
+    CommandBucketId(u32),
+    #[error("command_bucket_id=all is not permitted")]
+    CommandBucketAll,
+    #[error("invalid group id {0}")]
+    GroupId(u32),
+    #[error("invalid group type {0}")]
+    GroupType(String),
+    #[error("selection method is longer than 15 bytes long")]
+    MethodLong,
+    #[error("{text}: unknown field {name}")]
+    SelectField { text: String, name: String },
+    #[error("{0}: duplicate field")]
+    DuplicateField(String),
+    #[error("{0}: values are wildcards here and must not be all-zeros")]
+    ZeroMask(String),
+    #[error("{value}: invalid mask for field {field}")]
+    FieldMask { value: String, field: &'static str },
+    #[error("fields may only be specified with \"selection_method=hash\"")]
+    FieldsWithoutHash,
+    #[error("selection_method_param is only allowed with \"selection_method\"")]
+    ParamWithoutMethod,
+    #[error("Only select groups can have bucket weights.")]
+    BucketWeight,
+    #[error("Indirect groups can have at most one bucket.")]
+    IndirectBuckets,
+    #[error("{0}: invalid watch_port")]
+    WatchPort(String),
+    #[error("invalid watch_group id {0}")]
+    WatchGroup(u32),
+    #[error("invalid bucket_id id {0}")]
+    BucketId(u32),
+    #[error("bucket must specify actions")]
+    NoBucketActions,
+    #[error("fast failover bucket requires watch_port or watch_group")]
+    NoLiveness,
+    #[error("meter must specify either 'kbps' or 'pktps'")]
+    MeterUnit,
+    #[error("invalid value for {0}")]
+    InvalidFor(&'static str),
+    #[error("field {field} unknown value {value}")]
+    UnknownValue { field: String, value: String },
+    #[error("band must start with the 'type' keyword")]
+    BandStart,
+    #[error("meter must have bands")]
+    NoBands,
+    #[error("{0}")]
+    Band(&'static str),
+    #[error("{0} is not a valid OpenFlow port for PACKET_OUT")]
+    PacketOutPort(String),
+    #[error("packet_type({0}) can't be interpreted")]
+    PacketType(String),
+    #[error("packet: Trailing garbage in packet data")]
+    PacketGarbage,
+    #[error("packet: Packet data too short for Ethernet")]
+    PacketShort,
+    #[error("{0} is not a valid pipeline field for PACKET_OUT")]
+    PipelineField(String),
+    #[error("invalid tlv mapping")]
+    Tlv,
     #[error("{file}:{line}: {error}")]
     Line { file: String, line: usize, error: Box<Self> },
 }

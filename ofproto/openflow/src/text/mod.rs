@@ -8,14 +8,26 @@
 //! flows and flow-mods, `group`, `meter`, `packet_out` and `tlv` what their names say.
 
 pub mod actions;
+pub mod error;
 pub mod flow;
+pub mod group;
+pub(crate) mod lines;
+pub mod meter;
 pub mod names;
 pub(crate) mod number;
-pub mod error;
+pub mod packet_out;
 pub mod protocols;
+pub mod tlv;
 
-pub use actions::{Show, format_action, format_actions};
-pub use flow::{RuleText, format_bridge_flow, format_flow_stats, format_match_priority, format_rule};
+pub use actions::{Show, format_action, format_actions, parse_actions, parse_instructions};
 pub use error::TextError;
-pub use protocols::Protocols;
+pub use flow::{
+    FlowSyntax, ParsedFlow, RuleText, format_bridge_flow, format_flow_mod, format_flow_stats, format_match_priority, format_rule,
+    parse_exact_flow, parse_flow, parse_flow_file,
+};
+pub use group::{ParsedGroup, format_group_desc, format_group_mod, parse_group, parse_group_file};
+pub use meter::{format_meter, format_meter_mod, parse_meter};
 pub use names::{Names, NoTableNames, TableNames};
+pub use packet_out::parse_packet_out;
+pub use protocols::Protocols;
+pub use tlv::{format_tlv_table_mod, format_tlv_table_reply, parse_tlv_table_mod};
