@@ -42,28 +42,31 @@ impl Need {
     /// Whether a match (`key` already masked) says enough to match on the field.
     #[must_use]
     pub fn holds_in_match(self, key: &Key, mask: &Mask) -> bool {
-        let ip = matches!(key.eth_type, ETH_IPV4 | ETH_IPV6);
+        // A packet type of another namespace's Ethernet type says as much as the Ethernet type itself.
+        let [ns @ .., high, low] = key.packet_type;
+        let eth_type = if ns == [0, 1] && mask.packet_type == [0xff; 4] { [high, low] } else { key.eth_type };
+        let ip = matches!(eth_type, ETH_IPV4 | ETH_IPV6);
         let transport = |proto| ip && key.nw_proto == proto && key.nw_frag & FRAG_LATER == 0;
-        let icmpv6 = key.eth_type == ETH_IPV6 && key.nw_proto == PROTO_ICMPV6;
+        let icmpv6 = eth_type == ETH_IPV6 && key.nw_proto == PROTO_ICMPV6;
         let nd = |kind: u16| icmpv6 && key.tp_src == kind.to_be_bytes() && key.tp_dst == [0; 2];
         match self {
             Self::Nothing => true,
             Self::Ethernet => key.packet_type == [0; 4],
             Self::Vlan => key.vlan_tci[0] & 0x10 != 0,
-            Self::Arp => matches!(key.eth_type, ETH_ARP | ETH_RARP),
-            Self::Ipv4 => key.eth_type == ETH_IPV4,
-            Self::Ipv6 => key.eth_type == ETH_IPV6,
+            Self::Arp => matches!(eth_type, ETH_ARP | ETH_RARP),
+            Self::Ipv4 => eth_type == ETH_IPV4,
+            Self::Ipv6 => eth_type == ETH_IPV6,
             Self::Ip => ip,
-            Self::Mpls => matches!(key.eth_type, ETH_MPLS | ETH_MPLS_MULTICAST),
+            Self::Mpls => matches!(eth_type, ETH_MPLS | ETH_MPLS_MULTICAST),
             Self::Tcp => transport(PROTO_TCP),
             Self::Udp => transport(PROTO_UDP),
             Self::Sctp => transport(PROTO_SCTP),
-            Self::Icmpv4 => key.eth_type == ETH_IPV4 && key.nw_proto == PROTO_ICMP,
+            Self::Icmpv4 => eth_type == ETH_IPV4 && key.nw_proto == PROTO_ICMP,
             Self::Icmpv6 => icmpv6,
             Self::Nd => nd(ND_SOLICIT) || nd(ND_ADVERT),
             Self::NdSolicit => nd(ND_SOLICIT),
             Self::NdAdvert => nd(ND_ADVERT),
-            Self::Nsh => key.eth_type == ETH_NSH,
+            Self::Nsh => eth_type == ETH_NSH,
             Self::Ct => {
                 key.ct_state & (CS_NEW | CS_EST | CS_REL | CS_RPL | CS_NAT) != 0
                     || key.ct_state & CS_TRK != 0 && mask.ct_state & CS_INV != 0 && key.ct_state & CS_INV == 0
