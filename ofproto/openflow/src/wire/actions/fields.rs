@@ -281,8 +281,10 @@ pub(super) fn put_nicira_set(out: &mut Vec<u8>, codec: &Codec<'_>, version: Vers
         end(out, start);
         return;
     }
-    let (value, mask) = (value.low(), mask.low());
     let width = usize::from(field.row().bits).min(128);
+    // A whole field is written whole, even where the key keeps less of it (arp_op).
+    let mask = if *mask == codec.all_ones(field) { Value::ones(width) } else { mask.clone() };
+    let (value, mask) = (value.low(), mask.low());
     let mut ofs = 0;
     while ofs < width {
         let rest = mask >> ofs;
