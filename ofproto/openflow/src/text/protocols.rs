@@ -68,7 +68,9 @@ impl Protocols {
     #[must_use]
     pub fn setting(field: Field) -> Self {
         let row = field.row();
-        Self::of_matching(row.of10 != Express::No, row.of11 != Express::No, !row.codes.is_empty())
+        // Names of 1.0 without a code point of their own (dl_vlan) are written through another field's.
+        let oxm = !row.codes.is_empty() || row.of10 != Express::No;
+        Self::of_matching(row.of10 != Express::No, row.of11 != Express::No, oxm)
     }
 
     /// Which can match a field so.
@@ -77,7 +79,8 @@ impl Protocols {
         let row = field.row();
         let whole = field.whole();
         if mask.is_zero() {
-            return Self::ANY;
+            // Of a tunnel option it says that it is there.
+            return if field.tun_metadata_number().is_some() { Self::setting(field) } else { Self::ANY };
         }
         if mask.and(&whole) == whole {
             return Self::setting(field);

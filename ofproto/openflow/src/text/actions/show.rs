@@ -168,7 +168,10 @@ fn set_field(f: &mut Formatter<'_>, set: (Field, &FieldValue, &FieldValue), form
 /// The loads that make up a masked set: runs of 1-bits of the mask, lowest first, of at most the 64 bits that one takes.
 pub(crate) fn load_segments(field: Field, value: &FieldValue, mask: &FieldValue) -> Vec<(Subfield, u64)> {
     const LOAD_BITS_MAX: usize = 64;
-    let (bytes, values) = (mask.to_be_bytes(), value);
+    // A whole field is loaded whole, even where the key keeps less of it (arp_op).
+    let whole = mask.and(&field.whole()) == field.whole();
+    let mask = if whole { FieldValue::ones(field.row().bits.into()) } else { mask.clone() };
+    let bytes = mask.to_be_bytes();
     let bit = |n: usize| bytes[bytes.len() - 1 - n / 8] >> (n % 8) & 1 != 0;
     let width = usize::from(field.row().bits);
     let mut segments = Vec::new();
@@ -176,7 +179,7 @@ pub(crate) fn load_segments(field: Field, value: &FieldValue, mask: &FieldValue)
     while let Some(ofs) = (at..width).find(|n| bit(*n)) {
         let end = (ofs..width.min(ofs + LOAD_BITS_MAX)).find(|n| !bit(*n)).unwrap_or_else(|| width.min(ofs + LOAD_BITS_MAX));
         let ones = FieldValue::ones(end - ofs).low();
-        let bits = u64::try_from(values.shifted_right(ofs).low() & ones).expect("a load has 64 bits at most");
+        let bits = u64::try_from(value.shifted_right(ofs).low() & ones).expect("a load has 64 bits at most");
         let small = |n: usize| u16::try_from(n).expect("fields have at most 1024 bits");
         segments.push((Subfield { field, ofs: small(ofs), bits: small(end - ofs) }, bits));
         at = end;

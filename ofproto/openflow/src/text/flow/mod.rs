@@ -10,3 +10,6 @@ pub(crate) use read::{match_pair, split_actions};
 pub use show::{
     RuleText, flag_words, format_bridge_flow, format_duration, format_flow_mod, format_flow_stats, format_match_priority, format_rule,
 };
+
+#[cfg(test)]
+mod tests;

@@ -129,9 +129,11 @@ pub(crate) fn split_actions(text: &str) -> (&str, Option<&str>) {
 /// Checks that the actions fit the match; what only OpenFlow 1.0 lets pass narrows the protocols.
 fn check_actions(actions: &[OfAction], m: &Match, table: TableId, protocols: &mut Protocols) -> Result<(), TextError> {
     let codec = Codec::default();
-    let try_as = |version| check(Against { codec: &codec, version, key: &m.key, mask: &m.mask, table }, actions);
-    try_as(Version::V10).map_err(TextError::ActionsInvalid)?;
-    if try_as(Version::V11).is_err() {
+    let try_as = |version, list: &[OfAction]| check(Against { codec: &codec, version, key: &m.key, mask: &m.mask, table }, list);
+    try_as(Version::V10, actions).map_err(TextError::ActionsInvalid)?;
+    // OVS does not look into nested lists for this.
+    let shallow: Vec<OfAction> = actions.iter().filter(|a| !matches!(a, OfAction::WriteActions(_) | OfAction::Clone(_))).cloned().collect();
+    if try_as(Version::V11, &shallow).is_err() {
         protocols.narrow(Protocols::OF10_ANY);
     }
     if protocols.is_empty() { Err(TextError::ActionsInvalid(OfError::OfpbacMatchInconsistent)) } else { Ok(()) }
