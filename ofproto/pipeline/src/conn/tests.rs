@@ -96,7 +96,7 @@ fn what_the_switch_tells_of_itself() {
         assert!(of(&["dump-ports", "BR"]).contains("3 ports"), "{version}: {}", of(&["dump-ports", "BR"]));
         assert!(of(&["dump-tables", "BR"]).contains("table 0"), "{version}: {}", of(&["dump-tables", "BR"]));
         assert!(of(&["dump-ports-desc", "BR"]).contains("2(p2)"), "{version}");
-        assert!(of(&["queue-stats", "BR"]).contains("0 queues"), "{version}: {}", of(&["queue-stats", "BR"]));
+        assert!(of(&["queue-stats", "BR"]).contains("3 queues"), "{version}: {}", of(&["queue-stats", "BR"]));
     }
     assert!(b.ofctl(&["-O", "OpenFlow13", "dump-table-features", "BR"]).contains("table 0"));
     assert_eq!(b.ofctl(&["ping", "BR", "10"]).lines().count(), 10);
