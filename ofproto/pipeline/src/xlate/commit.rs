@@ -280,8 +280,7 @@ fn labels(key: &Key) -> Vec<[u8; 4]> {
         return Vec::new();
     }
     let stack = [key.mpls_lse0, key.mpls_lse1, key.mpls_lse2];
-    let depth = stack.iter().position(|l| l[2] & 1 != 0).map_or(stack.len(), |b| b + 1);
-    stack[..depth].to_vec()
+    stack[..Ctx::mpls_depth(key)].to_vec()
 }
 
 /// Zeroes what is beneath a pushed label: it is not parsed any more. So is the hash, which was that of another packet.

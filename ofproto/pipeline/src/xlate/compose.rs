@@ -64,7 +64,7 @@ impl Ctx<'_> {
             return false;
         }
         if self.key.packet_type != [0; 4] {
-            self.report(Kind::Warn, format_args!("Trying to send non-Ethernet packet through legacy L2 port."));
+            self.report(Kind::Warn, format_args!("Trying to send non-Ethernet packet through legacy L2 port. Dropping packet."));
             return false;
         }
         true

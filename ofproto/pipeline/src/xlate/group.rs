@@ -304,7 +304,7 @@ fn method(group: &Group) -> Method {
             let basis = u32::try_from(selection.param & 0xffff_ffff).expect("masked to 32 bits");
             places(group, PLACES_LIMIT).map_or(Method::Default, |places| Method::Datapath { alg, basis, places })
         }
-        _ => places(group, PLACES_MAX).map_or(Method::Default, |places| Method::Datapath { alg: HashAlg::L4, basis: 0, places }),
+        _ => places(group, PLACES_MAX).map_or(Method::Default, |places| Method::Datapath { alg: HashAlg::SymL4, basis: 0, places }),
     }
 }
 

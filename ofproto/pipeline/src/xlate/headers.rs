@@ -71,20 +71,28 @@ impl Ctx<'_> {
         matches!(self.key.eth_type, [0x88, 0x47 | 0x48])
     }
 
-    /// Labels that the packet has now.
+    /// Labels that the packet has now, as far as they are in sight: up to the bottom of the stack, or all that are not zero.
     pub(super) fn mpls_depth(key: &Key) -> usize {
         if !matches!(key.eth_type, [0x88, 0x47 | 0x48]) {
             return 0;
         }
         let stack = [key.mpls_lse0, key.mpls_lse1, key.mpls_lse2];
-        stack.iter().position(|lse| lse[2] & BOTTOM != 0).map_or(MPLS_LABELS_MAX, |bottom| bottom + 1)
+        let in_sight = || stack.iter().filter(|lse| **lse != [0; 4]).count();
+        stack.iter().position(|lse| lse[2] & BOTTOM != 0).map_or_else(in_sight, |bottom| bottom + 1)
     }
 
     /// `mpls_depth`, with the bits that say so in the mask.
     pub(super) fn count_labels(&mut self) -> usize {
         let depth = Self::mpls_depth(&self.key);
-        for lse in [&mut self.mask.mpls_lse0, &mut self.mask.mpls_lse1, &mut self.mask.mpls_lse2].into_iter().take(depth) {
-            lse[2] |= BOTTOM;
+        if self.is_mpls() {
+            let stack = [self.key.mpls_lse0, self.key.mpls_lse1, self.key.mpls_lse2];
+            let masks = [&mut self.mask.mpls_lse0, &mut self.mask.mpls_lse1, &mut self.mask.mpls_lse2];
+            for (lse, mask) in stack.iter().zip(masks) {
+                mask[2] |= BOTTOM;
+                if lse[2] & BOTTOM != 0 {
+                    break;
+                }
+            }
         }
         depth
     }
@@ -204,7 +212,8 @@ impl Ctx<'_> {
             self.key.nw_ttl -= 1;
             return true;
         }
-        for id in controllers {
+        let default = [0];
+        for id in if controllers.is_empty() { &default } else { controllers } {
             self.packet_in_with_reason(INVALID_TTL, *id);
         }
         let version = if self.key.eth_type == ETH_IPV6 { 6 } else { 4 };

@@ -95,7 +95,7 @@ impl Ctx<'_> {
                 LearnDst::Load(part) => {
                     let mask = Value::from(ones << part.ofs);
                     let value = Value::from(value << part.ofs);
-                    actions.push(OfAction::SetField { field: part.field, value, mask, form: SetForm::SetField });
+                    actions.push(OfAction::SetField { field: part.field, value, mask, form: SetForm::Load });
                 }
                 LearnDst::Output => {
                     let port = OfPort::from_key(u32::try_from(value).unwrap_or(u32::MAX).to_be_bytes());

@@ -170,6 +170,8 @@ struct Ctx<'a> {
     start_actions: Option<&'a [OfAction]>,
     resume: Option<&'a frozen::FrozenState>,
 
+    /// The bridge that translation began in.
+    origin: BridgeId,
     /// The key that translation began with, with OpenFlow's `in_port`.
     initial: Key,
     key: Key,
@@ -228,6 +230,7 @@ impl<'a> Ctx<'a> {
             trace: input.trace,
             start_actions: input.actions,
             resume: input.resume,
+            origin: input.bridge,
             initial: key,
             key,
             base,
@@ -335,12 +338,15 @@ impl<'a> Ctx<'a> {
 
     /// Whether a port takes the packet (OFPPC_NO_RECV, or OFPPC_NO_RECV_STP for spanning tree's own packets).
     fn may_receive(&mut self, port: &Port) -> bool {
-        let spanning_tree = self.key.eth_dst == STP_ADDRESS;
-        let refused = if spanning_tree { port_config::NO_RECV_STP } else { port_config::NO_RECV };
-        if port.config & (port_config::NO_RECV | port_config::NO_RECV_STP) != 0 {
+        if port.config & (port_config::NO_RECV | port_config::NO_RECV_STP) == 0 {
+            return true;
+        }
+        let without_type = self.key.eth_type == ETH_TYPE_NONE;
+        if without_type {
             self.mask.eth_dst = [0xff; 6];
         }
-        port.config & refused == 0
+        let spanning_tree = without_type && self.key.eth_dst == STP_ADDRESS;
+        port.config & if spanning_tree { port_config::NO_RECV_STP } else { port_config::NO_RECV } == 0
     }
 
     // ---- small things that all rooms use ----
@@ -390,6 +396,8 @@ impl<'a> Ctx<'a> {
     }
 }
 
+/// What a key has for a frame without an Ethernet type (IEEE 802.2).
+const ETH_TYPE_NONE: [u8; 2] = [0x05, 0xff];
 /// IEEE 802.1D's group address of bridges.
 const STP_ADDRESS: [u8; 6] = [0x01, 0x80, 0xc2, 0, 0, 0];
 /// `ct_state`: the packet has been through conntrack.

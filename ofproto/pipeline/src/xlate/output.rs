@@ -46,7 +46,7 @@ impl Ctx<'_> {
             }
             OfPort::ANY | OfPort::UNSET => {}
             _ if port == self.in_port() => {
-                self.report(Kind::Detail, format_args!("skipping output to input port"));
+                self.report(Kind::Warn, format_args!("skipping output to input port"));
             }
             _ => self.compose_output(port, last),
         }
@@ -87,7 +87,7 @@ impl Ctx<'_> {
                 self.report(Kind::Warn, format_args!("output_trunc does not support port: {name}"));
             }
             _ if port == self.in_port() => {
-                self.report(Kind::Detail, format_args!("skipping output to input port"));
+                self.report(Kind::Warn, format_args!("skipping output to input port"));
             }
             _ => {
                 let to = if port == OfPort::IN_PORT { self.in_port() } else { port };

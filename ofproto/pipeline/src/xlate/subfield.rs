@@ -63,7 +63,7 @@ impl Ctx<'_> {
         let shown = if part.ofs == 0 && part.bits >= part.field.row().bits {
             flow::oftext::format_value(part.field, &value, None, &flow::forms::NoNames)
         } else {
-            format!("{value:#x}")
+            if value.is_zero() { "0".to_owned() } else { format!("{value:#x}") }
         };
         self.report(Kind::Detail, format_args!("{text} is now {shown}"));
     }

@@ -188,6 +188,10 @@ impl Ctx<'_> {
         let Some(trace) = &mut self.trace else { return 0 };
         let what = match found {
             Found::Rule(rule) => (trace.rule_text)(rule),
+            // The rules of the internal table that stand for these; a trace in OVS knows them only in the bridge it began in.
+            Found::PacketIn if self.origin != self.bridge.id => "reg0=0x1, priority 0".to_owned(),
+            Found::Miss if self.origin != self.bridge.id => "reg0=0x2, priority 0".to_owned(),
+            Found::DroppedFragment if self.origin != self.bridge.id => "reg0=0x3, priority 0".to_owned(),
             Found::PacketIn => "No match, and a \"packet-in\" is called for.".to_owned(),
             Found::Miss => "No match.".to_owned(),
             Found::DroppedFragment => "Packets are IP fragments and the fragment handling mode is \"drop\".".to_owned(),

@@ -72,6 +72,9 @@ pub(super) fn read(slowpath: &Slowpath, args: &[&str], packet_out: bool) -> Resu
         }
     }
     let mut flow = read_flow(slowpath, &options.rest)?;
+    if slowpath.read_world().vlan_limit == 1 {
+        see_one_tag(&mut flow.key);
+    }
     if options.generate {
         let payload = options.l7.as_deref().map_or(Payload::Len(options.l7_len), Payload::Bytes);
         packet = Some(compose(&flow.key, payload));
@@ -157,6 +160,14 @@ fn bytes_from_hex(text: &str) -> Option<Vec<u8>> {
 fn packet_from_hex(text: &str) -> Result<Vec<u8>, &'static str> {
     let bytes = bytes_from_hex(text).ok_or("Trailing garbage in packet data")?;
     if bytes.len() < ETH_HEADER_LEN { Err("Packet data too short for Ethernet") } else { Ok(bytes) }
+}
+
+/// `other_config:vlan-limit=1`: a second tag is what the first one's frame is of.
+fn see_one_tag(key: &mut Key) {
+    if key.vlan2_tpid != [0; 2] {
+        key.eth_type = key.vlan2_tpid;
+        (key.vlan2_tpid, key.vlan2_tci) = ([0; 2], [0; 2]);
+    }
 }
 
 /// `[dp_name] odp_flow` or `bridge br_flow`.

@@ -47,7 +47,9 @@ fn metadata_mask(key: &Key) -> Mask {
     let mut mask = Key::ZERO;
     for field in Field::ALL {
         let row = field.row();
-        if row.stage != flow::fields::Stage::Metadata || field.tun_metadata_number().is_some() {
+        // Registers are shown one by one, not as the pairs and quadruples that overlay them.
+        let overlay = row.name.starts_with("xreg") || row.name.starts_with("xxreg");
+        if row.stage != flow::fields::Stage::Metadata || field.tun_metadata_number().is_some() || overlay {
             continue;
         }
         let of_tunnel = row.dp == Some(flow::fields::DpAttr::Tunnel);
