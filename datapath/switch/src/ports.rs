@@ -504,12 +504,31 @@ fn is_netdev(device: &Device) -> bool {
 }
 
 fn open(request: &PortRequest) -> Result<Device, DpError> {
-    let fault = |e: port::PortError| DpError::Device(e.to_string());
+    let fault = |e| fault(&request.name, &e);
     let mut config = PortConfig::new(&request.name, &request.kind).map_err(fault)?;
     config.options = request.options.iter().cloned().collect();
     config.mtu = request.mtu.map(u32::from);
     config.mac = request.mac;
     Device::open(&config).map_err(fault)
+}
+
+/// The refusal in the words that `Interface.error` has in OVS: the device, and why the system would not give it.
+fn fault(name: &str, error: &port::PortError) -> DpError {
+    let refused = |why: &str| DpError::Device(format!("could not open network device {name} ({why})"));
+    match error {
+        port::PortError::Type { kind } => {
+            tracing::warn!(target: "netdev", rl = 60, burst = 20, "could not create netdev {name} of unknown type {kind}");
+            refused(nix::errno::Errno::EAFNOSUPPORT.desc())
+        }
+        port::PortError::NoDevice { .. } => refused(nix::errno::Errno::ENODEV.desc()),
+        port::PortError::Os { source, .. } => match source.raw_os_error() {
+            Some(code) => refused(nix::errno::Errno::from_raw(code).desc()),
+            None => refused(&source.to_string()),
+        },
+        port::PortError::Option { .. } | port::PortError::Pcap { .. } | port::PortError::Unsupported { .. } => {
+            DpError::Device(error.to_string())
+        }
+    }
 }
 
 /// The number that a dummy datapath's port gets by its name: the first number in it, plus 100 if it begins with "br".
