@@ -236,6 +236,8 @@ impl Udpif {
         self.dp.set_upcalls_enabled(false);
         self.changes.wake();
         let threads = std::mem::take(&mut *self.threads.lock().expect("no holder of the thread list panics"));
+        // Handlers park in the datapath while nothing comes up.
+        threads.iter().for_each(|thread| thread.thread().unpark());
         for thread in threads {
             thread.join().expect("handlers and revalidators do not panic");
         }
