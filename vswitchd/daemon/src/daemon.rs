@@ -175,8 +175,11 @@ pub async fn run(mut daemon: Daemon, mut sources: Sources, mut ready: impl FnMut
             if let Some(control) = sources.control.take() {
                 control.finish().await;
             }
+            tracing::debug!(target: "vswitchd", "exiting: no more commands");
             daemon.switch.close(exit.cleanup);
+            tracing::debug!(target: "vswitchd", "exiting: no more switch");
             sources.database.close().await;
+            tracing::debug!(target: "vswitchd", "exiting: no more database");
             return exit;
         }
         if daemon.warp.is_some() {
