@@ -225,11 +225,15 @@ pub(super) fn del_if(slowpath: &Slowpath, args: &[&str]) -> Outcome {
     for name in &args[1..] {
         match port_named(dp.as_ref(), name) {
             None => errors += &error(format_args!("no port named {name}")),
-            Some(port) => {
-                if let Err(e) = dp.port_del(port.number) {
-                    errors += &error(format_args!("deleting port {name} from {} failed ({})", args[0], errno(&e)));
-                }
+            // The datapath's own port stays as long as the datapath.
+            Some(port) if port.number == DpPort(0) => {
+                tracing::warn!(target: "dpif", "{}: port_del failed (Invalid argument)", full_name(dp.as_ref()));
+                errors += &error(format_args!("deleting port {name} from {} failed (Invalid argument)", args[0]));
             }
+            Some(port) => match dp.port_del(port.number) {
+                Ok(()) => slowpath.forget_port(dp.as_ref(), port.number),
+                Err(e) => errors += &error(format_args!("deleting port {name} from {} failed ({})", args[0], errno(&e))),
+            },
         }
     }
     if errors.is_empty() { Ok(String::new()) } else { Err(errors) }

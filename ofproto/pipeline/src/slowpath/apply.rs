@@ -13,7 +13,7 @@ use crate::mirror::{MIRRORS_MAX, Mirror};
 use crate::table::Table;
 use crate::udpif::Udpif;
 use flow::Msec;
-use flow::seam::{DpError, DpPort, PortInfo, PortRequest};
+use flow::seam::{Datapath, DpError, DpPort, PortInfo, PortRequest};
 use openflow::OfPort;
 use std::sync::Arc;
 
@@ -36,6 +36,27 @@ impl Slowpath {
             }
         }
         closed
+    }
+
+    /// A datapath port was deleted behind the configuration's back (`dpctl/del-if`): its interface is opened again by the next
+    /// `configure`.
+    pub(crate) fn forget_port(&self, dp: &dyn Datapath, port: DpPort) {
+        let kind = dp.kind();
+        if self.udpif(kind).is_none_or(|u| u.dp.name() != dp.name()) {
+            return;
+        }
+        let mut applied = self.lock_applied();
+        let found = applied.interfaces.iter().find(|(_, i)| i.dp_port == Some(port) && self.kind_of(i.bridge).as_deref() == Some(kind));
+        let Some(key) = found.map(|(key, _)| key.clone()) else { return };
+        if let Some(interface) = applied.interfaces.remove(&key) {
+            remove_port(&mut self.write_world(), &interface, flow::clock::now_ms());
+        }
+        drop(applied);
+        self.settle();
+    }
+
+    fn kind_of(&self, bridge: BridgeId) -> Option<String> {
+        self.read_world().bridges.get(&bridge).map(|b| b.kind.clone())
     }
 
     pub(super) fn close_port(&self, kind: &str, port: DpPort) {
