@@ -51,6 +51,12 @@ pub const APPLETS: &[Applet] = &[
         run: daemon::run,
     },
     Applet {
+        name: "vsctl",
+        link: "ovs-vsctl",
+        about: "read and change the configuration",
+        run: vsctl::run,
+    },
+    Applet {
         name: "appctl",
         link: "ovs-appctl",
         about: "query and control a running daemon",
