@@ -12,32 +12,19 @@ use std::time::Duration;
 /// `option` is no number of seconds: then `complaint` with the value for `%s`.
 pub fn set(io: &Io<'_>, option: Option<&str>, complaint: &str) -> Result<(), Fault> {
     let seconds = match option {
-        Some(text) => text
-            .parse::<u64>()
-            .map_err(|_| Fault::say(complaint.replace("%s", text)))?,
-        None => std::env::var("OVS_CTL_TIMEOUT")
-            .ok()
-            .and_then(|t| t.parse().ok())
-            .unwrap_or(0),
+        Some(text) => text.parse::<u64>().map_err(|_| Fault::say(complaint.replace("%s", text)))?,
+        None => std::env::var("OVS_CTL_TIMEOUT").ok().and_then(|t| t.parse().ok()).unwrap_or(0),
     };
     if seconds != 0 {
         let pattern = io.pattern.clone();
-        std::thread::Builder::new()
-            .name("alarm".into())
-            .spawn(move || ring(seconds, &pattern))
-            .map_err(Fault::Output)?;
+        std::thread::Builder::new().name("alarm".into()).spawn(move || ring(seconds, &pattern)).map_err(Fault::Output)?;
     }
     Ok(())
 }
 
 fn ring(seconds: u64, pattern: &str) {
     std::thread::sleep(Duration::from_secs(seconds));
-    let line = log_line(
-        pattern,
-        1,
-        "fatal_signal",
-        "terminating with signal 14 (Alarm clock)",
-    );
+    let line = log_line(pattern, 1, "fatal_signal", "terminating with signal 14 (Alarm clock)");
     // Death comes next, heard or not.
     drop(writeln!(std::io::stderr(), "{line}"));
     let _ = raise(Signal::SIGALRM);

@@ -20,12 +20,7 @@ enum Id {
 }
 
 const fn row(long: &'static str, short: Option<char>, value: Value, id: Id) -> Row<Id> {
-    Row {
-        long,
-        short,
-        value,
-        id,
-    }
+    Row { long, short, value, id }
 }
 
 const ROWS: &[Row<Id>] = &[
@@ -56,30 +51,15 @@ pub fn run(io: &mut Io<'_>, words: &[String]) -> Result<u8, Fault> {
         return Ok(0);
     };
     let Some((command, arguments)) = options.words.split_first() else {
-        return Err(Fault::say(
-            "at least one non-option argument is required (use --help for help)",
-        ));
+        return Err(Fault::say("at least one non-option argument is required (use --help for help)"));
     };
-    alarm::set(
-        io,
-        options.timeout.as_deref(),
-        "value %s on -T or --timeout is invalid",
-    )?;
+    alarm::set(io, options.timeout.as_deref(), "value %s on -T or --timeout is invalid")?;
     let target = options.target.as_deref().unwrap_or("ovs-vswitchd");
     let mut client = unixctl::connect(io, target)?;
-    let fault = |error: std::io::Error| {
-        Fault::say(format!(
-            "{target}: transaction error ({})",
-            errno_text(&error)
-        ))
-    };
+    let fault = |error: std::io::Error| Fault::say(format!("{target}: transaction error ({})", errno_text(&error)));
     if options.json {
         let format = ["--format".to_owned(), "json".to_owned()];
-        refuse(
-            io,
-            target,
-            &client.transact("set-options", &format).map_err(fault)?,
-        )?;
+        refuse(io, target, &client.transact("set-options", &format).map_err(fault)?)?;
     }
     let answer = client.transact(command, arguments).map_err(fault)?;
     refuse(io, target, &answer)?;
@@ -99,10 +79,7 @@ pub(crate) fn refuse(io: &mut Io<'_>, target: &str, answer: &Answer) -> Result<(
     if !text.ends_with('\n') {
         writeln!(io.err)?;
     }
-    Err(Fault::Text {
-        text: format!("{target}: server returned an error"),
-        code: 2,
-    })
+    Err(Fault::Text { text: format!("{target}: server returned an error"), code: 2 })
 }
 
 /// Prints a result; a text without a newline at its end gets one.
@@ -113,9 +90,7 @@ pub(crate) fn print(io: &mut Io<'_>, result: &Json, pretty: bool) -> Result<(), 
         Json::Bool(_) | Json::Number(_) | Json::Array(_) | Json::Object(_) if pretty => {
             serde_json::to_string_pretty(result).unwrap_or_default()
         }
-        Json::Bool(_) | Json::Number(_) | Json::Array(_) | Json::Object(_) => {
-            ovsdb::json::to_sorted(result)
-        }
+        Json::Bool(_) | Json::Number(_) | Json::Array(_) | Json::Object(_) => ovsdb::json::to_sorted(result),
     };
     write!(io.out, "{text}")?;
     if !text.is_empty() && !text.ends_with('\n') {
@@ -138,10 +113,7 @@ fn parse(io: &mut Io<'_>, words: &[String]) -> Result<Option<Options>, Fault> {
                 Some("json") => options.json = true,
                 Some("text") => options.json = false,
                 other => {
-                    return Err(Fault::say(format!(
-                        "value {} on -f or --format is invalid",
-                        other.unwrap_or("")
-                    )));
+                    return Err(Fault::say(format!("value {} on -f or --format is invalid", other.unwrap_or(""))));
                 }
             },
             Id::Pretty => options.pretty = true,

@@ -23,23 +23,14 @@ pub struct Io<'a> {
 
 impl std::fmt::Debug for Io<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Io")
-            .field("program", &self.program)
-            .finish_non_exhaustive()
+        f.debug_struct("Io").field("program", &self.program).finish_non_exhaustive()
     }
 }
 
 impl<'a> Io<'a> {
     /// Streams for a tool.
     pub fn new(out: &'a mut dyn Write, err: &'a mut dyn Write) -> Self {
-        Self {
-            program: "ferrule",
-            out,
-            err,
-            quiet: Vec::new(),
-            lines: 0,
-            pattern: PATTERN.to_owned(),
-        }
+        Self { program: "ferrule", out, err, quiet: Vec::new(), lines: 0, pattern: PATTERN.to_owned() }
     }
 
     /// `PROGRAM: TEXT` on standard error.
@@ -70,24 +61,14 @@ impl<'a> Io<'a> {
             pattern.clone_into(&mut self.pattern);
             return;
         }
-        let words: Vec<&str> = spec
-            .unwrap_or("")
-            .split([':', ' ', ','])
-            .filter(|w| !w.is_empty())
-            .collect();
-        if words
-            .first()
-            .is_some_and(|w| w.eq_ignore_ascii_case("pattern"))
+        let words: Vec<&str> = spec.unwrap_or("").split([':', ' ', ',']).filter(|w| !w.is_empty()).collect();
+        if words.first().is_some_and(|w| w.eq_ignore_ascii_case("pattern"))
             || words.iter().any(|w| ["syslog", "file"].contains(w))
         {
             return;
         }
-        let level = words
-            .iter()
-            .find(|w| ["off", "emer", "err", "warn", "info", "dbg"].contains(w));
-        let module = words
-            .iter()
-            .find(|w| *w != level.unwrap_or(&"") && **w != "console");
+        let level = words.iter().find(|w| ["off", "emer", "err", "warn", "info", "dbg"].contains(w));
+        let module = words.iter().find(|w| *w != level.unwrap_or(&"") && **w != "console");
         let module = (*module.unwrap_or(&"ANY")).to_owned();
         if level.is_some_and(|l| ["off", "emer", "err"].contains(l)) {
             self.quiet.push(module);
@@ -124,15 +105,8 @@ pub fn log_line(pattern: &str, serial: u32, module: &str, text: &str) -> String 
             'N' => out.push_str(&format!("{serial:05}")),
             'P' => out.push_str(&std::process::id().to_string()),
             'D' | 'd' => {
-                rest = rest
-                    .strip_prefix('{')
-                    .and_then(|r| r.split_once('}'))
-                    .map_or(rest, |(_, after)| after);
-                out.push_str(
-                    &jiff::Timestamp::now()
-                        .strftime("%Y-%m-%dT%H:%M:%SZ")
-                        .to_string(),
-                );
+                rest = rest.strip_prefix('{').and_then(|r| r.split_once('}')).map_or(rest, |(_, after)| after);
+                out.push_str(&jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
             }
             '%' => out.push('%'),
             _ => {}

@@ -42,12 +42,7 @@ enum Kind {
 }
 
 const fn row(long: &'static str, short: Option<char>, value: Value, id: Kind) -> Row<Kind> {
-    Row {
-        long,
-        short,
-        value,
-        id,
-    }
+    Row { long, short, value, id }
 }
 
 /// Becomes the daemon; returns only if that fails.
@@ -55,8 +50,7 @@ const fn row(long: &'static str, short: Option<char>, value: Value, id: Kind) ->
 /// # Errors
 /// No daemon lies beside this program or on the path.
 pub fn run(_: &mut Io<'_>, words: &[String]) -> Result<u8, Fault> {
-    let own = std::env::current_exe()
-        .map_err(|e| Fault::because("cannot find out where this program is", &e))?;
+    let own = std::env::current_exe().map_err(|e| Fault::because("cannot find out where this program is", &e))?;
     let program = beside(&own).unwrap_or_else(|| DAEMON.into());
     let mut command = Command::new(&program);
     command.arg0(DAEMON);
@@ -64,10 +58,7 @@ pub fn run(_: &mut Io<'_>, words: &[String]) -> Result<u8, Fault> {
         command.arg("--embedded-db");
     }
     command.args(words);
-    Err(Fault::because(
-        format!("{}: exec failed", program.display()),
-        &command.exec(),
-    ))
+    Err(Fault::because(format!("{}: exec failed", program.display()), &command.exec()))
 }
 
 fn beside(own: &Path) -> Option<PathBuf> {
@@ -88,18 +79,13 @@ fn wants_database(words: &[String]) -> bool {
         let rest = std::slice::from_ref(word);
         match getopt::parse(ROWS, rest) {
             Ok(parsed) => {
-                if parsed
-                    .iter()
-                    .any(|w| matches!(w, Word::Option(Kind::Final, _)))
-                {
+                if parsed.iter().any(|w| matches!(w, Word::Option(Kind::Final, _))) {
                     return false;
                 }
             }
             // The value is the next word.
             Err(getopt::GetoptError::NeedsValue(name)) if name == "db" => return false,
-            Err(getopt::GetoptError::NeedsValue(_) | getopt::GetoptError::ShortNeedsValue(_)) => {
-                at += 1
-            }
+            Err(getopt::GetoptError::NeedsValue(_) | getopt::GetoptError::ShortNeedsValue(_)) => at += 1,
             Err(
                 getopt::GetoptError::Unrecognized(_)
                 | getopt::GetoptError::Ambiguous(..)

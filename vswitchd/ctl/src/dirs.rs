@@ -3,9 +3,7 @@
 use std::path::{Path, PathBuf};
 
 fn folder(variable: &str, default: &str) -> PathBuf {
-    std::env::var_os(variable)
-        .filter(|v| !v.is_empty())
-        .map_or_else(|| default.into(), PathBuf::from)
+    std::env::var_os(variable).filter(|v| !v.is_empty()).map_or_else(|| default.into(), PathBuf::from)
 }
 
 /// Pidfiles and sockets: `OVS_RUNDIR`.

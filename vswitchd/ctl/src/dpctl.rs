@@ -21,21 +21,11 @@ enum Id {
 }
 
 const fn row(long: &'static str, short: Option<char>, value: Value, id: Id) -> Row<Id> {
-    Row {
-        long,
-        short,
-        value,
-        id,
-    }
+    Row { long, short, value, id }
 }
 
 const ROWS: &[Row<Id>] = &[
-    row(
-        "statistics",
-        Some('s'),
-        Value::None,
-        Id::Pass("--statistics"),
-    ),
+    row("statistics", Some('s'), Value::None, Id::Pass("--statistics")),
     row("clear", None, Value::None, Id::Pass("--clear")),
     row("may-create", None, Value::None, Id::Pass("--may-create")),
     row("read-only", None, Value::None, Id::Pass("--read-only")),
@@ -73,12 +63,7 @@ const COMMANDS: &[Command] = &[
     ("offload-stats-show", 0, 1, "[DP]"),
     ("dump-conntrack", 0, 4, "[DP] [zone=ZONE]"),
     ("dump-conntrack-exp", 0, 2, "[DP] [zone=ZONE]"),
-    (
-        "flush-conntrack",
-        0,
-        6,
-        "[DP] [zone=ZONE] [mark=X[/M]] [labels=Y[/N]] [CT-ORIG-TUPLE [CT-REPLY-TUPLE]]",
-    ),
+    ("flush-conntrack", 0, 6, "[DP] [zone=ZONE] [mark=X[/M]] [labels=Y[/N]] [CT-ORIG-TUPLE [CT-REPLY-TUPLE]]"),
     ("cache-get-size", 0, 1, "[DP]"),
     ("cache-set-size", 3, 3, "DP CACHE SIZE"),
     ("ct-stats-show", 0, 3, "[DP] [zone=ZONE]"),
@@ -89,12 +74,7 @@ const COMMANDS: &[Command] = &[
     ("ct-enable-tcp-seq-chk", 0, 1, "[DP]"),
     ("ct-disable-tcp-seq-chk", 0, 1, "[DP]"),
     ("ct-get-tcp-seq-chk", 0, 1, "[DP]"),
-    (
-        "ct-set-limits",
-        1,
-        ANY,
-        "[DP] [default=L] [zone=N,limit=L]...",
-    ),
+    ("ct-set-limits", 1, ANY, "[DP] [default=L] [zone=N,limit=L]..."),
     ("ct-del-limits", 1, 3, "[DP] [default] [zone=N1[,N2]...]"),
     ("ct-get-limits", 0, 2, "[DP] [zone=N1[,N2]...]"),
     ("ct-get-sweep-interval", 0, 1, "[DP]"),
@@ -137,11 +117,7 @@ pub fn run(io: &mut Io<'_>, words: &[String]) -> Result<u8, Fault> {
         return help(io);
     }
     check(command, arguments)?;
-    alarm::set(
-        io,
-        timeout.as_deref(),
-        "value %s on -t or --timeout is invalid",
-    )?;
+    alarm::set(io, timeout.as_deref(), "value %s on -t or --timeout is invalid")?;
     passed.extend_from_slice(arguments);
     let spool = file_argument(command, &mut passed)?;
     let mut client = unixctl::connect(io, &target)?;
@@ -162,19 +138,13 @@ pub fn run(io: &mut Io<'_>, words: &[String]) -> Result<u8, Fault> {
 fn check(command: &str, arguments: &[String]) -> Result<(), Fault> {
     let Some((_, least, most, _)) = COMMANDS.iter().find(|c| c.0 == command) else {
         let hint = suggest::hint(command, COMMANDS.iter().map(|c| c.0));
-        return Err(Fault::say(format!(
-            "unknown command '{command}'; use --help for help{hint}"
-        )));
+        return Err(Fault::say(format!("unknown command '{command}'; use --help for help{hint}")));
     };
     if arguments.len() < *least {
-        return Err(Fault::say(format!(
-            "'{command}' command requires at least {least} arguments"
-        )));
+        return Err(Fault::say(format!("'{command}' command requires at least {least} arguments")));
     }
     if arguments.len() > *most {
-        return Err(Fault::say(format!(
-            "'{command}' command takes at most {most} arguments"
-        )));
+        return Err(Fault::say(format!("'{command}' command takes at most {most} arguments")));
     }
     Ok(())
 }
@@ -192,8 +162,7 @@ fn file_argument(command: &str, words: &mut [String]) -> Result<Option<std::path
         let mut text = Vec::new();
         std::io::stdin().read_to_end(&mut text)?;
         let spool = dirs::in_run(format!("ovs-dpctl.{}.flows", std::process::id()));
-        std::fs::write(&spool, text)
-            .map_err(|e| Fault::because(format!("{}: write failed", spool.display()), &e))?;
+        std::fs::write(&spool, text).map_err(|e| Fault::because(format!("{}: write failed", spool.display()), &e))?;
         *file = spool.display().to_string();
         return Ok(Some(spool));
     }
@@ -205,11 +174,7 @@ fn file_argument(command: &str, words: &mut [String]) -> Result<Option<std::path
 }
 
 fn help(io: &mut Io<'_>) -> Result<u8, Fault> {
-    writeln!(
-        io.out,
-        "{p}: Open vSwitch datapath management utility\nusage: {p} [OPTIONS] COMMAND [ARG...]",
-        p = io.program
-    )?;
+    writeln!(io.out, "{p}: Open vSwitch datapath management utility\nusage: {p} [OPTIONS] COMMAND [ARG...]", p = io.program)?;
     for (name, _, _, usage) in COMMANDS {
         writeln!(io.out, "  {name} {usage}")?;
     }

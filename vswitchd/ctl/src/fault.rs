@@ -18,10 +18,7 @@ pub enum Fault {
 impl Fault {
     /// `PROGRAM: TEXT`, exit code 1.
     pub fn say(text: impl Into<String>) -> Self {
-        Self::Text {
-            text: text.into(),
-            code: 1,
-        }
+        Self::Text { text: text.into(), code: 1 }
     }
 
     /// `PROGRAM: TEXT (ERROR)`, exit code 1.
@@ -69,9 +66,7 @@ pub fn errno_text(error: &io::Error) -> String {
 pub fn without_number(text: &str) -> String {
     match text.find(" (os error ") {
         Some(at) => {
-            let tail = text[at + 1..]
-                .find(')')
-                .map_or("", |end| &text[at + 2 + end..]);
+            let tail = text[at + 1..].find(')').map_or("", |end| &text[at + 2 + end..]);
             format!("{}{tail}", &text[..at])
         }
         None => text.to_owned(),

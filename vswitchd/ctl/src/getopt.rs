@@ -76,10 +76,7 @@ pub fn parse_leading<'a, T: Copy + PartialEq>(
 ///
 /// # Errors
 /// The first word that fits no row.
-pub fn parse<T: Copy + PartialEq>(
-    rows: &[Row<T>],
-    words: &[String],
-) -> Result<Vec<Word<T>>, GetoptError> {
+pub fn parse<T: Copy + PartialEq>(rows: &[Row<T>], words: &[String]) -> Result<Vec<Word<T>>, GetoptError> {
     let mut out = Vec::new();
     let mut rest = words.iter();
     while let Some(word) = rest.next() {
@@ -112,11 +109,7 @@ fn long_option<T: Copy + PartialEq>(
         (Value::None, Some(_)) => return Err(GetoptError::NoValue(row.long.into())),
         (Value::None | Value::Optional, None) => None,
         (Value::Optional | Value::Required, Some(value)) => Some(value),
-        (Value::Required, None) => Some(
-            rest.next()
-                .cloned()
-                .ok_or_else(|| GetoptError::NeedsValue(row.long.into()))?,
-        ),
+        (Value::Required, None) => Some(rest.next().cloned().ok_or_else(|| GetoptError::NeedsValue(row.long.into()))?),
     };
     Ok(Word::Option(row.id, value))
 }
@@ -126,17 +119,11 @@ fn find<'a, T: PartialEq>(rows: &'a [Row<T>], name: &str) -> Result<&'a Row<T>, 
         return Ok(row);
     }
     let mut candidates = rows.iter().filter(|r| r.long.starts_with(name));
-    let first = candidates
-        .next()
-        .ok_or_else(|| GetoptError::Unrecognized(name.into()))?;
+    let first = candidates.next().ok_or_else(|| GetoptError::Unrecognized(name.into()))?;
     if candidates.all(|r| r.id == first.id && r.value == first.value) {
         return Ok(first);
     }
-    let all: Vec<String> = rows
-        .iter()
-        .filter(|r| r.long.starts_with(name))
-        .map(|r| format!("'--{}'", r.long))
-        .collect();
+    let all: Vec<String> = rows.iter().filter(|r| r.long.starts_with(name)).map(|r| format!("'--{}'", r.long)).collect();
     Err(GetoptError::Ambiguous(name.into(), all.join(" ")))
 }
 
@@ -148,10 +135,7 @@ fn short_options<T: Copy>(
 ) -> Result<(), GetoptError> {
     let mut letters = cluster.chars();
     while let Some(letter) = letters.next() {
-        let row = rows
-            .iter()
-            .find(|r| r.short == Some(letter))
-            .ok_or(GetoptError::Invalid(letter))?;
+        let row = rows.iter().find(|r| r.short == Some(letter)).ok_or(GetoptError::Invalid(letter))?;
         let attached = Some(letters.as_str().to_owned()).filter(|a| !a.is_empty());
         match row.value {
             Value::None => {
@@ -160,9 +144,7 @@ fn short_options<T: Copy>(
             }
             Value::Optional => out.push(Word::Option(row.id, attached)),
             Value::Required => {
-                let value = attached
-                    .or_else(|| rest.next().cloned())
-                    .ok_or(GetoptError::ShortNeedsValue(letter))?;
+                let value = attached.or_else(|| rest.next().cloned()).ok_or(GetoptError::ShortNeedsValue(letter))?;
                 out.push(Word::Option(row.id, Some(value)));
             }
         }
@@ -176,48 +158,13 @@ mod tests {
     use super::*;
 
     const ROWS: &[Row<u8>] = &[
-        Row {
-            long: "verbose",
-            short: Some('v'),
-            value: Value::Optional,
-            id: 1,
-        },
-        Row {
-            long: "pidfile",
-            short: None,
-            value: Value::Optional,
-            id: 2,
-        },
-        Row {
-            long: "disable-system",
-            short: None,
-            value: Value::None,
-            id: 3,
-        },
-        Row {
-            long: "disable-system-route",
-            short: None,
-            value: Value::None,
-            id: 4,
-        },
-        Row {
-            long: "dummy-numa",
-            short: None,
-            value: Value::Required,
-            id: 5,
-        },
-        Row {
-            long: "private-key",
-            short: Some('p'),
-            value: Value::Required,
-            id: 6,
-        },
-        Row {
-            long: "help",
-            short: Some('h'),
-            value: Value::None,
-            id: 7,
-        },
+        Row { long: "verbose", short: Some('v'), value: Value::Optional, id: 1 },
+        Row { long: "pidfile", short: None, value: Value::Optional, id: 2 },
+        Row { long: "disable-system", short: None, value: Value::None, id: 3 },
+        Row { long: "disable-system-route", short: None, value: Value::None, id: 4 },
+        Row { long: "dummy-numa", short: None, value: Value::Required, id: 5 },
+        Row { long: "private-key", short: Some('p'), value: Value::Required, id: 6 },
+        Row { long: "help", short: Some('h'), value: Value::None, id: 7 },
     ];
 
     fn check(line: &str, expect: &str) {
@@ -246,10 +193,7 @@ mod tests {
         check("-hpkey -p key -hv", "7 6=key 6=key 7 1");
         check("a -- --pidfile -v", "a --pidfile -v");
         check("-", "-");
-        check(
-            "--disable-sys",
-            "option '--disable-sys' is ambiguous; possibilities: '--disable-system' '--disable-system-route'",
-        );
+        check("--disable-sys", "option '--disable-sys' is ambiguous; possibilities: '--disable-system' '--disable-system-route'");
         check("--foo=1", "unrecognized option '--foo'");
         check("--help=1", "option '--help' doesn't allow an argument");
         check("--dummy-numa", "option '--dummy-numa' requires an argument");

@@ -44,45 +44,18 @@ pub struct Applet {
 
 /// All tools.
 pub const APPLETS: &[Applet] = &[
-    Applet {
-        name: "daemon",
-        link: "ferrule-daemon",
-        about: "run the switch, with its own database",
-        run: daemon::run,
-    },
-    Applet {
-        name: "vsctl",
-        link: "ovs-vsctl",
-        about: "read and change the configuration",
-        run: vsctl::run,
-    },
-    Applet {
-        name: "appctl",
-        link: "ovs-appctl",
-        about: "query and control a running daemon",
-        run: appctl::run,
-    },
-    Applet {
-        name: "dpctl",
-        link: "ovs-dpctl",
-        about: "look at datapaths, their flows and connections",
-        run: dpctl::run,
-    },
+    Applet { name: "daemon", link: "ferrule-daemon", about: "run the switch, with its own database", run: daemon::run },
+    Applet { name: "vsctl", link: "ovs-vsctl", about: "read and change the configuration", run: vsctl::run },
+    Applet { name: "appctl", link: "ovs-appctl", about: "query and control a running daemon", run: appctl::run },
+    Applet { name: "dpctl", link: "ovs-dpctl", about: "look at datapaths, their flows and connections", run: dpctl::run },
 ];
 
 /// The program: picks the tool by link name or subcommand and runs it on the process's standard streams.
 #[must_use]
 pub fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args_os()
-        .map(|w| w.to_string_lossy().into_owned())
-        .collect();
-    let (own, rest) = words
-        .split_first()
-        .map_or(("ferrule", &[][..]), |(own, rest)| (own.as_str(), rest));
-    let base = Path::new(own)
-        .file_name()
-        .map(|n| n.to_string_lossy().into_owned())
-        .unwrap_or_default();
+    let words: Vec<String> = std::env::args_os().map(|w| w.to_string_lossy().into_owned()).collect();
+    let (own, rest) = words.split_first().map_or(("ferrule", &[][..]), |(own, rest)| (own.as_str(), rest));
+    let base = Path::new(own).file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     console::on_standard_streams(|io| dispatch(io, &base, rest))
 }
 
@@ -102,11 +75,7 @@ pub fn dispatch(io: &mut Io<'_>, link: &str, words: &[String]) -> Result<u8, Fau
     match first.as_str() {
         "-h" | "--help" | "help" => help(io),
         "-V" | "--version" => {
-            writeln!(
-                io.out,
-                "ferrule {} (Open vSwitch {OVS_VERSION})",
-                env!("CARGO_PKG_VERSION")
-            )?;
+            writeln!(io.out, "ferrule {} (Open vSwitch {OVS_VERSION})", env!("CARGO_PKG_VERSION"))?;
             Ok(0)
         }
         name => match APPLETS.iter().find(|a| a.name == name || a.link == name) {
@@ -116,30 +85,17 @@ pub fn dispatch(io: &mut Io<'_>, link: &str, words: &[String]) -> Result<u8, Fau
             }
             None => {
                 let names = APPLETS.iter().map(|a| a.name);
-                Err(Fault::say(format!(
-                    "unknown command '{name}'; use --help for help{}",
-                    suggest::hint(name, names)
-                )))
+                Err(Fault::say(format!("unknown command '{name}'; use --help for help{}", suggest::hint(name, names))))
             }
         },
     }
 }
 
 fn help(io: &mut Io<'_>) -> Result<u8, Fault> {
-    writeln!(
-        io.out,
-        "ferrule: an Open vSwitch-compatible virtual switch\nusage: ferrule COMMAND [ARG...]\n\nCommands:"
-    )?;
+    writeln!(io.out, "ferrule: an Open vSwitch-compatible virtual switch\nusage: ferrule COMMAND [ARG...]\n\nCommands:")?;
     for applet in APPLETS {
-        writeln!(
-            io.out,
-            "  {:<14}{} ({})",
-            applet.name, applet.about, applet.link
-        )?;
+        writeln!(io.out, "  {:<14}{} ({})", applet.name, applet.about, applet.link)?;
     }
-    writeln!(
-        io.out,
-        "\nEach command has its own --help. A link to ferrule with the name in brackets is the command itself."
-    )?;
+    writeln!(io.out, "\nEach command has its own --help. A link to ferrule with the name in brackets is the command itself.")?;
     Ok(0)
 }

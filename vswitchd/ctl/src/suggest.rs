@@ -30,9 +30,7 @@ fn distance(a: &str, b: &str) -> usize {
         let mut row = vec![i];
         for j in 1..=b.len() {
             let same = usize::from(a[i - 1] != b[j - 1]);
-            let mut best = (rows[i - 1][j] + 1)
-                .min(row[j - 1] + 1)
-                .min(rows[i - 1][j - 1] + same);
+            let mut best = (rows[i - 1][j] + 1).min(row[j - 1] + 1).min(rows[i - 1][j - 1] + same);
             if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
                 best = best.min(rows[i - 2][j - 2] + 1);
             }
@@ -50,13 +48,9 @@ mod tests {
     #[test]
     fn near_names_are_found_and_far_ones_not() {
         let names = ["add-br", "add-port", "del-port", "show", "list"];
-        for (typed, expect) in [
-            ("ad-br", Some("add-br")),
-            ("shwo", Some("show")),
-            ("addport", Some("add-port")),
-            ("frobnicate", None),
-            ("x", None),
-        ] {
+        for (typed, expect) in
+            [("ad-br", Some("add-br")), ("shwo", Some("show")), ("addport", Some("add-port")), ("frobnicate", None), ("x", None)]
+        {
             assert_eq!(nearest(typed, names), expect, "{typed}");
         }
     }

@@ -40,13 +40,7 @@ impl Style {
     /// The style of a tool that prints in `format` unless told otherwise.
     #[must_use]
     pub fn new(format: Format) -> Self {
-        Self {
-            format,
-            data: Data::String,
-            headings: true,
-            pretty: false,
-            width_max: 0,
-        }
+        Self { format, data: Data::String, headings: true, pretty: false, width_max: 0 }
     }
 
     /// Obeys `--format`.
@@ -129,12 +123,7 @@ impl Cell {
 /// The text with each UUID in it a link to the row of that name.
 fn links(datum: &Datum, text: &str) -> String {
     let mut out = escape_html(text);
-    for uuid in datum
-        .keys()
-        .iter()
-        .chain(datum.values())
-        .filter_map(Atom::as_uuid)
-    {
+    for uuid in datum.keys().iter().chain(datum.values()).filter_map(Atom::as_uuid) {
         let full = uuid.to_string();
         out = out.replace(&full, &format!("<a href=\"#{full}\">{}</a>", &full[..8]));
     }
@@ -142,17 +131,16 @@ fn links(datum: &Datum, text: &str) -> String {
 }
 
 fn escape_html(text: &str) -> String {
-    text.chars()
-        .fold(String::with_capacity(text.len()), |mut out, c| {
-            match c {
-                '&' => out.push_str("&amp;"),
-                '<' => out.push_str("&lt;"),
-                '>' => out.push_str("&gt;"),
-                '"' => out.push_str("&quot;"),
-                _ => out.push(c),
-            }
-            out
-        })
+    text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            _ => out.push(c),
+        }
+        out
+    })
 }
 
 /// A table.
@@ -196,35 +184,16 @@ impl Table {
         if let (Some(title), true) = (self.title(), style.headings) {
             writeln!(out, "{title}")?;
         }
-        let rows: Vec<Vec<String>> = self
-            .rows
-            .iter()
-            .map(|row| row.iter().map(|c| c.text(style)).collect())
-            .collect();
+        let rows: Vec<Vec<String>> = self.rows.iter().map(|row| row.iter().map(|c| c.text(style)).collect()).collect();
         let width = |column: usize| {
-            let cells = rows
-                .iter()
-                .filter_map(|row| row.get(column))
-                .map(String::len);
-            let heading = self
-                .headings
-                .get(column)
-                .filter(|_| style.headings)
-                .map_or(0, String::len);
+            let cells = rows.iter().filter_map(|row| row.get(column)).map(String::len);
+            let heading = self.headings.get(column).filter(|_| style.headings).map_or(0, String::len);
             let widest = cells.chain([heading]).max().unwrap_or(0);
-            if style.width_max == 0 {
-                widest
-            } else {
-                widest.min(style.width_max)
-            }
+            if style.width_max == 0 { widest } else { widest.min(style.width_max) }
         };
         let widths: Vec<usize> = (0..self.headings.len()).map(width).collect();
         let mut line = |cells: &[String]| {
-            let padded: Vec<String> = cells
-                .iter()
-                .zip(&widths)
-                .map(|(text, w)| format!("{:<w$}", cut(text, *w)))
-                .collect();
+            let padded: Vec<String> = cells.iter().zip(&widths).map(|(text, w)| format!("{:<w$}", cut(text, *w))).collect();
             writeln!(out, "{}", padded.join(" ").trim_end_matches(' '))
         };
         if style.headings {
@@ -266,8 +235,7 @@ impl Table {
         }
         for row in &self.rows {
             writeln!(out, "  <tr>")?;
-            row.iter()
-                .try_for_each(|cell| cell.html(style, "td", out))?;
+            row.iter().try_for_each(|cell| cell.html(style, "td", out))?;
             writeln!(out, "  </tr>")?;
         }
         writeln!(out, "</table>")
@@ -284,9 +252,7 @@ impl Table {
         if style.headings {
             line(self.headings.clone())?;
         }
-        self.rows
-            .iter()
-            .try_for_each(|row| line(row.iter().map(|c| c.text(style)).collect()))
+        self.rows.iter().try_for_each(|row| line(row.iter().map(|c| c.text(style)).collect()))
     }
 
     fn print_json(&self, style: &Style, out: &mut dyn Write) -> io::Result<()> {
@@ -300,15 +266,7 @@ impl Table {
         if let Some(time) = &self.time {
             object["time"] = time.as_str().into();
         }
-        writeln!(
-            out,
-            "{}",
-            if style.pretty {
-                pretty(&object)
-            } else {
-                json::to_sorted(&object)
-            }
-        )
+        writeln!(out, "{}", if style.pretty { pretty(&object) } else { json::to_sorted(&object) })
     }
 }
 
@@ -321,11 +279,7 @@ fn cut(text: &str, width: usize) -> &str {
 }
 
 fn csv_cell(text: String) -> String {
-    if text.contains(['\n', '"', ',']) {
-        format!("\"{}\"", text.replace('"', "\"\""))
-    } else {
-        text
-    }
+    if text.contains(['\n', '"', ',']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
 }
 
 /// JSON as OVS indents it: members sorted, closing brackets at the end of the last line.
@@ -368,12 +322,9 @@ fn indent(value: &Value, depth: usize, out: &mut String) {
             }
             out.push('}');
         }
-        Value::Array(_)
-        | Value::Object(_)
-        | Value::Null
-        | Value::Bool(_)
-        | Value::Number(_)
-        | Value::String(_) => out.push_str(&json::to_sorted(value)),
+        Value::Array(_) | Value::Object(_) | Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            out.push_str(&json::to_sorted(value))
+        }
     }
 }
 
@@ -397,26 +348,14 @@ mod tests {
 
     #[test]
     fn five_forms() {
-        check(
-            &Style::new(Format::Table),
-            "a   bcd\n--- -------\nx,y [1,\"<\"]\n    q\"\n",
-        );
+        check(&Style::new(Format::Table), "a   bcd\n--- -------\nx,y [1,\"<\"]\n    q\"\n");
         check(
             &Style::new(Format::List),
             "a                   : x,y\nbcd                 : [1,\"<\"]\n\na                   : \nbcd                 : q\"\n",
         );
-        check(
-            &Style::new(Format::Csv),
-            "a,bcd\n\"x,y\",\"[1,\"\"<\"\"]\"\n,\"q\"\"\"\n",
-        );
-        check(
-            &Style::new(Format::Json),
-            "{\"data\":[[\"x,y\",[1,\"<\"]],[\"\",\"q\\\"\"]],\"headings\":[\"a\",\"bcd\"]}\n",
-        );
-        let style = Style {
-            pretty: true,
-            ..Style::new(Format::Json)
-        };
+        check(&Style::new(Format::Csv), "a,bcd\n\"x,y\",\"[1,\"\"<\"\"]\"\n,\"q\"\"\"\n");
+        check(&Style::new(Format::Json), "{\"data\":[[\"x,y\",[1,\"<\"]],[\"\",\"q\\\"\"]],\"headings\":[\"a\",\"bcd\"]}\n");
+        let style = Style { pretty: true, ..Style::new(Format::Json) };
         check(
             &style,
             "{\n  \"data\": [\n    [\n      \"x,y\",\n      [\n        1,\n        \"<\"]],\n    [\n      \"\",\n      \"q\\\"\"]],\n  \"headings\": [\n    \"a\",\n    \"bcd\"]}\n",

@@ -34,11 +34,7 @@ impl Client {
     /// # Errors
     /// The system's.
     pub fn connect(path: &Path) -> io::Result<Self> {
-        Ok(Self {
-            stream: UnixStream::connect(path)?,
-            splitter: Splitter::new(),
-            next_id: 0,
-        })
+        Ok(Self { stream: UnixStream::connect(path)?, splitter: Splitter::new(), next_id: 0 })
     }
 
     /// Gives a command and waits for its answer.
@@ -52,11 +48,7 @@ impl Client {
         self.stream.write_all(request.to_string().as_bytes())?;
         let mut chunk = vec![0; 64 << 10];
         loop {
-            if let Some(value) = self
-                .splitter
-                .next_value()
-                .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?
-            {
+            if let Some(value) = self.splitter.next_value().map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))? {
                 return Ok(answer(&value));
             }
             match self.stream.read(&mut chunk)? {
@@ -70,9 +62,7 @@ impl Client {
 fn answer(reply: &Value) -> Answer {
     match reply.get("error") {
         Some(Value::String(error)) => Answer::Error(error.clone()),
-        None | Some(Value::Null) => {
-            Answer::Result(reply.get("result").cloned().unwrap_or(Value::Null))
-        }
+        None | Some(Value::Null) => Answer::Result(reply.get("result").cloned().unwrap_or(Value::Null)),
         Some(other) => Answer::Error(other.to_string()),
     }
 }
@@ -86,14 +76,8 @@ pub fn connect(io: &mut Io<'_>, target: &str) -> Result<Client, Fault> {
     match Client::connect(&socket) {
         Ok(client) => Ok(client),
         Err(error) => {
-            io.warn(
-                "unixctl",
-                &format!("failed to connect to {}", socket.display()),
-            )?;
-            Err(Fault::because(
-                format!("cannot connect to \"{}\"", socket.display()),
-                &error,
-            ))
+            io.warn("unixctl", &format!("failed to connect to {}", socket.display()))?;
+            Err(Fault::because(format!("cannot connect to \"{}\"", socket.display()), &error))
         }
     }
 }
@@ -107,46 +91,24 @@ fn socket_of(io: &mut Io<'_>, target: &str) -> Result<PathBuf, Fault> {
         Ok(pid) => Ok(dirs::in_run(format!("{target}.{pid}.ctl"))),
         Err((step, error)) => {
             if let Some(step) = step {
-                io.warn(
-                    "daemon_unix",
-                    &format!("{}: {step}: {}", pidfile.display(), errno_text(&error)),
-                )?;
+                io.warn("daemon_unix", &format!("{}: {step}: {}", pidfile.display(), errno_text(&error)))?;
             }
-            Err(Fault::because(
-                format!("cannot read pidfile \"{}\"", pidfile.display()),
-                &error,
-            ))
+            Err(Fault::because(format!("cannot read pidfile \"{}\"", pidfile.display()), &error))
         }
     }
 }
 
 /// The process that holds the lock on a pidfile. An error comes with the step that failed, if OVS logs it.
 fn read_pidfile(path: &Path) -> Result<i32, (Option<&'static str>, io::Error)> {
-    let mut file = File::options()
-        .read(true)
-        .write(true)
-        .open(path)
-        .or_else(|_| File::open(path))
-        .map_err(|e| (Some("open"), e))?;
-    #[allow(
-        clippy::cast_possible_truncation,
-        reason = "F_WRLCK and SEEK_SET are small constants"
-    )]
-    let mut lock = libc::flock {
-        l_type: libc::F_WRLCK as i16,
-        l_whence: libc::SEEK_SET as i16,
-        l_start: 0,
-        l_len: 0,
-        l_pid: 0,
-    };
+    let mut file =
+        File::options().read(true).write(true).open(path).or_else(|_| File::open(path)).map_err(|e| (Some("open"), e))?;
+    #[allow(clippy::cast_possible_truncation, reason = "F_WRLCK and SEEK_SET are small constants")]
+    let mut lock = libc::flock { l_type: libc::F_WRLCK as i16, l_whence: libc::SEEK_SET as i16, l_start: 0, l_len: 0, l_pid: 0 };
     fcntl(&file, FcntlArg::F_GETLK(&mut lock)).map_err(|e| (Some("fcntl"), e.into()))?;
     if i32::from(lock.l_type) == libc::F_UNLCK {
         return Err((None, Errno::ESRCH.into()));
     }
     let mut text = String::new();
-    file.read_to_string(&mut text)
-        .map_err(|e| (Some("read"), e))?;
-    text.trim()
-        .parse()
-        .map_err(|_| (Some("does not start with a pid"), Errno::EINVAL.into()))
+    file.read_to_string(&mut text).map_err(|e| (Some("read"), e))?;
+    text.trim().parse().map_err(|_| (Some("does not start with a pid"), Errno::EINVAL.into()))
 }

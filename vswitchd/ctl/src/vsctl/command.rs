@@ -19,18 +19,8 @@ impl Wanted {
 
     /// These columns of a table.
     pub fn columns(&mut self, table: &str, columns: &[&'static str]) {
-        if let Some(held) = self
-            .0
-            .entry(table.to_owned())
-            .or_insert_with(|| Some(Vec::new()))
-        {
-            held.extend(
-                columns
-                    .iter()
-                    .copied()
-                    .filter(|c| !held.contains(c))
-                    .collect::<Vec<_>>(),
-            );
+        if let Some(held) = self.0.entry(table.to_owned()).or_insert_with(|| Some(Vec::new())) {
+            held.extend(columns.iter().copied().filter(|c| !held.contains(c)).collect::<Vec<_>>());
         }
     }
 
@@ -108,10 +98,7 @@ impl Call {
             Some(value) => format!("{name}={value}"),
             None => (*name).to_owned(),
         });
-        options
-            .chain(self.words.iter().cloned())
-            .collect::<Vec<_>>()
-            .join(" ")
+        options.chain(self.words.iter().cloned()).collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -125,23 +112,8 @@ type Run = fn(&mut Context<'_>, &Call) -> Result<(), Fault>;
 type Prepare = fn(&Call, &Schema, &mut Wanted) -> Result<(), Fault>;
 
 /// A command on bridges, ports and interfaces.
-const fn on_topology(
-    name: &'static str,
-    range: (usize, usize),
-    usage: &'static str,
-    options: &'static str,
-    run: Run,
-) -> Command {
-    Command {
-        name,
-        least: range.0,
-        most: range.1,
-        usage,
-        options,
-        need: Need::Topology,
-        prepare: nothing,
-        run,
-    }
+const fn on_topology(name: &'static str, range: (usize, usize), usage: &'static str, options: &'static str, run: Run) -> Command {
+    Command { name, least: range.0, most: range.1, usage, options, need: Need::Topology, prepare: nothing, run }
 }
 
 const fn on_more(
@@ -151,16 +123,7 @@ const fn on_more(
     options: &'static str,
     (prepare, run): (Prepare, Run),
 ) -> Command {
-    Command {
-        name,
-        least: range.0,
-        most: range.1,
-        usage,
-        options,
-        need: Need::Topology,
-        prepare,
-        run,
-    }
+    Command { name, least: range.0, most: range.1, usage, options, need: Need::Topology, prepare, run }
 }
 
 const fn on_own(
@@ -170,16 +133,7 @@ const fn on_own(
     options: &'static str,
     (prepare, run): (Prepare, Run),
 ) -> Command {
-    Command {
-        name,
-        least: range.0,
-        most: range.1,
-        usage,
-        options,
-        need: Need::Own,
-        prepare,
-        run,
-    }
+    Command { name, least: range.0, most: range.1, usage, options, need: Need::Own, prepare, run }
 }
 
 /// All commands.
@@ -285,9 +239,7 @@ fn parse_call(words: &[String], leading: &[(String, Option<String>)]) -> Result<
             None => (word.as_str(), None),
         };
         if given.iter().any(|(n, _)| n == name) {
-            return Err(Fault::say(format!(
-                "'{word}' option specified multiple times"
-            )));
+            return Err(Fault::say(format!("'{word}' option specified multiple times")));
         }
         given.push((name.to_owned(), value));
         rest = after;
@@ -297,42 +249,23 @@ fn parse_call(words: &[String], leading: &[(String, Option<String>)]) -> Result<
     };
     let Some(command) = COMMANDS.iter().find(|c| c.name == name) else {
         let hint = suggest::hint(name, COMMANDS.iter().map(|c| c.name));
-        return Err(Fault::say(format!(
-            "unknown command '{name}'; use --help for help{hint}"
-        )));
+        return Err(Fault::say(format!("unknown command '{name}'; use --help for help{hint}")));
     };
     let mut options = BTreeMap::new();
     for (option, value) in given {
         options.insert(known_option(command, &option, value.as_deref())?, value);
     }
     check_count(command, rest)?;
-    Ok(Call {
-        command,
-        options,
-        words: rest.to_vec(),
-    })
+    Ok(Call { command, options, words: rest.to_vec() })
 }
 
-fn known_option(
-    command: &'static Command,
-    option: &str,
-    value: Option<&str>,
-) -> Result<&'static str, Fault> {
+fn known_option(command: &'static Command, option: &str, value: Option<&str>) -> Result<&'static str, Fault> {
     let name = command.name;
-    let known = command
-        .options
-        .split(',')
-        .find(|o| o.trim_end_matches('=') == option && !option.is_empty());
+    let known = command.options.split(',').find(|o| o.trim_end_matches('=') == option && !option.is_empty());
     match (known, known.is_some_and(|o| o.ends_with('=')), value) {
-        (None, _, _) => Err(Fault::say(format!(
-            "'{name}' command has no '{option}' option"
-        ))),
-        (Some(_), true, None) => Err(Fault::say(format!(
-            "missing argument to '{option}' option on '{name}' command"
-        ))),
-        (Some(_), false, Some(_)) => Err(Fault::say(format!(
-            "'{option}' option on '{name}' does not accept an argument"
-        ))),
+        (None, _, _) => Err(Fault::say(format!("'{name}' command has no '{option}' option"))),
+        (Some(_), true, None) => Err(Fault::say(format!("missing argument to '{option}' option on '{name}' command"))),
+        (Some(_), false, Some(_)) => Err(Fault::say(format!("'{option}' option on '{name}' does not accept an argument"))),
         (Some(known), _, _) => Ok(known.trim_end_matches('=')),
     }
 }
@@ -340,10 +273,7 @@ fn known_option(
 fn check_count(command: &Command, words: &[String]) -> Result<(), Fault> {
     let (name, n) = (command.name, words.len() - 1);
     if n < command.least {
-        return Err(Fault::say(format!(
-            "'{name}' command requires at least {} arguments",
-            command.least
-        )));
+        return Err(Fault::say(format!("'{name}' command requires at least {} arguments", command.least)));
     }
     if n > command.most {
         let note = if words.iter().any(|w| w.starts_with('-')) {
@@ -351,10 +281,7 @@ fn check_count(command: &Command, words: &[String]) -> Result<(), Fault> {
         } else {
             ""
         };
-        return Err(Fault::say(format!(
-            "'{name}' command takes at most {} arguments{note}",
-            command.most
-        )));
+        return Err(Fault::say(format!("'{name}' command takes at most {} arguments{note}", command.most)));
     }
     Ok(())
 }
@@ -365,23 +292,15 @@ mod tests {
 
     fn check(line: &str, expect: &str) {
         let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
-        let got = parse(&words, &[]).map_or_else(
-            |e| e.to_string(),
-            |calls| calls.iter().map(Call::text).collect::<Vec<_>>().join(" ; "),
-        );
+        let got = parse(&words, &[])
+            .map_or_else(|e| e.to_string(), |calls| calls.iter().map(Call::text).collect::<Vec<_>>().join(" ; "));
         assert_eq!(got, expect, "{line}");
     }
 
     #[test]
     fn command_lines() {
-        check(
-            "add-br a -- --may-exist add-port a p tag=1",
-            "add-br a ; --may-exist add-port a p tag=1",
-        );
-        check(
-            "-- --id=@x create QoS type=y --",
-            "--id=@x create QoS type=y",
-        );
+        check("add-br a -- --may-exist add-port a p tag=1", "add-br a ; --may-exist add-port a p tag=1");
+        check("-- --id=@x create QoS type=y --", "--id=@x create QoS type=y");
         check("foo", "unknown command 'foo'; use --help for help");
         check("add-br", "'add-br' command requires at least 1 arguments");
         check("list-br foo", "'list-br' command takes at most 0 arguments");
@@ -389,25 +308,10 @@ mod tests {
             "list-br --real",
             "'list-br' command takes at most 0 arguments (note that options must precede command names and follow a \"--\" argument)",
         );
-        check(
-            "-- --bar add-br x",
-            "'add-br' command has no '--bar' option",
-        );
-        check(
-            "-- --may-exist=1 add-br x",
-            "'--may-exist' option on 'add-br' does not accept an argument",
-        );
-        check(
-            "-- --id create QoS x",
-            "missing argument to '--id' option on 'create' command",
-        );
-        check(
-            "-- --may-exist --may-exist add-br x",
-            "'--may-exist' option specified multiple times",
-        );
-        check(
-            "-- --may-exist",
-            "missing command name (use --help for help)",
-        );
+        check("-- --bar add-br x", "'add-br' command has no '--bar' option");
+        check("-- --may-exist=1 add-br x", "'--may-exist' option on 'add-br' does not accept an argument");
+        check("-- --id create QoS x", "missing argument to '--id' option on 'create' command");
+        check("-- --may-exist --may-exist add-br x", "'--may-exist' option specified multiple times");
+        check("-- --may-exist", "missing command name (use --help for help)");
     }
 }

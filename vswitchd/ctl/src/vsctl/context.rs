@@ -74,13 +74,10 @@ impl<'a> Context<'a> {
     pub fn topology(&mut self) -> Result<&mut Topology, Fault> {
         if self.topology.is_none() {
             let (topology, warnings) = Topology::of(self.overlay);
-            self.warnings
-                .extend(warnings.into_iter().map(|w| ("vsctl", w)));
+            self.warnings.extend(warnings.into_iter().map(|w| ("vsctl", w)));
             self.topology = Some(topology);
         }
-        self.topology
-            .as_mut()
-            .ok_or_else(|| Fault::say("no topology"))
+        self.topology.as_mut().ok_or_else(|| Fault::say("no topology"))
     }
 
     /// Someone wrote rows or columns that bridges are made of.
@@ -97,24 +94,15 @@ impl<'a> Context<'a> {
             .rows_of("Open_vSwitch")
             .first()
             .copied()
-            .ok_or_else(|| {
-                Fault::say("the database has no row in table Open_vSwitch; run \"ovs-vsctl init\"")
-            })
+            .ok_or_else(|| Fault::say("the database has no row in table Open_vSwitch; run \"ovs-vsctl init\""))
     }
 
     /// A new row of the table called `table`.
     ///
     /// # Errors
     /// The server has no such table.
-    pub fn insert(
-        &mut self,
-        table: &str,
-        columns: impl IntoIterator<Item = (&'static str, Datum)>,
-    ) -> Result<Key, Fault> {
-        let number = self
-            .overlay
-            .table(table)
-            .ok_or_else(|| Fault::say(format!("unknown table \"{table}\"")))?;
+    pub fn insert(&mut self, table: &str, columns: impl IntoIterator<Item = (&'static str, Datum)>) -> Result<Key, Fault> {
+        let number = self.overlay.table(table).ok_or_else(|| Fault::say(format!("unknown table \"{table}\"")))?;
         let key = self.overlay.insert(number, Uuid::new_v4());
         for (column, datum) in columns {
             self.overlay.set(key, column, datum);

@@ -17,30 +17,17 @@ const ASSIGNMENT: &[&str] = &["="];
 // ---- before there is a connection ----------------------------------------------------------------------------------------
 
 /// The table of the first argument, with what its rows can be named by.
-fn want_table<'s>(
-    call: &Call,
-    schema: &'s Schema,
-    wanted: &mut Wanted,
-) -> Result<&'s TableSchema, Fault> {
+fn want_table<'s>(call: &Call, schema: &'s Schema, wanted: &mut Wanted) -> Result<&'s TableSchema, Fault> {
     let table = &schema.tables[names::table(schema, call.argument(1))?];
     wanted.table(&table.name);
-    for way in ROW_NAMES
-        .iter()
-        .filter(|w| w.table == table.name && w.by != table.name)
-    {
+    for way in ROW_NAMES.iter().filter(|w| w.table == table.name && w.by != table.name) {
         wanted.columns(way.by, &["name", way.via.unwrap_or("name")]);
     }
     Ok(table)
 }
 
-fn check_clauses<'a>(
-    table: &TableSchema,
-    words: impl Iterator<Item = &'a String>,
-    operators: &[&str],
-) -> Result<(), Fault> {
-    words
-        .map(String::as_str)
-        .try_for_each(|word| names::clause(table, word, operators).map(drop))
+fn check_clauses<'a>(table: &TableSchema, words: impl Iterator<Item = &'a String>, operators: &[&str]) -> Result<(), Fault> {
+    words.map(String::as_str).try_for_each(|word| names::clause(table, word, operators).map(drop))
 }
 
 /// Checks `COLUMN[:KEY]=VALUE`s of a table.
@@ -55,11 +42,7 @@ pub(super) fn check_settings<'a>(
     }
 }
 
-pub(super) fn prepare_table(
-    call: &Call,
-    schema: &Schema,
-    wanted: &mut Wanted,
-) -> Result<(), Fault> {
+pub(super) fn prepare_table(call: &Call, schema: &Schema, wanted: &mut Wanted) -> Result<(), Fault> {
     want_table(call, schema, wanted).map(drop)
 }
 
@@ -68,9 +51,7 @@ pub(super) fn prepare_get(call: &Call, schema: &Schema, wanted: &mut Wanted) -> 
     for word in call.arguments(3) {
         let (_, _, rest) = names::column_and_key(table, word)?;
         if !rest.is_empty() {
-            return Err(Fault::say(format!(
-                "{word}: trailing garbage \"{rest}\" in argument"
-            )));
+            return Err(Fault::say(format!("{word}: trailing garbage \"{rest}\" in argument")));
         }
     }
     Ok(())
@@ -94,40 +75,22 @@ pub(super) fn prepare_wait(call: &Call, schema: &Schema, wanted: &mut Wanted) ->
 
 pub(super) fn prepare_set(call: &Call, schema: &Schema, wanted: &mut Wanted) -> Result<(), Fault> {
     let table = want_table(call, schema, wanted)?;
-    call.arguments(3)
-        .iter()
-        .try_for_each(|w| names::column_and_key(table, w).map(drop))
+    call.arguments(3).iter().try_for_each(|w| names::column_and_key(table, w).map(drop))
 }
 
-pub(super) fn prepare_column(
-    call: &Call,
-    schema: &Schema,
-    wanted: &mut Wanted,
-) -> Result<(), Fault> {
+pub(super) fn prepare_column(call: &Call, schema: &Schema, wanted: &mut Wanted) -> Result<(), Fault> {
     let table = want_table(call, schema, wanted)?;
     names::column(table, call.argument(3)).map(drop)
 }
 
-pub(super) fn prepare_clear(
-    call: &Call,
-    schema: &Schema,
-    wanted: &mut Wanted,
-) -> Result<(), Fault> {
+pub(super) fn prepare_clear(call: &Call, schema: &Schema, wanted: &mut Wanted) -> Result<(), Fault> {
     let table = want_table(call, schema, wanted)?;
-    call.arguments(3)
-        .iter()
-        .try_for_each(|w| names::column(table, w).map(drop))
+    call.arguments(3).iter().try_for_each(|w| names::column(table, w).map(drop))
 }
 
-pub(super) fn prepare_create(
-    call: &Call,
-    schema: &Schema,
-    wanted: &mut Wanted,
-) -> Result<(), Fault> {
+pub(super) fn prepare_create(call: &Call, schema: &Schema, wanted: &mut Wanted) -> Result<(), Fault> {
     let table = want_table(call, schema, wanted)?;
-    call.arguments(2)
-        .iter()
-        .try_for_each(|w| names::column_and_key(table, w).map(drop))
+    call.arguments(2).iter().try_for_each(|w| names::column_and_key(table, w).map(drop))
 }
 
 // ---- reading -------------------------------------------------------------------------------------------------------------
@@ -142,12 +105,7 @@ fn table_of(context: &Context<'_>, call: &Call) -> Result<usize, Fault> {
     names::table(context.overlay.schema(), call.argument(1))
 }
 
-fn row(
-    context: &mut Context<'_>,
-    table: usize,
-    typed: &str,
-    must_exist: bool,
-) -> Result<Option<Key>, Fault> {
+fn row(context: &mut Context<'_>, table: usize, typed: &str, must_exist: bool) -> Result<Option<Key>, Fault> {
     names::row(context.overlay, &context.symbols, table, typed, must_exist)
 }
 
@@ -170,9 +128,7 @@ pub(super) fn get(context: &mut Context<'_>, call: &Call) -> Result<(), Fault> {
     if let Some(id) = call.value("--id") {
         let (used, symbol) = context.symbols.create(id)?;
         if used {
-            return Err(Fault::say(format!(
-                "row id \"{id}\" specified on \"get\" command was used before it was defined"
-            )));
+            return Err(Fault::say(format!("row id \"{id}\" specified on \"get\" command was used before it was defined")));
         }
         symbol.uuid = row.1;
         // The row is there, whatever refers to it.
@@ -182,10 +138,7 @@ pub(super) fn get(context: &mut Context<'_>, call: &Call) -> Result<(), Fault> {
         let (column, key, _) = names::column_and_key(context.overlay.table_schema(row.0), word)?;
         let line = match key {
             Some(key) => value_of_key(context, call, (row, column), (&key, must_exist))?,
-            None => context
-                .overlay
-                .read(row, column)
-                .to_text(&context.overlay.column(row.0, column).ty),
+            None => context.overlay.read(row, column).to_text(&context.overlay.column(row.0, column).ty),
         };
         context.say(&line);
     }
@@ -198,15 +151,9 @@ fn value_of_key(
     (row, column): (Key, usize),
     (key, must_exist): (&str, bool),
 ) -> Result<String, Fault> {
-    let (datum, schema) = (
-        context.overlay.read(row, column),
-        context.overlay.column(row.0, column),
-    );
+    let (datum, schema) = (context.overlay.read(row, column), context.overlay.column(row.0, column));
     if !schema.ty.is_map() {
-        return Err(Fault::say(format!(
-            "cannot specify key to get for non-map column {}",
-            schema.name
-        )));
+        return Err(Fault::say(format!("cannot specify key to get for non-map column {}", schema.name)));
     }
     let atom = names::atom(&schema.ty.key, key, &mut context.symbols)?;
     match datum.value_of(&atom) {
@@ -226,35 +173,17 @@ fn columns_option(call: &Call, table: &TableSchema) -> Result<Vec<usize>, Fault>
         return Ok(shown_columns(table).collect());
     };
     let words = list.split([',', ' ']).filter(|w| !w.is_empty());
-    let columns = words
-        .map(|w| names::column(table, w))
-        .collect::<Result<Vec<_>, _>>()?;
-    if columns.is_empty() {
-        Err(Fault::say("must specify at least one column name"))
-    } else {
-        Ok(columns)
-    }
+    let columns = words.map(|w| names::column(table, w)).collect::<Result<Vec<_>, _>>()?;
+    if columns.is_empty() { Err(Fault::say("must specify at least one column name")) } else { Ok(columns) }
 }
 
-fn list_rows(
-    context: &mut Context<'_>,
-    call: &Call,
-    table: usize,
-    rows: Vec<Key>,
-) -> Result<(), Fault> {
+fn list_rows(context: &mut Context<'_>, call: &Call, table: usize, rows: Vec<Key>) -> Result<(), Fault> {
     let overlay = &*context.overlay;
     let columns = columns_option(call, overlay.table_schema(table))?;
-    let cell =
-        |key: Key, c: usize| Cell::Datum(overlay.read(key, c), overlay.column(table, c).ty.clone());
+    let cell = |key: Key, c: usize| Cell::Datum(overlay.read(key, c), overlay.column(table, c).ty.clone());
     let output = Table {
-        headings: columns
-            .iter()
-            .map(|c| overlay.column(table, *c).name.clone())
-            .collect(),
-        rows: rows
-            .into_iter()
-            .map(|key| columns.iter().map(|c| cell(key, *c)).collect())
-            .collect(),
+        headings: columns.iter().map(|c| overlay.column(table, *c).name.clone()).collect(),
+        rows: rows.into_iter().map(|key| columns.iter().map(|c| cell(key, *c)).collect()).collect(),
         ..Table::default()
     };
     context.output = Output::Table(output);
@@ -315,25 +244,13 @@ fn check_mutable(context: &Context<'_>, key: Key, column: usize) -> Result<(), F
         return Ok(());
     }
     let table = &context.overlay.table_schema(key.0).name;
-    Err(Fault::say(format!(
-        "cannot modify read-only column {} in table {table}",
-        schema.name
-    )))
+    Err(Fault::say(format!("cannot modify read-only column {} in table {table}", schema.name)))
 }
 
 /// Writes a column; bridges may look different then.
 fn write(context: &mut Context<'_>, key: Key, column: usize, datum: Datum) {
     let name = context.overlay.column(key.0, column).name.as_str();
-    if [
-        "name",
-        "bridges",
-        "ports",
-        "interfaces",
-        "fake_bridge",
-        "tag",
-    ]
-    .contains(&name)
-    {
+    if ["name", "bridges", "ports", "interfaces", "fake_bridge", "tag"].contains(&name) {
         context.forget_topology();
     }
     context.overlay.write(key, column, datum);
@@ -349,24 +266,12 @@ pub(super) fn set_column(context: &mut Context<'_>, row: Key, argument: &str) ->
         None => names::datum(&schema.ty, clause.value, &mut context.symbols)?,
         Some(key) => {
             if !schema.ty.is_map() {
-                return Err(Fault::say(format!(
-                    "cannot specify key to set for non-map column {}",
-                    schema.name
-                )));
+                return Err(Fault::say(format!("cannot specify key to set for non-map column {}", schema.name)));
             }
             let key = names::atom(&schema.ty.key, key, &mut context.symbols)?;
             // A pair of the column's value type, read as a set so that `@id`s are noted.
-            let value_type = schema
-                .ty
-                .value
-                .clone()
-                .unwrap_or_else(|| schema.ty.key.clone());
-            let one = Type {
-                key: value_type,
-                value: None,
-                min: 1,
-                max: 1,
-            };
+            let value_type = schema.ty.value.clone().unwrap_or_else(|| schema.ty.key.clone());
+            let one = Type { key: value_type, value: None, min: 1, max: 1 };
             let value = names::atom(&one.key, clause.value, &mut context.symbols)?;
             context.symbols.note_atom(&one, &value);
             context.overlay.verify(row, column);
@@ -382,18 +287,12 @@ pub(super) fn set(context: &mut Context<'_>, call: &Call) -> Result<(), Fault> {
     let Some(row) = row_of(context, call)? else {
         return Ok(());
     };
-    call.arguments(3)
-        .iter()
-        .try_for_each(|word| set_column(context, row, word))
+    call.arguments(3).iter().try_for_each(|word| set_column(context, row, word))
 }
 
 /// The type of what `add` and `remove` take: any number of members.
 fn members(ty: &Type) -> Type {
-    Type {
-        min: 1,
-        max: UNLIMITED,
-        ..ty.clone()
-    }
+    Type { min: 1, max: UNLIMITED, ..ty.clone() }
 }
 
 fn kind(ty: &Type) -> &'static str {
@@ -408,17 +307,9 @@ pub(super) fn add(context: &mut Context<'_>, call: &Call) -> Result<(), Fault> {
     let column = names::column(context.overlay.table_schema(row.0), call.argument(3))?;
     check_mutable(context, row, column)?;
     let schema = context.overlay.column(row.0, column).clone();
-    let mut added = if schema.ty.is_map() {
-        Datum::empty_map()
-    } else {
-        Datum::empty_set()
-    };
+    let mut added = if schema.ty.is_map() { Datum::empty_map() } else { Datum::empty_set() };
     for word in call.arguments(4) {
-        added = added.union(&names::datum(
-            &members(&schema.ty),
-            word,
-            &mut context.symbols,
-        )?);
+        added = added.union(&names::datum(&members(&schema.ty), word, &mut context.symbols)?);
     }
     if context.last && !context.overlay.is_new(row) {
         // Nobody will read the result, so the server may add to whatever the column holds by then.
@@ -454,14 +345,7 @@ pub(super) fn remove(context: &mut Context<'_>, call: &Call) -> Result<(), Fault
         let pairs = members(&schema.ty);
         let gone = match names::datum(&pairs, word, &mut context.symbols) {
             // Keys alone name pairs of a map too.
-            Err(_) if schema.ty.is_map() => names::datum(
-                &Type {
-                    value: None,
-                    ..pairs
-                },
-                word,
-                &mut context.symbols,
-            )?,
+            Err(_) if schema.ty.is_map() => names::datum(&Type { value: None, ..pairs }, word, &mut context.symbols)?,
             other => other?,
         };
         datum = datum.subtract(&gone);
@@ -497,11 +381,7 @@ pub(super) fn clear(context: &mut Context<'_>, call: &Call) -> Result<(), Fault>
                 schema.name
             )));
         }
-        let empty = if schema.ty.is_map() {
-            Datum::empty_map()
-        } else {
-            Datum::empty_set()
-        };
+        let empty = if schema.ty.is_map() { Datum::empty_map() } else { Datum::empty_set() };
         write(context, row, column, empty);
     }
     Ok(())
@@ -512,7 +392,9 @@ pub(super) fn create(context: &mut Context<'_>, call: &Call) -> Result<(), Fault
     let table = table_of(context, call)?;
     let schema = context.overlay.table_schema(table);
     let (is_root, name) = (schema.is_root, schema.name.clone());
+    let fixed = call.value("--id").and_then(ovsdb::atom::parse_uuid);
     let uuid = match call.value("--id") {
+        Some(_) if fixed.is_some() => fixed.unwrap_or_default(),
         Some(id) => {
             let (_, symbol) = context.symbols.create(id)?;
             // Rows of a root table live without being referred to.
@@ -521,15 +403,16 @@ pub(super) fn create(context: &mut Context<'_>, call: &Call) -> Result<(), Fault
         }
         None => {
             if !is_root {
-                let text = format!(
-                    "applying \"create\" command to table {name} without --id option will have no effect"
-                );
+                let text = format!("applying \"create\" command to table {name} without --id option will have no effect");
                 context.warn("db_ctl_base", text);
             }
             Uuid::new_v4()
         }
     };
-    let row = context.overlay.insert(table, uuid);
+    let row = match fixed {
+        Some(uuid) => context.overlay.insert_fixed(table, uuid),
+        None => context.overlay.insert(table, uuid),
+    };
     for word in call.arguments(2) {
         set_column(context, row, word)?;
     }
@@ -542,23 +425,16 @@ pub(super) fn destroy(context: &mut Context<'_>, call: &Call) -> Result<(), Faul
     let table = table_of(context, call)?;
     let (all, must_exist) = (call.has("--all"), !call.has("--if-exists"));
     if all && call.words.len() > 2 {
-        return Err(Fault::say(
-            "--all and records argument should not be specified together",
-        ));
+        return Err(Fault::say("--all and records argument should not be specified together"));
     }
     if all && !must_exist {
-        return Err(Fault::say(
-            "--all and --if-exists should not be specified together",
-        ));
+        return Err(Fault::say("--all and --if-exists should not be specified together"));
     }
     let mut rows = Vec::new();
     if all {
         rows.extend(context.overlay.rows(table).map(|u| (table, u)));
     } else if call.words.len() == 2 {
-        context.warn(
-            "db_ctl_base",
-            "either --all or records argument should be specified".into(),
-        );
+        context.warn("db_ctl_base", "either --all or records argument should be specified".into());
     }
     for word in call.arguments(2) {
         rows.extend(row(context, table, word, must_exist)?);

@@ -12,14 +12,8 @@ use crate::getopt::Value;
 const GROUPS: &[(&str, &str)] = &[
     ("init", "Open vSwitch commands"),
     ("add-br", "Bridge commands"),
-    (
-        "list-ports",
-        "Port commands (a bond is considered to be a single port)",
-    ),
-    (
-        "list-ifaces",
-        "Interface commands (a bond consists of multiple interfaces)",
-    ),
+    ("list-ports", "Port commands (a bond is considered to be a single port)"),
+    ("list-ifaces", "Interface commands (a bond consists of multiple interfaces)"),
     ("get-controller", "Controller commands"),
     ("get-manager", "Manager commands"),
     ("get-ssl", "SSL commands"),
@@ -31,10 +25,7 @@ const GROUPS: &[(&str, &str)] = &[
 /// `--help`
 pub(super) fn help(io: &mut Io<'_>) -> Result<(), Fault> {
     let p = io.program;
-    writeln!(
-        io.out,
-        "{p}: ovs-vswitchd management utility\nusage: {p} [OPTIONS] COMMAND [ARG...]"
-    )?;
+    writeln!(io.out, "{p}: ovs-vswitchd management utility\nusage: {p} [OPTIONS] COMMAND [ARG...]")?;
     for command in COMMANDS {
         if let Some((_, title)) = GROUPS.iter().find(|(first, _)| *first == command.name) {
             writeln!(io.out, "\n{title}:")?;
@@ -43,30 +34,17 @@ pub(super) fn help(io: &mut Io<'_>) -> Result<(), Fault> {
             .options
             .split(',')
             .filter(|o| !o.is_empty())
-            .map(|o| {
-                if o.ends_with('=') {
-                    format!("[{o}ARG] ")
-                } else {
-                    format!("[{o}] ")
-                }
-            })
+            .map(|o| if o.ends_with('=') { format!("[{o}ARG] ") } else { format!("[{o}] ") })
             .collect();
         writeln!(io.out, "  {options}{} {}", command.name, command.usage)?;
     }
-    writeln!(
-        io.out,
-        "Database commands may reference a row in each table in the following ways:"
-    )?;
+    writeln!(io.out, "Database commands may reference a row in each table in the following ways:")?;
     for way in ROW_NAMES {
         match (way.name, way.via) {
             (None, _) => writeln!(io.out, "  {}: by UUID, as \".\"", way.table)?,
             (Some(name), None) => writeln!(io.out, "  {}: by UUID, by \"{name}\"", way.table)?,
             (Some(name), Some(via)) => {
-                writeln!(
-                    io.out,
-                    "  {}: by UUID, via \"{via}\" of {} with matching \"{name}\"",
-                    way.table, way.by
-                )?;
+                writeln!(io.out, "  {}: by UUID, via \"{via}\" of {} with matching \"{name}\"", way.table, way.by)?;
             }
         }
     }
@@ -110,19 +88,9 @@ pub(super) fn commands(io: &mut Io<'_>) -> Result<(), Fault> {
             .options
             .split(',')
             .filter(|o| !o.is_empty())
-            .map(|o| {
-                if o.ends_with('=') {
-                    format!("[{o}ARG]")
-                } else {
-                    format!("[{o}]")
-                }
-            })
+            .map(|o| if o.ends_with('=') { format!("[{o}ARG]") } else { format!("[{o}]") })
             .collect();
-        let options = if options.is_empty() {
-            String::new()
-        } else {
-            format!("{} ", options.join(" "))
-        };
+        let options = if options.is_empty() { String::new() } else { format!("{} ", options.join(" ")) };
         writeln!(io.out, "{options},{},{}", command.name, command.usage)?;
     }
     Ok(())
@@ -138,15 +106,7 @@ pub(super) fn options(io: &mut Io<'_>) -> Result<(), Fault> {
         };
         writeln!(io.out, "--{}{value}", row.long)?;
         if let Some(short) = row.short {
-            writeln!(
-                io.out,
-                "-{short}{}",
-                if row.value == Value::Required {
-                    " ARG"
-                } else {
-                    ""
-                }
-            )?;
+            writeln!(io.out, "-{short}{}", if row.value == Value::Required { " ARG" } else { "" })?;
         }
     }
     Ok(())

@@ -36,19 +36,11 @@ pub fn run(io: &mut Io<'_>, words: &[String]) -> Result<u8, Fault> {
         Asked::Options => help::options(io)?,
         Asked::Version => {
             let schema = run::embedded_schema()?;
-            writeln!(
-                io.out,
-                "{} (Open vSwitch) {OVS_VERSION}\nDB Schema {}",
-                io.program, schema.version
-            )?;
+            writeln!(io.out, "{} (Open vSwitch) {OVS_VERSION}\nDB Schema {}", io.program, schema.version)?;
         }
         Asked::Run(options, rest) => {
             let calls = command::parse(rest, &options.leading)?;
-            alarm::set(
-                io,
-                options.timeout.as_deref(),
-                "value %s on -t or --timeout is invalid",
-            )?;
+            alarm::set(io, options.timeout.as_deref(), "value %s on -t or --timeout is invalid")?;
             return run::run(io, &options, &calls, words);
         }
     }

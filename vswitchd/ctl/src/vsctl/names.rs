@@ -17,39 +17,19 @@ fn score(name: &str, typed: &str) -> usize {
         return usize::MAX;
     }
     let fold = |b: u8| {
-        if b == b'-' {
-            b'_'
-        } else {
-            b.to_ascii_lowercase()
-        }
+        if b == b'-' { b'_' } else { b.to_ascii_lowercase() }
     };
-    if typed.len() > name.len()
-        || !typed
-            .bytes()
-            .map(fold)
-            .eq(name.bytes().take(typed.len()).map(fold))
-    {
+    if typed.len() > name.len() || !typed.bytes().map(fold).eq(name.bytes().take(typed.len()).map(fold)) {
         return 0;
     }
-    if typed.len() == name.len() {
-        usize::MAX - 1
-    } else {
-        typed.len()
-    }
+    if typed.len() == name.len() { usize::MAX - 1 } else { typed.len() }
 }
 
 /// The names that fit best; several if nothing decides between them.
 fn matches<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
-    let scored: Vec<(usize, &str)> = names
-        .map(|n| (score(n, typed), n))
-        .filter(|(s, _)| *s > 0)
-        .collect();
+    let scored: Vec<(usize, &str)> = names.map(|n| (score(n, typed), n)).filter(|(s, _)| *s > 0).collect();
     let best = scored.iter().map(|(s, _)| *s).max().unwrap_or(0);
-    scored
-        .into_iter()
-        .filter(|(s, _)| *s == best)
-        .map(|(_, n)| n)
-        .collect()
+    scored.into_iter().filter(|(s, _)| *s == best).map(|(_, n)| n).collect()
 }
 
 /// The table that `typed` names.
@@ -59,17 +39,9 @@ fn matches<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str
 pub fn table(schema: &Schema, typed: &str) -> Result<usize, Fault> {
     let names = || schema.tables.iter().map(|t| t.name.as_str());
     match matches(typed, names()).as_slice() {
-        [] => Err(Fault::say(format!(
-            "unknown table \"{typed}\"{}",
-            suggest::hint(typed, names())
-        ))),
-        [one] => schema
-            .table(one)
-            .ok_or_else(|| Fault::say(format!("unknown table \"{typed}\""))),
-        many => Err(Fault::say(format!(
-            "\"{typed}\" matches multiple table names: {}",
-            many.join(", ")
-        ))),
+        [] => Err(Fault::say(format!("unknown table \"{typed}\"{}", suggest::hint(typed, names())))),
+        [one] => schema.table(one).ok_or_else(|| Fault::say(format!("unknown table \"{typed}\""))),
+        many => Err(Fault::say(format!("\"{typed}\" matches multiple table names: {}", many.join(", ")))),
     }
 }
 
@@ -78,23 +50,15 @@ pub fn table(schema: &Schema, typed: &str) -> Result<usize, Fault> {
 /// # Errors
 /// None or several.
 pub fn column(table: &TableSchema, typed: &str) -> Result<usize, Fault> {
-    let columns = table
-        .columns
-        .iter()
-        .enumerate()
-        .filter(|(c, _)| *c != COL_UUID && *c != COL_VERSION);
+    let columns = table.columns.iter().enumerate().filter(|(c, _)| *c != COL_UUID && *c != COL_VERSION);
     match matches(typed, columns.map(|(_, c)| c.name.as_str())).as_slice() {
         [] if typed.eq_ignore_ascii_case("_uuid") => Ok(COL_UUID),
         [] => {
             let hint = suggest::hint(typed, table.columns.iter().map(|c| c.name.as_str()));
             let name = &table.name;
-            Err(Fault::say(format!(
-                "{name} does not contain a column whose name matches \"{typed}\"{hint}"
-            )))
+            Err(Fault::say(format!("{name} does not contain a column whose name matches \"{typed}\"{hint}")))
         }
-        [one] => table
-            .column(one)
-            .ok_or_else(|| Fault::say(format!("unknown column \"{typed}\""))),
+        [one] => table.column(one).ok_or_else(|| Fault::say(format!("unknown column \"{typed}\""))),
         many => Err(Fault::say(format!(
             "{} contains more than one column whose name matches \"{typed}\": {}",
             table.name,
@@ -118,10 +82,7 @@ pub struct Clause<'a> {
 ///
 /// # Errors
 /// No column name, or one that the table does not have.
-pub fn column_and_key<'a>(
-    table: &TableSchema,
-    argument: &'a str,
-) -> Result<(usize, Option<String>, &'a str), Fault> {
+pub fn column_and_key<'a>(table: &TableSchema, argument: &'a str) -> Result<(usize, Option<String>, &'a str), Fault> {
     let (name, rest) = token(argument)?;
     if name.is_empty() {
         return Err(Fault::say(format!("{argument}: missing column name")));
@@ -140,28 +101,12 @@ pub fn column_and_key<'a>(
 ///
 /// # Errors
 /// As [`column_and_key`], and no operator.
-pub fn clause<'a>(
-    table: &TableSchema,
-    argument: &'a str,
-    operators: &[&'a str],
-) -> Result<Clause<'a>, Fault> {
+pub fn clause<'a>(table: &TableSchema, argument: &'a str, operators: &[&'a str]) -> Result<Clause<'a>, Fault> {
     let (column, key, rest) = column_and_key(table, argument)?;
-    let operator = operators
-        .iter()
-        .copied()
-        .filter(|o| rest.starts_with(o))
-        .max_by_key(|o| o.len());
+    let operator = operators.iter().copied().filter(|o| rest.starts_with(o)).max_by_key(|o| o.len());
     match operator {
-        Some(operator) => Ok(Clause {
-            column,
-            key,
-            operator,
-            value: &rest[operator.len()..],
-        }),
-        None => Err(Fault::say(format!(
-            "{argument}: argument does not end in {} followed by a value.",
-            listing(operators)
-        ))),
+        Some(operator) => Ok(Clause { column, key, operator, value: &rest[operator.len()..] }),
+        None => Err(Fault::say(format!("{argument}: argument does not end in {} followed by a value.", listing(operators)))),
     }
 }
 
@@ -188,9 +133,7 @@ fn token(text: &str) -> Result<(String, &str), Fault> {
             }
         } else if c == '"' {
             quoted = true;
-        } else if matches!(c, ':' | '=' | ',' | '[' | ']' | '{' | '}' | '!' | '<' | '>')
-            || c.is_ascii_whitespace()
-        {
+        } else if matches!(c, ':' | '=' | ',' | '[' | ']' | '{' | '}' | '!' | '<' | '>') || c.is_ascii_whitespace() {
             return Ok((text[..at].to_owned(), &text[at..]));
         }
     }
@@ -198,9 +141,7 @@ fn token(text: &str) -> Result<(String, &str), Fault> {
         return Err(Fault::say(format!("{text}: backslash at end of argument")));
     }
     if quoted {
-        return Err(Fault::say(format!(
-            "{text}: quoted string extends past end of argument"
-        )));
+        return Err(Fault::say(format!("{text}: quoted string extends past end of argument")));
     }
     Ok((text.to_owned(), ""))
 }
@@ -261,16 +202,12 @@ impl Symbols {
     /// It is no `@id`, or taken already.
     pub fn create(&mut self, name: &str) -> Result<(bool, &mut Symbol), Fault> {
         if !name.starts_with('@') {
-            return Err(Fault::say(format!(
-                "row id \"{name}\" does not begin with \"@\""
-            )));
+            return Err(Fault::say(format!("row id \"{name}\" does not begin with \"@\"")));
         }
         let used = self.0.contains_key(name);
         let symbol = self.entry(name);
         if symbol.created {
-            return Err(Fault::say(format!(
-                "row id \"{name}\" may only be specified on one --id option"
-            )));
+            return Err(Fault::say(format!("row id \"{name}\" may only be specified on one --id option")));
         }
         symbol.created = true;
         Ok((used, symbol))
@@ -293,10 +230,7 @@ impl Symbols {
     }
 
     fn note(&mut self, ty: &Type, datum: &Datum) {
-        let halves = [
-            (Some(&ty.key), datum.keys()),
-            (ty.value.as_ref(), datum.values()),
-        ];
+        let halves = [(Some(&ty.key), datum.keys()), (ty.value.as_ref(), datum.values())];
         for (base, atoms) in halves {
             let Some((_, kind)) = base.and_then(ovsdb::BaseType::reference) else {
                 continue;
@@ -329,30 +263,15 @@ pub struct RowName {
 }
 
 const fn named(table: &'static str, name: &'static str) -> RowName {
-    RowName {
-        table,
-        by: table,
-        name: Some(name),
-        via: None,
-    }
+    RowName { table, by: table, name: Some(name), via: None }
 }
 
 const fn via(table: &'static str, by: &'static str, column: &'static str) -> RowName {
-    RowName {
-        table,
-        by,
-        name: Some("name"),
-        via: Some(column),
-    }
+    RowName { table, by, name: Some("name"), via: Some(column) }
 }
 
 const fn only(table: &'static str) -> RowName {
-    RowName {
-        table,
-        by: table,
-        name: None,
-        via: None,
-    }
+    RowName { table, by: table, name: None, via: None }
 }
 
 /// All ways, tried in turn.
@@ -381,30 +300,16 @@ const PREFIX_MIN: usize = 4;
 ///
 /// # Errors
 /// Several; with `must_exist` also none.
-pub fn row(
-    overlay: &mut Overlay,
-    symbols: &Symbols,
-    table: usize,
-    typed: &str,
-    must_exist: bool,
-) -> Result<Option<Key>, Fault> {
+pub fn row(overlay: &mut Overlay, symbols: &Symbols, table: usize, typed: &str, must_exist: bool) -> Result<Option<Key>, Fault> {
     let found = find_row(overlay, symbols, table, typed)?;
     match found {
         Some(_) => Ok(found),
-        None if must_exist => Err(Fault::say(format!(
-            "no row \"{typed}\" in table {}",
-            overlay.table_schema(table).name
-        ))),
+        None if must_exist => Err(Fault::say(format!("no row \"{typed}\" in table {}", overlay.table_schema(table).name))),
         None => Ok(None),
     }
 }
 
-fn find_row(
-    overlay: &mut Overlay,
-    symbols: &Symbols,
-    table: usize,
-    typed: &str,
-) -> Result<Option<Key>, Fault> {
+fn find_row(overlay: &mut Overlay, symbols: &Symbols, table: usize, typed: &str) -> Result<Option<Key>, Fault> {
     let there = |overlay: &Overlay, uuid: Uuid| Some((table, uuid)).filter(|k| overlay.exists(*k));
     if let Some(found) = parse_uuid(typed).and_then(|u| there(overlay, u)) {
         return Ok(Some(found));
@@ -423,12 +328,7 @@ fn find_row(
     by_prefix(overlay, table, typed)
 }
 
-fn by_name(
-    overlay: &mut Overlay,
-    table: usize,
-    way: &RowName,
-    typed: &str,
-) -> Result<Option<Key>, Fault> {
+fn by_name(overlay: &mut Overlay, table: usize, way: &RowName, typed: &str) -> Result<Option<Key>, Fault> {
     let Some(by) = overlay.table(way.by) else {
         return Ok(None);
     };
@@ -450,20 +350,12 @@ fn by_name(
         ([], _) | ([_, _, ..], None) => return Ok(None),
         ([one], _) => (by, *one),
         ([_, _, ..], Some(_)) => {
-            return Err(Fault::say(format!(
-                "multiple rows in {} match \"{typed}\"",
-                overlay.table_schema(by).name
-            )));
+            return Err(Fault::say(format!("multiple rows in {} match \"{typed}\"", overlay.table_schema(by).name)));
         }
     };
     match way.via {
         None => Ok(Some(row)),
-        Some(column) => match overlay
-            .get(row, column)
-            .uuids()
-            .collect::<Vec<_>>()
-            .as_slice()
-        {
+        Some(column) => match overlay.get(row, column).uuids().collect::<Vec<_>>().as_slice() {
             [one] => Ok(Some((table, *one)).filter(|k| overlay.exists(*k))),
             _ => Ok(None),
         },
@@ -481,20 +373,12 @@ fn name_atom(base: &ovsdb::BaseType, typed: &str) -> Option<Atom> {
 fn by_prefix(overlay: &Overlay, table: usize, typed: &str) -> Result<Option<Key>, Fault> {
     let partial = typed.len() >= PREFIX_MIN
         && typed.len() <= 36
-        && typed.char_indices().all(|(at, c)| {
-            if [8, 13, 18, 23].contains(&at) {
-                c == '-'
-            } else {
-                c.is_ascii_hexdigit()
-            }
-        });
+        && typed.char_indices().all(|(at, c)| if [8, 13, 18, 23].contains(&at) { c == '-' } else { c.is_ascii_hexdigit() });
     if !partial {
         return Ok(None);
     }
     let typed = typed.to_ascii_lowercase();
-    let mut fitting = overlay
-        .rows(table)
-        .filter(|u| u.to_string().starts_with(&typed));
+    let mut fitting = overlay.rows(table).filter(|u| u.to_string().starts_with(&typed));
     match (fitting.next(), fitting.next()) {
         (None, _) => Ok(None),
         (Some(one), None) => Ok(Some((table, one))),
@@ -522,10 +406,7 @@ mod tests {
         };
         assert_eq!(name("b"), "Bridge");
         assert_eq!(name("open-vswitch"), "Open_vSwitch");
-        assert_eq!(
-            name("i"),
-            "\"i\" matches multiple table names: IPFIX, Interface"
-        );
+        assert_eq!(name("i"), "\"i\" matches multiple table names: IPFIX, Interface");
         assert_eq!(name("interx"), "unknown table \"interx\"");
         let bridge = schema.table_schema("Bridge").unwrap();
         let name = |typed| match column(bridge, typed) {
@@ -537,10 +418,7 @@ mod tests {
             name("d"),
             "Bridge contains more than one column whose name matches \"d\": datapath_id, datapath_type, datapath_version"
         );
-        assert_eq!(
-            name("x"),
-            "Bridge does not contain a column whose name matches \"x\""
-        );
+        assert_eq!(name("x"), "Bridge does not contain a column whose name matches \"x\"");
     }
 
     #[test]
@@ -550,29 +428,15 @@ mod tests {
         let check = |text: &str, expect: &str| {
             let got = clause(bridge, text, &["=", "!=", "{>=}"]).map_or_else(
                 |e| e.to_string(),
-                |c| {
-                    format!(
-                        "{} {:?} {} {}",
-                        bridge.columns[c.column].name, c.key, c.operator, c.value
-                    )
-                },
+                |c| format!("{} {:?} {} {}", bridge.columns[c.column].name, c.key, c.operator, c.value),
             );
             assert_eq!(got, expect);
         };
         check("name=a=b", "name None = a=b");
-        check(
-            "other_config:\"a:b\"!=c",
-            "other_config Some(\"\\\"a:b\\\"\") != c",
-        );
+        check("other_config:\"a:b\"!=c", "other_config Some(\"\\\"a:b\\\"\") != c");
         check("ports{>=}[]", "ports None {>=} []");
         check("=1", "=1: missing column name");
-        check(
-            "name",
-            "name: argument does not end in \"=\", \"!=\", or \"{>=}\" followed by a value.",
-        );
-        check(
-            "name:\"x",
-            "\"x: quoted string extends past end of argument",
-        );
+        check("name", "name: argument does not end in \"=\", \"!=\", or \"{>=}\" followed by a value.");
+        check("name:\"x", "\"x: quoted string extends past end of argument");
     }
 }

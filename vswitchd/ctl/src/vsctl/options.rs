@@ -60,12 +60,7 @@ pub(super) enum Id {
 }
 
 const fn row(long: &'static str, short: Option<char>, value: Value, id: Id) -> Row<Id> {
-    Row {
-        long,
-        short,
-        value,
-        id,
-    }
+    Row { long, short, value, id }
 }
 
 pub(super) const ROWS: &[Row<Id>] = &[
@@ -89,12 +84,7 @@ pub(super) const ROWS: &[Row<Id>] = &[
     row("no-headings", None, Value::None, Id::NoHeadings),
     row("pretty", None, Value::None, Id::Pretty),
     row("bare", None, Value::None, Id::Bare),
-    row(
-        "max-column-width",
-        None,
-        Value::Required,
-        Id::MaxColumnWidth,
-    ),
+    row("max-column-width", None, Value::Required, Id::MaxColumnWidth),
     row("private-key", Some('p'), Value::Required, Id::Tls),
     row("certificate", Some('c'), Value::Required, Id::Tls),
     row("ca-cert", Some('C'), Value::Required, Id::Tls),
@@ -109,19 +99,11 @@ pub(super) const ROWS: &[Row<Id>] = &[
 /// The options of all commands, each once.
 fn command_rows() -> Vec<Row<Id>> {
     let mut rows: Vec<Row<Id>> = Vec::new();
-    for option in COMMANDS
-        .iter()
-        .flat_map(|c| c.options.split(','))
-        .filter(|o| !o.is_empty())
-    {
+    for option in COMMANDS.iter().flat_map(|c| c.options.split(',')).filter(|o| !o.is_empty()) {
         let name = option.trim_end_matches('=');
         let long = name.trim_start_matches('-');
         if rows.iter().all(|r| r.long != long) {
-            let value = if option.ends_with('=') {
-                Value::Required
-            } else {
-                Value::None
-            };
+            let value = if option.ends_with('=') { Value::Required } else { Value::None };
             rows.push(row(long, None, value, Id::OfCommand(name)));
         }
     }
@@ -173,9 +155,7 @@ pub fn parse<'a>(io: &mut Io<'_>, words: &'a [String]) -> Result<Asked<'a>, Faul
             Id::Options => return Ok(Asked::Options),
             Id::OfCommand(name) => {
                 if options.leading.iter().any(|(held, _)| held == name) {
-                    return Err(Fault::say(format!(
-                        "'{name}' option specified multiple times"
-                    )));
+                    return Err(Fault::say(format!("'{name}' option specified multiple times")));
                 }
                 options.leading.push((name.to_owned(), value));
             }
@@ -188,11 +168,7 @@ pub fn parse<'a>(io: &mut Io<'_>, words: &'a [String]) -> Result<Asked<'a>, Faul
 fn fault(error: &getopt::GetoptError, words: &[String]) -> Fault {
     let typed = |name: &str| {
         let long = format!("--{name}");
-        words
-            .iter()
-            .find(|w| **w == long || w.starts_with(&format!("{long}=")))
-            .cloned()
-            .unwrap_or(long)
+        words.iter().find(|w| **w == long || w.starts_with(&format!("{long}="))).cloned().unwrap_or(long)
     };
     Fault::say(match error {
         getopt::GetoptError::Unrecognized(name) => format!("unrecognized option '{}'", typed(name)),

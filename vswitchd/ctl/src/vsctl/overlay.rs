@@ -22,6 +22,14 @@ struct Row {
     /// What this run wrote, by column number.
     written: BTreeMap<usize, Datum>,
     verified: BTreeSet<usize>,
+    /// A row of this run whose UUID the server is to keep.
+    fixed: bool,
+}
+
+impl Row {
+    fn new(original: Option<IdlRow>, fixed: bool) -> Self {
+        Self { original, written: BTreeMap::new(), verified: BTreeSet::new(), fixed }
+    }
 }
 
 /// Rows by the value of one string column.
@@ -61,16 +69,7 @@ impl Overlay {
             .tables
             .iter()
             .map(|t| {
-                let rows = replica.rows(&t.name).map(|r| {
-                    (
-                        r.uuid(),
-                        Row {
-                            original: Some(r),
-                            written: BTreeMap::new(),
-                            verified: BTreeSet::new(),
-                        },
-                    )
-                });
+                let rows = replica.rows(&t.name).map(|r| (r.uuid(), Row::new(Some(r), false)));
                 rows.collect()
             })
             .collect();
@@ -117,9 +116,7 @@ impl Overlay {
     /// The rows of a table called `name`; none if the server has no such table.
     #[must_use]
     pub fn rows_of(&self, name: &str) -> Vec<Key> {
-        self.table(name)
-            .map(|t| self.rows(t).map(|u| (t, u)).collect())
-            .unwrap_or_default()
+        self.table(name).map(|t| self.rows(t).map(|u| (t, u)).collect()).unwrap_or_default()
     }
 
     /// Whether the row is there.
@@ -131,9 +128,7 @@ impl Overlay {
     /// Whether the row was made by this run.
     #[must_use]
     pub fn is_new(&self, key: Key) -> bool {
-        self.tables[key.0]
-            .get(&key.1)
-            .is_some_and(|r| r.original.is_none())
+        self.tables[key.0].get(&key.1).is_some_and(|r| r.original.is_none())
     }
 
     /// What a column holds.
@@ -143,25 +138,17 @@ impl Overlay {
             return Datum::from(key.1);
         }
         let row = self.tables[key.0].get(&key.1);
-        row.and_then(|r| self.value(key.0, r, column))
-            .unwrap_or_else(|| self.column(key.0, column).default.clone())
+        row.and_then(|r| self.value(key.0, r, column)).unwrap_or_else(|| self.column(key.0, column).default.clone())
     }
 
     fn value(&self, table: usize, row: &Row, column: usize) -> Option<Datum> {
-        row.written.get(&column).cloned().or_else(|| {
-            row.original
-                .as_ref()?
-                .get(&self.column(table, column).name)
-                .cloned()
-        })
+        row.written.get(&column).cloned().or_else(|| row.original.as_ref()?.get(&self.column(table, column).name).cloned())
     }
 
     /// What the column called `name` holds; an empty set if the server has no such column.
     #[must_use]
     pub fn get(&self, key: Key, name: &str) -> Datum {
-        self.table_schema(key.0)
-            .column(name)
-            .map_or_else(Datum::empty_set, |c| self.read(key, c))
+        self.table_schema(key.0).column(name).map_or_else(Datum::empty_set, |c| self.read(key, c))
     }
 
     /// The string in a column, empty if there is none.
@@ -181,11 +168,7 @@ impl Overlay {
         let Some(target) = target.and_then(|(table, _)| self.table(table)) else {
             return Vec::new();
         };
-        self.get(key, name)
-            .uuids()
-            .map(|u| (target, u))
-            .filter(|k| self.exists(*k))
-            .collect()
+        self.get(key, name).uuids().map(|u| (target, u)).filter(|k| self.exists(*k)).collect()
     }
 
     /// The rows whose column holds exactly `value`.
@@ -200,10 +183,7 @@ impl Overlay {
             self.indexes.insert((table, column), index);
         }
         let index = self.indexes.get(&(table, column));
-        index
-            .and_then(|i| i.get(value))
-            .map(|set| set.iter().copied().collect())
-            .unwrap_or_default()
+        index.and_then(|i| i.get(value)).map(|set| set.iter().copied().collect()).unwrap_or_default()
     }
 
     fn reindex(&mut self, key: Key, column: usize, add: bool) {
@@ -211,8 +191,7 @@ impl Overlay {
             return;
         }
         let datum = self.read(key, column);
-        let (Some(atom), Some(index)) = (datum.as_atom(), self.indexes.get_mut(&(key.0, column)))
-        else {
+        let (Some(atom), Some(index)) = (datum.as_atom(), self.indexes.get_mut(&(key.0, column))) else {
             return;
         };
         let set = index.entry(atom.clone()).or_default();
@@ -224,12 +203,7 @@ impl Overlay {
     }
 
     fn reindex_row(&mut self, key: Key, add: bool) {
-        let columns: Vec<usize> = self
-            .indexes
-            .keys()
-            .filter(|(t, _)| *t == key.0)
-            .map(|(_, c)| *c)
-            .collect();
+        let columns: Vec<usize> = self.indexes.keys().filter(|(t, _)| *t == key.0).map(|(_, c)| *c).collect();
         columns.into_iter().for_each(|c| self.reindex(key, c, add));
     }
 
@@ -270,17 +244,19 @@ impl Overlay {
         self.mutations.push((key, column, mutator, datum));
     }
 
-    /// Makes a row.
+    /// Makes a row; the UUID is for this run only.
     pub fn insert(&mut self, table: usize, uuid: Uuid) -> Key {
+        self.insert_row(table, uuid, false)
+    }
+
+    /// Makes a row with a UUID that the server is to keep.
+    pub fn insert_fixed(&mut self, table: usize, uuid: Uuid) -> Key {
+        self.insert_row(table, uuid, true)
+    }
+
+    fn insert_row(&mut self, table: usize, uuid: Uuid, fixed: bool) -> Key {
         let key = (table, uuid);
-        self.tables[table].insert(
-            uuid,
-            Row {
-                original: None,
-                written: BTreeMap::new(),
-                verified: BTreeSet::new(),
-            },
-        );
+        self.tables[table].insert(uuid, Row::new(None, fixed));
         self.inserted.push(key);
         self.reindex_row(key, true);
         key
@@ -322,9 +298,7 @@ impl Overlay {
         for (key, column, mutator, datum) in &self.mutations {
             let mutations = json!([[self.column(key.0, *column).name, mutator, self.wire(datum)]]);
             let (table, clause) = (self.table_name(*key), self.where_row(*key));
-            changes.push(
-                json!({"op": "mutate", "table": table, "where": clause, "mutations": mutations}),
-            );
+            changes.push(json!({"op": "mutate", "table": table, "where": clause, "mutations": mutations}));
         }
         for key in self.inserted.iter().filter(|k| self.is_new(**k)) {
             plan.inserts.push((checks.len() + changes.len(), key.1));
@@ -339,17 +313,12 @@ impl Overlay {
         if let Some((key, column)) = counter {
             let (table, clause) = (self.table_name(key), self.where_row(key));
             let mutations = json!([[column, "+=", 1]]);
-            plan.operations.push(
-                json!({"op": "mutate", "table": table, "where": clause, "mutations": mutations}),
-            );
+            plan.operations.push(json!({"op": "mutate", "table": table, "where": clause, "mutations": mutations}));
             plan.counter = Some(plan.operations.len());
-            plan.operations.push(
-                json!({"op": "select", "table": table, "where": clause, "columns": [column]}),
-            );
+            plan.operations.push(json!({"op": "select", "table": table, "where": clause, "columns": [column]}));
         }
         if !self.comments.is_empty() {
-            plan.operations
-                .push(json!({"op": "comment", "comment": self.comments.join("\n")}));
+            plan.operations.push(json!({"op": "comment", "comment": self.comments.join("\n")}));
         }
         plan
     }
@@ -370,24 +339,16 @@ impl Overlay {
             held.insert(name.clone(), original.get(name)?.to_json());
         }
         let columns: Vec<&String> = held.keys().collect();
-        Some(
-            json!({"op": "wait", "timeout": 0, "table": self.table_name(key), "where": self.where_row(key),
-            "columns": columns, "until": "==", "rows": [held]}),
-        )
+        Some(json!({"op": "wait", "timeout": 0, "table": self.table_name(key), "where": self.where_row(key),
+            "columns": columns, "until": "==", "rows": [held]}))
     }
 
     fn update(&self, key: Key, row: &Row) -> Option<Value> {
         let original = row.original.as_ref()?;
-        let changed = row
-            .written
-            .iter()
-            .filter(|(c, d)| original.get(&self.column(key.0, **c).name) != Some(*d));
-        let columns: Object<String, Value> = changed
-            .map(|(c, d)| (self.column(key.0, *c).name.clone(), self.wire(d)))
-            .collect();
-        (!columns.is_empty()).then(
-            || json!({"op": "update", "table": self.table_name(key), "where": self.where_row(key), "row": columns}),
-        )
+        let changed = row.written.iter().filter(|(c, d)| original.get(&self.column(key.0, **c).name) != Some(*d));
+        let columns: Object<String, Value> = changed.map(|(c, d)| (self.column(key.0, *c).name.clone(), self.wire(d))).collect();
+        (!columns.is_empty())
+            .then(|| json!({"op": "update", "table": self.table_name(key), "where": self.where_row(key), "row": columns}))
     }
 
     fn insertion(&self, key: Key) -> Value {
@@ -398,39 +359,31 @@ impl Overlay {
             .filter(|(c, d)| **c >= COL_FIRST && self.column(key.0, **c).default != **d)
             .map(|(c, d)| (self.column(key.0, *c).name.clone(), self.wire(d)))
             .collect();
-        json!({"op": "insert", "table": self.table_name(key), "uuid-name": row_name(&key.1), "row": columns})
+        let mut insertion = json!({"op": "insert", "table": self.table_name(key), "row": columns});
+        let fixed = self.tables[key.0].get(&key.1).is_some_and(|r| r.fixed);
+        if fixed {
+            insertion["uuid"] = key.1.to_string().into();
+        } else {
+            insertion["uuid-name"] = row_name(&key.1).into();
+        }
+        insertion
     }
 
     /// A value with the rows of this run by the names they have in it.
     fn wire(&self, datum: &Datum) -> Value {
         if datum.is_map() {
-            let pairs: Vec<Value> = datum
-                .pairs()
-                .map(|(k, v)| json!([self.atom(k), self.atom(v)]))
-                .collect();
+            let pairs: Vec<Value> = datum.pairs().map(|(k, v)| json!([self.atom(k), self.atom(v)])).collect();
             return json!(["map", pairs]);
         }
         match datum.as_atom() {
             Some(atom) => self.atom(atom),
-            None => json!([
-                "set",
-                datum
-                    .keys()
-                    .iter()
-                    .map(|a| self.atom(a))
-                    .collect::<Vec<_>>()
-            ]),
+            None => json!(["set", datum.keys().iter().map(|a| self.atom(a)).collect::<Vec<_>>()]),
         }
     }
 
     fn atom(&self, atom: &Atom) -> Value {
         match atom.as_uuid() {
-            Some(uuid)
-                if self
-                    .tables
-                    .iter()
-                    .any(|t| t.get(&uuid).is_some_and(|r| r.original.is_none())) =>
-            {
+            Some(uuid) if self.tables.iter().any(|t| t.get(&uuid).is_some_and(|r| r.original.is_none() && !r.fixed)) => {
                 json!(["named-uuid", row_name(&uuid)])
             }
             Some(_) | None => atom.to_json(),

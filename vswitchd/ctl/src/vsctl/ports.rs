@@ -22,10 +22,7 @@ pub(super) fn list(context: &mut Context<'_>, call: &Call) -> Result<(), Fault> 
     let topology = context.topology()?;
     topology.bridge(bridge)?;
     let ports = topology.ports_of(bridge);
-    ports
-        .iter()
-        .filter(|p| *p != bridge)
-        .for_each(|p| context.say(p));
+    ports.iter().filter(|p| *p != bridge).for_each(|p| context.say(p));
     Ok(())
 }
 
@@ -48,10 +45,7 @@ pub(super) fn list_interfaces(context: &mut Context<'_>, call: &Call) -> Result<
 /// `port-to-br PORT`
 pub(super) fn to_bridge(context: &mut Context<'_>, call: &Call) -> Result<(), Fault> {
     let name = call.argument(1);
-    let port = context
-        .topology()?
-        .port(name)
-        .ok_or_else(|| no_port(name))?;
+    let port = context.topology()?.port(name).ok_or_else(|| no_port(name))?;
     let bridge = port.bridge.clone();
     context.say(&bridge);
     Ok(())
@@ -62,11 +56,7 @@ pub(super) fn interface_to_bridge(context: &mut Context<'_>, call: &Call) -> Res
     let name = call.argument(1);
     let topology = context.topology()?;
     let interface = topology.interface(name).ok_or_else(|| no_interface(name))?;
-    let bridge = topology
-        .ports
-        .get(&interface.port)
-        .map(|p| p.bridge.clone())
-        .unwrap_or_default();
+    let bridge = topology.ports.get(&interface.port).map(|p| p.bridge.clone()).unwrap_or_default();
     context.say(&bridge);
     Ok(())
 }
@@ -104,29 +94,13 @@ pub(super) fn add(context: &mut Context<'_>, call: &Call) -> Result<(), Fault> {
 /// `add-bond BRIDGE PORT IFACE... [COLUMN[:KEY]=VALUE]...`
 pub(super) fn add_bond(context: &mut Context<'_>, call: &Call) -> Result<(), Fault> {
     let rest = call.arguments(3);
-    let n = rest
-        .iter()
-        .position(|w| w.contains('='))
-        .unwrap_or(rest.len());
+    let n = rest.iter().position(|w| w.contains('=')).unwrap_or(rest.len());
     if n < 2 {
-        return Err(Fault::say(format!(
-            "add-bond requires at least 2 interfaces, but only {n} were specified"
-        )));
+        return Err(Fault::say(format!("add-bond requires at least 2 interfaces, but only {n} were specified")));
     }
     let (interfaces, settings) = rest.split_at(n);
-    let (bridge, name, fake_interface) =
-        (call.argument(1), call.argument(2), call.has("--fake-iface"));
-    add_port(
-        context,
-        call,
-        &NewPort {
-            bridge,
-            name,
-            interfaces,
-            settings,
-            fake_interface,
-        },
-    )
+    let (bridge, name, fake_interface) = (call.argument(1), call.argument(2), call.has("--fake-iface"));
+    add_port(context, call, &NewPort { bridge, name, interfaces, settings, fake_interface })
 }
 
 fn add_port(context: &mut Context<'_>, call: &Call, new: &NewPort<'_>) -> Result<(), Fault> {
@@ -143,10 +117,7 @@ fn add_port(context: &mut Context<'_>, call: &Call, new: &NewPort<'_>) -> Result
     let topology = context.topology()?;
     topology.check_free(name, &format!("cannot create a port named {name}"))?;
     for interface in new.interfaces {
-        topology.check_free(
-            interface,
-            &format!("cannot create an interface named {interface}"),
-        )?;
+        topology.check_free(interface, &format!("cannot create an interface named {interface}"))?;
     }
     let bridge = topology.bridge(new.bridge)?.clone();
     let mut interfaces = Vec::new();
@@ -156,14 +127,9 @@ fn add_port(context: &mut Context<'_>, call: &Call, new: &NewPort<'_>) -> Result
         interfaces.push(row);
     }
     let references = Datum::set(interfaces.iter().map(|i| Atom::from(i.1)));
-    let row = context.insert(
-        "Port",
-        [("name", Datum::from(name)), ("interfaces", references)],
-    )?;
+    let row = context.insert("Port", [("name", Datum::from(name)), ("interfaces", references)])?;
     if new.fake_interface {
-        context
-            .overlay
-            .set(row, "bond_fake_iface", Datum::from(true));
+        context.overlay.set(row, "bond_fake_iface", Datum::from(true));
     }
     if let Some((_, vlan)) = &bridge.fake {
         context.overlay.set(row, "tag", Datum::from(*vlan));
@@ -174,10 +140,7 @@ fn add_port(context: &mut Context<'_>, call: &Call, new: &NewPort<'_>) -> Result
     add_reference(context, bridge.row, "ports", row);
     let tag = context.overlay.get(row, "tag").as_int();
     let topology = context.topology()?;
-    let parent = bridge
-        .fake
-        .as_ref()
-        .map_or(new.bridge, |(parent, _)| parent);
+    let parent = bridge.fake.as_ref().map_or(new.bridge, |(parent, _)| parent);
     topology.insert_port(name, row, parent, tag);
     for (interface, row) in new.interfaces.iter().zip(interfaces) {
         topology.insert_interface(interface, row, name);
@@ -194,20 +157,14 @@ fn already_there(context: &mut Context<'_>, call: &Call, new: &NewPort<'_>) -> R
     };
     if port.bridge != new.bridge {
         let other = &port.bridge;
-        return Err(Fault::say(format!(
-            "\"{}\" but {name} is actually attached to bridge {other}",
-            call.text()
-        )));
+        return Err(Fault::say(format!("\"{}\" but {name} is actually attached to bridge {other}", call.text())));
     }
     let mut wanted = new.interfaces.to_vec();
     wanted.sort();
     let held = topology.interfaces_of(name);
     if wanted != held {
         let held = held.join(", ");
-        return Err(Fault::say(format!(
-            "\"{}\" but {name} actually has interface(s) {held}",
-            call.text()
-        )));
+        return Err(Fault::say(format!("\"{}\" but {name} actually has interface(s) {held}", call.text())));
     }
     Ok(true)
 }
@@ -227,10 +184,7 @@ pub(super) fn add_member(context: &mut Context<'_>, call: &Call) -> Result<(), F
             return Ok(());
         }
         let other = &held.port;
-        return Err(Fault::say(format!(
-            "\"{}\" but {name} is actually attached to port {other}",
-            call.text()
-        )));
+        return Err(Fault::say(format!("\"{}\" but {name} is actually attached to port {other}", call.text())));
     }
     topology.check_free(name, &format!("cannot create an interface named {name}"))?;
     let row = context.insert("Interface", [("name", Datum::from(name))])?;
@@ -251,28 +205,16 @@ pub(super) fn delete_member(context: &mut Context<'_>, call: &Call) -> Result<()
         topology.port(bond).ok_or_else(|| no_port(bond))?;
     }
     let Some(interface) = topology.interface(name) else {
-        return if call.has("--if-exists") {
-            Ok(())
-        } else {
-            Err(no_interface(name))
-        };
+        return if call.has("--if-exists") { Ok(()) } else { Err(no_interface(name)) };
     };
     if let Some(bond) = bond.filter(|b| *b != interface.port) {
-        return Err(Fault::say(format!(
-            "port {bond} does not have an interface {name}"
-        )));
+        return Err(Fault::say(format!("port {bond} does not have an interface {name}")));
     }
     let (port_name, row) = (interface.port.clone(), interface.row);
     if topology.interfaces_of(&port_name).len() == 1 {
-        return Err(Fault::say(format!(
-            "cannot delete last interface from port {port_name}"
-        )));
+        return Err(Fault::say(format!("cannot delete last interface from port {port_name}")));
     }
-    let port = topology
-        .ports
-        .get(&port_name)
-        .map(|p| p.row)
-        .ok_or_else(|| no_port(&port_name))?;
+    let port = topology.ports.get(&port_name).map(|p| p.row).ok_or_else(|| no_port(&port_name))?;
     topology.interfaces.remove(name);
     remove_reference(context, port, "interfaces", row);
     context.overlay.delete(row);
@@ -292,31 +234,16 @@ pub(super) fn delete(context: &mut Context<'_>, call: &Call) -> Result<(), Fault
         topology.bridge(wanted)?;
         let bridge = topology.ports.get(&name).map_or("", |p| p.bridge.as_str());
         if bridge != wanted {
-            let child = topology
-                .bridges
-                .get(bridge)
-                .and_then(|b| b.fake.as_ref())
-                .is_some_and(|(p, _)| p == wanted);
-            let note = if child {
-                format!(" (although its child bridge {bridge} does)")
-            } else {
-                String::new()
-            };
-            return Err(Fault::say(format!(
-                "bridge {wanted} does not have a port {target}{note}"
-            )));
+            let child = topology.bridges.get(bridge).and_then(|b| b.fake.as_ref()).is_some_and(|(p, _)| p == wanted);
+            let note = if child { format!(" (although its child bridge {bridge} does)") } else { String::new() };
+            return Err(Fault::say(format!("bridge {wanted} does not have a port {target}{note}")));
         }
     }
     delete_row(context, &name)
 }
 
 /// The name of the port to delete; nothing if there is none and that is allowed.
-fn find_target(
-    context: &mut Context<'_>,
-    target: &str,
-    must_exist: bool,
-    with_iface: bool,
-) -> Result<Option<String>, Fault> {
+fn find_target(context: &mut Context<'_>, target: &str, must_exist: bool, with_iface: bool) -> Result<Option<String>, Fault> {
     let topology = context.topology()?;
     if topology.port(target).is_some() {
         return Ok(Some(target.to_owned()));
@@ -347,11 +274,7 @@ pub(super) fn delete_row(context: &mut Context<'_>, name: &str) -> Result<(), Fa
     };
     let bridge: Option<Key> = topology.bridges.get(&port.bridge).map(|b| b.row);
     let interfaces = topology.interfaces_of(name);
-    let rows: Vec<Key> = interfaces
-        .iter()
-        .filter_map(|i| topology.interfaces.get(i))
-        .map(|i| i.row)
-        .collect();
+    let rows: Vec<Key> = interfaces.iter().filter_map(|i| topology.interfaces.get(i)).map(|i| i.row).collect();
     topology.remove_port(name);
     if let Some(bridge) = bridge {
         remove_reference(context, bridge, "ports", port.row);

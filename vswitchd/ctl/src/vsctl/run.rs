@@ -36,12 +36,7 @@ pub(super) fn embedded_schema() -> Result<Schema, Fault> {
 }
 
 /// Runs the commands; the exit code.
-pub(super) fn run(
-    io: &mut Io<'_>,
-    options: &Options,
-    calls: &[Call],
-    words: &[String],
-) -> Result<u8, Fault> {
+pub(super) fn run(io: &mut Io<'_>, options: &Options, calls: &[Call], words: &[String]) -> Result<u8, Fault> {
     let schema = embedded_schema()?;
     let mut wanted = Wanted::default();
     wanted.columns(TABLE, &["next_cfg", "cur_cfg"]);
@@ -60,9 +55,7 @@ pub(super) fn run(
     };
     print(io, options, &finished)?;
     match finished.next {
-        Some(next) if options.wait && !options.dry_run => {
-            wait(io, options, &mut idl, (next, &finished))
-        }
+        Some(next) if options.wait && !options.dry_run => wait(io, options, &mut idl, (next, &finished)),
         Some(_) | None => Ok(0),
     }
 }
@@ -89,8 +82,7 @@ fn connect(options: &Options, wanted: &Wanted) -> Result<BlockingIdl, Fault> {
                 }
             }
             Some(Event::Synced(_)) => break,
-            Some(Event::Disconnected(_) | Event::Changed(_) | Event::Done(..) | Event::Lock(_))
-            | None => {}
+            Some(Event::Disconnected(_) | Event::Changed(_) | Event::Done(..) | Event::Lock(_)) | None => {}
         }
     }
     Ok(idl)
@@ -107,18 +99,12 @@ fn retries(options: &Options) -> bool {
 }
 
 fn failed(options: &Options, reason: &str) -> Fault {
-    let reason = reason
-        .strip_prefix("connection attempt failed (")
-        .and_then(|r| r.strip_suffix(')'))
-        .unwrap_or(reason);
+    let reason = reason.strip_prefix("connection attempt failed (").and_then(|r| r.strip_suffix(')')).unwrap_or(reason);
     let reason = match reason {
         "connection closed by peer" => "End of file".to_owned(),
         other => without_number(other),
     };
-    Fault::say(format!(
-        "{}: database connection failed ({reason})",
-        options.database
-    ))
+    Fault::say(format!("{}: database connection failed ({reason})", options.database))
 }
 
 fn await_change(options: &Options, idl: &mut BlockingIdl) -> Result<(), Fault> {
@@ -156,10 +142,7 @@ fn attempt(
             io.warn(module, &text)?;
         }
         ended?;
-        outputs.push(std::mem::replace(
-            &mut context.output,
-            Output::Text(String::new()),
-        ));
+        outputs.push(std::mem::replace(&mut context.output, Output::Text(String::new())));
         if context.try_again {
             return Ok(None);
         }
@@ -167,12 +150,7 @@ fn attempt(
     check_symbols(io, &context)?;
     let new_interfaces = std::mem::take(&mut context.new_interfaces);
     let plan = overlay.plan(options.wait.then_some((root, "next_cfg")));
-    let mut finished = Finished {
-        outputs,
-        new_interfaces,
-        uuids: Vec::new(),
-        next: None,
-    };
+    let mut finished = Finished { outputs, new_interfaces, uuids: Vec::new(), next: None };
     if plan.operations.is_empty() || options.dry_run {
         return Ok(Some(finished));
     }
@@ -187,15 +165,7 @@ fn attempt(
             Some((*mine, ovsdb::atom::parse_uuid(given)?))
         })
         .collect();
-    finished.next = plan.counter.and_then(|at| {
-        committed
-            .results
-            .get(at)?
-            .get("rows")?
-            .get(0)?
-            .get("next_cfg")?
-            .as_i64()
-    });
+    finished.next = plan.counter.and_then(|at| committed.results.get(at)?.get("rows")?.get(0)?.get("next_cfg")?.as_i64());
     Ok(Some(finished))
 }
 
@@ -204,33 +174,21 @@ fn set_up(overlay: &mut Overlay) -> Result<super::overlay::Key, Fault> {
     if let Some(root) = overlay.rows_of(TABLE).first() {
         return Ok(*root);
     }
-    let table = overlay
-        .table(TABLE)
-        .ok_or_else(|| Fault::say(format!("{DATABASE} database lacks {TABLE} table")))?;
+    let table = overlay.table(TABLE).ok_or_else(|| Fault::say(format!("{DATABASE} database lacks {TABLE} table")))?;
     Ok(overlay.insert(table, Uuid::new_v4()))
 }
 
 fn reads_only(call: &Call) -> bool {
-    matches!(
-        call.command.name,
-        "show" | "list" | "find" | "get" | "wait-until"
-    )
+    matches!(call.command.name, "show" | "list" | "find" | "get" | "wait-until")
 }
 
 /// The words as a shell would need them.
 fn escaped(words: &[String]) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@+%".contains(c);
     let quote = |w: &String| {
-        if !w.is_empty() && w.chars().all(plain) {
-            w.clone()
-        } else {
-            ovsdb::json::to_sorted(&w.as_str().into())
-        }
+        if !w.is_empty() && w.chars().all(plain) { w.clone() } else { ovsdb::json::to_sorted(&w.as_str().into()) }
     };
-    std::iter::once("ovs-vsctl".to_owned())
-        .chain(words.iter().map(quote))
-        .collect::<Vec<_>>()
-        .join(" ")
+    std::iter::once("ovs-vsctl".to_owned()).chain(words.iter().map(quote)).collect::<Vec<_>>().join(" ")
 }
 
 fn check_symbols(io: &mut Io<'_>, context: &Context<'_>) -> Result<(), Fault> {
@@ -243,14 +201,9 @@ fn check_symbols(io: &mut Io<'_>, context: &Context<'_>) -> Result<(), Fault> {
         if symbol.strong {
             continue;
         }
-        let what = if symbol.weak {
-            "only a weak reference to it"
-        } else {
-            "no reference to it"
-        };
-        let text = format!(
-            "row id \"{name}\" was created but {what} was inserted, so it will not actually appear in the database"
-        );
+        let what = if symbol.weak { "only a weak reference to it" } else { "no reference to it" };
+        let text =
+            format!("row id \"{name}\" was created but {what} was inserted, so it will not actually appear in the database");
         io.warn("vsctl", &text)?;
     }
     Ok(())
@@ -285,20 +238,12 @@ fn print(io: &mut Io<'_>, options: &Options, finished: &Finished) -> Result<(), 
             }
             Output::Text(text) => text.clone(),
             Output::NewRow(uuid) => {
-                let given = finished
-                    .uuids
-                    .iter()
-                    .find(|(mine, _)| mine == uuid)
-                    .map_or(*uuid, |(_, given)| *given);
+                let given = finished.uuids.iter().find(|(mine, _)| mine == uuid).map_or(*uuid, |(_, given)| *given);
                 format!("{given}\n")
             }
         };
         if options.oneline {
-            let line = text
-                .strip_suffix('\n')
-                .unwrap_or(&text)
-                .replace('\\', "\\\\")
-                .replace('\n', "\\n");
+            let line = text.strip_suffix('\n').unwrap_or(&text).replace('\\', "\\\\").replace('\n', "\\n");
             writeln!(io.out, "{line}")?;
         } else {
             write!(io.out, "{text}")?;
@@ -309,26 +254,12 @@ fn print(io: &mut Io<'_>, options: &Options, finished: &Finished) -> Result<(), 
 }
 
 /// Waits until the switch has taken up configuration `next`, and tells which new interfaces it could not set up.
-fn wait(
-    io: &mut Io<'_>,
-    options: &Options,
-    idl: &mut BlockingIdl,
-    (next, finished): (i64, &Finished),
-) -> Result<u8, Fault> {
-    let reached = |replica: &Replica| {
-        replica
-            .rows(TABLE)
-            .any(|r| r.int("cur_cfg").is_some_and(|cur| cur >= next))
-    };
-    idl.wait_until(reached, None)
-        .map_err(|e: ClientError| failed(options, &e.to_string()))?;
+fn wait(io: &mut Io<'_>, options: &Options, idl: &mut BlockingIdl, (next, finished): (i64, &Finished)) -> Result<u8, Fault> {
+    let reached = |replica: &Replica| replica.rows(TABLE).any(|r| r.int("cur_cfg").is_some_and(|cur| cur >= next));
+    idl.wait_until(reached, None).map_err(|e: ClientError| failed(options, &e.to_string()))?;
     let mut broken = false;
     for mine in &finished.new_interfaces {
-        let given = finished
-            .uuids
-            .iter()
-            .find(|(m, _)| m == mine)
-            .map(|(_, given)| given);
+        let given = finished.uuids.iter().find(|(m, _)| m == mine).map(|(_, given)| given);
         let Some(row) = given.and_then(|u| idl.replica().row("Interface", u)) else {
             continue;
         };
@@ -337,20 +268,11 @@ fn wait(
         }
         broken = true;
         let (name, error) = (row.str("name"), row.str("error"));
-        let why = if error.is_empty() {
-            String::new()
-        } else {
-            format!(": {error}")
-        };
-        io.complain(&format!(
-            "Error detected while setting up '{name}'{why}.  See ovs-vswitchd log for details."
-        ))?;
+        let why = if error.is_empty() { String::new() } else { format!(": {error}") };
+        io.complain(&format!("Error detected while setting up '{name}'{why}.  See ovs-vswitchd log for details."))?;
     }
     if broken {
-        io.complain(&format!(
-            "The default log directory is \"{}\".",
-            dirs::log().display()
-        ))?;
+        io.complain(&format!("The default log directory is \"{}\".", dirs::log().display()))?;
         return Ok(RECONFIGURATION_FAILED);
     }
     Ok(0)

@@ -24,16 +24,7 @@ pub(super) fn prepare_reset(_: &Call, _: &Schema, wanted: &mut Wanted) -> Result
     Ok(())
 }
 
-const DELETED: &[&str] = &[
-    "Mirror",
-    "Controller",
-    "Manager",
-    "NetFlow",
-    "SSL",
-    "sFlow",
-    "IPFIX",
-    "Flow_Sample_Collector_Set",
-];
+const DELETED: &[&str] = &["Mirror", "Controller", "Manager", "NetFlow", "SSL", "sFlow", "IPFIX", "Flow_Sample_Collector_Set"];
 
 /// `emer-reset`: bridges, ports and their tags stay; whatever watches, limits or steers them goes.
 pub(super) fn reset(context: &mut Context<'_>, _: &Call) -> Result<(), Fault> {
@@ -43,41 +34,22 @@ pub(super) fn reset(context: &mut Context<'_>, _: &Call) -> Result<(), Fault> {
         context.overlay.set(row, "ssl", empty());
     }
     for row in context.overlay.rows_of("Bridge") {
-        for column in [
-            "controller",
-            "fail_mode",
-            "mirrors",
-            "netflow",
-            "sflow",
-            "ipfix",
-            "flood_vlans",
-        ] {
+        for column in ["controller", "fail_mode", "mirrors", "netflow", "sflow", "ipfix", "flood_vlans"] {
             context.overlay.set(row, column, empty());
         }
         let hwaddr = Atom::from("hwaddr");
-        let kept = context
-            .overlay
-            .get(row, "other_config")
-            .retain(|k, _| *k == hwaddr);
+        let kept = context.overlay.get(row, "other_config").retain(|k, _| *k == hwaddr);
         context.overlay.set(row, "other_config", kept);
     }
     for row in context.overlay.rows_of("Port") {
         context.overlay.set(row, "other_config", Datum::empty_map());
     }
     for row in context.overlay.rows_of("Interface") {
-        context
-            .overlay
-            .set(row, "ingress_policing_rate", Datum::from(0));
-        context
-            .overlay
-            .set(row, "ingress_policing_burst", Datum::from(0));
+        context.overlay.set(row, "ingress_policing_rate", Datum::from(0));
+        context.overlay.set(row, "ingress_policing_burst", Datum::from(0));
     }
     for table in DELETED {
-        context
-            .overlay
-            .rows_of(table)
-            .into_iter()
-            .for_each(|row| context.overlay.delete(row));
+        context.overlay.rows_of(table).into_iter().for_each(|row| context.overlay.delete(row));
     }
     context.forget_topology();
     Ok(())
@@ -99,10 +71,7 @@ fn bridge(context: &mut Context<'_>, call: &Call) -> Result<Key, Fault> {
 /// The targets of the rows that a column refers to, sorted.
 fn targets(context: &Context<'_>, row: Key, column: &str) -> Vec<String> {
     let rows = context.overlay.refs(row, column);
-    let mut targets: Vec<String> = rows
-        .into_iter()
-        .map(|r| context.overlay.str(r, "target"))
-        .collect();
+    let mut targets: Vec<String> = rows.into_iter().map(|r| context.overlay.str(r, "target")).collect();
     targets.sort();
     targets
 }
@@ -124,9 +93,7 @@ fn replace_targets(
 ) -> Result<(), Fault> {
     let (row, column) = place;
     let probe = call.value("--inactivity-probe").map(|text| {
-        let end = text
-            .find(|c: char| !c.is_ascii_digit() && c != '-')
-            .unwrap_or(text.len());
+        let end = text.find(|c: char| !c.is_ascii_digit() && c != '-').unwrap_or(text.len());
         text[..end].parse::<i64>().unwrap_or(0)
     });
     delete_referred(context, row, column);
@@ -134,9 +101,7 @@ fn replace_targets(
         warn_of_target(context, target, table);
         let new = context.insert(table, [("target", Datum::from(target))])?;
         if let Some(probe) = probe {
-            context
-                .overlay
-                .set(new, "inactivity_probe", Datum::from(probe));
+            context.overlay.set(new, "inactivity_probe", Datum::from(probe));
         }
         add_reference(context, row, column, new);
     }
@@ -147,19 +112,14 @@ fn warn_of_target(context: &mut Context<'_>, target: &str, table: &str) {
     const METHODS: [&str; 7] = ["tcp:", "ssl:", "unix:", "ptcp:", "pssl:", "punix:", "none"];
     let manager = table == "Manager";
     if !METHODS.iter().any(|m| target.starts_with(m)) || (manager && target == "none") {
-        context.warn(
-            "vsctl",
-            format!("target type \"{target}\" is possibly erroneous"),
-        );
+        context.warn("vsctl", format!("target type \"{target}\" is possibly erroneous"));
     }
 }
 
 /// `get-controller BRIDGE`
 pub(super) fn list_controllers(context: &mut Context<'_>, call: &Call) -> Result<(), Fault> {
     let row = bridge(context, call)?;
-    targets(context, row, "controller")
-        .iter()
-        .for_each(|t| context.say(t));
+    targets(context, row, "controller").iter().for_each(|t| context.say(t));
     Ok(())
 }
 
@@ -216,9 +176,7 @@ pub(super) fn prepare_managers(_: &Call, _: &Schema, wanted: &mut Wanted) -> Res
 /// `get-manager`
 pub(super) fn list_managers(context: &mut Context<'_>, _: &Call) -> Result<(), Fault> {
     let root = context.root()?;
-    targets(context, root, "manager_options")
-        .iter()
-        .for_each(|t| context.say(t));
+    targets(context, root, "manager_options").iter().for_each(|t| context.say(t));
     Ok(())
 }
 
@@ -248,11 +206,7 @@ pub(super) fn prepare_ssl(_: &Call, _: &Schema, wanted: &mut Wanted) -> Result<(
 pub(super) fn show_ssl(context: &mut Context<'_>, _: &Call) -> Result<(), Fault> {
     let root = context.root()?;
     if let Some(row) = context.overlay.refs(root, "ssl").first().copied() {
-        for (title, column) in [
-            ("Private key", "private_key"),
-            ("Certificate", "certificate"),
-            ("CA Certificate", "ca_cert"),
-        ] {
+        for (title, column) in [("Private key", "private_key"), ("Certificate", "certificate"), ("CA Certificate", "ca_cert")] {
             let value = context.overlay.str(row, column);
             context.say(&format!("{title}: {value}"));
         }
@@ -274,17 +228,9 @@ pub(super) fn set_ssl(context: &mut Context<'_>, call: &Call) -> Result<(), Faul
     let root = context.root()?;
     delete_referred(context, root, "ssl");
     let text = |n: usize| Datum::from(call.argument(n));
-    let columns = [
-        ("private_key", text(1)),
-        ("certificate", text(2)),
-        ("ca_cert", text(3)),
-    ];
+    let columns = [("private_key", text(1)), ("certificate", text(2)), ("ca_cert", text(3))];
     let row = context.insert("SSL", columns)?;
-    context.overlay.set(
-        row,
-        "bootstrap_ca_cert",
-        Datum::from(call.has("--bootstrap")),
-    );
+    context.overlay.set(row, "bootstrap_ca_cert", Datum::from(call.has("--bootstrap")));
     for (n, column) in [(4, "ssl_protocols"), (5, "ssl_ciphers")] {
         if call.words.len() > n {
             context.overlay.set(row, column, text(n));
@@ -307,13 +253,7 @@ fn mapping(call: &Call) -> Result<(i64, i64), Fault> {
     let number = |n: usize, most: i64| {
         let text = call.argument(n);
         let bad = || Fault::say(format!("Invalid argument {text}"));
-        text.parse::<i64>().map_err(|_| bad()).and_then(|v| {
-            if (0..=most).contains(&v) {
-                Ok(v)
-            } else {
-                Err(bad())
-            }
-        })
+        text.parse::<i64>().map_err(|_| bad()).and_then(|v| if (0..=most).contains(&v) { Ok(v) } else { Err(bad()) })
     };
     Ok((number(2, 0xff_ffff)?, number(3, 4095)?))
 }
@@ -326,9 +266,7 @@ pub(super) fn add_mapping(context: &mut Context<'_>, call: &Call) -> Result<(), 
         Some(row) => row,
         None => {
             let row = context.insert("AutoAttach", [])?;
-            context
-                .overlay
-                .set(bridge, "auto_attach", Datum::from(row.1));
+            context.overlay.set(bridge, "auto_attach", Datum::from(row.1));
             row
         }
     };
@@ -344,10 +282,7 @@ pub(super) fn delete_mapping(context: &mut Context<'_>, call: &Call) -> Result<(
     let bridge = bridge(context, call)?;
     if let Some(row) = context.overlay.refs(bridge, "auto_attach").first().copied() {
         context.overlay.verify_named(row, "mappings");
-        let mappings = context
-            .overlay
-            .get(row, "mappings")
-            .subtract(&Datum::map([(isid, vlan)]));
+        let mappings = context.overlay.get(row, "mappings").subtract(&Datum::map([(isid, vlan)]));
         context.overlay.set(row, "mappings", mappings);
     }
     Ok(())

@@ -10,16 +10,8 @@ use ovsdb::Schema;
 type Shown = (&'static str, &'static str, &'static [&'static str]);
 
 const SHOWN: &[Shown] = &[
-    (
-        "Open_vSwitch",
-        "",
-        &["manager_options", "bridges", "ovs_version"],
-    ),
-    (
-        "Bridge",
-        "name",
-        &["controller", "fail_mode", "datapath_type", "ports"],
-    ),
+    ("Open_vSwitch", "", &["manager_options", "bridges", "ovs_version"]),
+    ("Bridge", "name", &["controller", "fail_mode", "datapath_type", "ports"]),
     ("Port", "name", &["tag", "trunks", "interfaces"]),
     ("Interface", "name", &["type", "options", "error"]),
     ("Controller", "target", &["is_connected"]),
@@ -47,31 +39,19 @@ pub(super) fn run(context: &mut Context<'_>, _: &Call) -> Result<(), Fault> {
     Ok(())
 }
 
-fn show(
-    overlay: &Overlay,
-    key: Key,
-    (table, name, columns): &Shown,
-    depth: usize,
-    text: &mut String,
-) {
+fn show(overlay: &Overlay, key: Key, (table, name, columns): &Shown, depth: usize, text: &mut String) {
     let indent = "    ".repeat(depth);
     let schema = overlay.table_schema(key.0);
     match schema.column(name) {
         Some(column) => {
-            let name = overlay
-                .read(key, column)
-                .to_text(&schema.columns[column].ty);
+            let name = overlay.read(key, column).to_text(&schema.columns[column].ty);
             text.push_str(&format!("{indent}{table} {name}\n"));
         }
         None => text.push_str(&format!("{indent}{}\n", key.1)),
     }
     for column in columns.iter().filter_map(|c| schema.column(c)) {
         let schema = overlay.column(key.0, column);
-        let target = schema
-            .ty
-            .key
-            .reference()
-            .map(|(target, _)| target.to_string());
+        let target = schema.ty.key.reference().map(|(target, _)| target.to_string());
         if let Some(below) = target.and_then(|t| SHOWN.iter().find(|(table, ..)| *table == t)) {
             for row in overlay.refs(key, &schema.name) {
                 show(overlay, row, below, depth + 1, text);
@@ -80,11 +60,7 @@ fn show(
         }
         let datum = overlay.read(key, column);
         if datum != schema.default {
-            text.push_str(&format!(
-                "{indent}    {}: {}\n",
-                schema.name,
-                datum.to_text(&schema.ty)
-            ));
+            text.push_str(&format!("{indent}    {}: {}\n", schema.name, datum.to_text(&schema.ty)));
         }
     }
 }

@@ -9,21 +9,15 @@ use ovsdb::{Atom, Datum, Schema};
 /// Datapaths and their zones.
 pub(super) fn prepare(_: &Call, _: &Schema, wanted: &mut Wanted) -> Result<(), Fault> {
     wanted.columns("Open_vSwitch", &["datapaths"]);
-    ["Datapath", "CT_Zone", "CT_Timeout_Policy"]
-        .iter()
-        .for_each(|table| wanted.table(table));
+    ["Datapath", "CT_Zone", "CT_Timeout_Policy"].iter().for_each(|table| wanted.table(table));
     Ok(())
 }
 
 fn find(context: &mut Context<'_>, name: &str) -> Result<Option<Key>, Fault> {
     let root = context.root()?;
     let datapaths = context.overlay.get(root, "datapaths");
-    let found = datapaths
-        .value_of(&Atom::from(name))
-        .and_then(Atom::as_uuid);
-    Ok(found
-        .zip(context.overlay.table("Datapath"))
-        .map(|(uuid, table)| (table, uuid)))
+    let found = datapaths.value_of(&Atom::from(name)).and_then(Atom::as_uuid);
+    Ok(found.zip(context.overlay.table("Datapath")).map(|(uuid, table)| (table, uuid)))
 }
 
 fn datapath(context: &mut Context<'_>, call: &Call) -> Result<Key, Fault> {
@@ -33,27 +27,18 @@ fn datapath(context: &mut Context<'_>, call: &Call) -> Result<Key, Fault> {
 
 fn zone_id(text: &str) -> Result<i64, Fault> {
     let number = text.strip_prefix("zone=").unwrap_or(text);
-    number
-        .parse()
-        .map_err(|_| Fault::say(format!("Invalid argument {text}")))
+    number.parse().map_err(|_| Fault::say(format!("Invalid argument {text}")))
 }
 
 fn zone_row(context: &Context<'_>, datapath: Key, zone: i64) -> Option<Key> {
-    let uuid = context
-        .overlay
-        .get(datapath, "ct_zones")
-        .value_of(&Atom::from(zone))
-        .and_then(Atom::as_uuid)?;
+    let uuid = context.overlay.get(datapath, "ct_zones").value_of(&Atom::from(zone)).and_then(Atom::as_uuid)?;
     context.overlay.table("CT_Zone").map(|table| (table, uuid))
 }
 
 fn insert_zone(context: &mut Context<'_>, datapath: Key, zone: i64) -> Result<Key, Fault> {
     let row = context.insert("CT_Zone", [])?;
     context.overlay.verify_named(datapath, "ct_zones");
-    let zones = context
-        .overlay
-        .get(datapath, "ct_zones")
-        .union(&Datum::map([(zone, row.1)]));
+    let zones = context.overlay.get(datapath, "ct_zones").union(&Datum::map([(zone, row.1)]));
     context.overlay.set(datapath, "ct_zones", zones);
     Ok(row)
 }
@@ -61,30 +46,20 @@ fn insert_zone(context: &mut Context<'_>, datapath: Key, zone: i64) -> Result<Ke
 fn remove_zone(context: &mut Context<'_>, datapath: Key, zone: i64) {
     context.overlay.verify_named(datapath, "ct_zones");
     let id = Atom::from(zone);
-    let zones = context
-        .overlay
-        .get(datapath, "ct_zones")
-        .retain(|k, _| *k != id);
+    let zones = context.overlay.get(datapath, "ct_zones").retain(|k, _| *k != id);
     context.overlay.set(datapath, "ct_zones", zones);
 }
 
 /// `add-zone-tp DATAPATH zone=ZONE POLICY=SECONDS...`
 pub(super) fn add_policy(context: &mut Context<'_>, call: &Call) -> Result<(), Fault> {
     if call.words.len() < 4 {
-        return Err(Fault::say(format!(
-            "'{}' command requires at least 3 arguments",
-            call.argument(0)
-        )));
+        return Err(Fault::say(format!("'{}' command requires at least 3 arguments", call.argument(0))));
     }
     let datapath = datapath(context, call)?;
     let zone = zone_id(call.argument(2))?;
     let row = zone_row(context, datapath, zone);
     if row.is_some_and(|r| !context.overlay.get(r, "timeout_policy").is_empty()) {
-        return if call.has("--may-exist") {
-            Ok(())
-        } else {
-            Err(Fault::say(format!("zone id {zone} already exists")))
-        };
+        return if call.has("--may-exist") { Ok(()) } else { Err(Fault::say(format!("zone id {zone} already exists"))) };
     }
     let timeouts = call.arguments(3).iter().map(|policy| {
         let (key, value) = policy.split_once('=').unwrap_or((policy, "0"));
@@ -95,9 +70,7 @@ pub(super) fn add_policy(context: &mut Context<'_>, call: &Call) -> Result<(), F
         Some(row) => row,
         None => insert_zone(context, datapath, zone)?,
     };
-    context
-        .overlay
-        .set(row, "timeout_policy", Datum::from(policy.1));
+    context.overlay.set(row, "timeout_policy", Datum::from(policy.1));
     Ok(())
 }
 
@@ -106,18 +79,12 @@ pub(super) fn delete_policy(context: &mut Context<'_>, call: &Call) -> Result<()
     let datapath = datapath(context, call)?;
     let zone = zone_id(call.argument(2))?;
     let Some(row) = zone_row(context, datapath, zone) else {
-        return if call.has("--if-exists") {
-            Ok(())
-        } else {
-            Err(Fault::say(format!("zone id {zone} does not exist")))
-        };
+        return if call.has("--if-exists") { Ok(()) } else { Err(Fault::say(format!("zone id {zone} does not exist"))) };
     };
     if context.overlay.get(row, "limit").is_empty() {
         remove_zone(context, datapath, zone);
     } else {
-        context
-            .overlay
-            .set(row, "timeout_policy", Datum::empty_set());
+        context.overlay.set(row, "timeout_policy", Datum::empty_set());
     }
     Ok(())
 }
@@ -128,10 +95,7 @@ fn zones(context: &Context<'_>, datapath: Key) -> Vec<(i64, Key)> {
         return Vec::new();
     };
     let zones = context.overlay.get(datapath, "ct_zones");
-    zones
-        .pairs()
-        .filter_map(|(k, v)| Some((k.as_int()?, (table, v.as_uuid()?))))
-        .collect()
+    zones.pairs().filter_map(|(k, v)| Some((k.as_int()?, (table, v.as_uuid()?)))).collect()
 }
 
 /// `list-zone-tp DATAPATH`
@@ -145,9 +109,7 @@ pub(super) fn list_policies(context: &mut Context<'_>, call: &Call) -> Result<()
         let text = match policy {
             Some(policy) => {
                 let timeouts = context.overlay.get(policy, "timeouts");
-                let pairs = timeouts
-                    .pairs()
-                    .map(|(k, v)| format!("{}={}", k.to_bare(), v.to_bare()));
+                let pairs = timeouts.pairs().map(|(k, v)| format!("{}={}", k.to_bare(), v.to_bare()));
                 pairs.collect::<Vec<_>>().join(" ")
             }
             None => "system default".to_owned(),
@@ -160,17 +122,10 @@ pub(super) fn list_policies(context: &mut Context<'_>, call: &Call) -> Result<()
 /// `set-zone-limit DATAPATH ZONE|default LIMIT`
 pub(super) fn set_limit(context: &mut Context<'_>, call: &Call) -> Result<(), Fault> {
     let datapath = datapath(context, call)?;
-    let text = call
-        .argument(3)
-        .strip_prefix("limit=")
-        .unwrap_or_else(|| call.argument(3));
-    let limit = text
-        .parse::<u32>()
-        .map_err(|_| Fault::say(format!("invalid limit {text}")))?;
+    let text = call.argument(3).strip_prefix("limit=").unwrap_or_else(|| call.argument(3));
+    let limit = text.parse::<u32>().map_err(|_| Fault::say(format!("invalid limit {text}")))?;
     if call.argument(2) == "default" {
-        context
-            .overlay
-            .set(datapath, "ct_zone_default_limit", Datum::from(limit));
+        context.overlay.set(datapath, "ct_zone_default_limit", Datum::from(limit));
         return Ok(());
     }
     let zone = zone_id(call.argument(2))?;
@@ -187,31 +142,16 @@ pub(super) fn delete_limit(context: &mut Context<'_>, call: &Call) -> Result<(),
     let datapath = datapath(context, call)?;
     let must_exist = !call.has("--if-exists");
     if call.argument(2) == "default" {
-        if must_exist
-            && context
-                .overlay
-                .get(datapath, "ct_zone_default_limit")
-                .is_empty()
-        {
-            return Err(Fault::say(format!(
-                "datapath {} does not have a limit",
-                call.argument(1)
-            )));
+        if must_exist && context.overlay.get(datapath, "ct_zone_default_limit").is_empty() {
+            return Err(Fault::say(format!("datapath {} does not have a limit", call.argument(1))));
         }
-        context
-            .overlay
-            .set(datapath, "ct_zone_default_limit", Datum::empty_set());
+        context.overlay.set(datapath, "ct_zone_default_limit", Datum::empty_set());
         return Ok(());
     }
     let zone = zone_id(call.argument(2))?;
-    let row =
-        zone_row(context, datapath, zone).filter(|r| !context.overlay.get(*r, "limit").is_empty());
+    let row = zone_row(context, datapath, zone).filter(|r| !context.overlay.get(*r, "limit").is_empty());
     let Some(row) = row else {
-        return if must_exist {
-            Err(Fault::say(format!("zone_id {zone} does not have a limit")))
-        } else {
-            Ok(())
-        };
+        return if must_exist { Err(Fault::say(format!("zone_id {zone} does not have a limit"))) } else { Ok(()) };
     };
     if context.overlay.get(row, "timeout_policy").is_empty() {
         remove_zone(context, datapath, zone);
@@ -224,11 +164,7 @@ pub(super) fn delete_limit(context: &mut Context<'_>, call: &Call) -> Result<(),
 /// `list-zone-limits DATAPATH`
 pub(super) fn list_limits(context: &mut Context<'_>, call: &Call) -> Result<(), Fault> {
     let datapath = datapath(context, call)?;
-    if let Some(limit) = context
-        .overlay
-        .get(datapath, "ct_zone_default_limit")
-        .as_int()
-    {
+    if let Some(limit) = context.overlay.get(datapath, "ct_zone_default_limit").as_int() {
         context.say(&format!("Default limit: {limit}"));
     }
     for (zone, row) in zones(context, datapath) {
@@ -246,10 +182,7 @@ pub(super) fn list_capabilities(context: &mut Context<'_>, call: &Call) -> Resul
         return Err(Fault::say(format!("datapath \"{name}\" record not found")));
     };
     let capabilities = context.overlay.get(datapath, "capabilities").str_map();
-    let text: Vec<String> = capabilities
-        .iter()
-        .map(|(k, v)| format!("{k}={v}"))
-        .collect();
+    let text: Vec<String> = capabilities.iter().map(|(k, v)| format!("{k}={v}")).collect();
     context.say(&text.join(" "));
     Ok(())
 }
