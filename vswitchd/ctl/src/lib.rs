@@ -15,6 +15,7 @@ pub mod dirs;
 pub mod dpctl;
 pub mod fault;
 pub mod getopt;
+pub mod ofctl;
 pub mod suggest;
 pub mod table;
 pub mod unixctl;

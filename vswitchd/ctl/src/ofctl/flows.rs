@@ -1,0 +1,371 @@
+//! Commands on flows.
+
+use super::bundle;
+use super::names::SwitchNames;
+use super::options::SortKey;
+use super::protocol;
+use super::render::{self, render};
+use super::vconn::{Received, Vconn};
+use super::{Run, read_text};
+use crate::console::Io;
+use crate::fault::Fault;
+use flow::Match;
+use flow::fields::{Field, Value};
+use openflow::message::{
+    Body, FlowMod, FlowModCommand, FlowStatsEntry, FlowStatsRequest, Multipart, MultipartBody, flow_mod_flags,
+};
+use openflow::text::{FlowSyntax, ParsedFlow, Protocols, format_flow_stats, parse_flow, parse_flow_file};
+use openflow::types::NO_BUFFER;
+use openflow::{GroupId, OfPort, TableId, Version};
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+// ---- showing -------------------------------------------------------------------------------------------------------------
+
+/// A statistics request from the words of a command: the switch and perhaps a flow.
+fn request(run: &Run<'_>, names: &SwitchNames) -> Result<(FlowStatsRequest, Protocols), Fault> {
+    let text = run.argument(2);
+    let parsed = parse_flow(text, FlowSyntax::Request, &names.names()).map_err(|e| Fault::say(e.to_string()))?;
+    let flow = parsed.flow;
+    let request = FlowStatsRequest {
+        matching: flow.matching,
+        table: flow.table,
+        out_port: flow.out_port,
+        out_group: flow.out_group,
+        cookie: flow.cookie,
+        cookie_mask: flow.cookie_mask,
+    };
+    Ok((request, parsed.protocols))
+}
+
+/// `dump-flows SWITCH [FLOW]`
+pub(super) fn dump(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, Fault> {
+    let options = run.options;
+    let names = SwitchNames::of(options, run.switch());
+    let (request, usable) = request(run, &names)?;
+    let mut vconn = protocol::open(io, options, run.switch(), usable)?;
+    protocol::set_for_dumps(&mut vconn, options, usable)?;
+    if options.sort.is_empty() && !options.show_names() && options.stats {
+        let body = MultipartBody::FlowRequest(request);
+        return render::dump(io, &mut vconn, body, run);
+    }
+    let shown = if options.show_names() { names } else { SwitchNames::none() };
+    let mut flows = fetch(&mut vconn, request)?;
+    flows.sort_by(|a, b| by_keys(&options.sort, a, b));
+    for flow in &flows {
+        let flow = FlowStatsEntry { idle_age: -1, hard_age: -1, ..flow.clone() };
+        writeln!(io.out, " {}", format_flow_stats(&flow, options.stats, &shown.names()))?;
+    }
+    Ok(0)
+}
+
+/// All flows that the request selects.
+fn fetch(vconn: &mut Vconn, request: FlowStatsRequest) -> Result<Vec<FlowStatsEntry>, Fault> {
+    let mut flows = Vec::new();
+    for (received, message) in vconn.transact_multipart(MultipartBody::FlowRequest(request))? {
+        let Body::Stats(m) = message.body else {
+            return Err(render::refusal(&received, &SwitchNames::none()));
+        };
+        if let MultipartBody::FlowReply(more) = m.body {
+            flows.extend(more);
+        }
+    }
+    Ok(flows)
+}
+
+fn by_keys(keys: &[SortKey], a: &FlowStatsEntry, b: &FlowStatsEntry) -> Ordering {
+    for key in keys {
+        let order = match key.field {
+            None => a.priority.cmp(&b.priority),
+            Some(field) => match (value(&a.matching, field), value(&b.matching, field)) {
+                (Some(a), Some(b)) => a.to_be_bytes().cmp(&b.to_be_bytes()),
+                // What does not say a word about the field comes last, whichever the order.
+                (Some(_), None) => return Ordering::Less,
+                (None, Some(_)) => return Ordering::Greater,
+                (None, None) => Ordering::Equal,
+            },
+        };
+        let order = if key.ascending { order } else { order.reverse() };
+        if order != Ordering::Equal {
+            return order;
+        }
+    }
+    a.table.cmp(&b.table)
+}
+
+fn value(matching: &Match, field: Field) -> Option<Value> {
+    matching.has(field).then(|| {
+        let (value, mask) = matching.get_long(field);
+        value.and(&mask)
+    })
+}
+
+/// `dump-aggregate SWITCH [FLOW]`
+pub(super) fn dump_aggregate(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, Fault> {
+    let names = SwitchNames::of(run.options, run.switch());
+    let (request, usable) = request(run, &names)?;
+    let mut vconn = protocol::open(io, run.options, run.switch(), usable)?;
+    protocol::set_for_dumps(&mut vconn, run.options, usable)?;
+    let body = MultipartBody::AggregateRequest(request);
+    let request = Body::Stats(Box::new(Multipart { more: false, nxm: vconn.nxm, body }));
+    let reply = vconn.transact(request)?;
+    write!(io.out, "{}", render(&reply.bytes, &SwitchNames::none(), run.options.verbosity + 1))?;
+    Ok(0)
+}
+
+// ---- changing ------------------------------------------------------------------------------------------------------------
+
+/// `add-flow SWITCH FLOW`
+pub(super) fn add(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, Fault> {
+    change(io, run, FlowModCommand::Add)
+}
+
+/// `mod-flows SWITCH FLOW`
+pub(super) fn modify(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, Fault> {
+    change(io, run, if run.options.strict { FlowModCommand::ModifyStrict } else { FlowModCommand::Modify })
+}
+
+/// `del-flows SWITCH [FLOW]`; `-` for a file of flows.
+pub(super) fn delete(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, Fault> {
+    change(io, run, if run.options.strict { FlowModCommand::DeleteStrict } else { FlowModCommand::Delete })
+}
+
+fn change(io: &mut Io<'_>, run: &Run<'_>, command: FlowModCommand) -> Result<u8, Fault> {
+    let names = SwitchNames::of(run.options, run.switch());
+    let text = run.argument(2);
+    if text == "-" {
+        return change_file(io, run, &names, FlowSyntax::Command(command));
+    }
+    let parsed = parse_flow(text, FlowSyntax::Command(command), &names.names()).map_err(|e| Fault::say(e.to_string()))?;
+    send(io, run, vec![parsed])
+}
+
+/// `add-flows SWITCH FILE`
+pub(super) fn add_file(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, Fault> {
+    let names = SwitchNames::of(run.options, run.switch());
+    change_file(io, run, &names, FlowSyntax::Any)
+}
+
+fn change_file(io: &mut Io<'_>, run: &Run<'_>, names: &SwitchNames, syntax: FlowSyntax) -> Result<u8, Fault> {
+    let file = run.argument(2);
+    let text = read_text(file)?;
+    let parsed = parse_flow_file(&text, file, syntax, &names.names()).map_err(|e| Fault::say(e.to_string()))?;
+    send(io, run, parsed)
+}
+
+fn send(io: &mut Io<'_>, run: &Run<'_>, parsed: Vec<ParsedFlow>) -> Result<u8, Fault> {
+    let mut usable = Protocols::ANY;
+    parsed.iter().for_each(|p| usable.narrow(p.protocols));
+    let bodies: Vec<Body> = parsed.into_iter().map(|p| Body::FlowMod(Box::new(p.flow))).collect();
+    if run.options.bundle {
+        usable.narrow(Protocols::OF14_UP);
+        let mut vconn = protocol::open(io, run.options, run.switch(), usable)?;
+        return bundle::send(io, &mut vconn, bodies);
+    }
+    let mut vconn = protocol::open(io, run.options, run.switch(), usable)?;
+    protocol::set_for_mods(&mut vconn, run.options, usable)?;
+    match vconn.transact_quiet(bodies)? {
+        None => Ok(0),
+        Some(refusal) => Err(told(io, &refusal)?),
+    }
+}
+
+/// Prints the switch's refusal.
+pub(super) fn told(io: &mut Io<'_>, refusal: &Received) -> Result<Fault, Fault> {
+    io.out.flush()?;
+    write!(io.err, "{}", render(&refusal.bytes, &SwitchNames::none(), 2))?;
+    Ok(Fault::Said(1))
+}
+
+// ---- comparing -----------------------------------------------------------------------------------------------------------
+
+/// What makes a flow the same flow: table, priority and match as text.
+type Identity = (u8, u16, String);
+
+/// What a flow does.
+#[derive(Clone, PartialEq, Debug)]
+struct Content {
+    cookie: u64,
+    idle_timeout: u16,
+    hard_timeout: u16,
+    importance: u16,
+    flags: u16,
+    matching: Match,
+    actions: Vec<openflow::OfAction>,
+}
+
+/// Flows by identity, each from two sources.
+type Sides = BTreeMap<Identity, [Option<Content>; 2]>;
+
+fn identity(table: TableId, priority: u16, matching: &Match, names: &SwitchNames) -> Identity {
+    let table = if table == TableId::ALL { 0 } else { table.0 };
+    (table, priority, openflow::text::format_match_priority(matching, 0x8000, &names.names()))
+}
+
+fn read_side(run: &Run<'_>, file: &str, side: usize, sides: &mut Sides) -> Result<Protocols, Fault> {
+    let none = SwitchNames::none();
+    let names = SwitchNames::of(run.options, run.switch());
+    let text = read_text(file)?;
+    let syntax = FlowSyntax::Command(FlowModCommand::Add);
+    let parsed = parse_flow_file(&text, file, syntax, &names.names()).map_err(|e| Fault::say(e.to_string()))?;
+    let mut usable = Protocols::ANY;
+    for ParsedFlow { flow, protocols } in parsed {
+        usable.narrow(protocols);
+        let id = identity(flow.table, flow.priority, &flow.matching, &none);
+        let version = Content {
+            cookie: flow.new_cookie,
+            idle_timeout: flow.idle_timeout,
+            hard_timeout: flow.hard_timeout,
+            importance: flow.importance,
+            flags: flow.flags & !flow_mod_flags::CHECK_OVERLAP,
+            matching: flow.matching,
+            actions: flow.actions,
+        };
+        sides.entry(id).or_default()[side] = Some(version);
+    }
+    Ok(usable)
+}
+
+fn fetch_side(vconn: &mut Vconn, side: usize, sides: &mut Sides) -> Result<(), Fault> {
+    let none = SwitchNames::none();
+    let all = FlowStatsRequest {
+        matching: Match::default(),
+        table: TableId::ALL,
+        out_port: OfPort::ANY,
+        out_group: GroupId::ANY,
+        cookie: 0,
+        cookie_mask: 0,
+    };
+    for flow in fetch(vconn, all)? {
+        let id = identity(flow.table, flow.priority, &flow.matching, &none);
+        let version = Content {
+            cookie: flow.cookie,
+            idle_timeout: flow.idle_timeout,
+            hard_timeout: flow.hard_timeout,
+            importance: flow.importance,
+            // OpenFlow 1.3+ replies have flags that earlier ones have not.
+            flags: 0,
+            matching: flow.matching,
+            actions: flow.actions,
+        };
+        sides.entry(id).or_default()[side] = Some(version);
+    }
+    Ok(())
+}
+
+/// `replace-flows SWITCH FILE`
+pub(super) fn replace(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, Fault> {
+    let mut sides = Sides::new();
+    let usable = read_side(run, run.argument(2), 0, &mut sides)?;
+    let mut vconn = protocol::open(io, run.options, run.switch(), usable)?;
+    protocol::set_for_dumps(&mut vconn, run.options, usable)?;
+    fetch_side(&mut vconn, 1, &mut sides)?;
+    let mut bodies = Vec::new();
+    for ((table, priority, _), [wanted, held]) in &sides {
+        match (wanted, held) {
+            (None, Some(held)) => bodies.push(flow_mod(FlowModCommand::DeleteStrict, (*table, *priority), held)),
+            (Some(wanted), held) if run.options.readd || !held.as_ref().is_some_and(|h| same(wanted, h)) => {
+                bodies.push(flow_mod(FlowModCommand::Add, (*table, *priority), wanted));
+            }
+            (Some(_) | None, _) => {}
+        }
+    }
+    if run.options.bundle {
+        return bundle::send(io, &mut vconn, bodies);
+    }
+    if vconn.version == Version::V10 {
+        vconn.table_id = false;
+        protocol::enable_table_id(&mut vconn)?;
+    }
+    match vconn.transact_quiet(bodies)? {
+        None => Ok(0),
+        Some(refusal) => Err(told(io, &refusal)?),
+    }
+}
+
+fn same(a: &Content, b: &Content) -> bool {
+    (a.cookie, a.idle_timeout, a.hard_timeout, a.importance) == (b.cookie, b.idle_timeout, b.hard_timeout, b.importance)
+        && a.actions == b.actions
+}
+
+fn flow_mod(command: FlowModCommand, (table, priority): (u8, u16), version: &Content) -> Body {
+    let adds = command == FlowModCommand::Add;
+    Body::FlowMod(Box::new(FlowMod {
+        command,
+        table: TableId(table),
+        matching: version.matching.clone(),
+        priority,
+        cookie: 0,
+        cookie_mask: 0,
+        new_cookie: if adds { version.cookie } else { 0 },
+        modify_cookie: false,
+        idle_timeout: if adds { version.idle_timeout } else { 0 },
+        hard_timeout: if adds { version.hard_timeout } else { 0 },
+        buffer_id: NO_BUFFER,
+        out_port: OfPort::ANY,
+        out_group: GroupId::ANY,
+        flags: if adds { version.flags } else { 0 },
+        importance: if adds { version.importance } else { 0 },
+        actions: if adds { version.actions.clone() } else { Vec::new() },
+    }))
+}
+
+/// `diff-flows SOURCE1 SOURCE2`, each a switch or a file; exit code 2 if they differ.
+pub(super) fn diff(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, Fault> {
+    const DIFFERENT: u8 = 2;
+    let mut sides = Sides::new();
+    for (side, source) in [run.argument(1), run.argument(2)].into_iter().enumerate() {
+        if source == "-" || source.contains('/') && std::path::Path::new(source).is_file() || is_file(source) {
+            read_side(run, source, side, &mut sides)?;
+        } else {
+            let mut vconn = protocol::open(io, run.options, source, Protocols::ANY)?;
+            protocol::set_for_dumps(&mut vconn, run.options, Protocols::ANY)?;
+            fetch_side(&mut vconn, side, &mut sides)?;
+        }
+    }
+    let names = SwitchNames::none();
+    let mut differs = false;
+    for ((table, priority, _), versions) in &sides {
+        if let [Some(a), Some(b)] = versions
+            && same(a, b)
+        {
+            continue;
+        }
+        differs = true;
+        for (sign, version) in ["-", "+"].iter().zip(versions) {
+            if let Some(version) = version {
+                writeln!(io.out, "{sign}{}", line(version, (*table, *priority), &names))?;
+            }
+        }
+    }
+    Ok(if differs { DIFFERENT } else { 0 })
+}
+
+fn is_file(source: &str) -> bool {
+    !source.contains(':') && std::path::Path::new(source).is_file()
+}
+
+fn line(version: &Content, (table, priority): (u8, u16), names: &SwitchNames) -> String {
+    let mut text = String::new();
+    if table != 0 {
+        text.push_str(&format!("table={table} "));
+    }
+    let matching = openflow::text::format_match_priority(&version.matching, priority, &names.names());
+    if !matching.is_empty() {
+        text.push_str(&matching);
+        text.push(' ');
+    }
+    if version.cookie != 0 {
+        text.push_str(&format!("cookie={:#x} ", version.cookie));
+    }
+    for (name, value) in
+        [("idle_timeout", version.idle_timeout), ("hard_timeout", version.hard_timeout), ("importance", version.importance)]
+    {
+        if value != 0 {
+            text.push_str(&format!("{name}={value} "));
+        }
+    }
+    text.push_str(&openflow::text::flow::flag_words(version.flags));
+    text.push_str(&format!("actions={}", openflow::text::format_actions(&version.actions, &names.names())));
+    text
+}

@@ -1,0 +1,388 @@
+//! A connection to a switch: opened by bridge name or address, version agreed, requests and replies one after the other.
+
+use super::options::Options;
+use crate::console::Io;
+use crate::dirs;
+use crate::fault::{Fault, errno_text};
+use nix::errno::Errno;
+use openflow::message::{Body, ErrorMessage, Message, Multipart, MultipartBody};
+use openflow::wire::frame::{Header, Splitter};
+use openflow::{Codec, Version, Versions, Xid};
+use std::cell::Cell;
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+/// OpenFlow's port (OpenFlow 1.3.3 section 6.3.3).
+const PORT: u16 = 6653;
+
+thread_local! {
+    /// Transaction ids count through all connections of a run, as in OVS.
+    static NEXT_XID: Cell<u32> = const { Cell::new(1) };
+}
+
+/// A transaction id that was not used before.
+pub fn next_xid() -> Xid {
+    Xid(NEXT_XID.replace(NEXT_XID.get().wrapping_add(1)))
+}
+
+trait Stream: Read + Write + Send {}
+impl<T: Read + Write + Send> Stream for T {}
+
+/// A message with the bytes that it came in.
+#[derive(Clone, Debug)]
+pub struct Received {
+    pub header: Header,
+    pub bytes: Vec<u8>,
+}
+
+/// A connection whose version is agreed on.
+pub struct Vconn {
+    stream: Box<dyn Stream>,
+    splitter: Splitter,
+    /// What it was opened by.
+    pub name: String,
+    /// The address behind that name.
+    peer: String,
+    pub version: Version,
+    /// Flow messages of OpenFlow 1.0 go out in Nicira's form.
+    pub nxm: bool,
+    /// Flow-mods of OpenFlow 1.0 name a table.
+    pub table_id: bool,
+}
+
+impl std::fmt::Debug for Vconn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Vconn").field("name", &self.name).field("version", &self.version).finish_non_exhaustive()
+    }
+}
+
+impl Vconn {
+    /// Opens the switch's management connection, in one of the versions that the options allow.
+    ///
+    /// # Errors
+    /// No such switch; the connection fails; no version in common.
+    pub fn open(io: &mut Io<'_>, options: &Options, switch: &str) -> Result<Self, Fault> {
+        Self::open_service(io, options, switch, "mgmt")
+    }
+
+    /// Opens one of the switch's sockets: `mgmt` or `snoop`.
+    ///
+    /// # Errors
+    /// As [`Vconn::open`].
+    pub fn open_service(io: &mut Io<'_>, options: &Options, switch: &str, service: &str) -> Result<Self, Fault> {
+        let address = address(switch, service)?;
+        let stream = connect(&address).map_err(|e| Fault::because(format!("{switch}: failed to connect to socket"), &e))?;
+        let mut vconn = Self {
+            stream,
+            splitter: Splitter::default(),
+            name: switch.to_owned(),
+            peer: address.to_string(),
+            version: Version::V10,
+            nxm: false,
+            table_id: false,
+        };
+        vconn.negotiate(io, options.versions)?;
+        Ok(vconn)
+    }
+
+    fn negotiate(&mut self, io: &mut Io<'_>, ours: Versions) -> Result<(), Fault> {
+        let fault = |name: &str, e: &io::Error| Fault::because(format!("{name}: failed to connect to socket"), e);
+        self.version = newest(ours).unwrap_or(Version::V10);
+        self.send(Body::Hello(ours)).map_err(|e| fault(&self.name, &e))?;
+        let hello = self.receive().map_err(|e| fault(&self.name, &e))?;
+        let theirs = match openflow::decode(&hello.bytes).map(|m| m.body) {
+            Ok(Body::Hello(versions)) => versions,
+            Ok(_) | Err(_) => {
+                let text = format!("{}: received message while expecting hello", self.peer);
+                io.warn("vconn", &text)?;
+                return Err(fault(&self.name, &Errno::EPROTO.into()));
+            }
+        };
+        match newest(Versions(ours.0 & theirs.0)) {
+            Some(version) => {
+                self.version = version;
+                Ok(())
+            }
+            None => {
+                let text = format!(
+                    "{}: version negotiation failed (we support {}, peer supports {})",
+                    self.peer,
+                    version_text(ours),
+                    version_text(theirs)
+                );
+                io.warn("vconn", &text)?;
+                Err(fault(&self.name, &Errno::EPIPE.into()))
+            }
+        }
+    }
+
+    fn codec(&self) -> Codec<'static> {
+        Codec { nxm: self.nxm, table_id: self.table_id, ..Codec::default() }
+    }
+
+    /// The message as bytes, in this connection's version.
+    ///
+    /// # Errors
+    /// The version has no form for it.
+    pub fn encode(&self, body: Body, xid: Xid) -> Result<Vec<u8>, Fault> {
+        let mut bytes = Vec::new();
+        let message = Message { version: self.version, xid, body };
+        self.codec().encode(&message, &mut bytes).map_err(|e| Fault::say(e.to_string()))?;
+        Ok(bytes)
+    }
+
+    /// Sends bytes as they are.
+    ///
+    /// # Errors
+    /// The connection's.
+    pub fn send_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
+    /// Sends a message; its transaction id.
+    ///
+    /// # Errors
+    /// The connection's, or `InvalidInput` if the version has no form for the message.
+    pub fn send(&mut self, body: Body) -> io::Result<Xid> {
+        let xid = next_xid();
+        let bytes = self.encode(body, xid).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e.to_string()))?;
+        self.send_bytes(&bytes)?;
+        Ok(xid)
+    }
+
+    /// The next message.
+    ///
+    /// # Errors
+    /// The connection's; `UnexpectedEof` when the switch closed it; `InvalidData` when it is out of step.
+    pub fn receive(&mut self) -> io::Result<Received> {
+        let mut chunk = vec![0; 64 << 10];
+        loop {
+            let next = self.splitter.next_message().map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+            if let Some(bytes) = next
+                && let Some(header) = Header::peek(bytes)
+            {
+                return Ok(Received { header, bytes: bytes.to_vec() });
+            }
+            match self.stream.read(&mut chunk)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                n => self.splitter.push(&chunk[..n]),
+            }
+        }
+    }
+
+    /// Decodes a message of this connection.
+    ///
+    /// # Errors
+    /// It is malformed.
+    pub fn decode(&self, received: &Received) -> Result<Message, Fault> {
+        openflow::decode(&received.bytes).map_err(|e| Fault::say(format!("{}: {} in message from switch", self.name, e.name())))
+    }
+
+    /// Sends a request and waits for the reply to it. Probes are answered, other messages dropped.
+    ///
+    /// # Errors
+    /// The connection's.
+    pub fn transact(&mut self, body: Body) -> Result<Received, Fault> {
+        let xid = self.send(body).map_err(|e| self.broken("failed to send packet", &e))?;
+        self.receive_reply(&[xid])
+    }
+
+    fn receive_reply(&mut self, xids: &[Xid]) -> Result<Received, Fault> {
+        loop {
+            let received = self.receive().map_err(|e| self.broken("OpenFlow packet receive failed", &e))?;
+            if xids.contains(&received.header.xid) {
+                return Ok(received);
+            }
+            self.answer_probe(&received)?;
+        }
+    }
+
+    /// Answers an echo request.
+    ///
+    /// # Errors
+    /// The connection's.
+    pub fn answer_probe(&mut self, received: &Received) -> Result<bool, Fault> {
+        const ECHO_REQUEST: u8 = 2;
+        if received.header.kind != ECHO_REQUEST {
+            return Ok(false);
+        }
+        let payload = received.bytes.get(8..).unwrap_or_default().to_vec();
+        let reply = self.encode(Body::EchoReply(payload), received.header.xid)?;
+        self.send_bytes(&reply).map_err(|e| self.broken("failed to send packet", &e))?;
+        Ok(true)
+    }
+
+    fn broken(&self, what: &str, error: &io::Error) -> Fault {
+        Fault::say(format!("{}: {what} ({})", self.name, errno_text(error)))
+    }
+
+    /// Sends requests that are answered only when something is wrong with them; with a barrier behind each. The first refusal, if
+    /// any: what stands behind it is not sent.
+    ///
+    /// # Errors
+    /// The connection's.
+    pub fn transact_quiet(&mut self, requests: impl IntoIterator<Item = Body>) -> Result<Option<Received>, Fault> {
+        for request in requests {
+            let xid = self.send(request).map_err(|e| self.broken("failed to send packet", &e))?;
+            let barrier = self.send(Body::BarrierRequest).map_err(|e| self.broken("failed to send packet", &e))?;
+            let reply = self.receive_reply(&[xid, barrier])?;
+            if reply.header.xid == xid {
+                // The barrier's reply comes next.
+                self.receive_reply(&[barrier])?;
+                return Ok(Some(reply));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Sends a multipart request; all messages of the reply.
+    ///
+    /// # Errors
+    /// The connection's; a malformed reply.
+    pub fn transact_multipart(&mut self, body: MultipartBody) -> Result<Vec<(Received, Message)>, Fault> {
+        let request = Body::Stats(Box::new(Multipart { more: false, nxm: self.nxm, body }));
+        let xid = self.send(request).map_err(|e| self.broken("failed to send packet", &e))?;
+        let mut replies = Vec::new();
+        loop {
+            let received = self.receive_reply(&[xid])?;
+            let message = self.decode(&received)?;
+            let more = matches!(&message.body, Body::Stats(m) if m.more);
+            replies.push((received, message));
+            if !more {
+                return Ok(replies);
+            }
+        }
+    }
+
+    /// As [`Vconn::transact`], decoded; an error of the switch ends the run.
+    ///
+    /// # Errors
+    /// The connection's, or the switch's refusal.
+    pub fn request(&mut self, body: Body) -> Result<Body, Fault> {
+        let received = self.transact(body)?;
+        let body = self.decode(&received)?.body;
+        if let Body::Error(ErrorMessage { error, .. }) = &body {
+            return Err(Fault::say(format!("{}: switch answered with error {}", self.name, error.name())));
+        }
+        Ok(body)
+    }
+}
+
+fn newest(versions: Versions) -> Option<Version> {
+    Version::ALL.into_iter().rev().find(|v| versions.0 & 1 << (*v as u8) != 0)
+}
+
+fn version_text(versions: Versions) -> String {
+    let all: Vec<u8> = (1..32).filter(|v| versions.0 & 1 << v != 0).collect();
+    match all.as_slice() {
+        [one] => format!("version 0x{one:02x}"),
+        [.., last] if all.len() == usize::from(*last) => format!("version 0x{last:02x} and earlier"),
+        [first, .., last] if all.len() > 2 && all.len() == usize::from(*last - *first) + 1 => {
+            format!("versions 0x{first:02x} through 0x{last:02x}")
+        }
+        many => format!("versions {}", many.iter().map(|v| format!("0x{v:02x}")).collect::<Vec<_>>().join(", ")),
+    }
+}
+
+// ---- addresses -----------------------------------------------------------------------------------------------------------
+
+#[derive(Debug)]
+enum Address {
+    Unix(PathBuf),
+    Tcp(String, u16),
+    ListenUnix(PathBuf),
+    ListenTcp(String, u16),
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::ListenUnix(path) => write!(f, "punix:{}", path.display()),
+            Self::Tcp(host, port) => write!(f, "tcp:{host}:{port}"),
+            Self::ListenTcp(host, port) => write!(f, "ptcp:{port}:{host}"),
+        }
+    }
+}
+
+fn address(switch: &str, service: &str) -> Result<Address, Fault> {
+    let socket = |path: &Path| std::fs::metadata(path).is_ok_and(|m| m.file_type().is_socket());
+    if let Some((method, rest)) = switch.split_once(':') {
+        let port = |text: &str| {
+            let bad = || Fault::say(format!("{switch}: bad port number \"{text}\""));
+            if text.is_empty() { Ok(PORT) } else { text.parse().map_err(|_| bad()) }
+        };
+        return match method {
+            "unix" => Ok(Address::Unix(dirs::in_run(rest))),
+            "punix" => Ok(Address::ListenUnix(dirs::in_run(rest))),
+            "tcp" => {
+                let (host, number) = host_and_port(rest);
+                Ok(Address::Tcp(host.to_owned(), port(number)?))
+            }
+            "ptcp" => {
+                let (number, host) = rest.split_once(':').unwrap_or((rest, "0.0.0.0"));
+                Ok(Address::ListenTcp(host.trim_matches(['[', ']']).to_owned(), port(number)?))
+            }
+            _ => Err(Fault::say(format!("{switch}: failed to connect to socket (Address family not supported by protocol)"))),
+        };
+    }
+    let management = dirs::in_run(format!("{switch}.{service}"));
+    if socket(&management) {
+        return Ok(Address::Unix(management));
+    }
+    if socket(Path::new(switch)) {
+        return Ok(Address::Unix(switch.into()));
+    }
+    Err(Fault::say(format!("{switch} is not a bridge or a socket")))
+}
+
+fn host_and_port(text: &str) -> (&str, &str) {
+    match text.strip_prefix('[').and_then(|t| t.split_once(']')) {
+        Some((host, rest)) => (host, rest.trim_start_matches(':')),
+        None => text.split_once(':').unwrap_or((text, "")),
+    }
+}
+
+fn connect(address: &Address) -> io::Result<Box<dyn Stream>> {
+    Ok(match address {
+        Address::Unix(path) => Box::new(UnixStream::connect(short(path)?.path())?),
+        Address::ListenUnix(path) => Box::new(UnixListener::bind(path)?.accept()?.0),
+        Address::Tcp(host, port) => {
+            let stream = TcpStream::connect((host.as_str(), *port))?;
+            stream.set_nodelay(true)?;
+            Box::new(stream)
+        }
+        Address::ListenTcp(host, port) => Box::new(TcpListener::bind((host.as_str(), *port))?.accept()?.0),
+    })
+}
+
+/// A name for a socket that fits into a socket address, however deep its folder lies: it goes through the folder's descriptor.
+pub(crate) struct ShortPath {
+    path: PathBuf,
+    _folder: Option<std::fs::File>,
+}
+
+impl ShortPath {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Bytes of a socket address's path, its end among them.
+const PATH_BYTES_MAX: usize = 108;
+
+pub(crate) fn short(path: &Path) -> io::Result<ShortPath> {
+    use std::os::fd::AsRawFd as _;
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Ok(ShortPath { path: path.to_owned(), _folder: None });
+    };
+    if path.as_os_str().len() < PATH_BYTES_MAX {
+        return Ok(ShortPath { path: path.to_owned(), _folder: None });
+    }
+    let folder = std::fs::File::open(folder)?;
+    let path = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name);
+    Ok(ShortPath { path, _folder: Some(folder) })
+}
