@@ -20,7 +20,7 @@
 //!   change that some megaflow has not been checked against: asked about a revision older than it remembers it answers "everything".
 
 use crate::world::BridgeId;
-use flow::hash::Map;
+use flow::hash::{Map, Set};
 use flow::{Key, Mask};
 use openflow::{GroupId, OfPort, TableId};
 use smallvec::SmallVec;
@@ -154,7 +154,7 @@ impl Judged for (&Key, &Mask) {
 }
 
 /// A rule that came, went or got other actions.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct RuleChange {
     at: Revision,
     priority: i32,
@@ -244,6 +244,17 @@ impl ChangeLog {
         }
     }
 
+    /// What has been recorded after `since`, to judge many megaflows by without asking the log for each.
+    #[must_use]
+    pub fn pending(&self, since: Revision) -> Pending {
+        let log = self.lock();
+        let objects = log.objects.iter().filter(|(_, at)| **at > since).map(|(object, _)| *object).collect();
+        let rules = log.rules.iter().flat_map(|(table, changes)| {
+            changes.iter().filter(|c| c.at > since).map(|c| (*table, c.clone()))
+        });
+        Pending { forgotten: since < log.floor, objects, rules: rules.collect() }
+    }
+
     fn next(&self) -> Revision {
         self.grown.notify_all();
         Revision(self.last.fetch_add(1, Ordering::AcqRel) + 1)
@@ -251,6 +262,32 @@ impl ChangeLog {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Log> {
         self.log.lock().expect("no holder of the change log panics")
+    }
+}
+
+/// Changes after some revision. It may name a few that are older than a megaflow: that is only slow.
+#[derive(Debug)]
+pub struct Pending {
+    forgotten: bool,
+    objects: Set<Object>,
+    rules: Vec<((BridgeId, TableId), RuleChange)>,
+}
+
+impl Pending {
+    /// Whether any of it can concern a megaflow.
+    #[must_use]
+    pub fn concerns(&self, deps: &Deps, flow: &impl Judged) -> bool {
+        let by_object = || {
+            self.objects.contains(&Object::Everything)
+                || deps.objects.iter().any(|o| self.objects.contains(o))
+                || deps.tables.iter().any(|d| self.objects.contains(&Object::Table(d.bridge, d.table)))
+        };
+        self.forgotten
+            || !self.objects.is_empty() && by_object()
+            || self.rules.iter().any(|((bridge, table), change)| {
+                let consulted = |d: &&TableDep| d.table == *table && d.bridge == *bridge && change.priority >= d.min_priority;
+                deps.tables.iter().filter(consulted).any(|d| change.meets(d, flow))
+            })
     }
 }
 
@@ -332,8 +369,10 @@ mod tests {
         assert!(!log.concerns(before, &d, &(&mega, &dst_mask())), "beaten by the rule that won");
         log.rule(BR, TableId(1), 100, &key(1, 7), &dst_mask());
         assert!(!log.concerns(before, &d, &(&mega, &dst_mask())), "another table");
+        assert!(!log.pending(before).concerns(&d, &(&mega, &dst_mask())));
         log.rule(BR, T0, 100, &key(1, 7), &dst_mask());
         assert!(log.concerns(before, &d, &(&mega, &dst_mask())));
+        assert!(log.pending(before).concerns(&d, &(&mega, &dst_mask())));
         assert!(!log.concerns(log.now(), &d, &(&mega, &dst_mask())), "already checked");
     }
 
@@ -363,6 +402,8 @@ mod tests {
         let seen = log.now();
         log.forget(seen);
         assert!(!log.concerns(seen, &d, &(&k, &dst_mask())));
+        assert!(!log.pending(seen).concerns(&d, &(&k, &dst_mask())));
+        assert!(log.pending(Revision(3)).concerns(&d, &(&k, &dst_mask())));
         log.object(Object::Ports(BR));
         assert!(!log.concerns(seen, &d, &(&k, &dst_mask())));
         assert!(log.concerns(Revision(3), &d, &(&k, &dst_mask())), "older than the log remembers");

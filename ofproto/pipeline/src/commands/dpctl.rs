@@ -148,7 +148,12 @@ fn add_interfaces(dp: &dyn Datapath, dp_name: &str, interfaces: &[&str]) -> Outc
     let mut errors = String::new();
     for text in interfaces {
         let request = match parse_interface(text) {
-            Ok(request) => request,
+            Ok(mut request) => {
+                if request.kind.is_empty() {
+                    "system".clone_into(&mut request.kind);
+                }
+                request
+            }
             Err(text) => {
                 errors += &error(text);
                 continue;
@@ -163,11 +168,11 @@ fn add_interfaces(dp: &dyn Datapath, dp_name: &str, interfaces: &[&str]) -> Outc
     if errors.is_empty() { Ok(String::new()) } else { Err(errors) }
 }
 
-/// `NAME[,type=T][,port_no=N][,OPTION=VALUE]...`
+/// `NAME[,type=T][,port_no=N][,OPTION=VALUE]...`; the type is empty if not given.
 fn parse_interface(text: &str) -> Result<PortRequest, String> {
     let mut parts = text.split(',').filter(|p| !p.is_empty());
     let name = parts.next().ok_or_else(|| format!("{text} is not a valid network device name"))?;
-    let mut request = PortRequest { name: name.to_owned(), kind: "system".to_owned(), ..PortRequest::default() };
+    let mut request = PortRequest { name: name.to_owned(), ..PortRequest::default() };
     for part in parts {
         let (key, value) = part.split_once('=').unwrap_or((part, ""));
         match key {

@@ -11,7 +11,7 @@ use super::{
     UPCALL_FLOW_LIMIT_KILL, Udpif,
 };
 use crate::config::UpcallConfig;
-use crate::deps::Revision;
+use crate::deps::{Pending, Revision};
 use crate::effects::Payment;
 use crate::world::World;
 use flow::Msec;
@@ -136,11 +136,8 @@ impl Udpif {
         if terms.pressure.is_idle(used_ms, terms.now) {
             return Verdict::Delete(Reason::Idle);
         }
-        if inner.checked >= terms.upto {
-            return Verdict::Keep;
-        }
-        if !self.changes.concerns(inner.checked, &inner.deps, ukey.as_ref()) {
-            inner.checked = terms.upto;
+        let since = self.right_as_of(inner);
+        if since >= terms.upto || !self.changes.concerns(since, &inner.deps, ukey.as_ref()) {
             return Verdict::Keep;
         }
         if !worth_revalidating(stats.packets, terms.now - used_ms, terms.last_round_ms, &terms.config) {
@@ -213,9 +210,11 @@ impl Udpif {
     /// Returns when no packet can any longer be forwarded by a megaflow that a change completed before the call made stale.
     pub fn settle(&self) {
         let upto = self.changes.now();
-        if self.checked.load(Ordering::Acquire) < upto.0 {
+        let since = self.checked();
+        if since < upto {
+            let pending = self.changes.pending(since);
             for shard in 0..SHARDS {
-                self.settle_shard(shard, upto);
+                self.settle_shard(shard, &pending);
             }
             self.checked.fetch_max(upto.0, Ordering::AcqRel);
         }
@@ -226,12 +225,16 @@ impl Udpif {
         }
     }
 
-    fn settle_shard(&self, shard: usize, upto: Revision) {
-        if self.ukeys.shard_len(shard) == 0 {
+    fn settle_shard(&self, shard: usize, pending: &Pending) {
+        let doubtful = |ukey: &Ukey, inner: &Inner| match inner.state {
+            State::Visible | State::Evicted => true,
+            State::Operational => pending.concerns(&inner.deps, ukey),
+        };
+        let ukeys = self.ukeys.doubtful_in_shard(shard, doubtful);
+        if ukeys.is_empty() {
             return;
         }
         let now = now_ms();
-        let ukeys = self.ukeys.in_shard(shard);
         let world = self.world.read().expect("no holder of the world panics");
         let mut doomed = Vec::new();
         for ukey in ukeys {
@@ -241,11 +244,7 @@ impl Udpif {
                 // Another thread is at it; it is gone from the datapath when we have deleted it as well.
                 State::Evicted => {}
                 State::Operational => {
-                    if inner.checked >= upto {
-                        continue;
-                    }
-                    if !self.changes.concerns(inner.checked, &inner.deps, ukey.as_ref()) {
-                        inner.checked = upto;
+                    if !self.changes.concerns(self.right_as_of(&inner), &inner.deps, ukey.as_ref()) {
                         continue;
                     }
                     let mut stats = Vec::with_capacity(1);
@@ -264,6 +263,12 @@ impl Udpif {
             doomed.push(ukey);
         }
         self.delete(&doomed, &world, now);
+    }
+
+    /// Since when changes can have made a megaflow doubtful. Whoever publishes `checked` has looked at every ukey that was in the
+    /// map, and one that came later was compared with all changes before then as it came (see the parent, 2).
+    fn right_as_of(&self, inner: &Inner) -> Revision {
+        inner.checked.max(self.checked())
     }
 
     /// Up to which revision every megaflow has been checked; the log may forget what is older.

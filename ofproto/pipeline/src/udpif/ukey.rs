@@ -84,7 +84,7 @@ pub struct Inner {
     pub state: State,
     pub actions: Arc<Actions>,
     pub deps: Deps,
-    /// The megaflow is right as of this revision.
+    /// The megaflow is right as of this revision, and as of `Udpif::checked` if that is later.
     pub checked: Revision,
     pub credits: Vec<Credit>,
     pub recircs: Vec<Arc<RecircRef>>,
@@ -205,6 +205,17 @@ impl UkeyMap {
     #[must_use]
     pub fn in_shard(&self, index: usize) -> Vec<Arc<Ukey>> {
         self.lock_shard(index).values().cloned().collect()
+    }
+
+    /// The ukeys of a shard that `doubtful` says so of, and those that somebody else holds just now (who may be changing them).
+    pub fn doubtful_in_shard(&self, index: usize, mut doubtful: impl FnMut(&Ukey, &Inner) -> bool) -> Vec<Arc<Ukey>> {
+        let shard = self.lock_shard(index);
+        let mut is_doubtful = |u: &&Arc<Ukey>| match u.inner.try_lock() {
+            // A ukey must not be waited for under the shard's lock: its holder may want the shard.
+            Err(_) => true,
+            Ok(inner) => doubtful(u, &inner),
+        };
+        shard.values().filter(|u| is_doubtful(u)).cloned().collect()
     }
 
     /// How many there are in a shard.
