@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 /// Number of stages of staged lookup: metadata, L2, L3, L4.
 pub(crate) const STAGES: usize = 4;
 
-/// Which bits of a key belong to each stage. Each bit belongs to exactly one.
+/// Which bits of a key belong to each stage: L4 begins with what follows the IP header, and with ARP's and NSH's own fields. Each bit belongs to exactly one.
 static STAGE_BITS: LazyLock<[Mask; STAGES]> = LazyLock::new(stage_bits);
 
 fn stage_bits() -> [Mask; STAGES] {
@@ -36,26 +36,13 @@ fn stage_bits() -> [Mask; STAGES] {
         nw_tos: 0xff,
         nw_ttl: 0xff,
         nw_frag: 0xff,
-        tcp_flags: F2,
         ipv6_src: F16,
         ipv6_dst: F16,
         ipv6_label: F4,
-        arp_sha: F6,
-        arp_tha: F6,
-        nd_target: F16,
         ct_nw_src: F4,
         ct_nw_dst: F4,
         ct_ipv6_src: F16,
         ct_ipv6_dst: F16,
-        nsh_flags: 0xff,
-        nsh_ttl: 0xff,
-        nsh_mdtype: 0xff,
-        nsh_np: 0xff,
-        nsh_path: F4,
-        nsh_c1: F4,
-        nsh_c2: F4,
-        nsh_c3: F4,
-        nsh_c4: F4,
         ..Key::ZERO
     };
     let l4 = Key {
@@ -64,6 +51,19 @@ fn stage_bits() -> [Mask; STAGES] {
         ct_tp_src: F2,
         ct_tp_dst: F2,
         nd_reserved: F4,
+        nsh_c4: F4,
+        nsh_c3: F4,
+        nsh_c2: F4,
+        nsh_c1: F4,
+        nsh_path: F4,
+        nsh_np: 0xff,
+        nsh_mdtype: 0xff,
+        nsh_ttl: 0xff,
+        nsh_flags: 0xff,
+        nd_target: F16,
+        arp_tha: F6,
+        arp_sha: F6,
+        tcp_flags: F2,
         ..Key::ZERO
     };
     let mut metadata = Key::ZERO;

@@ -509,6 +509,8 @@ impl<T: Classified> Classifier<T> {
                 None => clauses.push((c.id, c.n_clauses, 1 << c.clause)),
             }
         }
+        // Of several that are complete the one with the lowest id wins.
+        clauses.sort_unstable();
         for (id, n, have) in clauses {
             if have.count_ones() != u32::from(n) {
                 continue;
