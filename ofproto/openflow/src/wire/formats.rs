@@ -193,7 +193,7 @@ impl Class {
     }
 
     /// Whether it is a multipart, and if so whether a request.
-    fn multipart(self) -> Option<bool> {
+    pub(crate) fn multipart(self) -> Option<bool> {
         match self {
             Self::Of | Self::Nx | Self::Onf => None,
             Self::OfStatsRequest | Self::NxStatsRequest | Self::OnfStatsRequest => Some(true),
@@ -216,6 +216,20 @@ pub(crate) struct Opened<'a> {
 /// # Errors
 /// `OFPBRC_BAD_LEN`, `_BAD_TYPE`, `_BAD_STAT`, `_BAD_VENDOR`, `_BAD_SUBTYPE` as OVS answers.
 pub(crate) fn open(version: Version, header: Header, message: &[u8]) -> Result<Opened<'_>, OfError> {
+    let opened = identify(version, header, message)?;
+    let (format, body) = (opened.format, opened.body);
+    let extra = body.len().checked_sub(usize::from(format.min)).ok_or(OfError::OfpbrcBadLen)?;
+    if extra != 0 && (format.step == 0 || !extra.is_multiple_of(usize::from(format.step))) {
+        return Err(OfError::OfpbrcBadLen);
+    }
+    Ok(opened)
+}
+
+/// Like `open`, of a message that may be cut short behind its headers.
+///
+/// # Errors
+/// As `open`, but for the length of the body.
+pub(crate) fn identify(version: Version, header: Header, message: &[u8]) -> Result<Opened<'_>, OfError> {
     let mut r = Reader::new(message, OfError::OfpbrcBadLen);
     r.skip(HEADER_BYTES)?;
     let (request, reply) = stats_types(version);
@@ -252,10 +266,6 @@ pub(crate) fn open(version: Version, header: Header, message: &[u8]) -> Result<O
         let row = PLAIN[version as usize].get(usize::from(header.kind)).copied().unwrap_or(u8::MAX);
         FORMATS.get(usize::from(row)).ok_or(OfError::OfpbrcBadType)?
     };
-    let extra = r.len().checked_sub(usize::from(format.min)).ok_or(OfError::OfpbrcBadLen)?;
-    if extra != 0 && (format.step == 0 || !extra.is_multiple_of(usize::from(format.step))) {
-        return Err(OfError::OfpbrcBadLen);
-    }
     Ok(Opened { format, flags, body: r })
 }
 

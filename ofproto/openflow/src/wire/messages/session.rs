@@ -39,7 +39,8 @@ pub(super) fn hello(i: &In<'_>, r: &mut Reader<'_>) -> Versions {
         }
     }
     let upto = |version: u8| (1u32.checked_shl(u32::from(version) + 1).unwrap_or(0)).wrapping_sub(1) & !1;
-    Versions(versions.filter(|v| *v != 0).unwrap_or_else(|| upto(i.header.version)))
+    // Bit 0 is no version.
+    Versions(versions.map(|v| v & !1).filter(|v| *v != 0).unwrap_or_else(|| upto(i.header.version)))
 }
 
 pub(super) fn put_hello(o: &mut Out<'_>, versions: Versions) {

@@ -57,14 +57,14 @@ const OF10: [(u32, Field); 12] = [
     (0x3f << 8, Field::IpSrc),
     (0x3f << 14, Field::IpDst),
     (1 << 20, Field::VlanPcp),
-    (1 << 21, Field::IpDscp),
+    (1 << 21, Field::NwTos),
 ];
 const OF11: [(u32, Field); 15] = [
     (1, Field::InPort),
     (1 << 1, Field::VlanVid),
     (1 << 2, Field::VlanPcp),
     (1 << 3, Field::EthType),
-    (1 << 4, Field::IpDscp),
+    (1 << 4, Field::NwTos),
     (1 << 5, Field::NwProto),
     (1 << 6, Field::TcpSrc),
     (1 << 7, Field::TcpDst),
