@@ -5,6 +5,7 @@
 pub mod action;
 pub mod error;
 pub mod message;
+pub mod print;
 pub mod text;
 pub mod types;
 pub mod wire;

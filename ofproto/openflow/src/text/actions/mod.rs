@@ -14,6 +14,7 @@ mod verify;
 
 pub use read::{parse_actions, parse_instructions};
 pub use show::{Show, format_action, format_actions};
+pub(crate) use show::{Alternate, Dotted, Mac};
 
 use crate::action::{HashFields, Subfield};
 use flow::oftext;

@@ -9,12 +9,12 @@ use flow::Match;
 use flow::oftext::format_match_with;
 use std::fmt::Write;
 
-/// Seconds with as many decimals as are needed: none, milliseconds, or all nine.
+/// Seconds with as many decimals as are needed: none, milliseconds, or all that count.
 #[must_use]
 pub fn format_duration(sec: u32, nsec: u32) -> String {
     match nsec {
         0 => format!("{sec}s"),
-        n if n % 1_000_000 != 0 => format!("{sec}.{n:09}s"),
+        n if n % 1_000_000 != 0 => format!("{sec}.{}s", format!("{n:09}").trim_end_matches('0')),
         n => format!("{sec}.{:03}s", n / 1_000_000),
     }
 }
