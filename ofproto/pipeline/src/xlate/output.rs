@@ -107,7 +107,10 @@ impl Ctx<'_> {
         self.deps.object(Object::Ports(self.bridge.id));
         let in_port = self.in_port();
         let flooded = |p: &&crate::bridge::Port| p.number != in_port && (all || p.config & port_config::NO_FLOOD == 0);
-        let mut ports = self.bridge.ports.values().filter(flooded).map(|p| p.number).peekable();
+        // The local port first, then by number.
+        let (local, others): (Vec<OfPort>, Vec<OfPort>) =
+            self.bridge.ports.values().filter(flooded).map(|p| p.number).partition(|p| *p == OfPort::LOCAL);
+        let mut ports = local.into_iter().chain(others).peekable();
         while let Some(port) = ports.next() {
             self.compose_output(port, last && ports.peek().is_none());
         }
