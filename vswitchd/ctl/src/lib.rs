@@ -47,6 +47,7 @@ pub struct Applet {
 pub const APPLETS: &[Applet] = &[
     Applet { name: "daemon", link: "ferrule-daemon", about: "run the switch, with its own database", run: daemon::run },
     Applet { name: "vsctl", link: "ovs-vsctl", about: "read and change the configuration", run: vsctl::run },
+    Applet { name: "ofctl", link: "ovs-ofctl", about: "look at and program the OpenFlow tables of a bridge", run: ofctl::run },
     Applet { name: "appctl", link: "ovs-appctl", about: "query and control a running daemon", run: appctl::run },
     Applet { name: "dpctl", link: "ovs-dpctl", about: "look at datapaths, their flows and connections", run: dpctl::run },
 ];
