@@ -147,7 +147,8 @@ impl Vconn {
     /// # Errors
     /// The connection's, or `InvalidInput` if the version has no form for the message.
     pub fn send(&mut self, body: Body) -> io::Result<Xid> {
-        let xid = next_xid();
+        // The message in a bundle-add has its xid (OpenFlow 1.4 section 7.3.9.6).
+        let xid = if let Body::BundleAdd { message, .. } = &body { message.xid } else { next_xid() };
         let bytes = self.encode(body, xid).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e.to_string()))?;
         self.send_bytes(&bytes)?;
         Ok(xid)
