@@ -1,10 +1,20 @@
 //! Scenarios for tests: a slow path over datapaths in memory, configured, programmed and fed in text.
 
 use crate::config::{BridgeConfig, InterfaceConfig, PortConfig, SwitchConfig, VlanMode};
+use crate::conn::groups::group_mod;
+use crate::flow_mod::{self, Journal};
 use crate::memory_dp::MemoryDp;
 use crate::slowpath::Slowpath;
-use flow::Datapath;
+use flow::clock::now_ms;
+use flow::compose::{Payload, compose};
+use flow::dptext::{format_flow, parse_flow as parse_flow_text};
+use flow::extract::{PacketMeta, extract_whole};
 use flow::seam::{DpError, PortRequest};
+use flow::{Datapath, DpPort, Key, NoNames};
+use openflow::message::GroupCommand;
+use openflow::text::flow::{FlowSyntax, parse_flow};
+use openflow::text::group::parse_group;
+use openflow::text::Names;
 use std::sync::{Arc, Mutex};
 
 /// A switch to play with. No thread runs: `Slowpath::run_until_idle` does all.
@@ -34,6 +44,48 @@ impl Scenario {
             udpif.stop_threads();
         }
         Self { dp, slowpath }
+    }
+
+    /// A flow-mod in ovs-ofctl's syntax, the command first unless it is "add".
+    pub(crate) fn flow_mod(&self, bridge: &str, text: &str) -> Result<(), String> {
+        let fm = parse_flow(text, FlowSyntax::Any, &Names::default()).map_err(|e| e.to_string())?.flow;
+        let world = self.slowpath.write_world();
+        let id = world.bridge_named(bridge).expect("a bridge").id;
+        let mut journal = Journal::default();
+        flow_mod::apply(&world, id, &fm, now_ms(), &mut journal).map_err(|e| format!("{e:?}"))?;
+        journal.commit(&world);
+        Ok(())
+    }
+
+    /// A group in ovs-ofctl's syntax.
+    pub(crate) fn add_group(&self, bridge: &str, text: &str) -> Result<(), String> {
+        let gm = parse_group(text, Some(GroupCommand::Add), &Names::default()).map_err(|e| e.to_string())?.group;
+        let mut world = self.slowpath.write_world();
+        let id = world.bridge_named(bridge).expect("a bridge").id;
+        group_mod(&mut world, id, &gm, now_ms(), &mut Journal::default()).map_err(|e| format!("{e:?}"))
+    }
+
+    /// A packet in the datapath's syntax is received and all that follows from it done. Gives what left, a line per packet.
+    pub(crate) fn send(&self, text: &str) -> String {
+        let flow = parse_flow_text(text, &NoNames).unwrap_or_else(|e| panic!("{text}: {e}"));
+        let port = DpPort(u32::from_be_bytes(flow.key.in_port));
+        self.dp.receive(port, &compose(&flow.key, Payload::Len(20)));
+        for udpif in self.slowpath.udpifs() {
+            udpif.drain();
+        }
+        let mut out = String::new();
+        for (port, packet) in self.dp.take_outputs() {
+            let mut key = Key::ZERO;
+            extract_whole(&packet, &PacketMeta::default(), &mut key);
+            let mut mask = key;
+            for word in mask.words_mut().iter_mut().filter(|w| **w != 0) {
+                *word = u64::MAX;
+            }
+            let text = format_flow(&key, &mask, false, &NoNames);
+            let headers = text.split_once("eth(").map_or("", |(_, rest)| rest);
+            out += &format!("{}: eth({headers}\n", port.0);
+        }
+        out
     }
 
     /// A control command.
@@ -80,4 +132,81 @@ fn port(name: &str, kind: &str, ofport_request: Option<u16>) -> PortConfig {
     let device = PortRequest { name: name.into(), kind: kind.into(), ..PortRequest::default() };
     let interface = InterfaceConfig { name: name.into(), device, ofport_request, ..InterfaceConfig::default() };
     PortConfig { name: name.into(), interfaces: vec![interface], ..PortConfig::default() }
+}
+
+/// Runs a file of scenarios and compares what they say. Blocks are separated by empty lines; in a block, `#` begins a remark,
+/// `> ` a line that the command above is expected to say, everything else is a command:
+///
+/// - `bridge NAME PORT...` as in `config` (all of them stand before the other commands),
+/// - `flow BRIDGE FLOW-MOD`, `group BRIDGE GROUP`: in ovs-ofctl's syntax; they say an error, if any,
+/// - `send PACKET`: in the datapath's syntax, `in_port` a datapath port; says what leaves,
+/// - `settle`: what a barrier waits for,
+/// - anything else: a control command; times in its answer are taken out.
+///
+/// With `UPDATE=1` the expected lines are written anew.
+pub(crate) fn check_file(path: &str) {
+    let text = std::fs::read_to_string(path).unwrap();
+    let blocks: Vec<String> = text.trim_end().split("\n\n").map(run_block).collect();
+    let now = blocks.join("\n\n") + "\n";
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(path, now).unwrap();
+    } else {
+        assert_eq!(now, text, "UPDATE=1 writes what is said now");
+    }
+}
+
+fn run_block(block: &str) -> String {
+    let lines = || block.lines().filter(|l| !l.starts_with('>'));
+    let bridges: Vec<&str> = lines().filter_map(|l| l.strip_prefix("bridge ")).collect();
+    let scenario = Scenario::new(&config(&bridges));
+    let mut out = Vec::new();
+    for line in lines() {
+        out.push(line.to_owned());
+        let said = if line.starts_with('#') { String::new() } else { scenario.step(line) };
+        out.extend(said.lines().map(|l| format!("> {l}")));
+    }
+    out.join("\n")
+}
+
+impl Scenario {
+    fn step(&self, line: &str) -> String {
+        let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let told = |result: Result<(), String>| result.err().unwrap_or_default();
+        match command {
+            "bridge" => String::new(),
+            "flow" => rest.split_once(' ').map(|(bridge, flow)| told(self.flow_mod(bridge, flow))).unwrap(),
+            "group" => rest.split_once(' ').map(|(bridge, group)| told(self.add_group(bridge, group))).unwrap(),
+            "send" => self.send(rest),
+            "settle" => {
+                self.slowpath.settle();
+                String::new()
+            }
+            name => {
+                let args: Vec<&str> = rest.split_whitespace().collect();
+                let said = self.run_command(name, &args).unwrap_or_else(|e| e);
+                let mut lines: Vec<String> = said.lines().map(without_times).collect();
+                lines.sort();
+                lines.join("\n")
+            }
+        }
+    }
+}
+
+/// `used:0.012s` becomes `used:T`, `duration=3s` `duration=T`.
+fn without_times(line: &str) -> String {
+    let mut out = line.to_owned();
+    for (from, to) in [("used:", "s,"), ("duration=", "s,")] {
+        if let Some(start) = out.find(from).map(|at| at + from.len())
+            && out[start..].starts_with(|c: char| c.is_ascii_digit())
+            && let Some(len) = out[start..].find(to)
+        {
+            out.replace_range(start..start + len + 1, "T");
+        }
+    }
+    out
+}
+
+#[test]
+fn scenarios() {
+    check_file(concat!(env!("CARGO_MANIFEST_DIR"), "/src/scenarios.txt"));
 }

@@ -26,7 +26,7 @@ pub(super) const METER_ALL: u32 = 0xffff_ffff;
 const METER_MAX: u32 = 0xffff_0000;
 
 /// Applies a group-mod. `journal` gets the rules that go with a deleted group.
-pub(super) fn group_mod(world: &mut World, bridge: BridgeId, gm: &GroupMod, now: Msec, journal: &mut Journal) -> Result<(), OfError> {
+pub(crate) fn group_mod(world: &mut World, bridge: BridgeId, gm: &GroupMod, now: Msec, journal: &mut Journal) -> Result<(), OfError> {
     let b = world.bridges.get(&bridge).ok_or(OfError::OfpbrcEperm)?;
     let exists = b.groups.get(&gm.group).cloned();
     match gm.command {

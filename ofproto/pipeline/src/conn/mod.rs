@@ -13,7 +13,7 @@
 pub mod bundles;
 mod endpoint;
 mod failover;
-mod groups;
+pub(crate) mod groups;
 mod notices;
 mod reconnect;
 mod replies;
