@@ -4,6 +4,7 @@ use super::show::{DpPortNames, FlowStyle, device_text, flow_line, write};
 use super::Outcome;
 use crate::bridge::{Bridge, Port};
 use crate::slowpath::Slowpath;
+use flow::hash::Set;
 use flow::seam::{Datapath, DpPort};
 
 pub(super) const NO_SUCH_BRIDGE: &str = "no such bridge";
@@ -58,17 +59,18 @@ pub(super) fn dump_flows(slowpath: &Slowpath, args: &[&str]) -> Outcome {
         (false, true) => false,
         (false, false) => verbose,
     };
-    let (dp, kind, id) = {
+    // The bridge's ports are noted first: a datapath may hold its own locks while it dumps, so the world's must not be taken then.
+    let (dp, members) = {
         let world = slowpath.read_world();
         let bridge = world.bridge_named(name).ok_or(NO_SUCH_BRIDGE)?;
         let backend = world.backends.get(&bridge.kind).ok_or(NO_SUCH_BRIDGE)?;
-        (backend.dp.clone(), bridge.kind.clone(), bridge.id)
+        let members: Set<DpPort> = bridge.ports.values().filter_map(|p| p.dp_port).collect();
+        (backend.dp.clone(), members)
     };
     let ports = DpPortNames::of(dp.as_ref(), names);
     let mut out = String::new();
     dp.dump(&mut |dump| {
-        let port = DpPort(u32::from_be_bytes(dump.flow.key.in_port));
-        if slowpath.read_world().port_of(&kind, port).is_some_and(|(bridge, _)| bridge == id) {
+        if members.contains(&DpPort(u32::from_be_bytes(dump.flow.key.in_port))) {
             out.push_str(&flow_line(dump, FlowStyle { verbose, dpctl: false }, &ports));
             out.push('\n');
         }
