@@ -67,7 +67,7 @@ pub enum OfAction {
     Note(Vec<u8>),
     Exit,
     Sample(Box<Sample>),
-    Clone(Vec<OfAction>),
+    Clone(Vec<Self>),
     Ct(Box<CtAction>),
     Nat(Box<NatAction>),
     CtClear,
@@ -81,7 +81,7 @@ pub enum OfAction {
     /// Action form of OpenFlow 1.5, or instruction before.
     Meter(u32),
     ClearActions,
-    WriteActions(Vec<OfAction>),
+    WriteActions(Vec<Self>),
     WriteMetadata { value: u64, mask: u64 },
     GotoTable(TableId),
 }

@@ -721,6 +721,7 @@ pub struct FlowMonitorRequest {
 
 /// One update of a flow monitor.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "nearly all are full")]
 pub enum FlowUpdate {
     /// event INITIAL 0, ADDED 1, REMOVED 2, MODIFIED 3 (1.4 numbering)
     Full {

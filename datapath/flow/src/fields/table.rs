@@ -158,7 +158,7 @@ macro_rules! fields {
 
 fields! {
     DpHash = row! { "dp_hash" in dp_hash; 32 bits in 4; mask Bits, of10 -, of11 -; need Nothing; ro; text Hex;
-        oxm [exp(NICIRA, 0, V10, "NXOXM_ET_DP_HASH"), nx(35, "NXM_NX_DP_HASH")]; dp DpHash; tc Masked(100, 101); stage Metadata };
+        oxm [nx(35, "NXM_NX_DP_HASH"), exp(NICIRA, 0, V10, "NXOXM_ET_DP_HASH")]; dp DpHash; tc Masked(100, 101); stage Metadata };
     RecircId = row! { "recirc_id" in recirc_id; 32 bits in 4; mask Exact, of10 -, of11 -; need Nothing; ro; text Decimal;
         oxm [nx(36, "NXM_NX_RECIRC_ID")]; dp RecircId; tc Filter; stage Metadata };
     PacketType = row! { "packet_type" in packet_type; 32 bits in 4; mask Exact, of10 -, of11 -; need Nothing; ro; text PacketType;

@@ -25,7 +25,9 @@ impl Value {
         let bytes = &bytes[bytes.len().saturating_sub(VALUE_BYTES_MAX)..];
         let cut = bytes.len().saturating_sub(16);
         if bytes[..cut].iter().all(|b| *b == 0) {
-            return Self(Repr::Short(bytes[cut..].iter().fold(0, |sum, b| sum << 8 | u128::from(*b))));
+            let mut low = [0; 16];
+            low[16 + cut - bytes.len()..].copy_from_slice(&bytes[cut..]);
+            return Self(Repr::Short(u128::from_be_bytes(low)));
         }
         let mut long = Box::new([0; VALUE_BYTES_MAX]);
         long[VALUE_BYTES_MAX - bytes.len()..].copy_from_slice(bytes);
@@ -76,8 +78,12 @@ impl Value {
     /// Position of the highest 1-bit plus one; 0 for zero.
     #[must_use]
     pub fn bit_len(&self) -> usize {
-        let bytes = self.to_be_bytes();
-        bytes.iter().position(|b| *b != 0).map_or(0, |at| (VALUE_BYTES_MAX - at) * 8 - bytes[at].leading_zeros() as usize)
+        match &self.0 {
+            Repr::Short(low) => (u128::BITS - low.leading_zeros()) as usize,
+            Repr::Long(bytes) => {
+                bytes.iter().position(|b| *b != 0).map_or(0, |at| (VALUE_BYTES_MAX - at) * 8 - bytes[at].leading_zeros() as usize)
+            }
+        }
     }
 
     /// `self & other`, bit by bit.

@@ -104,8 +104,10 @@ mod tests {
     use crate::types::TableId;
 
     fn part(xid: u32, more: bool, tables: &[u8]) -> Vec<u8> {
-        let tables = tables.iter().map(|t| TableFeatures { table: TableId(*t), any_properties: true, ..TableFeatures::default() });
-        let body = Body::Stats(Box::new(Multipart { more, nxm: false, body: MultipartBody::TableFeaturesRequest(tables.collect()) }));
+        let tables =
+            tables.iter().map(|t| TableFeatures { table: TableId(*t), any_properties: true, ..TableFeatures::default() });
+        let body =
+            Body::Stats(Box::new(Multipart { more, nxm: false, body: MultipartBody::TableFeaturesRequest(tables.collect()) }));
         Message { version: Version::V13, xid: Xid(xid), body }.encode().unwrap()
     }
 

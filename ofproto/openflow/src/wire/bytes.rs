@@ -95,7 +95,7 @@ impl<'a> Reader<'a> {
     /// A fixed field of `n` bytes that holds a string ended by NUL.
     pub(crate) fn name(&mut self, n: usize) -> Result<String, OfError> {
         let raw = self.take(n)?;
-        let end = raw.iter().position(|b| *b == 0).unwrap_or(n.saturating_sub(1));
+        let end = raw.iter().position(|b| *b == 0).unwrap_or_else(|| n.saturating_sub(1));
         Ok(String::from_utf8_lossy(&raw[..end]).into_owned())
     }
 }
@@ -169,7 +169,7 @@ impl Put for Vec<u8> {
     }
 
     fn name(&mut self, s: &str, n: usize) {
-        let cut = s.as_bytes().len().min(n - 1);
+        let cut = s.len().min(n - 1);
         self.bytes(&s.as_bytes()[..cut]);
         self.zeros(n - cut);
     }

@@ -22,12 +22,15 @@ pub use formats::{Class, FORMATS, Format, Kind};
 pub use frame::{HEADER_BYTES, Header, MESSAGE_BYTES_MAX, Splitter, TooShort};
 pub use matches::fits_openflow10;
 
+#[cfg(test)]
+mod tests;
+
 use crate::error::OfError;
-use flow::matching::Match;
 use crate::message::{Body, ErrorMessage, Message};
 use crate::types::{OfPort, Version, Xid};
 use bytes::Put;
 use flow::fields::{Field, TunnelOptions, Value};
+use flow::matching::Match;
 use std::sync::Arc;
 
 /// What encoding and decoding depend on beside the bytes: what a connection has agreed on and what its switch has.

@@ -50,7 +50,9 @@ pub(crate) fn actions(at: At<'_>, mut list: Reader<'_>, out: &mut Vec<OfAction>)
 /// Whether a packet may be output to `port`: real ports below `max_ports` and reserved ones except "none".
 pub(crate) fn check_output_port(port: OfPort, max_ports: u32) -> Result<(), OfError> {
     match port {
-        OfPort::IN_PORT | OfPort::TABLE | OfPort::NORMAL | OfPort::FLOOD | OfPort::ALL | OfPort::CONTROLLER | OfPort::LOCAL => Ok(()),
+        OfPort::IN_PORT | OfPort::TABLE | OfPort::NORMAL | OfPort::FLOOD | OfPort::ALL | OfPort::CONTROLLER | OfPort::LOCAL => {
+            Ok(())
+        }
         OfPort(real) if real < max_ports => Ok(()),
         _ => Err(OfError::OfpbacBadOutPort),
     }
@@ -63,15 +65,29 @@ pub(crate) fn check_enqueue_port(port: OfPort, max_ports: u32) -> Result<(), OfE
 
 fn action(at: At<'_>, t: Taken<'_>) -> Result<OfAction, OfError> {
     match t.raw {
-        Raw::Output10 | Raw::Output11 | Raw::OutputTrunc | Raw::Enqueue10 | Raw::Resubmit | Raw::ResubmitTable | Raw::ResubmitTableCt => {
-            ports(t)
-        }
-        Raw::SetVlanVid10 | Raw::SetVlanVid11 | Raw::SetVlanPcp10 | Raw::SetVlanPcp11 | Raw::PushVlan11 | Raw::StripVlan10 | Raw::PopVlan11 => {
-            vlans(t)
-        }
-        Raw::SetDlSrc | Raw::SetDlDst | Raw::SetNwSrc | Raw::SetNwDst | Raw::SetNwTos | Raw::SetNwEcn | Raw::SetNwTtl | Raw::SetTpSrc | Raw::SetTpDst => {
-            headers(t)
-        }
+        Raw::Output10
+        | Raw::Output11
+        | Raw::OutputTrunc
+        | Raw::Enqueue10
+        | Raw::Resubmit
+        | Raw::ResubmitTable
+        | Raw::ResubmitTableCt => ports(t),
+        Raw::SetVlanVid10
+        | Raw::SetVlanVid11
+        | Raw::SetVlanPcp10
+        | Raw::SetVlanPcp11
+        | Raw::PushVlan11
+        | Raw::StripVlan10
+        | Raw::PopVlan11 => vlans(t),
+        Raw::SetDlSrc
+        | Raw::SetDlDst
+        | Raw::SetNwSrc
+        | Raw::SetNwDst
+        | Raw::SetNwTos
+        | Raw::SetNwEcn
+        | Raw::SetNwTtl
+        | Raw::SetTpSrc
+        | Raw::SetTpDst => headers(t),
         Raw::SetMplsLabel | Raw::SetMplsTc | Raw::SetMplsTtl | Raw::PushMpls | Raw::PopMpls => mpls(t),
         Raw::DecMplsTtl => Ok(OfAction::DecMplsTtl),
         Raw::DecNwTtl => Ok(OfAction::DecTtl { controllers: Vec::new() }),
@@ -82,8 +98,18 @@ fn action(at: At<'_>, t: Taken<'_>) -> Result<OfAction, OfError> {
         Raw::DebugSlow | Raw::DebugRecirc if !at.codec.debug_actions => Err(OfError::OfpbacBadVendorType),
         Raw::DebugSlow => Ok(OfAction::DebugSlow),
         Raw::DebugRecirc => Ok(OfAction::DebugRecirc),
-        Raw::SetQueue | Raw::Group | Raw::Meter15 | Raw::SetTunnel | Raw::SetTunnel64 | Raw::FinTimeout | Raw::Conjunction | Raw::WriteMetadata
-        | Raw::DecTtlCntIds | Raw::Note | Raw::Decap | Raw::Controller => numbers(t),
+        Raw::SetQueue
+        | Raw::Group
+        | Raw::Meter15
+        | Raw::SetTunnel
+        | Raw::SetTunnel64
+        | Raw::FinTimeout
+        | Raw::Conjunction
+        | Raw::WriteMetadata
+        | Raw::DecTtlCntIds
+        | Raw::Note
+        | Raw::Decap
+        | Raw::Controller => numbers(t),
         Raw::Controller2 => controller2(t),
         Raw::SetField12 => fields::set_field(at, t.body, false),
         Raw::SetField15 => fields::set_field(at, t.body, true),
@@ -257,7 +283,8 @@ fn numbers(mut t: Taken<'_>) -> Result<OfAction, OfError> {
         }
         _ => {
             let (max_len, controller_id, reason) = (t.body.u16()?, t.body.u16()?, t.body.u8()?);
-            let controller = Controller { max_len, controller_id, reason, userdata: Vec::new(), pause: false, meter_id: u32::MAX };
+            let controller =
+                Controller { max_len, controller_id, reason, userdata: Vec::new(), pause: false, meter_id: u32::MAX };
             OfAction::Controller(Box::new(controller))
         }
     })

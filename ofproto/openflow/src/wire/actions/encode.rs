@@ -67,10 +67,7 @@ impl Encoder<'_> {
         match action {
             OfAction::Output { port, max_len } => self.output(*port, *max_len, out),
             OfAction::OutputReg { src, max_len } => fields::put_output_reg(out, codec, version, *src, *max_len),
-            OfAction::OutputTrunc { port, max_len } => self.put(Raw::OutputTrunc, out, |o| {
-                o.u16(port.to_wire16());
-                o.u32(*max_len);
-            }),
+            OfAction::OutputTrunc { port, max_len } => self.output_trunc(*port, *max_len, out),
             OfAction::Controller(c) => self.controller(c, out),
             OfAction::Enqueue { port, queue } => self.enqueue(*port, *queue, out),
             OfAction::Group(id) => self.put32(Raw::Group, out, id.0),
@@ -85,7 +82,9 @@ impl Encoder<'_> {
             OfAction::SetEthDst(mac) => self.header(Raw::SetDlDst, Field::EthDst, mac, out),
             OfAction::SetIpv4Src(ip) => self.header(Raw::SetNwSrc, Field::IpSrc, ip, out),
             OfAction::SetIpv4Dst(ip) => self.header(Raw::SetNwDst, Field::IpDst, ip, out),
-            OfAction::SetIpDscp(tos) if version >= Version::V12 => fields::put_whole(out, codec, version, Field::IpDscp, u128::from(tos >> 2)),
+            OfAction::SetIpDscp(tos) if version >= Version::V12 => {
+                fields::put_whole(out, codec, version, Field::IpDscp, u128::from(tos >> 2))
+            }
             OfAction::SetIpDscp(tos) => self.put(Raw::SetNwTos, out, |o| o.u8(*tos)),
             OfAction::SetIpEcn(ecn) => self.ecn(*ecn, out),
             OfAction::SetIpTtl(ttl) if version == Version::V10 => self.load(Field::NwTtl, u64::from(*ttl), out),
@@ -113,7 +112,11 @@ impl Encoder<'_> {
             OfAction::SetTunnel { id, wide } => self.tunnel(*id, *wide, out),
             OfAction::SetQueue(queue) => self.put32(Raw::SetQueue, out, *queue),
             OfAction::PopQueue => self.put(Raw::PopQueue, out, |_| ()),
-            OfAction::Meter(_) | OfAction::ClearActions | OfAction::WriteActions(_) | OfAction::WriteMetadata { .. } | OfAction::GotoTable(_) => {
+            OfAction::Meter(_)
+            | OfAction::ClearActions
+            | OfAction::WriteActions(_)
+            | OfAction::WriteMetadata { .. }
+            | OfAction::GotoTable(_) => {
                 self.instruction(action, out);
             }
             OfAction::FinTimeout { .. }
@@ -136,6 +139,13 @@ impl Encoder<'_> {
             | OfAction::DebugRecirc
             | OfAction::DebugSlow => self.nicira(action, out),
         }
+    }
+
+    fn output_trunc(&self, port: OfPort, max_len: u32, out: &mut Vec<u8>) {
+        self.put(Raw::OutputTrunc, out, |o| {
+            o.u16(port.to_wire16());
+            o.u32(max_len);
+        });
     }
 
     /// Actions that only Nicira's extensions have.
@@ -264,14 +274,18 @@ impl Encoder<'_> {
             match version {
                 Version::V10 => self.put(Raw::SetVlanVid10, out, |o| o.u16(vid)),
                 Version::V11 => self.put(Raw::SetVlanVid11, out, |o| o.u16(vid)),
-                _ => fields::put_whole(out, self.codec, version, Field::VlanVid, u128::from(vid) | VID_PRESENT),
+                Version::V12 | Version::V13 | Version::V14 | Version::V15 => {
+                    fields::put_whole(out, self.codec, version, Field::VlanVid, u128::from(vid) | VID_PRESENT);
+                }
             }
         }
         if let Some(pcp) = pcp {
             match version {
                 Version::V10 => self.put(Raw::SetVlanPcp10, out, |o| o.u8(pcp)),
                 Version::V11 => self.put(Raw::SetVlanPcp11, out, |o| o.u8(pcp)),
-                _ => fields::put_whole(out, self.codec, version, Field::VlanPcp, u128::from(pcp)),
+                Version::V12 | Version::V13 | Version::V14 | Version::V15 => {
+                    fields::put_whole(out, self.codec, version, Field::VlanPcp, u128::from(pcp));
+                }
             }
         }
     }
@@ -295,7 +309,9 @@ impl Encoder<'_> {
         match self.version {
             Version::V10 => self.load(Field::NwEcn, u64::from(ecn), out),
             Version::V11 => self.put(Raw::SetNwEcn, out, |o| o.u8(ecn)),
-            _ => fields::put_whole(out, self.codec, self.version, Field::NwEcn, u128::from(ecn)),
+            Version::V12 | Version::V13 | Version::V14 | Version::V15 => {
+                fields::put_whole(out, self.codec, self.version, Field::NwEcn, u128::from(ecn));
+            }
         }
     }
 
@@ -307,7 +323,9 @@ impl Encoder<'_> {
             _ => None,
         };
         match field {
-            Some(field) if self.version >= Version::V12 => fields::put_whole(out, self.codec, self.version, field, u128::from(port)),
+            Some(field) if self.version >= Version::V12 => {
+                fields::put_whole(out, self.codec, self.version, field, u128::from(port))
+            }
             _ => self.put(raw, out, |o| o.u16(port)),
         }
     }

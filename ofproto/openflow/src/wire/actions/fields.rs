@@ -76,10 +76,8 @@ fn shifted(value: u64, ofs: usize) -> Value {
 }
 
 pub(super) fn set_field(at: At<'_>, mut b: Reader<'_>, may_mask: bool) -> Result<OfAction, OfError> {
-    let (field, value, mask) = oxm::pull_setter(&mut b, at.codec, may_mask).map_err(|e| match e {
-        OfError::OfpbmcBadMask => OfError::OfpbacBadSetMask,
-        e => e,
-    })?;
+    let (field, value, mask) = oxm::pull_setter(&mut b, at.codec, may_mask)
+        .map_err(|e| if e == OfError::OfpbmcBadMask { OfError::OfpbacBadSetMask } else { e })?;
     let refuse = Err(OfError::OfpbacBadSetArgument);
     if !all_zero(b.peek()) || field == Field::InPortOxm || !field.row().writable || !oxm::valid(field, &value) {
         return refuse;
@@ -255,7 +253,14 @@ pub(super) fn put_whole(out: &mut Vec<u8>, codec: &Codec<'_>, version: Version, 
 }
 
 /// OFPAT_SET_FIELD.
-pub(super) fn put_set_field(out: &mut Vec<u8>, codec: &Codec<'_>, version: Version, field: Field, value: &Value, mask: Option<&Value>) {
+pub(super) fn put_set_field(
+    out: &mut Vec<u8>,
+    codec: &Codec<'_>,
+    version: Version,
+    field: Field,
+    value: &Value,
+    mask: Option<&Value>,
+) {
     let raw = if version >= Version::V15 { Raw::SetField15 } else { Raw::SetField12 };
     let Some(start) = begin(out, version, raw) else { return };
     oxm::put_entry(out, codec, field, Some(version), value, mask);
@@ -301,18 +306,25 @@ pub(super) fn put_nicira_set(out: &mut Vec<u8>, codec: &Codec<'_>, version: Vers
 }
 
 /// A set-field in the form that the version has, with `has_vlan` from the flow that the action stands in.
-pub(super) fn put_set(out: &mut Vec<u8>, codec: &Codec<'_>, version: Version, set: (Field, &FieldValue, &FieldValue, SetForm), has_vlan: bool) {
+pub(super) fn put_set(
+    out: &mut Vec<u8>,
+    codec: &Codec<'_>,
+    version: Version,
+    set: (Field, &FieldValue, &FieldValue, SetForm),
+    has_vlan: bool,
+) {
     let (field, value, mask, form) = set;
     let whole = *mask == codec.all_ones(field);
-    if version >= Version::V15 || (form == SetForm::SetField && whole && version >= Version::V12) {
+    let plain = form == SetForm::SetField && whole;
+    if version >= Version::V15 || (plain && version >= Version::V12) {
         put_set_field(out, codec, version, field, value, (!whole).then_some(mask));
-    } else if form == SetForm::SetField && version < Version::V12 && whole && put_legacy(out, codec, version, (field, value), has_vlan) {
-    } else {
+    } else if !plain || version >= Version::V12 || !put_legacy(out, codec, version, (field, value), has_vlan) {
         put_nicira_set(out, codec, version, (field, value, mask), form == SetForm::Load2);
     }
 }
 
 /// A whole field set by the actions that OpenFlow 1.0 and 1.1 have for it; false if they have none.
+#[allow(clippy::wildcard_enum_match_arm, reason = "few fields had actions of their own")]
 fn put_legacy(out: &mut Vec<u8>, codec: &Codec<'_>, version: Version, set: (Field, &Value), has_vlan: bool) -> bool {
     let (field, value) = set;
     let low = value.low();

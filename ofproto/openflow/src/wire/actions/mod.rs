@@ -19,10 +19,10 @@ use super::Codec;
 use super::bytes::Reader;
 use crate::action::OfAction;
 use crate::error::OfError;
-use flow::matching::Match;
 use crate::types::Version;
 use decode::At;
 use encode::Encoder;
+use flow::matching::Match;
 use seen::Seen;
 use verify::{Outer, verify};
 
@@ -30,7 +30,13 @@ use verify::{Outer, verify};
 ///
 /// # Errors
 /// `OFPBRC_BAD_LEN` for a length that is no multiple of eight or too long, and those of the actions.
-pub(crate) fn pull(r: &mut Reader<'_>, len: usize, codec: &Codec<'_>, version: Version, outer: Outer) -> Result<Vec<OfAction>, OfError> {
+pub(crate) fn pull(
+    r: &mut Reader<'_>,
+    len: usize,
+    codec: &Codec<'_>,
+    version: Version,
+    outer: Outer,
+) -> Result<Vec<OfAction>, OfError> {
     if !len.is_multiple_of(8) {
         return Err(OfError::OfpbrcBadLen);
     }

@@ -98,7 +98,8 @@ pub(crate) fn pull10(r: &mut Reader<'_>) -> Result<(Match, u32), OfError> {
     mask.nw_dst = prefix(w >> w10::NW_DST_SHIFT).to_be_bytes();
     mask.tp_src = [ones(w10::TP_SRC); 2];
     mask.tp_dst = [ones(w10::TP_DST); 2];
-    let tci_mask = if exact(w10::DL_VLAN_PCP) { PCP | VLAN_CFI } else { 0 } | if exact(w10::DL_VLAN) { VID | VLAN_CFI } else { 0 };
+    let tci_mask =
+        if exact(w10::DL_VLAN_PCP) { PCP | VLAN_CFI } else { 0 } | if exact(w10::DL_VLAN) { VID | VLAN_CFI } else { 0 };
     if exact(w10::DL_VLAN) && dl_vlan == VLAN_NONE {
         mask.vlan_tci = [0xff; 2];
     } else {
@@ -200,7 +201,11 @@ pub fn fits_openflow10(m: &Match) -> bool {
 
 /// Reads a match of 1.1 whose header claims `length` bytes.
 pub(crate) fn pull11(r: &mut Reader<'_>, length: u16) -> Result<Match, OfError> {
-    let mut r = if usize::from(length) == BYTES11 { r.or(OfError::OfpbmcBadLen).sub(BYTES11).and_then(|b| r.skip(BYTES11).map(|()| b))? } else { return Err(OfError::OfpbmcBadLen) };
+    let mut r = if usize::from(length) == BYTES11 {
+        r.or(OfError::OfpbmcBadLen).sub(BYTES11).and_then(|b| r.skip(BYTES11).map(|()| b))?
+    } else {
+        return Err(OfError::OfpbmcBadLen);
+    };
     r.skip(4)?;
     let raw = Raw11::read(&mut r)?;
     let mut m = Match::default();
@@ -243,7 +248,23 @@ impl Raw11 {
         let (mpls_label, mpls_tc) = (r.u32()?, r.u8()?);
         r.skip(3)?;
         let (metadata, metadata_mask) = (r.array()?, r.array()?);
-        Ok(Self { in_port, w, eth, dl_vlan, dl_vlan_pcp, dl_type, nw_tos, nw_proto, nw, tp_src, tp_dst, mpls_label, mpls_tc, metadata, metadata_mask })
+        Ok(Self {
+            in_port,
+            w,
+            eth,
+            dl_vlan,
+            dl_vlan_pcp,
+            dl_type,
+            nw_tos,
+            nw_proto,
+            nw,
+            tp_src,
+            tp_dst,
+            mpls_label,
+            mpls_tc,
+            metadata,
+            metadata_mask,
+        })
     }
 
     fn exact(&self, bit: u32) -> bool {

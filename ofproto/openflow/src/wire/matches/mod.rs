@@ -82,7 +82,7 @@ fn set(m: &mut Match, field: Field, value: &Value, mask: Option<&Value>) -> Resu
         let whole = Value::ones(usize::from(field.row().bits));
         return m.set_long(field, value, mask.unwrap_or(&whole)).map_err(|_| OfError::OfpbmcBadValue);
     }
-    let mask = mask.map_or(field.exact(), Value::low);
+    let mask = mask.map_or_else(|| field.exact(), Value::low);
     field.set_mask(&mut m.mask, mask);
     if mask != 0 {
         field.set(&mut m.key, value.low());

@@ -83,8 +83,15 @@ impl Entry {
 /// What an entry in a match says.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Said {
-    Field { field: Field, value: Value, mask: Option<Value> },
-    Cookie { value: u64, mask: u64 },
+    Field {
+        field: Field,
+        value: Value,
+        mask: Option<Value>,
+    },
+    Cookie {
+        value: u64,
+        mask: u64,
+    },
     /// A field that we do not know.
     Unknown,
 }
@@ -127,7 +134,11 @@ pub(crate) fn pull_match_entry(r: &mut Reader<'_>, codec: &Codec<'_>, cookies: b
 ///
 /// # Errors
 /// `OFPBMC_BAD_LEN`, `_BAD_WILDCARDS`, `_BAD_MASK` (not allowed here); `OFPBAC_BAD_SET_TYPE`, `_BAD_SET_LEN`.
-pub(crate) fn pull_setter(r: &mut Reader<'_>, codec: &Codec<'_>, may_mask: bool) -> Result<(Field, Value, Option<Value>), OfError> {
+pub(crate) fn pull_setter(
+    r: &mut Reader<'_>,
+    codec: &Codec<'_>,
+    may_mask: bool,
+) -> Result<(Field, Value, Option<Value>), OfError> {
     let entry = Entry::pull(r)?;
     let field = entry.known(codec, Asker::Setter)?;
     let (value, mask) = payload(r, &entry)?;
@@ -143,7 +154,7 @@ fn payload<'a>(r: &mut Reader<'a>, entry: &Entry) -> Result<(&'a [u8], Option<&'
     if !entry.masked {
         return Ok((bytes, None));
     }
-    let (value, mask) = (&bytes[..entry.width()], &bytes[entry.width()..]);
+    let (value, mask) = (&bytes[..entry.width()], &bytes[entry.width()..2 * entry.width()]);
     if value.iter().zip(mask).any(|(v, m)| v & !m != 0) {
         return Err(OfError::OfpbmcBadWildcards);
     }
@@ -161,11 +172,12 @@ pub(crate) fn pull_name(r: &mut Reader<'_>, codec: &Codec<'_>) -> Result<(Field,
 
 /// Whether OVS takes the value for the field.
 pub(crate) fn valid(field: Field, value: &Value) -> bool {
-    match field {
-        Field::NshTtl => value.low() <= 63,
-        Field::NshMdtype => matches!(value.low(), 1 | 2),
-        _ => field.check(value).is_ok(),
-    }
+    let narrower = match value.low() {
+        low if field == Field::NshTtl => low <= 63,
+        low if field == Field::NshMdtype => matches!(low, 1 | 2),
+        _ => true,
+    };
+    narrower && field.check(value).is_ok()
 }
 
 /// The header of `field` for a peer of `version` (`None`: Nicira's own form), as the eight bytes that a header can have.
@@ -208,7 +220,14 @@ pub(crate) fn put_value(out: &mut Vec<u8>, value: &Value, bytes: usize) {
 }
 
 /// Appends a field with its value and, when it is not exact, its mask.
-pub(crate) fn put_entry(out: &mut Vec<u8>, codec: &Codec<'_>, field: Field, version: Option<Version>, value: &Value, mask: Option<&Value>) {
+pub(crate) fn put_entry(
+    out: &mut Vec<u8>,
+    codec: &Codec<'_>,
+    field: Field,
+    version: Option<Version>,
+    value: &Value,
+    mask: Option<&Value>,
+) {
     let mut bytes = codec.bytes_of(field);
     if field.tun_metadata_number().is_some() && codec.options.is_none() {
         // Without a mapping an option is as long as its value (and at least one byte, as OVS writes it).

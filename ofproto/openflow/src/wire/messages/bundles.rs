@@ -3,8 +3,8 @@
 use crate::error::OfError;
 use crate::message::{Body, BundleControl, Message};
 use crate::wire::bytes::{Put, Reader};
-use crate::wire::frame::{HEADER_BYTES, Header};
 use crate::wire::formats::{self, Kind};
+use crate::wire::frame::{HEADER_BYTES, Header};
 use crate::wire::{In, Out, Unencodable};
 
 pub(super) fn control(r: &mut Reader<'_>) -> Result<Body, OfError> {

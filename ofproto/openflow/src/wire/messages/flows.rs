@@ -2,7 +2,9 @@
 
 use super::oxs;
 use crate::error::OfError;
-use crate::message::{Body, FlowMod, FlowModCommand, FlowRemoved, FlowStatsEntry, FlowStatsRequest, MultipartBody, flow_mod_flags};
+use crate::message::{
+    Body, FlowMod, FlowModCommand, FlowRemoved, FlowStatsEntry, FlowStatsRequest, MultipartBody, flow_mod_flags,
+};
 use crate::types::{GroupId, OfPort, TableId, Version};
 use crate::wire::actions::check::{Against, check};
 use crate::wire::actions::{instructions, put_flow};
@@ -53,12 +55,12 @@ pub(super) fn flow_mod(i: &In<'_>, r: &mut Reader<'_>) -> Result<Body, OfError> 
         (false, Version::V10) => flow_mod10(i, r)?,
         (false, _) => flow_mod11(i, r)?,
     };
-    let key = &fm.matching.key;
     let mask = &fm.matching.mask;
     // A connection's addresses are only there with the packet's own version of IP.
     let ct4 = mask.ct_nw_src != [0; 4] || mask.ct_nw_dst != [0; 4];
     let ct6 = mask.ct_ipv6_src != [0; 16] || mask.ct_ipv6_dst != [0; 16];
-    if ct4 && key.eth_type != [0x08, 0] || ct6 && key.eth_type != [0x86, 0xdd] {
+    let eth_type = fm.matching.eth_type();
+    if ct4 && eth_type != [0x08, 0] || ct6 && eth_type != [0x86, 0xdd] {
         return Err(OfError::OfpbacMatchInconsistent);
     }
     fm.command = raw_command?;
@@ -312,7 +314,13 @@ pub(super) fn put_flow_removed(o: &mut Out<'_>, fr: &FlowRemoved) {
     o.bytes.u64(fr.cookie);
     o.bytes.u16(fr.priority);
     o.bytes.u8(reason);
-    o.bytes.u8(if o.extension { fr.table.0.wrapping_add(1) } else if v10 { 0 } else { fr.table.0 });
+    o.bytes.u8(if o.extension {
+        fr.table.0.wrapping_add(1)
+    } else if v10 {
+        0
+    } else {
+        fr.table.0
+    });
     o.bytes.u32(fr.duration_sec);
     o.bytes.u32(fr.duration_nsec);
     o.bytes.u16(fr.idle_timeout);

@@ -1,7 +1,10 @@
 //! Groups: modification, description, statistics, features.
 
 use crate::error::OfError;
-use crate::message::{Body, Bucket, GroupCommand, GroupDesc, GroupFeatures, GroupMod, GroupStatsEntry, GroupType, MultipartBody, SelectionMethod, bucket_id};
+use crate::message::{
+    Body, Bucket, GroupCommand, GroupDesc, GroupFeatures, GroupMod, GroupStatsEntry, GroupType, MultipartBody, SelectionMethod,
+    bucket_id,
+};
 use crate::types::{GroupId, OfPort, Version};
 use crate::wire::actions::{self, bitmap, verify::Outer};
 use crate::wire::bytes::{Put, Reader, len16};

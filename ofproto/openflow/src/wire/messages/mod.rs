@@ -22,6 +22,7 @@ use crate::message::{Body, FlowUpdate, Message, Multipart, MultipartBody, Packet
 use crate::types::{GroupId, OfPort, Version};
 
 /// Decodes the body of a message; `more` is the flag of a multipart.
+#[allow(clippy::wildcard_enum_match_arm, reason = "`multipart` has the others")]
 pub(super) fn decode(i: &In<'_>, mut r: Reader<'_>, more: bool) -> Result<Body, OfError> {
     let r = &mut r;
     Ok(match i.format.kind {

@@ -152,7 +152,7 @@ pub(super) fn reply(i: &In<'_>, r: &mut Reader<'_>) -> Result<MultipartBody, OfE
 }
 
 /// What has only a header must have nothing else.
-fn short(r: &mut Reader<'_>, update: FlowUpdate) -> Result<FlowUpdate, OfError> {
+fn short(r: &Reader<'_>, update: FlowUpdate) -> Result<FlowUpdate, OfError> {
     if r.is_empty() { Ok(update) } else { Err(OfError::OfpbrcBadLen) }
 }
 
@@ -226,7 +226,9 @@ pub(super) fn put_reply(o: &mut Out<'_>, updates: &[FlowUpdate]) {
                     out.u16(if *update == FlowUpdate::Paused { PAUSED } else { RESUMED });
                     out.u32(0);
                 }
-                FlowUpdate::Full { event, reason, priority, idle_timeout, hard_timeout, table, cookie, matching, actions } if old => {
+                FlowUpdate::Full { event, reason, priority, idle_timeout, hard_timeout, table, cookie, matching, actions }
+                    if old =>
+                {
                     // Before 1.4 an initial flow is an added one.
                     out.u16(u16::from(*event).saturating_sub(ADDED));
                     [u16::from(*reason), *priority, *idle_timeout, *hard_timeout].into_iter().for_each(|n| out.u16(n));

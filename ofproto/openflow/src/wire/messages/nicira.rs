@@ -61,7 +61,7 @@ fn maps(r: &mut Reader<'_>, fields: usize) -> Result<Vec<TlvMap>, OfError> {
     while !r.is_empty() {
         let map = TlvMap { class: r.u16()?, kind: r.u8()?, len: r.u8()?, index: r.u16()? };
         r.skip(2)?;
-        if map.len % 4 != 0 || usize::from(map.len) > TUN_OPTION_BYTES_MAX {
+        if !map.len.is_multiple_of(4) || usize::from(map.len) > TUN_OPTION_BYTES_MAX {
             return Err(OfError::NxttmfcBadOptLen);
         }
         if usize::from(map.index) >= fields {

@@ -23,8 +23,14 @@ pub(super) struct Oxs {
     pub(super) bytes: u64,
 }
 
-pub(super) const NOTHING: Oxs =
-    Oxs { duration_sec: u32::MAX, duration_nsec: u32::MAX, idle_sec: u32::MAX, flows: u32::MAX, packets: u64::MAX, bytes: u64::MAX };
+pub(super) const NOTHING: Oxs = Oxs {
+    duration_sec: u32::MAX,
+    duration_nsec: u32::MAX,
+    idle_sec: u32::MAX,
+    flows: u32::MAX,
+    packets: u64::MAX,
+    bytes: u64::MAX,
+};
 
 /// Takes a list with its padding.
 pub(super) fn pull(r: &mut Reader<'_>) -> Result<Oxs, OfError> {

@@ -83,7 +83,8 @@ pub(super) fn pull_all(version: Version, r: &mut Reader<'_>) -> Result<Vec<PortD
 }
 
 fn pull10(r: &mut Reader<'_>) -> Result<PortDesc, OfError> {
-    let mut p = PortDesc { port: OfPort::from_wire16(r.u16()?), hw_addr: r.array()?, name: r.name(NAME_LEN)?, ..PortDesc::default() };
+    let mut p =
+        PortDesc { port: OfPort::from_wire16(r.u16()?), hw_addr: r.array()?, name: r.name(NAME_LEN)?, ..PortDesc::default() };
     p.config = r.u32()? & CONFIG10;
     p.state = r.u32()? & STATE10;
     for features in [&mut p.curr, &mut p.advertised, &mut p.supported, &mut p.peer] {

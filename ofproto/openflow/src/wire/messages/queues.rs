@@ -99,7 +99,8 @@ fn queue10(version: Version, port: OfPort, r: &mut Reader<'_>) -> Result<QueueCo
 
 fn queue14(r: &mut Reader<'_>) -> Result<QueueConfig, OfError> {
     let mut head = *r;
-    let mut q = QueueConfig { port: OfPort::from_wire32(head.u32()?)?, queue: head.u32()?, min_rate: u16::MAX, max_rate: u16::MAX };
+    let mut q =
+        QueueConfig { port: OfPort::from_wire32(head.u32()?)?, queue: head.u32()?, min_rate: u16::MAX, max_rate: u16::MAX };
     let len = usize::from(head.u16()?);
     if len < QUEUE12 || !len.is_multiple_of(8) {
         return Err(OfError::OfpbrcBadLen);

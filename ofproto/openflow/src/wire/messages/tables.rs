@@ -35,14 +35,8 @@ const P_APPLY_SETFIELD: u64 = 14;
 /// Those that must be there (OpenFlow 1.3, A.3.5.5.2).
 const REQUIRED: u32 = 1 | 1 << 2 | 1 << 4 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 12 | 1 << 14;
 
-const INSTRUCTIONS: [Instruction; 6] = [
-    Instruction::Meter,
-    Instruction::Apply,
-    Instruction::Clear,
-    Instruction::Write,
-    Instruction::Metadata,
-    Instruction::Goto,
-];
+const INSTRUCTIONS: [Instruction; 6] =
+    [Instruction::Meter, Instruction::Apply, Instruction::Clear, Instruction::Write, Instruction::Metadata, Instruction::Goto];
 
 /// Fields by their wildcard bits in 1.0 and their match bits in 1.1.
 const OF10: [(u32, Field); 12] = [
@@ -591,7 +585,13 @@ fn put_ids(out: &mut Vec<u8>, kind: u64, bits: u32) {
     props::end(out, at);
 }
 
-fn put_fields(out: &mut Vec<u8>, codec: &crate::wire::Codec<'_>, version: Version, kind: u64, (fields, masked): (&[Field], &[Field])) {
+fn put_fields(
+    out: &mut Vec<u8>,
+    codec: &crate::wire::Codec<'_>,
+    version: Version,
+    kind: u64,
+    (fields, masked): (&[Field], &[Field]),
+) {
     let at = props::start(out, kind);
     for field in fields {
         oxm::put_header(out, *field, Some(version), masked.contains(field), codec.bytes_of(*field));

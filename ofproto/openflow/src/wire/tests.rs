@@ -1,0 +1,52 @@
+//! Bytes of actions and instructions against what OVS makes of them.
+
+use super::actions::check::{Against, check};
+use super::actions::{self, instructions};
+use super::bytes::Reader;
+use super::{Codec, Outer};
+use crate::error::OfError;
+use crate::types::{TableId, Version};
+use flow::matching::Match;
+
+fn bytes(hex: &str) -> Vec<u8> {
+    (0..hex.len() / 2).map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap()).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    if bytes.is_empty() { "-".to_owned() } else { bytes.iter().map(|b| format!("{b:02x}")).collect() }
+}
+
+fn recode(version: Version, instructed: bool, table: Option<TableId>, input: &[u8]) -> Result<Vec<u8>, OfError> {
+    let codec = Codec { n_tables: 254, ..Codec::default() };
+    let m = Match::default();
+    let mut r = Reader::new(input, OfError::OfpbrcBadLen);
+    let mut out = Vec::new();
+    if instructed {
+        let list = instructions::pull(Reader::new(input, OfError::OfpbicBadLen), &codec, version)?;
+        if let Some(table) = table {
+            check(Against { codec: &codec, version, key: &m.key, mask: &m.mask, table }, &list)?;
+        }
+        actions::put_flow(&mut out, &codec, version, &m, &list);
+    } else {
+        let list = actions::pull(&mut r, input.len(), &codec, version, Outer::Actions)?;
+        actions::put(&mut out, &codec, version, &list);
+    }
+    Ok(out)
+}
+
+#[test]
+fn actions_and_instructions() {
+    let mut wrong = Vec::new();
+    for line in include_str!("../../tests/data/actions.txt").lines().filter(|l| !l.starts_with('#')) {
+        let [version, kind, table, input, expected] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        let version = Version::ALL[version.parse::<usize>().unwrap() - 10];
+        let got = match recode(version, kind == "instructions", table.parse().ok().map(TableId), &bytes(input)) {
+            Ok(out) => hex(&out),
+            Err(e) => e.name().to_owned(),
+        };
+        if got != expected.to_lowercase() && got != expected {
+            wrong.push(format!("{line}\n  {got}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}\n{} wrong", wrong.join("\n"), wrong.len());
+}
