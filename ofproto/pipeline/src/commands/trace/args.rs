@@ -8,14 +8,16 @@ use crate::slowpath::Slowpath;
 use crate::world::{BridgeId, World};
 use flow::compose::{Payload, compose};
 use flow::extract::{PacketMeta, extract_whole};
-use flow::fields::{Field, Value};
+use flow::fields::Field;
 use flow::forms::{NoNames, PortNames};
 use flow::key::Key;
-use flow::matching::Match;
-use flow::oftext::{KeyValues, parse_into, parse_value};
+use flow::oftext::parse_value;
 use flow::{DpPort, dptext};
-use openflow::OfPort;
 use openflow::action::OfAction;
+use openflow::text::flow::parse_exact_flow;
+use openflow::text::{Names, NoTableNames, parse_actions};
+use openflow::wire::{Against, Codec, check};
+use openflow::{OfPort, TableId, Version};
 use std::collections::VecDeque;
 
 /// Bytes of payload unless `--l7` or `--l7-len` says otherwise.
@@ -215,74 +217,32 @@ fn locate(world: &World, kind: &str, mut key: Box<Key>) -> Result<Flow, String> 
     Ok(Flow { bridge, key })
 }
 
-/// A flow in OpenFlow's syntax that says all of a packet: no masks, each field once, prerequisites first.
-fn exact_flow(text: &str, names: &dyn PortNames) -> Result<Box<Key>, String> {
-    let mut key = Box::new(Key::ZERO);
-    for (name, value) in KeyValues::new(text) {
-        let Some(field) = Field::by_name(name).filter(|f| f.row().name == name || f.row().alias == Some(name)) else {
-            add_protocol(&mut key, text, name)?;
-            continue;
-        };
-        if !field.row().need.holds(&key) {
-            return Err(format!("{text}: prerequisites not met for setting {name}"));
-        }
-        if field.get(&key) != 0 {
-            return Err(format!("{text}: field {name} set multiple times"));
-        }
-        let bad = |e: String| format!("{text}: bad value for {name} ({e})");
-        let (value, mask) = parse_value(field, value, names).map_err(|e| bad(e.to_string()))?;
-        if mask.and(&field.whole()) != field.whole() {
-            return Err(bad(format!("{}: wildcards not allowed here", flow::oftext::format_value(field, &value, Some(&mask), names))));
-        }
-        set(&mut key, field, &value);
-    }
-    if key.in_port == [0; 4] {
-        key.in_port = OfPort::ANY.to_key();
-    }
-    Ok(key)
-}
-
-/// Sets a field; a tag comes into being with what is said of it.
-fn set(key: &mut Key, field: Field, value: &Value) {
-    field.set(key, value.low());
-    if key.vlan_tci[0] & 0x10 != 0 && key.vlan_tpid == [0; 2] {
+/// A flow in OpenFlow's syntax that says all of a packet.
+fn exact_flow(text: &str, ports: &dyn PortNames) -> Result<Box<Key>, String> {
+    let (mut key, _) = parse_exact_flow(text, &Names { ports, tables: &NoTableNames }).map_err(|e| e.to_string())?;
+    if key.vlan_tci[0] & 0x10 != 0 {
         key.vlan_tpid = [0x81, 0x00];
     }
-}
-
-fn add_protocol(key: &mut Key, text: &str, name: &str) -> Result<(), String> {
-    let mut word = Match::default();
-    match parse_into(&mut word, name, "", &NoNames) {
-        Ok(true) if !name.contains('[') => {}
-        Ok(_) | Err(_) => return Err(format!("{text}: unknown field {name}")),
-    }
-    if word.key.eth_type != [0; 2] {
-        if key.eth_type != [0; 2] {
-            return Err(format!("{text}: Ethernet type set multiple times"));
-        }
-        key.eth_type = word.key.eth_type;
-    }
-    if word.key.nw_proto != 0 {
-        if key.nw_proto != 0 {
-            return Err(format!("{text}: network protocol set multiple times"));
-        }
-        key.nw_proto = word.key.nw_proto;
-    }
-    Ok(())
+    Ok(Box::new(key))
 }
 
 /// Actions of `ofproto/trace-packet-out`.
-pub(super) fn read_actions(_text: &str) -> Result<Vec<OfAction>, String> {
-    Err("not yet".to_owned())
+pub(super) fn read_actions(text: &str) -> Result<Vec<OfAction>, String> {
+    parse_actions(text, &Names::default()).map(|(actions, _)| actions).map_err(|e| e.to_string())
 }
 
-/// The checks that a packet-out would have to pass.
+/// The checks that a packet-out would have to pass; those that OpenFlow 1.1 brought only if they were asked for.
 pub(super) fn check_actions(slowpath: &Slowpath, arguments: &Arguments, actions: &[OfAction]) -> Result<(), String> {
-    let in_port = OfPort::from_key(arguments.flow.key.in_port);
+    let key = &arguments.flow.key;
+    let in_port = OfPort::from_key(key.in_port);
     if (OFPORT_MAX..OfPort::MAX.0).contains(&in_port.0) {
         return Err("invalid in_port".to_owned());
     }
+    let version = if arguments.consistent { Version::V13 } else { Version::V10 };
+    let codec = Codec::default();
+    let against = Against { codec: &codec, version, key, mask: &Key::ZERO, table: TableId(0) };
     let world = slowpath.read_world();
     let Some(bridge) = world.bridges.get(&arguments.flow.bridge) else { return Ok(()) };
-    flow_mod::check_actions(bridge, actions).map_err(|e| format!("Bad actions: {}", e.name()))
+    let checked = check(against, actions).and_then(|()| flow_mod::check_actions(bridge, actions));
+    checked.map_err(|e| format!("Bad actions: {}", e.name()))
 }
