@@ -7,7 +7,7 @@
 //! is about to be dropped. A barrier waits, without any lock, until no stale megaflow can forward (`Slowpath::settle`).
 
 use super::bundles::{Member, Outcome};
-use super::state::{Kind, merge_async};
+use super::state::merge_async;
 use super::{Conn, groups, replies};
 use crate::flow_mod::{self, Journal};
 use crate::slowpath::{PortModError, Prepared, Slowpath};
@@ -72,8 +72,7 @@ impl Conn {
                     | Body::TlvTableMod(_)
                     | Body::SetConfig(_)
             );
-        let state = self.lock();
-        if changes && state.kind == Kind::Primary && state.role == Role::Secondary {
+        if changes && self.lock().role == Role::Secondary {
             return Err(OfError::OfpbrcIsSecondary);
         }
         Ok(())
