@@ -269,7 +269,7 @@ pub(super) fn table_features(bridge: &Bridge, table: TableId) -> TableFeatures {
     TableFeatures {
         table,
         command: 0,
-        name: t.config.name.clone().unwrap_or_else(|| format!("table{}", table.0)),
+        name: t.config.name.clone().unwrap_or_default(),
         metadata_match: u64::MAX,
         metadata_write: u64::MAX,
         miss: miss_code(t.miss),
