@@ -150,6 +150,8 @@ pub struct InterfaceConfig {
     /// Device: type, options, MAC, MTU. `patch` never reaches the datapath.
     pub device: PortRequest,
     pub ofport_request: Option<u16>,
+    /// The number that it had when it was last configured; a new port gets it again if nobody has asked for another and it is free.
+    pub ofport_before: Option<u16>,
     /// `options:peer` of a patch port
     pub peer: Option<String>,
     pub bfd: Vec<(String, String)>,

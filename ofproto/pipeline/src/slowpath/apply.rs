@@ -261,7 +261,7 @@ fn insert_port(
         OfPort::LOCAL
     } else {
         let Bridge { numbers, ports, .. } = b;
-        numbers.pick(interface.ofport_request.map(u32::from), now, |p| ports.contains_key(&p))?
+        numbers.pick(interface.ofport_request.or(interface.ofport_before).map(u32::from), now, |p| ports.contains_key(&p))?
     };
     let (config, state) = device_bits(&info);
     let port = Port {

@@ -43,8 +43,8 @@ pub(super) fn plan(applied: &Applied, want: &SwitchConfig) -> Plan {
     }
     let fresh = wanted.iter().filter(|(b, i)| !staying.contains(&(b.name.clone(), i.name.clone())));
     plan.add.extend(fresh.map(|(b, i)| (b.name.clone(), (*i).clone())));
-    // The local port first, then those that insist on a number, so that no other takes it.
-    plan.add.sort_by_key(|(bridge, i)| (i.name != *bridge, i.ofport_request.is_none()));
+    // The local port first, then those that insist on a number, then those that had one, so that no other takes it.
+    plan.add.sort_by_key(|(bridge, i)| (i.name != *bridge, i.ofport_request.is_none(), i.ofport_before.is_none()));
     plan
 }
 
