@@ -15,7 +15,7 @@ check: setup-check lint check-unit check-e2e check-ovs
 
 lint:
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo clippy --workspace --all-targets --features tests/e2e --locked -- -D warnings
 
 # Unit and property tests of every crate, and the tests that need root, namespaces and Debian's openvswitch tools.
 check-unit:

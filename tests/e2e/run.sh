@@ -1,0 +1,38 @@
+#!/bin/bash
+# The end-to-end tests: foreign clients, packets through namespaces, 1 GB transfers, crashes. Needs root, the packages of
+# `make setup-check` and the release build.
+#   run.sh [FILTER...]       words for the test harness, as with cargo test
+# Environment:
+#   FERRULE_BIN=DIR          where ovs-vswitchd and ferrule lie (default: target/release)
+#   E2E_DAEMON=stock         run Debian's own ovs-vswitchd under the same tests, to judge the tests
+#   E2E_THREADS=N            tests at the same time
+set -euo pipefail
+root=$(readlink -f "$(dirname "$0")/../..")
+export FERRULE_BIN=${FERRULE_BIN:-$root/target/release}
+export E2E_PREFIX=fe$$
+work=$(mktemp -d -t ferrule-e2e.XXXXXX)
+export TMPDIR=$work
+
+cleanup() {
+    local file ns
+    for file in "$work"/*/*.pid; do
+        [ ! -s "$file" ] || kill -9 "$(cat "$file")" 2>/dev/null || true
+    done
+    while read -r ns _; do
+        case $ns in "$E2E_PREFIX"-*) ip netns del "$ns" || true ;; esac
+    done < <(ip netns list)
+    rm -rf "$work"
+}
+trap cleanup EXIT
+
+[ "$(id -u)" = 0 ] || { echo "e2e: needs root" >&2; exit 1; }
+for tool in ip ethtool ping tcpdump nc ss ovs-vsctl ovs-ofctl ovs-appctl ovsdb-client ovsdb-server ovsdb-tool ovs-testcontroller; do
+    command -v "$tool" >/dev/null || { echo "e2e: $tool is missing (make setup-check)" >&2; exit 1; }
+done
+for binary in ovs-vswitchd ferrule; do
+    [ -x "$FERRULE_BIN/$binary" ] || { echo "e2e: $FERRULE_BIN/$binary is missing (make build)" >&2; exit 1; }
+done
+cd "$root"
+# Building must not be counted as testing; the harness's own line `test result: ...` closes the output.
+cargo test --locked -q -p tests --features e2e --test e2e --no-run
+cargo test --locked -q -p tests --features e2e --test e2e -- --test-threads="${E2E_THREADS:-4}" "$@"
