@@ -63,6 +63,7 @@ pub(crate) fn check_enqueue_port(port: OfPort, max_ports: u32) -> Result<(), OfE
     if port.0 < max_ports || matches!(port, OfPort::IN_PORT | OfPort::LOCAL) { Ok(()) } else { Err(OfError::OfpbacBadOutPort) }
 }
 
+#[allow(clippy::too_many_lines, reason = "one row for each raw action")]
 fn action(at: At<'_>, t: Taken<'_>) -> Result<OfAction, OfError> {
     match t.raw {
         Raw::Output10

@@ -82,10 +82,7 @@ impl Encoder<'_> {
             OfAction::SetEthDst(mac) => self.header(Raw::SetDlDst, Field::EthDst, mac, out),
             OfAction::SetIpv4Src(ip) => self.header(Raw::SetNwSrc, Field::IpSrc, ip, out),
             OfAction::SetIpv4Dst(ip) => self.header(Raw::SetNwDst, Field::IpDst, ip, out),
-            OfAction::SetIpDscp(tos) if version >= Version::V12 => {
-                fields::put_whole(out, codec, version, Field::IpDscp, u128::from(tos >> 2))
-            }
-            OfAction::SetIpDscp(tos) => self.put(Raw::SetNwTos, out, |o| o.u8(*tos)),
+            OfAction::SetIpDscp(tos) => self.dscp(*tos, out),
             OfAction::SetIpEcn(ecn) => self.ecn(*ecn, out),
             OfAction::SetIpTtl(ttl) if version == Version::V10 => self.load(Field::NwTtl, u64::from(*ttl), out),
             OfAction::SetIpTtl(ttl) => self.put(Raw::SetNwTtl, out, |o| o.u8(*ttl)),
@@ -97,12 +94,7 @@ impl Encoder<'_> {
             }
             OfAction::StackPush(s) => fields::put_named(out, codec, (version, Raw::StackPush), &[s.ofs], s.field, &[s.bits]),
             OfAction::StackPop(s) => fields::put_named(out, codec, (version, Raw::StackPop), &[s.ofs], s.field, &[s.bits]),
-            OfAction::DecTtl { controllers } if controllers.is_empty() => self.put(Raw::DecNwTtl, out, |_| ()),
-            OfAction::DecTtl { controllers } => self.put(Raw::DecTtlCntIds, out, |o| {
-                o.u16(len16(controllers.len()));
-                o.zeros(4);
-                controllers.iter().for_each(|id| o.u16(*id));
-            }),
+            OfAction::DecTtl { controllers } => self.dec_ttl(controllers, out),
             OfAction::SetMplsLabel(label) => self.put32(Raw::SetMplsLabel, out, *label),
             OfAction::SetMplsTc(tc) => self.put(Raw::SetMplsTc, out, |o| o.u8(*tc)),
             OfAction::SetMplsTtl(ttl) => self.put(Raw::SetMplsTtl, out, |o| o.u8(*ttl)),
@@ -138,6 +130,25 @@ impl Encoder<'_> {
             | OfAction::DeleteField(_)
             | OfAction::DebugRecirc
             | OfAction::DebugSlow => self.nicira(action, out),
+        }
+    }
+
+    fn dec_ttl(&self, controllers: &[u16], out: &mut Vec<u8>) {
+        if controllers.is_empty() {
+            return self.put(Raw::DecNwTtl, out, |_| ());
+        }
+        self.put(Raw::DecTtlCntIds, out, |o| {
+            o.u16(len16(controllers.len()));
+            o.zeros(4);
+            controllers.iter().for_each(|id| o.u16(*id));
+        });
+    }
+
+    fn dscp(&self, tos: u8, out: &mut Vec<u8>) {
+        if self.version >= Version::V12 {
+            fields::put_whole(out, self.codec, self.version, Field::IpDscp, u128::from(tos >> 2));
+        } else {
+            self.put(Raw::SetNwTos, out, |o| o.u8(tos));
         }
     }
 
