@@ -386,7 +386,6 @@ fn parse_bucket(text: &str, kind: GroupType, names: &Names<'_>, protocols: &mut 
                 if bucket.id > BUCKET_MAX {
                     return Err(TextError::BucketId(bucket.id));
                 }
-                protocols.narrow(Protocols(Protocols::OF10_ANY.0 | Protocols::OF15.0));
             }
             "action" | "actions" => actions.push(value.to_owned()),
             _ => actions.push(format!("{key}({value})")),
@@ -399,7 +398,9 @@ fn parse_bucket(text: &str, kind: GroupType, names: &Names<'_>, protocols: &mut 
         return Err(TextError::NoLiveness);
     }
     let (list, can) = parse_actions(&actions.join(","), names)?;
-    protocols.narrow(can);
+    // The last bucket's actions alone say which protocols have the group: bucket ids and selection methods are left out by those
+    // that have none, as OVS leaves them out.
+    *protocols = can;
     bucket.actions = list;
     Ok(bucket)
 }

@@ -31,3 +31,6 @@ pub use names::{Names, NoTableNames, TableNames};
 pub use packet_out::parse_packet_out;
 pub use protocols::Protocols;
 pub use tlv::{format_tlv_table_mod, format_tlv_table_reply, parse_tlv_table_mod};
+
+#[cfg(test)]
+mod tests;

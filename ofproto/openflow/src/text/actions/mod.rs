@@ -77,3 +77,5 @@ impl fmt::Display for Subfield {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) mod arbitrary;

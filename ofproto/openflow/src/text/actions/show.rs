@@ -168,9 +168,6 @@ fn set_field(f: &mut Formatter<'_>, set: (Field, &FieldValue, &FieldValue), form
 /// The loads that make up a masked set: runs of 1-bits of the mask, lowest first, of at most the 64 bits that one takes.
 pub(crate) fn load_segments(field: Field, value: &FieldValue, mask: &FieldValue) -> Vec<(Subfield, u64)> {
     const LOAD_BITS_MAX: usize = 64;
-    // A whole field is loaded whole, even where the key keeps less of it (arp_op).
-    let whole = mask.and(&field.whole()) == field.whole();
-    let mask = if whole { FieldValue::ones(field.row().bits.into()) } else { mask.clone() };
     let bytes = mask.to_be_bytes();
     let bit = |n: usize| bytes[bytes.len() - 1 - n / 8] >> (n % 8) & 1 != 0;
     let width = usize::from(field.row().bits);

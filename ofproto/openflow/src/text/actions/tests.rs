@@ -76,3 +76,62 @@ fn lists_are_bounded() {
     assert_eq!(parse_instructions(&deep, &Names::default()).unwrap_err().to_string(), "Action nested too deeply");
     assert_eq!(parse_instructions(&"1,".repeat(4096), &Names::default()).unwrap_err().to_string(), "input too big");
 }
+
+use proptest::prelude::*;
+
+/// Whether text says the whole of it: what the wire's forms tell beyond that is not compared.
+fn as_text_has_it(mut list: Vec<OfAction>) -> Vec<OfAction> {
+    for action in &mut list {
+        #[allow(clippy::wildcard_enum_match_arm, reason = "the others are as they are")]
+        match action {
+            OfAction::Resubmit { has_table, .. } => *has_table = true,
+            OfAction::Output { port, max_len } if *port != crate::types::OfPort::CONTROLLER => *max_len = 0,
+            OfAction::Clone(list) | OfAction::WriteActions(list) => *list = as_text_has_it(std::mem::take(list)),
+            _ => {}
+        }
+    }
+    list
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read_again(list in arbitrary::instructions()) {
+        let text = format_actions(&list, &Names::default());
+        let (read, _) = parse_instructions(&text, &Names::default()).map_err(|e| TestCaseError::fail(format!("{text}: {e}")))?;
+        prop_assert_eq!(as_text_has_it(read), as_text_has_it(list), "{}", text);
+    }
+
+    #[test]
+    fn what_comes_by_wire_is_read_again(list in proptest::collection::vec(arbitrary::action(), 0..4), version in 0usize..6) {
+        let version = Version::ALL[version];
+        let mut bytes = Vec::new();
+        crate::wire::actions::put(&mut bytes, &Codec::default(), version, &list);
+        let mut reader = Reader::new(&bytes, OfError::OfpbrcBadLen);
+        // What a version cannot say is another matter; what it says must come back.
+        if let Ok(came) = pull(&mut reader, bytes.len(), &Codec::default(), version, Outer::Actions) {
+            let text = format_actions(&came, &Names::default());
+            let (read, _) = parse_actions(&text, &Names::default()).map_err(|e| TestCaseError::fail(format!("{text}: {e}")))?;
+            prop_assert_eq!(format_actions(&read, &Names::default()), text);
+        }
+    }
+
+    #[test]
+    fn any_text_is_read_or_refused(text in "\\PC{0,60}") {
+        let _ = parse_instructions(&text, &Names::default());
+    }
+
+    #[test]
+    fn almost_actions_are_read_or_refused(list in proptest::collection::vec(arbitrary::action(), 1..3), at in any::<usize>(), with in "[-0-9a-z(),:>\\[\\]=./ ]{0,3}", cut in 0usize..4) {
+        let text = format_actions(&list, &Names::default());
+        let at = at % (text.len() + 1);
+        let end = (at + cut).min(text.len());
+        let _ = parse_actions(&format!("{}{with}{}", &text[..at], &text[end..]), &Names::default());
+    }
+
+    #[test]
+    fn both_verifications_agree(list in proptest::collection::vec(arbitrary::instructions(), 1..3)) {
+        let list = list.concat();
+        let wire = crate::wire::verify(&list, Version::V11, Outer::Flow);
+        prop_assert_eq!(verify::verify(&list, Outer::Flow).is_ok(), wire.is_ok());
+    }
+}
