@@ -57,7 +57,8 @@ impl fmt::Display for Mac {
 }
 
 /// An IPv6 address as glibc's `inet_ntop` writes it: a low IPv4-compatible address ends in dots.
-pub(crate) struct Ip6(pub(crate) u128);
+#[derive(Clone, Copy, Debug)]
+pub struct Ip6(pub u128);
 
 impl fmt::Display for Ip6 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
