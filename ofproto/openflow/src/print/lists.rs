@@ -10,7 +10,8 @@ use crate::text::Names;
 use crate::text::actions::{Alternate, Show};
 use crate::text::flow::{format_duration, format_match_priority};
 use crate::types::{DEFAULT_PRIORITY, GroupId, OfPort, TableId};
-use std::net::{IpAddr, Ipv6Addr};
+use flow::forms::Ip6;
+use std::net::Ipv6Addr;
 
 /// OFPQ_ALL
 const QUEUE_ALL: u32 = u32::MAX;
@@ -210,7 +211,7 @@ fn ct_tuple(out: &mut String, t: CtTuple, flush: &CtFlush) {
     let v4 = flush.l3_family == AF_INET;
     let address = |bytes: [u8; 16]| {
         let v6 = Ipv6Addr::from(bytes);
-        v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4)
+        v6.to_ipv4_mapped().map_or_else(|| Ip6(v6.into()).to_string(), |v4| v4.to_string())
     };
     let prefix = if v4 { "ct_nw_" } else { "ct_ipv6_" };
     put(out, format_args!("{prefix}src={},{prefix}dst={}", address(t.src), address(t.dst)));

@@ -7,6 +7,7 @@ use crate::action::{
     Subfield,
 };
 use crate::types::{DEFAULT_PRIORITY, OfPort};
+use flow::forms::Ip6;
 use flow::oftext::{self, format_value};
 use std::fmt::{self, Display, Formatter};
 use std::net::IpAddr;
@@ -111,8 +112,9 @@ impl Display for NatAction {
         if let Some((min, max)) = self.addr {
             let ports = self.ports.filter(|(min, _)| *min != 0);
             let shown = |addr: IpAddr| match addr {
-                IpAddr::V6(a) if ports.is_some() => format!("[{a}]"),
-                IpAddr::V4(_) | IpAddr::V6(_) => addr.to_string(),
+                IpAddr::V6(a) if ports.is_some() => format!("[{}]", Ip6(a.into())),
+                IpAddr::V6(a) => Ip6(a.into()).to_string(),
+                IpAddr::V4(a) => a.to_string(),
             };
             write!(f, "={}", shown(min))?;
             if let Some(max) = max.filter(|max| *max != min && !max.is_unspecified()) {
