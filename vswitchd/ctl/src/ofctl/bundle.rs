@@ -1,6 +1,6 @@
 //! Bundles: several changes that the switch takes up all at once or not at all (OpenFlow 1.4 section 7.3.9).
 
-use super::flows::told;
+use super::render::told;
 use super::vconn::{Vconn, next_xid};
 use crate::console::Io;
 use crate::fault::Fault;

@@ -4,8 +4,8 @@ use super::bundle;
 use super::names::SwitchNames;
 use super::options::SortKey;
 use super::protocol;
-use super::render::{self, render};
-use super::vconn::{Received, Vconn};
+use super::render::{self, dump_one, told};
+use super::vconn::Vconn;
 use super::{Run, read_text};
 use crate::console::Io;
 use crate::fault::Fault;
@@ -64,7 +64,7 @@ fn fetch(vconn: &mut Vconn, request: FlowStatsRequest) -> Result<Vec<FlowStatsEn
     let mut flows = Vec::new();
     for (received, message) in vconn.transact_multipart(MultipartBody::FlowRequest(request))? {
         let Body::Stats(m) = message.body else {
-            return Err(render::refusal(&received, &SwitchNames::none()));
+            return Err(render::refusal(&received));
         };
         if let MultipartBody::FlowReply(more) = m.body {
             flows.extend(more);
@@ -108,8 +108,7 @@ pub(super) fn dump_aggregate(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, Fault
     protocol::set_for_dumps(&mut vconn, run.options, usable)?;
     let body = MultipartBody::AggregateRequest(request);
     let request = Body::Stats(Box::new(Multipart { more: false, nxm: vconn.nxm, body }));
-    let reply = vconn.transact(request)?;
-    write!(io.out, "{}", render(&reply.bytes, &SwitchNames::none(), run.options.verbosity + 1))?;
+    dump_one(io, &mut vconn, request, run)?;
     Ok(0)
 }
 
@@ -168,13 +167,6 @@ fn send(io: &mut Io<'_>, run: &Run<'_>, parsed: Vec<ParsedFlow>) -> Result<u8, F
         None => Ok(0),
         Some(refusal) => Err(told(io, &refusal)?),
     }
-}
-
-/// Prints the switch's refusal.
-pub(super) fn told(io: &mut Io<'_>, refusal: &Received) -> Result<Fault, Fault> {
-    io.out.flush()?;
-    write!(io.err, "{}", render(&refusal.bytes, &SwitchNames::none(), 2))?;
-    Ok(Fault::Said(1))
 }
 
 // ---- comparing -----------------------------------------------------------------------------------------------------------

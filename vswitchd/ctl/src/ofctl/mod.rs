@@ -5,8 +5,12 @@
 
 mod bundle;
 mod flows;
+mod groups;
+mod info;
+mod monitor;
 pub mod names;
 pub mod options;
+mod packets;
 pub mod protocol;
 pub mod render;
 pub mod vconn;
@@ -60,14 +64,58 @@ const fn writes(name: &'static str, usage: &'static str, range: (usize, usize), 
 }
 
 const COMMANDS: &[Command] = &[
+    reads("show", "SWITCH", (1, 1), info::show),
+    reads("dump-desc", "SWITCH", (1, 1), info::dump_desc),
+    reads("dump-tables", "SWITCH", (1, 1), info::dump_tables),
+    reads("dump-table-features", "SWITCH", (1, 1), info::dump_table_features),
+    reads("dump-table-desc", "SWITCH", (1, 1), info::dump_table_desc),
+    writes("mod-port", "SWITCH PORT CHANGE", (3, 3), info::mod_port),
+    writes("mod-table", "SWITCH TABLE SETTING", (3, 3), info::mod_table),
+    reads("get-frags", "SWITCH", (1, 1), info::show_fragments),
+    writes("set-frags", "SWITCH MODE", (2, 2), info::set_fragments),
+    reads("dump-ports", "SWITCH [PORT]", (1, 2), info::dump_ports),
+    reads("dump-ports-desc", "SWITCH [PORT]", (1, 2), info::dump_ports_desc),
     reads("dump-flows", "SWITCH [FLOW]", (1, 2), flows::dump),
     reads("dump-aggregate", "SWITCH [FLOW]", (1, 2), flows::dump_aggregate),
+    reads("queue-stats", "SWITCH [PORT [QUEUE]]", (1, 3), info::queue_stats),
+    reads("queue-get-config", "SWITCH [PORT [QUEUE]]", (1, 3), info::queue_config),
     writes("add-flow", "SWITCH FLOW", (2, 2), flows::add),
     writes("add-flows", "SWITCH FILE", (2, 2), flows::add_file),
     writes("mod-flows", "SWITCH FLOW", (2, 2), flows::modify),
     writes("del-flows", "SWITCH [FLOW]", (1, 2), flows::delete),
     writes("replace-flows", "SWITCH FILE", (2, 2), flows::replace),
     reads("diff-flows", "SOURCE1 SOURCE2", (2, 2), flows::diff),
+    writes("packet-out", "SWITCH \"in_port=PORT packet=HEX actions=ACTIONS\"", (2, usize::MAX), packets::packet_out),
+    reads("monitor", "SWITCH [MISSLEN] [invalid_ttl] [resume] [watch:[...]]", (1, 4), monitor::monitor),
+    reads("snoop", "SWITCH", (1, 1), monitor::snoop),
+    writes("bundle", "SWITCH FILE", (2, 2), packets::send_bundle),
+    writes("add-group", "SWITCH GROUP", (1, 2), groups::add),
+    writes("add-groups", "SWITCH FILE", (1, 2), groups::add_file),
+    writes("mod-group", "SWITCH GROUP", (1, 2), groups::modify),
+    writes("del-groups", "SWITCH [GROUP]", (1, 2), groups::delete),
+    writes("insert-buckets", "SWITCH GROUP", (1, 2), groups::insert_buckets),
+    writes("remove-buckets", "SWITCH GROUP", (1, 2), groups::remove_buckets),
+    reads("dump-groups", "SWITCH [GROUP]", (1, 2), groups::dump_descriptions),
+    reads("dump-group-stats", "SWITCH [GROUP]", (1, 2), groups::dump_stats),
+    reads("dump-group-features", "SWITCH", (1, 1), groups::dump_features),
+    writes("add-meter", "SWITCH METER", (2, 2), groups::add_meter),
+    writes("mod-meter", "SWITCH METER", (2, 2), groups::modify_meter),
+    writes("del-meter", "SWITCH METER", (1, 2), groups::delete_meters),
+    writes("del-meters", "SWITCH [METER]", (1, 2), groups::delete_meters),
+    reads("dump-meter", "SWITCH METER", (1, 2), groups::dump_meters),
+    reads("dump-meters", "SWITCH [METER]", (1, 2), groups::dump_meters),
+    reads("meter-stats", "SWITCH [METER]", (1, 2), groups::meter_stats),
+    reads("meter-features", "SWITCH", (1, 1), groups::meter_features),
+    writes("add-tlv-map", "SWITCH MAP", (2, 2), groups::add_map),
+    writes("del-tlv-map", "SWITCH [MAP]", (1, 2), groups::delete_map),
+    reads("dump-tlv-map", "SWITCH", (1, 1), groups::dump_map),
+    reads("dump-ipfix-bridge", "SWITCH", (1, 1), info::dump_ipfix_bridge),
+    reads("dump-ipfix-flow", "SWITCH", (1, 1), info::dump_ipfix_flow),
+    writes("ct-flush-zone", "SWITCH ZONE", (2, 2), groups::flush_zone),
+    writes("ct-flush", "SWITCH [zone=N] [mark=X[/M]] [labels=Y[/N]] [CT-ORIG-TUPLE [CT-REPLY-TUPLE]]", (1, 6), groups::flush),
+    reads("probe", "TARGET", (1, 1), info::probe),
+    reads("ping", "TARGET [N]", (1, 2), info::ping),
+    reads("benchmark", "TARGET N COUNT", (3, 3), info::benchmark),
 ];
 
 /// Runs it.

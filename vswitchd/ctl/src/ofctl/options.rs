@@ -25,10 +25,12 @@ pub struct Options {
     pub read_only: bool,
     pub readd: bool,
     pub bundle: bool,
+    /// `mod-group` makes the group if it is not there.
+    pub may_create: bool,
     pub stats: bool,
     /// `--names`, `--no-names`, or neither.
     pub names: Option<bool>,
-    pub verbosity: usize,
+    pub verbosity: u8,
     pub timestamp: bool,
     pub sort: Vec<SortKey>,
     /// `-P`
@@ -57,6 +59,7 @@ enum Id {
     NoNames,
     NoStats,
     Bundle,
+    MayCreate,
     Color,
     Unixctl,
     Protocols,
@@ -89,6 +92,7 @@ const ROWS: &[Row<Id>] = &[
     row("no-names", None, Value::None, Id::NoNames),
     row("no-stats", None, Value::None, Id::NoStats),
     row("stats", None, Value::None, Id::Ignored),
+    row("may-create", None, Value::None, Id::MayCreate),
     row("bundle", None, Value::None, Id::Bundle),
     row("color", None, Value::Optional, Id::Color),
     row("unixctl", None, Value::Required, Id::Unixctl),
@@ -136,6 +140,7 @@ pub fn parse(io: &mut Io<'_>, words: &[String]) -> Result<Asked, Fault> {
         read_only: false,
         readd: false,
         bundle: false,
+        may_create: false,
         stats: true,
         names: None,
         verbosity: 0,
@@ -173,7 +178,7 @@ impl Options {
             Id::Readd => self.readd = true,
             Id::FlowFormat => self.formats = formats(text)?,
             Id::PacketInFormat => self.packet_in_format = Some(packet_in_format(text)?),
-            Id::More => self.verbosity += 1,
+            Id::More => self.verbosity = self.verbosity.saturating_add(1),
             Id::Timestamp => self.timestamp = true,
             Id::Sort => self.sort.push(sort_key(value.as_deref(), true)?),
             Id::Rsort => self.sort.push(sort_key(value.as_deref(), false)?),
@@ -181,6 +186,7 @@ impl Options {
             Id::NoNames => self.names = Some(false),
             Id::NoStats => self.stats = false,
             Id::Bundle => self.bundle = true,
+            Id::MayCreate => self.may_create = true,
             Id::Color => check_color(value.as_deref())?,
             Id::Unixctl => self.unixctl = value,
             Id::Protocols => self.versions = versions(text)?,
@@ -193,15 +199,16 @@ impl Options {
         Ok(())
     }
 
-    fn settle(&mut self) -> Result<(), Fault> {
+    /// Makes versions, flow formats and `--bundle` agree.
+    ///
+    /// # Errors
+    /// None of the versions goes with any of the formats.
+    pub fn settle(&mut self) -> Result<(), Fault> {
         if self.bundle {
             // Bundles came with OpenFlow 1.4.
             let with_bundles = Versions(1 << (Version::V14 as u8) | 1 << (Version::V15 as u8));
             let asked = Versions(self.versions.0 & with_bundles.0);
             self.versions = if asked.0 == 0 { Versions(1 << (Version::V14 as u8)) } else { asked };
-            if self.formats == Protocols::ANY {
-                self.formats = Protocols::ANY;
-            }
         }
         let of_versions = protocols_of(self.versions);
         if self.formats.and(of_versions).is_empty() {

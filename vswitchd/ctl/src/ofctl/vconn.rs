@@ -239,6 +239,24 @@ impl Vconn {
         Ok(None)
     }
 
+    /// Sends a multipart request as bytes; all messages of the reply, or the one that refuses it.
+    ///
+    /// # Errors
+    /// The connection's.
+    pub fn exchange(&mut self, request: &[u8]) -> Result<Vec<Received>, Fault> {
+        let Some(Header { xid, .. }) = Header::peek(request) else { return Ok(Vec::new()) };
+        self.send_bytes(request).map_err(|e| self.broken("failed to send packet", &e))?;
+        let mut replies = Vec::new();
+        loop {
+            let received = self.receive_reply(&[xid])?;
+            let more = says_more(&received);
+            replies.push(received);
+            if !more {
+                return Ok(replies);
+            }
+        }
+    }
+
     /// Sends a multipart request; all messages of the reply.
     ///
     /// # Errors
@@ -270,6 +288,12 @@ impl Vconn {
         }
         Ok(body)
     }
+}
+
+/// Whether a message is a part of a multipart reply that is not the last one (OpenFlow 1.3 section 7.3.5).
+fn says_more(received: &Received) -> bool {
+    let kind = if received.header.version == Version::V10 as u8 { 17 } else { 19 };
+    received.header.kind == kind && received.bytes.get(11).is_some_and(|flags| flags & 1 != 0)
 }
 
 fn newest(versions: Versions) -> Option<Version> {
