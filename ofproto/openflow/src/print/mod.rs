@@ -18,7 +18,7 @@ pub use hex::hex_dump;
 pub use packets::packet_summary;
 
 use crate::error::OfError;
-use crate::message::{Body, Message, MultipartBody};
+use crate::message::{Body, Message, MultipartBody, TableFeatures};
 use crate::text::flow::{format_flow_mod, format_flow_stats};
 use crate::text::group::{format_group_desc, format_group_mod};
 use crate::text::meter::{format_meter, format_meter_id, format_meter_mod, format_meter_stats};
@@ -94,6 +94,15 @@ pub fn format_message(message: &Message, names: &Names<'_>, verbosity: Verbosity
         out.push_str(&format_bytes(one, names, verbosity));
         rest = more;
     }
+    out
+}
+
+/// The features of all of a switch's tables, put together from the messages of a reply; ends its last line.
+#[must_use]
+pub fn format_table_features(tables: &[TableFeatures], version: Version) -> String {
+    let mut out = String::new();
+    tables::features(&mut out, tables, version);
+    end_line(&mut out);
     out
 }
 

@@ -78,7 +78,8 @@ pub(super) fn features(out: &mut String, tables: &[TableFeatures], version: Vers
 }
 
 pub(super) fn stats(out: &mut String, entries: &[TableStats], version: Version) {
-    let mut list = List { out, version, dittos: None, first: true };
+    // From 1.3 on statistics carry no features, so there is nothing to say of what 1.4 added to them.
+    let mut list = List { out, version: version.min(Version::V13), dittos: None, first: true };
     let mut before: Option<&TableStats> = None;
     for e in entries {
         let counters = |e: &TableStats| (e.active, e.lookups, e.matched);
