@@ -51,7 +51,9 @@ pub(super) fn dump(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, Fault> {
     }
     let shown = if options.show_names() { names } else { SwitchNames::none() };
     let mut flows = fetch(&mut vconn, request)?;
-    flows.sort_by(|a, b| by_keys(&options.sort, a, b));
+    if !options.sort.is_empty() {
+        flows.sort_by(|a, b| by_keys(&options.sort, a, b));
+    }
     for flow in &flows {
         let flow = FlowStatsEntry { idle_age: -1, hard_age: -1, ..flow.clone() };
         writeln!(io.out, " {}", format_flow_stats(&flow, options.stats, &shown.names()))?;
@@ -90,7 +92,7 @@ fn by_keys(keys: &[SortKey], a: &FlowStatsEntry, b: &FlowStatsEntry) -> Ordering
             return order;
         }
     }
-    a.table.cmp(&b.table)
+    b.priority.cmp(&a.priority)
 }
 
 fn value(matching: &Match, field: Field) -> Option<Value> {

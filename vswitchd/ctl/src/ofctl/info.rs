@@ -8,8 +8,8 @@ use super::{Run, names::SwitchNames};
 use crate::console::Io;
 use crate::fault::Fault;
 use openflow::message::{Body, MultipartBody, PortDesc, PortMod, SwitchConfig, TableDesc, TableMod};
+use openflow::print::format_table_features;
 use openflow::{OfPort, TableId, Version, Versions};
-use std::fmt::Write as _;
 
 /// OFPQ_ALL
 const QUEUE_ALL: u32 = u32::MAX;
@@ -23,17 +23,13 @@ fn dump_plain(io: &mut Io<'_>, run: &Run<'_>, body: MultipartBody) -> Result<u8,
     dump(io, &mut vconn, body, run)
 }
 
-/// A connection in one of the versions from `oldest` on, among those allowed.
-fn open_from(io: &mut Io<'_>, run: &Run<'_>, oldest: Version, what: &str) -> Result<Vconn, Fault> {
-    let new_enough = Versions(Versions::ALL.0 & !((1 << (oldest as u8)) - 1));
-    let allowed = Versions(run.options.versions.0 & new_enough.0);
+/// A connection in one of `fitting`, if the options allow one.
+fn open_in(io: &mut Io<'_>, run: &Run<'_>, fitting: &[Version], what: &str) -> Result<Vconn, Fault> {
+    let bits = fitting.iter().fold(0, |bits, v| bits | 1 << (*v as u8));
+    let allowed = Versions(run.options.versions.0 & bits);
     if allowed.0 == 0 {
-        let mut names = String::new();
-        for version in Version::ALL.into_iter().filter(|v| *v >= oldest) {
-            let comma = if names.is_empty() { "" } else { ", " };
-            write!(names, "{comma}{version}").map_err(|_| Fault::say("out of memory"))?;
-        }
-        return Err(Fault::say(format!("{what} requires one of the OpenFlow versions {names} but none is enabled (use -O)")));
+        let names: Vec<String> = fitting.iter().map(ToString::to_string).collect();
+        return Err(Fault::say(format!("{what} requires one of the OpenFlow versions {}", names.join(", "))));
     }
     let options = Options { versions: allowed, ..run.options.clone() };
     Vconn::open(io, &options, run.switch())
@@ -61,14 +57,38 @@ pub(super) fn dump_tables(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, Fault> {
     dump_plain(io, run, MultipartBody::TableRequest)
 }
 
+/// Refuses a connection of a version before `oldest`.
+fn needs(vconn: &Vconn, run: &Run<'_>, oldest: Version) -> Result<(), Fault> {
+    if vconn.version >= oldest {
+        return Ok(());
+    }
+    let minor = oldest as u8 - 1;
+    let command = run.argument(0);
+    Err(Fault::say(format!("{command} needs OpenFlow 1.{minor} or later ('-O {oldest}')")))
+}
+
 /// `dump-table-features SWITCH`
 pub(super) fn dump_table_features(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, Fault> {
-    dump_plain(io, run, MultipartBody::TableFeaturesRequest(Vec::new()))
+    let mut vconn = open(io, run)?;
+    needs(&vconn, run, Version::V13)?;
+    let mut tables = Vec::new();
+    for (received, message) in vconn.transact_multipart(MultipartBody::TableFeaturesRequest(Vec::new()))? {
+        let Body::Stats(m) = message.body else { return Err(told(io, &received)?) };
+        if let MultipartBody::TableFeaturesReply(more) = m.body {
+            tables.extend(more);
+        }
+    }
+    // The first line of a list in a message ends the message's header, which is not shown here.
+    let text = format_table_features(&tables, vconn.version);
+    write!(io.out, "{}", text.strip_prefix('\n').unwrap_or(&text))?;
+    Ok(0)
 }
 
 /// `dump-table-desc SWITCH`
 pub(super) fn dump_table_desc(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, Fault> {
-    dump_plain(io, run, MultipartBody::TableDescRequest)
+    let mut vconn = open(io, run)?;
+    needs(&vconn, run, Version::V14)?;
+    dump(io, &mut vconn, MultipartBody::TableDescRequest, run)
 }
 
 /// `dump-ipfix-bridge SWITCH`
@@ -94,7 +114,7 @@ fn port_argument(run: &Run<'_>, n: usize) -> Result<OfPort, Fault> {
 
 pub(super) fn port_number(run: &Run<'_>, text: &str) -> Result<OfPort, Fault> {
     let names = SwitchNames::of(run.options, run.switch());
-    names.names().parse_port(text).ok_or_else(|| no_port(run, text))
+    names.names().parse_port(text).ok_or_else(|| Fault::say(format!("{}: unknown port `{text}'", run.switch())))
 }
 
 fn no_port(run: &Run<'_>, text: &str) -> Fault {
@@ -205,28 +225,30 @@ pub(super) fn mod_table(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, Fault> {
     };
     let mut change = TableMod { table, ..TableMod::default() };
     let (word, values) = setting.split_once(':').unwrap_or((setting, ""));
-    let oldest = match word {
+    const MISS: &[Version] = &[Version::V11, Version::V12];
+    const LIMITS: &[Version] = &[Version::V14, Version::V15];
+    let fitting = match word {
         "controller" | "continue" | "drop" => {
             change.miss = ["controller", "continue", "drop"].iter().position(|w| *w == word).and_then(|n| u8::try_from(n).ok());
-            Version::V11
+            MISS
         }
         "evict" | "noevict" => {
             change.eviction = Some(word == "evict");
-            Version::V14
+            LIMITS
         }
         "vacancy" => {
             (change.vacancy_down, change.vacancy_up) = vacancy(values)?;
             change.vacancy = Some(true);
-            Version::V14
+            LIMITS
         }
         "novacancy" => {
             change.vacancy = Some(false);
-            Version::V14
+            LIMITS
         }
         _ => return Err(Fault::say(format!("invalid table_mod setting {setting}"))),
     };
-    let mut vconn = open_from(io, run, oldest, &format!("table_mod '{setting}'"))?;
-    if oldest == Version::V14 {
+    let mut vconn = open_in(io, run, fitting, &format!("table_mod '{setting}'"))?;
+    if change.miss.is_none() {
         keep_rest(&mut vconn, &mut change)?;
     }
     finish(io, &mut vconn, Body::TableMod(change))
