@@ -14,8 +14,10 @@ const SENDERS: u16 = 4;
 /// A receiver of stamped packets in a container: (time sent, sender) of each that came, in nanoseconds since `start`.
 fn receive(container: &crate::rig::Container, stop: &Arc<AtomicBool>) -> std::thread::JoinHandle<Vec<u64>> {
     let stop = Arc::clone(stop);
-    container.ns.inside(move || {
+    let (ready, is_ready) = std::sync::mpsc::channel();
+    let receiver = container.ns.inside(move || {
         let socket = UdpSocket::bind("10.0.0.50:7000").unwrap();
+        ready.send(()).unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
         let mut stamps = Vec::new();
         let mut buffer = [0; 64];
@@ -26,7 +28,9 @@ fn receive(container: &crate::rig::Container, stop: &Arc<AtomicBool>) -> std::th
             }
         }
         stamps
-    })
+    });
+    is_ready.recv().unwrap();
+    receiver
 }
 
 /// Debian's daemon leaves checksums that the device should make unmade.
@@ -58,7 +62,8 @@ fn no_packet_takes_the_old_way_after_the_reply() {
     wire.barrier();
     let start = Instant::now();
     let stop = Arc::new(AtomicBool::new(false));
-    let (at_b, at_c) = (receive(&b, &stop), receive(&c, &stop));
+    let deaf = Arc::new(AtomicBool::new(false));
+    let (at_b, at_c) = (receive(&b, &deaf), receive(&c, &deaf));
     // Several flows, paced, so that megaflows are hit all the time and queues stay short.
     let senders: Vec<_> = (0..SENDERS)
         .map(|_| {
@@ -90,6 +95,8 @@ fn no_packet_takes_the_old_way_after_the_reply() {
     std::thread::sleep(Duration::from_millis(200));
     stop.store(true, Ordering::Relaxed);
     let sent: u64 = senders.into_iter().map(|s| s.join().unwrap()).sum();
+    std::thread::sleep(Duration::from_millis(200));
+    deaf.store(true, Ordering::Relaxed);
     let (at_b, at_c) = (at_b.join().unwrap(), at_c.join().unwrap());
     assert!(sent > 2_000, "only {sent} packets were sent");
     let mut wrong = Vec::new();
