@@ -339,7 +339,7 @@ impl Bridge {
             wants_packet_in_on_miss: false,
             tracks_connections: false,
             config: config.clone(),
-            made_up_mac: random_mac(),
+            made_up_mac: config.default_mac.unwrap_or_else(random_mac),
             last_bundle: 0,
         }
     }

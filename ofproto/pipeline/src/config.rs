@@ -57,6 +57,8 @@ pub struct BridgeConfig {
     pub datapath_id: Option<u64>,
     /// other_config:hwaddr
     pub hwaddr: Option<[u8; 6]>,
+    /// The MAC of a bridge without `hwaddr` whose ports have none that is fit, the same over restarts. `None`: a random one.
+    pub default_mac: Option<[u8; 6]>,
     pub fail_mode: FailMode,
     pub protocols: Versions,
     pub controllers: Vec<ControllerConfig>,

@@ -106,6 +106,7 @@ impl Builder<'_> {
             datapath_type: datapath_type.to_owned(),
             datapath_id: other.get("datapath-id").and_then(parse_datapath_id),
             hwaddr: self.hwaddr(&name, &other),
+            default_mac: Some(mac_of(row.uuid)),
             fail_mode: if row.str("fail_mode") == "secure" { FailMode::Secure } else { FailMode::Standalone },
             protocols: versions(&row.strings("protocols")),
             controllers,
@@ -246,6 +247,12 @@ fn versions(names: &[&str]) -> Versions {
 }
 
 /// 16 hexadecimal digits, or up to 16 after `0x`; zero is no datapath id.
+/// A MAC made from a row's name: as unique and as lasting as the row. Unicast and locally administered (IEEE 802c-2017 section 4).
+fn mac_of(row: Uuid) -> [u8; 6] {
+    let [a, b, c, d, e, f, ..] = *row.as_bytes();
+    [a & 0xfe | 0x02, b, c, d, e, f]
+}
+
 fn parse_datapath_id(text: &str) -> Option<u64> {
     let digits = match text.strip_prefix("0x") {
         Some(digits) if (1..=16).contains(&digits.len()) => digits,
