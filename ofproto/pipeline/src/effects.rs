@@ -136,6 +136,24 @@ pub enum XlateError {
     UnsupportedPacketType,
 }
 
+impl XlateError {
+    /// The number of the reason in a drop action (`enum xlate_error`; 0 is "no error").
+    #[must_use]
+    pub fn code(self) -> u32 {
+        match self {
+            Self::BridgeNotFound => 1,
+            Self::RecursionTooDeep => 2,
+            Self::TooManyResubmits => 3,
+            Self::StackTooDeep => 4,
+            Self::NoRecirculationContext => 5,
+            Self::RecirculationConflict => 6,
+            Self::TooManyMplsLabels => 7,
+            Self::InvalidTunnelMetadata => 8,
+            Self::UnsupportedPacketType => 9,
+        }
+    }
+}
+
 /// The outcome of a translation.
 #[derive(Clone, Debug, Default)]
 pub struct Translation {

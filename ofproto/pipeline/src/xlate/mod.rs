@@ -137,10 +137,16 @@ pub fn translate(world: &World, input: XlateIn<'_>) -> Translation {
     let failed = ctx.error.is_some();
     let mut actions = if failed { Actions::new() } else { ctx.actions };
     trim_clone(&mut actions);
+    let slow = if failed { 0 } else { ctx.slow };
+    let says_why = world.backend(ctx.origin).is_some_and(|b| b.features.explicit_drop);
+    if actions.is_empty() && slow == 0 && says_why {
+        // The datapath counts drops by reason.
+        actions.push(Action::Drop(ctx.error.map_or(0, XlateError::code)));
+    }
     Translation {
         actions,
         mask: Box::new(mask),
-        slow: if failed { 0 } else { ctx.slow },
+        slow,
         credits: ctx.credits,
         notices: ctx.notices,
         deps: ctx.deps,
