@@ -8,7 +8,12 @@ use flow::seam::PortRequest;
 use ofproto::config::InterfaceConfig;
 
 /// Names that belong to datapaths.
-const RESERVED_PREFIXES: [&str; 3] = ["ovs-netdev", "ovs-dummy", "ovs-system"];
+const RESERVED: [&str; 3] = ["ovs-netdev", "ovs-dummy", "ovs-system"];
+/// What names of tunnels' own devices begin with.
+const RESERVED_PREFIXES: [&str; 11] = [
+    "genev_sys", "gre_sys", "gtpu_sys", "erspan_sys", "ip6erspan_sys", "ip6gre_sys", "lisp_sys", "srv6_sys", "stt_sys", "udp_sys",
+    "vxlan_sys",
+];
 
 /// Reads an interface; `None` if it is refused here.
 pub(super) fn read(builder: &mut Builder<'_>, bridge: &str, datapath_type: &str, row: &Row<'_>) -> Option<InterfaceConfig> {
@@ -17,7 +22,7 @@ pub(super) fn read(builder: &mut Builder<'_>, bridge: &str, datapath_type: &str,
         builder.complaints.warn(format!("bridge {bridge}: interface {name} is already in another port"));
         return None;
     }
-    if RESERVED_PREFIXES.contains(&name) {
+    if RESERVED.contains(&name) || RESERVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
         builder.complaints.warn(format!("could not create interface {name}, name is reserved"));
         builder.built.refused.push((row.uuid, None));
         return None;

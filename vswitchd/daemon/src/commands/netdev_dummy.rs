@@ -54,7 +54,14 @@ fn frame(text: &str, len: Option<usize>) -> Result<Vec<u8>, String> {
     if let Some(bytes) = hex(text).filter(|b| b.len() >= FRAME_BYTES_MIN) {
         return Ok(bytes);
     }
-    let flow = parse_flow(text, &NoNames).map_err(|e| e.to_string())?;
+    let mut flow = parse_flow(text, &NoNames).map_err(|e| e.to_string())?;
+    if !text.contains("eth_type(") {
+        // The headers that are there say it.
+        let implied = [("ipv4(", [0x08, 0x00]), ("ipv6(", [0x86, 0xdd]), ("arp(", [0x08, 0x06])];
+        if let Some((_, eth_type)) = implied.iter().find(|(attribute, _)| text.contains(attribute)) {
+            flow.key.eth_type = *eth_type;
+        }
+    }
     let bytes = compose(&flow.key, len.map_or(DEFAULT_PAYLOAD, Payload::FrameLen));
     match len {
         Some(len) if bytes.len() > len => Err(format!("{len}: packet length is less than that of its headers")),

@@ -33,11 +33,12 @@ impl Subscriber {
 
 impl tracing::Subscriber for Subscriber {
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
-        if metadata.is_event() && self.wants(metadata) { Interest::always() } else { Interest::never() }
+        if !metadata.is_span() && self.wants(metadata) { Interest::always() } else { Interest::never() }
     }
 
+    // Asked of hints (`tracing::enabled!`), too, which are no events.
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.is_event() && self.wants(metadata)
+        !metadata.is_span() && self.wants(metadata)
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
