@@ -156,13 +156,14 @@ fn add(world: &World, bridge: &Bridge, fm: &FlowMod, now: Msec, journal: &mut Jo
         removed: AtomicBool::new(false),
     });
     put(table, &rule, &world.changes);
-    journal.0.push(match old {
+    match old {
         Some(old) => {
             old.removed.store(true, Ordering::Relaxed);
-            Change::Replaced { old, new: rule, modified: false }
+            journal.0.push(Change::Replaced { old: Arc::clone(&old), new: rule, modified: false });
+            crate::learned::forget(world, bridge, &old, journal);
         }
-        None => Change::Added(rule),
-    });
+        None => journal.0.push(Change::Added(rule)),
+    }
     Ok(())
 }
 
@@ -197,7 +198,8 @@ fn modify(world: &World, bridge: &Bridge, fm: &FlowMod, now: Msec, journal: &mut
         });
         put(&bridge.tables[usize::from(old.table.0)], &new, &world.changes);
         old.removed.store(true, Ordering::Relaxed);
-        journal.0.push(Change::Replaced { old, new, modified: true });
+        journal.0.push(Change::Replaced { old: Arc::clone(&old), new, modified: true });
+        crate::learned::forget(world, bridge, &old, journal);
     }
     Ok(())
 }
@@ -213,7 +215,8 @@ fn delete(world: &World, bridge: &Bridge, fm: &FlowMod, journal: &mut Journal) -
 pub fn remove(world: &World, bridge: &Bridge, rule: &Arc<Rule>, reason: u8, journal: &mut Journal) {
     if let Some(rule) = take(&bridge.tables[usize::from(rule.table.0)], rule, &world.changes) {
         rule.removed.store(true, Ordering::Relaxed);
-        journal.0.push(Change::Removed(rule, reason));
+        journal.0.push(Change::Removed(Arc::clone(&rule), reason));
+        crate::learned::forget(world, bridge, &rule, journal);
     }
 }
 

@@ -14,6 +14,7 @@ pub mod deps;
 pub mod effects;
 pub mod flow_mod;
 pub mod group;
+mod learned;
 pub mod mac;
 #[cfg(test)]
 mod memory_dp;

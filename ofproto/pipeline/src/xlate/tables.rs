@@ -192,6 +192,8 @@ impl Ctx<'_> {
             Found::PacketIn if self.origin != self.bridge.id => "reg0=0x1, priority 0".to_owned(),
             Found::Miss if self.origin != self.bridge.id => "reg0=0x2, priority 0".to_owned(),
             Found::DroppedFragment if self.origin != self.bridge.id => "reg0=0x3, priority 0".to_owned(),
+            // The internal table's rule for packets that have not been round.
+            Found::Miss if table == INTERNAL => "recirc_id=0, priority 2".to_owned(),
             Found::PacketIn => "No match, and a \"packet-in\" is called for.".to_owned(),
             Found::Miss => "No match.".to_owned(),
             Found::DroppedFragment => "Packets are IP fragments and the fragment handling mode is \"drop\".".to_owned(),

@@ -1,0 +1,50 @@
+//! `learn(...,delete_learned)`: rules that go when the last rule that could have learned them goes.
+//!
+//! What enters: a rule that has left its table, or was replaced. What leaves: removals in the journal. Neighbours: `flow_mod`.
+
+use crate::bridge::Bridge;
+use crate::flow_mod::{Journal, deletes_learned, remove, removed};
+use crate::rule::Rule;
+use crate::world::World;
+use openflow::TableId;
+use openflow::action::OfAction;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Where rules are learned that go with their teacher: table and cookie.
+fn taught(actions: &[OfAction], out: &mut Vec<(TableId, u64)>) {
+    for action in actions {
+        if let OfAction::Learn(learn) = action {
+            if deletes_learned(learn) {
+                out.push((learn.table, learn.cookie));
+            }
+        } else if let OfAction::Clone(inner) = action {
+            taught(inner, out);
+        }
+    }
+}
+
+/// Removes what `gone` has taught, unless another rule of the bridge teaches the same.
+pub(crate) fn forget(world: &World, bridge: &Bridge, gone: &Rule, journal: &mut Journal) {
+    let mut lessons = Vec::new();
+    taught(&gone.actions, &mut lessons);
+    for (table, cookie) in lessons {
+        let still_taught = |rule: &Rule| {
+            let mut others = Vec::new();
+            taught(&rule.actions, &mut others);
+            others.contains(&(table, cookie))
+        };
+        if bridge.tables.iter().any(|t| !rules_of(t, still_taught).is_empty()) {
+            continue;
+        }
+        let Some(of_table) = bridge.tables.get(usize::from(table.0)) else { continue };
+        for rule in rules_of(of_table, |r| !r.is_hidden() && r.cookie.load(Ordering::Relaxed) == cookie) {
+            remove(world, bridge, &rule, removed::DELETE, journal);
+        }
+    }
+}
+
+fn rules_of(table: &crate::table::Table, wanted: impl Fn(&Rule) -> bool) -> Vec<Arc<Rule>> {
+    let rules = table.rules.read().expect("no holder of a table's rules panics");
+    rules.iter().filter(|r| wanted(r)).cloned().collect()
+}
