@@ -120,7 +120,7 @@ impl Ctx<'_> {
             OfAction::OutputReg { src, max_len } => self.output_register(*src, *max_len, last),
             OfAction::OutputTrunc { port, max_len } => self.output_truncated(*port, *max_len, last),
             OfAction::Controller(c) if c.pause => self.freeze_here().pause = Some(c.clone()),
-            OfAction::Controller(c) => self.to_controller(c),
+            OfAction::Controller(c) => self.send_to_controller(c),
             OfAction::Enqueue { port, queue } => self.enqueue(*port, *queue, last),
             OfAction::Group(group) => return self.run_group(*group, last),
             OfAction::Bundle(bundle) => self.bundle(bundle, last),

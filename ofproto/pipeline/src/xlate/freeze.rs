@@ -244,16 +244,18 @@ fn thawable(step: Step) -> Option<Step> {
     if matches!(action, OfAction::Note(_) | OfAction::Conjunction { .. }) {
         return None;
     }
-    Some(Step::Run(match action {
-        OfAction::GotoTable(table) => OfAction::Resubmit { port: OfPort::IN_PORT, table, with_ct: false, has_table: true },
-        OfAction::WriteMetadata { value, mask } => OfAction::SetField {
+    if let OfAction::GotoTable(table) = action {
+        return Some(Step::Run(OfAction::Resubmit { port: OfPort::IN_PORT, table, with_ct: false, has_table: true }));
+    }
+    if let OfAction::WriteMetadata { value, mask } = action {
+        return Some(Step::Run(OfAction::SetField {
             field: Field::Metadata,
             value: Value::from(u128::from(value)),
             mask: Value::from(u128::from(mask)),
             form: SetForm::SetField,
-        },
-        other => other,
-    }))
+        }));
+    }
+    Some(Step::Run(action))
 }
 
 /// Whether a packet-in that the action causes, or the action itself, tells of the table that it stands in.

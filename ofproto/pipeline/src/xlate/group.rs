@@ -235,7 +235,7 @@ impl Ctx<'_> {
         let link = match m.algorithm {
             0 => hash % links,
             1 => {
-                if links == 1 { 0 } else { u32::try_from(u64::from(hash) * u64::from(links) >> 32).unwrap_or(0) }
+                if links == 1 { 0 } else { u32::try_from((u64::from(hash) * u64::from(links)) >> 32).unwrap_or(0) }
             }
             2 => (0..links).max_by_key(|link| (score(*link, hash), std::cmp::Reverse(*link))).unwrap_or(0),
             _ => {

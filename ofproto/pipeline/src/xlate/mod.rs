@@ -132,7 +132,7 @@ pub fn translate(world: &World, input: XlateIn<'_>) -> Translation {
     let mut mask = ctx.mask;
     mask::finish(&mut mask, &original);
     if let Some(trace) = &mut ctx.trace {
-        trace.final_key = Box::new(ctx.key);
+        *trace.final_key = ctx.key;
     }
     let failed = ctx.error.is_some();
     let mut actions = if failed { Actions::new() } else { ctx.actions };

@@ -35,7 +35,7 @@ impl Ctx<'_> {
             OfPort::ALL => self.flood(true, last),
             OfPort::CONTROLLER => {
                 let reason = self.output_reason();
-                self.to_controller(&Controller {
+                self.send_to_controller(&Controller {
                     max_len,
                     controller_id: 0,
                     reason,
@@ -118,7 +118,7 @@ impl Ctx<'_> {
 
     /// A packet-in because a TTL ran out.
     pub(super) fn packet_in_with_reason(&mut self, reason: u8, controller_id: u16) {
-        self.to_controller(&Controller {
+        self.send_to_controller(&Controller {
             max_len: openflow::types::MAX_LEN_ALL,
             controller_id,
             reason,
@@ -129,7 +129,7 @@ impl Ctx<'_> {
     }
 
     /// controller(...): the datapath sends the packet up, with the way to what the pipeline knows of it.
-    pub(super) fn to_controller(&mut self, controller: &Controller) {
+    pub(super) fn send_to_controller(&mut self, controller: &Controller) {
         self.commit();
         let state = FrozenState { userdata: controller.userdata.clone(), ..self.frozen_state() };
         let Some(id) = self.hold(state) else { return };

@@ -149,8 +149,7 @@ impl Ctx<'_> {
         let mut at = lookup.table;
         // Without a table's say the miss setting counts as "continue", as after the last table.
         let mut miss = Miss::Continue;
-        loop {
-            let Some(table) = self.bridge.tables.get(usize::from(at.0)) else { break };
+        while let Some(table) = self.bridge.tables.get(usize::from(at.0)) {
             let found = table.lookup(&key, Some(&mut self.mask));
             // A conjunction is decided by several rules; the lowest of their priorities is not known here.
             let priority = found.as_ref().filter(|r| r.mini.mask().expand().conj_id == [0; 4]).map(|r| r.priority);

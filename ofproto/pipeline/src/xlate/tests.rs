@@ -262,7 +262,7 @@ fn flow_mod(table: u8, priority: u16, matching: &str, actions: Vec<OfAction>) ->
 }
 
 fn bucket(id: u32, actions: Vec<OfAction>) -> Bucket {
-    Bucket { id, weight: 1 + id as u16, watch_port: OfPort::ANY, watch_group: GroupId::ANY, actions, tally: Arc::default() }
+    Bucket { id, weight: 1 + u16::try_from(id).unwrap(), watch_port: OfPort::ANY, watch_group: GroupId::ANY, actions, tally: Arc::default() }
 }
 
 /// A switch with random rules and groups, and its first bridge.

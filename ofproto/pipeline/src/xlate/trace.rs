@@ -45,14 +45,19 @@ pub struct Forked {
     pub nat: Option<NatAction>,
 }
 
+/// Writes actions.
+pub type ActionText = Box<dyn Fn(&[OfAction]) -> String>;
+/// Writes a rule.
+pub type RuleText = Box<dyn Fn(&Rule) -> String>;
+
 /// The tree; node 0 is its root.
 pub struct Trace {
     nodes: Vec<Node>,
     at: usize,
     /// Text of actions.
-    pub action_text: Box<dyn Fn(&[OfAction]) -> String>,
+    pub action_text: ActionText,
     /// Text of a rule's match, priority and cookie.
-    pub rule_text: Box<dyn Fn(&Rule) -> String>,
+    pub rule_text: RuleText,
     /// What recirculates, in order.
     pub forked: Vec<Forked>,
     /// The packet at the end of the pipeline.
@@ -68,7 +73,7 @@ impl std::fmt::Debug for Trace {
 impl Trace {
     /// An empty tree.
     #[must_use]
-    pub fn new(action_text: Box<dyn Fn(&[OfAction]) -> String>, rule_text: Box<dyn Fn(&Rule) -> String>) -> Self {
+    pub fn new(action_text: ActionText, rule_text: RuleText) -> Self {
         let root = Node { kind: Kind::Bridge, text: String::new(), below: Vec::new() };
         Self { nodes: vec![root], at: 0, action_text, rule_text, forked: Vec::new(), final_key: Box::default() }
     }

@@ -259,10 +259,10 @@ impl<'a> Tracer<'a> {
 fn without_outputs(actions: &[Action]) -> Actions {
     let mut kept = Actions::new();
     for action in actions {
-        match action {
-            Action::Output(_) | Action::Recirc(_) => {}
-            Action::Clone(inner) => kept.push(Action::Clone(without_outputs(inner))),
-            other => kept.push(other.clone()),
+        if let Action::Clone(inner) = action {
+            kept.push(Action::Clone(without_outputs(inner)));
+        } else if !matches!(action, Action::Output(_) | Action::Recirc(_)) {
+            kept.push(action.clone());
         }
     }
     kept
