@@ -123,7 +123,12 @@ fn no_packet_takes_the_old_way_after_the_reply() {
     );
     let arrived = (at_b.len() + at_c.len()) as u64;
     let counters = || format!("{}{}", host.appctl("dpctl/show -s"), host.appctl("coverage/show"));
-    assert!(arrived * 100 >= sent * 99, "{arrived} of {sent} packets arrived: changes of rules lose packets\n{}{}", counters(), b.ns.exec("cat /proc/net/snmp"));
+    assert!(
+        arrived * 100 >= sent * 99,
+        "{arrived} of {sent} packets arrived: changes of rules lose packets\n{}{}",
+        counters(),
+        b.ns.exec("cat /proc/net/snmp")
+    );
 }
 
 #[test]

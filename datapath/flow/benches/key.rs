@@ -72,7 +72,8 @@ fn extraction(c: &mut Criterion) {
             });
         });
         let mut mask = Key::ZERO;
-        (mask.in_port, mask.eth_type, mask.nw_dst, mask.nw_proto, mask.tp_dst) = ([0xff; 4], [0xff; 2], [0xff; 4], 0xff, [0xff; 2]);
+        (mask.in_port, mask.eth_type, mask.nw_dst, mask.nw_proto, mask.tp_dst) =
+            ([0xff; 4], [0xff; 2], [0xff; 4], 0xff, [0xff; 2]);
         if kind.ipv6_dst != [0; 16] {
             mask.ipv6_dst = [0xff; 16];
         }

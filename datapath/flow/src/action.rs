@@ -18,32 +18,62 @@ pub enum Action {
     /// Sets header or metadata fields: for each 1-bit of `mask` the bit of `value`. `mask` covers the fields of ONE key
     /// attribute (eth, ipv4, tcp, ...), named by `attr`. A full mask prints as `set(...)`, a partial one with masks.
     Set(Box<SetField>),
-    PushVlan { tpid: u16, tci: u16 },
+    PushVlan {
+        tpid: u16,
+        tci: u16,
+    },
     PopVlan,
     /// Runs `actions` on a copy with probability `probability / u32::MAX`.
-    Sample { probability: u32, actions: Actions },
+    Sample {
+        probability: u32,
+        actions: Actions,
+    },
     Recirc(u32),
     /// Computes `dp_hash`.
-    Hash { alg: HashAlg, basis: u32 },
+    Hash {
+        alg: HashAlg,
+        basis: u32,
+    },
     /// `lse` in host order.
-    PushMpls { lse: u32, eth_type: u16 },
-    PopMpls { eth_type: u16 },
+    PushMpls {
+        lse: u32,
+        eth_type: u16,
+    },
+    PopMpls {
+        eth_type: u16,
+    },
     Ct(Box<Ct>),
     /// At most `max_len` bytes of the next output.
     Trunc(u32),
-    PushEth { src: [u8; 6], dst: [u8; 6] },
+    PushEth {
+        src: [u8; 6],
+        dst: [u8; 6],
+    },
     PopEth,
     CtClear,
     PushNsh(Box<Nsh>),
     PopNsh,
     Meter(u32),
     Clone(Actions),
-    CheckPktLen { size: u16, greater: Actions, less_equal: Actions },
-    AddMpls { lse: u32, eth_type: u16, l3: bool },
-    DecTtl { exceeded: Actions },
+    CheckPktLen {
+        size: u16,
+        greater: Actions,
+        less_equal: Actions,
+    },
+    AddMpls {
+        lse: u32,
+        eth_type: u16,
+        l3: bool,
+    },
+    DecTtl {
+        exceeded: Actions,
+    },
     /// Explicit drop with the translation's reason (0 is none).
     Drop(u32),
-    Psample { group: u32, cookie: Vec<u8> },
+    Psample {
+        group: u32,
+        cookie: Vec<u8>,
+    },
     TunnelPush(Box<TunnelPush>),
     TunnelPop(DpPort),
     LbOutput(u32),
@@ -143,19 +173,44 @@ pub struct Userspace {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cookie {
     /// The whole flow is handled in the slow path; reason bits of `SlowPath`.
-    SlowPath { reasons: u32, ofp_in_port: u32, bridge: u64 },
-    SFlow { vlan_tci: u16, output: u32 },
-    FlowSample { probability: u16, collector_set_id: u32, obs_domain_id: u32, obs_point_id: u32, output_port: DpPort, direction: u8 },
-    Ipfix { output_port: DpPort },
-    Controller { reason: u8, dont_send: bool, continuation: bool, recirc_id: u32, rule_cookie: u64, controller_id: u16, max_len: u16, bridge: u64, ofp_in_port: u32 },
+    SlowPath {
+        reasons: u32,
+        ofp_in_port: u32,
+        bridge: u64,
+    },
+    SFlow {
+        vlan_tci: u16,
+        output: u32,
+    },
+    FlowSample {
+        probability: u16,
+        collector_set_id: u32,
+        obs_domain_id: u32,
+        obs_point_id: u32,
+        output_port: DpPort,
+        direction: u8,
+    },
+    Ipfix {
+        output_port: DpPort,
+    },
+    Controller {
+        reason: u8,
+        dont_send: bool,
+        continuation: bool,
+        recirc_id: u32,
+        rule_cookie: u64,
+        controller_id: u16,
+        max_len: u16,
+        bridge: u64,
+        ofp_in_port: u32,
+    },
     /// Opaque bytes (from `dpctl add-flow`).
     Raw(Vec<u8>),
 }
 
 /// Reasons for the slow path, bits in `Cookie::SlowPath::reasons`; names as printed by OVS.
-pub const SLOW_REASONS: &[(u32, &str)] = &[
-    (1, "cfm"), (2, "bfd"), (4, "lacp"), (8, "stp"), (16, "lldp"), (32, "controller"), (64, "action"), (128, "match"),
-];
+pub const SLOW_REASONS: &[(u32, &str)] =
+    &[(1, "cfm"), (2, "bfd"), (4, "lacp"), (8, "stp"), (16, "lldp"), (32, "controller"), (64, "action"), (128, "match")];
 
 /// A prebuilt outer header.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -239,7 +239,10 @@ impl<'a> Reader<'a> {
             return None;
         };
         let mut field = set_field(*attr, &parsed.key, &parsed.mask);
-        let context = field.mask.nsh_c1 != [0; 4] || field.mask.nsh_c2 != [0; 4] || field.mask.nsh_c3 != [0; 4] || field.mask.nsh_c4 != [0; 4];
+        let context = field.mask.nsh_c1 != [0; 4]
+            || field.mask.nsh_c2 != [0; 4]
+            || field.mask.nsh_c3 != [0; 4]
+            || field.mask.nsh_c4 != [0; 4];
         if *attr == SetAttr::Nsh && context {
             field.value.nsh_mdtype = wire::NSH_MD1;
         }

@@ -52,7 +52,10 @@ fn forms_that_only_we_read() {
     check("ct(commit,nat(src=1.2.3.4-1.2.3.4:7-7))", "ct(commit,nat(src=1.2.3.4:7))");
     check("userspace(pid=1,userdata(01))", "userspace(pid=1,userdata(0100000000000000))");
     check("userspace(pid=9,slow_path(cfm|bfd))", "userspace(pid=9,slow_path(cfm,bfd))");
-    check("push_nsh(mdtype=2,md2=0x10000a04123456)", "push_nsh(flags=0,ttl=63,mdtype=2,np=3,spi=0x0,si=255,md2=0x10000a0412345600)");
+    check(
+        "push_nsh(mdtype=2,md2=0x10000a04123456)",
+        "push_nsh(flags=0,ttl=63,mdtype=2,np=3,spi=0x0,si=255,md2=0x10000a0412345600)",
+    );
     check("sample(sample=0%,actions(1))", "sample(sample=0.0%,actions(1))");
 }
 

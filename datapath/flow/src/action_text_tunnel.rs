@@ -190,7 +190,11 @@ pub(crate) fn read_tunnel_push(r: &mut Reader<'_>) -> Option<TunnelPush> {
     r.eat("),")?;
     header.extend(Ethernet { dst, src, eth_type: ty.to_be_bytes() }.as_bytes());
     let v6 = ty != eth_type::IPV4;
-    if v6 { read_ipv6(r, &mut header)? } else { read_ipv4(r, &mut header)? }
+    if v6 {
+        read_ipv6(r, &mut header)?
+    } else {
+        read_ipv4(r, &mut header)?
+    }
     let found = read_tunnel(r, v6, &mut header)?;
     r.eat("),out_port(")?;
     let out_port = r.closed_port()?;

@@ -1,7 +1,7 @@
 //! The one clock. Deciding code gets `Msec` as an argument; loops read it here. Tests stop and warp it (`time/stop`, `time/warp`).
 
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Milliseconds of the monotonic clock since the process began, plus one hour (so that 0 can mean "never").
@@ -47,11 +47,7 @@ impl Clock {
 
     /// Monotonic milliseconds, warped or standing still if so told.
     pub fn now_ms(&self) -> Msec {
-        let base = if self.stopped.load(Ordering::Acquire) {
-            self.stopped_at_ms.load(Ordering::Acquire)
-        } else {
-            self.real_ms()
-        };
+        let base = if self.stopped.load(Ordering::Acquire) { self.stopped_at_ms.load(Ordering::Acquire) } else { self.real_ms() };
         base + self.warped_ms.load(Ordering::Acquire)
     }
 

@@ -46,7 +46,9 @@ pub fn compose(key: &Key, payload: Payload<'_>) -> Vec<u8> {
         eth_type::NSH => nsh(key, &mut p),
         _ => {}
     }
-    if let Payload::FrameLen(bytes) = payload && p.len() < bytes {
+    if let Payload::FrameLen(bytes) = payload
+        && p.len() < bytes
+    {
         p.resize(bytes, 0);
     }
     if u16::from_be_bytes(key.eth_type) == eth_type::NONE && l3 >= 2 {

@@ -57,7 +57,9 @@ fn checksums_are_right() {
                 let h = ip.header().to_header();
                 assert_eq!(h.header_checksum, h.calc_header_checksum());
                 match transport {
-                    Some(TransportSlice::Tcp(t)) => assert_eq!(t.checksum(), t.calc_checksum_ipv4(h.source, h.destination).unwrap()),
+                    Some(TransportSlice::Tcp(t)) => {
+                        assert_eq!(t.checksum(), t.calc_checksum_ipv4(h.source, h.destination).unwrap())
+                    }
                     Some(TransportSlice::Udp(u)) => {
                         assert_eq!(u.checksum(), u.to_header().calc_checksum_ipv4(&h, u.payload()).unwrap());
                     }
@@ -68,7 +70,9 @@ fn checksums_are_right() {
             NetSlice::Ipv6(ip) => {
                 let h = ip.header().to_header();
                 match transport {
-                    Some(TransportSlice::Tcp(t)) => assert_eq!(t.checksum(), t.calc_checksum_ipv6(h.source, h.destination).unwrap()),
+                    Some(TransportSlice::Tcp(t)) => {
+                        assert_eq!(t.checksum(), t.calc_checksum_ipv6(h.source, h.destination).unwrap())
+                    }
                     Some(TransportSlice::Udp(u)) => {
                         assert_eq!(u.checksum(), u.to_header().calc_checksum_ipv6(&h, u.payload()).unwrap());
                     }

@@ -503,7 +503,9 @@ impl<'p> Extraction<'_, 'p> {
     /// Ports of the original tuple go with the packet's own.
     #[inline]
     fn original_ports(&mut self) {
-        if self.key.ct_nw_proto != 0 && let Some(rare) = self.meta.rare {
+        if self.key.ct_nw_proto != 0
+            && let Some(rare) = self.meta.rare
+        {
             (self.key.ct_tp_src, self.key.ct_tp_dst) = (rare.ct_tp_src, rare.ct_tp_dst);
         }
     }

@@ -209,7 +209,8 @@ static ROWS: &[Row] = &[
     Row {
         layer: Layer::Ipv6,
         length: |_, b| {
-            let sound = b.len() >= 40 && 40 + usize::from(be16(b, 4)) <= b.len() && b.len() - usize::from(be16(b, 4)) - 40 < 65536;
+            let sound =
+                b.len() >= 40 && 40 + usize::from(be16(b, 4)) <= b.len() && b.len() - usize::from(be16(b, 4)) - 40 < 65536;
             sound.then_some(size_of::<Ipv6>())
         },
         copies: copies![Ipv6.src => ipv6_src: 16, Ipv6.dst => ipv6_dst: 16],
@@ -473,7 +474,9 @@ impl Walk<'_> {
             k.ct_mark = m.ct_mark.to_be_bytes();
             k.ct_label = m.rare.map_or([0; 16], |r| r.ct_label);
         }
-        if let Some(r) = m.rare && (r.tun_dst != [0; 4] || r.tun_ipv6_dst != [0; 16]) {
+        if let Some(r) = m.rare
+            && (r.tun_dst != [0; 4] || r.tun_ipv6_dst != [0; 16])
+        {
             k.tun_id = r.tun_id;
             k.tun_src = r.tun_src;
             k.tun_dst = r.tun_dst;
@@ -523,7 +526,11 @@ impl Walk<'_> {
     }
 
     fn original_tuple(&mut self, v6: bool) {
-        if let Some(r) = self.meta.rare && self.meta.ct_state != 0 && r.ct_nw_proto != 0 && tuple_is_v6(r) == v6 {
+        if let Some(r) = self.meta.rare
+            && self.meta.ct_state != 0
+            && r.ct_nw_proto != 0
+            && tuple_is_v6(r) == v6
+        {
             self.key.ct_nw_proto = r.ct_nw_proto;
             self.key.ct_nw_src = r.ct_nw_src;
             self.key.ct_nw_dst = r.ct_nw_dst;
@@ -533,7 +540,9 @@ impl Walk<'_> {
     }
 
     fn original_ports(&mut self) {
-        if let Some(r) = self.meta.rare && self.key.ct_nw_proto != 0 {
+        if let Some(r) = self.meta.rare
+            && self.key.ct_nw_proto != 0
+        {
             self.key.ct_tp_src = r.ct_tp_src;
             self.key.ct_tp_dst = r.ct_tp_dst;
         }

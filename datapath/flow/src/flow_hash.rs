@@ -182,7 +182,9 @@ impl Part {
             Self::EthSrc => hash.add_long(number(&key.eth_src)),
             Self::EthPair => hash.add_long(number(&key.eth_src) ^ number(&key.eth_dst)),
             Self::EthType => hash.add_long(number(&key.eth_type)),
-            Self::Vlan => hash.add_long(number(&[key.vlan_tci[0] & 0x0f, key.vlan_tci[1], key.vlan2_tci[0] & 0x0f, key.vlan2_tci[1]])),
+            Self::Vlan => {
+                hash.add_long(number(&[key.vlan_tci[0] & 0x0f, key.vlan_tci[1], key.vlan2_tci[0] & 0x0f, key.vlan2_tci[1]]))
+            }
             Self::Ipv4Src => hash.add_long(number(&key.nw_src)),
             Self::Ipv4Dst => hash.add_long(number(&key.nw_dst)),
             Self::Ipv4Pair => hash.add_long(number(&key.nw_src) ^ number(&key.nw_dst)),
@@ -273,8 +275,14 @@ mod tests {
     fn packet(eth_type: u128, proto: u128, values: [u128; 6]) -> Key {
         let mut key = Key::ZERO;
         let v6 = eth_type == 0x86dd;
-        let fields = [Field::EthSrc, Field::EthDst, if v6 { Field::Ipv6Src } else { Field::IpSrc },
-            if v6 { Field::Ipv6Dst } else { Field::IpDst }, Field::TcpSrc, Field::TcpDst];
+        let fields = [
+            Field::EthSrc,
+            Field::EthDst,
+            if v6 { Field::Ipv6Src } else { Field::IpSrc },
+            if v6 { Field::Ipv6Dst } else { Field::IpDst },
+            Field::TcpSrc,
+            Field::TcpDst,
+        ];
         for (field, value) in fields.iter().zip(values) {
             field.set(&mut key, value);
         }
@@ -306,7 +314,10 @@ mod tests {
         assert_eq!(looked(HashFields::NwDst, 6), "ip,nw_dst=0.0.0.0");
         assert_eq!(looked(HashFields::SymmetricL3L4, 6), "tcp,nw_src=0.0.0.0,nw_dst=0.0.0.0,nw_frag=not_later,tp_src=0,tp_dst=0");
         assert_eq!(looked(HashFields::SymmetricL3L4, 17), "udp,nw_src=0.0.0.0,nw_dst=0.0.0.0");
-        assert_eq!(looked(HashFields::SymmetricL3L4Udp, 17), "udp,nw_src=0.0.0.0,nw_dst=0.0.0.0,nw_frag=not_later,tp_src=0,tp_dst=0");
+        assert_eq!(
+            looked(HashFields::SymmetricL3L4Udp, 17),
+            "udp,nw_src=0.0.0.0,nw_dst=0.0.0.0,nw_frag=not_later,tp_src=0,tp_dst=0"
+        );
         assert!(looked(HashFields::SymmetricL4, 1).starts_with("icmp,vlan_tci=0x0000/0x0fff"));
     }
 

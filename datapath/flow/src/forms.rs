@@ -31,8 +31,18 @@ pub(crate) const CT_STATE: Flags =
     &[(1, "new"), (2, "est"), (4, "rel"), (8, "rpl"), (0x10, "inv"), (0x20, "trk"), (0x40, "snat"), (0x80, "dnat")];
 /// RFC 9293 section 3.1, and OVS's names for the reserved bits.
 pub(crate) const TCP_FLAGS: Flags = &[
-    (1, "fin"), (2, "syn"), (4, "rst"), (8, "psh"), (0x10, "ack"), (0x20, "urg"), (0x40, "ece"), (0x80, "cwr"),
-    (0x100, "ns"), (0x200, "[200]"), (0x400, "[400]"), (0x800, "[800]"),
+    (1, "fin"),
+    (2, "syn"),
+    (4, "rst"),
+    (8, "psh"),
+    (0x10, "ack"),
+    (0x20, "urg"),
+    (0x40, "ece"),
+    (0x80, "cwr"),
+    (0x100, "ns"),
+    (0x200, "[200]"),
+    (0x400, "[400]"),
+    (0x800, "[800]"),
 ];
 /// `TUN_*` of `key`, in OVS's order.
 pub(crate) const TUN_FLAGS: Flags = &[(8, "oam"), (1, "df"), (2, "csum"), (4, "key")];

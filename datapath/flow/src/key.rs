@@ -237,11 +237,7 @@ impl Key {
     #[must_use]
     #[allow(clippy::use_self, reason = "a mask is another thing than a key")]
     pub fn equal_under(&self, other: &Self, mask: &Mask) -> bool {
-        self.words()
-            .iter()
-            .zip(other.words())
-            .zip(mask.words())
-            .all(|((a, b), m)| (a ^ b) & m == 0)
+        self.words().iter().zip(other.words()).zip(mask.words()).all(|((a, b), m)| (a ^ b) & m == 0)
     }
 
     /// Whether each 1-bit of `self` is also one of `other` (for masks: `self` is wider or equal).

@@ -20,21 +20,13 @@ fn open(text: &str) -> Result<Device, Box<dyn Error>> {
 /// Rounds of nothing before sleeping.
 const IDLE_MAX: u32 = 200;
 
-#[allow(
-    clippy::print_stdout,
-    clippy::disallowed_methods,
-    reason = "a measuring program prints and reads the clock"
-)]
+#[allow(clippy::print_stdout, clippy::disallowed_methods, reason = "a measuring program prints and reads the clock")]
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().collect();
-    let (mut a, mut b) = (
-        open(args.get(1).ok_or("two ports, please")?)?,
-        open(args.get(2).ok_or("two ports, please")?)?,
-    );
+    let (mut a, mut b) = (open(args.get(1).ok_or("two ports, please")?)?, open(args.get(2).ok_or("two ports, please")?)?);
     let seconds: f64 = args.get(3).map_or(Ok(1e9), |s| s.parse())?;
     println!("{} {} <-> {} {}", a.name(), a.io(), b.name(), b.io());
-    let mut ways: Vec<(Vec<RxQueue>, TxQueue)> =
-        vec![(a.take_rx(), b.tx()?), (b.take_rx(), a.tx()?)];
+    let mut ways: Vec<(Vec<RxQueue>, TxQueue)> = vec![(a.take_rx(), b.tx()?), (b.take_rx(), a.tx()?)];
     let mut batch = Batch::new();
     let start = std::time::Instant::now();
     let mut idle = 0;
@@ -48,11 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             tx.flush();
         }
         idle = if n == 0 { idle + 1 } else { 0 };
-        if idle > IDLE_MAX
-            && ways
-                .iter_mut()
-                .all(|(queues, _)| queues.iter_mut().all(Receive::prepare_sleep))
-        {
+        if idle > IDLE_MAX && ways.iter_mut().all(|(queues, _)| queues.iter_mut().all(Receive::prepare_sleep)) {
             sleep(&ways);
         }
     }
@@ -64,13 +52,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn sleep(ways: &[(Vec<RxQueue>, TxQueue)]) {
-    let fds = ways
-        .iter()
-        .flat_map(|(queues, _)| queues)
-        .filter_map(Receive::poll_fd);
+    let fds = ways.iter().flat_map(|(queues, _)| queues).filter_map(Receive::poll_fd);
     // SAFETY: the queues, which own the descriptors, outlive this call.
-    let mut fds: Vec<_> = fds
-        .map(|fd| PollFd::new(unsafe { BorrowedFd::borrow_raw(fd) }, PollFlags::POLLIN))
-        .collect();
+    let mut fds: Vec<_> = fds.map(|fd| PollFd::new(unsafe { BorrowedFd::borrow_raw(fd) }, PollFlags::POLLIN)).collect();
     let _ = poll(&mut fds, PollTimeout::from(100u8));
 }

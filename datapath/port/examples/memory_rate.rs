@@ -3,11 +3,7 @@
 use port::{Batch, Device, PortConfig, Receive, Transmit};
 use std::error::Error;
 
-#[allow(
-    clippy::print_stdout,
-    clippy::disallowed_methods,
-    reason = "a measuring program prints and reads the clock"
-)]
+#[allow(clippy::print_stdout, clippy::disallowed_methods, reason = "a measuring program prints and reads the clock")]
 fn main() -> Result<(), Box<dyn Error>> {
     let made = std::env::temp_dir().join(format!("memory-rate-{}.pcap", std::process::id()));
     let path = match std::env::args().nth(1) {
@@ -41,9 +37,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     let taken = start.elapsed().as_secs_f64();
     #[allow(clippy::cast_precision_loss, reason = "a rate needs no 53 bits")]
     let rate = device.stats()?.rx_packets as f64 / taken / 1e6;
-    println!(
-        "{rate:.1} Mpps, {:.2} ns per packet (check {sum})",
-        1000.0 / rate
-    );
+    println!("{rate:.1} Mpps, {:.2} ns per packet (check {sum})", 1000.0 / rate);
     Ok(())
 }

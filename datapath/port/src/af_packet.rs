@@ -71,20 +71,9 @@ impl Port {
     /// Opens a device with `n` receive queues.
     pub(crate) fn open(netdev: &Netdev, n: usize) -> io::Result<(Self, Vec<Rx>)> {
         let queues = open_rx(netdev, n)?;
-        let rx = queues
-            .iter()
-            .map(|queue| queue.fd.try_clone())
-            .collect::<io::Result<_>>()?;
+        let rx = queues.iter().map(|queue| queue.fd.try_clone()).collect::<io::Result<_>>()?;
         let tx = Tx::open(netdev)?;
-        Ok((
-            Self {
-                netdev: netdev.clone(),
-                tx,
-                rx,
-                dropped: AtomicU64::new(0),
-            },
-            queues,
-        ))
+        Ok((Self { netdev: netdev.clone(), tx, rx, dropped: AtomicU64::new(0) }, queues))
     }
 
     /// A handle for one more worker.
@@ -97,18 +86,8 @@ impl Port {
         // The kernel starts again at zero with each answer.
         let mut new = 0;
         for fd in &self.rx {
-            let mut stats = libc::tpacket_stats {
-                tp_packets: 0,
-                tp_drops: 0,
-            };
-            if sys::option(
-                fd.as_fd(),
-                libc::SOL_PACKET,
-                libc::PACKET_STATISTICS,
-                &mut stats,
-            )
-            .is_ok()
-            {
+            let mut stats = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
+            if sys::option(fd.as_fd(), libc::SOL_PACKET, libc::PACKET_STATISTICS, &mut stats).is_ok() {
                 new += u64::from(stats.tp_drops);
             }
         }
@@ -124,20 +103,13 @@ fn open_rx(netdev: &Netdev, n: usize) -> io::Result<Vec<Rx>> {
 
 fn open_one(netdev: &Netdev, n: usize, group: &mut Option<u32>) -> io::Result<Rx> {
     let fd = packet_socket()?;
-    let set =
-        |name, value: &libc::c_int| sys::set_option(fd.as_fd(), libc::SOL_PACKET, name, value);
-    let version = libc::c_int::try_from(libc::tpacket_versions::TPACKET_V2 as u32)
-        .expect("versions are small");
+    let set = |name, value: &libc::c_int| sys::set_option(fd.as_fd(), libc::SOL_PACKET, name, value);
+    let version = libc::c_int::try_from(libc::tpacket_versions::TPACKET_V2 as u32).expect("versions are small");
     set(libc::PACKET_VERSION, &version)?;
     set(libc::PACKET_VNET_HDR, &1)?;
     set(libc::PACKET_COPY_THRESH, &1)?;
     set(libc::PACKET_IGNORE_OUTGOING, &1)?;
-    sys::set_option(
-        fd.as_fd(),
-        libc::SOL_SOCKET,
-        libc::SO_RCVBUFFORCE,
-        &SOCKET_BUFFER,
-    )?;
+    sys::set_option(fd.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &SOCKET_BUFFER)?;
     let word = |n: usize| libc::c_uint::try_from(n).expect("ring sizes are constants below 4 GiB");
     let request = libc::tpacket_req {
         tp_block_size: word(BLOCK),
@@ -147,29 +119,14 @@ fn open_one(netdev: &Netdev, n: usize, group: &mut Option<u32>) -> io::Result<Rx
     };
     sys::set_option(fd.as_fd(), libc::SOL_PACKET, libc::PACKET_RX_RING, &request)?;
     let ring = Mapping::new(fd.as_fd(), SLOTS * SLOT, 0)?;
-    let promiscuous = libc::packet_mreq {
-        mr_ifindex: netdev.ifindex.cast_signed(),
-        mr_type: PROMISCUOUS,
-        mr_alen: 0,
-        mr_address: [0; 8],
-    };
-    sys::set_option(
-        fd.as_fd(),
-        libc::SOL_PACKET,
-        libc::PACKET_ADD_MEMBERSHIP,
-        &promiscuous,
-    )?;
+    let promiscuous =
+        libc::packet_mreq { mr_ifindex: netdev.ifindex.cast_signed(), mr_type: PROMISCUOUS, mr_alen: 0, mr_address: [0; 8] };
+    sys::set_option(fd.as_fd(), libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &promiscuous)?;
     bind(fd.as_fd(), netdev.ifindex, ETH_P_ALL_BE)?;
     if n > 1 {
         join(fd.as_fd(), group)?;
     }
-    Ok(Rx {
-        fd,
-        ring,
-        at: 0,
-        netdev: netdev.clone(),
-        counters: netdev.shared.new_rx_counters(),
-    })
+    Ok(Rx { fd, ring, at: 0, netdev: netdev.clone(), counters: netdev.shared.new_rx_counters() })
 }
 
 fn packet_socket() -> io::Result<OwnedFd> {
@@ -198,12 +155,7 @@ fn join(fd: BorrowedFd<'_>, group: &mut Option<u32>) -> io::Result<()> {
     // The group has a hook of its own, for which the sockets' PACKET_IGNORE_OUTGOING does not count.
     let mode = libc::PACKET_FANOUT_HASH | FANOUT_IGNORE_OUTGOING;
     if let Some(id) = group {
-        return sys::set_option(
-            fd,
-            libc::SOL_PACKET,
-            libc::PACKET_FANOUT,
-            &(*id | mode << 16),
-        );
+        return sys::set_option(fd, libc::SOL_PACKET, libc::PACKET_FANOUT, &(*id | mode << 16));
     }
     let unique = mode | libc::PACKET_FANOUT_FLAG_UNIQUEID;
     sys::set_option(fd, libc::SOL_PACKET, libc::PACKET_FANOUT, &(unique << 16))?;
@@ -226,15 +178,11 @@ impl Slot<'_> {
     }
 
     fn vnet(&self) -> Option<&[u8; vnet::LEN]> {
-        self.bytes
-            .get(usize::from(self.header.tp_mac).checked_sub(vnet::LEN)?..)?
-            .first_chunk()
+        self.bytes.get(usize::from(self.header.tp_mac).checked_sub(vnet::LEN)?..)?.first_chunk()
     }
 
     fn frame(&self) -> Option<&[u8]> {
-        self.bytes
-            .get(usize::from(self.header.tp_mac)..)?
-            .get(..self.header.tp_snaplen as usize)
+        self.bytes.get(usize::from(self.header.tp_mac)..)?.get(..self.header.tp_snaplen as usize)
     }
 
     /// The VLAN tag that stands beside the frame, as it belongs into it.
@@ -243,12 +191,7 @@ impl Slot<'_> {
             return None;
         }
         let given = self.has(libc::TP_STATUS_VLAN_TPID_VALID);
-        let [a, b] = if given {
-            self.header.tp_vlan_tpid
-        } else {
-            TPID_DEFAULT
-        }
-        .to_be_bytes();
+        let [a, b] = if given { self.header.tp_vlan_tpid } else { TPID_DEFAULT }.to_be_bytes();
         let [c, d] = self.header.tp_vlan_tci.to_be_bytes();
         Some([a, b, c, d])
     }
@@ -276,16 +219,11 @@ impl Rx {
         let bytes = unsafe { std::slice::from_raw_parts(base, SLOT) };
         // SAFETY: every slot starts with this header; slots are aligned to 2 KiB.
         let header = unsafe { base.cast::<libc::tpacket2_hdr>().read() };
-        Some(Slot {
-            bytes,
-            status,
-            header,
-        })
+        Some(Slot { bytes, status, header })
     }
 
     fn release(&mut self) {
-        self.status(self.at)
-            .store(libc::TP_STATUS_KERNEL, Ordering::Release);
+        self.status(self.at).store(libc::TP_STATUS_KERNEL, Ordering::Release);
         self.at = (self.at + 1) % SLOTS;
     }
 
@@ -417,28 +355,15 @@ impl Tx {
         let fd = packet_socket()?;
         let on: libc::c_int = 1;
         sys::set_option(fd.as_fd(), libc::SOL_PACKET, libc::PACKET_VNET_HDR, &on)?;
-        sys::set_option(
-            fd.as_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_SNDBUFFORCE,
-            &SOCKET_BUFFER,
-        )?;
+        sys::set_option(fd.as_fd(), libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &SOCKET_BUFFER)?;
         bind(fd.as_fd(), netdev.ifindex, 0)?;
-        Ok(Self {
-            fd,
-            netdev: netdev.clone(),
-            counters: Counters::default(),
-        })
+        Ok(Self { fd, netdev: netdev.clone(), counters: Counters::default() })
     }
 
     /// A handle for one more worker.
     fn duplicate(&self) -> io::Result<Self> {
         let (fd, netdev) = (self.fd.try_clone()?, self.netdev.clone());
-        Ok(Self {
-            fd,
-            counters: netdev.shared.new_tx_counters(),
-            netdev,
-        })
+        Ok(Self { fd, counters: netdev.shared.new_tx_counters(), netdev })
     }
 
     /// Sends up to 32 packets that need no more work.
@@ -453,12 +378,7 @@ impl Tx {
             match sys::send_many(self.fd.as_fd(), &headers[done..ready.len()], &ready[done..]) {
                 Ok(sent) => {
                     self.counters.packets.add(sent as u64);
-                    self.counters.bytes.add(
-                        ready[done..done + sent]
-                            .iter()
-                            .map(|p| p.len() as u64)
-                            .sum(),
-                    );
+                    self.counters.bytes.add(ready[done..done + sent].iter().map(|p| p.len() as u64).sum());
                     done += sent;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -492,9 +412,7 @@ impl Tx {
 impl Transmit for Tx {
     #[inline]
     fn send(&mut self, batch: &mut Batch) {
-        settle(batch, self.capabilities(), &self.counters, |ready| {
-            self.send_ready(ready)
-        });
+        settle(batch, self.capabilities(), &self.counters, |ready| self.send_ready(ready));
     }
 
     #[inline]
@@ -503,10 +421,6 @@ impl Transmit for Tx {
     #[inline]
     fn capabilities(&self) -> Capabilities {
         // The kernel segments and completes what the device cannot.
-        Capabilities {
-            checksum: true,
-            tso: true,
-            uso: sys::kernel_takes_uso(),
-        }
+        Capabilities { checksum: true, tso: true, uso: sys::kernel_takes_uso() }
     }
 }

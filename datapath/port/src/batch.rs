@@ -21,10 +21,7 @@ impl Batch {
     /// An empty batch.
     #[inline]
     pub const fn new() -> Self {
-        Self {
-            len: 0,
-            slots: [const { MaybeUninit::uninit() }; BATCH_MAX],
-        }
+        Self { len: 0, slots: [const { MaybeUninit::uninit() }; BATCH_MAX] }
     }
 
     /// How many packets still fit.
@@ -72,11 +69,7 @@ impl Batch {
     #[inline]
     pub fn drain(&mut self) -> Drain<'_> {
         let len = std::mem::take(&mut self.len);
-        Drain {
-            batch: self,
-            at: 0,
-            len,
-        }
+        Drain { batch: self, at: 0, len }
     }
 
     /// Moves packets from `other`'s front until this batch is full or `other` empty.
@@ -195,10 +188,7 @@ mod tests {
         assert!(a.push(packet(0)).is_err());
         assert_eq!(tags(&a)[20..], (100..112).collect::<Vec<_>>());
         assert_eq!(tags(&b), (112..120).collect::<Vec<_>>());
-        assert_eq!(
-            a.drain().map(|p| p.data()[0]).take(3).collect::<Vec<_>>(),
-            [0, 1, 2]
-        );
+        assert_eq!(a.drain().map(|p| p.data()[0]).take(3).collect::<Vec<_>>(), [0, 1, 2]);
         assert!(a.is_empty());
         assert_eq!(b.pop().unwrap().data()[0], 119);
     }
@@ -207,29 +197,14 @@ mod tests {
     fn positions_survive_pushes_and_pulls() {
         use crate::Checksum;
         let mut p = packet(7);
-        p.set_checksum(Checksum::Partial {
-            start: 34,
-            offset: 16,
-        });
+        p.set_checksum(Checksum::Partial { start: 34, offset: 16 });
         assert!(p.push_front(50));
-        assert_eq!(
-            p.checksum(),
-            Checksum::Partial {
-                start: 84,
-                offset: 16
-            }
-        );
+        assert_eq!(p.checksum(), Checksum::Partial { start: 84, offset: 16 });
         let copy = p.duplicate().unwrap();
         assert_eq!(copy.checksum(), p.checksum());
         assert_eq!(copy.data(), p.data());
         assert!(p.pull_front(54));
-        assert_eq!(
-            p.checksum(),
-            Checksum::Partial {
-                start: 30,
-                offset: 16
-            }
-        );
+        assert_eq!(p.checksum(), Checksum::Partial { start: 30, offset: 16 });
         assert!(!p.pull_front(57));
         assert!(!p.push_front(1000));
         assert_eq!(p.len(), 56);

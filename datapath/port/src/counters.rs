@@ -21,10 +21,7 @@ impl Cell {
     /// Adds `n`. Only the thread that owns the queue may call this; a second writer would lose counts.
     #[inline]
     pub fn add(&self, n: u64) {
-        self.0.store(
-            self.0.load(Ordering::Relaxed).wrapping_add(n),
-            Ordering::Relaxed,
-        );
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }
 
     /// The figure.

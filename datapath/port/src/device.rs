@@ -59,10 +59,7 @@ impl Kind {
     /// The kind that an Interface's `type` names ("" is "system").
     pub fn from_type(name: &str) -> Option<Self> {
         let name = if name.is_empty() { "system" } else { name };
-        KINDS
-            .iter()
-            .find(|(n, _)| *n == name)
-            .map(|(_, kind)| *kind)
+        KINDS.iter().find(|(n, _)| *n == name).map(|(_, kind)| *kind)
     }
 
     /// Every type name, for Open_vSwitch:iface_types.
@@ -89,16 +86,8 @@ pub struct PortConfig {
 impl PortConfig {
     /// A port called `name` of the Interface type `kind`, without options.
     pub fn new(name: &str, kind: &str) -> Result<Self, PortError> {
-        let kind = Kind::from_type(kind).ok_or_else(|| PortError::Type {
-            kind: kind.to_owned(),
-        })?;
-        Ok(Self {
-            name: name.to_owned(),
-            kind,
-            options: BTreeMap::new(),
-            mtu: None,
-            mac: None,
-        })
+        let kind = Kind::from_type(kind).ok_or_else(|| PortError::Type { kind: kind.to_owned() })?;
+        Ok(Self { name: name.to_owned(), kind, options: BTreeMap::new(), mtu: None, mac: None })
     }
 
     /// The same with `options:key=value`.
@@ -125,12 +114,7 @@ impl PortConfig {
 
     pub(crate) fn bad_option(&self, key: &'static str, expect: &'static str) -> PortError {
         let value = self.option(key).unwrap_or_default().to_owned();
-        PortError::Option {
-            name: self.name.clone(),
-            key,
-            value,
-            expect,
-        }
+        PortError::Option { name: self.name.clone(), key, value, expect }
     }
 }
 
@@ -204,10 +188,7 @@ pub struct LinkState {
 
 /// A port's statistics, as Interface:statistics has them; None is what the kind of port does not count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(
-    missing_docs,
-    reason = "the names are the keys of Interface:statistics"
-)]
+#[allow(missing_docs, reason = "the names are the keys of Interface:statistics")]
 pub struct PortStats {
     pub rx_packets: u64,
     pub tx_packets: u64,
@@ -240,19 +221,13 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new_rx_counters(&self) -> Counters {
         let counters = Counters::default();
-        self.rx_counters
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(counters.clone());
+        self.rx_counters.lock().unwrap_or_else(PoisonError::into_inner).push(counters.clone());
         counters
     }
 
     pub(crate) fn new_tx_counters(&self) -> Counters {
         let counters = Counters::default();
-        self.tx_counters
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(counters.clone());
+        self.tx_counters.lock().unwrap_or_else(PoisonError::into_inner).push(counters.clone());
         counters
     }
 
@@ -264,23 +239,14 @@ impl Shared {
 
     pub(crate) fn set_mac(&self, mac: Mac) {
         let [a, b, c, d, e, f] = mac;
-        self.mac.store(
-            u64::from_be_bytes([0, 0, a, b, c, d, e, f]),
-            Ordering::Relaxed,
-        );
+        self.mac.store(u64::from_be_bytes([0, 0, a, b, c, d, e, f]), Ordering::Relaxed);
     }
 
     /// Everything that an operator would see change.
     pub(crate) fn fingerprint(&self) -> (u32, u64, bool, bool, bool) {
         let flag = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
         let mac = self.mac.load(Ordering::Relaxed);
-        (
-            self.mtu.load(Ordering::Relaxed),
-            mac,
-            flag(&self.admin_up),
-            flag(&self.carrier),
-            flag(&self.gone),
-        )
+        (self.mtu.load(Ordering::Relaxed), mac, flag(&self.admin_up), flag(&self.carrier), flag(&self.gone))
     }
 
     pub(crate) fn mac(&self) -> Mac {
@@ -318,10 +284,7 @@ impl Device {
             Kind::Memory => (open_memory(config, &shared)?, Driver::Memory),
             Kind::Dummy | Kind::DummyInternal | Kind::DummyPmd => {
                 let (port, rx) = dummy::Port::open(config, &shared)?;
-                (
-                    rx.into_iter().map(RxQueue::Dummy).collect(),
-                    Driver::Dummy(port),
-                )
+                (rx.into_iter().map(RxQueue::Dummy).collect(), Driver::Dummy(port))
             }
             Kind::Internal | Kind::Tap => {
                 let (port, rx) = tap::Port::open(&config.name, &shared)?;
@@ -329,14 +292,7 @@ impl Device {
             }
             Kind::System | Kind::AfXdp => open_system(config, &shared)?,
         };
-        let device = Self {
-            name: config.name.clone(),
-            kind: config.kind,
-            n_rxq: rx.len(),
-            shared,
-            rx,
-            driver,
-        };
+        let device = Self { name: config.name.clone(), kind: config.kind, n_rxq: rx.len(), shared, rx, driver };
         if let Some(netdev) = device.netdev() {
             if let Some(mac) = config.mac {
                 netdev.set_mac(mac)?;
@@ -391,15 +347,11 @@ impl Device {
     /// A transmit handle for one more worker.
     pub fn tx(&self) -> Result<TxQueue, PortError> {
         match &self.driver {
-            Driver::Memory => Ok(TxQueue::Memory(memory::Tx::new(
-                self.shared.new_tx_counters(),
-            ))),
+            Driver::Memory => Ok(TxQueue::Memory(memory::Tx::new(self.shared.new_tx_counters()))),
             Driver::Dummy(port) => Ok(TxQueue::Dummy(port.tx())),
             Driver::Tap(port) => Ok(TxQueue::Tap(port.tx())),
             Driver::AfPacket(port) => {
-                let tx = port
-                    .tx()
-                    .map_err(|e| port.netdev.fault("duplicating a socket", e))?;
+                let tx = port.tx().map_err(|e| port.netdev.fault("duplicating a socket", e))?;
                 Ok(TxQueue::AfPacket(tx))
             }
             Driver::AfXdp(port) => Ok(TxQueue::AfXdp(port.tx())),
@@ -421,9 +373,7 @@ impl Device {
         match &self.driver {
             Driver::Memory => None,
             Driver::Dummy(port) => port.ifindex(),
-            Driver::Tap(_) | Driver::AfPacket(_) | Driver::AfXdp(_) => {
-                self.netdev().map(|netdev| netdev.ifindex)
-            }
+            Driver::Tap(_) | Driver::AfPacket(_) | Driver::AfXdp(_) => self.netdev().map(|netdev| netdev.ifindex),
         }
     }
 
@@ -550,18 +500,11 @@ enum Io {
 /// containers AF_PACKET is the faster one as well, because TCP passes in frames of 64 KiB.
 fn prefer(link: &netlink::Link) -> Io {
     let hardware = link.kind.is_none() && !link.loopback;
-    if hardware && af_xdp::mtu_fits(link.mtu) {
-        Io::AfXdp
-    } else {
-        Io::AfPacket
-    }
+    if hardware && af_xdp::mtu_fits(link.mtu) { Io::AfXdp } else { Io::AfPacket }
 }
 
 /// Opens a netdev of the kernel.
-fn open_system(
-    config: &PortConfig,
-    shared: &Arc<Shared>,
-) -> Result<(Vec<RxQueue>, Driver), PortError> {
+fn open_system(config: &PortConfig, shared: &Arc<Shared>) -> Result<(Vec<RxQueue>, Driver), PortError> {
     let (netdev, link) = Netdev::find(&config.name, shared)?;
     let wanted = match (config.kind, config.option("io")) {
         (Kind::AfXdp, _) | (_, Some("af_xdp")) => Some(Io::AfXdp),
@@ -575,10 +518,7 @@ fn open_system(
         let asked = if wanted.is_some() { config } else { &native };
         match af_xdp::Port::open(asked, &netdev, &link) {
             Ok((port, rx)) => {
-                return Ok((
-                    rx.into_iter().map(RxQueue::AfXdp).collect(),
-                    Driver::AfXdp(port),
-                ));
+                return Ok((rx.into_iter().map(RxQueue::AfXdp).collect(), Driver::AfXdp(port)));
             }
             Err(error) if wanted.is_some() => return Err(error),
             Err(error) => tracing::debug!(target: "netdev_afxdp", "{error}; using AF_PACKET"),
@@ -586,10 +526,7 @@ fn open_system(
     }
     let fault = |e| netdev.fault("opening a packet socket", e);
     let (port, rx) = af_packet::Port::open(&netdev, config.n_rxq()?).map_err(fault)?;
-    Ok((
-        rx.into_iter().map(RxQueue::AfPacket).collect(),
-        Driver::AfPacket(port),
-    ))
+    Ok((rx.into_iter().map(RxQueue::AfPacket).collect(), Driver::AfPacket(port)))
 }
 
 /// The kernel's figures of a device, and what was lost between it and our sockets.
@@ -613,24 +550,13 @@ fn open_memory(config: &PortConfig, shared: &Arc<Shared>) -> Result<Vec<RxQueue>
         tracing::warn!(target: "netdev", "{}: {refused} frames are too large to be replayed", config.name);
     }
     let frames = Arc::new(frames);
-    shared
-        .mtu
-        .store(config.mtu.unwrap_or(1500), Ordering::Relaxed);
+    shared.mtu.store(config.mtu.unwrap_or(1500), Ordering::Relaxed);
     shared.set_mac(config.mac.unwrap_or([0x02, 0, 0, 0, 0, 1]));
     let n_rxq = config.n_rxq()?;
     let queue = |i| {
         let counters = shared.new_rx_counters();
-        RxQueue::Memory(memory::Rx::new(
-            Arc::clone(&frames),
-            i * 1021,
-            Arc::clone(shared),
-            counters,
-        ))
+        RxQueue::Memory(memory::Rx::new(Arc::clone(&frames), i * 1021, Arc::clone(shared), counters))
     };
-    shared.set_link(LinkState {
-        admin_up: true,
-        carrier: true,
-        gone: false,
-    });
+    shared.set_link(LinkState { admin_up: true, carrier: true, gone: false });
     Ok((0..n_rxq).map(queue).collect())
 }

@@ -37,11 +37,7 @@ struct Aligned([u8; LINE]);
 impl Frames {
     /// Takes the frames that fit a small buffer, and says how many did not.
     pub(crate) fn new(frames: &[Vec<u8>]) -> (Self, usize) {
-        let mut made = Self {
-            bytes: Vec::new(),
-            index: Vec::new(),
-            short: true,
-        };
+        let mut made = Self { bytes: Vec::new(), index: Vec::new(), short: true };
         let mut refused = 0;
         for frame in frames {
             if frame.len() > SMALL_FRAME_MAX {
@@ -75,23 +71,9 @@ pub struct Rx {
 }
 
 impl Rx {
-    pub(crate) fn new(
-        frames: Arc<Frames>,
-        first: usize,
-        shared: Arc<Shared>,
-        counters: Counters,
-    ) -> Self {
-        let at = if frames.index.is_empty() {
-            0
-        } else {
-            first % frames.index.len()
-        };
-        Self {
-            frames,
-            at,
-            shared,
-            counters,
-        }
+    pub(crate) fn new(frames: Arc<Frames>, first: usize, shared: Arc<Shared>, counters: Counters) -> Self {
+        let at = if frames.index.is_empty() { 0 } else { first % frames.index.len() };
+        Self { frames, at, shared, counters }
     }
 }
 
@@ -114,21 +96,11 @@ impl Receive for Rx {
         let short = frames.short;
         let got = pool::alloc_bulk(Class::Small, want, |base| {
             let (first, len) = frames.index[at];
-            at = if at + 1 == frames.index.len() {
-                0
-            } else {
-                at + 1
-            };
+            at = if at + 1 == frames.index.len() { 0 } else { at + 1 };
             let len = len as usize;
-            let packet = if short {
-                place_short(frames, first, len, base)
-            } else {
-                place(frames, first, len, base)
-            };
+            let packet = if short { place_short(frames, first, len, base) } else { place(frames, first, len, base) };
             bytes += len as u64;
-            batch
-                .push(packet)
-                .expect("no more buffers than space was asked for");
+            batch.push(packet).expect("no more buffers than space was asked for");
         });
         self.at = at;
         self.counters.packets.add(got as u64);
@@ -157,11 +129,7 @@ fn place_short(frames: &Frames, first: u32, len: usize, base: NonNull<u8>) -> Pa
 
 #[inline]
 fn place(frames: &Frames, first: u32, len: usize, base: NonNull<u8>) -> Packet {
-    let off = if len <= SMALL_FRAME_MAX / 2 {
-        colour(base)
-    } else {
-        HEADROOM
-    };
+    let off = if len <= SMALL_FRAME_MAX / 2 { colour(base) } else { HEADROOM };
     let mut packet = Packet::at(base, Class::Small, off, len);
     let lines = &frames.bytes[first as usize..first as usize + len.div_ceil(LINE)];
     for (to, from) in packet.data_mut().chunks_mut(LINE).zip(lines) {
@@ -195,10 +163,6 @@ impl Transmit for Tx {
     fn flush(&mut self) {}
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            checksum: true,
-            tso: true,
-            uso: true,
-        }
+        Capabilities { checksum: true, tso: true, uso: true }
     }
 }

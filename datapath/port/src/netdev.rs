@@ -22,23 +22,12 @@ pub(crate) struct Netdev {
 impl Netdev {
     /// Finds a device in the calling thread's network namespace.
     pub(crate) fn find(name: &str, shared: &Arc<Shared>) -> Result<(Self, Link), PortError> {
-        let fault = |source| PortError::Os {
-            name: name.to_owned(),
-            what: "asking for the device",
-            source,
-        };
+        let fault = |source| PortError::Os { name: name.to_owned(), what: "asking for the device", source };
         let mut session = Session::new().map_err(fault)?;
         let link = session.link_by_name(name).map_err(fault)?;
-        let link = link.ok_or_else(|| PortError::NoDevice {
-            name: name.to_owned(),
-        })?;
+        let link = link.ok_or_else(|| PortError::NoDevice { name: name.to_owned() })?;
         let (name, session) = (name.to_owned(), Arc::new(Mutex::new(session)));
-        let netdev = Self {
-            name,
-            ifindex: link.ifindex,
-            shared: Arc::clone(shared),
-            session,
-        };
+        let netdev = Self { name, ifindex: link.ifindex, shared: Arc::clone(shared), session };
         netdev.note(&link);
         Ok((netdev, link))
     }
@@ -52,11 +41,7 @@ impl Netdev {
         if let Some(mac) = link.mac {
             self.shared.set_mac(mac);
         }
-        self.shared.set_link(LinkState {
-            admin_up: link.admin_up,
-            carrier: link.carrier,
-            gone: false,
-        });
+        self.shared.set_link(LinkState { admin_up: link.admin_up, carrier: link.carrier, gone: false });
     }
 
     /// Takes over what an event tells about this device; whether anything changed.
@@ -67,9 +52,7 @@ impl Netdev {
                 self.note(link);
                 before != self.shared.fingerprint()
             }
-            Event::LinkGone { ifindex, .. } if *ifindex == self.ifindex => {
-                !self.shared.gone.swap(true, Ordering::Relaxed)
-            }
+            Event::LinkGone { ifindex, .. } if *ifindex == self.ifindex => !self.shared.gone.swap(true, Ordering::Relaxed),
             Event::Overrun => self.refresh(),
             Event::Link(_)
             | Event::LinkGone { .. }
@@ -106,25 +89,19 @@ impl Netdev {
     }
 
     pub(crate) fn set_mtu(&self, mtu: u32) -> Result<(), PortError> {
-        self.session()
-            .set_mtu(self.ifindex, mtu)
-            .map_err(|e| self.fault("setting the MTU", e))?;
+        self.session().set_mtu(self.ifindex, mtu).map_err(|e| self.fault("setting the MTU", e))?;
         self.shared.mtu.store(mtu, Ordering::Relaxed);
         Ok(())
     }
 
     pub(crate) fn set_mac(&self, mac: Mac) -> Result<(), PortError> {
-        self.session()
-            .set_mac(self.ifindex, mac)
-            .map_err(|e| self.fault("setting the MAC", e))?;
+        self.session().set_mac(self.ifindex, mac).map_err(|e| self.fault("setting the MAC", e))?;
         self.shared.set_mac(mac);
         Ok(())
     }
 
     pub(crate) fn set_up(&self, up: bool) -> Result<(), PortError> {
-        self.session()
-            .set_up(self.ifindex, up)
-            .map_err(|e| self.fault("setting the state", e))?;
+        self.session().set_up(self.ifindex, up).map_err(|e| self.fault("setting the state", e))?;
         self.refresh();
         Ok(())
     }
@@ -132,23 +109,15 @@ impl Netdev {
     pub(crate) fn stats(&self) -> Result<LinkStats, PortError> {
         match self.session().link_by_index(self.ifindex) {
             Ok(Some(link)) => Ok(link.stats),
-            Ok(None) => Err(PortError::NoDevice {
-                name: self.name.clone(),
-            }),
+            Ok(None) => Err(PortError::NoDevice { name: self.name.clone() }),
             Err(source) => Err(self.fault("asking for statistics", source)),
         }
     }
 
     pub(crate) fn fault(&self, what: &'static str, source: io::Error) -> PortError {
         match source.raw_os_error() {
-            Some(libc::ENODEV | libc::ENXIO) => PortError::NoDevice {
-                name: self.name.clone(),
-            },
-            _ => PortError::Os {
-                name: self.name.clone(),
-                what,
-                source,
-            },
+            Some(libc::ENODEV | libc::ENXIO) => PortError::NoDevice { name: self.name.clone() },
+            _ => PortError::Os { name: self.name.clone(), what, source },
         }
     }
 }

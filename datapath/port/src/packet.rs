@@ -266,10 +266,7 @@ impl Packet {
         match self.csum {
             CsumState::Unknown => Checksum::Unknown,
             CsumState::Good => Checksum::Good,
-            CsumState::Partial => Checksum::Partial {
-                start: self.csum_start.wrapping_sub(self.off),
-                offset: self.csum_offset,
-            },
+            CsumState::Partial => Checksum::Partial { start: self.csum_start.wrapping_sub(self.off), offset: self.csum_offset },
         }
     }
 
@@ -290,11 +287,7 @@ impl Packet {
     /// How the frame is to be cut.
     #[inline]
     pub fn gso(&self) -> Gso {
-        Gso {
-            kind: self.gso,
-            size: self.gso_size,
-            ecn: self.ecn,
-        }
+        Gso { kind: self.gso, size: self.gso_size, ecn: self.ecn }
     }
 
     /// Says how the frame is to be cut.
@@ -345,10 +338,7 @@ impl fmt::Debug for Packet {
 }
 
 #[inline]
-#[allow(
-    clippy::cast_possible_truncation,
-    reason = "offsets and lengths stay within a chunk of 66 KiB"
-)]
+#[allow(clippy::cast_possible_truncation, reason = "offsets and lengths stay within a chunk of 66 KiB")]
 pub(crate) const fn u32_of(n: usize) -> u32 {
     n as u32
 }

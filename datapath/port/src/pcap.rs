@@ -44,9 +44,7 @@ pub enum PcapError {
 /// The frames of a pcap file.
 pub fn read(path: &Path) -> Result<Vec<Vec<u8>>, PcapError> {
     let mut bytes = Vec::new();
-    File::open(path)?
-        .take(FILE_MAX + 1)
-        .read_to_end(&mut bytes)?;
+    File::open(path)?.take(FILE_MAX + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > FILE_MAX {
         return Err(PcapError::TooLarge);
     }
@@ -55,9 +53,7 @@ pub fn read(path: &Path) -> Result<Vec<Vec<u8>>, PcapError> {
 
 /// The frames in a pcap file's bytes.
 pub fn parse(bytes: &[u8]) -> Result<Vec<Vec<u8>>, PcapError> {
-    let header: &[u8; FILE_HEADER] = bytes
-        .first_chunk()
-        .ok_or(PcapError::Truncated(bytes.len()))?;
+    let header: &[u8; FILE_HEADER] = bytes.first_chunk().ok_or(PcapError::Truncated(bytes.len()))?;
     let magic = word(header, 0, false);
     let swapped = match magic {
         MAGIC_US | MAGIC_NS => false,
@@ -73,9 +69,7 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Vec<u8>>, PcapError> {
     let mut frames = Vec::new();
     let mut at = FILE_HEADER;
     while at < bytes.len() {
-        let record = bytes
-            .get(at..at + RECORD_HEADER)
-            .ok_or(PcapError::Truncated(at))?;
+        let record = bytes.get(at..at + RECORD_HEADER).ok_or(PcapError::Truncated(at))?;
         let len = word(record, 8, swapped) as usize;
         at += RECORD_HEADER;
         let end = at.checked_add(len).ok_or(PcapError::Truncated(at))?;
@@ -108,11 +102,7 @@ impl Writer<File> {
     /// Opens the file for appending; writes its header if it is new or empty.
     pub fn append(path: &Path) -> Result<Self, PcapError> {
         let out = File::options().append(true).create(true).open(path)?;
-        if out.metadata()?.len() == 0 {
-            Self::new(out)
-        } else {
-            Ok(Self { out })
-        }
+        if out.metadata()?.len() == 0 { Self::new(out) } else { Ok(Self { out }) }
     }
 }
 
@@ -178,13 +168,7 @@ mod tests {
         let cases: [(&[u8], &str); 3] = [
             (&[0; 24], "not a pcap file (magic 0x00000000)"),
             (&[0; 3], "truncated at byte 3"),
-            (
-                &[
-                    0x0a, 0x0d, 0x0d, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-                    0, 0,
-                ],
-                "a pcapng file",
-            ),
+            (&[0x0a, 0x0d, 0x0d, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], "a pcapng file"),
         ];
         for (bytes, expect) in cases {
             assert!(parse(bytes).unwrap_err().to_string().starts_with(expect));

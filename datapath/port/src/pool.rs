@@ -83,10 +83,7 @@ pub struct PoolConfig {
 
 impl Default for PoolConfig {
     fn default() -> Self {
-        Self {
-            small: 65_536,
-            jumbo: 1_024,
-        }
+        Self { small: 65_536, jumbo: 1_024 }
     }
 }
 
@@ -155,11 +152,7 @@ pub fn init(config: PoolConfig) -> Result<&'static Pool, PoolError> {
         fresh = true;
         pool
     });
-    if fresh {
-        Ok(pool)
-    } else {
-        Err(PoolError::Exists)
-    }
+    if fresh { Ok(pool) } else { Err(PoolError::Exists) }
 }
 
 /// The pool; made with default sizes if [`init`] was not called.
@@ -167,9 +160,7 @@ pub fn init(config: PoolConfig) -> Result<&'static Pool, PoolError> {
 /// # Panics
 /// If the kernel refuses the default mapping: a process that has no memory for packets cannot switch any.
 pub fn global() -> &'static Pool {
-    POOL.get_or_init(|| {
-        Pool::new(PoolConfig::default()).expect("128 MiB of address space for packet buffers")
-    })
+    POOL.get_or_init(|| Pool::new(PoolConfig::default()).expect("128 MiB of address space for packet buffers"))
 }
 
 impl Pool {
@@ -180,10 +171,7 @@ impl Pool {
                 return Err(PoolError::TooFew { class, got, least });
             }
         }
-        Ok(Self {
-            small: Region::new(Class::Small, config.small)?,
-            jumbo: Region::new(Class::Jumbo, config.jumbo)?,
-        })
+        Ok(Self { small: Region::new(Class::Small, config.small)?, jumbo: Region::new(Class::Jumbo, config.jumbo)? })
     }
 
     fn region(&self, class: Class) -> &Region {
@@ -265,9 +253,7 @@ impl Region {
 
     fn chunk(&self, number: u32) -> *mut u8 {
         debug_assert!(number < self.count);
-        self.base
-            .as_ptr()
-            .wrapping_add(number as usize * self.class.chunk())
+        self.base.as_ptr().wrapping_add(number as usize * self.class.chunk())
     }
 
     fn number(&self, chunk: *mut u8) -> u32 {
@@ -286,10 +272,7 @@ impl Region {
             }
             let next = self.next[number as usize].load(Ordering::Relaxed);
             let new = u64::from(next) | (tag(head) << 32);
-            match self
-                .head
-                .compare_exchange_weak(head, new, Ordering::AcqRel, Ordering::Acquire)
-            {
+            match self.head.compare_exchange_weak(head, new, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return self.unpack(number, out),
                 Err(now) => head = now,
             }
@@ -302,10 +285,7 @@ impl Region {
         let magazine = unsafe { &*magazine };
         let len = magazine.len;
         out[..len].copy_from_slice(&magazine.slots[..len]);
-        self.shared.fetch_sub(
-            u32::try_from(len).expect("a magazine is small"),
-            Ordering::Relaxed,
-        );
+        self.shared.fetch_sub(u32::try_from(len).expect("a magazine is small"), Ordering::Relaxed);
         len
     }
 
@@ -335,26 +315,17 @@ impl Region {
         debug_assert!(!chunks.is_empty() && chunks.len() <= self.class.magazine());
         let first = chunks[0];
         let magazine = first.cast::<Magazine>();
-        let mut content = Magazine {
-            len: chunks.len(),
-            slots: [std::ptr::null_mut(); SMALL_MAGAZINE],
-        };
+        let mut content = Magazine { len: chunks.len(), slots: [std::ptr::null_mut(); SMALL_MAGAZINE] };
         content.slots[..chunks.len()].copy_from_slice(chunks);
         // SAFETY: the caller owns the free chunk `first`, which is large enough (asserted above) and aligned to at least 2 KiB.
         unsafe { magazine.write(content) };
-        self.shared.fetch_add(
-            u32::try_from(chunks.len()).expect("a magazine is small"),
-            Ordering::Relaxed,
-        );
+        self.shared.fetch_add(u32::try_from(chunks.len()).expect("a magazine is small"), Ordering::Relaxed);
         let number = self.number(first);
         let mut head = self.head.load(Ordering::Relaxed);
         loop {
             self.next[number as usize].store(low(head), Ordering::Relaxed);
             let new = u64::from(number) | (tag(head) << 32);
-            match self
-                .head
-                .compare_exchange_weak(head, new, Ordering::AcqRel, Ordering::Relaxed)
-            {
+            match self.head.compare_exchange_weak(head, new, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => return,
                 Err(now) => head = now,
             }
@@ -362,10 +333,7 @@ impl Region {
     }
 }
 
-#[allow(
-    clippy::cast_possible_truncation,
-    reason = "the lower half is what is asked for"
-)]
+#[allow(clippy::cast_possible_truncation, reason = "the lower half is what is asked for")]
 const fn low(head: u64) -> u32 {
     head as u32
 }
@@ -379,32 +347,14 @@ fn map(bytes: usize) -> io::Result<(NonNull<u8>, Backing)> {
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
     // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches no memory of ours.
-    let huge = unsafe {
-        libc::mmap(
-            std::ptr::null_mut(),
-            bytes,
-            protection,
-            flags | libc::MAP_HUGETLB,
-            -1,
-            0,
-        )
-    };
+    let huge = unsafe { libc::mmap(std::ptr::null_mut(), bytes, protection, flags | libc::MAP_HUGETLB, -1, 0) };
     if huge != libc::MAP_FAILED {
         let base = NonNull::new(huge.cast()).ok_or_else(io::Error::last_os_error)?;
         return Ok((base, Backing::HugePages));
     }
     // One huge page more than needed, so that the start can be aligned to one.
     // SAFETY: as above.
-    let plain = unsafe {
-        libc::mmap(
-            std::ptr::null_mut(),
-            bytes + HUGE_PAGE,
-            protection,
-            flags | libc::MAP_NORESERVE,
-            -1,
-            0,
-        )
-    };
+    let plain = unsafe { libc::mmap(std::ptr::null_mut(), bytes + HUGE_PAGE, protection, flags | libc::MAP_NORESERVE, -1, 0) };
     if plain == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }
@@ -428,10 +378,7 @@ struct Cache {
 }
 
 impl Cache {
-    const EMPTY: Self = Self {
-        len: 0,
-        slots: [std::ptr::null_mut(); CACHE_MAX],
-    };
+    const EMPTY: Self = Self { len: 0, slots: [std::ptr::null_mut(); CACHE_MAX] };
 }
 
 /// Gives a thread's caches back when it ends. Apart from the caches, because a thread-local that needs dropping is slower to reach.

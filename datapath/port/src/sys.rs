@@ -25,20 +25,11 @@ pub(crate) fn ifreq(name: &str) -> io::Result<libc::ifreq> {
 
 /// Turns a system call's -1 into the error.
 pub(crate) fn check(result: libc::c_int) -> io::Result<libc::c_int> {
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(result)
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 /// setsockopt with a plain value.
-pub(crate) fn set_option<T: Copy>(
-    fd: BorrowedFd<'_>,
-    level: libc::c_int,
-    name: libc::c_int,
-    value: &T,
-) -> io::Result<()> {
+pub(crate) fn set_option<T: Copy>(fd: BorrowedFd<'_>, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {
     let len = libc::socklen_t::try_from(size_of::<T>()).expect("socket options are small");
     let value: *const T = value;
     // SAFETY: `value` points to `len` readable bytes for the time of the call.
@@ -46,12 +37,7 @@ pub(crate) fn set_option<T: Copy>(
 }
 
 /// getsockopt of a plain value; how many bytes the kernel filled.
-pub(crate) fn option<T: Copy>(
-    fd: BorrowedFd<'_>,
-    level: libc::c_int,
-    name: libc::c_int,
-    value: &mut T,
-) -> io::Result<usize> {
+pub(crate) fn option<T: Copy>(fd: BorrowedFd<'_>, level: libc::c_int, name: libc::c_int, value: &mut T) -> io::Result<usize> {
     let mut len = libc::socklen_t::try_from(size_of::<T>()).expect("socket options are small");
     let value: *mut T = value;
     // SAFETY: `value` points to `len` writable bytes; every T used here is made of integers, valid for any bytes.
@@ -84,16 +70,7 @@ impl Mapping {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         let flags = libc::MAP_SHARED | libc::MAP_POPULATE;
         // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
-        let base = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                len,
-                protection,
-                flags,
-                fd.as_raw_fd(),
-                offset,
-            )
-        };
+        let base = unsafe { libc::mmap(std::ptr::null_mut(), len, protection, flags, fd.as_raw_fd(), offset) };
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
@@ -118,21 +95,12 @@ impl Drop for Mapping {
 }
 
 /// recvmsg into several buffers, without blocking; the frame's whole length, also if the buffers were too small (MSG_TRUNC).
-pub(crate) fn recv_vectored(
-    fd: BorrowedFd<'_>,
-    parts: &mut [io::IoSliceMut<'_>],
-) -> io::Result<usize> {
+pub(crate) fn recv_vectored(fd: BorrowedFd<'_>, parts: &mut [io::IoSliceMut<'_>]) -> io::Result<usize> {
     let mut message = empty_message();
     message.msg_iov = parts.as_mut_ptr().cast();
     message.msg_iovlen = parts.len() as _;
     // SAFETY: IoSliceMut is guaranteed to have iovec's layout, and the buffers stay borrowed for the time of the call.
-    let n = unsafe {
-        libc::recvmsg(
-            fd.as_raw_fd(),
-            &raw mut message,
-            libc::MSG_DONTWAIT | libc::MSG_TRUNC,
-        )
-    };
+    let n = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT | libc::MSG_TRUNC) };
     usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }
 
@@ -142,30 +110,14 @@ fn empty_message() -> libc::msghdr {
 }
 
 /// sendmmsg of packets, each after its header; how many were sent (at least one). At most [`BATCH_MAX`].
-pub(crate) fn send_many<const N: usize>(
-    fd: BorrowedFd<'_>,
-    headers: &[[u8; N]],
-    packets: &[Packet],
-) -> io::Result<usize> {
-    const NOTHING: libc::iovec = libc::iovec {
-        iov_base: std::ptr::null_mut(),
-        iov_len: 0,
-    };
+pub(crate) fn send_many<const N: usize>(fd: BorrowedFd<'_>, headers: &[[u8; N]], packets: &[Packet]) -> io::Result<usize> {
+    const NOTHING: libc::iovec = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
     let n = packets.len().min(headers.len()).min(BATCH_MAX);
     let mut parts = [[NOTHING; 2]; BATCH_MAX];
-    let mut messages = [libc::mmsghdr {
-        msg_hdr: empty_message(),
-        msg_len: 0,
-    }; BATCH_MAX];
+    let mut messages = [libc::mmsghdr { msg_hdr: empty_message(), msg_len: 0 }; BATCH_MAX];
     for (i, (header, packet)) in headers.iter().zip(packets).take(n).enumerate() {
-        let first = libc::iovec {
-            iov_base: header.as_ptr().cast_mut().cast(),
-            iov_len: N,
-        };
-        let second = libc::iovec {
-            iov_base: packet.as_ptr().cast(),
-            iov_len: packet.len(),
-        };
+        let first = libc::iovec { iov_base: header.as_ptr().cast_mut().cast(), iov_len: N };
+        let second = libc::iovec { iov_base: packet.as_ptr().cast(), iov_len: packet.len() };
         parts[i] = [first, second];
         messages[i].msg_hdr.msg_iov = parts[i].as_mut_ptr();
         messages[i].msg_hdr.msg_iovlen = 2;
@@ -173,14 +125,7 @@ pub(crate) fn send_many<const N: usize>(
     let count = libc::c_uint::try_from(n).expect("at most a batch");
     // SAFETY: each of the first `count` messages points to two parts in `parts`, which point to bytes that are borrowed for the
     // time of the call and only read by it.
-    let sent = unsafe {
-        libc::sendmmsg(
-            fd.as_raw_fd(),
-            messages.as_mut_ptr(),
-            count,
-            libc::MSG_DONTWAIT,
-        )
-    };
+    let sent = unsafe { libc::sendmmsg(fd.as_raw_fd(), messages.as_mut_ptr(), count, libc::MSG_DONTWAIT) };
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 
@@ -192,13 +137,8 @@ pub(crate) fn kernel_takes_uso() -> bool {
             return false;
         };
         let release = names.release().to_string_lossy();
-        let mut numbers = release
-            .split(|c: char| !c.is_ascii_digit())
-            .map(|part| part.parse().unwrap_or(0));
-        (
-            numbers.next().unwrap_or(0u32),
-            numbers.next().unwrap_or(0u32),
-        ) >= (6, 2)
+        let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
+        (numbers.next().unwrap_or(0u32), numbers.next().unwrap_or(0u32)) >= (6, 2)
     })
 }
 

@@ -40,11 +40,7 @@ pub(crate) struct Port {
 impl Port {
     /// Makes the netdev `name` (down), or takes over a persistent one of that name.
     pub(crate) fn open(name: &str, shared: &Arc<Shared>) -> Result<(Self, Rx), PortError> {
-        let fault = |what, source| PortError::Os {
-            name: name.to_owned(),
-            what,
-            source,
-        };
+        let fault = |what, source| PortError::Os { name: name.to_owned(), what, source };
         let file = File::options()
             .read(true)
             .write(true)
@@ -53,38 +49,25 @@ impl Port {
             .map_err(|e| fault("opening /dev/net/tun", e))?;
         let mut request = sys::ifreq(name).map_err(|e| fault("naming the tap", e))?;
         let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
-        request.ifr_ifru.ifru_flags =
-            libc::c_short::try_from(flags).expect("tap flags have 16 bits");
+        request.ifr_ifru.ifru_flags = libc::c_short::try_from(flags).expect("tap flags have 16 bits");
         let size = libc::c_int::try_from(vnet::LEN).expect("a header is small");
         // SAFETY: TUNSETIFF reads and writes a valid ifreq.
         sys::check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) })
             .map_err(|e| fault("making the tap", e))?;
         // SAFETY: TUNSETVNETHDRSZ reads an int.
-        sys::check(unsafe {
-            libc::ioctl(file.as_raw_fd(), libc::TUNSETVNETHDRSZ, &raw const size)
-        })
-        .map_err(|e| fault("setting the header's size", e))?;
+        sys::check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETVNETHDRSZ, &raw const size) })
+            .map_err(|e| fault("setting the header's size", e))?;
         offer_offloads(&file).map_err(|e| fault("offering offloads", e))?;
         let (netdev, _) = Netdev::find(name, shared)?;
         let file = Arc::new(file);
         let counters = shared.new_rx_counters();
-        let rx = Rx {
-            file: Arc::clone(&file),
-            netdev: netdev.clone(),
-            small: None,
-            jumbo: None,
-            counters,
-        };
+        let rx = Rx { file: Arc::clone(&file), netdev: netdev.clone(), small: None, jumbo: None, counters };
         Ok((Self { file, netdev }, rx))
     }
 
     pub(crate) fn tx(&self) -> Tx {
         let counters = self.netdev.shared.new_tx_counters();
-        Tx {
-            file: Arc::clone(&self.file),
-            netdev: self.netdev.clone(),
-            counters,
-        }
+        Tx { file: Arc::clone(&self.file), netdev: self.netdev.clone(), counters }
     }
 }
 
@@ -93,18 +76,10 @@ fn offer_offloads(file: &File) -> io::Result<()> {
     let tcp = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
     let set = |flags: libc::c_uint| {
         // SAFETY: TUNSETOFFLOAD takes its flags by value.
-        sys::check(unsafe {
-            libc::ioctl(
-                file.as_raw_fd(),
-                libc::TUNSETOFFLOAD,
-                libc::c_ulong::from(flags),
-            )
-        })
+        sys::check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETOFFLOAD, libc::c_ulong::from(flags)) })
     };
     // Kernels before 6.2 do not know the UDP flags.
-    set(tcp | TUN_F_USO4 | TUN_F_USO6)
-        .or_else(|_| set(tcp))
-        .map(drop)
+    set(tcp | TUN_F_USO4 | TUN_F_USO6).or_else(|_| set(tcp)).map(drop)
 }
 
 /// The receive queue.
@@ -272,9 +247,7 @@ impl Tx {
 
 impl Transmit for Tx {
     fn send(&mut self, batch: &mut Batch) {
-        settle(batch, self.capabilities(), &self.counters, |ready| {
-            self.send_ready(ready)
-        });
+        settle(batch, self.capabilities(), &self.counters, |ready| self.send_ready(ready));
     }
 
     #[inline]
@@ -282,10 +255,6 @@ impl Transmit for Tx {
 
     #[inline]
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            checksum: true,
-            tso: true,
-            uso: sys::kernel_takes_uso(),
-        }
+        Capabilities { checksum: true, tso: true, uso: sys::kernel_takes_uso() }
     }
 }

@@ -3,12 +3,7 @@
 //! `cargo bench -p datapath --bench forward [SECONDS]`. Frames of 60 bytes, UDP, flows in turn. Medians of five. Rows: `direct` has one
 //! megaflow (the classifier is asked at once), `masks` has 20 masks with 64 megaflows each (the signature cache decides).
 //! The machine must be otherwise idle; the worker is pinned to CPU 1.
-#![allow(
-    clippy::unwrap_used,
-    clippy::cast_precision_loss,
-    clippy::print_stdout,
-    reason = "a measuring program"
-)]
+#![allow(clippy::unwrap_used, clippy::cast_precision_loss, clippy::print_stdout, reason = "a measuring program")]
 #![allow(clippy::disallowed_methods, reason = "it measures the wall clock")]
 
 use datapath::{Options, Switch};
@@ -54,19 +49,8 @@ fn pcap(path: &std::path::Path, flows: u32) {
 fn put(dp: &Switch, ufid: u128, key: &Key, mask: &Key) {
     let mut key = Box::new(*key);
     key.in_port = 1u32.to_be_bytes();
-    let flow = Megaflow {
-        ufid: Ufid(ufid),
-        key,
-        mask: Box::new(*mask),
-        actions: Arc::new(vec![Action::Output(DpPort(2))]),
-    };
-    let result = dp
-        .put(&[FlowPut {
-            flow,
-            mode: PutMode::Create,
-            clear_stats: false,
-        }])
-        .remove(0);
+    let flow = Megaflow { ufid: Ufid(ufid), key, mask: Box::new(*mask), actions: Arc::new(vec![Action::Output(DpPort(2))]) };
+    let result = dp.put(&[FlowPut { flow, mode: PutMode::Create, clear_stats: false }]).remove(0);
     assert!(result.is_ok(), "{result:?}");
 }
 
@@ -114,21 +98,11 @@ fn measure(flows: u32, fill: fn(&Switch), seconds: f64) -> (f64, f64) {
     let config = vec![("pmd-cpu-mask".to_owned(), "0x2".to_owned())];
     let dp = Switch::new("netdev", "ovs-netdev", &Options { config }).unwrap();
     fill(&dp);
-    let sink = PortRequest {
-        name: "sink".into(),
-        kind: "memory".into(),
-        number: Some(DpPort(2)),
-        ..PortRequest::default()
-    };
+    let sink = PortRequest { name: "sink".into(), kind: "memory".into(), number: Some(DpPort(2)), ..PortRequest::default() };
     dp.port_add(&sink).unwrap();
     let options = vec![("pcap".to_owned(), path.to_str().unwrap().to_owned())];
-    let source = PortRequest {
-        name: "source".into(),
-        kind: "memory".into(),
-        number: Some(DpPort(1)),
-        options,
-        ..PortRequest::default()
-    };
+    let source =
+        PortRequest { name: "source".into(), kind: "memory".into(), number: Some(DpPort(1)), options, ..PortRequest::default() };
     dp.port_add(&source).unwrap();
     std::thread::sleep(Duration::from_millis(700));
     let mut rates: Vec<f64> = (0..5)
@@ -147,15 +121,9 @@ fn measure(flows: u32, fill: fn(&Switch), seconds: f64) -> (f64, f64) {
 }
 
 fn main() {
-    let seconds = std::env::args()
-        .skip(1)
-        .find_map(|a| a.parse().ok())
-        .unwrap_or(0.5);
+    let seconds = std::env::args().skip(1).find_map(|a| a.parse().ok()).unwrap_or(0.5);
     println!("{:8} {:>9} {:>8} {:>8}", "row", "flows", "Mpps", "cached");
-    for (row, fill) in [
-        ("direct", one_megaflow as fn(&Switch)),
-        ("masks", many_masks),
-    ] {
+    for (row, fill) in [("direct", one_megaflow as fn(&Switch)), ("masks", many_masks)] {
         for flows in [1, 4_000, 60_000, 1_000_000] {
             let (mpps, cached) = measure(flows, fill, seconds);
             println!("{row:8} {flows:9} {mpps:8.1} {cached:8.2}");

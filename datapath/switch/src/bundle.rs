@@ -24,12 +24,7 @@ pub struct Bundle {
 
 impl Bundle {
     fn new() -> Box<Self> {
-        Box::new(Self {
-            packets: Batch::new(),
-            parsed: std::array::from_fn(|_| Parsed::new()),
-            stale: false,
-            cut: u32::MAX,
-        })
+        Box::new(Self { packets: Batch::new(), parsed: std::array::from_fn(|_| Parsed::new()), stale: false, cut: u32::MAX })
     }
 
     /// Adds a packet with a copy of its key. Bundles are never filled further than the batch they come from, so there is room.
@@ -56,11 +51,7 @@ impl Bundle {
     }
 
     /// Keeps the packets for which `keep` says so, and gives the others to `out`, or frees them.
-    pub fn split(
-        &mut self,
-        mut keep: impl FnMut(usize, &Packet) -> bool,
-        mut out: Option<&mut Self>,
-    ) {
+    pub fn split(&mut self, mut keep: impl FnMut(usize, &Packet) -> bool, mut out: Option<&mut Self>) {
         let mut all = std::mem::take(&mut self.packets);
         let (mut kept, mut at) = (0, 0);
         for packet in all.drain() {

@@ -29,12 +29,7 @@ struct Bucket {
 
 const _: () = assert!(size_of::<Bucket>() == 64);
 
-const EMPTY: Bucket = Bucket {
-    tags: [0; 2],
-    slots: [NO_SLOT; WAYS],
-    victim: 0,
-    spare: [0; 3],
-};
+const EMPTY: Bucket = Bucket { tags: [0; 2], slots: [NO_SLOT; WAYS], victim: 0, spare: [0; 3] };
 
 /// A worker's cache.
 pub struct Cache {
@@ -44,9 +39,7 @@ pub struct Cache {
 
 impl std::fmt::Debug for Cache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Cache")
-            .field("buckets", &(self.mask + 1))
-            .finish()
+        f.debug_struct("Cache").field("buckets", &(self.mask + 1)).finish()
     }
 }
 
@@ -65,20 +58,12 @@ impl Cache {
     #[must_use]
     pub fn new(flows: usize) -> Self {
         // Six of eight ways used: with two choices nearly nothing is evicted until then.
-        let n = (flows.clamp(1, FLOWS_MAX) / 6 + 1)
-            .next_power_of_two()
-            .max(16);
-        Self {
-            buckets: crate::memory::Lines::zeroed(n),
-            mask: n - 1,
-        }
+        let n = (flows.clamp(1, FLOWS_MAX) / 6 + 1).next_power_of_two().max(16);
+        Self { buckets: crate::memory::Lines::zeroed(n), mask: n - 1 }
     }
 
     #[inline]
-    #[allow(
-        clippy::cast_possible_truncation,
-        reason = "the lowest bits are what is asked for"
-    )]
+    #[allow(clippy::cast_possible_truncation, reason = "the lowest bits are what is asked for")]
     fn home(&self, hash: u64) -> usize {
         hash as usize & self.mask
     }
@@ -123,11 +108,7 @@ impl Cache {
                 let same = tags::equal(self.buckets[at].tags, wanted);
                 if same != 0 {
                     self.buckets[at].set(same.trailing_zeros() as usize, tag, slot);
-                    return if wanted == 0 {
-                        Inserted::Added
-                    } else {
-                        Inserted::Renewed
-                    };
+                    return if wanted == 0 { Inserted::Added } else { Inserted::Renewed };
                 }
             }
         }
@@ -175,13 +156,8 @@ mod tests {
                 evicted += 1;
             }
         }
-        let found = (0..N)
-            .filter(|i| cache.candidate(hash(u64::from(*i))) == *i)
-            .count();
-        assert!(
-            found as f64 > 0.99 * f64::from(N),
-            "{found} of {N}, {evicted} evicted"
-        );
+        let found = (0..N).filter(|i| cache.candidate(hash(u64::from(*i))) == *i).count();
+        assert!(found as f64 > 0.99 * f64::from(N), "{found} of {N}, {evicted} evicted");
         assert_eq!(cache.insert(hash(1), 7), Inserted::Renewed);
         assert_eq!(cache.candidate(hash(1)), 7);
         cache.clear();

@@ -57,17 +57,11 @@ struct Table {
 impl Table {
     fn new(buckets: usize) -> Self {
         let n = buckets.next_power_of_two();
-        Self {
-            buckets: (0..n).map(|_| Bucket::default()).collect(),
-            mask: n - 1,
-        }
+        Self { buckets: (0..n).map(|_| Bucket::default()).collect(), mask: n - 1 }
     }
 
     #[inline]
-    #[allow(
-        clippy::cast_possible_truncation,
-        reason = "the lowest bits are what is asked for"
-    )]
+    #[allow(clippy::cast_possible_truncation, reason = "the lowest bits are what is asked for")]
     fn home(&self, hash: u64) -> usize {
         hash as usize & self.mask
     }
@@ -90,9 +84,7 @@ impl Table {
                 bucket.tags[word].store(value, Ordering::Release);
                 return;
             }
-            bucket
-                .passed
-                .store(bucket.passed.load(Ordering::Relaxed) + 1, Ordering::Release);
+            bucket.passed.store(bucket.passed.load(Ordering::Relaxed) + 1, Ordering::Release);
             at = (at + 1) & self.mask;
         }
     }
@@ -136,9 +128,7 @@ impl Table {
     fn entries(&self) -> impl Iterator<Item = u32> + '_ {
         self.buckets.iter().flat_map(|b| {
             let used = !tags::equal(b.words(Ordering::Relaxed), 0);
-            (0..WAYS)
-                .filter(move |w| used & 1 << w != 0)
-                .map(|w| b.slots[w].load(Ordering::Relaxed))
+            (0..WAYS).filter(move |w| used & 1 << w != 0).map(|w| b.slots[w].load(Ordering::Relaxed))
         })
     }
 }
@@ -160,9 +150,7 @@ pub struct Subtable {
 
 impl std::fmt::Debug for Subtable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Subtable")
-            .field("words", &self.shape.n_words())
-            .finish_non_exhaustive()
+        f.debug_struct("Subtable").field("words", &self.shape.n_words()).finish_non_exhaustive()
     }
 }
 
@@ -198,18 +186,8 @@ impl Classifier {
     /// Without megaflows.
     #[must_use]
     pub fn new() -> (Arc<Self>, ClassifierWriter) {
-        let shared = Arc::new(Self {
-            spaces: (0..SPACES).map(|_| Rcu::empty()).collect(),
-            others: Rcu::empty(),
-        });
-        (
-            Arc::clone(&shared),
-            ClassifierWriter {
-                shared,
-                spaces: Map::default(),
-                shapes: Map::default(),
-            },
-        )
+        let shared = Arc::new(Self { spaces: (0..SPACES).map(|_| Rcu::empty()).collect(), others: Rcu::empty() });
+        (Arc::clone(&shared), ClassifierWriter { shared, spaces: Map::default(), shapes: Map::default() })
     }
 
     fn space(&self, in_port: u32) -> &Rcu<Space> {
@@ -302,13 +280,7 @@ impl Subtable {
 }
 
 #[inline]
-fn find<'g>(
-    table: &Table,
-    hash: u64,
-    slots: &'g Slots,
-    parsed: &mut Parsed,
-    guard: Guard<'g>,
-) -> Option<Entry<'g>> {
+fn find<'g>(table: &Table, hash: u64, slots: &'g Slots, parsed: &mut Parsed, guard: Guard<'g>) -> Option<Entry<'g>> {
     let tag = tags::tag_of(hash);
     let mut at = table.home(hash);
     loop {
@@ -361,9 +333,7 @@ pub struct Removed {
 
 impl std::fmt::Debug for Table {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Table")
-            .field("buckets", &self.buckets.len())
-            .finish()
+        f.debug_struct("Table").field("buckets", &self.buckets.len()).finish()
     }
 }
 
@@ -390,8 +360,7 @@ impl ClassifierWriter {
             return Arc::clone(shape);
         }
         let shape = Arc::new(Shape::new(mask));
-        self.shapes
-            .insert(Box::new(*mask.words()), Arc::clone(&shape));
+        self.shapes.insert(Box::new(*mask.words()), Arc::clone(&shape));
         shape
     }
 
@@ -415,10 +384,7 @@ impl ClassifierWriter {
         let index = space_index(u32::from_be_bytes(key.in_port));
         let hash = shape.hash::<0>(key.words());
         let space = self.spaces.entry(index).or_default();
-        if let Some(owned) = space
-            .iter_mut()
-            .find(|o| Arc::ptr_eq(&o.subtable.shape, shape))
-        {
+        if let Some(owned) = space.iter_mut().find(|o| Arc::ptr_eq(&o.subtable.shape, shape)) {
             let table = owned.make_room(slots);
             owned.with_table(|table| table.insert(hash, slot));
             owned.entries += 1;
@@ -427,22 +393,9 @@ impl ClassifierWriter {
         let table = Table::new(FIRST_BUCKETS);
         table.insert(hash, slot);
         let capacity = table.capacity();
-        let subtable = Arc::new(Subtable {
-            shape: Arc::clone(shape),
-            table: Rcu::new(Box::new(table)),
-            hits: AtomicU64::new(0),
-        });
-        space.push(Owned {
-            subtable,
-            entries: 1,
-            capacity,
-            hits_before: 0,
-            recent: 0,
-        });
-        Removed {
-            table: None,
-            space: self.publish(index),
-        }
+        let subtable = Arc::new(Subtable { shape: Arc::clone(shape), table: Rcu::new(Box::new(table)), hits: AtomicU64::new(0) });
+        space.push(Owned { subtable, entries: 1, capacity, hits_before: 0, recent: 0 });
+        Removed { table: None, space: self.publish(index) }
     }
 
     /// Makes a slot, which is still what it was when it was inserted, no longer findable.
@@ -454,10 +407,7 @@ impl ClassifierWriter {
         let Some(space) = self.spaces.get_mut(&index) else {
             return Removed::default();
         };
-        let Some(at) = space
-            .iter()
-            .position(|o| Arc::ptr_eq(&o.subtable.shape, &shape))
-        else {
+        let Some(at) = space.iter().position(|o| Arc::ptr_eq(&o.subtable.shape, &shape)) else {
             return Removed::default();
         };
         let owned = &mut space[at];
@@ -470,10 +420,7 @@ impl ClassifierWriter {
         }
         space.remove(at);
         let last_of_port = space.is_empty();
-        let removed = Removed {
-            table: None,
-            space: self.publish(index),
-        };
+        let removed = Removed { table: None, space: self.publish(index) };
         if last_of_port {
             self.spaces.remove(&index);
         }
@@ -501,36 +448,24 @@ impl ClassifierWriter {
             }
         }
         for index in changed {
-            keep(Removed {
-                table: None,
-                space: self.publish(index),
-            });
+            keep(Removed { table: None, space: self.publish(index) });
         }
     }
 
     /// The live slot that `key` matches, whatever its mask. For the control thread.
     #[must_use]
     pub fn find(&self, key: &Key, slots: &SlotWriter) -> Option<u32> {
-        let space = self
-            .spaces
-            .get(&space_index(u32::from_be_bytes(key.in_port)))?;
+        let space = self.spaces.get(&space_index(u32::from_be_bytes(key.in_port)))?;
         space.iter().find_map(|owned| {
             let shape = &owned.subtable.shape;
             let hash = shape.hash::<0>(key.words());
-            owned.with_table(|table| {
-                candidates(table, hash).find(|slot| is_of(key, *slot, shape, slots))
-            })
+            owned.with_table(|table| candidates(table, hash).find(|slot| is_of(key, *slot, shape, slots)))
         })
     }
 
     fn publish(&self, index: usize) -> Option<Unlinked<Space>> {
         let cell = self.shared.spaces.get(index).unwrap_or(&self.shared.others);
-        let list: Space = self
-            .spaces
-            .get(&index)?
-            .iter()
-            .map(|o| Arc::clone(&o.subtable))
-            .collect();
+        let list: Space = self.spaces.get(&index)?.iter().map(|o| Arc::clone(&o.subtable)).collect();
         cell.swap((!list.is_empty()).then(|| Box::new(list)))
     }
 }
@@ -556,11 +491,7 @@ fn candidates(table: &Table, hash: u64) -> impl Iterator<Item = u32> + '_ {
         let same = tags::equal(bucket.words(Ordering::Relaxed), tags::tag_of(hash));
         more = bucket.passed.load(Ordering::Relaxed) != 0;
         at = (at + 1) & table.mask;
-        Some(
-            (0..WAYS)
-                .filter(move |w| same & 1 << w != 0)
-                .map(|w| bucket.slots[w].load(Ordering::Relaxed)),
-        )
+        Some((0..WAYS).filter(move |w| same & 1 << w != 0).map(|w| bucket.slots[w].load(Ordering::Relaxed)))
     })
     .flatten()
 }

@@ -23,12 +23,7 @@ pub const WORKERS_MAX: usize = crate::qsbr::MEMBERS_MAX / 2 - 1;
 
 impl Default for Settings {
     fn default() -> Self {
-        Self {
-            workers: 1,
-            cpus: Vec::new(),
-            cache_flows: crate::cache::FLOWS_DEFAULT,
-            vlan_limit: 1,
-        }
+        Self { workers: 1, cpus: Vec::new(), cache_flows: crate::cache::FLOWS_DEFAULT, vlan_limit: 1 }
     }
 }
 
@@ -50,21 +45,12 @@ impl Settings {
                     }
                 },
                 "n-workers" => number(key, value, 1..=WORKERS_MAX, &mut settings.workers),
-                "signature-cache-flows" => number(
-                    key,
-                    value,
-                    1..=crate::cache::FLOWS_MAX,
-                    &mut settings.cache_flows,
-                ),
+                "signature-cache-flows" => number(key, value, 1..=crate::cache::FLOWS_MAX, &mut settings.cache_flows),
                 "vlan-limit" => {
                     let mut limit = 1;
                     number(key, value, 0..=usize::from(u8::MAX), &mut limit);
                     // 0 is "as many as there can be".
-                    settings.vlan_limit = if limit == 1 {
-                        1
-                    } else {
-                        flow::extract::VLANS_MAX
-                    };
+                    settings.vlan_limit = if limit == 1 { 1 } else { flow::extract::VLANS_MAX };
                 }
                 _ => (),
             }
@@ -84,10 +70,7 @@ fn number(key: &str, value: &str, range: std::ops::RangeInclusive<usize>, into: 
 
 /// The CPUs of a hexadecimal mask, with or without 0x, lowest first.
 fn cpus_of(mask: &str) -> Option<Vec<usize>> {
-    let digits = mask
-        .strip_prefix("0x")
-        .or_else(|| mask.strip_prefix("0X"))
-        .unwrap_or(mask);
+    let digits = mask.strip_prefix("0x").or_else(|| mask.strip_prefix("0X")).unwrap_or(mask);
     if digits.is_empty() || digits.len() > 1024 {
         return None;
     }
@@ -107,9 +90,7 @@ pub struct Live {
 
 impl Default for Live {
     fn default() -> Self {
-        Self {
-            vlan_limit: AtomicU8::new(Settings::default().vlan_limit),
-        }
+        Self { vlan_limit: AtomicU8::new(Settings::default().vlan_limit) }
     }
 }
 
@@ -123,8 +104,7 @@ impl Live {
 
     /// Takes over what of `settings` needs no more than a store.
     pub fn set(&self, settings: &Settings) {
-        self.vlan_limit
-            .store(settings.vlan_limit, Ordering::Relaxed);
+        self.vlan_limit.store(settings.vlan_limit, Ordering::Relaxed);
     }
 }
 
@@ -135,18 +115,12 @@ mod tests {
     #[test]
     fn masks_and_numbers() {
         let of = |pairs: &[(&str, &str)]| {
-            let config: Vec<_> = pairs
-                .iter()
-                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-                .collect();
+            let config: Vec<_> = pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
             Settings::of(&config)
         };
         let s = of(&[("pmd-cpu-mask", "0x16"), ("vlan-limit", "0")]);
         assert_eq!((s.workers, s.cpus, s.vlan_limit), (3, vec![1, 2, 4], 2));
-        assert_eq!(
-            of(&[("pmd-cpu-mask", "xyz"), ("n-workers", "0")]),
-            Settings::default()
-        );
+        assert_eq!(of(&[("pmd-cpu-mask", "xyz"), ("n-workers", "0")]), Settings::default());
         assert_eq!(of(&[("n-workers", "3")]).workers, 3);
     }
 }

@@ -62,9 +62,5 @@ pub fn of_drop_reason(reason: u32) -> &'static flow::counter::Counter {
         &DROP_TUNNEL_NEIGHBOUR,
         &DROP_TUNNEL_HEADER,
     ];
-    usize::try_from(reason)
-        .ok()
-        .and_then(|i| ROWS.get(i))
-        .copied()
-        .unwrap_or(&DROP_PIPELINE)
+    usize::try_from(reason).ok().and_then(|i| ROWS.get(i)).copied().unwrap_or(&DROP_PIPELINE)
 }

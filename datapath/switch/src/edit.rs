@@ -73,10 +73,7 @@ pub fn set(bundle: &mut Bundle, field: &SetField) {
         | SetAttr::Mpls
         | SetAttr::Nsh => {
             for (packet, parsed) in bundle.packets.iter_mut().zip(&bundle.parsed) {
-                let mut buf = Buf {
-                    packet,
-                    l4: parsed.found.l4,
-                };
+                let mut buf = Buf { packet, l4: parsed.found.l4 };
                 let _ = rewrite::set(&mut buf, &parsed.found, field);
             }
             bundle.stale = true;
@@ -88,22 +85,13 @@ pub fn set(bundle: &mut Bundle, field: &SetField) {
 pub fn change(bundle: &mut Bundle, action: &Action) {
     bundle.stale = true;
     let mut refused = 0u32;
-    for (i, (packet, parsed)) in bundle
-        .packets
-        .iter_mut()
-        .zip(&mut bundle.parsed)
-        .enumerate()
-    {
+    for (i, (packet, parsed)) in bundle.packets.iter_mut().zip(&mut bundle.parsed).enumerate() {
         if change_one(packet, parsed, action).is_err() {
             refused |= 1 << i;
         }
     }
     if refused != 0 {
-        let counter = if matches!(action, Action::PopNsh) {
-            &DROP_NSH_DECAP
-        } else {
-            &DROP_REWRITE
-        };
+        let counter = if matches!(action, Action::PopNsh) { &DROP_NSH_DECAP } else { &DROP_REWRITE };
         counter.add(refused.count_ones().into());
         bundle.split(|i, _| refused & 1 << i == 0, None);
     }
@@ -121,28 +109,10 @@ fn change_one(packet: &mut Packet, parsed: &mut Parsed, action: &Action) -> Resu
             other => other?,
         },
         Action::PushMpls { lse, eth_type } => {
-            headers::push_mpls(
-                buf,
-                at,
-                &mut ty,
-                Label {
-                    lse: *lse,
-                    eth_type: *eth_type,
-                    l3: true,
-                },
-            )?;
+            headers::push_mpls(buf, at, &mut ty, Label { lse: *lse, eth_type: *eth_type, l3: true })?;
         }
         Action::AddMpls { lse, eth_type, l3 } => {
-            headers::push_mpls(
-                buf,
-                at,
-                &mut ty,
-                Label {
-                    lse: *lse,
-                    eth_type: *eth_type,
-                    l3: *l3,
-                },
-            )?;
+            headers::push_mpls(buf, at, &mut ty, Label { lse: *lse, eth_type: *eth_type, l3: *l3 })?;
         }
         Action::PopMpls { eth_type } => headers::pop_mpls(buf, at, &mut ty, *eth_type)?,
         Action::PushEth { src, dst } => headers::push_eth(buf, at, &mut ty, *src, *dst)?,
@@ -177,10 +147,7 @@ pub fn dec_ttl(bundle: &mut Bundle) -> u32 {
     bundle.stale = true;
     let mut expired = 0;
     for (i, (packet, parsed)) in bundle.packets.iter_mut().zip(&bundle.parsed).enumerate() {
-        let mut buf = Buf {
-            packet,
-            l4: parsed.found.l4,
-        };
+        let mut buf = Buf { packet, l4: parsed.found.l4 };
         if rewrite::dec_ttl(&mut buf, &parsed.found) == Some(false) {
             expired |= 1 << i;
         }

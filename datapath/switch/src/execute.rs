@@ -8,10 +8,7 @@
 //! (checked when they are put), packets go round at most `RECIRC_MAX` times (checked here).
 
 use crate::bundle::Bundle;
-use crate::counters::{
-    self, DROP_METER, DROP_NO_BUFFER, DROP_RECIRC, DROP_TTL, DROP_UNSUPPORTED,
-    DROP_USERSPACE_ACTION,
-};
+use crate::counters::{self, DROP_METER, DROP_NO_BUFFER, DROP_RECIRC, DROP_TTL, DROP_UNSUPPORTED, DROP_USERSPACE_ACTION};
 use crate::edit;
 use crate::forward::{Core, Scope};
 use crate::parsed::Parsed;
@@ -48,13 +45,7 @@ impl Core {
     }
 
     /// One action. `None` when the bundle was given away, which only the last action does.
-    fn step(
-        &mut self,
-        scope: Scope<'_>,
-        mut bundle: Box<Bundle>,
-        action: &Action,
-        rest: &[Action],
-    ) -> Option<Box<Bundle>> {
+    fn step(&mut self, scope: Scope<'_>, mut bundle: Box<Bundle>, action: &Action, rest: &[Action]) -> Option<Box<Bundle>> {
         match action {
             Action::Output(port) => self.output(&mut bundle, port.0, rest.is_empty()),
             Action::Userspace(to) => self.userspace(scope, &mut bundle, to, rest),
@@ -68,9 +59,7 @@ impl Core {
             | Action::PopEth
             | Action::PushNsh(_)
             | Action::PopNsh => edit::change(&mut bundle, action),
-            Action::Hash { alg, basis } => {
-                hash(&mut bundle, *alg, *basis, scope.shared.live.vlan_limit())
-            }
+            Action::Hash { alg, basis } => hash(&mut bundle, *alg, *basis, scope.shared.live.vlan_limit()),
             Action::Trunc(max_len) => bundle.cut = *max_len,
             Action::Meter(id) => self.meter(scope, &mut bundle, *id),
             Action::DecTtl { exceeded } => self.dec_ttl(scope, &mut bundle, exceeded),
@@ -89,10 +78,7 @@ impl Core {
                 self.run(scope, own.0, actions);
                 return own.1;
             }
-            Action::Sample {
-                probability,
-                actions,
-            } => {
+            Action::Sample { probability, actions } => {
                 let mut own = self.own_or_copy(bundle, rest.is_empty());
                 if *probability != u32::MAX {
                     own.0.split(|_, _| self.chance(*probability), None);
@@ -100,27 +86,16 @@ impl Core {
                 self.run(scope, own.0, actions);
                 return own.1;
             }
-            Action::CheckPktLen {
-                size,
-                greater,
-                less_equal,
-            } => {
+            Action::CheckPktLen { size, greater, less_equal } => {
                 let mut own = self.own_or_copy(bundle, rest.is_empty());
                 let mut long = self.spares.take_like(&own.0);
-                own.0.split(
-                    |_, packet| wire_len(packet) <= usize::from(*size),
-                    Some(&mut long),
-                );
+                own.0.split(|_, packet| wire_len(packet) <= usize::from(*size), Some(&mut long));
                 self.run_some(scope, long, greater);
                 self.run_some(scope, own.0, less_equal);
                 return own.1;
             }
             // Refused when put; they can only come here through `execute`, which checks as well.
-            Action::Ct(_)
-            | Action::CtClear
-            | Action::TunnelPop(_)
-            | Action::LbOutput(_)
-            | Action::Psample { .. } => {
+            Action::Ct(_) | Action::CtClear | Action::TunnelPop(_) | Action::LbOutput(_) | Action::Psample { .. } => {
                 DROP_UNSUPPORTED.add(bundle.packets.len() as u64);
                 bundle.packets.clear();
             }
@@ -137,11 +112,7 @@ impl Core {
     }
 
     /// The bundle itself if nobody needs it afterwards, otherwise a copy and the bundle.
-    fn own_or_copy(
-        &mut self,
-        bundle: Box<Bundle>,
-        last: bool,
-    ) -> (Box<Bundle>, Option<Box<Bundle>>) {
+    fn own_or_copy(&mut self, bundle: Box<Bundle>, last: bool) -> (Box<Bundle>, Option<Box<Bundle>>) {
         if last {
             return (bundle, None);
         }
@@ -240,13 +211,7 @@ impl Core {
         }
     }
 
-    fn tunnel_push(
-        &mut self,
-        scope: Scope<'_>,
-        bundle: &mut Bundle,
-        push: &TunnelPush,
-        rest: &[Action],
-    ) {
+    fn tunnel_push(&mut self, scope: Scope<'_>, bundle: &mut Bundle, push: &TunnelPush, rest: &[Action]) {
         bundle.refresh(scope.shared.live.vlan_limit());
         let n = bundle.packets.len();
         let mut hashes = [0; crate::bundle::BUNDLE_MAX];
@@ -254,13 +219,7 @@ impl Core {
             *hash = l4_hash(parsed, 0);
         }
         let mut more = Vec::new();
-        crate::tunnel::push(
-            &mut bundle.packets,
-            &hashes[..n],
-            push,
-            &scope.shared.sequences,
-            &mut more,
-        );
+        crate::tunnel::push(&mut bundle.packets, &hashes[..n], push, &scope.shared.sequences, &mut more);
         for packets in more {
             let mut extra = self.spares.take();
             extra.packets = packets;
@@ -283,11 +242,7 @@ impl Core {
 
 /// An encapsulated packet is a new one, come from the port that it will leave by, without the metadata of what is inside it.
 fn start_again(bundle: &mut Bundle, in_port: DpPort, vlan_limit: u8) {
-    let meta = PacketMeta {
-        in_port,
-        vlan_limit,
-        ..PacketMeta::default()
-    };
+    let meta = PacketMeta { in_port, vlan_limit, ..PacketMeta::default() };
     for (packet, parsed) in bundle.packets.iter().zip(&mut bundle.parsed) {
         parsed.read(packet.data(), &meta);
     }
@@ -311,14 +266,7 @@ fn wire_len(packet: &Packet) -> usize {
         (_, port::Checksum::Partial { start, .. }) => {
             let start = start as usize;
             let tcp = matches!(gso.kind, GsoKind::Tcp4 | GsoKind::Tcp6);
-            let header = if tcp {
-                packet
-                    .data()
-                    .get(start + 12)
-                    .map_or(20, |b| usize::from(b >> 4) * 4)
-            } else {
-                8
-            };
+            let header = if tcp { packet.data().get(start + 12).map_or(20, |b| usize::from(b >> 4) * 4) } else { 8 };
             start + header + usize::from(gso.size)
         }
         (_, port::Checksum::Good | port::Checksum::Unknown) => packet.len(),

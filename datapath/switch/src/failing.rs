@@ -3,8 +3,8 @@
 //! What enters: the seam, and a plan of failures. What leaves: errors where the plan says so, everything else untouched.
 
 use flow::seam::{
-    DpError, DpEvent, DpFeatures, DpStats, Execute, FlowDump, FlowPut, FlowStats, MeterConfig,
-    MeterStats, PortInfo, PortRequest, PortStats, Upcall,
+    DpError, DpEvent, DpFeatures, DpStats, Execute, FlowDump, FlowPut, FlowStats, MeterConfig, MeterStats, PortInfo, PortRequest,
+    PortStats, Upcall,
 };
 use flow::{Datapath, DpPort, Ufid};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -47,13 +47,7 @@ impl<D: Datapath> Failing<D> {
     /// `inner`, failing as `plan` says.
     #[must_use]
     pub fn new(inner: D, plan: Vec<Failure>) -> Self {
-        Self {
-            inner,
-            plan,
-            calls: Default::default(),
-            lose_upcalls: 0,
-            upcalls: AtomicU64::new(0),
-        }
+        Self { inner, plan, calls: Default::default(), lose_upcalls: 0, upcalls: AtomicU64::new(0) }
     }
 
     /// The same, and it loses every `n`th upcall.
@@ -97,8 +91,7 @@ impl<D: Datapath> Datapath for Failing<D> {
     }
 
     fn port_add(&self, request: &PortRequest) -> Result<DpPort, DpError> {
-        self.fails(Step::PortAdd)
-            .map_or_else(|| self.inner.port_add(request), Err)
+        self.fails(Step::PortAdd).map_or_else(|| self.inner.port_add(request), Err)
     }
 
     fn port_del(&self, port: DpPort) -> Result<(), DpError> {
@@ -178,10 +171,7 @@ impl<D: Datapath> Datapath for Failing<D> {
         self.inner.upcalls(handler, max, timeout, out);
         if self.lose_upcalls > 0 {
             let new: Vec<Upcall> = out.drain(first..).collect();
-            let keep = |_: &Upcall| {
-                !(self.upcalls.fetch_add(1, Ordering::Relaxed) + 1)
-                    .is_multiple_of(self.lose_upcalls)
-            };
+            let keep = |_: &Upcall| !(self.upcalls.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(self.lose_upcalls);
             out.extend(new.into_iter().filter(keep));
         }
     }
@@ -195,8 +185,7 @@ impl<D: Datapath> Datapath for Failing<D> {
     }
 
     fn meter_set(&self, id: u32, config: &MeterConfig) -> Result<(), DpError> {
-        self.fails(Step::MeterSet)
-            .map_or_else(|| self.inner.meter_set(id, config), Err)
+        self.fails(Step::MeterSet).map_or_else(|| self.inner.meter_set(id, config), Err)
     }
 
     fn meter_get(&self, id: u32) -> Result<MeterStats, DpError> {

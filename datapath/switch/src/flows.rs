@@ -61,15 +61,7 @@ impl FlowTable {
     #[must_use]
     pub fn new(shared: Arc<Shared>, slots: SlotWriter, classifier: ClassifierWriter) -> Self {
         let (flows, old_owner) = (Map::default(), Map::default());
-        Self {
-            shared,
-            slots,
-            classifier,
-            flows,
-            old_owner,
-            limbo: Limbo::default(),
-            sorted_ms: 0,
-        }
+        Self { shared, slots, classifier, flows, old_owner, limbo: Limbo::default(), sorted_ms: 0 }
     }
 
     /// Megaflows.
@@ -92,9 +84,7 @@ impl FlowTable {
 
     /// Makes room in a new member's shard.
     pub fn welcome(&self, seat: usize) {
-        self.shared.shards[seat]
-            .get_or_init(Default::default)
-            .grow(self.slots.chunks());
+        self.shared.shards[seat].get_or_init(Default::default).grow(self.slots.chunks());
     }
 
     /// Creates or replaces a megaflow.
@@ -105,9 +95,7 @@ impl FlowTable {
         if self.flows.contains_key(&flow.ufid) {
             return match put.mode {
                 PutMode::Create => Err(DpError::Exists),
-                PutMode::Modify | PutMode::CreateOrModify => {
-                    self.modify(put, &key, &mask, program).map(Done::Modified)
-                }
+                PutMode::Modify | PutMode::CreateOrModify => self.modify(put, &key, &mask, program).map(Done::Modified),
             };
         }
         if put.mode == PutMode::Modify {
@@ -116,19 +104,10 @@ impl FlowTable {
         if let Some(slot) = self.classifier.find(&flow.key, &self.slots) {
             // Another megaflow has this packet already: with the same actions that is as good, with others nobody knows which is right.
             let same = *self.actions(slot) == *flow.actions;
-            return Err(if same {
-                DpError::Exists
-            } else {
-                DpError::Overlap
-            });
+            return Err(if same { DpError::Exists } else { DpError::Overlap });
         }
         let slot = self.link(flow.ufid, &key, &mask, program)?;
-        let record = Record {
-            slot,
-            before: FlowStats::default(),
-            cleared: FlowStats::default(),
-            olds: Vec::new(),
-        };
+        let record = Record { slot, before: FlowStats::default(), cleared: FlowStats::default(), olds: Vec::new() };
         self.flows.insert(flow.ufid, record);
         Ok(Done::Added)
     }
@@ -140,13 +119,7 @@ impl FlowTable {
     }
 
     /// Puts a megaflow into a slot and makes it findable.
-    fn link(
-        &mut self,
-        ufid: Ufid,
-        key: &Key,
-        mask: &Key,
-        program: Program,
-    ) -> Result<u32, DpError> {
+    fn link(&mut self, ufid: Ufid, key: &Key, mask: &Key, program: Program) -> Result<u32, DpError> {
         self.reclaim();
         if self.slots.is_full() {
             if !self.slots.grow() {
@@ -160,16 +133,7 @@ impl FlowTable {
         let shape = self.classifier.shape(mask);
         let quick = program.quick();
         let rest = shape.rest(key);
-        let slot = self.slots.fill(
-            key,
-            Head {
-                ufid,
-                shape,
-                rest,
-                program: Rcu::new(Box::new(program)),
-            },
-            quick,
-        );
+        let slot = self.slots.fill(key, Head { ufid, shape, rest, program: Rcu::new(Box::new(program)) }, quick);
         let removed = self.classifier.insert(slot, &self.slots);
         self.keep(removed);
         Ok(slot)
@@ -181,13 +145,7 @@ impl FlowTable {
         }
     }
 
-    fn modify(
-        &mut self,
-        put: &FlowPut,
-        key: &Key,
-        mask: &Key,
-        program: Program,
-    ) -> Result<Arc<flow::Actions>, DpError> {
+    fn modify(&mut self, put: &FlowPut, key: &Key, mask: &Key, program: Program) -> Result<Arc<flow::Actions>, DpError> {
         let ufid = put.flow.ufid;
         let slot = self.flows[&ufid].slot;
         let old_actions = self.actions(slot);
@@ -203,8 +161,7 @@ impl FlowTable {
             let new = self.link(ufid, key, mask, program)?;
             self.shared.epochs.wait(self.shared.epochs.advance());
             self.unlink(slot);
-            self.limbo
-                .keep(self.shared.epochs.advance(), Waiting::Slot(slot));
+            self.limbo.keep(self.shared.epochs.advance(), Waiting::Slot(slot));
             self.old_owner.insert(slot, ufid);
             let record = self.flows.get_mut(&ufid).expect("looked up above");
             record.olds.push(slot);
@@ -319,10 +276,7 @@ impl FlowTable {
 
     /// One megaflow with its figures.
     pub fn get(&self, ufid: Ufid) -> Result<FlowDump, DpError> {
-        self.flows
-            .get(&ufid)
-            .map(|record| self.dump_one(record))
-            .ok_or(DpError::NoFlow)
+        self.flows.get(&ufid).map(|record| self.dump_one(record)).ok_or(DpError::NoFlow)
     }
 
     fn dump_one(&self, record: &Record) -> FlowDump {
@@ -333,11 +287,7 @@ impl FlowTable {
             mask: Box::new(entry.head.shape.mask),
             actions: self.actions(record.slot),
         };
-        FlowDump {
-            flow,
-            stats: self.stats(record),
-            placement: Placement::Software,
-        }
+        FlowDump { flow, stats: self.stats(record), placement: Placement::Software }
     }
 
     /// The megaflows in up to `n` slots from slot `from` on; where to go on, `None` at the end.
@@ -388,9 +338,7 @@ fn normal(flow: &Megaflow) -> Result<(Box<Key>, Box<Key>), DpError> {
     let mut mask = flow.mask.clone();
     mask.words_mut()[DATAPATH_WORDS..].fill(0);
     if mask.in_port != [0xff; 4] {
-        return Err(DpError::Invalid(
-            "in_port must be matched exactly".to_owned(),
-        ));
+        return Err(DpError::Invalid("in_port must be matched exactly".to_owned()));
     }
     Ok((Box::new(flow.key.masked(&mask)), mask))
 }

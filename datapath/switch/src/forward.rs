@@ -130,18 +130,11 @@ impl Core {
             bundle.split(|_, packet| packet.len() >= FRAME_MIN, None);
             DROP_RX_INVALID.add((before - bundle.packets.len()) as u64);
         }
-        let meta = PacketMeta {
-            in_port,
-            vlan_limit: scope.shared.live.vlan_limit(),
-            ..PacketMeta::default()
-        };
+        let meta = PacketMeta { in_port, vlan_limit: scope.shared.live.vlan_limit(), ..PacketMeta::default() };
         for (packet, parsed) in bundle.packets.iter().zip(&mut bundle.parsed) {
             parsed.read(packet.data(), &meta);
         }
-        add(
-            &self.work(scope.shared).received,
-            bundle.packets.len() as u64,
-        );
+        add(&self.work(scope.shared).received, bundle.packets.len() as u64);
         self.round(scope, bundle);
     }
 
@@ -167,11 +160,7 @@ impl Core {
         self.count(scope.shared, &bundle, &found[..n]);
         let first = found[0];
         match first {
-            Some(entry)
-                if found[..n]
-                    .iter()
-                    .all(|f| f.is_some_and(|f| f.number == entry.number)) =>
-            {
+            Some(entry) if found[..n].iter().all(|f| f.is_some_and(|f| f.number == entry.number)) => {
                 if entry.quick() == NOT_QUICK {
                     self.carry_out(scope, entry, bundle);
                 } else {
@@ -205,10 +194,7 @@ impl Core {
                 self.outlets.send(quick, packet);
                 continue;
             }
-            let known = groups[..n_groups]
-                .iter_mut()
-                .flatten()
-                .find(|(e, _)| e.number == entry.number);
+            let known = groups[..n_groups].iter_mut().flatten().find(|(e, _)| e.number == entry.number);
             let group = match known {
                 Some((_, group)) => group,
                 None => {
@@ -225,32 +211,17 @@ impl Core {
     }
 
     /// Finds megaflows: a bit for each packet that has none.
-    fn look_up<'g>(
-        &mut self,
-        scope: Scope<'g>,
-        parsed: &mut [Parsed],
-        found: &mut [Option<Entry<'g>>; BATCH],
-    ) -> u32 {
+    fn look_up<'g>(&mut self, scope: Scope<'g>, parsed: &mut [Parsed], found: &mut [Option<Entry<'g>>; BATCH]) -> u32 {
         let n = parsed.len();
         let all = if n == BATCH { u32::MAX } else { (1 << n) - 1 };
         let shared = scope.shared;
         let in_port = u32::from_be_bytes(parsed[0].key.in_port);
         let direct = shared.classifier.n_subtables(in_port, scope.guard) <= DIRECT_MAX;
-        let missing = if direct {
-            all
-        } else {
-            self.look_in_cache(scope, parsed, found)
-        };
+        let missing = if direct { all } else { self.look_in_cache(scope, parsed, found) };
         if missing == 0 {
             return 0;
         }
-        let mut search = Search {
-            slots: &shared.slots,
-            parsed,
-            live: missing,
-            found,
-            searched: 0,
-        };
+        let mut search = Search { slots: &shared.slots, parsed, live: missing, found, searched: 0 };
         shared.classifier.lookup(&mut search, scope.guard);
         let (lost, searched) = (search.live, search.searched);
         add(&self.work(shared).mask_hit, searched);
@@ -260,12 +231,7 @@ impl Core {
         lost
     }
 
-    fn look_in_cache<'g>(
-        &mut self,
-        scope: Scope<'g>,
-        parsed: &mut [Parsed],
-        found: &mut [Option<Entry<'g>>; BATCH],
-    ) -> u32 {
+    fn look_in_cache<'g>(&mut self, scope: Scope<'g>, parsed: &mut [Parsed], found: &mut [Option<Entry<'g>>; BATCH]) -> u32 {
         let shared = scope.shared;
         let n = parsed.len();
         let mut hashes = [0; BATCH];
@@ -285,10 +251,7 @@ impl Core {
                 Some(_) | None => missing |= 1 << i,
             }
         }
-        add(
-            &self.work(shared).cache_hits,
-            n as u64 - u64::from(missing.count_ones()),
-        );
+        add(&self.work(shared).cache_hits, n as u64 - u64::from(missing.count_ones()));
         self.hashes = hashes;
         missing
     }
@@ -347,37 +310,20 @@ impl Core {
 
     /// Queues a packet for userspace; false (and counted) if it, or a part of it, is lost. Userspace sees finished packets: a GSO
     /// frame goes up in the pieces that a wire would carry, since what comes back by `execute` has no GSO mark.
-    pub fn hand_up(
-        &self,
-        shared: &Shared,
-        mut packet: Packet,
-        parsed: &Parsed,
-        fill: impl Fn(&mut Upcall),
-    ) -> bool {
+    pub fn hand_up(&self, shared: &Shared, mut packet: Packet, parsed: &Parsed, fill: impl Fn(&mut Upcall)) -> bool {
         if packet.gso().kind == GsoKind::None {
             // A checksum that cannot be completed is the sender's affair.
             let _ = port::offload::complete(&mut packet);
             return self.hand_up_one(shared, &packet, parsed, &fill);
         }
         let mut all = true;
-        let cut = port::offload::segment(&packet, &mut |piece| {
-            all &= self.hand_up_one(shared, &piece, parsed, &fill)
-        });
+        let cut = port::offload::segment(&packet, &mut |piece| all &= self.hand_up_one(shared, &piece, parsed, &fill));
         all && cut.is_ok()
     }
 
-    fn hand_up_one(
-        &self,
-        shared: &Shared,
-        packet: &Packet,
-        parsed: &Parsed,
-        fill: &impl Fn(&mut Upcall),
-    ) -> bool {
+    fn hand_up_one(&self, shared: &Shared, packet: &Packet, parsed: &Parsed, fill: &impl Fn(&mut Upcall)) -> bool {
         let in_port = u32::from_be_bytes(parsed.key.in_port);
-        let queue = self
-            .outlets
-            .outlet(in_port)
-            .map_or(&shared.strangers, |o| &o.upcalls);
+        let queue = self.outlets.outlet(in_port).map_or(&shared.strangers, |o| &o.upcalls);
         let queued = shared.upcalls.has_room(queue) && {
             let key = parsed.whole();
             let mut upcall = Box::new(Upcall {
@@ -423,29 +369,16 @@ mod tests {
         let core = Core::new(0, 16);
         let bytes = flow::compose::compose(&key(), flow::compose::Payload::Len(2500));
         let mut packet = Packet::from_bytes(&bytes).unwrap();
-        packet.set_checksum(Checksum::Partial {
-            start: 34,
-            offset: 16,
-        });
-        packet.set_gso(Gso {
-            kind: GsoKind::Tcp4,
-            size: 1000,
-            ecn: false,
-        });
+        packet.set_checksum(Checksum::Partial { start: 34, offset: 16 });
+        packet.set_gso(Gso { kind: GsoKind::Tcp4, size: 1000, ecn: false });
         let mut parsed = Parsed::new();
         parsed.read(packet.data(), &PacketMeta::default());
         assert!(core.hand_up(&shared, packet, &parsed, |_| ()));
         let mut ups = Vec::new();
         shared.upcalls.take(0, 10, Duration::ZERO, &mut ups);
-        assert_eq!(
-            ups.iter().map(|u| u.packet.len()).collect::<Vec<_>>(),
-            [1054, 1054, 554]
-        );
+        assert_eq!(ups.iter().map(|u| u.packet.len()).collect::<Vec<_>>(), [1054, 1054, 554]);
         for up in &ups {
-            assert_eq!(
-                offload::verify(&up.packet),
-                (offload::Verdict::Good, offload::Verdict::Good)
-            );
+            assert_eq!(offload::verify(&up.packet), (offload::Verdict::Good, offload::Verdict::Good));
         }
     }
 }

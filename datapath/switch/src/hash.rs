@@ -26,10 +26,7 @@ pub fn random() -> u64 {
 /// Multiplies and folds the product: every input bit reaches every output bit.
 #[inline]
 #[must_use]
-#[allow(
-    clippy::cast_possible_truncation,
-    reason = "both halves of the product are used"
-)]
+#[allow(clippy::cast_possible_truncation, reason = "both halves of the product are used")]
 pub const fn fold(a: u64, b: u64) -> u64 {
     let product = a as u128 * b as u128;
     product as u64 ^ (product >> 64) as u64
@@ -51,10 +48,7 @@ impl LineHash {
         for word in keys.iter_mut().flatten() {
             *word = random();
         }
-        Self {
-            keys,
-            aes: has_aes(),
-        }
+        Self { keys, aes: has_aes() }
     }
 
     /// The same keys, but never AES: for comparing.
@@ -83,10 +77,7 @@ impl LineHash {
         let mut hash = finish[0] ^ u64::from(parsed.found.lines.0);
         for line in 0..LINES {
             if parsed.found.lines.0 & 1 << line != 0 {
-                hash = fold(
-                    hash ^ sum_of_products(line_of(&parsed.key, line), &self.keys[line]),
-                    finish[1] | 1,
-                );
+                hash = fold(hash ^ sum_of_products(line_of(&parsed.key, line), &self.keys[line]), finish[1] | 1);
             }
         }
         fold(hash ^ finish[2], finish[3] | 1)
@@ -115,9 +106,7 @@ fn has_aes() -> bool {
 #[must_use]
 pub fn line_of(key: &Key, line: usize) -> &[u64; LINE_WORDS] {
     let words = key.words();
-    let (line, _) = words[line * LINE_WORDS..]
-        .split_first_chunk()
-        .expect("a key has LINES whole lines");
+    let (line, _) = words[line * LINE_WORDS..].split_first_chunk().expect("a key has LINES whole lines");
     line
 }
 
@@ -134,12 +123,7 @@ fn sum_of_products(words: &[u64; LINE_WORDS], keys: &[u64; LINE_WORDS]) -> u64 {
 /// Words of a key under a mask that has `N` words with bits (`N` 0: as many as `at` says), hashed with `keys`.
 #[inline]
 #[must_use]
-pub fn masked<const N: usize>(
-    words: &[u64; flow::key::WORDS],
-    at: &[u8],
-    mask: &[u64],
-    keys: &[u64; 4],
-) -> u64 {
+pub fn masked<const N: usize>(words: &[u64; flow::key::WORDS], at: &[u8], mask: &[u64], keys: &[u64; 4]) -> u64 {
     let n = if N == 0 { at.len() } else { N };
     let (at, mask) = (&at[..n], &mask[..n]);
     let word = |i: usize| words[usize::from(at[i])] & mask[i];
@@ -159,9 +143,7 @@ pub fn masked<const N: usize>(
 #[cfg(target_arch = "x86_64")]
 mod aes {
     use super::{LINE_WORDS, LINES, Parsed, line_of};
-    use std::arch::x86_64::{
-        __m128i, _mm_aesenc_si128, _mm_cvtsi128_si64, _mm_set_epi64x, _mm_xor_si128,
-    };
+    use std::arch::x86_64::{__m128i, _mm_aesenc_si128, _mm_cvtsi128_si64, _mm_set_epi64x, _mm_xor_si128};
 
     #[inline]
     #[target_feature(enable = "aes")]
@@ -173,16 +155,8 @@ mod aes {
     /// Two rounds on each block of 16 bytes, each block with its own key; the blocks of a line added; one round more for each line
     /// and two at the end.
     #[target_feature(enable = "aes")]
-    #[allow(
-        clippy::cast_sign_loss,
-        clippy::cast_possible_wrap,
-        reason = "bits, not numbers"
-    )]
-    pub(super) fn hash_all(
-        keys: &[[u64; LINE_WORDS]; LINES + 1],
-        parsed: &[Parsed],
-        out: &mut [u64],
-    ) {
+    #[allow(clippy::cast_sign_loss, clippy::cast_possible_wrap, reason = "bits, not numbers")]
+    pub(super) fn hash_all(keys: &[[u64; LINE_WORDS]; LINES + 1], parsed: &[Parsed], out: &mut [u64]) {
         let finish = &keys[LINES];
         for (p, h) in parsed.iter().zip(out) {
             let lines = p.found.lines.0;
@@ -193,16 +167,10 @@ mod aes {
                 left &= left - 1;
                 let (words, key) = (line_of(&p.key, line), &keys[line]);
                 let round = |i: usize| {
-                    let x = _mm_aesenc_si128(
-                        _mm_xor_si128(block(words, i), block(key, i)),
-                        block(key, (i + 1) & 3),
-                    );
+                    let x = _mm_aesenc_si128(_mm_xor_si128(block(words, i), block(key, i)), block(key, (i + 1) & 3));
                     _mm_aesenc_si128(x, block(key, i))
                 };
-                let sum = _mm_xor_si128(
-                    _mm_xor_si128(round(0), round(1)),
-                    _mm_xor_si128(round(2), round(3)),
-                );
+                let sum = _mm_xor_si128(_mm_xor_si128(round(0), round(1)), _mm_xor_si128(round(2), round(3)));
                 hash = _mm_aesenc_si128(_mm_xor_si128(hash, sum), block(finish, 0));
             }
             hash = _mm_aesenc_si128(_mm_aesenc_si128(hash, block(finish, 1)), block(finish, 2));
@@ -254,8 +222,7 @@ mod tests {
             let s = state.to_le_bytes();
             let mut out = [0u8; 16];
             for column in 0..4 {
-                let a: [u8; 4] =
-                    std::array::from_fn(|row| substitute(s[(column + row) % 4 * 4 + row]));
+                let a: [u8; 4] = std::array::from_fn(|row| substitute(s[(column + row) % 4 * 4 + row]));
                 for row in 0..4 {
                     let at = |i: usize| a[(row + i) % 4];
                     out[column * 4 + row] = times2(at(0)) ^ times2(at(1)) ^ at(1) ^ at(2) ^ at(3);
@@ -266,9 +233,7 @@ mod tests {
     }
 
     fn by_the_standard(hash: &LineHash, p: &Parsed) -> u64 {
-        let block = |words: &[u64; 8], i: usize| {
-            u128::from(words[2 * i]) | u128::from(words[2 * i + 1]) << 64
-        };
+        let block = |words: &[u64; 8], i: usize| u128::from(words[2 * i]) | u128::from(words[2 * i + 1]) << 64;
         let finish = &hash.keys[LINES];
         let mut h = u128::from(p.found.lines.0);
         for line in (0..LINES).filter(|l| p.found.lines.0 & 1 << l != 0) {
@@ -301,10 +266,7 @@ mod tests {
     fn what_is_in_an_invalid_line_does_not_count() {
         for hash in [LineHash::new(), LineHash::new().without_aes()] {
             let mut out = [0; 2];
-            hash.hash_all(
-                &[parsed(&[(0, 5)], 1), parsed(&[(0, 5), (8, 9)], 1)],
-                &mut out,
-            );
+            hash.hash_all(&[parsed(&[(0, 5)], 1), parsed(&[(0, 5), (8, 9)], 1)], &mut out);
             assert_eq!(out[0], out[1]);
         }
     }

@@ -36,31 +36,15 @@ impl<T: Zeroable> Lines<T> {
     #[must_use]
     pub fn zeroed(len: usize) -> Self {
         const { assert!(align_of::<T>() <= 4096) };
-        let bytes = len
-            .checked_mul(size_of::<T>())
-            .expect("a cache fits the address space")
-            .max(1);
+        let bytes = len.checked_mul(size_of::<T>()).expect("a cache fits the address space").max(1);
         // Small arrays live with ordinary pages; large ones begin on a huge page.
         let slack = if bytes >= HUGE_PAGE { HUGE_PAGE } else { 0 };
         let map_bytes = bytes + slack;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         // SAFETY: a fresh anonymous mapping touches nothing of ours.
-        let map = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                map_bytes,
-                libc::PROT_READ | libc::PROT_WRITE,
-                flags,
-                -1,
-                0,
-            )
-        };
+        let map = unsafe { libc::mmap(std::ptr::null_mut(), map_bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
         assert!(map != libc::MAP_FAILED, "no memory for {bytes} bytes");
-        let first = if slack > 0 {
-            map.map_addr(|a| a.next_multiple_of(HUGE_PAGE))
-        } else {
-            map
-        };
+        let first = if slack > 0 { map.map_addr(|a| a.next_multiple_of(HUGE_PAGE)) } else { map };
         if slack > 0 {
             // SAFETY: the range lies in the mapping just made. A refusal only costs speed.
             let _ = unsafe { libc::madvise(first, bytes, libc::MADV_HUGEPAGE) };

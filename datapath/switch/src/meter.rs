@@ -49,10 +49,7 @@ struct Band {
 
 impl Band {
     /// Whether `cost` units are there at `now_ms`, and takes them if so.
-    #[allow(
-        clippy::cast_sign_loss,
-        reason = "the clock begins above 0; wrapping is allowed for"
-    )]
+    #[allow(clippy::cast_sign_loss, reason = "the clock begins above 0; wrapping is allowed for")]
     fn take(&self, cost: u64, now_ms: Msec) -> bool {
         let now = (now_ms as u64).wrapping_mul(self.rate);
         let mut until = self.spent_until.load(Ordering::Relaxed);
@@ -64,12 +61,7 @@ impl Band {
                 return false;
             }
             let next = now.wrapping_add(ahead + cost);
-            match self.spent_until.compare_exchange_weak(
-                until,
-                next,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            ) {
+            match self.spent_until.compare_exchange_weak(until, next, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return true,
                 Err(actual) => until = actual,
             }
@@ -84,20 +76,13 @@ impl Meter {
             return Err(DpError::Invalid(format!("meter flags {:#x}", config.flags)));
         }
         if config.bands.len() > BANDS_MAX {
-            return Err(DpError::Invalid(format!(
-                "{} bands, at most {BANDS_MAX}",
-                config.bands.len()
-            )));
+            return Err(DpError::Invalid(format!("{} bands, at most {BANDS_MAX}", config.bands.len())));
         }
         let band = |b: &flow::seam::MeterBand| {
             if b.kind != BAND_DROP {
                 return Err(DpError::Unsupported(format!("meter band type {}", b.kind)));
             }
-            let burst = if config.flags & FLAG_BURST == 0 {
-                b.rate
-            } else {
-                b.burst_size
-            };
+            let burst = if config.flags & FLAG_BURST == 0 { b.rate } else { b.burst_size };
             let rate = u64::from(b.rate);
             #[allow(clippy::cast_sign_loss, reason = "the clock begins above 0")]
             let now = (now_ms as u64).wrapping_mul(rate);
@@ -149,11 +134,7 @@ impl Meter {
         MeterStats {
             packets: value(&self.packets),
             bytes: value(&self.bytes),
-            bands: self
-                .bands
-                .iter()
-                .map(|b| (value(&b.packets), value(&b.bytes)))
-                .collect(),
+            bands: self.bands.iter().map(|b| (value(&b.packets), value(&b.bytes))).collect(),
         }
     }
 }
@@ -168,20 +149,13 @@ pub struct Meters {
 
 impl Default for Meters {
     fn default() -> Self {
-        Self {
-            chunks: (0..METERS_MAX as usize / CHUNK)
-                .map(|_| OnceLock::new())
-                .collect(),
-        }
+        Self { chunks: (0..METERS_MAX as usize / CHUNK).map(|_| OnceLock::new()).collect() }
     }
 }
 
 impl Meters {
     fn cell(&self, id: u32) -> Option<&Rcu<Meter>> {
-        self.chunks
-            .get(id as usize / CHUNK)?
-            .get()
-            .map(|chunk| &chunk[id as usize % CHUNK])
+        self.chunks.get(id as usize / CHUNK)?.get().map(|chunk| &chunk[id as usize % CHUNK])
     }
 
     /// The meter, if there is one.
@@ -195,8 +169,7 @@ impl Meters {
         if id >= METERS_MAX {
             return Err(DpError::Full("the meter table"));
         }
-        let chunk = self.chunks[id as usize / CHUNK]
-            .get_or_init(|| (0..CHUNK).map(|_| Rcu::empty()).collect());
+        let chunk = self.chunks[id as usize / CHUNK].get_or_init(|| (0..CHUNK).map(|_| Rcu::empty()).collect());
         Ok(chunk[id as usize % CHUNK].swap(Some(Box::new(meter))))
     }
 
@@ -222,19 +195,12 @@ mod tests {
     use flow::seam::MeterBand;
 
     fn meter(flags: u16, rate: u32, burst_size: u32) -> Meter {
-        let bands = vec![MeterBand {
-            kind: BAND_DROP,
-            rate,
-            burst_size,
-            prec_level: 0,
-        }];
+        let bands = vec![MeterBand { kind: BAND_DROP, rate, burst_size, prec_level: 0 }];
         Meter::new(&MeterConfig { flags, bands }, 3_600_000).unwrap()
     }
 
     fn drops(meter: &Meter, n: usize, len: usize, now_ms: Msec) -> u32 {
-        meter
-            .judge(std::iter::repeat_n(len, n), now_ms)
-            .count_ones()
+        meter.judge(std::iter::repeat_n(len, n), now_ms).count_ones()
     }
 
     /// The figures of OVS's own test of meters (dpif-netdev.at).
@@ -248,14 +214,7 @@ mod tests {
         assert_eq!(drops(&m, 7, 60, t + 5000), 3);
         assert_eq!(drops(&m, 5, 60, t + 5870), 4);
         assert_eq!(drops(&m, 5, 60, t + 5880), 4);
-        assert_eq!(
-            m.stats(),
-            MeterStats {
-                packets: 17,
-                bytes: 1020,
-                bands: vec![(11, 660)]
-            }
-        );
+        assert_eq!(m.stats(), MeterStats { packets: 17, bytes: 1020, bands: vec![(11, 660)] });
     }
 
     #[test]
@@ -268,54 +227,19 @@ mod tests {
 
     #[test]
     fn the_highest_band_exceeded_counts() {
-        let bands = [(1000, 1), (2000, 1)].map(|(rate, burst_size)| MeterBand {
-            kind: BAND_DROP,
-            rate,
-            burst_size,
-            prec_level: 0,
-        });
-        let m = Meter::new(
-            &MeterConfig {
-                flags: FLAG_KBPS | FLAG_BURST,
-                bands: bands.to_vec(),
-            },
-            1,
-        )
-        .unwrap();
+        let bands =
+            [(1000, 1), (2000, 1)].map(|(rate, burst_size)| MeterBand { kind: BAND_DROP, rate, burst_size, prec_level: 0 });
+        let m = Meter::new(&MeterConfig { flags: FLAG_KBPS | FLAG_BURST, bands: bands.to_vec() }, 1).unwrap();
         assert_eq!(drops(&m, 2, 100, 1), 1);
         assert_eq!(m.stats().bands, vec![(0, 0), (1, 100)]);
     }
 
     #[test]
     fn bad_configurations_are_refused() {
-        let bands = vec![MeterBand {
-            kind: 2,
-            ..MeterBand::default()
-        }];
-        assert!(matches!(
-            Meter::new(&MeterConfig { flags: 1, bands }, 1),
-            Err(DpError::Unsupported(_))
-        ));
-        let bands = vec![
-            MeterBand {
-                kind: 1,
-                ..MeterBand::default()
-            };
-            9
-        ];
-        assert!(matches!(
-            Meter::new(&MeterConfig { flags: 1, bands }, 1),
-            Err(DpError::Invalid(_))
-        ));
-        assert!(matches!(
-            Meter::new(
-                &MeterConfig {
-                    flags: 16,
-                    bands: vec![]
-                },
-                1
-            ),
-            Err(DpError::Invalid(_))
-        ));
+        let bands = vec![MeterBand { kind: 2, ..MeterBand::default() }];
+        assert!(matches!(Meter::new(&MeterConfig { flags: 1, bands }, 1), Err(DpError::Unsupported(_))));
+        let bands = vec![MeterBand { kind: 1, ..MeterBand::default() }; 9];
+        assert!(matches!(Meter::new(&MeterConfig { flags: 1, bands }, 1), Err(DpError::Invalid(_))));
+        assert!(matches!(Meter::new(&MeterConfig { flags: 16, bands: vec![] }, 1), Err(DpError::Invalid(_))));
     }
 }

@@ -26,11 +26,7 @@ impl Outlet {
     /// A port as a worker sees it.
     #[must_use]
     pub fn new(tx: Option<TxQueue>, upcalls: Arc<PortQueue>) -> Box<Self> {
-        Box::new(Self {
-            tx,
-            upcalls,
-            waiting: Batch::new(),
-        })
+        Box::new(Self { tx, upcalls, waiting: Batch::new() })
     }
 }
 
@@ -107,10 +103,7 @@ impl Outlets {
     #[inline]
     pub fn flush(&mut self) {
         while let Some(port) = self.dirty.pop() {
-            if let Some(outlet) = self
-                .ports
-                .get_mut(port as usize)
-                .and_then(Option::as_deref_mut)
+            if let Some(outlet) = self.ports.get_mut(port as usize).and_then(Option::as_deref_mut)
                 && let Some(tx) = &mut outlet.tx
             {
                 tx.send(&mut outlet.waiting);

@@ -27,10 +27,7 @@ impl Parsed {
     /// Nothing extracted yet.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            key: Key::ZERO,
-            found: Extracted::NOTHING,
-        }
+        Self { key: Key::ZERO, found: Extracted::NOTHING }
     }
 
     /// The metadata, for extracting the packet again.
@@ -38,11 +35,7 @@ impl Parsed {
     pub fn meta(&mut self, vlan_limit: u8) -> PacketMeta<'_> {
         let rare = self.found.lines.0 & RARE != 0;
         self.ensure(Lines(MARKS | if rare { RARE } else { 0 }));
-        PacketMeta {
-            rare: rare.then_some(&self.key),
-            vlan_limit,
-            ..PacketMeta::of(&self.key)
-        }
+        PacketMeta { rare: rare.then_some(&self.key), vlan_limit, ..PacketMeta::of(&self.key) }
     }
 
     /// Extracts `packet` again, metadata kept, because an action has changed its headers.
@@ -54,13 +47,7 @@ impl Parsed {
     /// Sets metadata: the bits of `mask` taken from `value`.
     pub fn merge(&mut self, value: &Key, mask: &Key) {
         self.ensure(mask.lines());
-        for ((k, v), m) in self
-            .key
-            .words_mut()
-            .iter_mut()
-            .zip(value.words())
-            .zip(mask.words())
-        {
+        for ((k, v), m) in self.key.words_mut().iter_mut().zip(value.words()).zip(mask.words()) {
             *k = *k & !m | v & m;
         }
     }
@@ -70,11 +57,7 @@ impl Parsed {
     #[must_use]
     pub fn tcp_flags(&self) -> u16 {
         const TCP: u8 = 6;
-        if self.key.nw_proto == TCP {
-            u16::from_be_bytes(self.key.tcp_flags) & 0xfff
-        } else {
-            0
-        }
+        if self.key.nw_proto == TCP { u16::from_be_bytes(self.key.tcp_flags) & 0xfff } else { 0 }
     }
 
     /// Extracts `packet`.
@@ -94,12 +77,7 @@ impl Parsed {
 
     #[cold]
     fn zero(&mut self, missing: u16) {
-        for (i, line) in self
-            .key
-            .words_mut()
-            .chunks_exact_mut(LINE_WORDS)
-            .enumerate()
-        {
+        for (i, line) in self.key.words_mut().chunks_exact_mut(LINE_WORDS).enumerate() {
             if missing & 1 << i != 0 {
                 line.fill(0);
             }

@@ -24,19 +24,7 @@ const RETRY_MS: Msec = 1_000;
 /// Events kept for the slow path; beyond that only the newest matter, because it then asks for everything.
 const EVENTS_MAX: usize = 4096;
 /// Interface types that have no device of their own in the datapath: packets reach them by tunnel actions.
-const TUNNELS: &[&str] = &[
-    "vxlan",
-    "geneve",
-    "gre",
-    "ip6gre",
-    "erspan",
-    "ip6erspan",
-    "gtpu",
-    "bareudp",
-    "srv6",
-    "lisp",
-    "stt",
-];
+const TUNNELS: &[&str] = &["vxlan", "geneve", "gre", "ip6gre", "erspan", "ip6erspan", "gtpu", "bareudp", "srv6", "lisp", "stt"];
 
 /// A port.
 #[derive(Debug)]
@@ -68,10 +56,7 @@ impl Ports {
     /// No ports yet. `by_name`: numbers are taken from names, as the dummy datapath's are.
     #[must_use]
     pub fn new(by_name: bool) -> Self {
-        Self {
-            by_name,
-            ..Self::default()
-        }
+        Self { by_name, ..Self::default() }
     }
 
     /// Adds a port and starts polling it.
@@ -85,16 +70,7 @@ impl Ports {
         let upcalls = PortQueue::new(number);
         let seen = device.as_ref().map(Device::link).unwrap_or_default();
         let request = request.clone();
-        let port = Port {
-            request,
-            device,
-            tunnel,
-            upcalls,
-            owners: Vec::new(),
-            seen,
-            link_resets: 0,
-            retry_ms: 0,
-        };
+        let port = Port { request, device, tunnel, upcalls, owners: Vec::new(), seen, link_resets: 0, retry_ms: 0 };
         self.ports.insert(number, port);
         if let Err(error) = self.connect(number, aux) {
             self.disconnect(number, aux);
@@ -107,11 +83,7 @@ impl Ports {
 
     /// A subscription to the kernel's link events, from the first port with a netdev on.
     fn watch(&mut self) {
-        let wanted = self.monitor.is_none()
-            && self
-                .ports
-                .values()
-                .any(|p| p.device.as_ref().is_some_and(is_netdev));
+        let wanted = self.monitor.is_none() && self.ports.values().any(|p| p.device.as_ref().is_some_and(is_netdev));
         if wanted {
             match Monitor::new() {
                 Ok(monitor) => self.monitor = Some(monitor),
@@ -134,46 +106,21 @@ impl Ports {
         {
             return Ok(DpPort(n));
         }
-        (1..PORTS_MAX)
-            .find(|n| free(*n))
-            .map(DpPort)
-            .ok_or(DpError::Full("the port table"))
+        (1..PORTS_MAX).find(|n| free(*n)).map(DpPort).ok_or(DpError::Full("the port table"))
     }
 
     /// Gives every worker its way out by the port, and its receive queues to the workers that have the fewest.
     fn connect(&mut self, number: DpPort, aux: &mut Core) -> Result<(), DpError> {
         let port = self.ports.get_mut(&number).ok_or(DpError::NoPort)?;
-        let tx = |device: &Option<Device>| {
-            device
-                .as_ref()
-                .map(Device::tx)
-                .transpose()
-                .map_err(|e| DpError::Device(e.to_string()))
-        };
-        aux.outlets.set(
-            number,
-            Outlet::new(tx(&port.device)?, Arc::clone(&port.upcalls)),
-        );
+        let tx =
+            |device: &Option<Device>| device.as_ref().map(Device::tx).transpose().map_err(|e| DpError::Device(e.to_string()));
+        aux.outlets.set(number, Outlet::new(tx(&port.device)?, Arc::clone(&port.upcalls)));
         for worker in &self.workers {
             let outlet = Outlet::new(tx(&port.device)?, Arc::clone(&port.upcalls));
             worker.send(Command::SetOutlet(number, outlet));
         }
-        let queues = port
-            .device
-            .as_mut()
-            .map(Device::take_rx)
-            .unwrap_or_default();
-        self.spread(
-            queues
-                .into_iter()
-                .enumerate()
-                .map(|(i, queue)| Rx {
-                    port: number,
-                    number: i,
-                    queue,
-                })
-                .collect(),
-        );
+        let queues = port.device.as_mut().map(Device::take_rx).unwrap_or_default();
+        self.spread(queues.into_iter().enumerate().map(|(i, queue)| Rx { port: number, number: i, queue }).collect());
         Ok(())
     }
 
@@ -212,12 +159,7 @@ impl Ports {
     }
 
     /// Removes a port.
-    pub fn remove(
-        &mut self,
-        number: DpPort,
-        shared: &Shared,
-        aux: &mut Core,
-    ) -> Result<(), DpError> {
+    pub fn remove(&mut self, number: DpPort, shared: &Shared, aux: &mut Core) -> Result<(), DpError> {
         if !self.ports.contains_key(&number) {
             return Err(DpError::NoPort);
         }
@@ -229,16 +171,10 @@ impl Ports {
     }
 
     /// Applies what changed of a request: MTU and MAC at once; other options by opening the device again.
-    pub fn set(
-        &mut self,
-        number: DpPort,
-        request: &PortRequest,
-        aux: &mut Core,
-    ) -> Result<(), DpError> {
+    pub fn set(&mut self, number: DpPort, request: &PortRequest, aux: &mut Core) -> Result<(), DpError> {
         let port = self.ports.get_mut(&number).ok_or(DpError::NoPort)?;
         let fault = |e: port::PortError| DpError::Device(e.to_string());
-        let again =
-            !port.tunnel && (port.device.is_none() || port.request.options != request.options);
+        let again = !port.tunnel && (port.device.is_none() || port.request.options != request.options);
         if !again && let Some(device) = &port.device {
             if let Some(mtu) = request.mtu.filter(|m| u32::from(*m) != device.mtu()) {
                 device.set_mtu(mtu.into()).map_err(fault)?;
@@ -247,11 +183,7 @@ impl Ports {
                 device.set_mac(mac).map_err(fault)?;
             }
         }
-        port.request = PortRequest {
-            name: port.request.name.clone(),
-            kind: port.request.kind.clone(),
-            ..request.clone()
-        };
+        port.request = PortRequest { name: port.request.name.clone(), kind: port.request.kind.clone(), ..request.clone() };
         if again {
             self.reopen(number, aux)?;
         }
@@ -271,26 +203,18 @@ impl Ports {
     /// The number of a port.
     #[must_use]
     pub fn by_name(&self, name: &str) -> Option<DpPort> {
-        self.ports
-            .iter()
-            .find(|(_, p)| p.request.name == name)
-            .map(|(n, _)| *n)
+        self.ports.iter().find(|(_, p)| p.request.name == name).map(|(n, _)| *n)
     }
 
     /// The device of a port.
     pub fn device(&self, number: DpPort) -> Result<&Device, DpError> {
         let port = self.ports.get(&number).ok_or(DpError::NoPort)?;
-        port.device
-            .as_ref()
-            .ok_or_else(|| DpError::Device(format!("{}: no device", port.request.name)))
+        port.device.as_ref().ok_or_else(|| DpError::Device(format!("{}: no device", port.request.name)))
     }
 
     /// What is known of a port.
     pub fn info(&self, number: DpPort) -> Result<PortInfo, DpError> {
-        self.ports
-            .get(&number)
-            .map(|p| p.info(number))
-            .ok_or(DpError::NoPort)
+        self.ports.get(&number).map(|p| p.info(number)).ok_or(DpError::NoPort)
     }
 
     /// What is known of all ports.
@@ -302,13 +226,8 @@ impl Ports {
     /// The figures of a port; `PortStats::UNKNOWN` where the device does not count.
     pub fn stats(&self, number: DpPort) -> Result<PortStats, DpError> {
         let port = self.ports.get(&number).ok_or(DpError::NoPort)?;
-        let stats = port
-            .device
-            .as_ref()
-            .map(Device::stats)
-            .transpose()
-            .map_err(|e| DpError::Device(e.to_string()))?
-            .unwrap_or_default();
+        let stats =
+            port.device.as_ref().map(Device::stats).transpose().map_err(|e| DpError::Device(e.to_string()))?.unwrap_or_default();
         let (upcall_packets, upcall_errors) = port.upcalls.counts();
         let or_unknown = |count: Option<u64>| count.unwrap_or(PortStats::UNKNOWN);
         Ok(PortStats {
@@ -338,11 +257,7 @@ impl Ports {
 
     /// Follows the kernel, parks what vanished, takes up what came back; the events since the last call.
     pub fn follow(&mut self, now_ms: Msec, aux: &mut Core) -> Vec<DpEvent> {
-        let heard = self
-            .monitor
-            .as_mut()
-            .and_then(|m| m.events().ok())
-            .unwrap_or_default();
+        let heard = self.monitor.as_mut().and_then(|m| m.events().ok()).unwrap_or_default();
         let numbers: Vec<DpPort> = self.ports.keys().copied().collect();
         for number in numbers {
             self.follow_one(number, &heard, now_ms, aux);
@@ -354,11 +269,7 @@ impl Ports {
         let Some(port) = self.ports.get_mut(&number) else {
             return;
         };
-        let named = |name: &str| {
-            heard
-                .iter()
-                .any(|e| matches!(e, Event::Link(link) if link.name == name))
-        };
+        let named = |name: &str| heard.iter().any(|e| matches!(e, Event::Link(link) if link.name == name));
         let Some(device) = &port.device else {
             let due = named(&port.request.name) || now_ms >= port.retry_ms;
             if !port.tunnel && due {
@@ -434,10 +345,7 @@ impl Ports {
                         None
                     }
                 });
-                worker.send(Command::SetOutlet(
-                    *number,
-                    Outlet::new(tx, Arc::clone(&port.upcalls)),
-                ));
+                worker.send(Command::SetOutlet(*number, Outlet::new(tx, Arc::clone(&port.upcalls))));
             }
         }
         for port in self.ports.values_mut() {
@@ -535,9 +443,7 @@ fn fault(name: &str, error: &port::PortError) -> DpError {
 fn number_in(name: &str) -> Option<u32> {
     let from = name.find(|c: char| c.is_ascii_digit())?;
     let digits = &name[from..];
-    let to = digits
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(digits.len());
+    let to = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
     let number: u32 = digits[..to].parse().ok()?;
     number.checked_add(if name.starts_with("br") { 100 } else { 0 })
 }
@@ -548,13 +454,7 @@ mod tests {
 
     #[test]
     fn dummy_numbers_follow_names() {
-        for (name, number) in [
-            ("p1", Some(1)),
-            ("br0", Some(100)),
-            ("br-x7y8", Some(107)),
-            ("p", None),
-            ("99999999999", None),
-        ] {
+        for (name, number) in [("p1", Some(1)), ("br0", Some(100)), ("br-x7y8", Some(107)), ("p", None), ("99999999999", None)] {
             assert_eq!(number_in(name), number, "{name}");
         }
     }

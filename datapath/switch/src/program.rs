@@ -37,26 +37,18 @@ impl Program {
 /// Whether each action of the list can be carried out.
 pub fn check(actions: &[Action], depth: usize) -> Result<(), DpError> {
     if depth > NESTING_MAX {
-        return Err(DpError::Invalid(format!(
-            "actions nested more than {NESTING_MAX} deep"
-        )));
+        return Err(DpError::Invalid(format!("actions nested more than {NESTING_MAX} deep")));
     }
-    actions
-        .iter()
-        .try_for_each(|action| check_one(action, depth))
+    actions.iter().try_for_each(|action| check_one(action, depth))
 }
 
 fn check_one(action: &Action, depth: usize) -> Result<(), DpError> {
     let refuse = |what: &str| Err(DpError::Unsupported(what.to_owned()));
     match action {
-        Action::Sample { actions, .. }
-        | Action::Clone(actions)
-        | Action::DecTtl { exceeded: actions } => check(actions, depth + 1),
-        Action::CheckPktLen {
-            greater,
-            less_equal,
-            ..
-        } => {
+        Action::Sample { actions, .. } | Action::Clone(actions) | Action::DecTtl { exceeded: actions } => {
+            check(actions, depth + 1)
+        }
+        Action::CheckPktLen { greater, less_equal, .. } => {
             check(greater, depth + 1)?;
             check(less_equal, depth + 1)
         }

@@ -49,24 +49,14 @@ impl Epochs {
     /// Nobody is a member yet.
     #[must_use]
     pub fn new() -> Arc<Self> {
-        Arc::new(Self {
-            global: AtomicU64::new(1),
-            cells: (0..MEMBERS_MAX).map(|_| CachePadded::default()).collect(),
-        })
+        Arc::new(Self { global: AtomicU64::new(1), cells: (0..MEMBERS_MAX).map(|_| CachePadded::default()).collect() })
     }
 
     /// A seat, offline at first; `None` when all `MEMBERS_MAX` are taken.
     #[must_use]
     pub fn join(self: &Arc<Self>) -> Option<Member> {
-        let seat = self
-            .cells
-            .iter()
-            .position(|c| !c.taken.swap(true, Ordering::AcqRel))?;
-        Some(Member {
-            epochs: Arc::clone(self),
-            seat,
-            not_sync: PhantomData,
-        })
+        let seat = self.cells.iter().position(|c| !c.taken.swap(true, Ordering::AcqRel))?;
+        Some(Member { epochs: Arc::clone(self), seat, not_sync: PhantomData })
     }
 
     /// Begins a grace period for everything that was unlinked before this call.
@@ -126,9 +116,7 @@ impl Member {
     /// Starts reading after a sleep.
     pub fn online(&mut self) {
         let now = self.epochs.global.load(Ordering::SeqCst);
-        self.epochs.cells[self.seat]
-            .seen
-            .store(now, Ordering::SeqCst);
+        self.epochs.cells[self.seat].seen.store(now, Ordering::SeqCst);
         fence(Ordering::SeqCst);
     }
 
@@ -136,16 +124,12 @@ impl Member {
     #[inline]
     pub fn quiescent(&mut self) {
         let now = self.epochs.global.load(Ordering::Acquire);
-        self.epochs.cells[self.seat]
-            .seen
-            .store(now, Ordering::Release);
+        self.epochs.cells[self.seat].seen.store(now, Ordering::Release);
     }
 
     /// Stops reading: nobody waits for this member until `online`.
     pub fn offline(&mut self) {
-        self.epochs.cells[self.seat]
-            .seen
-            .store(OFFLINE, Ordering::Release);
+        self.epochs.cells[self.seat].seen.store(OFFLINE, Ordering::Release);
     }
 
     /// Permission to read, until the next quiescent point.
@@ -155,23 +139,15 @@ impl Member {
     #[inline]
     #[must_use]
     pub fn guard(&self) -> Guard<'_> {
-        debug_assert_ne!(
-            self.epochs.cells[self.seat].seen.load(Ordering::Relaxed),
-            OFFLINE,
-            "reading while offline"
-        );
-        Guard {
-            member: PhantomData,
-        }
+        debug_assert_ne!(self.epochs.cells[self.seat].seen.load(Ordering::Relaxed), OFFLINE, "reading while offline");
+        Guard { member: PhantomData }
     }
 }
 
 impl Drop for Member {
     fn drop(&mut self) {
         self.offline();
-        self.epochs.cells[self.seat]
-            .taken
-            .store(false, Ordering::Release);
+        self.epochs.cells[self.seat].taken.store(false, Ordering::Release);
     }
 }
 
@@ -189,19 +165,13 @@ impl<T> Rcu<T> {
     /// Points at nothing.
     #[must_use]
     pub const fn empty() -> Self {
-        Self {
-            at: AtomicPtr::new(std::ptr::null_mut()),
-            owns: PhantomData,
-        }
+        Self { at: AtomicPtr::new(std::ptr::null_mut()), owns: PhantomData }
     }
 
     /// Points at `value`.
     #[must_use]
     pub fn new(value: Box<T>) -> Self {
-        Self {
-            at: AtomicPtr::new(Box::into_raw(value)),
-            owns: PhantomData,
-        }
+        Self { at: AtomicPtr::new(Box::into_raw(value)), owns: PhantomData }
     }
 
     /// What it points at now.
@@ -357,8 +327,7 @@ mod tests {
         let stop = Arc::new(AtomicBool::new(false));
         let readers: Vec<_> = (0..3)
             .map(|i| {
-                let (rcu, stop, mut member) =
-                    (Arc::clone(&rcu), Arc::clone(&stop), epochs.join().unwrap());
+                let (rcu, stop, mut member) = (Arc::clone(&rcu), Arc::clone(&stop), epochs.join().unwrap());
                 std::thread::spawn(move || {
                     let mut rounds = 0u32;
                     while !stop.load(Ordering::Relaxed) {

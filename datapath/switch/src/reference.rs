@@ -13,8 +13,8 @@ use flow::hash::Map;
 use flow::rewrite;
 use flow::rewrite_headers::{self as headers, Label, Refused};
 use flow::seam::{
-    DpError, DpEvent, DpFeatures, DpStats, Execute, FlowDump, FlowPut, FlowStats, MeterConfig,
-    MeterStats, Placement, PortInfo, PortRequest, PortStats, PutMode, Upcall, UpcallKind,
+    DpError, DpEvent, DpFeatures, DpStats, Execute, FlowDump, FlowPut, FlowStats, MeterConfig, MeterStats, Placement, PortInfo,
+    PortRequest, PortStats, PutMode, Upcall, UpcallKind,
 };
 use flow::ufid::ufid_of;
 use flow::{Datapath, DpPort, Key, Megaflow, Ufid, clock};
@@ -61,25 +61,13 @@ impl Packet {
     fn read(bytes: Vec<u8>, meta: &PacketMeta<'_>, depth: u32) -> Self {
         let mut key = Box::new(Key::ZERO);
         let at = extract::extract_whole(&bytes, meta, &mut key);
-        Self {
-            bytes,
-            key,
-            at,
-            cut: usize::MAX,
-            depth,
-        }
+        Self { bytes, key, at, cut: usize::MAX, depth }
     }
 
     /// The key of the packet as it is now.
     fn fresh(&self, vlan_limit: u8) -> Self {
-        let meta = PacketMeta {
-            vlan_limit,
-            ..PacketMeta::of(&self.key)
-        };
-        Self {
-            cut: self.cut,
-            ..Self::read(self.bytes.clone(), &meta, self.depth)
-        }
+        let meta = PacketMeta { vlan_limit, ..PacketMeta::of(&self.key) };
+        Self { cut: self.cut, ..Self::read(self.bytes.clone(), &meta, self.depth) }
     }
 }
 
@@ -87,14 +75,8 @@ impl Reference {
     /// Without ports and megaflows.
     #[must_use]
     pub fn new() -> Self {
-        let state = State {
-            vlan_limit: 1,
-            ..State::default()
-        };
-        Self {
-            state: Mutex::new(state),
-            came: Condvar::new(),
-        }
+        let state = State { vlan_limit: 1, ..State::default() };
+        Self { state: Mutex::new(state), came: Condvar::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -104,11 +86,7 @@ impl Reference {
     /// Receives a frame on a port.
     pub fn inject(&self, port: DpPort, frame: &[u8]) {
         let mut state = self.state();
-        let meta = PacketMeta {
-            in_port: port,
-            vlan_limit: state.vlan_limit,
-            ..PacketMeta::default()
-        };
+        let meta = PacketMeta { in_port: port, vlan_limit: state.vlan_limit, ..PacketMeta::default() };
         state.forward(Packet::read(frame.to_vec(), &meta, 0));
         drop(state);
         self.came.notify_all();
@@ -123,10 +101,7 @@ impl Reference {
 
 impl State {
     fn forward(&mut self, packet: Packet) {
-        let hit = self
-            .flows
-            .iter_mut()
-            .find(|(f, _)| packet.key.equal_under(&f.key, &f.mask));
+        let hit = self.flows.iter_mut().find(|(f, _)| packet.key.equal_under(&f.key, &f.mask));
         let Some((flow, stats)) = hit else {
             self.stats.missed += 1;
             return self.up(&packet, UpcallKind::Miss, None);
@@ -158,34 +133,19 @@ impl State {
             Action::Userspace(to) => {
                 let up = p.fresh(vlan_limit);
                 p.cut = usize::MAX;
-                self.up(
-                    &up,
-                    UpcallKind::Action(to.cookie.clone()),
-                    to.actions.then(|| Arc::new(rest.to_vec())),
-                );
+                self.up(&up, UpcallKind::Action(to.cookie.clone()), to.actions.then(|| Arc::new(rest.to_vec())));
             }
             Action::Set(field) => set(p, field),
             Action::Recirc(id) => self.recirculate(p, *id),
-            Action::Sample {
-                probability,
-                actions,
-            } => {
+            Action::Sample { probability, actions } => {
                 // Only the certain cases are the same for everybody.
                 if *probability == u32::MAX {
                     self.run(p.clone(), actions);
                 }
             }
             Action::Clone(actions) => self.run(p.clone(), actions),
-            Action::CheckPktLen {
-                size,
-                greater,
-                less_equal,
-            } => {
-                let actions = if p.bytes.len() > usize::from(*size) {
-                    greater
-                } else {
-                    less_equal
-                };
+            Action::CheckPktLen { size, greater, less_equal } => {
+                let actions = if p.bytes.len() > usize::from(*size) { greater } else { less_equal };
                 self.run(p.clone(), actions);
             }
             Action::DecTtl { exceeded } => {
@@ -197,10 +157,7 @@ impl State {
             Action::Trunc(max_len) => p.cut = *max_len as usize,
             Action::Meter(id) => {
                 let now_ms = clock::now_ms();
-                return self
-                    .meters
-                    .get(id)
-                    .is_none_or(|m| m.judge(std::iter::once(p.bytes.len()), now_ms) == 0);
+                return self.meters.get(id).is_none_or(|m| m.judge(std::iter::once(p.bytes.len()), now_ms) == 0);
             }
             Action::Drop(_) => return false,
             Action::PushVlan { .. }
@@ -272,17 +229,8 @@ fn set(p: &mut Packet, field: &SetField) {
     if rewrite::set(&mut p.bytes, &p.at, field) {
         return;
     }
-    if matches!(
-        field.attr,
-        SetAttr::Priority | SetAttr::Mark | SetAttr::Tunnel
-    ) {
-        for ((k, v), m) in p
-            .key
-            .words_mut()
-            .iter_mut()
-            .zip(field.value.words())
-            .zip(field.mask.words())
-        {
+    if matches!(field.attr, SetAttr::Priority | SetAttr::Mark | SetAttr::Tunnel) {
+        for ((k, v), m) in p.key.words_mut().iter_mut().zip(field.value.words()).zip(field.mask.words()) {
             *k = *k & !m | v & m;
         }
     }
@@ -335,21 +283,10 @@ impl Datapath for Reference {
             return Err(DpError::PortExists);
         }
         let taken = |n: u32| state.ports.iter().any(|p| p.number.0 == n);
-        let number = request
-            .number
-            .filter(|n| !taken(n.0))
-            .map(|n| n.0)
-            .or_else(|| (1..65_535).find(|n| !taken(*n)));
+        let number = request.number.filter(|n| !taken(n.0)).map(|n| n.0).or_else(|| (1..65_535).find(|n| !taken(*n)));
         let number = DpPort(number.ok_or(DpError::Full("the port table"))?);
         let (name, kind) = (request.name.clone(), request.kind.clone());
-        state.ports.push(PortInfo {
-            number,
-            name,
-            kind,
-            admin_up: true,
-            link_up: true,
-            ..PortInfo::default()
-        });
+        state.ports.push(PortInfo { number, name, kind, admin_up: true, link_up: true, ..PortInfo::default() });
         Ok(number)
     }
 
@@ -357,11 +294,7 @@ impl Datapath for Reference {
         let mut state = self.state();
         let before = state.ports.len();
         state.ports.retain(|p| p.number != port);
-        if state.ports.len() < before {
-            Ok(())
-        } else {
-            Err(DpError::NoPort)
-        }
+        if state.ports.len() < before { Ok(()) } else { Err(DpError::NoPort) }
     }
 
     fn port_set(&self, port: DpPort, _request: &PortRequest) -> Result<(), DpError> {
@@ -370,22 +303,13 @@ impl Datapath for Reference {
 
     fn port_set_up(&self, port: DpPort, up: bool) -> Result<(), DpError> {
         let mut state = self.state();
-        let port = state
-            .ports
-            .iter_mut()
-            .find(|p| p.number == port)
-            .ok_or(DpError::NoPort)?;
+        let port = state.ports.iter_mut().find(|p| p.number == port).ok_or(DpError::NoPort)?;
         port.admin_up = up;
         Ok(())
     }
 
     fn port(&self, port: DpPort) -> Result<PortInfo, DpError> {
-        self.state()
-            .ports
-            .iter()
-            .find(|p| p.number == port)
-            .cloned()
-            .ok_or(DpError::NoPort)
+        self.state().ports.iter().find(|p| p.number == port).cloned().ok_or(DpError::NoPort)
     }
 
     fn ports(&self) -> Vec<PortInfo> {
@@ -408,11 +332,7 @@ impl Datapath for Reference {
     fn del(&self, batch: &[Ufid]) -> Vec<Result<FlowStats, DpError>> {
         let mut state = self.state();
         let mut del = |ufid: &Ufid| {
-            let at = state
-                .flows
-                .iter()
-                .position(|(f, _)| f.ufid == *ufid)
-                .ok_or(DpError::NoFlow)?;
+            let at = state.flows.iter().position(|(f, _)| f.ufid == *ufid).ok_or(DpError::NoFlow)?;
             Ok(state.flows.remove(at).1)
         };
         batch.iter().map(&mut del).collect()
@@ -420,12 +340,7 @@ impl Datapath for Reference {
 
     fn get(&self, ufid: Ufid) -> Result<FlowDump, DpError> {
         let state = self.state();
-        state
-            .flows
-            .iter()
-            .find(|(f, _)| f.ufid == ufid)
-            .map(dump)
-            .ok_or(DpError::NoFlow)
+        state.flows.iter().find(|(f, _)| f.ufid == ufid).map(dump).ok_or(DpError::NoFlow)
     }
 
     fn dump(&self, each: &mut dyn FnMut(&FlowDump) -> bool) {
@@ -439,13 +354,7 @@ impl Datapath for Reference {
 
     fn stats_of(&self, batch: &[Ufid], out: &mut Vec<Option<FlowStats>>) {
         let state = self.state();
-        out.extend(batch.iter().map(|ufid| {
-            state
-                .flows
-                .iter()
-                .find(|(f, _)| f.ufid == *ufid)
-                .map(|(_, s)| *s)
-        }));
+        out.extend(batch.iter().map(|ufid| state.flows.iter().find(|(f, _)| f.ufid == *ufid).map(|(_, s)| *s)));
     }
 
     fn flush(&self) {
@@ -461,10 +370,7 @@ impl Datapath for Reference {
         let mut state = self.state();
         let mut one = |execute: Execute| {
             program::check(&execute.actions, 0)?;
-            let meta = PacketMeta {
-                vlan_limit: state.vlan_limit,
-                ..PacketMeta::of(&execute.key)
-            };
+            let meta = PacketMeta { vlan_limit: state.vlan_limit, ..PacketMeta::of(&execute.key) };
             let packet = Packet::read(execute.packet, &meta, 0);
             state.run(packet, &execute.actions);
             Ok(())
@@ -477,10 +383,8 @@ impl Datapath for Reference {
 
     fn upcalls(&self, _handler: usize, max: usize, timeout: Duration, out: &mut Vec<Upcall>) {
         let state = self.state();
-        let (mut state, _) = self
-            .came
-            .wait_timeout_while(state, timeout, |s| s.upcalls.is_empty())
-            .unwrap_or_else(PoisonError::into_inner);
+        let (mut state, _) =
+            self.came.wait_timeout_while(state, timeout, |s| s.upcalls.is_empty()).unwrap_or_else(PoisonError::into_inner);
         let n = state.upcalls.len().min(max);
         out.extend(state.upcalls.drain(..n));
     }
@@ -498,27 +402,16 @@ impl Datapath for Reference {
     }
 
     fn meter_get(&self, id: u32) -> Result<MeterStats, DpError> {
-        self.state()
-            .meters
-            .get(&id)
-            .map(Meter::stats)
-            .ok_or(DpError::NoMeter)
+        self.state().meters.get(&id).map(Meter::stats).ok_or(DpError::NoMeter)
     }
 
     fn meter_del(&self, id: u32) -> Result<MeterStats, DpError> {
-        self.state()
-            .meters
-            .remove(&id)
-            .map(|m| m.stats())
-            .ok_or(DpError::NoMeter)
+        self.state().meters.remove(&id).map(|m| m.stats()).ok_or(DpError::NoMeter)
     }
 
     fn stats(&self) -> DpStats {
         let state = self.state();
-        DpStats {
-            flows: state.flows.len() as u64,
-            ..state.stats
-        }
+        DpStats { flows: state.flows.len() as u64, ..state.stats }
     }
 
     fn set_config(&self, config: &[(String, String)]) {
@@ -544,16 +437,8 @@ impl State {
         if put.mode == PutMode::Modify {
             return Err(DpError::NoFlow);
         }
-        if let Some((other, _)) = self
-            .flows
-            .iter()
-            .find(|(f, _)| put.flow.key.equal_under(&f.key, &f.mask))
-        {
-            return Err(if other.actions == flow.actions {
-                DpError::Exists
-            } else {
-                DpError::Overlap
-            });
+        if let Some((other, _)) = self.flows.iter().find(|(f, _)| put.flow.key.equal_under(&f.key, &f.mask)) {
+            return Err(if other.actions == flow.actions { DpError::Exists } else { DpError::Overlap });
         }
         self.flows.push((flow, FlowStats::default()));
         Ok(())
@@ -561,9 +446,5 @@ impl State {
 }
 
 fn dump((flow, stats): &(Megaflow, FlowStats)) -> FlowDump {
-    FlowDump {
-        flow: flow.clone(),
-        stats: *stats,
-        placement: Placement::Software,
-    }
+    FlowDump { flow: flow.clone(), stats: *stats, placement: Placement::Software }
 }

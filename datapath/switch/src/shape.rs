@@ -47,9 +47,7 @@ impl Shape {
         Self {
             mask: *mask,
             lines: mask.lines(),
-            at: used()
-                .map(|(i, _)| u8::try_from(i).expect("a key has fewer than 256 words"))
-                .collect(),
+            at: used().map(|(i, _)| u8::try_from(i).expect("a key has fewer than 256 words")).collect(),
             words: used().map(|(_, w)| *w).collect(),
             keys: std::array::from_fn(|_| random()),
         }
@@ -71,10 +69,7 @@ impl Shape {
     /// The masked lines of `key` after the first, in order, without those in which the mask has no bits.
     #[must_use]
     pub fn rest(&self, key: &Key) -> Box<[Line]> {
-        (1..LINES)
-            .filter(|l| self.lines.0 & 1 << l != 0)
-            .map(|l| self.masked_line(key, l))
-            .collect()
+        (1..LINES).filter(|l| self.lines.0 & 1 << l != 0).map(|l| self.masked_line(key, l)).collect()
     }
 
     /// Line `line` of `key` under the mask.

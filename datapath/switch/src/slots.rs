@@ -93,10 +93,7 @@ impl Entry<'_> {
         let shape = &*self.head.shape;
         parsed.ensure(shape.lines);
         let key = &parsed.key;
-        if !self
-            .line0
-            .equals_masked(line_of(key, 0), line_of(&shape.mask, 0))
-        {
+        if !self.line0.equals_masked(line_of(key, 0), line_of(&shape.mask, 0)) {
             return false;
         }
         let mut left = shape.lines.0 & !1;
@@ -130,11 +127,7 @@ impl Slots {
     /// No chunks yet.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            chunks: (0..CHUNKS_MAX)
-                .map(|_| AtomicPtr::new(std::ptr::null_mut()))
-                .collect(),
-        }
+        Self { chunks: (0..CHUNKS_MAX).map(|_| AtomicPtr::new(std::ptr::null_mut())).collect() }
     }
 
     #[inline]
@@ -167,12 +160,7 @@ impl Slots {
         let head = unsafe { &*slot.head.get() };
         // SAFETY: `SlotWriter::publish` wrote the head before the slot became live.
         let head = unsafe { head.assume_init_ref() };
-        Entry {
-            number,
-            line0,
-            head,
-            quick: &slot.quick,
-        }
+        Entry { number, line0, head, quick: &slot.quick }
     }
 
     /// Fetches a slot's two lines into the cache.
@@ -230,15 +218,7 @@ impl SlotWriter {
     #[must_use]
     pub fn new() -> (Arc<Slots>, Self) {
         let slots = Arc::new(Slots::new());
-        (
-            Arc::clone(&slots),
-            Self {
-                slots,
-                chunks: 0,
-                free: Vec::new(),
-                live: 0,
-            },
-        )
+        (Arc::clone(&slots), Self { slots, chunks: 0, free: Vec::new(), live: 0 })
     }
 
     /// Chunks that exist.
@@ -274,11 +254,7 @@ impl SlotWriter {
         let chunk = Box::into_raw(slots).cast::<Chunk>();
         self.slots.chunks[self.chunks].store(chunk, Ordering::Release);
         let first = self.chunks * CHUNK;
-        self.free.extend(
-            (first..first + CHUNK)
-                .rev()
-                .map(|n| u32::try_from(n).expect("FLOWS_MAX fits 32 bits")),
-        );
+        self.free.extend((first..first + CHUNK).rev().map(|n| u32::try_from(n).expect("FLOWS_MAX fits 32 bits")));
         self.chunks += 1;
         true
     }
@@ -290,10 +266,7 @@ impl SlotWriter {
     pub fn fill(&mut self, key: &flow::Key, head: Head, quick: u32) -> u32 {
         let number = self.free.pop().expect("the caller has grown the store");
         let line0 = head.shape.masked_line(key, 0);
-        let slot = self
-            .slots
-            .slot(number)
-            .expect("free numbers name slots that exist");
+        let slot = self.slots.slot(number).expect("free numbers name slots that exist");
         // SAFETY: the slot is dead and its grace period is over (`release`), so nobody else looks at it.
         unsafe { *slot.line0.get() = line0 };
         // SAFETY: as above; what the slot held before was dropped by `release`.
@@ -310,15 +283,8 @@ impl SlotWriter {
     /// If the slot is not live: a bug of ours.
     #[must_use]
     pub fn entry(&self, number: u32) -> Entry<'_> {
-        let slot = self
-            .slots
-            .slot(number)
-            .expect("the caller's number names a slot");
-        assert_ne!(
-            slot.live.load(Ordering::Relaxed),
-            0,
-            "the caller's slot is live"
-        );
+        let slot = self.slots.slot(number).expect("the caller's number names a slot");
+        assert_ne!(slot.live.load(Ordering::Relaxed), 0, "the caller's slot is live");
         // SAFETY: only `self` can kill or write slots, and the result borrows `self`.
         unsafe { Slots::entry_of(number, slot) }
     }
@@ -326,9 +292,7 @@ impl SlotWriter {
     /// Whether a slot is live.
     #[must_use]
     pub fn is_live(&self, number: u32) -> bool {
-        self.slots
-            .slot(number)
-            .is_some_and(|s| s.live.load(Ordering::Relaxed) != 0)
+        self.slots.slot(number).is_some_and(|s| s.live.load(Ordering::Relaxed) != 0)
     }
 
     /// Says what the shorthand of a live slot is now.
@@ -340,10 +304,7 @@ impl SlotWriter {
 
     /// Makes a slot dead: no lookup that begins after this finds it. It has to wait in `Limbo` before `release`.
     pub fn kill(&mut self, number: u32) {
-        let slot = self
-            .slots
-            .slot(number)
-            .expect("the caller's number names a slot");
+        let slot = self.slots.slot(number).expect("the caller's number names a slot");
         if slot.live.swap(0, Ordering::AcqRel) != 0 {
             self.live -= 1;
         }
@@ -354,10 +315,7 @@ impl SlotWriter {
     /// # Safety
     /// The slot was killed, a grace period that began after that is over, and it was not released since.
     pub unsafe fn release(&mut self, number: u32) {
-        let slot = self
-            .slots
-            .slot(number)
-            .expect("the caller's number names a slot");
+        let slot = self.slots.slot(number).expect("the caller's number names a slot");
         debug_assert_eq!(slot.live.load(Ordering::Relaxed), 0);
         // SAFETY: nobody reads a dead slot after its grace period (the caller's promise).
         let head = unsafe { &mut *slot.head.get() };

@@ -22,10 +22,7 @@ const _: () = assert!(size_of::<Cell>() == 32);
 /// Adds to a cell that only the calling thread writes.
 #[inline]
 pub fn add(cell: &AtomicU64, n: u64) {
-    cell.store(
-        cell.load(Ordering::Relaxed).wrapping_add(n),
-        Ordering::Relaxed,
-    );
+    cell.store(cell.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
 }
 
 impl Cell {
@@ -37,15 +34,12 @@ impl Cell {
         self.used_ms.store(now_ms, Ordering::Relaxed);
         let flags = self.tcp_flags.load(Ordering::Relaxed);
         if flags | u64::from(tcp_flags) != flags {
-            self.tcp_flags
-                .store(flags | u64::from(tcp_flags), Ordering::Relaxed);
+            self.tcp_flags.store(flags | u64::from(tcp_flags), Ordering::Relaxed);
         }
     }
 
     fn add_to(&self, sum: &mut FlowStats) {
-        sum.packets = sum
-            .packets
-            .wrapping_add(self.packets.load(Ordering::Relaxed));
+        sum.packets = sum.packets.wrapping_add(self.packets.load(Ordering::Relaxed));
         sum.bytes = sum.bytes.wrapping_add(self.bytes.load(Ordering::Relaxed));
         sum.used_ms = sum.used_ms.max(self.used_ms.load(Ordering::Relaxed));
         sum.tcp_flags |= u16::try_from(self.tcp_flags.load(Ordering::Relaxed)).unwrap_or(u16::MAX);
@@ -70,11 +64,7 @@ impl Shard {
     /// No cells yet.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            chunks: (0..CHUNKS_MAX)
-                .map(|_| AtomicPtr::new(std::ptr::null_mut()))
-                .collect(),
-        }
+        Self { chunks: (0..CHUNKS_MAX).map(|_| AtomicPtr::new(std::ptr::null_mut())).collect() }
     }
 
     /// Makes sure that the first `n` chunks exist. Only for the control thread.
@@ -90,10 +80,7 @@ impl Shard {
     /// The cell of a slot; `None` only if `grow` was forgotten.
     #[inline]
     pub fn cell(&self, slot: u32) -> Option<&Cell> {
-        let chunk = self
-            .chunks
-            .get(slot as usize / CHUNK)?
-            .load(Ordering::Acquire);
+        let chunk = self.chunks.get(slot as usize / CHUNK)?.load(Ordering::Acquire);
         // SAFETY: a chunk is published once, whole, and lives as long as `self`.
         let chunk = unsafe { chunk.as_ref() }?;
         Some(&chunk.0[slot as usize % CHUNK])

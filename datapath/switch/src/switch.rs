@@ -27,8 +27,8 @@ use crate::slots::SlotWriter;
 use crate::worker::{Command, Handle};
 use flow::clock::{self, Msec};
 use flow::seam::{
-    DpError, DpEvent, DpFeatures, DpStats, Execute, FlowDump, FlowPut, FlowStats, MeterConfig,
-    MeterStats, PortInfo, PortRequest, PortStats, Upcall,
+    DpError, DpEvent, DpFeatures, DpStats, Execute, FlowDump, FlowPut, FlowStats, MeterConfig, MeterStats, PortInfo, PortRequest,
+    PortStats, Upcall,
 };
 use flow::{Datapath, DpPort, Ufid};
 use port::{Device, Packet};
@@ -68,9 +68,7 @@ pub const FEATURES: DpFeatures = DpFeatures {
     nd_extensions: true,
     psample: false,
 };
-const _: () = assert!(
-    program::NESTING_MAX == 8 && flow::key::MPLS_LABELS_MAX == 3 && crate::meter::BANDS_MAX == 8
-);
+const _: () = assert!(program::NESTING_MAX == 8 && flow::key::MPLS_LABELS_MAX == 3 && crate::meter::BANDS_MAX == 8);
 
 /// How a switch is made.
 #[derive(Clone, Debug, Default)]
@@ -113,18 +111,11 @@ impl Switch {
         let (classifier, classifier_writer) = Classifier::new();
         let shared = Arc::new(Shared::new(slots, classifier));
         let flows = FlowTable::new(Arc::clone(&shared), slot_writer, classifier_writer);
-        let member = shared
-            .epochs
-            .join()
-            .ok_or(DpError::Full("the list of forwarding threads"))?;
+        let member = shared.epochs.join().ok_or(DpError::Full("the list of forwarding threads"))?;
         flows.welcome(member.seat());
         let core = Core::new(member.seat(), AUX_CACHE_FLOWS);
         let ports = Ports::new(kind == "dummy");
-        let control = Control {
-            flows,
-            ports,
-            settings: Settings::default(),
-        };
+        let control = Control { flows, ports, settings: Settings::default() };
         let switch = Self {
             kind: kind.to_owned(),
             name: name.to_owned(),
@@ -141,13 +132,8 @@ impl Switch {
         if settings == control.settings && !first {
             return Ok(());
         }
-        if first
-            || (control.settings.workers, &control.settings.cpus)
-                != (settings.workers, &settings.cpus)
-        {
-            let workers = (0..settings.workers)
-                .map(|i| self.start_worker(&control, &settings, i))
-                .collect::<Result<_, _>>()?;
+        if first || (control.settings.workers, &control.settings.cpus) != (settings.workers, &settings.cpus) {
+            let workers = (0..settings.workers).map(|i| self.start_worker(&control, &settings, i)).collect::<Result<_, _>>()?;
             control.ports.replace_workers(workers);
         } else if control.settings.cache_flows != settings.cache_flows {
             for worker in &control.ports.workers {
@@ -159,17 +145,8 @@ impl Switch {
         Ok(())
     }
 
-    fn start_worker(
-        &self,
-        control: &Control,
-        settings: &Settings,
-        i: usize,
-    ) -> Result<Handle, DpError> {
-        let member = self
-            .shared
-            .epochs
-            .join()
-            .ok_or(DpError::Full("the list of forwarding threads"))?;
+    fn start_worker(&self, control: &Control, settings: &Settings, i: usize) -> Result<Handle, DpError> {
+        let member = self.shared.epochs.join().ok_or(DpError::Full("the list of forwarding threads"))?;
         control.flows.welcome(member.seat());
         let cpu = settings.cpus.get(i).copied();
         Handle::start(Arc::clone(&self.shared), member, cpu, settings.cache_flows)
@@ -190,12 +167,9 @@ impl Switch {
     /// Lets a dummy port receive a frame, and returns when it has been forwarded and all upcalls that came of it (and of whatever else
     /// happened meanwhile) were handled, or after two seconds. `netdev-dummy/receive`.
     pub fn inject(&self, port: DpPort, queue: usize, frame: &[u8]) -> Result<(), DpError> {
-        let dummy = self
-            .with_device(port, Device::dummy)?
-            .ok_or_else(|| DpError::Unsupported("receiving by command".to_owned()))?;
-        dummy
-            .receive(queue, frame)
-            .map_err(|e| DpError::Invalid(e.to_string()))?;
+        let dummy =
+            self.with_device(port, Device::dummy)?.ok_or_else(|| DpError::Unsupported("receiving by command".to_owned()))?;
+        dummy.receive(queue, frame).map_err(|e| DpError::Invalid(e.to_string()))?;
         self.drain(port);
         self.settle();
         Ok(())
@@ -226,11 +200,7 @@ impl Switch {
     #[must_use]
     pub fn work(&self) -> (u64, u64, u64) {
         let sum = |f: fn(&crate::stats::Work) -> &std::sync::atomic::AtomicU64| {
-            self.shared
-                .work
-                .iter()
-                .map(|w| f(w).load(Ordering::Relaxed))
-                .sum()
+            self.shared.work.iter().map(|w| f(w).load(Ordering::Relaxed)).sum()
         };
         (sum(|w| &w.received), sum(|w| &w.hit), sum(|w| &w.missed))
     }
@@ -238,10 +208,7 @@ impl Switch {
     fn execute_one(&self, aux: &mut Aux, execute: &Execute) -> Result<(), DpError> {
         program::check(&execute.actions, 0)?;
         if execute.packet.len() > FRAME_MAX {
-            return Err(DpError::Invalid(format!(
-                "packet of {} bytes, at most {FRAME_MAX}",
-                execute.packet.len()
-            )));
+            return Err(DpError::Invalid(format!("packet of {} bytes, at most {FRAME_MAX}", execute.packet.len())));
         }
         if execute.probe {
             return Ok(());
@@ -255,10 +222,7 @@ impl Switch {
         // An empty bundle has room.
         let _ = bundle.packets.push(packet);
         aux.core.now_ms = clock::now_ms();
-        let scope = Scope {
-            shared: &self.shared,
-            guard: aux.member.guard(),
-        };
+        let scope = Scope { shared: &self.shared, guard: aux.member.guard() };
         aux.core.run(scope, bundle, &execute.actions);
         Ok(())
     }
@@ -294,9 +258,7 @@ impl Datapath for Switch {
 
     fn port_del(&self, port: DpPort) -> Result<(), DpError> {
         let mut control = lock(&self.control);
-        control
-            .ports
-            .remove(port, &self.shared, &mut lock(&self.aux).core)
+        control.ports.remove(port, &self.shared, &mut lock(&self.aux).core)
     }
 
     fn port_set(&self, port: DpPort, request: &PortRequest) -> Result<(), DpError> {
@@ -306,11 +268,7 @@ impl Datapath for Switch {
 
     fn port_set_up(&self, port: DpPort, up: bool) -> Result<(), DpError> {
         let mut control = lock(&self.control);
-        control
-            .ports
-            .device(port)?
-            .set_admin_up(up)
-            .map_err(|e| DpError::Device(e.to_string()))?;
+        control.ports.device(port)?.set_admin_up(up).map_err(|e| DpError::Device(e.to_string()))?;
         control.ports.event(DpEvent::PortChanged(port));
         Ok(())
     }
@@ -329,9 +287,7 @@ impl Datapath for Switch {
 
     fn events(&self) -> Vec<DpEvent> {
         let mut control = lock(&self.control);
-        control
-            .ports
-            .follow(clock::now_ms(), &mut lock(&self.aux).core)
+        control.ports.follow(clock::now_ms(), &mut lock(&self.aux).core)
     }
 
     fn put(&self, batch: &[FlowPut]) -> Vec<Result<(), DpError>> {
@@ -340,9 +296,7 @@ impl Datapath for Switch {
         let results: Vec<_> = batch.iter().map(|put| control.flows.put(put)).collect();
         control.flows.tend(now_ms);
         drop(control);
-        let log = |(put, result): (&FlowPut, Result<Done, DpError>)| {
-            result.map(|done| self.log_put(put, &done))
-        };
+        let log = |(put, result): (&FlowPut, Result<Done, DpError>)| result.map(|done| self.log_put(put, &done));
         batch.iter().zip(results).map(log).collect()
     }
 
@@ -358,9 +312,7 @@ impl Datapath for Switch {
         let mut next = Some(0);
         let mut some = Vec::new();
         while let Some(from) = next {
-            next = lock(&self.control)
-                .flows
-                .dump_some(from, DUMP_STEP, &mut some);
+            next = lock(&self.control).flows.dump_some(from, DUMP_STEP, &mut some);
             for dump in some.drain(..) {
                 if !each(&dump) {
                     return;

@@ -8,10 +8,7 @@ pub const WAYS: usize = 8;
 /// The tag of a hash; never 0, which says "empty".
 #[inline]
 #[must_use]
-#[allow(
-    clippy::cast_possible_truncation,
-    reason = "the upper 16 bits are what is asked for"
-)]
+#[allow(clippy::cast_possible_truncation, reason = "the upper 16 bits are what is asked for")]
 pub const fn tag_of(hash: u64) -> u16 {
     (hash >> 48) as u16 | 1
 }
@@ -50,16 +47,10 @@ pub fn equal_portable(tags: [u64; 2], tag: u16) -> u8 {
 #[cfg(target_arch = "x86_64")]
 #[inline]
 #[target_feature(enable = "sse2")]
-#[allow(
-    clippy::cast_possible_wrap,
-    clippy::cast_sign_loss,
-    clippy::cast_possible_truncation,
-    reason = "lanes, not numbers"
-)]
+#[allow(clippy::cast_possible_wrap, clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "lanes, not numbers")]
 fn equal_sse2(tags: [u64; 2], tag: u16) -> u8 {
     use std::arch::x86_64::{
-        _mm_cmpeq_epi16, _mm_movemask_epi8, _mm_packs_epi16, _mm_set_epi64x, _mm_set1_epi16,
-        _mm_setzero_si128,
+        _mm_cmpeq_epi16, _mm_movemask_epi8, _mm_packs_epi16, _mm_set_epi64x, _mm_set1_epi16, _mm_setzero_si128,
     };
     let have = _mm_set_epi64x(tags[1] as i64, tags[0] as i64);
     let same = _mm_cmpeq_epi16(have, _mm_set1_epi16(tag as i16));
@@ -71,10 +62,7 @@ fn equal_sse2(tags: [u64; 2], tag: u16) -> u8 {
 #[must_use]
 pub fn with_lane(tags: [u64; 2], way: usize, tag: u16) -> (usize, u64) {
     let (word, shift) = (way / 4, way % 4 * 16);
-    (
-        word,
-        tags[word] & !(0xffff << shift) | u64::from(tag) << shift,
-    )
+    (word, tags[word] & !(0xffff << shift) | u64::from(tag) << shift)
 }
 
 #[cfg(test)]

@@ -56,12 +56,7 @@ fn layout(header: &[u8]) -> Option<Layout> {
     match (ty, first >> 4) {
         (eth_type::IPV4, 4) => {
             let l4 = ip + usize::from(first & 15) * 4;
-            Some(Layout {
-                ip,
-                version: 4,
-                proto: *header.get(ip + 9)?,
-                l4,
-            })
+            Some(Layout { ip, version: 4, proto: *header.get(ip + 9)?, l4 })
         }
         (eth_type::IPV6, 6) => {
             let (mut proto, mut l4) = (*header.get(ip + 6)?, ip + 40);
@@ -70,12 +65,7 @@ fn layout(header: &[u8]) -> Option<Layout> {
                 proto = *header.get(l4)?;
                 l4 += (usize::from(*header.get(l4 + 1)?) + 1) * 8;
             }
-            Some(Layout {
-                ip,
-                version: 6,
-                proto,
-                l4,
-            })
+            Some(Layout { ip, version: 6, proto, l4 })
         }
         _ => None,
     }
@@ -83,13 +73,7 @@ fn layout(header: &[u8]) -> Option<Layout> {
 
 /// Encapsulates every packet of `batch`; `hashes` are those of the inner flows, one per packet. Cut GSO frames may need more room than
 /// the batch has: full batches then go to `more`, in order.
-pub fn push(
-    batch: &mut Batch,
-    hashes: &[u32],
-    push: &flow::action::TunnelPush,
-    sequences: &Sequences,
-    more: &mut Vec<Batch>,
-) {
+pub fn push(batch: &mut Batch, hashes: &[u32], push: &flow::action::TunnelPush, sequences: &Sequences, more: &mut Vec<Batch>) {
     let Some(at) = layout(&push.header) else {
         DROP_TUNNEL_PUSH.add(batch.len() as u64);
         batch.clear();
@@ -98,9 +82,7 @@ pub fn push(
     let mut plain = std::mem::take(batch);
     for (packet, hash) in plain.drain().zip(hashes) {
         let mut done = |mut piece: Packet| {
-            if !offload::complete(&mut piece)
-                || !encapsulate(&mut piece, &at, push, *hash, sequences)
-            {
+            if !offload::complete(&mut piece) || !encapsulate(&mut piece, &at, push, *hash, sequences) {
                 DROP_TUNNEL_PUSH.inc();
                 return;
             }
@@ -118,13 +100,7 @@ pub fn push(
     }
 }
 
-fn encapsulate(
-    packet: &mut Packet,
-    at: &Layout,
-    push: &flow::action::TunnelPush,
-    hash: u32,
-    sequences: &Sequences,
-) -> bool {
+fn encapsulate(packet: &mut Packet, at: &Layout, push: &flow::action::TunnelPush, hash: u32, sequences: &Sequences) -> bool {
     let header = &push.header;
     if !packet.push_front(header.len()) {
         return false;
@@ -181,8 +157,7 @@ fn finish_gre(bytes: &mut [u8], at: &Layout, port: u32, sequences: &Sequences) -
     let flags = u16::from_be_bytes([base[0], base[1]]);
     let has_csum = flags & GRE_CSUM != 0;
     if flags & GRE_SEQ != 0 {
-        let seq =
-            at.l4 + 4 + if has_csum { 4 } else { 0 } + if flags & GRE_KEY != 0 { 4 } else { 0 };
+        let seq = at.l4 + 4 + if has_csum { 4 } else { 0 } + if flags & GRE_KEY != 0 { 4 } else { 0 };
         let Some(field) = bytes.get_mut(seq..seq + 4) else {
             return false;
         };
@@ -240,19 +215,8 @@ mod tests {
     fn run(header: Vec<u8>, inner: &[u8]) -> Vec<u8> {
         let mut batch = Batch::new();
         batch.push(Packet::from_bytes(inner).unwrap()).unwrap();
-        let action = TunnelPush {
-            tunnel_port: DpPort(1),
-            out_port: DpPort(2),
-            kind: 4,
-            header,
-        };
-        push(
-            &mut batch,
-            &[0x8000_0000],
-            &action,
-            &Sequences::default(),
-            &mut Vec::new(),
-        );
+        let action = TunnelPush { tunnel_port: DpPort(1), out_port: DpPort(2), kind: 4, header };
+        push(&mut batch, &[0x8000_0000], &action, &Sequences::default(), &mut Vec::new());
         batch.drain().next().unwrap().data().to_vec()
     }
 
@@ -263,17 +227,10 @@ mod tests {
             assert_eq!(out.len(), 110);
             assert_eq!(offload::verify(&out).0, offload::Verdict::Good);
             let parsed = PacketHeaders::from_ethernet_slice(&out).unwrap();
-            let Some(NetHeaders::Ipv4(ip, _)) = parsed.net else {
-                panic!("no IPv4")
-            };
+            let Some(NetHeaders::Ipv4(ip, _)) = parsed.net else { panic!("no IPv4") };
             assert_eq!(ip.total_len, 96);
-            let Some(TransportHeader::Udp(udp)) = parsed.transport else {
-                panic!("no UDP")
-            };
-            assert_eq!(
-                (udp.length, udp.source_port, udp.destination_port),
-                (76, 32_768 + 14_116, 4789)
-            );
+            let Some(TransportHeader::Udp(udp)) = parsed.transport else { panic!("no UDP") };
+            assert_eq!((udp.length, udp.source_port, udp.destination_port), (76, 32_768 + 14_116, 4789));
             assert_eq!(udp.checksum != 0, csum != 0);
             if csum != 0 {
                 assert_eq!(offload::verify(&out).1, offload::Verdict::Good);
@@ -286,19 +243,8 @@ mod tests {
         let before = DROP_TUNNEL_PUSH.count();
         let mut batch = Batch::new();
         batch.push(Packet::from_bytes(&[7; 60]).unwrap()).unwrap();
-        let action = TunnelPush {
-            tunnel_port: DpPort(1),
-            out_port: DpPort(2),
-            kind: 4,
-            header: vec![1, 2, 3],
-        };
-        push(
-            &mut batch,
-            &[0],
-            &action,
-            &Sequences::default(),
-            &mut Vec::new(),
-        );
+        let action = TunnelPush { tunnel_port: DpPort(1), out_port: DpPort(2), kind: 4, header: vec![1, 2, 3] };
+        push(&mut batch, &[0], &action, &Sequences::default(), &mut Vec::new());
         assert!(batch.is_empty());
         assert!(DROP_TUNNEL_PUSH.count() > before);
     }

@@ -55,10 +55,7 @@ impl PortQueue {
     /// Upcalls queued, and lost, since the port is there.
     #[must_use]
     pub fn counts(&self) -> (u64, u64) {
-        (
-            self.sent.load(Ordering::Relaxed),
-            self.lost.load(Ordering::Relaxed),
-        )
+        (self.sent.load(Ordering::Relaxed), self.lost.load(Ordering::Relaxed))
     }
 }
 
@@ -161,8 +158,7 @@ impl Upcalls {
     /// took before counts as done.
     pub fn take(&self, handler: usize, max: usize, timeout: Duration, out: &mut Vec<Upcall>) {
         let in_hand = &self.in_hand[handler % HANDLERS_MAX];
-        self.open
-            .fetch_sub(in_hand.swap(0, Ordering::AcqRel), Ordering::AcqRel);
+        self.open.fetch_sub(in_hand.swap(0, Ordering::AcqRel), Ordering::AcqRel);
         let mut taken = self.take_ready(max, out);
         if taken == 0 && self.ready.is_empty() && !timeout.is_zero() {
             self.register();
@@ -272,11 +268,7 @@ mod tests {
         let mut out = Vec::new();
         upcalls.take(0, 64, Duration::ZERO, &mut out);
         assert_eq!(out.len(), 64);
-        assert_eq!(
-            out[QUANTUM].packet,
-            [7],
-            "the quiet port's turn comes after one quantum"
-        );
+        assert_eq!(out[QUANTUM].packet, [7], "the quiet port's turn comes after one quantum");
         assert_eq!(flood.counts(), (QUEUE_MAX as u64, 100));
         assert!(!upcalls.settled());
         while !out.is_empty() {

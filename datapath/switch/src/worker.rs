@@ -74,12 +74,7 @@ pub struct Handle {
 
 impl Handle {
     /// Starts a worker.
-    pub fn start(
-        shared: Arc<Shared>,
-        member: Member,
-        cpu: Option<usize>,
-        cache_flows: usize,
-    ) -> io::Result<Self> {
+    pub fn start(shared: Arc<Shared>, member: Member, cpu: Option<usize>, cache_flows: usize) -> io::Result<Self> {
         let (sender, commands) = crossbeam_channel::bounded(COMMANDS_MAX);
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let wake = Arc::new(EventFd::from_value_and_flags(0, flags)?);
@@ -87,28 +82,13 @@ impl Handle {
         epoll.add(&*wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
         let seat = member.seat();
         let core = Core::new(seat, cache_flows);
-        let worker = Worker {
-            shared,
-            member,
-            core,
-            rx: Vec::new(),
-            commands,
-            wake: Arc::clone(&wake),
-            epoll,
-            futile: 0,
-        };
+        let worker = Worker { shared, member, core, rx: Vec::new(), commands, wake: Arc::clone(&wake), epoll, futile: 0 };
         let name = format!("pmd-c{:02}/id:{seat}", cpu.unwrap_or(seat));
         let thread = std::thread::Builder::new().name(name).spawn(move || {
             pin(cpu);
             worker.run();
         })?;
-        Ok(Self {
-            commands: sender,
-            wake,
-            thread: Some(thread),
-            seat,
-            cpu,
-        })
+        Ok(Self { commands: sender, wake, thread: Some(thread), seat, cpu })
     }
 
     /// Sends a command. Waits while `COMMANDS_MAX` are ahead of it.
@@ -152,9 +132,7 @@ impl Drop for Handle {
 fn pin(cpu: Option<usize>) {
     let Some(cpu) = cpu else { return };
     let mut set = nix::sched::CpuSet::new();
-    let pinned = set
-        .set(cpu)
-        .and_then(|()| nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set));
+    let pinned = set.set(cpu).and_then(|()| nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set));
     if let Err(error) = pinned {
         tracing::info!(target: "dpif_netdev", "cannot pin a forwarding thread to CPU {cpu}: {error}");
     }
@@ -216,10 +194,7 @@ impl Worker {
         if n > 0 {
             self.core.now_ms = clock::now_ms();
             add(&self.core.work(&self.shared).batches, 1);
-            let scope = Scope {
-                shared: &self.shared,
-                guard: self.member.guard(),
-            };
+            let scope = Scope { shared: &self.shared, guard: self.member.guard() };
             self.core.receive(scope, rx.port, batch);
             self.member.quiescent();
         }
@@ -238,10 +213,7 @@ impl Worker {
         WORKER_SLEEPS.inc();
         let mut events = [EpollEvent::empty(); 8];
         // An interrupted or failed wait is a wake like any other.
-        let n = self
-            .epoll
-            .wait(&mut events, EpollTimeout::NONE)
-            .unwrap_or(0);
+        let n = self.epoll.wait(&mut events, EpollTimeout::NONE).unwrap_or(0);
         if events[..n].iter().any(|e| e.data() == WAKE) {
             let _ = self.wake.read();
             self.futile = 0;
@@ -260,9 +232,7 @@ impl Worker {
             }
             Command::AddRx(rx) => self.add_rx(rx),
             Command::TakeRx(which, done) => {
-                let rx = self.take_rx(|rx| {
-                    which.is_none_or(|(port, number)| rx.port == port && rx.number == number)
-                });
+                let rx = self.take_rx(|rx| which.is_none_or(|(port, number)| rx.port == port && rx.number == number));
                 let _ = done.send(rx);
             }
             Command::Drain(port, done) => {
@@ -309,9 +279,7 @@ impl Worker {
     }
 
     fn take_rx(&mut self, which: impl Fn(&Rx) -> bool) -> Vec<Rx> {
-        let (taken, kept) = std::mem::take(&mut self.rx)
-            .into_iter()
-            .partition::<Vec<_>, _>(|rx| which(rx));
+        let (taken, kept) = std::mem::take(&mut self.rx).into_iter().partition::<Vec<_>, _>(|rx| which(rx));
         self.rx = kept;
         for fd in taken.iter().filter_map(|rx| rx.queue.poll_fd()) {
             // SAFETY: as in `add_rx`.

@@ -1,10 +1,5 @@
 //! Every action of the switch, on a dummy datapath: a megaflow in text, a frame in, frames out.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::cast_possible_truncation,
-    reason = "a failure is the test's"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation, reason = "a failure is the test's")]
 
 mod common;
 
@@ -53,75 +48,36 @@ fn trunc_concerns_the_next_output_only() {
 
 #[test]
 fn vlan_push_and_pop_and_set() {
-    let (sent, out) = one(vec![
-        Action::PushVlan {
-            tpid: 0x8100,
-            tci: 0x1000 | 100,
-        },
-        output(2),
-        Action::PopVlan,
-        output(3),
-    ]);
+    let (sent, out) = one(vec![Action::PushVlan { tpid: 0x8100, tci: 0x1000 | 100 }, output(2), Action::PopVlan, output(3)]);
     let mut tagged = sent.clone();
     tagged.splice(12..12, [0x81, 0, 0, 100]);
     assert_eq!(out, [(2, tagged), (3, sent)]);
-    let eth = set(SetAttr::Eth, |v, m| {
-        (v.eth_dst, m.eth_dst) = ([1, 2, 3, 4, 5, 6], [0xff; 6])
-    });
+    let eth = set(SetAttr::Eth, |v, m| (v.eth_dst, m.eth_dst) = ([1, 2, 3, 4, 5, 6], [0xff; 6]));
     let ip = set(SetAttr::Ipv4, |v, m| (v.nw_ttl, m.nw_ttl) = (9, 0xff));
-    let udp = set(SetAttr::Udp, |v, m| {
-        (v.tp_dst, m.tp_dst) = ([0, 99], [0xff; 2])
-    });
+    let udp = set(SetAttr::Udp, |v, m| (v.tp_dst, m.tp_dst) = ([0, 99], [0xff; 2]));
     let (_, out) = one(vec![eth, ip, udp, output(2)]);
     let got = &out[0].1;
-    assert_eq!(
-        (&got[..6], got[22], &got[36..38]),
-        (&[1u8, 2, 3, 4, 5, 6][..], 9, &[0u8, 99][..])
-    );
-    assert_eq!(
-        port::offload::verify(got),
-        (port::offload::Verdict::Good, port::offload::Verdict::Good)
-    );
+    assert_eq!((&got[..6], got[22], &got[36..38]), (&[1u8, 2, 3, 4, 5, 6][..], 9, &[0u8, 99][..]));
+    assert_eq!(port::offload::verify(got), (port::offload::Verdict::Good, port::offload::Verdict::Good));
 }
 
 #[test]
 fn a_clone_changes_only_itself() {
-    let eth = set(SetAttr::Eth, |v, m| {
-        (v.eth_dst, m.eth_dst) = ([9; 6], [0xff; 6])
-    });
+    let eth = set(SetAttr::Eth, |v, m| (v.eth_dst, m.eth_dst) = ([9; 6], [0xff; 6]));
     let (sent, out) = one(vec![Action::Clone(vec![eth, output(2)]), output(3)]);
     assert_eq!(out[0].1[..6], [9; 6]);
     assert_eq!(out[1], (3, sent));
-    let (_, out) = one(vec![
-        Action::Sample {
-            probability: u32::MAX,
-            actions: vec![output(2)],
-        },
-        output(3),
-    ]);
+    let (_, out) = one(vec![Action::Sample { probability: u32::MAX, actions: vec![output(2)] }, output(3)]);
     assert_eq!(out.len(), 2);
-    let (_, out) = one(vec![
-        Action::Sample {
-            probability: 0,
-            actions: vec![output(2)],
-        },
-        output(3),
-    ]);
+    let (_, out) = one(vec![Action::Sample { probability: 0, actions: vec![output(2)] }, output(3)]);
     assert_eq!(out.len(), 1);
 }
 
 #[test]
 fn check_pkt_len_chooses_by_length() {
     for (size, port) in [(99, 2), (100, 3)] {
-        let check = Action::CheckPktLen {
-            size,
-            greater: vec![output(2)],
-            less_equal: vec![output(3)],
-        };
-        assert_eq!(
-            one(vec![check]).1.iter().map(|o| o.0).collect::<Vec<_>>(),
-            [port]
-        );
+        let check = Action::CheckPktLen { size, greater: vec![output(2)], less_equal: vec![output(3)] };
+        assert_eq!(one(vec![check]).1.iter().map(|o| o.0).collect::<Vec<_>>(), [port]);
     }
 }
 
@@ -130,51 +86,21 @@ fn dec_ttl_and_its_exception() {
     let (_, out) = one(vec![Action::DecTtl { exceeded: vec![] }, output(2)]);
     assert_eq!(out[0].1[22], 63);
     let last = set(SetAttr::Ipv4, |v, m| (v.nw_ttl, m.nw_ttl) = (1, 0xff));
-    let (_, out) = one(vec![
-        last,
-        Action::DecTtl {
-            exceeded: vec![output(3)],
-        },
-        output(2),
-    ]);
+    let (_, out) = one(vec![last, Action::DecTtl { exceeded: vec![output(3)] }, output(2)]);
     assert_eq!(out.iter().map(|o| o.0).collect::<Vec<_>>(), [3]);
 }
 
 #[test]
 fn packets_go_round_with_their_metadata_but_not_for_ever() {
     let bench = Bench::new(3, &[]);
-    let mark = set(SetAttr::Mark, |v, m| {
-        (v.pkt_mark, m.pkt_mark) = ([0, 0, 0, 7], [0xff; 4])
-    });
-    let eth = set(SetAttr::Eth, |v, m| {
-        (v.eth_src, m.eth_src) = ([2; 6], [0xff; 6])
-    });
-    bench.put(
-        1,
-        ALL_OF_1,
-        vec![
-            mark,
-            eth,
-            Action::Hash {
-                alg: HashAlg::L4,
-                basis: 0,
-            },
-            Action::Recirc(5),
-        ],
-    );
-    bench.put(
-        2,
-        "skb_mark(0x7),recirc_id(0x5),in_port(1),eth(src=02:02:02:02:02:02)",
-        vec![output(2)],
-    );
+    let mark = set(SetAttr::Mark, |v, m| (v.pkt_mark, m.pkt_mark) = ([0, 0, 0, 7], [0xff; 4]));
+    let eth = set(SetAttr::Eth, |v, m| (v.eth_src, m.eth_src) = ([2; 6], [0xff; 6]));
+    bench.put(1, ALL_OF_1, vec![mark, eth, Action::Hash { alg: HashAlg::L4, basis: 0 }, Action::Recirc(5)]);
+    bench.put(2, "skb_mark(0x7),recirc_id(0x5),in_port(1),eth(src=02:02:02:02:02:02)", vec![output(2)]);
     let out = bench.send(1, &frame(UDP, 60));
     assert_eq!(out.iter().map(|o| o.0).collect::<Vec<_>>(), [2]);
     bench.put(3, "recirc_id(0),in_port(2)", vec![Action::Recirc(9)]);
-    bench.put(
-        4,
-        "recirc_id(0x9),in_port(2)",
-        vec![output(1), Action::Recirc(9)],
-    );
+    bench.put(4, "recirc_id(0x9),in_port(2)", vec![output(1), Action::Recirc(9)]);
     let before = datapath::counters::DROP_RECIRC.count();
     assert_eq!(bench.send(2, &frame(UDP, 60)).len(), 8);
     assert!(datapath::counters::DROP_RECIRC.count() > before);
@@ -183,80 +109,27 @@ fn packets_go_round_with_their_metadata_but_not_for_ever() {
 #[test]
 fn meters_drop_and_count() {
     let bench = Bench::new(2, &[]);
-    let bands = vec![MeterBand {
-        kind: 1,
-        rate: 1,
-        burst_size: 2,
-        prec_level: 0,
-    }];
-    bench
-        .dp
-        .meter_set(
-            3,
-            &MeterConfig {
-                flags: 2 | 4,
-                bands,
-            },
-        )
-        .unwrap();
+    let bands = vec![MeterBand { kind: 1, rate: 1, burst_size: 2, prec_level: 0 }];
+    bench.dp.meter_set(3, &MeterConfig { flags: 2 | 4, bands }).unwrap();
     bench.put(1, ALL_OF_1, vec![Action::Meter(3), output(2)]);
     let passed: usize = (0..5).map(|_| bench.send(1, &frame(UDP, 60)).len()).sum();
-    assert!(
-        (2..=3).contains(&passed),
-        "{passed} (a second may have passed)"
-    );
+    assert!((2..=3).contains(&passed), "{passed} (a second may have passed)");
     assert_eq!(bench.dp.meter_get(3).unwrap().packets, 5);
     assert_eq!(bench.dp.meter_del(3).unwrap().bands[0].0, 5 - passed as u64);
     assert_eq!(bench.dp.meter_del(3), Err(DpError::NoMeter));
-    assert_eq!(
-        bench.send(1, &frame(UDP, 60)).len(),
-        1,
-        "without its meter everything passes"
-    );
+    assert_eq!(bench.send(1, &frame(UDP, 60)).len(), 1, "without its meter everything passes");
 }
 
 #[test]
 fn mpls_nsh_and_eth_nest() {
-    let mpls = Action::PushMpls {
-        lse: 0x0001_0140,
-        eth_type: 0x8847,
-    };
-    let (sent, out) = one(vec![
-        mpls,
-        output(2),
-        Action::PopMpls { eth_type: 0x0800 },
-        output(3),
-    ]);
-    assert_eq!(
-        (&out[0].1[12..14], &out[0].1[14..18]),
-        (&[0x88u8, 0x47][..], &[0u8, 1, 1, 0x40][..])
-    );
+    let mpls = Action::PushMpls { lse: 0x0001_0140, eth_type: 0x8847 };
+    let (sent, out) = one(vec![mpls, output(2), Action::PopMpls { eth_type: 0x0800 }, output(3)]);
+    assert_eq!((&out[0].1[12..14], &out[0].1[14..18]), (&[0x88u8, 0x47][..], &[0u8, 1, 1, 0x40][..]));
     assert_eq!(out[1], (3, sent));
-    let (sent, out) = one(vec![
-        Action::PopEth,
-        Action::PushEth {
-            src: [1; 6],
-            dst: [2; 6],
-        },
-        output(2),
-    ]);
-    assert_eq!(
-        (&out[0].1[..12], &out[0].1[12..]),
-        (&[[2u8; 6], [1; 6]].concat()[..], &sent[12..])
-    );
-    let nsh = flow::action::Nsh {
-        mdtype: 1,
-        np: 3,
-        ttl: 63,
-        path: 0x123,
-        metadata: vec![0; 16],
-        ..Default::default()
-    };
-    let (sent, out) = one(vec![
-        Action::PushNsh(Box::new(nsh)),
-        Action::PopNsh,
-        output(2),
-    ]);
+    let (sent, out) = one(vec![Action::PopEth, Action::PushEth { src: [1; 6], dst: [2; 6] }, output(2)]);
+    assert_eq!((&out[0].1[..12], &out[0].1[12..]), (&[[2u8; 6], [1; 6]].concat()[..], &sent[12..]));
+    let nsh = flow::action::Nsh { mdtype: 1, np: 3, ttl: 63, path: 0x123, metadata: vec![0; 16], ..Default::default() };
+    let (sent, out) = one(vec![Action::PushNsh(Box::new(nsh)), Action::PopNsh, output(2)]);
     assert_eq!(out, [(2, sent)]);
     let before = datapath::counters::DROP_NSH_DECAP.count();
     assert_eq!(one(vec![Action::PopNsh, output(2)]).1, []);
@@ -270,12 +143,7 @@ fn tunnel_push_encapsulates() {
     header[14] = 0x45;
     header[23] = 17;
     header[36..38].copy_from_slice(&4789u16.to_be_bytes());
-    let push = TunnelPush {
-        tunnel_port: DpPort(9),
-        out_port: DpPort(2),
-        kind: 4,
-        header,
-    };
+    let push = TunnelPush { tunnel_port: DpPort(9), out_port: DpPort(2), kind: 4, header };
     let (sent, out) = one(vec![Action::TunnelPush(Box::new(push)), output(2)]);
     assert_eq!(out[0].1.len(), 150);
     assert_eq!(out[0].1[50..], sent);
@@ -288,28 +156,12 @@ fn what_cannot_be_done_is_refused_when_put() {
     for _ in 0..10 {
         deep = vec![Action::Clone(deep)];
     }
-    for actions in [
-        vec![Action::Ct(Box::<Ct>::default())],
-        vec![Action::Clone(vec![Action::TunnelPop(DpPort(1))])],
-        deep,
-    ] {
+    for actions in [vec![Action::Ct(Box::<Ct>::default())], vec![Action::Clone(vec![Action::TunnelPop(DpPort(1))])], deep] {
         let flow = megaflow(1, ALL_OF_1, actions.clone());
-        let put = FlowPut {
-            flow,
-            mode: PutMode::Create,
-            clear_stats: false,
-        };
-        assert!(matches!(
-            bench.dp.put(&[put])[0],
-            Err(DpError::Unsupported(_) | DpError::Invalid(_))
-        ));
-        let execute = Execute {
-            packet: frame(UDP, 60),
-            key: Box::new(Key::ZERO),
-            actions: Arc::new(actions),
-            mtu: 0,
-            probe: false,
-        };
+        let put = FlowPut { flow, mode: PutMode::Create, clear_stats: false };
+        assert!(matches!(bench.dp.put(&[put])[0], Err(DpError::Unsupported(_) | DpError::Invalid(_))));
+        let execute =
+            Execute { packet: frame(UDP, 60), key: Box::new(Key::ZERO), actions: Arc::new(actions), mtu: 0, probe: false };
         assert!(bench.dp.execute(vec![execute])[0].is_err());
     }
     assert_eq!(bench.dp.stats().flows, 0);
@@ -324,42 +176,17 @@ fn misses_and_userspace_actions_go_up() {
     bench.dp.upcalls(0, 0, Duration::from_secs(1), &mut ups);
     assert_eq!(ups.len(), 0);
     bench.dp.upcalls(0, 10, Duration::ZERO, &mut ups);
-    assert_eq!(
-        (ups.len(), &ups[0].kind, &ups[0].packet),
-        (1, &UpcallKind::Miss, &sent)
-    );
+    assert_eq!((ups.len(), &ups[0].kind, &ups[0].packet), (1, &UpcallKind::Miss, &sent));
     assert_eq!(u32::from_be_bytes(ups[0].key.in_port), 1);
     let cookie = Cookie::Raw(vec![1, 2, 3]);
-    let to = Userspace {
-        pid: 0,
-        cookie: cookie.clone(),
-        actions: true,
-        tunnel_out_port: None,
-    };
-    let eth = set(SetAttr::Eth, |v, m| {
-        (v.eth_dst, m.eth_dst) = ([9; 6], [0xff; 6])
-    });
-    bench.put(
-        1,
-        ALL_OF_1,
-        vec![
-            eth,
-            Action::Trunc(30),
-            Action::Userspace(Box::new(to)),
-            output(2),
-        ],
-    );
+    let to = Userspace { pid: 0, cookie: cookie.clone(), actions: true, tunnel_out_port: None };
+    let eth = set(SetAttr::Eth, |v, m| (v.eth_dst, m.eth_dst) = ([9; 6], [0xff; 6]));
+    bench.put(1, ALL_OF_1, vec![eth, Action::Trunc(30), Action::Userspace(Box::new(to)), output(2)]);
     assert_eq!(bench.send(1, &sent).len(), 1);
     ups.clear();
     bench.dp.upcalls(0, 10, Duration::ZERO, &mut ups);
-    assert_eq!(
-        (&ups[0].kind, ups[0].packet.len(), ups[0].full_len),
-        (&UpcallKind::Action(cookie), 30, 60)
-    );
-    assert_eq!(
-        ups[0].key.eth_dst, [9; 6],
-        "the key is that of the packet as it went up"
-    );
+    assert_eq!((&ups[0].kind, ups[0].packet.len(), ups[0].full_len), (&UpcallKind::Action(cookie), 30, 60));
+    assert_eq!(ups[0].key.eth_dst, [9; 6], "the key is that of the packet as it went up");
     assert_eq!(ups[0].actions.as_deref(), Some(&vec![output(2)]));
     bench.dp.set_upcalls_enabled(false);
     bench.send(2, &sent);
@@ -373,21 +200,10 @@ fn executed_packets_find_what_was_put_before() {
     bench.put(1, "recirc_id(0x3),in_port(1)", vec![output(2)]);
     let mut key = Box::new(Key::ZERO);
     key.in_port = 1u32.to_be_bytes();
-    let execute = |actions| Execute {
-        packet: frame(UDP, 60),
-        key: key.clone(),
-        actions: Arc::new(actions),
-        mtu: 0,
-        probe: false,
-    };
-    let results = bench.dp.execute(vec![
-        execute(vec![output(3), Action::Recirc(3)]),
-        execute(vec![output(2)]),
-    ]);
+    let execute =
+        |actions| Execute { packet: frame(UDP, 60), key: key.clone(), actions: Arc::new(actions), mtu: 0, probe: false };
+    let results = bench.dp.execute(vec![execute(vec![output(3), Action::Recirc(3)]), execute(vec![output(2)])]);
     assert!(results.iter().all(Result::is_ok));
-    assert_eq!(
-        bench.sent().iter().map(|s| s.0).collect::<Vec<_>>(),
-        [2, 2, 3]
-    );
+    assert_eq!(bench.sent().iter().map(|s| s.0).collect::<Vec<_>>(), [2, 2, 3]);
     assert_eq!(bench.dp.get(Ufid(1)).unwrap().stats.packets, 1);
 }

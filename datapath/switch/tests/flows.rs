@@ -1,10 +1,5 @@
 //! The flow table through the seam: put, modify, delete, dump, statistics, reclamation under traffic.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::cast_possible_truncation,
-    reason = "a failure is the test's"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation, reason = "a failure is the test's")]
 
 mod common;
 
@@ -20,11 +15,7 @@ const TCP: &str = "in_port(1),packet_type(ns=0,id=0),eth(src=50:54:00:00:00:01,d
 ipv4(src=10.0.0.1,dst=10.0.0.2,proto=6,tos=0,ttl=64,frag=no),tcp(src=1,dst=2),tcp_flags(syn|ack)";
 
 fn put(ufid: u128, text: &str, port: u32, mode: PutMode) -> FlowPut {
-    FlowPut {
-        flow: megaflow(ufid, text, vec![output(port)]),
-        mode,
-        clear_stats: false,
-    }
+    FlowPut { flow: megaflow(ufid, text, vec![output(port)]), mode, clear_stats: false }
 }
 
 #[test]
@@ -35,37 +26,21 @@ fn put_modes() {
     assert_eq!(one(put(1, text, 2, PutMode::Modify)), Err(DpError::NoFlow));
     assert_eq!(one(put(1, text, 2, PutMode::Create)), Ok(()));
     assert_eq!(one(put(1, text, 2, PutMode::Create)), Err(DpError::Exists));
-    let inside =
-        "recirc_id(0),in_port(1),packet_type(ns=0,id=0),eth_type(0x0800),ipv4(proto=6,frag=no)";
-    assert_eq!(
-        one(put(2, inside, 2, PutMode::Create)),
-        Err(DpError::Exists)
-    );
-    assert_eq!(
-        one(put(2, inside, 3, PutMode::Create)),
-        Err(DpError::Overlap)
-    );
-    assert_eq!(
-        one(put(3, "recirc_id(0)", 3, PutMode::Create)),
-        Err(DpError::Invalid("in_port must be matched exactly".into()))
-    );
+    let inside = "recirc_id(0),in_port(1),packet_type(ns=0,id=0),eth_type(0x0800),ipv4(proto=6,frag=no)";
+    assert_eq!(one(put(2, inside, 2, PutMode::Create)), Err(DpError::Exists));
+    assert_eq!(one(put(2, inside, 3, PutMode::Create)), Err(DpError::Overlap));
+    assert_eq!(one(put(3, "recirc_id(0)", 3, PutMode::Create)), Err(DpError::Invalid("in_port must be matched exactly".into())));
     assert_eq!(b.send(1, &frame(TCP, 60)).len(), 1);
     assert_eq!(one(put(1, text, 3, PutMode::Modify)), Ok(()));
     assert_eq!(b.send(1, &frame(TCP, 60))[0].0, 3);
     let stats = b.dp.get(Ufid(1)).unwrap().stats;
-    assert_eq!(
-        (stats.packets, stats.bytes, stats.tcp_flags),
-        (2, 120, 0x12)
-    );
+    assert_eq!((stats.packets, stats.bytes, stats.tcp_flags), (2, 120, 0x12));
     // Another mask under the same name: the flow moves, the counters stay.
     assert_eq!(one(put(1, inside, 2, PutMode::CreateOrModify)), Ok(()));
     assert_eq!(b.send(1, &frame(TCP, 60))[0].0, 2);
     assert_eq!(b.dp.get(Ufid(1)).unwrap().stats.packets, 3);
     assert_eq!(b.dp.stats().masks, 1);
-    let clear = FlowPut {
-        clear_stats: true,
-        ..put(1, inside, 2, PutMode::Modify)
-    };
+    let clear = FlowPut { clear_stats: true, ..put(1, inside, 2, PutMode::Modify) };
     assert_eq!(one(clear), Ok(()));
     assert_eq!(b.dp.get(Ufid(1)).unwrap().stats, Default::default());
     let mut all = Vec::new();
@@ -83,10 +58,7 @@ fn put_modes() {
     );
     assert_eq!(b.send(1, &frame(TCP, 60)).len(), 1);
     let gone = b.dp.del(&[Ufid(1), Ufid(9)]);
-    assert_eq!(
-        (gone[0].as_ref().unwrap().packets, &gone[1]),
-        (1, &Err(DpError::NoFlow))
-    );
+    assert_eq!((gone[0].as_ref().unwrap().packets, &gone[1]), (1, &Err(DpError::NoFlow)));
     assert_eq!(b.send(1, &frame(TCP, 60)), []);
     let s = b.dp.stats();
     assert_eq!((s.hit, s.missed, s.flows), (4, 1, 0));
@@ -95,39 +67,16 @@ fn put_modes() {
 #[test]
 fn dummy_ports_are_numbered_by_name() {
     let dp = Switch::new("dummy", "ovs-dummy", &Options::default()).unwrap();
-    for (name, number) in [
-        ("br0", 100),
-        ("p1", 1),
-        ("br1", 101),
-        ("x", 2),
-        ("p3", 3),
-        ("y1", 4),
-    ] {
-        assert_eq!(
-            dp.port_add(&request(name)).unwrap(),
-            DpPort(number),
-            "{name}"
-        );
+    for (name, number) in [("br0", 100), ("p1", 1), ("br1", 101), ("x", 2), ("p3", 3), ("y1", 4)] {
+        assert_eq!(dp.port_add(&request(name)).unwrap(), DpPort(number), "{name}");
     }
     assert_eq!(dp.port_add(&request("x")), Err(DpError::PortExists));
-    let wished = PortRequest {
-        number: Some(DpPort(50)),
-        ..request("z")
-    };
+    let wished = PortRequest { number: Some(DpPort(50)), ..request("z") };
     assert_eq!(dp.port_add(&wished).unwrap(), DpPort(50));
     dp.port_del(DpPort(50)).unwrap();
     assert_eq!(dp.port_del(DpPort(50)), Err(DpError::NoPort));
-    assert!(matches!(
-        dp.port_add(&PortRequest {
-            kind: "nonesuch".into(),
-            ..request("q")
-        }),
-        Err(DpError::Device(_))
-    ));
-    let vxlan = PortRequest {
-        kind: "vxlan".into(),
-        ..request("vxlan_sys_4789")
-    };
+    assert!(matches!(dp.port_add(&PortRequest { kind: "nonesuch".into(), ..request("q") }), Err(DpError::Device(_))));
+    let vxlan = PortRequest { kind: "vxlan".into(), ..request("vxlan_sys_4789") };
     assert_eq!(dp.port_add(&vxlan).unwrap(), DpPort(4789));
     assert!(!dp.port(DpPort(4789)).unwrap().vanished);
 }
@@ -139,9 +88,7 @@ fn changes_under_traffic() {
     let b = Bench::new(4, &[("n-workers", "2")]);
     let dp = &b.dp;
     let text = "recirc_id(0),in_port(1),packet_type(ns=0,id=0),eth_type(0x0800)";
-    dp.put(&[put(1, text, 2, PutMode::Create)])[0]
-        .as_ref()
-        .unwrap();
+    dp.put(&[put(1, text, 2, PutMode::Create)])[0].as_ref().unwrap();
     let stop = AtomicBool::new(false);
     let counted = AtomicU64::new(0);
     std::thread::scope(|scope| {
@@ -152,7 +99,11 @@ fn changes_under_traffic() {
                 let port = 2 + n % 2;
                 let narrow = "recirc_id(0),in_port(1),packet_type(ns=0,id=0),eth_type(0x0800),ipv4(proto=6,frag=no)";
                 dp.put(&[put(1, if n.is_multiple_of(3) { narrow } else { text }, port, PutMode::Modify)])[0].as_ref().unwrap();
-                let other = format!("recirc_id(0),in_port(1),packet_type(ns=0,id=0),eth_type(0x0806),arp(sip=10.0.{}.{})", n / 256 % 256, n % 256);
+                let other = format!(
+                    "recirc_id(0),in_port(1),packet_type(ns=0,id=0),eth_type(0x0806),arp(sip=10.0.{}.{})",
+                    n / 256 % 256,
+                    n % 256
+                );
                 dp.put(&[put(u128::from(n) + 10, &other, 3, PutMode::CreateOrModify)])[0].as_ref().unwrap();
                 if n > 50 {
                     dp.del(&[Ufid(u128::from(n - 50) + 10)])[0].as_ref().unwrap();
@@ -206,9 +157,7 @@ fn many_megaflows_and_masks() {
             i % 20
         )
     };
-    let puts: Vec<_> = (0..N)
-        .map(|i| put(u128::from(i) + 1, &flow(i), 2, PutMode::Create))
-        .collect();
+    let puts: Vec<_> = (0..N).map(|i| put(u128::from(i) + 1, &flow(i), 2, PutMode::Create)).collect();
     assert!(b.dp.put(&puts).iter().all(Result::is_ok));
     let s = b.dp.stats();
     assert_eq!((s.flows, s.masks), (u64::from(N), 20));
@@ -239,10 +188,7 @@ fn workers_can_be_changed_while_ports_stay() {
     let b = Bench::new(2, &[]);
     b.put(1, "recirc_id(0),in_port(1)", vec![output(2)]);
     for n in ["3", "1", "2"] {
-        b.dp.set_config(&[
-            ("n-workers".into(), n.into()),
-            ("signature-cache-flows".into(), "1000".into()),
-        ]);
+        b.dp.set_config(&[("n-workers".into(), n.into()), ("signature-cache-flows".into(), "1000".into())]);
         assert_eq!(b.send(1, &frame(TCP, 60)).len(), 1);
     }
     assert_eq!(b.dp.get(Ufid(1)).unwrap().stats.packets, 3);
@@ -250,28 +196,11 @@ fn workers_can_be_changed_while_ports_stay() {
 
 #[test]
 fn failures_come_as_planned() {
-    let plan = vec![Failure {
-        step: Step::Put,
-        from: 1,
-        count: 1,
-        error: DpError::Full("the flow table"),
-    }];
+    let plan = vec![Failure { step: Step::Put, from: 1, count: 1, error: DpError::Full("the flow table") }];
     let dp = Failing::new(Reference::new(), plan);
-    let puts: Vec<_> = (0..3)
-        .map(|i| {
-            put(
-                i,
-                &format!("recirc_id(0x{i}),in_port(1)"),
-                2,
-                PutMode::Create,
-            )
-        })
-        .collect();
+    let puts: Vec<_> = (0..3).map(|i| put(i, &format!("recirc_id(0x{i}),in_port(1)"), 2, PutMode::Create)).collect();
     let results = dp.put(&puts);
-    assert_eq!(
-        results,
-        [Ok(()), Err(DpError::Full("the flow table")), Ok(())]
-    );
+    assert_eq!(results, [Ok(()), Err(DpError::Full("the flow table")), Ok(())]);
     assert_eq!(dp.inner().stats().flows, 2);
 }
 
@@ -293,19 +222,9 @@ fn inject_waits_for_the_slow_path() {
                     std::thread::sleep(std::time::Duration::from_millis(3));
                     let flow = megaflow(up.ufid.0, "recirc_id(0),in_port(1)", vec![output(2)]);
                     let actions = Arc::clone(&flow.actions);
-                    let _ = dp.put(&[FlowPut {
-                        flow,
-                        mode: PutMode::Create,
-                        clear_stats: false,
-                    }]);
+                    let _ = dp.put(&[FlowPut { flow, mode: PutMode::Create, clear_stats: false }]);
                     let (packet, key) = (up.packet.clone(), up.key.clone());
-                    dp.execute(vec![flow::seam::Execute {
-                        packet,
-                        key,
-                        actions,
-                        mtu: 0,
-                        probe: false,
-                    }]);
+                    dp.execute(vec![flow::seam::Execute { packet, key, actions, mtu: 0, probe: false }]);
                 }
             }
         })

@@ -3,12 +3,7 @@
 //! Tables are random, but consistent: what a megaflow does follows from a few fields that every mask covers, so that megaflows may overlap
 //! as they like. Packets are random and damaged ones of a small world, so that most of them hit. Every table is used several times, with
 //! puts and deletes between, so that cache entries are made, hit, outdated, and meet other megaflows in their slots.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::cast_possible_truncation,
-    reason = "a failure is the test's"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation, reason = "a failure is the test's")]
 
 mod common;
 
@@ -47,22 +42,16 @@ const FRAMES: usize = 70;
 fn packet(rng: &mut Rng) -> (u32, Vec<u8>) {
     let port = u32::try_from(rng.below(PORTS.into())).unwrap() + 1;
     let (a, b, c) = (rng.below(3), rng.below(4), rng.below(3));
-    let eth = format!(
-        "in_port({port}),packet_type(ns=0,id=0),eth(src=50:54:00:00:00:0{a},dst=50:54:00:00:01:0{b})"
-    );
+    let eth = format!("in_port({port}),packet_type(ns=0,id=0),eth(src=50:54:00:00:00:0{a},dst=50:54:00:00:01:0{b})");
     let l3 = match rng.below(4) {
-        0 => format!(
-            "eth_type(0x0806),arp(sip=10.0.0.{a},tip=10.0.0.{b},op=1,sha=50:54:00:00:00:0{a},tha=00:00:00:00:00:00)"
-        ),
+        0 => format!("eth_type(0x0806),arp(sip=10.0.0.{a},tip=10.0.0.{b},op=1,sha=50:54:00:00:00:0{a},tha=00:00:00:00:00:00)"),
         1 => format!(
             "eth_type(0x86dd),ipv6(src=fc00::{a},dst=fc00::{b},label=0,proto=6,tclass=0,hlimit=64,frag=no),tcp(src={c},dst={b}),tcp_flags(syn)"
         ),
         2 => format!(
             "eth_type(0x0800),ipv4(src=10.0.0.{a},dst=10.0.0.{b},proto=6,tos=0,ttl={c},frag=no),tcp(src={c},dst={a}),tcp_flags(ack)"
         ),
-        _ => format!(
-            "eth_type(0x0800),ipv4(src=10.0.0.{a},dst=10.0.0.{b},proto=17,tos=0,ttl=64,frag=no),udp(src={c},dst={a})"
-        ),
+        _ => format!("eth_type(0x0800),ipv4(src=10.0.0.{a},dst=10.0.0.{b},proto=17,tos=0,ttl=64,frag=no),udp(src={c},dst={a})"),
     };
     let mut frame = frame(&format!("{eth},{l3}"), 60);
     if rng.chance(4) {
@@ -90,9 +79,7 @@ fn class_mask() -> Box<Mask> {
 }
 
 fn actions(class: &Key) -> Actions {
-    let mut rng = Rng(class.words().iter().fold(0x1234_5678, |h, w| {
-        datapath::hash::fold(h ^ w, 0x9e37_79b9_7f4a_7c15)
-    }) | 1);
+    let mut rng = Rng(class.words().iter().fold(0x1234_5678, |h, w| datapath::hash::fold(h ^ w, 0x9e37_79b9_7f4a_7c15)) | 1);
     let round = u32::from_be_bytes(class.recirc_id);
     let mut list: Actions = (0..1 + rng.below(4)).map(|_| action(&mut rng, 0)).collect();
     if round < 2 && rng.chance(3) {
@@ -106,45 +93,20 @@ fn action(rng: &mut Rng, depth: u32) -> Action {
     let mac = [7, 7, 7, 7, 7, u8::try_from(rng.below(4)).unwrap()];
     match rng.below(if depth < 2 { 15 } else { 11 }) {
         0..5 => Action::Output(port),
-        5 => set(SetAttr::Eth, |v, m| {
-            (v.eth_dst, m.eth_dst) = (mac, [0xff; 6])
-        }),
+        5 => set(SetAttr::Eth, |v, m| (v.eth_dst, m.eth_dst) = (mac, [0xff; 6])),
         6 => set(SetAttr::Ipv4, |v, m| (v.nw_ttl, m.nw_ttl) = (mac[5], 0x0f)),
-        7 => set(SetAttr::Mark, |v, m| {
-            (v.pkt_mark, m.pkt_mark) = ([0, 0, 0, mac[5]], [0, 0, 0, 0xff])
-        }),
-        8 => Action::PushVlan {
-            tpid: 0x8100,
-            tci: 0x1000 | u16::from(mac[5]),
-        },
+        7 => set(SetAttr::Mark, |v, m| (v.pkt_mark, m.pkt_mark) = ([0, 0, 0, mac[5]], [0, 0, 0, 0xff])),
+        8 => Action::PushVlan { tpid: 0x8100, tci: 0x1000 | u16::from(mac[5]) },
         9 => Action::PopVlan,
         10 => Action::Trunc(20 + u32::from(mac[5])),
-        11 => Action::Clone(
-            (0..1 + rng.below(3))
-                .map(|_| action(rng, depth + 1))
-                .collect(),
-        ),
+        11 => Action::Clone((0..1 + rng.below(3)).map(|_| action(rng, depth + 1)).collect()),
         12 => {
             let cookie = Cookie::Raw(vec![mac[5]]);
-            Action::Userspace(Box::new(Userspace {
-                pid: 0,
-                cookie,
-                actions: true,
-                tunnel_out_port: None,
-            }))
+            Action::Userspace(Box::new(Userspace { pid: 0, cookie, actions: true, tunnel_out_port: None }))
         }
-        13 if rng.chance(2) => Action::Hash {
-            alg: HashAlg::SymL4,
-            basis: 3,
-        },
-        13 => Action::CheckPktLen {
-            size: 60,
-            greater: vec![action(rng, depth + 1)],
-            less_equal: vec![action(rng, depth + 1)],
-        },
-        _ => Action::DecTtl {
-            exceeded: vec![action(rng, depth + 1)],
-        },
+        13 if rng.chance(2) => Action::Hash { alg: HashAlg::SymL4, basis: 3 },
+        13 => Action::CheckPktLen { size: 60, greater: vec![action(rng, depth + 1)], less_equal: vec![action(rng, depth + 1)] },
+        _ => Action::DecTtl { exceeded: vec![action(rng, depth + 1)] },
     }
 }
 
@@ -173,21 +135,12 @@ fn megaflow(rng: &mut Rng, key: &Key) -> Megaflow {
     }
     let actions = Arc::new(actions(&key.masked(&class)));
     let ufid = Ufid(u128::from(rng.next()) | 1);
-    Megaflow {
-        ufid,
-        key: Box::new(*key),
-        mask,
-        actions,
-    }
+    Megaflow { ufid, key: Box::new(*key), mask, actions }
 }
 
 /// The same, or a message that shows the first difference only.
 fn same<T: PartialEq + std::fmt::Debug>(got: &[T], want: &[T]) {
-    let at = got
-        .iter()
-        .zip(want)
-        .position(|(g, w)| g != w)
-        .unwrap_or_else(|| got.len().min(want.len()));
+    let at = got.iter().zip(want).position(|(g, w)| g != w).unwrap_or_else(|| got.len().min(want.len()));
     assert!(
         got.len() == want.len() && at == got.len(),
         "{} and {}: switch {:x?}\nreference {:x?}",
@@ -207,24 +160,12 @@ struct Twins {
 
 impl Twins {
     fn new() -> Self {
-        let bench = Bench::new(
-            PORTS,
-            &[("n-workers", "1"), ("signature-cache-flows", "64")],
-        );
+        let bench = Bench::new(PORTS, &[("n-workers", "1"), ("signature-cache-flows", "64")]);
         let reference = Reference::new();
         for i in 1..=PORTS {
-            reference
-                .port_add(&PortRequest {
-                    name: format!("p{i}"),
-                    ..PortRequest::default()
-                })
-                .unwrap();
+            reference.port_add(&PortRequest { name: format!("p{i}"), ..PortRequest::default() }).unwrap();
         }
-        Self {
-            bench,
-            reference,
-            flows: Vec::new(),
-        }
+        Self { bench, reference, flows: Vec::new() }
     }
 
     /// Sends the same frames through both; the upcalls, which must be the same, and the frames sent, which must be.
@@ -240,12 +181,7 @@ impl Twins {
         for (port, frame) in frames {
             self.reference.inject(DpPort(*port), frame);
         }
-        let mut want: Vec<_> = self
-            .reference
-            .sent()
-            .into_iter()
-            .map(|(p, f)| (p.0, f))
-            .collect();
+        let mut want: Vec<_> = self.reference.sent().into_iter().map(|(p, f)| (p.0, f)).collect();
         got.sort();
         want.sort();
         same(&got, &want);
@@ -258,39 +194,19 @@ impl Twins {
                     break;
                 }
             }
-            out.sort_by_key(|u: &Upcall| {
-                format!("{:?} {:?} {:?} {:?}", u.packet, u.kind, u.key, u.actions)
-            });
+            out.sort_by_key(|u: &Upcall| format!("{:?} {:?} {:?} {:?}", u.packet, u.kind, u.key, u.actions));
             out
         };
         let (got, want) = (upcalls(&b.dp), upcalls(&self.reference));
-        let plain = |u: &Upcall| {
-            (
-                u.kind.clone(),
-                u.packet.clone(),
-                u.key.clone(),
-                u.full_len,
-                u.actions.clone(),
-            )
-        };
-        same(
-            &got.iter().map(plain).collect::<Vec<_>>(),
-            &want.iter().map(plain).collect::<Vec<_>>(),
-        );
+        let plain = |u: &Upcall| (u.kind.clone(), u.packet.clone(), u.key.clone(), u.full_len, u.actions.clone());
+        same(&got.iter().map(plain).collect::<Vec<_>>(), &want.iter().map(plain).collect::<Vec<_>>());
         got
     }
 
     fn put(&mut self, flow: Megaflow) {
         let ufid = flow.ufid;
-        let put = [FlowPut {
-            flow,
-            mode: PutMode::Create,
-            clear_stats: false,
-        }];
-        let (got, want) = (
-            self.bench.dp.put(&put).remove(0),
-            self.reference.put(&put).remove(0),
-        );
+        let put = [FlowPut { flow, mode: PutMode::Create, clear_stats: false }];
+        let (got, want) = (self.bench.dp.put(&put).remove(0), self.reference.put(&put).remove(0));
         assert_eq!(got, want);
         if got.is_ok() {
             self.flows.push(ufid);
@@ -299,10 +215,7 @@ impl Twins {
 
     fn del(&mut self, at: usize) {
         let ufid = [self.flows.swap_remove(at)];
-        let (got, want) = (
-            self.bench.dp.del(&ufid).remove(0),
-            self.reference.del(&ufid).remove(0),
-        );
+        let (got, want) = (self.bench.dp.del(&ufid).remove(0), self.reference.del(&ufid).remove(0));
         assert!(got.is_ok() && want.is_ok());
     }
 }
@@ -313,13 +226,7 @@ fn run(seed: u64) {
     let world: Vec<_> = (0..FRAMES).map(|_| packet(&mut rng)).collect();
     for _ in 0..10 {
         let frames: Vec<_> = (0..FRAMES)
-            .map(|_| {
-                if rng.chance(8) {
-                    packet(&mut rng)
-                } else {
-                    world[rng.below(FRAMES as u64) as usize].clone()
-                }
-            })
+            .map(|_| if rng.chance(8) { packet(&mut rng) } else { world[rng.below(FRAMES as u64) as usize].clone() })
             .collect();
         let upcalls = twins.round(&frames);
         for upcall in upcalls {
@@ -333,17 +240,11 @@ fn run(seed: u64) {
             twins.del(at);
         }
         let (got, want) = (twins.bench.dp.stats(), twins.reference.stats());
-        assert_eq!(
-            (got.hit, got.missed, got.flows),
-            (want.hit, want.missed, want.flows)
-        );
+        assert_eq!((got.hit, got.missed, got.flows), (want.hit, want.missed, want.flows));
     }
     // The test would show nothing if nothing hit, or never by the cache.
     let stats = twins.bench.dp.stats();
-    assert!(
-        stats.hit * 2 > stats.missed && stats.cache_hits > 50 && stats.masks > 3,
-        "{stats:?}"
-    );
+    assert!(stats.hit * 2 > stats.missed && stats.cache_hits > 50 && stats.masks > 3, "{stats:?}");
 }
 
 proptest! {

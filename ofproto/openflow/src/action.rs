@@ -20,20 +20,42 @@ pub type FieldValue = flow::fields::Value;
 /// One action (or, for the last rows, an instruction), independent of the version that carried it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum OfAction {
-    Output { port: OfPort, max_len: u16 },
+    Output {
+        port: OfPort,
+        max_len: u16,
+    },
     /// output:NXM[a..b]
-    OutputReg { src: Subfield, max_len: u16 },
-    OutputTrunc { port: OfPort, max_len: u32 },
+    OutputReg {
+        src: Subfield,
+        max_len: u16,
+    },
+    OutputTrunc {
+        port: OfPort,
+        max_len: u32,
+    },
     Controller(Box<Controller>),
-    Enqueue { port: OfPort, queue: u32 },
+    Enqueue {
+        port: OfPort,
+        queue: u32,
+    },
     Group(GroupId),
     Bundle(Box<Bundle>),
     /// `push_vlan_if_needed`: OpenFlow 1.0 semantics add a tag; `flow_has_vlan` is found by checking.
-    SetVlanVid { vid: u16, push_if_needed: bool },
-    SetVlanPcp { pcp: u8, push_if_needed: bool },
+    SetVlanVid {
+        vid: u16,
+        push_if_needed: bool,
+    },
+    SetVlanPcp {
+        pcp: u8,
+        push_if_needed: bool,
+    },
     /// strip_vlan, or pop_vlan of OpenFlow 1.1+: one meaning, two names
-    StripVlan { pop: bool },
-    PushVlan { ethertype: u16 },
+    StripVlan {
+        pop: bool,
+    },
+    PushVlan {
+        ethertype: u16,
+    },
     SetEthSrc([u8; 6]),
     SetEthDst([u8; 6]),
     SetIpv4Src([u8; 4]),
@@ -44,25 +66,54 @@ pub enum OfAction {
     SetIpTtl(u8),
     SetL4Src(u16),
     SetL4Dst(u16),
-    RegMove { src: Subfield, dst: Subfield },
-    SetField { field: Field, value: FieldValue, mask: FieldValue, form: SetForm },
+    RegMove {
+        src: Subfield,
+        dst: Subfield,
+    },
+    SetField {
+        field: Field,
+        value: FieldValue,
+        mask: FieldValue,
+        form: SetForm,
+    },
     StackPush(Subfield),
     StackPop(Subfield),
     /// dec_ttl; with the ids of the controllers to tell of an expired packet, or empty for controller 0
-    DecTtl { controllers: Vec<u16> },
+    DecTtl {
+        controllers: Vec<u16>,
+    },
     SetMplsLabel(u32),
     SetMplsTc(u8),
     SetMplsTtl(u8),
     DecMplsTtl,
-    PushMpls { ethertype: u16 },
-    PopMpls { ethertype: u16 },
-    SetTunnel { id: u64, wide: bool },
+    PushMpls {
+        ethertype: u16,
+    },
+    PopMpls {
+        ethertype: u16,
+    },
+    SetTunnel {
+        id: u64,
+        wide: bool,
+    },
     SetQueue(u32),
     PopQueue,
-    FinTimeout { idle: u16, hard: u16 },
-    Resubmit { port: OfPort, table: TableId, with_ct: bool, has_table: bool },
+    FinTimeout {
+        idle: u16,
+        hard: u16,
+    },
+    Resubmit {
+        port: OfPort,
+        table: TableId,
+        with_ct: bool,
+        has_table: bool,
+    },
     Learn(Box<Learn>),
-    Conjunction { id: u32, clause: u8, n_clauses: u8 },
+    Conjunction {
+        id: u32,
+        clause: u8,
+        n_clauses: u8,
+    },
     Multipath(Box<Multipath>),
     Note(Vec<u8>),
     Exit,
@@ -72,9 +123,14 @@ pub enum OfAction {
     Nat(Box<NatAction>),
     CtClear,
     Encap(Encap),
-    Decap { new_packet_type: Option<u32> },
+    Decap {
+        new_packet_type: Option<u32>,
+    },
     DecNshTtl,
-    CheckPktLarger { len: u16, dst: Subfield },
+    CheckPktLarger {
+        len: u16,
+        dst: Subfield,
+    },
     DeleteField(Field),
     DebugRecirc,
     DebugSlow,
@@ -82,7 +138,10 @@ pub enum OfAction {
     Meter(u32),
     ClearActions,
     WriteActions(Vec<Self>),
-    WriteMetadata { value: u64, mask: u64 },
+    WriteMetadata {
+        value: u64,
+        mask: u64,
+    },
     GotoTable(TableId),
 }
 

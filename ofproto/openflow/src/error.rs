@@ -46,10 +46,7 @@ impl OfError {
     /// The error that `version` codes so.
     #[must_use]
     pub fn from_code(version: Version, vendor: u32, kind: u16, code: u16) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|e| e.code(version).is_some_and(|c| (c.vendor, c.kind, c.code) == (vendor, kind, code)))
+        Self::ALL.iter().copied().find(|e| e.code(version).is_some_and(|c| (c.vendor, c.kind, c.code) == (vendor, kind, code)))
     }
 }
 

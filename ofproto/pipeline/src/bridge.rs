@@ -16,10 +16,10 @@ use crate::rule::Tally;
 use crate::table::{TABLES, Table};
 use crate::world::BridgeId;
 use crate::xlate::FragMode;
-use flow::hash::{Hasher, Map};
-use flow::seam::{DpPort, PortInfo};
 use flow::Msec;
 use flow::fields::TunnelOptions;
+use flow::hash::{Hasher, Map};
+use flow::seam::{DpPort, PortInfo};
 use openflow::{GroupId, OfPort, TableId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -122,7 +122,9 @@ impl Bundle {
         let vlan_mode = config.vlan_mode;
         let vlan = match vlan_mode {
             VlanMode::Trunk => 0,
-            VlanMode::Access | VlanMode::NativeTagged | VlanMode::NativeUntagged | VlanMode::Dot1qTunnel => config.tag.unwrap_or(0),
+            VlanMode::Access | VlanMode::NativeTagged | VlanMode::NativeUntagged | VlanMode::Dot1qTunnel => {
+                config.tag.unwrap_or(0)
+            }
         };
         // A native VLAN is carried whether or not `trunks` names it.
         let mut trunks = config.trunks.clone();

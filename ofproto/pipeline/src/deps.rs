@@ -249,9 +249,8 @@ impl ChangeLog {
     pub fn pending(&self, since: Revision) -> Pending {
         let log = self.lock();
         let objects = log.objects.iter().filter(|(_, at)| **at > since).map(|(object, _)| *object).collect();
-        let rules = log.rules.iter().flat_map(|(table, changes)| {
-            changes.iter().filter(|c| c.at > since).map(|c| (*table, c.clone()))
-        });
+        let rules =
+            log.rules.iter().flat_map(|(table, changes)| changes.iter().filter(|c| c.at > since).map(|c| (*table, c.clone())));
         Pending { forgotten: since < log.floor, objects, rules: rules.collect() }
     }
 

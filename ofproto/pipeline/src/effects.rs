@@ -108,9 +108,16 @@ pub struct PacketInNotice {
 pub enum Notice {
     PacketIn(Box<PacketInNotice>),
     /// reason ADD 0, DELETE 1, MODIFY 2; the description is that after the change (before it for DELETE).
-    PortStatus { bridge: BridgeId, reason: u8, port: Box<crate::bridge::PortView> },
+    PortStatus {
+        bridge: BridgeId,
+        reason: u8,
+        port: Box<crate::bridge::PortView>,
+    },
     /// reason IDLE 0, HARD 1, DELETE 2, GROUP_DELETE 3, METER_DELETE 4, EVICTION 5
-    FlowRemoved { rule: Arc<Rule>, reason: u8 },
+    FlowRemoved {
+        rule: Arc<Rule>,
+        reason: u8,
+    },
 }
 
 /// Why nothing could be translated; the text is what `ofproto/trace` and the log say.

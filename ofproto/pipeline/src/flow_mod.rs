@@ -11,16 +11,16 @@
 //!
 //! `learn` runs inside of a translation, under the read lock: the table's own lock is enough for it.
 
+use crate::bridge::Bridge;
 use crate::classifier::{Conjunction, MiniMatch};
 use crate::deps::ChangeLog;
 use crate::effects::Notice;
 use crate::rule::{Life, PRIORITY_MAX, Rule};
 use crate::table::{INTERNAL, Table};
 use crate::world::{BridgeId, World};
-use crate::bridge::Bridge;
+use flow::Msec;
 use flow::fields::Field;
 use flow::key::{Key, Mask};
-use flow::Msec;
 use flow::matching::Match;
 use openflow::action::{Learn, OfAction};
 use openflow::message::{FlowMod, FlowModCommand, flow_mod_flags as flags};
@@ -55,7 +55,11 @@ mod learn_flags {
 pub enum Change {
     Added(Arc<Rule>),
     /// An add or modify put `new` in the place of `old`.
-    Replaced { old: Arc<Rule>, new: Arc<Rule>, modified: bool },
+    Replaced {
+        old: Arc<Rule>,
+        new: Arc<Rule>,
+        modified: bool,
+    },
     /// Reason as in `removed`.
     Removed(Arc<Rule>, u8),
 }
@@ -181,7 +185,8 @@ fn modify(world: &World, bridge: &Bridge, fm: &FlowMod, now: Msec, journal: &mut
         if fm.flags & flags::RESET_COUNTS != 0 {
             old.life.tally.reset();
         }
-        let cookie = if fm.modify_cookie && fm.new_cookie != u64::MAX { fm.new_cookie } else { old.cookie.load(Ordering::Relaxed) };
+        let cookie =
+            if fm.modify_cookie && fm.new_cookie != u64::MAX { fm.new_cookie } else { old.cookie.load(Ordering::Relaxed) };
         old.life.modified_ms.store(now, Ordering::Relaxed);
         let new = Arc::new(Rule {
             bridge: old.bridge,
@@ -260,9 +265,8 @@ pub fn expire(world: &World, now: Msec) {
 
 fn expired(rule: &Rule, now: Msec) -> Option<u8> {
     let (idle_s, hard_s) = rule.timeouts_s();
-    let ran_out = |since: &AtomicI64, timeout_s: u16| {
-        timeout_s != 0 && now >= since.load(Ordering::Relaxed) + i64::from(timeout_s) * 1000
-    };
+    let ran_out =
+        |since: &AtomicI64, timeout_s: u16| timeout_s != 0 && now >= since.load(Ordering::Relaxed) + i64::from(timeout_s) * 1000;
     if ran_out(&rule.life.modified_ms, hard_s) {
         Some(removed::HARD)
     } else if ran_out(&rule.life.used_ms, idle_s) {
@@ -451,7 +455,12 @@ pub fn take_own_rule(world: &World, bridge: BridgeId, table: TableId, priority: 
     let Some(b) = world.bridges.get(&bridge) else { return };
     let table = &b.tables[usize::from(table.0)];
     let mini = mini_of(table, &Match::default());
-    let found = table.rules.read().expect("no holder of a table's rules panics").get(&mini, u32::try_from(priority).unwrap_or(0)).cloned();
+    let found = table
+        .rules
+        .read()
+        .expect("no holder of a table's rules panics")
+        .get(&mini, u32::try_from(priority).unwrap_or(0))
+        .cloned();
     if let Some(rule) = found {
         take(table, &rule, &world.changes);
     }
@@ -459,7 +468,9 @@ pub fn take_own_rule(world: &World, bridge: BridgeId, table: TableId, priority: 
 
 fn outputs_to_port(actions: &[OfAction], port: OfPort) -> bool {
     actions.iter().any(|action| {
-        if let OfAction::Output { port: to, .. } | OfAction::Enqueue { port: to, .. } | OfAction::OutputTrunc { port: to, .. } = action {
+        if let OfAction::Output { port: to, .. } | OfAction::Enqueue { port: to, .. } | OfAction::OutputTrunc { port: to, .. } =
+            action
+        {
             *to == port
         } else if let OfAction::WriteActions(inner) | OfAction::Clone(inner) = action {
             outputs_to_port(inner, port)
@@ -520,7 +531,8 @@ fn make_room(world: &World, table: &Table, journal: &mut Journal) -> Result<(), 
 /// Of the eviction group with most rules, the one that would expire first. Rules without timeouts are never evicted.
 fn choose_victim(table: &Table) -> Option<Arc<Rule>> {
     let candidates = rules_of(table, |r| r.timeouts_s() != (0, 0) && !r.is_hidden());
-    let fields: Vec<Field> = table.config.groups.iter().filter_map(|g| Field::by_name(g.split('[').next().unwrap_or(g))).collect();
+    let fields: Vec<Field> =
+        table.config.groups.iter().filter_map(|g| Field::by_name(g.split('[').next().unwrap_or(g))).collect();
     let group_of = |rule: &Rule| -> Vec<u128> {
         let (key, _) = rule.mini.expand();
         fields.iter().map(|f| f.get(&key)).collect()

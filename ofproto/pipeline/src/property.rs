@@ -217,10 +217,14 @@ impl Run {
         }
         if self.gen_.below(4) == 0 {
             let n = self.gen_.below(4);
-            parts.push(self.one_of(&[format!("dl_dst=02:00:00:00:00:0{n}"), format!("dl_src=02:00:00:00:00:0{n}/00:00:00:00:00:01")]));
+            parts.push(
+                self.one_of(&[format!("dl_dst=02:00:00:00:00:0{n}"), format!("dl_src=02:00:00:00:00:0{n}/00:00:00:00:00:01")]),
+            );
         }
         if self.gen_.below(5) == 0 {
-            parts.push(self.one_of(&["dl_vlan=5", "vlan_tci=0x0000/0x1000", "vlan_tci=0x1000/0x1000", "dl_vlan_pcp=1"]).to_owned());
+            parts.push(
+                self.one_of(&["dl_vlan=5", "vlan_tci=0x0000/0x1000", "vlan_tci=0x1000/0x1000", "dl_vlan_pcp=1"]).to_owned(),
+            );
         }
         let (n, m, len) = (self.gen_.below(4), self.gen_.below(4), 20 + self.gen_.below(13));
         parts.extend(match self.gen_.below(12) {
@@ -267,7 +271,9 @@ impl Run {
             9 => set(Field::by_name("reg0").unwrap(), u128::from(self.gen_.bits() & 1)),
             10 => set(Field::by_name("nw_dst").unwrap(), self.one_of(&[0x0a00_0001, 0x0a00_0102])),
             11 => set(Field::by_name("dl_dst").unwrap(), 0x0200_0000_0001),
-            12 => OfAction::RegMove { src: whole(Field::by_name("nw_src").unwrap()), dst: whole(Field::by_name("reg1").unwrap()) },
+            12 => {
+                OfAction::RegMove { src: whole(Field::by_name("nw_src").unwrap()), dst: whole(Field::by_name("reg1").unwrap()) }
+            }
             13 => OfAction::RegMove {
                 src: whole(Field::by_name("tp_dst").unwrap()),
                 dst: Subfield { field: Field::by_name("reg2").unwrap(), ofs: 0, bits: 16 },
@@ -353,7 +359,8 @@ impl Run {
         let port = DpPort(u32::from_be_bytes(dp_key.in_port));
         let (bridge, in_port) = world.port_of("dummy", port).unwrap();
         let key = Key { in_port: in_port.to_key(), ..*dp_key };
-        let request = Request { world: &world, bridge, in_port, key: &key, packet: None, now: now_ms(), purpose: Purpose::Revalidation };
+        let request =
+            Request { world: &world, bridge, in_port, key: &key, packet: None, now: now_ms(), purpose: Purpose::Revalidation };
         let t = Xlate.translate(request);
         let actions = Arc::new(t.actions);
         (*installed(t.slow, &actions, bridge, in_port)).clone()

@@ -12,9 +12,9 @@ use flow::extract::{PacketMeta, extract_whole};
 use flow::seam::{DpError, PortRequest};
 use flow::{Datapath, DpPort, Key, NoNames};
 use openflow::message::GroupCommand;
+use openflow::text::Names;
 use openflow::text::flow::{FlowSyntax, parse_flow};
 use openflow::text::group::parse_group;
-use openflow::text::Names;
 use std::sync::{Arc, Mutex};
 
 /// A switch to play with. No thread runs: `Slowpath::run_until_idle` does all.

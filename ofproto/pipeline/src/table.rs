@@ -46,7 +46,14 @@ impl Table {
     /// An empty table.
     #[must_use]
     pub fn new(id: TableId) -> Self {
-        Self { id, config: TableConfig::default(), miss: Miss::Default, rules: RwLock::default(), lookups: AtomicU64::new(0), matched: AtomicU64::new(0) }
+        Self {
+            id,
+            config: TableConfig::default(),
+            miss: Miss::Default,
+            rules: RwLock::default(),
+            lookups: AtomicU64::new(0),
+            matched: AtomicU64::new(0),
+        }
     }
 
     /// The rule of highest priority that `key` matches; adds the bits that decided to `wildcards`.

@@ -80,9 +80,7 @@ fn long_option<T: Copy + PartialEq>(
         (Value::None, Some(_)) => return Err(GetoptError::NoValue(row.long.into())),
         (Value::None | Value::Optional, None) => None,
         (Value::Optional | Value::Required, Some(value)) => Some(value),
-        (Value::Required, None) => {
-            Some(rest.next().cloned().ok_or_else(|| GetoptError::NeedsValue(row.long.into()))?)
-        }
+        (Value::Required, None) => Some(rest.next().cloned().ok_or_else(|| GetoptError::NeedsValue(row.long.into()))?),
     };
     Ok(Word::Option(row.id, value))
 }

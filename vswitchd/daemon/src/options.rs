@@ -316,7 +316,9 @@ mod tests {
 
     #[test]
     fn the_line_of_the_suite() {
-        let o = run("--enable-dummy --disable-system --disable-system-route --detach --no-chdir --pidfile --log-file -vvconn -vofproto_dpif -vunixctl --dummy-numa 0,0,1");
+        let o = run(
+            "--enable-dummy --disable-system --disable-system-route --detach --no-chdir --pidfile --log-file -vvconn -vofproto_dpif -vunixctl --dummy-numa 0,0,1",
+        );
         assert_eq!((o.dummy, o.system, o.system_route), (Some(Dummy::Plain), false, false));
         assert_eq!((o.detach, o.chdir, o.log.len()), (true, false, 4));
         assert_eq!(o.dummy_numa, Some(vec![0, 0, 1]));

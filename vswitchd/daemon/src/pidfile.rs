@@ -44,15 +44,8 @@ impl Pidfile {
             let path = temporary.clone();
             move |error| PidfileError::Io { path, what, error }
         };
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&temporary)
-            .map_err(fault("create"))?;
-        fcntl(&file, FcntlArg::F_SETLK(&whole_file()))
-            .map_err(io::Error::from)
-            .map_err(fault("fcntl(F_SETLK)"))?;
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&temporary).map_err(fault("create"))?;
+        fcntl(&file, FcntlArg::F_SETLK(&whole_file())).map_err(io::Error::from).map_err(fault("fcntl(F_SETLK)"))?;
         writeln!(file, "{}", std::process::id()).map_err(fault("write"))?;
         fs::rename(&temporary, path).map_err(fault("rename"))?;
         Ok(Self { path: path.to_owned(), file })
@@ -70,13 +63,7 @@ impl Drop for Pidfile {
 }
 
 fn whole_file() -> libc::flock {
-    libc::flock {
-        l_type: lock_type(libc::F_WRLCK),
-        l_whence: lock_type(libc::SEEK_SET),
-        l_start: 0,
-        l_len: 0,
-        l_pid: 0,
-    }
+    libc::flock { l_type: lock_type(libc::F_WRLCK), l_whence: lock_type(libc::SEEK_SET), l_start: 0, l_len: 0, l_pid: 0 }
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "F_WRLCK and SEEK_SET are 0 or 1")]

@@ -40,7 +40,9 @@ fn ports_come_and_go_and_status_is_written_back() {
 fn a_bad_port_is_told_and_the_others_work() {
     let sandbox = with_bridge();
     let mut command = sandbox.command("ovs-vsctl");
-    command.args("add-port br0 bad -- set interface bad type=nosuchtype -- add-port br0 p1 -- set interface p1 type=dummy".split(' '));
+    command.args(
+        "add-port br0 bad -- set interface bad type=nosuchtype -- add-port br0 p1 -- set interface p1 type=dummy".split(' '),
+    );
     let (code, _, err) = sandbox.run(command);
     assert_eq!(code, 0);
     assert!(err.contains("ovs-vsctl: Error detected while setting up 'bad'"), "{err}");
@@ -79,7 +81,10 @@ fn a_second_daemon_waits_for_the_lock_and_takes_over() {
     let words = format!("{DUMMY} --log-file=second.log --unixctl=ctl2 --pidfile=second.pid");
     let mut second = sandbox.spawn(sandbox.daemon(&words));
     let log = || std::fs::read_to_string(sandbox.file("second.log")).unwrap_or_default();
-    let complaint = format!("|bridge|ERR|another ovs-vswitchd process is running, disabling this process (pid {}) until it goes away\n", second.0.id());
+    let complaint = format!(
+        "|bridge|ERR|another ovs-vswitchd process is running, disabling this process (pid {}) until it goes away\n",
+        second.0.id()
+    );
     wait_until("the complaint", || log().contains(&complaint));
     signal(first, "TERM");
     wait_until("the first ends", || !alive(first));
@@ -111,7 +116,10 @@ fn a_lost_database_comes_back() {
     let sandbox = with_bridge();
     sandbox.tool("ovs-appctl", "-t ovsdb-server exit");
     assert!(sandbox.appctl(&["dpif/show"]).unwrap().contains("br0"), "bridges stay while the database is away");
-    let words = format!("--detach --no-chdir --pidfile --log-file -vconsole:off --remote=punix:{}/db.sock conf.db", sandbox.path().display());
+    let words = format!(
+        "--detach --no-chdir --pidfile --log-file -vconsole:off --remote=punix:{}/db.sock conf.db",
+        sandbox.path().display()
+    );
     sandbox.tool("ovsdb-server", &words);
     sandbox.vsctl("add-port br0 p5 -- set interface p5 type=dummy");
     assert!(sandbox.appctl(&["dpif/show"]).unwrap().contains("p5 1/5: (dummy)"));

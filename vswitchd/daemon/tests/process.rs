@@ -17,7 +17,8 @@ fn detach_returns_when_everything_stands_and_exit_removes_it() {
     assert_eq!(fs::read_to_string(format!("/proc/{pid}/comm")).unwrap(), "ovs-vswitchd\n");
     assert_eq!(sandbox.appctl(&["version"]).unwrap(), "ovs-vswitchd (Open vSwitch) 3.7.1\n");
     let again = sandbox.run(sandbox.daemon("--pidfile"));
-    let expect = format!("ovs-vswitchd: {}: already running as pid {pid}, aborting\n", sandbox.file("ovs-vswitchd.pid").display());
+    let expect =
+        format!("ovs-vswitchd: {}: already running as pid {pid}, aborting\n", sandbox.file("ovs-vswitchd.pid").display());
     assert_eq!((again.0, again.2), (1, expect));
     assert_eq!(sandbox.appctl(&["exit"]).unwrap(), "");
     wait_until("the daemon ends", || !alive(pid));
@@ -31,7 +32,10 @@ fn detach_returns_when_everything_stands_and_exit_removes_it() {
 #[test]
 fn startup_errors_reach_the_one_who_asked() {
     let sandbox = Sandbox::new();
-    for words in ["--detach --no-chdir --pidfile --unixctl=nonexistent/unixctl", "--detach --monitor --no-chdir --pidfile --unixctl=nonexistent/unixctl"] {
+    for words in [
+        "--detach --no-chdir --pidfile --unixctl=nonexistent/unixctl",
+        "--detach --monitor --no-chdir --pidfile --unixctl=nonexistent/unixctl",
+    ] {
         let (code, _, err) = sandbox.run(sandbox.daemon(words));
         assert_eq!(code, 1, "{words}");
         assert!(err.contains("could not initialize control socket"), "{err}");

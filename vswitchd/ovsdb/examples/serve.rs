@@ -8,10 +8,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let schema = std::fs::read_to_string(schema)?;
     let builder = ovsdb::Server::builder().database(file, &schema);
-    let server = args
-        .fold(builder, |b, remote| b.remote(remote))
-        .start()
-        .await?;
+    let server = args.fold(builder, |b, remote| b.remote(remote)).start().await?;
     tokio::signal::ctrl_c().await?;
     server.stop().await;
     Ok(())

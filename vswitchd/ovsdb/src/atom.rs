@@ -39,15 +39,7 @@ impl AtomicType {
     /// The type of that name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        [
-            Self::Integer,
-            Self::Real,
-            Self::Boolean,
-            Self::String,
-            Self::Uuid,
-        ]
-        .into_iter()
-        .find(|t| t.as_str() == name)
+        [Self::Integer, Self::Real, Self::Boolean, Self::String, Self::Uuid].into_iter().find(|t| t.as_str() == name)
     }
 
     /// The value that a column has when nobody set it (RFC 7047 section 5.2.1).
@@ -161,16 +153,10 @@ impl Atom {
     }
 
     /// Parses `<atom>` without looking at constraints. `names` resolves `["named-uuid", id]`; without it that is refused.
-    pub fn from_json(
-        atomic: AtomicType,
-        json: &Value,
-        names: Option<&mut dyn UuidNames>,
-    ) -> Result<Self> {
+    pub fn from_json(atomic: AtomicType, json: &Value, names: Option<&mut dyn UuidNames>) -> Result<Self> {
         let atom = match atomic {
             AtomicType::Integer => json::integer(json).map(Self::Integer),
-            AtomicType::Real => json
-                .as_f64()
-                .map(|x| Self::Real(if x == 0.0 { 0.0 } else { x })),
+            AtomicType::Real => json.as_f64().map(|x| Self::Real(if x == 0.0 { 0.0 } else { x })),
             AtomicType::Boolean => json.as_bool().map(Self::Boolean),
             AtomicType::String => json.as_str().map(|s| Self::String(Arc::from(s))),
             AtomicType::Uuid => return uuid_from_json(json, names).map(Self::Uuid),
@@ -188,11 +174,7 @@ pub fn uuid_json(uuid: &Uuid) -> Value {
 /// The 36-character form and no other.
 #[must_use]
 pub fn parse_uuid(s: &str) -> Option<Uuid> {
-    if s.len() == 36 {
-        Uuid::try_parse(s).ok()
-    } else {
-        None
-    }
+    if s.len() == 36 { Uuid::try_parse(s).ok() } else { None }
 }
 
 /// Gives the UUIDs that a transaction's `uuid-name`s stand for.
@@ -202,11 +184,7 @@ pub trait UuidNames {
 }
 
 /// `["TAG", value]`'s value if the tag is `tag` and `fits` accepts the value.
-pub(crate) fn unwrap_tagged<'a>(
-    json: &'a Value,
-    tag: &str,
-    fits: fn(&Value) -> bool,
-) -> Option<&'a Value> {
+pub(crate) fn unwrap_tagged<'a>(json: &'a Value, tag: &str, fits: fn(&Value) -> bool) -> Option<&'a Value> {
     match json.as_array().map(Vec::as_slice) {
         Some([name, value]) if name.as_str() == Some(tag) && fits(value) => Some(value),
         Some(_) | None => None,
@@ -215,13 +193,9 @@ pub(crate) fn unwrap_tagged<'a>(
 
 fn uuid_from_json(json: &Value, names: Option<&mut dyn UuidNames>) -> Result<Uuid> {
     if let Some(text) = unwrap_tagged(json, "uuid", Value::is_string).and_then(Value::as_str) {
-        return parse_uuid(text)
-            .ok_or_else(|| Error::syntax(json, format!("\"{text}\" is not a valid UUID")));
+        return parse_uuid(text).ok_or_else(|| Error::syntax(json, format!("\"{text}\" is not a valid UUID")));
     }
-    if let (Some(names), Some(name)) = (
-        names,
-        unwrap_tagged(json, "named-uuid", Value::is_string).and_then(Value::as_str),
-    ) {
+    if let (Some(names), Some(name)) = (names, unwrap_tagged(json, "named-uuid", Value::is_string).and_then(Value::as_str)) {
         if !json::is_id(name) {
             return Err(Error::syntax(json, "named-uuid string is not a valid <id>"));
         }
@@ -239,14 +213,9 @@ impl Ord for Atom {
             (Self::Boolean(a), Self::Boolean(b)) => a.cmp(b),
             (Self::String(a), Self::String(b)) => a.cmp(b),
             (Self::Uuid(a), Self::Uuid(b)) => a.cmp(b),
-            (
-                Self::Integer(_)
-                | Self::Real(_)
-                | Self::Boolean(_)
-                | Self::String(_)
-                | Self::Uuid(_),
-                _,
-            ) => (self.atomic_type() as u8).cmp(&(other.atomic_type() as u8)),
+            (Self::Integer(_) | Self::Real(_) | Self::Boolean(_) | Self::String(_) | Self::Uuid(_), _) => {
+                (self.atomic_type() as u8).cmp(&(other.atomic_type() as u8))
+            }
         }
     }
 }

@@ -48,10 +48,7 @@ impl Datum {
 
     /// A map; of pairs with the same key the last one stays.
     pub fn map<K: Into<Atom>, V: Into<Atom>>(pairs: impl IntoIterator<Item = (K, V)>) -> Self {
-        let sorted: BTreeMap<Atom, Atom> = pairs
-            .into_iter()
-            .map(|(k, v)| (k.into(), v.into()))
-            .collect();
+        let sorted: BTreeMap<Atom, Atom> = pairs.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
         Self::from_sorted_map(sorted.into_iter().collect())
     }
 
@@ -61,20 +58,12 @@ impl Datum {
     }
 
     fn from_sorted_set(keys: Vec<Atom>) -> Self {
-        Self(Arc::new(Inner {
-            keys,
-            values: Vec::new(),
-            map: false,
-        }))
+        Self(Arc::new(Inner { keys, values: Vec::new(), map: false }))
     }
 
     fn from_sorted_map(pairs: Vec<(Atom, Atom)>) -> Self {
         let (keys, values) = pairs.into_iter().unzip();
-        Self(Arc::new(Inner {
-            keys,
-            values,
-            map: true,
-        }))
+        Self(Arc::new(Inner { keys, values, map: true }))
     }
 
     /// Members, or keys of a map, in order.
@@ -121,11 +110,7 @@ impl Datum {
     /// The value at `key` of a map.
     #[must_use]
     pub fn value_of(&self, key: &Atom) -> Option<&Atom> {
-        self.0
-            .keys
-            .binary_search(key)
-            .ok()
-            .and_then(|i| self.0.values.get(i))
+        self.0.keys.binary_search(key).ok().and_then(|i| self.0.values.get(i))
     }
 
     // ---- accessors -------------------------------------------------------------------------------------------------
@@ -181,30 +166,20 @@ impl Datum {
 
     /// Members as UUIDs (of a map: its values, if those are the UUIDs).
     pub fn uuids(&self) -> impl Iterator<Item = Uuid> {
-        self.0
-            .keys
-            .iter()
-            .chain(&self.0.values)
-            .filter_map(Atom::as_uuid)
+        self.0.keys.iter().chain(&self.0.values).filter_map(Atom::as_uuid)
     }
 
     /// String value of a string-keyed map.
     #[must_use]
     pub fn str_value(&self, key: &str) -> Option<&str> {
-        let found = self
-            .0
-            .keys
-            .binary_search_by(|k| k.as_str().unwrap_or("").cmp(key))
-            .ok()?;
+        let found = self.0.keys.binary_search_by(|k| k.as_str().unwrap_or("").cmp(key)).ok()?;
         self.0.values.get(found).and_then(Atom::as_str)
     }
 
     /// A string-to-string map.
     #[must_use]
     pub fn str_map(&self) -> BTreeMap<String, String> {
-        self.pairs()
-            .filter_map(|(k, v)| Some((k.as_str()?.to_owned(), v.as_str()?.to_owned())))
-            .collect()
+        self.pairs().filter_map(|(k, v)| Some((k.as_str()?.to_owned(), v.as_str()?.to_owned()))).collect()
     }
 
     // ---- the wire --------------------------------------------------------------------------------------------------
@@ -213,10 +188,7 @@ impl Datum {
     #[must_use]
     pub fn to_json(&self) -> Value {
         if self.0.map {
-            let pairs = self
-                .pairs()
-                .map(|(k, v)| Value::Array(vec![k.to_json(), v.to_json()]))
-                .collect();
+            let pairs = self.pairs().map(|(k, v)| Value::Array(vec![k.to_json(), v.to_json()])).collect();
             return Value::Array(vec![Value::from("map"), Value::Array(pairs)]);
         }
         match self.0.keys.as_slice() {
@@ -229,16 +201,8 @@ impl Datum {
     }
 
     /// Parses `<value>` and checks it against `ty`.
-    pub fn from_json(
-        ty: &Type,
-        json: &Value,
-        mut names: Option<&mut (dyn UuidNames + '_)>,
-    ) -> Result<Self> {
-        let tagged_set = json
-            .as_array()
-            .and_then(|a| a.first())
-            .and_then(Value::as_str)
-            == Some("set");
+    pub fn from_json(ty: &Type, json: &Value, mut names: Option<&mut (dyn UuidNames + '_)>) -> Result<Self> {
+        let tagged_set = json.as_array().and_then(|a| a.first()).and_then(Value::as_str) == Some("set");
         if !ty.is_map() && !tagged_set {
             return parse_atom(&ty.key, json, &mut names).map(Self::from);
         }
@@ -264,10 +228,7 @@ impl Datum {
             let Some([key, value]) = element.as_array().map(Vec::as_slice) else {
                 return Err(Error::syntax(element, "expected 2-element array"));
             };
-            pairs.push((
-                parse_atom(&ty.key, key, &mut names)?,
-                parse_atom(value_type, value, &mut names)?,
-            ));
+            pairs.push((parse_atom(&ty.key, key, &mut names)?, parse_atom(value_type, value, &mut names)?));
         }
         pairs.sort_unstable();
         if pairs.windows(2).any(|w| w[0].0 == w[1].0) {
@@ -299,42 +260,27 @@ impl Datum {
     /// members are keys (RFC 7047 `delete` mutation).
     #[must_use]
     pub fn subtract(&self, other: &Self) -> Self {
-        let kept = self
-            .entries()
-            .filter(|(k, v)| match other.0.keys.binary_search(k) {
-                Err(_) => true,
-                Ok(i) => other.0.map && other.0.values.get(i) != v.as_ref(),
-            });
+        let kept = self.entries().filter(|(k, v)| match other.0.keys.binary_search(k) {
+            Err(_) => true,
+            Ok(i) => other.0.map && other.0.values.get(i) != v.as_ref(),
+        });
         Self::from_entries(kept.collect(), self.0.map)
     }
 
     /// Whether every member (pair) of `other` is in `self`.
     #[must_use]
     pub fn includes(&self, other: &Self) -> bool {
-        other
-            .0
-            .keys
-            .iter()
-            .enumerate()
-            .all(|(j, key)| self.has_pair(key, other.0.values.get(j)))
+        other.0.keys.iter().enumerate().all(|(j, key)| self.has_pair(key, other.0.values.get(j)))
     }
 
     /// Whether no member (pair) of `other` is in `self`.
     #[must_use]
     pub fn excludes(&self, other: &Self) -> bool {
-        !other
-            .0
-            .keys
-            .iter()
-            .enumerate()
-            .any(|(j, key)| self.has_pair(key, other.0.values.get(j)))
+        !other.0.keys.iter().enumerate().any(|(j, key)| self.has_pair(key, other.0.values.get(j)))
     }
 
     fn has_pair(&self, key: &Atom, value: Option<&Atom>) -> bool {
-        self.0
-            .keys
-            .binary_search(key)
-            .is_ok_and(|i| !self.0.map || self.0.values.get(i) == value)
+        self.0.keys.binary_search(key).is_ok_and(|i| !self.0.map || self.0.values.get(i) == value)
     }
 
     /// What `update2` and the journal carry to turn `self` into `new`: for a type of at most one member the new
@@ -357,10 +303,7 @@ impl Datum {
         let result = self.diff(diff, ty);
         let n = u32::try_from(result.len()).unwrap_or(u32::MAX);
         if n < ty.min || n > ty.max {
-            return Err(Error::new(
-                Tag::OvsdbError,
-                "Datum crated by diff has size error",
-            ));
+            return Err(Error::new(Tag::OvsdbError, "Datum crated by diff has size error"));
         }
         Ok(result)
     }
@@ -374,21 +317,13 @@ impl Datum {
 
     /// Members as pairs whose second half is empty for a set.
     fn entries(&self) -> impl Iterator<Item = (Atom, Option<Atom>)> + '_ {
-        self.0
-            .keys
-            .iter()
-            .enumerate()
-            .map(|(i, k)| (k.clone(), self.0.values.get(i).cloned()))
+        self.0.keys.iter().enumerate().map(|(i, k)| (k.clone(), self.0.values.get(i).cloned()))
     }
 
     fn from_entries(mut entries: Vec<(Atom, Option<Atom>)>, map: bool) -> Self {
         entries.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         let (keys, values): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
-        Self(Arc::new(Inner {
-            keys,
-            values: values.into_iter().flatten().collect(),
-            map,
-        }))
+        Self(Arc::new(Inner { keys, values: values.into_iter().flatten().collect(), map }))
     }
 
     /// Order for OVS's `compare` of two datums: by members, shorter first among equal prefixes.
@@ -398,11 +333,7 @@ impl Datum {
     }
 }
 
-fn parse_atom(
-    base: &crate::types::BaseType,
-    json: &Value,
-    names: &mut Option<&mut (dyn UuidNames + '_)>,
-) -> Result<Atom> {
+fn parse_atom(base: &crate::types::BaseType, json: &Value, names: &mut Option<&mut (dyn UuidNames + '_)>) -> Result<Atom> {
     let atom = match names {
         Some(names) => Atom::from_json(base.atomic, json, Some(&mut Reborrow(*names)))?,
         None => Atom::from_json(base.atomic, json, None)?,
@@ -429,10 +360,7 @@ fn check_count(ty: &Type, class: &str, n: usize, json: &Value) -> Result<()> {
         if ty.min == 1 && ty.max == 1 {
             format!("{class} must have exactly one member but {n} are present")
         } else {
-            format!(
-                "{class} must have {} to {} members but {n} are present",
-                ty.min, ty.max
-            )
+            format!("{class} must have {} to {} members but {n} are present", ty.min, ty.max)
         },
     ))
 }

@@ -88,20 +88,12 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// A fault without offending text.
     pub fn new(tag: Tag, details: impl Into<String>) -> Self {
-        Self {
-            tag,
-            details: details.into(),
-            syntax: None,
-            io: None,
-        }
+        Self { tag, details: details.into(), syntax: None, io: None }
     }
 
     /// A fault in the text `json` of a request.
     pub fn at(json: &Value, tag: Tag, details: impl Into<String>) -> Self {
-        Self {
-            syntax: Some(crate::json::to_sorted(json)),
-            ..Self::new(tag, details)
-        }
+        Self { syntax: Some(crate::json::to_sorted(json)), ..Self::new(tag, details) }
     }
 
     /// A syntax error in `json`.
@@ -117,10 +109,7 @@ impl Error {
     /// A failed system call: `what` says on which file and what was tried.
     #[must_use]
     pub fn from_io(error: &std::io::Error, what: impl Into<String>) -> Self {
-        Self {
-            io: Some(error.to_string()),
-            ..Self::new(Tag::Io, what)
-        }
+        Self { io: Some(error.to_string()), ..Self::new(Tag::Io, what) }
     }
 
     /// The `<error>` object.

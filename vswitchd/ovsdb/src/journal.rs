@@ -62,12 +62,7 @@ pub struct Contents {
 pub fn encode(record: &Value) -> Vec<u8> {
     let mut body = record.to_string();
     body.push('\n');
-    let mut out = format!(
-        "{MAGIC}{} {}\n",
-        body.len(),
-        hex(&Sha1::digest(body.as_bytes()))
-    )
-    .into_bytes();
+    let mut out = format!("{MAGIC}{} {}\n", body.len(), hex(&Sha1::digest(body.as_bytes()))).into_bytes();
     out.extend_from_slice(body.as_bytes());
     out
 }
@@ -88,42 +83,23 @@ pub fn decode(bytes: &[u8]) -> Contents {
                 end += length;
             }
             Err(reason) => {
-                let damage = Damage {
-                    record: records.len(),
-                    offset: end as u64,
-                    reason,
-                };
-                return Contents {
-                    records,
-                    end: end as u64,
-                    damage: Some(damage),
-                };
+                let damage = Damage { record: records.len(), offset: end as u64, reason };
+                return Contents { records, end: end as u64, damage: Some(damage) };
             }
         }
     }
-    Contents {
-        records,
-        end: end as u64,
-        damage: None,
-    }
+    Contents { records, end: end as u64, damage: None }
 }
 
 fn decode_one(bytes: &[u8]) -> std::result::Result<(Value, usize), String> {
-    let line_end = bytes
-        .iter()
-        .take(HEADER_MAX)
-        .position(|b| *b == b'\n')
-        .ok_or(if bytes.len() < HEADER_MAX {
-            "incomplete header line"
-        } else {
-            "no header line"
-        })?;
+    let line_end = bytes.iter().take(HEADER_MAX).position(|b| *b == b'\n').ok_or(if bytes.len() < HEADER_MAX {
+        "incomplete header line"
+    } else {
+        "no header line"
+    })?;
     let line = String::from_utf8_lossy(&bytes[..line_end]);
     let bad = || format!("parse error in header line \"{}\"", line.escape_debug());
-    let (length, hash) = line
-        .strip_prefix(MAGIC)
-        .and_then(|rest| rest.split_once(' '))
-        .ok_or_else(bad)?;
+    let (length, hash) = line.strip_prefix(MAGIC).and_then(|rest| rest.split_once(' ')).ok_or_else(bad)?;
     let length: usize = length.parse().map_err(|_| bad())?;
     if hash.len() != 40 {
         return Err(bad());
@@ -132,20 +108,12 @@ fn decode_one(bytes: &[u8]) -> std::result::Result<(Value, usize), String> {
     let body = start
         .checked_add(length)
         .and_then(|end| bytes.get(start..end))
-        .ok_or_else(|| {
-            format!(
-                "record of {length} bytes ends after {}",
-                bytes.len() - start
-            )
-        })?;
+        .ok_or_else(|| format!("record of {length} bytes ends after {}", bytes.len() - start))?;
     let actual = hex(&Sha1::digest(body));
     if !hash.eq_ignore_ascii_case(&actual) {
-        return Err(format!(
-            "{length} bytes have SHA-1 hash {actual} but should have hash {hash}"
-        ));
+        return Err(format!("{length} bytes have SHA-1 hash {actual} but should have hash {hash}"));
     }
-    let record: Value = serde_json::from_slice(body)
-        .map_err(|e| format!("{length} bytes are not valid JSON ({e})"))?;
+    let record: Value = serde_json::from_slice(body).map_err(|e| format!("{length} bytes are not valid JSON ({e})"))?;
     if !record.is_object() {
         return Err(format!("{length} bytes are not a JSON object"));
     }
@@ -155,15 +123,10 @@ fn decode_one(bytes: &[u8]) -> std::result::Result<(Value, usize), String> {
 /// Reads a journal without locking or changing it.
 pub fn read(path: &Path) -> Result<Contents> {
     let mut bytes = Vec::new();
-    let mut file = File::open(path)
-        .map_err(|e| Error::from_io(&e, format!("{}: open failed", path.display())))?;
-    file.read_to_end(&mut bytes)
-        .map_err(|e| Error::from_io(&e, format!("{}: read failed", path.display())))?;
+    let mut file = File::open(path).map_err(|e| Error::from_io(&e, format!("{}: open failed", path.display())))?;
+    file.read_to_end(&mut bytes).map_err(|e| Error::from_io(&e, format!("{}: read failed", path.display())))?;
     if bytes.starts_with(b"OVSDB CLUSTER ") {
-        let text = format!(
-            "{}: clustered databases are served by ovsdb-server, not here",
-            path.display()
-        );
+        let text = format!("{}: clustered databases are served by ovsdb-server, not here", path.display());
         return Err(Error::new(Tag::OvsdbError, text));
     }
     Ok(decode(&bytes))
@@ -185,24 +148,14 @@ impl Journal {
     /// Creates a journal whose first record is `schema`. Fails if the file exists.
     pub fn create(path: &Path, schema: &Value) -> Result<Self> {
         let lock = LockFile::lock(path)?;
-        let fail =
-            |e: &std::io::Error| Error::from_io(e, format!("{}: create failed", path.display()));
+        let fail = |e: &std::io::Error| Error::from_io(e, format!("{}: create failed", path.display()));
         if path.exists() {
-            return Err(fail(&std::io::Error::from(
-                std::io::ErrorKind::AlreadyExists,
-            )));
+            return Err(fail(&std::io::Error::from(std::io::ErrorKind::AlreadyExists)));
         }
         // Complete under a temporary name first: a crash must not leave an empty file under the real one.
         let file = write_new(path, &[encode(schema)]).map_err(|e| fail(&e))?;
         let end = file.metadata().map_err(|e| fail(&e))?.len();
-        Ok(Self {
-            path: path.to_owned(),
-            file: Arc::new(file),
-            end,
-            base: end,
-            broken: false,
-            _lock: lock,
-        })
+        Ok(Self { path: path.to_owned(), file: Arc::new(file), end, base: end, broken: false, _lock: lock })
     }
 
     /// Opens a journal, reads it, and cuts off a torn tail.
@@ -214,54 +167,29 @@ impl Journal {
             move |e: std::io::Error| Error::from_io(&e, what.clone())
         };
         if contents.records.is_empty() {
-            let reason = contents
-                .damage
-                .as_ref()
-                .map_or("file is empty", |d| d.reason.as_str());
+            let reason = contents.damage.as_ref().map_or("file is empty", |d| d.reason.as_str());
             let text = format!("{}: unexpected file format: {reason}", path.display());
             return Err(Error::new(Tag::OvsdbError, text));
         }
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(path)
-            .map_err(fail("open"))?;
+        let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(fail("open"))?;
         if let Some(damage) = &contents.damage {
             cut_tail(path, &mut file, damage).map_err(fail("truncate"))?;
         }
-        file.seek(SeekFrom::Start(contents.end))
-            .map_err(fail("seek"))?;
+        file.seek(SeekFrom::Start(contents.end)).map_err(fail("seek"))?;
         let (end, file) = (contents.end, Arc::new(file));
-        Ok((
-            Self {
-                path: path.to_owned(),
-                file,
-                end,
-                base: end,
-                broken: false,
-                _lock: lock,
-            },
-            contents,
-        ))
+        Ok((Self { path: path.to_owned(), file, end, base: end, broken: false, _lock: lock }, contents))
     }
 
     /// Appends a record. When this returns, the record survives the process; to survive the machine it needs
     /// [`Syncer::sync`].
     pub fn append(&mut self, record: &Value) -> Result<()> {
-        let fail = |e: &std::io::Error| {
-            Error::from_io(e, format!("{}: write failed", self.path.display()))
-        };
+        let fail = |e: &std::io::Error| Error::from_io(e, format!("{}: write failed", self.path.display()));
         if self.broken {
-            return Err(fail(&std::io::Error::other(
-                "an earlier write failed and could not be taken back",
-            )));
+            return Err(fail(&std::io::Error::other("an earlier write failed and could not be taken back")));
         }
         let bytes = encode(record);
         if let Err(e) = (&*self.file).write_all(&bytes) {
-            let undone = self
-                .file
-                .set_len(self.end)
-                .and_then(|()| (&*self.file).seek(SeekFrom::Start(self.end)));
+            let undone = self.file.set_len(self.end).and_then(|()| (&*self.file).seek(SeekFrom::Start(self.end)));
             self.broken = undone.is_err();
             return Err(fail(&e));
         }
@@ -295,9 +223,7 @@ impl Journal {
 
     /// Puts `records` in the place of all that the journal holds.
     pub fn replace(&mut self, records: &[Value]) -> Result<()> {
-        let fail = |e: &std::io::Error| {
-            Error::from_io(e, format!("{}: compaction failed", self.path.display()))
-        };
+        let fail = |e: &std::io::Error| Error::from_io(e, format!("{}: compaction failed", self.path.display()));
         let encoded: Vec<Vec<u8>> = records.iter().map(encode).collect();
         // A database may be reached through a symbolic link, which must stay one.
         let real = self.path.canonicalize().map_err(|e| fail(&e))?;
@@ -315,26 +241,15 @@ fn write_new(path: &Path, records: &[Vec<u8>]) -> std::io::Result<File> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".tmp");
     let temporary = path.with_file_name(name);
-    let mode = std::fs::metadata(path).map_or(0o640, |m| {
-        std::os::unix::fs::PermissionsExt::mode(&m.permissions())
-    });
+    let mode = std::fs::metadata(path).map_or(0o640, |m| std::os::unix::fs::PermissionsExt::mode(&m.permissions()));
     let mut options = OpenOptions::new();
-    let mut file = options
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(mode & 0o777)
-        .open(&temporary)?;
+    let mut file = options.read(true).write(true).create(true).truncate(true).mode(mode & 0o777).open(&temporary)?;
     for record in records {
         file.write_all(record)?;
     }
     file.sync_all()?;
     std::fs::rename(&temporary, path)?;
-    let parent = path
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or_else(|| Path::new("."));
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     File::open(parent)?.sync_all()?;
     Ok(file)
 }
@@ -343,10 +258,7 @@ fn cut_tail(path: &Path, file: &mut File, damage: &Damage) -> std::io::Result<()
     let mut tail = Vec::new();
     file.seek(SeekFrom::Start(damage.offset))?;
     file.read_to_end(&mut tail)?;
-    let more = tail
-        .windows(MAGIC.len())
-        .skip(1)
-        .any(|w| w == MAGIC.as_bytes());
+    let more = tail.windows(MAGIC.len()).skip(1).any(|w| w == MAGIC.as_bytes());
     let mut kept = String::new();
     if more {
         let mut name = path.file_name().unwrap_or_default().to_owned();
@@ -376,9 +288,7 @@ impl Syncer {
     /// Starts the thread; it ends when the `Syncer` is dropped.
     pub fn start() -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::channel::<SyncJob>();
-        std::thread::Builder::new()
-            .name("ovsdb-sync".into())
-            .spawn(move || sync_loop(&queue))?;
+        std::thread::Builder::new().name("ovsdb-sync".into()).spawn(move || sync_loop(&queue))?;
         Ok(Self { jobs })
     }
 
@@ -399,8 +309,7 @@ fn sync_loop(queue: &mpsc::Receiver<SyncJob>) {
         while let Some((file, _)) = batch.last() {
             let file = Arc::clone(file);
             let outcome = file.sync_data();
-            let (same, others): (Vec<_>, Vec<_>) =
-                batch.into_iter().partition(|(f, _)| Arc::ptr_eq(f, &file));
+            let (same, others): (Vec<_>, Vec<_>) = batch.into_iter().partition(|(f, _)| Arc::ptr_eq(f, &file));
             batch = others;
             for (_, done) in same {
                 let result = match &outcome {

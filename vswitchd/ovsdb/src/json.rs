@@ -70,22 +70,14 @@ fn write_string(s: &str, out: &mut String) {
 #[must_use]
 pub fn real_text(x: f64) -> String {
     let short = format_g(x, 15);
-    if short.parse::<f64>() == Ok(x) {
-        short
-    } else {
-        format_g(x, 17)
-    }
+    if short.parse::<f64>() == Ok(x) { short } else { format_g(x, 17) }
 }
 
 /// C's `%.*g`: `precision` significant digits, trailing zeros dropped, an exponent where the C library has one.
 #[must_use]
 pub fn format_g(x: f64, precision: usize) -> String {
     if x == 0.0 {
-        return if x.is_sign_negative() {
-            "-0".into()
-        } else {
-            "0".into()
-        };
+        return if x.is_sign_negative() { "-0".into() } else { "0".into() };
     }
     if !x.is_finite() {
         return if x.is_nan() {
@@ -110,11 +102,7 @@ pub fn format_g(x: f64, precision: usize) -> String {
 }
 
 fn trim_zeros(s: &str) -> &str {
-    if s.contains('.') {
-        s.trim_end_matches('0').trim_end_matches('.')
-    } else {
-        s
-    }
+    if s.contains('.') { s.trim_end_matches('0').trim_end_matches('.') } else { s }
 }
 
 /// The integer that `value` denotes. As in OVS a real without fraction counts (`1e3`, `2.0`), if it fits in 64 bits.
@@ -133,10 +121,7 @@ pub fn integer(value: &Value) -> Option<i64> {
     // The first real that does not fit.
     let limit = 2.0_f64.powi(63);
     if x.fract() == 0.0 && (-limit..limit).contains(&x) {
-        #[allow(
-            clippy::cast_possible_truncation,
-            reason = "range and fraction were checked in the line above"
-        )]
+        #[allow(clippy::cast_possible_truncation, reason = "range and fraction were checked in the line above")]
         return Some(x as i64);
     }
     None
@@ -155,10 +140,7 @@ pub fn real_value(x: f64) -> Value {
 #[must_use]
 pub fn is_id(s: &str) -> bool {
     let mut bytes = s.bytes();
-    bytes
-        .next()
-        .is_some_and(|c| c.is_ascii_alphabetic() || c == b'_')
-        && bytes.all(|c| c.is_ascii_alphanumeric() || c == b'_')
+    bytes.next().is_some_and(|c| c.is_ascii_alphabetic() || c == b'_') && bytes.all(|c| c.is_ascii_alphanumeric() || c == b'_')
 }
 
 /// Why a byte stream is no sequence of JSON messages.
@@ -210,19 +192,13 @@ impl Splitter {
     /// The next complete value, `None` if more bytes are needed.
     pub fn next_value(&mut self) -> Result<Option<Value>, StreamError> {
         if self.scanned == 0 {
-            let blank = self
-                .buffer
-                .iter()
-                .take_while(|b| b.is_ascii_whitespace())
-                .count();
+            let blank = self.buffer.iter().take_while(|b| b.is_ascii_whitespace()).count();
             self.buffer.drain(..blank);
             match self.buffer.first() {
                 None => return Ok(None),
                 Some(b'{' | b'[') => {}
                 Some(_) => {
-                    return Err(StreamError::Syntax(
-                        "syntax error at beginning of input".into(),
-                    ));
+                    return Err(StreamError::Syntax("syntax error at beginning of input".into()));
                 }
             }
         }
@@ -290,10 +266,7 @@ impl Splitter {
     /// escape that lacks its digits or its second half, may be whole once more bytes are here.
     fn at_cut(&self, error: &serde_json::Error) -> bool {
         const ESCAPE_MAX: usize = 12;
-        let before = self
-            .buffer
-            .split_inclusive(|b| *b == b'\n')
-            .take(error.line().saturating_sub(1));
+        let before = self.buffer.split_inclusive(|b| *b == b'\n').take(error.line().saturating_sub(1));
         let at = before.map(<[u8]>::len).sum::<usize>() + error.column();
         let tail = &self.buffer[self.buffer.len().saturating_sub(ESCAPE_MAX)..];
         let slack = if tail.contains(&b'\\') { ESCAPE_MAX } else { 1 };
@@ -340,19 +313,9 @@ mod tests {
 
     #[test]
     fn prints_reals_as_c_does() {
-        for (x, text) in [
-            (1.5, "1.5"),
-            (1e5, "100000"),
-            (1e15, "1e+15"),
-            (0.1, "0.1"),
-            (1e-5, "1e-05"),
-            (-2.25, "-2.25"),
-        ] {
+        for (x, text) in [(1.5, "1.5"), (1e5, "100000"), (1e15, "1e+15"), (0.1, "0.1"), (1e-5, "1e-05"), (-2.25, "-2.25")] {
             assert_eq!(real_text(x), text);
         }
-        assert_eq!(
-            to_sorted(&json!({"b": 1e5, "a": [true, null, "x\n"]})),
-            r#"{"a":[true,null,"x\n"],"b":100000}"#
-        );
+        assert_eq!(to_sorted(&json!({"b": 1e5, "a": [true, null, "x\n"]})), r#"{"a":[true,null,"x\n"],"b":100000}"#);
     }
 }

@@ -25,20 +25,12 @@ impl LockFile {
     /// Locks the file at `path` (which need not exist yet).
     pub fn lock(path: &Path) -> Result<Self> {
         let lock_path = lock_path(path);
-        let fail = |e: &std::io::Error| {
-            Error::from_io(e, format!("{}: failed to lock lockfile", path.display()))
-        };
+        let fail = |e: &std::io::Error| Error::from_io(e, format!("{}: failed to lock lockfile", path.display()));
         let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
         if held.contains(&lock_path) {
             return Err(fail(&std::io::Error::from(nix::errno::Errno::EAGAIN)));
         }
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&lock_path);
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&lock_path);
         let file = file.map_err(|e| fail(&e))?;
         let region = libc::flock {
             l_type: libc::c_short::try_from(libc::F_WRLCK).unwrap_or_default(),
@@ -49,34 +41,22 @@ impl LockFile {
         };
         fcntl(&file, FcntlArg::F_SETLK(&region)).map_err(|e| fail(&e.into()))?;
         held.push(lock_path.clone());
-        Ok(Self {
-            path: lock_path,
-            _file: file,
-        })
+        Ok(Self { path: lock_path, _file: file })
     }
 }
 
 impl Drop for LockFile {
     fn drop(&mut self) {
-        HELD.lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|p| *p != self.path);
+        HELD.lock().unwrap_or_else(PoisonError::into_inner).retain(|p| *p != self.path);
     }
 }
 
 fn lock_path(path: &Path) -> PathBuf {
     let real = path.canonicalize().unwrap_or_else(|_| {
-        let parent = path
-            .parent()
-            .filter(|p| !p.as_os_str().is_empty())
-            .unwrap_or_else(|| Path::new("."));
+        let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         let parent = parent.canonicalize().unwrap_or_else(|_| parent.to_owned());
         parent.join(path.file_name().unwrap_or_default())
     });
-    let name = real
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
+    let name = real.file_name().unwrap_or_default().to_string_lossy().into_owned();
     real.with_file_name(format!(".{name}.~lock~"))
 }

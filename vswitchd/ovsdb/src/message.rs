@@ -62,15 +62,10 @@ impl Message {
                     None => Self::Notification { method, params },
                 })
             }
-            (Some(Value::String(_)), _, _) => {
-                Err("request must not have \"result\" or \"error\"".into())
-            }
+            (Some(Value::String(_)), _, _) => Err("request must not have \"result\" or \"error\"".into()),
             (Some(_), _, _) => Err("method is not a JSON string".into()),
             (None, Some(id), Some(error)) if result.is_none() => Ok(Self::Error { id, error }),
-            (None, Some(id), None) => Ok(Self::Reply {
-                id,
-                result: result.unwrap_or_default(),
-            }),
+            (None, Some(id), None) => Ok(Self::Reply { id, result: result.unwrap_or_default() }),
             (None, Some(_), Some(_)) => Err("reply has both \"result\" and \"error\"".into()),
             (None, None, _) => Err("reply must have \"id\"".into()),
         }

@@ -46,19 +46,10 @@ pub(crate) struct Parser<'a> {
 
 impl<'a> Parser<'a> {
     pub(crate) fn new(json: &'a Value, name: impl Into<String>) -> Self {
-        let mut parser = Self {
-            name: name.into(),
-            object: json.as_object(),
-            json,
-            used: Vec::new(),
-            error: None,
-        };
+        let mut parser = Self { name: name.into(), object: json.as_object(), json, used: Vec::new(), error: None };
         if parser.object.is_none() {
             // OVS shows no offending text here, since there is no object to show.
-            parser.error = Some(Error::new(
-                crate::Tag::Syntax,
-                format!("Parsing {} failed: Object expected.", parser.name),
-            ));
+            parser.error = Some(Error::new(crate::Tag::Syntax, format!("Parsing {} failed: Object expected.", parser.name)));
         }
         parser
     }
@@ -88,10 +79,7 @@ impl<'a> Parser<'a> {
     /// Records a fault unless there is one already.
     pub(crate) fn raise(&mut self, message: &str) {
         if self.error.is_none() {
-            self.error = Some(Error::syntax(
-                self.json,
-                format!("Parsing {} failed: {message}", self.name),
-            ));
+            self.error = Some(Error::syntax(self.json, format!("Parsing {} failed: {message}", self.name)));
         }
     }
 
@@ -108,11 +96,7 @@ impl<'a> Parser<'a> {
     /// Ends the examination: no fault and no unused member.
     pub(crate) fn finish(mut self) -> Result<()> {
         if let (None, Some(object)) = (&self.error, self.object) {
-            let mut unused: Vec<&str> = object
-                .keys()
-                .map(String::as_str)
-                .filter(|k| !self.used.contains(k))
-                .collect();
+            let mut unused: Vec<&str> = object.keys().map(String::as_str).filter(|k| !self.used.contains(k)).collect();
             unused.sort_unstable();
             match unused.as_slice() {
                 [] => {}
@@ -120,9 +104,7 @@ impl<'a> Parser<'a> {
                 [first, rest @ ..] => {
                     let s = if rest.len() > 1 { "s" } else { "" };
                     let n = rest.len();
-                    self.raise(&format!(
-                        "Member '{first}' and {n} other member{s} are present but not allowed here."
-                    ));
+                    self.raise(&format!("Member '{first}' and {n} other member{s} are present but not allowed here."));
                 }
             }
         }

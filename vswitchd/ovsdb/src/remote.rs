@@ -60,43 +60,21 @@ impl Remote {
     /// Parses a connection method.
     pub fn parse(text: &str) -> Result<Self, RemoteError> {
         let bad = || RemoteError::Address(text.to_owned());
-        let (method, rest) = text
-            .split_once(':')
-            .ok_or_else(|| RemoteError::Method(text.to_owned()))?;
+        let (method, rest) = text.split_once(':').ok_or_else(|| RemoteError::Method(text.to_owned()))?;
         match method {
             "unix" if !rest.is_empty() => Ok(Self::Unix(rest.into())),
             "punix" if !rest.is_empty() => Ok(Self::ListenUnix(rest.into())),
             "tcp" => {
                 let (host, port) = split_host(rest).ok_or_else(bad)?;
-                let port = port
-                    .map_or(Some(DEFAULT_PORT), |p| p.parse().ok())
-                    .ok_or_else(bad)?;
-                if host.is_empty() {
-                    Err(bad())
-                } else {
-                    Ok(Self::Tcp {
-                        host: host.to_owned(),
-                        port,
-                    })
-                }
+                let port = port.map_or(Some(DEFAULT_PORT), |p| p.parse().ok()).ok_or_else(bad)?;
+                if host.is_empty() { Err(bad()) } else { Ok(Self::Tcp { host: host.to_owned(), port }) }
             }
             "ptcp" => {
                 let (port, ip) = rest.split_once(':').unwrap_or((rest, ""));
-                let port = if port.is_empty() {
-                    DEFAULT_PORT
-                } else {
-                    port.parse().map_err(|_| bad())?
-                };
-                let ip = ip
-                    .strip_prefix('[')
-                    .and_then(|s| s.strip_suffix(']'))
-                    .unwrap_or(ip);
+                let port = if port.is_empty() { DEFAULT_PORT } else { port.parse().map_err(|_| bad())? };
+                let ip = ip.strip_prefix('[').and_then(|s| s.strip_suffix(']')).unwrap_or(ip);
                 let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-                let ip = if ip.is_empty() {
-                    any
-                } else {
-                    ip.parse().map_err(|_| bad())?
-                };
+                let ip = if ip.is_empty() { any } else { ip.parse().map_err(|_| bad())? };
                 Ok(Self::ListenTcp { ip, port })
             }
             "db" => match rest.split(',').collect::<Vec<_>>().as_slice() {
@@ -165,16 +143,9 @@ impl fmt::Display for Remote {
             Self::ListenUnix(path) => write!(f, "punix:{}", path.display()),
             Self::Tcp { host, port } if host.contains(':') => write!(f, "tcp:[{host}]:{port}"),
             Self::Tcp { host, port } => write!(f, "tcp:{host}:{port}"),
-            Self::ListenTcp {
-                ip: IpAddr::V6(ip),
-                port,
-            } => write!(f, "ptcp:{port}:[{ip}]"),
+            Self::ListenTcp { ip: IpAddr::V6(ip), port } => write!(f, "ptcp:{port}:[{ip}]"),
             Self::ListenTcp { ip, port } => write!(f, "ptcp:{port}:{ip}"),
-            Self::Column {
-                database,
-                table,
-                column,
-            } => write!(f, "db:{database},{table},{column}"),
+            Self::Column { database, table, column } => write!(f, "db:{database},{table},{column}"),
         }
     }
 }
@@ -194,15 +165,9 @@ mod tests {
             ("ptcp:6640:[::]", "ptcp:6640:[::]"),
             ("db:a,b,c", "db:a,b,c"),
             ("tcp:", "tcp:: bad host, port or address"),
-            (
-                "foo:x",
-                "foo:x: unknown connection method (expected unix:, tcp:, punix:, ptcp: or db:)",
-            ),
+            ("foo:x", "foo:x: unknown connection method (expected unix:, tcp:, punix:, ptcp: or db:)"),
         ] {
-            assert_eq!(
-                Remote::parse(text).map_or_else(|e| e.to_string(), |r| r.to_string()),
-                expect
-            );
+            assert_eq!(Remote::parse(text).map_or_else(|e| e.to_string(), |r| r.to_string()), expect);
         }
     }
 }

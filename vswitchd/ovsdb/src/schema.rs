@@ -88,20 +88,10 @@ impl TableSchema {
     fn from_json(name: &str, json: &Value) -> Result<Self> {
         let mut p = Parser::new(json, format!("table schema for table {name}"));
         let columns_json = p.member("columns", &[Kind::Object]);
-        let mutable = p
-            .optional("mutable", &[Kind::Bool])
-            .and_then(Value::as_bool)
-            .unwrap_or(true);
-        let max_rows = p
-            .optional("maxRows", &[Kind::Integer])
-            .and_then(json::integer);
-        let is_root = p
-            .optional("isRoot", &[Kind::Bool])
-            .and_then(Value::as_bool)
-            .unwrap_or(false);
-        let indexes_json = p
-            .optional("indexes", &[Kind::Array])
-            .and_then(Value::as_array);
+        let mutable = p.optional("mutable", &[Kind::Bool]).and_then(Value::as_bool).unwrap_or(true);
+        let max_rows = p.optional("maxRows", &[Kind::Integer]).and_then(json::integer);
+        let is_root = p.optional("isRoot", &[Kind::Bool]).and_then(Value::as_bool).unwrap_or(false);
+        let indexes_json = p.optional("indexes", &[Kind::Array]).and_then(Value::as_array);
         p.finish()?;
         let max_rows = match max_rows {
             None => UNLIMITED,
@@ -112,21 +102,14 @@ impl TableSchema {
         let Some(columns_json) = columns_json.filter(|c| !c.is_empty()) else {
             return Err(Error::syntax(json, "table must have at least one column"));
         };
-        let mut columns = vec![
-            implicit_column("_uuid", false),
-            implicit_column("_version", true),
-        ];
+        let mut columns = vec![implicit_column("_uuid", false), implicit_column("_version", true)];
         let mut sorted: Vec<_> = columns_json.iter().collect();
         sorted.sort_by_key(|(name, _)| name.as_str());
         for (column_name, column_json) in sorted {
             check_name(column_name, json)?;
             columns.push(column_from_json(column_name, column_json, mutable)?);
         }
-        let by_name = columns
-            .iter()
-            .enumerate()
-            .map(|(i, c)| (c.name.clone(), i))
-            .collect();
+        let by_name = columns.iter().enumerate().map(|(i, c)| (c.name.clone(), i)).collect();
         let mut table = Self {
             name: name.to_owned(),
             columns,
@@ -148,15 +131,8 @@ impl TableSchema {
         if columns.is_empty() {
             return Err(Error::syntax(json, "index must have at least one column"));
         }
-        if let Some(column) = columns
-            .iter()
-            .map(|i| &self.columns[*i])
-            .find(|c| c.ephemeral)
-        {
-            let text = format!(
-                "ephemeral columns (such as {}) may not be indexed",
-                column.name
-            );
+        if let Some(column) = columns.iter().map(|i| &self.columns[*i]).find(|c| c.ephemeral) {
+            let text = format!("ephemeral columns (such as {}) may not be indexed", column.name);
             return Err(Error::syntax(json, text));
         }
         Ok(columns)
@@ -168,9 +144,7 @@ impl TableSchema {
         let mut columns = Vec::new();
         for name in json.as_array().ok_or_else(distinct)? {
             let name = name.as_str().ok_or_else(distinct)?;
-            let column = self
-                .column(name)
-                .ok_or_else(|| Error::syntax(json, format!("{name} is not a valid column name")))?;
+            let column = self.column(name).ok_or_else(|| Error::syntax(json, format!("{name} is not a valid column name")))?;
             if columns.contains(&column) {
                 return Err(distinct());
             }
@@ -185,9 +159,7 @@ impl TableSchema {
             object.insert("mutable".into(), false.into());
         }
         let columns = self.columns.iter().skip(COL_FIRST);
-        let columns = columns
-            .map(|c| (c.name.clone(), column_to_json(c, self.mutable)))
-            .collect();
+        let columns = columns.map(|c| (c.name.clone(), column_to_json(c, self.mutable))).collect();
         object.insert("columns".into(), Value::Object(columns));
         if self.max_rows != UNLIMITED {
             object.insert("maxRows".into(), self.max_rows.into());
@@ -197,11 +169,7 @@ impl TableSchema {
         }
         if !self.indexes.is_empty() {
             let name = |i: &usize| Value::from(self.columns[*i].name.as_str());
-            let indexes = self
-                .indexes
-                .iter()
-                .map(|index| Value::Array(index.iter().map(name).collect()))
-                .collect();
+            let indexes = self.indexes.iter().map(|index| Value::Array(index.iter().map(name).collect())).collect();
             object.insert("indexes".into(), Value::Array(indexes));
         }
         Value::Object(object)
@@ -211,21 +179,12 @@ impl TableSchema {
 fn implicit_column(name: &str, ephemeral: bool) -> ColumnSchema {
     let ty = Type::from(AtomicType::Uuid);
     let default = ty.default_datum();
-    ColumnSchema {
-        name: name.to_owned(),
-        ty,
-        ephemeral,
-        mutable: false,
-        default,
-    }
+    ColumnSchema { name: name.to_owned(), ty, ephemeral, mutable: false, default }
 }
 
 fn check_name(name: &str, json: &Value) -> Result<()> {
     if name.starts_with('_') {
-        Err(Error::syntax(
-            json,
-            "names beginning with \"_\" are reserved",
-        ))
+        Err(Error::syntax(json, "names beginning with \"_\" are reserved"))
     } else if json::is_id(name) {
         Ok(())
     } else {
@@ -235,27 +194,15 @@ fn check_name(name: &str, json: &Value) -> Result<()> {
 
 fn column_from_json(name: &str, json: &Value, table_mutable: bool) -> Result<ColumnSchema> {
     let mut p = Parser::new(json, format!("schema for column {name}"));
-    let mutable = p
-        .optional("mutable", &[Kind::Bool])
-        .and_then(Value::as_bool)
-        .unwrap_or(true);
-    let ephemeral = p
-        .optional("ephemeral", &[Kind::Bool])
-        .and_then(Value::as_bool)
-        .unwrap_or(false);
+    let mutable = p.optional("mutable", &[Kind::Bool]).and_then(Value::as_bool).unwrap_or(true);
+    let ephemeral = p.optional("ephemeral", &[Kind::Bool]).and_then(Value::as_bool).unwrap_or(false);
     let ty = p.member("type", &[Kind::Str, Kind::Object]);
     p.finish()?;
     let ty = Type::from_json(ty.ok_or_else(|| Error::syntax(json, "ovsdb type expected"))?)?;
     let default = ty.default_datum();
     // A weak reference must be able to vanish, whatever the schema says.
     let weak = references(&ty).any(|(_, _, kind)| kind == RefType::Weak);
-    Ok(ColumnSchema {
-        name: name.to_owned(),
-        ty,
-        ephemeral,
-        mutable: (mutable && table_mutable) || weak,
-        default,
-    })
+    Ok(ColumnSchema { name: name.to_owned(), ty, ephemeral, mutable: (mutable && table_mutable) || weak, default })
 }
 
 fn column_to_json(column: &ColumnSchema, table_mutable: bool) -> Value {
@@ -272,24 +219,15 @@ fn column_to_json(column: &ColumnSchema, table_mutable: bool) -> Value {
 
 /// The references in a type: which half (`"key"`, `"value"`), to which table, of which kind.
 fn references(ty: &Type) -> impl Iterator<Item = (&'static str, &str, RefType)> {
-    let halves: [(&'static str, Option<&BaseType>); 2] =
-        [("key", Some(&ty.key)), ("value", ty.value.as_ref())];
-    halves.into_iter().filter_map(|(half, base)| {
-        base?
-            .reference()
-            .map(|(table, kind)| (half, &**table, kind))
-    })
+    let halves: [(&'static str, Option<&BaseType>); 2] = [("key", Some(&ty.key)), ("value", ty.value.as_ref())];
+    halves.into_iter().filter_map(|(half, base)| base?.reference().map(|(table, kind)| (half, &**table, kind)))
 }
 
 impl Schema {
     /// Parses the text of a schema file.
     pub fn from_text(text: &str) -> Result<Self> {
-        let json = serde_json::from_str(text).map_err(|e| {
-            Error::new(
-                crate::Tag::OvsdbError,
-                format!("failed to read schema: could not be read as JSON ({e})"),
-            )
-        })?;
+        let json = serde_json::from_str(text)
+            .map_err(|e| Error::new(crate::Tag::OvsdbError, format!("failed to read schema: could not be read as JSON ({e})")))?;
         Self::from_json(&json)
     }
 
@@ -297,25 +235,14 @@ impl Schema {
     pub fn from_json(json: &Value) -> Result<Self> {
         let mut p = Parser::new(json, "database schema");
         let name = p.member("name", &[Kind::Id]).and_then(Value::as_str);
-        let version = p
-            .optional("version", &[Kind::Str])
-            .and_then(Value::as_str)
-            .unwrap_or("");
-        let cksum = p
-            .optional("cksum", &[Kind::Str])
-            .and_then(Value::as_str)
-            .unwrap_or("");
-        let tables_json = p
-            .member("tables", &[Kind::Object])
-            .and_then(Value::as_object);
+        let version = p.optional("version", &[Kind::Str]).and_then(Value::as_str).unwrap_or("");
+        let cksum = p.optional("cksum", &[Kind::Str]).and_then(Value::as_str).unwrap_or("");
+        let tables_json = p.member("tables", &[Kind::Object]).and_then(Value::as_object);
         // OVS tools also write this member into schemas that they pass around.
         let _ = p.optional("clustered", &[Kind::Bool]);
         p.finish()?;
         if !version.is_empty() && !is_version(version) {
-            return Err(Error::syntax(
-                json,
-                format!("schema version \"{version}\" not in format x.y.z"),
-            ));
+            return Err(Error::syntax(json, format!("schema version \"{version}\" not in format x.y.z")));
         }
         let mut sorted: Vec<_> = tables_json.into_iter().flatten().collect();
         sorted.sort_by_key(|(name, _)| name.as_str());
@@ -324,19 +251,9 @@ impl Schema {
             check_name(table_name, json)?;
             tables.push(TableSchema::from_json(table_name, table_json)?);
         }
-        let by_name = tables
-            .iter()
-            .enumerate()
-            .map(|(i, t)| (t.name.clone(), i))
-            .collect();
+        let by_name = tables.iter().enumerate().map(|(i, t)| (t.name.clone(), i)).collect();
         let name = name.unwrap_or_default().to_owned();
-        let mut schema = Self {
-            name,
-            version: version.to_owned(),
-            cksum: cksum.to_owned(),
-            tables,
-            by_name,
-        };
+        let mut schema = Self { name, version: version.to_owned(), cksum: cksum.to_owned(), tables, by_name };
         schema.check_references()?;
         schema.settle();
         Ok(schema)
@@ -346,10 +263,7 @@ impl Schema {
         for column in self.tables.iter().flat_map(|t| &t.columns) {
             for (half, table, _) in references(&column.ty) {
                 if self.table(table).is_none() {
-                    let text = format!(
-                        "column {} {half} refers to undefined table {table}",
-                        column.name
-                    );
+                    let text = format!("column {} {half} refers to undefined table {table}", column.name);
                     return Err(Error::new(crate::Tag::Syntax, text));
                 }
             }
@@ -363,15 +277,10 @@ impl Schema {
         if !self.tables.iter().any(|t| t.root_declared) {
             self.tables.iter_mut().for_each(|t| t.is_root = true);
         }
-        let declared: Map<String, bool> = self
-            .tables
-            .iter()
-            .map(|t| (t.name.clone(), t.root_declared))
-            .collect();
+        let declared: Map<String, bool> = self.tables.iter().map(|t| (t.name.clone(), t.root_declared)).collect();
         for column in self.tables.iter_mut().flat_map(|t| &mut t.columns) {
-            let pins = references(&column.ty).any(|(_, table, kind)| {
-                kind == RefType::Strong && declared.get(table) == Some(&false)
-            });
+            let pins =
+                references(&column.ty).any(|(_, table, kind)| kind == RefType::Strong && declared.get(table) == Some(&false));
             if column.ephemeral && pins {
                 column.ephemeral = false;
             }
@@ -403,12 +312,7 @@ impl Schema {
             object.insert("cksum".into(), self.cksum.as_str().into());
         }
         // Without a declared root the member is absent, which is what its absence means.
-        let tables = self.tables.iter().map(|t| {
-            (
-                t.name.clone(),
-                t.to_json(default_is_root && t.root_declared),
-            )
-        });
+        let tables = self.tables.iter().map(|t| (t.name.clone(), t.to_json(default_is_root && t.root_declared)));
         object.insert("tables".into(), Value::Object(tables.collect()));
         Value::Object(object)
     }
@@ -416,10 +320,7 @@ impl Schema {
 
 fn is_version(version: &str) -> bool {
     let parts: Vec<&str> = version.split('.').collect();
-    parts.len() == 3
-        && parts
-            .iter()
-            .all(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()))
+    parts.len() == 3 && parts.iter().all(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()))
 }
 
 #[cfg(test)]
@@ -437,19 +338,9 @@ mod tests {
     #[test]
     fn embedded_schemas_are_sound() {
         let schema = Schema::from_text(VSWITCH_SCHEMA).unwrap();
-        assert_eq!(
-            (schema.name.as_str(), schema.version.as_str()),
-            ("Open_vSwitch", "8.8.0")
-        );
+        assert_eq!((schema.name.as_str(), schema.version.as_str()), ("Open_vSwitch", "8.8.0"));
         assert_eq!(schema.tables.len(), 19);
-        assert_eq!(
-            schema
-                .tables
-                .iter()
-                .map(|t| t.columns.len() - COL_FIRST)
-                .sum::<usize>(),
-            190
-        );
+        assert_eq!(schema.tables.iter().map(|t| t.columns.len() - COL_FIRST).sum::<usize>(), 190);
         let again = Schema::from_json(&schema.to_json()).unwrap();
         assert_eq!(schema.to_json(), again.to_json());
         assert!(!schema.table_schema("Bridge").unwrap().is_root);
@@ -466,9 +357,7 @@ mod tests {
             r#"{"name":"d","tables":{"a":{"columns":{"x":{"ephemeral":true,"type":{"key":{"refTable":"b","type":"uuid"}}},"y":{"type":{"key":{"refTable":"a","type":"uuid"}}}}},"b":{"columns":{"z":{"type":"integer"}},"isRoot":true}},"version":"4.2.1"}"#,
         );
         check(
-            &format!(
-                r#"{{"name":"d","version":"xxx","tables":{{"a":{{"columns":{{"x":{column}}}}}}}}}"#
-            ),
+            &format!(r#"{{"name":"d","version":"xxx","tables":{{"a":{{"columns":{{"x":{column}}}}}}}}}"#),
             &format!(
                 r#"syntax "{{"name":"d","tables":{{"a":{{"columns":{{"x":{column}}}}}}},"version":"xxx"}}": syntax error: schema version "xxx" not in format x.y.z"#
             ),

@@ -25,29 +25,20 @@ impl Store {
     /// A database without a file.
     #[must_use]
     pub fn in_memory(schema: Arc<Schema>) -> Self {
-        Self {
-            db: Database::new(schema),
-            journal: None,
-        }
+        Self { db: Database::new(schema), journal: None }
     }
 
     /// Creates a database file. Fails if it exists.
     pub fn create(path: &Path, schema: Arc<Schema>) -> Result<Self> {
         let journal = Journal::create(path, &schema.to_json())?;
-        Ok(Self {
-            db: Database::new(schema),
-            journal: Some(journal),
-        })
+        Ok(Self { db: Database::new(schema), journal: Some(journal) })
     }
 
     /// Opens a database file, also one made by ovsdb-tool; a torn tail is cut off.
     pub fn open(path: &Path) -> Result<Self> {
         let (journal, contents) = Journal::open(path)?;
         let db = replay(path, &contents)?;
-        Ok(Self {
-            db,
-            journal: Some(journal),
-        })
+        Ok(Self { db, journal: Some(journal) })
     }
 
     /// Reads a database file without locking or changing it.
@@ -55,11 +46,7 @@ impl Store {
         let contents = crate::journal::read(path)?;
         match (&contents.damage, contents.records.is_empty()) {
             (Some(damage), true) => {
-                let text = format!(
-                    "{}: unexpected file format: {}",
-                    path.display(),
-                    damage.reason
-                );
+                let text = format!("{}: unexpected file format: {}", path.display(), damage.reason);
                 Err(Error::new(Tag::OvsdbError, text))
             }
             _ => replay(path, &contents),
@@ -101,19 +88,14 @@ impl Store {
     /// Compacts the journal if that pays. The old journal stays in use if it fails.
     pub fn compact_if_due(&mut self, date_ms: u64) -> Result<bool> {
         if self.journal.as_ref().is_some_and(Journal::wants_compaction) {
-            return self
-                .compact("compacting database online", date_ms)
-                .map(|()| true);
+            return self.compact("compacting database online", date_ms).map(|()| true);
         }
         Ok(false)
     }
 
     /// Rewrites the journal with nothing but the present state.
     pub fn compact(&mut self, comment: &str, date_ms: u64) -> Result<()> {
-        let records = [
-            self.db.schema().to_json(),
-            snapshot_record(&self.db, comment, date_ms),
-        ];
+        let records = [self.db.schema().to_json(), snapshot_record(&self.db, comment, date_ms)];
         match &mut self.journal {
             Some(journal) => journal.replace(&records),
             None => Ok(()),
@@ -137,19 +119,14 @@ impl Store {
 /// The record of a commit; `None` if nothing in it is persistent.
 fn commit_record(schema: &Schema, commit: &Commit, date_ms: u64) -> Option<Value> {
     // Readers of the format check a difference against the column's type, which a large one may exceed.
-    let as_diff = commit
-        .changes
-        .iter()
-        .all(|c| diff_is_readable(&schema.tables[c.table], c));
+    let as_diff = commit.changes.iter().all(|c| diff_is_readable(&schema.tables[c.table], c));
     let mut tables: Object<String, Value> = Object::new();
     for change in &commit.changes {
         let table = &schema.tables[change.table];
         let Some(row) = change_json(table, change, as_diff) else {
             continue;
         };
-        let rows = tables
-            .entry(table.name.clone())
-            .or_insert_with(|| Value::Object(Object::new()));
+        let rows = tables.entry(table.name.clone()).or_insert_with(|| Value::Object(Object::new()));
         if let Some(rows) = rows.as_object_mut() {
             rows.insert(change.uuid.to_string(), row);
         }
@@ -192,19 +169,13 @@ fn change_json(table: &TableSchema, change: &RowChange, as_diff: bool) -> Option
         let column = &table.columns[c];
         let value = match &change.old {
             Some(old) if old.fields[c] == new.fields[c] => continue,
-            Some(old) if as_diff && old.fields[c] != column.default => {
-                old.fields[c].diff(&new.fields[c], &column.ty)
-            }
+            Some(old) if as_diff && old.fields[c] != column.default => old.fields[c].diff(&new.fields[c], &column.ty),
             None if new.fields[c] == column.default => continue,
             Some(_) | None => new.fields[c].clone(),
         };
         row.insert(column.name.clone(), value.to_json());
     }
-    if change.old.is_some() && row.is_empty() {
-        None
-    } else {
-        Some(Value::Object(row))
-    }
+    if change.old.is_some() && row.is_empty() { None } else { Some(Value::Object(row)) }
 }
 
 fn snapshot_record(db: &Database, comment: &str, date_ms: u64) -> Value {
@@ -214,16 +185,8 @@ fn snapshot_record(db: &Database, comment: &str, date_ms: u64) -> Value {
     for (t, table) in db.schema().tables.iter().enumerate() {
         let mut rows = Object::new();
         for (uuid, row) in db.rows(t) {
-            let change = RowChange {
-                table: t,
-                uuid: *uuid,
-                old: None,
-                new: Some(Arc::clone(row)),
-            };
-            rows.insert(
-                uuid.to_string(),
-                change_json(table, &change, false).unwrap_or_default(),
-            );
+            let change = RowChange { table: t, uuid: *uuid, old: None, new: Some(Arc::clone(row)) };
+            rows.insert(uuid.to_string(), change_json(table, &change, false).unwrap_or_default());
         }
         if !rows.is_empty() {
             record.insert(table.name.clone(), Value::Object(rows));
@@ -235,17 +198,10 @@ fn snapshot_record(db: &Database, comment: &str, date_ms: u64) -> Value {
 // ---- reading back ------------------------------------------------------------------------------------------------
 
 fn replay(path: &Path, contents: &Contents) -> Result<Database> {
-    let at = |number: usize, e: Error| Error {
-        details: format!("{}: record {number}: {}", path.display(), e.details),
-        ..e
-    };
+    let at = |number: usize, e: Error| Error { details: format!("{}: record {number}: {}", path.display(), e.details), ..e };
     let mut records = contents.records.iter().enumerate();
-    let (_, schema) = records.next().ok_or_else(|| {
-        Error::new(
-            Tag::OvsdbError,
-            format!("{}: file holds no schema", path.display()),
-        )
-    })?;
+    let (_, schema) =
+        records.next().ok_or_else(|| Error::new(Tag::OvsdbError, format!("{}: file holds no schema", path.display())))?;
     let schema = Schema::from_json(schema).map_err(|e| at(0, e))?;
     let mut db = Database::new(Arc::new(schema));
     for (number, record) in records {
@@ -278,9 +234,7 @@ fn settle(db: &mut Database) -> Result<()> {
 }
 
 fn record_changes(db: &Database, record: &Value) -> Result<Vec<RowChange>> {
-    let object = record
-        .as_object()
-        .ok_or_else(|| Error::syntax(record, "object expected"))?;
+    let object = record.as_object().ok_or_else(|| Error::syntax(record, "object expected"))?;
     let is_diff = object.get("_is_diff").and_then(Value::as_bool) == Some(true);
     let mut changes = Vec::new();
     for (name, rows) in object {
@@ -288,77 +242,38 @@ fn record_changes(db: &Database, record: &Value) -> Result<Vec<RowChange>> {
             if matches!(name.as_str(), "_date" | "_is_diff" | "_comment") {
                 continue;
             }
-            return Err(Error::new(
-                Tag::UnknownTable,
-                format!("No table named {name}."),
-            ));
+            return Err(Error::new(Tag::UnknownTable, format!("No table named {name}.")));
         };
-        let rows = rows
-            .as_object()
-            .ok_or_else(|| Error::syntax(rows, "object expected"))?;
+        let rows = rows.as_object().ok_or_else(|| Error::syntax(rows, "object expected"))?;
         for (uuid_text, row) in rows {
-            let uuid = crate::atom::parse_uuid(uuid_text).ok_or_else(|| {
-                Error::new(Tag::Syntax, format!("\"{uuid_text}\" is not a valid UUID"))
-            })?;
+            let uuid = crate::atom::parse_uuid(uuid_text)
+                .ok_or_else(|| Error::new(Tag::Syntax, format!("\"{uuid_text}\" is not a valid UUID")))?;
             let old = db.row(t, &uuid).cloned();
             if row.is_null() && old.is_none() {
                 let text = format!("transaction deletes row {uuid} that does not exist");
                 return Err(Error::new(Tag::Syntax, text));
             }
             let table = &db.schema().tables[t];
-            let new = if row.is_null() {
-                None
-            } else {
-                Some(Arc::new(row_from_record(
-                    table,
-                    uuid,
-                    old.as_deref(),
-                    row,
-                    is_diff,
-                )?))
-            };
-            changes.push(RowChange {
-                table: t,
-                uuid,
-                old,
-                new,
-            });
+            let new =
+                if row.is_null() { None } else { Some(Arc::new(row_from_record(table, uuid, old.as_deref(), row, is_diff)?)) };
+            changes.push(RowChange { table: t, uuid, old, new });
         }
     }
     Ok(changes)
 }
 
-fn row_from_record(
-    table: &TableSchema,
-    uuid: Uuid,
-    old: Option<&Row>,
-    json: &Value,
-    is_diff: bool,
-) -> Result<Row> {
-    let object = json
-        .as_object()
-        .ok_or_else(|| Error::syntax(json, "row must be JSON object"))?;
+fn row_from_record(table: &TableSchema, uuid: Uuid, old: Option<&Row>, json: &Value, is_diff: bool) -> Result<Row> {
+    let object = json.as_object().ok_or_else(|| Error::syntax(json, "row must be JSON object"))?;
     let mut row = old.cloned().unwrap_or_else(|| Row::new(table, uuid));
     for (name, value) in object {
-        let c = table.column(name).ok_or_else(|| {
-            Error::new(
-                Tag::UnknownColumn,
-                format!("No column {name} in table {}.", table.name),
-            )
-        })?;
+        let c = table
+            .column(name)
+            .ok_or_else(|| Error::new(Tag::UnknownColumn, format!("No column {name} in table {}.", table.name)))?;
         let column = &table.columns[c];
         let patch = is_diff && row.fields[c] != column.default;
-        let ty = if patch {
-            &column.ty.relaxed()
-        } else {
-            &column.ty
-        };
+        let ty = if patch { &column.ty.relaxed() } else { &column.ty };
         let datum = Datum::from_json(ty, value, None)?;
-        row.fields[c] = if patch {
-            row.fields[c].apply(&datum, &column.ty)?
-        } else {
-            datum
-        };
+        row.fields[c] = if patch { row.fields[c].apply(&datum, &column.ty)? } else { datum };
     }
     Ok(row)
 }

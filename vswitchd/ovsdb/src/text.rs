@@ -36,17 +36,11 @@ impl Atom {
 
     /// Parses one atom as typed on a command line and checks it against `base`. `@name` stands for a row that the same
     /// command creates, if `names` is given. The error is the text for the user.
-    pub fn from_text(
-        base: &BaseType,
-        s: &str,
-        names: Option<&mut (dyn UuidNames + '_)>,
-    ) -> Result<Self, String> {
+    pub fn from_text(base: &BaseType, s: &str, names: Option<&mut (dyn UuidNames + '_)>) -> Result<Self, String> {
         let atom = match base.atomic {
-            AtomicType::Integer => s
-                .trim_ascii_start()
-                .parse()
-                .map(Self::Integer)
-                .map_err(|_| format!("\"{s}\" is not a valid integer or range"))?,
+            AtomicType::Integer => {
+                s.trim_ascii_start().parse().map(Self::Integer).map_err(|_| format!("\"{s}\" is not a valid integer or range"))?
+            }
             AtomicType::Real => match s.trim_ascii_start().parse::<f64>() {
                 Ok(x) if x.is_finite() => Self::Real(if x == 0.0 { 0.0 } else { x }),
                 Ok(_) | Err(_) => return Err(format!("\"{s}\" is not a valid real number")),
@@ -55,17 +49,13 @@ impl Atom {
                 "true" | "yes" | "on" | "1" => Self::Boolean(true),
                 "false" | "no" | "off" | "0" => Self::Boolean(false),
                 _ => {
-                    return Err(format!(
-                        "\"{s}\" is not a valid boolean (use \"true\" or \"false\")"
-                    ));
+                    return Err(format!("\"{s}\" is not a valid boolean (use \"true\" or \"false\")"));
                 }
             },
             AtomicType::String => Self::String(Arc::from(string_from_text(s)?)),
             AtomicType::Uuid => match (s.starts_with('@'), names) {
                 (true, Some(names)) => Self::Uuid(names.resolve(s)),
-                _ => {
-                    Self::Uuid(parse_uuid(s).ok_or_else(|| format!("\"{s}\" is not a valid UUID"))?)
-                }
+                _ => Self::Uuid(parse_uuid(s).ok_or_else(|| format!("\"{s}\" is not a valid UUID"))?),
             },
         };
         base.check(&atom).map_err(|e| e.to_string())?;
@@ -75,9 +65,7 @@ impl Atom {
 
 fn string_from_text(s: &str) -> Result<String, String> {
     if s.is_empty() {
-        return Err(
-            "An empty string is not valid as input; use \"\" to represent the empty string".into(),
-        );
+        return Err("An empty string is not valid as input; use \"\" to represent the empty string".into());
     }
     if !s.starts_with('"') {
         return Ok(s.to_owned());
@@ -90,9 +78,7 @@ fn string_from_text(s: &str) -> Result<String, String> {
 
 fn needs_quotes(s: &str) -> bool {
     let mut bytes = s.bytes();
-    let plain = bytes
-        .next()
-        .is_some_and(|c| c.is_ascii_alphabetic() || c == b'_')
+    let plain = bytes.next().is_some_and(|c| c.is_ascii_alphabetic() || c == b'_')
         && bytes.all(|c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-' | b'.'));
     !plain || s == "true" || s == "false" || parse_uuid(s).is_some()
 }
@@ -102,11 +88,7 @@ impl Datum {
     #[must_use]
     pub fn to_text(&self, ty: &Type) -> String {
         let brackets = ty.max > 1 || self.is_empty();
-        let (open, close) = if self.is_map() {
-            ("{", "}")
-        } else {
-            ("[", "]")
-        };
+        let (open, close) = if self.is_map() { ("{", "}") } else { ("[", "]") };
         let members: Vec<String> = self
             .keys()
             .iter()
@@ -117,11 +99,7 @@ impl Datum {
             })
             .collect();
         let members = members.join(", ");
-        if brackets {
-            format!("{open}{members}{close}")
-        } else {
-            members
-        }
+        if brackets { format!("{open}{members}{close}") } else { members }
     }
 
     /// The text of the datum without quotes and brackets.
@@ -141,11 +119,7 @@ impl Datum {
 
     /// Parses a value as typed on a command line (`[1, 2]`, `a=b,c=d`, `"x y"`) and checks it against `ty`. The error is
     /// the text for the user.
-    pub fn from_text(
-        ty: &Type,
-        s: &str,
-        mut names: Option<&mut (dyn UuidNames + '_)>,
-    ) -> Result<Self, String> {
+    pub fn from_text(ty: &Type, s: &str, mut names: Option<&mut (dyn UuidNames + '_)>) -> Result<Self, String> {
         let map = ty.is_map();
         let (open, close) = if map { ('{', '}') } else { ('[', ']') };
         let mut rest = s.trim_ascii_start();
@@ -162,19 +136,14 @@ impl Datum {
         let mut values = Vec::new();
         while let Some(c) = rest.chars().next().filter(|c| Some(*c) != end) {
             if is_delimiter(c) {
-                return Err(format!(
-                    "{s}: unexpected \"{c}\" parsing {}",
-                    ty.to_english()
-                ));
+                return Err(format!("{s}: unexpected \"{c}\" parsing {}", ty.to_english()));
             }
             rest = member_from_text(ty, rest, &mut names, (&mut keys, &mut values))?;
             rest = rest.trim_ascii_start();
             rest = rest.strip_prefix(',').unwrap_or(rest).trim_ascii_start();
         }
         if let Some(close) = end {
-            rest = rest
-                .strip_prefix(close)
-                .ok_or_else(|| format!("{s}: missing \"{close}\" at end of data"))?;
+            rest = rest.strip_prefix(close).ok_or_else(|| format!("{s}: missing \"{close}\" at end of data"))?;
             if !rest.trim_ascii_start().is_empty() {
                 return Err(format!("{s}: trailing garbage after \"{close}\""));
             }
@@ -187,22 +156,12 @@ fn finish(ty: &Type, s: &str, keys: Vec<Atom>, values: Vec<Atom>) -> Result<Datu
     let n = keys.len();
     let what = if ty.is_map() { "pair(s)" } else { "value(s)" };
     if n < ty.min as usize {
-        return Err(format!(
-            "{s}: {n} {what} specified but the minimum number is {}",
-            ty.min
-        ));
+        return Err(format!("{s}: {n} {what} specified but the minimum number is {}", ty.min));
     }
     if n > ty.max as usize {
-        return Err(format!(
-            "{s}: {n} {what} specified but the maximum number is {}",
-            ty.max
-        ));
+        return Err(format!("{s}: {n} {what} specified but the maximum number is {}", ty.max));
     }
-    let datum = if ty.is_map() {
-        Datum::map(keys.into_iter().zip(values))
-    } else {
-        Datum::set(keys)
-    };
+    let datum = if ty.is_map() { Datum::map(keys.into_iter().zip(values)) } else { Datum::set(keys) };
     match (datum.len() == n, ty.is_map()) {
         (true, _) => Ok(datum),
         (false, true) => Err(format!("{s}: map contains duplicate key")),
@@ -240,11 +199,7 @@ fn member_from_text<'a>(
     Ok(rest)
 }
 
-fn atom_from_token(
-    base: &BaseType,
-    token: &str,
-    names: &mut Option<&mut (dyn UuidNames + '_)>,
-) -> Result<Atom, String> {
+fn atom_from_token(base: &BaseType, token: &str, names: &mut Option<&mut (dyn UuidNames + '_)>) -> Result<Atom, String> {
     match names {
         Some(names) => Atom::from_text(base, token, Some(&mut **names)),
         None => Atom::from_text(base, token, None),
@@ -262,26 +217,16 @@ fn range_of(token: &str) -> Option<(i64, i64)> {
 
 fn expand_range(base: &BaseType, token: &str, from: i64, to: i64) -> Result<Vec<Atom>, String> {
     if base.atomic != AtomicType::Integer {
-        return Err(format!(
-            "\"{token}\" is not a valid {}",
-            base.atomic.as_str()
-        ));
+        return Err(format!("\"{token}\" is not a valid {}", base.atomic.as_str()));
     }
     if to < from {
-        return Err(format!(
-            "\"{token}\" is not a valid range. Range end cannot be before start."
-        ));
+        return Err(format!("\"{token}\" is not a valid range. Range end cannot be before start."));
     }
     if to.checked_sub(from).is_none_or(|n| n >= RANGE_MAX) {
-        return Err(format!(
-            "constraint violation: Range \"{from}-{to}\" is too big. Maximum allowed size is {RANGE_MAX}."
-        ));
+        return Err(format!("constraint violation: Range \"{from}-{to}\" is too big. Maximum allowed size is {RANGE_MAX}."));
     }
     let atoms: Vec<Atom> = (from..=to).map(Atom::Integer).collect();
-    atoms
-        .iter()
-        .try_for_each(|a| base.check(a))
-        .map_err(|e| e.to_string())?;
+    atoms.iter().try_for_each(|a| base.check(a)).map_err(|e| e.to_string())?;
     Ok(atoms)
 }
 
@@ -299,9 +244,7 @@ fn take_token(s: &str) -> Result<(&str, &str), String> {
         }
         return Err(format!("{s}: missing quote at end of quoted string"));
     }
-    let end = s
-        .find(|c: char| is_delimiter(c) || c.is_ascii_whitespace())
-        .unwrap_or(s.len());
+    let end = s.find(|c: char| is_delimiter(c) || c.is_ascii_whitespace()).unwrap_or(s.len());
     Ok(s.split_at(end))
 }
 
@@ -324,11 +267,7 @@ mod tests {
         check(ints.clone(), "1-4,7", "[1, 2, 3, 4, 7]");
         check(ints.clone(), "-1", "[-1]");
         check(ints.clone(), "[]", "[]");
-        check(
-            ints.clone(),
-            "5-3",
-            "\"5-3\" is not a valid range. Range end cannot be before start.",
-        );
+        check(ints.clone(), "5-3", "\"5-3\" is not a valid range. Range end cannot be before start.");
         check(ints.clone(), "x", "\"x\" is not a valid integer or range");
         check(ints, "1,1", "1,1: set contains duplicate value");
         check(map.clone(), "a=b,\"c d\"=\"x=y\"", "{a=b, \"c d\"=\"x=y\"}");

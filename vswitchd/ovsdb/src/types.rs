@@ -81,22 +81,13 @@ pub struct Type {
 
 impl From<AtomicType> for BaseType {
     fn from(atomic: AtomicType) -> Self {
-        Self {
-            atomic,
-            choices: None,
-            bounds: Bounds::None,
-        }
+        Self { atomic, choices: None, bounds: Bounds::None }
     }
 }
 
 impl From<AtomicType> for Type {
     fn from(atomic: AtomicType) -> Self {
-        Self {
-            key: atomic.into(),
-            value: None,
-            min: 1,
-            max: 1,
-        }
+        Self { key: atomic.into(), value: None, min: 1, max: 1 }
     }
 }
 
@@ -106,9 +97,7 @@ impl BaseType {
     pub fn reference(&self) -> Option<(&Arc<str>, RefType)> {
         match &self.bounds {
             Bounds::Ref { table, kind } => Some((table, *kind)),
-            Bounds::None | Bounds::Integer { .. } | Bounds::Real { .. } | Bounds::Length { .. } => {
-                None
-            }
+            Bounds::None | Bounds::Integer { .. } | Bounds::Real { .. } | Bounds::Length { .. } => None,
         }
     }
 
@@ -125,27 +114,14 @@ impl BaseType {
         let atomic = atomic_from_json(atomic)?;
         let choices = match p.optional("enum", &[Kind::Any]) {
             Some(choices) => {
-                let of = Type {
-                    key: atomic.into(),
-                    value: None,
-                    min: 1,
-                    max: UNLIMITED,
-                };
+                let of = Type { key: atomic.into(), value: None, min: 1, max: UNLIMITED };
                 Some(Datum::from_json(&of, choices, None)?)
             }
             None => None,
         };
-        let bounds = if choices.is_some() {
-            Bounds::None
-        } else {
-            bounds_from_json(atomic, &mut p)?
-        };
+        let bounds = if choices.is_some() { Bounds::None } else { bounds_from_json(atomic, &mut p)? };
         p.finish()?;
-        Ok(Self {
-            atomic,
-            choices,
-            bounds,
-        })
+        Ok(Self { atomic, choices, bounds })
     }
 
     /// `<base-type>`, the short form where nothing is constrained.
@@ -206,12 +182,7 @@ impl BaseType {
             return Err(Error::constraint(format!(
                 "{} is not one of the allowed values ([{}])",
                 atom.to_text(),
-                choices
-                    .keys()
-                    .iter()
-                    .map(Atom::to_text)
-                    .collect::<Vec<_>>()
-                    .join(", ")
+                choices.keys().iter().map(Atom::to_text).collect::<Vec<_>>().join(", ")
             )));
         }
         match (&self.bounds, atom) {
@@ -224,25 +195,14 @@ impl BaseType {
                 check_range(x, min, max, (has_min, has_max), |x| json::format_g(*x, 15))
             }
             (Bounds::Length { min, max }, Atom::String(s)) => check_length(s, *min, *max),
-            (
-                Bounds::None
-                | Bounds::Ref { .. }
-                | Bounds::Integer { .. }
-                | Bounds::Real { .. }
-                | Bounds::Length { .. },
-                _,
-            ) => Ok(()),
+            (Bounds::None | Bounds::Ref { .. } | Bounds::Integer { .. } | Bounds::Real { .. } | Bounds::Length { .. }, _) => {
+                Ok(())
+            }
         }
     }
 }
 
-fn check_range<T: PartialOrd>(
-    x: &T,
-    min: &T,
-    max: &T,
-    has: (bool, bool),
-    text: fn(&T) -> String,
-) -> Result<()> {
+fn check_range<T: PartialOrd>(x: &T, min: &T, max: &T, has: (bool, bool), text: fn(&T) -> String) -> Result<()> {
     if x >= min && x <= max {
         return Ok(());
     }
@@ -257,24 +217,15 @@ fn check_range<T: PartialOrd>(
 fn check_length(s: &str, min: u32, max: u32) -> Result<()> {
     let n = s.chars().count();
     if n < min as usize {
-        return Err(Error::constraint(format!(
-            "\"{s}\" length {n} is less than minimum allowed length {min}"
-        )));
+        return Err(Error::constraint(format!("\"{s}\" length {n} is less than minimum allowed length {min}")));
     }
     if n > max as usize {
-        return Err(Error::constraint(format!(
-            "\"{s}\" length {n} is greater than maximum allowed length {max}"
-        )));
+        return Err(Error::constraint(format!("\"{s}\" length {n} is greater than maximum allowed length {max}")));
     }
     Ok(())
 }
 
-fn put_unless<T: PartialEq + Into<Value>>(
-    object: &mut serde_json::Map<String, Value>,
-    name: &str,
-    x: T,
-    default: T,
-) {
+fn put_unless<T: PartialEq + Into<Value>>(object: &mut serde_json::Map<String, Value>, name: &str, x: T, default: T) {
     if x != default {
         object.insert(name.into(), x.into());
     }
@@ -286,39 +237,24 @@ fn never(json: &Value) -> Error {
 }
 
 fn atomic_from_json(json: &Value) -> Result<AtomicType> {
-    let name = json
-        .as_str()
-        .ok_or_else(|| Error::syntax(json, "atomic-type expected"))?;
-    AtomicType::from_name(name)
-        .ok_or_else(|| Error::syntax(json, format!("\"{name}\" is not an atomic-type")))
+    let name = json.as_str().ok_or_else(|| Error::syntax(json, "atomic-type expected"))?;
+    AtomicType::from_name(name).ok_or_else(|| Error::syntax(json, format!("\"{name}\" is not an atomic-type")))
 }
 
 fn bounds_from_json(atomic: AtomicType, p: &mut Parser<'_>) -> Result<Bounds> {
     let json = p.json();
     Ok(match atomic {
         AtomicType::Integer => {
-            let min = p
-                .optional("minInteger", &[Kind::Integer])
-                .and_then(json::integer)
-                .unwrap_or(i64::MIN);
-            let max = p
-                .optional("maxInteger", &[Kind::Integer])
-                .and_then(json::integer)
-                .unwrap_or(i64::MAX);
+            let min = p.optional("minInteger", &[Kind::Integer]).and_then(json::integer).unwrap_or(i64::MIN);
+            let max = p.optional("maxInteger", &[Kind::Integer]).and_then(json::integer).unwrap_or(i64::MAX);
             if min > max {
                 return Err(Error::syntax(json, "minInteger exceeds maxInteger"));
             }
             Bounds::Integer { min, max }
         }
         AtomicType::Real => {
-            let min = p
-                .optional("minReal", &[Kind::Number])
-                .and_then(Value::as_f64)
-                .unwrap_or(f64::MIN);
-            let max = p
-                .optional("maxReal", &[Kind::Number])
-                .and_then(Value::as_f64)
-                .unwrap_or(f64::MAX);
+            let min = p.optional("minReal", &[Kind::Number]).and_then(Value::as_f64).unwrap_or(f64::MIN);
+            let max = p.optional("maxReal", &[Kind::Number]).and_then(Value::as_f64).unwrap_or(f64::MAX);
             if min > max {
                 return Err(Error::syntax(json, "minReal exceeds maxReal"));
             }
@@ -342,15 +278,11 @@ fn bounds_from_json(atomic: AtomicType, p: &mut Parser<'_>) -> Result<Bounds> {
                         None | Some("strong") => RefType::Strong,
                         Some("weak") => RefType::Weak,
                         Some(other) => {
-                            let text =
-                                format!("refType must be \"strong\" or \"weak\" (not \"{other}\")");
+                            let text = format!("refType must be \"strong\" or \"weak\" (not \"{other}\")");
                             return Err(Error::syntax(json, text));
                         }
                     };
-                    Bounds::Ref {
-                        table: Arc::from(table),
-                        kind,
-                    }
+                    Bounds::Ref { table: Arc::from(table), kind }
                 }
                 None => Bounds::None,
             }
@@ -361,12 +293,7 @@ fn bounds_from_json(atomic: AtomicType, p: &mut Parser<'_>) -> Result<Bounds> {
 fn length_from_json(p: &mut Parser<'_>, name: &'static str, default: u32) -> Result<u32> {
     match p.optional(name, &[Kind::Integer]).and_then(json::integer) {
         None => Ok(default),
-        Some(n) => u32::try_from(n).map_err(|_| {
-            Error::syntax(
-                p.json(),
-                format!("{name} out of valid range 0 to {}", u32::MAX),
-            )
-        }),
+        Some(n) => u32::try_from(n).map_err(|_| Error::syntax(p.json(), format!("{name} out of valid range 0 to {}", u32::MAX))),
     }
 }
 
@@ -404,21 +331,13 @@ impl Type {
     /// The same type with no limits on the number of members.
     #[must_use]
     pub fn relaxed(&self) -> Self {
-        Self {
-            min: 0,
-            max: UNLIMITED,
-            ..self.clone()
-        }
+        Self { min: 0, max: UNLIMITED, ..self.clone() }
     }
 
     /// [`Type::relaxed`] for a composite type; any other type as it is, so that differences keep their meaning.
     #[must_use]
     pub fn relaxed_if_composite(&self) -> Self {
-        if self.is_composite() {
-            self.relaxed()
-        } else {
-            self.clone()
-        }
+        if self.is_composite() { self.relaxed() } else { self.clone() }
     }
 
     /// What a column holds when nobody set it.
@@ -428,9 +347,7 @@ impl Type {
             (0, None) => Datum::empty_set(),
             (0, Some(_)) => Datum::empty_map(),
             (_, None) => Datum::from(self.key.atomic.default_atom()),
-            (_, Some(value)) => {
-                Datum::map([(self.key.atomic.default_atom(), value.atomic.default_atom())])
-            }
+            (_, Some(value)) => Datum::map([(self.key.atomic.default_atom(), value.atomic.default_atom())]),
         }
     }
 
@@ -456,12 +373,7 @@ impl Type {
     /// Parses `<type>`.
     pub fn from_json(json: &Value) -> Result<Self> {
         if json.is_string() {
-            return Ok(Self {
-                key: BaseType::from_json(json)?,
-                value: None,
-                min: 1,
-                max: 1,
-            });
+            return Ok(Self { key: BaseType::from_json(json)?, value: None, min: 1, max: 1 });
         }
         if !json.is_object() {
             return Err(Error::syntax(json, "ovsdb type expected"));
@@ -483,12 +395,7 @@ impl Type {
         if min > 1 || max < 1 {
             return Err(Error::syntax(json, "ovsdb type fails constraint checks"));
         }
-        Ok(Self {
-            key,
-            value,
-            min,
-            max,
-        })
+        Ok(Self { key, value, min, max })
     }
 
     /// `<type>`, the short form for an unconstrained scalar.
@@ -529,52 +436,22 @@ mod tests {
         for (text, expect) in [
             (r#""integer""#, r#""integer""#),
             (r#"{"key":"real","min":1,"max":1}"#, r#""real""#),
-            (
-                r#"{"key":"boolean","min":0}"#,
-                r#"{"key":"boolean","min":0}"#,
-            ),
-            (
-                r#"{"key":"real","min":1,"max":"unlimited"}"#,
-                r#"{"key":"real","max":"unlimited"}"#,
-            ),
-            (
-                r#"{"key":"string","value":"uuid","min":0,"max":10}"#,
-                r#"{"key":"string","max":10,"min":0,"value":"uuid"}"#,
-            ),
+            (r#"{"key":"boolean","min":0}"#, r#"{"key":"boolean","min":0}"#),
+            (r#"{"key":"real","min":1,"max":"unlimited"}"#, r#"{"key":"real","max":"unlimited"}"#),
+            (r#"{"key":"string","value":"uuid","min":0,"max":10}"#, r#"{"key":"string","max":10,"min":0,"value":"uuid"}"#),
             (
                 r#"{"key":{"type":"string","enum":["set",["def","abc"]]}}"#,
                 r#"{"key":{"enum":["set",["abc","def"]],"type":"string"}}"#,
             ),
-            (
-                r#"{"key":{"type":"real","maxReal":1e5}}"#,
-                r#"{"key":{"maxReal":100000,"type":"real"}}"#,
-            ),
-            (
-                r#"{"key":{"type":"integer","minInteger":5,"maxInteger":3}}"#,
-                "minInteger exceeds maxInteger",
-            ),
-            (
-                r#"{"key":{"type":"string","maxLength":-1}}"#,
-                "maxLength out of valid range 0 to 4294967295",
-            ),
-            (
-                r#"{"key":{"type":"uuid","refTable":"a-b-c"}}"#,
-                "Parsing ovsdb type failed: Type mismatch for member 'refTable'.",
-            ),
-            (
-                r#"{"key":{}}"#,
-                "Parsing ovsdb type failed: Required 'type' member is missing.",
-            ),
+            (r#"{"key":{"type":"real","maxReal":1e5}}"#, r#"{"key":{"maxReal":100000,"type":"real"}}"#),
+            (r#"{"key":{"type":"integer","minInteger":5,"maxInteger":3}}"#, "minInteger exceeds maxInteger"),
+            (r#"{"key":{"type":"string","maxLength":-1}}"#, "maxLength out of valid range 0 to 4294967295"),
+            (r#"{"key":{"type":"uuid","refTable":"a-b-c"}}"#, "Parsing ovsdb type failed: Type mismatch for member 'refTable'."),
+            (r#"{"key":{}}"#, "Parsing ovsdb type failed: Required 'type' member is missing."),
             (r#""void""#, "\"void\" is not an atomic-type"),
-            (
-                r#"{"key":"real","min":5,"max":3}"#,
-                "ovsdb type fails constraint checks",
-            ),
+            (r#"{"key":"real","min":5,"max":3}"#, "ovsdb type fails constraint checks"),
             (r#"{"key":"real","max":-1}"#, "bad min or max value"),
-            (
-                r#"{"value":"integer"}"#,
-                "Parsing ovsdb type failed: Required 'key' member is missing.",
-            ),
+            (r#"{"value":"integer"}"#, "Parsing ovsdb type failed: Required 'key' member is missing."),
         ] {
             let got = match Type::from_json(&serde_json::from_str(text).unwrap()) {
                 Ok(t) => json::to_sorted(&t.to_json()),

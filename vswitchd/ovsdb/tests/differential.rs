@@ -2,13 +2,7 @@
 //!
 //! Inserted rows carry fixed UUIDs, so answers can be compared as they are; `_version` and other UUIDs that a server makes
 //! up are replaced by their order of appearance. First come requests that each aim at one rule, then random ones.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::wildcard_enum_match_arm,
-    clippy::too_many_lines,
-    reason = "tests"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::wildcard_enum_match_arm, clippy::too_many_lines, reason = "tests")]
 
 #[path = "common/mod.rs"]
 mod common;
@@ -62,9 +56,7 @@ impl Pair {
     /// What the monitors said since the last call. Both servers flush updates before the reply to what caused them.
     fn check_updates(&mut self, context: &[Value]) -> usize {
         let drain = |client: &mut RpcClient| {
-            let mut all: Vec<Value> = std::iter::from_fn(|| client.take_queued())
-                .map(|m| m.to_json())
-                .collect();
+            let mut all: Vec<Value> = std::iter::from_fn(|| client.take_queued()).map(|m| m.to_json()).collect();
             all.iter_mut().for_each(|message| {
                 normalize(message);
                 drop_empty_modifications(message);
@@ -76,12 +68,7 @@ impl Pair {
         };
         let (ours, theirs) = (drain(&mut self.ours), drain(&mut self.theirs));
         let text = |v: &Value| ovsdb::json::to_sorted(v);
-        assert_eq!(
-            text(&ours),
-            text(&theirs),
-            "updates after {}",
-            Value::Array(context.to_vec())
-        );
+        assert_eq!(text(&ours), text(&theirs), "updates after {}", Value::Array(context.to_vec()));
         ours.as_array().map_or(0, Vec::len)
     }
 
@@ -89,24 +76,15 @@ impl Pair {
         let (ours, theirs) = self.ask(method, params).await;
         let loose = self.loose;
         let text = |v: &Value| match ovsdb::json::to_sorted(v) {
-            text if loose && text.contains("Transaction causes multiple rows") => {
-                "multiple rows".to_owned()
-            }
+            text if loose && text.contains("Transaction causes multiple rows") => "multiple rows".to_owned(),
             text => text,
         };
-        assert_eq!(
-            text(&ours),
-            text(&theirs),
-            "{method} {}",
-            Value::Array(params.to_vec())
-        );
+        assert_eq!(text(&ours), text(&theirs), "{method} {}", Value::Array(params.to_vec()));
         ours
     }
 
     async fn transact(&mut self, operations: &[Value]) -> Value {
-        let params: Vec<Value> = std::iter::once(json!("t"))
-            .chain(operations.iter().cloned())
-            .collect();
+        let params: Vec<Value> = std::iter::once(json!("t")).chain(operations.iter().cloned()).collect();
         self.check("transact", &params).await
     }
 
@@ -151,19 +129,11 @@ fn normalize(json: &mut Value) {
 
 /// ovsdb-server sends `{"modify": {}}` when only a column changed that nothing but the condition mentions.
 fn drop_empty_modifications(message: &mut Value) {
-    let Some(updates) = message["params"]
-        .as_array_mut()
-        .unwrap()
-        .last_mut()
-        .unwrap()
-        .as_object_mut()
-    else {
+    let Some(updates) = message["params"].as_array_mut().unwrap().last_mut().unwrap().as_object_mut() else {
         return;
     };
     for rows in updates.values_mut() {
-        rows.as_object_mut()
-            .unwrap()
-            .retain(|_, update| *update != json!({"modify": {}}));
+        rows.as_object_mut().unwrap().retain(|_, update| *update != json!({"modify": {}}));
     }
     updates.retain(|_, rows| *rows != json!({}));
 }
@@ -175,12 +145,9 @@ fn hide_hash_order(text: &str) -> String {
     {
         return format!("{head}Rows {} {}", first.min(second), first.max(second));
     }
-    for first_of_many in [
-        " references nonexistent row ",
-        " remaining reference(s)",
-        " is not in the valid range ",
-        "Deletion of ",
-    ] {
+    for first_of_many in
+        [" references nonexistent row ", " remaining reference(s)", " is not in the valid range ", "Deletion of "]
+    {
         if text.contains(first_of_many) {
             return first_of_many.to_owned();
         }
@@ -199,9 +166,7 @@ fn hide_random_uuids(text: &str) -> String {
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
         let nil = "00000000-0000-0000-0000-000000000000";
-        let candidate = rest.get(..36).filter(|s| {
-            (*s == nil || !s.starts_with("00000000")) && uuid::Uuid::try_parse(s).is_ok()
-        });
+        let candidate = rest.get(..36).filter(|s| (*s == nil || !s.starts_with("00000000")) && uuid::Uuid::try_parse(s).is_ok());
         if candidate.is_some() {
             out.push_str("<uuid>");
             rest = &rest[36..];
@@ -242,14 +207,7 @@ async fn pair() -> (Pair, impl Sized) {
     let oracle = Oracle::with_schema(SCHEMA, &[]);
     let ours = RpcClient::connect(&remote).await.unwrap();
     let theirs = RpcClient::connect(&oracle.remote).await.unwrap();
-    (
-        Pair {
-            ours,
-            theirs,
-            loose: false,
-        },
-        (server, dir, oracle),
-    )
+    (Pair { ours, theirs, loose: false }, (server, dir, oracle))
 }
 
 #[tokio::test]
@@ -277,54 +235,24 @@ async fn requests_outside_transactions() {
         ("set_db_change_aware", json!([1])),
         ("monitor", json!(["t", "m", []])),
         ("monitor", json!(["t", "m", {"nope": {}}])),
-        (
-            "monitor",
-            json!(["t", "m", {"root": {"columns": ["nope"]}}]),
-        ),
-        (
-            "monitor",
-            json!(["t", "m", {"root": {"columns": ["i", "i"]}}]),
-        ),
+        ("monitor", json!(["t", "m", {"root": {"columns": ["nope"]}}])),
+        ("monitor", json!(["t", "m", {"root": {"columns": ["i", "i"]}}])),
         ("monitor", json!(["t", "m", {"root": {"columns": 1}}])),
         ("monitor", json!(["t", "m", {"root": {"nope": 1}}])),
-        (
-            "monitor",
-            json!(["t", "m", {"root": {"select": {"initial": 1}}}]),
-        ),
+        ("monitor", json!(["t", "m", {"root": {"select": {"initial": 1}}}])),
         ("monitor", json!(["t", "m", {"root": {"where": []}}])),
-        (
-            "monitor",
-            json!(["t", "m", {"root": [{"columns": ["i"]}, {"columns": ["i"]}]}]),
-        ),
+        ("monitor", json!(["t", "m", {"root": [{"columns": ["i"]}, {"columns": ["i"]}]}])),
         ("monitor", json!(["t", "m", {"root": {"columns": ["i"]}}])),
         ("monitor", json!(["t", "m", {"root": {"columns": ["i"]}}])),
-        (
-            "monitor_cond",
-            json!(["t", "c", {"root": [{"where": [["nope", "==", 1]]}]}]),
-        ),
-        (
-            "monitor_cond",
-            json!(["t", "c", {"root": [{"columns": ["i"], "where": [["i", "==", 1]]}]}]),
-        ),
-        (
-            "monitor_cond_change",
-            json!(["c", "c", {"leaf": [{"where": []}]}]),
-        ),
-        (
-            "monitor_cond_change",
-            json!(["c", "c", {"nope": [{"where": []}]}]),
-        ),
-        (
-            "monitor_cond_change",
-            json!(["c", "c", {"root": {"where": []}}]),
-        ),
+        ("monitor_cond", json!(["t", "c", {"root": [{"where": [["nope", "==", 1]]}]}])),
+        ("monitor_cond", json!(["t", "c", {"root": [{"columns": ["i"], "where": [["i", "==", 1]]}]}])),
+        ("monitor_cond_change", json!(["c", "c", {"leaf": [{"where": []}]}])),
+        ("monitor_cond_change", json!(["c", "c", {"nope": [{"where": []}]}])),
+        ("monitor_cond_change", json!(["c", "c", {"root": {"where": []}}])),
         ("monitor_cond_change", json!(["c", "c", []])),
         ("monitor_cond_change", json!(["x", "y", {}])),
         ("monitor_cond_change", json!(["c", "m", {}])),
-        (
-            "monitor_cond_change",
-            json!(["c", "d", {"root": [{"where": [["i", "==", 2]]}]}]),
-        ),
+        ("monitor_cond_change", json!(["c", "d", {"root": [{"where": [["i", "==", 2]]}]}])),
         ("monitor_cond_since", json!(["t", "s", {}, 1])),
         ("monitor_cond_since", json!(["t", "s", {}, "x"])),
         ("monitor_cancel", json!(["m"])),
@@ -420,25 +348,12 @@ fn malformed() -> Vec<Value> {
 #[tokio::test]
 async fn malformed_operations() {
     let (mut pair, _keep) = pair().await;
-    pair.transact(&[insert("root", 1, json!({"name": "one", "i": 1}))])
-        .await;
+    pair.transact(&[insert("root", 1, json!({"name": "one", "i": 1}))]).await;
     for operation in malformed() {
         pair.transact(std::slice::from_ref(&operation)).await;
         // The operations after a failure are not executed.
-        pair.transact(&[
-            json!({"op": "comment", "comment": "x"}),
-            operation,
-            json!({"op": "abort"}),
-        ])
-        .await;
-        pair.check(
-            "transact",
-            &[
-                json!("t"),
-                json!({"op": "delete", "table": "root", "where": [["name", "!=", "one"]]}),
-            ],
-        )
-        .await;
+        pair.transact(&[json!({"op": "comment", "comment": "x"}), operation, json!({"op": "abort"})]).await;
+        pair.check("transact", &[json!("t"), json!({"op": "delete", "table": "root", "where": [["name", "!=", "one"]]})]).await;
     }
     pair.check_contents().await;
 }
@@ -447,7 +362,11 @@ async fn malformed_operations() {
 async fn conditions_and_mutations() {
     let (mut pair, _keep) = pair().await;
     pair.transact(&[
-        insert("root", 1, json!({"name": "a", "i": 1, "r": 1.5, "ints": ["set", [1, 2, 3]], "map": ["map", [["k", "v"], ["l", "w"]]]})),
+        insert(
+            "root",
+            1,
+            json!({"name": "a", "i": 1, "r": 1.5, "ints": ["set", [1, 2, 3]], "map": ["map", [["k", "v"], ["l", "w"]]]}),
+        ),
         insert("root", 2, json!({"name": "b", "i": 2, "oi": 5, "s": "x", "b": true, "reals": ["set", [0.5, 2]]})),
         insert("root", 3, json!({"name": "c", "i": -3, "color": "red", "imap": ["map", [[1, 2]]], "two": ["set", [4, 5]]})),
     ])
@@ -470,15 +389,11 @@ async fn conditions_and_mutations() {
         json!(5),
         json!(0),
     ];
-    let columns = [
-        "_uuid", "name", "i", "r", "b", "s", "oi", "color", "ints", "two", "reals", "map", "imap",
-        "kids", "nope",
-    ];
+    let columns = ["_uuid", "name", "i", "r", "b", "s", "oi", "color", "ints", "two", "reals", "map", "imap", "kids", "nope"];
     for column in columns {
         for function in ["==", "!=", "<", ">=", "includes", "excludes", "nonsense"] {
             for value in &values {
-                pair.transact(&[select(json!([[column, function, value]]))])
-                    .await;
+                pair.transact(&[select(json!([[column, function, value]]))]).await;
             }
         }
         for mutator in ["+=", "-=", "*=", "/=", "%=", "insert", "delete", "nonsense"] {
@@ -488,19 +403,12 @@ async fn conditions_and_mutations() {
                 for name in ["a", "b", "c"] {
                     let one = json!([["name", "==", name]]);
                     let mutation = mutate(one, json!([[column, mutator, value]]));
-                    pair.transact(&[mutation, show.clone(), json!({"op": "abort"})])
-                        .await;
+                    pair.transact(&[mutation, show.clone(), json!({"op": "abort"})]).await;
                 }
             }
         }
     }
-    for condition in [
-        json!([1]),
-        json!([true]),
-        json!([false]),
-        json!([["i"]]),
-        json!([["i", "==", 1], ["name", "==", "b"]]),
-    ] {
+    for condition in [json!([1]), json!([true]), json!([false]), json!([["i"]]), json!([["i", "==", 1], ["name", "==", "b"]])] {
         pair.transact(&[select(condition)]).await;
     }
     for mutations in [
@@ -523,8 +431,7 @@ async fn conditions_and_mutations() {
 async fn references_indexes_and_limits() {
     let (mut pair, _keep) = pair().await;
     let by = |n: u64| json!([["_uuid", "==", id(n)]]);
-    let delete =
-        |table: &str, condition: Value| json!({"op": "delete", "table": table, "where": condition});
+    let delete = |table: &str, condition: Value| json!({"op": "delete", "table": table, "where": condition});
     for operations in [
         vec![insert("leaf", 10, json!({"n": 1}))],
         vec![
@@ -534,65 +441,33 @@ async fn references_indexes_and_limits() {
         ],
         vec![insert("root", 1, json!({"name": "dup"}))],
         vec![insert("root", 2, json!({"name": "a", "i": 5}))],
+        vec![insert("root", 2, json!({"name": "b", "i": 5})), insert("root", 3, json!({"name": "b", "i": 6}))],
         vec![
-            insert("root", 2, json!({"name": "b", "i": 5})),
-            insert("root", 3, json!({"name": "b", "i": 6})),
-        ],
-        vec![
-            insert(
-                "root",
-                2,
-                json!({"name": "b", "i": 5, "friends": ["set", [id(1), id(3)]]}),
-            ),
+            insert("root", 2, json!({"name": "b", "i": 5, "friends": ["set", [id(1), id(3)]]})),
             insert("root", 3, json!({"name": "c", "i": 6})),
         ],
         vec![update("root", by(2), json!({"i": 6}))],
-        vec![
-            update("root", by(2), json!({"i": 6})),
-            update("root", by(3), json!({"i": 5})),
-        ],
-        vec![
-            update("root", by(2), json!({"i": 6, "s": "moved"})),
-            update("root", by(1), json!({"i": 6, "s": "y"})),
-        ],
+        vec![update("root", by(2), json!({"i": 6})), update("root", by(3), json!({"i": 5}))],
+        vec![update("root", by(2), json!({"i": 6, "s": "moved"})), update("root", by(1), json!({"i": 6, "s": "y"}))],
         vec![delete("leaf", by(11))],
         vec![delete("leaf", json!([]))],
-        vec![
-            insert("needy", 20, json!({"must": id(3)})),
-            insert("needy", 21, json!({"must": ["set", []]})),
-        ],
+        vec![insert("needy", 20, json!({"must": id(3)})), insert("needy", 21, json!({"must": ["set", []]}))],
         vec![insert("needy", 20, json!({"must": id(3)}))],
         vec![delete("root", by(3))],
         vec![delete("needy", json!([])), delete("root", by(3))],
         vec![update("root", by(1), json!({"kids": ["set", []]}))],
-        vec![
-            insert("leaf", 30, json!({"next": id(31)})),
-            insert("leaf", 31, json!({"next": id(30)})),
-        ],
+        vec![insert("leaf", 30, json!({"next": id(31)})), insert("leaf", 31, json!({"next": id(30)}))],
         vec![update("leaf", by(30), json!({"next": ["set", []]}))],
         vec![insert("leaf", 32, json!({"next": id(32)}))],
         vec![
-            update(
-                "root",
-                by(1),
-                json!({"kidmap": ["map", [[1, id(40)], [2, id(40)], [3, id(41)]]]}),
-            ),
+            update("root", by(1), json!({"kidmap": ["map", [[1, id(40)], [2, id(40)], [3, id(41)]]]})),
             insert("leaf", 40, json!({})),
             insert("leaf", 41, json!({})),
         ],
-        vec![
-            mutate(by(1), json!([["kidmap", "delete", ["set", [1]]]])),
-            delete("leaf", by(40)),
-        ],
+        vec![mutate(by(1), json!([["kidmap", "delete", ["set", [1]]]])), delete("leaf", by(40))],
         vec![mutate(by(1), json!([["kidmap", "delete", ["set", [1]]]]))],
-        vec![mutate(
-            by(1),
-            json!([["kidmap", "delete", ["set", [2, 3]]]]),
-        )],
-        vec![
-            insert("single", 50, json!({})),
-            insert("single", 51, json!({})),
-        ],
+        vec![mutate(by(1), json!([["kidmap", "delete", ["set", [2, 3]]]]))],
+        vec![insert("single", 50, json!({})), insert("single", 51, json!({}))],
         vec![insert("single", 50, json!({}))],
         vec![insert("single", 51, json!({}))],
         vec![delete("single", json!([])), insert("single", 52, json!({}))],
@@ -605,16 +480,8 @@ async fn references_indexes_and_limits() {
             json!({"op": "insert", "table": "root", "uuid-name": "x", "row": {"name": "n2", "i": 101}}),
             json!({"op": "insert", "table": "root", "uuid-name": "x", "row": {"name": "n3", "i": 102}}),
         ],
-        vec![update(
-            "root",
-            by(1),
-            json!({"kids": ["named-uuid", "never"]}),
-        )],
-        vec![update(
-            "root",
-            by(1),
-            json!({"friends": ["named-uuid", "never"]}),
-        )],
+        vec![update("root", by(1), json!({"kids": ["named-uuid", "never"]}))],
+        vec![update("root", by(1), json!({"friends": ["named-uuid", "never"]}))],
     ] {
         pair.transact(&operations).await;
         pair.check_contents().await;
@@ -633,27 +500,15 @@ async fn monitors_tell_the_same() {
     let nil = "00000000-0000-0000-0000-000000000000";
     let quiet = json!({"initial": false, "insert": true, "delete": false, "modify": true});
     for (method, params) in [
-        (
-            "monitor",
-            json!(["t", "all", {"root": {}, "leaf": {"columns": ["n", "next"]}, "single": {}}]),
-        ),
-        (
-            "monitor",
-            json!(["t", ["id", 1], {"root": [{"columns": ["i", "ints"], "select": quiet}, {"columns": ["map"]}]}]),
-        ),
+        ("monitor", json!(["t", "all", {"root": {}, "leaf": {"columns": ["n", "next"]}, "single": {}}])),
+        ("monitor", json!(["t", ["id", 1], {"root": [{"columns": ["i", "ints"], "select": quiet}, {"columns": ["map"]}]}])),
         ("monitor", json!(["t", null, {"root": {"columns": []}}])),
         (
             "monitor_cond",
             json!(["t", "some", {"root": [{"columns": ["name", "i", "kids", "map", "oi"], "where": [["i", ">", 2], ["b", "==", true]]}]}]),
         ),
-        (
-            "monitor_cond",
-            json!(["t", "none", {"root": [{"columns": ["i"], "where": [false]}]}]),
-        ),
-        (
-            "monitor_cond_since",
-            json!(["t", "since", {"root": [{}], "leaf": [{"where": [["n", "<", 5]]}]}, nil]),
-        ),
+        ("monitor_cond", json!(["t", "none", {"root": [{"columns": ["i"], "where": [false]}]}])),
+        ("monitor_cond_since", json!(["t", "since", {"root": [{}], "leaf": [{"where": [["n", "<", 5]]}]}, nil])),
     ] {
         pair.check(method, params.as_array().unwrap()).await;
     }
@@ -666,8 +521,7 @@ async fn monitors_tell_the_same() {
             let condition = random.condition();
             for id in ["some", "none"] {
                 let params = json!([id, id, {"root": [{"where": condition}]}]);
-                pair.check("monitor_cond_change", params.as_array().unwrap())
-                    .await;
+                pair.check("monitor_cond_change", params.as_array().unwrap()).await;
                 updates += pair.check_updates(&[params]);
             }
         }
@@ -680,10 +534,7 @@ struct Random(u64);
 
 impl Random {
     fn below(&mut self, n: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % n
     }
 
@@ -707,13 +558,7 @@ impl Random {
             let root = |r: &mut Self| id(r.below(8));
             if self.below(40) == 0 {
                 // One fault alone: which of several is reported depends on ovsdb-server's hash function.
-                return self
-                    .pick(&[
-                        json!({"oi": ["set", [1, 2]]}),
-                        json!({"bounded": 11}),
-                        json!({"color": "pink"}),
-                    ])
-                    .clone();
+                return self.pick(&[json!({"oi": ["set", [1, 2]]}), json!({"bounded": 11}), json!({"color": "pink"})]).clone();
             }
             let (name, value) = match self.below(12) {
                 0 => ("i", json!(self.below(6))),
@@ -725,10 +570,7 @@ impl Random {
                 6 | 7 => ("kids", self.set(leaf)),
                 8 => ("friends", self.set(root)),
                 9 => ("kidmap", json!(["map", [[self.below(3), leaf(self)]]])),
-                10 => (
-                    "map",
-                    json!(["map", [[*self.pick(&["a", "b"]), *self.pick(&["x", "y"])]]]),
-                ),
+                10 => ("map", json!(["map", [[*self.pick(&["a", "b"]), *self.pick(&["x", "y"])]]])),
                 _ => ("note", json!(*self.pick(&["n", "m"]))),
             };
             row.insert(name.into(), value);
@@ -756,16 +598,8 @@ impl Random {
             }
             2 | 3 => {
                 let next = self.set(|r| id(100 + r.below(8)));
-                let next = if next[1].as_array().unwrap().len() > 1 {
-                    json!(["set", []])
-                } else {
-                    next
-                };
-                insert(
-                    "leaf",
-                    100 + self.below(8),
-                    json!({"n": self.below(9), "next": next}),
-                )
+                let next = if next[1].as_array().unwrap().len() > 1 { json!(["set", []]) } else { next };
+                insert("leaf", 100 + self.below(8), json!({"n": self.below(9), "next": next}))
             }
             4 | 5 => {
                 let row = self.columns();
@@ -774,16 +608,8 @@ impl Random {
             6 => {
                 let mutation = match self.below(5) {
                     0 => json!(["i", "+=", self.below(3)]),
-                    1 => json!([
-                        "ints",
-                        *self.pick(&["insert", "delete"]),
-                        self.set(|r| json!(r.below(9)))
-                    ]),
-                    2 => json!([
-                        "kids",
-                        *self.pick(&["insert", "delete"]),
-                        self.set(|r| id(100 + r.below(8)))
-                    ]),
+                    1 => json!(["ints", *self.pick(&["insert", "delete"]), self.set(|r| json!(r.below(9)))]),
+                    2 => json!(["kids", *self.pick(&["insert", "delete"]), self.set(|r| id(100 + r.below(8)))]),
                     3 => json!(["map", "delete", *self.pick(&["a", "b"])]),
                     _ => json!(["bounded", "*=", 2]),
                 };
@@ -802,14 +628,8 @@ impl Random {
 async fn random_transactions() {
     let (mut pair, _keep) = pair().await;
     pair.loose = true;
-    let seed = std::env::var("OVSDB_SEED")
-        .ok()
-        .and_then(|s| s.parse().ok())
-        .unwrap_or(1);
-    let rounds = std::env::var("OVSDB_ROUNDS")
-        .ok()
-        .and_then(|s| s.parse().ok())
-        .unwrap_or(1_500);
+    let seed = std::env::var("OVSDB_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(1);
+    let rounds = std::env::var("OVSDB_ROUNDS").ok().and_then(|s| s.parse().ok()).unwrap_or(1_500);
     let mut random = Random(seed);
     let mut committed = 0;
     for round in 0..rounds {
@@ -822,8 +642,5 @@ async fn random_transactions() {
         }
     }
     pair.check_contents().await;
-    assert!(
-        committed > rounds / 10,
-        "only {committed} of {rounds} transactions committed: the generator is too wild"
-    );
+    assert!(committed > rounds / 10, "only {committed} of {rounds} transactions committed: the generator is too wild");
 }

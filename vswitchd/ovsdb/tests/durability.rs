@@ -1,10 +1,5 @@
 //! The file: what Debian's ovsdb-tool makes of ours and we of its, torn tails, kill -9, and who may open it.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::wildcard_enum_match_arm,
-    reason = "tests"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::wildcard_enum_match_arm, reason = "tests")]
 
 #[path = "common/mod.rs"]
 mod common;
@@ -32,9 +27,7 @@ fn comparable(mut rows: Value) -> String {
     for row in rows.as_array_mut().unwrap() {
         row.as_object_mut().unwrap().remove("_version");
     }
-    rows.as_array_mut()
-        .unwrap()
-        .sort_by_key(ovsdb::json::to_sorted);
+    rows.as_array_mut().unwrap().sort_by_key(ovsdb::json::to_sorted);
     ovsdb::json::to_sorted(&rows)
 }
 
@@ -45,19 +38,13 @@ async fn ovsdb_tool_reads_our_file_and_we_read_its() {
     let vsctl = |args: &'static str| {
         let mut all = vec![db.clone(), "--no-wait".into(), "--timeout=5".into()];
         all.extend(args.split(' ').map(str::to_owned));
-        async move {
-            run(
-                "ovs-vsctl",
-                &all.iter().map(String::as_str).collect::<Vec<_>>(),
-            )
-            .await
-        }
+        async move { run("ovs-vsctl", &all.iter().map(String::as_str).collect::<Vec<_>>()).await }
     };
     vsctl("add-br br0 -- set bridge br0 other_config:a=b other_config:c=d fail_mode=secure").await;
-    vsctl("add-bond br0 bond0 eth0 eth1 -- set port bond0 trunks=1,2,3 bond_mode=balance-tcp")
-        .await;
+    vsctl("add-bond br0 bond0 eth0 eth1 -- set port bond0 trunks=1,2,3 bond_mode=balance-tcp").await;
     vsctl("remove bridge br0 other_config a -- set port bond0 trunks=3,4 -- add-port br0 vx0 -- set interface vx0 type=vxlan options:remote_ip=10.0.0.1").await;
-    vsctl("--id=@m create mirror name=m0 -- add bridge br0 mirrors @m -- --id=@p get port vx0 -- set mirror m0 output_port=@p").await;
+    vsctl("--id=@m create mirror name=m0 -- add bridge br0 mirrors @m -- --id=@p get port vx0 -- set mirror m0 output_port=@p")
+        .await;
     vsctl("del-port vx0").await;
     let file = dir.path().join("conf.db").display().to_string();
     let (log, err, ok) = tool("ovsdb-tool", &["-mm", "show-log", &file]);
@@ -66,28 +53,15 @@ async fn ovsdb_tool_reads_our_file_and_we_read_its() {
     let mut client = RpcClient::connect(&remote).await.unwrap();
     let schema = Schema::from_text(VSWITCH_SCHEMA).unwrap();
     let check = |ours: Vec<Value>| {
-        let query = Value::Array(
-            std::iter::once(DB.into())
-                .chain(schema.tables.iter().map(|t| all_rows(&t.name)))
-                .collect(),
-        );
+        let query = Value::Array(std::iter::once(DB.into()).chain(schema.tables.iter().map(|t| all_rows(&t.name))).collect());
         let (out, err, ok) = tool("ovsdb-tool", &["query", &file, &query.to_string()]);
         assert!(ok, "{err}");
         let theirs: Vec<Value> = serde_json::from_str(&out).unwrap();
         for (ours, theirs) in ours.iter().zip(&theirs) {
-            assert_eq!(
-                comparable(ours["rows"].clone()),
-                comparable(theirs["rows"].clone())
-            );
+            assert_eq!(comparable(ours["rows"].clone()), comparable(theirs["rows"].clone()));
         }
     };
-    let query = || {
-        schema
-            .tables
-            .iter()
-            .map(|t| all_rows(&t.name))
-            .collect::<Vec<_>>()
-    };
+    let query = || schema.tables.iter().map(|t| all_rows(&t.name)).collect::<Vec<_>>();
     check(client.transact(DB, query()).await.unwrap());
     let before = std::fs::metadata(&file).unwrap().len();
     server.compact().unwrap();
@@ -98,17 +72,14 @@ async fn ovsdb_tool_reads_our_file_and_we_read_its() {
     drop(client);
     server.stop().await;
     // The other way round: ovsdb-tool adds a record, we read it.
-    let add = json!([DB, {"op": "update", "table": "Port", "where": [["name", "==", "bond0"]], "row": {"trunks": ["set", [9, 4]]}}]);
+    let add =
+        json!([DB, {"op": "update", "table": "Port", "where": [["name", "==", "bond0"]], "row": {"trunks": ["set", [9, 4]]}}]);
     let (_, err, ok) = tool("ovsdb-tool", &["transact", &file, &add.to_string()]);
     assert!(ok, "{err}");
     let db = Store::read(Path::new(&file)).unwrap();
     let t = db.schema().table("Port").unwrap();
     let c = |name: &str| db.schema().tables[t].column(name).unwrap();
-    let bond = db
-        .rows(t)
-        .find(|(_, row)| row.fields[c("name")].as_str() == Some("bond0"))
-        .unwrap()
-        .1;
+    let bond = db.rows(t).find(|(_, row)| row.fields[c("name")].as_str() == Some("bond0")).unwrap().1;
     assert_eq!(bond.fields[c("trunks")].ints().collect::<Vec<_>>(), [4, 9]);
 }
 
@@ -135,20 +106,13 @@ fn torn_tails_keep_the_good_prefix() {
     let first = usize::try_from(ends[0]).unwrap();
     for cut in first..=whole.len() {
         std::fs::write(&path, &whole[..cut]).unwrap();
-        let expect = ends
-            .iter()
-            .skip(1)
-            .filter(|end| **end <= cut as u64)
-            .count();
+        let expect = ends.iter().skip(1).filter(|end| **end <= cut as u64).count();
         let mut store = Store::open(&path).unwrap();
         assert_eq!(store.db().len(0), expect, "cut at {cut}");
         assert_eq!(std::fs::metadata(&path).unwrap().len(), ends[expect]);
         if cut % 7 == 0 {
             let mut txn = ovsdb::db::Txn::new(store.db());
-            txn.insert(
-                0,
-                ovsdb::db::Row::new(&store.db().schema().tables[0], uuid::Uuid::new_v4()),
-            );
+            txn.insert(0, ovsdb::db::Row::new(&store.db().schema().tables[0], uuid::Uuid::new_v4()));
             let commit = txn.prepare().unwrap();
             store.commit(&commit, 0).unwrap();
             drop(store);
@@ -169,12 +133,7 @@ fn torn_tails_keep_the_good_prefix() {
     assert_eq!(aside, bad[usize::try_from(ends[2]).unwrap()..]);
     // A file that is no database is refused and left alone.
     std::fs::write(&path, "hello\n").unwrap();
-    assert!(
-        Store::open(&path)
-            .unwrap_err()
-            .to_string()
-            .contains("unexpected file format")
-    );
+    assert!(Store::open(&path).unwrap_err().to_string().contains("unexpected file format"));
     assert_eq!(std::fs::read(&path).unwrap(), b"hello\n");
 }
 
@@ -184,18 +143,11 @@ fn child_serves_until_killed() {
     let Ok(dir) = std::env::var("OVSDB_CHILD_DIR") else {
         return;
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let path = |name: &str| format!("{dir}/{name}");
         let builder = Server::builder().database(path("conf.db"), VSWITCH_SCHEMA);
-        let _server = builder
-            .remote(format!("punix:{}", path("db.sock")))
-            .start()
-            .await
-            .unwrap();
+        let _server = builder.remote(format!("punix:{}", path("db.sock"))).start().await.unwrap();
         let _ = writeln!(std::io::stdout(), "\nready");
         std::future::pending::<()>().await;
     });
@@ -203,10 +155,7 @@ fn child_serves_until_killed() {
 
 #[test]
 fn kill_9_loses_nothing() {
-    let rounds = std::env::var("OVSDB_KILLS")
-        .ok()
-        .and_then(|s| s.parse().ok())
-        .unwrap_or(15);
+    let rounds = std::env::var("OVSDB_KILLS").ok().and_then(|s| s.parse().ok()).unwrap_or(15);
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("conf.db");
     let mut acknowledged = 0;
@@ -218,10 +167,7 @@ fn kill_9_loses_nothing() {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        assert!(
-            lines.any(|l| l.unwrap() == "ready"),
-            "the child did not start"
-        );
+        assert!(lines.any(|l| l.unwrap() == "ready"), "the child did not start");
         let remote = format!("unix:{}", dir.path().join("db.sock").display());
         let mut client = Client::connect(&remote, Some(Duration::from_secs(10))).unwrap();
         let killer = std::thread::spawn(move || {
@@ -230,59 +176,37 @@ fn kill_9_loses_nothing() {
             child.wait().unwrap();
         });
         // A QoS row lives without being referred to.
-        let insert =
-            |n: u64| json!({"op": "insert", "table": "QoS", "row": {"type": n.to_string()}});
+        let insert = |n: u64| json!({"op": "insert", "table": "QoS", "row": {"type": n.to_string()}});
         let durable = json!({"op": "commit", "durable": true});
-        while client
-            .transact(DB, vec![insert(acknowledged), durable.clone()])
-            .is_ok()
-        {
+        while client.transact(DB, vec![insert(acknowledged), durable.clone()]).is_ok() {
             acknowledged += 1;
         }
         killer.join().unwrap();
         let db = Store::read(&file).unwrap();
         let t = db.schema().table("QoS").unwrap();
         let c = db.schema().tables[t].column("type").unwrap();
-        let mut found: Vec<u64> = db
-            .rows(t)
-            .map(|(_, row)| row.fields[c].as_str().unwrap().parse().unwrap())
-            .collect();
+        let mut found: Vec<u64> = db.rows(t).map(|(_, row)| row.fields[c].as_str().unwrap().parse().unwrap()).collect();
         found.sort_unstable();
         found.dedup();
         // The transaction that was under way may have made it; then the next round repeats its number.
         let present = found.len() as u64;
-        assert!(
-            present == acknowledged || present == acknowledged + 1,
-            "{present} of {acknowledged} present"
-        );
+        assert!(present == acknowledged || present == acknowledged + 1, "{present} of {acknowledged} present");
         assert_eq!(found, (0..present).collect::<Vec<_>>());
         let (_, err, ok) = tool("ovsdb-tool", &["show-log", &file.display().to_string()]);
         assert!(ok || err.contains("unexpected end"), "{err}");
     }
-    assert!(
-        acknowledged > rounds,
-        "only {acknowledged} transactions in {rounds} rounds"
-    );
+    assert!(acknowledged > rounds, "only {acknowledged} transactions in {rounds} rounds");
 }
 
 #[tokio::test]
 async fn one_file_has_one_owner() {
     let (server, _remote, dir) = serve(VSWITCH_SCHEMA).await;
     let file = dir.path().join("conf.db");
-    let second = Server::builder()
-        .existing_database(&file)
-        .start()
-        .await
-        .unwrap_err()
-        .to_string();
+    let second = Server::builder().existing_database(&file).start().await.unwrap_err().to_string();
     assert!(second.contains("failed to lock lockfile"), "{second}");
     // Also after the failed attempt, and for another program.
     let (_, err, ok) = tool("ovsdb-tool", &["compact", &file.display().to_string()]);
     assert!(!ok && err.contains("failed to lock lockfile"), "{err}");
     server.stop().await;
-    within(Server::builder().existing_database(&file).start())
-        .await
-        .unwrap()
-        .stop()
-        .await;
+    within(Server::builder().existing_database(&file).start()).await.unwrap().stop().await;
 }

@@ -1,11 +1,5 @@
 //! The client against our server, and against Debian's ovsdb-server.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::wildcard_enum_match_arm,
-    clippy::too_many_lines,
-    reason = "tests"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::wildcard_enum_match_arm, clippy::too_many_lines, reason = "tests")]
 
 #[path = "common/mod.rs"]
 mod common;
@@ -44,34 +38,19 @@ async fn bridge_life(remote: &str) {
     }
     let mut txn = Txn::new();
     let root = txn.insert(DB, [("external_ids", Datum::map([("a", "b")]))]);
-    let bridge = txn.insert(
-        "Bridge",
-        [
-            ("name", Datum::from("br0")),
-            ("no_such_column", Datum::from(1i64)),
-        ],
-    );
+    let bridge = txn.insert("Bridge", [("name", Datum::from("br0")), ("no_such_column", Datum::from(1i64))]);
     txn.add_to(DB, root, "bridges", Datum::from(bridge));
     txn.comment("made by a test");
     let done = committed(&mut idl, &txn).await;
     let row = idl.replica().find("Bridge", "name", "br0").unwrap();
     assert_eq!(done.uuid(&bridge), Some(row.uuid()));
     let root = idl.replica().first(DB).unwrap();
-    assert_eq!(
-        idl.replica().refs(&root, "bridges"),
-        std::slice::from_ref(&row)
-    );
+    assert_eq!(idl.replica().refs(&root, "bridges"), std::slice::from_ref(&row));
     assert_eq!(root.key("external_ids", "a"), Some("b"));
 
     let mut txn = Txn::new();
     txn.increment(DB, root.uuid(), "next_cfg");
-    txn.set_changed(
-        &row,
-        [
-            ("datapath_type", Datum::from("netdev")),
-            ("fail_mode", Datum::empty_set()),
-        ],
-    );
+    txn.set_changed(&row, [("datapath_type", Datum::from("netdev")), ("fail_mode", Datum::empty_set())]);
     assert_eq!(committed(&mut idl, &txn).await.incremented, Some(1));
     let row = idl.replica().find("Bridge", "name", "br0").unwrap();
     assert_eq!(row.str("datapath_type"), "netdev");
@@ -80,11 +59,7 @@ async fn bridge_life(remote: &str) {
     let mut other = Idl::start(config(remote)).unwrap();
     sync(&mut other).await;
     let mut txn = Txn::new();
-    txn.update(
-        "Bridge",
-        row.uuid(),
-        [("datapath_type", Datum::from("system"))],
-    );
+    txn.update("Bridge", row.uuid(), [("datapath_type", Datum::from("system"))]);
     committed(&mut other, &txn).await;
     let mut txn = Txn::new();
     txn.verify(&row, &["datapath_type"]);
@@ -97,10 +72,7 @@ async fn bridge_life(remote: &str) {
     assert!(!second.has_lock());
     let mut txn = Txn::new();
     txn.update("Bridge", row.uuid(), [("stp_enable", Datum::from(true))]);
-    assert!(matches!(
-        within(second.commit(&txn)).await,
-        Outcome::NotLocked
-    ));
+    assert!(matches!(within(second.commit(&txn)).await, Outcome::NotLocked));
     drop(idl);
     while !second.has_lock() {
         within(second.next()).await;
@@ -113,9 +85,7 @@ async fn bridge_life(remote: &str) {
     assert!(second.replica().row("Bridge", &row.uuid()).is_none());
     let mut txn = Txn::new();
     txn.update(DB, root.uuid(), [("next_cfg", Datum::from("text"))]);
-    assert!(
-        matches!(within(second.commit(&txn)).await, Outcome::Failed(t) if t.contains("expected integer"))
-    );
+    assert!(matches!(within(second.commit(&txn)).await, Outcome::Failed(t) if t.contains("expected integer")));
 }
 
 #[tokio::test]
@@ -141,12 +111,7 @@ async fn falls_back_to_older_monitors() {
 async fn survives_a_restart_of_the_server() {
     let dir = tempfile::tempdir().unwrap();
     let remote = format!("punix:{}/db.sock", dir.path().display());
-    let start = || {
-        ovsdb::Server::builder()
-            .database(dir.path().join("conf.db"), VSWITCH_SCHEMA)
-            .remote(&*remote)
-            .start()
-    };
+    let start = || ovsdb::Server::builder().database(dir.path().join("conf.db"), VSWITCH_SCHEMA).remote(&*remote).start();
     let server = start().await.unwrap();
     let mut idl = Idl::start(config(&remote[1..])).unwrap();
     sync(&mut idl).await;
@@ -185,19 +150,12 @@ async fn history_bridges_a_short_absence() {
     let requests = serde_json::json!({DB: [{"columns": ["next_cfg"]}]});
     let zero = "00000000-0000-0000-0000-000000000000";
     let ask = |id: &str, since: &str| vec![DB.into(), id.into(), requests.clone(), since.into()];
-    let first = client
-        .request("monitor_cond_since", ask("a", zero))
-        .await
-        .unwrap();
+    let first = client.request("monitor_cond_since", ask("a", zero)).await.unwrap();
     assert_eq!(first[0], false);
     let since = first[1].as_str().unwrap().to_owned();
-    let update =
-        serde_json::json!({"op": "update", "table": DB, "where": [], "row": {"next_cfg": 7}});
+    let update = serde_json::json!({"op": "update", "table": DB, "where": [], "row": {"next_cfg": 7}});
     client.transact(DB, vec![update]).await.unwrap();
-    let second = client
-        .request("monitor_cond_since", ask("b", &since))
-        .await
-        .unwrap();
+    let second = client.request("monitor_cond_since", ask("b", &since)).await.unwrap();
     assert_eq!(second[0], true);
     let row = second[2][DB].as_object().unwrap().values().next().unwrap();
     assert_eq!(*row, serde_json::json!({"modify": {"next_cfg": 7}}));
@@ -212,21 +170,9 @@ fn tools_need_no_async() {
     let mut txn = Txn::new();
     txn.insert(DB, [("next_cfg", Datum::from(1i64))]);
     assert!(matches!(idl.commit(&txn, limit), Ok(Outcome::Committed(_))));
-    idl.wait_until(
-        |r| {
-            r.first(DB)
-                .is_some_and(|row| row.int("next_cfg") == Some(1))
-        },
-        limit,
-    )
-    .unwrap();
+    idl.wait_until(|r| r.first(DB).is_some_and(|row| row.int("next_cfg") == Some(1)), limit).unwrap();
     let mut client = ovsdb::client::blocking::Client::connect(&oracle.remote, limit).unwrap();
     assert_eq!(client.list_dbs().unwrap(), ["Open_vSwitch", "_Server"]);
     assert_eq!(client.schema(DB).unwrap().version, "8.8.0");
-    assert!(
-        BlockingIdl::start(config("unix:/nonexistent"))
-            .unwrap()
-            .wait_synced(false, limit)
-            .is_err()
-    );
+    assert!(BlockingIdl::start(config("unix:/nonexistent")).unwrap().wait_synced(false, limit).is_err());
 }

@@ -22,45 +22,27 @@ fn atom(ty: AtomicType) -> BoxedStrategy<Atom> {
     match ty {
         AtomicType::Integer => any::<i64>().prop_map(Atom::from).boxed(),
         AtomicType::Real => any::<f64>()
-            .prop_filter("finite", |x| {
-                x.is_finite() && (*x != 0.0 || x.is_sign_positive())
-            })
+            .prop_filter("finite", |x| x.is_finite() && (*x != 0.0 || x.is_sign_positive()))
             .prop_map(Atom::from)
             .boxed(),
         AtomicType::Boolean => any::<bool>().prop_map(Atom::from).boxed(),
-        AtomicType::String => "\\PC{0,12}|[ -~]{0,12}|[\\x00-\\x1f\"\\\\]{0,4}"
-            .prop_map(Atom::from)
-            .boxed(),
-        AtomicType::Uuid => any::<u128>()
-            .prop_map(|n| Atom::from(Uuid::from_u128(n)))
-            .boxed(),
+        AtomicType::String => "\\PC{0,12}|[ -~]{0,12}|[\\x00-\\x1f\"\\\\]{0,4}".prop_map(Atom::from).boxed(),
+        AtomicType::Uuid => any::<u128>().prop_map(|n| Atom::from(Uuid::from_u128(n))).boxed(),
     }
 }
 
 /// A type and two datums of it.
 fn typed() -> impl Strategy<Value = (Type, Datum, Datum)> {
     (atomic_type(), prop::option::of(atomic_type())).prop_flat_map(|(key, value)| {
-        let ty = Type {
-            value: value.map(Into::into),
-            ..Type::from(key)
-        }
-        .relaxed();
+        let ty = Type { value: value.map(Into::into), ..Type::from(key) }.relaxed();
         let datum = move || match value {
-            None => prop::collection::vec(atom(key), 0..8)
-                .prop_map(Datum::set)
-                .boxed(),
-            Some(value) => prop::collection::vec((atom(key), atom(value)), 0..8)
-                .prop_map(Datum::map)
-                .boxed(),
+            None => prop::collection::vec(atom(key), 0..8).prop_map(Datum::set).boxed(),
+            Some(value) => prop::collection::vec((atom(key), atom(value)), 0..8).prop_map(Datum::map).boxed(),
         };
         // Sharing members makes differences interesting.
         (Just(ty), datum(), datum()).prop_flat_map(|(ty, a, b)| {
             let mixed = a.union(&b);
-            (
-                Just(ty),
-                Just(mixed.clone()),
-                prop_oneof![Just(a), Just(b), Just(mixed)],
-            )
+            (Just(ty), Just(mixed.clone()), prop_oneof![Just(a), Just(b), Just(mixed)])
         })
     })
 }
@@ -182,9 +164,8 @@ fn any_json() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(4, 40, 5, move |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..5).prop_map(Value::Array),
-            prop::collection::vec((prop::sample::select(words.to_vec()), inner), 0..5).prop_map(
-                |pairs| Value::Object(pairs.into_iter().map(|(k, v)| (k.to_owned(), v)).collect())
-            ),
+            prop::collection::vec((prop::sample::select(words.to_vec()), inner), 0..5)
+                .prop_map(|pairs| Value::Object(pairs.into_iter().map(|(k, v)| (k.to_owned(), v)).collect())),
         ]
     })
 }

@@ -1,11 +1,5 @@
 //! The server's side of the protocol, byte by byte: waits, cancellation, locks, remotes, conversion, and bad manners.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::wildcard_enum_match_arm,
-    clippy::too_many_lines,
-    reason = "tests"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::wildcard_enum_match_arm, clippy::too_many_lines, reason = "tests")]
 
 #[path = "common/mod.rs"]
 mod common;
@@ -21,22 +15,20 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
 const DB: &str = "Open_vSwitch";
-const SMALL: &str = r#"{"name": "t", "version": "1.0.0", "tables": {"x": {"columns": {"n": {"type": "integer"}, "s": {"type": "string"}}}}}"#;
+const SMALL: &str =
+    r#"{"name": "t", "version": "1.0.0", "tables": {"x": {"columns": {"n": {"type": "integer"}, "s": {"type": "string"}}}}}"#;
 
 fn path(remote: &str) -> &str {
     remote.strip_prefix("unix:").unwrap()
 }
 
 fn request(id: u64, method: &str, params: Value) -> Message {
-    Message::Request {
-        method: method.into(),
-        params: params.as_array().unwrap().clone(),
-        id: id.into(),
-    }
+    Message::Request { method: method.into(), params: params.as_array().unwrap().clone(), id: id.into() }
 }
 
 fn wait_for(n: i64, timeout: Option<u64>) -> Value {
-    let mut wait = json!({"op": "wait", "table": "x", "where": [["n", "==", n]], "columns": ["n"], "until": "==", "rows": [{"n": n}]});
+    let mut wait =
+        json!({"op": "wait", "table": "x", "where": [["n", "==", n]], "columns": ["n"], "until": "==", "rows": [{"n": n}]});
     if let Some(ms) = timeout {
         wait["timeout"] = ms.into();
     }
@@ -53,87 +45,33 @@ async fn waits_block_only_themselves() {
     let mut waiter = RpcClient::connect(&remote).await.unwrap();
     let mut other = RpcClient::connect(&remote).await.unwrap();
     // Three waits: one is satisfied by the other, one by the first's own insert, one runs out of time.
-    waiter
-        .send(&request(
-            101,
-            "transact",
-            json!(["t", wait_for(1, Some(5_000)), insert(2)]),
-        ))
-        .await
-        .unwrap();
-    waiter
-        .send(&request(
-            102,
-            "transact",
-            json!(["t", wait_for(2, None), insert(3)]),
-        ))
-        .await
-        .unwrap();
-    waiter
-        .send(&request(
-            103,
-            "transact",
-            json!(["t", wait_for(9, Some(50))]),
-        ))
-        .await
-        .unwrap();
-    waiter
-        .send(&request(103, "transact", json!(["t"])))
-        .await
-        .unwrap();
+    waiter.send(&request(101, "transact", json!(["t", wait_for(1, Some(5_000)), insert(2)]))).await.unwrap();
+    waiter.send(&request(102, "transact", json!(["t", wait_for(2, None), insert(3)]))).await.unwrap();
+    waiter.send(&request(103, "transact", json!(["t", wait_for(9, Some(50))]))).await.unwrap();
+    waiter.send(&request(103, "transact", json!(["t"]))).await.unwrap();
     let duplicate = within(waiter.recv()).await.unwrap().to_json();
-    assert_eq!(
-        duplicate["error"]["details"],
-        "transact: duplicate request ID"
-    );
-    assert_eq!(
-        waiter
-            .request("echo", vec![json!("still here")])
-            .await
-            .unwrap(),
-        json!(["still here"])
-    );
+    assert_eq!(duplicate["error"]["details"], "transact: duplicate request ID");
+    assert_eq!(waiter.request("echo", vec![json!("still here")]).await.unwrap(), json!(["still here"]));
     let timed_out = within(waiter.recv()).await.unwrap().to_json();
     assert_eq!(timed_out["id"], 103);
     let details = timed_out["result"][0]["details"].as_str().unwrap();
-    assert!(
-        details.starts_with("\"wait\" timed out after 5"),
-        "{details}"
-    );
+    assert!(details.starts_with("\"wait\" timed out after 5"), "{details}");
     other.transact("t", vec![insert(1)]).await.unwrap();
     for id in [101, 102] {
         let reply = within(waiter.recv()).await.unwrap().to_json();
-        assert_eq!(
-            (&reply["id"], &reply["result"][0]),
-            (&json!(id), &json!({})),
-            "{reply}"
-        );
+        assert_eq!((&reply["id"], &reply["result"][0]), (&json!(id), &json!({})), "{reply}");
     }
     let rows = other
-        .transact(
-            "t",
-            vec![
-                json!({"op": "select", "table": "x", "where": [], "columns": ["n"], "sort": ["n"]}),
-            ],
-        )
+        .transact("t", vec![json!({"op": "select", "table": "x", "where": [], "columns": ["n"], "sort": ["n"]})])
         .await
         .unwrap();
     assert_eq!(rows[0]["rows"], json!([{"n": 1}, {"n": 2}, {"n": 3}]));
     // A wait can be withdrawn.
-    waiter
-        .send(&request(104, "transact", json!(["t", wait_for(77, None)])))
-        .await
-        .unwrap();
-    let cancel = Message::Notification {
-        method: "cancel".into(),
-        params: vec![json!(104)],
-    };
+    waiter.send(&request(104, "transact", json!(["t", wait_for(77, None)]))).await.unwrap();
+    let cancel = Message::Notification { method: "cancel".into(), params: vec![json!(104)] };
     waiter.send(&cancel).await.unwrap();
     let canceled = within(waiter.recv()).await.unwrap().to_json();
-    assert_eq!(
-        (&canceled["id"], &canceled["error"]),
-        (&json!(104), &json!("canceled"))
-    );
+    assert_eq!((&canceled["id"], &canceled["error"]), (&json!(104), &json!("canceled")));
 }
 
 #[tokio::test]
@@ -143,36 +81,16 @@ async fn locks_are_granted_in_order_and_stolen() {
     for _ in 0..3 {
         clients.push(RpcClient::connect(&remote).await.unwrap());
     }
-    let [a, b, c] = clients.as_mut_slice() else {
-        panic!()
-    };
+    let [a, b, c] = clients.as_mut_slice() else { panic!() };
     let name = || vec![json!("l")];
-    assert_eq!(
-        a.request("lock", name()).await.unwrap(),
-        json!({"locked": true})
-    );
-    assert_eq!(
-        b.request("lock", name()).await.unwrap(),
-        json!({"locked": false})
-    );
+    assert_eq!(a.request("lock", name()).await.unwrap(), json!({"locked": true}));
+    assert_eq!(b.request("lock", name()).await.unwrap(), json!({"locked": false}));
     let assertion = json!({"op": "assert", "lock": "l"});
-    assert_eq!(
-        b.transact("t", vec![assertion.clone()]).await.unwrap()[0]["error"],
-        "not owner"
-    );
-    assert_eq!(
-        c.request("steal", name()).await.unwrap(),
-        json!({"locked": true})
-    );
-    let expect = |method: &str| Message::Notification {
-        method: method.into(),
-        params: vec![json!("l")],
-    };
+    assert_eq!(b.transact("t", vec![assertion.clone()]).await.unwrap()[0]["error"], "not owner");
+    assert_eq!(c.request("steal", name()).await.unwrap(), json!({"locked": true}));
+    let expect = |method: &str| Message::Notification { method: method.into(), params: vec![json!("l")] };
     assert_eq!(within(a.recv()).await.unwrap(), expect("stolen"));
-    assert_eq!(
-        c.transact("t", vec![assertion]).await.unwrap()[0],
-        json!({})
-    );
+    assert_eq!(c.transact("t", vec![assertion]).await.unwrap()[0], json!({}));
     c.request("unlock", name()).await.unwrap();
     assert_eq!(within(a.recv()).await.unwrap(), expect("locked"));
     // A holder that goes away gives the lock to the next.
@@ -209,20 +127,11 @@ async fn malformed_input_closes_the_connection() {
         deep.as_bytes(),
     ];
     for bytes in bad {
-        assert_eq!(
-            closed_after(&remote, bytes).await,
-            "",
-            "{}",
-            String::from_utf8_lossy(&bytes[..bytes.len().min(60)])
-        );
+        assert_eq!(closed_after(&remote, bytes).await, "", "{}", String::from_utf8_lossy(&bytes[..bytes.len().min(60)]));
     }
     assert_eq!(server.counters().dropped_malformed, bad.len() as u64);
     // What came before the fault is answered.
-    let answer = closed_after(
-        &remote,
-        b"{\"id\":1,\"method\":\"echo\",\"params\":[2]}\n bad",
-    )
-    .await;
+    let answer = closed_after(&remote, b"{\"id\":1,\"method\":\"echo\",\"params\":[2]}\n bad").await;
     assert_eq!(answer, r#"{"id":1,"result":[2],"error":null}"#);
 }
 
@@ -231,15 +140,12 @@ async fn a_client_that_does_not_read_is_dropped() {
     let (server, remote, _dir) = serve(SMALL).await;
     let mut deaf = UnixStream::connect(path(&remote)).await.unwrap();
     let monitor = request(1, "monitor", json!(["t", "m", {"x": {}}]));
-    deaf.write_all(monitor.to_json().to_string().as_bytes())
-        .await
-        .unwrap();
+    deaf.write_all(monitor.to_json().to_string().as_bytes()).await.unwrap();
     let mut writer = RpcClient::connect(&remote).await.unwrap();
     writer.transact("t", vec![insert(1)]).await.unwrap();
     let text = "x".repeat(1 << 20);
     for n in 0..200 {
-        let update =
-            json!({"op": "update", "table": "x", "where": [], "row": {"s": format!("{n}{text}")}});
+        let update = json!({"op": "update", "table": "x", "where": [], "row": {"s": format!("{n}{text}")}});
         writer.transact("t", vec![update]).await.unwrap();
         if server.counters().dropped_slow == 1 {
             break;
@@ -285,22 +191,9 @@ async fn remotes_follow_the_managers() {
     let controller = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let active = format!("tcp:{}", controller.local_addr().unwrap());
     let db = format!("--db=unix:{socket}");
-    run(
-        "ovs-vsctl",
-        &[
-            &db,
-            "--no-wait",
-            "set-manager",
-            &active,
-            &format!("punix:{extra}"),
-        ],
-    )
-    .await;
+    run("ovs-vsctl", &[&db, "--no-wait", "set-manager", &active, &format!("punix:{extra}")]).await;
     let (mut stream, _) = within(controller.accept()).await.unwrap();
-    stream
-        .write_all(b"{\"id\":7,\"method\":\"list_dbs\",\"params\":[]}")
-        .await
-        .unwrap();
+    stream.write_all(b"{\"id\":7,\"method\":\"list_dbs\",\"params\":[]}").await.unwrap();
     let mut answer = [0; 200];
     let n = within(stream.read(&mut answer)).await.unwrap();
     let answer: Value = serde_json::from_slice(&answer[..n]).unwrap();
@@ -311,10 +204,7 @@ async fn remotes_follow_the_managers() {
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    assert_eq!(
-        run("ovsdb-client", &["list-dbs", &format!("unix:{extra}")]).await,
-        "Open_vSwitch\n_Server\n"
-    );
+    assert_eq!(run("ovsdb-client", &["list-dbs", &format!("unix:{extra}")]).await, "Open_vSwitch\n_Server\n");
     run("ovs-vsctl", &[&db, "--no-wait", "del-manager"]).await;
     within(async {
         while std::path::Path::new(&extra).exists() {
@@ -336,42 +226,25 @@ async fn stock_tools_work() {
         }
     };
     assert_eq!(client(&["get-schema-version"]).await, "8.8.0\n");
-    assert!(
-        client(&["list-tables", DB])
-            .await
-            .contains("Flow_Sample_Collector_Set")
-    );
-    client(&[
-        "transact",
-        r#"["Open_vSwitch",{"op":"insert","table":"Open_vSwitch","row":{"next_cfg":5}}]"#,
-    ])
-    .await;
+    assert!(client(&["list-tables", DB]).await.contains("Flow_Sample_Collector_Set"));
+    client(&["transact", r#"["Open_vSwitch",{"op":"insert","table":"Open_vSwitch","row":{"next_cfg":5}}]"#]).await;
     client(&["wait", DB, "connected"]).await;
+    assert!(client(&["dump", DB, DB, "next_cfg"]).await.contains("next_cfg\n--------\n5"));
     assert!(
-        client(&["dump", DB, DB, "next_cfg"])
+        client(&["query", r#"["Open_vSwitch",{"op":"select","table":"Open_vSwitch","where":[],"columns":["next_cfg"]}]"#])
             .await
-            .contains("next_cfg\n--------\n5")
+            .contains("\"next_cfg\":5")
     );
-    assert!(client(&["query", r#"["Open_vSwitch",{"op":"select","table":"Open_vSwitch","where":[],"columns":["next_cfg"]}]"#]).await.contains("\"next_cfg\":5"));
     let backup = client(&["backup", DB]).await;
     assert!(backup.starts_with("OVSDB JSON "), "{backup}");
     // Conversion to the schema of Debian's package drops the newer columns and keeps the data.
     let old = "/usr/share/openvswitch/vswitch.ovsschema";
-    assert_eq!(
-        run("ovsdb-client", &["-t5", "needs-conversion", &remote, old]).await,
-        "yes\n"
-    );
+    assert_eq!(run("ovsdb-client", &["-t5", "needs-conversion", &remote, old]).await, "yes\n");
     run("ovsdb-client", &["-t5", "convert", &remote, old]).await;
-    assert_eq!(
-        run("ovsdb-client", &["-t5", "needs-conversion", &remote, old]).await,
-        "no\n"
-    );
+    assert_eq!(run("ovsdb-client", &["-t5", "needs-conversion", &remote, old]).await, "no\n");
     assert!(client(&["dump", DB, DB, "next_cfg"]).await.contains("5"));
     let file = dir.path().join("conf.db").display().to_string();
-    assert_eq!(
-        run("ovsdb-tool", &["needs-conversion", &file, old]).await,
-        "no\n"
-    );
+    assert_eq!(run("ovsdb-tool", &["needs-conversion", &file, old]).await, "no\n");
     let (_, err, ok) = try_run("ovsdb-client", &["-t5", "transact", &remote, r#"["nope"]"#]).await;
     assert!(!ok && err.contains("unknown database"), "{err}");
 }

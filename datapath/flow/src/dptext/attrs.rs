@@ -171,5 +171,4 @@ pub(crate) static ERSPAN_2: &[Member] = &[
     m("hwid", Field::TunErspanHwid, Look::Hex),
 ];
 /// `gtpu(...)`
-pub(crate) static GTPU: &[Member] =
-    &[m("flags", Field::TunGtpuFlags, Look::Hex), m("msgtype", Field::TunGtpuMsgtype, Look::Dec)];
+pub(crate) static GTPU: &[Member] = &[m("flags", Field::TunGtpuFlags, Look::Hex), m("msgtype", Field::TunGtpuMsgtype, Look::Dec)];

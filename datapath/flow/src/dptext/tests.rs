@@ -93,16 +93,43 @@ fn ufids() {
 }
 
 /// Keys in which each field that a datapath shows has some value, of several kinds of packets.
+#[allow(clippy::too_many_lines, reason = "a table of cases")]
 fn any_key() -> impl Strategy<Value = Key> {
     let kinds = prop::sample::select(vec![
-        (0x0800u128, 6u128), (0x0800, 17), (0x0800, 1), (0x0800, 47), (0x86dd, 6), (0x86dd, 58), (0x86dd, 132), (0x0806, 1), (0x9000, 0),
+        (0x0800u128, 6u128),
+        (0x0800, 17),
+        (0x0800, 1),
+        (0x0800, 47),
+        (0x86dd, 6),
+        (0x86dd, 58),
+        (0x86dd, 132),
+        (0x0806, 1),
+        (0x9000, 0),
     ]);
     (kinds, prop::collection::vec(any::<u128>(), 32), any::<bool>()).prop_map(|((eth_type, proto), values, tagged)| {
         let mut key = Key::ZERO;
         let fields = [
-            Field::SkbPriority, Field::PktMark, Field::CtState, Field::CtZone, Field::CtMark, Field::CtLabel, Field::RecircId,
-            Field::DpHash, Field::InPort, Field::EthSrc, Field::EthDst, Field::IpSrc, Field::IpDst, Field::NwTos, Field::NwEcn,
-            Field::NwTtl, Field::TunId, Field::TunSrc, Field::TunDst, Field::TunTtl, Field::TunTos,
+            Field::SkbPriority,
+            Field::PktMark,
+            Field::CtState,
+            Field::CtZone,
+            Field::CtMark,
+            Field::CtLabel,
+            Field::RecircId,
+            Field::DpHash,
+            Field::InPort,
+            Field::EthSrc,
+            Field::EthDst,
+            Field::IpSrc,
+            Field::IpDst,
+            Field::NwTos,
+            Field::NwEcn,
+            Field::NwTtl,
+            Field::TunId,
+            Field::TunSrc,
+            Field::TunDst,
+            Field::TunTtl,
+            Field::TunTos,
         ];
         for (field, value) in fields.iter().zip(&values) {
             field.set(&mut key, *value);

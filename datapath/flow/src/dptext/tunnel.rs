@@ -5,10 +5,10 @@
 use super::attrs::{ERSPAN_1, ERSPAN_2, GBP, GTPU, Member, TUNNEL};
 use super::read::Reader;
 use super::write::value_text;
+use crate::Value;
 use crate::forms::{Hex, NoNames, TUN_FLAGS, flags, flags_masked};
 use crate::key::{Key, Mask, TUN_KEY, TUN_METADATA_BYTES};
 use crate::scan;
-use crate::Value;
 
 const ALL_FLAGS: u32 = 0xf;
 /// Bytes of the header of a Geneve option (RFC 8926 section 3.5).

@@ -207,7 +207,10 @@ impl<'a> Writer<'a> {
             let _ = match masks.map(|m| lse_parts(m[n])) {
                 None => write!(self.out, "{comma}label={label},tc={tc},ttl={ttl},bos={bos}"),
                 Some([label_m, tc_m, bos_m, ttl_m]) => {
-                    write!(self.out, "{comma}label={label}/0x{label_m:x},tc={tc}/{tc_m:x},ttl={ttl}/0x{ttl_m:x},bos={bos}/{bos_m:x}")
+                    write!(
+                        self.out,
+                        "{comma}label={label}/0x{label_m:x},tc={tc}/{tc_m:x},ttl={ttl}/0x{ttl_m:x},bos={bos}/{bos_m:x}"
+                    )
                 }
             };
         }

@@ -3,7 +3,7 @@
 use crate::fields::{Field, Form, MaskKind, Value};
 use crate::forms::{CT_STATE, Hex, PortNames, TCP_FLAGS, flags, flags_masked, ipv4_masked, ipv6_masked, mac_masked};
 use crate::key::{FRAG_ANY, FRAG_LATER};
-use crate::scan::{self, FlagsError, Flags, Scan};
+use crate::scan::{self, Flags, FlagsError, Scan};
 
 /// Ports of OpenFlow 1.0 end below.
 const PORT_RESERVED_MIN: u32 = 0xff00;
@@ -11,8 +11,16 @@ const PORT_RESERVED_MIN: u32 = 0xff00;
 const PORT32_OFFSET: u32 = 0xffff_0000;
 /// Reserved ports by name; `NONE` is read, too.
 const PORT_NAMES: &[(u32, &str)] = &[
-    (0xfff7, "UNSET"), (0xfff8, "IN_PORT"), (0xfff9, "TABLE"), (0xfffa, "NORMAL"), (0xfffb, "FLOOD"), (0xfffc, "ALL"),
-    (0xfffd, "CONTROLLER"), (0xfffe, "LOCAL"), (0xffff, "ANY"), (0xffff, "NONE"),
+    (0xfff7, "UNSET"),
+    (0xfff8, "IN_PORT"),
+    (0xfff9, "TABLE"),
+    (0xfffa, "NORMAL"),
+    (0xfffb, "FLOOD"),
+    (0xfffc, "ALL"),
+    (0xfffd, "CONTROLLER"),
+    (0xfffe, "LOCAL"),
+    (0xffff, "ANY"),
+    (0xffff, "NONE"),
 ];
 /// (name, mask, value) of `ip_frag`; the first that fits is printed.
 const FRAGS: &[(&str, u8, u8)] = &[

@@ -51,13 +51,8 @@ impl Attr {
 
     /// A 64-bit field (pointers), at an even word.
     fn long(mut self, at: usize, value: u64) -> Self {
-        let [low, high] = [value & 0xffff_ffff, value >> 32]
-            .map(|half| u32::try_from(half).expect("half of a word"));
-        let (first, second) = if cfg!(target_endian = "little") {
-            (low, high)
-        } else {
-            (high, low)
-        };
+        let [low, high] = [value & 0xffff_ffff, value >> 32].map(|half| u32::try_from(half).expect("half of a word"));
+        let (first, second) = if cfg!(target_endian = "little") { (low, high) } else { (high, low) };
         self.words[at] = first;
         self.words[at + 1] = second;
         self
@@ -92,9 +87,7 @@ fn address<T>(value: &T) -> u64 {
 const fn instruction(code: u8, registers: u8, offset: i16, value: i32) -> u64 {
     let offset = offset.cast_unsigned().to_le_bytes();
     let value = value.cast_unsigned().to_le_bytes();
-    u64::from_ne_bytes([
-        code, registers, offset[0], offset[1], value[0], value[1], value[2], value[3],
-    ])
+    u64::from_ne_bytes([code, registers, offset[0], offset[1], value[0], value[1], value[2], value[3]])
 }
 
 /// The redirect program for a map.
@@ -215,14 +208,7 @@ const DEV_BOUND_ONLY: u32 = 1 << 6;
 impl Program {
     /// Loads and attaches the program to a device with `queues` receive queues.
     pub(super) fn attach(ifindex: u32, queues: u32, mode: Mode) -> io::Result<Self> {
-        let map = bpf_fd(
-            MAP_CREATE,
-            &mut Attr::new()
-                .word(0, MAP_TYPE_XSKMAP)
-                .word(1, 4)
-                .word(2, 4)
-                .word(3, queues.max(1)),
-        )?;
+        let map = bpf_fd(MAP_CREATE, &mut Attr::new().word(0, MAP_TYPE_XSKMAP).word(1, 4).word(2, 4).word(3, queues.max(1)))?;
         let tagging = match mode {
             Mode::Native => load_tagging(&map, ifindex),
             // Metadata is the drivers' business.
@@ -232,10 +218,7 @@ impl Program {
             Some(program) => program,
             None => load(&redirect(map.as_raw_fd()), Attr::new())?,
         };
-        let attr = Attr::new()
-            .word(0, raw(&program))
-            .word(1, ifindex)
-            .word(2, ATTACH_XDP);
+        let attr = Attr::new().word(0, raw(&program)).word(1, ifindex).word(2, ATTACH_XDP);
         let link = bpf_fd(LINK_CREATE, &mut attr.word(3, mode as u32))?;
         Ok(Self { map, _link: link })
     }
@@ -257,14 +240,8 @@ impl Program {
 fn load_tagging(map: &OwnedFd, ifindex: u32) -> Option<OwnedFd> {
     let btf = std::fs::read("/sys/kernel/btf/vmlinux").ok()?;
     let kfunc = kernel_function(&btf, "bpf_xdp_metadata_rx_vlan_tag")?;
-    let attr = Attr::new()
-        .word(LOAD_FLAGS, DEV_BOUND_ONLY)
-        .word(LOAD_IFINDEX, ifindex);
-    load(
-        &untangle(map.as_raw_fd(), kfunc),
-        attr.word(LOAD_ATTACH_TYPE, ATTACH_XDP),
-    )
-    .ok()
+    let attr = Attr::new().word(LOAD_FLAGS, DEV_BOUND_ONLY).word(LOAD_IFINDEX, ifindex);
+    load(&untangle(map.as_raw_fd(), kfunc), attr.word(LOAD_ATTACH_TYPE, ATTACH_XDP)).ok()
 }
 
 fn load(code: &[u64], attr: Attr) -> io::Result<OwnedFd> {
@@ -272,10 +249,7 @@ fn load(code: &[u64], attr: Attr) -> io::Result<OwnedFd> {
     let license = *b"Dual BSD/GPL\0\0\0\0";
     let attr = attr.word(0, PROG_TYPE_XDP).word(1, count);
     let code: &u64 = code.first().ok_or(io::ErrorKind::InvalidInput)?;
-    bpf_fd(
-        PROG_LOAD,
-        &mut attr.long(2, address(code)).long(4, address(&license)),
-    )
+    bpf_fd(PROG_LOAD, &mut attr.long(2, address(code)).long(4, address(&license)))
 }
 
 #[cfg(test)]

@@ -107,10 +107,7 @@ impl Socket {
         let start = address & !(SMALL_CHUNK - 1);
         debug_assert!(start < pool::global().umem().1);
         let chunk = self.base.as_ptr().wrapping_add(start);
-        (
-            NonNull::new(chunk).expect("inside a mapping"),
-            address - start,
-        )
+        (NonNull::new(chunk).expect("inside a mapping"), address - start)
     }
 
     fn address(&self, pointer: *mut u8) -> u64 {
@@ -126,21 +123,8 @@ impl Socket {
     /// Makes the kernel look at the rings.
     fn kick_tx(&self) -> io::Result<()> {
         // SAFETY: no bytes are passed.
-        let n = unsafe {
-            libc::sendto(
-                self.fd.as_raw_fd(),
-                std::ptr::null(),
-                0,
-                libc::MSG_DONTWAIT,
-                std::ptr::null(),
-                0,
-            )
-        };
-        if n < 0 {
-            Err(io::Error::last_os_error())
-        } else {
-            Ok(())
-        }
+        let n = unsafe { libc::sendto(self.fd.as_raw_fd(), std::ptr::null(), 0, libc::MSG_DONTWAIT, std::ptr::null(), 0) };
+        if n < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
     fn kick_rx(&self) {
@@ -148,28 +132,15 @@ impl Socket {
         // Any error would show again; the kick is only a hint.
         // SAFETY: no bytes are passed.
         unsafe {
-            libc::recvfrom(
-                self.fd.as_raw_fd(),
-                nothing,
-                0,
-                libc::MSG_DONTWAIT,
-                std::ptr::null_mut(),
-                std::ptr::null_mut(),
-            )
+            libc::recvfrom(self.fd.as_raw_fd(), nothing, 0, libc::MSG_DONTWAIT, std::ptr::null_mut(), std::ptr::null_mut())
         };
     }
 }
 
 /// What a mode of `options:xdp-mode` allows, best first.
 const MODES: &[(&str, &[(Mode, u16)])] = &[
-    (
-        "best-effort",
-        &[(Mode::Native, 0), (Mode::Generic, libc::XDP_COPY)],
-    ),
-    (
-        "native-with-zerocopy",
-        &[(Mode::Native, libc::XDP_ZEROCOPY)],
-    ),
+    ("best-effort", &[(Mode::Native, 0), (Mode::Generic, libc::XDP_COPY)]),
+    ("native-with-zerocopy", &[(Mode::Native, libc::XDP_ZEROCOPY)]),
     ("native", &[(Mode::Native, libc::XDP_COPY)]),
     ("generic", &[(Mode::Generic, libc::XDP_COPY)]),
 ];
@@ -187,26 +158,16 @@ pub(crate) struct Port {
 
 impl Port {
     /// Attaches to a device, in the best mode that the option allows and the driver has.
-    pub(crate) fn open(
-        config: &PortConfig,
-        netdev: &Netdev,
-        link: &Link,
-    ) -> Result<(Self, Vec<Rx>), PortError> {
+    pub(crate) fn open(config: &PortConfig, netdev: &Netdev, link: &Link) -> Result<(Self, Vec<Rx>), PortError> {
         let wanted = config.option("xdp-mode").unwrap_or("best-effort");
         let expect = "best-effort, native-with-zerocopy, native or generic";
         let row = MODES.iter().find(|(name, _)| *name == wanted);
         let (_, modes) = row.ok_or_else(|| config.bad_option("xdp-mode", expect))?;
         if !mtu_fits(link.mtu) {
-            return Err(PortError::Unsupported {
-                name: config.name.clone(),
-                what: "AF_XDP with an MTU above 1770",
-            });
+            return Err(PortError::Unsupported { name: config.name.clone(), what: "AF_XDP with an MTU above 1770" });
         }
         // Every queue of the device needs a socket, or its frames would go to the host's stack.
-        let queues = ethtool::rx_channels(&netdev.name)
-            .ok()
-            .filter(|n| *n > 0)
-            .unwrap_or(1);
+        let queues = ethtool::rx_channels(&netdev.name).ok().filter(|n| *n > 0).unwrap_or(1);
         let mut last = io::Error::from(io::ErrorKind::Unsupported);
         for (mode, flags) in *modes {
             match Self::open_mode(netdev, link, queues, *mode, *flags) {
@@ -217,13 +178,7 @@ impl Port {
         Err(netdev.fault("opening an AF_XDP socket", last))
     }
 
-    fn open_mode(
-        netdev: &Netdev,
-        link: &Link,
-        queues: u32,
-        mode: Mode,
-        flags: u16,
-    ) -> io::Result<(Self, Vec<Rx>)> {
+    fn open_mode(netdev: &Netdev, link: &Link, queues: u32, mode: Mode, flags: u16) -> io::Result<(Self, Vec<Rx>)> {
         if mode == Mode::Generic {
             // Frames that GRO has joined fit no chunk. If it cannot be switched off, they are dropped and counted.
             let _ = ethtool::set_feature(&netdev.name, ethtool::Feature::Gro, false);
@@ -237,30 +192,14 @@ impl Port {
             first = first.or_else(|| Some((socket.fd.as_raw_fd(), socket.metadata)));
             let socket = Arc::new(socket);
             rx.push(Rx::new(&socket, rings.fill, rings.rx, virtual_device));
-            tx.push(Arc::new(Mutex::new(TxRings::new(
-                &socket,
-                rings.tx,
-                rings.completion,
-            ))));
+            tx.push(Arc::new(Mutex::new(TxRings::new(&socket, rings.tx, rings.completion))));
         }
         for queue in &rx {
             program.insert(queue.socket.queue, queue.socket.fd.as_fd())?;
         }
         let zero_copy = rx.iter().all(|queue| queue.socket.zero_copy);
-        let checksum = rx
-            .iter()
-            .all(|queue| queue.socket.metadata && !queue.socket.zero_copy);
-        Ok((
-            Self {
-                netdev: netdev.clone(),
-                tx,
-                next_tx: AtomicUsize::new(0),
-                mode,
-                zero_copy,
-                checksum,
-            },
-            rx,
-        ))
+        let checksum = rx.iter().all(|queue| queue.socket.metadata && !queue.socket.zero_copy);
+        Ok((Self { netdev: netdev.clone(), tx, next_tx: AtomicUsize::new(0), mode, zero_copy, checksum }, rx))
     }
 
     /// The mode in use, in the words of `options:xdp-mode`.
@@ -289,11 +228,7 @@ impl Port {
 
     pub(crate) fn tx(&self) -> Tx {
         let i = self.next_tx.fetch_add(1, Ordering::Relaxed) % self.tx.len();
-        Tx::new(
-            &self.tx[i],
-            self.checksum,
-            self.netdev.shared.new_tx_counters(),
-        )
+        Tx::new(&self.tx[i], self.checksum, self.netdev.shared.new_tx_counters())
     }
 }
 
@@ -317,39 +252,19 @@ fn open_socket(
         Some((_, metadata)) => metadata,
         None => register(&fd, base, len)?,
     };
-    for ring in [
-        libc::XDP_UMEM_FILL_RING,
-        libc::XDP_UMEM_COMPLETION_RING,
-        libc::XDP_RX_RING,
-        libc::XDP_TX_RING,
-    ] {
+    for ring in [libc::XDP_UMEM_FILL_RING, libc::XDP_UMEM_COMPLETION_RING, libc::XDP_RX_RING, libc::XDP_TX_RING] {
         sys::set_option(fd.as_fd(), libc::SOL_XDP, ring, &RING)?;
     }
     // Both are for speed only; old kernels lack the second.
-    let _ = sys::set_option(
-        fd.as_fd(),
-        libc::SOL_SOCKET,
-        libc::SO_SNDBUFFORCE,
-        &SOCKET_BUFFER,
-    );
+    let _ = sys::set_option(fd.as_fd(), libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &SOCKET_BUFFER);
     let _ = sys::set_option(fd.as_fd(), libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, &TX_BUDGET);
     // SAFETY: the struct is made of integers, for which all zeros is valid.
     let mut at: libc::xdp_mmap_offsets = unsafe { std::mem::zeroed() };
     sys::option(fd.as_fd(), libc::SOL_XDP, libc::XDP_MMAP_OFFSETS, &mut at)?;
     let page = |page: u64| libc::off_t::try_from(page).expect("page offsets are below 2^33");
     let rings = Rings {
-        fill: Ring::map(
-            fd.as_fd(),
-            &at.fr,
-            RING,
-            page(libc::XDP_UMEM_PGOFF_FILL_RING),
-        )?,
-        completion: Ring::map(
-            fd.as_fd(),
-            &at.cr,
-            RING,
-            page(libc::XDP_UMEM_PGOFF_COMPLETION_RING),
-        )?,
+        fill: Ring::map(fd.as_fd(), &at.fr, RING, page(libc::XDP_UMEM_PGOFF_FILL_RING))?,
+        completion: Ring::map(fd.as_fd(), &at.cr, RING, page(libc::XDP_UMEM_PGOFF_COMPLETION_RING))?,
         rx: Ring::map(fd.as_fd(), &at.rx, RING, libc::XDP_PGOFF_RX_RING)?,
         tx: Ring::map(fd.as_fd(), &at.tx, RING, libc::XDP_PGOFF_TX_RING)?,
     };
@@ -358,18 +273,7 @@ fn open_socket(
     sys::option(fd.as_fd(), libc::SOL_XDP, libc::XDP_OPTIONS, &mut options)?;
     let zero_copy = options.flags & libc::XDP_OPTIONS_ZEROCOPY != 0;
     let (program, netdev) = (Arc::clone(program), netdev.clone());
-    Ok((
-        Socket {
-            fd,
-            base,
-            queue,
-            program,
-            netdev,
-            zero_copy,
-            metadata,
-        },
-        rings,
-    ))
+    Ok((Socket { fd, base, queue, program, netdev, zero_copy, metadata }, rings))
 }
 
 /// Registers the pool's small region as the UMEM, with room for metadata if the kernel knows it; whether it does.
@@ -390,13 +294,7 @@ fn register(fd: &OwnedFd, base: NonNull<u8>, len: usize) -> io::Result<bool> {
     Ok(false)
 }
 
-fn bind(
-    fd: &OwnedFd,
-    ifindex: u32,
-    queue: u32,
-    flags: u16,
-    first: Option<RawFd>,
-) -> io::Result<()> {
+fn bind(fd: &OwnedFd, ifindex: u32, queue: u32, flags: u16, first: Option<RawFd>) -> io::Result<()> {
     let (flags, shared) = match first {
         // The mode is that of the first socket.
         Some(first) => (libc::XDP_SHARED_UMEM, first.cast_unsigned()),
@@ -427,21 +325,9 @@ pub struct Rx {
 }
 
 impl Rx {
-    fn new(
-        socket: &Arc<Socket>,
-        fill: Ring<u64>,
-        rx: Ring<libc::xdp_desc>,
-        virtual_device: bool,
-    ) -> Self {
+    fn new(socket: &Arc<Socket>, fill: Ring<u64>, rx: Ring<libc::xdp_desc>, virtual_device: bool) -> Self {
         let counters = socket.netdev.shared.new_rx_counters();
-        let mut made = Self {
-            socket: Arc::clone(socket),
-            fill,
-            rx,
-            given: 0,
-            virtual_device,
-            counters,
-        };
+        let mut made = Self { socket: Arc::clone(socket), fill, rx, given: 0, virtual_device, counters };
         made.refill();
         made
     }
@@ -455,9 +341,7 @@ impl Rx {
             return;
         }
         let (socket, fill) = (&*self.socket, &mut self.fill);
-        let got = pool::alloc_bulk(Class::Small, want as usize, |chunk| {
-            fill.put(socket.address(chunk.as_ptr()))
-        });
+        let got = pool::alloc_bulk(Class::Small, want as usize, |chunk| fill.put(socket.address(chunk.as_ptr())));
         self.fill.submit();
         self.given += crate::packet::u32_of(got);
         if self.fill.needs_wakeup() {
@@ -484,9 +368,7 @@ impl Receive for Rx {
             if self.virtual_device {
                 recognise_partial(&mut packet);
             }
-            batch
-                .push(packet)
-                .expect("no more than space was asked for");
+            batch.push(packet).expect("no more than space was asked for");
         }
         self.rx.release();
         self.given -= crate::packet::u32_of(n);

@@ -30,30 +30,14 @@ pub(super) struct Ring<T> {
 
 impl<T: Copy> Ring<T> {
     /// Maps a ring of `size` entries (a power of two) at `page` of the socket.
-    pub(super) fn map(
-        fd: BorrowedFd<'_>,
-        at: &libc::xdp_ring_offset,
-        size: u32,
-        page: libc::off_t,
-    ) -> io::Result<Self> {
+    pub(super) fn map(fd: BorrowedFd<'_>, at: &libc::xdp_ring_offset, size: u32, page: libc::off_t) -> io::Result<Self> {
         let offset = |n: u64| usize::try_from(n).expect("offsets are within one mapping");
         let entries = offset(at.desc);
         let map = Mapping::new(fd, entries + size as usize * size_of::<T>(), page)?;
-        let (producer, consumer, flags) =
-            (offset(at.producer), offset(at.consumer), offset(at.flags));
+        let (producer, consumer, flags) = (offset(at.producer), offset(at.consumer), offset(at.flags));
         assert!(size.is_power_of_two());
         assert!(producer.max(consumer).max(flags) + size_of::<u32>() <= map.len());
-        Ok(Self {
-            map,
-            producer,
-            consumer,
-            flags,
-            entries,
-            size,
-            mine: 0,
-            theirs: 0,
-            entry: PhantomData,
-        })
+        Ok(Self { map, producer, consumer, flags, entries, size, mine: 0, theirs: 0, entry: PhantomData })
     }
 
     fn word(&self, offset: usize) -> &AtomicU32 {
@@ -64,11 +48,7 @@ impl<T: Copy> Ring<T> {
 
     fn slot(&self, index: u32) -> *mut T {
         let slot = (index & (self.size - 1)) as usize;
-        self.map
-            .as_ptr()
-            .wrapping_add(self.entries)
-            .cast::<T>()
-            .wrapping_add(slot)
+        self.map.as_ptr().wrapping_add(self.entries).cast::<T>().wrapping_add(slot)
     }
 
     /// Whether the kernel wants a system call to go on (XDP_RING_NEED_WAKEUP).
@@ -107,8 +87,7 @@ impl<T: Copy> Ring<T> {
     /// Entries that the kernel has not consumed yet.
     #[inline]
     pub(super) fn unconsumed(&self) -> u32 {
-        self.mine
-            .wrapping_sub(self.word(self.consumer).load(Ordering::Acquire))
+        self.mine.wrapping_sub(self.word(self.consumer).load(Ordering::Acquire))
     }
 
     /// Every entry that the kernel has not consumed. Only for the end, when the kernel has ceased to.
@@ -116,9 +95,7 @@ impl<T: Copy> Ring<T> {
         let from = self.word(self.consumer).load(Ordering::Acquire);
         let n = self.mine.wrapping_sub(from).min(self.size);
         // SAFETY: the entries were put by us, and nobody changes them.
-        (0..n)
-            .map(|i| unsafe { self.slot(from.wrapping_add(i)).read() })
-            .collect()
+        (0..n).map(|i| unsafe { self.slot(from.wrapping_add(i)).read() }).collect()
     }
 
     // As consumer (rx, completion):

@@ -23,17 +23,8 @@ pub(super) struct TxRings {
 }
 
 impl TxRings {
-    pub(super) fn new(
-        socket: &Arc<Socket>,
-        tx: Ring<libc::xdp_desc>,
-        completion: Ring<u64>,
-    ) -> Self {
-        Self {
-            socket: Arc::clone(socket),
-            tx,
-            completion,
-            outstanding: 0,
-        }
+    pub(super) fn new(socket: &Arc<Socket>, tx: Ring<libc::xdp_desc>, completion: Ring<u64>) -> Self {
+        Self { socket: Arc::clone(socket), tx, completion, outstanding: 0 }
     }
 
     /// Takes back what the kernel has sent.
@@ -87,19 +78,13 @@ impl TxRings {
             // A small chunk is shorter than 64 KiB.
             metadata[8..10].copy_from_slice(&u16::try_from(start).unwrap_or(0).to_ne_bytes());
             metadata[10..12].copy_from_slice(&offset.to_ne_bytes());
-            let before = packet
-                .as_ptr()
-                .wrapping_sub(METADATA)
-                .cast::<[u8; METADATA]>();
+            let before = packet.as_ptr().wrapping_sub(METADATA).cast::<[u8; METADATA]>();
             // SAFETY: `fit` made sure of headroom for the metadata, and the packet owns its chunk.
             unsafe { before.write(metadata) };
             options = libc::XDP_TX_METADATA;
         }
-        let descriptor = libc::xdp_desc {
-            addr: self.socket.address(packet.as_ptr()),
-            len: crate::packet::u32_of(packet.len()),
-            options,
-        };
+        let descriptor =
+            libc::xdp_desc { addr: self.socket.address(packet.as_ptr()), len: crate::packet::u32_of(packet.len()), options };
         // The chunk is the kernel's until it comes back by the completion ring.
         let _ = packet.into_chunk();
         self.tx.put(descriptor);
@@ -184,12 +169,7 @@ pub struct Tx {
 
 impl Tx {
     pub(super) fn new(rings: &Arc<Mutex<TxRings>>, checksum: bool, counters: Counters) -> Self {
-        Self {
-            rings: Arc::clone(rings),
-            checksum,
-            dirty: false,
-            counters,
-        }
+        Self { rings: Arc::clone(rings), checksum, dirty: false, counters }
     }
 }
 
@@ -200,10 +180,7 @@ impl Transmit for Tx {
         let can = self.capabilities();
         let (rings, counters) = (&self.rings, &self.counters);
         settle(batch, can, counters, |ready| {
-            rings
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .put(ready, counters);
+            rings.lock().unwrap_or_else(PoisonError::into_inner).put(ready, counters);
         });
     }
 
@@ -219,10 +196,6 @@ impl Transmit for Tx {
 
     #[inline]
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            checksum: self.checksum,
-            tso: false,
-            uso: false,
-        }
+        Capabilities { checksum: self.checksum, tso: false, uso: false }
     }
 }

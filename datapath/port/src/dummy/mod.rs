@@ -145,10 +145,7 @@ impl Control {
 
     /// How the port's stream link is (`netdev-dummy/conn-state`).
     pub fn link_status(&self) -> LinkStatus {
-        self.state
-            .wire
-            .as_ref()
-            .map_or(LinkStatus::Unknown, wire::Wire::status)
+        self.state.wire.as_ref().map_or(LinkStatus::Unknown, wire::Wire::status)
     }
 
     /// Packets dropped because a receive queue was full.
@@ -163,12 +160,7 @@ impl Control {
 
     /// The frames sent since the last call.
     pub fn captured(&self) -> Vec<Vec<u8>> {
-        self.state
-            .inner()
-            .capture
-            .as_mut()
-            .map(|c| c.drain(..).collect())
-            .unwrap_or_default()
+        self.state.inner().capture.as_mut().map(|c| c.drain(..).collect()).unwrap_or_default()
     }
 }
 
@@ -187,9 +179,7 @@ impl Receive for Rx {
         let mut bytes = 0;
         for packet in queue.drain(..n) {
             bytes += packet.len() as u64;
-            batch
-                .push(packet)
-                .expect("no more than space was asked for");
+            batch.push(packet).expect("no more than space was asked for");
         }
         if n > 0 {
             let counters = &self.state.rx_counters[self.queue];
@@ -289,27 +279,15 @@ pub(crate) struct Port {
 }
 
 impl Port {
-    pub(crate) fn open(
-        config: &PortConfig,
-        shared: &Arc<Shared>,
-    ) -> Result<(Self, Vec<Rx>), PortError> {
+    pub(crate) fn open(config: &PortConfig, shared: &Arc<Shared>) -> Result<(Self, Vec<Rx>), PortError> {
         let pmd = config.kind == Kind::DummyPmd;
         let n_rxq = if pmd { n_queues(config, "n_rxq") } else { 1 };
         let number = NEXT_MAC.fetch_add(1, Ordering::Relaxed).to_be_bytes();
         let [a, b, c, d] = number;
         shared.set_mac(config.mac.unwrap_or([0xaa, 0x55, a, b, c, d]));
-        shared.set_link(LinkState {
-            admin_up: true,
-            carrier: true,
-            gone: false,
-        });
-        shared
-            .mtu
-            .store(config.mtu.unwrap_or(1500), Ordering::Relaxed);
-        let mut inner = Inner {
-            queues: (0..n_rxq).map(|_| VecDeque::new()).collect(),
-            ..Inner::default()
-        };
+        shared.set_link(LinkState { admin_up: true, carrier: true, gone: false });
+        shared.mtu.store(config.mtu.unwrap_or(1500), Ordering::Relaxed);
+        let mut inner = Inner { queues: (0..n_rxq).map(|_| VecDeque::new()).collect(), ..Inner::default() };
         if let Some(path) = config.option("pcap") {
             inner.rxq_pcap = append(path);
             inner.tx_pcap.clone_from(&inner.rxq_pcap);
@@ -317,16 +295,9 @@ impl Port {
             inner.rxq_pcap = config.option("rxq_pcap").and_then(append);
             inner.tx_pcap = config.option("tx_pcap").and_then(append);
         }
-        let fault = |source| PortError::Os {
-            name: config.name.clone(),
-            what: "eventfd",
-            source,
-        };
-        let eventfd =
-            || EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC);
-        let wake = (0..n_rxq)
-            .map(|_| eventfd().map_err(|e| fault(e.into())))
-            .collect::<Result<_, _>>()?;
+        let fault = |source| PortError::Os { name: config.name.clone(), what: "eventfd", source };
+        let eventfd = || EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC);
+        let wake = (0..n_rxq).map(|_| eventfd().map_err(|e| fault(e.into()))).collect::<Result<_, _>>()?;
         let state = Arc::new_cyclic(|weak| State {
             name: config.name.clone(),
             shared: Arc::clone(shared),
@@ -336,26 +307,13 @@ impl Port {
             wire: wire::Wire::open(config, weak.clone()),
             rx_counters: (0..n_rxq).map(|_| shared.new_rx_counters()).collect(),
         });
-        let queues = (0..n_rxq)
-            .map(|queue| Rx {
-                state: Arc::clone(&state),
-                queue,
-            })
-            .collect();
-        Ok((
-            Self {
-                control: Control { state },
-            },
-            queues,
-        ))
+        let queues = (0..n_rxq).map(|queue| Rx { state: Arc::clone(&state), queue }).collect();
+        Ok((Self { control: Control { state } }, queues))
     }
 
     pub(crate) fn tx(&self) -> Tx {
         let state = &self.control.state;
-        Tx {
-            state: Arc::clone(state),
-            counters: state.shared.new_tx_counters(),
-        }
+        Tx { state: Arc::clone(state), counters: state.shared.new_tx_counters() }
     }
 
     pub(crate) fn ifindex(&self) -> Option<u32> {
@@ -365,11 +323,7 @@ impl Port {
     pub(crate) fn set_mtu(&self, mtu: u32) -> Result<(), PortError> {
         if !MTU.contains(&mtu) {
             let name = self.control.state.name.clone();
-            return Err(PortError::Os {
-                name,
-                what: "MTU",
-                source: std::io::ErrorKind::InvalidInput.into(),
-            });
+            return Err(PortError::Os { name, what: "MTU", source: std::io::ErrorKind::InvalidInput.into() });
         }
         self.control.state.shared.mtu.store(mtu, Ordering::Relaxed);
         Ok(())
@@ -378,10 +332,7 @@ impl Port {
     /// OVS's custom statistics of a dummy: two totals, then bytes and packets per queue.
     pub(crate) fn custom_stats(&self, rx: &[QueueStats], tx: &[QueueStats]) -> Vec<(String, u64)> {
         let total = rx.iter().map(|queue| queue.packets).sum();
-        let mut all = vec![
-            ("rx_custom_packets_1".to_owned(), total),
-            ("rx_custom_packets_2".to_owned(), total),
-        ];
+        let mut all = vec![("rx_custom_packets_1".to_owned(), total), ("rx_custom_packets_2".to_owned(), total)];
         for (way, queues) in [("rx", rx), ("tx", tx)] {
             for (i, queue) in queues.iter().enumerate() {
                 all.push((format!("{way}_q{i}_bytes"), queue.bytes));
@@ -394,11 +345,7 @@ impl Port {
 
 /// `options:n_rxq` of a dummy-pmd: nonsense is 1, too many are cut, with OVS's warning.
 fn n_queues(config: &PortConfig, key: &str) -> usize {
-    let wanted = config
-        .option(key)
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(1)
-        .max(1);
+    let wanted = config.option(key).and_then(|text| text.parse().ok()).unwrap_or(1).max(1);
     if wanted > RXQ_MAX {
         tracing::warn!(target: "netdev_dummy", "{}: {wanted} queues are more than {RXQ_MAX}; taking {RXQ_MAX}", config.name);
     }
@@ -439,12 +386,8 @@ mod tests {
     fn frames_go_in_and_out() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
-        let config = PortConfig::new("p1", "dummy-pmd")
-            .unwrap()
-            .with("n_rxq", "2");
-        let config = config
-            .with("rxq_pcap", &path("rx"))
-            .with("tx_pcap", &path("tx"));
+        let config = PortConfig::new("p1", "dummy-pmd").unwrap().with("n_rxq", "2");
+        let config = config.with("rxq_pcap", &path("rx")).with("tx_pcap", &path("tx"));
         let (device, control, mut rx, mut tx) = open(&config);
         control.capture();
         assert_eq!(control.receive(2, &[0; 60]), Err(ControlError::Queue));
@@ -465,15 +408,7 @@ mod tests {
         assert_eq!(pcap::read(Path::new(&path("rx"))).unwrap().len(), 101);
         assert_eq!(pcap::read(Path::new(&path("tx"))).unwrap().len(), 32);
         let stats = device.stats().unwrap();
-        assert_eq!(
-            (
-                stats.rx_packets,
-                stats.rx_bytes,
-                stats.tx_packets,
-                stats.tx_bytes
-            ),
-            (32, 1920, 32, 1920)
-        );
+        assert_eq!((stats.rx_packets, stats.rx_bytes, stats.tx_packets, stats.tx_bytes), (32, 1920, 32, 1920));
         assert_eq!(device.queue_stats().1[0].errors, 2);
         assert_eq!(device.custom_stats()[3], ("rx_q0_packets".to_owned(), 0));
         assert_eq!(device.custom_stats()[4], ("rx_q1_bytes".to_owned(), 1920));
@@ -482,26 +417,16 @@ mod tests {
 
     #[test]
     fn arp_requests_are_answered() {
-        let (device, control, mut rx, mut tx) =
-            open(&PortConfig::new("br0", "dummy-internal").unwrap());
+        let (device, control, mut rx, mut tx) = open(&PortConfig::new("br0", "dummy-internal").unwrap());
         control.set_ip4(Ipv4Addr::new(1, 1, 2, 88), Ipv4Addr::new(255, 255, 255, 0));
-        let mut request = vec![
-            0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 9, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1,
-        ];
+        let mut request = vec![0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 9, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1];
         request.extend_from_slice(&[2, 0, 0, 0, 0, 9, 1, 1, 2, 92, 0, 0, 0, 0, 0, 0, 1, 1, 2, 88]);
         send(&mut tx, &request);
         let mut batch = Batch::new();
         assert_eq!(rx[0].recv(&mut batch), 1);
         let mac = device.mac();
-        let reply = [
-            &[2, 0, 0, 0, 0, 9][..],
-            &mac,
-            &[8, 6, 0, 1, 8, 0, 6, 4, 0, 2],
-            &mac,
-            &[1, 1, 2, 88],
-            &request[22..32],
-        ]
-        .concat();
+        let reply =
+            [&[2, 0, 0, 0, 0, 9][..], &mac, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 2], &mac, &[1, 1, 2, 88], &request[22..32]].concat();
         assert_eq!(batch[0].data(), reply);
         request[41] = 87;
         send(&mut tx, &request);
@@ -512,16 +437,10 @@ mod tests {
     fn streams_join_two_ports() {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("p0.sock").to_string_lossy().into_owned();
-        let (_a, control_a, mut rx_a, mut tx_a) = open(
-            &PortConfig::new("pa", "dummy")
-                .unwrap()
-                .with("pstream", &format!("punix:{socket}")),
-        );
-        let (_b, control_b, mut rx_b, mut tx_b) = open(
-            &PortConfig::new("pb", "dummy")
-                .unwrap()
-                .with("stream", &format!("unix:{socket}")),
-        );
+        let (_a, control_a, mut rx_a, mut tx_a) =
+            open(&PortConfig::new("pa", "dummy").unwrap().with("pstream", &format!("punix:{socket}")));
+        let (_b, control_b, mut rx_b, mut tx_b) =
+            open(&PortConfig::new("pb", "dummy").unwrap().with("stream", &format!("unix:{socket}")));
         let soon = |f: &mut dyn FnMut() -> bool| {
             (0..2000).any(|_| {
                 f() || {
@@ -530,9 +449,7 @@ mod tests {
                 }
             })
         };
-        assert!(soon(
-            &mut || control_b.link_status() == LinkStatus::Connected
-        ));
+        assert!(soon(&mut || control_b.link_status() == LinkStatus::Connected));
         assert_eq!(control_a.link_status(), LinkStatus::Unknown);
         send(&mut tx_b, &[3; 77]);
         let mut batch = Batch::new();
@@ -541,8 +458,6 @@ mod tests {
         assert!(soon(&mut || rx_b[0].recv(&mut batch) == 1));
         assert_eq!(batch[0].data(), [3; 77]);
         drop((_a, control_a, rx_a, tx_a));
-        assert!(soon(
-            &mut || control_b.link_status() == LinkStatus::Disconnected
-        ));
+        assert!(soon(&mut || control_b.link_status() == LinkStatus::Disconnected));
     }
 }

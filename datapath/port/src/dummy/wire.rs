@@ -48,12 +48,7 @@ struct Peer {
 
 impl Peer {
     fn new(socket: Box<dyn Socket>) -> Self {
-        Self {
-            socket,
-            inbox: Vec::new(),
-            outbox: Vec::new(),
-            dead: false,
-        }
+        Self { socket, inbox: Vec::new(), outbox: Vec::new(), dead: false }
     }
 
     fn send(&mut self, frame: &[u8]) {
@@ -220,15 +215,9 @@ impl Wire {
             (None, Some(name)) => End::Active(name.to_owned()),
             (None, None) => return None,
         };
-        let kick = EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)
-            .ok()?;
+        let kick = EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC).ok()?;
         let active = matches!(end, End::Active(_));
-        let common = Arc::new(Common {
-            peers: Mutex::default(),
-            active,
-            ended: AtomicBool::new(false),
-            kick,
-        });
+        let common = Arc::new(Common { peers: Mutex::default(), active, ended: AtomicBool::new(false), kick });
         let theirs = Arc::clone(&common);
         let thread = std::thread::Builder::new().name("dummy-link".to_owned());
         thread.spawn(move || run(&theirs, &end, &port)).ok()?;
@@ -309,30 +298,15 @@ fn wait(common: &Common, end: &End, retry: bool) {
     let sockets: Vec<_> = {
         let peers = common.peers();
         let wanted = |peer: &Peer| {
-            let out = if peer.outbox.is_empty() {
-                PollFlags::empty()
-            } else {
-                PollFlags::POLLOUT
-            };
+            let out = if peer.outbox.is_empty() { PollFlags::empty() } else { PollFlags::POLLOUT };
             PollFlags::POLLIN | out
         };
-        peers
-            .iter()
-            .filter_map(|p| Some((p.socket.as_fd().try_clone_to_owned().ok()?, wanted(p))))
-            .collect()
+        peers.iter().filter_map(|p| Some((p.socket.as_fd().try_clone_to_owned().ok()?, wanted(p)))).collect()
     };
     let mut fds = vec![PollFd::new(common.kick.as_fd(), PollFlags::POLLIN)];
     fds.extend(listener.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-    fds.extend(
-        sockets
-            .iter()
-            .map(|(fd, flags)| PollFd::new(fd.as_fd(), *flags)),
-    );
-    let timeout = if retry {
-        PollTimeout::from(RETRY_MS)
-    } else {
-        PollTimeout::NONE
-    };
+    fds.extend(sockets.iter().map(|(fd, flags)| PollFd::new(fd.as_fd(), *flags)));
+    let timeout = if retry { PollTimeout::from(RETRY_MS) } else { PollTimeout::NONE };
     // An interrupted or failed wait only means one round for nothing.
     let _ = poll(&mut fds, timeout);
 }

@@ -54,12 +54,7 @@ pub fn driver_info(name: &str) -> io::Result<DriverInfo> {
     answer[..4].copy_from_slice(&GDRVINFO.to_ne_bytes());
     ioctl(name, &mut answer)?;
     let text = |from: usize| super::wire::text(&answer[from..from + 32]);
-    Ok(DriverInfo {
-        driver: text(4),
-        version: text(36),
-        firmware: text(68),
-        bus: text(100),
-    })
+    Ok(DriverInfo { driver: text(4), version: text(36), firmware: text(68), bus: text(100) })
 }
 
 /// Asks for speed and duplex.
@@ -83,10 +78,7 @@ pub fn link_settings(name: &str) -> io::Result<LinkSettings> {
         1 => Some(true),
         _ => None,
     };
-    Ok(LinkSettings {
-        speed_mbps: (speed != 0 && speed != u32::MAX).then_some(speed),
-        full_duplex,
-    })
+    Ok(LinkSettings { speed_mbps: (speed != 0 && speed != u32::MAX).then_some(speed), full_duplex })
 }
 
 /// Whether a feature is on.
@@ -111,31 +103,15 @@ pub fn rx_channels(name: &str) -> io::Result<u32> {
     answer[..4].copy_from_slice(&GCHANNELS.to_ne_bytes());
     ioctl(name, &mut answer)?;
     // cmd, then maxima of rx, tx, other, combined, then the same four in use.
-    let word = |i: usize| {
-        u32::from_ne_bytes([
-            answer[i * 4],
-            answer[i * 4 + 1],
-            answer[i * 4 + 2],
-            answer[i * 4 + 3],
-        ])
-    };
+    let word = |i: usize| u32::from_ne_bytes([answer[i * 4], answer[i * 4 + 1], answer[i * 4 + 2], answer[i * 4 + 3]]);
     Ok(word(5) + word(8))
 }
 
 fn ioctl(name: &str, data: &mut [u8]) -> io::Result<()> {
-    let fd: OwnedFd = socket(
-        AddressFamily::Inet,
-        SockType::Datagram,
-        SockFlag::SOCK_CLOEXEC,
-        None,
-    )?;
+    let fd: OwnedFd = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
     let mut request = crate::sys::ifreq(name)?;
     request.ifr_ifru.ifru_data = data.as_mut_ptr().cast();
     // SAFETY: `request` is a valid ifreq whose data points to a buffer that is large enough for the command in its first word.
     let result = unsafe { libc::ioctl(fd.as_raw_fd(), SIOCETHTOOL, &raw mut request) };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -12,8 +12,7 @@ mod wire;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, setsockopt,
-    socket, sockopt,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, setsockopt, socket, sockopt,
 };
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -137,9 +136,7 @@ pub enum Event {
 
 /// Every event in the bytes of one read. What is not understood or cut short is left out.
 pub fn decode(bytes: &[u8]) -> Vec<Event> {
-    wire::messages(bytes)
-        .filter_map(|message| decode_one(&message))
-        .collect()
+    wire::messages(bytes).filter_map(|message| decode_one(&message)).collect()
 }
 
 fn decode_one(message: &Message<'_>) -> Option<Event> {
@@ -147,10 +144,7 @@ fn decode_one(message: &Message<'_>) -> Option<Event> {
         libc::RTM_NEWLINK => decode_link(message.payload).map(|link| Event::Link(Box::new(link))),
         libc::RTM_DELLINK => {
             let link = decode_link(message.payload)?;
-            Some(Event::LinkGone {
-                ifindex: link.ifindex,
-                name: link.name,
-            })
+            Some(Event::LinkGone { ifindex: link.ifindex, name: link.name })
         }
         libc::RTM_NEWADDR => decode_address(message.payload).map(Event::Address),
         libc::RTM_DELADDR => decode_address(message.payload).map(Event::AddressGone),
@@ -223,9 +217,7 @@ fn decode_stats(value: &[u8]) -> LinkStats {
 fn ip(family: u8, value: &[u8]) -> Option<IpAddr> {
     match libc::c_int::from(family) {
         libc::AF_INET => Some(IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(value).ok()?))),
-        libc::AF_INET6 => Some(IpAddr::V6(Ipv6Addr::from(
-            <[u8; 16]>::try_from(value).ok()?,
-        ))),
+        libc::AF_INET6 => Some(IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(value).ok()?))),
         _ => None,
     }
 }
@@ -242,11 +234,7 @@ fn decode_address(payload: &[u8]) -> Option<Address> {
             _ => {}
         }
     }
-    Some(Address {
-        ifindex: wire::u32_at(head, 4)?,
-        address: local.or(address)?,
-        prefix_len: head[1],
-    })
+    Some(Address { ifindex: wire::u32_at(head, 4)?, address: local.or(address)?, prefix_len: head[1] })
 }
 
 /// struct rtmsg and its attributes.
@@ -311,12 +299,7 @@ const READ_MAX: usize = 64 << 10;
 
 fn open(groups: u32, flags: SockFlag) -> io::Result<OwnedFd> {
     let flags = flags | SockFlag::SOCK_CLOEXEC;
-    let fd = socket(
-        AddressFamily::Netlink,
-        SockType::Raw,
-        flags,
-        SockProtocol::NetlinkRoute,
-    )?;
+    let fd = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
     bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
     Ok(fd)
 }
@@ -339,10 +322,7 @@ impl Monitor {
         let fd = open(groups.unsigned_abs(), SockFlag::SOCK_NONBLOCK)?;
         // More room makes overruns rarer; without the privilege the default remains.
         let _ = setsockopt(&fd, sockopt::RcvBufForce, &(1 << 20));
-        Ok(Self {
-            fd,
-            bytes: vec![0; READ_MAX],
-        })
+        Ok(Self { fd, bytes: vec![0; READ_MAX] })
     }
 
     /// What has happened since the last call; empty if nothing has. Never blocks.

@@ -21,10 +21,7 @@ pub struct Session {
 impl Session {
     /// A session with the network namespace of the calling thread.
     pub fn new() -> io::Result<Self> {
-        Ok(Self {
-            fd: open(0, SockFlag::empty())?,
-            seq: 0,
-        })
+        Ok(Self { fd: open(0, SockFlag::empty())?, seq: 0 })
     }
 
     /// The device called `name`; None if there is none.
@@ -102,10 +99,7 @@ impl Session {
     /// Sets a device's MTU.
     pub fn set_mtu(&mut self, ifindex: u32, mtu: u32) -> io::Result<()> {
         let request = self.request(libc::RTM_NEWLINK, libc::NLM_F_ACK, &ifinfo(ifindex, 0, 0));
-        self.transact(
-            request.attribute(libc::IFLA_MTU, &mtu.to_ne_bytes()),
-            &mut |_| (),
-        )
+        self.transact(request.attribute(libc::IFLA_MTU, &mtu.to_ne_bytes()), &mut |_| ())
     }
 
     /// Sets a device's Ethernet address.
@@ -151,10 +145,7 @@ impl Session {
 
 /// struct nlmsgerr: a negated error number, 0 for success.
 fn acknowledged(payload: &[u8]) -> io::Result<()> {
-    match payload
-        .first_chunk()
-        .map_or(0, |code| i32::from_ne_bytes(*code))
-    {
+    match payload.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code)) {
         0 => Ok(()),
         code => Err(io::Error::from_raw_os_error(code.wrapping_neg())),
     }

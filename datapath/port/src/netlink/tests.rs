@@ -39,36 +39,14 @@ fn veth() -> Vec<u8> {
 #[test]
 fn a_link_is_decoded() {
     let mut bytes = veth();
-    bytes.extend(message(
-        libc::RTM_DELLINK,
-        &[0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-        &[(libc::IFLA_IFNAME, b"x\0")],
-    ));
+    bytes.extend(message(libc::RTM_DELLINK, &[0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], &[(libc::IFLA_IFNAME, b"x\0")]));
     let events = decode(&bytes);
-    let [Event::Link(link), Event::LinkGone { ifindex: 3, name }] = &events[..] else {
-        panic!("{events:?}")
-    };
+    let [Event::Link(link), Event::LinkGone { ifindex: 3, name }] = &events[..] else { panic!("{events:?}") };
     assert_eq!(name, "x");
-    assert_eq!(
-        (link.name.as_str(), link.ifindex, link.mtu, link.max_mtu),
-        ("veth1", 9, 1500, 65535)
-    );
-    assert_eq!(
-        (link.admin_up, link.carrier, link.loopback),
-        (true, true, false)
-    );
-    assert_eq!(
-        (link.mac, link.kind.as_deref(), link.queues),
-        (Some([2, 0, 0, 0, 0, 1]), Some("veth"), (2, 2))
-    );
-    assert_eq!(
-        (
-            link.stats.rx_packets,
-            link.stats.tx_bytes,
-            link.stats.rx_missed_errors
-        ),
-        (1, 4, 16)
-    );
+    assert_eq!((link.name.as_str(), link.ifindex, link.mtu, link.max_mtu), ("veth1", 9, 1500, 65535));
+    assert_eq!((link.admin_up, link.carrier, link.loopback), (true, true, false));
+    assert_eq!((link.mac, link.kind.as_deref(), link.queues), (Some([2, 0, 0, 0, 0, 1]), Some("veth"), (2, 2)));
+    assert_eq!((link.stats.rx_packets, link.stats.tx_bytes, link.stats.rx_missed_errors), (1, 4, 16));
 }
 
 #[test]
@@ -76,10 +54,7 @@ fn addresses_and_routes_are_decoded() {
     let mut bytes = message(
         libc::RTM_NEWADDR,
         &[2, 24, 0x80, 0, 9, 0, 0, 0],
-        &[
-            (libc::IFA_ADDRESS, &[10, 0, 0, 2]),
-            (libc::IFA_LOCAL, &[10, 0, 0, 1]),
-        ],
+        &[(libc::IFA_ADDRESS, &[10, 0, 0, 2]), (libc::IFA_LOCAL, &[10, 0, 0, 1])],
     );
     let head = |family, prefix, table, kind| [family, prefix, 0, 0, table, 3, 0, kind, 0, 0, 0, 0];
     bytes.extend(message(
@@ -96,17 +71,10 @@ fn addresses_and_routes_are_decoded() {
     // A default route over two hops, of which the first counts.
     let hop = [&[16u8, 0, 0, 0, 7, 0, 0, 0, 8, 0, 5, 0][..], &[10, 0, 0, 9]].concat();
     let hops = [hop.clone(), hop].concat();
-    bytes.extend(message(
-        libc::RTM_DELROUTE,
-        &head(2, 0, 254, 1),
-        &[(libc::RTA_MULTIPATH, &hops)],
-    ));
+    bytes.extend(message(libc::RTM_DELROUTE, &head(2, 0, 254, 1), &[(libc::RTA_MULTIPATH, &hops)]));
     // A blackhole is not for us.
     bytes.extend(message(libc::RTM_NEWROUTE, &head(2, 0, 254, 6), &[]));
-    let texts: Vec<String> = decode(&bytes)
-        .iter()
-        .map(|event| format!("{event:?}"))
-        .collect();
+    let texts: Vec<String> = decode(&bytes).iter().map(|event| format!("{event:?}")).collect();
     assert_eq!(
         texts,
         [
@@ -123,21 +91,8 @@ fn addresses_and_routes_are_decoded() {
 fn the_loopback_device_is_found() {
     let lo = request::link_by_name("lo").unwrap().unwrap();
     assert!(lo.loopback);
-    assert_eq!(
-        request::Session::new()
-            .unwrap()
-            .link_by_index(lo.ifindex)
-            .unwrap()
-            .unwrap()
-            .name,
-        "lo"
-    );
-    assert!(
-        request::links()
-            .unwrap()
-            .iter()
-            .any(|link| link.name == "lo")
-    );
+    assert_eq!(request::Session::new().unwrap().link_by_index(lo.ifindex).unwrap().unwrap().name, "lo");
+    assert!(request::links().unwrap().iter().any(|link| link.name == "lo"));
     assert_eq!(request::link_by_name("no-such-dev").unwrap(), None);
     assert!(request::routes().is_ok() && request::addresses().is_ok());
     assert!(Monitor::new().unwrap().events().unwrap().is_empty());

@@ -31,12 +31,7 @@ pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
         bytes = bytes.get(len.next_multiple_of(ALIGN)..).unwrap_or_default();
         let flags = libc::c_int::from(u16::from_ne_bytes([head[6], head[7]]));
         let kind = u16::from_ne_bytes([head[4], head[5]]);
-        Some(Message {
-            kind,
-            seq: u32_at(head, 8)?,
-            multi: flags & libc::NLM_F_MULTI != 0,
-            payload,
-        })
+        Some(Message { kind, seq: u32_at(head, 8)?, multi: flags & libc::NLM_F_MULTI != 0, payload })
     })
 }
 
@@ -60,10 +55,7 @@ impl<'b> Iterator for Attributes<'b> {
         let len = usize::from(u16::from_ne_bytes([head[0], head[1]]));
         let kind = u16::from_ne_bytes([head[2], head[3]]) & KIND_MASK;
         let value = self.bytes.get(4..len)?;
-        self.bytes = self
-            .bytes
-            .get(len.next_multiple_of(ALIGN)..)
-            .unwrap_or_default();
+        self.bytes = self.bytes.get(len.next_multiple_of(ALIGN)..).unwrap_or_default();
         Some((kind, value))
     }
 }
@@ -78,10 +70,7 @@ pub(super) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 
 /// A string that ends at its first zero byte.
 pub(super) fn text(value: &[u8]) -> String {
-    let end = value
-        .iter()
-        .position(|byte| *byte == 0)
-        .unwrap_or(value.len());
+    let end = value.iter().position(|byte| *byte == 0).unwrap_or(value.len());
     String::from_utf8_lossy(&value[..end]).into_owned()
 }
 
@@ -111,8 +100,7 @@ impl Builder {
         self.bytes.extend_from_slice(&len.to_ne_bytes());
         self.bytes.extend_from_slice(&kind.to_ne_bytes());
         self.bytes.extend_from_slice(value);
-        self.bytes
-            .resize(self.bytes.len().next_multiple_of(ALIGN), 0);
+        self.bytes.resize(self.bytes.len().next_multiple_of(ALIGN), 0);
         self
     }
 

@@ -10,17 +10,13 @@ pub fn sum(bytes: &[u8]) -> u16 {
     let mut blocks = bytes.chunks_exact(32);
     for block in &mut blocks {
         for (lane, word) in lanes.iter_mut().zip(block.chunks_exact(4)) {
-            *lane += u64::from(u32::from_ne_bytes(
-                word.try_into().expect("chunks of four bytes"),
-            ));
+            *lane += u64::from(u32::from_ne_bytes(word.try_into().expect("chunks of four bytes")));
         }
     }
     let mut total: u64 = lanes.iter().sum();
     let mut pairs = blocks.remainder().chunks_exact(2);
     for pair in &mut pairs {
-        total += u64::from(u16::from_ne_bytes(
-            pair.try_into().expect("chunks of two bytes"),
-        ));
+        total += u64::from(u16::from_ne_bytes(pair.try_into().expect("chunks of two bytes")));
     }
     if let [last] = pairs.remainder() {
         total += u64::from(u16::from_ne_bytes([*last, 0]));
@@ -49,18 +45,12 @@ fn fold(mut total: u64) -> u16 {
 pub fn update(field: u16, old: &[u8], new: &[u8], partial: bool) -> u16 {
     let change = add(!sum(old), sum(new));
     // RFC 1624 equation 3: HC' = ~(~HC + ~m + m').
-    if partial {
-        add(field, change)
-    } else {
-        !add(!field, change)
-    }
+    if partial { add(field, change) } else { !add(!field, change) }
 }
 
 /// CRC32c of `bytes`.
 pub fn crc32c(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0, |crc: u32, byte| {
-        (crc >> 8) ^ CRC_TABLE[((crc ^ u32::from(*byte)) & 0xff) as usize]
-    })
+    !bytes.iter().fold(!0, |crc: u32, byte| (crc >> 8) ^ CRC_TABLE[((crc ^ u32::from(*byte)) & 0xff) as usize])
 }
 
 static CRC_TABLE: [u32; 256] = crc_table();
@@ -74,11 +64,7 @@ const fn crc_table() -> [u32; 256] {
         let mut bit = 0;
         while bit < 8 {
             // The Castagnoli polynomial, reflected.
-            crc = if crc & 1 == 1 {
-                (crc >> 1) ^ 0x82f6_3b78
-            } else {
-                crc >> 1
-            };
+            crc = if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 };
             bit += 1;
         }
         table[i] = crc;
@@ -95,10 +81,7 @@ mod tests {
     #[test]
     fn known_values() {
         // RFC 1071 section 3.
-        assert_eq!(
-            sum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]),
-            0xddf2
-        );
+        assert_eq!(sum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]), 0xddf2);
         // The CRC catalogue's check value of CRC-32/ISCSI.
         assert_eq!(crc32c(b"123456789"), 0xe306_9283);
     }

@@ -57,10 +57,7 @@ impl Layout {
             let bottom = frame.get(at + 2)? & 1 == 1;
             at += 4;
             if bottom {
-                return Some(Self {
-                    labelled: true,
-                    ..Self::parse_ip(frame, at)?
-                });
+                return Some(Self { labelled: true, ..Self::parse_ip(frame, at)? });
             }
         }
         None
@@ -85,16 +82,7 @@ impl Layout {
             return None;
         }
         let fragment = u16::from_be_bytes([header[6], header[7]]) & 0x3fff != 0;
-        Some(Self {
-            l3,
-            header_end: l4,
-            l4,
-            end,
-            version: 4,
-            proto: header[9],
-            fragment,
-            labelled: false,
-        })
+        Some(Self { l3, header_end: l4, l4, end, version: 4, proto: header[9], fragment, labelled: false })
     }
 
     fn parse_v6(frame: &[u8], l3: usize) -> Option<Self> {
@@ -119,16 +107,7 @@ impl Layout {
                     l4 += 8;
                 }
                 _ => {
-                    return Some(Self {
-                        l3,
-                        header_end: l3 + 40,
-                        l4,
-                        end,
-                        version: 6,
-                        proto,
-                        fragment,
-                        labelled: false,
-                    });
+                    return Some(Self { l3, header_end: l3 + 40, l4, end, version: 6, proto, fragment, labelled: false });
                 }
             }
             if l4 > end {
@@ -151,9 +130,6 @@ impl Layout {
             _ => &frame[self.l3 + 8..self.l3 + 40],
         };
         let len = u32::try_from(len).expect("a frame is shorter than 4 GiB");
-        add(
-            add(sum(addresses), u16::from(self.proto)),
-            sum(&len.to_be_bytes()),
-        )
+        add(add(sum(addresses), u16::from(self.proto)), sum(&len.to_be_bytes()))
     }
 }

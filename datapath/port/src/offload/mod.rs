@@ -74,28 +74,16 @@ pub fn verify(frame: &[u8]) -> (Verdict, Verdict) {
         return (Verdict::NotThere, Verdict::NotThere);
     };
     let judge = |good| if good { Verdict::Good } else { Verdict::Bad };
-    let ip = if at.version == 4 {
-        judge(sum(&frame[at.l3..at.header_end]) == 0xffff)
-    } else {
-        Verdict::NotThere
-    };
+    let ip = if at.version == 4 { judge(sum(&frame[at.l3..at.header_end]) == 0xffff) } else { Verdict::NotThere };
     if at.fragment {
         return (ip, Verdict::NotThere);
     }
     let segment = &frame[at.l4..at.end];
     let l4 = match at.proto {
-        TCP if segment.len() >= 20 => {
-            judge(checksum::add(at.pseudo_sum(frame), sum(segment)) == 0xffff)
-        }
-        UDP if segment.len() >= 8 && segment[6..8] == [0, 0] && at.version == 4 => {
-            Verdict::NotThere
-        }
-        UDP if segment.len() >= 8 => {
-            judge(checksum::add(at.pseudo_sum(frame), sum(segment)) == 0xffff)
-        }
-        ICMPV6 if segment.len() >= 4 => {
-            judge(checksum::add(at.pseudo_sum(frame), sum(segment)) == 0xffff)
-        }
+        TCP if segment.len() >= 20 => judge(checksum::add(at.pseudo_sum(frame), sum(segment)) == 0xffff),
+        UDP if segment.len() >= 8 && segment[6..8] == [0, 0] && at.version == 4 => Verdict::NotThere,
+        UDP if segment.len() >= 8 => judge(checksum::add(at.pseudo_sum(frame), sum(segment)) == 0xffff),
+        ICMPV6 if segment.len() >= 4 => judge(checksum::add(at.pseudo_sum(frame), sum(segment)) == 0xffff),
         SCTP if segment.len() >= 12 => {
             let mut copy = segment.to_vec();
             copy[8..12].fill(0);
@@ -137,12 +125,7 @@ pub(crate) fn recognise_partial(packet: &mut Packet) {
 
 /// Hands `batch` on to `send` in batches that a port with the capabilities `can` carries, and leaves it empty.
 #[inline]
-pub(crate) fn settle(
-    batch: &mut Batch,
-    can: Capabilities,
-    cells: &QueueCells,
-    mut send: impl FnMut(&mut Batch),
-) {
+pub(crate) fn settle(batch: &mut Batch, can: Capabilities, cells: &QueueCells, mut send: impl FnMut(&mut Batch)) {
     if batch.iter().all(|packet| carried(packet, can)) {
         send(batch);
         batch.clear();
@@ -164,12 +147,7 @@ fn carried(packet: &Packet, can: Capabilities) -> bool {
 
 #[cold]
 #[inline(never)]
-fn settle_slowly(
-    batch: &mut Batch,
-    can: Capabilities,
-    cells: &QueueCells,
-    send: &mut dyn FnMut(&mut Batch),
-) {
+fn settle_slowly(batch: &mut Batch, can: Capabilities, cells: &QueueCells, send: &mut dyn FnMut(&mut Batch)) {
     let mut out = Batch::new();
     let mut put = |packet: Packet| {
         if let Err(packet) = out.push(packet) {

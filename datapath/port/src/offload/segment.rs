@@ -50,8 +50,7 @@ pub fn segment(packet: &Packet, put: &mut dyn FnMut(Packet)) -> Result<usize, Se
     let payload = &frame[plan.headers..plan.inner.end];
     let last = payload.len().div_ceil(plan.size).saturating_sub(1);
     for (i, part) in payload.chunks(plan.size).enumerate() {
-        let mut piece =
-            Packet::with_capacity(plan.headers + part.len()).ok_or(SegmentError::NoBuffer)?;
+        let mut piece = Packet::with_capacity(plan.headers + part.len()).ok_or(SegmentError::NoBuffer)?;
         piece.set_len(plan.headers + part.len());
         let bytes = piece.data_mut();
         bytes[..plan.headers].copy_from_slice(&frame[..plan.headers]);
@@ -92,8 +91,7 @@ fn plan(packet: &Packet) -> Option<Plan> {
         let inner = find_inner(frame, start)?;
         outer[0] = Some(first);
         // Another IP header may stand between (a tunnel in a tunnel) only if it directly follows the first (IP in IP).
-        outer[1] = Layout::parse_ip(frame, first.l4)
-            .filter(|_| matches!(first.proto, 4 | 41) && first.l4 < inner.l3);
+        outer[1] = Layout::parse_ip(frame, first.l4).filter(|_| matches!(first.proto, 4 | 41) && first.l4 < inner.l3);
         inner
     };
     let header = match tcp {
@@ -101,28 +99,15 @@ fn plan(packet: &Packet) -> Option<Plan> {
         false => 8,
     };
     let headers = inner.l4 + header;
-    let fits = inner.proto == proto
-        && !inner.fragment
-        && header >= if tcp { 20 } else { 8 }
-        && headers < inner.end;
+    let fits = inner.proto == proto && !inner.fragment && header >= if tcp { 20 } else { 8 } && headers < inner.end;
     let size = usize::from(gso.size);
-    (fits && size > 0).then_some(Plan {
-        outer,
-        inner,
-        headers,
-        size,
-        tcp,
-        ecn: gso.ecn,
-    })
+    (fits && size > 0).then_some(Plan { outer, inner, headers, size, tcp, ecn: gso.ecn })
 }
 
 /// The IP header that ends at `l4`: no options, and a length that fits the frame.
 fn find_inner(frame: &[u8], l4: usize) -> Option<Layout> {
     let candidates = [l4.checked_sub(20)?, l4.saturating_sub(40)];
-    candidates
-        .into_iter()
-        .filter_map(|l3| Layout::parse_ip(frame, l3))
-        .find(|at| at.l4 == l4 && at.end == frame.len())
+    candidates.into_iter().filter_map(|l3| Layout::parse_ip(frame, l3)).find(|at| at.l4 == l4 && at.end == frame.len())
 }
 
 /// Makes piece number `i` right.

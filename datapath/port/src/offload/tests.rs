@@ -21,20 +21,11 @@ fn build(shape: Shape, seq: u32, payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     macro_rules! rest {
         ($eth:expr) => {{
-            let ip = if shape.v6 {
-                $eth.ipv6([1; 16], [2; 16], 64)
-            } else {
-                $eth.ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
-            };
+            let ip = if shape.v6 { $eth.ipv6([1; 16], [2; 16], 64) } else { $eth.ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64) };
             if shape.udp {
                 ip.udp(1000, 2000).write(&mut out, payload).unwrap();
             } else {
-                ip.tcp(1000, 2000, seq, 8192)
-                    .psh()
-                    .fin()
-                    .ack(99)
-                    .write(&mut out, payload)
-                    .unwrap();
+                ip.tcp(1000, 2000, seq, 8192).psh().fin().ack(99).write(&mut out, payload).unwrap();
             }
         }};
     }
@@ -53,18 +44,12 @@ fn unfinished(frame: &[u8]) -> Packet {
     let mut packet = Packet::from_bytes(frame).unwrap();
     let field = at.l4 + usize::from(offset);
     packet.data_mut()[field..field + 2].copy_from_slice(&at.pseudo_sum(frame).to_be_bytes());
-    packet.set_checksum(Checksum::Partial {
-        start: u32::try_from(at.l4).unwrap(),
-        offset,
-    });
+    packet.set_checksum(Checksum::Partial { start: u32::try_from(at.l4).unwrap(), offset });
     packet
 }
 
 fn good(frame: &[u8]) -> bool {
-    matches!(
-        verify(frame),
-        (Verdict::Good | Verdict::NotThere, Verdict::Good)
-    )
+    matches!(verify(frame), (Verdict::Good | Verdict::NotThere, Verdict::Good))
 }
 
 proptest! {
@@ -171,11 +156,7 @@ fn encapsulate(frame: &[u8]) -> (Vec<u8>, usize) {
     let mut inner = vec![8, 0, 0, 0, 0, 0, 7, 0];
     inner.extend_from_slice(frame);
     let mut out = Vec::new();
-    PacketBuilder::ethernet2([4; 6], [6; 6])
-        .ipv4([1, 1, 1, 1], [2, 2, 2, 2], 9)
-        .udp(5, 4789)
-        .write(&mut out, &inner)
-        .unwrap();
+    PacketBuilder::ethernet2([4; 6], [6; 6]).ipv4([1, 1, 1, 1], [2, 2, 2, 2], 9).udp(5, 4789).write(&mut out, &inner).unwrap();
     (out, 14 + 20 + 8 + 8)
 }
 
@@ -190,10 +171,7 @@ fn sctp_has_its_crc() {
         .unwrap();
     assert_eq!(verify(&frame), (Verdict::Good, Verdict::Bad));
     let mut packet = Packet::from_bytes(&frame).unwrap();
-    packet.set_checksum(Checksum::Partial {
-        start: 34,
-        offset: 8,
-    });
+    packet.set_checksum(Checksum::Partial { start: 34, offset: 8 });
     assert!(complete(&mut packet));
     assert_eq!(verify(packet.data()), (Verdict::Good, Verdict::Good));
 }

@@ -27,21 +27,14 @@ pub(crate) fn apply(header: &[u8; LEN], packet: &mut Packet) -> Result<(), BadHe
             packet.set_checksum(Checksum::Good);
         }
         // Without a partial checksum there is no GSO frame (virtio 1.2 section 5.1.6.2).
-        return if gso_type == 0 {
-            Ok(())
-        } else {
-            Err(BadHeader)
-        };
+        return if gso_type == 0 { Ok(()) } else { Err(BadHeader) };
     }
     let start = u16::from_ne_bytes([header[6], header[7]]);
     let offset = u16::from_ne_bytes([header[8], header[9]]);
     if usize::from(start) + usize::from(offset) + 2 > packet.len() {
         return Err(BadHeader);
     }
-    packet.set_checksum(Checksum::Partial {
-        start: start.into(),
-        offset,
-    });
+    packet.set_checksum(Checksum::Partial { start: start.into(), offset });
     let kind = match gso_type & !GSO_ECN {
         0 => GsoKind::None,
         1 => GsoKind::Tcp4,
@@ -56,21 +49,14 @@ pub(crate) fn apply(header: &[u8; LEN], packet: &mut Packet) -> Result<(), BadHe
     if size == 0 {
         return Err(BadHeader);
     }
-    packet.set_gso(Gso {
-        kind,
-        size,
-        ecn: gso_type & GSO_ECN != 0,
-    });
+    packet.set_gso(Gso { kind, size, ecn: gso_type & GSO_ECN != 0 });
     Ok(())
 }
 
 /// The header has no way to say "CRC32c", so an unfinished SCTP packet is completed before it goes any further.
 #[inline]
 fn finish_sctp(packet: &mut Packet, offset: u16) -> Result<(), BadHeader> {
-    if offset == 8
-        && Layout::parse(packet.data()).is_some_and(|at| at.proto == SCTP)
-        && !complete(packet)
-    {
+    if offset == 8 && Layout::parse(packet.data()).is_some_and(|at| at.proto == SCTP) && !complete(packet) {
         return Err(BadHeader);
     }
     Ok(())
@@ -109,10 +95,7 @@ fn header_len(packet: &Packet) -> u32 {
     let Checksum::Partial { start, .. } = packet.checksum() else {
         return 0;
     };
-    let doff = packet
-        .data()
-        .get(start as usize + 12)
-        .map_or(0, |byte| u32::from(byte >> 4) * 4);
+    let doff = packet.data().get(start as usize + 12).map_or(0, |byte| u32::from(byte >> 4) * 4);
     match packet.gso().kind {
         GsoKind::None => 0,
         GsoKind::Tcp4 | GsoKind::Tcp6 => (start + doff).min(u32_of(packet.len())),
@@ -147,12 +130,9 @@ mod tests {
             assert_eq!(apply(&header, &mut p), Ok(()));
             assert_eq!(super::header(&p), header);
         }
-        for bad in [
-            vnet(1, 1, [54, 0, 34, 16]),
-            vnet(0, 1, [54, 10, 34, 16]),
-            vnet(1, 0, [0, 0, 2990, 16]),
-            vnet(1, 3, [0, 9, 34, 6]),
-        ] {
+        for bad in
+            [vnet(1, 1, [54, 0, 34, 16]), vnet(0, 1, [54, 10, 34, 16]), vnet(1, 0, [0, 0, 2990, 16]), vnet(1, 3, [0, 9, 34, 6])]
+        {
             assert_eq!(apply(&bad, &mut p), Err(BadHeader));
         }
     }

@@ -34,9 +34,7 @@ fn pass(world: &World, from: (&str, &str), to: (&str, &str), frames: &[Vec<u8>])
         rx.recv(&mut batch);
         for packet in batch.drain() {
             let data = packet.data();
-            if data[12..14] == [0x88, 0xb5]
-                || data[12..14] == [0x81, 0x00] && data[16..18] == [0x88, 0xb5]
-            {
+            if data[12..14] == [0x88, 0xb5] || data[12..14] == [0x81, 0x00] && data[16..18] == [0x88, 0xb5] {
                 got.push(data.to_vec());
             }
         }
@@ -67,9 +65,7 @@ fn check_frames(kind: &str, option: Option<(&str, &str)>) {
         }
     };
     let forwarder = Forwarder::start(&world, with("swa"), with("swb"));
-    let frames: Vec<_> = (0..300u32)
-        .map(|i| frame(i, 60 + (i as usize * 37) % 1455))
-        .collect();
+    let frames: Vec<_> = (0..300u32).map(|i| frame(i, 60 + (i as usize * 37) % 1455)).collect();
     let got = pass(&world, ("a", "e0"), ("b", "e0"), &frames);
     assert_eq!(got.len(), frames.len());
     assert!(got == frames, "frames changed or changed places");
@@ -78,11 +74,7 @@ fn check_frames(kind: &str, option: Option<(&str, &str)>) {
     let got = pass(&world, ("a", "e0"), ("b", "e0"), &frames[..32]);
     let tagged = |frame: &Vec<u8>| [&frame[..12], &[0x81, 0, 0, 5], &frame[12..]].concat();
     if option != Some(("xdp-mode", "generic")) {
-        assert!(
-            got == frames[..32].iter().map(tagged).collect::<Vec<_>>(),
-            "tags are lost: {:02x?}",
-            got.first()
-        );
+        assert!(got == frames[..32].iter().map(tagged).collect::<Vec<_>>(), "tags are lost: {:02x?}", got.first());
     }
     let [a, b] = forwarder.stop();
     assert!(a.rx_packets >= 332 && b.tx_packets >= 332, "{a:?} {b:?}");
@@ -128,10 +120,7 @@ fn tcp_passes_af_xdp() {
 
 #[test]
 fn tcp_passes_from_one_to_the_other() {
-    check_tcp(
-        config("swa", "system"),
-        config("swb", "system").with("io", "af_xdp"),
-    );
+    check_tcp(config("swa", "system"), config("swb", "system").with("io", "af_xdp"));
 }
 
 #[test]
@@ -157,10 +146,7 @@ fn tcp_passes_a_tap() {
     world::transfer(&world, "sw", "b", 100 << 20);
     world::transfer(&world, "b", "sw", 100 << 20);
     let [tap, _] = forwarder.stop();
-    assert!(
-        tap.rx_bytes > 100 << 20 && tap.tx_bytes > 100 << 20,
-        "{tap:?}"
-    );
+    assert!(tap.rx_bytes > 100 << 20 && tap.tx_bytes > 100 << 20, "{tap:?}");
 }
 
 #[test]
@@ -181,46 +167,31 @@ fn changes_are_followed_and_a_lost_device_is_taken_up_again() {
             device.set_mtu(1400).unwrap();
             device.set_mac([2, 0, 0, 0, 7, 7]).unwrap();
             let link = request::link_by_name("swa").unwrap().unwrap();
-            assert_eq!(
-                (link.mtu, link.mac, device.mtu()),
-                (1400, Some(device.mac()), 1400)
-            );
+            assert_eq!((link.mtu, link.mac, device.mtu()), (1400, Some(device.mac()), 1400));
             assert_eq!(device.driver_info().unwrap().driver, "veth");
             assert_eq!(device.link_settings().unwrap().speed_mbps, Some(10_000));
             world.ip("sw", "link set swa mtu 1450");
             follow(&device, &|device| device.mtu() == 1450);
             world.ip("a", "link set e0 down");
-            follow(&device, &|device| {
-                !device.link().carrier && device.link().admin_up
-            });
+            follow(&device, &|device| !device.link().carrier && device.link().admin_up);
             world.ip("sw", "link set swa down");
             follow(&device, &|device| !device.link().admin_up);
             let mut rx = device.take_rx();
             assert!(rx[0].poll_fd().is_some());
             world.ip("sw", "link del swa");
             // Found out by the queue itself, without netlink.
-            assert!(soon(Duration::from_secs(2), || rx[0].prepare_sleep()
-                && device.link().gone));
+            assert!(soon(Duration::from_secs(2), || rx[0].prepare_sleep() && device.link().gone));
             assert!(rx[0].poll_fd().is_none());
             follow(&device, &|device| device.link().gone);
             drop((rx, device));
-            assert!(matches!(
-                Device::open(&config("swa", kind)),
-                Err(port::PortError::NoDevice { .. })
-            ));
+            assert!(matches!(Device::open(&config("swa", kind)), Err(port::PortError::NoDevice { .. })));
             world.veth("a", "swa");
             let mut monitor = Monitor::new().unwrap();
             let device = Device::open(&config("swa", kind)).unwrap();
             assert!(!device.link().gone);
             world.ip("sw", "link set swa alias x");
-            let seen = |events: Vec<Event>| {
-                events
-                    .iter()
-                    .any(|e| matches!(e, Event::Link(l) if l.name == "swa"))
-            };
-            assert!(soon(Duration::from_secs(2), || seen(
-                monitor.events().unwrap()
-            )));
+            let seen = |events: Vec<Event>| events.iter().any(|e| matches!(e, Event::Link(l) if l.name == "swa"));
+            assert!(soon(Duration::from_secs(2), || seen(monitor.events().unwrap())));
         });
     }
     assert_eq!(port::af_xdp::lost_chunks(), 0);

@@ -31,11 +31,7 @@ pub(crate) fn soon(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
 
 fn run(command: &str) -> Output {
     let out = Command::new("sh").arg("-c").arg(command).output().unwrap();
-    assert!(
-        out.status.success(),
-        "{command}: {}",
-        String::from_utf8_lossy(&out.stderr)
-    );
+    assert!(out.status.success(), "{command}: {}", String::from_utf8_lossy(&out.stderr));
     out
 }
 
@@ -48,9 +44,7 @@ impl World {
     pub(crate) fn veths() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let world = Self {
-            prefix: format!("fport{}x{number}", std::process::id()),
-        };
+        let world = Self { prefix: format!("fport{}x{number}", std::process::id()) };
         for name in ["a", "b", "sw"] {
             run(&format!("ip netns add {}", world.name(name)));
             world.ip(name, "link set lo up");
@@ -67,13 +61,7 @@ impl World {
     }
 
     pub(crate) fn veth(&self, name: &str, outer: &str) {
-        self.ip(
-            "sw",
-            &format!(
-                "link add {outer} type veth peer name e0 netns {}",
-                self.name(name)
-            ),
-        );
+        self.ip("sw", &format!("link add {outer} type veth peer name e0 netns {}", self.name(name)));
         self.ip("sw", &format!("link set {outer} up"));
         self.ip(name, "link set e0 up");
     }
@@ -98,9 +86,7 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         for name in ["a", "b", "sw"] {
-            let _ = Command::new("ip")
-                .args(["netns", "del", &self.name(name)])
-                .status();
+            let _ = Command::new("ip").args(["netns", "del", &self.name(name)]).status();
         }
     }
 }
@@ -122,10 +108,7 @@ impl Forwarder {
             setns(File::open(path).unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
             forward(a, b, &theirs)
         });
-        Self {
-            ended,
-            thread: Some(thread),
-        }
+        Self { ended, thread: Some(thread) }
     }
 
     pub(crate) fn stop(mut self) -> [PortStats; 2] {
@@ -141,10 +124,7 @@ impl Drop for Forwarder {
 }
 
 fn forward(mut a: Device, mut b: Device, ended: &AtomicBool) -> [PortStats; 2] {
-    let mut ways = [
-        (a.take_rx(), b.tx().unwrap()),
-        (b.take_rx(), a.tx().unwrap()),
-    ];
+    let mut ways = [(a.take_rx(), b.tx().unwrap()), (b.take_rx(), a.tx().unwrap())];
     let mut batch = Batch::new();
     while !ended.load(Ordering::Relaxed) {
         let mut n = 0;
@@ -159,16 +139,10 @@ fn forward(mut a: Device, mut b: Device, ended: &AtomicBool) -> [PortStats; 2] {
         if n > 0 || !queues.all(Receive::prepare_sleep) {
             continue;
         }
-        let fds = ways
-            .iter()
-            .flat_map(|(queues, _)| queues)
-            .filter_map(Receive::poll_fd);
+        let fds = ways.iter().flat_map(|(queues, _)| queues).filter_map(Receive::poll_fd);
         // SAFETY: the queues, which own the descriptors, outlive the wait.
         let borrow = |fd| PollFd::new(unsafe { BorrowedFd::borrow_raw(fd) }, PollFlags::POLLIN);
-        let _ = poll(
-            &mut fds.map(borrow).collect::<Vec<_>>(),
-            PollTimeout::from(20u8),
-        );
+        let _ = poll(&mut fds.map(borrow).collect::<Vec<_>>(), PollTimeout::from(20u8));
     }
     [a.stats().unwrap(), b.stats().unwrap()]
 }
@@ -188,18 +162,7 @@ while left>0:
 c.shutdown(socket.SHUT_WR); print(n,h.hexdigest())";
     let python = |name: &str, script: &str, arguments: &[String]| {
         let mut command = Command::new("ip");
-        command
-            .args([
-                "netns",
-                "exec",
-                &world.name(name),
-                "timeout",
-                "40",
-                "python3",
-                "-c",
-                script,
-            ])
-            .args(arguments);
+        command.args(["netns", "exec", &world.name(name), "timeout", "40", "python3", "-c", script]).args(arguments);
         command.stdout(Stdio::piped()).spawn().unwrap()
     };
     let mut server = python(to, SERVER, &[]);
@@ -208,15 +171,9 @@ c.shutdown(socket.SHUT_WR); print(n,h.hexdigest())";
     // The address of the receiving side: each side has the one that its name stands for.
     let address = if to == "b" { "10.9.0.2" } else { "10.9.0.1" };
     let client = python(from, CLIENT, &[address.to_owned(), bytes.to_string()]);
-    let (sent, received) = (
-        client.wait_with_output().unwrap(),
-        server.wait_with_output().unwrap(),
-    );
+    let (sent, received) = (client.wait_with_output().unwrap(), server.wait_with_output().unwrap());
     let text = |out: &Output| String::from_utf8_lossy(&out.stdout).into_owned();
-    assert!(
-        text(&sent).starts_with(&bytes.to_string()),
-        "nothing was sent"
-    );
+    assert!(text(&sent).starts_with(&bytes.to_string()), "nothing was sent");
     assert_eq!(text(&sent), text(&received));
 }
 
@@ -241,17 +198,8 @@ pub(crate) fn tag_egress(device: &str) -> OwnedFd {
         // SAFETY: the kernel has just opened this descriptor for us.
         unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).unwrap()) }
     };
-    let program = bpf(
-        5,
-        &[
-            3 | 5 << 32,
-            CODE.as_ptr().addr() as u64,
-            license.as_ptr().addr() as u64,
-        ],
-    );
-    let link = port::netlink::request::link_by_name(device)
-        .unwrap()
-        .unwrap();
+    let program = bpf(5, &[3 | 5 << 32, CODE.as_ptr().addr() as u64, license.as_ptr().addr() as u64]);
+    let link = port::netlink::request::link_by_name(device).unwrap().unwrap();
     let fd = std::os::fd::AsRawFd::as_raw_fd(&program).cast_unsigned();
     bpf(28, &[u64::from(fd) | u64::from(link.ifindex) << 32, 47])
 }

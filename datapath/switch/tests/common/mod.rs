@@ -1,11 +1,6 @@
 //! What the tests of the switch share: a dummy datapath with capturing ports, megaflows from text, packets.
 #![allow(dead_code, reason = "each test file uses its part")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::cast_possible_truncation,
-    reason = "a failure is the test's"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation, reason = "a failure is the test's")]
 
 use datapath::{Options, Switch};
 use flow::action::{Action, SetAttr, SetField};
@@ -23,19 +18,12 @@ pub(crate) struct Bench {
 }
 
 pub(crate) fn request(name: &str) -> PortRequest {
-    PortRequest {
-        name: name.to_owned(),
-        kind: "dummy".to_owned(),
-        ..PortRequest::default()
-    }
+    PortRequest { name: name.to_owned(), kind: "dummy".to_owned(), ..PortRequest::default() }
 }
 
 impl Bench {
     pub(crate) fn new(n: u32, config: &[(&str, &str)]) -> Self {
-        let config = config
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-            .collect();
+        let config = config.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let dp = Switch::new("dummy", "ovs-dummy", &Options { config }).unwrap();
         let mut ports = Vec::new();
         for i in 1..=n {
@@ -49,11 +37,7 @@ impl Bench {
     }
 
     pub(crate) fn put(&self, ufid: u128, flow: &str, actions: Actions) {
-        let put = FlowPut {
-            flow: megaflow(ufid, flow, actions),
-            mode: PutMode::Create,
-            clear_stats: false,
-        };
+        let put = FlowPut { flow: megaflow(ufid, flow, actions), mode: PutMode::Create, clear_stats: false };
         for r in self.dp.put(&[put]) {
             r.unwrap();
         }
@@ -87,12 +71,7 @@ pub(crate) fn parse(flow: &str) -> (Box<Key>, Box<Key>) {
 
 pub(crate) fn megaflow(ufid: u128, flow: &str, actions: Actions) -> Megaflow {
     let (key, mask) = parse(flow);
-    Megaflow {
-        ufid: Ufid(ufid),
-        key,
-        mask,
-        actions: Arc::new(actions),
-    }
+    Megaflow { ufid: Ufid(ufid), key, mask, actions: Arc::new(actions) }
 }
 
 /// A frame for a flow in text.

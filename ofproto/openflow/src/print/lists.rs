@@ -3,8 +3,8 @@
 use super::ports::counter;
 use super::{hex, put};
 use crate::message::{
-    CtFlush, CtTuple, FlowMonitorRequest, FlowStatsRequest, FlowUpdate, GroupFeatures, GroupStatsEntry, IpfixStats, MeterFeatures,
-    QueueConfig, QueueStatsEntry,
+    CtFlush, CtTuple, FlowMonitorRequest, FlowStatsRequest, FlowUpdate, GroupFeatures, GroupStatsEntry, IpfixStats,
+    MeterFeatures, QueueConfig, QueueStatsEntry,
 };
 use crate::text::Names;
 use crate::text::actions::{Alternate, Show};
@@ -20,15 +20,8 @@ const AF_INET: u16 = 2;
 /// OFPFMC_DELETE
 const MONITOR_DELETE: u8 = 2;
 /// OFPFMF_*
-const MONITOR_FLAGS: [(u32, &str); 7] = [
-    (1, "initial"),
-    (2, "add"),
-    (4, "delete"),
-    (8, "modify"),
-    (16, "actions"),
-    (32, "no-abbrev"),
-    (64, "own"),
-];
+const MONITOR_FLAGS: [(u32, &str); 7] =
+    [(1, "initial"), (2, "add"), (4, "delete"), (8, "modify"), (16, "actions"), (32, "no-abbrev"), (64, "own")];
 
 pub(super) fn queue_name(queue: u32) -> String {
     if queue == QUEUE_ALL { "ALL".to_owned() } else { queue.to_string() }
@@ -67,7 +60,10 @@ pub(super) fn queue_stats(out: &mut String, entries: &[QueueStatsEntry], names: 
         let (bytes, packets, errors) = (counter(e.tx_bytes), counter(e.tx_packets), counter(e.tx_errors));
         let duration = if e.duration_sec == u32::MAX { "?".to_owned() } else { format_duration(e.duration_sec, e.duration_nsec) };
         let (port, queue) = (names.port(e.port), queue_name(e.queue));
-        put(out, format_args!("  port {port} queue {queue}: bytes={bytes}, pkts={packets}, errors={errors}, duration={duration}\n"));
+        put(
+            out,
+            format_args!("  port {port} queue {queue}: bytes={bytes}, pkts={packets}, errors={errors}, duration={duration}\n"),
+        );
     }
 }
 
@@ -86,7 +82,8 @@ pub(super) fn group_stats(out: &mut String, entries: &[GroupStatsEntry]) {
 
 pub(super) fn group_features(out: &mut String, f: &GroupFeatures) {
     put(out, format_args!("\n Group table:\n    Types:  {:#x}\n    Capabilities:  {:#x}\n", f.types, f.capabilities));
-    for (n, name) in ["all", "select", "indirect", "fast failover"].into_iter().enumerate().filter(|(n, _)| f.types >> n & 1 != 0) {
+    for (n, name) in ["all", "select", "indirect", "fast failover"].into_iter().enumerate().filter(|(n, _)| f.types >> n & 1 != 0)
+    {
         let max = Alternate(f.max_groups[n].into());
         let actions = super::session::action_names(f.actions[n]);
         put(out, format_args!("    {name} group:\n       max_groups={max}\n       actions: {actions}\n"));

@@ -241,7 +241,9 @@ impl Printer<'_> {
     #[allow(clippy::wildcard_enum_match_arm, reason = "OpenFlow forwards these two; the codec takes no others")]
     fn request_forward(&self, out: &mut String, inner: &Body) {
         match inner {
-            Body::GroupMod(group) => put(out, format_args!(" reason=group_mod\n {}", format_group_mod(group, self.version, self.names))),
+            Body::GroupMod(group) => {
+                put(out, format_args!(" reason=group_mod\n {}", format_group_mod(group, self.version, self.names)))
+            }
             Body::MeterMod(meter) => put(out, format_args!(" reason=meter_mod {}", format_meter_mod(meter))),
             _ => {}
         }
@@ -251,7 +253,9 @@ impl Printer<'_> {
         let (names, version) = (self.names, self.version);
         match body {
             MultipartBody::DescReply(desc) => session::desc(out, desc),
-            MultipartBody::FlowRequest(request) | MultipartBody::AggregateRequest(request) => lists::flow_request(out, request, names),
+            MultipartBody::FlowRequest(request) | MultipartBody::AggregateRequest(request) => {
+                lists::flow_request(out, request, names)
+            }
             MultipartBody::FlowReply(flows) => {
                 flows.iter().for_each(|flow| put(out, format_args!("\n {}", format_flow_stats(flow, true, names))));
             }

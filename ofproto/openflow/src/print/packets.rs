@@ -1,11 +1,11 @@
 //! Packet-ins, packet-outs, removed flows, and what is in a packet.
 
 use super::{Printer, hex, put};
+use crate::OfAction;
 use crate::message::{FlowRemoved, PacketIn, PacketInPrivate, PacketOut};
 use crate::text::actions::{Dotted, PACKET_IN_REASONS, Show};
 use crate::text::flow::{format_duration, format_match_priority};
 use crate::types::{DEFAULT_PRIORITY, NO_BUFFER, TableId};
-use crate::OfAction;
 use flow::extract::{PacketMeta, extract_whole};
 use flow::fields::{Field, Need};
 use flow::key::{FRAG_LATER, Key};
@@ -213,7 +213,11 @@ fn fields_of(key: &Key) -> Match {
         }
         [0x88, 0x47 | 0x48] => {
             const BOTTOM: u8 = 1;
-            let labels = [(key.mpls_lse0, &mut mask.mpls_lse0), (key.mpls_lse1, &mut mask.mpls_lse1), (key.mpls_lse2, &mut mask.mpls_lse2)];
+            let labels = [
+                (key.mpls_lse0, &mut mask.mpls_lse0),
+                (key.mpls_lse1, &mut mask.mpls_lse1),
+                (key.mpls_lse2, &mut mask.mpls_lse2),
+            ];
             for (lse, mask) in labels {
                 all(mask);
                 if lse[2] & BOTTOM != 0 {

@@ -53,7 +53,8 @@ fn port(out: &mut String, p: &PortDesc) {
     put(out, format_args!(" {}({name}): addr:{}\n", Names::default().port(p.port), Mac(p.hw_addr)));
     put(out, format_args!("     config:     {}\n", hex::bits(p.config, &CONFIG, " ")));
     put(out, format_args!("     state:      {}\n", state(p.state)));
-    let features = [("current:    ", p.curr), ("advertised: ", p.advertised), ("supported:  ", p.supported), ("peer:       ", p.peer)];
+    let features =
+        [("current:    ", p.curr), ("advertised: ", p.advertised), ("supported:  ", p.supported), ("peer:       ", p.peer)];
     for (name, bits) in features.iter().filter(|(_, bits)| *bits != 0) {
         put(out, format_args!("     {name}{}\n", hex::bits(*bits, &FEATURES, " ")));
     }
@@ -110,7 +111,13 @@ pub(super) fn stats(out: &mut String, entries: &[PortStatsEntry], names: &Names<
             ("over", s.rx_over_err),
             ("crc", s.rx_crc_err),
         ];
-        let tx = [("pkts", s.tx_packets), ("bytes", s.tx_bytes), ("drop", s.tx_dropped), ("errs", s.tx_errors), ("coll", s.collisions)];
+        let tx = [
+            ("pkts", s.tx_packets),
+            ("bytes", s.tx_bytes),
+            ("drop", s.tx_dropped),
+            ("errs", s.tx_errors),
+            ("coll", s.collisions),
+        ];
         let line = |counters: &[(&str, u64)]| {
             let parts: Vec<String> = counters.iter().map(|(name, value)| format!("{name}={}", counter(*value))).collect();
             parts.join(", ")

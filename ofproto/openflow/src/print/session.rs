@@ -89,7 +89,8 @@ pub(super) fn features(out: &mut String, f: &Features) {
 
 /// Names of a set of actions.
 pub(super) fn action_names(actions: u64) -> String {
-    let names: Vec<&str> = bitmap::ACTIONS.iter().enumerate().filter(|(n, _)| actions >> n & 1 != 0).map(|(_, row)| row.0).collect();
+    let names: Vec<&str> =
+        bitmap::ACTIONS.iter().enumerate().filter(|(n, _)| actions >> n & 1 != 0).map(|(_, row)| row.0).collect();
     if names.is_empty() { "<none>".to_owned() } else { names.join(" ") }
 }
 

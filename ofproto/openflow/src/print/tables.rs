@@ -202,7 +202,8 @@ impl List<'_> {
     fn instructions(&mut self, t: &TableFeatures, before: Option<&TableFeatures>) {
         let [flows, miss] = &t.flows;
         let table = t.table;
-        let like_before = before.is_some_and(|b| same_set(flows, table, &b.flows[0], b.table) && same_set(miss, table, &b.flows[1], b.table));
+        let like_before =
+            before.is_some_and(|b| same_set(flows, table, &b.flows[0], b.table) && same_set(miss, table, &b.flows[1], b.table));
         let none = TableFeatureSet::default();
         if like_before {
             if *flows != none {

@@ -129,9 +129,7 @@ pub enum TextError {
     ExperimenterField { text: String, field: String },
     #[error("{text}: value does not fit into {bits} bits")]
     LearnNotFitting { text: String, bits: u16 },
-    #[error(
-        "{text}: {name} value {value} cannot be parsed as a subfield ({subfield}) or an immediate value ({immediate})"
-    )]
+    #[error("{text}: {name} value {value} cannot be parsed as a subfield ({subfield}) or an immediate value ({immediate})")]
     LearnValue { text: String, name: String, value: String, subfield: Box<Self>, immediate: Box<Self> },
     #[error("{0}: wildcards not allowed here")]
     Wildcards(String),

@@ -112,10 +112,18 @@ impl Parts<'_> {
             if selection.param != 0 {
                 put(&mut out, format_args!(",selection_method_param={}", selection.param));
             }
-            let fields: Vec<String> = selection.fields.iter().map(|(field, mask)| {
-                let whole = mask.and(&field.whole()) == field.whole();
-                if whole { field.to_string() } else { format!("{field}={}", format_value(*field, mask, None, Names::default().ports)) }
-            }).collect();
+            let fields: Vec<String> = selection
+                .fields
+                .iter()
+                .map(|(field, mask)| {
+                    let whole = mask.and(&field.whole()) == field.whole();
+                    if whole {
+                        field.to_string()
+                    } else {
+                        format!("{field}={}", format_value(*field, mask, None, Names::default().ports))
+                    }
+                })
+                .collect();
             match fields.len() {
                 0 => {}
                 1 => put(&mut out, format_args!(",fields={}", fields[0])),

@@ -47,7 +47,8 @@ pub fn format_meter(meter: &MeterConfigEntry) -> String {
     }
     out.push_str("bands=");
     for band in &meter.config.bands {
-        let kind = KINDS.iter().find(|(kind, _)| *kind == band.kind).map_or_else(|| band.kind.to_string(), |(_, n)| (*n).to_owned());
+        let kind =
+            KINDS.iter().find(|(kind, _)| *kind == band.kind).map_or_else(|| band.kind.to_string(), |(_, n)| (*n).to_owned());
         put(&mut out, format_args!("\ntype={kind} rate={}", band.rate));
         if flags & FLAG_BURST != 0 {
             put(&mut out, format_args!(" burst_size={}", band.burst_size));

@@ -99,7 +99,8 @@ pub(crate) fn long(text: &str, bytes: usize) -> Option<(Value, &str)> {
 
 fn digits_value(digits: &str) -> Value {
     let nibble = |d: &u8| char::from(*d).to_digit(16).and_then(|n| u8::try_from(n).ok()).unwrap_or(0);
-    let bytes: Vec<u8> = digits.as_bytes().rchunks(2).rev().map(|pair| pair.iter().fold(0, |sum, d| sum << 4 | nibble(d))).collect();
+    let bytes: Vec<u8> =
+        digits.as_bytes().rchunks(2).rev().map(|pair| pair.iter().fold(0, |sum, d| sum << 4 | nibble(d))).collect();
     Value::from_be_bytes(&bytes)
 }
 

@@ -28,7 +28,8 @@ pub fn parse_packet_out(text: &str, names: &Names<'_>) -> Result<(PacketOut, Pro
         match key {
             "in_port" => {
                 let port = names.parse_port(value).ok_or_else(|| TextError::FlowPort(value.to_owned()))?;
-                let usable = port.0 & 0xffff <= OfPort::REAL_MAX || matches!(port, OfPort::LOCAL | OfPort::ANY | OfPort::CONTROLLER);
+                let usable =
+                    port.0 & 0xffff <= OfPort::REAL_MAX || matches!(port, OfPort::LOCAL | OfPort::ANY | OfPort::CONTROLLER);
                 if !usable {
                     return Err(TextError::PacketOutPort(value.to_owned()));
                 }

@@ -65,19 +65,28 @@ fn dumped_flows_can_be_fed_back() {
         let text = format_flow_stats(&dumped, true, &names);
         let again = parse_flow(&text, syntax, &names).unwrap_or_else(|e| panic!("{text}: {e}")).flow;
         assert_eq!(format_flow_stats(&dumped, false, &names), {
-            let entry = FlowStatsEntry { matching: again.matching, actions: again.actions, priority: again.priority, ..dumped.clone() };
+            let entry =
+                FlowStatsEntry { matching: again.matching, actions: again.actions, priority: again.priority, ..dumped.clone() };
             format_flow_stats(&entry, false, &names)
         });
-        assert_eq!((again.flags, again.idle_timeout, again.new_cookie), (flow.flags, flow.idle_timeout, flow.new_cookie), "{text}");
+        assert_eq!(
+            (again.flags, again.idle_timeout, again.new_cookie),
+            (flow.flags, flow.idle_timeout, flow.new_cookie),
+            "{text}"
+        );
     }
 }
 
 #[test]
 fn meters_come_back() {
-    let text = "meter=7 kbps burst stats bands=type=drop rate=100 burst_size=10,type=dscp_remark rate=50 burst_size=3 prec_level=1";
+    let text =
+        "meter=7 kbps burst stats bands=type=drop rate=100 burst_size=10,type=dscp_remark rate=50 burst_size=3 prec_level=1";
     let (meter, _) = parse_meter(text, Some(meter::METER_ADD)).unwrap();
     let shown = format_meter(&meter.meter);
-    assert_eq!(shown, "meter=7 kbps burst stats bands=\ntype=drop rate=100 burst_size=10\ntype=dscp_remark rate=50 burst_size=3 prec_level=1\n");
+    assert_eq!(
+        shown,
+        "meter=7 kbps burst stats bands=\ntype=drop rate=100 burst_size=10\ntype=dscp_remark rate=50 burst_size=3 prec_level=1\n"
+    );
     assert_eq!(parse_meter(&shown, Some(meter::METER_ADD)).unwrap().0, meter);
 }
 
@@ -101,14 +110,20 @@ fn rules_of_a_trace() {
 
 #[test]
 fn a_flow_of_fields_is_exact() {
-    let read = |text| parse_exact_flow(text, &Names::default()).map(|(key, mask)| ::flow::oftext::format_match(&::flow::Match::new(&key, &mask)));
+    let read = |text| {
+        parse_exact_flow(text, &Names::default())
+            .map(|(key, mask)| ::flow::oftext::format_match(&::flow::Match::new(&key, &mask)))
+    };
     assert_eq!(read("in_port=1,tcp,nw_src=1.2.3.4,tp_dst=80").unwrap(), "tcp,in_port=1,nw_src=1.2.3.4,tp_dst=80");
     let error = |text| read(text).unwrap_err().to_string();
     assert_eq!(error("foo=1"), "foo=1: unknown field foo");
     assert_eq!(error("nw_src=1.2.3.4"), "nw_src=1.2.3.4: prerequisites not met for setting nw_src");
     assert_eq!(error("ip,arp"), "ip,arp: Ethernet type set multiple times");
     assert_eq!(error("in_port=1,in_port=2"), "in_port=1,in_port=2: field in_port set multiple times");
-    assert_eq!(error("ip,nw_src=1.2.3.0/24"), "ip,nw_src=1.2.3.0/24: bad value for nw_src (1.2.3.0/24: wildcards not allowed here)");
+    assert_eq!(
+        error("ip,nw_src=1.2.3.0/24"),
+        "ip,nw_src=1.2.3.0/24: bad value for nw_src (1.2.3.0/24: wildcards not allowed here)"
+    );
 }
 
 proptest! {

@@ -91,10 +91,7 @@ impl MiniMask {
     /// The compact form of `mask`.
     #[must_use]
     pub fn new(mask: &Mask) -> Self {
-        Self {
-            words: parts(mask.words()),
-            stages: std::array::from_fn(|s| parts(mask.masked(&STAGE_BITS[s]).words())),
-        }
+        Self { words: parts(mask.words()), stages: std::array::from_fn(|s| parts(mask.masked(&STAGE_BITS[s]).words())) }
     }
 
     /// The whole mask.
@@ -121,18 +118,12 @@ impl MiniMask {
 
     /// Bits of `word` that the mask has.
     fn bits_of(&self, word: u8) -> u64 {
-        self.words
-            .binary_search_by_key(&word, |p| p.word)
-            .map_or(0, |i| self.words[i].bits)
+        self.words.binary_search_by_key(&word, |p| p.word).map_or(0, |i| self.words[i].bits)
     }
 }
 
 fn parts(words: &[u64; WORDS]) -> Box<[Part]> {
-    (0u8..)
-        .zip(words)
-        .filter(|(_, bits)| **bits != 0)
-        .map(|(word, bits)| Part { word, bits: *bits })
-        .collect()
+    (0u8..).zip(words).filter(|(_, bits)| **bits != 0).map(|(word, bits)| Part { word, bits: *bits }).collect()
 }
 
 fn or_parts(parts: &[Part], mask: &mut Mask) {
@@ -160,11 +151,7 @@ impl MiniMatch {
     #[must_use]
     pub fn with_mask(key: &Key, mask: Arc<MiniMask>) -> Self {
         let words = key.words();
-        let values = mask
-            .words
-            .iter()
-            .map(|p| words[usize::from(p.word)] & p.bits)
-            .collect();
+        let values = mask.words.iter().map(|p| words[usize::from(p.word)] & p.bits).collect();
         Self { mask, values }
     }
 
@@ -189,11 +176,7 @@ impl MiniMatch {
     #[must_use]
     pub fn matches(&self, key: &Key) -> bool {
         let words = key.words();
-        self.mask
-            .words
-            .iter()
-            .zip(self.values.iter())
-            .all(|(p, v)| words[usize::from(p.word)] & p.bits == *v)
+        self.mask.words.iter().zip(self.values.iter()).all(|(p, v)| words[usize::from(p.word)] & p.bits == *v)
     }
 
     /// Whether this match is `target`'s or more specific: it has each bit of `target`'s mask, with the same values.
@@ -204,29 +187,20 @@ impl MiniMatch {
             .words
             .iter()
             .zip(target.values.iter())
-            .all(|(p, v)| {
-                p.bits & !self.mask.bits_of(p.word) == 0 && self.value_of(p.word) & p.bits == *v
-            })
+            .all(|(p, v)| p.bits & !self.mask.bits_of(p.word) == 0 && self.value_of(p.word) & p.bits == *v)
     }
 
     /// Whether some packet matches both.
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {
-        self.mask
-            .words
-            .iter()
-            .zip(self.values.iter())
-            .all(|(p, v)| {
-                let both = p.bits & other.mask.bits_of(p.word);
-                (v ^ other.value_of(p.word)) & both == 0
-            })
+        self.mask.words.iter().zip(self.values.iter()).all(|(p, v)| {
+            let both = p.bits & other.mask.bits_of(p.word);
+            (v ^ other.value_of(p.word)) & both == 0
+        })
     }
 
     fn value_of(&self, word: u8) -> u64 {
-        self.mask
-            .words
-            .binary_search_by_key(&word, |p| p.word)
-            .map_or(0, |i| self.values[i])
+        self.mask.words.binary_search_by_key(&word, |p| p.word).map_or(0, |i| self.values[i])
     }
 }
 
@@ -248,44 +222,15 @@ mod tests {
 
     #[test]
     fn compact_forms_expand_again() {
-        let key = Key {
-            nw_dst: [10, 1, 2, 3],
-            eth_type: [8, 0],
-            tp_dst: [0, 80],
-            ..Key::ZERO
-        };
-        let mask = Key {
-            nw_dst: [255, 255, 255, 0],
-            eth_type: [255; 2],
-            tp_dst: [255; 2],
-            ..Key::ZERO
-        };
+        let key = Key { nw_dst: [10, 1, 2, 3], eth_type: [8, 0], tp_dst: [0, 80], ..Key::ZERO };
+        let mask = Key { nw_dst: [255, 255, 255, 0], eth_type: [255; 2], tp_dst: [255; 2], ..Key::ZERO };
         let mini = MiniMatch::new(&key, &mask);
         assert_eq!(mini.expand(), (key.masked(&mask), mask));
-        assert!(mini.matches(&Key {
-            nw_dst: [10, 1, 2, 99],
-            ..key
-        }));
-        assert!(!mini.matches(&Key {
-            nw_dst: [10, 1, 3, 3],
-            ..key
-        }));
-        let wider = MiniMatch::new(
-            &key,
-            &Key {
-                nw_dst: [255, 255, 0, 0],
-                eth_type: [255; 2],
-                ..Key::ZERO
-            },
-        );
+        assert!(mini.matches(&Key { nw_dst: [10, 1, 2, 99], ..key }));
+        assert!(!mini.matches(&Key { nw_dst: [10, 1, 3, 3], ..key }));
+        let wider = MiniMatch::new(&key, &Key { nw_dst: [255, 255, 0, 0], eth_type: [255; 2], ..Key::ZERO });
         assert!(mini.is_within(&wider) && !wider.is_within(&mini) && mini.overlaps(&wider));
-        let other = MiniMatch::new(
-            &Key {
-                tp_dst: [0, 81],
-                ..key
-            },
-            &mask,
-        );
+        let other = MiniMatch::new(&Key { tp_dst: [0, 81], ..key }, &mask);
         assert!(!mini.overlaps(&other));
     }
 }

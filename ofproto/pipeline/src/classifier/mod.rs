@@ -159,18 +159,8 @@ impl PrefixField {
     fn width(self) -> u8 {
         match self {
             Self::TunId => 64,
-            Self::IpSrc
-            | Self::IpDst
-            | Self::TunSrc
-            | Self::TunDst
-            | Self::CtNwSrc
-            | Self::CtNwDst => 32,
-            Self::Ipv6Src
-            | Self::Ipv6Dst
-            | Self::TunIpv6Src
-            | Self::TunIpv6Dst
-            | Self::CtIpv6Src
-            | Self::CtIpv6Dst => 128,
+            Self::IpSrc | Self::IpDst | Self::TunSrc | Self::TunDst | Self::CtNwSrc | Self::CtNwDst => 32,
+            Self::Ipv6Src | Self::Ipv6Dst | Self::TunIpv6Src | Self::TunIpv6Dst | Self::CtIpv6Src | Self::CtIpv6Dst => 128,
         }
     }
 
@@ -187,20 +177,12 @@ impl PrefixField {
         let bits = self.value(mask);
         #[allow(clippy::cast_possible_truncation, reason = "at most 128")]
         let len = bits.leading_ones() as u8;
-        if bits.count_ones() == u32::from(len) {
-            len
-        } else {
-            0
-        }
+        if bits.count_ones() == u32::from(len) { len } else { 0 }
     }
 
     /// Adds the first `len` bits to `mask`.
     fn or_prefix_into(self, len: u8, mask: &mut Mask) {
-        let bits = if len == 0 {
-            0
-        } else {
-            u128::MAX << (128 - u32::from(len))
-        };
+        let bits = if len == 0 { 0 } else { u128::MAX << (128 - u32::from(len)) };
         for (byte, add) in self.bytes_mut(mask).iter_mut().zip(bits.to_be_bytes()) {
             *byte |= add;
         }
@@ -237,11 +219,7 @@ impl<T: Classified> Classifier<T> {
             free: Vec::new(),
             by_mask: Map::default(),
             order: Vec::new(),
-            tries: prefixes
-                .iter()
-                .take(TRIES_MAX)
-                .map(|f| (*f, Trie::new(f.width())))
-                .collect(),
+            tries: prefixes.iter().take(TRIES_MAX).map(|f| (*f, Trie::new(f.width()))).collect(),
             rules: 0,
             soft_rules: 0,
             seed: ahash::RandomState::new().hash_one(0),
@@ -262,12 +240,7 @@ impl<T: Classified> Classifier<T> {
 
     /// Replaces the trie fields, keeping all rules.
     pub fn set_prefixes(&mut self, prefixes: &[PrefixField]) {
-        if self
-            .tries
-            .iter()
-            .map(|(f, _)| f)
-            .eq(prefixes.iter().take(TRIES_MAX))
-        {
+        if self.tries.iter().map(|(f, _)| f).eq(prefixes.iter().take(TRIES_MAX)) {
             return;
         }
         let rules: Vec<T> = self.iter().cloned().collect();
@@ -281,10 +254,7 @@ impl<T: Classified> Classifier<T> {
     #[must_use]
     pub fn mini(&self, key: &Key, mask: &Mask) -> MiniMatch {
         let mini = MiniMask::new(mask);
-        let shared = self
-            .by_mask
-            .get_key_value(&mini)
-            .map_or_else(|| Arc::new(mini), |(m, _)| Arc::clone(m));
+        let shared = self.by_mask.get_key_value(&mini).map_or_else(|| Arc::new(mini), |(m, _)| Arc::clone(m));
         MiniMatch::with_mask(key, shared)
     }
 
@@ -293,9 +263,7 @@ impl<T: Classified> Classifier<T> {
         let at = self.subtable_for(rule.mini().mask());
         let soft = usize::from(!rule.conjunctions().is_empty());
         let (key, _) = rule.mini().expand();
-        let table = self.subtables[at]
-            .as_mut()
-            .expect("subtable_for names a live subtable");
+        let table = self.subtables[at].as_mut().expect("subtable_for names a live subtable");
         let before = table.priority_max();
         let old = table.insert(rule);
         let after = table.priority_max();
@@ -305,12 +273,7 @@ impl<T: Classified> Classifier<T> {
             None => {
                 self.rules += 1;
                 let prefixes = table.prefixes.clone();
-                for ((field, trie), len) in self
-                    .tries
-                    .iter_mut()
-                    .zip(prefixes)
-                    .filter(|(_, len)| *len > 0)
-                {
+                for ((field, trie), len) in self.tries.iter_mut().zip(prefixes).filter(|(_, len)| *len > 0) {
                     trie.insert(field.value(&key), len);
                 }
             }
@@ -322,9 +285,7 @@ impl<T: Classified> Classifier<T> {
     /// Removes the rule with this match and priority.
     pub fn remove(&mut self, mini: &MiniMatch, priority: u32) -> Option<T> {
         let at = *self.by_mask.get(mini.mask())?;
-        let table = self.subtables[at]
-            .as_mut()
-            .expect("by_mask names live subtables");
+        let table = self.subtables[at].as_mut().expect("by_mask names live subtables");
         let before = table.priority_max();
         let rule = table.remove(mini, priority)?;
         let after = table.priority_max();
@@ -333,12 +294,7 @@ impl<T: Classified> Classifier<T> {
         self.rules -= 1;
         self.soft_rules -= usize::from(!rule.conjunctions().is_empty());
         let (key, _) = mini.expand();
-        for ((field, trie), len) in self
-            .tries
-            .iter_mut()
-            .zip(prefixes)
-            .filter(|(_, len)| *len > 0)
-        {
+        for ((field, trie), len) in self.tries.iter_mut().zip(prefixes).filter(|(_, len)| *len > 0) {
             trie.remove(field.value(&key), len);
         }
         self.reorder(at, before, after);
@@ -354,21 +310,13 @@ impl<T: Classified> Classifier<T> {
     #[must_use]
     pub fn get(&self, mini: &MiniMatch, priority: u32) -> Option<&T> {
         let at = *self.by_mask.get(mini.mask())?;
-        self.subtables[at]
-            .as_ref()?
-            .find(mini)?
-            .iter()
-            .find(|r| r.priority() == priority)
+        self.subtables[at].as_ref()?.find(mini)?.iter().find(|r| r.priority() == priority)
     }
 
     /// Whether some rule of this priority has a packet in common with `mini`.
     #[must_use]
     pub fn overlaps(&self, mini: &MiniMatch, priority: u32) -> bool {
-        self.tables().any(|t| {
-            t.chains()
-                .flat_map(Chain::iter)
-                .any(|r| r.priority() == priority && r.mini().overlaps(mini))
-        })
+        self.tables().any(|t| t.chains().flat_map(Chain::iter).any(|r| r.priority() == priority && r.mini().overlaps(mini)))
     }
 
     /// All rules, in no order.
@@ -405,12 +353,7 @@ impl<T: Classified> Classifier<T> {
         loop {
             let (hard, soft) = self.lookup_from(key, wildcards.as_deref_mut(), below);
             let floor = hard.map(Classified::priority);
-            let Some(priority) = soft
-                .iter()
-                .map(|r| r.priority())
-                .max()
-                .filter(|p| floor.is_none_or(|f| *p > f))
-            else {
+            let Some(priority) = soft.iter().map(|r| r.priority()).max().filter(|p| floor.is_none_or(|f| *p > f)) else {
                 return hard;
             };
             if let Some(found) = self.conjunction(key, &soft, priority, wildcards.as_deref_mut()) {
@@ -425,12 +368,7 @@ impl<T: Classified> Classifier<T> {
     }
 
     /// The best hard rule below a priority, and every soft rule below it that could beat it.
-    fn lookup_from<'a>(
-        &'a self,
-        key: &Key,
-        mut wildcards: Option<&mut Mask>,
-        below: Option<u32>,
-    ) -> (Option<&'a T>, Vec<&'a T>) {
+    fn lookup_from<'a>(&'a self, key: &Key, mut wildcards: Option<&mut Mask>, below: Option<u32>) -> (Option<&'a T>, Vec<&'a T>) {
         let mut best: Option<&T> = None;
         let mut soft = Vec::new();
         let mut found: [Option<Found>; TRIES_MAX] = [None; TRIES_MAX];
@@ -438,19 +376,12 @@ impl<T: Classified> Classifier<T> {
             if best.is_some_and(|b| b.priority() >= *max) {
                 break;
             }
-            let table = self.subtables[*at]
-                .as_ref()
-                .expect("order names live subtables");
-            let stop = |wildcards: &mut Mask, stage: usize| {
-                self.ruled_out(table, key, stage, &mut found, wildcards)
-            };
+            let table = self.subtables[*at].as_ref().expect("order names live subtables");
+            let stop = |wildcards: &mut Mask, stage: usize| self.ruled_out(table, key, stage, &mut found, wildcards);
             let Search::Hit(chain) = table.search(key, wildcards.as_deref_mut(), stop) else {
                 continue;
             };
-            for rule in chain
-                .iter()
-                .filter(|r| below.is_none_or(|b| r.priority() < b))
-            {
+            for rule in chain.iter().filter(|r| below.is_none_or(|b| r.priority() < b)) {
                 if best.is_some_and(|b| b.priority() >= rule.priority()) {
                     break;
                 }
@@ -488,23 +419,10 @@ impl<T: Classified> Classifier<T> {
     }
 
     /// Completes a conjunction among the soft rules of one priority.
-    fn conjunction(
-        &self,
-        key: &Key,
-        soft: &[&T],
-        priority: u32,
-        mut wildcards: Option<&mut Mask>,
-    ) -> Option<&T> {
+    fn conjunction(&self, key: &Key, soft: &[&T], priority: u32, mut wildcards: Option<&mut Mask>) -> Option<&T> {
         let mut clauses: Vec<(u32, u8, u64)> = Vec::new();
-        for c in soft
-            .iter()
-            .filter(|r| r.priority() == priority)
-            .flat_map(|r| r.conjunctions())
-        {
-            match clauses
-                .iter_mut()
-                .find(|(id, n, _)| *id == c.id && *n == c.n_clauses)
-            {
+        for c in soft.iter().filter(|r| r.priority() == priority).flat_map(|r| r.conjunctions()) {
+            match clauses.iter_mut().find(|(id, n, _)| *id == c.id && *n == c.n_clauses) {
                 Some((_, _, have)) => *have |= 1 << c.clause,
                 None => clauses.push((c.id, c.n_clauses, 1 << c.clause)),
             }
@@ -515,10 +433,7 @@ impl<T: Classified> Classifier<T> {
             if have.count_ones() != u32::from(n) {
                 continue;
             }
-            let with_id = Key {
-                conj_id: id.to_be_bytes(),
-                ..*key
-            };
+            let with_id = Key { conj_id: id.to_be_bytes(), ..*key };
             let (hard, _) = self.lookup_from(&with_id, wildcards.as_deref_mut(), None);
             if let Some(rule) = hard.filter(|r| r.mini().mask().expand().conj_id != [0; 4]) {
                 return Some(rule);
@@ -537,11 +452,7 @@ impl<T: Classified> Classifier<T> {
             return *at;
         }
         let full = mask.expand();
-        let prefixes = self
-            .tries
-            .iter()
-            .map(|(f, _)| f.prefix_len(&full))
-            .collect();
+        let prefixes = self.tries.iter().map(|(f, _)| f.prefix_len(&full)).collect();
         let table = Subtable::new(Arc::clone(mask), prefixes, self.seed);
         let at = if let Some(at) = self.free.pop() {
             self.subtables[at] = Some(table);
@@ -560,11 +471,7 @@ impl<T: Classified> Classifier<T> {
             return;
         }
         if before.is_some() {
-            let i = self
-                .order
-                .iter()
-                .position(|(_, t)| *t == at)
-                .expect("a subtable with rules is in order");
+            let i = self.order.iter().position(|(_, t)| *t == at).expect("a subtable with rules is in order");
             self.order.remove(i);
         }
         if let Some(max) = after {

@@ -48,24 +48,10 @@ pub(super) struct Subtable<T> {
 
 impl<T: Classified> Subtable<T> {
     pub(super) fn new(mask: Arc<MiniMask>, prefixes: Vec<u8>, seed: u64) -> Self {
-        let last_stage = (0..STAGES)
-            .rev()
-            .find(|s| !mask.stage(*s).is_empty())
-            .unwrap_or(0);
-        let indices = std::array::from_fn(|s| {
-            (s < last_stage && !mask.stage(s).is_empty()).then(Map::default)
-        });
+        let last_stage = (0..STAGES).rev().find(|s| !mask.stage(*s).is_empty()).unwrap_or(0);
+        let indices = std::array::from_fn(|s| (s < last_stage && !mask.stage(s).is_empty()).then(Map::default));
         let ports = Ports::new(ports_of(&mask.expand()));
-        Self {
-            mask,
-            seed,
-            rules: HashTable::new(),
-            indices,
-            last_stage,
-            priorities: BTreeMap::new(),
-            prefixes,
-            ports,
-        }
+        Self { mask, seed, rules: HashTable::new(), indices, last_stage, priorities: BTreeMap::new(), prefixes, ports }
     }
 
     /// Highest priority of its rules.
@@ -84,8 +70,7 @@ impl<T: Classified> Subtable<T> {
     /// The rules with just this match.
     pub(super) fn find(&self, mini: &MiniMatch) -> Option<&Chain<T>> {
         let (key, _) = mini.expand();
-        self.rules
-            .find(self.hash(&key), |c| c.first.mini().matches(&key))
+        self.rules.find(self.hash(&key), |c| c.first.mini().matches(&key))
     }
 
     /// Adds a rule; gives back the one with the same match and priority that it replaces.
@@ -104,19 +89,11 @@ impl<T: Classified> Subtable<T> {
         *self.priorities.entry(priority).or_default() += 1;
         self.note_stages(&key, 1);
         if let Some(ports) = &mut self.ports {
-            ports
-                .trie
-                .insert(wide(ports_of(&key) & ports.mask), ports.len);
+            ports.trie.insert(wide(ports_of(&key) & ports.mask), ports.len);
         }
         let (mask, seed) = (&self.mask, self.seed);
-        self.rules.insert_unique(
-            hash,
-            Chain {
-                first: rule,
-                more: Vec::new(),
-            },
-            |c| hash_all(mask, seed, &c.first.mini().expand().0),
-        );
+        self.rules
+            .insert_unique(hash, Chain { first: rule, more: Vec::new() }, |c| hash_all(mask, seed, &c.first.mini().expand().0));
         None
     }
 
@@ -124,10 +101,7 @@ impl<T: Classified> Subtable<T> {
     pub(super) fn remove(&mut self, mini: &MiniMatch, priority: u32) -> Option<T> {
         let (key, _) = mini.expand();
         let hash = self.hash(&key);
-        let mut entry = self
-            .rules
-            .find_entry(hash, |c| c.first.mini().matches(&key))
-            .ok()?;
+        let mut entry = self.rules.find_entry(hash, |c| c.first.mini().matches(&key)).ok()?;
         let chain = entry.get_mut();
         let removed = if chain.first.priority() != priority {
             let at = chain.more.iter().position(|r| r.priority() == priority)?;
@@ -136,9 +110,7 @@ impl<T: Classified> Subtable<T> {
             let (chain, _) = entry.remove();
             self.note_stages(&key, -1);
             if let Some(ports) = &mut self.ports {
-                ports
-                    .trie
-                    .remove(wide(ports_of(&key) & ports.mask), ports.len);
+                ports.trie.remove(wide(ports_of(&key) & ports.mask), ports.len);
             }
             chain.first
         } else {
@@ -162,10 +134,7 @@ impl<T: Classified> Subtable<T> {
         mut stop: impl FnMut(&mut Mask, usize) -> bool,
     ) -> Search<'_, T> {
         let Some(wildcards) = wildcards else {
-            return match self
-                .rules
-                .find(self.hash(key), |c| c.first.mini().matches(key))
-            {
+            return match self.rules.find(self.hash(key), |c| c.first.mini().matches(key)) {
                 Some(chain) => Search::Hit(chain),
                 None => Search::Miss,
             };
@@ -177,10 +146,7 @@ impl<T: Classified> Subtable<T> {
                 return Search::Miss;
             }
             hash = hash_parts(hash, self.mask.stage(stage), key);
-            if self.indices[stage]
-                .as_ref()
-                .is_some_and(|index| !index.contains_key(&hash))
-            {
+            if self.indices[stage].as_ref().is_some_and(|index| !index.contains_key(&hash)) {
                 self.unwildcard_before(stage + 1, wildcards);
                 return Search::Miss;
             }
@@ -189,11 +155,7 @@ impl<T: Classified> Subtable<T> {
             self.mask.or_into(wildcards);
             return Search::Hit(chain);
         }
-        match self
-            .ports
-            .as_ref()
-            .and_then(|ports| ports.telling_apart(key))
-        {
+        match self.ports.as_ref().and_then(|ports| ports.telling_apart(key)) {
             // No rule has such ports, which a few leading bits of them show.
             Some(bits) => {
                 self.unwildcard_before(self.last_stage, wildcards);
@@ -249,11 +211,7 @@ fn add<T: Classified>(chain: &mut Chain<T>, rule: T) {
         let old = std::mem::replace(&mut chain.first, rule);
         chain.more.insert(0, old);
     } else {
-        let at = chain
-            .more
-            .iter()
-            .position(|r| r.priority() < rule.priority())
-            .unwrap_or(chain.more.len());
+        let at = chain.more.iter().position(|r| r.priority() < rule.priority()).unwrap_or(chain.more.len());
         chain.more.insert(at, rule);
     }
 }
@@ -269,14 +227,8 @@ struct Ports {
 
 impl Ports {
     fn new(mask: u32) -> Option<Self> {
-        let len = u8::try_from(32 - mask.trailing_zeros())
-            .ok()
-            .filter(|len| *len > 0)?;
-        Some(Self {
-            mask,
-            len,
-            trie: Trie::new(32),
-        })
+        let len = u8::try_from(32 - mask.trailing_zeros()).ok().filter(|len| *len > 0)?;
+        Some(Self { mask, len, trie: Trie::new(32) })
     }
 
     /// The bits that show that no chain has this packet's ports; `None` if one has.
@@ -285,15 +237,9 @@ impl Ports {
         if found.has(self.len) {
             return None;
         }
-        let prefix = u32::MAX
-            .checked_shl(32 - u32::from(found.looked_at))
-            .unwrap_or(0);
+        let prefix = u32::MAX.checked_shl(32 - u32::from(found.looked_at)).unwrap_or(0);
         let [a, b, c, d] = (self.mask & prefix).to_be_bytes();
-        Some(Key {
-            tp_src: [a, b],
-            tp_dst: [c, d],
-            ..Key::ZERO
-        })
+        Some(Key { tp_src: [a, b], tp_dst: [c, d], ..Key::ZERO })
     }
 }
 
@@ -316,8 +262,7 @@ fn hash_parts(mut hash: u64, parts: &[Part], key: &Key) -> u64 {
     let words = key.words();
     for part in parts {
         let word = words[usize::from(part.word)] & part.bits;
-        let product =
-            u128::from(hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+        let product = u128::from(hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
         #[allow(clippy::cast_possible_truncation, reason = "both halves are used")]
         let folded = (product >> 64) as u64 ^ product as u64;
         hash = folded.rotate_left(29).wrapping_add(hash);

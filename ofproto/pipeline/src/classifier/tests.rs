@@ -25,15 +25,8 @@ impl Classified for Arc<Rule> {
 
 /// Few values and many masks, so that rules meet.
 fn key() -> impl Strategy<Value = Key> {
-    (
-        0u8..2,
-        0u8..2,
-        prop::array::uniform4(0u8..3),
-        prop::array::uniform4(0u8..3),
-        0u8..3,
-        (0u8..4, 0u8..2),
-    )
-        .prop_map(|(port, eth, src, dst, tp, (ttl, reg))| Key {
+    (0u8..2, 0u8..2, prop::array::uniform4(0u8..3), prop::array::uniform4(0u8..3), 0u8..3, (0u8..4, 0u8..2)).prop_map(
+        |(port, eth, src, dst, tp, (ttl, reg))| Key {
             in_port: [0, 0, 0, port],
             eth_dst: [0, 0, 0, 0, 0, eth],
             nw_src: src,
@@ -46,19 +39,12 @@ fn key() -> impl Strategy<Value = Key> {
                 r
             },
             ..Key::ZERO
-        })
+        },
+    )
 }
 
 fn mask() -> impl Strategy<Value = Mask> {
-    (
-        any::<bool>(),
-        any::<bool>(),
-        0u32..=32,
-        0u32..=32,
-        0u32..=16,
-        prop::sample::select(vec![0u8, 1, 2, 255]),
-        any::<bool>(),
-    )
+    (any::<bool>(), any::<bool>(), 0u32..=32, 0u32..=32, 0u32..=16, prop::sample::select(vec![0u8, 1, 2, 255]), any::<bool>())
         .prop_map(|(port, eth, src, dst, tp, ttl, reg)| {
             let prefix = |n: u32| u32::MAX.checked_shl(32 - n).unwrap_or(0).to_be_bytes();
             let p = prefix(tp);
@@ -82,11 +68,7 @@ fn mask() -> impl Strategy<Value = Mask> {
 }
 
 fn best(rules: &[Arc<Rule>], key: &Key) -> Option<u32> {
-    rules
-        .iter()
-        .filter(|r| r.mini.matches(key))
-        .map(|r| r.priority)
-        .max()
+    rules.iter().filter(|r| r.mini.matches(key)).map(|r| r.priority).max()
 }
 
 proptest! {
@@ -160,66 +142,25 @@ fn masks_stay_wide() {
         let mut classifier = Classifier::default();
         for (id, (k, m, priority)) in rules.iter().enumerate() {
             let mini = classifier.mini(k, m);
-            classifier.insert(Arc::new(Rule {
-                mini,
-                priority: *priority,
-                conjunctions: vec![],
-                id,
-            }));
+            classifier.insert(Arc::new(Rule { mini, priority: *priority, conjunctions: vec![], id }));
         }
         let mut wildcards = Key::ZERO;
         let _ = classifier.lookup(&key, Some(&mut wildcards));
         wildcards
     };
     let full = [255u8; 4];
-    let web = Key {
-        nw_dst: [10, 0, 0, 1],
-        tp_dst: [0, 80],
-        ..Key::ZERO
-    };
-    let web_mask = Key {
-        nw_dst: full,
-        tp_dst: [255; 2],
-        ..Key::ZERO
-    };
+    let web = Key { nw_dst: [10, 0, 0, 1], tp_dst: [0, 80], ..Key::ZERO };
+    let web_mask = Key { nw_dst: full, tp_dst: [255; 2], ..Key::ZERO };
     // The trie tells with one bit that no address begins like this one.
-    let far = check(
-        &[(web, web_mask, 5)],
-        Key {
-            nw_dst: [192, 0, 0, 1],
-            ..Key::ZERO
-        },
-    );
+    let far = check(&[(web, web_mask, 5)], Key { nw_dst: [192, 0, 0, 1], ..Key::ZERO });
     assert_eq!((far.nw_dst, far.tp_dst), ([0x80, 0, 0, 0], [0; 2]));
     // In the last stage, the leading bits of the port are enough.
-    let port = check(
-        &[(web, web_mask, 5)],
-        Key {
-            tp_dst: [0x1f, 0x90],
-            ..web
-        },
-    );
-    assert_eq!(
-        (port.nw_dst, port.tp_src, port.tp_dst),
-        (full, [0; 2], [0xf0, 0])
-    );
+    let port = check(&[(web, web_mask, 5)], Key { tp_dst: [0x1f, 0x90], ..web });
+    assert_eq!((port.nw_dst, port.tp_src, port.tp_dst), (full, [0; 2], [0xf0, 0]));
     // Metadata that no rule has leaves everything else wild.
     let other_port = check(
-        &[(
-            Key {
-                in_port: [0, 0, 0, 1],
-                ..web
-            },
-            Key {
-                in_port: full,
-                ..web_mask
-            },
-            5,
-        )],
-        Key {
-            in_port: [0, 0, 0, 2],
-            ..web
-        },
+        &[(Key { in_port: [0, 0, 0, 1], ..web }, Key { in_port: full, ..web_mask }, 5)],
+        Key { in_port: [0, 0, 0, 2], ..web },
     );
     assert_eq!((other_port.in_port, other_port.nw_dst), (full, [0; 4]));
 }

@@ -31,12 +31,7 @@ struct Node {
 
 impl Node {
     fn leaf(bits: u128, len: u8) -> Box<Self> {
-        Box::new(Self {
-            bits: keep(bits, len),
-            len,
-            rules: 1,
-            edges: [None, None],
-        })
+        Box::new(Self { bits: keep(bits, len), len, rules: 1, edges: [None, None] })
     }
 
     fn is_leaf(&self) -> bool {
@@ -95,27 +90,18 @@ impl Trie {
             let Some(node) = at else {
                 // A dead end; where the other edge exists, the bit that chose this one decided.
                 let extra = u8::from(above.is_some_and(|n| !n.is_leaf()));
-                return Found {
-                    lengths,
-                    looked_at: done + extra,
-                };
+                return Found { lengths, looked_at: done + extra };
             };
             let same = common(node.bits, bits, node.len);
             done += same;
             if same < node.len {
-                return Found {
-                    lengths,
-                    looked_at: done + 1,
-                };
+                return Found { lengths, looked_at: done + 1 };
             }
             if node.rules > 0 && done > 0 {
                 lengths |= 1 << (done - 1);
             }
             if done >= self.width {
-                return Found {
-                    lengths,
-                    looked_at: self.width,
-                };
+                return Found { lengths, looked_at: self.width };
             }
             bits = shift(bits, same);
             above = Some(node);
@@ -126,11 +112,7 @@ impl Trie {
 
 /// The first `len` bits of `bits`, the rest zero.
 fn keep(bits: u128, len: u8) -> u128 {
-    if len == 0 {
-        0
-    } else {
-        bits >> (128 - u32::from(len)) << (128 - u32::from(len))
-    }
+    if len == 0 { 0 } else { bits >> (128 - u32::from(len)) << (128 - u32::from(len)) }
 }
 
 fn shift(bits: u128, by: u8) -> u128 {
@@ -202,25 +184,13 @@ mod tests {
     #[test]
     fn names_matching_lengths_and_bits() {
         let mut trie = Trie::new(32);
-        assert_eq!(
-            trie.lookup(v4(1, 2, 3, 4)),
-            Found {
-                lengths: 0,
-                looked_at: 0
-            }
-        );
+        assert_eq!(trie.lookup(v4(1, 2, 3, 4)), Found { lengths: 0, looked_at: 0 });
         trie.insert(v4(10, 0, 0, 0), 8);
         trie.insert(v4(10, 1, 0, 0), 16);
         let found = trie.lookup(v4(10, 1, 2, 3));
         assert!(found.has(8) && found.has(16) && !found.has(24));
         assert_eq!(found.looked_at, 16);
-        assert_eq!(
-            trie.lookup(v4(138, 0, 0, 0)),
-            Found {
-                lengths: 0,
-                looked_at: 1
-            }
-        );
+        assert_eq!(trie.lookup(v4(138, 0, 0, 0)), Found { lengths: 0, looked_at: 1 });
         trie.remove(v4(10, 1, 0, 0), 16);
         assert_eq!(trie.lookup(v4(10, 1, 2, 3)).looked_at, 8);
     }

@@ -17,7 +17,8 @@ pub(super) fn dump_flows(slowpath: &Slowpath, args: &[&str]) -> Outcome {
     let bridge = world.bridge_named(name).ok_or("Unknown bridge")?;
     let mut out = String::new();
     for table in &bridge.tables {
-        let mut rules: Vec<Arc<Rule>> = table.rules.read().expect("no holder of a table's rules panics").iter().cloned().collect();
+        let mut rules: Vec<Arc<Rule>> =
+            table.rules.read().expect("no holder of a table's rules panics").iter().cloned().collect();
         rules.sort_by_key(|r| std::cmp::Reverse(r.priority));
         for rule in rules {
             out += &line(&rule, offload);

@@ -1,8 +1,8 @@
 //! `dpctl/*` that concern datapaths and ports. Datapaths of bridges, and others that `dpctl/add-dp` made, are named alike.
 
+use super::Outcome;
 use super::dpif::full_name;
 use super::show::{device_text, sorted_ports, write};
-use super::Outcome;
 use crate::slowpath::Slowpath;
 use flow::seam::{Datapath, DpError, DpPort, PortRequest, PortStats};
 use std::sync::Arc;
@@ -88,7 +88,11 @@ impl Slowpath {
 
     /// An optional first argument names the datapath; else there must be one alone. `most` is how many arguments the command
     /// takes with the name. Gives the arguments that are left.
-    pub(super) fn optional_datapath<'a, 'b>(&self, args: &'a [&'b str], most: usize) -> Result<(Arc<dyn Datapath>, &'a [&'b str]), String> {
+    pub(super) fn optional_datapath<'a, 'b>(
+        &self,
+        args: &'a [&'b str],
+        most: usize,
+    ) -> Result<(Arc<dyn Datapath>, &'a [&'b str]), String> {
         if let Some((first, rest)) = args.split_first()
             && let Some(dp) = self.datapath(first)
         {
@@ -161,7 +165,9 @@ fn add_interfaces(dp: &dyn Datapath, dp_name: &str, interfaces: &[&str]) -> Outc
         };
         match dp.port_add(&request) {
             Ok(_) => {}
-            Err(DpError::Device(text)) => errors += &error(format_args!("{}: failed to open network device ({text})", request.name)),
+            Err(DpError::Device(text)) => {
+                errors += &error(format_args!("{}: failed to open network device ({text})", request.name))
+            }
             Err(e) => errors += &error(format_args!("adding {} to {dp_name} failed ({})", request.name, errno(&e))),
         }
     }
@@ -295,10 +301,16 @@ fn show_stats(out: &mut String, s: &PortStats, unknown: bool) {
     let n = |v: u64| if unknown || v == PortStats::UNKNOWN { "?".to_owned() } else { v.to_string() };
     let rx = [n(s.rx_errors), n(s.rx_dropped), n(s.rx_over_err), n(s.rx_frame_err)];
     let [errors, dropped, overruns, frame] = rx;
-    write(out, format_args!("    RX packets:{} errors:{errors} dropped:{dropped} overruns:{overruns} frame:{frame}\n", s.rx_packets));
+    write(
+        out,
+        format_args!("    RX packets:{} errors:{errors} dropped:{dropped} overruns:{overruns} frame:{frame}\n", s.rx_packets),
+    );
     let (errors, dropped) = (n(s.tx_errors), n(s.tx_dropped));
     let (aborted, carrier) = (n(0), n(0));
-    write(out, format_args!("    TX packets:{} errors:{errors} dropped:{dropped} aborted:{aborted} carrier:{carrier}\n", s.tx_packets));
+    write(
+        out,
+        format_args!("    TX packets:{} errors:{errors} dropped:{dropped} aborted:{aborted} carrier:{carrier}\n", s.tx_packets),
+    );
     write(out, format_args!("    collisions:{}\n", n(s.collisions)));
     write(out, format_args!("    RX bytes:{}{}  TX bytes:{}{}\n", s.rx_bytes, human(s.rx_bytes), s.tx_bytes, human(s.tx_bytes)));
 }

@@ -1,8 +1,8 @@
 //! `dpctl/*` that concern megaflows: dumped, filtered, and put past the tables.
 
+use super::Outcome;
 use super::dpctl::{Options, errno, error};
 use super::show::{DpPortNames, FlowStyle, flow_line, stats_text};
-use super::Outcome;
 use crate::slowpath::Slowpath;
 use flow::action_text::{format_actions, parse_actions};
 use flow::dptext::{parse_flow, parse_ufid};
@@ -203,7 +203,8 @@ fn process(slowpath: &Slowpath, args: &[&str], usual: Step) -> Outcome {
     let (options, args) = Options::take(args)?;
     let (dp, args) = slowpath.optional_datapath(args, 3)?;
     let file = args.last().copied().unwrap_or_default();
-    let text = std::fs::read_to_string(file).map_err(|e| error(format_args!("Opening file \"{file}\" failed ({})", errno_of(&e))))?;
+    let text =
+        std::fs::read_to_string(file).map_err(|e| error(format_args!("Opening file \"{file}\" failed ({})", errno_of(&e))))?;
     let mut out = String::new();
     for (number, line) in text.lines().enumerate() {
         let line = line.split('#').next().unwrap_or_default().trim();

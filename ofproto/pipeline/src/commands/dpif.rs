@@ -1,7 +1,7 @@
 //! `dpif/*` and `ofproto/list`: datapaths as bridges see them.
 
-use super::show::{DpPortNames, FlowStyle, device_text, flow_line, write};
 use super::Outcome;
+use super::show::{DpPortNames, FlowStyle, device_text, flow_line, write};
 use crate::bridge::{Bridge, Port};
 use crate::slowpath::Slowpath;
 use flow::hash::Set;

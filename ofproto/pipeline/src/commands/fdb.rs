@@ -1,8 +1,8 @@
 //! `fdb/*`: the MAC tables of bridges.
 
+use super::Outcome;
 use super::dpif::NO_SUCH_BRIDGE;
 use super::show::write;
-use super::Outcome;
 use crate::bridge::{Bridge, BundleId};
 use crate::slowpath::Slowpath;
 use flow::clock::now_ms;

@@ -1,8 +1,8 @@
 //! `dpif/show-dp-features` and `dpif/set-dp-features`: what a datapath can do, and what translation is kept from using.
 
+use super::Outcome;
 use super::dpif::NO_SUCH_BRIDGE;
 use super::show::write;
-use super::Outcome;
 use crate::deps::Object;
 use crate::slowpath::Slowpath;
 use crate::world::DatapathBackend;

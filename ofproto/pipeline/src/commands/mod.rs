@@ -10,9 +10,9 @@ mod dpif;
 mod fdb;
 mod features;
 mod show;
-mod trace;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod upcall;
 
 use crate::slowpath::Slowpath;
@@ -35,12 +35,7 @@ impl std::fmt::Debug for Command {
     }
 }
 
-const fn row(
-    name: &'static str,
-    usage: &'static str,
-    args: (usize, usize),
-    run: fn(&Slowpath, &[&str]) -> Outcome,
-) -> Command {
+const fn row(name: &'static str, usage: &'static str, args: (usize, usize), run: fn(&Slowpath, &[&str]) -> Outcome) -> Command {
     Command { name, usage: Some(usage), min: args.0, max: args.1, run }
 }
 
@@ -82,12 +77,7 @@ pub const COMMANDS: &[Command] = &[
     row("fdb/stats-clear", "[bridge]", (0, 1), fdb::stats_clear),
     row("fdb/stats-show", "bridge", (1, 1), fdb::stats_show),
     row("ofproto/list", "", (0, 0), dpif::list),
-    row(
-        "ofproto/trace",
-        "{[dp_name] odp_flow | bridge br_flow} [OPTIONS...] [-generate|packet]",
-        (1, MANY),
-        trace::trace,
-    ),
+    row("ofproto/trace", "{[dp_name] odp_flow | bridge br_flow} [OPTIONS...] [-generate|packet]", (1, MANY), trace::trace),
     row(
         "ofproto/trace-packet-out",
         "[-consistent] {[dp_name] odp_flow | bridge br_flow} [OPTIONS...] [-generate|packet] actions",

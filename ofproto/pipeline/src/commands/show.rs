@@ -87,8 +87,18 @@ pub(super) fn stats_text(stats: &FlowStats) -> String {
 /// As tcpdump writes them: `SF.`
 fn tcp_flags(flags: u16) -> String {
     const LETTERS: [(u16, &str); 12] = [
-        (0x002, "S"), (0x001, "F"), (0x008, "P"), (0x004, "R"), (0x020, "U"), (0x010, "."), (0x040, "E"), (0x080, "C"),
-        (0x100, "N"), (0x200, "[200]"), (0x400, "[400]"), (0x800, "[800]"),
+        (0x002, "S"),
+        (0x001, "F"),
+        (0x008, "P"),
+        (0x004, "R"),
+        (0x020, "U"),
+        (0x010, "."),
+        (0x040, "E"),
+        (0x080, "C"),
+        (0x100, "N"),
+        (0x200, "[200]"),
+        (0x400, "[400]"),
+        (0x800, "[800]"),
     ];
     LETTERS.iter().filter(|(bit, _)| flags & bit != 0).map(|(_, letter)| *letter).collect()
 }

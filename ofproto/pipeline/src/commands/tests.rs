@@ -49,9 +49,18 @@ fn what_is_not_there_gets_ovs_errors() {
     check(
         &scenario(),
         &[
-            "dpif/dump-flows nosuch", "dpif/dump-flows", "dpctl/dump-flows nosuch", "dpctl/dump-flows filter=foo=1",
-            "dpctl/dump-flows type=foo", "dpctl/show nosuch", "dpctl/del-dp dummy@dpx", "dpctl/add-dp foo@bar",
-            "fdb/show nosuch", "fdb/add br0 p9 0 50:54:00:00:00:11", "fdb/add br0 p1 1 50:54:00:00:00", "fdb/del br0 0 50:54:00:00:00:99",
+            "dpif/dump-flows nosuch",
+            "dpif/dump-flows",
+            "dpctl/dump-flows nosuch",
+            "dpctl/dump-flows filter=foo=1",
+            "dpctl/dump-flows type=foo",
+            "dpctl/show nosuch",
+            "dpctl/del-dp dummy@dpx",
+            "dpctl/add-dp foo@bar",
+            "fdb/show nosuch",
+            "fdb/add br0 p9 0 50:54:00:00:00:11",
+            "fdb/add br0 p1 1 50:54:00:00:00",
+            "fdb/del br0 0 50:54:00:00:00:99",
         ],
         "error: no such bridge\nerror: \"dpif/dump-flows\" command requires at least 1 arguments\n\
          error: ovs-vswitchd: datapath not found (Invalid argument)\n\n\
@@ -73,7 +82,13 @@ fn megaflows_are_dumped_in_all_forms() {
     let terse = "eth(src=50:54:00:00:00:05,dst=50:54:00:00:00:07),eth_type(0x0800),ipv4(frag=no), packets:0, bytes:0, used:never";
     check(
         &s,
-        &["dpctl/dump-flows", "dpctl/dump-flows --names", "dpif/dump-flows br0", "dpif/dump-flows br1", "dpctl/dump-flows filter=in_port=p2"],
+        &[
+            "dpctl/dump-flows",
+            "dpctl/dump-flows --names",
+            "dpif/dump-flows br0",
+            "dpif/dump-flows br1",
+            "dpctl/dump-flows filter=in_port=p2",
+        ],
         &format!(
             "flow-dump from the main thread:\nrecirc_id(0),in_port(1),{terse}, actions:2\n\
              flow-dump from the main thread:\nrecirc_id(0),in_port(p1),{terse}, actions:p2\n\
@@ -81,12 +96,17 @@ fn megaflows_are_dumped_in_all_forms() {
         ),
     );
     let more = s.run_command("dpctl/dump-flows", &["-m", "type=ovs"]).unwrap();
-    assert!(more.contains("ufid:00000000-0000-0000-0000-000000000009, ") && more.ends_with("used:never, dp:ovs, actions:p2\n"), "{more}");
+    assert!(
+        more.contains("ufid:00000000-0000-0000-0000-000000000009, ") && more.ends_with("used:never, dp:ovs, actions:p2\n"),
+        "{more}"
+    );
     check(
         &s,
         &[
-            "dpctl/del-flow ufid:00000000-0000-0000-0000-000000000009", "dpctl/dump-flows",
-            "dpctl/get-flow ufid:00000000-0000-0000-0000-000000000009", "dpctl/parse-actions 1,2",
+            "dpctl/del-flow ufid:00000000-0000-0000-0000-000000000009",
+            "dpctl/dump-flows",
+            "dpctl/get-flow ufid:00000000-0000-0000-0000-000000000009",
+            "dpctl/parse-actions 1,2",
         ],
         "error: ovs-vswitchd: getting flow (No such file or directory)\n\n1,2\n",
     );
@@ -100,11 +120,20 @@ fn flows_enter_another_datapath() {
     check(
         &s,
         &[
-            "dpctl/add-dp dummy@dpx", "dpctl/add-if dummy@dpx vif1,type=dummy,port_no=5", "dpctl/add-if dummy@dpx vif1,type=dummy", &add,
-            &add, "dpctl/dump-flows dummy@dpx", &format!("dpctl/mod-flow dummy@dpx {flow} drop"),
-            &format!("dpctl/del-flow dummy@dpx {flow}"), &format!("dpctl/del-flow dummy@dpx {flow}"),
-            "dpctl/add-flow dummy@dpx in_port(5),eth() foo", "dpctl/del-if dummy@dpx vif1", "dpctl/del-if dummy@dpx vif1",
-            "dpctl/del-dp dummy@dpx", "dpctl/dump-dps",
+            "dpctl/add-dp dummy@dpx",
+            "dpctl/add-if dummy@dpx vif1,type=dummy,port_no=5",
+            "dpctl/add-if dummy@dpx vif1,type=dummy",
+            &add,
+            &add,
+            "dpctl/dump-flows dummy@dpx",
+            &format!("dpctl/mod-flow dummy@dpx {flow} drop"),
+            &format!("dpctl/del-flow dummy@dpx {flow}"),
+            &format!("dpctl/del-flow dummy@dpx {flow}"),
+            "dpctl/add-flow dummy@dpx in_port(5),eth() foo",
+            "dpctl/del-if dummy@dpx vif1",
+            "dpctl/del-if dummy@dpx vif1",
+            "dpctl/del-dp dummy@dpx",
+            "dpctl/dump-dps",
         ],
         "error: ovs-vswitchd: adding vif1 to dummy@dpx failed (File exists)\n\n\
          error: ovs-vswitchd: updating flow table (File exists)\n\n\
@@ -120,8 +149,14 @@ fn a_static_mac_stays() {
     check(
         &scenario(),
         &[
-            "fdb/add br0 p1 0 50:54:00:00:00:11", "fdb/add br0 p2 0 50:54:00:00:00:11", "fdb/flush br0", "fdb/show br0", "fdb/stats-show br0",
-            "fdb/del br0 0 50:54:00:00:00:11", "fdb/show br0", "fdb/stats-clear",
+            "fdb/add br0 p1 0 50:54:00:00:00:11",
+            "fdb/add br0 p2 0 50:54:00:00:00:11",
+            "fdb/flush br0",
+            "fdb/show br0",
+            "fdb/stats-show br0",
+            "fdb/del br0 0 50:54:00:00:00:11",
+            "fdb/show br0",
+            "fdb/stats-clear",
         ],
         "Overriding already existing static entry on 1\ntable successfully flushed\n port  VLAN  MAC                Age\n    2     0  50:54:00:00:00:11  static\n\
          Statistics for bridge \"br0\":\n  Current/maximum MAC entries in the table: 1/8192\n  \
@@ -140,9 +175,15 @@ fn features_are_shown_and_withheld() {
     check(
         &s,
         &[
-            "dpif/set-dp-features br0 sample_nesting 2", "dpif/set-dp-features br0 sample_nesting", "dpif/set-dp-features br0 sample_nesting 11",
-            "dpif/set-dp-features br0 clone maybe", "dpif/set-dp-features br0 clone false", "dpif/set-dp-features br0 clone",
-            "dpif/set-dp-features br0 tnl_push_pop true", "dpif/set-dp-features br0 nosuch", "dpif/set-dp-features br9",
+            "dpif/set-dp-features br0 sample_nesting 2",
+            "dpif/set-dp-features br0 sample_nesting",
+            "dpif/set-dp-features br0 sample_nesting 11",
+            "dpif/set-dp-features br0 clone maybe",
+            "dpif/set-dp-features br0 clone false",
+            "dpif/set-dp-features br0 clone",
+            "dpif/set-dp-features br0 tnl_push_pop true",
+            "dpif/set-dp-features br0 nosuch",
+            "dpif/set-dp-features br9",
         ],
         "sample_nesting (Sample nesting) : [run time]:2, [boot time]:10\nCan not set value beyond the datapath capability\n\
          Boolean value expected\nclone (Clone action) : [run time]:false, [boot time]:true\n\
@@ -156,21 +197,32 @@ fn upcalls_and_revalidators_obey() {
     check(
         &s,
         &[
-            "upcall/disable-megaflows", "upcall/enable-megaflows", "upcall/disable-ufid", "upcall/enable-ufid", "upcall/set-flow-limit 10",
-            "revalidator/pause", "revalidator/resume", "revalidator/wait", "revalidator/purge",
+            "upcall/disable-megaflows",
+            "upcall/enable-megaflows",
+            "upcall/disable-ufid",
+            "upcall/enable-ufid",
+            "upcall/set-flow-limit 10",
+            "revalidator/pause",
+            "revalidator/resume",
+            "revalidator/wait",
+            "revalidator/purge",
         ],
         "megaflows disabled\nmegaflows enabled\nDatapath dumping tersely using UFID disabled\n\
          Datapath dumping tersely using UFID enabled for supported datapaths\nset flow_limit to 10\n",
     );
     let shown = s.run_command("upcall/show", &[]).unwrap();
-    assert!(shown.starts_with("dummy@ovs-dummy:\n  flows         : (current 0) (avg 0) (max 0) (limit 1000)\n  dump duration : "), "{shown}");
+    assert!(
+        shown.starts_with("dummy@ovs-dummy:\n  flows         : (current 0) (avg 0) (max 0) (limit 1000)\n  dump duration : "),
+        "{shown}"
+    );
     assert!(shown.ends_with("ms\n  ufid enabled : true\n\n  1: (keys 0)\n"), "{shown}");
 }
 
 #[test]
 fn purging_another_datapath_only_flushes() {
     let dp = MemoryDp::new("dummy");
-    let flow = flow::Megaflow { ufid: flow::Ufid(1), key: Box::default(), mask: Box::default(), actions: std::sync::Arc::default() };
+    let flow =
+        flow::Megaflow { ufid: flow::Ufid(1), key: Box::default(), mask: Box::default(), actions: std::sync::Arc::default() };
     dp.put(&[FlowPut { flow, mode: PutMode::Create, clear_stats: true }]);
     assert_eq!(dp.flows_for(&flow::Key { in_port: DpPort(1).0.to_be_bytes(), ..flow::Key::ZERO }).len(), 1);
     dp.flush();

@@ -3,9 +3,9 @@
 //! What enters: OFPT_BUNDLE_CONTROL and OFPT_BUNDLE_ADD_MESSAGE of one connection. What leaves: replies; and at commit the messages,
 //! for `requests` to apply under one lock with one journal.
 
+use flow::Msec;
 use openflow::OfError;
 use openflow::message::{Body, BundleControl, Message};
-use flow::Msec;
 use std::collections::BTreeMap;
 
 /// Messages in one bundle.

@@ -55,13 +55,8 @@ pub(super) fn wanted(config: &SwitchConfig, slowpath: &Slowpath) -> Vec<(Endpoin
     for bridge in &config.bridges {
         let Some(id) = world.bridge_named(&bridge.name).map(|b| b.id) else { continue };
         let endpoint = |target: String, role| Endpoint { bridge: id, bridge_name: bridge.name.clone(), target, role };
-        let service = Settings {
-            versions: bridge.protocols,
-            kind: Kind::Service,
-            max_backoff_ms: 0,
-            probe_ms: 0,
-            asynchronous: true,
-        };
+        let service =
+            Settings { versions: bridge.protocols, kind: Kind::Service, max_backoff_ms: 0, probe_ms: 0, asynchronous: true };
         // A name with a slash would lead out of the run folder.
         if let Some(rundir) = config.rundir.as_ref().filter(|_| !bridge.name.contains('/')) {
             let socket = |suffix: &str| format!("punix:{}", rundir.join(format!("{}.{suffix}", bridge.name)).display());
@@ -101,7 +96,9 @@ const PORT: u16 = 6653;
 impl Target {
     /// Parses `tcp:HOST[:PORT]`, `unix:FILE`, `ptcp:[PORT][:HOST]`, `punix:FILE`.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let (scheme, rest) = text.split_once(':').ok_or_else(|| format!("{text}: missing connection method, expected tcp:, unix:, ptcp: or punix:"))?;
+        let (scheme, rest) = text
+            .split_once(':')
+            .ok_or_else(|| format!("{text}: missing connection method, expected tcp:, unix:, ptcp: or punix:"))?;
         match scheme {
             "unix" => Ok(Self::Unix(rest.into())),
             "punix" => Ok(Self::ListenUnix(rest.into())),

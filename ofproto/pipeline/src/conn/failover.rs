@@ -12,8 +12,8 @@ use crate::slowpath::Slowpath;
 use crate::world::{BridgeId, World};
 use flow::Msec;
 use flow::hash::Map;
-use openflow::{OfPort, TableId};
 use openflow::action::OfAction;
+use openflow::{OfPort, TableId};
 
 /// Priority of the hidden rule that fails open.
 const FAIL_OPEN_PRIORITY: i32 = 0x00f0_f0f0;

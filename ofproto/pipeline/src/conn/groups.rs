@@ -26,7 +26,13 @@ pub(super) const METER_ALL: u32 = 0xffff_ffff;
 const METER_MAX: u32 = 0xffff_0000;
 
 /// Applies a group-mod. `journal` gets the rules that go with a deleted group.
-pub(crate) fn group_mod(world: &mut World, bridge: BridgeId, gm: &GroupMod, now: Msec, journal: &mut Journal) -> Result<(), OfError> {
+pub(crate) fn group_mod(
+    world: &mut World,
+    bridge: BridgeId,
+    gm: &GroupMod,
+    now: Msec,
+    journal: &mut Journal,
+) -> Result<(), OfError> {
     let b = world.bridges.get(&bridge).ok_or(OfError::OfpbrcEperm)?;
     let exists = b.groups.get(&gm.group).cloned();
     match gm.command {
@@ -231,7 +237,13 @@ pub(super) fn group_features() -> GroupFeatures {
 }
 
 /// Applies a meter-mod.
-pub(super) fn meter_mod(world: &mut World, bridge: BridgeId, mm: &MeterMod, now: Msec, journal: &mut Journal) -> Result<(), OfError> {
+pub(super) fn meter_mod(
+    world: &mut World,
+    bridge: BridgeId,
+    mm: &MeterMod,
+    now: Msec,
+    journal: &mut Journal,
+) -> Result<(), OfError> {
     const ADD: u16 = 0;
     const MODIFY: u16 = 1;
     const DELETE: u16 = 2;

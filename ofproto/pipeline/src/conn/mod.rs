@@ -167,7 +167,13 @@ impl Agents {
     pub fn new(slowpath: Arc<Slowpath>, runtime: Handle) -> Arc<Self> {
         let shared = Arc::new(Shared { slowpath, roles: Arc::default(), snoops: Mutex::default(), last_unix: AtomicU64::new(0) });
         runtime.spawn(notices::spread(Arc::clone(&shared)));
-        let this = Arc::new(Self { shared, runtime, tasks: Mutex::default(), failover: Mutex::default(), bundle_idle_ms: AtomicI64::new(BUNDLE_IDLE_DEFAULT_MS) });
+        let this = Arc::new(Self {
+            shared,
+            runtime,
+            tasks: Mutex::default(),
+            failover: Mutex::default(),
+            bundle_idle_ms: AtomicI64::new(BUNDLE_IDLE_DEFAULT_MS),
+        });
         let ticking = Arc::downgrade(&this);
         this.runtime.spawn(async move {
             loop {

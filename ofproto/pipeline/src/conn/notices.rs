@@ -5,8 +5,8 @@ use super::replies;
 use crate::effects::{Notice, PacketInNotice};
 use crate::rule::Rule;
 use flow::clock::now_ms;
-use openflow::message::{Body, FlowRemoved, Message, PacketIn, PortStatus};
 use openflow::Xid;
+use openflow::message::{Body, FlowRemoved, Message, PacketIn, PortStatus};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -128,4 +128,3 @@ fn flow_removed(shared: &Shared, rule: &Rule, reason: u8) {
         conn.send(Message { version, xid: Xid(0), body });
     }
 }
-

@@ -114,11 +114,8 @@ impl Status {
                     self.disconnected_ms = Some(now);
                 }
                 let stable = was_up && self.connected_ms.is_some_and(|at| now - at >= self.backoff_ms);
-                self.backoff_ms = if stable || self.backoff_ms == 0 {
-                    BACKOFF_MIN_MS
-                } else {
-                    (self.backoff_ms * 2).min(self.max_backoff_ms)
-                };
+                self.backoff_ms =
+                    if stable || self.backoff_ms == 0 { BACKOFF_MIN_MS } else { (self.backoff_ms * 2).min(self.max_backoff_ms) };
                 self.stage = Stage::Backoff;
                 self.role = None;
                 Effect::Wait(self.backoff_ms)

@@ -12,8 +12,8 @@ use flow::Msec;
 use flow::fields::{Field, MaskKind};
 use flow::seam::PortStats;
 use openflow::message::{
-    ActionFeatures, Features, FlowStatsEntry, FlowStatsRequest, PortCounters, PortDesc, PortStatsEntry, QueueConfig, QueueStatsEntry,
-    SwitchDesc, TableDesc, TableFeatureSet, TableFeatures, TableStats,
+    ActionFeatures, Features, FlowStatsEntry, FlowStatsRequest, PortCounters, PortDesc, PortStatsEntry, QueueConfig,
+    QueueStatsEntry, SwitchDesc, TableDesc, TableFeatureSet, TableFeatures, TableStats,
 };
 use openflow::{OfError, OfPort, TableId, Version};
 use std::sync::Arc;
@@ -336,4 +336,3 @@ fn ports_with_queues(bridge: &Bridge, port: OfPort) -> Result<impl Iterator<Item
     let of_bridge = bridge.ports.values();
     Ok(of_bridge.filter(move |p| (port == OfPort::ANY || p.number == port) && p.kind.starts_with("dummy")).map(|p| p.number))
 }
-

@@ -84,7 +84,9 @@ impl Conn {
         match &message.body {
             Body::EchoRequest(data) => Ok(vec![Body::EchoReply(data.clone())]),
             Body::Hello(_) | Body::EchoReply(_) | Body::Error(_) | Body::FlowAge => Ok(vec![]),
-            Body::FeaturesRequest => self.with_bridge(slowpath, |_, b| Ok(vec![Body::FeaturesReply(Box::new(replies::features(b, message.version)))])),
+            Body::FeaturesRequest => {
+                self.with_bridge(slowpath, |_, b| Ok(vec![Body::FeaturesReply(Box::new(replies::features(b, message.version)))]))
+            }
             Body::GetConfigRequest => {
                 let frag = self.with_bridge(slowpath, |_, b| Ok(frag_bits(b.frag_mode)))?;
                 let config = self.lock().config;
@@ -171,7 +173,11 @@ impl Conn {
     }
 
     /// Reads the world with this connection's bridge.
-    fn with_bridge<T>(&self, slowpath: &Slowpath, read: impl FnOnce(&World, &crate::bridge::Bridge) -> Result<T, OfError>) -> Result<T, OfError> {
+    fn with_bridge<T>(
+        &self,
+        slowpath: &Slowpath,
+        read: impl FnOnce(&World, &crate::bridge::Bridge) -> Result<T, OfError>,
+    ) -> Result<T, OfError> {
         let world = slowpath.read_world();
         let bridge = world.bridges.get(&self.bridge).ok_or(OfError::OfpbrcEperm)?;
         read(&world, bridge)
@@ -446,4 +452,3 @@ fn tlv_table_mod(world: &mut World, bridge: BridgeId, tm: &TlvTableMod) -> Resul
     world.changed(crate::deps::Object::Bridge(bridge));
     Ok(())
 }
-

@@ -206,11 +206,7 @@ async fn greet<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, ours: Versions
         Some(version) => Ok((version, splitter)),
         None => {
             CONN_NEGOTIATION_FAILED.inc();
-            let text = format!(
-                "We support {}, you support {}, no common versions.",
-                versions_text(ours),
-                versions_text(theirs)
-            );
+            let text = format!("We support {}, you support {}, no common versions.", versions_text(ours), versions_text(theirs));
             tracing::warn!(
                 target: "vconn",
                 "{name}: version negotiation failed (we support {}, peer supports {})",
@@ -439,4 +435,3 @@ async fn snoop<S: AsyncRead + AsyncWrite + Unpin + Send>(job: &Job, mut stream: 
         }
     }
 }
-

@@ -71,7 +71,11 @@ fn flows_in_every_version() {
     let b = bench();
     for version in ["OpenFlow10", "OpenFlow11", "OpenFlow12", "OpenFlow13", "OpenFlow14", "OpenFlow15"] {
         let of = |args: &[&str]| b.ofctl(&[&["-O", version], args].concat());
-        assert_eq!(of(&["add-flow", "BR", "priority=7,tcp,nw_dst=10.0.0.0/8,tp_dst=80,actions=mod_nw_tos:4,output:2"]), "", "{version}");
+        assert_eq!(
+            of(&["add-flow", "BR", "priority=7,tcp,nw_dst=10.0.0.0/8,tp_dst=80,actions=mod_nw_tos:4,output:2"]),
+            "",
+            "{version}"
+        );
         let dump = of(&["--no-stats", "dump-flows", "BR"]);
         let shown = dump.lines().last().unwrap().trim();
         assert!(shown.starts_with("priority=7,tcp,nw_dst=10.0.0.0/8,tp_dst=80 actions="), "{version}: {dump}");
@@ -107,7 +111,8 @@ fn errors_carry_type_and_code() {
     let b = bench();
     let bad_group = b.ofctl(&["-O", "OpenFlow13", "add-flow", "BR", "actions=group:7"]);
     assert!(bad_group.contains("OFPBAC_BAD_OUT_GROUP"), "{bad_group}");
-    let overlap = ["check_overlap,priority=5,ip,nw_dst=10.0.0.0/8,actions=1", "check_overlap,priority=5,ip,nw_src=10.0.0.0/8,actions=1"];
+    let overlap =
+        ["check_overlap,priority=5,ip,nw_dst=10.0.0.0/8,actions=1", "check_overlap,priority=5,ip,nw_src=10.0.0.0/8,actions=1"];
     assert_eq!(b.ofctl(&["add-flow", "BR", overlap[0]]), "");
     assert!(b.ofctl(&["add-flow", "BR", overlap[1]]).contains("OFPFMFC_OVERLAP"));
     let unknown = b.ofctl(&["-O", "OpenFlow13", "mod-group", "BR", "group_id=3,type=all,bucket=actions=1"]);

@@ -7,11 +7,11 @@ use crate::classifier::PrefixField;
 use crate::config::{BridgeConfig, InterfaceConfig, MirrorConfig, PortConfig, SwitchConfig};
 use crate::deps::Object;
 use crate::effects::Notice;
-use crate::world::{BridgeId, World};
 use crate::mac;
 use crate::mirror::{MIRRORS_MAX, Mirror};
 use crate::table::Table;
 use crate::udpif::Udpif;
+use crate::world::{BridgeId, World};
 use flow::Msec;
 use flow::seam::{Datapath, DpError, DpPort, PortInfo, PortRequest};
 use openflow::OfPort;
@@ -46,7 +46,8 @@ impl Slowpath {
             return;
         }
         let mut applied = self.lock_applied();
-        let found = applied.interfaces.iter().find(|(_, i)| i.dp_port == Some(port) && self.kind_of(i.bridge).as_deref() == Some(kind));
+        let found =
+            applied.interfaces.iter().find(|(_, i)| i.dp_port == Some(port) && self.kind_of(i.bridge).as_deref() == Some(kind));
         let Some(key) = found.map(|(key, _)| key.clone()) else { return };
         if let Some(interface) = applied.interfaces.remove(&key) {
             remove_port(&mut self.write_world(), &interface, flow::clock::now_ms());
@@ -413,7 +414,8 @@ fn make_mirrors(bridge: &Bridge, wanted: &BridgeConfig) -> Vec<Mirror> {
 }
 
 fn same_mirrors(old: &[Mirror], new: &[Mirror]) -> bool {
-    let told = |m: &Mirror| (m.name.clone(), m.all, m.src.clone(), m.dst.clone(), m.vlans.clone(), m.output, m.output_vlan, m.snaplen);
+    let told =
+        |m: &Mirror| (m.name.clone(), m.all, m.src.clone(), m.dst.clone(), m.vlans.clone(), m.output, m.output_vlan, m.snaplen);
     old.iter().map(told).eq(new.iter().map(told))
 }
 
@@ -433,7 +435,8 @@ fn set_mirrors(bridge: &mut Bridge, mut mirrors: Vec<Mirror>) {
 /// Joins patch ports that name each other and stand on the same datapath.
 fn pair_patches(world: &mut World, config: &SwitchConfig) {
     let mut patches: Vec<(BridgeId, OfPort, &str, &str, &str)> = Vec::new();
-    for (bridge, interface) in config.bridges.iter().flat_map(|b| b.ports.iter().flat_map(|p| &p.interfaces).map(move |i| (b, i))) {
+    for (bridge, interface) in config.bridges.iter().flat_map(|b| b.ports.iter().flat_map(|p| &p.interfaces).map(move |i| (b, i)))
+    {
         let Some(peer) = interface.peer.as_deref() else { continue };
         let Some(b) = world.bridge_named(&bridge.name) else { continue };
         let Some(port) = b.port_named(&interface.name).filter(|p| p.dp_port.is_none()) else { continue };
@@ -441,14 +444,10 @@ fn pair_patches(world: &mut World, config: &SwitchConfig) {
     }
     for (bridge, port, kind, name, peer) in &patches {
         let other = patches.iter().find(|(_, _, k, n, p)| k == kind && n == peer && p == name).map(|(b, o, ..)| (*b, *o));
-        let changed = world
-            .bridges
-            .get_mut(bridge)
-            .and_then(|b| b.ports.get_mut(port))
-            .is_some_and(|p| {
-                p.info.options = vec![("peer".to_owned(), (*peer).to_owned())];
-                std::mem::replace(&mut p.peer, other) != other
-            });
+        let changed = world.bridges.get_mut(bridge).and_then(|b| b.ports.get_mut(port)).is_some_and(|p| {
+            p.info.options = vec![("peer".to_owned(), (*peer).to_owned())];
+            std::mem::replace(&mut p.peer, other) != other
+        });
         if changed {
             port_changed(world, *bridge, *port);
         }
@@ -459,7 +458,8 @@ fn pair_patches(world: &mut World, config: &SwitchConfig) {
 fn choose_macs(world: &mut World) -> Vec<(String, [u8; 6])> {
     let mut told = Vec::new();
     for bridge in world.bridges.values_mut() {
-        let member = bridge.ports.values().filter(|p| p.number != OfPort::LOCAL).map(|p| p.info.mac).filter(|m| is_usable(*m)).min();
+        let member =
+            bridge.ports.values().filter(|p| p.number != OfPort::LOCAL).map(|p| p.info.mac).filter(|m| is_usable(*m)).min();
         let made_up = bridge.made_up_mac;
         let mac = bridge.config.hwaddr.or(member).unwrap_or(made_up);
         let in_use = bridge.ports.get(&OfPort::LOCAL).map(|p| p.info.mac);

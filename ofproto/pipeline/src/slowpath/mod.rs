@@ -8,8 +8,8 @@
 //! Devices are opened and closed without any lock that upcalls need.
 
 mod apply;
-mod plan;
 pub mod packet_out;
+mod plan;
 mod ports;
 mod status;
 #[cfg(test)]
@@ -118,7 +118,8 @@ impl Slowpath {
                 this.tick(now_ms());
             }
         };
-        let thread = std::thread::Builder::new().name("ofproto".into()).spawn(body).expect("the system has a thread left at start");
+        let thread =
+            std::thread::Builder::new().name("ofproto".into()).spawn(body).expect("the system has a thread left at start");
         *self.lock_ticker() = Some(thread);
     }
 

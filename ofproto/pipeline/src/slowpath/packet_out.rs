@@ -33,7 +33,14 @@ pub struct Prepared {
 impl Slowpath {
     /// Translates the actions of a packet-out for its packet, as if it had come in by `in_port`, by the rules as they are now.
     /// `None` when the bridge is gone.
-    pub(crate) fn prepare_packet_out(&self, world: &World, bridge: BridgeId, in_port: OfPort, po: &PacketOut, now: Msec) -> Option<Prepared> {
+    pub(crate) fn prepare_packet_out(
+        &self,
+        world: &World,
+        bridge: BridgeId,
+        in_port: OfPort,
+        po: &PacketOut,
+        now: Msec,
+    ) -> Option<Prepared> {
         let b = world.bridges.get(&bridge)?;
         let udpif = self.udpif(&b.kind)?;
         let mut key = Key::ZERO;
@@ -41,7 +48,8 @@ impl Slowpath {
         // What the message says beside the packet: registers, metadata, tunnel (OpenFlow 1.5 section 7.3.6).
         key.or_with(&Key { in_port: [0; 4], ..po.metadata.key });
         key.in_port = in_port.to_key();
-        let input = XlateIn { actions: Some(&po.actions), side_effects: true, in_packet_out: true, ..XlateIn::new(bridge, &key, now) };
+        let input =
+            XlateIn { actions: Some(&po.actions), side_effects: true, in_packet_out: true, ..XlateIn::new(bridge, &key, now) };
         let mut translation = translate(world, input);
         let payment = Payment {
             packets: 1,

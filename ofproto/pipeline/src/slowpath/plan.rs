@@ -55,7 +55,8 @@ fn interfaces(bridge: &BridgeConfig) -> impl Iterator<Item = (&BridgeConfig, &In
 impl super::Interface {
     /// Whether the port may stay while its settings become those wanted.
     fn can_become(&self, want: &InterfaceConfig) -> bool {
-        let number_ok = want.ofport_request.is_none_or(|n| n == self.ofport_request.unwrap_or(0) || u32::from(n) == self.number.0);
+        let number_ok =
+            want.ofport_request.is_none_or(|n| n == self.ofport_request.unwrap_or(0) || u32::from(n) == self.number.0);
         self.request.kind == want.device.kind && number_ok
     }
 }
@@ -78,7 +79,10 @@ mod tests {
         let bridge = |(name, interfaces): &(&str, Vec<InterfaceConfig>)| BridgeConfig {
             name: (*name).into(),
             datapath_type: "dummy".into(),
-            ports: interfaces.iter().map(|i| PortConfig { name: i.name.clone(), interfaces: vec![i.clone()], ..PortConfig::default() }).collect(),
+            ports: interfaces
+                .iter()
+                .map(|i| PortConfig { name: i.name.clone(), interfaces: vec![i.clone()], ..PortConfig::default() })
+                .collect(),
             ..BridgeConfig::default()
         };
         SwitchConfig { bridges: bridges.iter().map(bridge).collect(), ..SwitchConfig::default() }

@@ -74,7 +74,14 @@ pub enum PortModError {
 impl World {
     /// OFPT_PORT_MOD: changes the `mask` bits of a port's configuration (OpenFlow 1.3 section 7.3.4.3). The connections are told
     /// when something has changed. Administrative state goes through to the device.
-    pub fn port_mod(&mut self, bridge: BridgeId, number: OfPort, mac: [u8; 6], config: u32, mask: u32) -> Result<(), PortModError> {
+    pub fn port_mod(
+        &mut self,
+        bridge: BridgeId,
+        number: OfPort,
+        mac: [u8; 6],
+        config: u32,
+        mask: u32,
+    ) -> Result<(), PortModError> {
         let b = self.bridges.get_mut(&bridge).ok_or(PortModError::BadPort)?;
         let kind = b.kind.clone();
         let port = b.ports.get_mut(&number).ok_or(PortModError::BadPort)?;
@@ -88,7 +95,9 @@ impl World {
             if let (Some(dp_port), Some(backend)) = (port.dp_port, self.backends.get(&kind)) {
                 match backend.dp.port_set_up(dp_port, up) {
                     Ok(()) => port.info.admin_up = up,
-                    Err(error) => tracing::warn!(target: "ofproto", "{}: failed to change administrative state: {error}", port.name),
+                    Err(error) => {
+                        tracing::warn!(target: "ofproto", "{}: failed to change administrative state: {error}", port.name)
+                    }
                 }
             } else {
                 port.info.admin_up = up;

@@ -49,7 +49,13 @@ impl Bench {
         let notices = self.slowpath.read_world().notices.take();
         let text = |n: &Notice| match n {
             Notice::PortStatus { reason, port, .. } => {
-                format!("{} {} config={} state={}", ["add", "delete", "modify"][usize::from(*reason)], port.name, port.config, port.state)
+                format!(
+                    "{} {} config={} state={}",
+                    ["add", "delete", "modify"][usize::from(*reason)],
+                    port.name,
+                    port.config,
+                    port.state
+                )
             }
             Notice::PacketIn(_) | Notice::FlowRemoved { .. } => panic!("{n:?}"),
         };

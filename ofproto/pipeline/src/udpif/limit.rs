@@ -40,10 +40,7 @@ impl Pressure {
     /// For `flows` megaflows under `limit`.
     #[must_use]
     pub fn of(flows: usize, limit: usize, config: &UpcallConfig) -> Self {
-        Self {
-            kill_all: flows > 2 * limit,
-            max_idle_ms: if flows > limit { MAX_IDLE_FULL_MS } else { config.max_idle_ms },
-        }
+        Self { kill_all: flows > 2 * limit, max_idle_ms: if flows > limit { MAX_IDLE_FULL_MS } else { config.max_idle_ms } }
     }
 
     /// Whether a flow last used at `used_ms` has been idle for too long.

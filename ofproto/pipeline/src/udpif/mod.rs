@@ -160,7 +160,12 @@ pub struct Udpif {
 impl Udpif {
     /// No thread runs yet: see `start`.
     #[must_use]
-    pub fn new(dp: Arc<dyn Datapath>, world: Arc<RwLock<World>>, translator: Arc<dyn Translator>, config: UpcallConfig) -> Arc<Self> {
+    pub fn new(
+        dp: Arc<dyn Datapath>,
+        world: Arc<RwLock<World>>,
+        translator: Arc<dyn Translator>,
+        config: UpcallConfig,
+    ) -> Arc<Self> {
         let changes = Arc::clone(&world.read().expect("no holder of the world panics").changes);
         let checked = AtomicU64::new(changes.now().0);
         Arc::new(Self {

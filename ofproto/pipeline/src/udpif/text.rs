@@ -1,7 +1,7 @@
 //! What the control commands say and do: upcall/show and its switches.
 
-use super::ukey::SHARDS;
 use super::Udpif;
+use super::ukey::SHARDS;
 use std::fmt::Write;
 use std::sync::atomic::Ordering;
 
@@ -13,7 +13,10 @@ impl Udpif {
         let mut out = format!("{}@{}:\n", self.kind, self.dp.name());
         let limit = self.limit.load(Ordering::Relaxed);
         let (avg, max) = (rounds.avg_flows, rounds.max_flows);
-        write_line(&mut out, format_args!("  flows         : (current {}) (avg {avg}) (max {max}) (limit {limit})", self.flow_count()));
+        write_line(
+            &mut out,
+            format_args!("  flows         : (current {}) (avg {avg}) (max {max}) (limit {limit})", self.flow_count()),
+        );
         write_line(&mut out, format_args!("  dump duration : {}ms", rounds.took_ms));
         write_line(&mut out, format_args!("  ufid enabled : {}\n", self.switches.ufid.load(Ordering::Relaxed)));
         let keys: usize = (0..SHARDS).map(|i| self.ukeys.shard_len(i)).sum();

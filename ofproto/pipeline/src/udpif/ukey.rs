@@ -11,9 +11,9 @@ use crate::effects::Credit;
 use crate::recirc::RecircRef;
 use crate::world::BridgeId;
 use flow::hash::Map;
-use flow::ufid::ufid_of;
 use flow::key::{LINE_BYTES, Lines};
 use flow::seam::FlowStats;
+use flow::ufid::ufid_of;
 use flow::{Actions, Key, Mask, Megaflow, Msec, Ufid};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -110,7 +110,14 @@ impl Ukey {
     #[must_use]
     pub fn new(ufid: Ufid, bridge: BridgeId, created_ms: Msec, key: &Key, mask: &Mask, inner: Inner) -> Self {
         let lines = mask.lines();
-        Self { ufid, bridge, created_ms, key: Compact::new(key, lines), mask: Compact::new(mask, lines), inner: Mutex::new(inner) }
+        Self {
+            ufid,
+            bridge,
+            created_ms,
+            key: Compact::new(key, lines),
+            mask: Compact::new(mask, lines),
+            inner: Mutex::new(inner),
+        }
     }
 
     /// In the datapath's form, masked.

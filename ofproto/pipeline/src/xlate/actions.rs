@@ -261,7 +261,9 @@ impl Ctx<'_> {
 
     /// A set of an address or the like is only made in packets with an L3 header, which is known by its protocol.
     fn match_proto_for(&mut self, field: Field) {
-        use Field::{ArpOp, ArpSha, ArpSpa, ArpTha, ArpTpa, IpDscp, IpDst, IpSrc, Ipv6Dst, Ipv6Label, Ipv6Src, NwEcn, NwTos, NwTtl};
+        use Field::{
+            ArpOp, ArpSha, ArpSpa, ArpTha, ArpTpa, IpDscp, IpDst, IpSrc, Ipv6Dst, Ipv6Label, Ipv6Src, NwEcn, NwTos, NwTtl,
+        };
         let of_ip = matches!(field, IpSrc | IpDst | Ipv6Src | Ipv6Dst | Ipv6Label | IpDscp | NwTos | NwEcn | NwTtl);
         let of_arp = matches!(field, ArpOp | ArpSha | ArpTha | ArpSpa | ArpTpa);
         if self.is_ip() && of_ip || self.key.eth_type == ETH_ARP && of_arp {

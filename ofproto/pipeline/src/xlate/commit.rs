@@ -109,7 +109,8 @@ impl Ctx<'_> {
 
     fn nsh_to_push(&self) -> Nsh {
         let k = &self.key;
-        let metadata = if k.nsh_mdtype == 1 { [k.nsh_c1, k.nsh_c2, k.nsh_c3, k.nsh_c4].concat() } else { self.nsh_metadata.clone() };
+        let metadata =
+            if k.nsh_mdtype == 1 { [k.nsh_c1, k.nsh_c2, k.nsh_c3, k.nsh_c4].concat() } else { self.nsh_metadata.clone() };
         Nsh {
             flags: k.nsh_flags,
             ttl: k.nsh_ttl,
@@ -156,7 +157,10 @@ impl Ctx<'_> {
         let icmp = matches!(attr, SetAttr::Icmp | SetAttr::Icmpv6);
         if icmp {
             // Type and code are set together, whole.
-            for span in PORTS.iter().filter(|_| bytes(&self.key, PORTS[0]) != bytes(&self.base, PORTS[0]) || self.key.tp_dst != self.base.tp_dst) {
+            for span in PORTS
+                .iter()
+                .filter(|_| bytes(&self.key, PORTS[0]) != bytes(&self.base, PORTS[0]) || self.key.tp_dst != self.base.tp_dst)
+            {
                 bytes_mut(&mut self.mask, *span).fill(0xff);
             }
         }
@@ -271,7 +275,10 @@ fn is_mpls(eth_type: [u8; 2]) -> bool {
 
 /// (tpid, tci) of the tags, the outer first.
 fn tags(key: &Key) -> Vec<([u8; 2], [u8; 2])> {
-    [(key.vlan_tpid, key.vlan_tci), (key.vlan2_tpid, key.vlan2_tci)].into_iter().take_while(|(_, tci)| tci[0] & 0x10 != 0).collect()
+    [(key.vlan_tpid, key.vlan_tci), (key.vlan2_tpid, key.vlan2_tci)]
+        .into_iter()
+        .take_while(|(_, tci)| tci[0] & 0x10 != 0)
+        .collect()
 }
 
 /// Labels, the top first.

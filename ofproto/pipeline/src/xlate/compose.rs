@@ -1,8 +1,8 @@
 //! Where a packet leaves the bridge: a datapath port, or a patch port's peer.
 
+use super::tables::Lookup;
 use super::trace::Kind;
 use super::{Ctx, freeze, mask};
-use super::tables::Lookup;
 use crate::bridge::{Bundle, Port, port_config};
 use crate::deps::Object;
 use crate::effects::Credit;

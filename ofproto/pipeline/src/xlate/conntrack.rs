@@ -46,10 +46,7 @@ impl Ctx<'_> {
         }
         // Only what goes on in `table` sees what conntrack has said.
         freeze::forget_connection(&mut self.key);
-        self.report(
-            Kind::Detail,
-            format_args!("Sets the packet to an untracked state, and clears all the conntrack fields."),
-        );
+        self.report(Kind::Detail, format_args!("Sets the packet to an untracked state, and clears all the conntrack fields."));
         self.conntracked = false;
     }
 
@@ -134,6 +131,10 @@ fn nat_of(nat: &NatAction) -> Nat {
         hash,
         random: nat.flags & 16 != 0 && !hash,
         addr: nat.addr.map(|(min, max)| (min, max.map_or(min, |max| max.max(min)))),
-        ports: nat.ports.filter(|_| nat.addr.is_some()).filter(|(min, _)| *min != 0).map(|(min, max)| (min, max.map_or(min, |m| m.max(min)))),
+        ports: nat
+            .ports
+            .filter(|_| nat.addr.is_some())
+            .filter(|(min, _)| *min != 0)
+            .map(|(min, max)| (min, max.map_or(min, |m| m.max(min)))),
     }
 }

@@ -58,9 +58,8 @@ impl Ctx<'_> {
     fn encap_ethernet(&mut self) {
         self.mask.packet_type = [0xff; 4];
         if self.packet_type() >> 16 != 1 {
-            return self.unsupported(format_args!(
-                "Dropping packet as encap(ethernet) is not supported for packet type ethernet."
-            ));
+            return self
+                .unsupported(format_args!("Dropping packet as encap(ethernet) is not supported for packet type ethernet."));
         }
         self.key.eth_type = [self.key.packet_type[2], self.key.packet_type[3]];
         self.key.packet_type = [0; 4];

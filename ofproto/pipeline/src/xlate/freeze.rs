@@ -216,7 +216,8 @@ impl Ctx<'_> {
         }
         self.freeze_here();
         if !lookup.on_a_copy {
-            let again = OfAction::Resubmit { port: lookup.in_port, table: lookup.table, with_ct: lookup.with_ct, has_table: true };
+            let again =
+                OfAction::Resubmit { port: lookup.in_port, table: lookup.table, with_ct: lookup.with_ct, has_table: true };
             self.unroll(std::iter::once(Step::Run(again)));
         }
         true

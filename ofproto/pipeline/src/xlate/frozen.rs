@@ -32,7 +32,10 @@ pub struct FrozenState {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     /// The next steps stand in a rule of this table and with this cookie.
-    Unroll { table: TableId, cookie: u64 },
+    Unroll {
+        table: TableId,
+        cookie: u64,
+    },
     Run(OfAction),
 }
 

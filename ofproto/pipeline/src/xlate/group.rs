@@ -4,9 +4,9 @@
 //! `hash(...),recirc(N)`, the second matches the low bits of the hash and picks the bucket from a table of up to 256 places.
 //! Which hash values lead to which bucket is our own affair; that few flows move when a bucket dies is not.
 
+use super::actions::Next;
 use super::trace::Kind;
 use super::{Ctx, HashAlg};
-use super::actions::Next;
 use crate::deps::Object;
 use crate::effects::{Credit, XlateError};
 use crate::group::{Bucket, Group};
@@ -235,7 +235,11 @@ impl Ctx<'_> {
         let link = match m.algorithm {
             0 => hash % links,
             1 => {
-                if links == 1 { 0 } else { u32::try_from((u64::from(hash) * u64::from(links)) >> 32).unwrap_or(0) }
+                if links == 1 {
+                    0
+                } else {
+                    u32::try_from((u64::from(hash) * u64::from(links)) >> 32).unwrap_or(0)
+                }
             }
             2 => (0..links).max_by_key(|link| (score(*link, hash), std::cmp::Reverse(*link))).unwrap_or(0),
             _ => {
@@ -304,7 +308,9 @@ fn method(group: &Group) -> Method {
             let basis = u32::try_from(selection.param & 0xffff_ffff).expect("masked to 32 bits");
             places(group, PLACES_LIMIT).map_or(Method::Default, |places| Method::Datapath { alg, basis, places })
         }
-        _ => places(group, PLACES_MAX).map_or(Method::Default, |places| Method::Datapath { alg: HashAlg::SymL4, basis: 0, places }),
+        _ => {
+            places(group, PLACES_MAX).map_or(Method::Default, |places| Method::Datapath { alg: HashAlg::SymL4, basis: 0, places })
+        }
     }
 }
 

@@ -5,8 +5,8 @@ use super::trace::Kind;
 use crate::effects::XlateError;
 use flow::fields::{Field, Need, Stage};
 use flow::key::{Key, MPLS_LABELS_MAX, VLAN_CFI};
-use openflow::action::OfAction;
 use openflow::OfPort;
+use openflow::action::OfAction;
 
 const ETH_IPV4: [u8; 2] = [0x08, 0x00];
 const ETH_IPV6: [u8; 2] = [0x86, 0xdd];

@@ -77,9 +77,27 @@ pub fn match_vlan_presence(mask: &mut Mask, key: &Key) {
 /// Zeroes all tunnel fields.
 pub(super) fn clear_tunnel(key: &mut Key) {
     let Key {
-        tun_id, tun_src, tun_dst, tun_flags, tun_tos, tun_ttl, tun_ipv6_src, tun_ipv6_dst, tun_tp_src, tun_tp_dst, tun_gbp_id,
-        tun_gbp_flags, tun_erspan_ver, tun_erspan_idx, tun_erspan_dir, tun_erspan_hwid, tun_gtpu_flags, tun_gtpu_msgtype,
-        tun_metadata_present, tun_metadata, ..
+        tun_id,
+        tun_src,
+        tun_dst,
+        tun_flags,
+        tun_tos,
+        tun_ttl,
+        tun_ipv6_src,
+        tun_ipv6_dst,
+        tun_tp_src,
+        tun_tp_dst,
+        tun_gbp_id,
+        tun_gbp_flags,
+        tun_erspan_ver,
+        tun_erspan_idx,
+        tun_erspan_dir,
+        tun_erspan_hwid,
+        tun_gtpu_flags,
+        tun_gtpu_msgtype,
+        tun_metadata_present,
+        tun_metadata,
+        ..
     } = key;
     (*tun_id, *tun_src, *tun_dst, *tun_flags) = ([0; 8], [0; 4], [0; 4], [0; 2]);
     (*tun_tos, *tun_ttl, *tun_ipv6_src, *tun_ipv6_dst) = (0, 0, [0; 16], [0; 16]);

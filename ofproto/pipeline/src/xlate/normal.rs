@@ -3,9 +3,9 @@
 //! In order: the input bundle, partial tags, ports reserved for mirrors, VLAN admission, reserved destinations, learning, then to
 //! the learned bundle or to all that carry the VLAN. VLANs themselves are the business of `vlan`.
 
+use super::Ctx;
 use super::trace::Kind;
 use super::vlan::{self, Tags};
-use super::Ctx;
 use crate::bridge::Bundle;
 use crate::deps::{MacKey, Object};
 use crate::effects::Credit;

@@ -8,6 +8,7 @@ use super::*;
 use crate::flow_mod::{self, Journal};
 use crate::group::{Bucket, Group};
 use crate::scenario::{Scenario, config};
+use flow::NoNames;
 use flow::action_text::format_actions;
 use flow::compose::{Payload, compose};
 use flow::dptext::{format_flow, format_key};
@@ -17,12 +18,11 @@ use flow::fields::{Field, Value};
 use flow::oftext::parse_match;
 use flow::rewrite;
 use flow::rewrite_headers::{self as headers_of, Label};
-use flow::NoNames;
 use openflow::GroupId;
 use openflow::action::{HashFields, Multipath, SetForm, Subfield};
 use openflow::message::{FlowMod, FlowModCommand, GroupType, SelectionMethod};
-use openflow::text::flow::{FlowSyntax, parse_flow};
 use openflow::text::Names;
+use openflow::text::flow::{FlowSyntax, parse_flow};
 use openflow::types::NO_BUFFER;
 
 /// What Debian's ovs-vswitchd and we agree upon; written by `tests/oracle/xlate.py --record`.
@@ -219,7 +219,12 @@ impl Random {
             21 => OfAction::OutputReg { src: part("reg0", 0, 4), max_len: 0 },
             22 => OfAction::CheckPktLarger { len: 100, dst: part("reg0", 0, 1) },
             23 => OfAction::Multipath(Box::new(Multipath {
-                fields: self.one_of(&[HashFields::EthSrc, HashFields::SymmetricL4, HashFields::SymmetricL3L4Udp, HashFields::NwDst]),
+                fields: self.one_of(&[
+                    HashFields::EthSrc,
+                    HashFields::SymmetricL4,
+                    HashFields::SymmetricL3L4Udp,
+                    HashFields::NwDst,
+                ]),
                 basis: 3,
                 algorithm: u16::from(self.byte(4)),
                 max_link: 2,
@@ -262,7 +267,14 @@ fn flow_mod(table: u8, priority: u16, matching: &str, actions: Vec<OfAction>) ->
 }
 
 fn bucket(id: u32, actions: Vec<OfAction>) -> Bucket {
-    Bucket { id, weight: 1 + u16::try_from(id).unwrap(), watch_port: OfPort::ANY, watch_group: GroupId::ANY, actions, tally: Arc::default() }
+    Bucket {
+        id,
+        weight: 1 + u16::try_from(id).unwrap(),
+        watch_port: OfPort::ANY,
+        watch_group: GroupId::ANY,
+        actions,
+        tally: Arc::default(),
+    }
 }
 
 /// A switch with random rules and groups, and its first bridge.
@@ -270,12 +282,9 @@ fn switch(random: &mut Random) -> (Scenario, BridgeId) {
     let s = Scenario::new(&config(&["br0 p1@1 p2@2 p3@3:tag=5 p4@4:trunks=5+6 x@9>y", "br1 y@9>x p5@5 p6@6"]));
     let mut world = s.slowpath.write_world();
     let bridges: Vec<BridgeId> = ["br0", "br1"].iter().map(|name| world.bridge_named(name).unwrap().id).collect();
-    for (n, (kind, method)) in (1u32..).zip([
-        (GroupType::All, ""),
-        (GroupType::Select, ""),
-        (GroupType::Select, "hash"),
-        (GroupType::Indirect, ""),
-    ]) {
+    for (n, (kind, method)) in
+        (1u32..).zip([(GroupType::All, ""), (GroupType::Select, ""), (GroupType::Select, "hash"), (GroupType::Indirect, "")])
+    {
         let buckets = (0..if kind == GroupType::Indirect { 1 } else { 2 })
             .map(|i| bucket(i, vec![random.rewrite(), OfAction::Output { port: OfPort(2 + i), max_len: 0 }]))
             .collect();

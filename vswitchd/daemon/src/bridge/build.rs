@@ -174,7 +174,8 @@ impl Builder<'_> {
         for (number, row) in row.numbered_refs("flow_tables", "Flow_Table") {
             // Table 254 is the switch's own.
             let Some(id) = u8::try_from(number).ok().filter(|id| *id < 254) else {
-                let text = format!("bridge {bridge}: ignoring configuration for flow table {number} not supported by this datapath");
+                let text =
+                    format!("bridge {bridge}: ignoring configuration for flow table {number} not supported by this datapath");
                 self.complaints.warn(text);
                 continue;
             };
@@ -203,7 +204,9 @@ impl Builder<'_> {
                     continue;
                 }
                 (Some(_), Some(_)) => {
-                    let text = format!("bridge {bridge}: mirror {name} specifies both output port and output vlan; ignoring output vlan");
+                    let text = format!(
+                        "bridge {bridge}: mirror {name} specifies both output port and output vlan; ignoring output vlan"
+                    );
                     self.complaints.error(text);
                     output_vlan = None;
                 }

@@ -11,7 +11,16 @@ use ofproto::config::InterfaceConfig;
 const RESERVED: [&str; 3] = ["ovs-netdev", "ovs-dummy", "ovs-system"];
 /// What names of tunnels' own devices begin with.
 const RESERVED_PREFIXES: [&str; 11] = [
-    "genev_sys", "gre_sys", "gtpu_sys", "erspan_sys", "ip6erspan_sys", "ip6gre_sys", "lisp_sys", "srv6_sys", "stt_sys", "udp_sys",
+    "genev_sys",
+    "gre_sys",
+    "gtpu_sys",
+    "erspan_sys",
+    "ip6erspan_sys",
+    "ip6gre_sys",
+    "lisp_sys",
+    "srv6_sys",
+    "stt_sys",
+    "udp_sys",
     "vxlan_sys",
 ];
 
@@ -80,7 +89,8 @@ pub fn configured_type<'a>(bridge: &str, name: &str, kind: &'a str) -> &'a str {
 pub fn device_type<'a>(kind: &'a str, datapath_type: &str, dummy: Option<Dummy>) -> &'a str {
     match (kind, dummy) {
         ("internal", _) if is_dummy_datapath(datapath_type, dummy) => "dummy-internal",
-        ("system", Some(Dummy::System | Dummy::Override)) | ("internal" | "tap" | "afxdp" | "afxdp-nonpmd", Some(Dummy::Override)) => "dummy",
+        ("system", Some(Dummy::System | Dummy::Override))
+        | ("internal" | "tap" | "afxdp" | "afxdp-nonpmd", Some(Dummy::Override)) => "dummy",
         (kind, _) => kind,
     }
 }

@@ -36,7 +36,11 @@ impl Switch for MemorySwitch {
                     name: interface.name.clone(),
                     ofport: error.is_none().then_some(ofport),
                     error,
-                    info: Some(PortInfo { name: interface.name.clone(), kind: interface.device.kind.clone(), ..PortInfo::default() }),
+                    info: Some(PortInfo {
+                        name: interface.name.clone(),
+                        kind: interface.device.kind.clone(),
+                        ..PortInfo::default()
+                    }),
                     stats: statistics.then(PortStats::default),
                 });
             }

@@ -129,9 +129,7 @@ impl<'a> Row<'a> {
     /// Pairs of an integer-keyed map of references.
     pub fn numbered_refs(&self, column: &str, table: &'static str) -> Vec<(i64, Self)> {
         let pairs = self.datum(column).into_iter().flat_map(Datum::pairs);
-        pairs
-            .filter_map(|(k, v)| Some((k.as_int()?, Self::new(self.replica, table, v.as_uuid()?)?)))
-            .collect()
+        pairs.filter_map(|(k, v)| Some((k.as_int()?, Self::new(self.replica, table, v.as_uuid()?)?))).collect()
     }
 }
 

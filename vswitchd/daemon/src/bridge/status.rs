@@ -27,8 +27,23 @@ pub struct Report {
 
 /// Columns of `Interface` that a failure empties.
 const CLEARED: [&str; 17] = [
-    "admin_state", "duplex", "link_speed", "link_state", "link_resets", "mac_in_use", "mtu", "ifindex", "cfm_fault", "cfm_fault_status",
-    "cfm_remote_mpids", "cfm_remote_opstate", "cfm_health", "lacp_current", "statistics", "status", "bfd_status",
+    "admin_state",
+    "duplex",
+    "link_speed",
+    "link_state",
+    "link_resets",
+    "mac_in_use",
+    "mtu",
+    "ifindex",
+    "cfm_fault",
+    "cfm_fault_status",
+    "cfm_remote_mpids",
+    "cfm_remote_opstate",
+    "cfm_health",
+    "lacp_current",
+    "statistics",
+    "status",
+    "bfd_status",
 ];
 
 /// Everything that is to be written. `statistics` says whether counters are due.
@@ -133,12 +148,8 @@ fn pairs(pairs: &[(String, String)]) -> Datum {
 
 /// `Interface.statistics`: what devices of that kind count.
 fn statistics_datum(kind: &str, s: &PortStats) -> Datum {
-    let mut counters = vec![
-        ("rx_packets", s.rx_packets),
-        ("tx_packets", s.tx_packets),
-        ("rx_bytes", s.rx_bytes),
-        ("tx_bytes", s.tx_bytes),
-    ];
+    let mut counters =
+        vec![("rx_packets", s.rx_packets), ("tx_packets", s.tx_packets), ("rx_bytes", s.rx_bytes), ("tx_bytes", s.tx_bytes)];
     if counts_errors(kind) {
         counters.extend([
             ("rx_dropped", s.rx_dropped),
@@ -186,11 +197,20 @@ mod tests {
     fn a_working_interface_and_a_failed_one() {
         let info = PortInfo { kind: "dummy".into(), admin_up: true, mtu: 1500, mac: [2, 0, 0, 0, 0, 1], ..PortInfo::default() };
         let stats = PortStats { rx_packets: 3, ..PortStats::default() };
-        let status = InterfaceStatus { name: "p1".into(), ofport: Some(7), info: Some(info), stats: Some(stats), ..Default::default() };
+        let status =
+            InterfaceStatus { name: "p1".into(), ofport: Some(7), info: Some(info), stats: Some(stats), ..Default::default() };
         let counters = "statistics=[\"map\",[[\"rx_bytes\",0],[\"rx_packets\",3],[\"tx_bytes\",0],[\"tx_packets\",0]]]";
         check(
             status,
-            &["ofport=7", "admin_state=\"up\"", "link_state=\"down\"", "mtu=1500", "ifindex=0", "mac_in_use=\"02:00:00:00:00:01\"", counters],
+            &[
+                "ofport=7",
+                "admin_state=\"up\"",
+                "link_state=\"down\"",
+                "mtu=1500",
+                "ifindex=0",
+                "mac_in_use=\"02:00:00:00:00:01\"",
+                counters,
+            ],
         );
         let failed = InterfaceStatus { name: "p1".into(), error: Some("could not".into()), ..Default::default() };
         check(failed, &["ofport=-1", "error=\"could not\"", "statistics=[\"map\",[]]"]);

@@ -26,5 +26,11 @@ fn slowpath_rows() -> impl Iterator<Item = Command<Daemon>> {
         daemon.room.refresh_soon();
         outcome.unwrap_or_else(|| Err(format!("{name} is not available")))
     };
-    ofproto::commands::COMMANDS.iter().map(move |row| Command { name: row.name, usage: row.usage, min: row.min, max: row.max, run: Run::Named(run) })
+    ofproto::commands::COMMANDS.iter().map(move |row| Command {
+        name: row.name,
+        usage: row.usage,
+        min: row.min,
+        max: row.max,
+        run: Run::Named(run),
+    })
 }

@@ -42,7 +42,12 @@ fn receive(daemon: &mut Daemon, args: &[String]) -> Answer {
         let mut len = None;
         if words.next_if(|w| *w == "--len").is_some() {
             let text = words.next().map_or("", String::as_str);
-            len = Some(text.parse().ok().filter(|n| (1..=FRAME_BYTES_MAX).contains(n)).ok_or_else(|| format!("{text}: bad packet length"))?);
+            len = Some(
+                text.parse()
+                    .ok()
+                    .filter(|n| (1..=FRAME_BYTES_MAX).contains(n))
+                    .ok_or_else(|| format!("{text}: bad packet length"))?,
+            );
         }
         daemon.switch.inject(name, queue, &frame(word, len)?).map_err(|e| e.to_string())?;
     }

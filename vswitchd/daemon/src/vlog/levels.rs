@@ -163,12 +163,9 @@ mod tests {
 
     fn check(spec: &str, expect: &str) {
         let got = match parse(spec) {
-            Ok(Change::Levels { module, destination, level }) => format!(
-                "{} {} {}",
-                module.map_or("*", Module::name),
-                destination.map_or("*", Destination::name),
-                level.name()
-            ),
+            Ok(Change::Levels { module, destination, level }) => {
+                format!("{} {} {}", module.map_or("*", Module::name), destination.map_or("*", Destination::name), level.name())
+            }
             Ok(Change::Pattern { destination, pattern }) => {
                 format!("pattern {} {pattern}", destination.map_or("*", Destination::name))
             }

@@ -215,7 +215,9 @@ impl Log {
     /// The table of `vlog/list-pattern`.
     pub fn list_patterns(&self) -> String {
         let sinks = self.sinks();
-        let mut out = String::from("         prefix                            format\n         ------                            ------\n");
+        let mut out = String::from(
+            "         prefix                            format\n         ------                            ------\n",
+        );
         for d in Destination::ALL {
             let prefix = if d == Destination::Syslog { sinks.prefix.text() } else { "none" };
             writeln!(out, "{:<7}  {prefix:<32}  {}", d.name(), sinks.patterns[d.index()].text())

@@ -8,9 +8,29 @@ use std::fmt::Write as _;
 
 /// Facility names as operators write them, and their codes (RFC 5424 table 1).
 const FACILITIES: [(&str, u8); 23] = [
-    ("kern", 0), ("user", 1), ("mail", 2), ("daemon", 3), ("auth", 4), ("syslog", 5), ("lpr", 6), ("news", 7), ("uucp", 8),
-    ("clock", 9), ("ftp", 11), ("ntp", 12), ("audit", 13), ("alert", 14), ("clock2", 15), ("local0", 16), ("local1", 17),
-    ("local2", 18), ("local3", 19), ("local4", 20), ("local5", 21), ("local6", 22), ("local7", 23),
+    ("kern", 0),
+    ("user", 1),
+    ("mail", 2),
+    ("daemon", 3),
+    ("auth", 4),
+    ("syslog", 5),
+    ("lpr", 6),
+    ("news", 7),
+    ("uucp", 8),
+    ("clock", 9),
+    ("ftp", 11),
+    ("ntp", 12),
+    ("audit", 13),
+    ("alert", 14),
+    ("clock2", 15),
+    ("local0", 16),
+    ("local1", 17),
+    ("local2", 18),
+    ("local3", 19),
+    ("local4", 20),
+    ("local5", 21),
+    ("local6", 22),
+    ("local7", 23),
 ];
 
 /// An RFC 5424 facility (section 6.2.1).

@@ -65,9 +65,9 @@ impl tracing::Subscriber for Subscriber {
         let mut fields = Fields::default();
         event.record(&mut fields);
         let level = if fields.emer { Level::Emer } else { level_of(*event.metadata().level()) };
-        let admitted = fields.rate.is_none_or(|rate| {
-            self.0.admit(event.metadata().callsite(), module, level, (rate, fields.burst.unwrap_or(rate)))
-        });
+        let admitted = fields
+            .rate
+            .is_none_or(|rate| self.0.admit(event.metadata().callsite(), module, level, (rate, fields.burst.unwrap_or(rate))));
         if admitted {
             fields.message.push_str(&fields.rest);
             self.0.write(module, level, &fields.message);

@@ -51,7 +51,11 @@ impl Sandbox {
     /// Runs to the end: status, standard output and error.
     pub(crate) fn run(&self, mut command: Command) -> (i32, String, String) {
         let Output { status, stdout, stderr } = command.output().unwrap();
-        (status.code().unwrap_or(-1), String::from_utf8_lossy(&stdout).into_owned(), String::from_utf8_lossy(&stderr).into_owned())
+        (
+            status.code().unwrap_or(-1),
+            String::from_utf8_lossy(&stdout).into_owned(),
+            String::from_utf8_lossy(&stderr).into_owned(),
+        )
     }
 
     /// Starts the daemon detached, with a pidfile and a log, and sees to it that it came up.
@@ -102,7 +106,10 @@ impl Sandbox {
     /// OVS's ovsdb-server with an empty database of the installed schema.
     pub(crate) fn start_ovsdb(&self) {
         self.tool("ovsdb-tool", "create conf.db /usr/share/openvswitch/vswitch.ovsschema");
-        let words = format!("--detach --no-chdir --pidfile --log-file -vconsole:off --remote=punix:{}/db.sock conf.db", self.path().display());
+        let words = format!(
+            "--detach --no-chdir --pidfile --log-file -vconsole:off --remote=punix:{}/db.sock conf.db",
+            self.path().display()
+        );
         self.tool("ovsdb-server", &words);
     }
 }

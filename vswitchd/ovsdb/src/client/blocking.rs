@@ -14,22 +14,14 @@ use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
 fn runtime() -> std::io::Result<Runtime> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 /// Runs `future`, for at most `limit` if given.
-fn run<T>(
-    runtime: &Runtime,
-    limit: Option<Duration>,
-    future: impl Future<Output = T>,
-) -> Result<T, ClientError> {
+fn run<T>(runtime: &Runtime, limit: Option<Duration>, future: impl Future<Output = T>) -> Result<T, ClientError> {
     runtime.block_on(async {
         match limit {
-            Some(limit) => tokio::time::timeout(limit, future)
-                .await
-                .map_err(|_| ClientError::Timeout),
+            Some(limit) => tokio::time::timeout(limit, future).await.map_err(|_| ClientError::Timeout),
             None => Ok(future.await),
         }
     })
@@ -48,20 +40,12 @@ impl Client {
     pub fn connect(remotes: &str, limit: Option<Duration>) -> Result<Self, ClientError> {
         let runtime = runtime()?;
         let client = run(&runtime, limit, RpcClient::connect(remotes))??;
-        Ok(Self {
-            runtime,
-            client,
-            limit,
-        })
+        Ok(Self { runtime, client, limit })
     }
 
     /// See [`RpcClient::request`].
     pub fn request(&mut self, method: &str, params: Vec<Value>) -> Result<Value, ClientError> {
-        run(
-            &self.runtime,
-            self.limit,
-            self.client.request(method, params),
-        )?
+        run(&self.runtime, self.limit, self.client.request(method, params))?
     }
 
     /// See [`RpcClient::send`].
@@ -85,16 +69,8 @@ impl Client {
     }
 
     /// See [`RpcClient::transact`].
-    pub fn transact(
-        &mut self,
-        database: &str,
-        operations: Vec<Value>,
-    ) -> Result<Vec<Value>, ClientError> {
-        run(
-            &self.runtime,
-            self.limit,
-            self.client.transact(database, operations),
-        )?
+    pub fn transact(&mut self, database: &str, operations: Vec<Value>) -> Result<Vec<Value>, ClientError> {
+        run(&self.runtime, self.limit, self.client.transact(database, operations))?
     }
 }
 
@@ -144,11 +120,7 @@ impl BlockingIdl {
                     Event::Disconnected(reason) if !retry => {
                         return Err(ClientError::Malformed(reason));
                     }
-                    Event::Disconnected(_)
-                    | Event::Synced(_)
-                    | Event::Changed(_)
-                    | Event::Done(..)
-                    | Event::Lock(_) => {}
+                    Event::Disconnected(_) | Event::Synced(_) | Event::Changed(_) | Event::Done(..) | Event::Lock(_) => {}
                 }
             }
             Ok(())
@@ -161,11 +133,7 @@ impl BlockingIdl {
     }
 
     /// Waits until `holds` says yes of the replica (`ovs-vsctl` waits so for `cur_cfg`).
-    pub fn wait_until(
-        &mut self,
-        mut holds: impl FnMut(&Replica) -> bool,
-        limit: Option<Duration>,
-    ) -> Result<(), ClientError> {
+    pub fn wait_until(&mut self, mut holds: impl FnMut(&Replica) -> bool, limit: Option<Duration>) -> Result<(), ClientError> {
         let deadline = limit.map(|l| Instant::now() + l);
         while !holds(self.idl.replica()) {
             let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));

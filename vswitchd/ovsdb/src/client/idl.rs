@@ -73,9 +73,7 @@ impl IdlConfig {
     /// Follows only the tables named so, this one with all its columns.
     #[must_use]
     pub fn table(mut self, table: &str) -> Self {
-        self.tables
-            .get_or_insert_default()
-            .push((table.to_owned(), None));
+        self.tables.get_or_insert_default().push((table.to_owned(), None));
         self
     }
 
@@ -83,9 +81,7 @@ impl IdlConfig {
     #[must_use]
     pub fn columns(mut self, table: &str, columns: &[&str]) -> Self {
         let columns = columns.iter().map(|c| (*c).to_owned()).collect();
-        self.tables
-            .get_or_insert_default()
-            .push((table.to_owned(), Some(columns)));
+        self.tables.get_or_insert_default().push((table.to_owned(), Some(columns)));
         self
     }
 
@@ -187,11 +183,7 @@ pub struct Idl {
 impl Idl {
     /// Starts following. Must be called within a tokio runtime. Errors: a malformed remote.
     pub fn start(config: IdlConfig) -> Result<Self, ClientError> {
-        let remotes = config
-            .remotes
-            .split(',')
-            .map(Remote::parse)
-            .collect::<Result<Vec<_>, _>>()?;
+        let remotes = config.remotes.split(',').map(Remote::parse).collect::<Result<Vec<_>, _>>()?;
         let link = Link::start(remotes, config.backoff);
         let empty = Schema::from_json(&object!({"name": "none", "tables": {}}))?;
         Ok(Self {
@@ -242,18 +234,15 @@ impl Idl {
     pub fn submit(&mut self, txn: &Txn) -> Ticket {
         let id = self.take_id();
         if txn.is_empty() {
-            self.events
-                .push_back(Event::Done(Ticket(id), Outcome::Unchanged));
+            self.events.push_back(Event::Done(Ticket(id), Outcome::Unchanged));
         } else if !self.has_lock() {
-            self.events
-                .push_back(Event::Done(Ticket(id), Outcome::NotLocked));
+            self.events.push_back(Event::Done(Ticket(id), Outcome::NotLocked));
         } else if self.is_synced() {
             let (params, plan) = txn.to_params(self.replica.schema(), self.config.lock.as_deref());
             self.send(id, "transact", params);
             self.pending.insert(id, plan);
         } else {
-            self.events
-                .push_back(Event::Done(Ticket(id), Outcome::TryAgain));
+            self.events.push_back(Event::Done(Ticket(id), Outcome::TryAgain));
         }
         Ticket(id)
     }
@@ -280,11 +269,7 @@ impl Idl {
     }
 
     fn send(&self, id: u64, method: &str, params: Vec<Value>) {
-        let request = Message::Request {
-            method: method.to_owned(),
-            params,
-            id: id.into(),
-        };
+        let request = Message::Request { method: method.to_owned(), params, id: id.into() };
         self.link.send(self.connection, &request);
     }
 
@@ -299,19 +284,12 @@ impl Idl {
                 self.send(id, "get_schema", vec![self.config.database.as_str().into()]);
             }
             LinkEvent::Down(reason) => self.down(reason),
-            LinkEvent::Message(Message::Reply { id, result }) => {
-                self.reply(id.as_u64(), Ok(result))
-            }
+            LinkEvent::Message(Message::Reply { id, result }) => self.reply(id.as_u64(), Ok(result)),
             LinkEvent::Message(Message::Error { id, error }) => self.reply(id.as_u64(), Err(error)),
-            LinkEvent::Message(Message::Notification { method, params }) => {
-                self.notification(&method, &params)
-            }
+            LinkEvent::Message(Message::Notification { method, params }) => self.notification(&method, &params),
             LinkEvent::Message(Message::Request { method, id, .. }) => {
                 tracing::debug!(target: "ovsdb_idl", "ignoring request {method} of the server");
-                let refusal = Message::Error {
-                    id,
-                    error: "unknown method".into(),
-                };
+                let refusal = Message::Error { id, error: "unknown method".into() };
                 self.link.send(self.connection, &refusal);
             }
         }
@@ -325,10 +303,7 @@ impl Idl {
         }
         let mut lost: Vec<u64> = self.pending.drain().map(|(id, _)| id).collect();
         lost.sort_unstable();
-        self.events.extend(
-            lost.into_iter()
-                .map(|id| Event::Done(Ticket(id), Outcome::TryAgain)),
-        );
+        self.events.extend(lost.into_iter().map(|id| Event::Done(Ticket(id), Outcome::TryAgain)));
         self.events.push_back(Event::Disconnected(reason));
     }
 
@@ -343,14 +318,10 @@ impl Idl {
             self.events.push_back(Event::Done(Ticket(id), outcome));
         } else if self.lock_request == Some(id) {
             self.lock_request = None;
-            let locked =
-                result.is_ok_and(|r| r.get("locked").and_then(Value::as_bool) == Some(true));
+            let locked = result.is_ok_and(|r| r.get("locked").and_then(Value::as_bool) == Some(true));
             self.set_lock(locked);
         } else if self.state == State::Schema(id) {
-            match result
-                .map_err(|e| super::txn::error_text(&e))
-                .and_then(|schema| self.take_schema(&schema))
-            {
+            match result.map_err(|e| super::txn::error_text(&e)).and_then(|schema| self.take_schema(&schema)) {
                 Ok(()) => self.ask_contents(Method::Since),
                 Err(reason) => self.give_up(&format!("get_schema: {reason}")),
             }
@@ -363,12 +334,7 @@ impl Idl {
 
     fn give_up(&mut self, reason: &str) {
         tracing::warn!(target: "ovsdb_idl", "{}: {reason}", self.config.database);
-        let remotes = self
-            .config
-            .remotes
-            .split(',')
-            .filter_map(|r| Remote::parse(r).ok())
-            .collect();
+        let remotes = self.config.remotes.split(',').filter_map(|r| Remote::parse(r).ok()).collect();
         self.link = Link::start(remotes, self.config.backoff);
         self.down(reason.to_owned());
     }
@@ -420,15 +386,9 @@ impl Idl {
                 },
             };
             let own = table.columns[COL_FIRST..].iter().map(|c| &c.name);
-            let columns: Vec<&String> = own
-                .filter(|c| wanted.is_none_or(|w| w.contains(c)))
-                .collect();
+            let columns: Vec<&String> = own.filter(|c| wanted.is_none_or(|w| w.contains(c))).collect();
             let request = object!({"columns": columns});
-            let request = if method == Method::Plain {
-                request
-            } else {
-                Value::Array(vec![request])
-            };
+            let request = if method == Method::Plain { request } else { Value::Array(vec![request]) };
             requests.insert(table.name.clone(), request);
         }
         Value::Object(requests)
@@ -476,12 +436,8 @@ impl Idl {
                 self.last_id = last_id.as_str().unwrap_or_default().to_owned();
                 self.updates(updates);
             }
-            ("locked", [name]) if name.as_str() == self.config.lock.as_deref() => {
-                self.set_lock(true)
-            }
-            ("stolen", [name]) if name.as_str() == self.config.lock.as_deref() => {
-                self.set_lock(false)
-            }
+            ("locked", [name]) if name.as_str() == self.config.lock.as_deref() => self.set_lock(true),
+            ("stolen", [name]) if name.as_str() == self.config.lock.as_deref() => self.set_lock(false),
             ("monitor_canceled", _) => self.give_up("monitor canceled by server"),
             _ => tracing::debug!(target: "ovsdb_idl", "ignoring notification {method}"),
         }

@@ -48,18 +48,12 @@ impl Link {
         let (event_sender, events) = mpsc::channel(AHEAD_MAX);
         let (outgoing, queue) = mpsc::unbounded_channel();
         let task = tokio::spawn(run(remotes, backoff, event_sender, queue));
-        Self {
-            events,
-            outgoing,
-            task,
-        }
+        Self { events, outgoing, task }
     }
 
     pub(super) fn send(&self, connection: u64, message: &Message) {
         // Without a task there is no connection, which the events say.
-        let _ = self
-            .outgoing
-            .send((connection, message.to_json().to_string()));
+        let _ = self.outgoing.send((connection, message.to_json().to_string()));
     }
 
     /// The next event; never resolves once the task has ended.
@@ -88,14 +82,7 @@ async fn run(
                 if events.send(LinkEvent::Up(connection)).await.is_err() {
                     return;
                 }
-                converse(
-                    stream,
-                    connection,
-                    remote.needs_probes(),
-                    &events,
-                    &mut queue,
-                )
-                .await
+                converse(stream, connection, remote.needs_probes(), &events, &mut queue).await
             }
             Ok(Err(e)) => format!("connection attempt failed ({e})"),
             Err(_) => "connection attempt timed out".to_owned(),
@@ -181,10 +168,7 @@ async fn read(
             };
             match message {
                 Ok(Message::Request { method, params, id }) if method == "echo" => {
-                    let reply = Message::Reply {
-                        id,
-                        result: Value::Array(params),
-                    };
+                    let reply = Message::Reply { id, result: Value::Array(params) };
                     let _ = answers.send(reply.to_json().to_string());
                 }
                 Ok(Message::Reply { id, .. }) if id.as_str() == Some("echo") => {}

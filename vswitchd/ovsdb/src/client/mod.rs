@@ -49,16 +49,12 @@ pub(crate) async fn open(remote: &Remote) -> std::io::Result<Box<dyn Stream>> {
             let (short, _folder) = socket_path(path)?;
             Box::new(UnixStream::connect(short).await?)
         }
-        Remote::Tcp { host, port } => Box::new(low_latency(
-            TcpStream::connect((host.as_str(), *port)).await?,
-        )),
+        Remote::Tcp { host, port } => Box::new(low_latency(TcpStream::connect((host.as_str(), *port)).await?)),
         Remote::ListenUnix(path) => {
             let (short, _folder) = socket_path(path)?;
             Box::new(UnixListener::bind(short)?.accept().await?.0)
         }
-        Remote::ListenTcp { ip, port } => Box::new(low_latency(
-            TcpListener::bind((*ip, *port)).await?.accept().await?.0,
-        )),
+        Remote::ListenTcp { ip, port } => Box::new(low_latency(TcpListener::bind((*ip, *port)).await?.accept().await?.0)),
         Remote::Column { .. } => return Err(std::io::Error::other("db: remotes are for servers")),
     })
 }

@@ -48,9 +48,7 @@ impl IdlRow {
     /// default.
     #[must_use]
     pub fn get(&self, column: &str) -> Option<&Datum> {
-        self.table_schema()
-            .column(column)
-            .map(|c| &self.row.fields[c])
+        self.table_schema().column(column).map(|c| &self.row.fields[c])
     }
 
     /// The string in a column, empty if there is none.
@@ -86,25 +84,19 @@ impl IdlRow {
     /// The references in a column (of a map: in its keys and values).
     #[must_use]
     pub fn uuids(&self, column: &str) -> Vec<Uuid> {
-        self.get(column)
-            .map(|d| d.uuids().collect())
-            .unwrap_or_default()
+        self.get(column).map(|d| d.uuids().collect()).unwrap_or_default()
     }
 
     /// The strings in a column.
     #[must_use]
     pub fn strings(&self, column: &str) -> Vec<String> {
-        self.get(column)
-            .map(|d| d.strings().map(str::to_owned).collect())
-            .unwrap_or_default()
+        self.get(column).map(|d| d.strings().map(str::to_owned).collect()).unwrap_or_default()
     }
 
     /// The integers in a column.
     #[must_use]
     pub fn ints(&self, column: &str) -> Vec<i64> {
-        self.get(column)
-            .map(|d| d.ints().collect())
-            .unwrap_or_default()
+        self.get(column).map(|d| d.ints().collect()).unwrap_or_default()
     }
 
     /// A string-to-string map such as `other_config`.
@@ -133,8 +125,7 @@ impl IdlRow {
     /// One key of a string-to-string map read as a decimal integer.
     #[must_use]
     pub fn key_int(&self, column: &str, key: &str) -> Option<i64> {
-        self.key(column, key)
-            .and_then(|text| text.trim().parse().ok())
+        self.key(column, key).and_then(|text| text.trim().parse().ok())
     }
 }
 
@@ -201,17 +192,13 @@ impl Replica {
     /// Whether the server's schema has the column.
     #[must_use]
     pub fn has_column(&self, table: &str, column: &str) -> bool {
-        self.schema
-            .table_schema(table)
-            .is_some_and(|t| t.column(column).is_some())
+        self.schema.table_schema(table).is_some_and(|t| t.column(column).is_some())
     }
 
     /// All rows of a table, in no order; none if the server has no such table.
     pub fn rows<'a>(&'a self, table: &str) -> impl Iterator<Item = IdlRow> + use<'a> {
         let number = self.schema.table(table);
-        number
-            .into_iter()
-            .flat_map(move |t| self.tables[t].values().map(move |row| self.handle(t, row)))
+        number.into_iter().flat_map(move |t| self.tables[t].values().map(move |row| self.handle(t, row)))
     }
 
     /// The row `uuid` of a table.
@@ -230,8 +217,7 @@ impl Replica {
     /// The row whose column holds the string.
     #[must_use]
     pub fn find(&self, table: &str, column: &str, value: &str) -> Option<IdlRow> {
-        self.rows(table)
-            .find(|row| row.opt_str(column) == Some(value))
+        self.rows(table).find(|row| row.opt_str(column) == Some(value))
     }
 
     /// The rows that a column refers to, in the order of their UUIDs; dangling references are left out.
@@ -245,30 +231,23 @@ impl Replica {
         let Some((target, _)) = target else {
             return Vec::new();
         };
-        row.uuids(column)
-            .iter()
-            .filter_map(|u| self.row(target, u))
-            .collect()
+        row.uuids(column).iter().filter_map(|u| self.row(target, u)).collect()
     }
 
     fn handle(&self, table: usize, row: &Arc<Row>) -> IdlRow {
-        IdlRow {
-            schema: Arc::clone(&self.schema),
-            table,
-            row: Arc::clone(row),
-        }
+        IdlRow { schema: Arc::clone(&self.schema), table, row: Arc::clone(row) }
     }
 
     /// Applies `<table-updates>` or `<table-updates2>`.
     pub(crate) fn update(&mut self, form: Form, updates: &Value) -> Result<Vec<Change>> {
         let mut changes = Vec::new();
         for (name, rows) in object(updates)? {
-            let table = self.schema.table(name).ok_or_else(|| {
-                Error::new(Tag::UnknownTable, format!("update to unknown table {name}"))
-            })?;
+            let table = self
+                .schema
+                .table(name)
+                .ok_or_else(|| Error::new(Tag::UnknownTable, format!("update to unknown table {name}")))?;
             for (uuid_text, update) in object(rows)? {
-                let uuid = parse_uuid(uuid_text)
-                    .ok_or_else(|| Error::syntax(rows, "bad row UUID in update"))?;
+                let uuid = parse_uuid(uuid_text).ok_or_else(|| Error::syntax(rows, "bad row UUID in update"))?;
                 let old = self.tables[table].get(&uuid).cloned();
                 let schema = &self.schema.tables[table];
                 let new = match form {
@@ -286,13 +265,7 @@ impl Replica {
         Ok(changes)
     }
 
-    fn change(
-        &self,
-        table: usize,
-        uuid: Uuid,
-        old: Option<&Arc<Row>>,
-        new: Option<&Arc<Row>>,
-    ) -> Change {
+    fn change(&self, table: usize, uuid: Uuid, old: Option<&Arc<Row>>, new: Option<&Arc<Row>>) -> Change {
         Change {
             table: self.schema.tables[table].name.clone(),
             uuid,
@@ -308,22 +281,12 @@ impl Replica {
             let now = new.row(row.table(), &row.uuid());
             let same = now.as_ref().is_some_and(|now| same_content(&row, now));
             if !same {
-                changes.push(Change {
-                    table: row.table().to_owned(),
-                    uuid: row.uuid(),
-                    old: Some(row),
-                    new: now,
-                });
+                changes.push(Change { table: row.table().to_owned(), uuid: row.uuid(), old: Some(row), new: now });
             }
         }
         for row in new.schema.tables.iter().flat_map(|t| new.rows(&t.name)) {
             if self.row(row.table(), &row.uuid()).is_none() {
-                changes.push(Change {
-                    table: row.table().to_owned(),
-                    uuid: row.uuid(),
-                    old: None,
-                    new: Some(row),
-                });
+                changes.push(Change { table: row.table().to_owned(), uuid: row.uuid(), old: None, new: Some(row) });
             }
         }
         changes
@@ -331,33 +294,17 @@ impl Replica {
 }
 
 fn same_content(a: &IdlRow, b: &IdlRow) -> bool {
-    let names = |row: &IdlRow| {
-        row.table_schema()
-            .columns
-            .iter()
-            .map(|c| c.name.clone())
-            .collect::<Vec<_>>()
-    };
+    let names = |row: &IdlRow| row.table_schema().columns.iter().map(|c| c.name.clone()).collect::<Vec<_>>();
     let columns = names(a);
     // `_version` is made up here unless it is monitored.
-    columns == names(b)
-        && columns
-            .iter()
-            .filter(|c| *c != "_version")
-            .all(|c| a.get(c) == b.get(c))
+    columns == names(b) && columns.iter().filter(|c| *c != "_version").all(|c| a.get(c) == b.get(c))
 }
 
 fn object(json: &Value) -> Result<&serde_json::Map<String, Value>> {
-    json.as_object()
-        .ok_or_else(|| Error::syntax(json, "update must be JSON object"))
+    json.as_object().ok_or_else(|| Error::syntax(json, "update must be JSON object"))
 }
 
-fn apply_one(
-    schema: &TableSchema,
-    uuid: Uuid,
-    old: Option<&Row>,
-    update: &Value,
-) -> Result<Option<Row>> {
+fn apply_one(schema: &TableSchema, uuid: Uuid, old: Option<&Row>, update: &Value) -> Result<Option<Row>> {
     match update.get("new") {
         // RFC 7047 section 4.1.6: `new` holds all monitored columns, changed or not.
         Some(columns) => set_columns(schema, base_row(schema, uuid, old), columns, false).map(Some),
@@ -365,25 +312,15 @@ fn apply_one(
     }
 }
 
-fn apply_two(
-    schema: &TableSchema,
-    uuid: Uuid,
-    old: Option<&Row>,
-    update: &Value,
-) -> Result<Option<Row>> {
+fn apply_two(schema: &TableSchema, uuid: Uuid, old: Option<&Row>, update: &Value) -> Result<Option<Row>> {
     let Some((operation, columns)) = object(update)?.iter().next() else {
         return Err(Error::syntax(update, "empty row update"));
     };
     match operation.as_str() {
-        "initial" | "insert" => {
-            set_columns(schema, base_row(schema, uuid, None), columns, false).map(Some)
-        }
+        "initial" | "insert" => set_columns(schema, base_row(schema, uuid, None), columns, false).map(Some),
         "modify" => set_columns(schema, base_row(schema, uuid, old), columns, true).map(Some),
         "delete" => Ok(None),
-        _ => Err(Error::syntax(
-            update,
-            format!("unknown row operation {operation}"),
-        )),
+        _ => Err(Error::syntax(update, format!("unknown row operation {operation}"))),
     }
 }
 
@@ -394,18 +331,11 @@ fn base_row(schema: &TableSchema, uuid: Uuid, old: Option<&Row>) -> Row {
 fn set_columns(schema: &TableSchema, mut row: Row, columns: &Value, diff: bool) -> Result<Row> {
     for (name, value) in object(columns)? {
         let Some(c) = schema.column(name).filter(|c| *c != COL_UUID) else {
-            return Err(Error::new(
-                Tag::UnknownColumn,
-                format!("update to unknown column {name}"),
-            ));
+            return Err(Error::new(Tag::UnknownColumn, format!("update to unknown column {name}")));
         };
         let ty = &schema.columns[c].ty;
         let datum = Datum::from_json(&ty.relaxed(), value, None)?;
-        row.fields[c] = if diff {
-            row.fields[c].apply(&datum, &ty.relaxed_if_composite())?
-        } else {
-            datum
-        };
+        row.fields[c] = if diff { row.fields[c].apply(&datum, &ty.relaxed_if_composite())? } else { datum };
     }
     Ok(row)
 }

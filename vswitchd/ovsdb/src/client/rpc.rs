@@ -23,9 +23,7 @@ pub struct RpcClient {
 
 impl std::fmt::Debug for RpcClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RpcClient")
-            .field("queued", &self.queue.len())
-            .finish_non_exhaustive()
+        f.debug_struct("RpcClient").field("queued", &self.queue.len()).finish_non_exhaustive()
     }
 }
 
@@ -43,28 +41,14 @@ impl RpcClient {
     }
 
     fn over(stream: Box<dyn Stream>) -> Self {
-        Self {
-            stream,
-            splitter: Splitter::new(),
-            queue: VecDeque::new(),
-            next_id: 0,
-        }
+        Self { stream, splitter: Splitter::new(), queue: VecDeque::new(), next_id: 0 }
     }
 
     /// Sends a request; resolves to its `result`, or to [`ClientError::Refused`] with its `error`.
-    pub async fn request(
-        &mut self,
-        method: &str,
-        params: Vec<Value>,
-    ) -> Result<Value, ClientError> {
+    pub async fn request(&mut self, method: &str, params: Vec<Value>) -> Result<Value, ClientError> {
         let id = Value::from(self.next_id);
         self.next_id += 1;
-        self.send(&Message::Request {
-            method: method.to_owned(),
-            params,
-            id: id.clone(),
-        })
-        .await?;
+        self.send(&Message::Request { method: method.to_owned(), params, id: id.clone() }).await?;
         loop {
             match self.read().await? {
                 Message::Reply { id: got, result } if got == id => return Ok(result),
@@ -84,10 +68,7 @@ impl RpcClient {
 
     /// Sends any message.
     pub async fn send(&mut self, message: &Message) -> Result<(), ClientError> {
-        Ok(self
-            .stream
-            .write_all(message.to_json().to_string().as_bytes())
-            .await?)
+        Ok(self.stream.write_all(message.to_json().to_string().as_bytes()).await?)
     }
 
     /// The next message that answers no [`RpcClient::request`]; probes of the server are answered on the way.
@@ -105,18 +86,10 @@ impl RpcClient {
 
     async fn read(&mut self) -> Result<Message, ClientError> {
         loop {
-            while let Some(value) = self
-                .splitter
-                .next_value()
-                .map_err(|e| ClientError::Malformed(e.to_string()))?
-            {
+            while let Some(value) = self.splitter.next_value().map_err(|e| ClientError::Malformed(e.to_string()))? {
                 match Message::from_json(value).map_err(ClientError::Malformed)? {
                     Message::Request { method, params, id } if method == "echo" => {
-                        self.send(&Message::Reply {
-                            id,
-                            result: Value::Array(params),
-                        })
-                        .await?;
+                        self.send(&Message::Reply { id, result: Value::Array(params) }).await?;
                     }
                     message @ (Message::Request { .. }
                     | Message::Notification { .. }
@@ -135,13 +108,8 @@ impl RpcClient {
     /// Names of the databases, sorted.
     pub async fn list_dbs(&mut self) -> Result<Vec<String>, ClientError> {
         let reply = self.request("list_dbs", Vec::new()).await?;
-        let mut names: Vec<String> = reply
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .map(str::to_owned)
-            .collect();
+        let mut names: Vec<String> =
+            reply.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
         names.sort();
         Ok(names)
     }
@@ -153,14 +121,8 @@ impl RpcClient {
     }
 
     /// Executes operations (RFC 7047 section 4.1.3); one result per operation, and a further one if the commit failed.
-    pub async fn transact(
-        &mut self,
-        database: &str,
-        operations: Vec<Value>,
-    ) -> Result<Vec<Value>, ClientError> {
-        let params = std::iter::once(Value::from(database))
-            .chain(operations)
-            .collect();
+    pub async fn transact(&mut self, database: &str, operations: Vec<Value>) -> Result<Vec<Value>, ClientError> {
+        let params = std::iter::once(Value::from(database)).chain(operations).collect();
         let reply = self.request("transact", params).await?;
         if let Value::Array(results) = reply {
             return Ok(results);

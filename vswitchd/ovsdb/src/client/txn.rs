@@ -113,50 +113,24 @@ impl Txn {
     /// Whether it holds nothing to do. Comments and verifications alone do nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.operations
-            .iter()
-            .all(|o| matches!(o, Operation::Verify { .. }))
+        self.operations.iter().all(|o| matches!(o, Operation::Verify { .. }))
     }
 
     /// Inserts a row; the UUID stands for it in this transaction.
-    pub fn insert<C: Into<String>>(
-        &mut self,
-        table: &str,
-        columns: impl IntoIterator<Item = (C, Datum)>,
-    ) -> Uuid {
+    pub fn insert<C: Into<String>>(&mut self, table: &str, columns: impl IntoIterator<Item = (C, Datum)>) -> Uuid {
         let uuid = Uuid::new_v4();
-        self.operations.push(Operation::Insert {
-            table: table.into(),
-            uuid,
-            row: own(columns),
-        });
+        self.operations.push(Operation::Insert { table: table.into(), uuid, row: own(columns) });
         uuid
     }
 
     /// Sets columns of a row.
-    pub fn update<C: Into<String>>(
-        &mut self,
-        table: &str,
-        uuid: Uuid,
-        columns: impl IntoIterator<Item = (C, Datum)>,
-    ) {
-        self.operations.push(Operation::Update {
-            table: table.into(),
-            uuid,
-            row: own(columns),
-        });
+    pub fn update<C: Into<String>>(&mut self, table: &str, uuid: Uuid, columns: impl IntoIterator<Item = (C, Datum)>) {
+        self.operations.push(Operation::Update { table: table.into(), uuid, row: own(columns) });
     }
 
     /// Sets those of the columns that differ from what `row` holds; says whether there were any.
-    pub fn set_changed<C: Into<String>>(
-        &mut self,
-        row: &IdlRow,
-        columns: impl IntoIterator<Item = (C, Datum)>,
-    ) -> bool {
-        let changed: Columns = own(columns)
-            .into_iter()
-            .filter(|(c, d)| row.get(c).is_some_and(|now| now != d))
-            .collect();
+    pub fn set_changed<C: Into<String>>(&mut self, row: &IdlRow, columns: impl IntoIterator<Item = (C, Datum)>) -> bool {
+        let changed: Columns = own(columns).into_iter().filter(|(c, d)| row.get(c).is_some_and(|now| now != d)).collect();
         let any = !changed.is_empty();
         if any {
             self.update(row.table(), row.uuid(), changed);
@@ -167,13 +141,7 @@ impl Txn {
     /// Changes a column in place; `mutator` is one of RFC 7047's (`insert`, `delete`, `+=`, ...).
     pub fn mutate(&mut self, table: &str, uuid: Uuid, column: &str, mutator: &str, value: Datum) {
         let (table, column, mutator) = (table.into(), column.into(), mutator.into());
-        self.operations.push(Operation::Mutate {
-            table,
-            uuid,
-            column,
-            mutator,
-            value,
-        });
+        self.operations.push(Operation::Mutate { table, uuid, column, mutator, value });
     }
 
     /// Adds members to a set or pairs to a map; keys that are there keep their values.
@@ -188,32 +156,18 @@ impl Txn {
 
     /// Deletes a row.
     pub fn delete(&mut self, table: &str, uuid: Uuid) {
-        self.operations.push(Operation::Delete {
-            table: table.into(),
-            uuid,
-        });
+        self.operations.push(Operation::Delete { table: table.into(), uuid });
     }
 
     /// Makes the transaction fail with [`Outcome::TryAgain`] if any of the columns has changed since `row` was read.
     pub fn verify(&mut self, row: &IdlRow, columns: &[&str]) {
-        let held = columns
-            .iter()
-            .filter_map(|c| Some(((*c).to_owned(), row.get(c)?.clone())))
-            .collect();
-        self.operations.push(Operation::Verify {
-            table: row.table().into(),
-            uuid: row.uuid(),
-            row: held,
-        });
+        let held = columns.iter().filter_map(|c| Some(((*c).to_owned(), row.get(c)?.clone()))).collect();
+        self.operations.push(Operation::Verify { table: row.table().into(), uuid: row.uuid(), row: held });
     }
 
     /// Adds one to an integer column (such as `next_cfg`); [`Committed::incremented`] is its value then.
     pub fn increment(&mut self, table: &str, uuid: Uuid, column: &str) {
-        self.operations.push(Operation::Increment {
-            table: table.into(),
-            uuid,
-            column: column.into(),
-        });
+        self.operations.push(Operation::Increment { table: table.into(), uuid, column: column.into() });
     }
 
     /// Adds an operation as it stands (RFC 7047 section 5.2).
@@ -233,12 +187,7 @@ impl Txn {
 
     /// The parameters of `transact`, and how to read the reply.
     pub(crate) fn to_params(&self, schema: &Schema, lock: Option<&str>) -> (Vec<Value>, Plan) {
-        let mut out = Wire {
-            schema,
-            names: Map::default(),
-            params: vec![schema.name.as_str().into()],
-            plan: Plan::default(),
-        };
+        let mut out = Wire { schema, names: Map::default(), params: vec![schema.name.as_str().into()], plan: Plan::default() };
         for operation in &self.operations {
             if let Operation::Insert { uuid, .. } = operation {
                 out.names.insert(*uuid, format!("row{}", uuid.simple()));
@@ -248,17 +197,10 @@ impl Txn {
             out.params.push(json!({"op": "assert", "lock": lock}));
         }
         // What the rest is built on is checked before anything else.
-        let (checks, rest): (Vec<_>, Vec<_>) = self
-            .operations
-            .iter()
-            .partition(|o| matches!(o, Operation::Verify { .. }));
-        checks
-            .into_iter()
-            .chain(rest)
-            .for_each(|o| out.operation(o));
+        let (checks, rest): (Vec<_>, Vec<_>) = self.operations.iter().partition(|o| matches!(o, Operation::Verify { .. }));
+        checks.into_iter().chain(rest).for_each(|o| out.operation(o));
         if !self.comments.is_empty() {
-            out.params
-                .push(json!({"op": "comment", "comment": self.comments.join("\n")}));
+            out.params.push(json!({"op": "comment", "comment": self.comments.join("\n")}));
         }
         if self.durable {
             out.params.push(json!({"op": "commit", "durable": true}));
@@ -285,24 +227,16 @@ impl Wire<'_> {
                 let row = self.row(table, row);
                 self.plan.inserts.push((self.params.len() - 1, *uuid));
                 let name = self.names.get(uuid).cloned().unwrap_or_default();
-                self.params
-                    .push(json!({"op": "insert", "table": table, "uuid-name": name, "row": row}));
+                self.params.push(json!({"op": "insert", "table": table, "uuid-name": name, "row": row}));
             }
             Operation::Update { table, uuid, row } => {
                 let row = self.row(table, row);
                 if row.as_object().is_some_and(|r| !r.is_empty()) {
                     let clause = self.where_uuid(uuid);
-                    self.params
-                        .push(json!({"op": "update", "table": table, "where": clause, "row": row}));
+                    self.params.push(json!({"op": "update", "table": table, "where": clause, "row": row}));
                 }
             }
-            Operation::Mutate {
-                table,
-                uuid,
-                column,
-                mutator,
-                value,
-            } => {
+            Operation::Mutate { table, uuid, column, mutator, value } => {
                 if self.column(table, column) {
                     let (clause, value) = (self.where_uuid(uuid), self.value(value));
                     let mutations = json!([[column, mutator, value]]);
@@ -311,26 +245,15 @@ impl Wire<'_> {
             }
             Operation::Delete { table, uuid } => {
                 let clause = self.where_uuid(uuid);
-                self.params
-                    .push(json!({"op": "delete", "table": table, "where": clause}));
+                self.params.push(json!({"op": "delete", "table": table, "where": clause}));
             }
             Operation::Verify { table, uuid, row } => {
                 let (clause, held) = (self.where_uuid(uuid), self.row(table, row));
-                let columns: Vec<&String> = held
-                    .as_object()
-                    .into_iter()
-                    .flat_map(Object::keys)
-                    .collect();
-                self.params.push(
-                    json!({"op": "wait", "timeout": 0, "table": table, "where": clause,
-                    "columns": columns, "until": "==", "rows": [held]}),
-                );
+                let columns: Vec<&String> = held.as_object().into_iter().flat_map(Object::keys).collect();
+                self.params.push(json!({"op": "wait", "timeout": 0, "table": table, "where": clause,
+                    "columns": columns, "until": "==", "rows": [held]}));
             }
-            Operation::Increment {
-                table,
-                uuid,
-                column,
-            } => {
+            Operation::Increment { table, uuid, column } => {
                 if self.column(table, column) {
                     let clause = self.where_uuid(uuid);
                     let mutations = json!([[column, "+=", 1]]);
@@ -347,9 +270,7 @@ impl Wire<'_> {
     }
 
     fn column(&self, table: &str, column: &str) -> bool {
-        self.schema
-            .table_schema(table)
-            .is_some_and(|t| t.column(column).is_some())
+        self.schema.table_schema(table).is_some_and(|t| t.column(column).is_some())
     }
 
     fn row(&self, table: &str, row: &Columns) -> Value {
@@ -377,19 +298,13 @@ impl Wire<'_> {
             return;
         };
         if let [tag, Value::String(text)] = array.as_mut_slice() {
-            let uuid = if tag == "uuid" {
-                crate::atom::parse_uuid(text)
-            } else {
-                None
-            };
+            let uuid = if tag == "uuid" { crate::atom::parse_uuid(text) } else { None };
             if let Some(name) = uuid.and_then(|u| self.names.get(&u)) {
                 (*tag, *text) = ("named-uuid".into(), name.clone());
             }
             return;
         }
-        array
-            .iter_mut()
-            .for_each(|element| self.substitute(element));
+        array.iter_mut().for_each(|element| self.substitute(element));
     }
 }
 
@@ -405,28 +320,11 @@ impl Plan {
                 Some(_) | None => Outcome::Failed(error_text(failed)),
             };
         }
-        let uuid_at = |at: usize| {
-            results
-                .get(at)?
-                .get("uuid")?
-                .get(1)?
-                .as_str()
-                .and_then(crate::atom::parse_uuid)
-        };
-        let uuids = self
-            .inserts
-            .iter()
-            .filter_map(|(at, mine)| Some((*mine, uuid_at(*at)?)))
-            .collect();
-        let incremented = self
-            .increment
-            .as_ref()
-            .and_then(|(at, column)| results.get(*at)?.get("rows")?.get(0)?.get(column)?.as_i64());
-        Outcome::Committed(Committed {
-            uuids,
-            incremented,
-            results,
-        })
+        let uuid_at = |at: usize| results.get(at)?.get("uuid")?.get(1)?.as_str().and_then(crate::atom::parse_uuid);
+        let uuids = self.inserts.iter().filter_map(|(at, mine)| Some((*mine, uuid_at(*at)?))).collect();
+        let incremented =
+            self.increment.as_ref().and_then(|(at, column)| results.get(*at)?.get("rows")?.get(0)?.get(column)?.as_i64());
+        Outcome::Committed(Committed { uuids, incremented, results })
     }
 }
 

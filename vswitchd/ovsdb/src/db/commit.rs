@@ -39,11 +39,7 @@ impl Txn<'_> {
         self.drop_unchanged();
         self.check_indexes()?;
         let changes = self.changes();
-        Ok(Commit {
-            changes,
-            comments: self.comments,
-            id: Uuid::new_v4(),
-        })
+        Ok(Commit { changes, comments: self.comments, id: Uuid::new_v4() })
     }
 
     /// Counts strong references added and removed; an added one must lead to a row.
@@ -52,21 +48,16 @@ impl Txn<'_> {
         let mut delta = Delta::default();
         let mut dangling = None;
         for change in self.changes() {
-            reference_delta(
-                db.ref_columns(change.table),
-                &change,
-                |(table, kind), target, added| {
-                    if kind == RefType::Weak || target == change.uuid {
-                        return;
-                    }
-                    let exists =
-                        || self.row(table, &target).is_some() || self.deleted(table, &target);
-                    if added && dangling.is_none() && !exists() {
-                        dangling = Some(self.dangling_error(&change, table, target));
-                    }
-                    *delta.entry((table, target)).or_insert(0) += if added { 1 } else { -1 };
-                },
-            );
+            reference_delta(db.ref_columns(change.table), &change, |(table, kind), target, added| {
+                if kind == RefType::Weak || target == change.uuid {
+                    return;
+                }
+                let exists = || self.row(table, &target).is_some() || self.deleted(table, &target);
+                if added && dangling.is_none() && !exists() {
+                    dangling = Some(self.dangling_error(&change, table, target));
+                }
+                *delta.entry((table, target)).or_insert(0) += if added { 1 } else { -1 };
+            });
         }
         dangling.map_or(Ok(delta), Err)
     }
@@ -76,40 +67,21 @@ impl Txn<'_> {
         let source = &schema.tables[change.table];
         let holds = |c: &usize| {
             let to_target = source.columns[*c].ty.key.reference().is_some()
-                || source.columns[*c]
-                    .ty
-                    .value
-                    .as_ref()
-                    .is_some_and(|v| v.reference().is_some());
-            to_target
-                && change
-                    .new
-                    .as_ref()
-                    .is_some_and(|row| row.fields[*c].uuids().any(|u| u == target))
+                || source.columns[*c].ty.value.as_ref().is_some_and(|v| v.reference().is_some());
+            to_target && change.new.as_ref().is_some_and(|row| row.fields[*c].uuids().any(|u| u == target))
         };
-        let column = (COL_FIRST..source.columns.len())
-            .find(holds)
-            .unwrap_or(COL_FIRST);
+        let column = (COL_FIRST..source.columns.len()).find(holds).unwrap_or(COL_FIRST);
         Error::new(
             Tag::Referential,
             format!(
                 "Table {} column {} row {} references nonexistent row {target} in table {}.",
-                source.name,
-                source.columns[column].name,
-                change.uuid,
-                schema.tables[target_table].name
+                source.name, source.columns[column].name, change.uuid, schema.tables[target_table].name
             ),
         )
     }
 
     fn strong_count(&self, delta: &Delta, table: usize, uuid: &Uuid) -> i64 {
-        let base = self
-            .database()
-            .table(table)
-            .strong
-            .get(uuid)
-            .copied()
-            .unwrap_or(0);
+        let base = self.database().table(table).strong.get(uuid).copied().unwrap_or(0);
         i64::try_from(base).unwrap_or(i64::MAX) + delta.get(&(table, *uuid)).copied().unwrap_or(0)
     }
 
@@ -118,10 +90,7 @@ impl Txn<'_> {
             let n = self.strong_count(delta, change.table, &change.uuid);
             if n > 0 {
                 let table = &self.database().schema().tables[change.table].name;
-                let text = format!(
-                    "cannot delete {table} row {} because of {n} remaining reference(s)",
-                    change.uuid
-                );
+                let text = format!("cannot delete {table} row {} because of {n} remaining reference(s)", change.uuid);
                 return Err(Error::new(Tag::Referential, text));
             }
         }
@@ -132,11 +101,7 @@ impl Txn<'_> {
     fn collect_garbage(&mut self, delta: &mut Delta) {
         let db = self.database();
         let is_root = |table: usize| db.schema().tables[table].is_root;
-        let inserted = self
-            .changes()
-            .into_iter()
-            .filter(|c| c.new.is_some())
-            .map(|c| (c.table, c.uuid));
+        let inserted = self.changes().into_iter().filter(|c| c.new.is_some()).map(|c| (c.table, c.uuid));
         let mut suspects: Vec<(usize, Uuid)> = inserted.collect();
         suspects.extend(delta.iter().filter(|(_, n)| **n < 0).map(|(row, _)| *row));
         while let Some((table, uuid)) = suspects.pop() {
@@ -147,22 +112,13 @@ impl Txn<'_> {
                 continue;
             };
             self.delete(table, &uuid);
-            let gone = RowChange {
-                table,
-                uuid,
-                old: Some(row),
-                new: None,
-            };
-            reference_delta(
-                db.ref_columns(table),
-                &gone,
-                |(target_table, kind), target, _| {
-                    if kind == RefType::Strong && target != uuid {
-                        *delta.entry((target_table, target)).or_insert(0) -= 1;
-                        suspects.push((target_table, target));
-                    }
-                },
-            );
+            let gone = RowChange { table, uuid, old: Some(row), new: None };
+            reference_delta(db.ref_columns(table), &gone, |(target_table, kind), target, _| {
+                if kind == RefType::Strong && target != uuid {
+                    *delta.entry((target_table, target)).or_insert(0) -= 1;
+                    suspects.push((target_table, target));
+                }
+            });
         }
     }
 
@@ -192,9 +148,7 @@ impl Txn<'_> {
         }
         suspects.sort_unstable();
         suspects.dedup();
-        suspects
-            .into_iter()
-            .try_for_each(|(table, uuid)| self.prune_weak_in(table, uuid))
+        suspects.into_iter().try_for_each(|(table, uuid)| self.prune_weak_in(table, uuid))
     }
 
     fn prune_weak_in(&mut self, table: usize, uuid: Uuid) -> Result<()> {
@@ -203,12 +157,8 @@ impl Txn<'_> {
             return Ok(());
         };
         for column in db.ref_columns(table) {
-            let dead = |target: Option<(usize, RefType)>, atom: Option<&crate::atom::Atom>| match (
-                target, atom,
-            ) {
-                (Some((table, RefType::Weak)), Some(atom)) => atom
-                    .as_uuid()
-                    .is_some_and(|u| self.row(table, &u).is_none()),
+            let dead = |target: Option<(usize, RefType)>, atom: Option<&crate::atom::Atom>| match (target, atom) {
+                (Some((table, RefType::Weak)), Some(atom)) => atom.as_uuid().is_some_and(|u| self.row(table, &u).is_none()),
                 _ => false,
             };
             let before = &row.fields[column.column];
@@ -221,13 +171,7 @@ impl Txn<'_> {
             let schema = &db.schema().tables[table];
             if after.len() < schema.columns[column.column].ty.min as usize {
                 let inserted = db.row(table, &uuid).is_none();
-                return Err(emptied_error(
-                    schema,
-                    column.column,
-                    uuid,
-                    (before, &after),
-                    inserted,
-                ));
+                return Err(emptied_error(schema, column.column, uuid, (before, &after), inserted));
             }
             if let Some(row) = self.modify(table, &uuid) {
                 row.fields[column.column] = after;
@@ -242,19 +186,10 @@ impl Txn<'_> {
         for (t, table) in db.schema().tables.iter().enumerate() {
             for (i, columns) in table.indexes.iter().enumerate() {
                 let mut seen: Map<_, &Arc<Row>> = Map::default();
-                for row in changes
-                    .iter()
-                    .filter(|c| c.table == t)
-                    .filter_map(|c| c.new.as_ref())
-                {
+                for row in changes.iter().filter(|c| c.table == t).filter_map(|c| c.new.as_ref()) {
                     let key = index_key(row, columns);
-                    let in_db = db.table(t).indexes[i]
-                        .get(&key)
-                        .filter(|uuid| !self.touched(t, uuid));
-                    let other = seen
-                        .get(&key)
-                        .copied()
-                        .or_else(|| in_db.and_then(|uuid| db.row(t, uuid)));
+                    let in_db = db.table(t).indexes[i].get(&key).filter(|uuid| !self.touched(t, uuid));
+                    let other = seen.get(&key).copied().or_else(|| in_db.and_then(|uuid| db.row(t, uuid)));
                     if let Some(other) = other {
                         return Err(self.duplicate_error(t, columns, row, other));
                     }
@@ -265,23 +200,10 @@ impl Txn<'_> {
         Ok(())
     }
 
-    fn duplicate_error(
-        &self,
-        table: usize,
-        columns: &[usize],
-        a: &Arc<Row>,
-        b: &Arc<Row>,
-    ) -> Error {
+    fn duplicate_error(&self, table: usize, columns: &[usize], a: &Arc<Row>, b: &Arc<Row>) -> Error {
         let schema = &self.database().schema().tables[table];
-        let (first, second) = if a.fields[COL_FIRST..] < b.fields[COL_FIRST..] {
-            (b, a)
-        } else {
-            (a, b)
-        };
-        let names: Vec<String> = columns
-            .iter()
-            .map(|c| format!("\"{}\"", schema.columns[*c].name))
-            .collect();
+        let (first, second) = if a.fields[COL_FIRST..] < b.fields[COL_FIRST..] { (b, a) } else { (a, b) };
+        let names: Vec<String> = columns.iter().map(|c| format!("\"{}\"", schema.columns[*c].name)).collect();
         let plural = if columns.len() > 1 { "s" } else { "" };
         Error::constraint(format!(
             "Transaction causes multiple rows in \"{}\" table to have identical values ({}) for index on column{plural} {}.  First row, with UUID {}, {}  Second row, with UUID {}, {}",
@@ -314,20 +236,10 @@ impl Txn<'_> {
     }
 }
 
-fn emptied_error(
-    schema: &TableSchema,
-    column: usize,
-    uuid: Uuid,
-    datums: (&Datum, &Datum),
-    inserted: bool,
-) -> Error {
+fn emptied_error(schema: &TableSchema, column: usize, uuid: Uuid, datums: (&Datum, &Datum), inserted: bool) -> Error {
     let (before, after) = datums;
     let name = &schema.columns[column].name;
-    let zero = before
-        .keys()
-        .iter()
-        .chain(before.values())
-        .any(|a| a.as_uuid().is_some_and(|u| u.is_nil()));
+    let zero = before.keys().iter().chain(before.values()).any(|a| a.as_uuid().is_some_and(|u| u.is_nil()));
     Error::constraint(if zero && inserted {
         // "volation" is how OVS spells it.
         format!(
@@ -339,20 +251,13 @@ fn emptied_error(
             "Deletion of {} weak reference(s) to deleted (or never-existing) rows from column \"{name}\" in \"{}\" row {uuid} {}caused this column to become empty, but constraints on this column disallow an empty column.",
             before.len() - after.len(),
             schema.name,
-            if inserted {
-                "(inserted within this transaction) "
-            } else {
-                ""
-            }
+            if inserted { "(inserted within this transaction) " } else { "" }
         )
     })
 }
 
 fn values_text(schema: &TableSchema, columns: &[usize], row: &Row) -> String {
-    let texts: Vec<String> = columns
-        .iter()
-        .map(|c| row.fields[*c].to_text(&schema.columns[*c].ty))
-        .collect();
+    let texts: Vec<String> = columns.iter().map(|c| row.fields[*c].to_text(&schema.columns[*c].ty)).collect();
     english_list(&texts)
 }
 

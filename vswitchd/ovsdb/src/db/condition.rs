@@ -41,11 +41,7 @@ impl Function {
 #[derive(Clone, Debug)]
 enum Clause {
     Const(bool),
-    Test {
-        column: usize,
-        function: Function,
-        arg: Datum,
-    },
+    Test { column: usize, function: Function, arg: Datum },
 }
 
 /// A list of clauses. Operations need all of them to hold, monitors any of them; an empty list always holds.
@@ -56,14 +52,8 @@ pub struct Condition {
 
 impl Condition {
     /// Parses an array of clauses; `true` and `false` are clauses too.
-    pub fn from_json(
-        schema: &TableSchema,
-        json: &Value,
-        names: Option<&mut (dyn UuidNames + '_)>,
-    ) -> Result<Self> {
-        let array = json
-            .as_array()
-            .ok_or_else(|| Error::syntax(json, "array expected"))?;
+    pub fn from_json(schema: &TableSchema, json: &Value, names: Option<&mut (dyn UuidNames + '_)>) -> Result<Self> {
+        let array = json.as_array().ok_or_else(|| Error::syntax(json, "array expected"))?;
         let mut clauses = Vec::with_capacity(array.len());
         let mut names = names;
         for clause in array {
@@ -78,9 +68,7 @@ impl Condition {
     /// Whether it holds for every row.
     #[must_use]
     pub fn is_true(&self) -> bool {
-        self.clauses
-            .iter()
-            .all(|c| matches!(c, Clause::Const(true)))
+        self.clauses.iter().all(|c| matches!(c, Clause::Const(true)))
     }
 
     /// Whether all clauses hold.
@@ -99,47 +87,24 @@ impl Condition {
     #[must_use]
     pub fn only_row(&self) -> Option<Uuid> {
         self.clauses.iter().find_map(|c| match c {
-            Clause::Test {
-                column: COL_UUID,
-                function: Function::Eq | Function::Includes,
-                arg,
-            } => arg.as_uuid(),
+            Clause::Test { column: COL_UUID, function: Function::Eq | Function::Includes, arg } => arg.as_uuid(),
             Clause::Test { .. } | Clause::Const(_) => None,
         })
     }
 }
 
-fn clause_from_json(
-    schema: &TableSchema,
-    json: &Value,
-    names: Option<&mut (dyn UuidNames + '_)>,
-) -> Result<Clause> {
+fn clause_from_json(schema: &TableSchema, json: &Value, names: Option<&mut (dyn UuidNames + '_)>) -> Result<Clause> {
     if let Some(constant) = json.as_bool() {
         return Ok(Clause::Const(constant));
     }
-    let Some(
-        [
-            Value::String(column_name),
-            Value::String(function_name),
-            arg,
-        ],
-    ) = json.as_array().map(Vec::as_slice)
-    else {
+    let Some([Value::String(column_name), Value::String(function_name), arg]) = json.as_array().map(Vec::as_slice) else {
         return Err(Error::syntax(json, "Parse error in condition."));
     };
-    let column = schema.column(column_name).ok_or_else(|| {
-        Error::at(
-            json,
-            Tag::UnknownColumn,
-            format!("No column {column_name} in table {}.", schema.name),
-        )
-    })?;
-    let function = Function::from_name(function_name).ok_or_else(|| {
-        Error::new(
-            Tag::UnknownFunction,
-            format!("No function named {function_name}."),
-        )
-    })?;
+    let column = schema
+        .column(column_name)
+        .ok_or_else(|| Error::at(json, Tag::UnknownColumn, format!("No column {column_name} in table {}.", schema.name)))?;
+    let function = Function::from_name(function_name)
+        .ok_or_else(|| Error::new(Tag::UnknownFunction, format!("No function named {function_name}.")))?;
     let column_type = &schema.columns[column].ty;
     let mut ty = column_type.clone();
     match function {
@@ -161,27 +126,14 @@ fn clause_from_json(
         Function::Includes => ty.min = 0,
     }
     let arg = Datum::from_json(&ty, arg, names)?;
-    Ok(Clause::Test {
-        column,
-        function,
-        arg,
-    })
+    Ok(Clause::Test { column, function, arg })
 }
 
 impl Clause {
     fn matches(&self, schema: &TableSchema, row: &Row) -> bool {
         match self {
             Self::Const(constant) => *constant,
-            Self::Test {
-                column,
-                function,
-                arg,
-            } => evaluate(
-                &schema.columns[*column].ty,
-                &row.fields[*column],
-                *function,
-                arg,
-            ),
+            Self::Test { column, function, arg } => evaluate(&schema.columns[*column].ty, &row.fields[*column], *function, arg),
         }
     }
 }

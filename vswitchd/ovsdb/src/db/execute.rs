@@ -32,10 +32,7 @@ pub struct Request<'a> {
 
 impl std::fmt::Debug for Request<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Request")
-            .field("params", &self.params)
-            .field("elapsed_ms", &self.elapsed_ms)
-            .finish()
+        f.debug_struct("Request").field("params", &self.params).field("elapsed_ms", &self.elapsed_ms).finish()
     }
 }
 
@@ -63,10 +60,7 @@ struct Names(Map<String, (Uuid, bool)>);
 
 impl UuidNames for Names {
     fn resolve(&mut self, name: &str) -> Uuid {
-        self.0
-            .entry_ref(name)
-            .or_insert_with(|| (Uuid::new_v4(), false))
-            .0
+        self.0.entry_ref(name).or_insert_with(|| (Uuid::new_v4(), false)).0
     }
 }
 
@@ -82,19 +76,10 @@ struct Execution<'a, 'r> {
 #[must_use]
 pub fn execute(db: &Database, request: &Request<'_>) -> Executed {
     let operations = request.params.get(1..).unwrap_or_default();
-    let mut x = Execution {
-        txn: Txn::new(db),
-        names: Names::default(),
-        request,
-        durable: false,
-        timeout_ms: None,
-    };
+    let mut x = Execution { txn: Txn::new(db), names: Names::default(), request, durable: false, timeout_ms: None };
     let mut results = Vec::with_capacity(operations.len());
     for (i, operation) in operations.iter().enumerate() {
-        let parser = Parser::new(
-            operation,
-            format!("ovsdb operation {} of {}", i + 1, operations.len()),
-        );
+        let parser = Parser::new(operation, format!("ovsdb operation {} of {}", i + 1, operations.len()));
         match x.operation(parser) {
             Ok(result) => results.push(result),
             Err(e) if e.tag == Tag::NotSupported => return Executed::Wait(x.timeout_ms),
@@ -107,11 +92,7 @@ pub fn execute(db: &Database, request: &Request<'_>) -> Executed {
     }
     let durable = x.durable;
     match x.txn.prepare() {
-        Ok(commit) => Executed::Ready {
-            results,
-            commit,
-            durable,
-        },
+        Ok(commit) => Executed::Ready { results, commit, durable },
         Err(e) => {
             results.push(e.to_json());
             Executed::Failed(results)
@@ -150,18 +131,11 @@ impl<'a> Execution<'a, '_> {
         let result = outcome?;
         let schema = self.txn.database().schema();
         if writes && self.request.read_only {
-            let text = format!(
-                "{} operation not allowed when database server is in read only mode",
-                op.unwrap_or_default()
-            );
+            let text = format!("{} operation not allowed when database server is in read only mode", op.unwrap_or_default());
             return Err(Error::new(Tag::NotAllowed, text));
         }
         if writes && schema.name.starts_with('_') {
-            let text = format!(
-                "{} operation not allowed on table in reserved database {}",
-                op.unwrap_or_default(),
-                schema.name
-            );
+            let text = format!("{} operation not allowed on table in reserved database {}", op.unwrap_or_default(), schema.name);
             return Err(Error::new(Tag::NotAllowed, text));
         }
         Ok(result)
@@ -190,16 +164,10 @@ impl<'a> Execution<'a, '_> {
     fn matching(&self, table: usize, condition: &Condition) -> Vec<Uuid> {
         let schema = self.schema_of(table);
         if let Some(uuid) = condition.only_row() {
-            let found = self
-                .txn
-                .row(table, &uuid)
-                .is_some_and(|row| condition.matches_all(schema, row));
+            let found = self.txn.row(table, &uuid).is_some_and(|row| condition.matches_all(schema, row));
             return if found { vec![uuid] } else { Vec::new() };
         }
-        let rows = self
-            .txn
-            .rows(table)
-            .filter(|(_, row)| condition.matches_all(schema, row));
+        let rows = self.txn.rows(table).filter(|(_, row)| condition.matches_all(schema, row));
         rows.map(|(uuid, _)| *uuid).collect()
     }
 
@@ -214,22 +182,16 @@ impl<'a> Execution<'a, '_> {
         };
         let mut uuid = Uuid::new_v4();
         if let Some(json) = fixed_json {
-            uuid = json
-                .as_str()
-                .and_then(parse_uuid)
-                .ok_or_else(|| Error::syntax(json, "bad uuid"))?;
+            uuid = json.as_str().and_then(parse_uuid).ok_or_else(|| Error::syntax(json, "bad uuid"))?;
             if !self.txn.may_create(table, &uuid) {
-                let text = "This UUID would duplicate a UUID already present within the table or deleted within the same transaction.";
+                let text =
+                    "This UUID would duplicate a UUID already present within the table or deleted within the same transaction.";
                 return Err(Error::at(json, Tag::DuplicateUuid, text));
             }
         }
         if let Some(json) = uuid_name {
             let name = json.as_str().unwrap_or_default();
-            let slot = self
-                .names
-                .0
-                .entry_ref(name)
-                .or_insert_with(|| (uuid, false));
+            let slot = self.names.0.entry_ref(name).or_insert_with(|| (uuid, false));
             if slot.1 {
                 let text = "This \"uuid-name\" appeared on an earlier \"insert\" operation.";
                 return Err(Error::at(json, Tag::DuplicateUuidName, text));
@@ -247,12 +209,7 @@ impl<'a> Execution<'a, '_> {
         }
         row.fields[COL_UUID] = Datum::from(uuid);
         // A column nobody set has its default, which may violate the column's own constraints.
-        for (field, column) in row
-            .fields
-            .iter()
-            .zip(&schema.columns)
-            .filter(|(f, _)| f.len() == 1)
-        {
+        for (field, column) in row.fields.iter().zip(&schema.columns).filter(|(f, _)| f.len() == 1) {
             field.check(&column.ty)?;
         }
         self.txn.insert(table, row);
@@ -285,15 +242,9 @@ impl<'a> Execution<'a, '_> {
             }
         }
         rows.sort_by(|a, b| {
-            sort.iter()
-                .map(|&c| a.fields[c].cmp(&b.fields[c]))
-                .find(|o| o.is_ne())
-                .unwrap_or(std::cmp::Ordering::Equal)
+            sort.iter().map(|&c| a.fields[c].cmp(&b.fields[c])).find(|o| o.is_ne()).unwrap_or(std::cmp::Ordering::Equal)
         });
-        let rows: Vec<Value> = rows
-            .into_iter()
-            .map(|row| row.to_json(schema, &columns))
-            .collect();
+        let rows: Vec<Value> = rows.into_iter().map(|row| row.to_json(schema, &columns)).collect();
         Ok(object!({"rows": rows}))
     }
 
@@ -309,10 +260,7 @@ impl<'a> Execution<'a, '_> {
         let values = columns_from_json(schema, row_json, &mut self.names)?;
         if let Some((column, _)) = values.iter().find(|(c, _)| !schema.columns[*c].mutable) {
             let name = &schema.columns[*column].name;
-            let text = format!(
-                "Cannot update immutable column {name} in table {}.",
-                schema.name
-            );
+            let text = format!("Cannot update immutable column {name} in table {}.", schema.name);
             return Err(Error::at(p.json(), Tag::Constraint, text));
         }
         let condition = self.condition(table, where_json)?;
@@ -336,9 +284,7 @@ impl<'a> Execution<'a, '_> {
         let where_json = p.member("where", &[Kind::Array]);
         let mutations_json = p.member("mutations", &[Kind::Array]);
         p.check()?;
-        let (Some(table), Some(where_json), Some(mutations_json)) =
-            (table, where_json, mutations_json)
-        else {
+        let (Some(table), Some(where_json), Some(mutations_json)) = (table, where_json, mutations_json) else {
             return Ok(Value::Null);
         };
         let schema = self.schema_of(table);
@@ -365,9 +311,7 @@ impl<'a> Execution<'a, '_> {
         };
         let condition = self.condition(table, where_json)?;
         let matching = self.matching(table, &condition);
-        matching
-            .iter()
-            .for_each(|uuid| self.txn.delete(table, uuid));
+        matching.iter().for_each(|uuid| self.txn.delete(table, uuid));
         Ok(object!({"count": matching.len()}))
     }
 
@@ -379,9 +323,7 @@ impl<'a> Execution<'a, '_> {
         let rows_json = p.member("rows", &[Kind::Array]);
         let table = self.table(p);
         p.check()?;
-        let (Some(table), Some(where_json), Some(until), Some(rows_json)) =
-            (table, where_json, until, rows_json)
-        else {
+        let (Some(table), Some(where_json), Some(until), Some(rows_json)) = (table, where_json, until, rows_json) else {
             return Ok(Value::Null);
         };
         let condition = self.condition(table, where_json)?;
@@ -406,23 +348,16 @@ impl<'a> Execution<'a, '_> {
             expected.insert(project(&row, &columns));
         }
         let matching = self.matching(table, &condition);
-        let actual: Set<_> = matching
-            .iter()
-            .filter_map(|u| self.txn.row(table, u))
-            .map(|row| project(row, &columns))
-            .collect();
+        let actual: Set<_> = matching.iter().filter_map(|u| self.txn.row(table, u)).map(|row| project(row, &columns)).collect();
         if (actual == expected) == want_equal {
             return Ok(object!({}));
         }
         let elapsed_ms = self.request.elapsed_ms;
         match timeout_ms {
-            Some(ms) if elapsed_ms >= ms && elapsed_ms > 0 => Err(Error::new(
-                Tag::TimedOut,
-                format!("\"wait\" timed out after {elapsed_ms} ms"),
-            )),
-            Some(ms) if elapsed_ms >= ms => {
-                Err(Error::new(Tag::TimedOut, "\"where\" clause test failed"))
+            Some(ms) if elapsed_ms >= ms && elapsed_ms > 0 => {
+                Err(Error::new(Tag::TimedOut, format!("\"wait\" timed out after {elapsed_ms} ms")))
             }
+            Some(ms) if elapsed_ms >= ms => Err(Error::new(Tag::TimedOut, "\"where\" clause test failed")),
             Some(_) | None => Err(Error::new(Tag::NotSupported, "wait again")),
         }
     }
@@ -433,11 +368,7 @@ impl<'a> Execution<'a, '_> {
     }
 
     fn comment(&mut self, p: &mut Parser<'_>) -> Value {
-        self.txn.comments.extend(
-            p.member("comment", &[Kind::Str])
-                .and_then(Value::as_str)
-                .map(str::to_owned),
-        );
+        self.txn.comments.extend(p.member("comment", &[Kind::Str]).and_then(Value::as_str).map(str::to_owned));
         object!({})
     }
 
@@ -448,18 +379,13 @@ impl<'a> Execution<'a, '_> {
         if (self.request.owns_lock)(name) {
             Ok(object!({}))
         } else {
-            Err(Error::new(
-                Tag::NotOwner,
-                format!("Asserted lock {name} not held."),
-            ))
+            Err(Error::new(Tag::NotOwner, format!("Asserted lock {name} not held.")))
         }
     }
 }
 
 fn wait_timeout(json: &Value) -> Result<u64> {
-    json::integer(json)
-        .and_then(|ms| u64::try_from(ms).ok())
-        .ok_or_else(|| Error::syntax(json, "timeout must be nonnegative"))
+    json::integer(json).and_then(|ms| u64::try_from(ms).ok()).ok_or_else(|| Error::syntax(json, "timeout must be nonnegative"))
 }
 
 fn project(row: &Row, columns: &[usize]) -> Vec<Datum> {
@@ -467,27 +393,14 @@ fn project(row: &Row, columns: &[usize]) -> Vec<Datum> {
 }
 
 /// Parses `<row>`.
-fn columns_from_json(
-    schema: &TableSchema,
-    json: &Value,
-    names: &mut Names,
-) -> Result<Vec<(usize, Datum)>> {
-    let object = json
-        .as_object()
-        .ok_or_else(|| Error::syntax(json, "row must be JSON object"))?;
+fn columns_from_json(schema: &TableSchema, json: &Value, names: &mut Names) -> Result<Vec<(usize, Datum)>> {
+    let object = json.as_object().ok_or_else(|| Error::syntax(json, "row must be JSON object"))?;
     let mut columns = Vec::with_capacity(object.len());
     for (name, value) in object {
-        let column = schema.column(name).ok_or_else(|| {
-            Error::at(
-                json,
-                Tag::UnknownColumn,
-                format!("No column {name} in table {}.", schema.name),
-            )
-        })?;
-        columns.push((
-            column,
-            Datum::from_json(&schema.columns[column].ty, value, Some(&mut *names))?,
-        ));
+        let column = schema
+            .column(name)
+            .ok_or_else(|| Error::at(json, Tag::UnknownColumn, format!("No column {name} in table {}.", schema.name)))?;
+        columns.push((column, Datum::from_json(&schema.columns[column].ty, value, Some(&mut *names))?));
     }
     Ok(columns)
 }

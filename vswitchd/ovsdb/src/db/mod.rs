@@ -53,12 +53,7 @@ impl Row {
     /// `{column: value}` of the given columns.
     #[must_use]
     pub fn to_json(&self, schema: &TableSchema, columns: &[usize]) -> Value {
-        Value::Object(
-            columns
-                .iter()
-                .map(|&c| (schema.columns[c].name.clone(), self.fields[c].to_json()))
-                .collect(),
-        )
+        Value::Object(columns.iter().map(|&c| (schema.columns[c].name.clone(), self.fields[c].to_json())).collect())
     }
 }
 
@@ -112,21 +107,10 @@ impl Database {
         let tables = schema
             .tables
             .iter()
-            .map(|t| Table {
-                indexes: t.indexes.iter().map(|_| Map::default()).collect(),
-                ..Table::default()
-            })
+            .map(|t| Table { indexes: t.indexes.iter().map(|_| Map::default()).collect(), ..Table::default() })
             .collect();
-        let refs = schema
-            .tables
-            .iter()
-            .map(|t| ref_columns(&schema, t))
-            .collect();
-        Self {
-            schema,
-            tables,
-            refs,
-        }
+        let refs = schema.tables.iter().map(|t| ref_columns(&schema, t)).collect();
+        Self { schema, tables, refs }
     }
 
     /// Its schema.
@@ -185,11 +169,7 @@ impl Database {
     fn remove_from_indexes(&mut self, change: &RowChange) {
         let schema = &self.schema.tables[change.table];
         if let Some(old) = &change.old {
-            for (index, columns) in self.tables[change.table]
-                .indexes
-                .iter_mut()
-                .zip(&schema.indexes)
-            {
+            for (index, columns) in self.tables[change.table].indexes.iter_mut().zip(&schema.indexes) {
                 index.remove(&index_key(old, columns));
             }
         }
@@ -198,11 +178,7 @@ impl Database {
     fn add_to_indexes(&mut self, change: &RowChange) {
         let schema = &self.schema.tables[change.table];
         if let Some(new) = &change.new {
-            for (index, columns) in self.tables[change.table]
-                .indexes
-                .iter_mut()
-                .zip(&schema.indexes)
-            {
+            for (index, columns) in self.tables[change.table].indexes.iter_mut().zip(&schema.indexes) {
                 index.insert(index_key(new, columns), change.uuid);
             }
         }
@@ -250,26 +226,16 @@ fn ref_columns(schema: &Schema, table: &TableSchema) -> Vec<RefColumn> {
         let (name, kind) = base?.reference()?;
         Some((schema.table(name)?, kind))
     };
-    let columns = table
-        .columns
-        .iter()
-        .enumerate()
-        .map(|(column, c)| RefColumn {
-            column,
-            key: target(Some(&c.ty.key)),
-            value: target(c.ty.value.as_ref()),
-        });
-    columns
-        .filter(|c| c.key.is_some() || c.value.is_some())
-        .collect()
+    let columns = table.columns.iter().enumerate().map(|(column, c)| RefColumn {
+        column,
+        key: target(Some(&c.ty.key)),
+        value: target(c.ty.value.as_ref()),
+    });
+    columns.filter(|c| c.key.is_some() || c.value.is_some()).collect()
 }
 
 /// Calls `each(target, row, added)` for every reference that `change` adds or removes; what stays is not reported.
-pub(crate) fn reference_delta(
-    refs: &[RefColumn],
-    change: &RowChange,
-    mut each: impl FnMut((usize, RefType), Uuid, bool),
-) {
+pub(crate) fn reference_delta(refs: &[RefColumn], change: &RowChange, mut each: impl FnMut((usize, RefType), Uuid, bool)) {
     let no_change = |c: usize| match (&change.old, &change.new) {
         (Some(old), Some(new)) => old.fields[c] == new.fields[c],
         (None, None) => true,
@@ -299,10 +265,7 @@ impl Half {
             Self::Key => row.fields[column].keys(),
             Self::Value => row.fields[column].values(),
         };
-        let mut uuids: Vec<Uuid> = atoms
-            .iter()
-            .filter_map(crate::atom::Atom::as_uuid)
-            .collect();
+        let mut uuids: Vec<Uuid> = atoms.iter().filter_map(crate::atom::Atom::as_uuid).collect();
         uuids.sort_unstable();
         uuids
     }

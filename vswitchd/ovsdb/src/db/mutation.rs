@@ -56,41 +56,22 @@ pub struct Mutation {
 
 impl Mutation {
     /// Parses `[column, mutator, value]`.
-    pub fn from_json(
-        schema: &TableSchema,
-        json: &Value,
-        names: &mut dyn UuidNames,
-    ) -> Result<Self> {
-        let Some([Value::String(column_name), Value::String(mutator_name), arg]) =
-            json.as_array().map(Vec::as_slice)
-        else {
+    pub fn from_json(schema: &TableSchema, json: &Value, names: &mut dyn UuidNames) -> Result<Self> {
+        let Some([Value::String(column_name), Value::String(mutator_name), arg]) = json.as_array().map(Vec::as_slice) else {
             return Err(Error::syntax(json, "Parse error in mutation."));
         };
-        let column = schema.column(column_name).ok_or_else(|| {
-            Error::at(
-                json,
-                Tag::UnknownColumn,
-                format!("No column {column_name} in table {}.", schema.name),
-            )
-        })?;
+        let column = schema
+            .column(column_name)
+            .ok_or_else(|| Error::at(json, Tag::UnknownColumn, format!("No column {column_name} in table {}.", schema.name)))?;
         if !schema.columns[column].mutable {
-            let text = format!(
-                "Cannot mutate immutable column {column_name} in table {}.",
-                schema.name
-            );
+            let text = format!("Cannot mutate immutable column {column_name} in table {}.", schema.name);
             return Err(Error::at(json, Tag::Constraint, text));
         }
-        let mutator = Mutator::from_name(mutator_name).ok_or_else(|| {
-            Error::new(
-                Tag::UnknownMutator,
-                format!("No mutator named {mutator_name}."),
-            )
-        })?;
+        let mutator = Mutator::from_name(mutator_name)
+            .ok_or_else(|| Error::new(Tag::UnknownMutator, format!("No mutator named {mutator_name}.")))?;
         let ty = &schema.columns[column].ty;
         let fits = match mutator {
-            Mutator::Add | Mutator::Sub | Mutator::Mul | Mutator::Div => {
-                !ty.is_map() && is_number(ty, false)
-            }
+            Mutator::Add | Mutator::Sub | Mutator::Mul | Mutator::Div => !ty.is_map() && is_number(ty, false),
             Mutator::Mod => !ty.is_map() && is_number(ty, true),
             Mutator::Insert | Mutator::Delete => ty.is_set() || ty.is_map(),
         };
@@ -101,11 +82,7 @@ impl Mutation {
             );
             return Err(Error::syntax(json, text));
         }
-        Ok(Self {
-            column,
-            mutator,
-            arg: argument(ty, mutator, arg, names)?,
-        })
+        Ok(Self { column, mutator, arg: argument(ty, mutator, arg, names)? })
     }
 
     /// Changes `row`.
@@ -121,10 +98,7 @@ impl Mutation {
         };
         let n = field.len();
         if n < ty.min as usize || n > ty.max as usize {
-            return Err(Error::constraint(format!(
-                "Attempted to store {n} elements in {}.",
-                ty.to_english()
-            )));
+            return Err(Error::constraint(format!("Attempted to store {n} elements in {}.", ty.to_english())));
         }
         Ok(())
     }
@@ -140,10 +114,7 @@ impl Mutation {
         results.iter().try_for_each(|a| ty.key.check(a))?;
         let result = Datum::set(results);
         if result.len() != field.len() {
-            let text = format!(
-                "Result of \"{}\" operation contains duplicates.",
-                self.mutator.name()
-            );
+            let text = format!("Result of \"{}\" operation contains duplicates.", self.mutator.name());
             return Err(Error::constraint(text));
         }
         *field = result;
@@ -151,15 +122,7 @@ impl Mutation {
     }
 
     fn calculate_atom(&self, x: &Atom, y: &Atom) -> Result<Atom> {
-        let range = || {
-            Error::new(
-                Tag::Range,
-                format!(
-                    "Result of \"{}\" operation is out of range.",
-                    self.mutator.name()
-                ),
-            )
-        };
+        let range = || Error::new(Tag::Range, format!("Result of \"{}\" operation is out of range.", self.mutator.name()));
         let domain = || Error::new(Tag::Domain, "Division by zero.");
         match (x, y) {
             (Atom::Integer(x), Atom::Integer(y)) => {
@@ -185,20 +148,9 @@ impl Mutation {
                     Mutator::Div => x / y,
                     Mutator::Mod | Mutator::Insert | Mutator::Delete => *x,
                 };
-                if result.is_finite() {
-                    Ok(Atom::Real(result))
-                } else {
-                    Err(range())
-                }
+                if result.is_finite() { Ok(Atom::Real(result)) } else { Err(range()) }
             }
-            (
-                Atom::Integer(_)
-                | Atom::Real(_)
-                | Atom::Boolean(_)
-                | Atom::String(_)
-                | Atom::Uuid(_),
-                _,
-            ) => Ok(x.clone()),
+            (Atom::Integer(_) | Atom::Real(_) | Atom::Boolean(_) | Atom::String(_) | Atom::Uuid(_), _) => Ok(x.clone()),
         }
     }
 }
@@ -214,33 +166,15 @@ fn is_number(ty: &Type, integer_only: bool) -> bool {
 fn argument(ty: &Type, mutator: Mutator, arg: &Value, names: &mut dyn UuidNames) -> Result<Datum> {
     match mutator {
         Mutator::Add | Mutator::Sub | Mutator::Mul | Mutator::Div | Mutator::Mod => {
-            let scalar = Type {
-                key: BaseType::from(ty.key.atomic),
-                value: None,
-                min: 1,
-                max: 1,
-            };
+            let scalar = Type { key: BaseType::from(ty.key.atomic), value: None, min: 1, max: 1 };
             Datum::from_json(&scalar, arg, Some(names))
         }
-        Mutator::Insert => Datum::from_json(
-            &Type {
-                min: 0,
-                ..ty.clone()
-            },
-            arg,
-            Some(names),
-        ),
+        Mutator::Insert => Datum::from_json(&Type { min: 0, ..ty.clone() }, arg, Some(names)),
         Mutator::Delete => {
-            let any = Type {
-                min: 0,
-                max: UNLIMITED,
-                ..ty.clone()
-            };
+            let any = Type { min: 0, max: UNLIMITED, ..ty.clone() };
             match Datum::from_json(&any, arg, Some(names)) {
                 // A set of keys deletes pairs whatever their values are.
-                Err(_) if ty.is_map() => {
-                    Datum::from_json(&Type { value: None, ..any }, arg, Some(names))
-                }
+                Err(_) if ty.is_map() => Datum::from_json(&Type { value: None, ..any }, arg, Some(names)),
                 result => result,
             }
         }

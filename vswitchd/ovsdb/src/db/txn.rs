@@ -27,11 +27,7 @@ impl<'a> Txn<'a> {
     #[must_use]
     pub fn new(db: &'a Database) -> Self {
         let changes = db.schema().tables.iter().map(|_| Map::default()).collect();
-        Self {
-            db,
-            changes,
-            comments: Vec::new(),
-        }
+        Self { db, changes, comments: Vec::new() }
     }
 
     /// The database underneath.
@@ -52,15 +48,8 @@ impl<'a> Txn<'a> {
     /// The rows of a table as this transaction sees them.
     pub fn rows(&self, table: usize) -> impl Iterator<Item = (&Uuid, &Arc<Row>)> {
         let changes = &self.changes[table];
-        let kept = self
-            .db
-            .rows(table)
-            .filter(|(uuid, _)| changes.is_empty() || !changes.contains_key(*uuid));
-        kept.chain(
-            changes
-                .iter()
-                .filter_map(|(uuid, c)| Some((uuid, c.new.as_ref()?))),
-        )
+        let kept = self.db.rows(table).filter(|(uuid, _)| changes.is_empty() || !changes.contains_key(*uuid));
+        kept.chain(changes.iter().filter_map(|(uuid, c)| Some((uuid, c.new.as_ref()?))))
     }
 
     /// The number of rows that [`Txn::rows`] yields.
@@ -81,9 +70,7 @@ impl<'a> Txn<'a> {
     /// Whether this transaction inserted a row into the table.
     #[must_use]
     pub fn inserted_into(&self, table: usize) -> bool {
-        self.changes[table]
-            .values()
-            .any(|c| c.old.is_none() && c.new.is_some())
+        self.changes[table].values().any(|c| c.old.is_none() && c.new.is_some())
     }
 
     /// Whether a row of that identity could be inserted: none is there, and none was deleted here.
@@ -96,13 +83,7 @@ impl<'a> Txn<'a> {
     pub fn insert(&mut self, table: usize, row: Row) {
         let uuid = row.uuid();
         let old = self.db.row(table, &uuid).cloned();
-        self.changes[table].insert(
-            uuid,
-            Change {
-                old,
-                new: Some(Arc::new(row)),
-            },
-        );
+        self.changes[table].insert(uuid, Change { old, new: Some(Arc::new(row)) });
     }
 
     /// The row for changing; `None` if it is not there. Its `_version` becomes new.
@@ -112,17 +93,10 @@ impl<'a> Txn<'a> {
             let old = db.row(table, uuid)?;
             let mut new = Row::clone(old);
             new.fields[COL_VERSION] = Datum::from(Uuid::new_v4());
-            let change = Change {
-                old: Some(Arc::clone(old)),
-                new: Some(Arc::new(new)),
-            };
+            let change = Change { old: Some(Arc::clone(old)), new: Some(Arc::new(new)) };
             self.changes[table].insert(*uuid, change);
         }
-        self.changes[table]
-            .get_mut(uuid)?
-            .new
-            .as_mut()
-            .map(Arc::make_mut)
+        self.changes[table].get_mut(uuid)?.new.as_mut().map(Arc::make_mut)
     }
 
     /// Removes a row.
@@ -141,9 +115,7 @@ impl<'a> Txn<'a> {
     /// Whether this transaction removed a row that the database has.
     #[must_use]
     pub fn deleted(&self, table: usize, uuid: &Uuid) -> bool {
-        self.changes[table]
-            .get(uuid)
-            .is_some_and(|c| c.new.is_none())
+        self.changes[table].get(uuid).is_some_and(|c| c.new.is_none())
     }
 
     /// Whether this transaction touched the row.
@@ -170,12 +142,7 @@ impl<'a> Txn<'a> {
     pub(crate) fn changes(&self) -> Vec<RowChange> {
         let mut all = Vec::new();
         for (table, changes) in self.changes.iter().enumerate() {
-            all.extend(changes.iter().map(|(uuid, c)| RowChange {
-                table,
-                uuid: *uuid,
-                old: c.old.clone(),
-                new: c.new.clone(),
-            }));
+            all.extend(changes.iter().map(|(uuid, c)| RowChange { table, uuid: *uuid, old: c.old.clone(), new: c.new.clone() }));
         }
         all
     }

@@ -39,12 +39,7 @@ pub(crate) type SessionId = u64;
 #[derive(Debug)]
 pub(crate) enum Effect {
     /// Sync the file, then give the session this reply (or the error).
-    ReplyAfterSync {
-        file: Arc<File>,
-        session: SessionId,
-        id: Value,
-        results: Vec<Value>,
-    },
+    ReplyAfterSync { file: Arc<File>, session: SessionId, id: Value, results: Vec<Value> },
     /// Call [`Core::expire`] at that time.
     Timer { waiting: u64, at: Instant },
     /// The remotes named by the database may have changed.
@@ -112,12 +107,7 @@ impl Core {
     /// A core that serves `stores` and the `_Server` database about them.
     pub(crate) fn new(stores: Vec<Store>) -> Result<Self> {
         let server = Store::in_memory(Arc::new(Schema::from_text(SERVER_SCHEMA)?));
-        let serve = |store| Served {
-            store,
-            last_id: Uuid::new_v4(),
-            history: VecDeque::new(),
-            history_rows: 0,
-        };
+        let serve = |store| Served { store, last_id: Uuid::new_v4(), history: VecDeque::new(), history_rows: 0 };
         let mut core = Self {
             dbs: std::iter::once(server).chain(stores).map(serve).collect(),
             sessions: Map::default(),
@@ -139,26 +129,14 @@ impl Core {
     pub(crate) fn open_session(&mut self, out: Outbox) -> SessionId {
         let id = self.next_session;
         self.next_session += 1;
-        self.sessions.insert(
-            id,
-            Session {
-                out,
-                monitors: Map::default(),
-                change_aware: false,
-            },
-        );
+        self.sessions.insert(id, Session { out, monitors: Map::default(), change_aware: false });
         id
     }
 
     pub(crate) fn close_session(&mut self, session: SessionId) {
         self.sessions.remove(&session);
         self.waiting.retain(|w| w.session != session);
-        let held: Vec<String> = self
-            .locks
-            .iter()
-            .filter(|(_, q)| q.contains(&session))
-            .map(|(name, _)| name.clone())
-            .collect();
+        let held: Vec<String> = self.locks.iter().filter(|(_, q)| q.contains(&session)).map(|(name, _)| name.clone()).collect();
         held.iter().for_each(|name| self.release(session, name));
     }
 
@@ -181,12 +159,7 @@ impl Core {
         }
     }
 
-    pub(super) fn reply(
-        &mut self,
-        session: SessionId,
-        id: Value,
-        result: std::result::Result<Value, Value>,
-    ) {
+    pub(super) fn reply(&mut self, session: SessionId, id: Value, result: std::result::Result<Value, Value>) {
         let message = match result {
             Ok(result) => Message::Reply { id, result },
             Err(error) => Message::Error { id, error },
@@ -202,9 +175,7 @@ impl Core {
         now: Instant,
     ) -> std::result::Result<Vec<Effect>, String> {
         match message {
-            Message::Request { method, params, id } => {
-                self.request(session, &method, params, id, now)
-            }
+            Message::Request { method, params, id } => self.request(session, &method, params, id, now),
             Message::Notification { method, params } => {
                 if method == "cancel" {
                     self.cancel(session, &params);
@@ -220,55 +191,27 @@ impl Core {
         Ok(std::mem::take(&mut self.effects))
     }
 
-    fn request(
-        &mut self,
-        session: SessionId,
-        method: &str,
-        params: Vec<Value>,
-        id: Value,
-        now: Instant,
-    ) {
+    fn request(&mut self, session: SessionId, method: &str, params: Vec<Value>, id: Value, now: Instant) {
         let result = match method {
             "transact" => match self.lookup_db(method, &params) {
                 Ok(db) => return self.transact(session, db, params, id, now),
                 Err(e) => Err(e.to_json()),
             },
             "convert" => self.convert(&params).map_err(|e| e.to_json()),
-            "monitor" => self
-                .monitor(session, method, &params, Version::One)
-                .map_err(|e| e.to_json()),
-            "monitor_cond" => self
-                .monitor(session, method, &params, Version::Two)
-                .map_err(|e| e.to_json()),
-            "monitor_cond_since" => self
-                .monitor(session, method, &params, Version::Three)
-                .map_err(|e| e.to_json()),
-            "monitor_cond_change" => self
-                .monitor_cond_change(session, &params)
-                .map_err(|e| e.to_json()),
+            "monitor" => self.monitor(session, method, &params, Version::One).map_err(|e| e.to_json()),
+            "monitor_cond" => self.monitor(session, method, &params, Version::Two).map_err(|e| e.to_json()),
+            "monitor_cond_since" => self.monitor(session, method, &params, Version::Three).map_err(|e| e.to_json()),
+            "monitor_cond_change" => self.monitor_cond_change(session, &params).map_err(|e| e.to_json()),
             "monitor_cancel" => self.monitor_cancel(session, &params),
-            "get_schema" => self
-                .lookup_db(method, &params)
-                .map(|db| self.dbs[db].store.db().schema().to_json())
-                .map_err(|e| e.to_json()),
-            "list_dbs" => Ok(self
-                .dbs
-                .iter()
-                .map(|d| d.store.db().schema().name.as_str())
-                .collect()),
+            "get_schema" => {
+                self.lookup_db(method, &params).map(|db| self.dbs[db].store.db().schema().to_json()).map_err(|e| e.to_json())
+            }
+            "list_dbs" => Ok(self.dbs.iter().map(|d| d.store.db().schema().name.as_str()).collect()),
             "get_server_id" => Ok(self.server_id.to_string().into()),
-            "lock" => self
-                .lock(session, method, &params, false)
-                .map_err(|e| e.to_json()),
-            "steal" => self
-                .lock(session, method, &params, true)
-                .map_err(|e| e.to_json()),
-            "unlock" => self
-                .unlock(session, method, &params)
-                .map_err(|e| e.to_json()),
-            "set_db_change_aware" => self
-                .set_change_aware(session, &params)
-                .map_err(|e| e.to_json()),
+            "lock" => self.lock(session, method, &params, false).map_err(|e| e.to_json()),
+            "steal" => self.lock(session, method, &params, true).map_err(|e| e.to_json()),
+            "unlock" => self.unlock(session, method, &params).map_err(|e| e.to_json()),
+            "set_db_change_aware" => self.set_change_aware(session, &params).map_err(|e| e.to_json()),
             "echo" => Ok(Value::Array(params)),
             _ => Err("unknown method".into()),
         };
@@ -278,24 +221,16 @@ impl Core {
     pub(super) fn lookup_db(&self, method: &str, params: &[Value]) -> Result<usize> {
         let at = |tag, text| Err(Error::at(&Value::Array(params.to_vec()), tag, text));
         let Some(name) = params.first().and_then(Value::as_str) else {
-            return at(
-                Tag::Syntax,
-                format!("{method} request params must begin with <db-name>"),
-            );
+            return at(Tag::Syntax, format!("{method} request params must begin with <db-name>"));
         };
         match self.db_number(name) {
             Some(db) => Ok(db),
-            None => at(
-                Tag::UnknownDatabase,
-                format!("{method} request specifies unknown database {name}"),
-            ),
+            None => at(Tag::UnknownDatabase, format!("{method} request specifies unknown database {name}")),
         }
     }
 
     pub(super) fn db_number(&self, name: &str) -> Option<usize> {
-        self.dbs
-            .iter()
-            .position(|d| d.store.db().schema().name == name)
+        self.dbs.iter().position(|d| d.store.db().schema().name == name)
     }
 
     fn set_change_aware(&mut self, session: SessionId, params: &[Value]) -> Result<Value> {
@@ -311,47 +246,26 @@ impl Core {
 
     // ---- transactions ----------------------------------------------------------------------------------------------
 
-    fn transact(
-        &mut self,
-        session: SessionId,
-        db: usize,
-        params: Vec<Value>,
-        id: Value,
-        now: Instant,
-    ) {
+    fn transact(&mut self, session: SessionId, db: usize, params: Vec<Value>, id: Value, now: Instant) {
         let (mut mine, mut same) = (0, false);
         for w in self.waiting.iter().filter(|w| w.session == session) {
             mine += 1;
             same |= w.id == id;
         }
         if same || mine >= WAITING_MAX {
-            let text = if same {
-                "duplicate request ID"
-            } else {
-                "too many unfinished transactions"
-            };
+            let text = if same { "duplicate request ID" } else { "too many unfinished transactions" };
             self.counters.refused_waiting += u64::from(!same);
             let e = Error::syntax(&Value::Array(params), format!("transact: {text}"));
             return self.reply(session, id, Err(e.to_json()));
         }
         let number = self.next_waiting;
         self.next_waiting += 1;
-        let request = Waiting {
-            number,
-            session,
-            db,
-            id,
-            params,
-            since: now,
-        };
+        let request = Waiting { number, session, db, id, params, since: now };
         if let Some((waiting, timeout)) = self.attempt(request, now) {
             if let Some(ms) = timeout
                 && let Some(at) = waiting.since.checked_add(Duration::from_millis(ms))
             {
-                self.effects.push(Effect::Timer {
-                    waiting: number,
-                    at,
-                });
+                self.effects.push(Effect::Timer { waiting: number, at });
             }
             self.waiting.push(waiting);
         }
@@ -359,29 +273,16 @@ impl Core {
 
     /// Executes a request. Gives it back, with its timeout, if it has to wait.
     fn attempt(&mut self, request: Waiting, now: Instant) -> Option<(Waiting, Option<u64>)> {
-        let elapsed_ms = u64::try_from(now.saturating_duration_since(request.since).as_millis())
-            .unwrap_or(u64::MAX);
-        let owns_lock =
-            |name: &str| self.locks.get(name).and_then(|q| q.front()) == Some(&request.session);
-        let what = Request {
-            params: &request.params,
-            owns_lock: &owns_lock,
-            elapsed_ms,
-            read_only: false,
-        };
+        let elapsed_ms = u64::try_from(now.saturating_duration_since(request.since).as_millis()).unwrap_or(u64::MAX);
+        let owns_lock = |name: &str| self.locks.get(name).and_then(|q| q.front()) == Some(&request.session);
+        let what = Request { params: &request.params, owns_lock: &owns_lock, elapsed_ms, read_only: false };
         let (results, commit, durable) = match execute(self.dbs[request.db].store.db(), &what) {
             Executed::Wait(timeout) => return Some((request, timeout)),
             Executed::Failed(results) => (results, None, false),
-            Executed::Ready {
-                results,
-                commit,
-                durable,
-            } => (results, Some(commit), durable),
+            Executed::Ready { results, commit, durable } => (results, Some(commit), durable),
         };
         self.counters.transactions += 1;
-        let Waiting {
-            session, db, id, ..
-        } = request;
+        let Waiting { session, db, id, .. } = request;
         let mut results = results;
         let mut file = None;
         if let Some(commit) = commit {
@@ -392,25 +293,14 @@ impl Core {
             }
         }
         match file {
-            Some(file) => self.effects.push(Effect::ReplyAfterSync {
-                file,
-                session,
-                id,
-                results,
-            }),
+            Some(file) => self.effects.push(Effect::ReplyAfterSync { file, session, id, results }),
             None => self.reply(session, id, Ok(Value::Array(results))),
         }
         None
     }
 
     /// The disk has (or has not) taken what a durable transaction wrote.
-    pub(crate) fn synced(
-        &mut self,
-        session: SessionId,
-        id: Value,
-        mut results: Vec<Value>,
-        outcome: std::io::Result<()>,
-    ) {
+    pub(crate) fn synced(&mut self, session: SessionId, id: Value, mut results: Vec<Value>, outcome: std::io::Result<()>) {
         if let Err(e) = outcome {
             results.push(Error::from_io(&e, "fsync failed").to_json());
         }
@@ -447,16 +337,10 @@ impl Core {
         let mut texts: Map<Arc<str>, Option<Arc<str>>> = Map::default();
         let mut outgoing = Vec::new();
         for (session, state) in &self.sessions {
-            for monitor in state
-                .monitors
-                .values()
-                .filter(|m| m.db == db && m.concerns(&changed))
-            {
-                let text = texts.entry(Arc::clone(&monitor.spec)).or_insert_with(|| {
-                    monitor
-                        .updates(&schema, &changes)
-                        .map(|u| Arc::from(u.to_string()))
-                });
+            for monitor in state.monitors.values().filter(|m| m.db == db && m.concerns(&changed)) {
+                let text = texts
+                    .entry(Arc::clone(&monitor.spec))
+                    .or_insert_with(|| monitor.updates(&schema, &changes).map(|u| Arc::from(u.to_string())));
                 if let Some(text) = text {
                     outgoing.push((*session, notification(monitor, id, text)));
                 }
@@ -471,9 +355,7 @@ impl Core {
     /// Tries again what waits for a change. A success may enable another, so it goes round until none does.
     fn retry(&mut self, now: Instant) {
         while let Some(db) = self.dirty.pop() {
-            let (mine, others) = std::mem::take(&mut self.waiting)
-                .into_iter()
-                .partition(|w| w.db == db);
+            let (mine, others) = std::mem::take(&mut self.waiting).into_iter().partition(|w| w.db == db);
             self.waiting = others;
             for request in mine {
                 if let Some((waiting, _)) = self.attempt(request, now) {
@@ -489,14 +371,8 @@ impl Core {
             let request = self.waiting.swap_remove(at);
             if let Some((waiting, timeout)) = self.attempt(request, now) {
                 // Timers may fire a little early.
-                let at = waiting
-                    .since
-                    .checked_add(Duration::from_millis(timeout.unwrap_or(0)))
-                    .unwrap_or(now);
-                self.effects.push(Effect::Timer {
-                    waiting: number,
-                    at: at.max(now + Duration::from_millis(1)),
-                });
+                let at = waiting.since.checked_add(Duration::from_millis(timeout.unwrap_or(0))).unwrap_or(now);
+                self.effects.push(Effect::Timer { waiting: number, at: at.max(now + Duration::from_millis(1)) });
                 self.waiting.push(waiting);
             }
         }
@@ -506,11 +382,7 @@ impl Core {
 
     fn cancel(&mut self, session: SessionId, params: &[Value]) {
         let [id] = params else { return };
-        if let Some(at) = self
-            .waiting
-            .iter()
-            .position(|w| w.session == session && w.id == *id)
-        {
+        if let Some(at) = self.waiting.iter().position(|w| w.session == session && w.id == *id) {
             let request = self.waiting.swap_remove(at);
             self.reply(session, request.id, Err("canceled".into()));
         }

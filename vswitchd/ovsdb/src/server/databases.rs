@@ -16,24 +16,15 @@ impl Core {
     pub(super) fn convert(&mut self, params: &[Value]) -> Result<Value> {
         let db = self.lookup_db("convert", params)?;
         let [_, schema] = params else {
-            return Err(Error::syntax(
-                &Value::Array(params.to_vec()),
-                "array expected",
-            ));
+            return Err(Error::syntax(&Value::Array(params.to_vec()), "array expected"));
         };
         let schema = Schema::from_json(schema)?;
         let name = self.dbs[db].store.db().schema().name.clone();
         if db == SERVER_DB {
-            return Err(Error::new(
-                Tag::NotAllowed,
-                format!("the schema of reserved database {name} is fixed"),
-            ));
+            return Err(Error::new(Tag::NotAllowed, format!("the schema of reserved database {name} is fixed")));
         }
         if schema.name != name {
-            let text = format!(
-                "new schema name ({}) does not match database name ({name})",
-                schema.name
-            );
+            let text = format!("new schema name ({}) does not match database name ({name})", schema.name);
             return Err(Error::new(Tag::InvalidParameters, text));
         }
         self.dbs[db].store.convert(Arc::new(schema), wall_ms())?;
@@ -48,11 +39,7 @@ impl Core {
     pub(super) fn database_replaced(&mut self, db: usize) {
         let mut canceled = Vec::new();
         for (session, state) in &mut self.sessions {
-            let ids: Vec<_> = state
-                .monitors
-                .extract_if(|_, m| m.db == db)
-                .map(|(_, m)| m.id)
-                .collect();
+            let ids: Vec<_> = state.monitors.extract_if(|_, m| m.db == db).map(|(_, m)| m.id).collect();
             if state.change_aware {
                 canceled.extend(ids.into_iter().map(|id| (*session, id)));
             } else {
@@ -61,17 +48,9 @@ impl Core {
             }
         }
         for (session, id) in canceled {
-            self.send(
-                session,
-                &Message::Notification {
-                    method: "monitor_canceled".into(),
-                    params: vec![id],
-                },
-            );
+            self.send(session, &Message::Notification { method: "monitor_canceled".into(), params: vec![id] });
         }
-        let (gone, kept) = std::mem::take(&mut self.waiting)
-            .into_iter()
-            .partition(|w| w.db == db);
+        let (gone, kept) = std::mem::take(&mut self.waiting).into_iter().partition(|w| w.db == db);
         self.waiting = kept;
         let gone: Vec<Waiting> = gone;
         for request in gone {
@@ -96,10 +75,7 @@ impl Core {
         for (name, text) in wanted {
             let name = Datum::from(name);
             let column = |c: &str| schema.column(c).unwrap_or(COL_UUID);
-            let existing = db
-                .rows(table)
-                .find(|(_, row)| row.fields[column("name")] == name)
-                .map(|(uuid, _)| *uuid);
+            let existing = db.rows(table).find(|(_, row)| row.fields[column("name")] == name).map(|(uuid, _)| *uuid);
             let uuid = existing.unwrap_or_else(|| {
                 let uuid = Uuid::new_v4();
                 txn.insert(table, Row::new(schema, uuid));
@@ -119,9 +95,7 @@ impl Core {
 
     /// Rewrites the journals of all databases.
     pub(crate) fn compact(&mut self) -> Result<()> {
-        self.dbs
-            .iter_mut()
-            .try_for_each(|d| d.store.compact("compacting database online", wall_ms()))
+        self.dbs.iter_mut().try_for_each(|d| d.store.compact("compacting database online", wall_ms()))
     }
 
     /// Strings in a column, or in column `target` of the rows that the column refers to.
@@ -136,11 +110,7 @@ impl Core {
         let Some(c) = schema.tables[t].column(column) else {
             return Vec::new();
         };
-        let target = schema.tables[t].columns[c]
-            .ty
-            .key
-            .reference()
-            .and_then(|(name, _)| schema.table(name));
+        let target = schema.tables[t].columns[c].ty.key.reference().and_then(|(name, _)| schema.table(name));
         let mut found = Vec::new();
         for (_, row) in db.rows(t) {
             match target {

@@ -7,13 +7,7 @@ use crate::message::Message;
 use serde_json::{Value, json as object};
 
 impl Core {
-    pub(super) fn lock(
-        &mut self,
-        session: SessionId,
-        method: &str,
-        params: &[Value],
-        steal: bool,
-    ) -> Result<Value> {
+    pub(super) fn lock(&mut self, session: SessionId, method: &str, params: &[Value], steal: bool) -> Result<Value> {
         let name = lock_name(method, params)?;
         let queue = self.locks.entry_ref(name).or_default();
         if queue.contains(&session) {
@@ -35,12 +29,7 @@ impl Core {
         Ok(object!({"locked": locked}))
     }
 
-    pub(super) fn unlock(
-        &mut self,
-        session: SessionId,
-        method: &str,
-        params: &[Value],
-    ) -> Result<Value> {
+    pub(super) fn unlock(&mut self, session: SessionId, method: &str, params: &[Value]) -> Result<Value> {
         let name = lock_name(method, params)?;
         if !self.locks.get(name).is_some_and(|q| q.contains(&session)) {
             let text = "unlock: \"unlock\" without \"lock\" or \"steal\"";
@@ -66,13 +55,7 @@ impl Core {
     }
 
     pub(super) fn notify_lock(&mut self, session: SessionId, method: &str, name: &str) {
-        self.send(
-            session,
-            &Message::Notification {
-                method: method.to_owned(),
-                params: vec![name.into()],
-            },
-        );
+        self.send(session, &Message::Notification { method: method.to_owned(), params: vec![name.into()] });
     }
 }
 

@@ -65,12 +65,7 @@ impl Shared {
     fn perform(self: &Arc<Self>, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::ReplyAfterSync {
-                    file,
-                    session,
-                    id,
-                    results,
-                } => {
+                Effect::ReplyAfterSync { file, session, id, results } => {
                     let shared = Arc::clone(self);
                     tokio::spawn(async move {
                         let outcome = shared.syncer.sync(file).await;
@@ -98,13 +93,8 @@ impl Shared {
 }
 
 enum Source {
-    File {
-        path: PathBuf,
-        schema: Option<String>,
-    },
-    Memory {
-        schema: String,
-    },
+    File { path: PathBuf, schema: Option<String> },
+    Memory { schema: String },
 }
 
 /// Says what a server serves and where.
@@ -117,9 +107,7 @@ pub struct Builder {
 
 impl std::fmt::Debug for Builder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Builder")
-            .field("remotes", &self.remotes)
-            .finish_non_exhaustive()
+        f.debug_struct("Builder").field("remotes", &self.remotes).finish_non_exhaustive()
     }
 }
 
@@ -127,29 +115,21 @@ impl Builder {
     /// Serves the database in the file at `path`; creates it with the schema in `schema_text` if there is none.
     #[must_use]
     pub fn database(mut self, path: impl Into<PathBuf>, schema_text: &str) -> Self {
-        self.sources.push(Source::File {
-            path: path.into(),
-            schema: Some(schema_text.to_owned()),
-        });
+        self.sources.push(Source::File { path: path.into(), schema: Some(schema_text.to_owned()) });
         self
     }
 
     /// Serves the database in the file at `path`, which must be there.
     #[must_use]
     pub fn existing_database(mut self, path: impl Into<PathBuf>) -> Self {
-        self.sources.push(Source::File {
-            path: path.into(),
-            schema: None,
-        });
+        self.sources.push(Source::File { path: path.into(), schema: None });
         self
     }
 
     /// Serves a database that lives in memory only.
     #[must_use]
     pub fn memory_database(mut self, schema_text: &str) -> Self {
-        self.sources.push(Source::Memory {
-            schema: schema_text.to_owned(),
-        });
+        self.sources.push(Source::Memory { schema: schema_text.to_owned() });
         self
     }
 
@@ -175,16 +155,12 @@ impl Builder {
             let store = open(source)?;
             let name = &store.db().schema().name;
             if name.starts_with('_') || stores.iter().any(|s| s.db().schema().name == *name) {
-                return Err(Error::new(
-                    Tag::OvsdbError,
-                    format!("{name}: duplicate or reserved database name"),
-                ));
+                return Err(Error::new(Tag::OvsdbError, format!("{name}: duplicate or reserved database name")));
             }
             stores.push(store);
         }
         let remotes = parse_remotes(&self.remotes)?;
-        let syncer =
-            Syncer::start().map_err(|e| Error::from_io(&e, "starting the sync thread failed"))?;
+        let syncer = Syncer::start().map_err(|e| Error::from_io(&e, "starting the sync thread failed"))?;
         let (stop_sender, stop) = watch::channel(false);
         let shared = Arc::new(Shared {
             core: Mutex::new(Core::new(stores)?),
@@ -193,35 +169,24 @@ impl Builder {
             stop,
             bound: Mutex::default(),
         });
-        let keeper = remotes::Keeper::new(
-            Arc::clone(&shared),
-            remotes,
-            self.probe.unwrap_or(PROBE_INTERVAL),
-        )
-        .await?;
+        let keeper = remotes::Keeper::new(Arc::clone(&shared), remotes, self.probe.unwrap_or(PROBE_INTERVAL)).await?;
         let task = tokio::spawn(keeper.run());
-        Ok(Server {
-            shared,
-            stop: stop_sender,
-            task,
-        })
+        Ok(Server { shared, stop: stop_sender, task })
     }
 }
 
 fn open(source: &Source) -> Result<Store> {
     match source {
         Source::Memory { schema } => Ok(Store::in_memory(Arc::new(Schema::from_text(schema)?))),
-        Source::File {
-            path,
-            schema: Some(schema),
-        } if !path.exists() => Store::create(path, Arc::new(Schema::from_text(schema)?)),
+        Source::File { path, schema: Some(schema) } if !path.exists() => {
+            Store::create(path, Arc::new(Schema::from_text(schema)?))
+        }
         Source::File { path, .. } => Store::open(path),
     }
 }
 
 fn parse_remotes(texts: &[String]) -> Result<Vec<Remote>> {
-    let parse =
-        |text: &String| Remote::parse(text).map_err(|e| Error::new(Tag::OvsdbError, e.to_string()));
+    let parse = |text: &String| Remote::parse(text).map_err(|e| Error::new(Tag::OvsdbError, e.to_string()));
     texts.iter().map(parse).collect()
 }
 
@@ -266,12 +231,7 @@ impl Server {
     #[must_use]
     pub fn bound_address(&self, remote: &str) -> Option<SocketAddr> {
         let remote = Remote::parse(remote).ok()?.to_string();
-        self.shared
-            .bound
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&remote)
-            .copied()
+        self.shared.bound.lock().unwrap_or_else(PoisonError::into_inner).get(&remote).copied()
     }
 
     /// Serves one client over `stream`, for callers that make connections themselves.

@@ -85,36 +85,17 @@ pub(crate) struct Monitor {
 
 impl Monitor {
     /// Parses `<monitor-requests>`.
-    pub(crate) fn new(
-        db: usize,
-        schema: &Schema,
-        version: Version,
-        id: &Value,
-        requests: &Value,
-    ) -> Result<Self> {
+    pub(crate) fn new(db: usize, schema: &Schema, version: Version, id: &Value, requests: &Value) -> Result<Self> {
         let Some(object) = requests.as_object() else {
             return Err(Error::syntax(requests, "monitor-requests must be object"));
         };
         let mut tables = Vec::with_capacity(object.len());
         for (name, request) in object {
-            let table = schema
-                .table(name)
-                .ok_or_else(|| Error::new(crate::Tag::Syntax, format!("no table named {name}")))?;
-            tables.push(table_from_json(
-                &schema.tables[table],
-                table,
-                request,
-                version,
-            )?);
+            let table = schema.table(name).ok_or_else(|| Error::new(crate::Tag::Syntax, format!("no table named {name}")))?;
+            tables.push(table_from_json(&schema.tables[table], table, request, version)?);
         }
         let spec = format!("{db} {version:?} {}", crate::json::to_sorted(requests));
-        Ok(Self {
-            db,
-            version,
-            id: id.clone(),
-            tables,
-            spec: Arc::from(spec),
-        })
+        Ok(Self { db, version, id: id.clone(), tables, spec: Arc::from(spec) })
     }
 
     /// The notification's method.
@@ -128,9 +109,7 @@ impl Monitor {
 
     /// Whether any of its tables is among the changed ones.
     pub(crate) fn concerns(&self, changed_tables: &[bool]) -> bool {
-        self.tables
-            .iter()
-            .any(|t| changed_tables.get(t.table) == Some(&true))
+        self.tables.iter().any(|t| changed_tables.get(t.table) == Some(&true))
     }
 
     /// The rows that the client is to start with.
@@ -141,8 +120,7 @@ impl Monitor {
             let mut rows = Object::new();
             for (uuid, row) in db.rows(monitored.table) {
                 if monitored.condition.matches_any(schema, row)
-                    && let Some(update) =
-                        self.row_update(monitored, schema, Occasion::Initial, (None, Some(row)))
+                    && let Some(update) = self.row_update(monitored, schema, Occasion::Initial, (None, Some(row)))
                 {
                     rows.insert(uuid.to_string(), update);
                 }
@@ -159,10 +137,7 @@ impl Monitor {
             let table = &schema.tables[monitored.table];
             let mut rows = Object::new();
             for change in changes.iter().filter(|c| c.table == monitored.table) {
-                let visible = |row: &Option<Arc<Row>>| {
-                    row.clone()
-                        .filter(|row| monitored.condition.matches_any(table, row))
-                };
+                let visible = |row: &Option<Arc<Row>>| row.clone().filter(|row| monitored.condition.matches_any(table, row));
                 let (old, new) = (visible(&change.old), visible(&change.new));
                 let occasion = match (&old, &new) {
                     (None, None) => continue,
@@ -177,45 +152,25 @@ impl Monitor {
             }
             put_table(&mut updates, table, rows);
         }
-        if updates.is_empty() {
-            None
-        } else {
-            Some(Value::Object(updates))
-        }
+        if updates.is_empty() { None } else { Some(Value::Object(updates)) }
     }
 
     /// Replaces conditions; yields the rows that come into view or leave it.
-    pub(crate) fn change_conditions(
-        &mut self,
-        db: &Database,
-        requests: &Value,
-    ) -> Result<Option<Value>> {
-        let object = requests.as_object().ok_or_else(|| {
-            Error::new(
-                crate::Tag::Syntax,
-                "monitor-cond-change-requests must be object",
-            )
-        })?;
+    pub(crate) fn change_conditions(&mut self, db: &Database, requests: &Value) -> Result<Option<Value>> {
+        let object =
+            requests.as_object().ok_or_else(|| Error::new(crate::Tag::Syntax, "monitor-cond-change-requests must be object"))?;
         let text = |t: String| Error::new(crate::Tag::Syntax, t);
         let mut fresh = Vec::new();
         for (name, request) in object {
-            let table = db
-                .schema()
-                .table(name)
-                .ok_or_else(|| text(format!("no table named {name}")))?;
+            let table = db.schema().table(name).ok_or_else(|| text(format!("no table named {name}")))?;
             let at = self
                 .tables
                 .iter()
                 .position(|t| t.table == table)
                 .ok_or_else(|| text(format!("no table named {name} in monitor session")))?;
-            let array = request
-                .as_array()
-                .ok_or_else(|| text(format!("table {name} no monitor-cond-change JSON array")))?;
+            let array = request.as_array().ok_or_else(|| text(format!("table {name} no monitor-cond-change JSON array")))?;
             for element in array {
-                fresh.push((
-                    at,
-                    condition_from_change(&db.schema().tables[table], element)?,
-                ));
+                fresh.push((at, condition_from_change(&db.schema().tables[table], element)?));
             }
         }
         let mut updates = Object::new();
@@ -238,16 +193,8 @@ impl Monitor {
             }
             put_table(&mut updates, schema, rows);
         }
-        self.spec = Arc::from(format!(
-            "{} / {}",
-            self.spec,
-            crate::json::to_sorted(requests)
-        ));
-        Ok(if updates.is_empty() {
-            None
-        } else {
-            Some(Value::Object(updates))
-        })
+        self.spec = Arc::from(format!("{} / {}", self.spec, crate::json::to_sorted(requests)));
+        Ok(if updates.is_empty() { None } else { Some(Value::Object(updates)) })
     }
 
     fn row_update(
@@ -257,12 +204,7 @@ impl Monitor {
         occasion: Occasion,
         rows: (Option<&Arc<Row>>, Option<&Arc<Row>>),
     ) -> Option<Value> {
-        let mut columns = monitored
-            .columns
-            .iter()
-            .filter(|(_, s)| s.has(occasion))
-            .map(|(c, _)| *c)
-            .peekable();
+        let mut columns = monitored.columns.iter().filter(|(_, s)| s.has(occasion)).map(|(c, _)| *c).peekable();
         // A table of which no column was asked for still reports that rows come and go.
         if columns.peek().is_none() && !monitored.columns.is_empty() {
             return None;
@@ -274,11 +216,7 @@ impl Monitor {
     }
 }
 
-fn put_table(
-    updates: &mut Object<String, Value>,
-    schema: &TableSchema,
-    rows: Object<String, Value>,
-) {
+fn put_table(updates: &mut Object<String, Value>, schema: &TableSchema, rows: Object<String, Value>) {
     if !rows.is_empty() {
         updates.insert(schema.name.clone(), Value::Object(rows));
     }
@@ -294,11 +232,7 @@ fn update_one(
     let mut update = Object::new();
     match rows {
         (Some(old), Some(new)) => {
-            let changed: Vec<usize> = columns
-                .iter()
-                .copied()
-                .filter(|&c| old.fields[c] != new.fields[c])
-                .collect();
+            let changed: Vec<usize> = columns.iter().copied().filter(|&c| old.fields[c] != new.fields[c]).collect();
             if changed.is_empty() {
                 return None;
             }
@@ -328,10 +262,7 @@ fn update_two(
             let mut body = Object::new();
             for c in columns.filter(|&c| old.fields[c] != new.fields[c]) {
                 let column = &schema.columns[c];
-                body.insert(
-                    column.name.clone(),
-                    old.fields[c].diff(&new.fields[c], &column.ty).to_json(),
-                );
+                body.insert(column.name.clone(), old.fields[c].diff(&new.fields[c], &column.ty).to_json());
             }
             if body.is_empty() {
                 return None;
@@ -340,9 +271,7 @@ fn update_two(
         }
         (Some(_), None) => Value::Null,
         (None, Some(new)) => {
-            let stated: Vec<usize> = columns
-                .filter(|&c| new.fields[c] != schema.columns[c].default)
-                .collect();
+            let stated: Vec<usize> = columns.filter(|&c| new.fields[c] != schema.columns[c].default).collect();
             new.to_json(schema, &stated)
         }
         (None, None) => return None,
@@ -352,12 +281,7 @@ fn update_two(
     Some(Value::Object(update))
 }
 
-fn table_from_json(
-    schema: &TableSchema,
-    table: usize,
-    request: &Value,
-    version: Version,
-) -> Result<MonitoredTable> {
+fn table_from_json(schema: &TableSchema, table: usize, request: &Value, version: Version) -> Result<MonitoredTable> {
     let mut columns: Map<usize, Select> = Map::default();
     let mut clauses = Vec::new();
     let mut unconditional = false;
@@ -378,9 +302,7 @@ fn table_from_json(
             Some(array) => clauses.extend(array.iter().cloned()),
             None => unconditional = true,
         }
-        unconditional |= where_json
-            .and_then(Value::as_array)
-            .is_some_and(Vec::is_empty);
+        unconditional |= where_json.and_then(Value::as_array).is_some_and(Vec::is_empty);
     }
     if unconditional {
         clauses.clear();
@@ -388,44 +310,21 @@ fn table_from_json(
     let mut columns: Vec<_> = columns.into_iter().collect();
     columns.sort_unstable_by_key(|(c, _)| *c);
     let condition = Condition::from_json(schema, &Value::Array(clauses), None)?;
-    Ok(MonitoredTable {
-        table,
-        columns,
-        condition,
-    })
+    Ok(MonitoredTable { table, columns, condition })
 }
 
 fn select_from_json(schema: &TableSchema, json: Option<&Value>) -> Result<Select> {
     let Some(json) = json else {
-        return Ok(Select {
-            initial: true,
-            insert: true,
-            delete: true,
-            modify: true,
-        });
+        return Ok(Select { initial: true, insert: true, delete: true, modify: true });
     };
     let mut p = Parser::new(json, format!("table {} select", schema.name));
-    let mut flag = |name| {
-        p.optional(name, &[Kind::Bool])
-            .and_then(Value::as_bool)
-            .unwrap_or(true)
-    };
-    let select = Select {
-        initial: flag("initial"),
-        insert: flag("insert"),
-        delete: flag("delete"),
-        modify: flag("modify"),
-    };
+    let mut flag = |name| p.optional(name, &[Kind::Bool]).and_then(Value::as_bool).unwrap_or(true);
+    let select = Select { initial: flag("initial"), insert: flag("insert"), delete: flag("delete"), modify: flag("modify") };
     p.finish()?;
     Ok(select)
 }
 
-fn add_columns(
-    schema: &TableSchema,
-    columns: &mut Map<usize, Select>,
-    json: Option<&Value>,
-    select: Select,
-) -> Result<()> {
+fn add_columns(schema: &TableSchema, columns: &mut Map<usize, Select>, json: Option<&Value>, select: Select) -> Result<()> {
     let mut add = |c: usize, json: &Value| {
         if columns.insert(c, select).is_some() {
             let text = format!("column {} mentioned more than once", schema.columns[c].name);
@@ -434,16 +333,12 @@ fn add_columns(
         Ok(())
     };
     let Some(json) = json else {
-        return (0..schema.columns.len())
-            .filter(|c| *c != COL_UUID)
-            .try_for_each(|c| add(c, &Value::Null));
+        return (0..schema.columns.len()).filter(|c| *c != COL_UUID).try_for_each(|c| add(c, &Value::Null));
     };
     let bad = || Error::syntax(json, "array of column names expected");
     for name in json.as_array().ok_or_else(bad)? {
         let name = name.as_str().ok_or_else(bad)?;
-        let column = schema
-            .column(name)
-            .ok_or_else(|| Error::syntax(json, format!("{name} is not a valid column name")))?;
+        let column = schema.column(name).ok_or_else(|| Error::syntax(json, format!("{name} is not a valid column name")))?;
         add(column, json)?;
     }
     Ok(())

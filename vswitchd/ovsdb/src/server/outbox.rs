@@ -34,23 +34,13 @@ pub(crate) struct Output {
 pub(crate) fn outbox() -> (Outbox, Output) {
     let (tx, rx) = mpsc::unbounded_channel();
     let state = Arc::new(State::default());
-    (
-        Outbox {
-            queue: tx,
-            state: Arc::clone(&state),
-        },
-        Output { queue: rx, state },
-    )
+    (Outbox { queue: tx, state: Arc::clone(&state) }, Output { queue: rx, state })
 }
 
 impl Outbox {
     /// Queues a message. Says false when the client has to be dropped.
     pub(crate) fn push(&self, message: Arc<str>) -> bool {
-        let waiting = self
-            .state
-            .waiting
-            .fetch_add(message.len(), Ordering::Relaxed)
-            + message.len();
+        let waiting = self.state.waiting.fetch_add(message.len(), Ordering::Relaxed) + message.len();
         // The session may be ending; its queue is gone then.
         let _ = self.queue.send(message);
         waiting <= OUTPUT_MAX

@@ -34,21 +34,11 @@ pub(super) struct Keeper {
 
 impl Keeper {
     /// Binds the fixed passive remotes; a failure here is the caller's to report.
-    pub(super) async fn new(
-        shared: Arc<Shared>,
-        fixed: Vec<Remote>,
-        probe: Duration,
-    ) -> Result<Self> {
-        let mut keeper = Self {
-            shared,
-            fixed,
-            tasks: BTreeMap::new(),
-            probe,
-        };
+    pub(super) async fn new(shared: Arc<Shared>, fixed: Vec<Remote>, probe: Duration) -> Result<Self> {
+        let mut keeper = Self { shared, fixed, tasks: BTreeMap::new(), probe };
         for remote in keeper.fixed.clone() {
             if let Some(listener) = bind(&remote).await.transpose() {
-                let listener =
-                    listener.map_err(|e| Error::from_io(&e, format!("{remote}: listen failed")))?;
+                let listener = listener.map_err(|e| Error::from_io(&e, format!("{remote}: listen failed")))?;
                 keeper.listen(&remote, listener);
             }
         }
@@ -77,11 +67,7 @@ impl Keeper {
         let mut wanted = Vec::new();
         for remote in &self.fixed {
             match remote {
-                Remote::Column {
-                    database,
-                    table,
-                    column,
-                } => {
+                Remote::Column { database, table, column } => {
                     let named = self.shared.core().strings_at(database, table, column);
                     for text in named {
                         match Remote::parse(&text) {
@@ -91,10 +77,7 @@ impl Keeper {
                         }
                     }
                 }
-                Remote::Unix(_)
-                | Remote::Tcp { .. }
-                | Remote::ListenUnix(_)
-                | Remote::ListenTcp { .. } => {
+                Remote::Unix(_) | Remote::Tcp { .. } | Remote::ListenUnix(_) | Remote::ListenTcp { .. } => {
                     wanted.push(remote.clone());
                 }
             }
@@ -103,20 +86,13 @@ impl Keeper {
     }
 
     fn unbound(&self) -> bool {
-        self.wanted()
-            .iter()
-            .any(|r| !self.tasks.contains_key(&r.to_string()))
+        self.wanted().iter().any(|r| !self.tasks.contains_key(&r.to_string()))
     }
 
     async fn reconcile(&mut self) {
         let wanted = self.wanted();
         let names: Vec<String> = wanted.iter().map(Remote::to_string).collect();
-        let gone: Vec<String> = self
-            .tasks
-            .keys()
-            .filter(|name| !names.contains(name))
-            .cloned()
-            .collect();
+        let gone: Vec<String> = self.tasks.keys().filter(|name| !names.contains(name)).cloned().collect();
         for name in gone {
             if let Some(task) = self.tasks.remove(&name) {
                 task.abort();
@@ -138,11 +114,7 @@ impl Keeper {
     }
 
     fn unlink(&self, name: &str) {
-        self.shared
-            .bound
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(name);
+        self.shared.bound.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
         if let Some(path) = name.strip_prefix("punix:") {
             // It may have been removed by hand.
             let _ = std::fs::remove_file(path);
@@ -154,11 +126,7 @@ impl Keeper {
         if let Listener::Tcp(listener) = &listener
             && let Ok(address) = listener.local_addr()
         {
-            self.shared
-                .bound
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(name.clone(), address);
+            self.shared.bound.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), address);
         }
         let probe = remote.needs_probes().then_some(self.probe);
         let task = tokio::spawn(accept(Arc::clone(&self.shared), listener, probe));
@@ -167,11 +135,7 @@ impl Keeper {
 
     fn connect(&mut self, remote: &Remote) {
         let probe = remote.needs_probes().then_some(self.probe);
-        let task = tokio::spawn(keep_connected(
-            Arc::clone(&self.shared),
-            remote.clone(),
-            probe,
-        ));
+        let task = tokio::spawn(keep_connected(Arc::clone(&self.shared), remote.clone(), probe));
         self.tasks.insert(remote.to_string(), task);
     }
 }
@@ -180,9 +144,7 @@ impl Keeper {
 async fn bind(remote: &Remote) -> std::io::Result<Option<Listener>> {
     Ok(match remote {
         Remote::ListenUnix(path) => Some(Listener::Unix(bind_unix(path)?)),
-        Remote::ListenTcp { ip, port } => Some(Listener::Tcp(
-            TcpListener::bind(SocketAddr::new(*ip, *port)).await?,
-        )),
+        Remote::ListenTcp { ip, port } => Some(Listener::Tcp(TcpListener::bind(SocketAddr::new(*ip, *port)).await?)),
         Remote::Unix(_) | Remote::Tcp { .. } | Remote::Column { .. } => None,
     })
 }
@@ -245,11 +207,7 @@ async fn keep_connected(shared: Arc<Shared>, remote: Remote, probe: Option<Durat
             },
             Remote::ListenUnix(_) | Remote::ListenTcp { .. } | Remote::Column { .. } => return,
         };
-        pause_ms = if connected {
-            BACKOFF_MS.0
-        } else {
-            (pause_ms * 2).min(BACKOFF_MS.1)
-        };
+        pause_ms = if connected { BACKOFF_MS.0 } else { (pause_ms * 2).min(BACKOFF_MS.1) };
         tokio::time::sleep(Duration::from_millis(pause_ms)).await;
     }
 }

@@ -17,11 +17,7 @@ const FLUSH_MAX: Duration = Duration::from_secs(1);
 const BURST_MAX: usize = 64;
 
 /// Serves one client until it goes, misbehaves, falls silent (if `probe` is given), or the server stops.
-pub(super) async fn run<S: AsyncRead + AsyncWrite + Send>(
-    shared: Arc<Shared>,
-    stream: S,
-    probe: Option<Duration>,
-) {
+pub(super) async fn run<S: AsyncRead + AsyncWrite + Send>(shared: Arc<Shared>, stream: S, probe: Option<Duration>) {
     let (out, output) = outbox();
     let session = {
         let mut core = shared.core();
@@ -63,10 +59,7 @@ async fn read<R: AsyncRead + Unpin>(
     let mut probed = false;
     loop {
         let mut taken = 0;
-        while let Some(value) = splitter
-            .next_value()
-            .map_err(|e| malformed(shared, &e.to_string()))?
-        {
+        while let Some(value) = splitter.next_value().map_err(|e| malformed(shared, &e.to_string()))? {
             let message = Message::from_json(value).map_err(|e| malformed(shared, &e))?;
             let effects = shared.core().receive(session, message, Instant::now());
             shared.perform(effects.map_err(|e| malformed(shared, &e))?);
@@ -81,9 +74,7 @@ async fn read<R: AsyncRead + Unpin>(
             Some(interval) => match timeout(interval, reader.read(&mut chunk)).await {
                 Ok(received) => received,
                 Err(_) if probed => {
-                    return Err(format!(
-                        "no response to inactivity probe after {interval:?}, disconnecting"
-                    ));
+                    return Err(format!("no response to inactivity probe after {interval:?}, disconnecting"));
                 }
                 Err(_) => {
                     probed = true;

@@ -11,22 +11,13 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 impl Core {
-    pub(super) fn monitor(
-        &mut self,
-        session: SessionId,
-        method: &str,
-        params: &[Value],
-        version: Version,
-    ) -> Result<Value> {
+    pub(super) fn monitor(&mut self, session: SessionId, method: &str, params: &[Value], version: Version) -> Result<Value> {
         let db = self.lookup_db(method, params)?;
         let (id, requests, since) = match (version, params) {
             (Version::One | Version::Two, [_, id, requests]) => (id, requests, None),
             (Version::Three, [_, id, requests, since]) => (id, requests, Some(since)),
             _ => {
-                return Err(Error::syntax(
-                    &Value::Array(params.to_vec()),
-                    "invalid parameters",
-                ));
+                return Err(Error::syntax(&Value::Array(params.to_vec()), "invalid parameters"));
             }
         };
         let key = json::to_sorted(id);
@@ -34,11 +25,7 @@ impl Core {
         if mine >= MONITORS_MAX {
             return Err(Error::syntax(id, "too many monitors"));
         }
-        if self
-            .sessions
-            .get(&session)
-            .is_some_and(|s| s.monitors.contains_key(&key))
-        {
+        if self.sessions.get(&session).is_some_and(|s| s.monitors.contains_key(&key)) {
             return Err(Error::syntax(id, "duplicate monitor ID"));
         }
         let served = &self.dbs[db];
@@ -46,9 +33,7 @@ impl Core {
         let since = since.map(since_from_json).transpose()?;
         let missed = since.and_then(|since| served.changes_after(since));
         let result = match &missed {
-            Some(changes) => monitor
-                .updates(served.store.db().schema(), changes)
-                .unwrap_or_else(|| object!({})),
+            Some(changes) => monitor.updates(served.store.db().schema(), changes).unwrap_or_else(|| object!({})),
             None => monitor.initial(served.store.db()),
         };
         let result = match version {
@@ -61,16 +46,9 @@ impl Core {
         Ok(result)
     }
 
-    pub(super) fn monitor_cond_change(
-        &mut self,
-        session: SessionId,
-        params: &[Value],
-    ) -> Result<Value> {
+    pub(super) fn monitor_cond_change(&mut self, session: SessionId, params: &[Value]) -> Result<Value> {
         let [old_id, new_id, requests] = params else {
-            return Err(Error::syntax(
-                &Value::Array(params.to_vec()),
-                "invalid parameters",
-            ));
+            return Err(Error::syntax(&Value::Array(params.to_vec()), "invalid parameters"));
         };
         let (old_key, new_key) = (json::to_sorted(old_id), json::to_sorted(new_id));
         let Some(s) = self.sessions.get_mut(&session) else {
@@ -95,21 +73,12 @@ impl Core {
         Ok(object!({}))
     }
 
-    pub(super) fn monitor_cancel(
-        &mut self,
-        session: SessionId,
-        params: &[Value],
-    ) -> std::result::Result<Value, Value> {
+    pub(super) fn monitor_cancel(&mut self, session: SessionId, params: &[Value]) -> std::result::Result<Value, Value> {
         let [id] = params else {
             return Err("invalid parameters".into());
         };
-        let removed = self
-            .sessions
-            .get_mut(&session)
-            .and_then(|s| s.monitors.remove(&json::to_sorted(id)));
-        removed
-            .map(|_| object!({}))
-            .ok_or_else(|| "unknown monitor".into())
+        let removed = self.sessions.get_mut(&session).and_then(|s| s.monitors.remove(&json::to_sorted(id)));
+        removed.map(|_| object!({})).ok_or_else(|| "unknown monitor".into())
     }
 }
 
@@ -138,32 +107,19 @@ impl Served {
         }
         let at = self.history.iter().position(|(known, _)| *known == id)?;
         let mut merged: Map<(usize, Uuid), RowChange> = Map::default();
-        for change in self
-            .history
-            .iter()
-            .skip(at + 1)
-            .flat_map(|(_, changes)| changes.iter())
-        {
+        for change in self.history.iter().skip(at + 1).flat_map(|(_, changes)| changes.iter()) {
             merged
                 .entry((change.table, change.uuid))
                 .and_modify(|m| m.new.clone_from(&change.new))
                 .or_insert_with(|| change.clone());
         }
-        Some(
-            merged
-                .into_values()
-                .filter(|c| c.old.is_some() || c.new.is_some())
-                .collect(),
-        )
+        Some(merged.into_values().filter(|c| c.old.is_some() || c.new.is_some()).collect())
     }
 }
 
 fn since_from_json(json: &Value) -> Result<Uuid> {
-    let text = json
-        .as_str()
-        .ok_or_else(|| Error::syntax(json, "last-txn-id must be string"))?;
-    crate::atom::parse_uuid(text)
-        .ok_or_else(|| Error::syntax(json, "last-txn-id must be UUID format."))
+    let text = json.as_str().ok_or_else(|| Error::syntax(json, "last-txn-id must be string"))?;
+    crate::atom::parse_uuid(text).ok_or_else(|| Error::syntax(json, "last-txn-id must be UUID format."))
 }
 
 /// The text of an update notification around the text of its updates.
@@ -174,9 +130,7 @@ pub(super) fn notification(monitor: &Monitor, last_id: Uuid, updates: &str) -> A
             format!("{{\"id\":null,\"method\":\"{method}\",\"params\":[{id},{updates}]}}")
         }
         Version::Three => {
-            format!(
-                "{{\"id\":null,\"method\":\"{method}\",\"params\":[{id},\"{last_id}\",{updates}]}}"
-            )
+            format!("{{\"id\":null,\"method\":\"{method}\",\"params\":[{id},\"{last_id}\",{updates}]}}")
         }
     })
 }

@@ -1,10 +1,5 @@
 //! What the integration tests share: our server, Debian's tools and Debian's server.
-#![allow(
-    dead_code,
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "tests; each target uses its part"
-)]
+#![allow(dead_code, clippy::unwrap_used, clippy::panic, reason = "tests; each target uses its part")]
 
 use ovsdb::Server;
 use std::future::Future;
@@ -28,22 +23,17 @@ pub(crate) async fn serve(schema: &str) -> (Server, String, tempfile::TempDir) {
 
 /// Bounds a wait.
 pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(10), future)
-        .await
-        .expect("nothing happened for 10 s")
+    tokio::time::timeout(Duration::from_secs(10), future).await.expect("nothing happened for 10 s")
 }
 
 /// Runs a tool of Debian's package openvswitch-common; its standard output, its standard error, whether it succeeded.
 pub(crate) fn tool(name: &str, args: &[&str]) -> (String, String, bool) {
-    let output = Command::new(name).args(args).output().unwrap_or_else(|e| {
-        panic!("{name}: {e}; install the Debian packages openvswitch-common and openvswitch-switch")
-    });
+    let output = Command::new(name)
+        .args(args)
+        .output()
+        .unwrap_or_else(|e| panic!("{name}: {e}; install the Debian packages openvswitch-common and openvswitch-switch"));
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (
-        text(&output.stdout),
-        text(&output.stderr),
-        output.status.success(),
-    )
+    (text(&output.stdout), text(&output.stderr), output.status.success())
 }
 
 /// [`tool`], without blocking the runtime that our server runs on. It must succeed.
@@ -81,11 +71,7 @@ impl Oracle {
         let (_, err, ok) = tool("ovsdb-tool", &["create", &path("db"), &path("schema")]);
         assert!(ok, "{err}");
         let child = Command::new("ovsdb-server")
-            .args([
-                &path("db"),
-                &format!("--remote=punix:{}", path("sock")),
-                &format!("--unixctl={}", path("ctl")),
-            ])
+            .args([&path("db"), &format!("--remote=punix:{}", path("sock")), &format!("--unixctl={}", path("ctl"))])
             .arg("-vsyslog:off")
             .arg("-vconsole:off")
             .spawn()
@@ -100,11 +86,7 @@ impl Oracle {
             let (_, err, ok) = tool("ovs-appctl", &["-t", &path("ctl"), command]);
             assert!(ok, "{command}: {err}");
         }
-        Self {
-            remote: format!("unix:{}", path("sock")),
-            child,
-            _dir: dir,
-        }
+        Self { remote: format!("unix:{}", path("sock")), child, _dir: dir }
     }
 }
 

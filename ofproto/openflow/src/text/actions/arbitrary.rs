@@ -65,14 +65,16 @@ fn set_field() -> impl Strategy<Value = OfAction> {
 
 fn load() -> impl Strategy<Value = OfAction> {
     let parts = part(true, 64).prop_filter("OpenFlow 1.5 sets the field, with a mask", |s| s.field.row().mask == MaskKind::Bits);
-    (parts, any::<u128>()).prop_map(|(dst, value)| {
-        let ones = Value::ones(dst.bits.into());
-        let ofs = usize::from(dst.ofs);
-        let value = Value::from(value).and(&ones).shifted_left(ofs);
-        OfAction::SetField { field: dst.field, value, mask: ones.shifted_left(ofs), form: SetForm::Load }
-    }).prop_filter("connection fields stand in ct", |a| {
-        !matches!(a, OfAction::SetField { field: Field::CtMark | Field::CtLabel, .. })
-    })
+    (parts, any::<u128>())
+        .prop_map(|(dst, value)| {
+            let ones = Value::ones(dst.bits.into());
+            let ofs = usize::from(dst.ofs);
+            let value = Value::from(value).and(&ones).shifted_left(ofs);
+            OfAction::SetField { field: dst.field, value, mask: ones.shifted_left(ofs), form: SetForm::Load }
+        })
+        .prop_filter("connection fields stand in ct", |a| {
+            !matches!(a, OfAction::SetField { field: Field::CtMark | Field::CtLabel, .. })
+        })
 }
 
 fn controller() -> impl Strategy<Value = OfAction> {
@@ -92,15 +94,18 @@ fn hash_fields() -> impl Strategy<Value = HashFields> {
 
 fn bundle() -> impl Strategy<Value = OfAction> {
     let dst = option::of(registers(16).prop_map(|(a, _)| a));
-    (hash_fields(), any::<u16>(), 0u16..2, vec(port(), 0..5), dst)
-        .prop_map(|(fields, basis, algorithm, members, dst)| OfAction::Bundle(Box::new(Bundle { fields, basis, algorithm, members, dst })))
+    (hash_fields(), any::<u16>(), 0u16..2, vec(port(), 0..5), dst).prop_map(|(fields, basis, algorithm, members, dst)| {
+        OfAction::Bundle(Box::new(Bundle { fields, basis, algorithm, members, dst }))
+    })
 }
 
 fn multipath() -> impl Strategy<Value = OfAction> {
-    (hash_fields(), any::<u16>(), 0u16..4, any::<u16>(), 0u32..0x7fff_ffff).prop_map(|(fields, basis, algorithm, max_link, arg)| {
-        let dst = Subfield { field: Field::Reg0, ofs: 0, bits: 32 };
-        OfAction::Multipath(Box::new(Multipath { fields, basis, algorithm, max_link, arg, dst }))
-    })
+    (hash_fields(), any::<u16>(), 0u16..4, any::<u16>(), 0u32..0x7fff_ffff).prop_map(
+        |(fields, basis, algorithm, max_link, arg)| {
+            let dst = Subfield { field: Field::Reg0, ofs: 0, bits: 32 };
+            OfAction::Multipath(Box::new(Multipath { fields, basis, algorithm, max_link, arg, dst }))
+        },
+    )
 }
 
 fn sample() -> impl Strategy<Value = OfAction> {
@@ -180,10 +185,22 @@ fn nat() -> impl Strategy<Value = NatAction> {
 fn ct() -> impl Strategy<Value = OfAction> {
     let exec = (any::<u32>(), any::<u32>()).prop_map(|(value, mask)| {
         let mask = u128::from(if mask == 0 { u32::MAX } else { mask });
-        OfAction::SetField { field: Field::CtMark, value: (u128::from(value) & mask).into(), mask: mask.into(), form: SetForm::SetField }
+        OfAction::SetField {
+            field: Field::CtMark,
+            value: (u128::from(value) & mask).into(),
+            mask: mask.into(),
+            form: SetForm::SetField,
+        }
     });
     let zone = prop_oneof![any::<u16>().prop_map(|n| (n, None)), registers(16).prop_map(|(s, _)| (0, Some(s)))];
-    (any::<(bool, bool)>(), zone, option::of(table()), prop::sample::select(vec![0u16, 21, 69]), option::of(nat()), vec(exec, 0..2))
+    (
+        any::<(bool, bool)>(),
+        zone,
+        option::of(table()),
+        prop::sample::select(vec![0u16, 21, 69]),
+        option::of(nat()),
+        vec(exec, 0..2),
+    )
         .prop_map(|((commit, force), (zone_imm, zone_src), table, alg, nat, exec)| {
             let actions = nat.map(|n| OfAction::Nat(Box::new(n))).into_iter().chain(exec).collect();
             OfAction::Ct(Box::new(CtAction { commit, force: force && commit, zone_imm, zone_src, table, alg, actions }))
@@ -242,12 +259,18 @@ fn other_actions() -> impl Strategy<Value = OfAction> {
         any::<u32>().prop_map(OfAction::SetQueue),
         Just(OfAction::PopQueue),
         any::<(u16, u16)>().prop_map(|(idle, hard)| OfAction::FinTimeout { idle, hard }),
-        (port(), table(), any::<bool>()).prop_map(|(port, table, with_ct)| OfAction::Resubmit { port, table, with_ct, has_table: true }),
+        (port(), table(), any::<bool>()).prop_map(|(port, table, with_ct)| OfAction::Resubmit {
+            port,
+            table,
+            with_ct,
+            has_table: true
+        }),
         vec(any::<u8>(), 0..20).prop_map(OfAction::Note),
         Just(OfAction::Exit),
         Just(OfAction::CtClear),
         Just(OfAction::DecNshTtl),
-        option::of((0u32..5, any::<u16>())).prop_map(|t| OfAction::Decap { new_packet_type: t.map(|(ns, n)| ns << 16 | u32::from(n)) }),
+        option::of((0u32..5, any::<u16>()))
+            .prop_map(|t| OfAction::Decap { new_packet_type: t.map(|(ns, n)| ns << 16 | u32::from(n)) }),
         (any::<u16>(), registers(1)).prop_map(|(len, (dst, _))| OfAction::CheckPktLarger { len, dst }),
         (0usize..64).prop_map(|n| OfAction::DeleteField(Field::tun_metadata(n).unwrap())),
         Just(OfAction::DebugRecirc),

@@ -13,8 +13,8 @@ mod show_nested;
 mod verify;
 
 pub use read::{parse_actions, parse_instructions};
-pub use show::{Show, format_action, format_actions};
 pub(crate) use show::{Alternate, Dotted, Mac};
+pub use show::{Show, format_action, format_actions};
 
 use crate::action::{HashFields, Subfield};
 use flow::oftext;
@@ -35,8 +35,7 @@ pub(crate) const MULTIPATH_ALGORITHMS: [&str; 4] = ["modulo_n", "hash_threshold"
 /// Names of bundle's algorithms, in the order of their codes.
 pub(crate) const BUNDLE_ALGORITHMS: [&str; 2] = ["active_backup", "hrw"];
 /// What encap takes: (packet type, name).
-pub(crate) const ENCAPS: [(u32, &str); 4] =
-    [(0, "ethernet"), (0x1_894f, "nsh"), (0x1_8847, "mpls"), (0x1_8848, "mpls_mc")];
+pub(crate) const ENCAPS: [(u32, &str); 4] = [(0, "ethernet"), (0x1_894f, "nsh"), (0x1_8847, "mpls"), (0x1_8848, "mpls_mc")];
 /// Reasons of packet-ins, in the order of their codes (OpenFlow 1.5 section 7.4.1, and OVS's own).
 pub(crate) const PACKET_IN_REASONS: [&str; 8] =
     ["no_match", "action", "invalid_ttl", "action_set", "group", "packet_out", "explicit_miss", "implicit_miss"];
@@ -76,6 +75,6 @@ impl fmt::Display for Subfield {
 }
 
 #[cfg(test)]
-mod tests;
-#[cfg(test)]
 pub(crate) mod arbitrary;
+#[cfg(test)]
+mod tests;

@@ -63,7 +63,9 @@ impl Display for Show<'_, OfAction> {
             OfAction::FinTimeout { idle, hard } => fin_timeout(f, *idle, *hard),
             OfAction::Resubmit { port, table, with_ct, .. } => resubmit(f, *port, *table, *with_ct, names),
             OfAction::Learn(learn) => Show(&**learn, names).fmt(f),
-            OfAction::Conjunction { id, clause, n_clauses } => write!(f, "conjunction({id},{}/{n_clauses})", u16::from(*clause) + 1),
+            OfAction::Conjunction { id, clause, n_clauses } => {
+                write!(f, "conjunction({id},{}/{n_clauses})", u16::from(*clause) + 1)
+            }
             OfAction::Multipath(multipath) => multipath.fmt(f),
             OfAction::Note(bytes) => write!(f, "note:{}", Dotted(bytes)),
             OfAction::Sample(sample) => Show(&**sample, names).fmt(f),

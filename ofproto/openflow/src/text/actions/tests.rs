@@ -20,7 +20,9 @@ fn decode(version: &str, kind: &str, hex: &str) -> Result<Vec<OfAction>, OfError
     let codec = Codec::default();
     match kind {
         "actions" => pull(&mut Reader::new(&bytes, OfError::OfpbrcBadLen), bytes.len(), &codec, version, Outer::Actions),
-        _ if version == Version::V10 => pull(&mut Reader::new(&bytes, OfError::OfpbrcBadLen), bytes.len(), &codec, version, Outer::Flow),
+        _ if version == Version::V10 => {
+            pull(&mut Reader::new(&bytes, OfError::OfpbrcBadLen), bytes.len(), &codec, version, Outer::Flow)
+        }
         _ => instructions::pull(Reader::new(&bytes, OfError::OfpbrcBadLen), &codec, version),
     }
 }

@@ -8,7 +8,8 @@ mod show;
 pub use read::{FlowSyntax, ParsedFlow, parse_exact_flow, parse_flow, parse_flow_file};
 pub(crate) use read::{match_pair, split_actions};
 pub use show::{
-    RuleText, flag_words, format_bridge_flow, format_duration, format_flow_mod, format_flow_stats, format_match_priority, format_rule,
+    RuleText, flag_words, format_bridge_flow, format_duration, format_flow_mod, format_flow_stats, format_match_priority,
+    format_rule,
 };
 
 #[cfg(test)]

@@ -50,12 +50,7 @@ const COMMANDS: &[(&str, FlowModCommand)] = &[
 
 fn may(command: FlowModCommand) -> May {
     let act = matches!(command, FlowModCommand::Add | FlowModCommand::Modify | FlowModCommand::ModifyStrict);
-    May {
-        out: !act,
-        act,
-        priority: command != FlowModCommand::Delete,
-        importance: command == FlowModCommand::Add,
-    }
+    May { out: !act, act, priority: command != FlowModCommand::Delete, importance: command == FlowModCommand::Add }
 }
 
 /// Reads one flow.
@@ -132,7 +127,8 @@ fn check_actions(actions: &[OfAction], m: &Match, table: TableId, protocols: &mu
     let try_as = |version, list: &[OfAction]| check(Against { codec: &codec, version, key: &m.key, mask: &m.mask, table }, list);
     try_as(Version::V10, actions).map_err(TextError::ActionsInvalid)?;
     // OVS does not look into nested lists for this.
-    let shallow: Vec<OfAction> = actions.iter().filter(|a| !matches!(a, OfAction::WriteActions(_) | OfAction::Clone(_))).cloned().collect();
+    let shallow: Vec<OfAction> =
+        actions.iter().filter(|a| !matches!(a, OfAction::WriteActions(_) | OfAction::Clone(_))).cloned().collect();
     if try_as(Version::V11, &shallow).is_err() {
         protocols.narrow(Protocols::OF10_ANY);
     }

@@ -106,10 +106,7 @@ pub fn format_bridge_flow(rule: &RuleText<'_>, names: &Names<'_>) -> String {
     let table = if rule.table.0 == 0 { String::new() } else { format!("table_id={}, ", rule.table.0) };
     let matching = format_match_priority(rule.matching, rule.priority, names);
     let (duration, packets, bytes) = (rule.duration_sec, rule.packets, rule.bytes);
-    format!(
-        "{table}duration={duration}s, n_packets={packets}, n_bytes={bytes}, {matching},actions={}",
-        Show(rule.actions, names)
-    )
+    format!("{table}duration={duration}s, n_packets={packets}, n_bytes={bytes}, {matching},actions={}", Show(rule.actions, names))
 }
 
 /// A rule as a trace names it: `in_port=1,ip, priority 5, cookie 0x1`.

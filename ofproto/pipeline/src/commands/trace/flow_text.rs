@@ -109,11 +109,8 @@ fn network_mask(key: &Key, eth_type: [u8; 2], mask: &mut Mask) {
 }
 
 fn labels_mask(key: &Key, mask: &mut Mask) {
-    let labels = [
-        (key.mpls_lse0, &mut mask.mpls_lse0),
-        (key.mpls_lse1, &mut mask.mpls_lse1),
-        (key.mpls_lse2, &mut mask.mpls_lse2),
-    ];
+    let labels =
+        [(key.mpls_lse0, &mut mask.mpls_lse0), (key.mpls_lse1, &mut mask.mpls_lse1), (key.mpls_lse2, &mut mask.mpls_lse2)];
     for (lse, bits) in labels {
         *bits = [0xff; 4];
         if lse[2] & 1 != 0 {

@@ -170,9 +170,8 @@ impl<'a> Tracer<'a> {
 
     fn empty_trace(&self) -> Trace {
         let names = Arc::clone(&self.of_names);
-        let action_text = move |actions: &[OfAction]| {
-            format_of_actions(actions, &Names { ports: &*names, tables: &NoTableNames })
-        };
+        let action_text =
+            move |actions: &[OfAction]| format_of_actions(actions, &Names { ports: &*names, tables: &NoTableNames });
         let names = Arc::clone(&self.of_names);
         let rule_text = move |rule: &Rule| {
             let (key, mask) = rule.mini.expand();
@@ -238,9 +237,7 @@ impl<'a> Tracer<'a> {
             }
             None => {
                 forked.key.ct_state = flow_text::TRACKED_NEW;
-                self.put(format_args!(
-                    " - resume conntrack with default ct_state=trk|new (use --ct-next to customize)"
-                ));
+                self.put(format_args!(" - resume conntrack with default ct_state=trk|new (use --ct-next to customize)"));
             }
         }
         self.put(format_args!("\n"));
