@@ -182,7 +182,7 @@ fn our_own_vsctl_and_ofctl_drive_the_switch_too() {
     assert_has(&host.ofctl("dump-flows br0"), &["tcp,tp_dst=80 actions=output:3"]);
     assert_has(&ours("ofctl dump-flows br0"), &["tcp,tp_dst=80 actions=output:3"]);
     assert_eq!(ours("appctl ofproto/list"), host.appctl("ofproto/list"));
-    assert_has(&ours("dpctl show"), &["port 0: ", "p1"]);
+    assert_has(&ours("dpctl show"), &["port 1: br0", "port 2: p1"]);
     ours("vsctl del-br br0");
     assert_eq!(host.vsctl("list-br"), "");
 }

@@ -45,13 +45,14 @@ fn memory_stays_where_it_is_under_churn() {
         host.ofctl("--bundle add-flows br0 many");
         host.ofctl("del-flows br0");
     };
-    for _ in 0..3 {
+    // The allocator keeps a pool for each thread; it is full after some rounds.
+    for _ in 0..40 {
         churn();
     }
     let before = resident();
-    for _ in 0..10 {
+    for _ in 0..20 {
         churn();
     }
     let after = resident();
-    assert!(after < before + 30_000, "resident memory grew from {before} to {after} kB");
+    assert!(after < before + 15_000, "resident memory grew from {before} to {after} kB");
 }

@@ -5,7 +5,7 @@
 # Environment:
 #   FERRULE_BIN=DIR          where ovs-vswitchd and ferrule lie (default: target/release)
 #   E2E_DAEMON=stock         run Debian's own ovs-vswitchd under the same tests, to judge the tests
-#   E2E_THREADS=N            tests at the same time
+#   E2E_THREADS=N            tests at the same time (default 1: they share the machine's two cores with the switch)
 set -euo pipefail
 root=$(readlink -f "$(dirname "$0")/../..")
 export FERRULE_BIN=${FERRULE_BIN:-$root/target/release}
@@ -34,5 +34,11 @@ for binary in ovs-vswitchd ferrule; do
 done
 cd "$root"
 # Building must not be counted as testing; the harness's own line `test result: ...` closes the output.
+suite() { cargo test --locked -q -p tests --features e2e --test e2e -- --test-threads="${E2E_THREADS:-1}" "$@"; }
 cargo test --locked -q -p tests --features e2e --test e2e --no-run
-cargo test --locked -q -p tests --features e2e --test e2e -- --test-threads="${E2E_THREADS:-4}" "$@"
+if suite "$@" 2>&1 | tee "$work/first"; then exit 0; fi
+# Packets and timers meet a machine with other work: what failed is run once more, and only what fails again has failed.
+mapfile -t again < <(sed -n 's/^    \([a-z_0-9]*::[a-z_0-9:]*\)$/\1/p' "$work/first" | sort -u)
+[ ${#again[@]} -gt 0 ] || exit 1
+echo "e2e: once more: ${again[*]}"
+suite --exact "${again[@]}"
