@@ -129,7 +129,7 @@ lines = open(ts, errors='replace').readlines()
 titles = {}
 for l in lines:
     m = re.match(r'(?:at_help_all=.)?(\d+);([^;]+):(\d+);([^;]*);(.*)$', l)
-    if m: titles[int(m[1])] = (m[4], m[5].rstrip("';\n"))
+    if m: titles[int(m[1])] = (m[4].strip(), m[5].rstrip("';\n"))
 if not titles: sys.exit('ovs-suite: no test list in ' + ts)
 # An executed line that starts the daemon; not one that talks to it.
 starts = re.compile(r'(^|\s|;|\()(start_daemon\s+)?ovs-vswitchd\s+(-|unix:|tcp:|\$)|\bsim_add\b')
