@@ -45,6 +45,7 @@ fn nanos(start: Instant) -> u64 {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "one story: send, turn, judge")]
 fn no_packet_takes_the_old_way_after_the_reply() {
     let host = Host::new();
     let (a, b) = host.pair("fail_mode=secure");

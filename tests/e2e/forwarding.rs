@@ -190,7 +190,7 @@ fn patch_ports_join_two_bridges() {
     host.bridge("br0", "");
     host.bridge("br1", "");
     let a = host.attach("br0", "p1", 1, &["10.0.0.1/24"], "");
-    let b = host.attach("br1", "p2", 2, &["10.0.0.2/24"], "");
+    let _b = host.attach("br1", "p2", 2, &["10.0.0.2/24"], "");
     a.does_not_reach("10.0.0.2");
     host.vsctl(
         "add-port br0 to1 -- set interface to1 type=patch options:peer=to0 ofport_request=10 \

@@ -19,7 +19,8 @@ fn host() -> Host {
 fn malformed_openflow_gets_its_error_and_changes_nothing() {
     let host = host();
     // (version, type, body, error type and code)
-    let cases: &[(u8, u8, &[u8], (u16, u16), &str)] = &[
+    type Case = (u8, u8, &'static [u8], (u16, u16), &'static str);
+    let cases: &[Case] = &[
         (4, 99, &[], (1, 1), "an unknown type: OFPBRC_BAD_TYPE"),
         (4, FLOW_MOD, &[0; 4], (1, 6), "a flow-mod that is too short: OFPBRC_BAD_LEN"),
         (1, FLOW_MOD, &[0; 20], (1, 6), "the same in 1.0"),

@@ -78,7 +78,7 @@ fn through(io: &str, columns: &str, bytes: u64) {
     }
     a.reaches("10.0.0.2");
     let rate = transfer(&a, &b, "10.0.0.2", bytes);
-    println!("{io}: {} MB at {rate} Mbit/s", bytes >> 20);
+    assert!(rate > 0, "{io}: {} MB took for ever", bytes >> 20);
     // And the other way, over IPv6.
     transfer(&b, &a, "fd00::1", bytes / 64);
     assert!(host.is_up());

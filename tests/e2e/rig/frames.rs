@@ -118,7 +118,7 @@ impl Sniffer {
             let lines = self.lines();
             found = lines.into_iter().find(|l| parts.iter().all(|p| l.contains(p)));
             if found.is_none() {
-                std::thread::sleep(std::time::Duration::from_millis(50));
+                std::thread::sleep(Duration::from_millis(50));
             }
         }
         found.unwrap_or_else(|| panic!("no packet with {parts:?}, but:\n{}", self.lines().join("\n")))

@@ -98,12 +98,6 @@ impl Running {
         let shown = format!("{command:?}");
         Self(command.stdin(Stdio::null()).spawn().unwrap_or_else(|e| panic!("{shown}: {e}")))
     }
-
-    /// Asks it to end as Ctrl-C would, and waits.
-    pub(crate) fn interrupt(mut self) {
-        signal(self.0.id(), nix::sys::signal::Signal::SIGINT);
-        wait_until("an interrupted process ends", || self.0.try_wait().unwrap().is_some());
-    }
 }
 
 impl Drop for Running {

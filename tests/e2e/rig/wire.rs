@@ -20,7 +20,6 @@ pub(crate) const FLOW_MOD: u8 = 14;
 /// A received message.
 #[derive(Debug, Clone)]
 pub(crate) struct Message {
-    pub(crate) version: u8,
     pub(crate) kind: u8,
     pub(crate) xid: u32,
     pub(crate) body: Vec<u8>,
@@ -91,12 +90,7 @@ impl Wire {
         let length = usize::from(u16::from_be_bytes([header[2], header[3]]));
         let mut body = vec![0; length.checked_sub(8).expect("a length of at least 8")];
         self.fill(&mut body)?;
-        Some(Message {
-            version: header[0],
-            kind: header[1],
-            xid: u32::from_be_bytes([header[4], header[5], header[6], header[7]]),
-            body,
-        })
+        Some(Message { kind: header[1], xid: u32::from_be_bytes([header[4], header[5], header[6], header[7]]), body })
     }
 
     fn fill(&mut self, into: &mut [u8]) -> Option<()> {
