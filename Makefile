@@ -1,9 +1,12 @@
 # The two commands of the README are `make demo` and `make check`; each installs what it needs (Debian packages, as root).
 SHELL := /bin/bash
-.PHONY: demo check check-unit check-e2e check-ovs check-ovs-all lint build bench-key setup-demo setup-check
+.PHONY: bench bench-quick build-bench setup-bench demo check check-unit check-e2e check-ovs check-ovs-all lint build bench-key setup-demo setup-check
 
 DEMO_PACKAGES  := build-essential iproute2 iputils-ping ethtool procps netcat-openbsd
 CHECK_PACKAGES := $(DEMO_PACKAGES) openvswitch-switch openvswitch-common openvswitch-testcontroller python3 tcpdump socat
+
+BENCH_PACKAGES := iproute2 iputils-ping util-linux
+PEER_PACKAGES  := openvswitch-switch openvswitch-switch-dpdk dpdk-dev
 
 demo: setup-demo build
 	tests/demo/run.sh
@@ -32,6 +35,21 @@ check-ovs: build
 # Every test that starts the daemon, expected failures included.
 check-ovs-all: build
 	tests/upstream/run.sh all
+
+# Flows against Mpps: every scenario, results in target/bench/latest.json, the curve in docs/bench/. PEER=1 installs Debian's
+# OVS-DPDK and lets it take turns with us; BENCH names scenarios (bench --list shows them) and options: make bench PEER=1 BENCH='flows --pairs 9'
+bench: setup-bench build-bench
+	target/release/bench $(if $(PEER),--peer) $(BENCH)
+
+# The same in a minute, without a peer.
+bench-quick: build-bench
+	target/release/bench --quick $(BENCH)
+
+build-bench:
+	cargo build --release --locked --bin ovs-vswitchd --bin ferrule --bin bench --bin limit
+
+setup-bench:
+	@tests/setup.sh $(BENCH_PACKAGES) $(if $(PEER),$(PEER_PACKAGES))
 
 setup-demo:
 	@tests/setup.sh $(DEMO_PACKAGES)

@@ -196,6 +196,11 @@ impl ChangeLog {
 
     /// Records that a rule was added, removed or modified.
     pub fn rule(&self, bridge: BridgeId, table: TableId, priority: i32, key: &Key, mask: &Mask) {
+        self.rule_of(bridge, table, priority, || (*key, *mask));
+    }
+
+    /// The same of a match that is made at full size only where it is kept: of many changes only the table is.
+    pub fn rule_of(&self, bridge: BridgeId, table: TableId, priority: i32, matching: impl FnOnce() -> (Key, Mask)) {
         let mut log = self.lock();
         let at = self.next();
         let Log { objects, rules, .. } = &mut *log;
@@ -206,7 +211,8 @@ impl ChangeLog {
             of_table.clear();
             objects.insert(Object::Table(bridge, table), at);
         } else {
-            of_table.push(RuleChange::new(at, priority, key, mask));
+            let (key, mask) = matching();
+            of_table.push(RuleChange::new(at, priority, &key, &mask));
         }
     }
 

@@ -502,11 +502,13 @@ fn conjunctions_of(actions: &[OfAction]) -> Vec<Conjunction> {
 
 /// A match as tables keep it. `in_port` stands as a 16-bit number in keys, so all 32 bits of it are matched or none.
 fn mini_of(table: &Table, matching: &Match) -> MiniMatch {
-    let mut mask = matching.mask;
-    if mask.in_port != [0; 4] {
-        Field::InPortOxm.unwildcard(&mut mask);
+    let rules = table.rules.read().expect("no holder of a table's rules panics");
+    if matching.mask.in_port == [0; 4] || matching.mask.in_port == [0xff; 4] {
+        return rules.mini(&matching.key, &matching.mask);
     }
-    table.rules.read().expect("no holder of a table's rules panics").mini(&matching.key, &mask)
+    let mut mask = matching.mask;
+    Field::InPortOxm.unwildcard(&mut mask);
+    rules.mini(&matching.key, &mask)
 }
 
 /// Makes room for one rule: evicts where the table is told to, or refuses.
@@ -573,8 +575,7 @@ fn take(table: &Table, rule: &Arc<Rule>, changes: &ChangeLog) -> Option<Arc<Rule
 }
 
 fn note(rule: &Rule, changes: &ChangeLog) {
-    let (key, mask) = rule.mini.expand();
-    changes.rule(rule.bridge, rule.table, rule.priority, &key, &mask);
+    changes.rule_of(rule.bridge, rule.table, rule.priority, || rule.mini.expand());
 }
 
 const _: () = assert!(PRIORITY_MAX == 65_535);

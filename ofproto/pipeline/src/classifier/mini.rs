@@ -2,7 +2,9 @@
 //!
 //! A rule stores its match this way (tens of bytes instead of two keys of 768); a subtable shares one `MiniMask` among its rules.
 
-use flow::key::{Key, Mask, WORDS};
+use flow::hash::Map;
+use flow::key::{Key, Mask};
+use smallvec::SmallVec;
 use std::sync::{Arc, LazyLock};
 
 /// Number of stages of staged lookup: metadata, L2, L3, L4.
@@ -77,21 +79,71 @@ fn stage_bits() -> [Mask; STAGES] {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Part {
     pub(crate) word: u8,
+    /// Which of the mask's words this is, counted from 0: where a match has its value.
+    pub(crate) at: u8,
     pub(crate) bits: u64,
 }
 
+/// The words of a mask on their way to being one: no allocation where there are few.
+type Parts = SmallVec<[Part; 16]>;
+
 /// A mask as its non-zero words, and split by stage.
-#[derive(PartialEq, Eq, Hash, Debug)]
+#[derive(Debug)]
 pub struct MiniMask {
     words: Box<[Part]>,
-    stages: [Box<[Part]>; STAGES],
+    /// The words again, stage by stage; a word may be in several.
+    staged: Box<[Part]>,
+    /// Where in `staged` each stage ends.
+    ends: [u8; STAGES],
+}
+
+/// Words of a mask, by which a `MiniMask` is looked up before one is made.
+#[derive(PartialEq, Eq, Hash)]
+pub(super) struct Words<'a>(&'a [Part]);
+
+impl hashbrown::Equivalent<Arc<MiniMask>> for Words<'_> {
+    fn equivalent(&self, mask: &Arc<MiniMask>) -> bool {
+        *self.0 == *mask.words
+    }
+}
+
+impl PartialEq for MiniMask {
+    fn eq(&self, other: &Self) -> bool {
+        self.words == other.words
+    }
+}
+
+impl Eq for MiniMask {}
+
+impl std::hash::Hash for MiniMask {
+    /// As `Words` does it; stages follow from the words.
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        Words(&self.words).hash(state);
+    }
 }
 
 impl MiniMask {
     /// The compact form of `mask`.
     #[must_use]
     pub fn new(mask: &Mask) -> Self {
-        Self { words: parts(mask.words()), stages: std::array::from_fn(|s| parts(mask.masked(&STAGE_BITS[s]).words())) }
+        Self::of(&parts(mask))
+    }
+
+    fn of(words: &[Part]) -> Self {
+        let mut staged = Vec::with_capacity(words.len());
+        let mut ends = [0; STAGES];
+        for (end, stage) in ends.iter_mut().zip(STAGE_BITS.iter()) {
+            let of_stage = words.iter().map(|p| Part { bits: p.bits & stage.words()[usize::from(p.word)], ..*p });
+            staged.extend(of_stage.filter(|p| p.bits != 0));
+            *end = u8::try_from(staged.len()).expect("a key has 96 words, and hardly any has bits of two stages");
+        }
+        Self { words: words.into(), staged: staged.into(), ends }
+    }
+
+    /// The mask that `known` has of these bits, or a new one.
+    pub(super) fn shared<V>(mask: &Mask, known: &Map<Arc<Self>, V>) -> Arc<Self> {
+        let words = parts(mask);
+        known.get_key_value(&Words(&words)).map_or_else(|| Arc::new(Self::of(&words)), |(mask, _)| Arc::clone(mask))
     }
 
     /// The whole mask.
@@ -109,11 +161,26 @@ impl MiniMask {
 
     /// Adds the bits of one stage to `mask`.
     pub(crate) fn or_stage_into(&self, stage: usize, mask: &mut Mask) {
-        or_parts(&self.stages[stage], mask);
+        or_parts(self.stage(stage), mask);
     }
 
     pub(crate) fn stage(&self, stage: usize) -> &[Part] {
-        &self.stages[stage]
+        let from = if stage == 0 { 0 } else { self.ends[stage - 1] };
+        &self.staged[usize::from(from)..usize::from(self.ends[stage])]
+    }
+
+    /// Every stage's parts, in order.
+    pub(crate) fn staged(&self) -> &[Part] {
+        &self.staged
+    }
+
+    /// Whether a rule with this mask is what a conjunction leads to.
+    #[must_use]
+    pub fn has_conj_id(&self) -> bool {
+        const AT: usize = std::mem::offset_of!(Key, conj_id);
+        #[allow(clippy::cast_possible_truncation, reason = "a key has fewer than 256 words")]
+        let bits = self.bits_of((AT / 8) as u8).to_ne_bytes();
+        bits[AT % 8..AT % 8 + 4] != [0; 4]
     }
 
     /// Bits of `word` that the mask has.
@@ -122,8 +189,15 @@ impl MiniMask {
     }
 }
 
-fn parts(words: &[u64; WORDS]) -> Box<[Part]> {
-    (0u8..).zip(words).filter(|(_, bits)| **bits != 0).map(|(word, bits)| Part { word, bits: *bits }).collect()
+fn parts(mask: &Mask) -> Parts {
+    let mut parts = Parts::new();
+    for (word, bits) in (0u8..).zip(mask.words()) {
+        if *bits != 0 {
+            let at = u8::try_from(parts.len()).expect("a key has fewer than 256 words");
+            parts.push(Part { word, at, bits: *bits });
+        }
+    }
+    parts
 }
 
 fn or_parts(parts: &[Part], mask: &mut Mask) {
@@ -137,7 +211,7 @@ fn or_parts(parts: &[Part], mask: &mut Mask) {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MiniMatch {
     mask: Arc<MiniMask>,
-    values: Arc<[u64]>,
+    values: SmallVec<[u64; 4]>,
 }
 
 impl MiniMatch {
@@ -151,7 +225,8 @@ impl MiniMatch {
     #[must_use]
     pub fn with_mask(key: &Key, mask: Arc<MiniMask>) -> Self {
         let words = key.words();
-        let values = mask.words.iter().map(|p| words[usize::from(p.word)] & p.bits).collect();
+        let mut values = SmallVec::with_capacity(mask.words.len());
+        values.extend(mask.words.iter().map(|p| words[usize::from(p.word)] & p.bits));
         Self { mask, values }
     }
 
@@ -177,6 +252,31 @@ impl MiniMatch {
     pub fn matches(&self, key: &Key) -> bool {
         let words = key.words();
         self.mask.words.iter().zip(self.values.iter()).all(|(p, v)| words[usize::from(p.word)] & p.bits == *v)
+    }
+
+    /// Whether a match with the same mask has the same values.
+    pub(super) fn has_values_of(&self, other: &Self) -> bool {
+        self.values == other.values
+    }
+
+    /// The value of a part of this match's mask.
+    pub(super) fn value(&self, part: &Part) -> u64 {
+        self.values[usize::from(part.at)] & part.bits
+    }
+
+    /// Bytes `at .. at + len` (at most 16) of the key, left-aligned.
+    pub(super) fn bytes(&self, at: usize, len: usize) -> u128 {
+        let mut wide = [0; 16];
+        for word in at / 8..(at + len).div_ceil(8) {
+            let value = self.value_of(u8::try_from(word).expect("a key has fewer than 256 words")).to_ne_bytes();
+            for (i, byte) in value.into_iter().enumerate() {
+                let place = (word * 8 + i).wrapping_sub(at);
+                if place < len {
+                    wide[place] = byte;
+                }
+            }
+        }
+        u128::from_be_bytes(wide)
     }
 
     /// Whether this match is `target`'s or more specific: it has each bit of `target`'s mask, with the same values.
@@ -207,6 +307,7 @@ impl MiniMatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use flow::key::WORDS;
 
     #[test]
     fn stages_partition_the_key() {
@@ -230,6 +331,8 @@ mod tests {
         assert!(!mini.matches(&Key { nw_dst: [10, 1, 3, 3], ..key }));
         let wider = MiniMatch::new(&key, &Key { nw_dst: [255, 255, 0, 0], eth_type: [255; 2], ..Key::ZERO });
         assert!(mini.is_within(&wider) && !wider.is_within(&mini) && mini.overlaps(&wider));
+        assert_eq!(mini.bytes(std::mem::offset_of!(Key, nw_dst), 4) >> 96, 0x0a01_0200);
+        assert_eq!(mini.bytes(std::mem::offset_of!(Key, tp_src), 4) >> 96, 80);
         let other = MiniMatch::new(&Key { tp_dst: [0, 81], ..key }, &mask);
         assert!(!mini.overlaps(&other));
     }

@@ -37,9 +37,11 @@ pub use mini::{MiniMask, MiniMatch};
 
 use flow::hash::Map;
 use flow::key::{Key, Mask};
+use std::mem::offset_of;
 use std::sync::Arc;
 use subtable::{Chain, Search, Subtable};
 use trie::{Found, Trie};
+use zerocopy::IntoBytes;
 
 /// Tries per classifier.
 pub const TRIES_MAX: usize = 4;
@@ -105,40 +107,28 @@ impl PrefixField {
         })
     }
 
-    fn bytes(self, key: &Key) -> &[u8] {
+    /// Where in a key it stands.
+    fn offset(self) -> usize {
         match self {
-            Self::IpSrc => &key.nw_src,
-            Self::IpDst => &key.nw_dst,
-            Self::Ipv6Src => &key.ipv6_src,
-            Self::Ipv6Dst => &key.ipv6_dst,
-            Self::TunId => &key.tun_id,
-            Self::TunSrc => &key.tun_src,
-            Self::TunDst => &key.tun_dst,
-            Self::TunIpv6Src => &key.tun_ipv6_src,
-            Self::TunIpv6Dst => &key.tun_ipv6_dst,
-            Self::CtNwSrc => &key.ct_nw_src,
-            Self::CtNwDst => &key.ct_nw_dst,
-            Self::CtIpv6Src => &key.ct_ipv6_src,
-            Self::CtIpv6Dst => &key.ct_ipv6_dst,
+            Self::IpSrc => offset_of!(Key, nw_src),
+            Self::IpDst => offset_of!(Key, nw_dst),
+            Self::Ipv6Src => offset_of!(Key, ipv6_src),
+            Self::Ipv6Dst => offset_of!(Key, ipv6_dst),
+            Self::TunId => offset_of!(Key, tun_id),
+            Self::TunSrc => offset_of!(Key, tun_src),
+            Self::TunDst => offset_of!(Key, tun_dst),
+            Self::TunIpv6Src => offset_of!(Key, tun_ipv6_src),
+            Self::TunIpv6Dst => offset_of!(Key, tun_ipv6_dst),
+            Self::CtNwSrc => offset_of!(Key, ct_nw_src),
+            Self::CtNwDst => offset_of!(Key, ct_nw_dst),
+            Self::CtIpv6Src => offset_of!(Key, ct_ipv6_src),
+            Self::CtIpv6Dst => offset_of!(Key, ct_ipv6_dst),
         }
     }
 
-    fn bytes_mut(self, key: &mut Key) -> &mut [u8] {
-        match self {
-            Self::IpSrc => &mut key.nw_src,
-            Self::IpDst => &mut key.nw_dst,
-            Self::Ipv6Src => &mut key.ipv6_src,
-            Self::Ipv6Dst => &mut key.ipv6_dst,
-            Self::TunId => &mut key.tun_id,
-            Self::TunSrc => &mut key.tun_src,
-            Self::TunDst => &mut key.tun_dst,
-            Self::TunIpv6Src => &mut key.tun_ipv6_src,
-            Self::TunIpv6Dst => &mut key.tun_ipv6_dst,
-            Self::CtNwSrc => &mut key.ct_nw_src,
-            Self::CtNwDst => &mut key.ct_nw_dst,
-            Self::CtIpv6Src => &mut key.ct_ipv6_src,
-            Self::CtIpv6Dst => &mut key.ct_ipv6_dst,
-        }
+    /// How many bytes it has.
+    fn len(self) -> usize {
+        usize::from(self.width() / 8)
     }
 
     /// Stage whose bits the field is among (all are L3 but the tunnel's).
@@ -167,9 +157,14 @@ impl PrefixField {
     /// The field's value, left-aligned.
     fn value(self, key: &Key) -> u128 {
         let mut wide = [0; 16];
-        let bytes = self.bytes(key);
+        let bytes = &key.as_bytes()[self.offset()..self.offset() + self.len()];
         wide[..bytes.len()].copy_from_slice(bytes);
         u128::from_be_bytes(wide)
+    }
+
+    /// The same of a match.
+    fn value_in(self, mini: &MiniMatch) -> u128 {
+        mini.bytes(self.offset(), self.len())
     }
 
     /// Length of the prefix that `mask` is, 0 if it is none.
@@ -183,7 +178,8 @@ impl PrefixField {
     /// Adds the first `len` bits to `mask`.
     fn or_prefix_into(self, len: u8, mask: &mut Mask) {
         let bits = if len == 0 { 0 } else { u128::MAX << (128 - u32::from(len)) };
-        for (byte, add) in self.bytes_mut(mask).iter_mut().zip(bits.to_be_bytes()) {
+        let bytes = &mut mask.as_mut_bytes()[self.offset()..self.offset() + self.len()];
+        for (byte, add) in bytes.iter_mut().zip(bits.to_be_bytes()) {
             *byte |= add;
         }
     }
@@ -253,16 +249,17 @@ impl<T: Classified> Classifier<T> {
     /// The compact form of a match, sharing the mask of a subtable where there is one.
     #[must_use]
     pub fn mini(&self, key: &Key, mask: &Mask) -> MiniMatch {
-        let mini = MiniMask::new(mask);
-        let shared = self.by_mask.get_key_value(&mini).map_or_else(|| Arc::new(mini), |(m, _)| Arc::clone(m));
-        MiniMatch::with_mask(key, shared)
+        MiniMatch::with_mask(key, MiniMask::shared(mask, &self.by_mask))
     }
 
     /// Adds a rule; gives back the one with the same match and priority that it replaces.
     pub fn insert(&mut self, rule: T) -> Option<T> {
         let at = self.subtable_for(rule.mini().mask());
         let soft = usize::from(!rule.conjunctions().is_empty());
-        let (key, _) = rule.mini().expand();
+        let mut values = [0; TRIES_MAX];
+        for ((field, _), value) in self.tries.iter().zip(&mut values) {
+            *value = field.value_in(rule.mini());
+        }
         let table = self.subtables[at].as_mut().expect("subtable_for names a live subtable");
         let before = table.priority_max();
         let old = table.insert(rule);
@@ -272,9 +269,10 @@ impl<T: Classified> Classifier<T> {
             Some(old) => self.soft_rules -= usize::from(!old.conjunctions().is_empty()),
             None => {
                 self.rules += 1;
-                let prefixes = table.prefixes.clone();
-                for ((field, trie), len) in self.tries.iter_mut().zip(prefixes).filter(|(_, len)| *len > 0) {
-                    trie.insert(field.value(&key), len);
+                for (((_, trie), len), value) in self.tries.iter_mut().zip(&table.prefixes).zip(values) {
+                    if *len > 0 {
+                        trie.insert(value, *len);
+                    }
                 }
             }
         }
@@ -290,12 +288,10 @@ impl<T: Classified> Classifier<T> {
         let rule = table.remove(mini, priority)?;
         let after = table.priority_max();
         let emptied = table.is_empty();
-        let prefixes = table.prefixes.clone();
         self.rules -= 1;
         self.soft_rules -= usize::from(!rule.conjunctions().is_empty());
-        let (key, _) = mini.expand();
-        for ((field, trie), len) in self.tries.iter_mut().zip(prefixes).filter(|(_, len)| *len > 0) {
-            trie.remove(field.value(&key), len);
+        for ((field, trie), len) in self.tries.iter_mut().zip(&table.prefixes).filter(|(_, len)| **len > 0) {
+            trie.remove(field.value_in(mini), *len);
         }
         self.reorder(at, before, after);
         if emptied {
@@ -435,7 +431,7 @@ impl<T: Classified> Classifier<T> {
             }
             let with_id = Key { conj_id: id.to_be_bytes(), ..*key };
             let (hard, _) = self.lookup_from(&with_id, wildcards.as_deref_mut(), None);
-            if let Some(rule) = hard.filter(|r| r.mini().mask().expand().conj_id != [0; 4]) {
+            if let Some(rule) = hard.filter(|r| r.mini().mask().has_conj_id()) {
                 return Some(rule);
             }
         }

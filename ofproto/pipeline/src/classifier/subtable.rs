@@ -13,12 +13,14 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(super) struct Chain<T> {
     pub(super) first: T,
-    pub(super) more: Vec<T>,
+    /// Few chains have any: a pointer is all that they cost.
+    #[allow(clippy::box_collection, reason = "a million chains have one rule each")]
+    more: Option<Box<Vec<T>>>,
 }
 
 impl<T> Chain<T> {
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
-        std::iter::once(&self.first).chain(&self.more)
+        std::iter::once(&self.first).chain(self.more.iter().flat_map(|more| more.iter()))
     }
 }
 
@@ -34,8 +36,9 @@ pub(super) struct Subtable<T> {
     pub(super) mask: Arc<MiniMask>,
     seed: u64,
     rules: HashTable<Chain<T>>,
-    /// For each stage but the last that has bits: how many chains have this hash so far.
-    indices: [Option<Map<u64, u32>>; STAGES],
+    /// For each stage but the last that has bits: how many chains have this hash so far. Half of the hash is kept: where two
+    /// meet, a search goes on for nothing.
+    indices: [Option<Map<u32, u32>>; STAGES],
     /// Last stage with bits.
     last_stage: usize,
     /// Rules by priority.
@@ -69,16 +72,15 @@ impl<T: Classified> Subtable<T> {
 
     /// The rules with just this match.
     pub(super) fn find(&self, mini: &MiniMatch) -> Option<&Chain<T>> {
-        let (key, _) = mini.expand();
-        self.rules.find(self.hash(&key), |c| c.first.mini().matches(&key))
+        self.rules.find(hash_match(self.seed, mini), |c| c.first.mini().has_values_of(mini))
     }
 
     /// Adds a rule; gives back the one with the same match and priority that it replaces.
     pub(super) fn insert(&mut self, rule: T) -> Option<T> {
-        let (key, _) = rule.mini().expand();
-        let hash = self.hash(&key);
+        let mini = rule.mini();
+        let hash = hash_match(self.seed, mini);
         let priority = rule.priority();
-        if let Some(chain) = self.rules.find_mut(hash, |c| c.first.mini().matches(&key)) {
+        if let Some(chain) = self.rules.find_mut(hash, |c| c.first.mini().has_values_of(mini)) {
             if let Some(old) = replace(chain, &rule) {
                 return Some(old);
             }
@@ -87,35 +89,37 @@ impl<T: Classified> Subtable<T> {
             return None;
         }
         *self.priorities.entry(priority).or_default() += 1;
-        self.note_stages(&key, 1);
+        self.note_stages(mini, 1);
         if let Some(ports) = &mut self.ports {
-            ports.trie.insert(wide(ports_of(&key) & ports.mask), ports.len);
+            ports.trie.insert(ports_in(mini), ports.len);
         }
-        let (mask, seed) = (&self.mask, self.seed);
-        self.rules
-            .insert_unique(hash, Chain { first: rule, more: Vec::new() }, |c| hash_all(mask, seed, &c.first.mini().expand().0));
+        let seed = self.seed;
+        self.rules.insert_unique(hash, Chain { first: rule, more: None }, |c| hash_match(seed, c.first.mini()));
         None
     }
 
     /// Removes the rule with this match and priority.
     pub(super) fn remove(&mut self, mini: &MiniMatch, priority: u32) -> Option<T> {
-        let (key, _) = mini.expand();
-        let hash = self.hash(&key);
-        let mut entry = self.rules.find_entry(hash, |c| c.first.mini().matches(&key)).ok()?;
+        let hash = hash_match(self.seed, mini);
+        let mut entry = self.rules.find_entry(hash, |c| c.first.mini().has_values_of(mini)).ok()?;
         let chain = entry.get_mut();
         let removed = if chain.first.priority() != priority {
-            let at = chain.more.iter().position(|r| r.priority() == priority)?;
-            chain.more.remove(at)
-        } else if chain.more.is_empty() {
+            let more = chain.more.as_mut()?;
+            let at = more.iter().position(|r| r.priority() == priority)?;
+            let removed = more.remove(at);
+            chain.more.take_if(|more| more.is_empty());
+            removed
+        } else if let Some(more) = &mut chain.more {
+            let next = more.remove(0);
+            chain.more.take_if(|more| more.is_empty());
+            std::mem::replace(&mut chain.first, next)
+        } else {
             let (chain, _) = entry.remove();
-            self.note_stages(&key, -1);
+            self.note_stages(mini, -1);
             if let Some(ports) = &mut self.ports {
-                ports.trie.remove(wide(ports_of(&key) & ports.mask), ports.len);
+                ports.trie.remove(ports_in(mini), ports.len);
             }
             chain.first
-        } else {
-            let next = chain.more.remove(0);
-            std::mem::replace(&mut chain.first, next)
         };
         if let Some(count) = self.priorities.get_mut(&priority) {
             *count -= 1;
@@ -146,7 +150,7 @@ impl<T: Classified> Subtable<T> {
                 return Search::Miss;
             }
             hash = hash_parts(hash, self.mask.stage(stage), key);
-            if self.indices[stage].as_ref().is_some_and(|index| !index.contains_key(&hash)) {
+            if self.indices[stage].as_ref().is_some_and(|index| !index.contains_key(&half(hash))) {
                 self.unwildcard_before(stage + 1, wildcards);
                 return Search::Miss;
             }
@@ -178,19 +182,19 @@ impl<T: Classified> Subtable<T> {
     }
 
     /// Counts a chain in or out of the stage indices.
-    fn note_stages(&mut self, key: &Key, by: i32) {
+    fn note_stages(&mut self, mini: &MiniMatch, by: i32) {
         let mut hash = self.seed;
         for stage in 0..self.last_stage {
-            hash = hash_parts(hash, self.mask.stage(stage), key);
+            hash = self.mask.stage(stage).iter().fold(hash, |hash, part| mix(hash, mini.value(part)));
             let Some(index) = &mut self.indices[stage] else {
                 continue;
             };
             if by > 0 {
-                *index.entry(hash).or_default() += 1;
-            } else if let Some(count) = index.get_mut(&hash) {
+                *index.entry(half(hash)).or_default() += 1;
+            } else if let Some(count) = index.get_mut(&half(hash)) {
                 *count -= 1;
                 if *count == 0 {
-                    index.remove(&hash);
+                    index.remove(&half(hash));
                 }
             }
         }
@@ -202,17 +206,18 @@ fn replace<T: Classified>(chain: &mut Chain<T>, rule: &T) -> Option<T> {
     if chain.first.priority() == priority {
         return Some(std::mem::replace(&mut chain.first, rule.clone()));
     }
-    let old = chain.more.iter_mut().find(|r| r.priority() == priority)?;
+    let old = chain.more.as_mut()?.iter_mut().find(|r| r.priority() == priority)?;
     Some(std::mem::replace(old, rule.clone()))
 }
 
 fn add<T: Classified>(chain: &mut Chain<T>, rule: T) {
+    let more = chain.more.get_or_insert_default();
     if rule.priority() > chain.first.priority() {
         let old = std::mem::replace(&mut chain.first, rule);
-        chain.more.insert(0, old);
+        more.insert(0, old);
     } else {
-        let at = chain.more.iter().position(|r| r.priority() < rule.priority()).unwrap_or(chain.more.len());
-        chain.more.insert(at, rule);
+        let at = more.iter().position(|r| r.priority() < rule.priority()).unwrap_or(more.len());
+        more.insert(at, rule);
     }
 }
 
@@ -248,24 +253,43 @@ fn ports_of(key: &Key) -> u32 {
     u32::from_be_bytes([key.tp_src[0], key.tp_src[1], key.tp_dst[0], key.tp_dst[1]])
 }
 
+/// The same of a match, left-aligned in 128 bits.
+fn ports_in(mini: &MiniMatch) -> u128 {
+    mini.bytes(std::mem::offset_of!(Key, tp_src), 4)
+}
+
+const _: () = assert!(std::mem::offset_of!(Key, tp_dst) == std::mem::offset_of!(Key, tp_src) + 2);
+
 /// Left-aligned in 128 bits.
 fn wide(ports: u32) -> u128 {
     u128::from(ports) << 96
 }
 
 fn hash_all(mask: &MiniMask, seed: u64, key: &Key) -> u64 {
-    (0..STAGES).fold(seed, |hash, stage| hash_parts(hash, mask.stage(stage), key))
+    hash_parts(seed, mask.staged(), key)
 }
 
-/// Goes on hashing with the masked words of one stage: a folded 128-bit product per word, keyed by the seed it began with.
-fn hash_parts(mut hash: u64, parts: &[Part], key: &Key) -> u64 {
+/// The hash of what a match is about: that of every key it matches.
+fn hash_match(seed: u64, mini: &MiniMatch) -> u64 {
+    mini.mask().staged().iter().fold(seed, |hash, part| mix(hash, mini.value(part)))
+}
+
+/// Goes on hashing with the masked words of one stage.
+fn hash_parts(hash: u64, parts: &[Part], key: &Key) -> u64 {
     let words = key.words();
-    for part in parts {
-        let word = words[usize::from(part.word)] & part.bits;
-        let product = u128::from(hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
-        #[allow(clippy::cast_possible_truncation, reason = "both halves are used")]
-        let folded = (product >> 64) as u64 ^ product as u64;
-        hash = folded.rotate_left(29).wrapping_add(hash);
-    }
-    hash
+    parts.iter().fold(hash, |hash, part| mix(hash, words[usize::from(part.word)] & part.bits))
+}
+
+/// A folded 128-bit product per word, keyed by the seed it began with.
+fn mix(hash: u64, word: u64) -> u64 {
+    let product = u128::from(hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+    #[allow(clippy::cast_possible_truncation, reason = "both halves are used")]
+    let folded = (product >> 64) as u64 ^ product as u64;
+    folded.rotate_left(29).wrapping_add(hash)
+}
+
+/// The half of a hash that a stage's index keeps.
+#[allow(clippy::cast_possible_truncation, reason = "a part of a hash")]
+fn half(hash: u64) -> u32 {
+    (hash >> 32) as u32
 }

@@ -19,64 +19,156 @@ impl Found {
     }
 }
 
-#[derive(Debug, Default)]
+/// No node.
+const NONE: u32 = u32::MAX;
+
+/// A node of 32 bytes: a million rules have two million.
+#[derive(Debug)]
 struct Node {
     /// Left-aligned bits of this edge, below those of the parents.
     bits: u128,
-    len: u8,
+    edges: [u32; 2],
     /// Rules that end here.
     rules: u32,
-    edges: [Option<Box<Self>>; 2],
+    len: u8,
 }
 
+const _: () = assert!(size_of::<Node>() == 32);
+
 impl Node {
-    fn leaf(bits: u128, len: u8) -> Box<Self> {
-        Box::new(Self { bits: keep(bits, len), len, rules: 1, edges: [None, None] })
+    fn leaf(bits: u128, len: u8) -> Self {
+        Self { bits: keep(bits, len), edges: [NONE; 2], rules: 1, len }
     }
 
     fn is_leaf(&self) -> bool {
-        self.edges.iter().all(Option::is_none)
+        self.edges == [NONE; 2]
     }
 }
 
 /// Prefixes with the number of rules that have each.
 #[derive(Debug)]
 pub(crate) struct Trie {
-    root: Option<Box<Node>>,
+    nodes: Vec<Node>,
+    /// The first node that is not in use; each leads to the next by its first edge.
+    free: u32,
+    root: u32,
     /// Bits of the values.
     width: u8,
 }
 
+/// Where a node hangs.
+#[derive(Clone, Copy)]
+enum Link {
+    Root,
+    Edge(u32, usize),
+}
+
 impl Trie {
     pub(crate) fn new(width: u8) -> Self {
-        Self { root: None, width }
+        Self { nodes: Vec::new(), free: NONE, root: NONE, width }
+    }
+
+    fn node(&self, id: u32) -> Option<&Node> {
+        self.nodes.get(id as usize)
+    }
+
+    fn at(&self, link: Link) -> u32 {
+        match link {
+            Link::Root => self.root,
+            Link::Edge(id, side) => self.nodes[id as usize].edges[side],
+        }
+    }
+
+    fn set(&mut self, link: Link, id: u32) {
+        match link {
+            Link::Root => self.root = id,
+            Link::Edge(parent, side) => self.nodes[parent as usize].edges[side] = id,
+        }
+    }
+
+    fn add(&mut self, node: Node) -> u32 {
+        if let Some(free) = self.nodes.get_mut(self.free as usize) {
+            let id = std::mem::replace(&mut self.free, free.edges[0]);
+            *free = node;
+            return id;
+        }
+        self.nodes.push(node);
+        u32::try_from(self.nodes.len() - 1).expect("fewer than 2^32 rules fit the memory")
+    }
+
+    fn give_back(&mut self, id: u32) {
+        self.nodes[id as usize].edges[0] = self.free;
+        self.free = id;
     }
 
     /// Adds a rule whose prefix is the first `len` (>= 1) bits of `value`.
     pub(crate) fn insert(&mut self, value: u128, len: u8) {
-        let (mut at, mut bits, mut left) = (&mut self.root, value, len);
+        let (mut link, mut bits, mut left) = (Link::Root, value, len);
         loop {
-            let Some(node) = at else {
-                *at = Some(Node::leaf(bits, left));
-                return;
+            let id = self.at(link);
+            let Some(node) = self.node(id) else {
+                let leaf = self.add(Node::leaf(bits, left));
+                return self.set(link, leaf);
             };
             let same = common(node.bits, bits, node.len.min(left));
             if same < node.len {
-                split(node, same);
+                self.split(id, same);
             }
             if same == left {
-                node.rules += 1;
+                self.nodes[id as usize].rules += 1;
                 return;
             }
             bits = shift(bits, same);
             left -= same;
-            at = &mut node.edges[first(bits)];
+            link = Link::Edge(id, first(bits));
         }
+    }
+
+    /// Cuts an edge after `at` bits.
+    fn split(&mut self, id: u32, at: u8) {
+        let node = &mut self.nodes[id as usize];
+        let rest = Node { bits: shift(node.bits, at), edges: node.edges, rules: node.rules, len: node.len - at };
+        *node = Node { bits: keep(node.bits, at), edges: [NONE; 2], rules: 0, len: at };
+        let side = first(rest.bits);
+        let rest = self.add(rest);
+        self.set(Link::Edge(id, side), rest);
     }
 
     /// Takes away a rule that `insert` added.
     pub(crate) fn remove(&mut self, value: u128, len: u8) {
-        remove(&mut self.root, value, len);
+        self.remove_below(Link::Root, value, len);
+    }
+
+    fn remove_below(&mut self, link: Link, value: u128, len: u8) {
+        let id = self.at(link);
+        let Some(node) = self.node(id) else { return };
+        let node_len = node.len;
+        if len < node_len || common(node.bits, value, node_len) < node_len {
+            return;
+        }
+        if len == node_len {
+            let node = &mut self.nodes[id as usize];
+            node.rules = node.rules.saturating_sub(1);
+        } else {
+            let rest = shift(value, node_len);
+            self.remove_below(Link::Edge(id, first(rest)), rest, len - node_len);
+        }
+        let node = &self.nodes[id as usize];
+        let joined = match node.edges {
+            _ if node.rules > 0 => return,
+            [NONE, NONE] => NONE,
+            [only, NONE] | [NONE, only] => {
+                // One edge left: join it to this one.
+                let (bits, len) = (node.bits, node.len);
+                let below = &mut self.nodes[only as usize];
+                below.bits = bits | below.bits >> u32::from(len).min(127);
+                below.len += len;
+                only
+            }
+            [_, _] => return,
+        };
+        self.set(link, joined);
+        self.give_back(id);
     }
 
     /// Which prefixes match `value`.
@@ -85,9 +177,9 @@ impl Trie {
         let mut done = 0u8;
         let mut bits = value;
         let mut above: Option<&Node> = None;
-        let mut at = self.root.as_deref();
+        let mut at = self.root;
         loop {
-            let Some(node) = at else {
+            let Some(node) = self.node(at) else {
                 // A dead end; where the other edge exists, the bit that chose this one decided.
                 let extra = u8::from(above.is_some_and(|n| !n.is_leaf()));
                 return Found { lengths, looked_at: done + extra };
@@ -105,7 +197,7 @@ impl Trie {
             }
             bits = shift(bits, same);
             above = Some(node);
-            at = node.edges[first(bits)].as_deref();
+            at = node.edges[first(bits)];
         }
     }
 }
@@ -128,48 +220,6 @@ fn common(a: u128, b: u128, len: u8) -> u8 {
     #[allow(clippy::cast_possible_truncation, reason = "at most 128")]
     let same = (a ^ b).leading_zeros() as u8;
     same.min(len)
-}
-
-/// Cuts an edge after `at` bits.
-fn split(node: &mut Node, at: u8) {
-    let rest = Box::new(Node {
-        bits: shift(node.bits, at),
-        len: node.len - at,
-        rules: node.rules,
-        edges: std::mem::take(&mut node.edges),
-    });
-    node.bits = keep(node.bits, at);
-    node.len = at;
-    node.rules = 0;
-    let side = first(rest.bits);
-    node.edges[side] = Some(rest);
-}
-
-fn remove(at: &mut Option<Box<Node>>, value: u128, len: u8) {
-    let Some(node) = at else { return };
-    if len < node.len || common(node.bits, value, node.len) < node.len {
-        return;
-    }
-    if len == node.len {
-        node.rules = node.rules.saturating_sub(1);
-    } else {
-        let rest = shift(value, node.len);
-        remove(&mut node.edges[first(rest)], rest, len - node.len);
-    }
-    if node.rules > 0 {
-        return;
-    }
-    let mut below = node.edges.iter_mut().filter_map(Option::take);
-    match (below.next(), below.next()) {
-        (None, _) => *at = None,
-        (Some(mut only), None) => {
-            // One edge left: join it to this one.
-            only.bits = node.bits | only.bits >> u32::from(node.len).min(127);
-            only.len += node.len;
-            *at = Some(only);
-        }
-        (Some(zero), Some(one)) => node.edges = [Some(zero), Some(one)],
-    }
 }
 
 #[cfg(test)]

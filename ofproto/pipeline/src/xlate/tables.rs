@@ -152,7 +152,7 @@ impl Ctx<'_> {
         while let Some(table) = self.bridge.tables.get(usize::from(at.0)) {
             let found = table.lookup(&key, Some(&mut self.mask));
             // A conjunction is decided by several rules; the lowest of their priorities is not known here.
-            let priority = found.as_ref().filter(|r| r.mini.mask().expand().conj_id == [0; 4]).map(|r| r.priority);
+            let priority = found.as_ref().filter(|r| !r.mini.mask().has_conj_id()).map(|r| r.priority);
             self.deps.table(self.bridge.id, at, priority, &key, &self.initial);
             self.credits.push(Credit::Lookup { bridge: self.bridge.id, table: at, matched: found.is_some() });
             if let Some(rule) = found {

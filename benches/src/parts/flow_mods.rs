@@ -1,0 +1,120 @@
+//! The OpenFlow side: how fast rules come in, what they weigh, and whether the forwarding core notices.
+
+use crate::BenchError;
+use crate::measure::{Bench, Row, median};
+use crate::process::resident;
+use crate::rules;
+use crate::scenario::{Scenario, Size};
+use crate::side::{Setup, Side, Whose, number_after};
+use crate::traffic::Traffic;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+const SETUP: Setup = Setup { ours: &[], peer: &[], replayed: 0, idle: true, free: false };
+
+/// Plain and bundled, both sides in turn, each started afresh.
+pub fn run(bench: &mut Bench, scenario: &Scenario, size: Size) -> Result<Vec<Row>, BenchError> {
+    let file = rules::write(bench.lab.dir(), "flowmods", &rules::flow_mods(size.flows))?;
+    let mut rows = Vec::new();
+    for (how, args) in [("plain", &["add-flows"][..]), ("bundle", &["--bundle", "add-flows"][..])] {
+        let name = format!("{}-{how}", scenario.name);
+        let mut seconds = vec![Vec::new(); bench.sides().len()];
+        for pair in 0..bench.plan.pairs {
+            for (i, whose) in bench.sides().into_iter().enumerate() {
+                let side = Side::start(&mut bench.lab, whose, &SETUP)?;
+                let took = add(&side, args, &file, size.flows)?.as_secs_f64();
+                bench.progress(format_args!("{name} {whose:?}: {} of {}: {took:.3} s", pair + 1, bench.plan.pairs));
+                seconds[i].push(took);
+            }
+        }
+        let mut row = Row { unit: "M flow-mods/s", ..Row::new(&name, size) };
+        let rate = |seconds: f64| f64::from(size.flows) / seconds / 1e6;
+        row.mpps = median(seconds[0].iter().copied().map(rate));
+        row.note = format!("{:.3} s", median(seconds[0].iter().copied()).unwrap_or_default());
+        if let [ours, peer] = &seconds[..] {
+            row.peer = median(peer.iter().copied().map(rate));
+            row.compare(ours.iter().zip(peer).map(|(a, b)| b / a).collect());
+            row.note += &format!(", peer {:.3} s", median(peer.iter().copied()).unwrap_or_default());
+        }
+        rows.push(row);
+    }
+    Ok(rows)
+}
+
+/// Adds a file's rules and checks that they are there.
+fn add(side: &Side, args: &[&str], file: &Path, expect: u32) -> Result<Duration, BenchError> {
+    let file = file.display().to_string();
+    let mut args = args.to_vec();
+    args.extend(["br0", &file]);
+    let start = Instant::now();
+    side.ofctl(&args)?;
+    let took = start.elapsed();
+    let text = side.ofctl(&["dump-aggregate", "br0"])?;
+    match number_after(&text, "flow_count=") {
+        Some(n) if n == u64::from(expect) => Ok(took),
+        n => Err(BenchError::Wrong(format!("{n:?} flows instead of {expect}"))),
+    }
+}
+
+/// Resident memory before and after.
+pub fn memory(bench: &mut Bench, scenario: &Scenario, size: Size) -> Result<Vec<Row>, BenchError> {
+    let file = rules::write(bench.lab.dir(), "rule-memory", &rules::flow_mods(size.flows))?;
+    let mut each = Vec::new();
+    for whose in bench.sides() {
+        let side = Side::start(&mut bench.lab, whose, &SETUP)?;
+        // The first rules pay for tables and buffers.
+        side.ofctl(&["add-flow", "br0", "priority=0,actions=drop"])?;
+        let before = resident(side.pid());
+        add(&side, &["add-flows"], &file, size.flows + 1)?;
+        let grown = resident(side.pid()).saturating_sub(before);
+        #[allow(clippy::cast_precision_loss, reason = "bytes of memory need no more than 52 bits")]
+        each.push(grown as f64 / f64::from(size.flows));
+        bench.progress(format_args!("{} {whose:?}: {:.0} bytes per rule", scenario.name, each[each.len() - 1]));
+    }
+    let mut row = Row { unit: "KB per rule", ..Row::new(scenario.name, size) };
+    row.mpps = each.first().map(|b| b / 1000.0);
+    row.peer = each.get(1).map(|b| b / 1000.0);
+    row.ratio = row.mpps.zip(row.peer).map(|(a, b)| b / a);
+    Ok(vec![row])
+}
+
+/// Counts packets every few milliseconds while a bundle of that many rules is applied, and then as many deletions of a kind that nothing
+/// forwarded depends on. Time lost is what is missing of the packets that the rate before would have brought.
+pub fn stall(bench: &mut Bench, scenario: &Scenario, size: Size) -> Result<Vec<Row>, BenchError> {
+    let file = rules::write(bench.lab.dir(), "bundle", &rules::flow_mods(size.flows))?;
+    let pcap = Traffic::Udp { flows: 4_000 }.write(&bench.pcaps)?;
+    let mut worst = Vec::new();
+    for _ in 0..bench.plan.pairs {
+        let mut side = Side::start(&mut bench.lab, Whose::Ours, &Setup { idle: false, ..SETUP })?;
+        side.sink("br0", 2)?;
+        side.add_flows("br0", &rules::write(bench.lab.dir(), "flows", rules::FLOWS)?)?;
+        side.source(&bench.lab, "br0", 1, &pcap)?;
+        sleep(Duration::from_millis(500));
+        worst.push(longest_gap_ms(&mut side, &file)?);
+        bench.progress(format_args!("{}: at most {:.1} ms", scenario.name, worst[worst.len() - 1]));
+    }
+    let row = Row { mpps: worst.iter().copied().reduce(f64::max), unit: "ms, the longest", ..Row::new(scenario.name, size) };
+    Ok(vec![row])
+}
+
+fn longest_gap_ms(side: &mut Side, file: &Path) -> Result<f64, BenchError> {
+    let before = side.received()?;
+    sleep(Duration::from_millis(500));
+    let mut last = side.received()?;
+    let rate = (last.packets - before.packets) / (last.at - before.at).as_secs_f64();
+    let mut client = side.tools().command("ofctl");
+    client.args(["-O", "OpenFlow13", "--bundle", "add-flows", "br0"]).arg(file);
+    let mut client = crate::process::Process::start(&mut client)?;
+    let mut gap = 0f64;
+    let mut after = 20;
+    while after > 0 {
+        sleep(Duration::from_millis(2));
+        let now = side.received()?;
+        let missing = (now.at - last.at).as_secs_f64() - (now.packets - last.packets) / rate;
+        gap = gap.max(missing * 1000.0);
+        last = now;
+        after -= u32::from(!client.is_running());
+    }
+    Ok(gap)
+}

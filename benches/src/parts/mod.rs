@@ -1,0 +1,7 @@
+//! Scenarios that are more than packets per second through one port.
+
+pub mod flow_mods;
+pub mod lookup;
+pub mod neighbours;
+pub mod setup;
+pub mod veth;
