@@ -1,8 +1,8 @@
 //! The daemon's database: a client of an ovsdb-server somewhere else, or of the one that this process runs itself. What enters: events
 //! of the connection. What leaves: what they mean for the main loop, and transactions, one at a time.
 
-use crate::dirs;
 use crate::options::Options;
+use ctl::dirs;
 use ovsdb::{Change, Datum, Event, Idl, IdlConfig, Outcome, Server, Txn};
 
 /// The lock by which one switch daemon per database is kept.

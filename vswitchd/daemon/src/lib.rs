@@ -12,8 +12,6 @@ pub mod daemon;
 pub mod daemonize;
 pub mod database;
 pub mod datapaths;
-pub mod dirs;
-pub mod getopt;
 pub mod links;
 pub mod options;
 pub mod pidfile;

@@ -1,9 +1,9 @@
 //! The daemon's command line: ovs-vswitchd(8)'s options and the few of our own, as one table; words in, `Options` out. Pure but for
 //! the folders that defaults are named after.
 
-use crate::dirs;
-use crate::getopt::{self, GetoptError, Row, Value, Word};
 use crate::vlog::levels::{self, Change, SpecError};
+use ctl::dirs;
+use ctl::getopt::{self, GetoptError, Row, Value, Word};
 use std::path::PathBuf;
 
 /// Everything the command line decides.

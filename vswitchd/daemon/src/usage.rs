@@ -1,6 +1,6 @@
 //! What `--help` and `--version` print. The first line of the version is OVS's, because ovs-ctl and others cut words out of it.
 
-use crate::dirs;
+use ctl::dirs;
 
 /// The version of Open vSwitch whose behaviour we stand for.
 pub const OVS_VERSION: &str = "3.7.1";
