@@ -1,1 +1,28 @@
-//! The all-or-nothing rule (the offload issue fills this room).
+//! Offload: each megaflow whole in hardware, or whole in software, and exactly the same.
+//!
+//! What enters: megaflows of the slow path, by the seam (`flow::seam::Datapath`); what an eSwitch can do. What leaves: hardware rules,
+//! or refusals that an operator reads. Neighbours: `flow` (vocabulary and seam); the kernel, by netlink.
+//!
+//! | room | what for |
+//! |---|---|
+//! | [`mod@plan`], [`mod@canonical`] | the all-or-nothing rule: a megaflow becomes one rule, or is refused |
+//! | [`mod@decode`] | the way back: what a rule means; the judge of `plan` and of what the kernel echoes |
+//! | [`rule`] | a rule as values |
+//! | [`keys`], [`headers`] | the tables of matches and of rewritten headers |
+//! | [`refusal`], [`capabilities`] | reasons; what hardware can do |
+#![forbid(unsafe_code)]
+
+pub mod canonical;
+pub mod capabilities;
+pub mod decode;
+pub mod headers;
+pub mod keys;
+pub mod plan;
+pub mod refusal;
+pub mod rule;
+
+pub use capabilities::{Capabilities, PortKind, TunnelKind};
+pub use decode::decode;
+pub use plan::{Plan, plan};
+pub use refusal::{Reason, Refusal};
+pub use rule::Rule;

@@ -1,0 +1,67 @@
+//! What an eSwitch and its driver can do, as probed on the device itself; and which ports it has.
+//!
+//! What enters: probes, port events. What leaves: answers to `plan`. A capability that is missing refuses; nothing is ever left out.
+
+use flow::DpPort;
+use flow::hash::Map;
+
+/// The kind of a tunnel device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TunnelKind {
+    Vxlan,
+    Geneve,
+    Gre,
+}
+
+/// How a port takes part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortKind {
+    /// A representor or an uplink of eSwitch number so and so.
+    Switch(u64),
+    /// A tunnel device of the kernel, whose packets the eSwitch encapsulates.
+    Tunnel(TunnelKind),
+    /// The bridge's own port: packets go up to the host.
+    Internal,
+}
+
+/// The actions that a rule may have at most (the kernel's `TCA_ACT_MAX_PRIO`).
+pub const ACTIONS_MAX: usize = 32;
+/// The highest chain: the kernel keeps the upper four bits of `TCA_CHAIN` for itself.
+pub const CHAIN_MAX: u32 = 0x0fff_ffff;
+
+/// What can be said.
+#[derive(Clone, Debug, Default)]
+pub struct Capabilities {
+    pub ports: Map<DpPort, PortKind>,
+    /// Meters that are in hardware.
+    pub meters: Map<u32, ()>,
+    /// `TCA_FLOWER_KEY_ENC_FLAGS`: DF, checksum and OAM of the outer header (Linux 6.12).
+    pub enc_flags: bool,
+    /// ct_state inv and rpl.
+    pub ct_state_inv_rpl: bool,
+    /// vlan push_eth and pop_eth.
+    pub eth_push_pop: bool,
+    /// police by length.
+    pub police_length: bool,
+    /// VXLAN group policy in ENC_OPTS.
+    pub vxlan_gbp: bool,
+    /// ct of any form.
+    pub ct: bool,
+}
+
+impl Capabilities {
+    /// All that the kernel of today can say, without ports.
+    #[must_use]
+    pub fn all() -> Self {
+        Self {
+            ports: Map::default(),
+            meters: Map::default(),
+            enc_flags: true,
+            ct_state_inv_rpl: true,
+            eth_push_pop: true,
+            police_length: true,
+            vxlan_gbp: true,
+            ct: true,
+        }
+    }
+}

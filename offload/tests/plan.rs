@@ -1,0 +1,292 @@
+//! The all-or-nothing rule over text: OVS's megaflows in, rules or refusals out; and over megaflows made at random.
+
+use flow::action_text::parse_actions;
+use flow::dptext::{format_flow, parse_flow};
+use flow::extract::{PacketMeta, extract_whole};
+use flow::extract_gen::PacketGen;
+use flow::fields::Field;
+use flow::forms::PortNames;
+use flow::{Action, DpPort, Key, Megaflow, Ufid};
+use offload::capabilities::Capabilities;
+use offload::{PortKind, Reason, TunnelKind, decode, plan};
+use std::sync::Arc;
+
+const PORTS: &[(&str, PortKind)] = &[
+    ("br0", PortKind::Internal),
+    ("p1", PortKind::Switch(7)),
+    ("p2", PortKind::Switch(7)),
+    ("p3", PortKind::Switch(7)),
+    ("p4", PortKind::Switch(7)),
+    ("vxlan_sys_4789", PortKind::Tunnel(TunnelKind::Vxlan)),
+    ("vxlan_sys_4790", PortKind::Tunnel(TunnelKind::Vxlan)),
+    ("genev_sys_6081", PortKind::Tunnel(TunnelKind::Geneve)),
+    ("other", PortKind::Switch(8)),
+];
+
+#[derive(Debug)]
+struct Names;
+
+impl PortNames for Names {
+    fn name(&self, port: u32) -> Option<String> {
+        PORTS.get(port as usize).map(|p| p.0.to_owned())
+    }
+
+    fn number(&self, name: &str) -> Option<u32> {
+        PORTS.iter().position(|p| p.0 == name).and_then(|i| u32::try_from(i).ok())
+    }
+}
+
+fn hardware() -> Capabilities {
+    let mut can = Capabilities::all();
+    can.meters.insert(0, ());
+    can.ports.extend(PORTS.iter().enumerate().map(|(i, p)| (DpPort(u32::try_from(i).unwrap()), p.1)));
+    can
+}
+
+fn megaflow(flow: &str, actions: &str) -> Megaflow {
+    // A key that only OVS of another version shows.
+    let mut flow = flow.replace("key32(00 00/00 00),", "");
+    if !flow.contains("packet_type") {
+        flow = format!("packet_type(ns=0,id=0),{flow}");
+    }
+    let parsed = parse_flow(&flow, &Names).unwrap_or_else(|e| panic!("{flow}: {e:?}"));
+    let actions = parse_actions(actions, &Names).unwrap_or_else(|e| panic!("{actions}: {e:?}"));
+    Megaflow { ufid: Ufid(1), key: parsed.key, mask: parsed.mask, actions: Arc::new(actions) }
+}
+
+/// `expect` is "whole", or a refusal as the operator reads it.
+#[track_caller]
+fn check(flow: &str, actions: &str, expect: &str) {
+    let flow = megaflow(flow, actions);
+    let said = match plan(&flow, &hardware()) {
+        Ok(_) => "whole".to_owned(),
+        Err(refusal) => refusal.to_string(),
+    };
+    assert_eq!(said, expect);
+}
+
+/// Whatever stock Open vSwitch puts into tc, we do too; and what it declines for lack of a key or an action, we decline with a reason.
+#[test]
+fn golden_megaflows() {
+    let text = include_str!("golden.txt");
+    let mut counts = (0, 0);
+    for line in text.lines().filter(|l| !l.starts_with('#')) {
+        let [case, dp, flow, actions] = line.splitn(4, " | ").collect::<Vec<_>>()[..] else { panic!("{line}") };
+        let result = plan(&megaflow(flow, actions), &hardware());
+        match (dp, &result) {
+            ("tc", Err(refusal)) => panic!("{case}: {refusal}\n{line}"),
+            ("tc", Ok(_)) => counts.0 += 1,
+            (_, Ok(_)) => {}
+            (_, Err(_)) => counts.1 += 1,
+        }
+    }
+    assert!(counts.0 > 80 && counts.1 > 5, "{counts:?}");
+}
+
+const UDP: &str = "recirc_id(0),in_port(p1),eth_type(0x0800),ipv4(proto=17,frag=no),udp(dst=53)";
+
+#[test]
+fn matches_that_hardware_has() {
+    for flow in [
+        UDP,
+        "recirc_id(0),in_port(p1),eth(dst=02:00:00:00:00:01/ff:ff:ff:00:00:00),eth_type(0x0806),arp(sip=10.0.0.1,op=1)",
+        "recirc_id(0),in_port(p1),eth_type(0x8100),vlan(vid=5,pcp=0/0),encap(eth_type(0x86dd),ipv6(src=2001:db8::/ffff:ffff::,proto=6,frag=no),tcp(src=1))",
+        "recirc_id(7),in_port(p1),ct_state(+est+trk-rel),ct_mark(0x1/0xff),eth_type(0x0800),ipv4(frag=no)",
+        "tunnel(tun_id=0x2a,src=10.8.0.2,dst=10.8.0.1,tp_dst=4789,flags(-df+csum+key)),recirc_id(0),in_port(vxlan_sys_4789),eth_type(0x0800),ipv4(frag=no)",
+        "recirc_id(0),in_port(p1),eth_type(0x0800),ipv4(frag=first)",
+        "recirc_id(0),in_port(p1),eth_type(0x0800),ipv4(proto=0,frag=no)",
+    ] {
+        check(flow, "p2", "whole");
+    }
+}
+
+#[test]
+fn matches_that_hardware_has_not() {
+    let none = "the hardware has no key for this field";
+    for (flow, what) in [
+        ("ct_tuple4(src=10.0.0.1),recirc_id(1),in_port(p1),eth_type(0x0800),ipv4(frag=no)", format!("ct_nw_src: {none}")),
+        ("recirc_id(0),in_port(p1),eth_type(0x86dd),ipv6(label=0x5,frag=no)", format!("ipv6_label: {none}")),
+        ("recirc_id(0),in_port(p1),dp_hash(0x1/0xf),eth_type(0x0800),ipv4(frag=no)", format!("dp_hash: {none}")),
+        ("skb_mark(0x1),recirc_id(0),in_port(p1),eth_type(0x0800),ipv4(frag=no)", format!("pkt_mark: {none}")),
+        ("recirc_id(0),in_port(p1),ct_state(+snat+trk),eth_type(0x0800),ipv4(frag=no)", format!("ct_state(snat): {none}")),
+        (
+            "recirc_id(0),in_port(p1),eth_type(0x86dd),ipv6(proto=44,frag=later)",
+            "ipv6(frag): the hardware cannot match this value".to_owned(),
+        ),
+        ("recirc_id(0),in_port(br0),eth_type(0x0800),ipv4(frag=no)", "port 0: the input port has no hardware".to_owned()),
+        (
+            "recirc_id(0x10000000),in_port(p1),eth_type(0x0800),ipv4(frag=no)",
+            "recirc_id(0x10000000): the recirculation id is above what the hardware numbers".to_owned(),
+        ),
+        (
+            "tunnel(src=10.8.0.2,dst=10.8.0.1,flags(-key)),recirc_id(0),in_port(vxlan_sys_4789),eth_type(0x0800),ipv4(frag=no)",
+            "tunnel(flags(-key)): the hardware cannot match this value".to_owned(),
+        ),
+        (
+            "tunnel(tun_id=0x1200000034,src=10.8.0.2,dst=10.8.0.1,flags(+key)),recirc_id(0),in_port(vxlan_sys_4789),eth_type(0x0800),ipv4(frag=no)",
+            "tunnel(tun_id): the hardware cannot match this value".to_owned(),
+        ),
+    ] {
+        check(flow, "p2", &what);
+    }
+}
+
+#[test]
+fn actions_that_hardware_has() {
+    for actions in [
+        "drop",
+        "p2",
+        "p2,p3,br0",
+        "clone(p2),p3",
+        "push_vlan(vid=5,pcp=3),p2",
+        "set(eth(dst=02:00:00:00:00:ab)),set(ipv4(dst=10.99.0.2,ttl=63)),set(udp(dst=9)),p2",
+        "set(ipv4(src=10.0.0.0/255.0.0.0)),p2",
+        "ct(commit,zone=5,mark=0x1/0x1,label=0x2/0x3,nat(src=10.0.0.1-10.0.0.9:1000-2000)),p2",
+        "ct_clear,p2",
+        "meter(0),p2",
+        "p3,ct(zone=1),recirc(0x4)",
+        "check_pkt_len(size=100,gt(p3),le(set(udp(dst=9)),p2))",
+        "set(tunnel(tun_id=0x2a,src=10.8.0.1,dst=10.8.0.2,tos=0x4,ttl=64,tp_dst=4789,flags(df|csum|key))),vxlan_sys_4789,p2",
+        "push_mpls(label=100,tc=0,ttl=64,bos=1,eth_type=0x8847),p2",
+    ] {
+        check(UDP, actions, "whole");
+    }
+}
+
+#[test]
+fn actions_that_hardware_has_not() {
+    for (actions, what) in [
+        ("trunc(40),p2", "trunc: the hardware has no such action"),
+        ("set(skb_priority(0x10004)),p2", "set(skb_priority): the hardware has no such action"),
+        ("hash(l4(0)),recirc(0x1)", "hash: the hardware has no such action"),
+        ("sample(sample=50.0%,actions(p2)),p3", "sample: packets are sampled, which software does"),
+        ("ct(commit,helper=ftp),p2", "ct(helper): the hardware has the action, but not with this option"),
+        ("ct(commit,timeout=t),p2", "ct(timeout): the hardware has the action, but not with this option"),
+        (
+            "ct(commit,nat(src=10.0.0.1,persistent)),p2",
+            "ct(nat(persistent)): the hardware has the action, but not with this option",
+        ),
+        ("ct(commit,nat(src=10.0.0.1,random)),p2", "ct(nat(random)): the hardware has the action, but not with this option"),
+        ("meter(3),p2", "meter(3): the meter is not in hardware"),
+        ("recirc(0x1),p2", "recirc(0x1): the hardware cannot do these actions in this order"),
+        ("other", "port 8: the output port is on another eSwitch than the input port"),
+        ("77", "port 77: an output port has no hardware"),
+        ("pop_vlan,p2", "pop_vlan: the hardware cannot do these actions in this order"),
+        ("vxlan_sys_4789", "port 5: the tunnel cannot be said to the hardware"),
+        (
+            "set(tunnel(tun_id=0x1,dst=10.8.0.2,ttl=64,tp_src=1,tp_dst=4789,flags(key))),vxlan_sys_4789",
+            "set(tunnel()): the hardware has the action, but not with this option",
+        ),
+    ] {
+        check(UDP, actions, what);
+    }
+    let fragments = "recirc_id(0),in_port(p1),eth_type(0x0800),ipv4(proto=17)";
+    check(fragments, "set(ipv4(dst=10.99.0.2)),p2", "set(ipv4): headers behind a possible fragment would be rewritten");
+    check(fragments, "set(ipv4(ttl=63)),p2", "whole");
+    check(fragments, "ct(zone=1),recirc(0x4)", "ct: headers behind a possible fragment would be rewritten");
+    let unknown = "recirc_id(0),in_port(p1),eth_type(0x0800),ipv4(proto=99,frag=no)";
+    check(
+        unknown,
+        "set(ipv4(dst=10.99.0.2)),p2",
+        "set(ipv4): a checksum would have to be updated of a protocol that the rule does not fix",
+    );
+}
+
+#[test]
+fn more_actions_than_a_rule_may_have_refuse() {
+    let outputs = |n: usize| vec!["p2"; n].join(",");
+    check(UDP, &outputs(32), "whole");
+    check(UDP, &outputs(33), "33 actions: the actions are more than one rule may have");
+}
+
+#[test]
+fn what_is_narrowed_is_narrowed_in_the_megaflow() {
+    let flow =
+        "tunnel(tun_id=0x34/0xff,src=10.8.0.2,dst=10.8.0.1),recirc_id(0),in_port(vxlan_sys_4789),eth_type(0x0800),ipv4(frag=no)";
+    let mut flow = megaflow(flow, "p2");
+    // The packet's key is whole, whatever of it is matched.
+    (flow.key.tun_tp_dst, flow.key.tun_flags) = (4789u16.to_be_bytes(), [0, 4]);
+    let plan = plan(&flow, &hardware()).unwrap();
+    let text = format_flow(&plan.flow.key, &plan.flow.mask, false, &Names);
+    assert!(text.contains("tunnel(tun_id=0x34,src=10.8.0.2,dst=10.8.0.1,tp_dst=4789,flags(+key))"), "{text}");
+}
+
+fn random_mask(random: &mut PacketGen) -> Box<Key> {
+    let mut mask = Box::new(Key::ZERO);
+    for field in Field::ALL {
+        let place = field.row().place;
+        if field.row().dp.is_none() || place.bits > 128 || random.below(100) >= 2 {
+            continue;
+        }
+        let bits = if random.below(2) == 0 { u128::MAX } else { u128::from(random.bits()) };
+        place.write(&mut mask, bits);
+    }
+    if random.below(8) != 0 {
+        mask.eth_type = [0xff; 2];
+        mask.nw_frag = 3;
+        mask.vlan_tci = [0xff; 2];
+    }
+    mask
+}
+
+const ACTIONS: &[&str] = &[
+    "p2",
+    "p3",
+    "br0",
+    "other",
+    "push_vlan(vid=5,pcp=3)",
+    "pop_vlan",
+    "set(eth(dst=02:00:00:00:00:ab))",
+    "set(ipv4(dst=10.99.0.2))",
+    "set(ipv4(ttl=63))",
+    "set(udp(dst=9))",
+    "set(tcp(src=9))",
+    "set(ipv6(src=2001:db8::aa))",
+    "ct(zone=7)",
+    "ct(commit,zone=1,mark=1)",
+    "ct_clear",
+    "meter(0)",
+    "trunc(60)",
+    "recirc(0x9)",
+    "push_mpls(label=100,tc=0,ttl=64,bos=1,eth_type=0x8847)",
+    "pop_mpls(eth_type=0x800)",
+    "set(mpls(label=5))",
+    "clone(p2)",
+    "drop",
+    "check_pkt_len(size=100,gt(p3),le(p2))",
+    "set(tunnel(tun_id=0x2a,src=10.8.0.1,dst=10.8.0.2,ttl=64,tp_dst=4789,flags(key)))",
+    "vxlan_sys_4789",
+];
+
+/// Whatever is planned means the megaflow or less, never more; and nothing panics.
+#[test]
+fn never_wider_for_random_megaflows() {
+    let cases = std::env::var("FERRULE_PROPERTY_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(50_000);
+    let mut random = PacketGen::new(0x0ff1_0ad0);
+    let (mut bytes, mut whole, can) = (Vec::new(), 0u32, hardware());
+    let parsed: Vec<Vec<Action>> = ACTIONS.iter().map(|a| parse_actions(a, &Names).unwrap()).collect();
+    for case in 0..cases {
+        let packet_type = random.sound_packet(&mut bytes);
+        let mut key = Box::new(Key::ZERO);
+        let meta = PacketMeta { in_port: DpPort(1), packet_type, vlan_limit: 2, ..PacketMeta::default() };
+        extract_whole(&bytes, &meta, &mut key);
+        let mask = random_mask(&mut random);
+        let actions = (0..random.below(4)).flat_map(|_| parsed[random.below(parsed.len())].clone()).collect();
+        let flow = Megaflow { ufid: Ufid(1), key, mask, actions: Arc::new(actions) };
+        let Ok(plan) = plan(&flow, &can) else { continue };
+        whole += 1;
+        assert!(flow.mask.is_subset_of(&plan.flow.mask), "case {case}: wider");
+        assert!(flow.key.equal_under(&plan.flow.key, &plan.flow.mask), "case {case}: another packet");
+        let back = decode(&plan.rule).unwrap();
+        assert_eq!((&back.key, &back.mask), (&plan.flow.key, &plan.flow.mask), "case {case}");
+    }
+    assert!(whole > cases / 20, "only {whole} of {cases} were planned at all");
+}
+
+#[test]
+fn every_reason_has_a_sentence_of_its_own() {
+    for (i, reason) in Reason::ALL.iter().enumerate() {
+        assert!(!reason.sentence().is_empty());
+        assert!(Reason::ALL[..i].iter().all(|r| r.name() != reason.name() && r.sentence() != reason.sentence()));
+    }
+}
