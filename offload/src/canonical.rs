@@ -6,6 +6,7 @@
 //! caller puts the narrowed megaflow into its own datapath too, so that cache, dump and hardware agree. Nothing is ever widened.
 
 use crate::keys::{Known, Masking, ROWS, When};
+use crate::tc::matches::geneve_lengths;
 use flow::action::{Action, SetAttr};
 use flow::key::{Key, Mask, TUN_CSUM, TUN_DF, TUN_KEY, TUN_OAM, VLAN_CFI};
 use flow::{Actions, Megaflow};
@@ -101,6 +102,10 @@ fn narrow_tunnel(key: &Key, mask: &mut Mask) {
     }
     if mask.tun_metadata.iter().any(|b| *b != 0) {
         mask.tun_metadata_present = [0xff; 8];
+        let len = usize::from(key.tun_metadata_present[7]);
+        for (at, _) in geneve_lengths(&key.tun_metadata[..len]) {
+            mask.tun_metadata[at + 3] = 0xff;
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 //! | [`mod@decode`] | the way back: what a rule means; the judge of `plan` and of what the kernel echoes |
 //! | [`rule`] | a rule as values |
 //! | [`keys`], [`headers`] | the tables of matches and of rewritten headers |
+//! | [`tc`] | rules as netlink messages, and back |
 //! | [`refusal`], [`capabilities`] | reasons; what hardware can do |
 #![forbid(unsafe_code)]
 
@@ -20,6 +21,7 @@ pub mod keys;
 pub mod plan;
 pub mod refusal;
 pub mod rule;
+pub mod tc;
 
 pub use capabilities::{Capabilities, PortKind, TunnelKind};
 pub use decode::decode;

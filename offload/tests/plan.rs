@@ -1,5 +1,7 @@
 //! The all-or-nothing rule over text: OVS's megaflows in, rules or refusals out; and over megaflows made at random.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
 use flow::action_text::parse_actions;
 use flow::dptext::{format_flow, parse_flow};
 use flow::extract::{PacketMeta, extract_whole};

@@ -4,6 +4,7 @@ use crate::capabilities::{CHAIN_MAX, Capabilities, PortKind, TunnelKind};
 use crate::keys::{Known, ROWS, When};
 use crate::refusal::{Reason, Refusal};
 use crate::rule::{CtState, Fragment, IS_FIRST, IS_FRAGMENT, Item, Link, Rule, Tag, TunnelMatch};
+use crate::tc::matches::geneve_lengths;
 use flow::fields::Field;
 use flow::key::{FRAG_ANY, Key, Mask, TUN_CSUM, TUN_DF, TUN_KEY, TUN_OAM, VLAN_CFI};
 use flow::wire::eth_type;
@@ -180,6 +181,10 @@ fn tunnel(known: Known<'_>, left: &mut Mask, can: &Capabilities) -> Result<Optio
             return Err(Refusal::new(Reason::MatchField, "tunnel(geneve())"));
         }
         let len = usize::from(known.key.tun_metadata_present[7]);
+        // The reserved bits of an option's length have no place in tc.
+        if geneve_lengths(&known.key.tun_metadata[..len]).iter().any(|(at, _)| known.key.tun_metadata[at + 3] & 0xe0 != 0) {
+            return Err(Refusal::new(Reason::MatchValue, "tunnel(geneve())"));
+        }
         said.geneve = Some((known.key.tun_metadata[..len].to_vec(), known.mask.tun_metadata[..len].to_vec()));
         left.tun_metadata_present = [0; 8];
         left.tun_metadata[..len].fill(0);

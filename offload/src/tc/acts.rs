@@ -1,0 +1,476 @@
+//! Actions of tc, both ways.
+//!
+//! Each is a nest of its order: kind, options, and (on the first) the cookie. Every kind's parameters begin with `tc_gen`: index,
+//! capabilities, verdict, two counts. A verdict other than `pipe` ends the list, or jumps in it.
+
+use super::Devices;
+use super::attributes::{Attribute, ReadError, Writer, find};
+use super::matches::{geneve_lengths, put_geneve, read_geneve};
+use super::numbers::{act as a, csum, ct, flower as f, gact, mirred, mpls, pedit, police, tunnel_key as t, verdict, vlan};
+use super::write::no_device;
+use crate::refusal::Refusal;
+use crate::rule::{Act, CtAct, CtNat, Header, TunnelSet, Word};
+use std::net::IpAddr;
+
+/// Bytes of `tc_gen`.
+const GEN: usize = 20;
+
+fn parms(verdict: i32, more: &[u8]) -> Vec<u8> {
+    let mut out = vec![0; 8];
+    out.extend_from_slice(&verdict.to_ne_bytes());
+    out.extend_from_slice(&[0; 8]);
+    out.extend_from_slice(more);
+    out
+}
+
+fn parms_i32(verdict: i32, more: i32) -> Vec<u8> {
+    parms(verdict, &more.to_ne_bytes())
+}
+
+/// Appends an action.
+///
+/// # Errors
+/// If a port has no device.
+pub fn put(out: &mut Writer, order: u16, act: &Act, cookie: &[u8], devices: &dyn Devices) -> Result<(), Refusal> {
+    let nest = out.nest(order);
+    out.put_text(a::KIND, kind(act));
+    let options = out.nest(a::OPTIONS);
+    match act {
+        Act::Output { port, ingress, last } => {
+            let ifindex = devices.ifindex(*port).ok_or_else(|| no_device(*port))?;
+            let (then, how) = match (*ingress, *last) {
+                (false, true) => (verdict::STOLEN, mirred::EGRESS_REDIR),
+                (false, false) => (verdict::PIPE, mirred::EGRESS_MIRROR),
+                (true, true) => (verdict::STOLEN, mirred::INGRESS_REDIR),
+                (true, false) => (verdict::PIPE, mirred::INGRESS_MIRROR),
+            };
+            let mut more = how.to_ne_bytes().to_vec();
+            more.extend_from_slice(&ifindex.to_ne_bytes());
+            out.put(mirred::PARMS, &parms(then, &more));
+        }
+        Act::Drop => out.put(gact::PARMS, &parms(verdict::SHOT, &[])),
+        Act::Goto(chain) => {
+            let chain = i32::try_from(*chain).expect("plan keeps chains below CHAIN_MAX");
+            out.put(gact::PARMS, &parms(verdict::GOTO_CHAIN | chain, &[]));
+        }
+        Act::VlanPush { tpid, vid, pcp } => {
+            out.put(vlan::PARMS, &parms_i32(verdict::PIPE, vlan::PUSH));
+            out.put_u16(vlan::ID, *vid);
+            out.put_be16(vlan::PROTOCOL, *tpid);
+            out.put_u8(vlan::PRIORITY, *pcp);
+        }
+        Act::VlanPop => out.put(vlan::PARMS, &parms_i32(verdict::PIPE, vlan::POP)),
+        Act::EthPush { src, dst } => {
+            out.put(vlan::PARMS, &parms_i32(verdict::PIPE, vlan::PUSH_ETH));
+            out.put(vlan::ETH_DST, dst);
+            out.put(vlan::ETH_SRC, src);
+        }
+        Act::EthPop => out.put(vlan::PARMS, &parms_i32(verdict::PIPE, vlan::POP_ETH)),
+        Act::MplsPush { lse, proto } => {
+            out.put(mpls::PARMS, &parms_i32(verdict::PIPE, mpls::PUSH));
+            out.put_be16(mpls::PROTO, *proto);
+            let byte = |n: u32| u8::try_from(n & 0xff).expect("eight bits");
+            put_lse(out, Some(lse >> 12), Some(byte(lse >> 9 & 7)), Some(byte(lse >> 8 & 1)), Some(byte(*lse)));
+        }
+        Act::MplsPop { proto } => {
+            out.put(mpls::PARMS, &parms_i32(verdict::PIPE, mpls::POP));
+            out.put_be16(mpls::PROTO, *proto);
+        }
+        Act::MplsSet { label, tc, bos, ttl } => {
+            out.put(mpls::PARMS, &parms_i32(verdict::PIPE, mpls::MODIFY));
+            put_lse(out, *label, *tc, *bos, *ttl);
+        }
+        Act::Pedit { header, words } => put_pedit(out, *header, words),
+        Act::Csum(flags) => out.put(csum::PARMS, &parms(verdict::PIPE, &flags.to_ne_bytes())),
+        Act::TunnelSet(set) => put_tunnel(out, set),
+        Act::TunnelRelease => out.put(t::PARMS, &parms_i32(verdict::PIPE, t::RELEASE)),
+        Act::Ct(act) => put_ct(out, act),
+        Act::CtClear => {
+            out.put(ct::PARMS, &parms(verdict::PIPE, &[]));
+            out.put_u16(ct::ACTION, ct::CLEAR);
+        }
+        Act::Police { meter } => put_police(out, police::METERS | meter, verdict::SHOT, 0),
+        Act::Length { mtu, jump } => {
+            let jump = i32::try_from(*jump).expect("a rule has few actions");
+            put_police(out, 0, verdict::JUMP | jump, *mtu);
+        }
+    }
+    out.end(options);
+    if !cookie.is_empty() {
+        out.put(a::COOKIE, cookie);
+    }
+    out.end(nest);
+    Ok(())
+}
+
+const fn kind(act: &Act) -> &'static str {
+    match act {
+        Act::Output { .. } => "mirred",
+        Act::Drop | Act::Goto(_) => "gact",
+        Act::VlanPush { .. } | Act::VlanPop | Act::EthPush { .. } | Act::EthPop => "vlan",
+        Act::MplsPush { .. } | Act::MplsPop { .. } | Act::MplsSet { .. } => "mpls",
+        Act::Pedit { .. } => "pedit",
+        Act::Csum(_) => "csum",
+        Act::TunnelSet(_) | Act::TunnelRelease => "tunnel_key",
+        Act::Ct(_) | Act::CtClear => "ct",
+        Act::Police { .. } | Act::Length { .. } => "police",
+    }
+}
+
+fn put_lse(out: &mut Writer, label: Option<u32>, tc: Option<u8>, bos: Option<u8>, ttl: Option<u8>) {
+    if let Some(label) = label {
+        out.put_u32(mpls::LABEL, label);
+    }
+    for (kind, value) in [(mpls::TC, tc), (mpls::TTL, ttl), (mpls::BOS, bos)] {
+        if let Some(value) = value {
+            out.put_u8(kind, value);
+        }
+    }
+}
+
+/// `struct tc_pedit_sel`, its keys, and which header each is of. The kernel's mask has the bits that stay.
+fn put_pedit(out: &mut Writer, header: Header, words: &[Word]) {
+    let n = u8::try_from(words.len()).expect("a header has few words");
+    let mut sel = parms(verdict::PIPE, &[n, 0, 0, 0]);
+    for word in words {
+        sel.extend_from_slice(&(!word.mask).to_be_bytes());
+        sel.extend_from_slice(&(word.value & word.mask).to_be_bytes());
+        sel.extend_from_slice(&word.at.to_ne_bytes());
+        sel.extend_from_slice(&[0; 12]);
+    }
+    out.put(pedit::PARMS_EX, &sel);
+    let keys = out.nest(pedit::KEYS_EX | super::attributes::NESTED);
+    for _ in words {
+        let key = out.nest(pedit::KEY_EX | super::attributes::NESTED);
+        out.put_u16(pedit::HTYPE, header as u16);
+        out.put_u16(pedit::CMD, pedit::CMD_SET);
+        out.end(key);
+    }
+    out.end(keys);
+}
+
+fn put_tunnel(out: &mut Writer, set: &TunnelSet) {
+    out.put(t::PARMS, &parms_i32(verdict::PIPE, t::SET));
+    for (address, v4, v6) in [(set.src, t::IPV4_SRC, t::IPV6_SRC), (Some(set.dst), t::IPV4_DST, t::IPV6_DST)] {
+        match address {
+            Some(IpAddr::V4(a)) => out.put(v4, &a.octets()),
+            Some(IpAddr::V6(a)) => out.put(v6, &a.octets()),
+            None => {}
+        }
+    }
+    if let Some(id) = set.id {
+        out.put_be32(t::KEY_ID, id);
+    }
+    out.put_be16(t::DST_PORT, set.dst_port);
+    out.put_u8(t::TOS, set.tos);
+    out.put_u8(t::TTL, set.ttl);
+    out.put_u8(t::NO_CSUM, u8::from(!set.csum));
+    if set.df {
+        out.put(t::NO_FRAG, &[]);
+    }
+    if !set.geneve.is_empty() {
+        put_geneve(out, t::OPTS, &set.geneve, &geneve_lengths(&set.geneve));
+    }
+    if let Some(gbp) = set.gbp {
+        let opts = out.nest(t::OPTS);
+        let vxlan = out.nest(f::OPTS_VXLAN);
+        out.put_u32(f::VXLAN_GBP, gbp);
+        out.end(vxlan);
+        out.end(opts);
+    }
+}
+
+fn put_ct(out: &mut Writer, act: &CtAct) {
+    let CtAct { commit, force, zone, mark, label, nat } = act;
+    out.put(ct::PARMS, &parms(verdict::PIPE, &[]));
+    let mut flags = if *commit { ct::COMMIT } else { 0 } | if *force { ct::FORCE } else { 0 };
+    if let Some(nat) = nat {
+        flags |= ct::NAT | if nat.src { ct::NAT_SRC } else { 0 } | if nat.dst { ct::NAT_DST } else { 0 };
+    }
+    out.put_u16(ct::ACTION, flags);
+    out.put_u16(ct::ZONE, *zone);
+    if let Some((value, mask)) = mark {
+        out.put_u32(ct::MARK, *value);
+        out.put_u32(ct::MARK_MASK, *mask);
+    }
+    if let Some((value, mask)) = label {
+        out.put(ct::LABELS, &value.to_le_bytes());
+        out.put(ct::LABELS_MASK, &mask.to_le_bytes());
+    }
+    let Some(CtNat { addr, ports, .. }) = nat else {
+        return;
+    };
+    match addr {
+        Some((IpAddr::V4(min), IpAddr::V4(max))) => {
+            out.put(ct::NAT_IPV4_MIN, &min.octets());
+            out.put(ct::NAT_IPV4_MAX, &max.octets());
+        }
+        Some((IpAddr::V6(min), IpAddr::V6(max))) => {
+            out.put(ct::NAT_IPV6_MIN, &min.octets());
+            out.put(ct::NAT_IPV6_MAX, &max.octets());
+        }
+        Some((IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_))) | None => {}
+    }
+    if let Some((min, max)) = ports {
+        out.put_be16(ct::NAT_PORT_MIN, *min);
+        out.put_be16(ct::NAT_PORT_MAX, *max);
+    }
+}
+
+/// `struct tc_police`: index, what happens above the limit, limit, burst, mtu, rates. What happens below: on with the list.
+fn put_police(out: &mut Writer, index: u32, exceed: i32, mtu: u32) {
+    let mut parms = index.to_ne_bytes().to_vec();
+    parms.extend_from_slice(&exceed.to_ne_bytes());
+    parms.extend_from_slice(&[0; 8]);
+    parms.extend_from_slice(&mtu.to_ne_bytes());
+    parms.resize(police::LEN, 0);
+    out.put(police::TBF, &parms);
+    out.put_u32(police::RESULT, u32::try_from(verdict::PIPE).expect("a small number"));
+}
+
+/// An action with its cookie and the packets and bytes it has counted (those of hardware, if they are told apart).
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReadAct {
+    pub act: Act,
+    pub cookie: Vec<u8>,
+    pub packets: u64,
+    pub bytes: u64,
+}
+
+/// Reads the list of actions.
+///
+/// # Errors
+/// For an action, or an option of one, that this room does not write.
+pub fn read(list: Attribute<'_>, devices: &dyn Devices) -> Result<Vec<ReadAct>, ReadError> {
+    let mut orders = list.nested()?;
+    orders.sort_by_key(|a| a.kind);
+    orders.into_iter().map(|order| read_one(&order.nested()?, devices)).collect()
+}
+
+fn read_one(parts: &[Attribute<'_>], devices: &dyn Devices) -> Result<ReadAct, ReadError> {
+    let kind = find(parts, a::KIND).ok_or(ReadError::Missing("the kind of an action"))?.text();
+    let options = find(parts, a::OPTIONS).ok_or(ReadError::Missing("the options of an action"))?.nested()?;
+    let act = match kind {
+        "gact" => read_gact(&options)?,
+        "mirred" => read_mirred(&options, devices)?,
+        "vlan" => read_vlan(&options)?,
+        "mpls" => read_mpls(&options)?,
+        "pedit" => read_pedit(&options)?,
+        "csum" => Act::Csum(word(&head(&options, csum::PARMS, verdict::PIPE)?, 0)?),
+        "tunnel_key" => read_tunnel(&options)?,
+        "ct" => read_ct(&options)?,
+        "police" => read_police(&options)?,
+        _ => return Err(ReadError::Invalid("an action of a kind that offload does not use")),
+    };
+    let (packets, bytes) = find(parts, a::STATS).map_or(Ok((0, 0)), read_stats)?;
+    Ok(ReadAct { act, cookie: find(parts, a::COOKIE).map_or_else(Vec::new, |c| c.payload.to_vec()), packets, bytes })
+}
+
+fn read_stats(stats: Attribute<'_>) -> Result<(u64, u64), ReadError> {
+    let parts = stats.nested()?;
+    let Some(basic) = find(&parts, a::STATS_BASIC_HW).or_else(|| find(&parts, a::STATS_BASIC)) else {
+        return Ok((0, 0));
+    };
+    // struct gnet_stats_basic: bytes u64, packets u32.
+    let short = ReadError::Size { kind: basic.kind, len: basic.payload.len(), expected: 12 };
+    let bytes = basic.payload.first_chunk::<8>().ok_or_else(|| short.clone())?;
+    let packets = basic.payload.get(8..).and_then(|p| p.first_chunk::<4>()).ok_or(short)?;
+    Ok((u32::from_ne_bytes(*packets).into(), u64::from_ne_bytes(*bytes)))
+}
+
+/// The parameters behind `tc_gen` and its verdict.
+fn parameters(options: &[Attribute<'_>], kind: u16) -> Result<(i32, Vec<u8>), ReadError> {
+    let p = find(options, kind).ok_or(ReadError::Missing("the parameters of an action"))?;
+    let size = ReadError::Size { kind, len: p.payload.len(), expected: GEN };
+    let head = p.payload.first_chunk::<GEN>().ok_or(size)?;
+    let verdict = i32::from_ne_bytes([head[8], head[9], head[10], head[11]]);
+    Ok((verdict, p.payload[GEN..].to_vec()))
+}
+
+/// The parameters behind `tc_gen`, whose verdict must be `expected`.
+fn head(options: &[Attribute<'_>], kind: u16, expected: i32) -> Result<Vec<u8>, ReadError> {
+    let (found, rest) = parameters(options, kind)?;
+    if found == expected { Ok(rest) } else { Err(unknown("verdict", found)) }
+}
+
+fn unknown(what: &'static str, value: i32) -> ReadError {
+    ReadError::Unknown { what, value: value.cast_unsigned() }
+}
+
+fn word(bytes: &[u8], at: usize) -> Result<u32, ReadError> {
+    let four = bytes.get(at..).and_then(|b| b.first_chunk::<4>());
+    four.map(|b| u32::from_ne_bytes(*b)).ok_or(ReadError::Invalid("the parameters of an action are cut short"))
+}
+
+fn read_gact(options: &[Attribute<'_>]) -> Result<Act, ReadError> {
+    let (verdict, _) = parameters(options, gact::PARMS)?;
+    if verdict == verdict::SHOT {
+        return Ok(Act::Drop);
+    }
+    if verdict & !verdict::VALUE == verdict::GOTO_CHAIN {
+        return Ok(Act::Goto((verdict & verdict::VALUE).cast_unsigned()));
+    }
+    Err(unknown("verdict", verdict))
+}
+
+fn read_mirred(options: &[Attribute<'_>], devices: &dyn Devices) -> Result<Act, ReadError> {
+    let (verdict, rest) = parameters(options, mirred::PARMS)?;
+    let how = word(&rest, 0)?.cast_signed();
+    let (ingress, last) = match (how, verdict) {
+        (mirred::EGRESS_REDIR, verdict::STOLEN) => (false, true),
+        (mirred::EGRESS_MIRROR, verdict::PIPE) => (false, false),
+        (mirred::INGRESS_REDIR, verdict::STOLEN) => (true, true),
+        (mirred::INGRESS_MIRROR, verdict::PIPE) => (true, false),
+        _ => return Err(unknown("mirred", how)),
+    };
+    let ifindex = word(&rest, 4)?;
+    let port = devices.port(ifindex).ok_or(ReadError::Unknown { what: "device", value: ifindex })?;
+    Ok(Act::Output { port, ingress, last })
+}
+
+fn need<'a>(options: &[Attribute<'a>], kind: u16) -> Result<Attribute<'a>, ReadError> {
+    find(options, kind).ok_or(ReadError::Missing("an option of an action"))
+}
+
+fn read_vlan(options: &[Attribute<'_>]) -> Result<Act, ReadError> {
+    let how = word(&head(options, vlan::PARMS, verdict::PIPE)?, 0)?.cast_signed();
+    Ok(match how {
+        vlan::POP => Act::VlanPop,
+        vlan::POP_ETH => Act::EthPop,
+        vlan::PUSH => Act::VlanPush {
+            tpid: u16::from_be_bytes(need(options, vlan::PROTOCOL)?.array()?),
+            vid: need(options, vlan::ID)?.u16()?,
+            pcp: find(options, vlan::PRIORITY).map_or(Ok(0), Attribute::u8)?,
+        },
+        vlan::PUSH_ETH => {
+            Act::EthPush { src: need(options, vlan::ETH_SRC)?.array()?, dst: need(options, vlan::ETH_DST)?.array()? }
+        }
+        _ => return Err(unknown("vlan", how)),
+    })
+}
+
+fn read_mpls(options: &[Attribute<'_>]) -> Result<Act, ReadError> {
+    let how = word(&head(options, mpls::PARMS, verdict::PIPE)?, 0)?.cast_signed();
+    let byte = |kind: u16| find(options, kind).map(Attribute::u8).transpose();
+    let label = find(options, mpls::LABEL).map(Attribute::u32).transpose()?;
+    let (tc, ttl, bos) = (byte(mpls::TC)?, byte(mpls::TTL)?, byte(mpls::BOS)?);
+    Ok(match how {
+        mpls::POP => Act::MplsPop { proto: u16::from_be_bytes(need(options, mpls::PROTO)?.array()?) },
+        mpls::MODIFY => Act::MplsSet { label, tc, bos, ttl },
+        mpls::PUSH => {
+            let part = |v: Option<u8>| v.map(u32::from).ok_or(ReadError::Missing("a part of an MPLS label"));
+            let label = label.ok_or(ReadError::Missing("an MPLS label"))?;
+            let lse = label << 12 | part(tc)? << 9 | part(bos)? << 8 | part(ttl)?;
+            Act::MplsPush { lse, proto: u16::from_be_bytes(need(options, mpls::PROTO)?.array()?) }
+        }
+        _ => return Err(unknown("mpls", how)),
+    })
+}
+
+fn read_pedit(options: &[Attribute<'_>]) -> Result<Act, ReadError> {
+    let rest = head(options, pedit::PARMS_EX, verdict::PIPE)?;
+    let n = usize::from(*rest.first().ok_or(ReadError::Missing("the number of pedit keys"))?);
+    let keys = need(options, pedit::KEYS_EX)?.nested()?;
+    if keys.len() != n || n == 0 {
+        return Err(ReadError::Invalid("pedit without as many headers as keys"));
+    }
+    let mut header = None;
+    for key in keys {
+        let parts = key.nested()?;
+        let (htype, cmd) = (need(&parts, pedit::HTYPE)?.u16()?, need(&parts, pedit::CMD)?.u16()?);
+        let this = [Header::Eth, Header::Ipv4, Header::Ipv6, Header::Tcp, Header::Udp].into_iter().find(|h| *h as u16 == htype);
+        if cmd != pedit::CMD_SET || this.is_none() || header.is_some_and(|h| Some(h) != this) {
+            return Err(ReadError::Invalid("pedit of another form than offload writes"));
+        }
+        header = this;
+    }
+    let words = (0..n).map(|i| {
+        let at = 4 + i * 24;
+        let mask = !u32::from_be(word(&rest, at)?);
+        Ok(Word { at: word(&rest, at + 8)?, value: u32::from_be(word(&rest, at + 4)?) & mask, mask })
+    });
+    Ok(Act::Pedit {
+        header: header.ok_or(ReadError::Missing("the header of pedit"))?,
+        words: words.collect::<Result<_, ReadError>>()?,
+    })
+}
+
+fn read_address(options: &[Attribute<'_>], v4: u16, v6: u16) -> Result<Option<IpAddr>, ReadError> {
+    if let Some(a) = find(options, v4) {
+        return Ok(Some(IpAddr::from(a.array::<4>()?)));
+    }
+    find(options, v6).map(|a| a.array::<16>().map(IpAddr::from)).transpose()
+}
+
+fn read_tunnel(options: &[Attribute<'_>]) -> Result<Act, ReadError> {
+    let how = word(&head(options, t::PARMS, verdict::PIPE)?, 0)?.cast_signed();
+    if how == t::RELEASE {
+        return Ok(Act::TunnelRelease);
+    }
+    if how != t::SET {
+        return Err(unknown("tunnel_key", how));
+    }
+    let (mut geneve, mut gbp) = (Vec::new(), None);
+    if let Some(opts) = find(options, t::OPTS) {
+        let opts = opts.nested()?;
+        geneve = read_geneve(&opts)?;
+        if let Some(vxlan) = find(&opts, f::OPTS_VXLAN) {
+            gbp = find(&vxlan.nested()?, f::VXLAN_GBP).map(Attribute::u32).transpose()?;
+        }
+    }
+    Ok(Act::TunnelSet(Box::new(TunnelSet {
+        src: read_address(options, t::IPV4_SRC, t::IPV6_SRC)?,
+        dst: read_address(options, t::IPV4_DST, t::IPV6_DST)?.ok_or(ReadError::Missing("a tunnel's destination"))?,
+        id: find(options, t::KEY_ID).map(|a| a.array().map(u32::from_be_bytes)).transpose()?,
+        tos: find(options, t::TOS).map_or(Ok(0), Attribute::u8)?,
+        ttl: find(options, t::TTL).map_or(Ok(0), Attribute::u8)?,
+        dst_port: find(options, t::DST_PORT).map_or(Ok(0), |a| a.array().map(u16::from_be_bytes))?,
+        csum: find(options, t::NO_CSUM).map_or(Ok(0), Attribute::u8)? == 0,
+        df: find(options, t::NO_FRAG).is_some(),
+        geneve,
+        gbp,
+    })))
+}
+
+fn read_ct(options: &[Attribute<'_>]) -> Result<Act, ReadError> {
+    head(options, ct::PARMS, verdict::PIPE)?;
+    let flags = find(options, ct::ACTION).map_or(Ok(0), Attribute::u16)?;
+    if flags & ct::CLEAR != 0 {
+        return Ok(Act::CtClear);
+    }
+    let mark = match (find(options, ct::MARK), find(options, ct::MARK_MASK)) {
+        (Some(v), Some(m)) => Some((v.u32()?, m.u32()?)),
+        _ => None,
+    };
+    let label = match (find(options, ct::LABELS), find(options, ct::LABELS_MASK)) {
+        (Some(v), Some(m)) => Some((u128::from_le_bytes(v.array()?), u128::from_le_bytes(m.array()?))),
+        _ => None,
+    };
+    let nat = (flags & ct::NAT != 0).then(|| read_nat(options, flags)).transpose()?;
+    let zone = find(options, ct::ZONE).map_or(Ok(0), Attribute::u16)?;
+    // The kernel shows a commit's mark and label although they are nought and mask nothing.
+    let (mark, label) = (mark.filter(|(_, m)| *m != 0), label.filter(|(_, m)| *m != 0));
+    Ok(Act::Ct(Box::new(CtAct { commit: flags & ct::COMMIT != 0, force: flags & ct::FORCE != 0, zone, mark, label, nat })))
+}
+
+fn read_nat(options: &[Attribute<'_>], flags: u16) -> Result<CtNat, ReadError> {
+    let min = read_address(options, ct::NAT_IPV4_MIN, ct::NAT_IPV6_MIN)?;
+    let max = read_address(options, ct::NAT_IPV4_MAX, ct::NAT_IPV6_MAX)?;
+    let port = |kind: u16| find(options, kind).map(|a| a.array().map(u16::from_be_bytes)).transpose();
+    let ports =
+        port(ct::NAT_PORT_MIN)?.map(|min| Ok::<_, ReadError>((min, port(ct::NAT_PORT_MAX)?.unwrap_or(min)))).transpose()?;
+    let addr = min.map(|min| (min, max.unwrap_or(min)));
+    Ok(CtNat { src: flags & ct::NAT_SRC != 0, dst: flags & ct::NAT_DST != 0, addr, ports })
+}
+
+fn read_police(options: &[Attribute<'_>]) -> Result<Act, ReadError> {
+    let parms = need(options, police::TBF)?.payload;
+    let (index, exceed, mtu) = (word(parms, 0)?, word(parms, 4)?.cast_signed(), word(parms, 16)?);
+    if exceed & !verdict::VALUE == verdict::JUMP {
+        return Ok(Act::Length { mtu, jump: (exceed & verdict::VALUE).cast_unsigned() });
+    }
+    if index & police::METERS == 0 || exceed != verdict::SHOT {
+        return Err(ReadError::Invalid("police of another form than offload writes"));
+    }
+    Ok(Act::Police { meter: index & !police::METERS })
+}

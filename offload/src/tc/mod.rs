@@ -1,0 +1,47 @@
+//! tc-flower over netlink: rules as bytes that the kernel takes, and back.
+//!
+//! What enters: rules and where they go; bytes of a dump or an echo. What leaves: messages; or rules and what the kernel says of them.
+//! Neighbours: `rule` (values), `keys` (the table that matches loop over), whoever owns a socket.
+//!
+//! | room | what for |
+//! |---|---|
+//! | [`attributes`], [`numbers`] | netlink attributes; the kernel's numbers |
+//! | [`write`] | a filter as a message |
+//! | [`matches`], [`acts`] | matches and actions, both ways |
+//! | [`read`] | a message as a filter |
+
+pub mod acts;
+pub mod attributes;
+pub mod matches;
+pub mod numbers;
+pub mod read;
+pub mod write;
+
+use flow::DpPort;
+
+/// Translates between datapath ports and interface indexes.
+pub trait Devices {
+    /// The interface of a port.
+    fn ifindex(&self, port: DpPort) -> Option<u32>;
+    /// The port of an interface.
+    fn port(&self, ifindex: u32) -> Option<DpPort>;
+}
+
+/// Where a filter hangs: a device's ingress, or a block that devices share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Hook {
+    Ingress { ifindex: u32 },
+    Block { number: u32 },
+}
+
+/// What names a filter in the kernel, beside its chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FilterId {
+    pub hook: Hook,
+    pub chain: u32,
+    /// Preference: lower ones are asked first; one per set of masks and protocol.
+    pub prio: u16,
+    pub handle: u32,
+    /// Ethernet protocol, `ETH_P_*`.
+    pub protocol: u16,
+}
