@@ -10,6 +10,8 @@
 //! | [`rule`] | a rule as values |
 //! | [`keys`], [`headers`] | the tables of matches and of rewritten headers |
 //! | [`tc`] | rules as netlink messages, and back |
+//! | [`model`] | an eSwitch in memory, programmed by the same messages |
+//! | [`tiered`] | the seam over two layers, software and hardware |
 //! | [`refusal`], [`capabilities`] | reasons; what hardware can do |
 #![forbid(unsafe_code)]
 
@@ -18,13 +20,16 @@ pub mod capabilities;
 pub mod decode;
 pub mod headers;
 pub mod keys;
+pub mod model;
 pub mod plan;
 pub mod refusal;
 pub mod rule;
 pub mod tc;
+pub mod tiered;
 
 pub use capabilities::{Capabilities, PortKind, TunnelKind};
 pub use decode::decode;
 pub use plan::{Plan, plan};
 pub use refusal::{Reason, Refusal};
 pub use rule::Rule;
+pub use tiered::Tiered;

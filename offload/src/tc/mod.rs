@@ -12,6 +12,7 @@
 
 pub mod acts;
 pub mod attributes;
+pub mod client;
 pub mod matches;
 pub mod numbers;
 pub mod read;

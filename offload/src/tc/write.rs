@@ -103,6 +103,16 @@ fn header(out: &mut Writer, kind: u16, flags: u16, sequence: u32, id: FilterId) 
     out.bytes.extend_from_slice(&info.to_ne_bytes());
 }
 
+/// The fixed part and chain of a message that shows a filter, at the start of `out`.
+pub(crate) fn fixed(out: &mut Writer, kind: u16, id: FilterId) {
+    head(out, kind, 0, 0, id);
+}
+
+/// Writes the length of the message that is all of `out`.
+pub(crate) fn finish(out: &mut Writer) {
+    close(out, 0);
+}
+
 fn close(out: &mut Writer, start: usize) {
     let len = u32::try_from(out.bytes.len() - start).expect("a message is shorter than 4 GiB");
     out.bytes[start..start + 4].copy_from_slice(&len.to_ne_bytes());

@@ -1,0 +1,251 @@
+//! Software with hardware beside it forwards what software alone forwards: byte for byte, in the same order, with the same counters, while
+//! megaflows come, change and go, the table is full, rules are refused, taken without effect, changed by the driver, or lost.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failure is the test's")]
+
+use datapath::Reference;
+use flow::action_text::parse_actions;
+use flow::compose::{Payload, compose};
+use flow::extract::{PacketMeta, extract_whole};
+use flow::extract_gen::PacketGen;
+use flow::fields::Field;
+use flow::forms::NoNames;
+use flow::seam::{FlowPut, PortRequest, PutMode};
+use flow::{Action, Datapath, DpPort, Key, Megaflow, Ufid};
+use offload::capabilities::Capabilities;
+use offload::model::{Model, Options, Outcome, SameNumbers};
+use offload::tc::client::Tc;
+use offload::{PortKind, Reason, Tiered};
+use std::sync::Arc;
+
+type Switch = Tiered<Reference, Model, SameNumbers>;
+
+const PORTS: u32 = 4;
+const ACTIONS: &[&str] = &[
+    "2",
+    "3",
+    "2,3",
+    "drop",
+    "push_vlan(vid=5,pcp=3),2",
+    "pop_vlan,3",
+    "set(eth(dst=02:00:00:00:00:ab)),2",
+    "set(ipv4(dst=10.99.0.2)),2",
+    "set(ipv4(ttl=63,tos=0x4/0xfc)),3",
+    "set(udp(dst=9)),2",
+    "set(tcp(src=9)),2",
+    "set(ipv6(src=2001:db8::aa,hlimit=9)),2",
+    "2,set(eth(src=02:00:00:00:00:01)),set(ipv4(src=1.2.3.4)),set(udp(src=5)),3",
+    "push_mpls(label=100,tc=0,ttl=64,bos=1,eth_type=0x8847),2",
+    "check_pkt_len(size=100,gt(3),le(set(eth(dst=02:00:00:00:00:ab)),2))",
+    "trunc(60),2",
+    "recirc(0x9)",
+];
+
+fn ports(dp: &dyn Datapath) {
+    for n in 1..=PORTS {
+        let request =
+            PortRequest { name: format!("p{n}"), kind: "dummy".into(), number: Some(DpPort(n)), ..PortRequest::default() };
+        dp.port_add(&request).unwrap();
+    }
+}
+
+fn tiered(options: Options) -> Switch {
+    let mut can = Capabilities::all();
+    // The model has no such actions; it would refuse them itself.
+    (can.ct, can.eth_push_pop) = (false, false);
+    can.ports.extend((1..=PORTS).map(|n| (DpPort(n), PortKind::Switch(1))));
+    let dp = Tiered::new(Reference::new(), Tc::new(Model::new(options), SameNumbers), can);
+    ports(&dp);
+    dp
+}
+
+/// A packet comes to the switch: to hardware first.
+fn receive(dp: &Switch, port: DpPort, bytes: &[u8]) -> Vec<(DpPort, Vec<u8>)> {
+    match dp.hardware().link().receive(port, bytes) {
+        Outcome::Done(sent) => sent.into_iter().map(|s| (s.port, s.bytes)).collect(),
+        Outcome::Missed => {
+            dp.inner().inject(port, bytes);
+            dp.inner().sent()
+        }
+        Outcome::MissedInChain(chain) => panic!("a packet came up in the middle, in chain {chain}"),
+    }
+}
+
+/// A sound packet of some kind, with right lengths and checksums.
+fn packet(random: &mut PacketGen) -> Vec<u8> {
+    let mut key = Box::new(Key::ZERO);
+    let mut bytes = Vec::new();
+    let packet_type = random.sound_packet(&mut bytes);
+    let meta = PacketMeta { in_port: DpPort(1), packet_type: 0, vlan_limit: 1, ..PacketMeta::default() };
+    if packet_type == 0 {
+        extract_whole(&bytes, &meta, &mut key);
+    }
+    // Few values, so that megaflows meet more than one packet.
+    key.eth_type = [[8, 0], [8, 0], [0x86, 0xdd], [8, 6]][random.below(4)];
+    key.nw_proto = [6, 17, 17, 1][random.below(4)];
+    if key.eth_type == [0x86, 0xdd] && key.nw_proto == 1 {
+        key.nw_proto = 58;
+    }
+    key.nw_frag = 0;
+    (key.vlan_tci, key.vlan_tpid) = if random.below(4) == 0 { ([0x10, 5], [0x81, 0]) } else { ([0; 2], [0; 2]) };
+    (key.vlan2_tci, key.vlan2_tpid) = ([0; 2], [0; 2]);
+    key.nw_ttl = 64;
+    let small = |random: &mut PacketGen| u8::try_from(random.below(3)).unwrap();
+    (key.nw_src, key.nw_dst) = ([10, 0, 0, small(random)], [10, 0, 1, small(random)]);
+    (key.tp_src, key.tp_dst) = ([0, small(random)], [0, small(random)]);
+    let len = random.below(120);
+    compose(&key, Payload::Len(len))
+}
+
+fn megaflow(random: &mut PacketGen, ufid: u128, actions: &[Vec<Action>]) -> Megaflow {
+    let bytes = packet(random);
+    let mut key = Box::new(Key::ZERO);
+    let meta = PacketMeta { in_port: DpPort(1), vlan_limit: 1, ..PacketMeta::default() };
+    extract_whole(&bytes, &meta, &mut key);
+    let mut mask = Box::new(Key::ZERO);
+    (mask.in_port, mask.recirc_id, mask.packet_type, mask.eth_type) = ([0xff; 4], [0xff; 4], [0xff; 4], [0xff; 2]);
+    (mask.vlan_tci, mask.vlan_tpid, mask.nw_frag, mask.nw_proto) = ([0xff; 2], [0xff; 2], 3, 0xff);
+    // Megaflows of one switch do not overlap: they are exact in the fields by which these packets differ.
+    (mask.nw_src, mask.nw_dst, mask.tp_src, mask.tp_dst) = ([0xff; 4], [0xff; 4], [0xff; 2], [0xff; 2]);
+    for field in [Field::EthDst, Field::NwTtl, Field::NwTos] {
+        if random.below(6) == 0 {
+            field.unwildcard(&mut mask);
+        }
+    }
+    let actions = actions[random.below(actions.len())].clone();
+    Megaflow { ufid: Ufid(ufid), key, mask, actions: Arc::new(actions) }
+}
+
+/// Ports of packets whose bytes are all right, whatever happens to rules.
+fn equal_while_things_happen(seed: u64, packets: usize, options: Options) -> (Switch, usize) {
+    let (with, alone) = (tiered(options), Reference::new());
+    ports(&alone);
+    let actions: Vec<Vec<Action>> = ACTIONS.iter().map(|a| parse_actions(a, &NoNames).unwrap()).collect();
+    let mut random = PacketGen::new(seed);
+    let mut there: Vec<Megaflow> = Vec::new();
+    let mut in_hardware = 0;
+    for n in 0..packets {
+        match random.below(40) {
+            0..6 => {
+                let flow = megaflow(&mut random, n as u128, &actions);
+                let overlaps = |f: &Megaflow| {
+                    let both = Box::new(f.mask.masked(&flow.mask));
+                    f.key.equal_under(&flow.key, &both)
+                };
+                if there.iter().any(overlaps) {
+                    continue;
+                }
+                let put = FlowPut { flow: flow.clone(), mode: PutMode::Create, clear_stats: false };
+                let results = [with.put(std::slice::from_ref(&put)), alone.put(&[put])];
+                assert_eq!(results[0], results[1]);
+                there.push(flow);
+            }
+            6 if !there.is_empty() => {
+                let flow = there.swap_remove(random.below(there.len()));
+                let (a, b) = (with.del(&[flow.ufid])[0].clone().unwrap(), alone.del(&[flow.ufid])[0].clone().unwrap());
+                assert_eq!((a.packets, a.bytes), (b.packets, b.bytes), "seed {seed}, step {n}: counters of a deleted megaflow");
+            }
+            7 if !there.is_empty() => {
+                let at = random.below(there.len());
+                there[at].actions = Arc::new(actions[random.below(actions.len())].clone());
+                let put = FlowPut { flow: there[at].clone(), mode: PutMode::Modify, clear_stats: random.below(2) == 0 };
+                assert_eq!(with.put(std::slice::from_ref(&put)), alone.put(&[put]));
+            }
+            _ => {}
+        }
+        let bytes = packet(&mut random);
+        let had = with.inner().stats().hit + with.inner().stats().missed;
+        let got = receive(&with, DpPort(1), &bytes);
+        in_hardware += usize::from(with.inner().stats().hit + with.inner().stats().missed == had);
+        alone.inject(DpPort(1), &bytes);
+        assert_eq!(got, alone.sent(), "seed {seed}, step {n}: {bytes:02x?}");
+    }
+    let ufids: Vec<Ufid> = there.iter().map(|f| f.ufid).collect();
+    let (mut a, mut b) = (Vec::new(), Vec::new());
+    with.stats_of(&ufids, &mut a);
+    alone.stats_of(&ufids, &mut b);
+    for ((a, b), ufid) in a.iter().zip(&b).zip(&ufids) {
+        let (a, b) = (a.unwrap(), b.unwrap());
+        assert_eq!((a.packets, a.bytes), (b.packets, b.bytes), "seed {seed}: counters of {ufid}");
+    }
+    (with, in_hardware)
+}
+
+fn packets() -> usize {
+    std::env::var("FERRULE_PROPERTY_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(20_000)
+}
+
+#[test]
+fn with_hardware_that_works() {
+    let n = packets();
+    let (dp, in_hardware) = equal_while_things_happen(1, n, Options::default());
+    assert!(in_hardware > n / 20, "hardware forwarded {in_hardware} of {n}");
+    assert!(dp.census().0 > 0);
+}
+
+#[test]
+fn with_a_small_table_and_a_driver_that_errs() {
+    for seed in 2..6 {
+        let every = |k: u64, of: u64| (0..100_000).filter(|n| n % of == k).collect::<Vec<u64>>();
+        let options =
+            Options { capacity: 40, refuse: every(1, 7), not_in_hw: every(2, 7), corrupt: every(3, 7), keep: Vec::new() };
+        let (dp, in_hardware) = equal_while_things_happen(seed, packets() / 20, options);
+        assert!(in_hardware > 0);
+        assert!(dp.hardware().link().rules() <= 40);
+    }
+}
+
+fn one_flow(dp: &Switch) -> Ufid {
+    let flow = "packet_type(ns=0,id=0),recirc_id(0),in_port(1),eth_type(0x0800),ipv4(frag=no)";
+    let parsed = flow::dptext::parse_flow(flow, &NoNames).unwrap();
+    let actions = Arc::new(parse_actions("2", &NoNames).unwrap());
+    let flow = Megaflow { ufid: Ufid(0xf10), key: parsed.key, mask: parsed.mask, actions };
+    dp.put(&[FlowPut { flow, mode: PutMode::CreateOrModify, clear_stats: false }])[0].clone().unwrap();
+    Ufid(0xf10)
+}
+
+/// Each fault of a driver leaves the flow whole in software, with its reason, and nothing of it in hardware.
+#[test]
+fn faults_lead_to_software_whole() {
+    let check = |options: Options, reason: Reason, text: &str| {
+        let dp = tiered(options);
+        let why = dp.reason(one_flow(&dp)).unwrap();
+        assert_eq!((why.reason, why.what.as_str()), (reason, text));
+        assert_eq!(dp.hardware().link().rules(), 0);
+        assert_eq!(dp.census(), (0, vec![(reason, 1)]));
+    };
+    let first = || vec![0];
+    check(
+        Options { capacity: 0, ..Options::default() },
+        Reason::TableFull,
+        "the table is full (No space left on device (os error 28))",
+    );
+    let refused = "the model refuses this rule on purpose (Operation not supported (os error 95))";
+    check(Options { refuse: first(), ..Options::default() }, Reason::Driver, refused);
+    check(Options { not_in_hw: first(), ..Options::default() }, Reason::NotInHardware, "");
+    check(Options { corrupt: first(), ..Options::default() }, Reason::Echo, "rule");
+}
+
+/// A rule that cannot be removed keeps its port out of hardware until a sweep has removed it.
+#[test]
+fn what_cannot_be_removed_makes_the_port_dirty() {
+    let dp = tiered(Options { keep: vec![0], ..Options::default() });
+    let ufid = one_flow(&dp);
+    assert_eq!((dp.reason(ufid), dp.hardware().link().rules()), (None, 1));
+    dp.del(&[ufid])[0].clone().unwrap();
+    assert_eq!(dp.hardware().link().rules(), 1, "the model kept it");
+    one_flow(&dp);
+    assert_eq!(dp.reason(ufid).unwrap().reason, Reason::PortDirty);
+    assert_eq!(dp.hardware().sweep(DpPort(1)), Ok(1));
+    assert_eq!(dp.hardware().link().rules(), 0);
+    one_flow(&dp);
+    assert_eq!(dp.reason(ufid), None);
+}
+
+#[test]
+fn switched_off_nothing_of_ours_is_left() {
+    let dp = tiered(Options::default());
+    let ufid = one_flow(&dp);
+    dp.set_enabled(false);
+    assert_eq!(dp.hardware().link().rules(), 0);
+    assert_eq!(dp.reason(ufid).unwrap().reason, Reason::Disabled);
+}
