@@ -140,27 +140,32 @@ fn icmp_errors_carry_the_translation_inside() {
         let translated = old.with_src(outside).with_ports(6000, 80);
         let (mut sent, mut sent_key) = packet_of(17, six, false);
         apply(&mut sent, &mut sent_key, &old, &translated, false);
-        // A router answers to the translated source.
+        // A router answers to the translated source: a UDP frame of that length, made into an ICMP error.
         let mut key = Key::ZERO;
-        (key.nw_proto, key.nw_ttl) = (if six { 58 } else { 1 }, 64);
-        match (outside, six) {
-            (IpAddr::V6(a), true) => {
+        (key.nw_proto, key.nw_ttl) = (17, 64);
+        match outside {
+            IpAddr::V6(a) => {
                 key.eth_type = [0x86, 0xdd];
                 (key.ipv6_src, key.ipv6_dst) = ([0x20; 16], a.octets());
-                key.tp_src = [0, 1];
             }
-            (IpAddr::V4(a), _) => {
+            IpAddr::V4(a) => {
                 key.eth_type = [8, 0];
                 (key.nw_src, key.nw_dst) = ([172, 16, 0, 1], a.octets());
-                key.tp_src = [0, 3];
             }
-            _ => unreachable!(),
         }
-        let mut message = vec![0; 4];
-        message.extend(&sent.data()[l3..]);
-        let mut bytes = compose(&key, Payload::Len(message.len()));
-        let at = bytes.len() - message.len();
-        bytes[at..].copy_from_slice(&message);
+        let quote = &sent.data()[l3..];
+        let mut bytes = compose(&key, Payload::Len(quote.len()));
+        let l4 = bytes.len() - quote.len() - 8;
+        bytes[l4..l4 + 8].copy_from_slice(&[if six { 1 } else { 3 }, 0, 0, 0, 0, 0, 0, 0]);
+        bytes[l4 + 8..].copy_from_slice(quote);
+        if six {
+            bytes[20] = 58;
+        } else {
+            bytes[23] = 1;
+            bytes[24..26].fill(0);
+            let sum = checksum(&bytes[14..34]);
+            bytes[24..26].copy_from_slice(&sum);
+        }
         let mut error = Packet::from_bytes(&bytes).unwrap();
         error.set_checksum(Checksum::Good);
         let mut parsed = Parsed::new();

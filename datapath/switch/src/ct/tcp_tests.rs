@@ -137,7 +137,7 @@ fn picked_up_in_the_middle() {
          < A 700000 101400 227 0
          < PA 700000 101400 227 20000
          > A 101400 720000 229 0",
-        "TcpSynRecv SYN_SENT CLOSED
+        "near SYN_SENT CLOSED
          TcpSynRecv ESTABLISHED SYN_SENT
          TcpSynRecv ESTABLISHED SYN_SENT
          TcpEstablished ESTABLISHED ESTABLISHED",
