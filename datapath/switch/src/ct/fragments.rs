@@ -49,6 +49,7 @@ struct Datagram {
     id: u32,
     proto: u8,
     zone: u16,
+    recirc_id: u32,
 }
 
 /// A fragment.
@@ -85,6 +86,18 @@ struct Parts {
 }
 
 impl Parts {
+    /// What has come, in OVS's words.
+    fn state(&self) -> &'static str {
+        let first = self.parts.first().is_some_and(|p| p.start == 0);
+        let last = self.parts.last().is_some_and(|p| p.last);
+        match (first, last) {
+            (true, true) => "first/last frag",
+            (true, false) => "first frag",
+            (false, true) => "last frag",
+            (false, false) => "other frag",
+        }
+    }
+
     fn is_complete(&self) -> bool {
         let sorted = self.parts.windows(2).all(|w| w[0].end == w[1].start);
         sorted && self.parts.first().is_some_and(|p| p.start == 0) && self.parts.last().is_some_and(|p| p.last)
@@ -297,14 +310,16 @@ impl Fragments {
     pub fn status(&self) -> FragStatus {
         let line = |of: &Datagram, list: &Parts| {
             format!(
-                "(src={},dst={},ip_id=0x{:x},dl_type=0x{:x},zone={},nw_proto={}) num_fragments={}",
+                "(src={},dst={},recirc_id={},ip_id={},dl_type=0x{:x},zone={},nw_proto={},num_fragments={},state={})",
                 of.src,
                 of.dst,
+                of.recirc_id,
                 of.id,
                 if of.src.is_ipv4() { 0x0800 } else { 0x86dd },
                 of.zone,
                 of.proto,
-                list.parts.len()
+                list.parts.len(),
+                list.state()
             )
         };
         let mut lists = Vec::new();
@@ -350,6 +365,7 @@ impl Fragments {
 fn describe(held: &Packet, parsed: &Parsed, zone: u16) -> Option<(Datagram, Place)> {
     let frame = packet::payload(held, parsed);
     let l3 = usize::from(parsed.found.l3);
+    let recirc_id = u32::from_be_bytes(parsed.key.recirc_id);
     match parsed.found.network {
         NetworkLayer::Ipv4 => {
             let ip: &[u8; 20] = frame.get(l3..)?.first_chunk()?;
@@ -361,7 +377,7 @@ fn describe(held: &Packet, parsed: &Parsed, zone: u16) -> Option<(Datagram, Plac
             let (start, more) = (usize::from(word & 0x1fff) * 8, word & 0x2000 != 0);
             let data_at = l3 + usize::from(ip[0] & 0xf) * 4;
             let [src, dst] = [12, 16].map(|i| IpAddr::from([ip[i], ip[i + 1], ip[i + 2], ip[i + 3]]));
-            let of = Datagram { src, dst, id: u16::from_be_bytes([ip[4], ip[5]]).into(), proto: ip[9], zone };
+            let of = Datagram { src, dst, id: u16::from_be_bytes([ip[4], ip[5]]).into(), proto: ip[9], zone, recirc_id };
             place_of(frame, (start, more), data_at, l3, 0).map(|at| (of, at))
         }
         NetworkLayer::Ipv6 => {
@@ -374,7 +390,14 @@ fn describe(held: &Packet, parsed: &Parsed, zone: u16) -> Option<(Datagram, Plac
             let header: &[u8; 8] = frame.get(at..)?.first_chunk()?;
             let word = u16::from_be_bytes([header[2], header[3]]);
             let id = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
-            let of = Datagram { src: parsed.key.ipv6_src.into(), dst: parsed.key.ipv6_dst.into(), id, proto: header[0], zone };
+            let of = Datagram {
+                src: parsed.key.ipv6_src.into(),
+                dst: parsed.key.ipv6_dst.into(),
+                id,
+                proto: header[0],
+                zone,
+                recirc_id,
+            };
             let (start, more) = (usize::from(word & 0xfff8), word & 1 != 0);
             place_of(frame, (start, more), at + 8, l3, at).map(|at| (of, at))
         }
