@@ -36,7 +36,6 @@ check-ovs: build
 check-ovs-all: build
 	tests/upstream/run.sh all
 
-<<<<<<< HEAD
 # Flows against Mpps: every scenario, results in target/bench/latest.json, the curve in docs/bench/. PEER=1 installs Debian's
 # OVS-DPDK and lets it take turns with us; BENCH names scenarios (bench --list shows them) and options: make bench PEER=1 BENCH='flows --pairs 9'
 bench: setup-bench build-bench
@@ -51,11 +50,10 @@ build-bench:
 
 setup-bench:
 	@tests/setup.sh $(BENCH_PACKAGES) $(if $(PEER),$(PEER_PACKAGES))
-=======
+
 # OVS's system suite for the userspace datapath: real packets between namespaces, as root.
 check-ovs-system: build
 	tests/upstream/run.sh system
->>>>>>> 37d5830 (datapath: connection tracking: TCP, UDP, ICMP, SCTP, NAT, helpers, fragments, limits, timeouts; dpctl commands; zones from the database)
 
 setup-demo:
 	@tests/setup.sh $(DEMO_PACKAGES)
