@@ -132,9 +132,8 @@ fn floods_do_not_end_what_is_established() {
     assert!(tracker.set_max_connections(u32::MAX).is_err());
 }
 
-/// What ended is used again, and no entry is lost on the way.
 #[test]
-fn entries_come_back() {
+fn what_was_flushed_begins_again() {
     let bench = bench(&[("recirc_id(0),in_port(1)", "ct(commit,force),2")]);
     let tracker = ct(&bench);
     let frames: Vec<_> = (1..300u16).map(|p| frame(&UDP.replace("src=1000", &format!("src={p}")), 60)).collect();
@@ -155,7 +154,7 @@ fn source_and_destination_are_translated_and_back() {
         ("ct(commit,nat(dst=192.0.2.9:80))", "192.0.2.9", ("src=192.0.2.9,dst=10.0.0.1", "src=80,dst=1000")),
     ] {
         let bench = bench(&[
-            ("recirc_id(0),in_port(1)", &format!("{nat},recirc(0x1)")),
+            ("recirc_id(0),in_port(1)", format!("{nat},recirc(0x1)").as_str()),
             ("ct_state(+new+trk),recirc_id(0x1),in_port(1)", "2"),
             ("recirc_id(0),in_port(2)", "ct(nat),recirc(0x2)"),
             ("ct_state(+est+rpl+trk),recirc_id(0x2),in_port(2)", "1"),

@@ -67,8 +67,8 @@ flow::counters! {
 pub const MAX_DEFAULT: u32 = 3_000_000;
 /// Events kept.
 pub const EVENTS_MAX: usize = 65_536;
-/// Buckets that are looked through for a connection that may give way.
-const EARLY_DROP_BUCKETS: usize = 16;
+/// Entries that are looked at for a connection that may give way.
+const EARLY_DROP_LOOKS: u32 = 64;
 
 /// A connection tracker.
 #[derive(Debug)]
@@ -235,12 +235,15 @@ impl Ct {
         if self.count.load(Ordering::Relaxed) < self.max.load(Ordering::Relaxed) {
             return true;
         }
-        let gives_way = |n: &u32| {
-            let entry = self.slab.at(*n);
-            !entry.is_alive(now_ms) || !entry.has(ASSURED) || entry.has(CLOSING)
-        };
-        let victim = self.table.near(hash, EARLY_DROP_BUCKETS).find(|n| gives_way(n));
-        let ended = victim.is_some_and(|n| self.end(n));
+        // Entries stand close together in the slab: a stretch from a place that the sender cannot choose.
+        let end = self.slab.end();
+        let from = u32::try_from((hash >> 32) % u64::from(end)).expect("below a 32-bit number");
+        let ended = (0..EARLY_DROP_LOOKS.min(end)).any(|i| {
+            let number = (from + i) % end;
+            let entry = self.slab.at(number);
+            let gives_way = !entry.is_alive(now_ms) || !entry.has(ASSURED) || entry.has(CLOSING);
+            number != NONE && gives_way && self.end(number)
+        });
         if ended {
             CT_EARLY_DROP.inc();
         }

@@ -205,5 +205,3 @@ impl Reaper {
         }
     }
 }
-
-const _: () = assert!(SLOTS as Msec == TURN && SWEEP_MAX_MS as Msec <= 120 * SLOT_MS);

@@ -154,15 +154,6 @@ impl Table {
         }
     }
 
-    /// Entries near a hash, at most 8 for each of `n` buckets.
-    pub fn near(&self, hash: u64, n: usize) -> impl Iterator<Item = u32> + '_ {
-        let from = places(hash).0;
-        (0..n).flat_map(move |i| {
-            let bucket = &self.buckets[(from + i) & (BUCKETS - 1)];
-            bucket.0.iter().map(|slot| number(slot.load(Ordering::Acquire))).filter(|n| *n != NONE)
-        })
-    }
-
     /// The bucket that a hash begins at, for displays.
     #[must_use]
     pub fn bucket(&self, hash: u64) -> u32 {
@@ -182,7 +173,6 @@ mod tests {
         let put: Vec<u32> = (1..30).take_while(|n| table.insert(hash, *n)).collect();
         assert_eq!(put.len(), 2 * SLOTS);
         assert_eq!(table.find(hash, |n| (n == 16).then_some(n)), Some(16));
-        assert_eq!(table.near(hash, 1).count(), SLOTS);
         for n in &put {
             table.remove(hash, *n);
         }

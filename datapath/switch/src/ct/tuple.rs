@@ -262,8 +262,9 @@ mod tests {
         #[test]
         fn reversing_twice_is_nothing_and_hashes_alike(w: [u64; 4], ports: u32, zone: u16, proto: u8, six: bool) {
             let family = if six { V6 } else { V4 };
-            let (low, high) = (ports & 0xffff, ports >> 16);
-            let t = Tuple([w[0], w[1], w[2], w[3], tail(low as u16, high as u16, zone, proto, family)]);
+            let [a, b, c, d] = ports.to_be_bytes();
+            let (sport, dport) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+            let t = Tuple([w[0], w[1], w[2], w[3], tail(sport, dport, zone, proto, family)]);
             prop_assert_eq!(t.reversed().reversed(), t);
             prop_assert_eq!(t.reversed().hash(&KEYS), t.hash(&KEYS));
             prop_assert_eq!((t.zone(), t.proto(), t.family()), (zone, proto, family));
