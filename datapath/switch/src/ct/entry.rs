@@ -196,8 +196,9 @@ impl Entry {
 
     /// Ends a connection; false if that happened already.
     pub fn kill(&self) -> bool {
-        let before = self.flags.fetch_or(DEAD, Ordering::AcqRel);
-        before & (LIVE | DEAD) == LIVE
+        // A free entry, or one that is being filled, must not be marked.
+        let mark = |flags: u32| (flags & (LIVE | DEAD) == LIVE).then_some(flags | DEAD);
+        self.flags.fetch_update(Ordering::AcqRel, Ordering::Relaxed, mark).is_ok()
     }
 
     /// Makes a dead entry, whose grace period is over, free.
