@@ -79,7 +79,7 @@ pub fn after(ct: &Ct, packet: &mut Packet, parsed: &Parsed, entry: &Entry, side:
         0
     };
     let said = ftp_says(packet, parsed);
-    if earlier != 0 {
+    if earlier != 0 && nat {
         move_number(packet, parsed, 4, earlier);
     }
     if let Some((at, said)) = said {

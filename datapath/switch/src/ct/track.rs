@@ -84,6 +84,10 @@ impl<'a> Spec<'a> {
             now_ms,
         }
     }
+
+    const fn side(&self, reply: bool, nat: bool) -> Side {
+        Side { reply, nat: nat && !self.joined }
+    }
 }
 
 /// What `Parsed::conn` holds: 0 for nothing.
@@ -128,10 +132,16 @@ struct Judged {
     conn: Option<Handle>,
     /// A tuple to show where there is no connection.
     tuple: Option<Tuple>,
+    /// Mark and label to show where there is no connection: those of the one that announced it.
+    inherited: (u32, u128),
 }
 
 impl Judged {
-    const INVALID: Self = Self { state: INV, conn: None, tuple: None };
+    const INVALID: Self = Self { state: INV, conn: None, tuple: None, inherited: (0, 0) };
+
+    const fn of(state: u8, conn: Handle) -> Self {
+        Self { state, conn: Some(conn), ..Self::INVALID }
+    }
 }
 
 impl Core {
@@ -293,7 +303,8 @@ impl Ct {
         };
         let Some(conn) = judged.conn else {
             parsed.conn = 0;
-            return write(parsed, judged.state, spec.zone, 0, 0, judged.tuple.as_ref());
+            let (mark, label) = judged.inherited;
+            return write(parsed, judged.state, spec.zone, mark, label, judged.tuple.as_ref());
         };
         let entry = self.slab.at(conn.number);
         parsed.conn = conn.pack();
@@ -306,13 +317,18 @@ impl Ct {
     fn again(&self, packet: &mut Packet, parsed: &mut Parsed, spec: &Spec<'_>, handle: Handle) -> Judged {
         let mut state = parsed.key.ct_state;
         let entry = self.slab.at(handle.number);
-        if spec.nat.is_some() {
+        let nat = spec.nat.is_some() && is_to_translate(entry, state);
+        let helped = nat && !handle.related && entry.helper.load(Ordering::Relaxed) != helper::NONE;
+        if helped {
+            helper::before(packet, parsed, entry, handle.reply);
+        }
+        if nat {
             translate(packet, parsed, entry, handle, &mut state);
         }
-        if entry.helper.load(Ordering::Relaxed) != helper::NONE && spec.nat.is_some() {
-            helper::after(self, packet, parsed, entry, Side { reply: handle.reply, nat: !spec.joined }, spec.now_ms);
+        if helped {
+            helper::after(self, packet, parsed, entry, spec.side(handle.reply, nat), spec.now_ms);
         }
-        Judged { state, conn: Some(handle), tuple: None }
+        Judged::of(state, handle)
     }
 
     fn judge(&self, local: &mut Local, packet: &mut Packet, parsed: &mut Parsed, spec: &Spec<'_>, sought: &Sought) -> Judged {
@@ -357,40 +373,32 @@ impl Ct {
     fn known(&self, packet: &mut Packet, parsed: &mut Parsed, spec: &Spec<'_>, handle: Handle, was: u8) -> Option<Judged> {
         let entry = self.slab.at(handle.number);
         let mut state = was | if handle.reply { RPL } else { 0 };
+        let nat = spec.nat.is_some() && is_to_translate(entry, was);
+        let helped = !handle.related && entry.helper.load(Ordering::Relaxed) != helper::NONE;
+        if helped && nat {
+            helper::before(packet, parsed, entry, handle.reply);
+        }
         if handle.related {
             state |= REL;
         } else {
-            let helped = entry.helper.load(Ordering::Relaxed) != helper::NONE;
-            if helped {
-                helper::before(packet, parsed, entry, handle.reply);
-            }
             match self.advance(packet, parsed, entry, handle.reply, spec.now_ms) {
                 Verdict::Valid(_) => state |= EST,
                 // Not answered yet: neither established nor an answer.
                 Verdict::Opening(_) => state = state & !RPL | NEW,
                 Verdict::Restart => return None,
-                Verdict::Invalid => {
-                    return Some(Judged { state: INV, conn: Some(handle), tuple: None });
-                }
+                Verdict::Invalid => return Some(Judged::of(INV, handle)),
             }
             if entry.has(RELATED) {
                 state |= REL;
             }
         }
-        if spec.nat.is_some() {
+        if nat {
             translate(packet, parsed, entry, handle, &mut state);
         }
-        if !handle.related && entry.helper.load(Ordering::Relaxed) != helper::NONE {
-            helper::after(
-                self,
-                packet,
-                parsed,
-                entry,
-                Side { reply: handle.reply, nat: spec.nat.is_some() && !spec.joined },
-                spec.now_ms,
-            );
+        if helped {
+            helper::after(self, packet, parsed, entry, spec.side(handle.reply, nat), spec.now_ms);
         }
-        Some(Judged { state, conn: Some(handle), tuple: None })
+        Some(Judged::of(state, handle))
     }
 
     /// Moves a connection's state and expiry.
@@ -475,7 +483,8 @@ impl Ct {
         let expected = self.expectations.find(tuple, spec.now_ms);
         let mut state = NEW | if expected.is_some() { REL } else { 0 };
         let shown = expected.map_or(*tuple, |e| e.parent);
-        let new = Judged { state, conn: None, tuple: Some(shown) };
+        let inherited = expected.map_or((0, 0), |e| (e.mark, e.label));
+        let new = Judged { state, conn: None, tuple: Some(shown), inherited };
         if !spec.commit {
             return new;
         }
@@ -518,7 +527,7 @@ impl Ct {
                 spec.now_ms,
             );
         }
-        Judged { state, conn: Some(handle), tuple: None }
+        Judged::of(state, handle)
     }
 
     fn birth(&self, spec: &Spec<'_>, tuple: &Tuple, tcp: Option<Tcp>, expected: Option<&Expectation>) -> Birth {
@@ -579,12 +588,14 @@ impl Ct {
     }
 }
 
-/// Translates a packet as its connection says, unless that was done in this zone already.
+/// Whether a packet with that state is to be translated as its connection says: it was not yet, in this zone.
+fn is_to_translate(entry: &Entry, state: u8) -> bool {
+    entry.has(NAT_SRC | NAT_DST) && state & (SNAT | DNAT) == 0
+}
+
+/// Translates a packet as its connection says.
 fn translate(packet: &mut Packet, parsed: &mut Parsed, entry: &Entry, handle: Handle, state: &mut u8) {
     let (source, destination) = (entry.has(NAT_SRC), entry.has(NAT_DST));
-    if !(source || destination) || *state & (SNAT | DNAT) != 0 {
-        return;
-    }
     let (source, destination) = if handle.reply { (destination, source) } else { (source, destination) };
     *state |= if source { SNAT } else { 0 } | if destination { DNAT } else { 0 };
     let (orig, reply) = (entry.orig(), entry.reply());
