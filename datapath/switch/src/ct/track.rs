@@ -514,18 +514,12 @@ impl Ct {
         }
         let handle = Handle { number, reply: false, related: false };
         let entry = self.slab.at(number);
-        if spec.nat.is_some() {
+        let nat = spec.nat.is_some() && is_to_translate(entry, state);
+        if nat {
             translate(packet, parsed, entry, handle, &mut state);
         }
         if entry.helper.load(Ordering::Relaxed) != helper::NONE {
-            helper::after(
-                self,
-                packet,
-                parsed,
-                entry,
-                Side { reply: false, nat: spec.nat.is_some() && !spec.joined },
-                spec.now_ms,
-            );
+            helper::after(self, packet, parsed, entry, spec.side(false, nat), spec.now_ms);
         }
         Judged::of(state, handle)
     }
