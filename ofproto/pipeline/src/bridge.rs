@@ -8,8 +8,10 @@
 
 use crate::config::{BridgeConfig, PortConfig, PriorityTags, VlanMode};
 use crate::deps::ChangeLog;
+use crate::export::Exporters;
 use crate::group::Group;
 use crate::mac::MacTable;
+use crate::mcast::McastTable;
 use crate::meter::Meters;
 use crate::mirror::Mirror;
 use crate::rule::Tally;
@@ -113,6 +115,12 @@ pub struct Bundle {
     pub floodable: bool,
     /// Learns MACs in the datapath's name but receives nothing else: a mirror's output.
     pub mirror_out: bool,
+    /// Multicast snooping sends it all multicast data, and learns nothing from it.
+    pub mcast_flood: bool,
+    /// Multicast snooping sends it all reports.
+    pub mcast_flood_reports: bool,
+    /// Queues that mark packets: queue and DSCP.
+    pub queue_dscp: Vec<(u32, u8)>,
 }
 
 impl Bundle {
@@ -129,7 +137,14 @@ impl Bundle {
         // A native VLAN is carried whether or not `trunks` names it.
         let mut trunks = config.trunks.clone();
         match vlan_mode {
-            VlanMode::NativeTagged | VlanMode::NativeUntagged if !trunks.is_empty() => trunks.push(vlan),
+            // VLAN 0 is not: what comes untagged is in the native VLAN.
+            VlanMode::NativeTagged | VlanMode::NativeUntagged if vlan != 0 => {
+                if trunks.is_empty() {
+                    trunks.extend(1..4096);
+                }
+                trunks.retain(|v| *v != 0);
+                trunks.push(vlan);
+            }
             VlanMode::NativeTagged | VlanMode::NativeUntagged | VlanMode::Trunk => {}
             VlanMode::Access | VlanMode::Dot1qTunnel => trunks.clear(),
         }
@@ -146,6 +161,9 @@ impl Bundle {
             protected: config.protected,
             floodable: true,
             mirror_out: false,
+            mcast_flood: config.is_on("mcast-snooping-flood"),
+            mcast_flood_reports: config.is_on("mcast-snooping-flood-reports"),
+            queue_dscp: config.queue_dscp.clone(),
         }
     }
 
@@ -154,7 +172,8 @@ impl Bundle {
     pub fn is_configured_as(&self, other: &Self) -> bool {
         let told = |b: &Self| {
             let vlans = (b.vlan_mode, b.vlan, b.trunks.clone(), b.cvlans.clone(), b.qinq_ethtype);
-            (b.ports.clone(), vlans, b.priority_tags, b.protected)
+            let marks = (b.queue_dscp.clone(), b.mcast_flood, b.mcast_flood_reports);
+            (b.ports.clone(), vlans, b.priority_tags, b.protected, marks)
         };
         told(self) == told(other)
     }
@@ -301,7 +320,10 @@ pub struct Bridge {
     pub groups: BTreeMap<GroupId, Arc<Group>>,
     pub meters: Meters,
     pub macs: MacTable,
+    /// With multicast snooping on.
+    pub mcast: Option<McastTable>,
     pub mirrors: Vec<Mirror>,
+    pub exporters: Exporters,
     /// Where tunnel options lie in keys.
     pub tunnel_options: Arc<TunnelOptions>,
     pub frag_mode: FragMode,
@@ -335,7 +357,9 @@ impl Bridge {
             groups: BTreeMap::new(),
             meters: Meters::default(),
             macs: MacTable::new(id, changes),
+            mcast: None,
             mirrors: Vec::new(),
+            exporters: Exporters::default(),
             tunnel_options: Arc::default(),
             frag_mode: FragMode::default(),
             wants_packet_in_on_miss: false,

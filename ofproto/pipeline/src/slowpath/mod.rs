@@ -8,6 +8,9 @@
 //! Devices are opened and closed without any lock that upcalls need.
 
 mod apply;
+#[cfg(test)]
+mod barrier_tests;
+mod export;
 pub mod packet_out;
 mod plan;
 mod ports;
@@ -37,6 +40,10 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+flow::counters! {
+    REV_RECONFIGURE = "rev_reconfigure", "changes of the configuration that megaflows were checked against";
+}
 
 /// How often time is given by the thread of our own.
 const TICK: Duration = Duration::from_millis(200);
@@ -127,6 +134,7 @@ impl Slowpath {
     /// Makes the switch what `config` says. Returns when it is so, or when `status` says why it is not.
     pub fn configure(&self, config: &SwitchConfig) {
         let mut applied = self.lock_applied();
+        let before = self.read_world().changes.now();
         let now = now_ms();
         self.open_datapaths(config, &mut applied);
         let plan = plan::plan(&applied, config);
@@ -148,6 +156,9 @@ impl Slowpath {
         self.configure_tracking(config);
         applied.config = config.clone();
         drop(applied);
+        if self.read_world().changes.now() != before {
+            REV_RECONFIGURE.inc();
+        }
         self.settle();
     }
 
@@ -175,6 +186,7 @@ impl Slowpath {
         if now - aged >= AGEING_STEP_MS && self.aged_ms.compare_exchange(aged, now, Ordering::AcqRel, Ordering::Acquire).is_ok() {
             self.age(now);
         }
+        self.run_exporters(now);
         self.forget_changes(&self.udpifs());
     }
 
@@ -183,6 +195,9 @@ impl Slowpath {
         let world = self.read_world();
         for bridge in world.bridges.values() {
             bridge.macs.age(now);
+            if let Some(mcast) = &bridge.mcast {
+                mcast.age(now);
+            }
         }
         flow_mod::expire(&world, now);
     }
@@ -199,6 +214,7 @@ impl Slowpath {
                 udpif.round(now);
             }
         }
+        self.run_exporters(now);
     }
 
     /// Stops all threads. With `cleanup` the ports are closed and the megaflows deleted as well.
@@ -208,6 +224,8 @@ impl Slowpath {
             ticker.thread().unpark();
             ticker.join().expect("the ticker does not panic");
         }
+        // What flows have done so far is told before they are forgotten.
+        self.run_exporters(now_ms());
         if cleanup {
             self.configure(&SwitchConfig::default());
         }

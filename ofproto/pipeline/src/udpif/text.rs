@@ -2,7 +2,12 @@
 
 use super::Udpif;
 use super::ukey::SHARDS;
+use crate::effects::Credit;
+use crate::rule::Rule;
+use flow::Ufid;
+use flow::seam::FlowDump;
 use std::fmt::Write;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 impl Udpif {
@@ -22,6 +27,26 @@ impl Udpif {
         let keys: usize = (0..SHARDS).map(|i| self.ukeys.shard_len(i)).sum();
         write_line(&mut out, format_args!("  1: (keys {keys})"));
         out
+    }
+
+    /// A flow that the datapath has dumped, with the key of the packet that it was made for instead of the masked one.
+    #[must_use]
+    pub fn as_seen(&self, dump: &FlowDump) -> FlowDump {
+        let mut dump = dump.clone();
+        if let Some(ukey) = self.ukeys.find(dump.flow.ufid) {
+            *dump.flow.key = ukey.seen();
+        }
+        dump
+    }
+
+    /// The rules that a megaflow came of, in the order in which they were hit; `None` if it is not ours.
+    #[must_use]
+    pub fn rules_behind(&self, ufid: Ufid) -> Option<Vec<Arc<Rule>>> {
+        let ukey = self.ukeys.find(ufid)?;
+        let inner = ukey.lock();
+        Some(
+            inner.credits.iter().filter_map(|c| if let Credit::Rule(rule) = c { Some(Arc::clone(rule)) } else { None }).collect(),
+        )
     }
 
     /// `upcall/enable-megaflows`, `upcall/disable-megaflows`: existing megaflows go.

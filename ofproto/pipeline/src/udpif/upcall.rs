@@ -9,6 +9,7 @@ use super::{
     UPCALL_PUT_FAILED, UPCALL_UNHANDLED, UPCALL_XLATE_ERROR, Udpif,
 };
 use crate::deps::Revision;
+use crate::drops::Dropped;
 use crate::effects::{Credit, Payment, Translation};
 use crate::recirc::RecircRef;
 use crate::world::{BridgeId, World};
@@ -20,6 +21,9 @@ use flow::{Key, Mask, Msec};
 use openflow::OfPort;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+/// A failed translation is explained in the log no more often than this.
+const EXPLAIN_EVERY_MS: Msec = 12_000;
 
 /// A megaflow to put: the ukey's first life.
 struct Candidate {
@@ -89,8 +93,12 @@ impl Udpif {
                 }
                 return;
             }
-            // Flow export and cookies that dpctl invented: nobody listens yet.
-            UpcallKind::Action(Cookie::SFlow { .. } | Cookie::FlowSample { .. } | Cookie::Ipfix { .. } | Cookie::Raw(_)) => {
+            UpcallKind::Action(cookie @ (Cookie::SFlow { .. } | Cookie::FlowSample { .. } | Cookie::Ipfix { .. })) => {
+                self.take_sample(world, &upcall, cookie, now);
+                return;
+            }
+            // dpctl invented it: nobody listens.
+            UpcallKind::Action(Cookie::Raw(_)) => {
                 UPCALL_UNHANDLED.inc();
                 return;
             }
@@ -112,6 +120,11 @@ impl Udpif {
         if let Some(error) = t.error {
             UPCALL_XLATE_ERROR.inc();
             tracing::debug!(target: "ofproto_dpif_upcall", "upcall on port {}: {error}", at.in_port.0);
+            self.explain(world, &at, now);
+        }
+        if let Some(fact) = t.dropped.take() {
+            let (bridge, in_port, key) = (at.bridge, at.in_port, at.key.clone());
+            world.drops.push(Dropped { when_ms: now, bridge, in_port, key, fact: *fact });
         }
         if miss {
             // The datapath counts the packets of a megaflow from the next one on; this one is paid for here.
@@ -143,6 +156,16 @@ impl Udpif {
             }
         } else {
             self.linger(t.recircs, now);
+        }
+    }
+
+    /// Says in the log how a translation failed, step by step. That is a lot of work: once in a while.
+    fn explain(&self, world: &World, at: &Located, now: Msec) {
+        let last = self.explained_ms.load(Ordering::Relaxed);
+        let due = last == 0 || now - last >= EXPLAIN_EVERY_MS;
+        if due && self.explained_ms.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            let text = crate::commands::trace::explain(world, at.bridge, &at.key, now);
+            tracing::warn!(target: "ofproto_dpif_upcall", "{text}");
         }
     }
 
@@ -178,7 +201,7 @@ impl Udpif {
             paid: FlowStats::default(),
             slow: t.slow,
         };
-        let ukey = Arc::new(Ukey::new(ufid, at.bridge, stamp.now, &masked, &mask, inner));
+        let ukey = Arc::new(Ukey::new(ufid, at.bridge, stamp.now, key, &mask, inner));
         Ok(Candidate { ukey, flow: Megaflow { ufid, key: Box::new(masked), mask, actions } })
     }
 
@@ -192,7 +215,7 @@ impl Udpif {
         let mut puts = Vec::with_capacity(ukeys.len());
         for (ukey, flow) in ukeys.iter().zip(flows) {
             let mut inner = ukey.lock();
-            if !self.ukeys.insert(ukey) {
+            if !self.ukeys.insert(ukey, &inner) {
                 HANDLER_DUPLICATE_UPCALL.inc();
                 continue;
             }
@@ -200,7 +223,7 @@ impl Udpif {
             if self.changes.concerns(inner.checked, &inner.deps, ukey.as_ref()) {
                 UPCALL_OUTRUN.inc();
                 inner.state = State::Evicted;
-                self.ukeys.remove(ukey);
+                self.ukeys.remove(ukey, &inner);
             } else {
                 inner.checked = seen;
                 held.push((ukey, inner));
@@ -217,7 +240,7 @@ impl Udpif {
                     UPCALL_PUT_FAILED.inc();
                     log_refusal(&error);
                     inner.state = State::Evicted;
-                    self.ukeys.remove(ukey);
+                    self.ukeys.remove(ukey, &inner);
                 }
             }
         }
