@@ -5,6 +5,7 @@
 //! those of ovs-vswitchd.conf.db(5); the daemon has already applied defaults and refused what is out of range.
 
 use flow::seam::PortRequest;
+use openflow::tls::TlsFiles;
 use openflow::types::Versions;
 
 /// Everything.
@@ -19,6 +20,8 @@ pub struct SwitchConfig {
     pub bundle_idle_timeout_s: u32,
     /// `other_config:flow-restore-wait`
     pub flow_restore_wait: bool,
+    /// Files of `ssl:` and `pssl:` controllers.
+    pub tls: TlsFiles,
     /// Where `BRIDGE.mgmt` and `BRIDGE.snoop` are bound; `None` binds none.
     pub rundir: Option<std::path::PathBuf>,
 }

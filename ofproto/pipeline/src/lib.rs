@@ -12,6 +12,7 @@ pub mod config;
 pub mod conn;
 pub mod deps;
 pub mod effects;
+mod eviction;
 pub mod flow_mod;
 pub mod group;
 mod learned;
@@ -20,6 +21,7 @@ pub mod mac;
 mod memory_dp;
 pub mod meter;
 pub mod mirror;
+pub mod monitor;
 #[cfg(test)]
 mod property;
 pub mod recirc;

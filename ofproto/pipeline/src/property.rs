@@ -20,7 +20,7 @@ use flow::fields::Field;
 use flow::oftext::parse_match;
 use flow::{Actions, DpPort, Key, NoNames, Value};
 use openflow::action::{Learn, LearnDst, LearnSpec, LearnSrc, OfAction, Subfield};
-use openflow::message::{FlowMod, FlowModCommand};
+use openflow::message::{FlowMod, FlowModCommand, PortMod};
 use openflow::types::NO_BUFFER;
 use openflow::{GroupId, OfPort, TableId};
 use std::sync::Arc;
@@ -180,7 +180,8 @@ impl Run {
         let mut world = self.s.slowpath.write_world();
         let mac = world.bridges[&self.bridges[0]].ports[&port].info.mac;
         let config = if self.gen_.below(2) == 0 { bit } else { 0 };
-        world.port_mod(self.bridges[0], port, mac, config, bit).unwrap();
+        let pm = PortMod { port, hw_addr: mac, config, mask: bit, advertise: 0 };
+        world.port_mod(self.bridges[0], &pm, 0).unwrap();
     }
 
     fn rule(&mut self) -> FlowMod {

@@ -11,6 +11,7 @@ use crate::bridge::Bridge;
 use crate::config::UpcallConfig;
 use crate::deps::{ChangeLog, Object};
 use crate::effects::Notices;
+use crate::monitor::Watchers;
 use crate::recirc::Recircs;
 use flow::hash::Map;
 use flow::seam::{Datapath, DpError, DpFeatures, DpPort};
@@ -53,6 +54,7 @@ pub struct World {
     pub bridges: BTreeMap<BridgeId, Bridge>,
     pub changes: Arc<ChangeLog>,
     pub notices: Arc<Notices>,
+    pub watchers: Arc<Watchers>,
     pub recircs: Recircs,
     pub upcalls: UpcallConfig,
     /// VLAN headers that translation and the datapath look at (1 or 2).

@@ -7,6 +7,7 @@ use super::{controller, port};
 use crate::options::Dummy;
 use flow::hash::{Map as HashMap, Set};
 use ofproto::config::{BridgeConfig, FailMode, McastConfig, MirrorConfig, PortConfig, SwitchConfig, TableConfig, UpcallConfig};
+use openflow::tls::TlsFiles;
 use openflow::types::Versions;
 use std::path::PathBuf;
 use uuid::Uuid;
@@ -16,6 +17,8 @@ use uuid::Uuid;
 pub struct Environment {
     pub dummy: Option<Dummy>,
     pub rundir: PathBuf,
+    /// As the command line names them; the table SSL goes before.
+    pub tls: TlsFiles,
 }
 
 /// The configuration, and which row each name in it comes from.
@@ -53,6 +56,7 @@ pub fn build(replica: &dyn Replica, environment: &Environment, complaints: &mut 
         },
         flow_restore_wait: other.bool("flow-restore-wait", false),
         rundir: Some(environment.rundir.clone()),
+        tls: tls(&row).unwrap_or_else(|| environment.tls.clone()),
     };
     for bridge in row.refs("bridges", "Bridge") {
         let name = bridge.str("name");
@@ -69,6 +73,20 @@ pub fn build(replica: &dyn Replica, environment: &Environment, complaints: &mut 
     }
     built.config.bridges.sort_by(|a, b| a.name.cmp(&b.name));
     built
+}
+
+/// The row of SSL, if there is one.
+fn tls(row: &Row<'_>) -> Option<TlsFiles> {
+    let refs = row.refs("ssl", "SSL");
+    let ssl = refs.first()?;
+    let path = |column| Some(ssl.str(column)).filter(|p| !p.is_empty()).map(PathBuf::from);
+    Some(TlsFiles {
+        private_key: path("private_key"),
+        certificate: path("certificate"),
+        ca_cert: path("ca_cert"),
+        bootstrap: ssl.bool("bootstrap_ca_cert"),
+        ..TlsFiles::default()
+    })
 }
 
 fn upcalls(other: &Map) -> UpcallConfig {
