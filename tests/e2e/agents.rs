@@ -31,7 +31,9 @@ fn flow_monitors_tell_every_change_in_every_version() {
         host.ofctl("del-flows br0");
         host.ofctl("add-flow br0 table=3,udp,actions=output:2");
         let watch = monitor(&host, &format!("-O{version} monitor br0 watch:table=3"), "watched");
-        wait_until("the rules that there are come first", || read(&host, "watched").contains("table=3 cookie=0 udp actions=output:2"));
+        wait_until("the rules that there are come first", || {
+            read(&host, "watched").contains("table=3 cookie=0 udp actions=output:2")
+        });
         host.ofctl("add-flow br0 table=3,tcp,cookie=7,actions=output:1");
         host.ofctl("add-flow br0 table=4,tcp,actions=output:1");
         host.ofctl("mod-flows br0 table=3,tcp,actions=drop");
@@ -82,7 +84,10 @@ fn tables_have_names_limits_and_vacancy() {
     let ran = host.try_tool("ovs-ofctl", "-OOpenFlow15 mod-table br0 1 name:theirs");
     assert_has(&ran.err, &["OFPTFFC_EPERM"]);
     host.tool("ovs-ofctl", "-OOpenFlow14 mod-table br0 1 vacancy:30,60");
-    assert_has(&host.tool("ovs-ofctl", "-OOpenFlow14 dump-table-desc br0"), &["vacancy=on vacancy_down=30% vacancy_up=60% vacancy=100%"]);
+    assert_has(
+        &host.tool("ovs-ofctl", "-OOpenFlow14 dump-table-desc br0"),
+        &["vacancy=on vacancy_down=30% vacancy_up=60% vacancy=100%"],
+    );
     for n in 1..=4 {
         host.ofctl(&format!("add-flow br0 table=1,in_port={n},actions=drop"));
     }
@@ -155,6 +160,8 @@ fn packet_ins_are_limited_per_controller() {
     a.ns.send_frames("eth0", (0..500_u16).map(|i| udp_frame(1, 2, &i.to_be_bytes())).collect());
     wait_until("packets were held back", || {
         let status = host.vsctl("--columns=status list controller");
-        number_after(&status, "packet-in-action-dropped=\"").or_else(|| number_after(&status, "packet-in-action-dropped=")).is_some_and(|n| n > 300)
+        number_after(&status, "packet-in-action-dropped=\"")
+            .or_else(|| number_after(&status, "packet-in-action-dropped="))
+            .is_some_and(|n| n > 300)
     });
 }

@@ -32,13 +32,18 @@ fn a_learning_switch_of_os_ken() {
     host.vsctl("set-controller br0 tcp:127.0.0.1:6653");
     wait_for("the controller is connected", START, || is_connected(&host));
     let text = || std::fs::read_to_string(&said).unwrap();
-    wait_for("the controller has its answers", START, || ["barrier", "ports", "tables", "role"].iter().all(|w| text().contains(w)));
+    wait_for("the controller has its answers", START, || {
+        ["barrier", "ports", "tables", "role"].iter().all(|w| text().contains(w))
+    });
     assert_has(&text(), &["features 00000000000000ab 254", "ports br0 p1 p2", "tables ", "role 2 1"]);
     assert_has(&host.vsctl("--columns=role list controller"), &["master"]);
     a.reaches("10.0.0.2");
     b.reaches("10.0.0.1");
     wait_until("both ways are learned", || text().matches("learned").count() >= 2);
-    assert_has(&host.ofctl("dump-flows br0"), &["idle_timeout=30, send_flow_rem priority=1", "actions=output:2", "actions=CONTROLLER"]);
+    assert_has(
+        &host.ofctl("dump-flows br0"),
+        &["idle_timeout=30, send_flow_rem priority=1", "actions=output:2", "actions=CONTROLLER"],
+    );
     // Packets of a learned flow are the switch's own affair.
     let before = text().matches("learned").count();
     assert_eq!(a.ping("10.0.0.2", 20, "-i 0.05"), 20);
@@ -88,12 +93,18 @@ fn faucet_switches_filters_and_routes() {
     command.args(["--ryu-ofp-listen-host=127.0.0.1", "--ryu-ofp-tcp-listen-port=6653"]);
     command.env("FAUCET_CONFIG", host.file("faucet.yaml")).env("FAUCET_PROMETHEUS_ADDR", "127.0.0.1");
     command.env("FAUCET_LOG", host.file("faucet.log")).env("FAUCET_EXCEPTION_LOG", host.file("faucet.exceptions"));
-    command.env("FAUCET_EVENT_SOCK", "0").stdout(File::create(host.file("out")).unwrap()).stderr(File::create(host.file("err")).unwrap());
+    command
+        .env("FAUCET_EVENT_SOCK", "0")
+        .stdout(File::create(host.file("out")).unwrap())
+        .stderr(File::create(host.file("err")).unwrap());
     let _running = Running::start(&mut command);
     host.vsctl("set-controller br0 tcp:127.0.0.1:6653");
     let log = || std::fs::read_to_string(host.file("faucet.log")).unwrap_or_default();
-    wait_for("faucet has configured the switch", START, || log().contains("Configuring") && host.ofctl("dump-flows br0").lines().count() > 10);
-    let reaches = |from: &crate::rig::Container, to: &str| wait_for(&format!("{to} answers"), START, || from.ping(to, 1, "") == 1);
+    wait_for("faucet has configured the switch", START, || {
+        log().contains("Configuring") && host.ofctl("dump-flows br0").lines().count() > 10
+    });
+    let reaches =
+        |from: &crate::rig::Container, to: &str| wait_for(&format!("{to} answers"), START, || from.ping(to, 1, "") == 1);
     // Within a VLAN, also from where it is tagged.
     reaches(&a, "10.0.100.2");
     reaches(&d, "10.0.100.1");

@@ -75,7 +75,8 @@ fn a_listener_takes_those_with_certificates() {
         // Our own ofctl, by the same files.
         let ours = crate::rig::binary("ferrule");
         let files = "-p ctl-privkey.pem -c ctl-cert.pem -C pki/switchca/cacert.pem";
-        let ran = host.try_tool(ours.to_str().unwrap(), &format!("ofctl --timeout=10 {files} -OOpenFlow14 show ssl:127.0.0.1:6640"));
+        let ran =
+            host.try_tool(ours.to_str().unwrap(), &format!("ofctl --timeout=10 {files} -OOpenFlow14 show ssl:127.0.0.1:6640"));
         assert_has(&ran.out, &["OFPT_FEATURES_REPLY (OF1.4)", "1(p1)"]);
     }
 }

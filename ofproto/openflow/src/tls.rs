@@ -211,7 +211,9 @@ fn bootstrap(
         verify_server_cert_signed_by_trust_anchor(&parsed, &roots, between, now, provider.signature_verification_algorithms.all)
     });
     if let Err(error) = signed {
-        return general(format!("could not bootstrap CA cert: the peer's certificate is not signed by the last of its chain ({error})"));
+        return general(format!(
+            "could not bootstrap CA cert: the peer's certificate is not signed by the last of its chain ({error})"
+        ));
     }
     match write_new(path, &to_pem(ca)) {
         Ok(()) => Error::Other(rustls::OtherError(Arc::new(Bootstrapped(path.to_owned())))),

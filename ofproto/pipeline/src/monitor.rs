@@ -71,13 +71,8 @@ impl Watchers {
     /// A watcher for a new connection; it is forgotten when the connection drops it.
     #[must_use]
     pub fn watcher(&self, bridge: BridgeId, version: Version) -> Arc<Watcher> {
-        let watcher = Arc::new(Watcher {
-            bridge,
-            version,
-            active: Arc::clone(&self.active),
-            wake: Notify::new(),
-            inner: Mutex::default(),
-        });
+        let watcher =
+            Arc::new(Watcher { bridge, version, active: Arc::clone(&self.active), wake: Notify::new(), inner: Mutex::default() });
         let mut list = self.list.lock().expect("no holder of the watcher list panics");
         list.retain(|w| w.strong_count() > 0);
         list.push(Arc::downgrade(&watcher));

@@ -208,7 +208,14 @@ impl Printer<'_> {
             Body::TableStatus { reason, desc } => tables::status(out, *reason, desc, self.names),
             Body::BundleControl(control) => session::bundle_control(out, control),
             Body::BundleAdd { id, flags, raw, .. } => {
-                put(out, format_args!("\n bundle_id={} flags={}\n", Alternate(u64::from(*id)), hex::bits(*flags, &session::BUNDLE_FLAGS, " ")));
+                put(
+                    out,
+                    format_args!(
+                        "\n bundle_id={} flags={}\n",
+                        Alternate(u64::from(*id)),
+                        hex::bits(*flags, &session::BUNDLE_FLAGS, " ")
+                    ),
+                );
                 out.push_str(&format_bytes(raw, self.names, self.verbosity));
             }
             Body::SetFlowFormat(format) => {

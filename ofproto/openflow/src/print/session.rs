@@ -176,5 +176,12 @@ pub(super) fn bundle_control(out: &mut String, control: &BundleControl) {
         "DISCARD_REPLY",
     ];
     let kind = KINDS.get(usize::from(control.kind)).unwrap_or(&"");
-    put(out, format_args!("\n bundle_id={} type={kind} flags={}", Alternate(u64::from(control.id)), hex::bits(control.flags, &BUNDLE_FLAGS, " ")));
+    put(
+        out,
+        format_args!(
+            "\n bundle_id={} type={kind} flags={}",
+            Alternate(u64::from(control.id)),
+            hex::bits(control.flags, &BUNDLE_FLAGS, " ")
+        ),
+    );
 }

@@ -172,7 +172,9 @@ impl Task {
         let target = Target::parse(&endpoint.target);
         let socket = match &target {
             Ok(Target::ListenUnix(path)) => Some(path.clone()),
-            Ok(Target::Tcp(..) | Target::Ssl(..) | Target::Unix(_) | Target::ListenTcp(..) | Target::ListenSsl(..)) | Err(_) => None,
+            Ok(Target::Tcp(..) | Target::Ssl(..) | Target::Unix(_) | Target::ListenTcp(..) | Target::ListenSsl(..)) | Err(_) => {
+                None
+            }
         };
         let _guard = runtime.enter();
         let job = stream::Job {

@@ -12,6 +12,7 @@
 //! Handling blocks its thread (locks, `settle`), so it runs under `block_in_place`; the runtime must be multi-threaded.
 
 pub mod bundles;
+mod commit;
 mod endpoint;
 mod failover;
 pub(crate) mod groups;
@@ -20,16 +21,15 @@ mod outbox;
 mod pinsched;
 mod reconnect;
 mod replies;
-mod commit;
 mod requests;
 mod resume;
 mod roles;
 pub mod state;
 mod stream;
 mod tables;
-mod tlv;
 #[cfg(test)]
 mod tests;
+mod tlv;
 
 use crate::config::{ControllerStatus, SwitchConfig};
 use crate::monitor::{Origin, Watcher};

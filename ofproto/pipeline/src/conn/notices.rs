@@ -26,7 +26,8 @@ pub(super) async fn spread(shared: Arc<Shared>) {
                 match notice {
                     Notice::PacketIn(notice) => packet_in(&shared, &notice),
                     Notice::PortStatus { bridge, reason, port, before, by } => {
-                        let told = Told { reason, desc: replies::port_desc(&port), before: before.map(|b| replies::port_desc(&b)) };
+                        let told =
+                            Told { reason, desc: replies::port_desc(&port), before: before.map(|b| replies::port_desc(&b)) };
                         port_status(&shared, bridge, &told, by);
                     }
                     Notice::FlowRemoved { rule, reason } => flow_removed(&shared, &rule, reason),
@@ -62,7 +63,10 @@ fn port_status(shared: &Shared, bridge: BridgeId, told: &Told, by: u64) {
         let now = message(&told.desc);
         // What has changed may be nothing that this version knows.
         let unseen = told.reason == MODIFY
-            && told.before.as_ref().is_some_and(|before| matches!((message(before).encode(), now.encode()), (Ok(a), Ok(b)) if a == b));
+            && told
+                .before
+                .as_ref()
+                .is_some_and(|before| matches!((message(before).encode(), now.encode()), (Ok(a), Ok(b)) if a == b));
         if !unseen {
             conn.send(now);
         }

@@ -14,7 +14,8 @@ use crate::world::{BridgeId, World};
 use crate::xlate::FragMode;
 use flow::Msec;
 use openflow::message::{
-    Body, ErrorMessage, GroupCommand, GroupMod, Message, Multipart, MultipartBody, PacketInFormat, PacketOut, PortMod, Role, RoleRequest, SwitchConfig,
+    Body, ErrorMessage, GroupCommand, GroupMod, Message, Multipart, MultipartBody, PacketInFormat, PacketOut, PortMod, Role,
+    RoleRequest, SwitchConfig,
 };
 use openflow::{OfError, OfPort, Version, Xid};
 

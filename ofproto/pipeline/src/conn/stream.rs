@@ -3,15 +3,15 @@
 //! What enters: bytes. What leaves: bytes. Everything that decides is elsewhere: `reconnect`, `requests`, `notices`.
 
 use super::endpoint::{Endpoint, Settings, Target};
-use super::reconnect::{CONNECT_TIMEOUT_MS, Effect, Event, Status};
 use super::outbox::Outbox;
+use super::reconnect::{CONNECT_TIMEOUT_MS, Effect, Event, Status};
 use super::state::State;
 use super::{CONN_BAD_MESSAGE, CONN_NEGOTIATION_FAILED, Conn, RCONN_DISCONNECTED, Shared};
 use flow::clock::now_ms;
 use openflow::message::{Body, ErrorMessage, Message, Role};
+use openflow::text::Names;
 use openflow::tls::SERVER_NAME;
 use openflow::types::Versions;
-use openflow::text::Names;
 use openflow::wire::{Assembler, Codec, HEADER_BYTES, Header, Splitter};
 use openflow::{OfError, Version, Xid};
 use std::io;

@@ -136,5 +136,8 @@ fn set_can_do(has: &TableFeatureSet, asked: &TableFeatureSet) -> bool {
         asked.actions & !has.actions == 0 && asked.set_fields.iter().all(|f| has.set_fields.contains(f))
     };
     let tables = has.next.iter().zip(&asked.next).all(|(has, asked)| asked & !has == 0);
-    tables && asked.instructions & !has.instructions == 0 && actions(&has.write, &asked.write) && actions(&has.apply, &asked.apply)
+    tables
+        && asked.instructions & !has.instructions == 0
+        && actions(&has.write, &asked.write)
+        && actions(&has.apply, &asked.apply)
 }

@@ -84,10 +84,15 @@ impl Slowpath {
         let bytes = &packet.public.packet;
         let mut key = Key::ZERO;
         let pipeline = &packet.public.metadata.key;
-        extract_whole(bytes, &PacketMeta { packet_type: u32::from_be_bytes(pipeline.packet_type), ..PacketMeta::default() }, &mut key);
+        extract_whole(
+            bytes,
+            &PacketMeta { packet_type: u32::from_be_bytes(pipeline.packet_type), ..PacketMeta::default() },
+            &mut key,
+        );
         key.or_with(&Key { in_port: [0; 4], packet_type: [0; 4], ..*pipeline });
         key.in_port = state.metadata.in_port;
-        let input = XlateIn { packet: Some(bytes), side_effects: true, resume: Some(state), ..XlateIn::new(state.bridge, &key, now) };
+        let input =
+            XlateIn { packet: Some(bytes), side_effects: true, resume: Some(state), ..XlateIn::new(state.bridge, &key, now) };
         let mut translation = translate(world, input);
         let payment = Payment {
             packets: 1,

@@ -28,8 +28,16 @@ impl Translator for Xlate {
 
     /// The frozen state tells what the pipeline knew when the packet was sent up.
     fn controller(&self, world: &World, upcall: &Upcall, _now: Msec) -> Option<Notice> {
-        let UpcallKind::Action(Cookie::Controller { recirc_id, reason, rule_cookie, controller_id, max_len, dont_send, continuation, .. }) =
-            &upcall.kind
+        let UpcallKind::Action(Cookie::Controller {
+            recirc_id,
+            reason,
+            rule_cookie,
+            controller_id,
+            max_len,
+            dont_send,
+            continuation,
+            ..
+        }) = &upcall.kind
         else {
             return None;
         };
