@@ -28,11 +28,14 @@ use openflow::action::{Learn, OfAction};
 use openflow::message::{FlowMod, FlowModCommand, flow_mod_flags as flags};
 use openflow::{GroupId, OfError, OfPort, TableId};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 flow::counters! {
     FLOWS_EXPIRED = "ofproto_flows_expired", "rules removed because a timeout ran out";
 }
+
+/// See `Life::serial`.
+static NEXT_SERIAL: AtomicU32 = AtomicU32::new(1);
 
 /// Reasons of a flow-removed message.
 pub mod removed {
@@ -163,6 +166,8 @@ fn add(world: &World, bridge: &Bridge, fm: &FlowMod, now: Msec, journal: &mut Jo
         modified_ms: AtomicI64::new(now),
         idle_timeout_s: AtomicU16::new(fm.idle_timeout),
         hard_timeout_s: AtomicU16::new(fm.hard_timeout),
+        // Who takes the place of another has its place in dumps, too.
+        serial: old.as_ref().map_or_else(|| NEXT_SERIAL.fetch_add(1, Ordering::Relaxed), |o| o.life.serial),
         ..Life::default()
     };
     if let Some(old) = old.as_ref().filter(|_| fm.flags & flags::RESET_COUNTS == 0) {

@@ -362,7 +362,7 @@ impl Inner {
                 }
             }
         }
-        rules.sort_by_key(|(r, _)| (r.table, std::cmp::Reverse(r.priority)));
+        rules.sort_by_key(|(r, _)| (r.table, std::cmp::Reverse(r.priority), r.life.serial));
         Ok(rules.iter().map(|(rule, wanted)| update(bridge, rule, event::INITIAL, 0, *wanted)).collect())
     }
 

@@ -56,6 +56,8 @@ pub struct Life {
     /// Seconds, 0 for never. Atomic, because `fin_timeout` shortens them.
     pub idle_timeout_s: AtomicU16,
     pub hard_timeout_s: AtomicU16,
+    /// In which order rules came: dumps tell older ones first. It takes the place of padding, and goes round after four milliards.
+    pub serial: u32,
 }
 
 /// A rule.

@@ -189,7 +189,7 @@ pub(super) fn select(bridge: &Bridge, request: &FlowStatsRequest) -> Result<Vec<
         out_group: request.out_group,
     }
     .select(bridge)?;
-    rules.sort_by_key(|r| (r.table, std::cmp::Reverse(r.priority)));
+    rules.sort_by_key(|r| (r.table, std::cmp::Reverse(r.priority), r.life.serial));
     Ok(rules)
 }
 
