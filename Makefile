@@ -1,9 +1,9 @@
 # The two commands of the README are `make demo` and `make check`; each installs what it needs (Debian packages, as root).
 SHELL := /bin/bash
-.PHONY: bench bench-quick build-bench setup-bench demo check check-unit check-e2e check-ovs check-ovs-all check-ovs-system lint build bench-key setup-demo setup-check
+.PHONY: bench bench-quick build-bench setup-bench demo check check-unit check-e2e check-ovs check-ovs-all check-ovs-system check-fuzz lint build bench-key setup-demo setup-check
 
 DEMO_PACKAGES  := build-essential iproute2 iputils-ping ethtool procps netcat-openbsd
-CHECK_PACKAGES := $(DEMO_PACKAGES) openvswitch-switch openvswitch-common openvswitch-testcontroller python3 tcpdump socat
+CHECK_PACKAGES := $(DEMO_PACKAGES) openvswitch-switch openvswitch-common openvswitch-testcontroller openssl python3 python3-venv tcpdump socat
 
 BENCH_PACKAGES := iproute2 iputils-ping util-linux
 PEER_PACKAGES  := openvswitch-switch openvswitch-switch-dpdk dpdk-dev
@@ -14,7 +14,7 @@ demo: setup-demo build
 build:
 	cargo build --release --locked --bin ovs-vswitchd --bin ferrule
 
-check: setup-check lint check-unit check-e2e check-ovs
+check: setup-check lint check-unit check-fuzz check-e2e check-ovs
 
 lint:
 	cargo fmt --all --check
@@ -23,6 +23,10 @@ lint:
 # Unit and property tests of every crate, and the tests that need root, namespaces and Debian's openvswitch tools.
 check-unit:
 	FERRULE_PROPERTY_CASES=1000000 cargo test --workspace --locked
+
+# The decoders under libFuzzer, 20 seconds each, from the corpus in the repository.
+check-fuzz:
+	tests/fuzz/run.sh 20
 
 # End to end: the release build, foreign clients, 1 GB through namespaces.
 check-e2e: build

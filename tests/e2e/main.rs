@@ -8,6 +8,7 @@
 
 mod rig;
 
+mod agents;
 mod appctl;
 mod barrier;
 mod configuration;
@@ -20,4 +21,6 @@ mod forwarding;
 mod hostile;
 mod idle;
 mod ofctl;
+mod python_controllers;
+mod tls;
 mod transfer;

@@ -26,13 +26,15 @@ cleanup() {
 trap cleanup EXIT
 
 [ "$(id -u)" = 0 ] || { echo "e2e: needs root" >&2; exit 1; }
-for tool in ip ethtool ping tcpdump nc ss ovs-vsctl ovs-ofctl ovs-appctl ovsdb-client ovsdb-server ovsdb-tool ovs-testcontroller; do
+for tool in ip ethtool ping tcpdump nc ss ovs-vsctl ovs-ofctl ovs-appctl ovsdb-client ovsdb-server ovsdb-tool ovs-testcontroller ovs-pki openssl python3; do
     command -v "$tool" >/dev/null || { echo "e2e: $tool is missing (make setup-check)" >&2; exit 1; }
 done
 for binary in ovs-vswitchd ferrule; do
     [ -x "$FERRULE_BIN/$binary" ] || { echo "e2e: $FERRULE_BIN/$binary is missing (make build)" >&2; exit 1; }
 done
 cd "$root"
+FERRULE_CONTROLLERS=$("$root/tests/e2e/python/setup.sh")
+export FERRULE_CONTROLLERS
 # Building must not be counted as testing; the harness's own line `test result: ...` closes the output.
 suite() { cargo test --locked -q -p tests --features e2e --test e2e -- --test-threads="${E2E_THREADS:-1}" "$@"; }
 cargo test --locked -q -p tests --features e2e --test e2e --no-run

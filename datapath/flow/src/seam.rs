@@ -307,6 +307,10 @@ pub trait Datapath: Send + Sync + fmt::Debug {
     fn port(&self, port: DpPort) -> Result<PortInfo, DpError>;
     fn ports(&self) -> Vec<PortInfo>;
     fn port_stats(&self, port: DpPort) -> Result<PortStats, DpError>;
+    /// Further counters of a port's device, by name.
+    fn port_custom_stats(&self, _port: DpPort) -> Vec<(String, u64)> {
+        Vec::new()
+    }
     /// Takes pending events; returns at once.
     fn events(&self) -> Vec<DpEvent>;
 

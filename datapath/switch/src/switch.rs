@@ -292,6 +292,10 @@ impl Datapath for Switch {
         lock(&self.control).ports.stats(port)
     }
 
+    fn port_custom_stats(&self, port: DpPort) -> Vec<(String, u64)> {
+        self.with_device(port, Device::custom_stats).unwrap_or_default()
+    }
+
     fn events(&self) -> Vec<DpEvent> {
         let mut control = lock(&self.control);
         control.ports.follow(clock::now_ms(), &mut lock(&self.aux).core)

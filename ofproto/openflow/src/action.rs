@@ -145,6 +145,89 @@ pub enum OfAction {
     GotoTable(TableId),
 }
 
+impl OfAction {
+    /// Calls `each` with every field that the action, or one inside of it, names.
+    #[allow(clippy::too_many_lines, reason = "one arm per action")]
+    pub fn each_field(&self, each: &mut dyn FnMut(Field)) {
+        match self {
+            Self::OutputReg { src: part, .. } | Self::StackPush(part) | Self::StackPop(part) => each(part.field),
+            Self::CheckPktLarger { dst: part, .. } => each(part.field),
+            Self::RegMove { src, dst } => [src, dst].into_iter().for_each(|part| each(part.field)),
+            Self::SetField { field, .. } | Self::DeleteField(field) => each(*field),
+            Self::Bundle(bundle) => bundle.dst.iter().for_each(|part| each(part.field)),
+            Self::Multipath(multipath) => each(multipath.dst.field),
+            Self::Sample(sample) => {
+                [sample.obs_domain_src, sample.obs_point_src].iter().flatten().for_each(|part| each(part.field));
+            }
+            Self::Learn(learn) => learn.each_field(each),
+            Self::Ct(ct) => {
+                ct.zone_src.iter().for_each(|part| each(part.field));
+                ct.actions.iter().for_each(|a| a.each_field(each));
+            }
+            Self::Clone(actions) | Self::WriteActions(actions) => actions.iter().for_each(|a| a.each_field(each)),
+            Self::Output { .. }
+            | Self::OutputTrunc { .. }
+            | Self::Controller(_)
+            | Self::Enqueue { .. }
+            | Self::Group(_)
+            | Self::SetVlanVid { .. }
+            | Self::SetVlanPcp { .. }
+            | Self::StripVlan { .. }
+            | Self::PushVlan { .. }
+            | Self::SetEthSrc(_)
+            | Self::SetEthDst(_)
+            | Self::SetIpv4Src(_)
+            | Self::SetIpv4Dst(_)
+            | Self::SetIpDscp(_)
+            | Self::SetIpEcn(_)
+            | Self::SetIpTtl(_)
+            | Self::SetL4Src(_)
+            | Self::SetL4Dst(_)
+            | Self::DecTtl { .. }
+            | Self::SetMplsLabel(_)
+            | Self::SetMplsTc(_)
+            | Self::SetMplsTtl(_)
+            | Self::DecMplsTtl
+            | Self::PushMpls { .. }
+            | Self::PopMpls { .. }
+            | Self::SetTunnel { .. }
+            | Self::SetQueue(_)
+            | Self::PopQueue
+            | Self::FinTimeout { .. }
+            | Self::Resubmit { .. }
+            | Self::Conjunction { .. }
+            | Self::Note(_)
+            | Self::Exit
+            | Self::Nat(_)
+            | Self::CtClear
+            | Self::Encap(_)
+            | Self::Decap { .. }
+            | Self::DecNshTtl
+            | Self::DebugRecirc
+            | Self::DebugSlow
+            | Self::Meter(_)
+            | Self::ClearActions
+            | Self::WriteMetadata { .. }
+            | Self::GotoTable(_) => {}
+        }
+    }
+}
+
+impl Learn {
+    fn each_field(&self, each: &mut dyn FnMut(Field)) {
+        self.result_dst.iter().for_each(|part| each(part.field));
+        for spec in &self.specs {
+            if let LearnSrc::Field(part) = &spec.src {
+                each(part.field);
+            }
+            match &spec.dst {
+                LearnDst::Match(part) | LearnDst::Load(part) => each(part.field),
+                LearnDst::Output => {}
+            }
+        }
+    }
+}
+
 /// The text and wire form that a set-field came in and goes out in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum SetForm {

@@ -7,6 +7,8 @@ pub mod error;
 pub mod message;
 pub mod print;
 pub mod text;
+#[cfg(feature = "tls")]
+pub mod tls;
 pub mod types;
 pub mod wire;
 

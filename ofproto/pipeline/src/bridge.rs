@@ -302,11 +302,24 @@ pub fn random_mac() -> [u8; 6] {
     mac
 }
 
+/// 128 random bits, with the marks of a random UUID (RFC 9562 section 5.4).
+fn random_uuid() -> [u8; 16] {
+    let hasher = Hasher::new();
+    let mut uuid = [0; 16];
+    uuid[..8].copy_from_slice(&hasher.hash_one(0).to_be_bytes());
+    uuid[8..].copy_from_slice(&hasher.hash_one(1).to_be_bytes());
+    uuid[6] = uuid[6] & 0x0f | 0x40;
+    uuid[8] = uuid[8] & 0x3f | 0x80;
+    uuid
+}
+
 /// A bridge.
 #[derive(Debug)]
 pub struct Bridge {
     pub id: BridgeId,
     pub name: String,
+    /// A random name, in continuations: no other bridge, and no later one of this name, has it.
+    pub uuid: [u8; 16],
     /// Datapath type.
     pub kind: String,
     pub datapath_id: u64,
@@ -346,6 +359,7 @@ impl Bridge {
         Self {
             id,
             name: config.name.clone(),
+            uuid: random_uuid(),
             kind: config.datapath_type.clone(),
             // Set, and told, when the bridge is set up.
             datapath_id: 0,

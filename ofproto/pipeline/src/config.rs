@@ -6,6 +6,7 @@
 
 use flow::conntrack::CT_STAGES;
 use flow::seam::PortRequest;
+use openflow::tls::TlsFiles;
 use openflow::types::Versions;
 use std::net::IpAddr;
 
@@ -23,6 +24,8 @@ pub struct SwitchConfig {
     pub flow_restore_wait: bool,
     /// Connection tracking, by datapath type.
     pub tracking: Vec<TrackingConfig>,
+    /// Files of `ssl:` and `pssl:` controllers.
+    pub tls: TlsFiles,
     /// Where `BRIDGE.mgmt` and `BRIDGE.snoop` are bound; `None` binds none.
     pub rundir: Option<std::path::PathBuf>,
 }

@@ -20,8 +20,10 @@ flow::counters! {
 
 const TCP_FIN: u16 = 0x001;
 const TCP_RST: u16 = 0x004;
-/// Notices kept until the connections take them.
-pub const NOTICES_MAX: usize = 4096;
+/// Packet-ins kept until the connections take them.
+pub const PACKET_INS_MAX: usize = 4096;
+/// All notices kept: a table of a million rules may be emptied at once, and each of them may be told.
+pub const NOTICES_MAX: usize = 1 << 20;
 
 /// Something that counts, learns or ages with each packet of a megaflow. Paid for the translated packet itself, and later for
 /// those that the datapath forwarded by the megaflow.
@@ -120,6 +122,10 @@ pub struct PacketInNotice {
     pub controller_id: u16,
     pub max_len: u16,
     pub userdata: Vec<u8>,
+    /// Where the pipeline goes on when the controller gives the packet back (NXT_RESUME).
+    pub continuation: Option<Arc<crate::xlate::frozen::FrozenState>>,
+    /// The datapath port that the packet came in by.
+    pub odp_port: u32,
 }
 
 /// Something for the connections.
@@ -131,6 +137,16 @@ pub enum Notice {
         bridge: BridgeId,
         reason: u8,
         port: Box<crate::bridge::PortView>,
+        /// What a MODIFY changed: versions that cannot say the difference are not told.
+        before: Option<Box<crate::bridge::PortView>>,
+        /// The connection that asked for it (`conn::Conn::serial`), 0 for none.
+        by: u64,
+    },
+    /// A table has become full (reason VACANCY_DOWN 3) or free again (VACANCY_UP 4).
+    TableStatus {
+        bridge: BridgeId,
+        reason: u8,
+        desc: openflow::message::TableDesc,
     },
     /// reason IDLE 0, HARD 1, DELETE 2, GROUP_DELETE 3, METER_DELETE 4, EVICTION 5
     FlowRemoved {
@@ -201,19 +217,27 @@ pub struct Translation {
 /// Notices on their way to the connections, bounded.
 #[derive(Debug, Default)]
 pub struct Notices {
-    queue: Mutex<VecDeque<Notice>>,
+    queue: Mutex<Queue>,
     wake: tokio::sync::Notify,
 }
 
+#[derive(Debug, Default)]
+struct Queue {
+    notices: VecDeque<Notice>,
+    packet_ins: usize,
+}
+
 impl Notices {
-    /// Queues one; counts and drops it when the queue is full.
+    /// Queues one; counts and drops it when there are too many of its kind.
     pub fn push(&self, notice: Notice) {
         let mut queue = self.queue.lock().expect("no holder of the notice queue panics");
-        if queue.len() >= NOTICES_MAX {
+        let is_packet_in = matches!(notice, Notice::PacketIn(_));
+        if queue.notices.len() >= NOTICES_MAX || is_packet_in && queue.packet_ins >= PACKET_INS_MAX {
             NOTICES_DROPPED.inc();
             return;
         }
-        queue.push_back(notice);
+        queue.packet_ins += usize::from(is_packet_in);
+        queue.notices.push_back(notice);
         drop(queue);
         self.wake.notify_one();
     }
@@ -221,7 +245,7 @@ impl Notices {
     /// Takes all that wait.
     #[must_use]
     pub fn take(&self) -> VecDeque<Notice> {
-        std::mem::take(&mut *self.queue.lock().expect("no holder of the notice queue panics"))
+        std::mem::take(&mut *self.queue.lock().expect("no holder of the notice queue panics")).notices
     }
 
     /// Returns when there may be something to take.

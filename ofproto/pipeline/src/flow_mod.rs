@@ -15,6 +15,8 @@ use crate::bridge::Bridge;
 use crate::classifier::{Conjunction, MiniMatch};
 use crate::deps::ChangeLog;
 use crate::effects::Notice;
+use crate::eviction;
+use crate::monitor::Origin;
 use crate::rule::{Life, PRIORITY_MAX, Rule};
 use crate::table::{INTERNAL, Table};
 use crate::world::{BridgeId, World};
@@ -26,13 +28,14 @@ use openflow::action::{Learn, OfAction};
 use openflow::message::{FlowMod, FlowModCommand, flow_mod_flags as flags};
 use openflow::{GroupId, OfError, OfPort, TableId};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 flow::counters! {
-    FLOWS_EVICTED = "ofproto_flows_evicted", "rules evicted because their table was full";
     FLOWS_EXPIRED = "ofproto_flows_expired", "rules removed because a timeout ran out";
-    TABLE_FULL = "ofproto_table_full", "rules refused because their table was full";
 }
+
+/// See `Life::serial`.
+static NEXT_SERIAL: AtomicU32 = AtomicU32::new(1);
 
 /// Reasons of a flow-removed message.
 pub mod removed {
@@ -69,8 +72,15 @@ pub enum Change {
 pub struct Journal(pub Vec<Change>);
 
 impl Journal {
-    /// Tells: flow-removed notices for those who asked.
+    /// Tells: updates for flow monitors, flow-removed notices for those who asked.
     pub fn commit(self, world: &World) {
+        self.commit_by(world, None);
+    }
+
+    /// The same for changes that a connection asked for.
+    pub fn commit_by(self, world: &World, origin: Option<Origin<'_>>) {
+        world.watchers.report(world, &self.0, origin);
+        tell_vacancy(world, &self.0);
         for change in self.0 {
             match change {
                 Change::Removed(rule, reason) => {
@@ -105,6 +115,22 @@ impl Journal {
     }
 }
 
+/// Tells of tables that have become full or free again.
+fn tell_vacancy(world: &World, changes: &[Change]) {
+    let mut looked_at = None;
+    for change in changes {
+        let (Change::Added(rule) | Change::Removed(rule, _)) = change else { continue };
+        let at = (rule.bridge, rule.table);
+        if looked_at.replace(at) == Some(at) {
+            continue;
+        }
+        let table = world.bridges.get(&at.0).and_then(|b| b.tables.get(usize::from(at.1.0)));
+        if let Some((reason, desc)) = table.and_then(Table::vacancy_event) {
+            world.notices.push(Notice::TableStatus { bridge: at.0, reason, desc });
+        }
+    }
+}
+
 /// Applies one flow-mod. On an error nothing has been changed by it.
 pub fn apply(world: &World, bridge: BridgeId, fm: &FlowMod, now: Msec, journal: &mut Journal) -> Result<(), OfError> {
     let Some(b) = world.bridges.get(&bridge) else { return Err(OfError::OfpbrcEperm) };
@@ -132,7 +158,7 @@ fn add(world: &World, bridge: &Bridge, fm: &FlowMod, now: Msec, journal: &mut Jo
         return Err(OfError::OfpfmfcOverlap);
     }
     if old.is_none() {
-        make_room(world, table, journal)?;
+        eviction::make_room(world, table, journal)?;
     }
     let life = Life {
         created_ms: now,
@@ -140,6 +166,8 @@ fn add(world: &World, bridge: &Bridge, fm: &FlowMod, now: Msec, journal: &mut Jo
         modified_ms: AtomicI64::new(now),
         idle_timeout_s: AtomicU16::new(fm.idle_timeout),
         hard_timeout_s: AtomicU16::new(fm.hard_timeout),
+        // Who takes the place of another has its place in dumps, too.
+        serial: old.as_ref().map_or_else(|| NEXT_SERIAL.fetch_add(1, Ordering::Relaxed), |o| o.life.serial),
         ..Life::default()
     };
     if let Some(old) = old.as_ref().filter(|_| fm.flags & flags::RESET_COUNTS == 0) {
@@ -373,6 +401,16 @@ impl Criteria {
         Ok(found)
     }
 
+    /// Whether the criteria select a rule that is at hand, with its match or with the actions that it had before as well as with
+    /// those it has. `within` is the match of the criteria in its compact form.
+    #[must_use]
+    pub fn includes(&self, rule: &Rule, old_actions: Option<&[OfAction]>, within: &MiniMatch) -> bool {
+        let used_to_output = || old_actions.is_some_and(|old| outputs_to_port(old, self.out_port));
+        (self.table == TableId::ALL || rule.table == self.table)
+            && rule.mini.is_within(within)
+            && (self.wants(rule) || used_to_output() && Self { out_port: OfPort::ANY, ..self.clone() }.wants(rule))
+    }
+
     fn wants(&self, rule: &Rule) -> bool {
         !rule.is_hidden()
             && (rule.cookie.load(Ordering::Relaxed) ^ self.cookie) & self.cookie_mask == 0
@@ -397,6 +435,11 @@ fn select_for_change(bridge: &Bridge, fm: &FlowMod) -> Result<Vec<Arc<Rule>>, Of
         out_group: if deletes { fm.out_group } else { GroupId::ANY },
     }
     .select(bridge)
+}
+
+/// What can be said of a flow-mod when it joins a bundle: that it names a table which controllers may not change.
+pub fn check_table(fm: &FlowMod) -> Result<(), OfError> {
+    if fm.table == INTERNAL { Err(OfError::OfpbrcEperm) } else { Ok(()) }
 }
 
 /// A table that controllers may change.
@@ -511,53 +554,7 @@ fn mini_of(table: &Table, matching: &Match) -> MiniMatch {
     rules.mini(&matching.key, &mask)
 }
 
-/// Makes room for one rule: evicts where the table is told to, or refuses.
-fn make_room(world: &World, table: &Table, journal: &mut Journal) -> Result<(), OfError> {
-    let Some(limit) = table.config.flow_limit else { return Ok(()) };
-    let full = table.rules.read().expect("no holder of a table's rules panics").len() >= limit;
-    if !full {
-        return Ok(());
-    }
-    let victim = if table.config.evict { choose_victim(table) } else { None };
-    let Some(victim) = victim else {
-        TABLE_FULL.inc();
-        return Err(OfError::OfpfmfcTableFull);
-    };
-    FLOWS_EVICTED.inc();
-    if let Some(bridge) = world.bridges.get(&victim.bridge) {
-        remove(world, bridge, &victim, removed::EVICTION, journal);
-    }
-    Ok(())
-}
-
-/// Of the eviction group with most rules, the one that would expire first. Rules without timeouts are never evicted.
-fn choose_victim(table: &Table) -> Option<Arc<Rule>> {
-    let candidates = rules_of(table, |r| r.timeouts_s() != (0, 0) && !r.is_hidden());
-    let fields: Vec<Field> =
-        table.config.groups.iter().filter_map(|g| Field::by_name(g.split('[').next().unwrap_or(g))).collect();
-    let group_of = |rule: &Rule| -> Vec<u128> {
-        let (key, _) = rule.mini.expand();
-        fields.iter().map(|f| f.get(&key)).collect()
-    };
-    let mut sizes: flow::hash::Map<Vec<u128>, usize> = flow::hash::Map::default();
-    for rule in &candidates {
-        *sizes.entry(group_of(rule)).or_default() += 1;
-    }
-    candidates.into_iter().min_by_key(|r| {
-        let size = sizes.get(&group_of(r)).copied().unwrap_or(0);
-        (r.importance, std::cmp::Reverse(size), expires_ms(r))
-    })
-}
-
-fn expires_ms(rule: &Rule) -> Msec {
-    let (idle_s, hard_s) = rule.timeouts_s();
-    let at = |since: &AtomicI64, timeout_s: u16| {
-        if timeout_s == 0 { Msec::MAX } else { since.load(Ordering::Relaxed) + i64::from(timeout_s) * 1000 }
-    };
-    at(&rule.life.used_ms, idle_s).min(at(&rule.life.modified_ms, hard_s))
-}
-
-fn rules_of(table: &Table, wanted: impl Fn(&Rule) -> bool) -> Vec<Arc<Rule>> {
+pub(crate) fn rules_of(table: &Table, wanted: impl Fn(&Rule) -> bool) -> Vec<Arc<Rule>> {
     let rules = table.rules.read().expect("no holder of a table's rules panics");
     rules.iter().filter(|r| wanted(r)).cloned().collect()
 }

@@ -13,6 +13,7 @@ pub mod conn;
 pub mod deps;
 pub mod drops;
 pub mod effects;
+mod eviction;
 pub mod export;
 mod fair;
 pub mod flow_mod;
@@ -24,6 +25,7 @@ pub mod mcast;
 mod memory_dp;
 pub mod meter;
 pub mod mirror;
+pub mod monitor;
 #[cfg(test)]
 mod property;
 pub mod recirc;

@@ -21,7 +21,7 @@ use flow::fields::Field;
 use flow::oftext::parse_match;
 use flow::{Actions, DpPort, Key, NoNames, Value};
 use openflow::action::{Learn, LearnDst, LearnSpec, LearnSrc, OfAction, Subfield};
-use openflow::message::{FlowMod, FlowModCommand, GroupCommand};
+use openflow::message::{FlowMod, FlowModCommand, GroupCommand, PortMod};
 use openflow::types::NO_BUFFER;
 use openflow::{GroupId, OfPort, TableId};
 use std::sync::Arc;
@@ -191,7 +191,8 @@ impl Run {
         let mut world = self.s.slowpath.write_world();
         let mac = world.bridges[&self.bridges[0]].ports[&port].info.mac;
         let config = if self.gen_.below(2) == 0 { bit } else { 0 };
-        world.port_mod(self.bridges[0], port, mac, config, bit).unwrap();
+        let pm = PortMod { port, hw_addr: mac, config, mask: bit, advertise: 0 };
+        world.port_mod(self.bridges[0], &pm, 0).unwrap();
     }
 
     /// A group comes, goes or changes. What the bridge refuses (a loop, a group that is not there) is as good as nothing.

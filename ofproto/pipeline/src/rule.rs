@@ -7,9 +7,11 @@
 //! that changes actions makes a new rule, so that who holds the old one still sees what it acted upon; both share one `Life`, so that
 //! packets credited to the old one are not lost.
 
+use crate::bridge::Bridge;
 use crate::classifier::{Classified, Conjunction, MiniMatch};
 use crate::world::BridgeId;
 use flow::Msec;
+use flow::matching::Match;
 use openflow::TableId;
 use openflow::action::OfAction;
 use std::sync::Arc;
@@ -54,6 +56,8 @@ pub struct Life {
     /// Seconds, 0 for never. Atomic, because `fin_timeout` shortens them.
     pub idle_timeout_s: AtomicU16,
     pub hard_timeout_s: AtomicU16,
+    /// In which order rules came: dumps tell older ones first. It takes the place of padding, and goes round after four milliards.
+    pub serial: u32,
 }
 
 /// A rule.
@@ -92,6 +96,16 @@ impl Rule {
     #[must_use]
     pub fn is_hidden(&self) -> bool {
         self.priority > PRIORITY_MAX || self.table == crate::table::INTERNAL
+    }
+
+    /// Its match; tunnel options lie as the bridge has mapped them.
+    #[must_use]
+    pub fn matching(&self, bridge: &Bridge) -> Match {
+        let (key, mask) = self.mini.expand();
+        let mut matching = Match::with_options(Arc::clone(&bridge.tunnel_options));
+        matching.key = key;
+        matching.mask = mask;
+        matching
     }
 
     /// Seconds, 0 for never.

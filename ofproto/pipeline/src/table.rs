@@ -8,8 +8,9 @@ use crate::config::TableConfig;
 use crate::rule::Rule;
 use flow::key::{Key, Mask};
 use openflow::TableId;
+use openflow::message::TableDesc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 /// Tables of a bridge: 0..=253 for users, 254 for the switch itself.
 pub const TABLES: usize = 255;
@@ -28,11 +29,35 @@ pub enum Miss {
     Drop,
 }
 
+/// What decides which rules are evicted, as OpenFlow says it: OTHER, IMPORTANCE and LIFETIME (OFPTMPEF14_*).
+pub const EVICTION_FLAGS: u32 = 0x7;
+
+/// Reasons of OFPT_TABLE_STATUS.
+mod vacancy {
+    pub(super) const DOWN: u8 = 3;
+    pub(super) const UP: u8 = 4;
+}
+
+/// How full a table is watched to be (OpenFlow 1.4 section 6.2.6): thresholds in percent, and the event that comes next.
+#[derive(Clone, Copy, Debug, Default)]
+struct Vacancy {
+    down: u8,
+    up: u8,
+    /// `None`: it is not watched.
+    awaited: Option<u8>,
+}
+
 /// A table.
 #[derive(Debug)]
 pub struct Table {
     pub id: TableId,
+    /// As the database has it.
     pub config: TableConfig,
+    /// As controllers call it; the database's name goes before.
+    pub name: Option<String>,
+    /// Controllers have it evict rules when it is full (OFPTC_EVICTION), as the database may as well.
+    pub evicts: bool,
+    vacancy: Mutex<Vacancy>,
     /// What a packet that matches no rule does.
     pub miss: Miss,
     /// The rules. Locked for each lookup alone, never while actions run: `learn` adds rules in the middle of a translation.
@@ -49,6 +74,9 @@ impl Table {
         Self {
             id,
             config: TableConfig::default(),
+            name: None,
+            evicts: false,
+            vacancy: Mutex::default(),
             miss: Miss::Default,
             rules: RwLock::default(),
             lookups: AtomicU64::new(0),
@@ -56,9 +84,124 @@ impl Table {
         }
     }
 
+    /// Its name, "" for none.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.config.name.as_deref().or(self.name.as_deref()).unwrap_or_default()
+    }
+
+    /// Takes up what the database says; a name there drops the one that a controller gave.
+    pub fn configure(&mut self, config: &TableConfig) {
+        if config.name.is_some() {
+            self.name = None;
+        }
+        self.config = config.clone();
+    }
+
+    /// Whether rules are evicted when it is full.
+    #[must_use]
+    pub fn is_evicting(&self) -> bool {
+        self.evicts || self.config.evict
+    }
+
+    /// Rules in it.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rules.read().expect("no holder of a table's rules panics").len()
+    }
+
+    /// Whether it has no rule.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Room left, in percent.
+    fn vacancy_percent(&self) -> u8 {
+        let Some(limit) = self.config.flow_limit.filter(|l| *l > 0) else { return 100 };
+        let left = limit.saturating_sub(self.len());
+        u8::try_from(left * 100 / limit).unwrap_or(100)
+    }
+
+    /// Watches the room left, between thresholds in percent (down, up), or no longer. Which event comes next depends on the room that
+    /// there is when watching begins.
+    pub fn watch_vacancy(&self, thresholds: Option<(u8, u8)>) {
+        let now = self.vacancy_percent();
+        let mut vacancy = self.vacancy.lock().expect("no holder of a vacancy panics");
+        match thresholds {
+            None => *vacancy = Vacancy::default(),
+            Some((down, up)) => {
+                let first = if now < up { vacancy::UP } else { vacancy::DOWN };
+                *vacancy = Vacancy { down, up, awaited: vacancy.awaited.or(Some(first)) };
+            }
+        }
+    }
+
+    /// The event that the number of rules has brought about, if one was awaited: its reason and what it tells.
+    #[must_use]
+    pub fn vacancy_event(&self) -> Option<(u8, TableDesc)> {
+        self.config.flow_limit?;
+        let now = self.vacancy_percent();
+        let mut vacancy = self.vacancy.lock().expect("no holder of a vacancy panics");
+        let awaited = vacancy.awaited?;
+        let come = match awaited {
+            vacancy::DOWN => now < vacancy.down,
+            _ => now > vacancy.up,
+        };
+        if !come {
+            return None;
+        }
+        vacancy.awaited = Some(if awaited == vacancy::DOWN { vacancy::UP } else { vacancy::DOWN });
+        drop(vacancy);
+        Some((awaited, self.desc()))
+    }
+
+    /// What OpenFlow 1.4 tells of its settings.
+    #[must_use]
+    pub fn desc(&self) -> TableDesc {
+        let vacancy_now = self.vacancy_percent();
+        let vacancy = *self.vacancy.lock().expect("no holder of a vacancy panics");
+        TableDesc {
+            table: self.id,
+            eviction: self.evicts,
+            eviction_flags: EVICTION_FLAGS,
+            vacancy: vacancy.awaited.is_some(),
+            vacancy_down: vacancy.down,
+            vacancy_up: vacancy.up,
+            vacancy_now,
+        }
+    }
+
     /// The rule of highest priority that `key` matches; adds the bits that decided to `wildcards`.
     #[must_use]
     pub fn lookup(&self, key: &Key, wildcards: Option<&mut Mask>) -> Option<Arc<Rule>> {
         self.rules.read().expect("no holder of a table's rules panics").lookup(key, wildcards).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_the_database_goes_before() {
+        let mut t = Table::new(TableId(0));
+        t.name = Some("xyzzy".into());
+        assert_eq!(t.name(), "xyzzy");
+        t.configure(&TableConfig { name: Some("zero".into()), ..TableConfig::default() });
+        assert_eq!(t.name(), "zero");
+        t.configure(&TableConfig::default());
+        assert_eq!(t.name(), "", "the controller's name is forgotten");
+    }
+
+    #[test]
+    fn a_table_without_limit_is_never_full() {
+        let t = Table::new(TableId(0));
+        t.watch_vacancy(Some((20, 80)));
+        assert!(t.vacancy_event().is_none());
+        let desc = t.desc();
+        assert_eq!((desc.vacancy, desc.vacancy_down, desc.vacancy_up, desc.vacancy_now), (true, 20, 80, 100));
+        t.watch_vacancy(None);
+        assert!(!t.desc().vacancy);
     }
 }

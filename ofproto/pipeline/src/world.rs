@@ -12,6 +12,7 @@ use crate::config::{Timeouts, TrackingConfig, UpcallConfig};
 use crate::deps::{ChangeLog, Object};
 use crate::drops::DropRing;
 use crate::effects::Notices;
+use crate::monitor::Watchers;
 use crate::recirc::Recircs;
 use flow::hash::Map;
 use flow::seam::{Datapath, DpError, DpFeatures, DpPort};
@@ -66,6 +67,7 @@ pub struct World {
     pub bridges: BTreeMap<BridgeId, Bridge>,
     pub changes: Arc<ChangeLog>,
     pub notices: Arc<Notices>,
+    pub watchers: Arc<Watchers>,
     pub recircs: Recircs,
     /// The last packets that translation dropped.
     pub drops: Arc<DropRing>,

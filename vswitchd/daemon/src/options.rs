@@ -4,6 +4,7 @@
 use crate::vlog::levels::{self, Change, SpecError};
 use ctl::dirs;
 use ctl::getopt::{self, GetoptError, Row, Value, Word};
+use openflow::tls::TlsFiles;
 use std::path::PathBuf;
 
 /// Everything the command line decides.
@@ -59,6 +60,20 @@ pub struct Tls {
     pub ciphers: Option<String>,
     pub ciphersuites: Option<String>,
     pub server_name: Option<String>,
+}
+
+impl Tls {
+    /// The files for OpenFlow connections.
+    pub fn files(&self) -> TlsFiles {
+        TlsFiles {
+            private_key: self.private_key.clone(),
+            certificate: self.certificate.clone(),
+            ca_cert: self.bootstrap_ca_cert.clone().or_else(|| self.ca_cert.clone()),
+            bootstrap: self.bootstrap_ca_cert.is_some(),
+            peer_ca_cert: self.peer_ca_cert.clone(),
+            protocols: self.protocols.clone().unwrap_or_default(),
+        }
+    }
 }
 
 /// One word about the log.

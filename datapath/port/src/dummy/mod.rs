@@ -276,6 +276,8 @@ fn arp_reply(frame: &[u8], mac: Mac, address: Ipv4Addr) -> Option<Vec<u8>> {
 #[derive(Debug)]
 pub(crate) struct Port {
     pub(crate) control: Control,
+    /// A dummy-pmd.
+    pmd: bool,
 }
 
 impl Port {
@@ -308,7 +310,7 @@ impl Port {
             rx_counters: (0..n_rxq).map(|_| shared.new_rx_counters()).collect(),
         });
         let queues = (0..n_rxq).map(|queue| Rx { state: Arc::clone(&state), queue }).collect();
-        Ok((Self { control: Control { state } }, queues))
+        Ok((Self { control: Control { state }, pmd }, queues))
     }
 
     pub(crate) fn tx(&self) -> Tx {
@@ -333,6 +335,10 @@ impl Port {
     pub(crate) fn custom_stats(&self, rx: &[QueueStats], tx: &[QueueStats]) -> Vec<(String, u64)> {
         let total = rx.iter().map(|queue| queue.packets).sum();
         let mut all = vec![("rx_custom_packets_1".to_owned(), total), ("rx_custom_packets_2".to_owned(), total)];
+        // A plain dummy has one queue to send by; ours, one for each thread that sends, count as that one.
+        let sum = |count: fn(&QueueStats) -> u64| tx.iter().map(count).sum();
+        let one = [QueueStats { packets: sum(|q| q.packets), bytes: sum(|q| q.bytes), ..QueueStats::default() }];
+        let tx = if self.pmd { tx } else { &one[..] };
         for (way, queues) in [("rx", rx), ("tx", tx)] {
             for (i, queue) in queues.iter().enumerate() {
                 all.push((format!("{way}_q{i}_bytes"), queue.bytes));

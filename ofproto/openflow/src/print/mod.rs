@@ -19,6 +19,7 @@ pub use packets::packet_summary;
 
 use crate::error::OfError;
 use crate::message::{Body, Message, MultipartBody, TableFeatures};
+use crate::text::actions::Alternate;
 use crate::text::flow::{format_flow_mod, format_flow_stats};
 use crate::text::group::{format_group_desc, format_group_mod};
 use crate::text::meter::{format_meter, format_meter_id, format_meter_mod, format_meter_stats};
@@ -207,7 +208,14 @@ impl Printer<'_> {
             Body::TableStatus { reason, desc } => tables::status(out, *reason, desc, self.names),
             Body::BundleControl(control) => session::bundle_control(out, control),
             Body::BundleAdd { id, flags, raw, .. } => {
-                put(out, format_args!("\n bundle_id={id:#x} flags={}\n", hex::bits(*flags, &session::BUNDLE_FLAGS, " ")));
+                put(
+                    out,
+                    format_args!(
+                        "\n bundle_id={} flags={}\n",
+                        Alternate(u64::from(*id)),
+                        hex::bits(*flags, &session::BUNDLE_FLAGS, " ")
+                    ),
+                );
                 out.push_str(&format_bytes(raw, self.names, self.verbosity));
             }
             Body::SetFlowFormat(format) => {

@@ -4,7 +4,7 @@ use super::{end_line, format_bytes, hex, hex_dump, ports, put};
 use crate::error::OfError;
 use crate::message::{AsyncConfig, BundleControl, CAPABILITY_STP, ErrorMessage, Features, Role, SwitchConfig, SwitchDesc};
 use crate::text::Names;
-use crate::text::actions::PACKET_IN_REASONS;
+use crate::text::actions::{Alternate, PACKET_IN_REASONS};
 use crate::types::Versions;
 use crate::wire::HEADER_BYTES;
 use crate::wire::actions::bitmap;
@@ -176,5 +176,12 @@ pub(super) fn bundle_control(out: &mut String, control: &BundleControl) {
         "DISCARD_REPLY",
     ];
     let kind = KINDS.get(usize::from(control.kind)).unwrap_or(&"");
-    put(out, format_args!("\n bundle_id={:#x} type={kind} flags={}", control.id, hex::bits(control.flags, &BUNDLE_FLAGS, " ")));
+    put(
+        out,
+        format_args!(
+            "\n bundle_id={} type={kind} flags={}",
+            Alternate(u64::from(control.id)),
+            hex::bits(control.flags, &BUNDLE_FLAGS, " ")
+        ),
+    );
 }

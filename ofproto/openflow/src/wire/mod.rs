@@ -121,6 +121,8 @@ pub(crate) struct Out<'a> {
     format: &'static Format,
     xid: Xid,
     start: usize,
+    /// Entries that would not fit into a message.
+    omitted: usize,
 }
 
 impl Out<'_> {
@@ -138,6 +140,7 @@ impl Out<'_> {
         let next = formats::begin(self.bytes, self.format, self.version, self.xid, 0);
         if self.bytes.len() - next + entry.len() > MESSAGE_BYTES_MAX {
             self.bytes.truncate(next);
+            self.omitted += 1;
             return;
         }
         self.bytes.set_u16(first + FLAGS_AT, MORE);
@@ -186,20 +189,28 @@ impl Codec<'_> {
     /// # Errors
     /// `Unencodable` when its version does not have it; nothing is appended then.
     pub fn encode(&self, message: &Message, out: &mut Vec<u8>) -> Result<(), Unencodable> {
+        self.encode_counting(message, out).map(|_| ())
+    }
+
+    /// The same; gives the number of entries that were left out because each fills more than a message.
+    ///
+    /// # Errors
+    /// As `encode`.
+    pub fn encode_counting(&self, message: &Message, out: &mut Vec<u8>) -> Result<usize, Unencodable> {
         let version = message.version;
         let (kind, extension) = messages::kind(self, message);
         let format = formats::format_of(kind, version, extension).ok_or(Unencodable { kind, version })?;
         let more = matches!(&message.body, Body::Stats(m) if m.more);
         let start = formats::begin(out, format, version, message.xid, if more { MORE } else { 0 });
         let extension = !matches!(format.class, Class::Of | Class::OfStatsRequest | Class::OfStatsReply);
-        let mut sink = Out { codec: self, version, extension, bytes: out, format, xid: message.xid, start };
+        let mut sink = Out { codec: self, version, extension, bytes: out, format, xid: message.xid, start, omitted: 0 };
         messages::encode(&mut sink, &message.body)?;
-        let last = sink.start;
+        let (last, omitted) = (sink.start, sink.omitted);
         if more && last != start {
             out.set_u16(last + FLAGS_AT, MORE);
         }
         formats::close(out, last);
-        Ok(())
+        Ok(omitted)
     }
 
     /// Bytes of the value of `field`.

@@ -33,6 +33,8 @@ struct Bundle {
     closed: bool,
     used_ms: Msec,
     members: Vec<Member>,
+    /// The message that opened it, which an error after a timeout quotes.
+    opened_by: Vec<u8>,
 }
 
 /// The bundles of a connection.
@@ -50,9 +52,9 @@ pub enum Outcome {
 
 impl Bundles {
     /// OFPT_BUNDLE_CONTROL.
-    pub fn control(&mut self, request: &BundleControl, now: Msec) -> Result<Outcome, OfError> {
+    pub fn control(&mut self, request: &BundleControl, raw: &[u8], now: Msec) -> Result<Outcome, OfError> {
         match request.kind {
-            control::OPEN_REQUEST => self.open(request, now).map(|()| Outcome::Done),
+            control::OPEN_REQUEST => self.open(request, raw, now).map(|()| Outcome::Done),
             control::CLOSE_REQUEST => self.close(request, now).map(|()| Outcome::Done),
             control::COMMIT_REQUEST => self.commit(request).map(Outcome::Commit),
             control::DISCARD_REQUEST => self.discard(request).map(|()| Outcome::Done),
@@ -66,7 +68,7 @@ impl Bundles {
             return Err(OfError::OfpbfcMsgUnsup);
         }
         if !self.0.contains_key(&id) {
-            self.open(&BundleControl { id, kind: control::OPEN_REQUEST, flags }, now)?;
+            self.open(&BundleControl { id, kind: control::OPEN_REQUEST, flags }, &member.raw, now)?;
         }
         let bundle = self.0.get_mut(&id).ok_or(OfError::OfpbfcBadId)?;
         if bundle.closed {
@@ -85,23 +87,21 @@ impl Bundles {
         Ok(())
     }
 
-    /// Drops bundles that nothing was said of for `idle_ms`; gives their ids.
-    pub fn expire(&mut self, idle_ms: Msec, now: Msec) -> Vec<u32> {
+    /// Drops bundles that nothing was said of for `idle_ms`; gives the messages that opened them.
+    pub fn expire(&mut self, idle_ms: Msec, now: Msec) -> Vec<Vec<u8>> {
         let stale: Vec<u32> = self.0.iter().filter(|(_, b)| now - b.used_ms >= idle_ms).map(|(id, _)| *id).collect();
-        for id in &stale {
-            self.0.remove(id);
-        }
-        stale
+        stale.iter().filter_map(|id| self.0.remove(id)).map(|b| b.opened_by).collect()
     }
 
-    fn open(&mut self, request: &BundleControl, now: Msec) -> Result<(), OfError> {
+    fn open(&mut self, request: &BundleControl, raw: &[u8], now: Msec) -> Result<(), OfError> {
         if self.0.remove(&request.id).is_some() {
             return Err(OfError::OfpbfcBadId);
         }
         if self.0.len() >= BUNDLES_MAX {
             return Err(OfError::OfpbfcOutOfBundles);
         }
-        self.0.insert(request.id, Bundle { flags: request.flags, closed: false, used_ms: now, members: Vec::new() });
+        let opened_by = raw.to_vec();
+        self.0.insert(request.id, Bundle { flags: request.flags, closed: false, used_ms: now, members: Vec::new(), opened_by });
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! Endpoints: where connections of a bridge come from or go to, and the task behind each.
 
+use super::outbox::Limits;
 use super::reconnect::Status;
 use super::state::Kind;
 use super::{Shared, stream};
@@ -46,6 +47,7 @@ pub(super) struct Settings {
     pub(super) max_backoff_ms: i64,
     pub(super) probe_ms: i64,
     pub(super) asynchronous: bool,
+    pub(super) limits: Limits,
 }
 
 /// All endpoints of a configuration.
@@ -55,8 +57,14 @@ pub(super) fn wanted(config: &SwitchConfig, slowpath: &Slowpath) -> Vec<(Endpoin
     for bridge in &config.bridges {
         let Some(id) = world.bridge_named(&bridge.name).map(|b| b.id) else { continue };
         let endpoint = |target: String, role| Endpoint { bridge: id, bridge_name: bridge.name.clone(), target, role };
-        let service =
-            Settings { versions: bridge.protocols, kind: Kind::Service, max_backoff_ms: 0, probe_ms: 0, asynchronous: true };
+        let service = Settings {
+            versions: bridge.protocols,
+            kind: Kind::Service,
+            max_backoff_ms: 0,
+            probe_ms: 0,
+            asynchronous: true,
+            limits: Limits { rate: None, queue: bridge.controller_queue_size },
+        };
         // A name with a slash would lead out of the run folder.
         if let Some(rundir) = config.rundir.as_ref().filter(|_| !bridge.name.contains('/')) {
             let socket = |suffix: &str| format!("punix:{}", rundir.join(format!("{}.{suffix}", bridge.name)).display());
@@ -78,6 +86,10 @@ fn settings_of(controller: &ControllerConfig, versions: Versions) -> Settings {
         max_backoff_ms: controller.max_backoff_ms,
         probe_ms: controller.inactivity_probe_ms,
         asynchronous: controller.enable_async,
+        limits: Limits {
+            rate: controller.rate_limit.map(|rate| (rate, controller.burst_limit.unwrap_or(0))),
+            queue: controller.queue_size,
+        },
     }
 }
 
@@ -85,8 +97,10 @@ fn settings_of(controller: &ControllerConfig, versions: Versions) -> Settings {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Target {
     Tcp(String, u16),
+    Ssl(String, u16),
     Unix(PathBuf),
     ListenTcp(String, u16),
+    ListenSsl(String, u16),
     ListenUnix(PathBuf),
 }
 
@@ -94,31 +108,33 @@ pub(super) enum Target {
 const PORT: u16 = 6653;
 
 impl Target {
-    /// Parses `tcp:HOST[:PORT]`, `unix:FILE`, `ptcp:[PORT][:HOST]`, `punix:FILE`.
+    /// Parses `tcp:HOST[:PORT]`, `ssl:HOST[:PORT]`, `unix:FILE`, `ptcp:[PORT][:HOST]`, `pssl:[PORT][:HOST]`, `punix:FILE`.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let (scheme, rest) = text
             .split_once(':')
-            .ok_or_else(|| format!("{text}: missing connection method, expected tcp:, unix:, ptcp: or punix:"))?;
+            .ok_or_else(|| format!("{text}: missing connection method, expected tcp:, ssl:, unix:, ptcp:, pssl: or punix:"))?;
         match scheme {
             "unix" => Ok(Self::Unix(rest.into())),
             "punix" => Ok(Self::ListenUnix(rest.into())),
-            "tcp" => {
+            "tcp" | "ssl" => {
                 let (host, port) = split_host(rest).ok_or_else(|| format!("{text}: bad peer name format"))?;
                 if host.is_empty() {
                     return Err(format!("{text}: bad peer name format"));
                 }
-                Ok(Self::Tcp(host, port.unwrap_or(PORT)))
+                let port = port.unwrap_or(PORT);
+                Ok(if scheme == "tcp" { Self::Tcp(host, port) } else { Self::Ssl(host, port) })
             }
-            "ptcp" => {
+            "ptcp" | "pssl" => {
                 let (port, host) = match rest.split_once(':') {
                     Some((port, host)) => (port, host.trim_matches(['[', ']'])),
                     None => (rest, ""),
                 };
                 let port = if port.is_empty() { Ok(PORT) } else { port.parse() };
                 let port = port.map_err(|_| format!("{text}: bad port number {rest:?}, expected 0 to 65535"))?;
-                Ok(Self::ListenTcp(if host.is_empty() { "0.0.0.0".to_owned() } else { host.to_owned() }, port))
+                let host = if host.is_empty() { "0.0.0.0" } else { host }.to_owned();
+                Ok(if scheme == "ptcp" { Self::ListenTcp(host, port) } else { Self::ListenSsl(host, port) })
             }
-            _ => Err(format!("{text}: unsupported connection method {scheme:?}, expected tcp, unix, ptcp or punix")),
+            _ => Err(format!("{text}: unsupported connection method {scheme:?}, expected tcp, ssl, unix, ptcp, pssl or punix")),
         }
     }
 }
@@ -156,7 +172,9 @@ impl Task {
         let target = Target::parse(&endpoint.target);
         let socket = match &target {
             Ok(Target::ListenUnix(path)) => Some(path.clone()),
-            Ok(Target::Tcp(..) | Target::Unix(_) | Target::ListenTcp(..)) | Err(_) => None,
+            Ok(Target::Tcp(..) | Target::Ssl(..) | Target::Unix(_) | Target::ListenTcp(..) | Target::ListenSsl(..)) | Err(_) => {
+                None
+            }
         };
         let _guard = runtime.enter();
         let job = stream::Job {
@@ -174,8 +192,11 @@ impl Task {
                     runtime.spawn(async {})
                 }
             },
-            Ok(Target::ListenTcp(host, port)) => runtime.spawn(stream::serve_tcp(job, host, port)),
-            Ok(active @ (Target::Tcp(..) | Target::Unix(_))) => runtime.spawn(stream::connect_forever(job, active)),
+            Ok(Target::ListenTcp(host, port)) => runtime.spawn(stream::serve_tcp(job, host, port, false)),
+            Ok(Target::ListenSsl(host, port)) => runtime.spawn(stream::serve_tcp(job, host, port, true)),
+            Ok(active @ (Target::Tcp(..) | Target::Ssl(..) | Target::Unix(_))) => {
+                runtime.spawn(stream::connect_forever(job, active))
+            }
             Err(error) => {
                 tracing::error!(target: "rconn", "{error}");
                 runtime.spawn(async {})
@@ -210,6 +231,8 @@ mod tests {
         let ok = |text: &str| Target::parse(text).unwrap();
         assert_eq!(ok("tcp:127.0.0.1"), Target::Tcp("127.0.0.1".into(), 6653));
         assert_eq!(ok("tcp:[::1]:6633"), Target::Tcp("::1".into(), 6633));
+        assert_eq!(ok("ssl:10.0.0.1"), Target::Ssl("10.0.0.1".into(), 6653));
+        assert_eq!(ok("pssl:6633:[::1]"), Target::ListenSsl("::1".into(), 6633));
         assert_eq!(ok("ptcp:"), Target::ListenTcp("0.0.0.0".into(), 6653));
         assert_eq!(ok("ptcp:6634:127.0.0.1"), Target::ListenTcp("127.0.0.1".into(), 6634));
         assert_eq!(ok("punix:/run/x.mgmt"), Target::ListenUnix("/run/x.mgmt".into()));

@@ -4,6 +4,7 @@
 //! intervals, a hidden NORMAL rule above all others takes over until one is back. A secure bridge has only what it is told.
 
 use super::endpoint::Endpoint;
+use super::groups;
 use super::reconnect::Status;
 use crate::config::{FailMode, SwitchConfig};
 use crate::flow_mod::{self, Journal};
@@ -13,7 +14,7 @@ use crate::world::{BridgeId, World};
 use flow::Msec;
 use flow::hash::Map;
 use openflow::action::OfAction;
-use openflow::{OfPort, TableId};
+use openflow::{GroupId, OfPort, TableId};
 
 /// Priority of the hidden rule that fails open.
 const FAIL_OPEN_PRIORITY: i32 = 0x00f0_f0f0;
@@ -62,7 +63,7 @@ impl Failover {
             };
             if flush {
                 if old.is_some() {
-                    flush_rules(&world, id);
+                    flush(&mut world, id);
                 }
                 if mode.standalone && !mode.controllers {
                     flow_mod::put_own_rule(&world, id, TableId(0), 0, vec![normal()]);
@@ -111,14 +112,17 @@ fn normal() -> OfAction {
     OfAction::Output { port: OfPort::NORMAL, max_len: 0 }
 }
 
-fn flush_rules(world: &World, bridge: BridgeId) {
-    let Some(b) = world.bridges.get(&bridge) else { return };
+/// Forgets rules, groups and meters: who controls the bridge now has not asked for them.
+fn flush(world: &mut World, bridge: BridgeId) {
     let mut journal = Journal::default();
-    for table in &b.tables {
-        let rules: Vec<_> = table.rules.read().expect("no holder of a table's rules panics").iter().cloned().collect();
-        for rule in rules.iter().filter(|r| !r.is_hidden()) {
-            flow_mod::remove(world, b, rule, flow_mod::removed::DELETE, &mut journal);
+    if let Some(b) = world.bridges.get(&bridge) {
+        for table in &b.tables {
+            for rule in flow_mod::rules_of(table, |r| !r.is_hidden()) {
+                flow_mod::remove(world, b, &rule, flow_mod::removed::DELETE, &mut journal);
+            }
         }
     }
+    groups::delete(world, bridge, GroupId::ALL, &mut journal);
+    groups::delete_meters(world, bridge, groups::METER_ALL, &mut journal);
     journal.commit(world);
 }

@@ -10,6 +10,7 @@ use crate::meter::Meter;
 use crate::rule::Tally;
 use crate::world::{BridgeId, World};
 use flow::Msec;
+use flow::seam::DpError;
 use openflow::message::{
     Bucket as WireBucket, GroupCommand, GroupDesc, GroupFeatures, GroupMod, GroupStatsEntry, GroupType, MeterConfigEntry,
     MeterFeatures, MeterMod, MeterStatsEntry,
@@ -39,7 +40,7 @@ pub(crate) fn group_mod(
         GroupCommand::Add if exists.is_some() => Err(OfError::OfpgmfcGroupExists),
         GroupCommand::Modify if exists.is_none() => Err(OfError::OfpgmfcUnknownGroup),
         GroupCommand::Add | GroupCommand::Modify | GroupCommand::AddOrMod => {
-            let group = build(b, gm, exists.as_deref(), now)?;
+            let group = build(gm, exists.as_deref(), now)?;
             put(world, bridge, group);
             Ok(())
         }
@@ -49,7 +50,7 @@ pub(crate) fn group_mod(
         }
         GroupCommand::InsertBucket => {
             let old = exists.ok_or(OfError::OfpgmfcUnknownGroup)?;
-            let group = insert_buckets(b, gm, &old)?;
+            let group = insert_buckets(gm, &old)?;
             put(world, bridge, group);
             Ok(())
         }
@@ -71,7 +72,7 @@ fn put(world: &mut World, bridge: BridgeId, group: Group) {
 }
 
 /// Deletes one group or all, and the rules that use them.
-fn delete(world: &mut World, bridge: BridgeId, group: GroupId, journal: &mut Journal) {
+pub(super) fn delete(world: &mut World, bridge: BridgeId, group: GroupId, journal: &mut Journal) {
     let Some(b) = world.bridges.get_mut(&bridge) else { return };
     let gone: Vec<GroupId> = b.groups.keys().copied().filter(|id| group == GroupId::ALL || *id == group).collect();
     for id in &gone {
@@ -85,15 +86,12 @@ fn delete(world: &mut World, bridge: BridgeId, group: GroupId, journal: &mut Jou
     }
 }
 
-fn build(bridge: &Bridge, gm: &GroupMod, old: Option<&Group>, now: Msec) -> Result<Group, OfError> {
+fn build(gm: &GroupMod, old: Option<&Group>, now: Msec) -> Result<Group, OfError> {
     if gm.group.0 > GroupId::MAX.0 {
         return Err(OfError::OfpgmfcInvalidGroup);
     }
     if gm.kind == GroupType::Indirect && gm.buckets.len() != 1 {
         return Err(OfError::OfpgmfcInvalidGroup);
-    }
-    for bucket in &gm.buckets {
-        check_bucket(bridge, gm, bucket)?;
     }
     let kept = |id: u32| old.and_then(|g| g.buckets.iter().find(|b| b.id == id)).map(|b| Arc::clone(&b.tally));
     let buckets = gm.buckets.iter().map(|b| bucket_of(b, kept(b.id))).collect();
@@ -106,16 +104,6 @@ fn build(bridge: &Bridge, gm: &GroupMod, old: Option<&Group>, now: Msec) -> Resu
         created_ms: old.map_or(now, |g| g.created_ms),
         method: Method::Default,
     })
-}
-
-fn check_bucket(bridge: &Bridge, gm: &GroupMod, bucket: &WireBucket) -> Result<(), OfError> {
-    if bucket.watch_group == gm.group || uses_group(&bucket.actions, gm.group) {
-        return Err(OfError::OfpgmfcLoop);
-    }
-    // A group that is chained to may come later; until then nothing is sent there.
-    let here: Vec<openflow::OfAction> =
-        bucket.actions.iter().filter(|a| !matches!(a, openflow::OfAction::Group(_))).cloned().collect();
-    flow_mod::check_actions(bridge, &here)
 }
 
 fn uses_group(actions: &[openflow::OfAction], group: GroupId) -> bool {
@@ -133,10 +121,9 @@ fn bucket_of(bucket: &WireBucket, tally: Option<Arc<Tally>>) -> Bucket {
     }
 }
 
-fn insert_buckets(bridge: &Bridge, gm: &GroupMod, old: &Group) -> Result<Group, OfError> {
+fn insert_buckets(gm: &GroupMod, old: &Group) -> Result<Group, OfError> {
     let mut group = old.clone();
     for bucket in &gm.buckets {
-        check_bucket(bridge, gm, bucket)?;
         if group.buckets.iter().any(|b| b.id == bucket.id) {
             return Err(OfError::OfpgmfcBucketExists);
         }
@@ -257,10 +244,7 @@ pub(crate) fn meter_mod(
     let special = matches!(id, crate::meter::CONTROLLER | crate::meter::SLOWPATH);
     let b = world.bridges.get_mut(&bridge).ok_or(OfError::OfpbrcEperm)?;
     if mm.command == DELETE {
-        let gone: Vec<u32> = b.meters.0.keys().copied().filter(|m| id == METER_ALL || *m == id).collect();
-        for id in gone {
-            delete_meter(world, bridge, id, journal);
-        }
+        delete_meters(world, bridge, id, journal);
         return Ok(());
     }
     if id == 0 || (id > METER_MAX && !special) {
@@ -280,13 +264,35 @@ pub(crate) fn meter_mod(
         (MODIFY, Some(known)) => known,
         _ => return Err(OfError::OfpmmfcBadCommand),
     };
-    dp.meter_set(dp_meter, &mm.meter.config).map_err(|_| OfError::OfpmmfcOutOfMeters)?;
+    dp.meter_set(dp_meter, &mm.meter.config).map_err(|error| refusal(&error))?;
     world.meters_taken.insert(dp_meter);
     if let Some(b) = world.bridges.get_mut(&bridge) {
         b.meters.0.insert(id, Meter { config: mm.meter.config.clone(), dp_meter, created_ms });
     }
     world.changed(Object::Meters(bridge));
     Ok(())
+}
+
+/// What a controller is told when the datapath does not take a meter.
+fn refusal(error: &DpError) -> OfError {
+    if matches!(error, DpError::Full(_)) {
+        OfError::OfpmmfcOutOfMeters
+    } else if matches!(error, DpError::Unsupported(_)) {
+        OfError::OfpmmfcBadBand
+    } else if matches!(error, DpError::Invalid(_)) {
+        OfError::OfpmmfcBadFlags
+    } else {
+        OfError::OfpmmfcUnknown
+    }
+}
+
+/// Deletes one meter or all, and the rules that use them.
+pub(super) fn delete_meters(world: &mut World, bridge: BridgeId, id: u32, journal: &mut Journal) {
+    let Some(b) = world.bridges.get(&bridge) else { return };
+    let gone: Vec<u32> = b.meters.0.keys().copied().filter(|m| id == METER_ALL || *m == id).collect();
+    for id in gone {
+        delete_meter(world, bridge, id, journal);
+    }
 }
 
 fn delete_meter(world: &mut World, bridge: BridgeId, id: u32, journal: &mut Journal) {

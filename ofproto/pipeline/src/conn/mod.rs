@@ -6,40 +6,50 @@
 //! `Agents` keeps one task per endpoint: `BRIDGE.mgmt` and `BRIDGE.snoop` listeners, passive listeners and active controllers as
 //! configured. A connection's task reads, handles one message at a time and writes; so the replies of a connection stand in the
 //! order of its requests, and a barrier orders them. Notices are spread by one task over the connections that want them, through a
-//! bounded queue each: a peer that does not read loses asynchronous messages, never anybody else's.
+//! bounded queue each: a peer that does not read loses asynchronous messages, never anybody else's. Packet-ins have a bound of their
+//! own and pass the connection's rate limit (`pinsched`). Updates of flow monitors wait in `monitor::Watcher`.
 //!
 //! Handling blocks its thread (locks, `settle`), so it runs under `block_in_place`; the runtime must be multi-threaded.
 
 pub mod bundles;
+mod commit;
 mod ct_flush;
 mod endpoint;
 mod failover;
 pub(crate) mod groups;
 mod notices;
+mod outbox;
+mod pinsched;
 mod reconnect;
 mod replies;
 mod requests;
+mod resume;
 mod roles;
 pub mod state;
 mod stream;
+mod tables;
 #[cfg(test)]
 mod tests;
+mod tlv;
 
 use crate::config::{ControllerStatus, SwitchConfig};
+use crate::monitor::{Origin, Watcher};
 use crate::slowpath::Slowpath;
 use crate::world::BridgeId;
 use endpoint::{Endpoint, Task};
 use flow::fields::TunnelOptions;
 use flow::hash::Map;
-use openflow::Version;
 use openflow::message::Message;
+use openflow::tls::TlsFiles;
+use openflow::{Version, Xid};
+use outbox::Outbox;
 use roles::Roles;
 use state::State;
 use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use tokio::runtime::Handle;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::broadcast;
 
 flow::counters! {
     CONN_OVERFLOW = "connmgr_overflow", "asynchronous OpenFlow messages dropped because a connection's queue was full";
@@ -48,8 +58,6 @@ flow::counters! {
     RCONN_DISCONNECTED = "rconn_disconnected", "OpenFlow connections that ended";
 }
 
-/// Asynchronous messages that wait for one connection.
-pub const QUEUE_MAX: usize = 512;
 /// Messages that a snooper may lag behind.
 const SNOOP_MAX: usize = 256;
 /// How often time is looked at.
@@ -62,8 +70,12 @@ pub struct Conn {
     /// As logs name it: `br0<->unix#3`.
     pub name: String,
     pub bridge: BridgeId,
+    /// Tells connections apart in notices; never 0, never used again.
+    pub serial: u64,
     state: Mutex<State>,
-    outgoing: mpsc::Sender<Message>,
+    outbox: Outbox,
+    /// Its flow monitors.
+    watcher: Arc<Watcher>,
     roles: Arc<Roles>,
 }
 
@@ -81,9 +93,14 @@ impl Conn {
 
     /// Queues a message for the peer; drops and counts it when the queue is full.
     pub fn send(&self, message: Message) {
-        if self.outgoing.try_send(message).is_err() {
+        if !self.outbox.put(message) {
             CONN_OVERFLOW.inc();
         }
+    }
+
+    /// Who makes the changes that a message of this connection asks for.
+    fn origin(&self, xid: Xid) -> Origin<'_> {
+        Origin { watcher: &self.watcher, xid }
     }
 }
 
@@ -92,7 +109,9 @@ pub(crate) struct Shared {
     pub(crate) slowpath: Arc<Slowpath>,
     pub(crate) roles: Arc<Roles>,
     snoops: Mutex<Map<BridgeId, broadcast::Sender<Arc<Vec<u8>>>>>,
+    tls: Mutex<TlsFiles>,
     last_unix: AtomicU64,
+    last_serial: AtomicU64,
 }
 
 impl Shared {
@@ -119,6 +138,11 @@ impl Shared {
         }
     }
 
+    /// The files of `ssl:` and `pssl:` connections.
+    pub(crate) fn tls(&self) -> TlsFiles {
+        self.tls.lock().expect("no holder of the names of files panics").clone()
+    }
+
     /// The tunnel options that the bridge has mapped.
     pub(crate) fn tunnel_options(&self, bridge: BridgeId) -> Arc<TunnelOptions> {
         self.slowpath.read_world().bridges.get(&bridge).map(|b| Arc::clone(&b.tunnel_options)).unwrap_or_default()
@@ -127,6 +151,11 @@ impl Shared {
     /// `unix#N` for an accepted connection.
     pub(crate) fn next_name(&self, kind: &str) -> String {
         format!("{kind}#{}", self.last_unix.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A number that no other connection has or had.
+    pub(crate) fn next_serial(&self) -> u64 {
+        self.last_serial.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Tells the bridge whether table misses are wanted, after a connection came, went or changed.
@@ -166,7 +195,14 @@ impl Agents {
     /// No endpoint yet; notices are spread from now on.
     #[must_use]
     pub fn new(slowpath: Arc<Slowpath>, runtime: Handle) -> Arc<Self> {
-        let shared = Arc::new(Shared { slowpath, roles: Arc::default(), snoops: Mutex::default(), last_unix: AtomicU64::new(0) });
+        let shared = Arc::new(Shared {
+            slowpath,
+            roles: Arc::default(),
+            snoops: Mutex::default(),
+            tls: Mutex::default(),
+            last_unix: AtomicU64::new(0),
+            last_serial: AtomicU64::new(0),
+        });
         runtime.spawn(notices::spread(Arc::clone(&shared)));
         let this = Arc::new(Self {
             shared,
@@ -191,6 +227,7 @@ impl Agents {
         if config.bundle_idle_timeout_s > 0 {
             self.bundle_idle_ms.store(i64::from(config.bundle_idle_timeout_s) * 1000, Ordering::Relaxed);
         }
+        self.shared.tls.lock().expect("no holder of the names of files panics").clone_from(&config.tls);
         let wanted = endpoint::wanted(config, &self.shared.slowpath);
         let mut tasks = self.tasks.lock().expect("no holder of the task table panics");
         tasks.retain(|endpoint, task| {
@@ -214,7 +251,10 @@ impl Agents {
     pub fn tick(&self, now: flow::Msec) {
         let bundle_idle_ms = self.bundle_idle_ms.load(Ordering::Relaxed);
         for conn in self.shared.conns() {
-            conn.lock().bundles.expire(bundle_idle_ms, now);
+            let expired = conn.lock().bundles.expire(bundle_idle_ms, now);
+            for opened_by in expired {
+                conn.send(requests::error_about(openflow::OfError::OfpbfcTimeout, &opened_by));
+            }
         }
         let statuses = self.statuses();
         self.failover.lock().expect("no holder of the failover state panics").tick(&statuses, &self.shared.slowpath, now);
@@ -248,11 +288,6 @@ impl Agents {
             task.stop();
         }
     }
-}
-
-/// A message as a log line has it.
-fn show(message: &Message) -> String {
-    format!("{:?}", message.body)
 }
 
 /// A connection kept only as long as its task has it.

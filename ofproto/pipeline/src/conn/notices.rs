@@ -1,17 +1,20 @@
 //! Spreading notices: packet-ins, port changes and removed rules to the connections that want them, in each one's form.
 
-use super::Shared;
-use super::replies;
+use super::{Shared, replies, resume};
 use crate::effects::{Notice, PacketInNotice};
 use crate::rule::Rule;
+use crate::world::BridgeId;
 use flow::clock::now_ms;
-use openflow::Xid;
-use openflow::message::{Body, FlowRemoved, Message, PacketIn, PortStatus};
+use flow::fields::{Field, TunnelOptions, Value};
+use openflow::message::{Body, FlowRemoved, Message, PacketIn, PacketInFormat, PortDesc, PortStatus, TableDesc};
+use openflow::{Codec, OfPort, Version, Xid};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// A controller action or a miss that OpenFlow 1.x limits to `miss_send_len`.
-const NO_MATCH: u8 = 0;
+/// OFPR_NO_MATCH, and what OVS calls misses beside it.
+const MISSES: [u8; 3] = [0, 6, 7];
+/// OFPPR_MODIFY
+const MODIFY: u8 = 2;
 
 /// Takes notices for as long as the slow path lives.
 pub(super) async fn spread(shared: Arc<Shared>) {
@@ -22,85 +25,160 @@ pub(super) async fn spread(shared: Arc<Shared>) {
             for notice in notices.take() {
                 match notice {
                     Notice::PacketIn(notice) => packet_in(&shared, &notice),
-                    Notice::PortStatus { bridge, reason, port } => {
-                        for conn in shared.conns().iter().filter(|c| c.bridge == bridge) {
-                            let state = conn.lock();
-                            if state.wants_port_status(reason) {
-                                let version = state.version;
-                                drop(state);
-                                let body = Body::PortStatus(Box::new(PortStatus { reason, desc: replies::port_desc(&port) }));
-                                conn.send(Message { version, xid: Xid(0), body });
-                            }
-                        }
+                    Notice::PortStatus { bridge, reason, port, before, by } => {
+                        let told =
+                            Told { reason, desc: replies::port_desc(&port), before: before.map(|b| replies::port_desc(&b)) };
+                        port_status(&shared, bridge, &told, by);
                     }
                     Notice::FlowRemoved { rule, reason } => flow_removed(&shared, &rule, reason),
+                    Notice::TableStatus { bridge, reason, desc } => table_status(&shared, bridge, reason, &desc),
                 }
             }
         });
     }
 }
 
+/// A port's change.
+struct Told {
+    reason: u8,
+    desc: PortDesc,
+    before: Option<PortDesc>,
+}
+
+fn port_status(shared: &Shared, bridge: BridgeId, told: &Told, by: u64) {
+    for conn in shared.conns().iter().filter(|c| c.bridge == bridge) {
+        let state = conn.lock();
+        let version = state.version;
+        // Up to 1.4 who asked for a change is not told of it; since 1.5 all are (EXT-338).
+        let asked = conn.serial == by && version < Version::V15;
+        let wanted = state.wants_port_status(told.reason) && !asked;
+        drop(state);
+        if !wanted {
+            continue;
+        }
+        let message = |desc: &PortDesc| {
+            let body = Body::PortStatus(Box::new(PortStatus { reason: told.reason, desc: desc.clone() }));
+            Message { version, xid: Xid(0), body }
+        };
+        let now = message(&told.desc);
+        // What has changed may be nothing that this version knows.
+        let unseen = told.reason == MODIFY
+            && told
+                .before
+                .as_ref()
+                .is_some_and(|before| matches!((message(before).encode(), now.encode()), (Ok(a), Ok(b)) if a == b));
+        if !unseen {
+            conn.send(now);
+        }
+    }
+}
+
+fn table_status(shared: &Shared, bridge: BridgeId, reason: u8, desc: &TableDesc) {
+    for conn in shared.conns().iter().filter(|c| c.bridge == bridge) {
+        let state = conn.lock();
+        let (version, wanted) = (state.version, state.wants_table_status(reason) && state.version >= Version::V14);
+        drop(state);
+        if wanted {
+            conn.send(Message { version, xid: Xid(0), body: Body::TableStatus { reason, desc: *desc } });
+        }
+    }
+}
+
 fn packet_in(shared: &Shared, notice: &PacketInNotice) {
+    let mut metadata = None;
     for conn in shared.conns().iter().filter(|c| c.bridge == notice.bridge) {
         let state = conn.lock();
         if !state.wants_packet_in(notice.reason, notice.controller_id) {
             continue;
         }
         let (version, reason, format) = (state.version, state.reason(notice.reason), state.packet_in_format);
-        let max_len = if notice.reason == NO_MATCH { state.config.miss_send_len } else { notice.max_len };
         drop(state);
-        let mut packet = notice.packet.clone();
-        if max_len != openflow::types::MAX_LEN_ALL {
-            packet.truncate(usize::from(max_len));
-        }
-        let mut metadata = flow::Match::default();
-        metadata.set(flow::Field::InPort, u128::from(u32::from_be_bytes(notice.key.in_port)));
-        add_pipeline_fields(&mut metadata, &notice.key);
-        let body = Body::PacketIn(Box::new(PacketIn {
-            packet,
+        // Nothing is buffered here, so that the whole packet goes out, whatever length was asked for.
+        let mut packet_in = PacketIn {
+            packet: notice.packet.clone(),
             full_len: notice.full_len,
             buffer_id: openflow::types::NO_BUFFER,
             reason,
             table: notice.table,
             cookie: notice.cookie,
-            metadata,
+            metadata: metadata.get_or_insert_with(|| pipeline_fields(shared, notice)).clone(),
             userdata: notice.userdata.clone(),
             continuation: Vec::new(),
             format,
-        }));
-        conn.send(Message { version, xid: Xid(0), body });
+        };
+        if let Some(state) = notice.continuation.as_ref().filter(|_| format == PacketInFormat::Nxt2) {
+            let world = shared.slowpath.read_world();
+            let whole = resume::private(&world, packet_in, state, notice.odp_port);
+            drop(world);
+            let options = shared.tunnel_options(notice.bridge);
+            let continuation = whole.continuation(&Codec { options: Some(&options), ..Codec::default() }, version);
+            packet_in = PacketIn { continuation, ..whole.public };
+        }
+        let message = Message { version, xid: Xid(0), body: Body::PacketIn(Box::new(packet_in)) };
+        let in_port = OfPort::from_key(notice.key.in_port);
+        if !conn.outbox.put_packet_in(message, in_port, MISSES.contains(&notice.reason), now_ms()) {
+            super::CONN_OVERFLOW.inc();
+        }
     }
 }
 
-/// Registers, metadata, tunnel and conntrack fields that are not zero.
-fn add_pipeline_fields(metadata: &mut flow::Match, key: &flow::Key) {
-    use flow::Field;
+/// What the pipeline knows of the packet beside its bytes: the input port, and of all else what is not zero (OpenFlow 1.3 section
+/// 7.4.1; `Field`s of the pipeline).
+fn pipeline_fields(shared: &Shared, notice: &PacketInNotice) -> flow::Match {
+    let key = &notice.key;
+    let options = shared.tunnel_options(notice.bridge);
+    let mut metadata = flow::Match::with_options(Arc::clone(&options));
+    for (n, option) in options.iter().filter(|(n, _)| TunnelOptions::is_present(key, *n)) {
+        if let Some(field) = Field::tun_metadata(n) {
+            // It is mapped, so it has a place.
+            let _ = metadata.set_long(field, &options.get(key, n), &Value::ones(8 * option.bytes));
+        }
+    }
+    metadata.set(Field::InPort, u128::from(u32::from_be_bytes(key.in_port)));
     let mut fields = vec![
-        Field::Metadata,
         Field::TunId,
         Field::TunSrc,
         Field::TunDst,
         Field::TunIpv6Src,
         Field::TunIpv6Dst,
+        Field::TunFlags,
         Field::TunGbpId,
         Field::TunGbpFlags,
+        Field::TunErspanVer,
+        Field::TunErspanIdx,
+        Field::TunErspanDir,
+        Field::TunErspanHwid,
+        Field::TunGtpuFlags,
+        Field::TunGtpuMsgtype,
+        Field::Metadata,
         Field::PktMark,
+        Field::PacketType,
         Field::CtState,
         Field::CtZone,
         Field::CtMark,
         Field::CtLabel,
     ];
-    fields.extend((0..32).filter_map(Field::reg));
+    if key.ct_state != 0 && key.ct_nw_proto != 0 {
+        fields.extend([Field::CtNwProto, Field::CtTpSrc, Field::CtTpDst]);
+        match key.eth_type {
+            [0x08, 0x00] => fields.extend([Field::CtNwSrc, Field::CtNwDst]),
+            [0x86, 0xdd] => fields.extend([Field::CtIpv6Src, Field::CtIpv6Dst]),
+            _ => {}
+        }
+    }
+    fields.extend((0..16).filter_map(Field::reg));
     for field in fields {
         let value = field.get(key);
         if value != 0 {
             metadata.set(field, value);
         }
     }
+    metadata
 }
 
 fn flow_removed(shared: &Shared, rule: &Rule, reason: u8) {
     let now = now_ms();
+    let Some(matching) = shared.slowpath.read_world().bridges.get(&rule.bridge).map(|b| rule.matching(b)) else { return };
     for conn in shared.conns().iter().filter(|c| c.bridge == rule.bridge) {
         let state = conn.lock();
         if !state.wants_flow_removed(reason) {
@@ -111,9 +189,8 @@ fn flow_removed(shared: &Shared, rule: &Rule, reason: u8) {
         let (packets, bytes) = rule.life.tally.read();
         let (duration_sec, duration_nsec) = replies::duration(rule.life.created_ms, now);
         let (idle_timeout, hard_timeout) = rule.timeouts_s();
-        let (key, mask) = rule.mini.expand();
         let body = Body::FlowRemoved(Box::new(FlowRemoved {
-            matching: flow::Match::new(&key, &mask),
+            matching: matching.clone(),
             cookie: rule.cookie.load(Ordering::Relaxed),
             priority: u16::try_from(rule.priority).unwrap_or(u16::MAX),
             reason,

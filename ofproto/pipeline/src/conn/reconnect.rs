@@ -4,6 +4,7 @@
 //! connection that is silent for the probe interval is asked with an echo; silent for as long again, it is given up.
 
 use super::endpoint::Endpoint;
+use super::pinsched::Stats;
 use crate::config::ControllerStatus;
 use flow::Msec;
 
@@ -72,6 +73,8 @@ pub(super) struct Status {
     pub(super) disconnected_ms: Option<Msec>,
     last_error: Option<String>,
     pub(super) role: Option<&'static str>,
+    /// What the rate limit has done with packet-ins for actions [0] and misses [1].
+    pub(super) packet_ins: Option<[Stats; 2]>,
 }
 
 impl Status {
@@ -118,6 +121,7 @@ impl Status {
                     if stable || self.backoff_ms == 0 { BACKOFF_MIN_MS } else { (self.backoff_ms * 2).min(self.max_backoff_ms) };
                 self.stage = Stage::Backoff;
                 self.role = None;
+                self.packet_ins = None;
                 Effect::Wait(self.backoff_ms)
             }
             (Stage::Void | Stage::Backoff | Stage::Connecting, Event::Received)
@@ -141,6 +145,13 @@ impl Status {
         }
         if let Some(at) = self.disconnected_ms {
             status.push(("sec_since_disconnect".to_owned(), ((now - at) / 1000).to_string()));
+        }
+        for (stats, name) in self.packet_ins.iter().flatten().zip(["action", "miss"]) {
+            let mut add = |what: &str, n: u64| status.push((format!("packet-in-{name}-{what}"), n.to_string()));
+            add("backlog", u64::try_from(stats.queued).unwrap_or(u64::MAX));
+            add("bypassed", stats.normal);
+            add("queued", stats.limited);
+            add("dropped", stats.dropped);
         }
         ControllerStatus {
             bridge: endpoint.bridge_name.clone(),

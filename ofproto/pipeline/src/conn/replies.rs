@@ -6,7 +6,7 @@ use crate::bridge::{Bridge, Port, PortView};
 use crate::flow_mod::Criteria;
 use crate::rule::Rule;
 use crate::slowpath::patch_stats;
-use crate::table::{INTERNAL, Miss};
+use crate::table::{INTERNAL, Miss, Table};
 use crate::world::World;
 use flow::Msec;
 use flow::fields::{Field, MaskKind};
@@ -36,6 +36,7 @@ const ACTIONS_OF10: u32 = 0xfff;
 const TABLES_VISIBLE: u8 = 254;
 const MAX_ENTRIES: u32 = 1_000_000;
 const INSTRUCTIONS_ALL: u32 = 0x3f;
+const GOTO: u32 = 1 << 5;
 
 /// Seconds and nanoseconds since `since`.
 #[must_use]
@@ -129,12 +130,14 @@ fn port_entry(world: &World, bridge: &Bridge, port: &Port, now: Msec) -> PortSta
         Some(number) => world.backend(bridge.id).and_then(|b| b.dp.port_stats(number).ok()),
         None => Some(patch_stats(port)),
     };
+    let custom = port.dp_port.and_then(|number| Some(world.backend(bridge.id)?.dp.port_custom_stats(number)));
     let (duration_sec, duration_nsec) = duration(port.created_ms, now);
     PortStatsEntry {
         port: port.number,
         stats: counted.as_ref().map_or_else(unknown_counters, counters),
         duration_sec,
         duration_nsec,
+        custom: custom.unwrap_or_default(),
         ..PortStatsEntry::default()
     }
 }
@@ -186,7 +189,7 @@ pub(super) fn select(bridge: &Bridge, request: &FlowStatsRequest) -> Result<Vec<
         out_group: request.out_group,
     }
     .select(bridge)?;
-    rules.sort_by_key(|r| (r.table, std::cmp::Reverse(r.priority)));
+    rules.sort_by_key(|r| (r.table, std::cmp::Reverse(r.priority), r.life.serial));
     Ok(rules)
 }
 
@@ -200,7 +203,7 @@ pub(super) fn flow_entry(bridge: &Bridge, rule: &Rule, now: Msec) -> FlowStatsEn
         i32::try_from((now - since.load(Ordering::Relaxed)).max(0) / 1000).unwrap_or(i32::MAX)
     };
     FlowStatsEntry {
-        matching: rule_match(bridge, rule),
+        matching: rule.matching(bridge),
         cookie: rule.cookie.load(Ordering::Relaxed),
         table: rule.table,
         priority: u16::try_from(rule.priority).unwrap_or(u16::MAX),
@@ -216,16 +219,6 @@ pub(super) fn flow_entry(bridge: &Bridge, rule: &Rule, now: Msec) -> FlowStatsEn
         bytes,
         actions: rule.actions.clone(),
     }
-}
-
-/// A rule's match; tunnel options lie as the bridge has mapped them.
-#[must_use]
-pub(super) fn rule_match(bridge: &Bridge, rule: &Rule) -> flow::Match {
-    let (key, mask) = rule.mini.expand();
-    let mut matching = flow::Match::with_options(Arc::clone(&bridge.tunnel_options));
-    matching.key = key;
-    matching.mask = mask;
-    matching
 }
 
 /// (packets, bytes, flows)
@@ -244,12 +237,24 @@ pub(super) fn table_stats(bridge: &Bridge) -> Vec<TableStats> {
         .filter(|t| t.id != INTERNAL)
         .map(|t| TableStats {
             table: t.id,
-            active: u32::try_from(t.rules.read().expect("no holder of a table's rules panics").len()).unwrap_or(u32::MAX),
+            active: u32::try_from(visible_rules(t)).unwrap_or(u32::MAX),
             lookups: t.lookups.load(Ordering::Relaxed),
             matched: t.matched.load(Ordering::Relaxed),
             features: table_features(bridge, t.id),
         })
         .collect()
+}
+
+/// Rules that controllers see. Rules of the switch's own are few, and stand in table 0 only.
+fn visible_rules(table: &Table) -> usize {
+    let rules = table.rules.read().expect("no holder of a table's rules panics");
+    if table.id == TableId(0) { rules.iter().filter(|r| !r.is_hidden()).count() } else { rules.len() }
+}
+
+/// OFPMP_TABLE_FEATURES.
+#[must_use]
+pub(super) fn all_table_features(bridge: &Bridge) -> Vec<TableFeatures> {
+    bridge.tables.iter().filter(|t| t.id != INTERNAL).map(|t| table_features(bridge, t.id)).collect()
 }
 
 /// What a table can do: everything, in every table.
@@ -265,11 +270,13 @@ pub(super) fn table_features(bridge: &Bridge, table: TableId) -> TableFeatures {
         actions: openflow::wire::actions::bitmap::ALL,
         set_fields: usable.iter().copied().filter(|f| f.row().writable).collect(),
     };
-    let flows = TableFeatureSet { next, instructions: INSTRUCTIONS_ALL, write: actions.clone(), apply: actions };
+    // From the last table no other can be reached.
+    let instructions = if next == [0; 4] { INSTRUCTIONS_ALL & !GOTO } else { INSTRUCTIONS_ALL };
+    let flows = TableFeatureSet { next, instructions, write: actions.clone(), apply: actions };
     TableFeatures {
         table,
         command: 0,
-        name: t.config.name.clone().unwrap_or_default(),
+        name: t.name().to_owned(),
         metadata_match: u64::MAX,
         metadata_write: u64::MAX,
         miss: miss_code(t.miss),
@@ -297,12 +304,11 @@ fn miss_code(miss: Miss) -> u8 {
 #[must_use]
 pub(super) fn table_descs(bridge: &Bridge) -> Vec<TableDesc> {
     let tables = bridge.tables.iter().filter(|t| t.id != INTERNAL);
-    tables.map(|t| TableDesc { table: t.id, eviction: t.config.evict, ..TableDesc::default() }).collect()
+    tables.map(Table::desc).collect()
 }
 
 /// OFPMP_QUEUE. A port without configured queues has none to tell of.
 pub(super) fn queue_stats(bridge: &Bridge, port: OfPort, queue: u32) -> Result<Vec<QueueStatsEntry>, OfError> {
-    const ALL_QUEUES: u32 = 0xffff_ffff;
     const UNKNOWN: u64 = u64::MAX;
     let found: Vec<QueueStatsEntry> = ports_with_queues(bridge, port)?
         .filter(|_| matches!(queue, ALL_QUEUES | DUMMY_QUEUE))
@@ -320,12 +326,15 @@ pub(super) fn queue_stats(bridge: &Bridge, port: OfPort, queue: u32) -> Result<V
 }
 
 /// The configured queues of a port, or of all.
-pub(super) fn queues(bridge: &Bridge, port: OfPort) -> Result<Vec<QueueConfig>, OfError> {
+pub(super) fn queues(bridge: &Bridge, port: OfPort, queue: u32) -> Result<Vec<QueueConfig>, OfError> {
     const UNSET: u16 = u16::MAX;
-    let found = ports_with_queues(bridge, port)?;
-    Ok(found.map(|port| QueueConfig { port, queue: DUMMY_QUEUE, min_rate: UNSET, max_rate: UNSET }).collect())
+    let found = ports_with_queues(bridge, port)?.filter(|_| matches!(queue, ALL_QUEUES | DUMMY_QUEUE));
+    let found: Vec<_> = found.map(|port| QueueConfig { port, queue: DUMMY_QUEUE, min_rate: UNSET, max_rate: UNSET }).collect();
+    if found.is_empty() && queue != ALL_QUEUES { Err(OfError::OfpqofcBadQueue) } else { Ok(found) }
 }
 
+/// OFPQ_ALL
+const ALL_QUEUES: u32 = 0xffff_ffff;
 /// Dummy ports pretend to have one queue.
 const DUMMY_QUEUE: u32 = 0;
 

@@ -6,28 +6,25 @@
 //! A request that changes something takes the world's write lock for itself alone; what it did is told (flow-removed) when the lock
 //! is about to be dropped. A barrier waits, without any lock, until no stale megaflow can forward (`Slowpath::settle`).
 
-use super::bundles::{Member, Outcome};
-use super::state::merge_async;
-use super::{Conn, ct_flush, groups, replies};
+use super::bundles::Member;
+use super::{Conn, ct_flush, groups, replies, tables, tlv};
 use crate::flow_mod::{self, Journal};
 use crate::slowpath::{PortModError, Prepared, Slowpath};
-use crate::table::{INTERNAL, Miss};
 use crate::world::{BridgeId, World};
 use crate::xlate::FragMode;
 use flow::Msec;
 use openflow::message::{
-    Body, BundleControl, ErrorMessage, Message, Multipart, MultipartBody, PacketInFormat, PacketOut, PortMod, Role, RoleRequest,
-    SwitchConfig, TableMod, TlvMap, TlvTableMod, TlvTableReply,
+    Body, ErrorMessage, GroupCommand, GroupMod, Message, Multipart, MultipartBody, PacketInFormat, PacketOut, PortMod, Role,
+    RoleRequest, SwitchConfig,
 };
-use openflow::{OfError, OfPort, TableId};
-use std::sync::Arc;
+use openflow::{OfError, OfPort, Version, Xid};
 
 /// What a request came to: bodies to answer with, in the request's version and transaction.
 type Answer = Result<Vec<Body>, OfError>;
 
-/// Why a bundle request failed, with the error message for the member at fault.
-type BundleFault = (Option<Box<Message>>, OfError);
-
+/// OFPRFR_*
+const GROUP_MOD: u8 = 0;
+const METER_MOD: u8 = 1;
 /// Frag handling in the low bits of OFPC flags.
 const FRAG_MASK: u16 = 3;
 
@@ -40,7 +37,7 @@ impl Conn {
             return vec![reply(Body::Error(ErrorMessage::reply_to(error, raw)))];
         }
         if let Body::BundleControl(request) = &message.body {
-            return match self.bundle_control(slowpath, request, now) {
+            return match self.bundle_control(slowpath, request, raw, now) {
                 Ok(body) => vec![reply(body)],
                 Err((member, error)) => {
                     let own = reply(Body::Error(ErrorMessage::reply_to(error, raw)));
@@ -70,7 +67,6 @@ impl Conn {
                     | Body::BundleControl(_)
                     | Body::BundleAdd { .. }
                     | Body::TlvTableMod(_)
-                    | Body::SetConfig(_)
             );
         if changes && self.lock().role == Role::Secondary {
             return Err(OfError::OfpbrcIsSecondary);
@@ -89,23 +85,31 @@ impl Conn {
             }
             Body::GetConfigRequest => {
                 let frag = self.with_bridge(slowpath, |_, b| Ok(frag_bits(b.frag_mode)))?;
-                let config = self.lock().config;
-                let flags = config.flags & !FRAG_MASK | frag;
-                Ok(vec![Body::GetConfigReply(SwitchConfig { flags, ..config })])
+                let config = self.lock().config();
+                Ok(vec![Body::GetConfigReply(SwitchConfig { flags: config.flags | frag, ..config })])
             }
             Body::SetConfig(config) => self.set_config(slowpath, *config),
             Body::FlowMod(fm) => {
-                changing(slowpath, |world, journal| flow_mod::apply(world, id, fm, now, journal))?;
+                self.changing(slowpath, message.xid, |world, journal| flow_mod::apply(world, id, fm, now, journal))?;
                 if fm.buffer_id != openflow::types::NO_BUFFER && fm.command != openflow::message::FlowModCommand::Delete {
                     // Packets are never buffered here, so none can be meant.
                     return Err(OfError::OfpbrcBufferUnknown);
                 }
                 Ok(vec![])
             }
-            Body::GroupMod(gm) => changing(slowpath, |world, journal| groups::group_mod(world, id, gm, now, journal)).map(none),
-            Body::MeterMod(mm) => changing(slowpath, |world, journal| groups::meter_mod(world, id, mm, now, journal)).map(none),
-            Body::PortMod(pm) => changing(slowpath, |world, _| port_mod(world, id, pm)).map(none),
-            Body::TableMod(tm) => changing(slowpath, |world, _| table_mod(world, id, tm)).map(none),
+            Body::GroupMod(gm) => {
+                let existed = self.with_bridge(slowpath, |_, b| Ok(b.groups.contains_key(&gm.group)))?;
+                self.changing(slowpath, message.xid, |world, journal| groups::group_mod(world, id, gm, now, journal))?;
+                self.forward_group_mod(message.xid, gm, existed);
+                Ok(vec![])
+            }
+            Body::MeterMod(mm) => {
+                self.changing(slowpath, message.xid, |world, journal| groups::meter_mod(world, id, mm, now, journal))?;
+                self.forward_request(message.xid, METER_MOD, &message.body);
+                Ok(vec![])
+            }
+            Body::PortMod(pm) => port_mod(&mut slowpath.write_world(), id, pm, self).map(none),
+            Body::TableMod(tm) => tables::table_mod(&mut slowpath.write_world(), id, tm).map(none),
             Body::PacketOut(po) => packet_out(slowpath, id, po, now).map(none),
             Body::BarrierRequest => {
                 slowpath.settle();
@@ -114,7 +118,7 @@ impl Conn {
             Body::RoleRequest(request) => self.role_request(request),
             Body::GetAsyncRequest => Ok(vec![Body::GetAsyncReply(self.lock().asynchronous)]),
             Body::SetAsync(new) => {
-                merge_async(&mut self.lock().asynchronous, new);
+                self.lock().set_async(new);
                 Ok(vec![])
             }
             Body::SetFlowFormat(format) => {
@@ -139,11 +143,14 @@ impl Conn {
                 Ok(vec![])
             }
             Body::BundleAdd { id, flags, message, raw } => {
+                if let Body::FlowMod(fm) = &message.body {
+                    flow_mod::check_table(fm)?;
+                }
                 let member = Member { message: (**message).clone(), raw: raw.clone() };
                 self.lock().bundles.add(*id, *flags, member, now).map(none)
             }
-            Body::TlvTableMod(tm) => changing(slowpath, |world, _| tlv_table_mod(world, id, tm)).map(none),
-            Body::TlvTableRequest => self.with_bridge(slowpath, |_, b| Ok(vec![Body::TlvTableReply(tlv_table(b))])),
+            Body::TlvTableMod(tm) => tlv::table_mod(&mut slowpath.write_world(), id, tm).map(none),
+            Body::TlvTableRequest => self.with_bridge(slowpath, |_, b| Ok(vec![Body::TlvTableReply(tlv::table(b))])),
             Body::CtFlushZone(zone) => {
                 let dp = self.with_bridge(slowpath, ct_flush::datapath)?;
                 ct_flush::flush(dp.as_ref(), &ct_flush::of_zone(*zone)).map(none)
@@ -152,13 +159,13 @@ impl Conn {
                 let dp = self.with_bridge(slowpath, ct_flush::datapath)?;
                 ct_flush::flush(dp.as_ref(), &ct_flush::of_request(request)).map(none)
             }
-            Body::QueueGetConfigRequest { port, .. } => self.with_bridge(slowpath, |_, b| {
-                let queues = replies::queues(b, *port)?;
+            Body::QueueGetConfigRequest { port, queue } => self.with_bridge(slowpath, |_, b| {
+                let queues = replies::queues(b, *port, *queue)?;
                 Ok(vec![Body::QueueGetConfigReply { port: *port, queues }])
             }),
             Body::Stats(request) => self.multipart(slowpath, request, now),
-            Body::Resume(_) => Err(OfError::NxrStale),
-            Body::FlowMonitorCancel(_) => Err(OfError::OfpmofcUnknownMonitor),
+            Body::Resume(packet) => self.resume(slowpath, packet, now).map(none),
+            Body::FlowMonitorCancel(monitor) => self.watcher.cancel(*monitor).map(none),
             // `handle` has dealt with bundle control.
             Body::BundleControl(_)
             | Body::FeaturesReply(_)
@@ -198,14 +205,15 @@ impl Conn {
             // Reassembly is not for a switch without conntrack; OVS keeps what it has.
             _ => self.with_bridge(slowpath, |_, b| Ok(b.frag_mode))?,
         };
-        let mut world = slowpath.write_world();
-        let changed = world.bridges.get_mut(&self.bridge).is_some_and(|b| std::mem::replace(&mut b.frag_mode, mode) != mode);
-        if changed {
+        // A secondary may say how it wants its own packet-ins, not how the bridge treats fragments.
+        if self.lock().role != Role::Secondary && self.with_bridge(slowpath, |_, b| Ok(b.frag_mode != mode))? {
+            let mut world = slowpath.write_world();
+            if let Some(b) = world.bridges.get_mut(&self.bridge) {
+                b.frag_mode = mode;
+            }
             world.changed(crate::deps::Object::Bridge(self.bridge));
         }
-        drop(world);
-        let mut state = self.lock();
-        state.config = SwitchConfig { flags: config.flags, miss_send_len: config.miss_send_len };
+        self.lock().set_config(config);
         Ok(vec![])
     }
 
@@ -224,61 +232,75 @@ impl Conn {
         Ok(vec![Body::RoleReply(RoleRequest { role, generation_id: Some(generation_id.unwrap_or(u64::MAX)), ..*request })])
     }
 
-    /// OFPT_BUNDLE_CONTROL. A commit that fails answers with the error of the member at fault as well.
-    fn bundle_control(&self, slowpath: &Slowpath, request: &BundleControl, now: Msec) -> Result<Body, BundleFault> {
-        let outcome = self.lock().bundles.control(request, now).map_err(|error| (None, error))?;
-        if let Outcome::Commit(members) = outcome {
-            self.commit(slowpath, members, now)?;
-        }
-        Ok(Body::BundleControl(BundleControl { kind: request.kind + 1, ..*request }))
-    }
-
-    /// Applies a bundle under one lock. The first that fails undoes all; its own error is sent before the bundle's.
-    fn commit(&self, slowpath: &Slowpath, members: Vec<Member>, now: Msec) -> Result<(), BundleFault> {
-        let mut packet_outs = Vec::new();
-        let mut port_mods = Vec::new();
+    /// Runs a change under the write lock, all or nothing, and tells what it did.
+    fn changing<T>(
+        &self,
+        slowpath: &Slowpath,
+        xid: Xid,
+        change: impl FnOnce(&mut World, &mut Journal) -> Result<T, OfError>,
+    ) -> Result<T, OfError> {
         let mut world = slowpath.write_world();
         let mut journal = Journal::default();
-        let groups_before = world.bridges.get(&self.bridge).map(|b| b.groups.clone()).unwrap_or_default();
-        for member in members {
-            let done = if let Body::FlowMod(fm) = &member.message.body {
-                flow_mod::apply(&world, self.bridge, fm, now, &mut journal)
-            } else if let Body::GroupMod(gm) = &member.message.body {
-                groups::group_mod(&mut world, self.bridge, gm, now, &mut journal)
-            } else if let Body::PacketOut(po) = &member.message.body {
-                // It meets the rules as they are at its place in the bundle.
-                prepare_packet_out(slowpath, &world, self.bridge, po, now).map(|prepared| packet_outs.push(prepared))
-            } else if let Body::PortMod(pm) = &member.message.body {
-                port_mods.push(pm.clone());
-                Ok(())
-            } else {
-                Err(OfError::OfpbfcMsgUnsup)
-            };
-            if let Err(error) = done {
+        match change(&mut world, &mut journal) {
+            Ok(done) => {
+                journal.commit_by(&world, Some(self.origin(xid)));
+                Ok(done)
+            }
+            Err(error) => {
                 journal.revert(&world);
-                if let Some(b) = world.bridges.get_mut(&self.bridge) {
-                    b.groups = groups_before;
-                }
-                world.changed(crate::deps::Object::Bridge(self.bridge));
-                drop(world);
-                let body = Body::Error(ErrorMessage::reply_to(error, &member.raw));
-                let of_member = Message { version: member.message.version, xid: member.message.xid, body };
-                return Err((Some(Box::new(of_member)), OfError::OfpbfcMsgFailed));
+                Err(error)
             }
         }
-        journal.commit(&world);
-        drop(world);
-        for pm in port_mods {
-            port_mod(&mut slowpath.write_world(), self.bridge, &pm).map_err(|error| (None, error))?;
+    }
+
+    /// Tells other controllers of a group-mod; which it was of "add or modify" depends on whether there was such a group.
+    pub(super) fn forward_group_mod(&self, xid: Xid, gm: &GroupMod, existed: bool) {
+        let command = match (gm.command == GroupCommand::AddOrMod, existed) {
+            (true, true) => GroupCommand::Modify,
+            (true, false) => GroupCommand::Add,
+            (false, _) => gm.command,
+        };
+        self.forward_request(xid, GROUP_MOD, &Body::GroupMod(Box::new(GroupMod { command, ..gm.clone() })));
+    }
+
+    /// OFPT_REQUESTFORWARD to the other controllers of the bridge that want it (OpenFlow 1.4 section 7.4.6).
+    fn forward_request(&self, xid: Xid, reason: u8, body: &Body) {
+        for conn in self.roles.conns() {
+            if conn.bridge != self.bridge || std::ptr::eq(conn.as_ref(), self) {
+                continue;
+            }
+            let state = conn.lock();
+            let version = state.version;
+            let wanted = state.wants_request_forward(reason) && (reason == GROUP_MOD || version >= Version::V13);
+            drop(state);
+            if wanted {
+                let inner = Message { version, xid, body: body.clone() };
+                conn.send(Message { version, xid, body: Body::RequestForward(Box::new(inner)) });
+            }
         }
-        for prepared in packet_outs {
-            slowpath.send_packet_out(prepared, now);
+    }
+
+    /// Multiparts that change something.
+    fn multipart(&self, slowpath: &Slowpath, request: &Multipart, now: Msec) -> Answer {
+        let reply = |body| Ok(vec![Body::Stats(Box::new(Multipart { more: false, body, ..request.clone() }))]);
+        if let MultipartBody::TableFeaturesRequest(set) = &request.body
+            && !set.is_empty()
+        {
+            tables::set_features(&mut slowpath.write_world(), self.bridge, set)?;
+            let all = self.with_bridge(slowpath, |_, b| Ok(replies::all_table_features(b)))?;
+            return reply(MultipartBody::TableFeaturesReply(all));
         }
-        Ok(())
+        if let MultipartBody::FlowMonitorRequest(requests) = &request.body {
+            // No change may fall between the rules told now and the updates that follow.
+            let world = slowpath.write_world();
+            let bridge = world.bridges.get(&self.bridge).ok_or(OfError::OfpbrcEperm)?;
+            return reply(MultipartBody::FlowMonitorReply(self.watcher.request(bridge, requests)?));
+        }
+        self.statistics(slowpath, request, now)
     }
 
     #[allow(clippy::too_many_lines, reason = "one arm per multipart")]
-    fn multipart(&self, slowpath: &Slowpath, request: &Multipart, now: Msec) -> Answer {
+    fn statistics(&self, slowpath: &Slowpath, request: &Multipart, now: Msec) -> Answer {
         use MultipartBody as M;
         let bridge = self.bridge;
         self.with_bridge(slowpath, |world, b| {
@@ -300,18 +322,15 @@ impl Conn {
                 M::MeterRequest(id) => M::MeterReply(groups::meter_stats(world, b, *id, now)?),
                 M::MeterConfigRequest(id) => M::MeterConfigReply(groups::meter_configs(b, *id)?),
                 M::MeterFeaturesRequest => M::MeterFeaturesReply(groups::meter_features(world, bridge)),
-                M::TableFeaturesRequest(set) if set.is_empty() => {
-                    let tables = b.tables.iter().filter(|t| t.id != INTERNAL);
-                    M::TableFeaturesReply(tables.map(|t| replies::table_features(b, t.id)).collect())
-                }
-                M::TableFeaturesRequest(_) => return Err(OfError::OfptffcEperm),
+                M::TableFeaturesRequest(_) => M::TableFeaturesReply(replies::all_table_features(b)),
                 M::TableDescRequest => M::TableDescReply(replies::table_descs(b)),
                 M::PortDescRequest(port) => M::PortDescReply(replies::port_descs(b, *port)),
-                M::FlowMonitorRequest(_) => return Err(OfError::OfpbrcBadStat),
                 M::IpfixBridgeRequest => M::IpfixBridgeReply(b.exporters.bridge_totals().ok_or(OfError::NxstNotConfigured)?),
                 M::IpfixFlowRequest if b.exporters.flow_ipfix.is_empty() => return Err(OfError::NxstNotConfigured),
                 M::IpfixFlowRequest => M::IpfixFlowReply(b.exporters.flow_totals()),
-                M::DescReply(_)
+                // `multipart` has dealt with flow monitors.
+                M::FlowMonitorRequest(_)
+                | M::DescReply(_)
                 | M::FlowReply(_)
                 | M::AggregateReply { .. }
                 | M::TableReply(_)
@@ -347,51 +366,20 @@ fn frag_bits(mode: FragMode) -> u16 {
     }
 }
 
-/// Runs a change under the write lock, all or nothing, and tells what it did.
-fn changing<T>(slowpath: &Slowpath, change: impl FnOnce(&mut World, &mut Journal) -> Result<T, OfError>) -> Result<T, OfError> {
-    let mut world = slowpath.write_world();
-    let mut journal = Journal::default();
-    match change(&mut world, &mut journal) {
-        Ok(done) => {
-            journal.commit(&world);
-            Ok(done)
-        }
-        Err(error) => {
-            journal.revert(&world);
-            Err(error)
-        }
-    }
+/// An error about a message that came earlier.
+pub(super) fn error_about(error: OfError, raw: &[u8]) -> Message {
+    let header = openflow::wire::Header::peek(raw);
+    let version = header.and_then(|h| Version::from_wire(h.version)).unwrap_or(Version::V10);
+    let xid = header.map_or(Xid(0), |h| h.xid);
+    Message { version, xid, body: Body::Error(ErrorMessage::reply_to(error, raw)) }
 }
 
-fn port_mod(world: &mut World, bridge: BridgeId, pm: &PortMod) -> Result<(), OfError> {
-    world.port_mod(bridge, pm.port, pm.hw_addr, pm.config, pm.mask).map_err(|e| match e {
+/// OFPT_PORT_MOD; `by` is told of the change only if its version says so.
+pub(super) fn port_mod(world: &mut World, bridge: BridgeId, pm: &PortMod, by: &Conn) -> Result<(), OfError> {
+    world.port_mod(bridge, pm, by.serial).map_err(|e| match e {
         PortModError::BadPort => OfError::OfppmfcBadPort,
         PortModError::BadHwAddr => OfError::OfppmfcBadHwAddr,
     })
-}
-
-fn table_mod(world: &mut World, bridge: BridgeId, tm: &TableMod) -> Result<(), OfError> {
-    let b = world.bridges.get_mut(&bridge).ok_or(OfError::OfpbrcEperm)?;
-    let all = tm.table == TableId::ALL;
-    if !all && tm.table >= INTERNAL {
-        return Err(OfError::OfptmfcBadTable);
-    }
-    let tables = b.tables.iter_mut().filter(|t| t.id != INTERNAL && (all || t.id == tm.table));
-    for t in tables {
-        if let Some(miss) = tm.miss {
-            t.miss = match miss {
-                0 => Miss::Controller,
-                1 => Miss::Continue,
-                2 => Miss::Drop,
-                _ => Miss::Default,
-            };
-        }
-        if let Some(evict) = tm.eviction {
-            t.config.evict = evict;
-        }
-    }
-    world.changed(crate::deps::Object::Everything);
-    Ok(())
 }
 
 /// OFPT_PACKET_OUT: the actions run on the packet as if it had come in by `in_port`.
@@ -401,7 +389,7 @@ fn packet_out(slowpath: &Slowpath, bridge: BridgeId, po: &PacketOut, now: Msec) 
     Ok(())
 }
 
-fn prepare_packet_out(
+pub(super) fn prepare_packet_out(
     slowpath: &Slowpath,
     world: &World,
     bridge: BridgeId,
@@ -419,45 +407,4 @@ fn prepare_packet_out(
     }
     flow_mod::check_actions(b, &po.actions)?;
     Ok(slowpath.prepare_packet_out(world, bridge, in_port, po, now))
-}
-
-fn tlv_table(bridge: &crate::bridge::Bridge) -> TlvTableReply {
-    let maps = bridge.tunnel_options.iter().map(|(n, o)| TlvMap {
-        class: o.class,
-        kind: o.kind,
-        len: u8::try_from(o.bytes).unwrap_or(u8::MAX),
-        index: u16::try_from(n).unwrap_or(u16::MAX),
-    });
-    TlvTableReply { max_space: 256, max_fields: 64, maps: maps.collect() }
-}
-
-/// NXT_TLV_TABLE_MOD.
-fn tlv_table_mod(world: &mut World, bridge: BridgeId, tm: &TlvTableMod) -> Result<(), OfError> {
-    use flow::fields::TunOptionError as E;
-    let b = world.bridges.get_mut(&bridge).ok_or(OfError::OfpbrcEperm)?;
-    let mut options = (*b.tunnel_options).clone();
-    match tm.command {
-        0 => {
-            for map in &tm.maps {
-                let added = options.add(usize::from(map.index), map.class, map.kind, usize::from(map.len));
-                added.map_err(|e| match e {
-                    E::BadIndex(_) => OfError::NxttmfcBadFieldIdx,
-                    E::BadLength(_) => OfError::NxttmfcBadOptLen,
-                    E::AlreadyMapped(_) => OfError::NxttmfcAlreadyMapped,
-                    E::Duplicate { .. } => OfError::NxttmfcDupEntry,
-                    E::Full(_) => OfError::NxttmfcTableFull,
-                })?;
-            }
-        }
-        1 => {
-            for map in &tm.maps {
-                options.remove(usize::from(map.index));
-            }
-        }
-        2 => options = flow::fields::TunnelOptions::default(),
-        _ => return Err(OfError::NxttmfcBadCommand),
-    }
-    b.tunnel_options = Arc::new(options);
-    world.changed(crate::deps::Object::Bridge(bridge));
-    Ok(())
 }

@@ -46,9 +46,8 @@ impl Roles {
         Ok(())
     }
 
-    /// Makes every other primary of the bridge secondary; those who want it are told (OFPT_ROLE_STATUS, since 1.4).
+    /// Makes every other primary of the bridge secondary; they are told (OFPT_ROLE_STATUS since 1.4, ONF's in 1.3).
     pub(crate) fn demote_others(&self, primary: &Conn) {
-        use openflow::Version;
         use openflow::message::{Body, Message};
         const MASTER_REQUEST: u8 = 0;
         for conn in self.conns() {
@@ -62,11 +61,10 @@ impl Roles {
             state.role = Role::Secondary;
             let version = state.version;
             drop(state);
-            if version >= Version::V14 {
-                let generation_id = self.generation(primary.bridge);
-                let body = Body::RoleStatus { role: Role::Secondary, reason: MASTER_REQUEST, generation_id };
-                conn.send(Message { version, xid: openflow::Xid(0), body });
-            }
+            // Versions before 1.3 have no form for it, and it is not sent.
+            let generation_id = self.generation(primary.bridge);
+            let body = Body::RoleStatus { role: Role::Secondary, reason: MASTER_REQUEST, generation_id };
+            conn.send(Message { version, xid: openflow::Xid(0), body });
         }
     }
 }

@@ -17,9 +17,13 @@ const fn bits(reasons: &[u32]) -> u32 {
     all
 }
 
-/// OFPR_*: NO_MATCH 0, ACTION 1, INVALID_TTL 2, ACTION_SET 3, GROUP 4, PACKET_OUT 5.
-const PACKET_IN_DEFAULT: u32 = bits(&[0, 1, 3, 4, 5]);
+/// OFPR_*: NO_MATCH 0, ACTION 1, INVALID_TTL 2, ACTION_SET 3, GROUP 4, PACKET_OUT 5, and OVS's explicit and implicit miss. The
+/// newer ones are refinements of ACTION, which older versions call them, so all versions want them.
+const PACKET_IN_DEFAULT: u32 = bits(&[0, 1, 3, 4, 5, 6, 7]);
+const INVALID_TTL: u32 = bits(&[2]);
 const THREE_REASONS: u32 = bits(&[0, 1, 2]);
+/// OFPC_INVALID_TTL_TO_CONTROLLER of OpenFlow 1.1 and 1.2 (and of OVS in 1.0).
+const INVALID_TTL_TO_CONTROLLER: u16 = 1 << 2;
 /// `miss_send_len` of a controller that has not said otherwise (OpenFlow 1.0, A.3.2).
 pub const MISS_SEND_LEN_DEFAULT: u16 = 128;
 
@@ -56,7 +60,7 @@ impl State {
             version,
             kind,
             role: Role::Equal,
-            asynchronous: default_async(),
+            asynchronous: default_async(version),
             packet_in_format: PacketInFormat::Standard,
             controller_id: 0,
             config: SwitchConfig { flags: 0, miss_send_len: if kind == Kind::Primary { MISS_SEND_LEN_DEFAULT } else { 0 } },
@@ -75,12 +79,45 @@ impl State {
         self.kind == Kind::Primary || self.config.miss_send_len != 0
     }
 
+    /// Takes up OFPT_SET_CONFIG, apart from fragments, which are the bridge's.
+    pub fn set_config(&mut self, config: SwitchConfig) {
+        if self.version < Version::V13 {
+            let mask = &mut self.asynchronous.packet_in[0];
+            *mask = *mask & !INVALID_TTL | if config.flags & INVALID_TTL_TO_CONTROLLER != 0 { INVALID_TTL } else { 0 };
+        }
+        self.config = config;
+    }
+
+    /// OFPT_GET_CONFIG_REPLY, without the bits for fragments.
+    #[must_use]
+    pub fn config(&self) -> SwitchConfig {
+        let wants = self.version < Version::V13 && self.asynchronous.packet_in[0] & INVALID_TTL != 0;
+        let flags = if wants { INVALID_TTL_TO_CONTROLLER } else { 0 };
+        SwitchConfig { flags, miss_send_len: self.config.miss_send_len }
+    }
+
+    /// Takes up OFPT_SET_ASYNC: who says what it wants to hear listens from then on.
+    pub fn set_async(&mut self, new: &AsyncConfig) {
+        merge_async(&mut self.asynchronous, new);
+        if self.kind == Kind::Service && self.config.miss_send_len == 0 {
+            self.config.miss_send_len = MISS_SEND_LEN_DEFAULT;
+        }
+    }
+
     /// Whether packet-ins for this reason and controller id are for it.
     #[must_use]
     pub fn wants_packet_in(&self, reason: u8, controller_id: u16) -> bool {
         self.listens()
             && self.controller_id == controller_id
-            && self.asynchronous.packet_in[self.side()] & 1 << self.reason(reason) != 0
+            && self.asynchronous.packet_in[self.side()] & 1 << self.asked_by(reason) != 0
+    }
+
+    /// The bit by which the version asks for a reason: the finer ones of 1.4 are actions to those before.
+    fn asked_by(&self, reason: u8) -> u8 {
+        match reason {
+            3..=5 => self.reason(reason),
+            _ => reason,
+        }
     }
 
     /// Whether it wants to know of a port's change.
@@ -93,6 +130,18 @@ impl State {
     #[must_use]
     pub fn wants_flow_removed(&self, reason: u8) -> bool {
         self.listens() && self.asynchronous.flow_removed[self.side()] & 1 << reason != 0
+    }
+
+    /// Whether it wants to know how full tables are.
+    #[must_use]
+    pub fn wants_table_status(&self, reason: u8) -> bool {
+        self.listens() && self.asynchronous.table_status[self.side()] & 1 << reason != 0
+    }
+
+    /// Whether it wants requests of other controllers forwarded (GROUP_MOD 0, METER_MOD 1).
+    #[must_use]
+    pub fn wants_request_forward(&self, reason: u8) -> bool {
+        self.listens() && self.asynchronous.request_forward[self.side()] & 1 << reason != 0
     }
 
     /// A packet-in's reason as this version has it.
@@ -111,11 +160,16 @@ impl State {
 
 /// What a controller gets that has not said what it wants.
 #[must_use]
-pub fn default_async() -> AsyncConfig {
+pub fn default_async(version: Version) -> AsyncConfig {
+    let removed = match version {
+        Version::V10 | Version::V11 | Version::V12 => THREE_REASONS,
+        Version::V13 => THREE_REASONS | bits(&[3]),
+        Version::V14 | Version::V15 => THREE_REASONS | bits(&[3, 4, 5]),
+    };
     AsyncConfig {
         packet_in: [PACKET_IN_DEFAULT, 0],
         port_status: [THREE_REASONS, THREE_REASONS],
-        flow_removed: [THREE_REASONS | bits(&[3, 4, 5]), 0],
+        flow_removed: [removed, 0],
         role_status: [0, 0],
         table_status: [0, 0],
         request_forward: [0, 0],
@@ -124,7 +178,7 @@ pub fn default_async() -> AsyncConfig {
 }
 
 /// Takes up those of the twelve masks that a request carried (bit 2n + side of `carried`).
-pub(super) fn merge_async(have: &mut AsyncConfig, new: &AsyncConfig) {
+fn merge_async(have: &mut AsyncConfig, new: &AsyncConfig) {
     let carried = new.carried;
     let rows = [
         (&mut have.packet_in, new.packet_in),

@@ -3,13 +3,16 @@
 //! What enters: bytes. What leaves: bytes. Everything that decides is elsewhere: `reconnect`, `requests`, `notices`.
 
 use super::endpoint::{Endpoint, Settings, Target};
+use super::outbox::Outbox;
 use super::reconnect::{CONNECT_TIMEOUT_MS, Effect, Event, Status};
 use super::state::State;
-use super::{CONN_BAD_MESSAGE, CONN_NEGOTIATION_FAILED, Conn, QUEUE_MAX, RCONN_DISCONNECTED, Shared};
+use super::{CONN_BAD_MESSAGE, CONN_NEGOTIATION_FAILED, Conn, RCONN_DISCONNECTED, Shared};
 use flow::clock::now_ms;
 use openflow::message::{Body, ErrorMessage, Message, Role};
+use openflow::text::Names;
+use openflow::tls::SERVER_NAME;
 use openflow::types::Versions;
-use openflow::wire::{Assembler, Codec, Header, Splitter};
+use openflow::wire::{Assembler, Codec, HEADER_BYTES, Header, Splitter};
 use openflow::{OfError, Version, Xid};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -18,9 +21,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 const READ_BYTES: usize = 65_536;
+/// How messages are said in the log.
+const SENT: &str = "sent (Success)";
+const RECEIVED: &str = "received";
+const LOG_VERBOSITY: openflow::print::Verbosity = 1;
+/// How often the clock is looked at while packet-ins wait for the rate limit.
+const LIMITED_POLL_MS: i64 = 100;
 /// Longest wait for the peer's hello.
 const HELLO_TIMEOUT_MS: u64 = 10_000;
 /// Tables that controllers may name.
@@ -78,8 +89,8 @@ pub(super) async fn serve_unix(job: Job, listener: UnixListener) {
     }
 }
 
-/// Serves a TCP listener; tries again to bind until it can.
-pub(super) async fn serve_tcp(job: Job, host: String, port: u16) {
+/// Serves a TCP listener, with TLS or without; tries again to bind until it can.
+pub(super) async fn serve_tcp(job: Job, host: String, port: u16, tls: bool) {
     let listener = loop {
         match TcpListener::bind((host.as_str(), port)).await {
             Ok(listener) => break listener,
@@ -96,13 +107,34 @@ pub(super) async fn serve_tcp(job: Job, host: String, port: u16) {
                 // Without it replies would wait for more to send.
                 let _ = stream.set_nodelay(true);
                 let job = Arc::clone(&job);
-                tokio::spawn(async move { serve_one(&job, stream, format!("tcp:{peer}")).await });
+                if tls {
+                    tokio::spawn(async move { serve_tls(&job, stream, format!("ssl:{peer}")).await });
+                } else {
+                    tokio::spawn(async move { serve_one(&job, stream, format!("tcp:{peer}")).await });
+                }
             }
             Err(error) => {
                 tracing::warn!(target: "vconn", "{}: accept failed: {error}", job.endpoint.target);
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
+    }
+}
+
+/// A peer that has to show a certificate first. The files are read anew for each connection, so that new ones count at once.
+async fn serve_tls(job: &Job, stream: TcpStream, peer: String) {
+    let config = match tokio::task::block_in_place(|| job.shared.tls().server()) {
+        Ok(config) => config,
+        Err(error) => {
+            tracing::error!(target: "stream_ssl", "{error}");
+            return;
+        }
+    };
+    let limit = Duration::from_millis(CONNECT_TIMEOUT_MS.unsigned_abs());
+    match tokio::time::timeout(limit, TlsAcceptor::from(config).accept(stream)).await {
+        Ok(Ok(stream)) => serve_one(job, stream, peer).await,
+        Ok(Err(error)) => tracing::warn!(target: "stream_ssl", "{peer}: SSL_accept: {error}"),
+        Err(_) => tracing::warn!(target: "stream_ssl", "{peer}: SSL_accept: Connection timed out"),
     }
 }
 
@@ -152,19 +184,34 @@ pub(super) async fn connect_forever(job: Job, target: Target) {
 /// A conversation that is under way.
 type Talk<'a> = std::pin::Pin<Box<dyn Future<Output = io::Result<()>> + Send + 'a>>;
 
-async fn open_and_talk<'a>(job: &'a Job, target: &Target, name: &'a str) -> io::Result<Talk<'a>> {
+async fn open_and_talk<'a>(job: &'a Job, target: &Target, title: &'a str) -> io::Result<Talk<'a>> {
     match target {
         Target::Tcp(host, port) => {
             let stream = TcpStream::connect((host.as_str(), *port)).await?;
             // Without it replies would wait for more to send.
             let _ = stream.set_nodelay(true);
-            Ok(Box::pin(talk(job, stream, name.to_owned(), Some(&job.status))))
+            Ok(Box::pin(talk(job, stream, title.to_owned(), Some(&job.status))))
+        }
+        Target::Ssl(host, port) => {
+            let config = tokio::task::block_in_place(|| job.shared.tls().client());
+            let config = config.map_err(|error| {
+                tracing::error!(target: "stream_ssl", "{error}");
+                io::Error::other("Protocol not available")
+            })?;
+            let stream = TcpStream::connect((host.as_str(), *port)).await?;
+            // Without it replies would wait for more to send.
+            let _ = stream.set_nodelay(true);
+            let name = ServerName::try_from(SERVER_NAME).map_err(io::Error::other)?;
+            let stream = TlsConnector::from(config).connect(name, stream).await.inspect_err(|error| {
+                tracing::warn!(target: "stream_ssl", "{}: SSL_connect: {error}", job.endpoint.target);
+            })?;
+            Ok(Box::pin(talk(job, stream, title.to_owned(), Some(&job.status))))
         }
         Target::Unix(path) => {
             let stream = UnixStream::connect(path).await?;
-            Ok(Box::pin(talk(job, stream, name.to_owned(), Some(&job.status))))
+            Ok(Box::pin(talk(job, stream, title.to_owned(), Some(&job.status))))
         }
-        Target::ListenTcp(..) | Target::ListenUnix(_) => Err(io::ErrorKind::InvalidInput.into()),
+        Target::ListenTcp(..) | Target::ListenSsl(..) | Target::ListenUnix(_) => Err(io::ErrorKind::InvalidInput.into()),
     }
 }
 
@@ -177,8 +224,9 @@ fn os_text(error: &io::Error) -> String {
 /// Exchanges hellos. Gives the version to speak, and what the peer has sent beyond its hello.
 async fn greet<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, ours: Versions, name: &str) -> io::Result<(Version, Splitter)> {
     let highest = Version::ALL.into_iter().rev().find(|v| ours.0 >> *v as u32 & 1 != 0).unwrap_or(Version::V10);
-    let hello = Message { version: highest, xid: Xid(1), body: Body::Hello(ours) };
-    stream.write_all(&hello.encode().map_err(io::Error::other)?).await?;
+    let hello = Message { version: highest, xid: Xid(1), body: Body::Hello(ours) }.encode().map_err(io::Error::other)?;
+    stream.write_all(&hello).await?;
+    log_messages(name, SENT, &hello);
     let mut splitter = Splitter::default();
     let mut buffer = vec![0; 4096];
     let first = loop {
@@ -194,6 +242,7 @@ async fn greet<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, ours: Versions
         let version = Header::peek(&first).and_then(|h| Version::from_wire(h.version)).map_or(Version::V10, |v| v.min(highest));
         (Message { version, xid: Xid(0), body: Body::Error(ErrorMessage { error: code, data: text.clone().into_bytes() }) }, text)
     };
+    log_messages(name, RECEIVED, &first);
     let theirs = match Codec::default().decode(&first) {
         Ok(Message { body: Body::Hello(theirs), .. }) => theirs,
         Ok(_) | Err(_) => {
@@ -203,7 +252,17 @@ async fn greet<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, ours: Versions
         }
     };
     match Version::ALL.into_iter().rev().find(|v| (ours.0 & theirs.0) >> *v as u32 & 1 != 0) {
-        Some(version) => Ok((version, splitter)),
+        Some(version) => {
+            tracing::debug!(
+                target: "vconn",
+                "{}: negotiated OpenFlow version 0x{:02x} (we support {}, peer supports {})",
+                name.split("<->").last().unwrap_or(name),
+                version as u8,
+                versions_up_to(ours),
+                versions_up_to(theirs)
+            );
+            Ok((version, splitter))
+        }
         None => {
             CONN_NEGOTIATION_FAILED.inc();
             let text = format!("We support {}, you support {}, no common versions.", versions_text(ours), versions_text(theirs));
@@ -218,6 +277,14 @@ async fn greet<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, ours: Versions
             Err(io::Error::new(io::ErrorKind::InvalidData, text))
         }
     }
+}
+
+/// `version 0x06 and earlier` where all older ones are among them, else as `versions_text`.
+fn versions_up_to(versions: Versions) -> String {
+    let highest = (0..32).rev().find(|v| versions.0 >> v & 1 != 0).unwrap_or(0);
+    let first = Version::V10 as u32;
+    let all = (first..=highest).fold(0, |bits, v| bits | 1 << v);
+    if highest > first && versions.0 == all { format!("version 0x{highest:02x} and earlier") } else { versions_text(versions) }
 }
 
 /// `version 0x01` or `versions 0x01, 0x04`.
@@ -244,7 +311,6 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin + Send>(
         job.step(&Event::Connected);
         tracing::info!(target: "rconn", "{name}: connected");
     }
-    let (outgoing, queue) = mpsc::channel(QUEUE_MAX);
     let mut state = State::new(version, job.settings.kind);
     if !job.settings.asynchronous {
         state.asynchronous = openflow::message::AsyncConfig::default();
@@ -252,14 +318,16 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin + Send>(
     let conn = Arc::new(Conn {
         name,
         bridge: job.endpoint.bridge,
+        serial: job.shared.next_serial(),
         state: Mutex::new(state),
-        outgoing,
+        outbox: Outbox::new(job.settings.limits),
+        watcher: job.shared.slowpath.read_world().watchers.watcher(job.endpoint.bridge, version),
         roles: Arc::clone(&job.shared.roles),
     });
     job.shared.roles.register(&conn);
     job.shared.note_miss_listeners(conn.bridge);
     let bridge = conn.bridge;
-    let end = converse(job, &mut stream, &conn, splitter, queue, status).await;
+    let end = converse(job, &mut stream, &conn, splitter, status).await;
     drop(conn);
     tokio::task::block_in_place(|| job.shared.note_miss_listeners(bridge));
     end
@@ -270,7 +338,6 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send>(
     stream: &mut S,
     conn: &Arc<Conn>,
     mut splitter: Splitter,
-    mut queue: mpsc::Receiver<Message>,
     status: Option<&Arc<Mutex<Status>>>,
 ) -> io::Result<()> {
     let mut assembler = Assembler::default();
@@ -285,15 +352,23 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send>(
                 out.clear();
             }
         }
-        while let Ok(message) = queue.try_recv() {
+        take_updates(job, conn, &mut out);
+        while out.len() < READ_BYTES
+            && let Some(message) = conn.outbox.take(now_ms())
+        {
             encode(job, conn, &message, &mut out);
         }
         if !out.is_empty() {
             stream.write_all(&out).await?;
             out.clear();
+            resume_monitors(job, conn);
         }
+        let now = now_ms();
         let tick = status.and_then(|s| s.lock().expect("no holder of a status panics").next_tick_ms());
-        let wait = tick.map_or(Duration::from_secs(3600), |at| Duration::from_millis((at - now_ms()).max(1).unsigned_abs()));
+        // The clock of tests leaps: what waits for the rate limit looks at it often.
+        let limited = conn.outbox.next_ms(now).map(|at| at.min(now + LIMITED_POLL_MS));
+        let tick = tick.into_iter().chain(limited).min();
+        let wait = tick.map_or(Duration::from_secs(3600), |at| Duration::from_millis((at - now).max(1).unsigned_abs()));
         tokio::select! {
             read = stream.read(&mut buffer) => match read? {
                 0 => return Ok(()),
@@ -305,7 +380,8 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send>(
                     }
                 }
             },
-            Some(message) = queue.recv() => encode(job, conn, &message, &mut out),
+            () = conn.outbox.wait() => {}
+            () = conn.watcher.wait() => {}
             () = tokio::time::sleep(wait) => match job.step(&Event::Tick) {
                 Effect::Probe => {
                     let version = conn.lock().version;
@@ -323,19 +399,46 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send>(
     }
 }
 
-/// Keeps the role for the database.
+/// Updates of flow monitors go out before anything that was asked for after the changes they tell of.
+fn take_updates(job: &Job, conn: &Conn, out: &mut Vec<u8>) {
+    let updates = conn.watcher.take();
+    if !updates.is_empty() {
+        log_messages(&conn.name, SENT, &updates);
+        job.shared.snoop_copy(conn, &updates);
+        out.extend_from_slice(&updates);
+    }
+}
+
+/// The peer has taken everything: monitors that paused go on.
+fn resume_monitors(job: &Job, conn: &Conn) {
+    if !conn.watcher.is_paused() {
+        return;
+    }
+    tokio::task::block_in_place(|| {
+        let world = job.shared.slowpath.read_world();
+        if let Some(bridge) = world.bridges.get(&conn.bridge) {
+            conn.watcher.drained(bridge);
+        }
+    });
+}
+
+/// Keeps the role, and what became of packet-ins, for the database.
 fn note_role(job: &Job, conn: &Conn) {
     let role = match conn.lock().role {
         Role::Primary => "master",
         Role::Secondary => "slave",
         Role::Equal | Role::NoChange => "other",
     };
-    job.status.lock().expect("no holder of a status panics").role = Some(role);
+    let packet_ins = conn.outbox.stats();
+    let mut status = job.status.lock().expect("no holder of a status panics");
+    status.role = Some(role);
+    status.packet_ins = packet_ins;
 }
 
 /// Decodes and handles one message; its replies go to `out`.
 fn handle_one(job: &Job, conn: &Conn, assembler: &mut Assembler, raw: &[u8], out: &mut Vec<u8>) {
     job.shared.snoop_copy(conn, raw);
+    log_messages(&conn.name, RECEIVED, raw);
     let Some(header) = Header::peek(raw) else { return };
     let (agreed, nxm, table_id) = {
         let state = conn.lock();
@@ -352,9 +455,10 @@ fn handle_one(job: &Job, conn: &Conn, assembler: &mut Assembler, raw: &[u8], out
     };
     match decoded {
         Ok(Some(message)) => {
-            trace_message(conn, "received", &message);
             let asked_for_misses = matches!(message.body, Body::SetConfig(_) | Body::SetAsync(_) | Body::SetControllerId(_));
-            for reply in conn.handle(&job.shared.slowpath, &message, raw, now_ms()) {
+            let replies = conn.handle(&job.shared.slowpath, &message, raw, now_ms());
+            take_updates(job, conn, out);
+            for reply in replies {
                 encode(job, conn, &reply, out);
             }
             if asked_for_misses {
@@ -402,20 +506,33 @@ fn encode(job: &Job, conn: &Conn, message: &Message, out: &mut Vec<u8>) {
     let options = job.shared.tunnel_options(conn.bridge);
     let at = out.len();
     let codec = Codec { nxm, options: Some(&options), ..Codec::default() };
-    if let Err(error) = codec.encode(message, out) {
-        // The version cannot say it: what a client of that version cannot know it does not miss.
-        tracing::debug!(target: "connmgr", "{}: not sent: {error}", conn.name);
-        return;
+    match codec.encode_counting(message, out) {
+        Ok(0) => {}
+        Ok(_) => tracing::warn!(
+            target: "ofp_flow",
+            "Flow exceeded the maximum flow statistics reply size and was excluded from the response set"
+        ),
+        Err(error) => {
+            // The version cannot say it: what a client of that version cannot know it does not miss.
+            tracing::debug!(target: "connmgr", "{}: not sent: {error}", conn.name);
+            return;
+        }
     }
-    trace_message(conn, "sent (Success)", message);
+    log_messages(&conn.name, SENT, &out[at..]);
     job.shared.snoop_copy(conn, &out[at..]);
 }
 
-/// The message in the log, as ovs-ofctl would print it.
-fn trace_message(conn: &Conn, what: &str, message: &Message) {
-    if tracing::enabled!(target: "vconn", tracing::Level::DEBUG) {
-        let name = conn.name.split("<->").last().unwrap_or(&conn.name);
-        tracing::debug!(target: "vconn", "{name}: {what}: {}", super::show(message));
+/// Messages in the log, as ovs-ofctl would print them.
+fn log_messages(name: &str, what: &str, mut bytes: &[u8]) {
+    if !tracing::enabled!(target: "vconn", tracing::Level::DEBUG) {
+        return;
+    }
+    let peer = name.split("<->").last().unwrap_or(name);
+    while let Some(header) = Header::peek(bytes) {
+        let (one, rest) = bytes.split_at(usize::from(header.length).clamp(HEADER_BYTES, bytes.len()));
+        let text = openflow::print::format_bytes(one, &Names::default(), LOG_VERBOSITY);
+        tracing::debug!(target: "vconn", "{peer}: {what}: {}", text.trim_end_matches('\n'));
+        bytes = rest;
     }
 }
 

@@ -1,12 +1,15 @@
 //! The steps of `configure`: ports out of and into the world, devices opened and closed, bundles, patch pairs, MACs.
 
 use super::plan::Plan;
+use super::ports::modified;
 use super::{Applied, BundleNames, Interface, Key, Opened, Slowpath};
 use crate::bridge::{Bridge, Bundle, BundleId, PatchTally, Port, PortView, VlanSet, port_config, port_state, random_mac};
 use crate::classifier::PrefixField;
 use crate::config::{BridgeConfig, InterfaceConfig, MirrorConfig, PortConfig, SwitchConfig};
 use crate::deps::{ChangeLog, Object};
 use crate::effects::Notice;
+use crate::eviction;
+use crate::flow_mod::Journal;
 use crate::mac;
 use crate::mcast::McastTable;
 use crate::mirror::{MIRRORS_MAX, Mirror};
@@ -192,6 +195,11 @@ impl Slowpath {
             let Some(id) = world.bridge_named(&wanted.name).map(|b| b.id) else { continue };
             set_up_bundles(&mut world, id, wanted);
             set_up_bridge(&mut world, id, wanted);
+            if let Some(bridge) = world.bridges.get(&id) {
+                let mut journal = Journal::default();
+                bridge.tables.iter().for_each(|t| eviction::shrink(&world, bridge, t, &mut journal));
+                journal.commit(&world);
+            }
         }
         pair_patches(&mut world, config);
         let macs = choose_macs(&mut world);
@@ -266,27 +274,33 @@ fn insert_port(
         numbers.pick(interface.ofport_request.or(interface.ofport_before).map(u32::from), now, |p| ports.contains_key(&p))?
     };
     let (config, state) = device_bits(&info);
-    let port = Port {
+    let mut port = Port {
         number,
         name: interface.name.clone(),
         kind: interface.device.kind.clone(),
         dp_port,
         info,
         config,
-        state,
+        // A port is first added and then found to be live: controllers hear of both.
+        state: state & !port_state::LIVE,
         bundle: None,
         peer: None,
         patch: PatchTally::default(),
         created_ms: now,
     };
     let view = Box::new(port.view());
+    port.state = state;
+    let live = modified(id, (*view).clone(), &port, 0);
     b.ports.insert(number, port);
     let kind = b.kind.clone();
     if let (Some(dp_port), Some(backend)) = (dp_port, world.backends.get_mut(&kind)) {
         backend.ports.insert(dp_port, (id, number));
     }
     port_changed(world, id, number);
-    world.notices.push(Notice::PortStatus { bridge: id, reason: REASON_ADD, port: view });
+    world.notices.push(Notice::PortStatus { bridge: id, reason: REASON_ADD, port: view, before: None, by: 0 });
+    if let Some(notice) = live {
+        world.notices.push(notice);
+    }
     Some(Interface { bridge: id, number, dp_port, request: interface.device.clone(), ofport_request: interface.ofport_request })
 }
 
@@ -308,7 +322,8 @@ fn remove_port(world: &mut World, interface: &Interface, now: Msec) -> Option<(S
         backend.ports.remove(&dp_port);
     }
     port_changed(world, interface.bridge, interface.number);
-    world.notices.push(Notice::PortStatus { bridge: interface.bridge, reason: REASON_DELETE, port: Box::new(port.view()) });
+    let view = Box::new(port.view());
+    world.notices.push(Notice::PortStatus { bridge: interface.bridge, reason: REASON_DELETE, port: view, before: None, by: 0 });
     Some((kind, port.dp_port?))
 }
 
@@ -396,7 +411,7 @@ fn set_up_bridge(world: &mut World, id: BridgeId, wanted: &BridgeConfig) {
         let config = wanted.tables.iter().find(|(n, _)| *n == table.id.0).map(|(_, c)| c.clone()).unwrap_or_default();
         if table.config != config {
             set_prefixes(table, &config.prefixes);
-            table.config = config;
+            table.configure(&config);
             objects.push(Object::Table(id, table.id));
         }
     }

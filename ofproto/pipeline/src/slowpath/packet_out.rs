@@ -5,12 +5,13 @@ use crate::effects::{Payment, Translation};
 use crate::recirc::RecircRef;
 use crate::udpif::Udpif;
 use crate::world::{BridgeId, World};
+use crate::xlate::frozen::FrozenState;
 use crate::xlate::{XlateIn, translate};
 use flow::extract::{PacketMeta, extract_whole};
 use flow::seam::{DpPort, Execute};
 use flow::{Key, Msec};
 use openflow::OfPort;
-use openflow::message::PacketOut;
+use openflow::message::{PacketInPrivate, PacketOut};
 use std::sync::Arc;
 
 flow::counters! {
@@ -61,6 +62,47 @@ impl Slowpath {
         key.in_port = dp_port.0.to_be_bytes();
         let packet = Execute {
             packet: po.packet.clone(),
+            key: Box::new(key),
+            actions: Arc::new(std::mem::take(&mut translation.actions)),
+            mtu: 0,
+            probe: false,
+        };
+        let recircs = std::mem::take(&mut translation.recircs);
+        Some(Prepared { udpif, packet, recircs, translation, payment })
+    }
+
+    /// Translates what remains to be done with a packet that a controller gives back (NXT_RESUME).
+    pub(crate) fn prepare_resume(
+        &self,
+        world: &World,
+        state: &FrozenState,
+        packet: &PacketInPrivate,
+        now: Msec,
+    ) -> Option<Prepared> {
+        let b = world.bridges.get(&state.bridge)?;
+        let udpif = self.udpif(&b.kind)?;
+        let bytes = &packet.public.packet;
+        let mut key = Key::ZERO;
+        let pipeline = &packet.public.metadata.key;
+        extract_whole(
+            bytes,
+            &PacketMeta { packet_type: u32::from_be_bytes(pipeline.packet_type), ..PacketMeta::default() },
+            &mut key,
+        );
+        key.or_with(&Key { in_port: [0; 4], packet_type: [0; 4], ..*pipeline });
+        key.in_port = state.metadata.in_port;
+        let input =
+            XlateIn { packet: Some(bytes), side_effects: true, resume: Some(state), ..XlateIn::new(state.bridge, &key, now) };
+        let mut translation = translate(world, input);
+        let payment = Payment {
+            packets: 1,
+            bytes: u64::try_from(bytes.len()).unwrap_or(0),
+            used_ms: now,
+            tcp_flags: u16::from_be_bytes(key.tcp_flags),
+        };
+        key.in_port = packet.odp_port.to_be_bytes();
+        let packet = Execute {
+            packet: bytes.clone(),
             key: Box::new(key),
             actions: Arc::new(std::mem::take(&mut translation.actions)),
             mtu: 0,

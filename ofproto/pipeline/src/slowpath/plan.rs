@@ -32,7 +32,7 @@ pub(super) fn plan(applied: &Applied, want: &SwitchConfig) -> Plan {
     for (key, interface) in &applied.interfaces {
         let want = wanted.iter().find(|(b, i)| b.name == key.0 && i.name == key.1);
         match want {
-            Some((_, want)) if !gone.contains(&key.0) && interface.can_become(want) => {
+            Some((_, want)) if !gone.contains(&key.0) && interface.can_become(want) && !is_claimed(&wanted, key, interface) => {
                 staying.insert(key.clone());
                 if interface.request != want.device {
                     plan.adjust.push((key.clone(), (*want).clone()));
@@ -46,6 +46,14 @@ pub(super) fn plan(applied: &Applied, want: &SwitchConfig) -> Plan {
     // The local port first, then those that insist on a number, then those that had one, so that no other takes it.
     plan.add.sort_by_key(|(bridge, i)| (i.name != *bridge, i.ofport_request.is_none(), i.ofport_before.is_none()));
     plan
+}
+
+/// Whether another interface of the bridge asks for the number that this one has and does not ask for.
+fn is_claimed(wanted: &[(&BridgeConfig, &InterfaceConfig)], key: &Key, interface: &super::Interface) -> bool {
+    let asks = |i: &InterfaceConfig| i.ofport_request.is_some_and(|n| u32::from(n) == interface.number.0);
+    let of_bridge = || wanted.iter().filter(|(b, _)| b.name == key.0);
+    let itself = of_bridge().any(|(_, i)| i.name == key.1 && asks(i));
+    !itself && of_bridge().any(|(_, i)| i.name != key.1 && asks(i))
 }
 
 fn interfaces(bridge: &BridgeConfig) -> impl Iterator<Item = (&BridgeConfig, &InterfaceConfig)> {
@@ -136,6 +144,10 @@ mod tests {
         let new = config(&[("br0", vec![interface("p1", Some(5)), p2])]);
         let made = plan(&applied(&old), &new);
         assert_eq!((made.remove.len(), made.add.len()), (2, 2));
+        // Who has a number without asking gives it up to who asks.
+        let claimed = config(&[("br0", vec![interface("p1", None), interface("p2", Some(1))])]);
+        let had = config(&[("br0", vec![interface("p1", None), interface("p2", None)])]);
+        assert_eq!(plan(&applied(&had), &claimed).remove.len(), 2);
         let unasked = config(&[("br0", vec![interface("p1", None), interface("p2", Some(2))])]);
         assert_eq!(plan(&applied(&old), &unasked), Plan::default(), "no wish, or the number that it has");
     }

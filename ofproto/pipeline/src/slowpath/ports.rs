@@ -2,12 +2,12 @@
 
 use super::Slowpath;
 use super::apply::{changed_view, device_bits, port_changed};
-use crate::bridge::port_config;
+use crate::bridge::{Port, PortView, port_config, port_state};
 use crate::effects::Notice;
 use crate::udpif::Udpif;
 use crate::world::{BridgeId, World};
 use flow::seam::{DpEvent, DpPort, PortInfo};
-use openflow::OfPort;
+use openflow::message::PortMod;
 
 const REASON_MODIFY: u8 = 2;
 /// The bits that a port-mod may change.
@@ -54,10 +54,16 @@ fn refresh_port(world: &mut World, kind: &str, dp_port: DpPort, info: PortInfo) 
     port.info = info;
     port.config = port.config & !port_config::PORT_DOWN | config;
     port.state = state;
-    if let Some(view) = changed_view(&before, port) {
+    if let Some(notice) = modified(id, before, port, 0) {
         port_changed(world, id, number);
-        world.notices.push(Notice::PortStatus { bridge: id, reason: REASON_MODIFY, port: view });
+        world.notices.push(notice);
     }
+}
+
+/// What is told of a port that was `before` and is now otherwise.
+pub(super) fn modified(bridge: BridgeId, before: PortView, port: &Port, by: u64) -> Option<Notice> {
+    let port = changed_view(&before, port)?;
+    Some(Notice::PortStatus { bridge, reason: REASON_MODIFY, port, before: Some(Box::new(before)), by })
 }
 
 /// Why a port-mod is refused.
@@ -72,16 +78,11 @@ pub enum PortModError {
 }
 
 impl World {
-    /// OFPT_PORT_MOD: changes the `mask` bits of a port's configuration (OpenFlow 1.3 section 7.3.4.3). The connections are told
-    /// when something has changed. Administrative state goes through to the device.
-    pub fn port_mod(
-        &mut self,
-        bridge: BridgeId,
-        number: OfPort,
-        mac: [u8; 6],
-        config: u32,
-        mask: u32,
-    ) -> Result<(), PortModError> {
+    /// OFPT_PORT_MOD: changes the `mask` bits of a port's configuration (OpenFlow 1.3 section 7.3.4.3). The connections are told of
+    /// what it changed, apart from the one that asked (`by`), and then of what became of the link. Administrative state goes through
+    /// to the device.
+    pub fn port_mod(&mut self, bridge: BridgeId, pm: &PortMod, by: u64) -> Result<(), PortModError> {
+        let PortMod { port: number, hw_addr: mac, config, mask, .. } = *pm;
         let b = self.bridges.get_mut(&bridge).ok_or(PortModError::BadPort)?;
         let kind = b.kind.clone();
         let port = b.ports.get_mut(&number).ok_or(PortModError::BadPort)?;
@@ -103,15 +104,21 @@ impl World {
                 port.info.admin_up = up;
             }
         }
-        port.config ^= toggled;
         let (down, state) = device_bits(&port.info);
-        port.config = port.config & !port_config::PORT_DOWN | down;
+        port.config = (port.config ^ toggled) & !port_config::PORT_DOWN | down;
+        if down != 0 {
+            port.state &= !port_state::LIVE;
+        }
+        let asked = modified(bridge, before, port, by);
+        let between = port.view();
         port.state = state;
-        let view = changed_view(&before, port);
+        let followed = modified(bridge, between, port, 0);
         b.refresh_floodable();
-        if let Some(view) = view {
+        if asked.is_some() || followed.is_some() {
             port_changed(self, bridge, number);
-            self.notices.push(Notice::PortStatus { bridge, reason: REASON_MODIFY, port: view });
+        }
+        for notice in asked.into_iter().chain(followed) {
+            self.notices.push(notice);
         }
         Ok(())
     }

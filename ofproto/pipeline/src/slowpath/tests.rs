@@ -9,6 +9,7 @@ use crate::scenario::config;
 use crate::udpif::Request;
 use flow::Datapath;
 use flow::seam::Upcall;
+use openflow::message::PortMod;
 
 #[derive(Debug)]
 struct Mute;
@@ -57,7 +58,7 @@ impl Bench {
                     port.state
                 )
             }
-            Notice::PacketIn(_) | Notice::FlowRemoved { .. } => panic!("{n:?}"),
+            Notice::PacketIn(_) | Notice::FlowRemoved { .. } | Notice::TableStatus { .. } => panic!("{n:?}"),
         };
         notices.iter().map(text).collect()
     }
@@ -72,7 +73,7 @@ fn ports_come_stay_and_go() {
     let b = bench();
     b.slowpath.configure(&config(&["br0 p1 p7@7 p2"]));
     assert_eq!(b.numbers("br0"), "p1=1 p2=2 p7=7 br0=65534");
-    assert_eq!(b.notices().len(), 5, "four new ports, and the local one takes the bridge's MAC");
+    assert_eq!(b.notices().len(), 9, "four new ports that are live, and the local one takes the bridge's MAC");
     b.slowpath.configure(&config(&["br0 p1 p7@7 p2"]));
     assert_eq!(b.notices(), [""; 0], "nothing differs");
     b.slowpath.configure(&config(&["br0 p2 p3 p7@7"]));
@@ -158,13 +159,16 @@ fn links_and_port_mods_are_told() {
         let bridge = world.bridge_named("br0").unwrap();
         (bridge.id, bridge.ports[&OfPort(1)].info.mac)
     };
-    let port_mod = |mac, config, mask| b.slowpath.write_world().port_mod(id, OfPort(1), mac, config, mask);
+    let port_mod = |hw_addr, config, mask| {
+        let pm = PortMod { port: OfPort(1), hw_addr, config, mask, advertise: 0 };
+        b.slowpath.write_world().port_mod(id, &pm, 0)
+    };
     assert_eq!(port_mod([9; 6], 0, 0), Err(PortModError::BadHwAddr));
     port_mod(mac, port_config::NO_FLOOD, port_config::NO_FLOOD | port_config::NO_FWD).unwrap();
     assert_eq!(b.notices(), ["modify p1 config=16 state=4"]);
     assert!(!b.slowpath.read_world().bridges[&id].bundle_of(OfPort(1)).unwrap().floodable);
     port_mod(mac, port_config::PORT_DOWN, port_config::PORT_DOWN).unwrap();
-    assert_eq!(b.notices(), ["modify p1 config=17 state=1"]);
+    assert_eq!(b.notices(), ["modify p1 config=17 state=0", "modify p1 config=17 state=1"], "what was asked, and what it led to");
     assert!(!b.dp.port(DpPort(1)).unwrap().admin_up);
     port_mod(mac, 0, port_config::PORT_DOWN).unwrap();
     assert_eq!(b.notices(), ["modify p1 config=16 state=4"]);

@@ -86,11 +86,14 @@ impl Ctx<'_> {
         let old_rule = self.rule.replace(Arc::clone(rule));
         let old_cookie = std::mem::replace(&mut self.rule_cookie, rule.cookie.load(Ordering::Relaxed));
         self.credits.push(Credit::Rule(Arc::clone(rule)));
+        // What a rule sends up is not what a bucket sends up, wherever the rule was reached from.
+        let was_in_bucket = std::mem::take(&mut self.in_bucket);
         if lookup.on_a_copy {
             self.run_on_a_copy(&rule.actions, lookup.last);
         } else {
             self.run_actions(&rule.actions, lookup.last);
         }
+        self.in_bucket = was_in_bucket;
         self.rule_cookie = old_cookie;
         self.rule = old_rule;
     }

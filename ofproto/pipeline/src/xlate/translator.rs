@@ -7,6 +7,7 @@ use crate::world::World;
 use flow::Msec;
 use flow::action::Cookie;
 use flow::seam::{Upcall, UpcallKind};
+use std::sync::Arc;
 
 /// The real translator.
 #[derive(Debug, Default)]
@@ -27,8 +28,16 @@ impl Translator for Xlate {
 
     /// The frozen state tells what the pipeline knew when the packet was sent up.
     fn controller(&self, world: &World, upcall: &Upcall, _now: Msec) -> Option<Notice> {
-        let UpcallKind::Action(Cookie::Controller { recirc_id, reason, rule_cookie, controller_id, max_len, dont_send, .. }) =
-            &upcall.kind
+        let UpcallKind::Action(Cookie::Controller {
+            recirc_id,
+            reason,
+            rule_cookie,
+            controller_id,
+            max_len,
+            dont_send,
+            continuation,
+            ..
+        }) = &upcall.kind
         else {
             return None;
         };
@@ -54,6 +63,8 @@ impl Translator for Xlate {
             controller_id: *controller_id,
             max_len: *max_len,
             userdata: state.userdata.clone(),
+            continuation: continuation.then(|| Arc::clone(state)),
+            odp_port: u32::from_be_bytes(upcall.key.in_port),
         })))
     }
 }

@@ -4,8 +4,10 @@ use crate::console::Io;
 use crate::fault::Fault;
 use crate::getopt::{self, Row, Value, Word};
 use openflow::text::Protocols;
+use openflow::tls::TlsFiles;
 use openflow::{Version, Versions};
 use std::io::IsTerminal as _;
+use std::path::PathBuf;
 
 /// A key to sort flows by.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -41,6 +43,8 @@ pub struct Options {
     pub pidfile: Option<Option<String>>,
     pub overwrite_pidfile: bool,
     pub chdir: bool,
+    /// Files of `ssl:` and `pssl:` connections.
+    pub tls: TlsFiles,
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -67,6 +71,12 @@ enum Id {
     NoChdir,
     Pidfile,
     OverwritePidfile,
+    PrivateKey,
+    Certificate,
+    CaCert,
+    BootstrapCaCert,
+    PeerCaCert,
+    SslProtocols,
     Ignored,
     Verbose,
     Help,
@@ -107,12 +117,12 @@ const ROWS: &[Row<Id>] = &[
     row("log-file", None, Value::Optional, Id::Ignored),
     row("syslog-method", None, Value::Required, Id::Ignored),
     row("syslog-target", None, Value::Required, Id::Ignored),
-    row("private-key", Some('p'), Value::Required, Id::Ignored),
-    row("certificate", Some('c'), Value::Required, Id::Ignored),
-    row("ca-cert", Some('C'), Value::Required, Id::Ignored),
-    row("peer-ca-cert", None, Value::Required, Id::Ignored),
-    row("bootstrap-ca-cert", None, Value::Required, Id::Ignored),
-    row("ssl-protocols", None, Value::Required, Id::Ignored),
+    row("private-key", Some('p'), Value::Required, Id::PrivateKey),
+    row("certificate", Some('c'), Value::Required, Id::Certificate),
+    row("ca-cert", Some('C'), Value::Required, Id::CaCert),
+    row("peer-ca-cert", None, Value::Required, Id::PeerCaCert),
+    row("bootstrap-ca-cert", None, Value::Required, Id::BootstrapCaCert),
+    row("ssl-protocols", None, Value::Required, Id::SslProtocols),
     row("ssl-ciphers", None, Value::Required, Id::Ignored),
     row("verbose", Some('v'), Value::Optional, Id::Verbose),
     row("help", Some('h'), Value::None, Id::Help),
@@ -153,6 +163,7 @@ pub fn parse(io: &mut Io<'_>, words: &[String]) -> Result<Asked, Fault> {
         pidfile: None,
         overwrite_pidfile: false,
         chdir: true,
+        tls: TlsFiles::default(),
     };
     let mut operands = Vec::new();
     for word in getopt::parse(ROWS, words)? {
@@ -194,6 +205,15 @@ impl Options {
             Id::NoChdir => self.chdir = false,
             Id::Pidfile => self.pidfile = Some(value),
             Id::OverwritePidfile => self.overwrite_pidfile = true,
+            Id::PrivateKey => self.tls.private_key = value.map(PathBuf::from),
+            Id::Certificate => self.tls.certificate = value.map(PathBuf::from),
+            Id::CaCert => self.tls.ca_cert = value.map(PathBuf::from),
+            Id::BootstrapCaCert => {
+                self.tls.ca_cert = value.map(PathBuf::from);
+                self.tls.bootstrap = true;
+            }
+            Id::PeerCaCert => self.tls.peer_ca_cert = value.map(PathBuf::from),
+            Id::SslProtocols => text.clone_into(&mut self.tls.protocols),
             Id::Ignored | Id::Verbose | Id::Help | Id::Version => {}
         }
         Ok(())

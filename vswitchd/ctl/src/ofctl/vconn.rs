@@ -6,8 +6,11 @@ use crate::dirs;
 use crate::fault::{Fault, errno_text};
 use nix::errno::Errno;
 use openflow::message::{Body, ErrorMessage, Message, Multipart, MultipartBody};
+use openflow::tls::{SERVER_NAME, TlsFiles};
 use openflow::wire::frame::{Header, Splitter};
 use openflow::{Codec, Version, Versions, Xid};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, ServerConnection, StreamOwned};
 use std::cell::Cell;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -74,7 +77,8 @@ impl Vconn {
     /// As [`Vconn::open`].
     pub fn open_service(io: &mut Io<'_>, options: &Options, switch: &str, service: &str) -> Result<Self, Fault> {
         let address = address(switch, service)?;
-        let stream = connect(&address).map_err(|e| Fault::because(format!("{switch}: failed to connect to socket"), &e))?;
+        let stream =
+            connect(&address, &options.tls).map_err(|e| Fault::because(format!("{switch}: failed to connect to socket"), &e))?;
         let mut vconn = Self {
             stream,
             splitter: Splitter::default(),
@@ -320,6 +324,8 @@ enum Address {
     Tcp(String, u16),
     ListenUnix(PathBuf),
     ListenTcp(String, u16),
+    Ssl(String, u16),
+    ListenSsl(String, u16),
 }
 
 impl std::fmt::Display for Address {
@@ -329,6 +335,8 @@ impl std::fmt::Display for Address {
             Self::ListenUnix(path) => write!(f, "punix:{}", path.display()),
             Self::Tcp(host, port) => write!(f, "tcp:{host}:{port}"),
             Self::ListenTcp(host, port) => write!(f, "ptcp:{port}:{host}"),
+            Self::Ssl(host, port) => write!(f, "ssl:{host}:{port}"),
+            Self::ListenSsl(host, port) => write!(f, "pssl:{port}:{host}"),
         }
     }
 }
@@ -343,13 +351,15 @@ fn address(switch: &str, service: &str) -> Result<Address, Fault> {
         return match method {
             "unix" => Ok(Address::Unix(dirs::in_run(rest))),
             "punix" => Ok(Address::ListenUnix(dirs::in_run(rest))),
-            "tcp" => {
+            "tcp" | "ssl" => {
                 let (host, number) = host_and_port(rest);
-                Ok(Address::Tcp(host.to_owned(), port(number)?))
+                let (host, number) = (host.to_owned(), port(number)?);
+                Ok(if method == "tcp" { Address::Tcp(host, number) } else { Address::Ssl(host, number) })
             }
-            "ptcp" => {
+            "ptcp" | "pssl" => {
                 let (number, host) = rest.split_once(':').unwrap_or((rest, "0.0.0.0"));
-                Ok(Address::ListenTcp(host.trim_matches(['[', ']']).to_owned(), port(number)?))
+                let (host, number) = (host.trim_matches(['[', ']']).to_owned(), port(number)?);
+                Ok(if method == "ptcp" { Address::ListenTcp(host, number) } else { Address::ListenSsl(host, number) })
             }
             _ => Err(Fault::say(format!("{switch}: failed to connect to socket (Address family not supported by protocol)"))),
         };
@@ -371,7 +381,7 @@ fn host_and_port(text: &str) -> (&str, &str) {
     }
 }
 
-fn connect(address: &Address) -> io::Result<Box<dyn Stream>> {
+fn connect(address: &Address, tls: &TlsFiles) -> io::Result<Box<dyn Stream>> {
     Ok(match address {
         Address::Unix(path) => Box::new(UnixStream::connect(short(path)?.path())?),
         Address::ListenUnix(path) => Box::new(UnixListener::bind(path)?.accept()?.0),
@@ -381,6 +391,23 @@ fn connect(address: &Address) -> io::Result<Box<dyn Stream>> {
             Box::new(stream)
         }
         Address::ListenTcp(host, port) => Box::new(TcpListener::bind((host.as_str(), *port))?.accept()?.0),
+        Address::Ssl(host, port) => {
+            let config = tls.client().map_err(io::Error::other)?;
+            let mut stream = TcpStream::connect((host.as_str(), *port))?;
+            stream.set_nodelay(true)?;
+            let name = ServerName::try_from(SERVER_NAME).map_err(io::Error::other)?;
+            let mut session = ClientConnection::new(config, name).map_err(io::Error::other)?;
+            // What is wrong with a certificate is told before anything is said.
+            session.complete_io(&mut stream)?;
+            Box::new(StreamOwned::new(session, stream))
+        }
+        Address::ListenSsl(host, port) => {
+            let config = tls.server().map_err(io::Error::other)?;
+            let mut stream = TcpListener::bind((host.as_str(), *port))?.accept()?.0;
+            let mut session = ServerConnection::new(config).map_err(io::Error::other)?;
+            session.complete_io(&mut stream)?;
+            Box::new(StreamOwned::new(session, stream))
+        }
     })
 }
 

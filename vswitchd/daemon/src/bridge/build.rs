@@ -7,6 +7,7 @@ use super::{controller, export, port, tracking};
 use crate::options::Dummy;
 use flow::hash::{Map as HashMap, Set};
 use ofproto::config::{BridgeConfig, FailMode, McastConfig, MirrorConfig, PortConfig, SwitchConfig, TableConfig, UpcallConfig};
+use openflow::tls::TlsFiles;
 use openflow::types::Versions;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -19,6 +20,8 @@ pub struct Environment {
     pub rundir: PathBuf,
     /// Finds the address of an sFlow agent, by what is configured and by its collectors.
     pub agents: Option<AgentAddress>,
+    /// As the command line names them; the table SSL goes before.
+    pub tls: TlsFiles,
 }
 
 /// From `sFlow.agent` and `sFlow.targets` to an address of this machine.
@@ -60,6 +63,7 @@ pub fn build(replica: &dyn Replica, environment: &Environment, complaints: &mut 
         flow_restore_wait: other.bool("flow-restore-wait", false),
         tracking: tracking::read(&row),
         rundir: Some(environment.rundir.clone()),
+        tls: tls(&row).unwrap_or_else(|| environment.tls.clone()),
     };
     for bridge in row.refs("bridges", "Bridge") {
         let name = bridge.str("name");
@@ -76,6 +80,20 @@ pub fn build(replica: &dyn Replica, environment: &Environment, complaints: &mut 
     }
     built.config.bridges.sort_by(|a, b| a.name.cmp(&b.name));
     built
+}
+
+/// The row of SSL, if there is one.
+fn tls(row: &Row<'_>) -> Option<TlsFiles> {
+    let refs = row.refs("ssl", "SSL");
+    let ssl = refs.first()?;
+    let path = |column| Some(ssl.str(column)).filter(|p| !p.is_empty()).map(PathBuf::from);
+    Some(TlsFiles {
+        private_key: path("private_key"),
+        certificate: path("certificate"),
+        ca_cert: path("ca_cert"),
+        bootstrap: ssl.bool("bootstrap_ca_cert"),
+        ..TlsFiles::default()
+    })
 }
 
 fn upcalls(other: &Map) -> UpcallConfig {

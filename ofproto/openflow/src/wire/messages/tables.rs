@@ -7,7 +7,7 @@ use crate::wire::actions::{bitmap, instructions, verify::Instruction};
 use crate::wire::bytes::{Put, Reader};
 use crate::wire::matches::oxm;
 use crate::wire::props::{self, Property};
-use crate::wire::{In, Out};
+use crate::wire::{Codec, In, Out};
 use flow::fields::{Class, Field};
 
 const NAME_LEN: usize = 32;
@@ -518,8 +518,10 @@ fn next_tables(ids: &[u8]) -> Result<[u64; 4], OfError> {
 /// Fields named without and with a mask.
 fn fields(i: &In<'_>, mut r: Reader<'_>, loose: bool) -> Result<(Vec<Field>, Vec<Field>), OfError> {
     let (mut exact, mut masked) = (Vec::new(), Vec::new());
+    // What a table could do with a tunnel option does not depend on whether it is mapped.
+    let codec = Codec { options: None, ..*i.codec };
     while !r.is_empty() {
-        match oxm::pull_name(&mut r, i.codec) {
+        match oxm::pull_name(&mut r, &codec) {
             Ok((field, true)) => masked.push(field),
             Ok((field, false)) => exact.push(field),
             Err(OfError::OfpbmcBadField) if loose => {}

@@ -1,0 +1,122 @@
+//! Controllers from elsewhere, unmodified, from PyPI: os-ken with a learning switch, and faucet with VLANs, ACLs and routing. Each
+//! forwards between containers, and each says what the switch answered.
+
+use crate::rig::{Host, Running, assert_has, assert_lacks, wait_for, wait_until};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Python takes its time to begin.
+const START: Duration = Duration::from_secs(40);
+
+/// A program of the environment that `python/setup.sh` makes.
+fn program(name: &str) -> PathBuf {
+    let dir = std::env::var("FERRULE_CONTROLLERS").expect("run.sh names the environment of the controllers");
+    Path::new(&dir).join("bin").join(name)
+}
+
+fn is_connected(host: &Host) -> bool {
+    host.vsctl("--columns=is_connected list controller").contains("true")
+}
+
+#[test]
+fn a_learning_switch_of_os_ken() {
+    let host = Host::new();
+    let (a, b) = host.pair("fail_mode=secure other_config:datapath-id=00000000000000ab");
+    let app = concat!(env!("CARGO_MANIFEST_DIR"), "/e2e/python/learning.py");
+    let said = host.file("said");
+    let mut command = host.command(program("osken-manager").to_str().unwrap());
+    command.args(["--ofp-listen-host=127.0.0.1", "--ofp-tcp-listen-port=6653", app]);
+    command.stdout(File::create(&said).unwrap()).stderr(File::create(host.file("errors")).unwrap());
+    let _running = Running::start(&mut command);
+    host.vsctl("set-controller br0 tcp:127.0.0.1:6653");
+    wait_for("the controller is connected", START, || is_connected(&host));
+    let text = || std::fs::read_to_string(&said).unwrap();
+    wait_for("the controller has its answers", START, || {
+        ["barrier", "ports", "tables", "role"].iter().all(|w| text().contains(w))
+    });
+    assert_has(&text(), &["features 00000000000000ab 254", "ports br0 p1 p2", "tables ", "role 2 1"]);
+    assert_has(&host.vsctl("--columns=role list controller"), &["master"]);
+    a.reaches("10.0.0.2");
+    b.reaches("10.0.0.1");
+    wait_until("both ways are learned", || text().matches("learned").count() >= 2);
+    assert_has(
+        &host.ofctl("dump-flows br0"),
+        &["idle_timeout=30, send_flow_rem priority=1", "actions=output:2", "actions=CONTROLLER"],
+    );
+    // Packets of a learned flow are the switch's own affair.
+    let before = text().matches("learned").count();
+    assert_eq!(a.ping("10.0.0.2", 20, "-i 0.05"), 20);
+    assert!(text().matches("learned").count() <= before + 2, "{}", text());
+    host.ofctl("--strict del-flows br0 priority=0");
+    wait_until("the controller hears of it", || text().contains("removed 0 2"));
+    assert_lacks(&text(), &["error"]);
+}
+
+const FAUCET: &str = "
+acls:
+    guard:
+        - rule: {dl_type: 0x800, ip_proto: 1, ipv4_dst: 10.0.200.0/24, actions: {allow: 0}}
+        - rule: {actions: {allow: 1}}
+vlans:
+    office: {vid: 100, faucet_mac: '0e:00:00:00:10:01', faucet_vips: ['10.0.100.254/24']}
+    lab: {vid: 200, faucet_mac: '0e:00:00:00:20:01', faucet_vips: ['10.0.200.254/24']}
+routers:
+    between: {vlans: [office, lab]}
+dps:
+    sw1:
+        dp_id: 0x1
+        hardware: 'Open vSwitch'
+        interfaces:
+            1: {name: p1, native_vlan: office}
+            2: {name: p2, native_vlan: office, acl_in: guard}
+            3: {name: p3, native_vlan: lab}
+            4: {name: p4, tagged_vlans: [office, lab]}
+";
+
+#[test]
+fn faucet_switches_filters_and_routes() {
+    let host = Host::new();
+    host.bridge("br0", "fail_mode=secure other_config:datapath-id=0000000000000001");
+    let a = host.attach("br0", "p1", 1, &["10.0.100.1/24"], "");
+    let b = host.attach("br0", "p2", 2, &["10.0.100.2/24"], "");
+    let c = host.attach("br0", "p3", 3, &["10.0.200.3/24"], "");
+    let d = host.attach("br0", "p4", 4, &["10.9.9.9/24"], "");
+    d.ns.ip("link add link eth0 name tagged type vlan id 100");
+    d.ns.ip("addr add 10.0.100.4/24 dev tagged");
+    d.ns.ip("link set tagged up");
+    a.ns.ip("route add default via 10.0.100.254");
+    b.ns.ip("route add default via 10.0.100.254");
+    c.ns.ip("route add default via 10.0.200.254");
+    std::fs::write(host.file("faucet.yaml"), FAUCET).unwrap();
+    let mut command = host.command(program("faucet").to_str().unwrap());
+    command.args(["--ryu-ofp-listen-host=127.0.0.1", "--ryu-ofp-tcp-listen-port=6653"]);
+    command.env("FAUCET_CONFIG", host.file("faucet.yaml")).env("FAUCET_PROMETHEUS_ADDR", "127.0.0.1");
+    command.env("FAUCET_LOG", host.file("faucet.log")).env("FAUCET_EXCEPTION_LOG", host.file("faucet.exceptions"));
+    command
+        .env("FAUCET_EVENT_SOCK", "0")
+        .stdout(File::create(host.file("out")).unwrap())
+        .stderr(File::create(host.file("err")).unwrap());
+    let _running = Running::start(&mut command);
+    host.vsctl("set-controller br0 tcp:127.0.0.1:6653");
+    let log = || std::fs::read_to_string(host.file("faucet.log")).unwrap_or_default();
+    wait_for("faucet has configured the switch", START, || {
+        log().contains("Configuring") && host.ofctl("dump-flows br0").lines().count() > 10
+    });
+    let reaches =
+        |from: &crate::rig::Container, to: &str| wait_for(&format!("{to} answers"), START, || from.ping(to, 1, "") == 1);
+    // Within a VLAN, also from where it is tagged.
+    reaches(&a, "10.0.100.2");
+    reaches(&d, "10.0.100.1");
+    // Faucet answers for its own addresses, and routes between its VLANs.
+    reaches(&a, "10.0.100.254");
+    reaches(&c, "10.0.200.254");
+    reaches(&a, "10.0.200.3");
+    assert_eq!(c.ping("10.0.100.1", 5, "-i 0.2"), 5, "routed the other way");
+    // The ACL of port 2 lets nothing of ICMP through to the lab, all else it does.
+    assert_eq!(b.ping("10.0.200.3", 2, "-W 1"), 0);
+    reaches(&b, "10.0.100.1");
+    let exceptions = std::fs::read_to_string(host.file("faucet.exceptions")).unwrap_or_default();
+    assert_eq!(exceptions, "", "faucet has stumbled");
+    assert_lacks(&log(), &["OFPErrorMsg", "ERROR"]);
+}
