@@ -96,6 +96,10 @@ pub struct BridgeConfig {
     pub mac_aging_s: u32,
     pub flood_vlans: Vec<u16>,
     pub forward_bpdu: bool,
+    pub auto_attach: crate::lldp::AutoAttach,
+    pub stp: bool,
+    /// Wins over `stp`.
+    pub rstp: bool,
     pub disable_in_band: bool,
     pub in_band_queue: Option<u32>,
     pub controller_queue_size: usize,
@@ -156,6 +160,8 @@ pub struct PortConfig {
     pub bond: Option<BondConfig>,
     /// Queues of the port's QoS that mark packets: queue and DSCP (0..=63).
     pub queue_dscp: Vec<(u32, u8)>,
+    /// "active", "passive", "off"
+    pub lacp: String,
     /// other_config, for STP, multicast, LACP rooms
     pub other_config: Vec<(String, String)>,
 }
@@ -201,6 +207,7 @@ pub struct InterfaceConfig {
     pub peer: Option<String>,
     pub bfd: Vec<(String, String)>,
     pub cfm_mpid: Option<i64>,
+    pub lldp: Vec<(String, String)>,
     pub other_config: Vec<(String, String)>,
     pub ingress_policing_kbps: u32,
     pub ingress_policing_burst_kb: u32,
@@ -211,9 +218,10 @@ pub struct InterfaceConfig {
 pub struct BondConfig {
     /// "active-backup", "balance-slb", "balance-tcp"
     pub mode: String,
-    pub lacp: String,
     pub updelay_ms: i64,
     pub downdelay_ms: i64,
+    /// `bond_active_slave`: MAC of the member that was active before a restart
+    pub active_mac: Option<[u8; 6]>,
 }
 
 /// One row of Mirror, names resolved by the bridge.
@@ -309,6 +317,7 @@ pub struct InterfaceStatus {
     /// The datapath's port, when it has one.
     pub info: Option<flow::seam::PortInfo>,
     pub stats: Option<flow::seam::PortStats>,
+    pub link: crate::protocols::LinkStatus,
 }
 
 /// What came of a controller.
@@ -330,5 +339,7 @@ pub struct BridgeStatus {
     pub datapath_id: u64,
     pub datapath_version: String,
     pub status: Vec<(String, String)>,
+    pub stp: Option<crate::stp::BridgeStatus>,
+    pub rstp: Option<crate::rstp::BridgeStatus>,
     pub error: Option<String>,
 }

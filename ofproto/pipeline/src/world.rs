@@ -8,11 +8,13 @@
 //! and OpenFlow. Nobody waits for the datapath's workers (`Datapath::quiesce`) while holding the lock for writing.
 
 use crate::bridge::Bridge;
+use crate::bridge::Port;
 use crate::config::{Timeouts, TrackingConfig, UpcallConfig};
 use crate::deps::{ChangeLog, Object};
 use crate::drops::DropRing;
 use crate::effects::Notices;
 use crate::monitor::Watchers;
+use crate::protocols::Wake;
 use crate::recirc::Recircs;
 use flow::hash::Map;
 use flow::seam::{Datapath, DpError, DpFeatures, DpPort};
@@ -68,6 +70,7 @@ pub struct World {
     pub changes: Arc<ChangeLog>,
     pub notices: Arc<Notices>,
     pub watchers: Arc<Watchers>,
+    pub wake: Arc<Wake>,
     pub recircs: Recircs,
     /// The last packets that translation dropped.
     pub drops: Arc<DropRing>,
@@ -102,6 +105,14 @@ impl World {
     #[must_use]
     pub fn backend(&self, bridge: BridgeId) -> Option<&DatapathBackend> {
         self.backends.get(&self.bridges.get(&bridge)?.kind)
+    }
+
+    /// Packets that a port has received; 0 when nobody counts.
+    #[must_use]
+    pub fn rx_packets(&self, bridge: &Bridge, port: &Port) -> u64 {
+        let Some(dp_port) = port.dp_port else { return port.patch.rx.read().0 };
+        let stats = self.backends.get(&bridge.kind).and_then(|b| b.dp.port_stats(dp_port).ok());
+        stats.map_or(0, |s| s.rx_packets)
     }
 
     /// Records a change; see `ChangeLog::object`.

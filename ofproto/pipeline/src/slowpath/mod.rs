@@ -19,6 +19,7 @@ mod status;
 mod tests;
 mod tracking;
 
+pub(crate) use apply::{changed_view, port_changed};
 pub(crate) use packet_out::Prepared;
 pub use ports::PortModError;
 pub use status::Status;
@@ -27,6 +28,7 @@ pub(crate) use status::patch_stats;
 use crate::bridge::BundleId;
 use crate::config::SwitchConfig;
 use crate::flow_mod;
+use crate::protocols::Monitor;
 use crate::udpif::{Translator, Udpif};
 use crate::world::{BridgeId, DatapathBackend, DatapathFactory, World};
 use crate::xlate::Xlate;
@@ -37,7 +39,7 @@ use openflow::OfPort;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -46,7 +48,7 @@ flow::counters! {
 }
 
 /// How often time is given by the thread of our own.
-const TICK: Duration = Duration::from_millis(200);
+const TICK: Duration = Duration::from_millis(100);
 /// Rules and MACs age in steps of this length.
 const AGEING_STEP_MS: Msec = 1000;
 
@@ -86,6 +88,8 @@ pub struct Slowpath {
     aged_ms: AtomicI64,
     stopping: AtomicBool,
     ticker: Mutex<Option<JoinHandle<()>>>,
+    pub(crate) monitor: Monitor,
+    pub(crate) this: Weak<Self>,
 }
 
 impl fmt::Debug for Slowpath {
@@ -104,7 +108,9 @@ impl Slowpath {
     /// The same with another translation (for tests).
     #[must_use]
     pub fn with_translator(factory: Box<DatapathFactory>, translator: Arc<dyn Translator>) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new_cyclic(|this| Self {
+            this: Weak::clone(this),
+            monitor: Monitor::default(),
             world: Arc::default(),
             factory,
             translator,
@@ -121,6 +127,7 @@ impl Slowpath {
     pub fn start(self: &Arc<Self>) {
         let this = Arc::clone(self);
         let body = move || {
+            this.world_wake().sleep_here();
             while !this.stopping.load(Ordering::Acquire) {
                 std::thread::park_timeout(TICK);
                 this.tick(now_ms());
@@ -156,6 +163,9 @@ impl Slowpath {
         self.configure_tracking(config);
         applied.config = config.clone();
         drop(applied);
+        // Only now it is known what keeps a new port from carrying traffic.
+        self.run_protocols(now);
+        self.adjust_monitor();
         if self.read_world().changes.now() != before {
             REV_RECONFIGURE.inc();
         }
@@ -179,9 +189,10 @@ impl Slowpath {
         world.changes.forget(checked);
     }
 
-    /// What time brings: events of the datapaths, ageing, expiry. Decides by `now` alone.
+    /// What time brings: events of the datapaths, link protocols, ageing, expiry. Decides by `now` alone.
     pub fn tick(&self, now: Msec) {
         self.follow_ports();
+        self.run_protocols(now);
         let aged = self.aged_ms.load(Ordering::Acquire);
         if now - aged >= AGEING_STEP_MS && self.aged_ms.compare_exchange(aged, now, Ordering::AcqRel, Ordering::Acquire).is_ok() {
             self.age(now);
@@ -220,6 +231,9 @@ impl Slowpath {
     /// Stops all threads. With `cleanup` the ports are closed and the megaflows deleted as well.
     pub fn shutdown(&self, cleanup: bool) {
         self.stopping.store(true, Ordering::Release);
+        if let Some(this) = self.this.upgrade() {
+            self.monitor.adjust(&this, false);
+        }
         if let Some(ticker) = self.lock_ticker().take() {
             ticker.thread().unpark();
             ticker.join().expect("the ticker does not panic");
@@ -304,6 +318,11 @@ impl Slowpath {
 
     fn lock_applied(&self) -> MutexGuard<'_, Applied> {
         self.applied.lock().expect("configure does not panic")
+    }
+
+    /// Whether threads of our own run.
+    pub(crate) fn has_threads(&self) -> bool {
+        self.lock_ticker().is_some()
     }
 
     /// Opens another datapath, `KIND@NAME`.

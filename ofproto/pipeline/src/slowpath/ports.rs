@@ -1,7 +1,7 @@
 //! Ports while they live: what the datapath reports of them, and what OpenFlow changes (port-mod).
 
 use super::Slowpath;
-use super::apply::{changed_view, device_bits, port_changed};
+use super::apply::{changed_view, port_changed};
 use crate::bridge::{Port, PortView, port_config, port_state};
 use crate::effects::Notice;
 use crate::udpif::Udpif;
@@ -50,14 +50,14 @@ fn refresh_port(world: &mut World, kind: &str, dp_port: DpPort, info: PortInfo) 
     let Some((id, number)) = world.port_of(kind, dp_port) else { return };
     let Some(port) = world.bridges.get_mut(&id).and_then(|b| b.ports.get_mut(&number)) else { return };
     let before = port.view();
-    let (config, state) = device_bits(&info);
     port.info = info;
-    port.config = port.config & !port_config::PORT_DOWN | config;
-    port.state = state;
+    port.refresh_state();
     if let Some(notice) = modified(id, before, port, 0) {
         port_changed(world, id, number);
         world.notices.push(notice);
     }
+    world.wake.note_news();
+    world.wake.wake();
 }
 
 /// What is told of a port that was `before` and is now otherwise.
@@ -104,9 +104,12 @@ impl World {
                 port.info.admin_up = up;
             }
         }
-        let (down, state) = device_bits(&port.info);
-        port.config = (port.config ^ toggled) & !port_config::PORT_DOWN | down;
-        if down != 0 {
+        let state_before = port.state;
+        port.config ^= toggled;
+        port.refresh_state();
+        // The connections hear of what was asked first, and then of what became of the link.
+        let state = std::mem::replace(&mut port.state, state_before);
+        if port.config & port_config::PORT_DOWN != 0 {
             port.state &= !port_state::LIVE;
         }
         let asked = modified(bridge, before, port, by);

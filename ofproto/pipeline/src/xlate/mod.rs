@@ -41,6 +41,7 @@ mod group;
 mod headers;
 mod learn;
 mod mask;
+mod members;
 mod mirrors;
 mod normal;
 mod output;
@@ -247,6 +248,8 @@ struct Ctx<'a> {
     says_why: bool,
     /// The last remark: the reason if the packet goes nowhere.
     said: Option<Cow<'static, str>>,
+    /// The next output is to a bond whose members the datapath chooses among.
+    hashed: Option<members::Hashed>,
 }
 
 impl<'a> Ctx<'a> {
@@ -300,6 +303,7 @@ impl<'a> Ctx<'a> {
             exports: export::Exports::default(),
             says_why: false,
             said: None,
+            hashed: None,
         }
     }
 
@@ -326,25 +330,57 @@ impl<'a> Ctx<'a> {
             self.report_lookup(&found, ended);
             found
         });
+        // What was frozen has been looked at before.
         if thawed.is_none() {
             self.sample_input();
+            if let Some(port) = arrived.0.ports.get(&arrived.1)
+                && self.intercept(arrived.0, port)
+            {
+                self.mirror_input();
+                return;
+            }
         }
         if self.may_enter(arrived.0, arrived.1) {
-            self.run_from(start, found.as_ref(), &steps);
+            self.run_from(arrived, start, found.as_ref(), &steps);
         }
         self.finish_exports(arrived.0);
     }
 
     /// Runs what there is to run: a packet-out's actions, what the first lookup found, or what was frozen.
-    fn run_from(&mut self, start: Option<&[OfAction]>, found: Option<&Found>, steps: &[frozen::Step]) {
+    fn run_from(&mut self, arrived: (&Bridge, OfPort), start: Option<&[OfAction]>, found: Option<&Found>, steps: &[frozen::Step]) {
         self.mirror_input();
         match found {
             Some(found) => self.begin_with(found),
             None if steps.is_empty() => self.run_actions(start.unwrap_or_default(), true),
             None => self.run_actions(steps, true),
         }
+        let blocked = arrived.0.ports.get(&arrived.1).is_some_and(|p| !p.watch.gate.forwards());
+        if blocked && self.error.is_none() {
+            // NORMAL and `learn` have seen the packet; that is all.
+            self.freeze = None;
+            self.error = Some(XlateError::ForwardingDisabled);
+        }
         if self.error.is_none() {
+            let frozen = self.freeze.is_some();
             self.end_list();
+            if !frozen {
+                self.deliver_dhcp(arrived.0);
+            }
+        }
+    }
+
+    /// In-band control: a DHCP reply reaches the local port, whatever the tables say.
+    fn deliver_dhcp(&mut self, bridge: &Bridge) {
+        if !bridge.in_band || !crate::in_band::is_for_local_port(&self.initial) {
+            return;
+        }
+        let Some(local) = bridge.ports.get(&OfPort::LOCAL).and_then(|p| p.dp_port) else { return };
+        self.mask.nw_proto = 0xff;
+        self.mask.tp_src = [0xff; 2];
+        self.mask.tp_dst = [0xff; 2];
+        if !self.actions.contains(&Action::Output(local)) {
+            self.report(Kind::Detail, format_args!("outputting DHCP packet to local port for in-band control"));
+            self.compose_output(OfPort::LOCAL, false);
         }
     }
 
@@ -386,6 +422,9 @@ impl<'a> Ctx<'a> {
 
     /// Whether a port takes the packet (OFPPC_NO_RECV, or OFPPC_NO_RECV_STP for spanning tree's own packets).
     fn may_receive(&mut self, port: &Port) -> bool {
+        if !port.watch.gate.forwards() && !port.watch.gate.learns() {
+            return false;
+        }
         if port.config & (port_config::NO_RECV | port_config::NO_RECV_STP) == 0 {
             return true;
         }

@@ -7,6 +7,7 @@ use super::{controller, export, port, tracking};
 use crate::options::Dummy;
 use flow::hash::{Map as HashMap, Set};
 use ofproto::config::{BridgeConfig, FailMode, McastConfig, MirrorConfig, PortConfig, SwitchConfig, TableConfig, UpcallConfig};
+use ofproto::lldp::AutoAttach;
 use openflow::tls::TlsFiles;
 use openflow::types::Versions;
 use std::net::IpAddr;
@@ -32,6 +33,8 @@ pub type AgentAddress = fn(Option<&str>, &[String]) -> Option<IpAddr>;
 pub struct Built {
     pub config: SwitchConfig,
     pub bridges: HashMap<String, Uuid>,
+    /// By port name.
+    pub ports: HashMap<String, Uuid>,
     /// By interface name.
     pub interfaces: HashMap<String, Uuid>,
     /// Interfaces that are refused before anything is tried: row and `Interface.error`.
@@ -143,6 +146,9 @@ impl Builder<'_> {
             },
             flood_vlans: row.vlans("flood_vlans"),
             forward_bpdu: other.bool("forward-bpdu", false),
+            auto_attach: auto_attach(row),
+            stp: row.bool("stp_enable"),
+            rstp: row.bool("rstp_enable"),
             disable_in_band: other.bool("disable-in-band", false),
             in_band_queue: other.get("in-band-queue").and_then(|t| t.parse().ok()),
             controller_queue_size: other.number("controller-queue-size", 100usize).clamp(1, 512),
@@ -189,7 +195,10 @@ impl Builder<'_> {
                 self.complaints.warn(format!("bridge {name}: {port_name} specified twice as bridge port"));
                 continue;
             }
-            ports.extend(port::read(self, name, datapath_type, &row));
+            if let Some(port) = port::read(self, name, datapath_type, &row) {
+                self.built.ports.insert(port.name.clone(), row.uuid);
+                ports.push(port);
+            }
         }
         if !seen.contains(name) {
             self.complaints.warn(format!("bridge {name}: no port named {name}, synthesizing one"));
@@ -268,6 +277,21 @@ impl Builder<'_> {
             });
         }
         mirrors
+    }
+}
+
+/// `Bridge.auto_attach`: what the switch asks of auto-attach servers.
+fn auto_attach(row: &Row<'_>) -> AutoAttach {
+    let rows = row.refs("auto_attach", "AutoAttach");
+    let Some(row) = rows.first() else { return AutoAttach::default() };
+    AutoAttach {
+        system_name: row.str("system_name").to_owned(),
+        system_description: row.str("system_description").to_owned(),
+        mappings: row
+            .int_pairs("mappings")
+            .into_iter()
+            .filter_map(|(isid, vlan)| Some((u32::try_from(isid).ok()?, u16::try_from(vlan).ok()?)))
+            .collect(),
     }
 }
 
