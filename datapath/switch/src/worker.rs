@@ -13,19 +13,23 @@
 //! `FUTILE_MAX` in a row the worker naps before it sleeps again, so that such a device costs little until control takes the queue away.
 
 use crate::counters::WORKER_SLEEPS;
+use crate::cycles;
 use crate::forward::{Core, Scope, Shared};
 use crate::outlets::Outlet;
+use crate::perf::{Account, LogSettings, Metrics, Sample, Suspicion, Totals};
 use crate::qsbr::Member;
 use crate::stats::add;
+use crate::topology::CoreId;
 use crossbeam_channel::{Receiver, Sender};
 use flow::DpPort;
 use flow::clock;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use port::{Batch, Receive, RxQueue};
+use port::{BATCH_MAX, Batch, Receive, RxQueue};
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Rounds without a packet before a worker thinks of sleeping.
@@ -43,6 +47,18 @@ pub struct Rx {
     /// Number of the queue on its port.
     pub number: usize,
     pub queue: RxQueue,
+    /// Cycles spent on its packets; only the worker that polls it adds to it.
+    pub load: Arc<AtomicU64>,
+}
+
+/// How a worker works; control sets it, also while it runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tuning {
+    /// The longest nap between two rounds under light load, in microseconds; 0: none.
+    pub nap_max_us: u32,
+    /// Histograms and histories are kept.
+    pub metrics: bool,
+    pub log: LogSettings,
 }
 
 /// What control asks of a worker. Everything with a `Sender` is answered when it is done.
@@ -57,6 +73,10 @@ pub enum Command {
     /// Polls a port's queues until they are empty.
     Drain(DpPort, Sender<()>),
     ResizeCache(usize),
+    Tune(Tuning),
+    /// Gives a copy of the histograms and histories; `None` if there are none.
+    Metrics(Sender<Option<Box<Metrics>>>),
+    ClearMetrics,
     /// Ends the thread; the queues come back.
     Stop(Sender<Vec<Rx>>),
 }
@@ -69,26 +89,53 @@ pub struct Handle {
     /// `None` once the worker was stopped.
     thread: Option<std::thread::JoinHandle<()>>,
     pub seat: usize,
-    pub cpu: Option<usize>,
+    pub account: Arc<Account>,
+    /// What those who sat on its seat before it have counted there.
+    pub inherited: Totals,
+}
+
+/// What a worker is to be.
+#[derive(Clone, Debug)]
+pub struct Post {
+    pub name: String,
+    /// The CPU to pin it to.
+    pub cpu: Option<CoreId>,
+    pub cache_flows: usize,
+    pub tuning: Tuning,
 }
 
 impl Handle {
     /// Starts a worker.
-    pub fn start(shared: Arc<Shared>, member: Member, cpu: Option<usize>, cache_flows: usize) -> io::Result<Self> {
+    pub fn start(shared: Arc<Shared>, member: Member, post: Post) -> io::Result<Self> {
         let (sender, commands) = crossbeam_channel::bounded(COMMANDS_MAX);
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let wake = Arc::new(EventFd::from_value_and_flags(0, flags)?);
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(&*wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
         let seat = member.seat();
-        let core = Core::new(seat, cache_flows);
-        let worker = Worker { shared, member, core, rx: Vec::new(), commands, wake: Arc::clone(&wake), epoll, futile: 0 };
-        let name = format!("pmd-c{:02}/id:{seat}", cpu.unwrap_or(seat));
-        let thread = std::thread::Builder::new().name(name).spawn(move || {
-            pin(cpu);
+        let core = Core::new(seat, post.cache_flows);
+        let account = Arc::new(Account::default());
+        let inherited = Totals::of_work(&shared.work[seat]);
+        let worker = Worker {
+            shared,
+            member,
+            core,
+            rx: Vec::new(),
+            commands,
+            wake: Arc::clone(&wake),
+            epoll,
+            futile: 0,
+            account: Arc::clone(&account),
+            last: cycles::now(),
+            nap_us: 0,
+            tuning: post.tuning,
+            metrics: post.tuning.metrics.then(Box::default),
+        };
+        let thread = std::thread::Builder::new().name(post.name).spawn(move || {
+            pin(post.cpu);
             worker.run();
         })?;
-        Ok(Self { commands: sender, wake, thread: Some(thread), seat, cpu })
+        Ok(Self { commands: sender, wake, thread: Some(thread), seat, account, inherited })
     }
 
     /// Sends a command. Waits while `COMMANDS_MAX` are ahead of it.
@@ -129,10 +176,10 @@ impl Drop for Handle {
     }
 }
 
-fn pin(cpu: Option<usize>) {
+fn pin(cpu: Option<CoreId>) {
     let Some(cpu) = cpu else { return };
     let mut set = nix::sched::CpuSet::new();
-    let pinned = set.set(cpu).and_then(|()| nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set));
+    let pinned = set.set(cpu as usize).and_then(|()| nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set));
     if let Err(error) = pinned {
         tracing::info!(target: "dpif_netdev", "cannot pin a forwarding thread to CPU {cpu}: {error}");
     }
@@ -150,6 +197,13 @@ struct Worker {
     wake: Arc<EventFd>,
     epoll: Epoll,
     futile: u32,
+    account: Arc<Account>,
+    /// The cycle counter when it was last read.
+    last: u64,
+    /// The length of the next nap.
+    nap_us: u32,
+    tuning: Tuning,
+    metrics: Option<Box<Metrics>>,
 }
 
 impl Worker {
@@ -163,16 +217,75 @@ impl Worker {
                     return;
                 }
             }
-            if self.round(&mut batch) > 0 {
+            let received = self.timed_round(&mut batch);
+            if received > 0 {
                 (idle, self.futile) = (0, 0);
-                continue;
+            } else {
+                idle += 1;
             }
-            idle += 1;
             if idle >= IDLE_ROUNDS {
                 idle = 0;
                 self.sleep();
+            } else if self.tuning.nap_max_us > 0 {
+                self.nap(received);
             }
         }
+    }
+
+    /// A round, with its account.
+    fn timed_round(&mut self, batch: &mut Batch) -> usize {
+        let (begin, missed) = (self.last, self.missed());
+        let received = self.round(batch);
+        self.last = cycles::now();
+        let cycles = self.last.wrapping_sub(begin);
+        self.account.count(cycles, received);
+        if received > 0 {
+            let (packets, batches) = self.core.outlets.sent();
+            self.account.sent_packets.store(packets, Ordering::Relaxed);
+            self.account.sent_batches.store(batches, Ordering::Relaxed);
+        }
+        if self.metrics.is_some() {
+            let upcalls = self.missed() - missed;
+            self.measure(Sample { cycles, packets: received as u64, upcalls, ..Sample::default() });
+        }
+        received
+    }
+
+    /// Packets without megaflow so far; read only for the metrics.
+    fn missed(&self) -> u64 {
+        if self.metrics.is_some() { self.core.work(&self.shared).missed.load(Ordering::Relaxed) } else { 0 }
+    }
+
+    #[cold]
+    fn measure(&mut self, round: Sample) {
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is positive")]
+        let threshold = self.tuning.log.threshold_us.saturating_mul(cycles::hz() as u64) / 1_000_000;
+        let found = self.metrics.as_mut().and_then(|m| m.round(round, clock::now_ms(), &self.tuning.log, threshold));
+        if let Some(Suspicion { round, around }) = found {
+            crate::pmd_text::log_suspicion(&round, &around);
+        }
+    }
+
+    /// After a round of few packets: a nap, each a little longer than the one before, so that packets gather and the CPU rests.
+    fn nap(&mut self, received: usize) {
+        if received >= BATCH_MAX / 2 {
+            self.nap_us = 0;
+            return;
+        }
+        self.nap_us = (self.nap_us + 1).min(self.tuning.nap_max_us);
+        self.rest(|worker| std::thread::sleep(Duration::from_micros(worker.nap_us.into())));
+    }
+
+    /// Goes offline for as long as `how` takes, and counts that as sleep.
+    fn rest<T>(&mut self, how: impl FnOnce(&mut Self) -> T) -> T {
+        self.member.offline();
+        let begin = cycles::now();
+        let result = how(self);
+        self.last = cycles::now();
+        add(&self.account.sleeps, 1);
+        add(&self.account.asleep_cycles, self.last.wrapping_sub(begin));
+        self.member.online();
+        result
     }
 
     /// A batch from every queue; how many packets there were.
@@ -197,6 +310,12 @@ impl Worker {
             let scope = Scope { shared: &self.shared, guard: self.member.guard() };
             self.core.receive(scope, rx.port, batch);
             self.member.quiescent();
+            let now = cycles::now();
+            add(&self.rx[i].load, now.wrapping_sub(self.last));
+            self.last = now;
+            if let Some(metrics) = &mut self.metrics {
+                metrics.batch(n);
+            }
         }
         n
     }
@@ -206,19 +325,20 @@ impl Worker {
             return;
         }
         self.futile += 1;
-        self.member.offline();
-        if self.futile > FUTILE_MAX {
-            std::thread::sleep(NAP);
-        }
         WORKER_SLEEPS.inc();
-        let mut events = [EpollEvent::empty(); 8];
-        // An interrupted or failed wait is a wake like any other.
-        let n = self.epoll.wait(&mut events, EpollTimeout::NONE).unwrap_or(0);
-        if events[..n].iter().any(|e| e.data() == WAKE) {
+        let woken = self.rest(|worker| {
+            if worker.futile > FUTILE_MAX {
+                std::thread::sleep(NAP);
+            }
+            let mut events = [EpollEvent::empty(); 8];
+            // An interrupted or failed wait is a wake like any other.
+            let n = worker.epoll.wait(&mut events, EpollTimeout::NONE).unwrap_or(0);
+            events[..n].iter().any(|e| e.data() == WAKE)
+        });
+        if woken {
             let _ = self.wake.read();
             self.futile = 0;
         }
-        self.member.online();
     }
 
     /// Carries out a command; false after the last.
@@ -240,6 +360,14 @@ impl Worker {
                 let _ = done.send(());
             }
             Command::ResizeCache(flows) => self.core.resize_cache(flows),
+            Command::Tune(tuning) => {
+                if tuning.metrics != self.tuning.metrics {
+                    self.metrics = tuning.metrics.then(Box::default);
+                }
+                self.tuning = tuning;
+            }
+            Command::Metrics(done) => drop(done.send(self.metrics.clone())),
+            Command::ClearMetrics => self.metrics = self.tuning.metrics.then(Box::default),
             Command::Stop(done) => {
                 let rx = self.take_rx(|_| true);
                 self.core.outlets.flush();

@@ -242,6 +242,7 @@ impl Datapath for MemoryDp {
             admin_up: true,
             link_up: true,
             options: request.options.clone(),
+            config: request.options.clone(),
             ..PortInfo::default()
         };
         state.ports.insert(number, info);
@@ -258,6 +259,7 @@ impl Datapath for MemoryDp {
         info.mac = request.mac.unwrap_or(info.mac);
         info.mtu = request.mtu.unwrap_or(info.mtu);
         info.options.clone_from(&request.options);
+        info.config.clone_from(&request.options);
         Ok(())
     }
 

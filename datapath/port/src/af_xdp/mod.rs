@@ -226,6 +226,10 @@ impl Port {
         self.tx.iter().map(dropped).sum()
     }
 
+    pub(crate) fn n_txq(&self) -> usize {
+        self.tx.len()
+    }
+
     pub(crate) fn tx(&self) -> Tx {
         let i = self.next_tx.fetch_add(1, Ordering::Relaxed) % self.tx.len();
         Tx::new(&self.tx[i], self.checksum, self.netdev.shared.new_tx_counters())

@@ -2,6 +2,7 @@
 
 pub mod bond;
 pub mod bridge;
+pub mod dpif_netdev;
 pub mod general;
 pub mod netdev_dummy;
 pub mod time;
@@ -13,7 +14,8 @@ use crate::unixctl::{Answer, Command, Registry, Run};
 /// Every room's rows; the test commands only where dummies are enabled.
 pub fn registry(dummy: bool) -> Registry<Daemon> {
     let test: [&[Command<Daemon>]; 2] = [time::COMMANDS, netdev_dummy::COMMANDS];
-    let own: [&[Command<Daemon>]; 4] = [bond::COMMANDS, bridge::COMMANDS, general::COMMANDS, vlog::COMMANDS];
+    let own: [&[Command<Daemon>]; 5] =
+        [bond::COMMANDS, bridge::COMMANDS, dpif_netdev::COMMANDS, general::COMMANDS, vlog::COMMANDS];
     let own = own.into_iter().chain(test.into_iter().filter(|_| dummy)).flatten().cloned();
     Registry::new(slowpath_rows().chain(own))
 }
