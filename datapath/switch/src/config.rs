@@ -203,7 +203,8 @@ impl Settings {
             "pmd-auto-lb-rebal-interval" => {
                 // Zero is the shortest there is; what is no number of the range is the default.
                 let minutes = value.parse().ok().filter(|n: &u32| *n <= INTERVAL_MAX_MIN);
-                self.balance.interval_min = minutes.map_or(AutoBalance::default().interval_min, |n| n.max(1));
+                let default = AutoBalance::default().interval_min;
+                self.balance.interval_min = minutes.map_or(default, |n| n.max(1));
             }
             "pmd-auto-lb-improvement-threshold" => self.balance.improvement = percent(value, AutoBalance::default().improvement),
             "pmd-auto-lb-load-threshold" => self.balance.load = percent(value, AutoBalance::default().load),

@@ -263,6 +263,8 @@ pub struct Metrics {
     pub totals: Sample,
     current_ms: Sample,
     n_rounds: u64,
+    /// Of the round that is not over yet.
+    n_batches: u64,
     suspect: Option<Sample>,
 }
 
@@ -279,6 +281,7 @@ impl Default for Metrics {
             totals: Sample::default(),
             current_ms: Sample::default(),
             n_rounds: 0,
+            n_batches: 0,
             suspect: None,
         }
     }
@@ -287,6 +290,7 @@ impl Default for Metrics {
 impl Metrics {
     /// A received batch of so many packets.
     pub fn batch(&mut self, packets: usize) {
+        self.n_batches += 1;
         self.packets_per_batch.sample(packets as u64);
     }
 
@@ -296,9 +300,10 @@ impl Metrics {
         (round.at, round.rounds) = (self.n_rounds, 1);
         self.cycles.sample(round.cycles);
         self.packets.sample(round.packets);
-        if round.packets > 0 {
+        round.batches = std::mem::take(&mut self.n_batches);
+        if let Some(each) = round.cycles.checked_div(round.packets) {
             round.busy_cycles = round.cycles;
-            self.cycles_per_packet.sample(round.cycles / round.packets);
+            self.cycles_per_packet.sample(each);
         }
         self.upcalls.sample(round.upcalls);
         let now = u64::try_from(now_ms).unwrap_or(0);
@@ -363,11 +368,12 @@ mod tests {
         let mut m = Metrics::default();
         let log = LogSettings::default();
         for (now, packets) in [(1, 2), (1, 3), (2, 4), (3, 0)] {
+            m.batch(2);
             m.round(Sample { cycles: 10, packets, ..Sample::default() }, now, &log, 0);
         }
         let all: Vec<_> = m.milliseconds.newest().map(|s| (s.at, s.rounds, s.packets)).collect();
         assert_eq!(all, [(2, 1, 4), (1, 2, 5)]);
-        assert_eq!((m.totals.packets, m.totals.busy_cycles), (9, 30));
+        assert_eq!((m.totals.packets, m.totals.busy_cycles, m.totals.batches), (9, 30, 3));
         let since = Totals { hit: 5, ..Totals::default() }.since(&Totals { hit: 2, missed: 9, ..Totals::default() });
         assert_eq!((since.hit, since.missed), (3, 0));
     }

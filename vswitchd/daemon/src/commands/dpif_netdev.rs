@@ -78,38 +78,38 @@ impl<'a> Wish<'a> {
 
 fn rxq_show(daemon: &mut Daemon, args: &[String]) -> Answer {
     let wish = Wish::read(args, &["-pmd", "-secs"]);
-    Ok(wish.datapath(daemon)?.pmd_rxq_show(wish.core, wish.seconds).into())
+    Ok(wish.datapath(daemon)?.pmd_rxq_show(wish.core, wish.seconds))
 }
 
 fn stats_show(daemon: &mut Daemon, args: &[String]) -> Answer {
     let wish = Wish::read(args, &["-pmd"]);
-    Ok(wish.datapath(daemon)?.pmd_stats_show(wish.core).into())
+    Ok(wish.datapath(daemon)?.pmd_stats_show(wish.core))
 }
 
 fn stats_clear(daemon: &mut Daemon, args: &[String]) -> Answer {
     let wish = Wish::read(args, &["-pmd"]);
     wish.datapath(daemon)?.pmd_stats_clear(wish.core);
-    Ok(String::new().into())
+    Ok(String::new())
 }
 
 fn perf_show(daemon: &mut Daemon, args: &[String]) -> Answer {
     let wish = Wish::read(args, &["-pmd", "-nh", "-it", "-ms"]);
-    Ok(wish.datapath(daemon)?.pmd_perf_show(wish.core, wish.view).into())
+    Ok(wish.datapath(daemon)?.pmd_perf_show(wish.core, wish.view))
 }
 
 fn sleep_show(daemon: &mut Daemon, args: &[String]) -> Answer {
-    Ok(Wish::read(args, &[]).datapath(daemon)?.pmd_sleep_show().into())
+    Ok(Wish::read(args, &[]).datapath(daemon)?.pmd_sleep_show())
 }
 
 fn rebalance(daemon: &mut Daemon, args: &[String]) -> Answer {
     Wish::read(args, &[]).datapath(daemon)?.pmd_rxq_rebalance();
-    Ok("pmd rxq rebalance requested.\n".to_owned().into())
+    Ok("pmd rxq rebalance requested.\n".to_owned())
 }
 
 /// No datapath here balances a bond by itself (`lb_output`), so there is no table to show.
 fn bond_show(daemon: &mut Daemon, args: &[String]) -> Answer {
     Wish::read(args, &[]).datapath(daemon)?;
-    Ok(String::new().into())
+    Ok(String::new())
 }
 
 fn perf_log_set(daemon: &mut Daemon, args: &[String]) -> Answer {
@@ -125,7 +125,7 @@ fn perf_log_set(daemon: &mut Daemon, args: &[String]) -> Answer {
     for dp in all {
         dp.set_perf_log(settings);
     }
-    Ok(String::new().into())
+    Ok(String::new())
 }
 
 /// Changes what the arguments say; `None`: they make no sense.
