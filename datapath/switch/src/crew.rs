@@ -13,7 +13,7 @@ use crate::cycles;
 use crate::perf::Totals;
 use crate::schedule::{self, Plan, Queue, Seat};
 use crate::topology::{CoreId, NumaId, Topology};
-use crate::worker::{Command, Handle, Rx};
+use crate::worker::{Command, Handle, Pause, Rx};
 use flow::DpPort;
 use flow::clock::Msec;
 use flow::seam::DpError;
@@ -162,7 +162,7 @@ impl Crew {
     pub fn board(&mut self, berth: &Berth, queues: Vec<RxQueue>) {
         for (number, queue) in queues.into_iter().enumerate() {
             let load = Arc::new(AtomicU64::new(0));
-            let rx = Rx { port: berth.port, number, queue, load: Arc::clone(&load) };
+            let rx = Rx { port: berth.port, number, queue, load: Arc::clone(&load), pause: Pause::default() };
             let placed = Placed {
                 owner: None,
                 parked: Some(rx),

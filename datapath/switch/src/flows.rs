@@ -338,6 +338,7 @@ fn normal(flow: &Megaflow) -> Result<(Box<Key>, Box<Key>), DpError> {
     let mut mask = flow.mask.clone();
     mask.words_mut()[DATAPATH_WORDS..].fill(0);
     if mask.in_port != [0xff; 4] {
+        tracing::error!(target: "dpif_netdev", rl = 60, burst = 5, "failed to put flow: in_port is not an exact match");
         return Err(DpError::Invalid("in_port must be matched exactly".to_owned()));
     }
     Ok((Box::new(flow.key.masked(&mask)), mask))

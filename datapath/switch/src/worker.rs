@@ -5,9 +5,14 @@
 //!
 //! # Life
 //!
-//! Busy: every queue is polled in turn, a batch each, and what was sent is flushed once per round. After `IDLE_ROUNDS` rounds without a
-//! packet it asks each queue whether it may sleep, goes offline (nobody waits for it then) and sleeps in epoll on the queues'
-//! descriptors and on its own eventfd, through which commands wake it. An idle worker makes no system call and takes no CPU.
+//! Busy: every queue is polled in turn, a batch each, and what was sent is flushed once per round. Without packets it polls on for a
+//! window, asks each queue whether it may sleep, goes offline (nobody waits for it then) and sleeps in epoll on the queues' descriptors
+//! and on its own eventfd, through which commands wake it. An idle worker makes no system call and takes no CPU.
+//!
+//! How long the window is, the load decides. A packet is often answered by another (a ping, a TCP acknowledgement) sooner than a
+//! sleeping thread wakes up, so polling on for `SPIN_MAX_US` saves the wake; a poll in vain costs CPU. So a window is paid from a credit
+//! that sleep earns (`SLEEP_PER_SPIN`) and windows in vain use up, while one that ends with a packet costs nothing. A switch with little
+//! traffic spends a few percent at most, an idle one nothing. While it polls in vain a worker yields to whoever else wants its CPU.
 //!
 //! A queue can make its descriptor readable without giving packets (a dying device). Wakes that bring nothing are counted, and after
 //! `FUTILE_MAX` in a row the worker naps before it sleeps again, so that such a device costs little until control takes the queue away.
@@ -32,10 +37,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Rounds without a packet before a worker thinks of sleeping.
-const IDLE_ROUNDS: u32 = 64;
+/// The longest window of polling in vain before a sleep.
+const SPIN_MAX_US: u64 = 100;
+/// The window that costs nothing: shorter than going to sleep and waking up.
+const SPIN_MIN_US: u64 = 3;
+/// So much sleep earns one part of polling in vain.
+const SLEEP_PER_SPIN: u64 = 32;
+/// The largest credit, in windows.
+const CREDIT_MAX: u64 = 8;
 /// Wakes without a packet before a worker naps.
 const FUTILE_MAX: u32 = 16;
+/// The shortest and the longest pause of an empty queue that is polled by a system call, while others give packets.
+const PAUSE_US: std::ops::Range<u64> = 8..128;
 const NAP: Duration = Duration::from_millis(1);
 /// Commands that wait for a worker.
 pub const COMMANDS_MAX: usize = 64;
@@ -49,6 +62,27 @@ pub struct Rx {
     pub queue: RxQueue,
     /// Cycles spent on its packets; only the worker that polls it adds to it.
     pub load: Arc<AtomicU64>,
+    pub pause: Pause,
+}
+
+/// When a queue that is polled by a system call is polled again: the longer it was empty, the later. Times in cycles.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pause {
+    until: u64,
+    length: u64,
+}
+
+impl Pause {
+    fn is_over(&self, now: u64) -> bool {
+        // Also true if nothing was ever set.
+        now.wrapping_sub(self.until) < u64::MAX / 2
+    }
+
+    fn after(&mut self, packets: usize, now: u64, cycles_per_us: u64) {
+        self.length =
+            if packets > 0 { 0 } else { (self.length * 2).clamp(PAUSE_US.start * cycles_per_us, PAUSE_US.end * cycles_per_us) };
+        self.until = now.wrapping_add(self.length);
+    }
 }
 
 /// How a worker works; control sets it, also while it runs.
@@ -127,6 +161,7 @@ impl Handle {
             futile: 0,
             account: Arc::clone(&account),
             last: cycles::now(),
+            patience: Patience::new(),
             nap_us: 0,
             tuning: post.tuning,
             metrics: post.tuning.metrics.then(Box::default),
@@ -188,6 +223,38 @@ fn pin(cpu: Option<CoreId>) {
 /// What the eventfd's events are called.
 const WAKE: u64 = u64::MAX;
 
+/// How long to poll in vain, in cycles.
+#[derive(Debug)]
+struct Patience {
+    cycles_per_us: u64,
+    credit: u64,
+}
+
+impl Patience {
+    fn new() -> Self {
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is positive and far below 2^63")]
+        let cycles_per_us = (cycles::hz() / 1e6) as u64;
+        Self { cycles_per_us, credit: CREDIT_MAX * SPIN_MAX_US * cycles_per_us }
+    }
+
+    /// The window that may be spent now.
+    #[inline]
+    fn window(&self) -> u64 {
+        self.credit.min(SPIN_MAX_US * self.cycles_per_us).max(SPIN_MIN_US * self.cycles_per_us)
+    }
+
+    /// So much polling was in vain.
+    fn spent(&mut self, cycles: u64) {
+        self.credit = self.credit.saturating_sub(cycles);
+    }
+
+    /// So much was slept.
+    fn slept(&mut self, cycles: u64) {
+        let most = CREDIT_MAX * SPIN_MAX_US * self.cycles_per_us;
+        self.credit = (self.credit + cycles / SLEEP_PER_SPIN).min(most);
+    }
+}
+
 struct Worker {
     shared: Arc<Shared>,
     member: Member,
@@ -200,6 +267,7 @@ struct Worker {
     account: Arc<Account>,
     /// The cycle counter when it was last read.
     last: u64,
+    patience: Patience,
     /// The length of the next nap.
     nap_us: u32,
     tuning: Tuning,
@@ -209,8 +277,9 @@ struct Worker {
 impl Worker {
     fn run(mut self) {
         let mut batch = Batch::new();
-        let mut idle = 0;
         self.member.online();
+        // When the last packet came, or the last sleep ended.
+        let mut since = self.last;
         loop {
             while let Ok(command) = self.commands.try_recv() {
                 if !self.obey(command, &mut batch) {
@@ -218,16 +287,19 @@ impl Worker {
                 }
             }
             let received = self.timed_round(&mut batch);
+            let idle = self.last.wrapping_sub(since);
             if received > 0 {
-                (idle, self.futile) = (0, 0);
-            } else {
-                idle += 1;
-            }
-            if idle >= IDLE_ROUNDS {
-                idle = 0;
+                (since, self.futile) = (self.last, 0);
+            } else if idle >= self.patience.window() {
+                self.patience.spent(idle);
                 self.sleep();
-            } else if self.tuning.nap_max_us > 0 {
+                since = self.last;
+            } else if idle >= SPIN_MIN_US * self.patience.cycles_per_us {
+                std::thread::yield_now();
+            }
+            if received > 0 && self.tuning.nap_max_us > 0 {
                 self.nap(received);
+                since = self.last;
             }
         }
     }
@@ -283,7 +355,9 @@ impl Worker {
         let result = how(self);
         self.last = cycles::now();
         add(&self.account.sleeps, 1);
-        add(&self.account.asleep_cycles, self.last.wrapping_sub(begin));
+        let slept = self.last.wrapping_sub(begin);
+        add(&self.account.asleep_cycles, slept);
+        self.patience.slept(slept);
         self.member.online();
         result
     }
@@ -303,7 +377,14 @@ impl Worker {
 
     fn poll(&mut self, i: usize, batch: &mut Batch) -> usize {
         let rx = &mut self.rx[i];
+        let by_call = rx.queue.polls_by_call();
+        if by_call && !rx.pause.is_over(self.last) {
+            return 0;
+        }
         let n = rx.queue.recv(batch);
+        if by_call {
+            rx.pause.after(n, self.last, self.patience.cycles_per_us);
+        }
         if n > 0 {
             self.core.now_ms = clock::now_ms();
             add(&self.core.work(&self.shared).batches, 1);
@@ -335,6 +416,7 @@ impl Worker {
             let n = worker.epoll.wait(&mut events, EpollTimeout::NONE).unwrap_or(0);
             events[..n].iter().any(|e| e.data() == WAKE)
         });
+        self.rx.iter_mut().for_each(|rx| rx.pause = Pause::default());
         if woken {
             let _ = self.wake.read();
             self.futile = 0;
@@ -416,5 +498,39 @@ impl Worker {
             let _ = self.epoll.delete(fd);
         }
         taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn empty_queues_are_asked_less_and_less_often() {
+        let mut p = Pause::default();
+        assert!(p.is_over(5));
+        let mut now = 1000;
+        for length in [8, 16, 32, 64, 128, 128] {
+            p.after(0, now, 1);
+            assert!(!p.is_over(now + length - 1) && p.is_over(now + length));
+            now += length;
+        }
+        p.after(3, now, 1);
+        assert!(p.is_over(now));
+    }
+
+    #[test]
+    fn polling_in_vain_is_paid_by_sleep() {
+        let mut p = Patience::new();
+        let (max, min) = (SPIN_MAX_US * p.cycles_per_us, SPIN_MIN_US * p.cycles_per_us);
+        for _ in 0..CREDIT_MAX {
+            assert_eq!(p.window(), max);
+            p.spent(max);
+        }
+        assert_eq!(p.window(), min);
+        p.slept(max * SLEEP_PER_SPIN / 2);
+        assert_eq!(p.window(), max / 2);
+        p.slept(u64::MAX / 2);
+        assert_eq!((p.window(), p.credit), (max, CREDIT_MAX * max));
     }
 }
