@@ -281,7 +281,7 @@ mod tests {
         }
         let text = histograms(&m);
         assert_eq!(text.lines().count(), 1 + 1 + 32 + 3);
-        assert!(text.contains("\n   500       0            0         0            100       0"), "{text}");
+        assert!(text.contains("\n   499       0            0         0            100       0"), "{text}");
         assert_eq!(rounds(m.rounds.newest().take(2)).lines().count(), 3);
         assert!(milliseconds(m.milliseconds.newest()).lines().nth(1).unwrap().starts_with("   2              1            900"));
     }
