@@ -68,6 +68,8 @@ pub enum Placement {
 #[derive(Clone, Debug)]
 pub struct FlowDump {
     pub flow: Megaflow,
+    /// The key as it was put, with what the mask leaves open: that of the first packet. `None`: the same as the flow's.
+    pub unmasked: Option<Box<Key>>,
     pub stats: FlowStats,
     pub placement: Placement,
 }

@@ -374,6 +374,13 @@ impl Datapath for Switch {
         let mut control = lock(&self.control);
         control.flows.tend(clock::now_ms());
         out.extend(batch.iter().map(|ufid| control.flows.stats_of(*ufid)));
+        if crate::log::wants_dumps() {
+            let name = format!("{}@{}", self.kind, self.name);
+            batch
+                .iter()
+                .filter_map(|ufid| control.flows.get(*ufid).ok())
+                .for_each(|d| crate::log::dump(&name, &d, clock::now_ms()));
+        }
     }
 
     fn flush(&self) {

@@ -315,13 +315,14 @@ impl Datapath for MemoryDp {
     fn get(&self, ufid: Ufid) -> Result<FlowDump, DpError> {
         let state = self.state.lock().unwrap();
         let f = state.flows.get(&ufid).ok_or(DpError::NoFlow)?;
-        Ok(FlowDump { flow: f.flow.clone(), stats: f.stats, placement: Placement::Software })
+        Ok(FlowDump { flow: f.flow.clone(), unmasked: None, stats: f.stats, placement: Placement::Software })
     }
 
     fn dump(&self, each: &mut dyn FnMut(&FlowDump) -> bool) {
         let flows: Vec<_> = {
             let state = self.state.lock().unwrap();
-            let dump = |f: &Installed| FlowDump { flow: f.flow.clone(), stats: f.stats, placement: Placement::Software };
+            let dump =
+                |f: &Installed| FlowDump { flow: f.flow.clone(), unmasked: None, stats: f.stats, placement: Placement::Software };
             state.flows.values().map(dump).collect()
         };
         for flow in &flows {
