@@ -23,4 +23,5 @@ mod idle;
 mod ofctl;
 mod python_controllers;
 mod tls;
+mod queues;
 mod transfer;

@@ -13,12 +13,15 @@
 //! | [`qsbr`], [`stats`], [`upcall`] | what threads share without locks |
 //! | [`reference`], [`failing`] | the seam again, obvious and failing, for tests |
 
+pub mod balance;
 pub mod bundle;
 pub mod cache;
 pub mod classifier;
 pub mod config;
 pub mod counters;
+pub mod crew;
 pub mod ct;
+pub mod cycles;
 pub mod edit;
 pub mod execute;
 pub mod failing;
@@ -30,23 +33,31 @@ pub mod memory;
 pub mod meter;
 pub mod outlets;
 pub mod parsed;
+pub mod perf;
+mod pmd;
+mod pmd_text;
 pub mod ports;
 pub mod program;
 pub mod qsbr;
 pub mod reference;
+pub mod schedule;
 pub mod shape;
 pub mod slots;
 pub mod stats;
 pub mod switch;
 pub mod tags;
+pub mod topology;
 pub mod tunnel;
 pub mod upcall;
 pub mod worker;
 
 pub use counters::COUNTERS;
 pub use failing::Failing;
+pub use perf::LogSettings;
+pub use pmd::PerfView;
 pub use reference::Reference;
 pub use switch::{Options, Switch};
+pub use topology::Topology;
 
 /// Asks for a cache line that will be read soon. Never faults, whatever the address.
 #[inline]

@@ -318,6 +318,8 @@ pub struct InterfaceStatus {
     pub info: Option<flow::seam::PortInfo>,
     pub stats: Option<flow::seam::PortStats>,
     pub link: crate::protocols::LinkStatus,
+    /// Counters that the device has beside the usual ones.
+    pub custom_stats: Vec<(String, u64)>,
 }
 
 /// What came of a controller.
