@@ -102,7 +102,7 @@ impl Traffic {
             Self::Explosion { flows } => frame(&explosion(i % flows), 60),
             Self::Connections { flows, nat } => {
                 let request = udp(i / 2 % flows);
-                frame(&if i % 2 == 0 { request } else { reply(&request, nat) }, 60)
+                frame(&if i.is_multiple_of(2) { request } else { reply(&request, nat) }, 60)
             }
         }
     }

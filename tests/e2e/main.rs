@@ -22,6 +22,6 @@ mod hostile;
 mod idle;
 mod ofctl;
 mod python_controllers;
-mod tls;
 mod queues;
+mod tls;
 mod transfer;

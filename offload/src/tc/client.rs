@@ -69,7 +69,12 @@ struct Masks {
     chain: u32,
     protocol: u16,
     items: Vec<(FlowerKey, u128)>,
-    rest: (Option<u32>, Option<u16>, [Option<(bool, bool)>; 2], Option<(bool, u16, bool, bool)>),
+    fragment: Option<u32>,
+    ct_state: Option<u16>,
+    /// Whether id and priority of each tag are matched.
+    tags: [Option<(bool, bool)>; 2],
+    /// Of a tunnel: id, flags, Geneve options, group policy.
+    tunnel: Option<(bool, u16, bool, bool)>,
 }
 
 #[derive(Debug, Default)]
@@ -267,7 +272,10 @@ fn masks(hook: Hook, rule: &Rule) -> Masks {
         chain: rule.chain,
         protocol: matches::protocol(&rule.link),
         items: rule.items.iter().map(|i| (i.key, i.mask)).collect(),
-        rest: (rule.fragment.map(|f| f.mask), rule.ct_state.map(|s| s.mask), rule.link.tags.map(tag), tunnel),
+        fragment: rule.fragment.map(|f| f.mask),
+        ct_state: rule.ct_state.map(|s| s.mask),
+        tags: rule.link.tags.map(tag),
+        tunnel,
     }
 }
 

@@ -52,6 +52,8 @@ impl DropFact {
             Credit::Rule(_)
             | Credit::Tally(_)
             | Credit::Learn { .. }
+            | Credit::Bond { .. }
+            | Credit::Traffic { .. }
             | Credit::Relearn(_)
             | Credit::Netflow { .. }
             | Credit::FinTimeout { .. } => None,

@@ -106,10 +106,6 @@ fn build(gm: &GroupMod, old: Option<&Group>, now: Msec) -> Result<Group, OfError
     })
 }
 
-fn uses_group(actions: &[openflow::OfAction], group: GroupId) -> bool {
-    actions.iter().any(|a| matches!(a, openflow::OfAction::Group(id) if *id == group))
-}
-
 fn bucket_of(bucket: &WireBucket, tally: Option<Arc<Tally>>) -> Bucket {
     Bucket {
         id: bucket.id,

@@ -4,9 +4,8 @@ use super::run::{self, Frame};
 use super::{BondEntry, Gate, Machines};
 use crate::bridge::{Bridge, BundleId};
 use crate::deps::Object;
-use crate::effects::Notice;
 use crate::flow_mod;
-use crate::slowpath::{Slowpath, changed_view, port_changed};
+use crate::slowpath::{Slowpath, modified, port_changed};
 use crate::table::INTERNAL;
 use crate::world::{BridgeId, World};
 use crate::{rstp, stp};
@@ -21,8 +20,6 @@ use std::sync::Arc;
 const RECIRC_PRIORITY: i32 = 20;
 /// Passes at one point in time: a packet may be answered, and the answer be answered.
 const PASSES_MAX: usize = 8;
-/// OFPPR_MODIFY
-const REASON_MODIFY: u8 = 2;
 /// Most neighbours that a failover tells of.
 const TEACH_MAX: usize = 65_536;
 
@@ -86,11 +83,11 @@ fn set_may_enable(world: &mut World, id: BridgeId, number: OfPort, may: bool) {
     let before = port.view();
     port.watch.may_enable = may;
     port.refresh_state();
-    let view = changed_view(&before, port);
+    let notice = modified(id, before, port, 0);
     port_changed(world, id, number);
     world.wake.note_news();
-    if let Some(port) = view {
-        world.notices.push(Notice::PortStatus { bridge: id, reason: REASON_MODIFY, port });
+    if let Some(notice) = notice {
+        world.notices.push(notice);
     }
 }
 
@@ -108,7 +105,7 @@ fn set_gate(world: &mut World, id: BridgeId, number: OfPort, gate: Gate) {
     let (from, to) = (if none { disabled } else { old.names().1 }, if gone { disabled } else { name });
     tracing::debug!(target: "ofproto_dpif", "port {}: {protocol} state changed from {from} to {to}", port.name);
     port.refresh_state();
-    let view = changed_view(&before, port);
+    let notice = modified(id, before, port, 0);
     bridge.refresh_floodable();
     port_changed(world, id, number);
     world.wake.note_news();
@@ -116,8 +113,8 @@ fn set_gate(world: &mut World, id: BridgeId, number: OfPort, gate: Gate) {
         let whole = matches!(gate, Gate::Stp(_)) && matches!(old, Gate::Stp(_));
         flush(world, id, if whole { None } else { Some(number) });
     }
-    if let Some(port) = view {
-        world.notices.push(Notice::PortStatus { bridge: id, reason: REASON_MODIFY, port });
+    if let Some(notice) = notice {
+        world.notices.push(notice);
     }
 }
 

@@ -19,9 +19,10 @@ mod status;
 mod tests;
 mod tracking;
 
-pub(crate) use apply::{changed_view, port_changed};
+pub(crate) use apply::port_changed;
 pub(crate) use packet_out::Prepared;
 pub use ports::PortModError;
+pub(crate) use ports::modified;
 pub use status::Status;
 pub(crate) use status::patch_stats;
 

@@ -61,7 +61,7 @@ fn refresh_port(world: &mut World, kind: &str, dp_port: DpPort, info: PortInfo) 
 }
 
 /// What is told of a port that was `before` and is now otherwise.
-pub(super) fn modified(bridge: BridgeId, before: PortView, port: &Port, by: u64) -> Option<Notice> {
+pub(crate) fn modified(bridge: BridgeId, before: PortView, port: &Port, by: u64) -> Option<Notice> {
     let port = changed_view(&before, port)?;
     Some(Notice::PortStatus { bridge, reason: REASON_MODIFY, port, before: Some(Box::new(before)), by })
 }

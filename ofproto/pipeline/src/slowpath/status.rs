@@ -55,7 +55,12 @@ impl Slowpath {
                     info: Some(port.info.clone()),
                     stats: if stats { counted() } else { None },
                     link: link_status(bridge, port, now_ms()),
-                    custom_stats: port.dp_port.zip(dp).filter(|_| stats).map(|(n, dp)| dp.port_custom_stats(n)).unwrap_or_default(),
+                    custom_stats: port
+                        .dp_port
+                        .zip(dp)
+                        .filter(|_| stats)
+                        .map(|(n, dp)| dp.port_custom_stats(n))
+                        .unwrap_or_default(),
                 });
             }
         }

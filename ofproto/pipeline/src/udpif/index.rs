@@ -128,7 +128,12 @@ impl Index {
                     }
                     hits.extend(self.postings.get(object).into_iter().flatten());
                 }
-                Object::Port(..) | Object::Ports(_) | Object::Group(..) | Object::Mac(_) | Object::Meters(_) => {
+                Object::Port(..)
+                | Object::Bundle(..)
+                | Object::Ports(_)
+                | Object::Group(..)
+                | Object::Mac(_)
+                | Object::Meters(_) => {
                     hits.extend(self.postings.get(object).into_iter().flatten());
                 }
             }
@@ -201,7 +206,13 @@ impl Index {
 /// Whether an object has postings: not those whose change concerns all.
 fn is_posted(object: &Object) -> bool {
     match object {
-        Object::Port(..) | Object::Ports(_) | Object::Group(..) | Object::Mac(_) | Object::Meters(_) | Object::Table(..) => true,
+        Object::Port(..)
+        | Object::Bundle(..)
+        | Object::Ports(_)
+        | Object::Group(..)
+        | Object::Mac(_)
+        | Object::Meters(_)
+        | Object::Table(..) => true,
         Object::Bridge(_) | Object::Everything => false,
     }
 }

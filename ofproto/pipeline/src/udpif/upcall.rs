@@ -141,13 +141,8 @@ impl Udpif {
         }
         let actions = Arc::new(std::mem::take(&mut t.actions));
         if !actions.is_empty() {
-            work.packets.push(Execute {
-                packet: upcall.packet,
-                key: upcall.key.clone(),
-                actions: Arc::clone(&actions),
-                mtu: 0,
-                probe: false,
-            });
+            let (packet, key) = (upcall.packet, upcall.key.clone());
+            work.packets.push(Execute { packet, key, actions: Arc::clone(&actions), mtu: 0, probe: false });
         }
         if miss {
             match self.candidate(&at, &upcall.key, t, &actions, Stamp { revision, now }) {

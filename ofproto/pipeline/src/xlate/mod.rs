@@ -347,7 +347,13 @@ impl<'a> Ctx<'a> {
     }
 
     /// Runs what there is to run: a packet-out's actions, what the first lookup found, or what was frozen.
-    fn run_from(&mut self, arrived: (&Bridge, OfPort), start: Option<&[OfAction]>, found: Option<&Found>, steps: &[frozen::Step]) {
+    fn run_from(
+        &mut self,
+        arrived: (&Bridge, OfPort),
+        start: Option<&[OfAction]>,
+        found: Option<&Found>,
+        steps: &[frozen::Step],
+    ) {
         self.mirror_input();
         match found {
             Some(found) => self.begin_with(found),

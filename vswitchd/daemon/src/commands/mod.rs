@@ -14,8 +14,8 @@ use crate::unixctl::{Answer, Command, Registry, Run};
 /// Every room's rows; the test commands only where dummies are enabled.
 pub fn registry(dummy: bool) -> Registry<Daemon> {
     let test: [&[Command<Daemon>]; 2] = [time::COMMANDS, netdev_dummy::COMMANDS];
-    let own: [&[Command<Daemon>]; 6] =
-        [bond::COMMANDS, bridge::COMMANDS, dpif_netdev::COMMANDS, general::COMMANDS, implementations::COMMANDS, vlog::COMMANDS];
+    let own: [&[Command<Daemon>]; 5] =
+        [bridge::COMMANDS, dpif_netdev::COMMANDS, general::COMMANDS, implementations::COMMANDS, vlog::COMMANDS];
     let own = own.into_iter().chain(test.into_iter().filter(|_| dummy)).flatten().cloned();
     Registry::new(slowpath_rows().chain(own))
 }
