@@ -1,6 +1,6 @@
 # The two commands of the README are `make demo` and `make check`; each installs what it needs (Debian packages, as root).
 SHELL := /bin/bash
-.PHONY: bench bench-quick build-bench setup-bench demo check check-unit check-e2e check-ovs check-ovs-all lint build bench-key setup-demo setup-check
+.PHONY: bench bench-quick build-bench setup-bench demo check check-unit check-e2e check-ovs check-ovs-all check-ovs-system lint build bench-key setup-demo setup-check
 
 DEMO_PACKAGES  := build-essential iproute2 iputils-ping ethtool procps netcat-openbsd
 CHECK_PACKAGES := $(DEMO_PACKAGES) openvswitch-switch openvswitch-common openvswitch-testcontroller python3 tcpdump socat
@@ -50,6 +50,10 @@ build-bench:
 
 setup-bench:
 	@tests/setup.sh $(BENCH_PACKAGES) $(if $(PEER),$(PEER_PACKAGES))
+
+# OVS's system suite for the userspace datapath: real packets between namespaces, as root.
+check-ovs-system: build
+	tests/upstream/run.sh system
 
 setup-demo:
 	@tests/setup.sh $(DEMO_PACKAGES)

@@ -20,6 +20,14 @@ pub const VLAN_POP: &str = "in_port=1,dl_vlan=100,udp,tp_dst=1000,actions=strip_
 pub const REWRITE: &str = "in_port=1,udp,tp_dst=1000,actions=set_field:02:00:00:00:00:03->eth_src,\
     set_field:02:00:00:00:00:04->eth_dst,set_field:10.9.9.9->ip_src,set_field:11.9.9.9->ip_dst,\
     set_field:5000->udp_src,set_field:6000->udp_dst,output:2\n";
+/// Connections: what is new is committed, what is established goes out.
+pub const CT: &str = "table=0,in_port=1,udp,actions=ct(table=1)\n\
+    table=1,in_port=1,udp,ct_state=+trk+new,actions=ct(commit),output:2\n\
+    table=1,in_port=1,udp,ct_state=+trk+est,actions=output:2\n";
+/// The same with the source translated to one address.
+pub const NAT: &str = "table=0,in_port=1,udp,actions=ct(table=1,nat)\n\
+    table=1,in_port=1,udp,ct_state=+trk+new,nw_src=10.0.0.0/8,actions=ct(commit,nat(src=192.0.2.1)),output:2\n\
+    table=1,in_port=1,udp,ct_state=+trk+est,actions=output:2\n";
 /// Addresses and ports move into registers, so that every tuple needs its own megaflow.
 pub const SETUP: &str = "in_port=1,udp,actions=move:NXM_OF_IP_SRC[]->NXM_NX_REG0[],move:NXM_OF_IP_DST[]->NXM_NX_REG1[],\
     move:NXM_OF_UDP_SRC[]->NXM_NX_REG2[0..15],move:NXM_OF_UDP_DST[]->NXM_NX_REG2[16..31],output:2\n";

@@ -186,6 +186,30 @@ pub const ALL: &[Scenario] = &[
         kind: forward(|s| Traffic::Mixed { flows: s.flows }, STOCK, build_mixed, false),
     },
     Scenario {
+        name: "ct",
+        about: "established connections, both directions",
+        sizes: &[of(4_000), of(4), of(60_000)],
+        quick: 1,
+        kind: forward(
+            |s| Traffic::Connections { flows: s.flows, nat: false },
+            STOCK,
+            |side, case| case.simple(side, "ct", rules::CT),
+            false,
+        ),
+    },
+    Scenario {
+        name: "nat",
+        about: "the same, the source translated to one address",
+        sizes: &[of(4_000), of(4), of(60_000)],
+        quick: 1,
+        kind: forward(
+            |s| Traffic::Connections { flows: s.flows, nat: true },
+            STOCK,
+            |side, case| case.simple(side, "nat", rules::NAT),
+            false,
+        ),
+    },
+    Scenario {
         name: "setup",
         about: "megaflows set up per second when each packet is a new 5-tuple (flow limit raised)",
         sizes: &[of(1_000_000)],

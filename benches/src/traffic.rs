@@ -41,6 +41,8 @@ pub enum Traffic {
     /// UDP with destination addresses that differ in one bit from 12.0.0.1 and so on: each prefix length is asked for (an attack on a list of
     /// ACL rules).
     Explosion { flows: u32 },
+    /// Request and reply of each connection in turn; with `nat` replies go to 192.0.2.1, the address that requests are translated to.
+    Connections { flows: u32, nat: bool },
 }
 
 impl Traffic {
@@ -56,6 +58,7 @@ impl Traffic {
             Self::Mixed { flows } => format!("mixed-{flows}.pcap"),
             Self::Masks { classes } => format!("masks-{classes}.pcap"),
             Self::Explosion { flows } => format!("explosion-{flows}.pcap"),
+            Self::Connections { flows, nat } => format!("{}-{flows}.pcap", if nat { "nat" } else { "ct" }),
         }
     }
 
@@ -69,6 +72,7 @@ impl Traffic {
             Self::Mixed { flows } => flows.max(PACKETS_MIN),
             Self::Masks { .. } => MASK_FLOWS,
             Self::Explosion { flows } => flows.max(PACKETS_MIN),
+            Self::Connections { flows, .. } => (2 * flows).max(PACKETS_MIN),
         }
     }
 
@@ -96,6 +100,10 @@ impl Traffic {
                 frame(&key, 60)
             }
             Self::Explosion { flows } => frame(&explosion(i % flows), 60),
+            Self::Connections { flows, nat } => {
+                let request = udp(i / 2 % flows);
+                frame(&if i % 2 == 0 { request } else { reply(&request, nat) }, 60)
+            }
         }
     }
 
@@ -163,6 +171,14 @@ fn over_ipv4(k: u32, proto: u8) -> Key {
 
 fn udp(k: u32) -> Key {
     over_ipv4(k, UDP)
+}
+
+fn reply(to: &Key, nat: bool) -> Key {
+    let mut key = *to;
+    (key.eth_src, key.eth_dst) = ([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
+    (key.nw_src, key.nw_dst) = (to.nw_dst, if nat { [192, 0, 2, 1] } else { to.nw_src });
+    (key.tp_src, key.tp_dst) = (to.tp_dst, to.tp_src);
+    key
 }
 
 fn tcp(k: u32) -> Key {

@@ -599,7 +599,8 @@ fn malformed<T>(counter: &Counter) -> Option<T> {
 
 /// IPv6 extension headers that are walked over.
 #[inline]
-pub(crate) fn is_extension(proto: u8) -> bool {
+#[must_use]
+pub fn is_extension(proto: u8) -> bool {
     matches!(proto, ip_proto::HOP_BY_HOP | ip_proto::ROUTING | ip_proto::DEST_OPTIONS | ip_proto::AH | ip_proto::FRAGMENT)
 }
 

@@ -11,6 +11,7 @@ mod action_text_tunnel;
 pub mod checksum;
 pub mod clock;
 pub mod compose;
+pub mod conntrack;
 pub mod counter;
 pub mod dptext;
 pub mod extract;

@@ -5,6 +5,7 @@
 
 use crate::action::{Actions, Cookie};
 use crate::clock::Msec;
+use crate::conntrack::Conntrack;
 use crate::key::{Key, Mask};
 use std::fmt;
 use std::sync::Arc;
@@ -340,6 +341,11 @@ pub trait Datapath: Send + Sync + fmt::Debug {
     fn meter_set(&self, id: u32, config: &MeterConfig) -> Result<(), DpError>;
     fn meter_get(&self, id: u32) -> Result<MeterStats, DpError>;
     fn meter_del(&self, id: u32) -> Result<MeterStats, DpError>;
+
+    /// The connection tracker, if the datapath has one.
+    fn conntrack(&self) -> Option<&dyn Conntrack> {
+        None
+    }
 
     fn stats(&self) -> DpStats;
     /// `Open_vSwitch.other_config` keys that concern the datapath (pmd-cpu-mask, emc-insert-inv-prob, ...).

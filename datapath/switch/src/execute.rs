@@ -94,8 +94,10 @@ impl Core {
                 self.run_some(scope, own.0, less_equal);
                 return own.1;
             }
+            Action::Ct(ct) => return Some(self.track(scope, bundle, ct, rest)),
+            Action::CtClear => crate::ct::track::clear(&mut bundle),
             // Refused when put; they can only come here through `execute`, which checks as well.
-            Action::Ct(_) | Action::CtClear | Action::TunnelPop(_) | Action::LbOutput(_) | Action::Psample { .. } => {
+            Action::TunnelPop(_) | Action::LbOutput(_) | Action::Psample { .. } => {
                 DROP_UNSUPPORTED.add(bundle.packets.len() as u64);
                 bundle.packets.clear();
             }

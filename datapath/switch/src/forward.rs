@@ -17,6 +17,7 @@ use crate::cache::{Cache, Inserted};
 use crate::classifier::{BATCH, Classifier, Search};
 use crate::config::Live;
 use crate::counters::{CACHE_EVICTED, DROP_RX_INVALID, DROP_UPCALL_ERROR};
+use crate::ct::{Ct, Local};
 use crate::hash::LineHash;
 use crate::meter::Meters;
 use crate::outlets::Outlets;
@@ -50,6 +51,7 @@ pub struct Shared {
     pub upcalls: Upcalls,
     pub live: Live,
     pub sequences: Sequences,
+    pub ct: Arc<Ct>,
     /// For packets whose input port is not one of ours.
     pub strangers: Arc<PortQueue>,
     /// By seat.
@@ -70,6 +72,7 @@ impl Shared {
             upcalls: Upcalls::default(),
             live: Live::default(),
             sequences: Sequences::default(),
+            ct: Arc::new(Ct::new()),
             strangers: PortQueue::new(DpPort(u32::MAX)),
             shards: (0..MEMBERS_MAX).map(|_| OnceLock::new()).collect(),
             work: (0..MEMBERS_MAX).map(|_| CachePadded::default()).collect(),
@@ -90,6 +93,7 @@ pub struct Scope<'g> {
 pub struct Core {
     pub outlets: Outlets,
     pub spares: Spares,
+    pub ct: Local,
     cache: Cache,
     pub seat: usize,
     pub now_ms: Msec,
@@ -106,6 +110,7 @@ impl Core {
         Self {
             outlets: Outlets::default(),
             spares: Spares::default(),
+            ct: Local::new(seat),
             cache: Cache::new(flows),
             seat,
             now_ms: 0,

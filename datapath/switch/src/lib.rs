@@ -8,6 +8,7 @@
 //! | [`switch`] | the seam: [`Switch`] |
 //! | [`flows`], [`ports`], [`config`] | what control threads keep, behind one lock |
 //! | [`worker`], [`forward`], [`execute`], [`edit`], [`tunnel`], [`meter`] | the packet's way |
+//! | [`ct`] | connection tracking |
 //! | [`cache`], [`classifier`], [`slots`], [`shape`], [`tags`], [`hash`] | from a packet to its megaflow |
 //! | [`qsbr`], [`stats`], [`upcall`] | what threads share without locks |
 //! | [`reference`], [`failing`] | the seam again, obvious and failing, for tests |
@@ -17,6 +18,7 @@ pub mod cache;
 pub mod classifier;
 pub mod config;
 pub mod counters;
+pub mod ct;
 pub mod edit;
 pub mod execute;
 pub mod failing;

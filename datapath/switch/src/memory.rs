@@ -12,7 +12,7 @@ const HUGE_PAGE: usize = 2 << 20;
 ///
 /// # Safety
 /// All bytes zero is a valid value, and the type has no destructor.
-pub unsafe trait Zeroable: Copy {}
+pub unsafe trait Zeroable: Sized {}
 
 /// A zeroed array on pages of its own.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl<T: Zeroable> Lines<T> {
     /// If the kernel has no memory: like any other allocation.
     #[must_use]
     pub fn zeroed(len: usize) -> Self {
-        const { assert!(align_of::<T>() <= 4096) };
+        const { assert!(align_of::<T>() <= 4096 && !std::mem::needs_drop::<T>()) };
         let bytes = len.checked_mul(size_of::<T>()).expect("a cache fits the address space").max(1);
         // Small arrays live with ordinary pages; large ones begin on a huge page.
         let slack = if bytes >= HUGE_PAGE { HUGE_PAGE } else { 0 };

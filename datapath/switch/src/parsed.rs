@@ -14,6 +14,8 @@ pub struct Parsed {
     pub key: Key,
     /// Valid lines and offsets of the layers.
     pub found: Extracted,
+    /// The connection that this batch has tracked the packet by (`ct::track`); 0 for none.
+    pub conn: u32,
 }
 
 const _: () = assert!(size_of::<Parsed>() == 13 * LINE_BYTES);
@@ -27,7 +29,7 @@ impl Parsed {
     /// Nothing extracted yet.
     #[must_use]
     pub const fn new() -> Self {
-        Self { key: Key::ZERO, found: Extracted::NOTHING }
+        Self { key: Key::ZERO, found: Extracted::NOTHING, conn: 0 }
     }
 
     /// The metadata, for extracting the packet again.
@@ -42,6 +44,7 @@ impl Parsed {
     pub fn read_again(&mut self, packet: &[u8], vlan_limit: u8) {
         let mut old = self.clone();
         self.read(packet, &old.meta(vlan_limit));
+        self.conn = old.conn;
     }
 
     /// Sets metadata: the bits of `mask` taken from `value`.
@@ -64,6 +67,7 @@ impl Parsed {
     #[inline]
     pub fn read(&mut self, packet: &[u8], meta: &PacketMeta<'_>) {
         self.found = extract::extract(packet, meta, &mut self.key);
+        self.conn = 0;
     }
 
     /// Makes the lines of `need` valid: what the packet did not use is zero.
@@ -98,6 +102,7 @@ impl Parsed {
     pub fn copy_from(&mut self, other: &Self) {
         copy_lines(&other.key, other.found.lines, &mut self.key);
         self.found = other.found;
+        self.conn = other.conn;
     }
 }
 

@@ -52,11 +52,12 @@ fn check_one(action: &Action, depth: usize) -> Result<(), DpError> {
             check(greater, depth + 1)?;
             check(less_equal, depth + 1)
         }
-        Action::Ct(_) | Action::CtClear => refuse("ct"),
         Action::TunnelPop(_) => refuse("tnl_pop"),
         Action::LbOutput(_) => refuse("lb_output"),
         Action::Psample { .. } => refuse("psample"),
-        Action::Output(_)
+        Action::Ct(_)
+        | Action::CtClear
+        | Action::Output(_)
         | Action::Userspace(_)
         | Action::Set(_)
         | Action::PushVlan { .. }

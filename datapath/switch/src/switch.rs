@@ -16,6 +16,7 @@
 
 use crate::classifier::Classifier;
 use crate::config::Settings;
+use crate::ct::reaper;
 use crate::flows::{Done, FlowTable};
 use crate::forward::{Core, Scope, Shared};
 use crate::meter::Meter;
@@ -26,6 +27,7 @@ use crate::qsbr::Member;
 use crate::slots::SlotWriter;
 use crate::worker::{Command, Handle};
 use flow::clock::{self, Msec};
+use flow::conntrack::Conntrack;
 use flow::seam::{
     DpError, DpEvent, DpFeatures, DpStats, Execute, FlowDump, FlowPut, FlowStats, MeterConfig, MeterStats, PortInfo, PortRequest,
     PortStats, Upcall,
@@ -57,8 +59,8 @@ pub const FEATURES: DpFeatures = DpFeatures {
     sample_nesting: 8,
     max_vlan_headers: flow::extract::VLANS_MAX as u32,
     max_mpls_depth: 3,
-    ct: false,
-    ct_nat: false,
+    ct: true,
+    ct_nat: true,
     meters_max: crate::meter::METERS_MAX,
     bands_max: 8,
     check_pkt_len: true,
@@ -98,6 +100,8 @@ pub struct Switch {
     shared: Arc<Shared>,
     control: Mutex<Control>,
     aux: Mutex<Aux>,
+    /// Ends and frees connections; it stops when the switch goes.
+    _reaper: reaper::Thread,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -110,6 +114,8 @@ impl Switch {
         let (slots, slot_writer) = SlotWriter::new();
         let (classifier, classifier_writer) = Classifier::new();
         let shared = Arc::new(Shared::new(slots, classifier));
+        let reaper = reaper::Thread::start(Arc::clone(&shared.ct), Arc::clone(&shared.epochs))
+            .map_err(|e| DpError::Device(format!("cannot start the connection tracker's thread: {e}")))?;
         let flows = FlowTable::new(Arc::clone(&shared), slot_writer, classifier_writer);
         let member = shared.epochs.join().ok_or(DpError::Full("the list of forwarding threads"))?;
         flows.welcome(member.seat());
@@ -122,6 +128,7 @@ impl Switch {
             shared,
             control: Mutex::new(control),
             aux: Mutex::new(Aux { member, core }),
+            _reaper: reaper,
         };
         switch.configure(Settings::of(&options.config), true)?;
         Ok(switch)
@@ -381,6 +388,10 @@ impl Datapath for Switch {
         let (stats, old) = self.shared.meters.remove(id)?;
         control.flows.keep_memory(old);
         Ok(stats)
+    }
+
+    fn conntrack(&self) -> Option<&dyn Conntrack> {
+        Some(&*self.shared.ct)
     }
 
     fn stats(&self) -> DpStats {

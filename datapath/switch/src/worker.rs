@@ -243,6 +243,7 @@ impl Worker {
             Command::Stop(done) => {
                 let rx = self.take_rx(|_| true);
                 self.core.outlets.flush();
+                self.shared.ct.leave(&mut self.core.ct);
                 let _ = done.send(rx);
                 return false;
             }

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Bench, frame, megaflow, output, set};
-use flow::action::{Action, Cookie, Ct, HashAlg, SetAttr, TunnelPush, Userspace};
+use flow::action::{Action, Cookie, HashAlg, SetAttr, TunnelPush, Userspace};
 use flow::seam::{DpError, Execute, FlowPut, MeterBand, MeterConfig, PutMode, UpcallKind};
 use flow::{Datapath, DpPort, Key, Ufid};
 use std::sync::Arc;
@@ -156,7 +156,7 @@ fn what_cannot_be_done_is_refused_when_put() {
     for _ in 0..10 {
         deep = vec![Action::Clone(deep)];
     }
-    for actions in [vec![Action::Ct(Box::<Ct>::default())], vec![Action::Clone(vec![Action::TunnelPop(DpPort(1))])], deep] {
+    for actions in [vec![Action::LbOutput(1)], vec![Action::Clone(vec![Action::TunnelPop(DpPort(1))])], deep] {
         let flow = megaflow(1, ALL_OF_1, actions.clone());
         let put = FlowPut { flow, mode: PutMode::Create, clear_stats: false };
         assert!(matches!(bench.dp.put(&[put])[0], Err(DpError::Unsupported(_) | DpError::Invalid(_))));

@@ -4,6 +4,7 @@
 //! does not is left untouched. What came of it (port numbers, errors) is read back from `Slowpath::status`. Names and defaults are
 //! those of ovs-vswitchd.conf.db(5); the daemon has already applied defaults and refused what is out of range.
 
+use flow::conntrack::CT_STAGES;
 use flow::seam::PortRequest;
 use openflow::types::Versions;
 
@@ -19,9 +20,32 @@ pub struct SwitchConfig {
     pub bundle_idle_timeout_s: u32,
     /// `other_config:flow-restore-wait`
     pub flow_restore_wait: bool,
+    /// Connection tracking, by datapath type.
+    pub tracking: Vec<TrackingConfig>,
     /// Where `BRIDGE.mgmt` and `BRIDGE.snoop` are bound; `None` binds none.
     pub rundir: Option<std::path::PathBuf>,
 }
+
+/// Connection tracking of the datapath of one type.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TrackingConfig {
+    pub datapath_type: String,
+    /// The limit of zones without one of their own.
+    pub default_limit: Option<u32>,
+    pub zones: Vec<ZoneConfig>,
+}
+
+/// A zone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ZoneConfig {
+    pub zone: u16,
+    pub limit: Option<u32>,
+    /// Its timeout policy.
+    pub timeouts: Option<Timeouts>,
+}
+
+/// Seconds by stage, `None` for the default.
+pub type Timeouts = [Option<u32>; CT_STAGES.len()];
 
 /// Upcall handling and revalidation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@
 //! and OpenFlow. Nobody waits for the datapath's workers (`Datapath::quiesce`) while holding the lock for writing.
 
 use crate::bridge::Bridge;
-use crate::config::UpcallConfig;
+use crate::config::{Timeouts, TrackingConfig, UpcallConfig};
 use crate::deps::{ChangeLog, Object};
 use crate::effects::Notices;
 use crate::recirc::Recircs;
@@ -35,13 +35,25 @@ pub struct DatapathBackend {
     pub withheld: BTreeSet<&'static str>,
     /// Which bridge's port a datapath port is.
     pub ports: Map<DpPort, (BridgeId, OfPort)>,
+    /// Zones and their timeout policies.
+    pub tracking: Tracking,
+}
+
+/// What was configured of connection tracking.
+#[derive(Debug, Default)]
+pub struct Tracking {
+    pub applied: TrackingConfig,
+    /// Timeout policies by their number less one; `None` is free. Number 0 is the datapath's default.
+    pub policies: Vec<Option<Timeouts>>,
+    /// The policy that new connections of a zone have.
+    pub zones: BTreeMap<u16, u32>,
 }
 
 impl DatapathBackend {
     /// A datapath without ports of ours.
     #[must_use]
     pub fn new(dp: Arc<dyn Datapath>) -> Self {
-        Self { features: dp.features(), dp, withheld: BTreeSet::new(), ports: Map::default() }
+        Self { features: dp.features(), dp, withheld: BTreeSet::new(), ports: Map::default(), tracking: Tracking::default() }
     }
 }
 

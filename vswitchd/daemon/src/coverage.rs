@@ -17,6 +17,12 @@ const HOUR_MS: Msec = 3_600_000;
 const ROOMS: &[&[&Counter]] = &[
     crate::unixctl::COUNTERS,
     datapath::COUNTERS,
+    datapath::ct::COUNTERS,
+    datapath::ct::expect::COUNTERS,
+    datapath::ct::fragments::COUNTERS,
+    datapath::ct::helper::COUNTERS,
+    datapath::ct::packet::COUNTERS,
+    datapath::ct::track::COUNTERS,
     flow::extract::COUNTERS,
     ofproto::conn::COUNTERS,
     ofproto::effects::COUNTERS,

@@ -5,6 +5,7 @@
 
 mod bridge;
 mod dpctl;
+mod dpctl_ct;
 mod dpctl_flows;
 mod dpif;
 mod fdb;
@@ -53,13 +54,39 @@ pub const COMMANDS: &[Command] = &[
     row("dpctl/add-flows", "[dp] file", (1, 2), dpctl_flows::add_flows),
     row("dpctl/add-if", "dp iface...", (2, MANY), dpctl::add_if),
     row("dpctl/cache-get-size", "[dp]", (0, 1), dpctl::cache_get_size),
+    row("dpctl/ct-bkts", "[dp] [gt=N]", (0, 2), dpctl_ct::buckets),
+    row("dpctl/ct-del-limits", "[dp] [default] [zone=N1[,N2]...]", (1, 3), dpctl_ct::delete_limits),
+    row("dpctl/ct-disable-tcp-seq-chk", "[dp]", (0, 1), dpctl_ct::disable_sequence),
+    row("dpctl/ct-enable-tcp-seq-chk", "[dp]", (0, 1), dpctl_ct::enable_sequence),
+    row("dpctl/ct-get-limits", "[dp] [zone=N1[,N2]...]", (0, 2), dpctl_ct::limits),
+    row("dpctl/ct-get-maxconns", "[dp]", (0, 1), dpctl_ct::max),
+    row("dpctl/ct-get-nconns", "[dp]", (0, 1), dpctl_ct::connections),
+    row("dpctl/ct-get-sweep-interval", "[dp]", (0, 1), dpctl_ct::sweep_interval),
+    row("dpctl/ct-get-tcp-seq-chk", "[dp]", (0, 1), dpctl_ct::sequence),
+    row("dpctl/ct-set-limits", "[dp] [default=L] [zone=N,limit=L]...", (1, MANY), dpctl_ct::set_limits),
+    row("dpctl/ct-set-maxconns", "[dp] maxconns", (1, 2), dpctl_ct::set_max),
+    row("dpctl/ct-set-sweep-interval", "[dp] ms", (1, 2), dpctl_ct::set_sweep_interval),
+    row("dpctl/ct-stats-show", "[dp] [zone=zone]", (0, 3), dpctl_ct::stats),
     row("dpctl/del-dp", "dp", (1, 1), dpctl::del_dp),
     row("dpctl/del-flow", "[dp] flow", (1, 2), dpctl_flows::del_flow),
     row("dpctl/del-flows", "[dp] [file]", (0, 2), dpctl_flows::del_flows),
     row("dpctl/del-if", "dp iface...", (2, MANY), dpctl::del_if),
+    row("dpctl/dump-conntrack", "[-m] [-s] [dp] [zone=zone]", (0, 4), dpctl_ct::dump),
+    row("dpctl/dump-conntrack-exp", "[dp] [zone=zone]", (0, 2), dpctl_ct::dump_expectations),
     row("dpctl/dump-dps", "", (0, 0), dpctl::dump_dps),
     row("dpctl/dump-flows", "[-m] [--names] [dp] [filter=..] [type=..] [pmd=..]", (0, 6), dpctl_flows::dump_flows),
+    row(
+        "dpctl/flush-conntrack",
+        "[dp] [zone=zone] [mark=X[/M]] [labels=Y[/N]] [ct-orig-tuple [ct-reply-tuple]]",
+        (0, 6),
+        dpctl_ct::flush,
+    ),
     row("dpctl/get-flow", "[dp] ufid", (1, 2), dpctl_flows::get_flow),
+    row("dpctl/ipf-get-status", "[dp]", (0, 2), dpctl_ct::fragments),
+    row("dpctl/ipf-set-disabled", "[dp] v4|v6", (1, 2), dpctl_ct::fragments_off),
+    row("dpctl/ipf-set-enabled", "[dp] v4|v6", (1, 2), dpctl_ct::fragments_on),
+    row("dpctl/ipf-set-max-nfrags", "[dp] maxfrags", (1, 2), dpctl_ct::fragments_max),
+    row("dpctl/ipf-set-min-frag", "[dp] v4|v6 minfragment", (2, 3), dpctl_ct::fragment_min),
     row("dpctl/mod-flow", "[dp] flow actions", (2, 3), dpctl_flows::mod_flow),
     row("dpctl/mod-flows", "[dp] file", (1, 2), dpctl_flows::mod_flows),
     row("dpctl/parse-actions", "actions", (1, MANY), dpctl_flows::parse_and_format),

@@ -11,6 +11,7 @@
 //! Handling blocks its thread (locks, `settle`), so it runs under `block_in_place`; the runtime must be multi-threaded.
 
 pub mod bundles;
+mod ct_flush;
 mod endpoint;
 mod failover;
 pub(crate) mod groups;

@@ -8,7 +8,7 @@
 
 use super::bundles::{Member, Outcome};
 use super::state::merge_async;
-use super::{Conn, groups, replies};
+use super::{Conn, ct_flush, groups, replies};
 use crate::flow_mod::{self, Journal};
 use crate::slowpath::{PortModError, Prepared, Slowpath};
 use crate::table::{INTERNAL, Miss};
@@ -144,7 +144,14 @@ impl Conn {
             }
             Body::TlvTableMod(tm) => changing(slowpath, |world, _| tlv_table_mod(world, id, tm)).map(none),
             Body::TlvTableRequest => self.with_bridge(slowpath, |_, b| Ok(vec![Body::TlvTableReply(tlv_table(b))])),
-            Body::CtFlushZone(_) | Body::CtFlush(_) => Err(OfError::NxrNotSupported),
+            Body::CtFlushZone(zone) => {
+                let dp = self.with_bridge(slowpath, ct_flush::datapath)?;
+                ct_flush::flush(dp.as_ref(), &ct_flush::of_zone(*zone)).map(none)
+            }
+            Body::CtFlush(request) => {
+                let dp = self.with_bridge(slowpath, ct_flush::datapath)?;
+                ct_flush::flush(dp.as_ref(), &ct_flush::of_request(request)).map(none)
+            }
             Body::QueueGetConfigRequest { port, .. } => self.with_bridge(slowpath, |_, b| {
                 let queues = replies::queues(b, *port)?;
                 Ok(vec![Body::QueueGetConfigReply { port: *port, queues }])

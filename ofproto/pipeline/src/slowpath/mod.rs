@@ -14,6 +14,7 @@ mod ports;
 mod status;
 #[cfg(test)]
 mod tests;
+mod tracking;
 
 pub(crate) use packet_out::Prepared;
 pub use ports::PortModError;
@@ -144,6 +145,7 @@ impl Slowpath {
         self.set_up_bridges(config, &applied);
         self.close_datapaths(config);
         self.configure_upcalls(config);
+        self.configure_tracking(config);
         applied.config = config.clone();
         drop(applied);
         self.settle();

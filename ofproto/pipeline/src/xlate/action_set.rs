@@ -25,14 +25,16 @@ enum Place {
 /// Of those that end the set, the one that wins: group, then output, then resubmit, with ct before it.
 fn rank_of_last(action: &OfAction) -> u8 {
     if matches!(action, OfAction::Group(_)) {
-        3
+        4
     } else if matches!(
         action,
         OfAction::Output { .. } | OfAction::OutputReg { .. } | OfAction::OutputTrunc { .. } | OfAction::Controller(_)
     ) {
+        3
+    } else if matches!(action, OfAction::Resubmit { .. }) {
         2
     } else {
-        u8::from(matches!(action, OfAction::Resubmit { .. }))
+        u8::from(matches!(action, OfAction::Ct(_)))
     }
 }
 

@@ -36,7 +36,7 @@ impl Ctx<'_> {
             mark,
             label: (label.1 != 0).then_some((label.0 & label.1, label.1)),
             helper,
-            timeout: None,
+            timeout: if ct.commit { self.timeout_policy(zone) } else { None },
             nat: nat.map(nat_of),
             event_mask: None,
         })));
@@ -60,6 +60,12 @@ impl Ctx<'_> {
                 None
             }
         }
+    }
+
+    /// The zone's timeout policy, by its number.
+    fn timeout_policy(&self, zone: u16) -> Option<String> {
+        let backend = self.world.backend(self.origin)?;
+        backend.tracking.zones.get(&zone).map(u32::to_string)
     }
 
     fn fork_tracked(&mut self, table: TableId, zone: u16, nat: Option<&NatAction>) {

@@ -37,6 +37,10 @@ impl Translator for Xlate {
         let held = world.recircs.find(*recirc_id)?;
         let state = &held.state;
         let mut key = *upcall.key;
+        if !state.conntracked {
+            // What `ct` said is for who goes on after it alone.
+            super::freeze::forget_connection(&mut key);
+        }
         state.restore(&mut key);
         Some(Notice::PacketIn(Box::new(PacketInNotice {
             bridge: state.bridge,

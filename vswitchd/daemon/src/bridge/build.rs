@@ -3,7 +3,7 @@
 
 use super::complaints::Complaints;
 use super::rows::{Map, Replica, Row, open_vswitch, parse_mac};
-use super::{controller, port};
+use super::{controller, port, tracking};
 use crate::options::Dummy;
 use flow::hash::{Map as HashMap, Set};
 use ofproto::config::{BridgeConfig, FailMode, McastConfig, MirrorConfig, PortConfig, SwitchConfig, TableConfig, UpcallConfig};
@@ -52,6 +52,7 @@ pub fn build(replica: &dyn Replica, environment: &Environment, complaints: &mut 
             seconds => seconds,
         },
         flow_restore_wait: other.bool("flow-restore-wait", false),
+        tracking: tracking::read(&row),
         rundir: Some(environment.rundir.clone()),
     };
     for bridge in row.refs("bridges", "Bridge") {

@@ -13,3 +13,4 @@ pub mod port;
 pub mod room;
 pub mod rows;
 pub mod status;
+mod tracking;

@@ -126,6 +126,12 @@ impl<'a> Row<'a> {
         uuids.filter_map(|uuid| Self::new(self.replica, table, uuid)).collect()
     }
 
+    /// Pairs of a string-keyed map of references.
+    pub fn named_refs(&self, column: &str, table: &'static str) -> Vec<(String, Self)> {
+        let pairs = self.datum(column).into_iter().flat_map(Datum::pairs);
+        pairs.filter_map(|(k, v)| Some((k.as_str()?.to_owned(), Self::new(self.replica, table, v.as_uuid()?)?))).collect()
+    }
+
     /// Pairs of an integer-keyed map of references.
     pub fn numbered_refs(&self, column: &str, table: &'static str) -> Vec<(i64, Self)> {
         let pairs = self.datum(column).into_iter().flat_map(Datum::pairs);

@@ -1,0 +1,88 @@
+//! Fragments in any order make the datagram, and go on as they came.
+
+use super::*;
+use flow::Key;
+use flow::compose::{Payload, compose};
+use flow::extract::PacketMeta;
+
+/// Cuts an IPv4 UDP frame of `len` bytes of payload into fragments of `step` bytes.
+fn cut(len: usize, step: usize) -> (Vec<u8>, Vec<Vec<u8>>) {
+    let mut key = Key::ZERO;
+    (key.eth_type, key.nw_proto, key.nw_ttl) = ([8, 0], 17, 64);
+    (key.nw_src, key.nw_dst) = ([10, 0, 0, 1], [10, 0, 0, 2]);
+    (key.tp_src, key.tp_dst) = ([0, 7], [0, 9]);
+    let whole = compose(&key, Payload::Len(len));
+    let data = &whole[34..];
+    let mut pieces = Vec::new();
+    for (i, part) in data.chunks(step).enumerate() {
+        let mut frame = whole[..34].to_vec();
+        let more = (i + 1) * step < data.len();
+        frame[16..18].copy_from_slice(&u16::try_from(20 + part.len()).unwrap().to_be_bytes());
+        let word = u16::try_from(i * step / 8).unwrap() | if more { 0x2000 } else { 0 };
+        frame[20..22].copy_from_slice(&word.to_be_bytes());
+        frame[24..26].fill(0);
+        let sum = checksum(&frame[14..34]);
+        frame[24..26].copy_from_slice(&sum);
+        frame.extend(part);
+        pieces.push(frame);
+    }
+    (whole, pieces)
+}
+
+fn give(fragments: &Fragments, frame: &[u8], now_ms: Msec) -> Taken {
+    let packet = Packet::from_bytes(frame).unwrap();
+    let mut parsed = Parsed::new();
+    parsed.read(packet.data(), &PacketMeta::default());
+    fragments.take(packet, &parsed, 0, now_ms)
+}
+
+#[test]
+fn any_order() {
+    for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+        let fragments = Fragments::default();
+        let (whole, pieces) = cut(3000, 1208);
+        assert_eq!(pieces.len(), 3);
+        let mut done = None;
+        for (i, n) in order.into_iter().enumerate() {
+            match give(&fragments, &pieces[n], 0) {
+                Taken::Whole(w) => done = Some(w),
+                Taken::Held => assert_eq!(fragments.held() as usize, i + 1),
+                Taken::Refused(_) => panic!("refused"),
+            }
+        }
+        let done = done.expect("complete");
+        assert_eq!(fragments.held(), 0);
+        // The whole differs from what was cut in nothing but the identification of "don't fragment".
+        assert_eq!(done.packet.data()[34..], whole[34..]);
+        assert_eq!(port::offload::verify(done.packet.data()), (port::offload::Verdict::Good, port::offload::Verdict::Good));
+        let again: Vec<Vec<u8>> = done.into_fragments().iter().map(|p| p.data().to_vec()).collect();
+        assert_eq!(again, pieces);
+        let v4 = fragments.status().v4;
+        assert_eq!((v4.accepted, v4.completed), (3, 3));
+    }
+}
+
+#[test]
+fn bounds() {
+    let fragments = Fragments::default();
+    let (_, pieces) = cut(3000, 1208);
+    // The same once more overlaps.
+    assert!(matches!(give(&fragments, &pieces[0], 0), Taken::Held));
+    assert!(matches!(give(&fragments, &pieces[0], 0), Taken::Refused(_)));
+    assert_eq!(fragments.status().v4.overlapped, 1);
+    assert_eq!(fragments.status().lists.len(), 1);
+    fragments.expire(LIFE_MS - 1);
+    assert_eq!(fragments.held(), 1);
+    fragments.expire(LIFE_MS);
+    assert_eq!((fragments.held(), fragments.status().v4.expired), (0, 1));
+    let (_, small) = cut(3000, 400);
+    assert!(matches!(give(&fragments, &small[0], 0), Taken::Refused(_)));
+    assert_eq!(fragments.status().v4.too_small, 1);
+    assert!(fragments.set_min(false, 400) && !fragments.set_min(true, 399));
+    assert!(matches!(give(&fragments, &small[0], 0), Taken::Held));
+    assert!(fragments.set_max(1) && !fragments.set_max(HELD_MAX + 1));
+    assert!(matches!(give(&fragments, &small[1], 0), Taken::Refused(_)));
+    fragments.set_enabled(false, false);
+    assert!(fragments.set_max(5));
+    assert!(matches!(give(&fragments, &small[1], 0), Taken::Refused(_)));
+}

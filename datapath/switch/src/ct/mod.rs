@@ -1,0 +1,296 @@
+//! Connection tracking: which connection a packet belongs to, and what may be said of it.
+//!
+//! What enters: packets at a `ct` action (`track`), settings and questions of control (`control`). What leaves: packets with `ct_*` fields, with
+//! NAT translated; connections as dumped; events. Neighbours: `execute` (the action), `qsbr` (when entries are free again).
+//!
+//! | room | what for |
+//! |---|---|
+//! | [`tuple`], [`packet`] | from a packet to its tuple |
+//! | [`tcp`], [`stage`] | state machines, pure |
+//! | [`entry`], [`slab`], [`table`] | connections in memory, without locks for who reads |
+//! | [`track`] | a packet through a `ct` action |
+//! | [`nat`], [`helper`], [`ftp`], [`expect`], [`fragments`] | what few packets need |
+//! | [`limits`] | zones, timeout policies |
+//! | [`reaper`] | the thread that ends what has expired, and frees it |
+//! | [`control`] | dumps, flushes, settings |
+//!
+//! # What holds
+//!
+//! - A packet of a known connection takes no lock: it hashes its tuple (keyed, equal for both directions), reads one bucket and the entry's
+//!   first line, and stores the new expiry. TCP holds a bit of its own entry while it moves the windows.
+//! - A new connection holds one of 4096 lock bits, two with NAT, while it looks whether another thread made it meanwhile.
+//! - What has expired is not found any more, at once; the reaper frees it at its next visit, at most a sweep interval later.
+//! - When as many connections stand as may, a new one ends another nearby that is not assured (no answer seen, handshake not over, or
+//!   closing); if there is none, it is not kept itself. So a flood of first packets cannot end established connections.
+//! - Everything is bounded and counted: connections, expectations, fragments, attempts to find a port, events.
+
+pub mod control;
+pub mod entry;
+pub mod expect;
+pub mod fragments;
+pub mod ftp;
+pub mod helper;
+pub mod limits;
+pub mod nat;
+pub mod packet;
+pub mod reaper;
+pub mod slab;
+pub mod stage;
+pub mod table;
+pub mod tcp;
+pub mod track;
+pub mod tuple;
+
+use crate::qsbr::MEMBERS_MAX;
+use entry::{ASSURED, Birth, CLOSING, Entry, NAT, NONE};
+use expect::Expectations;
+use flow::clock::Msec;
+use flow::conntrack::CtEvent;
+use fragments::Fragments;
+use limits::{Policies, Zones};
+use slab::{Pile, Slab};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+use table::Table;
+use tuple::Tuple;
+
+flow::counters! {
+    CT_FULL = "conntrack_full", "A connection was not kept: there were as many as may be.";
+    CT_ZONE_FULL = "conntrack_zone_full", "A connection was not kept: its zone has as many as it may.";
+    CT_EARLY_DROP = "conntrack_early_drop", "A connection that was not assured gave way to a new one.";
+    CT_EXPIRED = "conntrack_expired", "A connection has expired.";
+    CT_EVENTS_LOST = "conntrack_events_lost", "An event was not kept: nobody took the earlier ones.";
+}
+
+/// Connections, at first.
+pub const MAX_DEFAULT: u32 = 3_000_000;
+/// Events kept.
+pub const EVENTS_MAX: usize = 65_536;
+/// Entries that are looked at for a connection that may give way.
+const EARLY_DROP_LOOKS: u32 = 64;
+
+/// A connection tracker.
+#[derive(Debug)]
+pub struct Ct {
+    slab: Slab,
+    table: Table,
+    keys: [u64; 4],
+    /// Entries that the reaper has not seen yet.
+    births: Box<[Pile]>,
+    /// Entries that have ended.
+    deaths: Pile,
+    count: AtomicU32,
+    max: AtomicU32,
+    liberal: AtomicBool,
+    sweep_ms: AtomicU32,
+    /// Look at every entry at the next turn.
+    sweep_now: AtomicBool,
+    zones: Zones,
+    policies: Policies,
+    expectations: Expectations,
+    fragments: Fragments,
+    watched: AtomicBool,
+    events: Mutex<VecDeque<CtEvent>>,
+}
+
+/// A forwarding thread's free entries, and its seat.
+#[derive(Debug, Default)]
+pub struct Local {
+    free: u32,
+    seat: usize,
+}
+
+impl Local {
+    /// For the thread in a seat.
+    #[must_use]
+    pub const fn new(seat: usize) -> Self {
+        Self { free: NONE, seat }
+    }
+}
+
+/// What came of a birth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Born {
+    New(u32),
+    /// Another thread was faster: its entry, and whether the packet is an answer.
+    Known(u32, bool),
+    /// The tuple of the answers is another connection's.
+    Clash,
+    Full,
+}
+
+impl Default for Ct {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Ct {
+    /// No connections.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            slab: Slab::new(),
+            table: Table::new(),
+            keys: std::array::from_fn(|_| crate::hash::random()),
+            births: (0..MEMBERS_MAX).map(|_| Pile::default()).collect(),
+            deaths: Pile::default(),
+            count: AtomicU32::new(0),
+            max: AtomicU32::new(MAX_DEFAULT),
+            liberal: AtomicBool::new(false),
+            sweep_ms: AtomicU32::new(reaper::SWEEP_DEFAULT_MS),
+            sweep_now: AtomicBool::new(false),
+            zones: Zones::default(),
+            policies: Policies::default(),
+            expectations: Expectations::default(),
+            fragments: Fragments::default(),
+            watched: AtomicBool::new(false),
+            events: Mutex::default(),
+        }
+    }
+
+    /// The hash that a tuple and its reverse are found under.
+    #[inline]
+    #[must_use]
+    pub fn hash(&self, tuple: &Tuple) -> u64 {
+        tuple.hash(&self.keys)
+    }
+
+    /// The connection of a tuple: its number, and whether the tuple is an answer.
+    #[inline]
+    #[must_use]
+    pub fn find(&self, hash: u64, tuple: &Tuple, now_ms: Msec) -> Option<(u32, bool)> {
+        self.table.find(hash, |n| {
+            let entry = self.slab.at(n);
+            if entry.is_alive(now_ms) { entry.direction(tuple).map(|reply| (n, reply)) } else { None }
+        })
+    }
+
+    /// Makes a connection, unless there is one of its tuples.
+    pub fn bear(&self, local: &mut Local, birth: &Birth, hash: u64, now_ms: Msec) -> Born {
+        if !self.has_room(hash, now_ms) {
+            CT_FULL.inc();
+            return Born::Full;
+        }
+        let reply_hash = self.hash(&birth.reply);
+        let number = self.take(local);
+        if number == NONE {
+            CT_FULL.inc();
+            return Born::Full;
+        }
+        let entry = self.slab.at(number);
+        entry.fill(birth);
+        let held = self.table.hold(hash, reply_hash);
+        let found = match self.find(hash, &birth.orig, now_ms) {
+            Some((n, reply)) => Err(Born::Known(n, reply)),
+            None if self.find(reply_hash, &birth.reply, now_ms).is_some() => Err(Born::Clash),
+            None => Ok(()),
+        };
+        let placed = found.and_then(|()| {
+            // The reaper learns of it before anybody can end it.
+            let placed = self.table.insert(hash, number) && {
+                let both = reply_hash == hash || self.table.insert(reply_hash, number);
+                if !both {
+                    self.table.remove(hash, number);
+                }
+                both
+            };
+            if placed { Ok(()) } else { Err(Born::Full) }
+        });
+        if let Err(refused) = placed {
+            drop(held);
+            self.slab.at(number).link.store(local.free, Ordering::Relaxed);
+            local.free = number;
+            if refused == Born::Full {
+                CT_FULL.inc();
+            }
+            return refused;
+        }
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.births[local.seat].push(&self.slab, number, |e| &e.link);
+        entry.publish();
+        drop(held);
+        Born::New(number)
+    }
+
+    /// A free entry of the thread's own, or of the shared ones.
+    fn take(&self, local: &mut Local) -> u32 {
+        if local.free == NONE {
+            local.free = self.slab.take_chain();
+        }
+        let number = local.free;
+        if number != NONE {
+            local.free = self.slab.at(number).link.load(Ordering::Relaxed);
+        }
+        number
+    }
+
+    /// Gives a thread's free entries back.
+    pub fn leave(&self, local: &mut Local) {
+        self.slab.give_chain(std::mem::replace(&mut local.free, NONE));
+    }
+
+    fn has_room(&self, hash: u64, now_ms: Msec) -> bool {
+        if self.count.load(Ordering::Relaxed) < self.max.load(Ordering::Relaxed) {
+            return true;
+        }
+        // Entries stand close together in the slab: a stretch from a place that the sender cannot choose.
+        let end = self.slab.end();
+        let from = u32::try_from((hash >> 32) % u64::from(end)).expect("below a 32-bit number");
+        let ended = (0..EARLY_DROP_LOOKS.min(end)).any(|i| {
+            let number = (from + i) % end;
+            let entry = self.slab.at(number);
+            let gives_way = !entry.is_alive(now_ms) || !entry.has(ASSURED) || entry.has(CLOSING);
+            number != NONE && gives_way && self.end(number)
+        });
+        if ended {
+            CT_EARLY_DROP.inc();
+        }
+        ended
+    }
+
+    /// Ends a connection; false if it had ended already.
+    pub fn end(&self, number: u32) -> bool {
+        let entry = self.slab.at(number);
+        if !entry.kill() {
+            return false;
+        }
+        let orig = entry.orig();
+        let hash = self.hash(&orig);
+        self.table.remove(hash, number);
+        if entry.has(NAT) {
+            let reply_hash = self.hash(&entry.reply());
+            if reply_hash != hash {
+                self.table.remove(reply_hash, number);
+            }
+        }
+        if entry.helper.load(Ordering::Relaxed) != helper::NONE {
+            self.expectations.forget(|e| e.parent == orig);
+        }
+        self.zones.release(orig.zone());
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        self.deaths.push(&self.slab, number, |e| &e.chain);
+        true
+    }
+
+    /// Says that a connection is established, or closes, to who watches.
+    #[cold]
+    fn note(&self, entry: &Entry, closing: bool, now_ms: Msec) {
+        let Some(shown) = entry.shown(now_ms).map(Box::new) else { return };
+        let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        if events.len() >= EVENTS_MAX {
+            CT_EVENTS_LOST.inc();
+        } else {
+            events.push_back(if closing { CtEvent::Closing(shown) } else { CtEvent::Established(shown) });
+        }
+    }
+
+    /// Marks a connection assured or closing, once.
+    #[inline]
+    fn progress(&self, entry: &Entry, flag: u32, now_ms: Msec) {
+        if entry.add(flag) && self.watched.load(Ordering::Relaxed) {
+            self.note(entry, flag == CLOSING, now_ms);
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! From a packet to the tuple it is tracked by.
+//!
+//! What enters: a packet with its key and where its layers begin. What leaves: its tuple, or that of the packet that an ICMP error quotes, or
+//! nothing, when it cannot be tracked: no IP, malformed, wrong checksum, port 0, an ICMP message that is neither query nor error.
+//! Neighbours: `track`, `nat`.
+//!
+//! Checksums are verified unless somebody who can be trusted has done so, or the packet never left this machine.
+
+use super::tcp::Segment;
+use super::tuple::{Ends, Tuple};
+use crate::parsed::Parsed;
+use flow::checksum::{Sum, checksum, crc32c, pseudo4, pseudo6};
+use flow::extract::{NetworkLayer, is_extension};
+use flow::key::FRAG_LATER;
+use flow::wire::ip_proto;
+use port::{Checksum, Packet};
+use std::net::IpAddr;
+
+flow::counters! {
+    L3_CHECKSUM = "conntrack_l3csum_err", "A packet to be tracked had a wrong IPv4 checksum.";
+    L4_CHECKSUM = "conntrack_l4csum_err", "A packet to be tracked had a wrong transport checksum.";
+}
+
+/// What a packet is tracked by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub tuple: Tuple,
+    /// It is an ICMP error: the tuple is that of an answer to the packet that it quotes.
+    pub related: bool,
+}
+
+/// The packet that an ICMP error quotes; offsets from the frame's beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inner {
+    pub l3: usize,
+    pub l4: usize,
+    pub proto: u8,
+    pub ends: Ends,
+    /// ICMP's type, for a quoted query.
+    pub icmp_type: u8,
+}
+
+/// The tuple of a packet.
+#[inline]
+#[must_use]
+pub fn see(packet: &Packet, parsed: &Parsed, zone: u16) -> Option<Seen> {
+    let (at, key) = (&parsed.found, &parsed.key);
+    let four = match at.network {
+        NetworkLayer::Ipv4 => true,
+        NetworkLayer::Ipv6 => false,
+        NetworkLayer::None | NetworkLayer::Arp | NetworkLayer::Nsh => return None,
+    };
+    // Fragments are put together before they come here; what is still one cannot be tracked.
+    if key.nw_frag != 0 && key.nw_frag & FRAG_LATER != 0 {
+        return None;
+    }
+    if packet.checksum() == Checksum::Unknown && !checksums_are_right(packet.data(), parsed) {
+        return None;
+    }
+    let ports = (u16::from_be_bytes(key.tp_src), u16::from_be_bytes(key.tp_dst));
+    let of = |ports| if four { Tuple::of_v4(key, ports, zone) } else { Tuple::of_v6(key, ports, zone) };
+    let plain = |ports| Some(Seen { tuple: of(ports), related: false });
+    match key.nw_proto {
+        ip_proto::TCP | ip_proto::UDP | ip_proto::SCTP => {
+            if ports.0 == 0 || ports.1 == 0 {
+                None
+            } else {
+                plain(ports)
+            }
+        }
+        ip_proto::ICMP if four => icmp(packet, parsed, zone, of),
+        ip_proto::ICMPV6 if !four => icmp(packet, parsed, zone, of),
+        _ => plain((0, 0)),
+    }
+}
+
+#[inline(never)]
+fn icmp(packet: &Packet, parsed: &Parsed, zone: u16, of: impl Fn((u16, u16)) -> Tuple) -> Option<Seen> {
+    let (at, frame) = (&parsed.found, payload(packet, parsed));
+    let header: [u8; 8] = *frame.get(usize::from(at.l4)..)?.first_chunk()?;
+    let (ty, code) = (header[0], header[1]);
+    let six = at.network == NetworkLayer::Ipv6;
+    if let Some(answer) = answer_to(ty, six) {
+        let id = u16::from_be_bytes([header[4], header[5]]);
+        let types = u16::from_be_bytes([ty, answer]);
+        return (code == 0).then(|| Seen { tuple: of((id, types)), related: false });
+    }
+    if !is_error(ty, six) {
+        return None;
+    }
+    let inner = inner(frame, parsed)?;
+    let outer = of((0, 0));
+    // The quoted packet came from whom the error goes to.
+    if inner.ends.src != outer.dst() {
+        return None;
+    }
+    let mut ends = inner.ends;
+    if inner.icmp_type != 0 || matches!(inner.proto, ip_proto::ICMP | ip_proto::ICMPV6) {
+        ends.dport = u16::from_be_bytes([inner.icmp_type, answer_to(inner.icmp_type, six)?]);
+    }
+    Some(Seen { tuple: Tuple::new(&ends, inner.proto, zone).reversed(), related: true })
+}
+
+/// The type of the answer to a query, or of the query to an answer.
+#[must_use]
+pub const fn answer_to(ty: u8, six: bool) -> Option<u8> {
+    match (six, ty) {
+        (false, 8) => Some(0),
+        (false, 0) => Some(8),
+        (false, 13) => Some(14),
+        (false, 14) => Some(13),
+        (false, 15) => Some(16),
+        (false, 16) => Some(15),
+        (true, 128) => Some(129),
+        (true, 129) => Some(128),
+        _ => None,
+    }
+}
+
+/// Whether a tuple of ICMP is that of a query, which may begin a connection.
+#[must_use]
+pub fn is_query(tuple: &Tuple) -> bool {
+    let [ty, _] = tuple.dport().to_be_bytes();
+    matches!((tuple.proto(), ty), (ip_proto::ICMP, 8 | 13 | 15) | (ip_proto::ICMPV6, 128))
+}
+
+/// Unreachable, source quench, redirect, time exceeded, parameter problem; with IPv6 packet too big.
+const fn is_error(ty: u8, six: bool) -> bool {
+    if six { matches!(ty, 1..=4) } else { matches!(ty, 3 | 4 | 5 | 11 | 12) }
+}
+
+/// The frame without padding behind the IP packet.
+#[inline]
+#[must_use]
+pub fn payload<'p>(packet: &'p Packet, parsed: &Parsed) -> &'p [u8] {
+    let data = packet.data();
+    &data[..data.len().saturating_sub(usize::from(parsed.found.l2_pad))]
+}
+
+/// What an ICMP error quotes.
+#[must_use]
+pub fn inner(frame: &[u8], parsed: &Parsed) -> Option<Inner> {
+    let l3 = usize::from(parsed.found.l4) + 8;
+    let quoted = frame.get(l3..)?;
+    let (src, dst, proto, l4): (IpAddr, IpAddr, u8, usize) = if parsed.found.network == NetworkLayer::Ipv4 {
+        let ip: &[u8; 20] = quoted.first_chunk()?;
+        let header = usize::from(ip[0] & 0xf) * 4;
+        if ip[0] >> 4 != 4 || header < 20 || u16::from_be_bytes([ip[6], ip[7]]) & 0x1fff != 0 {
+            return None;
+        }
+        let [src, dst] = [12, 16].map(|i| IpAddr::from([ip[i], ip[i + 1], ip[i + 2], ip[i + 3]]));
+        (src, dst, ip[9], l3 + header)
+    } else {
+        let ip: &[u8; 40] = quoted.first_chunk()?;
+        let mut address = [[0; 16]; 2];
+        address[0].copy_from_slice(&ip[8..24]);
+        address[1].copy_from_slice(&ip[24..40]);
+        let (proto, l4) = after_extensions(quoted, ip[6])?;
+        (IpAddr::from(address[0]), IpAddr::from(address[1]), proto, l3 + l4)
+    };
+    let words: &[u8; 8] = frame.get(l4..)?.first_chunk()?;
+    let word = |i: usize| u16::from_be_bytes([words[i], words[i + 1]]);
+    let (sport, dport, icmp_type) = match proto {
+        ip_proto::TCP | ip_proto::UDP | ip_proto::SCTP => (word(0), word(2), 0),
+        ip_proto::ICMP | ip_proto::ICMPV6 => (word(4), 0, words[0]),
+        _ => (0, 0, 0),
+    };
+    Some(Inner { l3, l4, proto, ends: Ends { src, dst, sport, dport }, icmp_type })
+}
+
+/// The transport protocol and where its header begins; not of later fragments.
+fn after_extensions(ip: &[u8], mut next: u8) -> Option<(u8, usize)> {
+    let mut at = 40;
+    while is_extension(next) {
+        let ext: &[u8; 8] = ip.get(at..)?.first_chunk()?;
+        if next == ip_proto::FRAGMENT {
+            if u16::from_be_bytes([ext[2], ext[3]]) & 0xfff8 != 0 {
+                return None;
+            }
+            at += 8;
+        } else if next == ip_proto::AH {
+            // RFC 4302, 2.2: in units of 4 bytes, minus 2.
+            at += (usize::from(ext[1]) + 2) * 4;
+        } else {
+            at += (usize::from(ext[1]) + 1) * 8;
+        }
+        next = ext[0];
+    }
+    Some((next, at))
+}
+
+#[inline]
+fn checksums_are_right(data: &[u8], parsed: &Parsed) -> bool {
+    let at = &parsed.found;
+    let end = data.len().saturating_sub(usize::from(at.l2_pad));
+    let (l3, l4) = (usize::from(at.l3), usize::from(at.l4));
+    if at.network == NetworkLayer::Ipv4 {
+        let header = data.get(l3).map_or(0, |b| usize::from(b & 0xf) * 4);
+        if data.get(l3..l3 + header).is_none_or(|h| checksum(h) != [0, 0]) {
+            L3_CHECKSUM.inc();
+            return false;
+        }
+    }
+    let Some(segment) = data.get(l4..end) else {
+        return at.l4 == flow::extract::NO_OFFSET;
+    };
+    let right = segment_is_right(segment, parsed);
+    if !right {
+        L4_CHECKSUM.inc();
+    }
+    right
+}
+
+#[inline]
+fn segment_is_right(segment: &[u8], parsed: &Parsed) -> bool {
+    let key = &parsed.key;
+    let four = parsed.found.network == NetworkLayer::Ipv4;
+    let pseudo = || -> Sum {
+        if four {
+            pseudo4(key.nw_src, key.nw_dst, key.nw_proto, segment.len())
+        } else {
+            pseudo6(&key.ipv6_src, &key.ipv6_dst, key.nw_proto, segment.len())
+        }
+    };
+    match key.nw_proto {
+        ip_proto::UDP if segment.len() >= 8 && segment[6..8] == [0, 0] => four,
+        ip_proto::TCP | ip_proto::UDP => pseudo().plus(segment).finish() == [0, 0],
+        ip_proto::ICMP if four => checksum(segment) == [0, 0],
+        ip_proto::ICMPV6 if !four => pseudo().plus(segment).finish() == [0, 0],
+        ip_proto::SCTP if segment.len() >= 12 => {
+            let stored = u32::from_le_bytes([segment[8], segment[9], segment[10], segment[11]]);
+            crc32c(&[&segment[..8], &[0; 4], &segment[12..]]) == stored
+        }
+        _ => true,
+    }
+}
+
+/// What a TCP segment says. `see` has found that it is one.
+#[inline]
+#[must_use]
+pub fn segment(packet: &Packet, parsed: &Parsed) -> Segment {
+    let data = payload(packet, parsed);
+    let tcp = data.get(usize::from(parsed.found.l4)..).unwrap_or_default();
+    let Some(h) = tcp.first_chunk::<20>() else {
+        return Segment::default();
+    };
+    let word = |i: usize| u32::from_be_bytes([h[i], h[i + 1], h[i + 2], h[i + 3]]);
+    let header = usize::from(h[12] >> 4) * 4;
+    let flags = u16::from_be_bytes([h[12], h[13]]) & 0xfff;
+    let scale = if flags & super::tcp::SYN != 0 { scale_option(tcp.get(20..header).unwrap_or_default()) } else { None };
+    Segment {
+        seq: word(4),
+        ack: word(8),
+        window: u16::from_be_bytes([h[14], h[15]]),
+        len: u32::try_from(tcp.len().saturating_sub(header)).unwrap_or(0),
+        flags,
+        scale,
+    }
+}
+
+/// The window scale option (RFC 7323, 2.2).
+fn scale_option(mut options: &[u8]) -> Option<u8> {
+    const END: u8 = 0;
+    const PAD: u8 = 1;
+    const SCALE: u8 = 3;
+    loop {
+        match *options {
+            [] | [END, ..] => return None,
+            [PAD, ..] => options = &options[1..],
+            [SCALE, 3, scale, ..] => return Some(scale),
+            [_, len, ..] => options = options.get(usize::from(len.max(2))..)?,
+            [_] => return None,
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! The thread that ends what has expired and makes entries free again.
+//!
+//! What enters: entries that began (births) and ended (deaths). What leaves: chains of free entries. Neighbours: `slab`, `qsbr` (when nobody
+//! can see a dead entry any more).
+//!
+//! A timing wheel of one-second slots, of which only this thread knows. An entry is looked at when it would expire, but at the latest a
+//! sweep interval after the last time, because its timeout may have become shorter meanwhile: then it is ended, or put into a later slot.
+//! Packets only store a new time. A turn takes the births that were pushed before the deaths it knows of, so that a dead entry is always
+//! one it has seen.
+
+use super::entry::{Entry, NONE, WHEEL};
+use super::slab::CHAIN;
+use super::{CT_EXPIRED, Ct};
+use crate::qsbr::{Epoch, Epochs};
+use flow::clock::{self, Msec};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+/// How long an entry that has expired early may stay, at first.
+pub const SWEEP_DEFAULT_MS: u32 = 20_000;
+/// The longest sweep interval.
+pub const SWEEP_MAX_MS: u32 = 100_000;
+const SLOTS: usize = 128;
+const SLOT_MS: Msec = 1000;
+/// As many slots, as the clock counts.
+const TURN: Msec = 128;
+/// Rests between turns: without connections, with some, and while many end.
+const REST: [Duration; 3] = [Duration::from_secs(1), Duration::from_millis(50), Duration::from_millis(2)];
+/// Deaths in a turn that are many.
+const MANY: usize = 256;
+
+/// The wheel, and what waits for its grace period.
+#[derive(Debug)]
+pub struct Reaper {
+    ct: Arc<Ct>,
+    epochs: Arc<Epochs>,
+    slots: Vec<u32>,
+    /// The slot that was last looked at, counted from time 0.
+    at: Msec,
+    limbo: VecDeque<(Epoch, Vec<u32>)>,
+}
+
+/// The thread, until it is dropped.
+#[derive(Debug)]
+pub struct Thread {
+    stop: Arc<(Mutex<bool>, Condvar)>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Thread {
+    /// Starts it.
+    /// # Errors
+    /// The system has no thread for it.
+    pub fn start(ct: Arc<Ct>, epochs: Arc<Epochs>) -> std::io::Result<Self> {
+        let stop = Arc::new((Mutex::new(false), Condvar::new()));
+        let seen = Arc::clone(&stop);
+        let thread = std::thread::Builder::new().name("ct_clean".to_owned()).spawn(move || {
+            let mut reaper = Reaper::new(ct, epochs, clock::now_ms());
+            let (stopped, bell) = &*seen;
+            let mut stopped = stopped.lock().unwrap_or_else(PoisonError::into_inner);
+            while !*stopped {
+                let rest = reaper.turn(clock::now_ms());
+                stopped = bell.wait_timeout(stopped, rest).map_or_else(|e| e.into_inner().0, |(s, _)| s);
+            }
+        })?;
+        Ok(Self { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        *self.stop.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.stop.1.notify_all();
+        if let Some(thread) = self.thread.take() {
+            // A reaper that panicked has said so itself.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Reaper {
+    /// Nothing known yet.
+    #[must_use]
+    pub fn new(ct: Arc<Ct>, epochs: Arc<Epochs>, now_ms: Msec) -> Self {
+        Self { ct, epochs, slots: vec![NONE; SLOTS], at: now_ms / SLOT_MS, limbo: VecDeque::new() }
+    }
+
+    /// One turn; how long to rest.
+    pub fn turn(&mut self, now_ms: Msec) -> Duration {
+        let dead = self.ct.deaths.take();
+        self.welcome(now_ms);
+        self.sweep(now_ms);
+        let n = self.bury(dead);
+        self.release();
+        self.ct.fragments.expire(now_ms);
+        let busy = self.ct.count.load(Ordering::Relaxed) > 0 || !self.limbo.is_empty() || self.ct.fragments.held() > 0;
+        REST[usize::from(busy) + usize::from(busy && n >= MANY)]
+    }
+
+    fn welcome(&mut self, now_ms: Msec) {
+        for seat in 0..self.ct.births.len() {
+            let mut number = self.ct.births[seat].take();
+            while number != NONE {
+                let next = self.ct.slab.at(number).link.load(Ordering::Relaxed);
+                self.schedule(number, now_ms);
+                number = next;
+            }
+        }
+    }
+
+    fn schedule(&mut self, number: u32, now_ms: Msec) {
+        let entry = self.ct.slab.at(number);
+        let sweep = Msec::from(self.ct.sweep_ms.load(Ordering::Relaxed).min(SWEEP_MAX_MS));
+        let due = entry.expires_ms.load(Ordering::Relaxed).min(now_ms + sweep);
+        // Never into the slot that is being looked at, and never further than the wheel reaches.
+        let slot = (due / SLOT_MS + 1).clamp(self.at + 1, self.at + TURN - 1);
+        let slot = usize::try_from(slot.rem_euclid(TURN)).expect("below SLOTS");
+        let head = self.slots[slot];
+        entry.wheel_next.store(head, Ordering::Relaxed);
+        entry.wheel_prev.store(NONE, Ordering::Relaxed);
+        entry.wheel_slot.store(u32::try_from(slot).expect("below SLOTS"), Ordering::Relaxed);
+        if head != NONE {
+            self.ct.slab.at(head).wheel_prev.store(number, Ordering::Relaxed);
+        }
+        self.slots[slot] = number;
+        entry.flags.fetch_or(WHEEL, Ordering::Relaxed);
+    }
+
+    fn unlink(&mut self, number: u32) {
+        let ct = &self.ct;
+        let entry = ct.slab.at(number);
+        let of = |link: fn(&Entry) -> &AtomicU32| link(entry).load(Ordering::Relaxed);
+        let (next, prev) = (of(|e| &e.wheel_next), of(|e| &e.wheel_prev));
+        if prev == NONE {
+            let slot = entry.wheel_slot.load(Ordering::Relaxed) as usize;
+            self.slots[slot] = next;
+        } else {
+            ct.slab.at(prev).wheel_next.store(next, Ordering::Relaxed);
+        }
+        if next != NONE {
+            ct.slab.at(next).wheel_prev.store(prev, Ordering::Relaxed);
+        }
+        entry.flags.fetch_and(!WHEEL, Ordering::Relaxed);
+    }
+
+    /// Looks at every entry that is due.
+    fn sweep(&mut self, now_ms: Msec) {
+        let now = now_ms / SLOT_MS;
+        let all = self.ct.sweep_now.swap(false, Ordering::AcqRel);
+        let from = if all { now - TURN + 1 } else { (self.at + 1).max(now - TURN + 1) };
+        self.at = now.max(self.at);
+        for slot in from..=now {
+            let slot = usize::try_from(slot.rem_euclid(TURN)).expect("below SLOTS");
+            let mut number = std::mem::replace(&mut self.slots[slot], NONE);
+            while number != NONE {
+                let entry = self.ct.slab.at(number);
+                let next = entry.wheel_next.load(Ordering::Relaxed);
+                entry.flags.fetch_and(!WHEEL, Ordering::Relaxed);
+                if entry.is_alive(now_ms) {
+                    self.schedule(number, now_ms);
+                } else if self.ct.end(number) {
+                    CT_EXPIRED.inc();
+                }
+                number = next;
+            }
+        }
+    }
+
+    /// Puts dead entries where they wait for their grace period.
+    fn bury(&mut self, dead: u32) -> usize {
+        let mut gone = Vec::new();
+        let mut number = dead;
+        while number != NONE {
+            let entry = self.ct.slab.at(number);
+            let next = entry.chain.load(Ordering::Relaxed);
+            if entry.has(WHEEL) {
+                self.unlink(number);
+            }
+            gone.push(number);
+            number = next;
+        }
+        let n = gone.len();
+        if n > 0 {
+            self.limbo.push_back((self.epochs.advance(), gone));
+        }
+        n
+    }
+
+    /// Makes free what nobody can see any more.
+    fn release(&mut self) {
+        while self.limbo.front().is_some_and(|(epoch, _)| self.epochs.passed(*epoch)) {
+            let Some((_, gone)) = self.limbo.pop_front() else { return };
+            for chain in gone.chunks(CHAIN as usize) {
+                let mut first = NONE;
+                for number in chain {
+                    let entry = self.ct.slab.at(*number);
+                    entry.free();
+                    entry.link.store(first, Ordering::Relaxed);
+                    first = *number;
+                }
+                self.ct.slab.give_chain(first);
+            }
+        }
+    }
+}

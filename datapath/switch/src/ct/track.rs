@@ -1,0 +1,621 @@
+//! A packet through a `ct` action.
+//!
+//! What enters: bundles and the action. What leaves: the packets with `ct_*` fields, translated if asked for; fragments that are held stay
+//! here. Neighbours: `execute` (calls), `packet`, `table`, `entry`, `tcp`, `stage`, `nat`, `helper`, `fragments`.
+//!
+//! # Rounds over a batch
+//!
+//! Tuples and hashes first, fetching buckets; then candidates, fetching entries; then packet by packet, in order, so that a connection
+//! that one packet begins is known to the next. A packet that this batch has tracked in the same zone already has its connection at hand
+//! (`Parsed::conn`) and is not counted twice.
+
+use super::entry::{ASSURED, Birth, CLOSING, Entry, NAT_DST, NAT_SRC, NONE, RELATED};
+use super::expect::Expectation;
+use super::fragments::Taken;
+use super::helper::Side;
+use super::packet::{self, Seen};
+use super::stage;
+use super::tcp::{Tcp, Verdict, flags_are_sound};
+use super::tuple::Tuple;
+use super::{Born, CT_ZONE_FULL, Ct, Local, helper, nat};
+use crate::bundle::{BUNDLE_MAX, Bundle};
+use crate::forward::{Core, Scope};
+use crate::parsed::Parsed;
+use flow::action::{self, Action, Nat};
+use flow::clock::Msec;
+use flow::conntrack::CtStage;
+use flow::key::Lines;
+use flow::wire::ip_proto;
+use port::Packet;
+use std::sync::atomic::Ordering;
+
+flow::counters! {
+    TCP_BYPASS = "conntrack_tcp_seq_chk_bypass", "A TCP segment passed because sequence numbers are not checked.";
+    TCP_WINDOW = "conntrack_tcp_seq_chk_failed", "A TCP segment was outside of its connection's windows.";
+    TCP_FLAGS = "conntrack_invalid_tcp_flags", "A TCP segment had flags that no sound sender makes.";
+    NAT_EXHAUSTED = "conntrack_nat_exhausted", "A connection was not kept: no tuple was free for its translation.";
+    NAT_MISS = "conntrack_lookup_natted_miss", "A translated packet's connection had ended when it came again.";
+}
+
+/// `ct_state` bits (OVS_CS_F_*).
+pub const NEW: u8 = 0x01;
+pub const EST: u8 = 0x02;
+pub const REL: u8 = 0x04;
+pub const RPL: u8 = 0x08;
+pub const INV: u8 = 0x10;
+pub const TRK: u8 = 0x20;
+pub const SNAT: u8 = 0x40;
+pub const DNAT: u8 = 0x80;
+
+/// Lines of the label and of the original tuple.
+const LABEL_AND_TUPLE: Lines = Lines(0b1100);
+/// Other tuples that are tried when another thread took the one chosen.
+const CLASHES_MAX: u32 = 8;
+
+/// The action, as this room needs it.
+#[derive(Clone, Copy, Debug)]
+struct Spec<'a> {
+    zone: u16,
+    commit: bool,
+    force: bool,
+    mark: Option<(u32, u32)>,
+    label: Option<(u128, u128)>,
+    nat: Option<&'a Nat>,
+    helper: u8,
+    policy: u16,
+    /// The packet was joined from fragments, whose lengths must stay.
+    joined: bool,
+    now_ms: Msec,
+}
+
+impl<'a> Spec<'a> {
+    fn of(ct: &'a action::Ct, now_ms: Msec) -> Self {
+        Self {
+            zone: ct.zone,
+            commit: ct.commit || ct.force,
+            force: ct.force,
+            mark: ct.mark,
+            label: ct.label,
+            nat: ct.nat.as_ref(),
+            helper: ct.helper.as_deref().map_or(helper::NONE, helper::of_name),
+            // Policies are named by their number; an unknown one is the default.
+            policy: ct.timeout.as_deref().and_then(|t| t.parse().ok()).unwrap_or(0),
+            joined: false,
+            now_ms,
+        }
+    }
+
+    const fn side(&self, reply: bool, nat: bool) -> Side {
+        Side { reply, nat: nat && !self.joined }
+    }
+}
+
+/// What `Parsed::conn` holds: 0 for nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Handle {
+    number: u32,
+    reply: bool,
+    related: bool,
+}
+
+impl Handle {
+    const fn pack(self) -> u32 {
+        self.number << 2 | (self.related as u32) << 1 | self.reply as u32
+    }
+
+    const fn unpack(word: u32) -> Self {
+        Self { number: word >> 2, reply: word & 1 != 0, related: word & 2 != 0 }
+    }
+}
+
+/// A tuple and its hash.
+#[derive(Clone, Copy, Debug)]
+struct Sought {
+    seen: Seen,
+    hash: u64,
+}
+
+/// What is looked up for a packet.
+#[derive(Clone, Copy, Debug)]
+enum Lookup {
+    /// Its connection is at hand.
+    Known(Handle),
+    Tuple(Sought),
+    /// Not trackable.
+    Nothing,
+}
+
+/// What a packet was found to be.
+#[derive(Clone, Copy, Debug)]
+struct Judged {
+    state: u8,
+    conn: Option<Handle>,
+    /// A tuple to show where there is no connection.
+    tuple: Option<Tuple>,
+    /// Mark and label to show where there is no connection: those of the one that announced it.
+    inherited: (u32, u128),
+}
+
+impl Judged {
+    const INVALID: Self = Self { state: INV, conn: None, tuple: None, inherited: (0, 0) };
+
+    const fn of(state: u8, conn: Handle) -> Self {
+        Self { state, conn: Some(conn), ..Self::INVALID }
+    }
+}
+
+impl Core {
+    /// Carries out `ct` on a bundle: what goes on is given back.
+    pub fn track(&mut self, scope: Scope<'_>, mut bundle: Box<Bundle>, ct: &action::Ct, rest: &[Action]) -> Box<Bundle> {
+        bundle.refresh(scope.shared.live.vlan_limit());
+        let spec = Spec::of(ct, self.now_ms);
+        let n = bundle.packets.len();
+        if bundle.parsed[..n].iter().any(|p| p.key.nw_frag != 0) {
+            return self.track_fragments(scope, bundle, &spec, rest);
+        }
+        let tracker = &*scope.shared.ct;
+        let mut lookups = [Lookup::Nothing; BUNDLE_MAX];
+        for ((lookup, packet), parsed) in lookups.iter_mut().zip(bundle.packets.iter()).zip(&mut bundle.parsed) {
+            *lookup = tracker.prepare(packet, parsed, &spec);
+        }
+        for lookup in &lookups[..n] {
+            if let Lookup::Tuple(sought) = lookup {
+                let candidate = tracker.table.first_candidate(sought.hash);
+                if candidate != NONE {
+                    crate::prefetch(tracker.slab.at(candidate));
+                }
+            }
+        }
+        for ((lookup, packet), parsed) in lookups.iter().zip(bundle.packets.iter_mut()).zip(&mut bundle.parsed) {
+            tracker.track_one(&mut self.ct, packet, parsed, &spec, *lookup);
+        }
+        bundle
+    }
+
+    /// A bundle with fragments: packet by packet, since what is held goes on later, and one may release many.
+    #[cold]
+    fn track_fragments(&mut self, scope: Scope<'_>, mut bundle: Box<Bundle>, spec: &Spec<'_>, rest: &[Action]) -> Box<Bundle> {
+        let tracker = &*scope.shared.ct;
+        let vlan_limit = scope.shared.live.vlan_limit();
+        let mut out = self.spares.take_like(&bundle);
+        let mut packets = std::mem::take(&mut bundle.packets);
+        for (packet, parsed) in packets.drain().zip(&mut bundle.parsed) {
+            if parsed.key.nw_frag == 0 {
+                let mut packet = packet;
+                let lookup = tracker.prepare(&packet, parsed, spec);
+                tracker.track_one(&mut self.ct, &mut packet, parsed, spec, lookup);
+                out = self.add_tracked(scope, out, packet, parsed, rest);
+                continue;
+            }
+            match tracker.fragments.take(packet, parsed, spec.zone, spec.now_ms) {
+                Taken::Held => {}
+                Taken::Refused(packet) => {
+                    write(parsed, INV, spec.zone, 0, 0, None);
+                    out = self.add_tracked(scope, out, packet, parsed, rest);
+                }
+                Taken::Whole(mut whole) => {
+                    let mut joined = Box::new(Parsed::new());
+                    joined.read(whole.packet.data(), &parsed.meta(vlan_limit));
+                    let spec = &Spec { joined: true, ..*spec };
+                    let lookup = tracker.prepare(&whole.packet, &mut joined, spec);
+                    tracker.track_one(&mut self.ct, &mut whole.packet, &mut joined, spec, lookup);
+                    for packet in whole.into_fragments() {
+                        parsed.read(packet.data(), &joined.meta(vlan_limit));
+                        out = self.add_tracked(scope, out, packet, parsed, rest);
+                    }
+                }
+            }
+        }
+        self.spares.give(bundle);
+        out
+    }
+
+    /// Adds a packet to what goes on; a full bundle goes on at once.
+    fn add_tracked(
+        &mut self,
+        scope: Scope<'_>,
+        out: Box<Bundle>,
+        packet: Packet,
+        parsed: &Parsed,
+        rest: &[Action],
+    ) -> Box<Bundle> {
+        let mut out = out;
+        if out.packets.is_full() {
+            let next = self.spares.take_like(&out);
+            if rest.is_empty() {
+                self.spares.give(out)
+            } else {
+                self.run(scope, out, rest)
+            }
+            out = next;
+        }
+        out.push(packet, parsed);
+        out
+    }
+}
+
+/// Forgets what was tracked: `ct_clear`.
+pub fn clear(bundle: &mut Bundle) {
+    let n = bundle.packets.len();
+    for parsed in &mut bundle.parsed[..n] {
+        let valid = parsed.found.lines.0;
+        let key = &mut parsed.key;
+        (key.ct_state, key.ct_nw_proto, key.ct_zone, key.ct_mark) = (0, 0, [0; 2], [0; 4]);
+        if valid & 1 << 2 != 0 {
+            key.ct_label = [0; 16];
+        }
+        if valid & 1 << 3 != 0 {
+            (key.ct_nw_src, key.ct_nw_dst, key.ct_tp_src, key.ct_tp_dst) = Default::default();
+            (key.ct_ipv6_src, key.ct_ipv6_dst) = Default::default();
+        }
+        parsed.conn = 0;
+    }
+}
+
+/// Writes the fields that rules see.
+#[inline]
+fn write(parsed: &mut Parsed, state: u8, zone: u16, mark: u32, label: u128, tuple: Option<&Tuple>) {
+    parsed.ensure(LABEL_AND_TUPLE);
+    let key = &mut parsed.key;
+    key.ct_state = state | TRK;
+    key.ct_zone = zone.to_be_bytes();
+    key.ct_mark = mark.to_be_bytes();
+    key.ct_label = label.to_be_bytes();
+    match tuple {
+        Some(tuple) => tuple.write_original(key),
+        None => {
+            key.ct_nw_proto = 0;
+            (key.ct_nw_src, key.ct_nw_dst, key.ct_tp_src, key.ct_tp_dst) = Default::default();
+            (key.ct_ipv6_src, key.ct_ipv6_dst) = Default::default();
+        }
+    }
+}
+
+impl Ct {
+    /// What to look up for a packet; its bucket is fetched.
+    #[inline]
+    fn prepare(&self, packet: &Packet, parsed: &mut Parsed, spec: &Spec<'_>) -> Lookup {
+        let same_zone = parsed.key.ct_zone == spec.zone.to_be_bytes();
+        if !same_zone {
+            // What another zone said does not count in this one.
+            parsed.key.ct_state = 0;
+        }
+        if parsed.conn != 0 && same_zone && !spec.force && parsed.key.ct_state & TRK != 0 {
+            let handle = Handle::unpack(parsed.conn);
+            let entry = self.slab.at(handle.number);
+            if entry.is_alive(spec.now_ms) && entry.orig().zone() == spec.zone {
+                return Lookup::Known(handle);
+            }
+        }
+        let Some(seen) = packet::see(packet, parsed, spec.zone) else {
+            return Lookup::Nothing;
+        };
+        let hash = self.hash(&seen.tuple);
+        self.table.prefetch(hash);
+        Lookup::Tuple(Sought { seen, hash })
+    }
+
+    fn track_one(&self, local: &mut Local, packet: &mut Packet, parsed: &mut Parsed, spec: &Spec<'_>, lookup: Lookup) {
+        let judged = match lookup {
+            Lookup::Known(handle) => self.again(packet, parsed, spec, handle),
+            Lookup::Tuple(sought) => self.judge(local, packet, parsed, spec, &sought),
+            Lookup::Nothing => Judged::INVALID,
+        };
+        let Some(conn) = judged.conn else {
+            parsed.conn = 0;
+            let (mark, label) = judged.inherited;
+            return write(parsed, judged.state, spec.zone, mark, label, judged.tuple.as_ref());
+        };
+        let entry = self.slab.at(conn.number);
+        parsed.conn = conn.pack();
+        let (mark, label) = settle(entry, spec);
+        let tuple = entry.parent().unwrap_or_else(|| entry.orig());
+        write(parsed, judged.state, spec.zone, mark, label, Some(&tuple));
+    }
+
+    /// A packet that this batch has tracked already.
+    fn again(&self, packet: &mut Packet, parsed: &mut Parsed, spec: &Spec<'_>, handle: Handle) -> Judged {
+        let mut state = parsed.key.ct_state;
+        let entry = self.slab.at(handle.number);
+        let nat = spec.nat.is_some() && is_to_translate(entry, state);
+        let helped = nat && !handle.related && entry.helper.load(Ordering::Relaxed) != helper::NONE;
+        if helped {
+            helper::before(packet, parsed, entry, handle.reply);
+        }
+        if nat {
+            translate(packet, parsed, entry, handle, &mut state);
+        }
+        if helped {
+            helper::after(self, packet, parsed, entry, spec.side(handle.reply, nat), spec.now_ms);
+        }
+        Judged::of(state, handle)
+    }
+
+    fn judge(&self, local: &mut Local, packet: &mut Packet, parsed: &mut Parsed, spec: &Spec<'_>, sought: &Sought) -> Judged {
+        let Sought { seen, hash } = *sought;
+        let was = parsed.key.ct_state;
+        let mut found = self.look(&seen, hash, was, spec.now_ms);
+        if let Some(handle) = found
+            && spec.force
+            && handle.reply
+        {
+            // A forced commit makes the sender the one that began.
+            self.end(handle.number);
+            found = None;
+        }
+        if let Some(handle) = found {
+            match self.known(packet, parsed, spec, handle, was & (SNAT | DNAT)) {
+                Some(judged) => return judged,
+                // A new connection on the same ports.
+                None => {
+                    self.end(handle.number);
+                }
+            }
+        } else if seen.related {
+            return Judged { tuple: Some(seen.tuple), ..Judged::INVALID };
+        }
+        self.unknown(local, packet, parsed, spec, sought)
+    }
+
+    /// A packet's connection. One that was translated in this zone already has the tuple that answers to it will have, reversed.
+    fn look(&self, seen: &Seen, hash: u64, was: u8, now_ms: Msec) -> Option<Handle> {
+        let handle = |number, reply| Handle { number, reply, related: seen.related };
+        if was & (SNAT | DNAT) != 0 {
+            if let Some((number, reply)) = self.find(hash, &seen.tuple.reversed(), now_ms) {
+                return Some(handle(number, !reply));
+            }
+            NAT_MISS.inc();
+        }
+        self.find(hash, &seen.tuple, now_ms).map(|(number, reply)| handle(number, reply))
+    }
+
+    /// A packet of a known connection; `None` if it begins another one.
+    fn known(&self, packet: &mut Packet, parsed: &mut Parsed, spec: &Spec<'_>, handle: Handle, was: u8) -> Option<Judged> {
+        let entry = self.slab.at(handle.number);
+        let mut state = was | if handle.reply { RPL } else { 0 };
+        let nat = spec.nat.is_some() && is_to_translate(entry, was);
+        let helped = !handle.related && entry.helper.load(Ordering::Relaxed) != helper::NONE;
+        if helped && nat {
+            helper::before(packet, parsed, entry, handle.reply);
+        }
+        if handle.related {
+            state |= REL;
+        } else {
+            match self.advance(packet, parsed, entry, handle.reply, spec.now_ms) {
+                Verdict::Valid(_) => state |= EST,
+                // Not answered yet: neither established nor an answer.
+                Verdict::Opening(_) => state = state & !RPL | NEW,
+                Verdict::Restart => return None,
+                Verdict::Invalid => return Some(Judged::of(INV, handle)),
+            }
+            if entry.has(RELATED) {
+                state |= REL;
+            }
+        }
+        if nat {
+            translate(packet, parsed, entry, handle, &mut state);
+        }
+        if helped {
+            helper::after(self, packet, parsed, entry, spec.side(handle.reply, nat), spec.now_ms);
+        }
+        Some(Judged::of(state, handle))
+    }
+
+    /// Moves a connection's state and expiry.
+    #[inline]
+    fn advance(&self, packet: &Packet, parsed: &Parsed, entry: &Entry, reply: bool, now_ms: Msec) -> Verdict {
+        let proto = parsed.key.nw_proto;
+        if proto == ip_proto::TCP {
+            return self.advance_tcp(packet, parsed, entry, reply, now_ms);
+        }
+        let icmp = matches!(proto, ip_proto::ICMP | ip_proto::ICMPV6);
+        let step = stage::step(icmp, entry.flags.load(Ordering::Relaxed), reply);
+        if step.flags & ASSURED != 0 {
+            self.progress(entry, step.flags, now_ms);
+        } else {
+            entry.add(step.flags);
+        }
+        self.extend(entry, step.stage, now_ms);
+        if step.new { Verdict::Opening(step.stage) } else { Verdict::Valid(Some(step.stage)) }
+    }
+
+    fn advance_tcp(&self, packet: &Packet, parsed: &Parsed, entry: &Entry, reply: bool, now_ms: Msec) -> Verdict {
+        let segment = packet::segment(packet, parsed);
+        let liberal = self.liberal.load(Ordering::Relaxed);
+        let held = entry.hold_tcp();
+        let (next, verdict) = held.tcp().step(&segment, reply, liberal);
+        match verdict {
+            Verdict::Valid(stage) => {
+                held.set(&next);
+                drop(held);
+                if next.is_established() {
+                    self.progress(entry, ASSURED, now_ms);
+                }
+                if next.is_closing() {
+                    self.progress(entry, CLOSING, now_ms);
+                }
+                if let Some(stage) = stage {
+                    self.extend(entry, stage, now_ms);
+                }
+                if liberal {
+                    TCP_BYPASS.inc();
+                }
+            }
+            Verdict::Opening(stage) => {
+                held.set(&next);
+                drop(held);
+                self.extend(entry, stage, now_ms);
+            }
+            Verdict::Restart => {}
+            Verdict::Invalid => {
+                if flags_are_sound(segment.flags) {
+                    TCP_WINDOW.inc()
+                } else {
+                    TCP_FLAGS.inc()
+                }
+            }
+        }
+        verdict
+    }
+
+    fn extend(&self, entry: &Entry, stage: CtStage, now_ms: Msec) {
+        let policy = entry.policy.load(Ordering::Relaxed);
+        entry.expire_at(now_ms + self.policies.timeout_ms(policy, stage));
+    }
+
+    /// A packet without connection: new or invalid, and the first of one if it is committed.
+    #[inline(never)]
+    fn unknown(&self, local: &mut Local, packet: &mut Packet, parsed: &mut Parsed, spec: &Spec<'_>, sought: &Sought) -> Judged {
+        let (tuple, hash) = (&sought.seen.tuple, sought.hash);
+        let proto = tuple.proto();
+        let tcp = if proto == ip_proto::TCP {
+            let segment = packet::segment(packet, parsed);
+            if !segment.may_begin() {
+                return Judged { tuple: Some(*tuple), ..Judged::INVALID };
+            }
+            Some(Tcp::begin(&segment))
+        } else {
+            None
+        };
+        if tuple.is_icmp() && !packet::is_query(tuple) {
+            return Judged { tuple: Some(*tuple), ..Judged::INVALID };
+        }
+        let expected = self.expectations.find(tuple, spec.now_ms);
+        let mut state = NEW | if expected.is_some() { REL } else { 0 };
+        let shown = expected.map_or(*tuple, |e| e.parent);
+        let inherited = expected.map_or((0, 0), |e| (e.mark, e.label));
+        let new = Judged { state, conn: None, tuple: Some(shown), inherited };
+        if !spec.commit {
+            return new;
+        }
+        if !self.zones.admit(spec.zone) {
+            CT_ZONE_FULL.inc();
+            return new;
+        }
+        let birth = self.birth(spec, tuple, tcp, expected.as_ref());
+        let born = self.bear_translated(local, spec, birth, expected.is_some(), hash);
+        let Some(Born::New(number)) = born else {
+            self.zones.release(spec.zone);
+            return match born {
+                // Another thread's packet began it; this one may go on as a first packet, too.
+                Some(Born::Known(number, reply)) => {
+                    let handle = Handle { number, reply, related: false };
+                    Judged { conn: Some(handle), ..new }
+                }
+                Some(Born::New(_) | Born::Clash | Born::Full) => new,
+                None => {
+                    NAT_EXHAUSTED.inc();
+                    Judged { state: INV, ..new }
+                }
+            };
+        };
+        if let Some(expected) = &expected {
+            self.expectations.forget(|e| e.tuple == expected.tuple);
+        }
+        let handle = Handle { number, reply: false, related: false };
+        let entry = self.slab.at(number);
+        let nat = spec.nat.is_some() && is_to_translate(entry, state);
+        if nat {
+            translate(packet, parsed, entry, handle, &mut state);
+        }
+        if entry.helper.load(Ordering::Relaxed) != helper::NONE {
+            helper::after(self, packet, parsed, entry, spec.side(false, nat), spec.now_ms);
+        }
+        Judged::of(state, handle)
+    }
+
+    fn birth(&self, spec: &Spec<'_>, tuple: &Tuple, tcp: Option<Tcp>, expected: Option<&Expectation>) -> Birth {
+        let stage = if tcp.is_some() { CtStage::TcpSynSent } else { stage::first(tuple.is_icmp()) };
+        let helps = match spec.helper {
+            helper::FTP => tuple.proto() == ip_proto::TCP,
+            helper::TFTP => tuple.proto() == ip_proto::UDP,
+            _ => false,
+        };
+        let mut birth = Birth {
+            orig: *tuple,
+            reply: tuple.reversed(),
+            parent: None,
+            flags: 0,
+            mark: 0,
+            label: 0,
+            policy: spec.policy,
+            helper: if helps { spec.helper } else { helper::NONE },
+            tcp,
+            expires_ms: spec.now_ms + self.policies.timeout_ms(spec.policy, stage),
+        };
+        if let Some(e) = expected {
+            (birth.parent, birth.mark, birth.label) = (Some(e.parent), e.mark, e.label);
+            if spec.nat.is_some() {
+                birth.reply = e.reply;
+                if e.reply.sport() == 0 {
+                    birth.reply = birth.reply.with_ports(tuple.dport(), birth.reply.dport());
+                }
+                if e.reply.dport() == 0 {
+                    birth.reply = birth.reply.with_ports(birth.reply.sport(), tuple.sport());
+                }
+                let plain = tuple.reversed();
+                let source = (birth.reply.dst() != plain.dst()).then_some(NAT_SRC);
+                let destination = (birth.reply.src() != plain.src()).then_some(NAT_DST);
+                birth.flags |= source.unwrap_or(0) | destination.unwrap_or(0);
+            }
+        }
+        birth
+    }
+
+    /// Makes a connection, with the translation asked for; `None` when there is no tuple left for it.
+    fn bear_translated(&self, local: &mut Local, spec: &Spec<'_>, birth: Birth, expected: bool, hash: u64) -> Option<Born> {
+        let mut birth = birth;
+        let nat = spec.nat.filter(|n| (n.src || n.dst) && !expected);
+        let Some(nat) = nat else {
+            return Some(self.bear(local, &birth, hash, spec.now_ms));
+        };
+        birth.flags |= if nat.src { NAT_SRC } else { NAT_DST };
+        let is_free = |reply: &Tuple| self.find(self.hash(reply), reply, spec.now_ms).is_none();
+        for _ in 0..CLASHES_MAX {
+            birth.reply = nat::choose(nat, &birth.orig, hash, crate::hash::random(), &is_free)?;
+            match self.bear(local, &birth, hash, spec.now_ms) {
+                Born::Clash => {}
+                born @ (Born::New(_) | Born::Known(..) | Born::Full) => return Some(born),
+            }
+        }
+        None
+    }
+}
+
+/// Whether a packet with that state is to be translated as its connection says: it was not yet, in this zone.
+fn is_to_translate(entry: &Entry, state: u8) -> bool {
+    entry.has(NAT_SRC | NAT_DST) && state & (SNAT | DNAT) == 0
+}
+
+/// Translates a packet as its connection says.
+fn translate(packet: &mut Packet, parsed: &mut Parsed, entry: &Entry, handle: Handle, state: &mut u8) {
+    let (source, destination) = (entry.has(NAT_SRC), entry.has(NAT_DST));
+    let (source, destination) = if handle.reply { (destination, source) } else { (source, destination) };
+    *state |= if source { SNAT } else { 0 } | if destination { DNAT } else { 0 };
+    let (orig, reply) = (entry.orig(), entry.reply());
+    let (from, to) = if handle.reply { (reply, orig.reversed()) } else { (orig, reply.reversed()) };
+    if from != to {
+        nat::apply(packet, parsed, &from, &to, handle.related);
+    }
+}
+
+/// Sets the connection's mark and label as the action says; what they are then.
+#[inline]
+fn settle(entry: &Entry, spec: &Spec<'_>) -> (u32, u128) {
+    let (mut mark, mut label) = (entry.mark.load(Ordering::Relaxed), entry.label());
+    // A related connection has what its parent has.
+    let own = !entry.has(RELATED);
+    if let Some((value, bits)) = spec.mark
+        && own
+    {
+        mark = value | mark & !bits;
+        entry.mark.store(mark, Ordering::Relaxed);
+    }
+    if let Some((value, bits)) = spec.label
+        && own
+    {
+        label = value | label & !bits;
+        entry.set_label(label);
+    }
+    (mark, label)
+}

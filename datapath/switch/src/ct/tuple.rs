@@ -1,0 +1,294 @@
+//! One direction of a connection in five words, and its symmetric keyed hash.
+//!
+//! What enters: addresses, ports and zone, from a packet's key or from headers. What leaves: words to compare, to hash and to keep in an
+//! entry. Neighbours: `packet` (makes them), `table` (looks them up), `nat` (changes them).
+//!
+//! Words 0 and 1 are the source, 2 and 3 the destination (an IPv4 address stands in the low half of the first, in network byte order); word 4
+//! is source port, destination port, zone, protocol and family. ICMP's queries have their identifier in the place of the source port, and in
+//! the place of the destination port the type in the high byte and the type of the answer in the low one: reversing swaps the two.
+
+use crate::hash::fold;
+use flow::conntrack::CtTuple;
+use flow::key::Key;
+use flow::wire::ip_proto;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// `family` of IPv4.
+pub const V4: u8 = 4;
+/// `family` of IPv6.
+pub const V6: u8 = 6;
+
+/// Addresses, ports, protocol, family and zone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Tuple(pub [u64; 5]);
+
+/// Where a packet goes from and to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    pub src: IpAddr,
+    pub dst: IpAddr,
+    pub sport: u16,
+    pub dport: u16,
+}
+
+fn words_of(address: IpAddr) -> [u64; 2] {
+    match address {
+        IpAddr::V4(a) => v4(a.octets()),
+        IpAddr::V6(a) => v6(a.octets()),
+    }
+}
+
+#[inline]
+fn v4(octets: [u8; 4]) -> [u64; 2] {
+    [u64::from(u32::from_ne_bytes(octets)), 0]
+}
+
+#[inline]
+fn v6(octets: [u8; 16]) -> [u64; 2] {
+    let n = u128::from_ne_bytes(octets).to_ne_bytes();
+    let (halves, _) = n.as_chunks::<8>();
+    [u64::from_ne_bytes(halves[0]), u64::from_ne_bytes(halves[1])]
+}
+
+#[inline]
+fn tail(sport: u16, dport: u16, zone: u16, proto: u8, family: u8) -> u64 {
+    u64::from(sport) | u64::from(dport) << 16 | u64::from(zone) << 32 | u64::from(proto) << 48 | u64::from(family) << 56
+}
+
+impl Tuple {
+    /// From its parts.
+    #[must_use]
+    pub fn new(ends: &Ends, proto: u8, zone: u16) -> Self {
+        let (s, d) = (words_of(ends.src), words_of(ends.dst));
+        let family = if ends.src.is_ipv4() { V4 } else { V6 };
+        Self([s[0], s[1], d[0], d[1], tail(ends.sport, ends.dport, zone, proto, family)])
+    }
+
+    /// Of a packet over IPv4 by its key, with these ports.
+    #[inline]
+    #[must_use]
+    pub fn of_v4(key: &Key, ports: (u16, u16), zone: u16) -> Self {
+        let (s, d) = (v4(key.nw_src), v4(key.nw_dst));
+        Self([s[0], 0, d[0], 0, tail(ports.0, ports.1, zone, key.nw_proto, V4)])
+    }
+
+    /// Of a packet over IPv6 by its key, with these ports.
+    #[inline]
+    #[must_use]
+    pub fn of_v6(key: &Key, ports: (u16, u16), zone: u16) -> Self {
+        let (s, d) = (v6(key.ipv6_src), v6(key.ipv6_dst));
+        Self([s[0], s[1], d[0], d[1], tail(ports.0, ports.1, zone, key.nw_proto, V6)])
+    }
+
+    #[inline]
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation, reason = "the low 16 bits are meant")]
+    pub const fn sport(&self) -> u16 {
+        self.0[4] as u16
+    }
+
+    #[inline]
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation, reason = "16 bits are meant")]
+    pub const fn dport(&self) -> u16 {
+        (self.0[4] >> 16) as u16
+    }
+
+    #[inline]
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation, reason = "16 bits are meant")]
+    pub const fn zone(&self) -> u16 {
+        (self.0[4] >> 32) as u16
+    }
+
+    #[inline]
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation, reason = "8 bits are meant")]
+    pub const fn proto(&self) -> u8 {
+        (self.0[4] >> 48) as u8
+    }
+
+    /// `V4` or `V6`.
+    #[inline]
+    #[must_use]
+    pub const fn family(&self) -> u8 {
+        (self.0[4] >> 56) as u8
+    }
+
+    /// Whether it is a query of ICMP or ICMPv6.
+    #[inline]
+    #[must_use]
+    pub const fn is_icmp(&self) -> bool {
+        matches!(self.proto(), ip_proto::ICMP | ip_proto::ICMPV6)
+    }
+
+    /// With other ports.
+    #[must_use]
+    pub const fn with_ports(mut self, sport: u16, dport: u16) -> Self {
+        self.0[4] = self.0[4] & !0xffff_ffff | sport as u64 | (dport as u64) << 16;
+        self
+    }
+
+    /// With another source address.
+    #[must_use]
+    pub fn with_src(mut self, address: IpAddr) -> Self {
+        [self.0[0], self.0[1]] = words_of(address);
+        self
+    }
+
+    /// With another destination address.
+    #[must_use]
+    pub fn with_dst(mut self, address: IpAddr) -> Self {
+        [self.0[2], self.0[3]] = words_of(address);
+        self
+    }
+
+    /// What the answer to it would have.
+    #[inline]
+    #[must_use]
+    pub const fn reversed(&self) -> Self {
+        let [s0, s1, d0, d1, t] = self.0;
+        let (sport, dport) = (self.sport() as u64, self.dport() as u64);
+        let ports = if self.is_icmp() { sport | (self.dport().swap_bytes() as u64) << 16 } else { dport | sport << 16 };
+        Self([d0, d1, s0, s1, t & !0xffff_ffff | ports])
+    }
+
+    /// Equal for both directions of a connection without NAT.
+    #[inline]
+    #[must_use]
+    pub const fn hash(&self, keys: &[u64; 4]) -> u64 {
+        let [s0, s1, d0, d1, t] = self.0;
+        let (sport, dport) = (self.sport() as u64, self.dport() as u64);
+        let dport = if self.is_icmp() { sport } else { dport };
+        let a = fold(s0 ^ keys[0], s1 ^ keys[1] ^ sport << 40 ^ sport);
+        let b = fold(d0 ^ keys[0], d1 ^ keys[1] ^ dport << 40 ^ dport);
+        // Sum and exclusive or are symmetric; both together do not cancel where either does.
+        let both = a.wrapping_add(b) ^ (a ^ b).rotate_left(32);
+        fold(both ^ keys[2] ^ t >> 32, keys[3] | 1)
+    }
+
+    fn address(&self, first: usize) -> IpAddr {
+        let [low, high] = [self.0[first].to_ne_bytes(), self.0[first + 1].to_ne_bytes()];
+        if self.family() == V6 {
+            let mut octets = [0; 16];
+            octets[..8].copy_from_slice(&low);
+            octets[8..].copy_from_slice(&high);
+            return IpAddr::V6(Ipv6Addr::from(octets));
+        }
+        let word = u32::try_from(self.0[first] & u64::from(u32::MAX)).expect("masked to 32 bits");
+        IpAddr::V4(Ipv4Addr::from(word.to_ne_bytes()))
+    }
+
+    #[must_use]
+    pub fn src(&self) -> IpAddr {
+        self.address(0)
+    }
+
+    #[must_use]
+    pub fn dst(&self) -> IpAddr {
+        self.address(2)
+    }
+
+    /// Puts it into the fields of the original tuple.
+    #[inline]
+    pub fn write_original(&self, key: &mut Key) {
+        let icmp = self.is_icmp();
+        key.ct_nw_proto = self.proto();
+        let [ty, _] = self.dport().to_be_bytes();
+        (key.ct_tp_src, key.ct_tp_dst) =
+            if icmp { ([0, ty], [0, 0]) } else { (self.sport().to_be_bytes(), self.dport().to_be_bytes()) };
+        if self.family() == V4 {
+            let low = |w: u64| {
+                let b = w.to_ne_bytes();
+                if cfg!(target_endian = "little") { [b[0], b[1], b[2], b[3]] } else { [b[4], b[5], b[6], b[7]] }
+            };
+            (key.ct_nw_src, key.ct_nw_dst) = (low(self.0[0]), low(self.0[2]));
+            (key.ct_ipv6_src, key.ct_ipv6_dst) = ([0; 16], [0; 16]);
+        } else {
+            (key.ct_nw_src, key.ct_nw_dst) = ([0; 4], [0; 4]);
+            for (to, first) in [(&mut key.ct_ipv6_src, 0), (&mut key.ct_ipv6_dst, 2)] {
+                to[..8].copy_from_slice(&self.0[first].to_ne_bytes());
+                to[8..].copy_from_slice(&self.0[first + 1].to_ne_bytes());
+            }
+        }
+    }
+
+    /// For dumps.
+    #[must_use]
+    pub fn shown(&self) -> CtTuple {
+        let [ty, _] = self.dport().to_be_bytes();
+        let icmp = self.is_icmp();
+        CtTuple {
+            src: self.src(),
+            dst: self.dst(),
+            proto: self.proto(),
+            src_port: self.sport(),
+            dst_port: if icmp { 0 } else { self.dport() },
+            icmp_type: if icmp { ty } else { 0 },
+            icmp_code: 0,
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) fn tuple(text: &str) -> Tuple {
+    let mut p = text.split_whitespace();
+    let mut next = || p.next().unwrap();
+    let (proto, src, sport, dst, dport) = (next(), next(), next(), next(), next());
+    let proto = match proto {
+        "tcp" => 6,
+        "udp" => 17,
+        "icmp" => 1,
+        "sctp" => 132,
+        other => other.parse().unwrap(),
+    };
+    let ends = Ends {
+        src: src.parse().unwrap(),
+        dst: dst.parse().unwrap(),
+        sport: sport.parse().unwrap(),
+        dport: dport.parse().unwrap(),
+    };
+    Tuple::new(&ends, proto, 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const KEYS: [u64; 4] = [0x1234_5678_9abc_def1, 77, 0xfeed_beef_0000_1111, 0x9e37_79b9_7f4a_7c15];
+
+    proptest! {
+        #[test]
+        fn reversing_twice_is_nothing_and_hashes_alike(w: [u64; 4], ports: u32, zone: u16, proto: u8, six: bool) {
+            let family = if six { V6 } else { V4 };
+            let [a, b, c, d] = ports.to_be_bytes();
+            let (sport, dport) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+            let t = Tuple([w[0], w[1], w[2], w[3], tail(sport, dport, zone, proto, family)]);
+            prop_assert_eq!(t.reversed().reversed(), t);
+            prop_assert_eq!(t.reversed().hash(&KEYS), t.hash(&KEYS));
+            prop_assert_eq!((t.zone(), t.proto(), t.family()), (zone, proto, family));
+        }
+
+        #[test]
+        fn parts_come_back(src: [u8; 16], dst: [u8; 16], sport: u16, dport: u16) {
+            let ends = Ends { src: IpAddr::from(src), dst: IpAddr::from(dst), sport, dport };
+            let t = Tuple::new(&ends, 17, 3);
+            prop_assert_eq!((t.src(), t.dst(), t.sport(), t.dport()), (ends.src, ends.dst, sport, dport));
+            let mut key = Key::ZERO;
+            t.write_original(&mut key);
+            prop_assert_eq!((key.ct_ipv6_src, key.ct_ipv6_dst), (src, dst));
+        }
+    }
+
+    #[test]
+    fn an_echo_and_its_answer() {
+        let request = tuple("icmp 10.0.0.1 7 10.0.0.2 2048");
+        assert_eq!(request.reversed(), tuple("icmp 10.0.0.2 7 10.0.0.1 8"));
+        assert_ne!(request.reversed().with_dst(request.dst()).with_src(request.src()), request);
+        assert_eq!((request.shown().icmp_type, request.reversed().shown().icmp_type), (8, 0));
+        let mut key = Key::ZERO;
+        request.write_original(&mut key);
+        assert_eq!((key.ct_tp_src, key.ct_tp_dst, key.ct_nw_src), ([0, 8], [0, 0], [10, 0, 0, 1]));
+    }
+}
