@@ -81,6 +81,8 @@ pub struct Slowpath {
     stopping: AtomicBool,
     ticker: Mutex<Option<JoinHandle<()>>>,
     pub(crate) monitor: Monitor,
+    /// Held for a pass of the link protocols; taken before the world's lock.
+    pub(crate) protocols_turn: Mutex<()>,
     pub(crate) this: Weak<Self>,
 }
 
@@ -103,6 +105,7 @@ impl Slowpath {
         Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
             monitor: Monitor::default(),
+            protocols_turn: Mutex::default(),
             world: Arc::default(),
             factory,
             translator,
@@ -167,6 +170,13 @@ impl Slowpath {
             udpif.settle();
         }
         self.forget_changes(&udpifs);
+    }
+
+    /// Whether a flow-mod or a barrier would be through at once: nobody holds the world, and no megaflow has to be looked at first.
+    #[must_use]
+    pub(crate) fn is_calm(&self) -> bool {
+        let settled = || self.udpifs.try_read().is_ok_and(|udpifs| udpifs.values().all(|u| u.settles_at_once()));
+        self.world.try_write().is_ok() && settled()
     }
 
     /// Lets the log forget what every megaflow has been checked against.

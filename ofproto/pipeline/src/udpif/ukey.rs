@@ -13,8 +13,10 @@ use crate::world::BridgeId;
 use flow::hash::Map;
 use flow::key::{LINE_BYTES, Lines};
 use flow::seam::FlowStats;
-use flow::ufid::ufid_of;
+use flow::ufid::ufid_of_masked;
 use flow::{Actions, Key, Mask, Megaflow, Msec, Ufid};
+use hashbrown::hash_map::Entry;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Shards of the map.
@@ -32,14 +34,13 @@ impl Compact {
     /// Keeps the lines named.
     #[must_use]
     pub fn new(key: &Key, lines: Lines) -> Self {
-        let words = key
-            .words()
-            .chunks_exact(LINE_WORDS)
-            .enumerate()
-            .filter(|(i, _)| lines.0 & 1 << i != 0)
-            .flat_map(|(_, line)| line.iter().copied())
-            .collect();
-        Self { lines, words }
+        let mut words = Vec::with_capacity(lines.0.count_ones() as usize * LINE_WORDS);
+        for (i, line) in key.words().chunks_exact(LINE_WORDS).enumerate() {
+            if lines.0 & 1 << i != 0 {
+                words.extend_from_slice(line);
+            }
+        }
+        Self { lines, words: words.into_boxed_slice() }
     }
 
     /// Word `i` of the whole.
@@ -161,11 +162,13 @@ impl Judged for Ukey {
 #[derive(Debug)]
 pub struct UkeyMap {
     shards: Vec<Mutex<Map<Ufid, Arc<Ukey>>>>,
+    /// How many ukeys there are, or are about to be.
+    members: AtomicUsize,
 }
 
 impl Default for UkeyMap {
     fn default() -> Self {
-        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
+        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), members: AtomicUsize::new(0) }
     }
 }
 
@@ -173,8 +176,7 @@ impl UkeyMap {
     /// Names a megaflow. Equal key (masked) and mask get the same name, so that two packets that miss at once make one megaflow.
     #[must_use]
     pub fn ufid(masked_key: &Key, mask: &Mask) -> Ufid {
-        // The halves are keyed alike, hence the turn: a key must not cancel a mask.
-        Ufid(ufid_of(masked_key).0 ^ ufid_of(mask).0.rotate_left(64))
+        ufid_of_masked(masked_key, mask)
     }
 
     fn shard(&self, ufid: Ufid) -> MutexGuard<'_, Map<Ufid, Arc<Ukey>>> {
@@ -195,17 +197,24 @@ impl UkeyMap {
     /// Adds a ukey unless there is one of its name. Says whether it did.
     pub fn insert(&self, ukey: &Arc<Ukey>) -> bool {
         let mut shard = self.shard(ukey.ufid);
-        if shard.contains_key(&ukey.ufid) {
+        let entry = shard.entry(ukey.ufid);
+        if matches!(entry, Entry::Occupied(_)) {
             return false;
         }
-        shard.insert(ukey.ufid, Arc::clone(ukey));
+        // Before the caller asks what has changed meanwhile, and in one order with `is_empty_now`.
+        self.members.fetch_add(1, Ordering::AcqRel);
+        entry.insert(Arc::clone(ukey));
         true
     }
 
     /// Removes exactly this ukey (not a later one of the same name). Says whether it was there.
     pub fn remove(&self, ukey: &Arc<Ukey>) -> bool {
         let mut shard = self.shard(ukey.ufid);
-        shard.get(&ukey.ufid).is_some_and(|u| Arc::ptr_eq(u, ukey)) && shard.remove(&ukey.ufid).is_some()
+        let removed = shard.get(&ukey.ufid).is_some_and(|u| Arc::ptr_eq(u, ukey)) && shard.remove(&ukey.ufid).is_some();
+        if removed {
+            self.members.fetch_sub(1, Ordering::AcqRel);
+        }
+        removed
     }
 
     /// A copy of a shard's list.
@@ -235,6 +244,13 @@ impl UkeyMap {
     #[must_use]
     pub fn len(&self) -> usize {
         (0..SHARDS).map(|i| self.shard_len(i)).sum()
+    }
+
+    /// Whether there are none, asked so that whoever sees none is before every later insertion: the thread that inserts then sees what
+    /// was done before this call. Takes no lock.
+    #[must_use]
+    pub fn is_empty_now(&self) -> bool {
+        self.members.fetch_add(0, Ordering::AcqRel) == 0
     }
 
     /// Whether there are none.

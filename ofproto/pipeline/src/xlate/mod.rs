@@ -127,11 +127,11 @@ impl<'a> XlateIn<'a> {
 /// Translates. Never fails: what cannot be translated is dropped, with the reason in `Translation::error`.
 #[must_use]
 pub fn translate(world: &World, input: XlateIn<'_>) -> Translation {
-    let original = *input.key;
+    let original = input.key;
     let mut ctx = Ctx::new(world, input);
     ctx.run();
     let mut mask = ctx.mask;
-    mask::finish(&mut mask, &original);
+    mask::finish(&mut mask, original);
     if let Some(trace) = &mut ctx.trace {
         *trace.final_key = ctx.key;
     }
