@@ -237,18 +237,12 @@ pub(super) fn table_stats(bridge: &Bridge) -> Vec<TableStats> {
         .filter(|t| t.id != INTERNAL)
         .map(|t| TableStats {
             table: t.id,
-            active: u32::try_from(visible_rules(t)).unwrap_or(u32::MAX),
+            active: u32::try_from(t.visible_rules()).unwrap_or(u32::MAX),
             lookups: t.lookups.load(Ordering::Relaxed),
             matched: t.matched.load(Ordering::Relaxed),
             features: table_features(bridge, t.id),
         })
         .collect()
-}
-
-/// Rules that controllers see. Rules of the switch's own are few, and stand in table 0 only.
-fn visible_rules(table: &Table) -> usize {
-    let rules = table.rules.read().expect("no holder of a table's rules panics");
-    if table.id == TableId(0) { rules.iter().filter(|r| !r.is_hidden()).count() } else { rules.len() }
 }
 
 /// OFPMP_TABLE_FEATURES.
