@@ -12,6 +12,7 @@ use crate::group::Group;
 use crate::mac::MacTable;
 use crate::meter::Meters;
 use crate::mirror::Mirror;
+use crate::protocols::{Protocols, Spanning, Watch};
 use crate::rule::Tally;
 use crate::table::{TABLES, Table};
 use crate::world::BridgeId;
@@ -186,6 +187,8 @@ pub struct Port {
     /// The other end of a patch pair, once both exist.
     pub peer: Option<(BridgeId, OfPort)>,
     pub patch: PatchTally,
+    /// What the link protocols make of it.
+    pub watch: Watch,
     pub created_ms: Msec,
 }
 
@@ -194,6 +197,15 @@ impl Port {
     #[must_use]
     pub fn is_up(&self) -> bool {
         self.config & port_config::PORT_DOWN == 0 && self.state & port_state::LINK_DOWN == 0
+    }
+
+    /// Works out `config` and `state` anew, as far as the device and the link protocols decide them.
+    pub fn refresh_state(&mut self) {
+        let carrier = self.info.admin_up && self.info.link_up && !self.info.vanished;
+        let down = if self.info.admin_up { 0 } else { port_config::PORT_DOWN };
+        self.config = self.config & !port_config::PORT_DOWN | down;
+        let live = if carrier && self.watch.may_enable { port_state::LIVE } else { 0 };
+        self.state = live | self.watch.gate.openflow_state() | if carrier { 0 } else { port_state::LINK_DOWN };
     }
 
     /// Whether it counts as live for groups (`watch_port`).
@@ -302,6 +314,8 @@ pub struct Bridge {
     pub meters: Meters,
     pub macs: MacTable,
     pub mirrors: Vec<Mirror>,
+    pub protocols: Protocols,
+    pub spanning: Spanning,
     /// Where tunnel options lie in keys.
     pub tunnel_options: Arc<TunnelOptions>,
     pub frag_mode: FragMode,
@@ -336,6 +350,8 @@ impl Bridge {
             meters: Meters::default(),
             macs: MacTable::new(id, changes),
             mirrors: Vec::new(),
+            protocols: Protocols::default(),
+            spanning: Spanning::None,
             tunnel_options: Arc::default(),
             frag_mode: FragMode::default(),
             wants_packet_in_on_miss: false,
@@ -358,11 +374,13 @@ impl Bridge {
         self.bundles.get(&self.ports.get(&port)?.bundle?)
     }
 
-    /// Works out anew which bundles may be flooded to: those with a port that may be.
+    /// Works out anew which bundles may be flooded to: those with a port that may be, and that spanning tree lets forward.
     pub fn refresh_floodable(&mut self) {
         let Self { ports, bundles, .. } = self;
         for bundle in bundles.values_mut() {
-            bundle.floodable = bundle.ports.iter().filter_map(|p| ports.get(p)).any(|p| p.config & port_config::NO_FLOOD == 0);
+            bundle.floodable = bundle.ports.iter().filter_map(|p| ports.get(p)).any(|p| {
+                p.config & port_config::NO_FLOOD == 0 && p.watch.gate.forwards()
+            });
         }
     }
 

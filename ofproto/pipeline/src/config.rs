@@ -68,6 +68,9 @@ pub struct BridgeConfig {
     pub mac_aging_s: u32,
     pub flood_vlans: Vec<u16>,
     pub forward_bpdu: bool,
+    pub stp: bool,
+    /// Wins over `stp`.
+    pub rstp: bool,
     pub disable_in_band: bool,
     pub in_band_queue: Option<u32>,
     pub controller_queue_size: usize,
@@ -121,6 +124,8 @@ pub struct PortConfig {
     pub priority_tags: PriorityTags,
     pub protected: bool,
     pub bond: Option<BondConfig>,
+    /// "active", "passive", "off"
+    pub lacp: String,
     /// other_config, for STP, multicast, LACP rooms
     pub other_config: Vec<(String, String)>,
 }
@@ -168,9 +173,10 @@ pub struct InterfaceConfig {
 pub struct BondConfig {
     /// "active-backup", "balance-slb", "balance-tcp"
     pub mode: String,
-    pub lacp: String,
     pub updelay_ms: i64,
     pub downdelay_ms: i64,
+    /// `bond_active_slave`: MAC of the member that was active before a restart
+    pub active_mac: Option<[u8; 6]>,
 }
 
 /// One row of Mirror, names resolved by the bridge.
@@ -217,6 +223,7 @@ pub struct InterfaceStatus {
     /// The datapath's port, when it has one.
     pub info: Option<flow::seam::PortInfo>,
     pub stats: Option<flow::seam::PortStats>,
+    pub link: crate::protocols::LinkStatus,
 }
 
 /// What came of a controller.
@@ -238,5 +245,7 @@ pub struct BridgeStatus {
     pub datapath_id: u64,
     pub datapath_version: String,
     pub status: Vec<(String, String)>,
+    pub stp: Option<crate::stp::BridgeStatus>,
+    pub rstp: Option<crate::rstp::BridgeStatus>,
     pub error: Option<String>,
 }

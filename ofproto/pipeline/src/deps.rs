@@ -19,6 +19,7 @@
 //! - Revisions only grow, a change is recorded *before* the lock under which it was made is released, and the log never forgets a
 //!   change that some megaflow has not been checked against: asked about a revision older than it remembers it answers "everything".
 
+use crate::bridge::BundleId;
 use crate::world::BridgeId;
 use flow::hash::{Map, Set};
 use flow::{Key, Mask};
@@ -52,6 +53,8 @@ pub enum Object {
     Table(BridgeId, TableId),
     /// One port: its existence, state, configuration bits, bundle, peer.
     Port(BridgeId, OfPort),
+    /// Which member of a bond a packet leaves by, and whether it comes in.
+    Bundle(BridgeId, BundleId),
     /// The set of ports and bundles of a bridge (flooding, ALL).
     Ports(BridgeId),
     Group(BridgeId, GroupId),

@@ -4,6 +4,7 @@
 //! What enters: translation writes both. What leaves: `udpif` pays the credits when the datapath's counters have grown; `conn`
 //! takes the notices. Neighbours: `xlate`, `udpif`, `conn`, `rule`.
 
+use crate::bridge::BundleId;
 use crate::deps::Deps;
 use crate::rule::{Rule, Tally};
 use crate::world::{BridgeId, World};
@@ -34,6 +35,10 @@ pub enum Credit {
     Tally(Arc<Tally>),
     /// A source MAC seen behind a port.
     Learn { bridge: BridgeId, in_port: OfPort, vlan: u16, mac: [u8; 6], gratuitous_arp: bool },
+    /// Bytes that left by a bucket of a bond.
+    Bond { bridge: BridgeId, bundle: BundleId, bucket: u8 },
+    /// A packet came in by a port that BFD watches.
+    Traffic { bridge: BridgeId, port: OfPort },
     /// A rule that `learn` made: kept alive, or made again.
     Relearn(Arc<crate::xlate::Learned>),
     /// `fin_timeout`: shortens the rule's timeouts (seconds, 0 leaves) once FIN or RST has been seen.
@@ -59,6 +64,19 @@ impl Credit {
                 let Some(bundle) = bridge.bundle_of(*in_port) else { return };
                 let pins = *gratuitous_arp && bundle.ports.len() > 1;
                 bridge.macs.learn(*vlan, *mac, bundle.id, pins, payment.used_ms);
+            }
+            Self::Bond { bridge, bundle, bucket } => {
+                let Some(bridge) = world.bridges.get(bridge) else { return };
+                if let Some(entry) = bridge.protocols.lock().bonds.get_mut(bundle) {
+                    entry.bond.account(*bucket, payment.bytes);
+                }
+            }
+            Self::Traffic { bridge, port } => {
+                let Some(bridge) = world.bridges.get(bridge).filter(|_| payment.packets > 0) else { return };
+                let mut machines = bridge.protocols.lock();
+                if let Some(bfd) = machines.sessions.get_mut(port).and_then(|s| s.bfd.as_mut()) {
+                    bfd.account_rx(payment.used_ms);
+                }
             }
             Self::Relearn(learned) => {
                 // A full table, or a limit that others have used up, is no fault of the packets.
@@ -141,6 +159,8 @@ pub enum XlateError {
     InvalidTunnelMetadata,
     #[error("Unsupported packet type")]
     UnsupportedPacketType,
+    #[error("Forwarding is disabled")]
+    ForwardingDisabled,
 }
 
 impl XlateError {
@@ -157,6 +177,8 @@ impl XlateError {
             Self::TooManyMplsLabels => 7,
             Self::InvalidTunnelMetadata => 8,
             Self::UnsupportedPacketType => 9,
+            // 10 is a tunnel packet that says congestion where it must not.
+            Self::ForwardingDisabled => 11,
         }
     }
 }

@@ -429,11 +429,26 @@ pub fn check_actions(bridge: &Bridge, actions: &[OfAction]) -> Result<(), OfErro
 
 /// Puts a rule of the switch's own: it matches everything and never expires.
 pub fn put_own_rule(world: &World, bridge: BridgeId, table: TableId, priority: i32, actions: Vec<OfAction>) {
-    let Some(b) = world.bridges.get(&bridge) else { return };
-    let table = &b.tables[usize::from(table.0)];
-    let mini = mini_of(table, &Match::default());
+    put_own_match(world, bridge, table, priority, &Match::default(), actions);
+}
+
+/// The same for what `matching` says. A rule that is there already gets other actions and keeps its counters. Gives the rule.
+pub fn put_own_match(
+    world: &World,
+    bridge: BridgeId,
+    table: TableId,
+    priority: i32,
+    matching: &Match,
+    actions: Vec<OfAction>,
+) -> Option<Arc<Rule>> {
+    let table = world.bridges.get(&bridge)?.tables.get(usize::from(table.0))?;
+    let mini = mini_of(table, matching);
     let now = flow::clock::now_ms();
-    let life = Life { created_ms: now, used_ms: AtomicI64::new(now), modified_ms: AtomicI64::new(now), ..Life::default() };
+    let old = own_rule(table, &mini, priority);
+    let life = old.map(|rule| Arc::clone(&rule.life)).unwrap_or_else(|| {
+        let (used_ms, modified_ms) = (AtomicI64::new(now), AtomicI64::new(now));
+        Arc::new(Life { created_ms: now, used_ms, modified_ms, ..Life::default() })
+    });
     let rule = Arc::new(Rule {
         bridge,
         table: table.id,
@@ -444,26 +459,30 @@ pub fn put_own_rule(world: &World, bridge: BridgeId, table: TableId, priority: i
         cookie: AtomicU64::new(0),
         flags: 0,
         importance: 0,
-        life: Arc::new(life),
+        life,
         removed: AtomicBool::new(false),
     });
     put(table, &rule, &world.changes);
+    Some(rule)
 }
 
 /// Takes a rule of the switch's own away again.
 pub fn take_own_rule(world: &World, bridge: BridgeId, table: TableId, priority: i32) {
+    take_own_match(world, bridge, table, priority, &Match::default());
+}
+
+/// The same for what `matching` says.
+pub fn take_own_match(world: &World, bridge: BridgeId, table: TableId, priority: i32, matching: &Match) {
     let Some(b) = world.bridges.get(&bridge) else { return };
     let table = &b.tables[usize::from(table.0)];
-    let mini = mini_of(table, &Match::default());
-    let found = table
-        .rules
-        .read()
-        .expect("no holder of a table's rules panics")
-        .get(&mini, u32::try_from(priority).unwrap_or(0))
-        .cloned();
-    if let Some(rule) = found {
+    if let Some(rule) = own_rule(table, &mini_of(table, matching), priority) {
         take(table, &rule, &world.changes);
     }
+}
+
+fn own_rule(table: &Table, mini: &MiniMatch, priority: i32) -> Option<Arc<Rule>> {
+    let rules = table.rules.read().expect("no holder of a table's rules panics");
+    rules.get(mini, u32::try_from(priority).unwrap_or(0)).cloned()
 }
 
 fn outputs_to_port(actions: &[OfAction], port: OfPort) -> bool {

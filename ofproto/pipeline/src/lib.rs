@@ -5,7 +5,10 @@
 /// The release of Open vSwitch whose behaviour and numbers we keep to; told to peers that ask for a version.
 pub const OVS_VERSION: &str = "3.7.1";
 
+pub mod bfd;
+pub mod bond;
 pub mod bridge;
+pub mod cfm;
 pub mod classifier;
 pub mod commands;
 pub mod config;
@@ -14,19 +17,24 @@ pub mod deps;
 pub mod effects;
 pub mod flow_mod;
 pub mod group;
+pub mod lacp;
 mod learned;
 pub mod mac;
 #[cfg(test)]
 mod memory_dp;
 pub mod meter;
 pub mod mirror;
+pub mod options;
 #[cfg(test)]
 mod property;
+pub mod protocols;
 pub mod recirc;
+pub mod rstp;
 pub mod rule;
 #[cfg(test)]
 mod scenario;
 pub mod slowpath;
+pub mod stp;
 pub mod table;
 pub mod udpif;
 pub mod world;

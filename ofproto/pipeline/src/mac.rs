@@ -163,6 +163,11 @@ impl MacTable {
         self.retain(|e| e.bundle != bundle);
     }
 
+    /// Removes what was learned behind a bundle; static entries stay.
+    pub fn flush_bundle(&self, bundle: BundleId) {
+        self.retain(|e| e.bundle != bundle || e.expires_ms.is_none());
+    }
+
     /// Removes all but the static entries.
     pub fn flush(&self) {
         self.retain(|e| e.expires_ms.is_none());

@@ -10,7 +10,9 @@
 use crate::bridge::Bridge;
 use crate::config::UpcallConfig;
 use crate::deps::{ChangeLog, Object};
+use crate::bridge::Port;
 use crate::effects::Notices;
+use crate::protocols::Wake;
 use crate::recirc::Recircs;
 use flow::hash::Map;
 use flow::seam::{Datapath, DpError, DpFeatures, DpPort};
@@ -53,6 +55,7 @@ pub struct World {
     pub bridges: BTreeMap<BridgeId, Bridge>,
     pub changes: Arc<ChangeLog>,
     pub notices: Arc<Notices>,
+    pub wake: Arc<Wake>,
     pub recircs: Recircs,
     pub upcalls: UpcallConfig,
     /// VLAN headers that translation and the datapath look at (1 or 2).
@@ -85,6 +88,14 @@ impl World {
     #[must_use]
     pub fn backend(&self, bridge: BridgeId) -> Option<&DatapathBackend> {
         self.backends.get(&self.bridges.get(&bridge)?.kind)
+    }
+
+    /// Packets that a port has received; 0 when nobody counts.
+    #[must_use]
+    pub fn rx_packets(&self, bridge: &Bridge, port: &Port) -> u64 {
+        let Some(dp_port) = port.dp_port else { return port.patch.rx.read().0 };
+        let stats = self.backends.get(&bridge.kind).and_then(|b| b.dp.port_stats(dp_port).ok());
+        stats.map_or(0, |s| s.rx_packets)
     }
 
     /// Records a change; see `ChangeLog::object`.

@@ -81,7 +81,12 @@ impl Switch for SlowSwitch {
 
     fn report(&mut self, statistics: bool) -> Report {
         let status = self.slowpath.status(statistics);
-        Report { interfaces: status.interfaces, bridges: status.bridges, controllers: self.agents.status() }
+        let controllers = self.agents.status();
+        Report { interfaces: status.interfaces, bridges: status.bridges, ports: status.ports, controllers }
+    }
+
+    fn news(&self) -> u64 {
+        self.slowpath.news()
     }
 
     fn datapath_types(&self) -> Vec<String> {

@@ -3,12 +3,14 @@
 //! What enters: a command's name and arguments. What leaves: the reply, or the error as ovs-appctl shows it. `COMMANDS` is the
 //! table; the daemon lists its rows beside its own. Neighbours: the daemon's control socket; `slowpath`.
 
+mod bond;
 mod bridge;
 mod dpctl;
 mod dpctl_flows;
 mod dpif;
 mod fdb;
 mod features;
+mod links;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -47,7 +49,21 @@ const MANY: usize = usize::MAX;
 
 /// Every command of this room.
 pub const COMMANDS: &[Command] = &[
+    row("bfd/set-forwarding", "[interface] normal|false|true", (1, 2), links::bfd_set_forwarding),
+    row("bfd/show", "[interface]", (0, 1), links::bfd_show),
+    row("bond/disable-member", "port member", (2, 2), bond::disable_member),
+    hidden("bond/disable-slave", (2, 2), bond::disable_member),
+    row("bond/enable-member", "port member", (2, 2), bond::enable_member),
+    hidden("bond/enable-slave", (2, 2), bond::enable_member),
+    row("bond/hash", "mac [vlan] [basis]", (1, 3), bond::hash),
+    row("bond/list", "", (0, 0), bond::list),
+    row("bond/migrate", "port hash member", (3, 3), bond::migrate),
+    row("bond/set-active-member", "port member", (2, 2), bond::set_active_member),
+    hidden("bond/set-active-slave", (2, 2), bond::set_active_member),
+    row("bond/show", "[port]", (0, 1), bond::show),
     row("bridge/dump-flows", "[--offload-stats] bridge", (1, 2), bridge::dump_flows),
+    row("cfm/set-fault", "[interface] normal|false|true", (1, 2), links::cfm_set_fault),
+    row("cfm/show", "[interface]", (0, 1), links::cfm_show),
     row("dpctl/add-dp", "dp [iface...]", (1, MANY), dpctl::add_dp),
     row("dpctl/add-flow", "[dp] flow actions", (2, 3), dpctl_flows::add_flow),
     row("dpctl/add-flows", "[dp] file", (1, 2), dpctl_flows::add_flows),
@@ -76,6 +92,8 @@ pub const COMMANDS: &[Command] = &[
     row("fdb/show", "bridge", (1, 1), fdb::show),
     row("fdb/stats-clear", "[bridge]", (0, 1), fdb::stats_clear),
     row("fdb/stats-show", "bridge", (1, 1), fdb::stats_show),
+    row("lacp/show", "[port]", (0, 1), links::lacp_show),
+    row("lacp/show-stats", "[port]", (0, 1), links::lacp_show_stats),
     row("ofproto/list", "", (0, 0), dpif::list),
     row("ofproto/trace", "{[dp_name] odp_flow | bridge br_flow} [OPTIONS...] [-generate|packet]", (1, MANY), trace::trace),
     row(
@@ -88,6 +106,10 @@ pub const COMMANDS: &[Command] = &[
     row("revalidator/purge", "", (0, 0), upcall::purge),
     hidden("revalidator/resume", (0, 0), upcall::resume),
     row("revalidator/wait", "", (0, 0), upcall::wait),
+    row("rstp/show", "[bridge]", (0, 1), links::rstp_show),
+    row("rstp/tcn", "[bridge]", (0, 1), links::rstp_tcn),
+    row("stp/show", "[bridge]", (0, 1), links::stp_show),
+    row("stp/tcn", "[bridge]", (0, 1), links::stp_tcn),
     row("upcall/disable-megaflows", "", (0, 0), upcall::disable_megaflows),
     row("upcall/disable-ufid", "", (0, 0), upcall::disable_ufid),
     row("upcall/enable-megaflows", "", (0, 0), upcall::enable_megaflows),

@@ -2,13 +2,14 @@
 
 use super::plan::Plan;
 use super::{Applied, BundleNames, Interface, Key, Opened, Slowpath};
-use crate::bridge::{Bridge, Bundle, BundleId, PatchTally, Port, PortView, VlanSet, port_config, port_state, random_mac};
+use crate::bridge::{Bridge, Bundle, BundleId, PatchTally, Port, PortView, VlanSet, random_mac};
 use crate::classifier::PrefixField;
 use crate::config::{BridgeConfig, InterfaceConfig, MirrorConfig, PortConfig, SwitchConfig};
 use crate::deps::Object;
 use crate::effects::Notice;
 use crate::mac;
 use crate::mirror::{MIRRORS_MAX, Mirror};
+use crate::protocols::{self, Watch};
 use crate::table::Table;
 use crate::udpif::Udpif;
 use crate::world::{BridgeId, World};
@@ -194,6 +195,10 @@ impl Slowpath {
         }
         pair_patches(&mut world, config);
         let macs = choose_macs(&mut world);
+        for wanted in &config.bridges {
+            let Some(id) = world.bridge_named(&wanted.name).map(|b| b.id) else { continue };
+            protocols::configure(&mut world, id, wanted, flow::clock::now_ms());
+        }
         drop(world);
         for (bridge, mac) in macs {
             self.set_local_mac(config, &bridge, mac, applied);
@@ -241,13 +246,6 @@ fn patch_info(opened: &Opened) -> PortInfo {
     }
 }
 
-/// `config` and `state` as far as the device decides them.
-pub(super) fn device_bits(info: &PortInfo) -> (u32, u32) {
-    let carrier = info.admin_up && info.link_up && !info.vanished;
-    let config = if info.admin_up { 0 } else { port_config::PORT_DOWN };
-    (config, if carrier { port_state::LIVE } else { port_state::LINK_DOWN })
-}
-
 fn insert_port(
     world: &mut World,
     bridge: &BridgeConfig,
@@ -264,20 +262,21 @@ fn insert_port(
         let Bridge { numbers, ports, .. } = b;
         numbers.pick(interface.ofport_request.or(interface.ofport_before).map(u32::from), now, |p| ports.contains_key(&p))?
     };
-    let (config, state) = device_bits(&info);
-    let port = Port {
+    let mut port = Port {
         number,
         name: interface.name.clone(),
         kind: interface.device.kind.clone(),
         dp_port,
         info,
-        config,
-        state,
+        config: 0,
+        state: 0,
         bundle: None,
         peer: None,
         patch: PatchTally::default(),
+        watch: Watch::default(),
         created_ms: now,
     };
+    port.refresh_state();
     let view = Box::new(port.view());
     b.ports.insert(number, port);
     let kind = b.kind.clone();
@@ -311,7 +310,7 @@ fn remove_port(world: &mut World, interface: &Interface, now: Msec) -> Option<(S
     Some((kind, port.dp_port?))
 }
 
-pub(super) fn port_changed(world: &World, bridge: BridgeId, port: OfPort) {
+pub(crate) fn port_changed(world: &World, bridge: BridgeId, port: OfPort) {
     world.changed(Object::Port(bridge, port));
     world.changed(Object::Ports(bridge));
 }
@@ -486,7 +485,7 @@ fn from_mac(mac: [u8; 6]) -> u64 {
 }
 
 /// What OpenFlow is told of a port that changed: nothing, if nothing that it sees did.
-pub(super) fn changed_view(before: &PortView, port: &Port) -> Option<Box<PortView>> {
+pub(crate) fn changed_view(before: &PortView, port: &Port) -> Option<Box<PortView>> {
     let after = port.view();
     (after != *before).then(|| Box::new(after))
 }

@@ -16,6 +16,7 @@ mod status;
 mod tests;
 
 pub(crate) use packet_out::Prepared;
+pub(crate) use apply::{changed_view, port_changed};
 pub use ports::PortModError;
 pub use status::Status;
 pub(crate) use status::patch_stats;
@@ -27,7 +28,7 @@ use crate::udpif::{Translator, Udpif};
 use crate::world::{BridgeId, DatapathBackend, DatapathFactory, World};
 use crate::xlate::Xlate;
 use flow::Msec;
-use flow::clock::now_ms;
+use flow::clock::{clock, now_ms};
 use flow::seam::{Datapath, DpError, DpPort, PortRequest};
 use openflow::OfPort;
 use std::collections::BTreeMap;
@@ -38,7 +39,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// How often time is given by the thread of our own.
-const TICK: Duration = Duration::from_millis(200);
+const TICK: Duration = Duration::from_millis(100);
 /// Rules and MACs age in steps of this length.
 const AGEING_STEP_MS: Msec = 1000;
 
@@ -113,9 +114,15 @@ impl Slowpath {
     pub fn start(self: &Arc<Self>) {
         let this = Arc::clone(self);
         let body = move || {
+            this.world_wake().sleep_here();
+            let mut pause = TICK;
             while !this.stopping.load(Ordering::Acquire) {
-                std::thread::park_timeout(TICK);
-                this.tick(now_ms());
+                std::thread::park_timeout(pause);
+                let now = now_ms();
+                let wake = this.tick(now);
+                // A stopped clock does not get there by waiting.
+                let left = if clock().is_stopped() { TICK } else { Duration::from_millis(u64::try_from(wake - now).unwrap_or(1)) };
+                pause = left.clamp(Duration::from_millis(1), TICK);
             }
         };
         let thread =
@@ -146,6 +153,8 @@ impl Slowpath {
         self.configure_upcalls(config);
         applied.config = config.clone();
         drop(applied);
+        // Only now it is known what keeps a new port from carrying traffic.
+        self.run_protocols(now);
         self.settle();
     }
 
@@ -173,14 +182,17 @@ impl Slowpath {
         world.changes.forget(checked);
     }
 
-    /// What time brings: events of the datapaths, ageing, expiry. Decides by `now` alone.
-    pub fn tick(&self, now: Msec) {
+    /// What time brings: events of the datapaths, link protocols, ageing, expiry. Decides by `now` alone. Gives the time at which a protocol
+    /// has something to do.
+    pub fn tick(&self, now: Msec) -> Msec {
         self.follow_ports();
+        let wake = self.run_protocols(now);
         let aged = self.aged_ms.load(Ordering::Acquire);
         if now - aged >= AGEING_STEP_MS && self.aged_ms.compare_exchange(aged, now, Ordering::AcqRel, Ordering::Acquire).is_ok() {
             self.age(now);
         }
         self.forget_changes(&self.udpifs());
+        wake
     }
 
     /// MACs and rules that have run out go. What packets alter needs no more than the read lock.
@@ -198,7 +210,7 @@ impl Slowpath {
         for udpif in self.udpifs() {
             udpif.drain();
         }
-        self.tick(now);
+        let _ = self.tick(now);
         for udpif in self.udpifs() {
             if udpif.is_due(now) {
                 udpif.round(now);

@@ -1,7 +1,7 @@
 //! Ports while they live: what the datapath reports of them, and what OpenFlow changes (port-mod).
 
 use super::Slowpath;
-use super::apply::{changed_view, device_bits, port_changed};
+use super::apply::{changed_view, port_changed};
 use crate::bridge::port_config;
 use crate::effects::Notice;
 use crate::udpif::Udpif;
@@ -50,14 +50,14 @@ fn refresh_port(world: &mut World, kind: &str, dp_port: DpPort, info: PortInfo) 
     let Some((id, number)) = world.port_of(kind, dp_port) else { return };
     let Some(port) = world.bridges.get_mut(&id).and_then(|b| b.ports.get_mut(&number)) else { return };
     let before = port.view();
-    let (config, state) = device_bits(&info);
     port.info = info;
-    port.config = port.config & !port_config::PORT_DOWN | config;
-    port.state = state;
+    port.refresh_state();
     if let Some(view) = changed_view(&before, port) {
         port_changed(world, id, number);
         world.notices.push(Notice::PortStatus { bridge: id, reason: REASON_MODIFY, port: view });
     }
+    world.wake.note_news();
+    world.wake.wake();
 }
 
 /// Why a port-mod is refused.
@@ -104,9 +104,7 @@ impl World {
             }
         }
         port.config ^= toggled;
-        let (down, state) = device_bits(&port.info);
-        port.config = port.config & !port_config::PORT_DOWN | down;
-        port.state = state;
+        port.refresh_state();
         let view = changed_view(&before, port);
         b.refresh_floodable();
         if let Some(view) = view {

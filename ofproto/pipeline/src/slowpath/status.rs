@@ -4,6 +4,8 @@ use super::Slowpath;
 use super::apply::key_of;
 use crate::bridge::Port;
 use crate::config::{BridgeStatus, InterfaceStatus};
+use crate::protocols::{PortStatus, link_status, port_status, tree_status};
+use flow::clock::now_ms;
 use flow::seam::PortStats;
 
 /// Everything the daemon writes back.
@@ -11,6 +13,7 @@ use flow::seam::PortStats;
 pub struct Status {
     pub bridges: Vec<BridgeStatus>,
     pub interfaces: Vec<InterfaceStatus>,
+    pub ports: Vec<PortStatus>,
 }
 
 impl Slowpath {
@@ -26,13 +29,17 @@ impl Slowpath {
                 status.bridges.push(BridgeStatus { name: config.name.clone(), error, ..BridgeStatus::default() });
                 continue;
             };
+            let (stp, rstp) = tree_status(bridge);
             status.bridges.push(BridgeStatus {
+                stp,
+                rstp,
                 name: bridge.name.clone(),
                 datapath_id: bridge.datapath_id,
                 datapath_version: "<built-in>".to_owned(),
                 status: Vec::new(),
                 error: None,
             });
+            status.ports.extend(port_status(bridge, now_ms()));
             let dp = world.backends.get(&bridge.kind).map(|b| &b.dp);
             for port in bridge.ports.values() {
                 let counted = || match (port.dp_port, dp) {
@@ -47,6 +54,7 @@ impl Slowpath {
                     error: applied.errors.get(&key_of(bridge, port)).cloned(),
                     info: Some(port.info.clone()),
                     stats: if stats { counted() } else { None },
+                    link: link_status(bridge, port, now_ms()),
                 });
             }
         }

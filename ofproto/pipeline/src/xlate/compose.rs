@@ -6,6 +6,7 @@ use super::{Ctx, freeze, mask};
 use crate::bridge::{Bundle, Port, port_config};
 use crate::deps::Object;
 use crate::effects::Credit;
+use crate::protocols::{Spanning, is_bpdu};
 use crate::world::BridgeId;
 use flow::Action;
 use flow::key::Key;
@@ -19,6 +20,7 @@ impl Ctx<'_> {
     /// Sends the packet out of a port of the bridge, as it is now. `last`: nothing needs the packet afterwards.
     pub(super) fn compose_output(&mut self, number: OfPort, last: bool) {
         let truncate = self.truncate.take();
+        let hashed = self.hashed.take();
         let Some(port) = self.port(number) else {
             self.report(Kind::Warn, format_args!("Nonexistent output port"));
             return;
@@ -45,7 +47,10 @@ impl Ctx<'_> {
         if let Some(snaplen) = self.snaplen {
             self.emit(Action::Trunc(u32::from(snaplen)));
         }
-        self.emit(Action::Output(dp_port));
+        match hashed {
+            Some(hashed) => self.output_hashed(hashed),
+            None => self.emit(Action::Output(dp_port)),
+        }
         (self.key.eth_src, self.key.eth_dst) = before;
         self.mirror_output(port);
     }
@@ -61,6 +66,9 @@ impl Ctx<'_> {
         }
         if self.is_between_protected(port) {
             self.report(Kind::Warn, format_args!("Flow is between protected ports, skipping output."));
+            return false;
+        }
+        if !self.passes_gate(port) {
             return false;
         }
         if self.key.packet_type != [0; 4] {
@@ -99,10 +107,8 @@ impl Ctx<'_> {
         if independent {
             self.mirrors_done = 0;
         }
-        if self.may_receive(peer_port) {
-            let first = Lookup { may_packet_in: true, honor_miss: true, last, on_a_copy: true, ..Lookup::new(peer, TableId(0)) };
-            self.look_up_and_run(&first);
-            self.end_list();
+        if !self.intercept(bridge, peer_port) && self.may_receive(peer_port) {
+            self.run_beyond_patch(peer_port, last);
         }
         self.enter(before);
         self.bridge = from;
@@ -119,6 +125,45 @@ impl Ctx<'_> {
         self.error = None;
         self.credits.push(Credit::Tally(Arc::clone(&port.patch.tx)));
         self.credits.push(Credit::Tally(Arc::clone(&peer_port.patch.rx)));
+    }
+
+    /// Runs the tables of the bridge that a patch port leads to. Where spanning tree lets nothing pass, NORMAL and `learn` see the packet and
+    /// that is all.
+    fn run_beyond_patch(&mut self, port: &Port, last: bool) {
+        let first =
+            Lookup { may_packet_in: true, honor_miss: true, last, on_a_copy: true, ..Lookup::new(port.number, TableId(0)) };
+        if port.watch.gate.forwards() {
+            self.look_up_and_run(&first);
+            self.end_list();
+            return;
+        }
+        let (base, length, mirrors) = (self.base, self.actions.len(), self.mirrors_done);
+        self.look_up_and_run(&first);
+        self.base = base;
+        self.actions.truncate(length);
+        self.mirrors_done = mirrors;
+        self.freeze = None;
+    }
+
+    /// Whether spanning tree lets the packet leave by a port. Its own packets and those that watch links pass where others do not.
+    fn passes_gate(&mut self, port: &Port) -> bool {
+        let (gate, protocol) = match self.bridge.spanning {
+            Spanning::None => return true,
+            Spanning::Stp => (port.watch.gate, "STP"),
+            Spanning::Rstp => (port.watch.gate, "RSTP"),
+        };
+        if is_bpdu(&self.base) {
+            if !gate.sends_bpdus() {
+                self.report(Kind::Warn, format_args!("STP not in listening state, skipping bpdu output"));
+            }
+            return gate.sends_bpdus();
+        }
+        let Self { key, mask, .. } = self;
+        let watches_link = port.watch.cfm.is_some_and(|f| f.takes(key, mask)) || port.watch.bfd.is_some_and(|f| f.takes(key, mask));
+        if !watches_link && !gate.forwards() {
+            self.report(Kind::Warn, format_args!("{protocol} not in forwarding state, skipping output"));
+        }
+        watches_link || gate.forwards()
     }
 
     /// What of a packet's state does not cross from bridge to bridge.

@@ -40,6 +40,7 @@ mod group;
 mod headers;
 mod learn;
 mod mask;
+mod members;
 mod mirrors;
 mod normal;
 mod output;
@@ -216,6 +217,8 @@ struct Ctx<'a> {
     snaplen: Option<u16>,
     /// Truncates the next output (`output(port=,max_len=)`).
     truncate: Option<u32>,
+    /// The next output is to a bond whose members the datapath chooses among.
+    hashed: Option<members::Hashed>,
 }
 
 impl<'a> Ctx<'a> {
@@ -266,6 +269,7 @@ impl<'a> Ctx<'a> {
             mirrors_done: 0,
             snaplen: None,
             truncate: None,
+            hashed: None,
         }
     }
 
@@ -292,6 +296,14 @@ impl<'a> Ctx<'a> {
             self.report_lookup(&found, ended);
             found
         });
+        // What was frozen has been looked at before.
+        if thawed.is_none()
+            && let Some(port) = arrived.0.ports.get(&arrived.1)
+            && self.intercept(arrived.0, port)
+        {
+            self.mirror_input();
+            return;
+        }
         if !self.may_enter(arrived.0, arrived.1) {
             return;
         }
@@ -300,6 +312,12 @@ impl<'a> Ctx<'a> {
             Some(found) => self.begin_with(&found),
             None if steps.is_empty() => self.run_actions(start.unwrap_or_default(), true),
             None => self.run_actions(&steps, true),
+        }
+        let blocked = arrived.0.ports.get(&arrived.1).is_some_and(|p| !p.watch.gate.forwards());
+        if blocked && self.error.is_none() {
+            // NORMAL and `learn` have seen the packet; that is all.
+            self.freeze = None;
+            self.error = Some(XlateError::ForwardingDisabled);
         }
         if self.error.is_none() {
             self.end_list();
@@ -344,6 +362,9 @@ impl<'a> Ctx<'a> {
 
     /// Whether a port takes the packet (OFPPC_NO_RECV, or OFPPC_NO_RECV_STP for spanning tree's own packets).
     fn may_receive(&mut self, port: &Port) -> bool {
+        if !port.watch.gate.forwards() && !port.watch.gate.learns() {
+            return false;
+        }
         if port.config & (port_config::NO_RECV | port_config::NO_RECV_STP) == 0 {
             return true;
         }

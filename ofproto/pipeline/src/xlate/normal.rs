@@ -44,6 +44,9 @@ impl Ctx<'_> {
             self.report(Kind::Detail, format_args!("packet has reserved destination MAC, dropping"));
             return;
         }
+        if bundle.is_some_and(|bundle| !self.is_admitted_by_bond(bundle, in_port, vlan)) {
+            return;
+        }
         let gratuitous_arp = self.is_gratuitous_arp();
         if let Some(bundle) = bundle {
             self.learn_source(bundle, in_port, vlan, gratuitous_arp);
@@ -96,7 +99,7 @@ impl Ctx<'_> {
     }
 
     /// RFC 5227: an ARP that announces its sender. What decides that goes into the mask.
-    fn is_gratuitous_arp(&mut self) -> bool {
+    pub(super) fn is_gratuitous_arp(&mut self) -> bool {
         if self.key.eth_type != ETH_ARP || self.key.eth_dst != BROADCAST {
             return false;
         }

@@ -2,7 +2,6 @@
 //! (ovs-vswitchd.conf.db(5), "VLAN Configuration").
 
 use super::Ctx;
-use super::trace::Kind;
 use crate::bridge::Bundle;
 use crate::config::{PriorityTags, VlanMode};
 use flow::key::{Key, VLAN_CFI};
@@ -123,7 +122,8 @@ impl Ctx<'_> {
             // The outgoing tag now depends on the priority that came in, not on the VLAN alone.
             self.mask.vlan_tci[0] |= 0xe0;
         }
-        let Some(port) = self.member_for(to) else { return };
+        let Some((port, hashed)) = self.member_for(to, &tags) else { return };
+        self.hashed = hashed;
         let old = self.key;
         put_tags(&mut self.key, tags, to.priority_tags);
         self.compose_output(port, false);
@@ -131,21 +131,6 @@ impl Ctx<'_> {
         self.key.vlan_tpid = old.vlan_tpid;
         self.key.vlan2_tci = old.vlan2_tci;
         self.key.vlan2_tpid = old.vlan2_tpid;
-    }
-
-    /// The interface of a bundle that the packet leaves by: of several the first that is up.
-    fn member_for(&mut self, to: &Bundle) -> Option<openflow::OfPort> {
-        for port in &to.ports {
-            self.deps.object(crate::deps::Object::Port(self.bridge.id, *port));
-        }
-        if let [only] = to.ports[..] {
-            return Some(only);
-        }
-        let up = to.ports.iter().find(|p| self.bridge.ports.get(p).is_some_and(crate::bridge::Port::is_up)).copied();
-        if up.is_none() {
-            self.report(Kind::Detail, format_args!("no member of {} is up, dropping", to.name));
-        }
-        up
     }
 }
 

@@ -23,6 +23,8 @@ pub struct Environment {
 pub struct Built {
     pub config: SwitchConfig,
     pub bridges: HashMap<String, Uuid>,
+    /// By port name.
+    pub ports: HashMap<String, Uuid>,
     /// By interface name.
     pub interfaces: HashMap<String, Uuid>,
     /// Interfaces that are refused before anything is tried: row and `Interface.error`.
@@ -118,6 +120,8 @@ impl Builder<'_> {
             },
             flood_vlans: row.vlans("flood_vlans"),
             forward_bpdu: other.bool("forward-bpdu", false),
+            stp: row.bool("stp_enable"),
+            rstp: row.bool("rstp_enable"),
             disable_in_band: other.bool("disable-in-band", false),
             in_band_queue: other.get("in-band-queue").and_then(|t| t.parse().ok()),
             controller_queue_size: other.number("controller-queue-size", 100usize).clamp(1, 512),
@@ -160,7 +164,10 @@ impl Builder<'_> {
                 self.complaints.warn(format!("bridge {name}: {port_name} specified twice as bridge port"));
                 continue;
             }
-            ports.extend(port::read(self, name, datapath_type, &row));
+            if let Some(port) = port::read(self, name, datapath_type, &row) {
+                self.built.ports.insert(port.name.clone(), row.uuid);
+                ports.push(port);
+            }
         }
         if !seen.contains(name) {
             self.complaints.warn(format!("bridge {name}: no port named {name}, synthesizing one"));

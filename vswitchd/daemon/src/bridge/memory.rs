@@ -42,10 +42,15 @@ impl Switch for MemorySwitch {
                         ..PortInfo::default()
                     }),
                     stats: statistics.then(PortStats::default),
+                    ..InterfaceStatus::default()
                 });
             }
         }
         report
+    }
+
+    fn news(&self) -> u64 {
+        0
     }
 
     fn datapath_types(&self) -> Vec<String> {

@@ -2,7 +2,7 @@
 
 use super::build::Builder;
 use super::interface;
-use super::rows::Row;
+use super::rows::{Row, parse_mac};
 use ofproto::config::{BondConfig, PortConfig, PriorityTags, VlanMode};
 
 /// Reads a port; `None` if nothing of it is left after its interfaces were checked.
@@ -18,6 +18,10 @@ pub(super) fn read(builder: &mut Builder<'_>, bridge: &str, datapath_type: &str,
         return None;
     }
     let other = row.map("other_config");
+    if let Some(mode) = other.get("bond-detect-mode").filter(|mode| !matches!(*mode, "carrier" | "miimon")) {
+        let text = format!("port {name}: unsupported bond-detect-mode {mode}, defaulting to carrier");
+        builder.complaints.warn(text);
+    }
     let tag = row.opt_int("tag").and_then(|t| u16::try_from(t).ok()).filter(|t| *t < 4096);
     let trunks = row.vlans("trunks");
     let vlan_mode = vlan_mode(builder, &name, row.opt_str("vlan_mode"), tag, &trunks);
@@ -26,6 +30,7 @@ pub(super) fn read(builder: &mut Builder<'_>, bridge: &str, datapath_type: &str,
         VlanMode::Access | VlanMode::NativeTagged | VlanMode::NativeUntagged | VlanMode::Dot1qTunnel => Some(tag.unwrap_or(0)),
     };
     Some(PortConfig {
+        lacp: lacp(builder, row),
         bond: (interfaces.len() > 1).then(|| bond(builder, &name, row)),
         interfaces,
         vlan_mode,
@@ -75,6 +80,19 @@ fn vlan_mode(builder: &mut Builder<'_>, port: &str, mode: Option<&str>, tag: Opt
     }
 }
 
+/// "active", "passive" or "off".
+fn lacp(builder: &mut Builder<'_>, row: &Row<'_>) -> String {
+    match row.opt_str("lacp") {
+        Some(mode @ ("active" | "passive" | "off")) => mode.to_owned(),
+        Some(other) => {
+            let text = format!("port {}: unknown LACP mode {other}", row.str("name"));
+            builder.complaints.warn(text);
+            "off".to_owned()
+        }
+        None => "off".to_owned(),
+    }
+}
+
 fn bond(builder: &mut Builder<'_>, port: &str, row: &Row<'_>) -> BondConfig {
     let default = "active-backup";
     let mode = match row.opt_str("bond_mode") {
@@ -93,8 +111,8 @@ fn bond(builder: &mut Builder<'_>, port: &str, row: &Row<'_>) -> BondConfig {
     };
     BondConfig {
         mode: mode.to_owned(),
-        lacp: row.opt_str("lacp").unwrap_or("off").to_owned(),
         updelay_ms: row.int("bond_updelay").max(0),
         downdelay_ms: row.int("bond_downdelay").max(0),
+        active_mac: row.opt_str("bond_active_slave").and_then(parse_mac),
     }
 }

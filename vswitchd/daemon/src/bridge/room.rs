@@ -11,6 +11,8 @@ use ovsdb::{Change, Datum, Txn};
 
 /// Status is looked at this often while nothing else happens.
 pub const REFRESH_MS: Msec = 500;
+/// What is new is told after this time.
+pub const NEWS_MS: Msec = 100;
 
 /// The slow path as this room sees it.
 pub trait Switch {
@@ -18,6 +20,8 @@ pub trait Switch {
     fn configure(&mut self, config: &SwitchConfig);
     /// What came of it; counters only if asked for.
     fn report(&mut self, statistics: bool) -> Report;
+    /// How often something has changed that ought to be told soon.
+    fn news(&self) -> u64;
     /// `Open_vSwitch.datapath_types`.
     fn datapath_types(&self) -> Vec<String>;
     /// `Open_vSwitch.iface_types`.
@@ -34,6 +38,9 @@ pub struct Room {
     failed: Set<String>,
     next_statistics_ms: Msec,
     next_refresh_ms: Msec,
+    next_look_ms: Msec,
+    /// `Switch::news` as of the last refresh.
+    told: u64,
 }
 
 /// Columns that this daemon writes: a change of nothing else does not ask for a new configuration.
@@ -122,10 +129,14 @@ impl Room {
 
     /// Looks at what changed by itself: links, controllers, counters. Empty if it is not time yet or nothing did.
     pub fn refresh(&mut self, replica: &dyn Replica, switch: &mut dyn Switch, now: Msec) -> Txn {
-        if now < self.next_refresh_ms {
+        let news = switch.news();
+        if now < self.next_refresh_ms && (now < self.next_look_ms || news == self.told) {
+            self.next_look_ms = self.next_look_ms.max(now);
             return Txn::new();
         }
+        self.told = news;
         self.next_refresh_ms = now + REFRESH_MS;
+        self.next_look_ms = now + NEWS_MS;
         let statistics = now >= self.next_statistics_ms;
         if statistics {
             self.next_statistics_ms = now + self.built.stats_interval_ms;
@@ -146,7 +157,7 @@ impl Room {
 
     /// When `refresh` is due.
     pub fn next_ms(&self) -> Msec {
-        self.next_refresh_ms
+        self.next_refresh_ms.min(self.next_look_ms)
     }
 
     /// Gives up all bridges: another process has taken over.

@@ -5,6 +5,8 @@ use super::build::Built;
 use super::rows::{Replica, mac_text};
 use flow::seam::{PortInfo, PortStats};
 use ofproto::config::{BridgeStatus, ControllerStatus, InterfaceStatus};
+use ofproto::protocols::{LinkStatus, PortStatus};
+use ofproto::{rstp, stp};
 use ovsdb::{Atom, Datum};
 use uuid::Uuid;
 
@@ -23,10 +25,11 @@ pub struct Report {
     pub interfaces: Vec<InterfaceStatus>,
     pub controllers: Vec<ControllerStatus>,
     pub bridges: Vec<BridgeStatus>,
+    pub ports: Vec<PortStatus>,
 }
 
 /// Columns of `Interface` that a failure empties.
-const CLEARED: [&str; 17] = [
+const CLEARED: [&str; 18] = [
     "admin_state",
     "duplex",
     "link_speed",
@@ -40,6 +43,7 @@ const CLEARED: [&str; 17] = [
     "cfm_remote_mpids",
     "cfm_remote_opstate",
     "cfm_health",
+    "cfm_flap_count",
     "lacp_current",
     "statistics",
     "status",
@@ -60,6 +64,11 @@ pub fn writes(replica: &dyn Replica, built: &Built, report: &Report, statistics:
     for status in &report.bridges {
         if let Some(row) = built.bridges.get(&status.name) {
             writer.bridge(*row, status);
+        }
+    }
+    for status in &report.ports {
+        if let Some(row) = built.ports.get(&status.name) {
+            writer.port(*row, status, statistics);
         }
     }
     for status in &report.controllers {
@@ -95,6 +104,7 @@ impl Writer<'_> {
             Some(info) => self.device(row, info),
             None => self.device(row, &PortInfo { admin_up: true, link_up: true, ..PortInfo::default() }),
         }
+        self.link(row, &status.link);
         if statistics && let Some(stats) = &status.stats {
             let kind = status.info.as_ref().map_or("patch", |i| i.kind.as_str());
             self.put("Interface", row, "statistics", statistics_datum(kind, stats));
@@ -116,6 +126,42 @@ impl Writer<'_> {
         put("status", pairs(&info.status));
     }
 
+    /// What the link protocols say.
+    fn link(&mut self, row: Uuid, link: &LinkStatus) {
+        let mut put = |column, value| self.put("Interface", row, column, value);
+        put("bfd_status", pairs(&link.bfd));
+        put("lacp_current", Datum::optional(link.lacp_current));
+        let cfm = link.cfm.as_ref();
+        let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        put("cfm_fault", Datum::optional(cfm.map(|c| !c.faults.is_empty())));
+        put("cfm_fault_status", Datum::set(cfm.map(|c| c.faults.clone()).unwrap_or_default()));
+        put("cfm_flap_count", Datum::optional(cfm.map(|c| number(c.flap_count))));
+        put("cfm_health", Datum::optional(cfm.and_then(|c| c.health).map(i64::from)));
+        put("cfm_remote_mpids", Datum::set(cfm.map(|c| &c.remote_mpids[..]).unwrap_or_default().iter().map(|m| number(*m))));
+        let opstate = cfm.and_then(|c| c.remote_opup).map(|up| if up { "up" } else { "down" });
+        put("cfm_remote_opstate", Datum::optional(opstate));
+    }
+
+    fn port(&mut self, row: Uuid, status: &PortStatus, statistics: bool) {
+        if let Some(mac) = status.bond_active_mac {
+            self.put("Port", row, "bond_active_slave", Datum::from(mac_text(mac)));
+        }
+        let stp = status.stp.as_ref().map(stp_port).unwrap_or_default();
+        self.put("Port", row, "status", pairs(&stp));
+        let rstp = status.rstp.as_ref().map(rstp_port).unwrap_or_default();
+        self.put("Port", row, "rstp_status", pairs(&rstp));
+        if statistics {
+            let stp = status.stp.as_ref();
+            let counts = stp.map(|s| vec![("stp_tx_count", s.tx), ("stp_rx_count", s.rx), ("stp_error_count", s.errors)]);
+            self.put("Port", row, "statistics", counters(&counts.unwrap_or_default()));
+            let counts = status.rstp.as_ref().map(|r| {
+                let counts = [r.tx, r.rx, r.errors, r.uptime_s];
+                ["rstp_tx_count", "rstp_rx_count", "rstp_error_count", "rstp_uptime"].into_iter().zip(counts).collect()
+            });
+            self.put("Port", row, "rstp_statistics", counters(&counts.unwrap_or_default()));
+        }
+    }
+
     fn failed_interface(&mut self, row: Uuid, error: Option<&str>) {
         self.put("Interface", row, "ofport", Datum::from(-1i64));
         self.put("Interface", row, "error", Datum::optional(error));
@@ -132,7 +178,15 @@ impl Writer<'_> {
         }
         self.put("Bridge", row, "datapath_id", Datum::from(format!("{:016x}", status.datapath_id)));
         self.put("Bridge", row, "datapath_version", Datum::from(&status.datapath_version));
-        self.put("Bridge", row, "status", pairs(&status.status));
+        let mut told = status.status.clone();
+        if let Some(stp) = &status.stp {
+            told.push(("stp_bridge_id".to_owned(), stp::id_text(stp.bridge_id)));
+            told.push(("stp_designated_root".to_owned(), stp::id_text(stp.designated_root)));
+            told.push(("stp_root_path_cost".to_owned(), stp.root_path_cost.to_string()));
+        }
+        self.put("Bridge", row, "status", pairs(&told));
+        let rstp = status.rstp.as_ref().map(rstp_bridge).unwrap_or_default();
+        self.put("Bridge", row, "rstp_status", pairs(&rstp));
     }
 
     fn controller(&mut self, row: Uuid, status: &ControllerStatus) {
@@ -140,6 +194,45 @@ impl Writer<'_> {
         self.put("Controller", row, "role", Datum::optional(status.role.as_deref()));
         self.put("Controller", row, "status", pairs(&status.status));
     }
+}
+
+fn named<const N: usize>(pairs: [(&str, String); N]) -> Vec<(String, String)> {
+    pairs.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()
+}
+
+fn stp_port(s: &stp::PortStatus) -> Vec<(String, String)> {
+    named([
+        ("stp_port_id", s.port_id.to_string()),
+        ("stp_state", s.state.name().to_owned()),
+        ("stp_sec_in_state", s.seconds_in_state.to_string()),
+        ("stp_role", s.role.to_owned()),
+    ])
+}
+
+fn rstp_bridge(r: &rstp::BridgeStatus) -> Vec<(String, String)> {
+    named([
+        ("rstp_bridge_id", rstp::id_text(r.bridge_id)),
+        ("rstp_root_path_cost", r.root_path_cost.to_string()),
+        ("rstp_root_id", rstp::id_text(r.root_id)),
+        ("rstp_designated_id", rstp::id_text(r.designated_id)),
+        ("rstp_designated_port_id", format!("{:04x}", r.designated_port_id)),
+        ("rstp_bridge_port_id", format!("{:04x}", r.bridge_port_id)),
+    ])
+}
+
+fn rstp_port(r: &rstp::PortStatus) -> Vec<(String, String)> {
+    named([
+        ("rstp_port_id", format!("{:04x}", r.port_id)),
+        ("rstp_port_role", r.role.name().to_owned()),
+        ("rstp_port_state", r.state.name().to_owned()),
+        ("rstp_designated_bridge_id", rstp::id_text(r.designated_bridge_id)),
+        ("rstp_designated_port_id", format!("{:04x}", r.designated_port_id)),
+        ("rstp_designated_path_cost", r.designated_path_cost.to_string()),
+    ])
+}
+
+fn counters(counts: &[(&str, u64)]) -> Datum {
+    Datum::map(counts.iter().map(|(k, v)| (*k, Atom::from(i64::try_from(*v).unwrap_or(i64::MAX)))))
 }
 
 fn pairs(pairs: &[(String, String)]) -> Datum {

@@ -1,6 +1,5 @@
 //! The control commands, one file per concern; each file has a table of rows, and this is where the tables come together.
 
-pub mod bond;
 pub mod bridge;
 pub mod general;
 pub mod netdev_dummy;
@@ -13,7 +12,7 @@ use crate::unixctl::{Answer, Command, Registry, Run};
 /// Every room's rows; the test commands only where dummies are enabled.
 pub fn registry(dummy: bool) -> Registry<Daemon> {
     let test: [&[Command<Daemon>]; 2] = [time::COMMANDS, netdev_dummy::COMMANDS];
-    let own: [&[Command<Daemon>]; 4] = [bond::COMMANDS, bridge::COMMANDS, general::COMMANDS, vlog::COMMANDS];
+    let own: [&[Command<Daemon>]; 3] = [bridge::COMMANDS, general::COMMANDS, vlog::COMMANDS];
     let own = own.into_iter().chain(test.into_iter().filter(|_| dummy)).flatten().cloned();
     Registry::new(slowpath_rows().chain(own))
 }

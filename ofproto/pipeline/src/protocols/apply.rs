@@ -1,0 +1,232 @@
+//! Carrying out what a pass wants: liveness of ports, rules behind bonds' hashes, frames.
+
+use super::run::{self, Frame};
+use super::{BondEntry, Gate, Machines};
+use crate::bridge::{Bridge, BundleId};
+use crate::deps::Object;
+use crate::effects::Notice;
+use crate::flow_mod;
+use crate::slowpath::{Slowpath, changed_view, port_changed};
+use crate::{rstp, stp};
+use crate::table::INTERNAL;
+use crate::world::{BridgeId, World};
+use flow::Msec;
+use flow::key::Key;
+use flow::matching::Match;
+use openflow::OfPort;
+use openflow::action::OfAction;
+use std::sync::Arc;
+
+/// Priority of the rules behind a bond's hash.
+const RECIRC_PRIORITY: i32 = 20;
+/// Passes at one point in time: a packet may be answered, and the answer be answered.
+const PASSES_MAX: usize = 8;
+/// OFPPR_MODIFY
+const REASON_MODIFY: u8 = 2;
+/// Most neighbours that a failover tells of.
+const TEACH_MAX: usize = 65_536;
+
+impl Slowpath {
+    /// Gives the protocols their time, until nothing more is due at `now`. Gives the time at which something will be.
+    pub(crate) fn run_protocols(&self, now: Msec) -> Msec {
+        for _ in 0..PASSES_MAX {
+            self.world_wake().take_due();
+            let todo = run::pass(&self.read_world(), now);
+            if !todo.enables.is_empty() || !todo.gates.is_empty() {
+                let mut world = self.write_world();
+                for (bridge, port, gate) in todo.gates {
+                    set_gate(&mut world, bridge, port, gate);
+                }
+                for (bridge, port, may) in todo.enables {
+                    set_may_enable(&mut world, bridge, port, may);
+                }
+            }
+            let mut frames = todo.frames;
+            if !todo.bonds.is_empty() || !todo.teach.is_empty() || !todo.flushes.is_empty() {
+                let world = self.read_world();
+                for (bridge, port) in todo.flushes {
+                    flush(&world, bridge, port);
+                }
+                for (bridge, bundle) in todo.bonds {
+                    refresh_bond(&world, bridge, bundle);
+                }
+                for (bridge, bundle) in todo.teach {
+                    frames.extend(lessons(&world, bridge, bundle));
+                }
+            }
+            self.send_frames(frames, now);
+            let wake = self.protocols_wake_ms();
+            if wake > now && !self.world_wake().take_due() {
+                return wake;
+            }
+        }
+        now + 1
+    }
+
+    fn protocols_wake_ms(&self) -> Msec {
+        let world = self.read_world();
+        world.bridges.values().map(|b| b.protocols.lock().wake_ms()).min().unwrap_or(Msec::MAX)
+    }
+}
+
+/// A port may carry traffic now, or no longer.
+fn set_may_enable(world: &mut World, id: BridgeId, number: OfPort, may: bool) {
+    let Some(port) = world.bridges.get_mut(&id).and_then(|b| b.ports.get_mut(&number)) else { return };
+    let before = port.view();
+    port.watch.may_enable = may;
+    port.refresh_state();
+    let view = changed_view(&before, port);
+    port_changed(world, id, number);
+    world.wake.note_news();
+    if let Some(port) = view {
+        world.notices.push(Notice::PortStatus { bridge: id, reason: REASON_MODIFY, port });
+    }
+}
+
+/// Spanning tree lets a port do something else.
+fn set_gate(world: &mut World, id: BridgeId, number: OfPort, gate: Gate) {
+    let Some(bridge) = world.bridges.get_mut(&id) else { return };
+    let Some(port) = bridge.ports.get_mut(&number) else { return };
+    let before = port.view();
+    let old = std::mem::replace(&mut port.watch.gate, gate);
+    let none = old == Gate::default();
+    let gone = gate == Gate::default();
+    let (protocol, name) = if gone { old.names() } else { gate.names() };
+    // A port that takes no part is disabled to either protocol, each in its own words.
+    let disabled = if protocol == "RSTP" { rstp::State::Disabled.name() } else { stp::State::Disabled.name() };
+    let (from, to) = (if none { disabled } else { old.names().1 }, if gone { disabled } else { name });
+    tracing::debug!(target: "ofproto_dpif", "port {}: {protocol} state changed from {from} to {to}", port.name);
+    port.refresh_state();
+    let view = changed_view(&before, port);
+    bridge.refresh_floodable();
+    port_changed(world, id, number);
+    world.wake.note_news();
+    if old.learns() != gate.learns() {
+        let whole = matches!(gate, Gate::Stp(_)) && matches!(old, Gate::Stp(_));
+        flush(world, id, if whole { None } else { Some(number) });
+    }
+    if let Some(port) = view {
+        world.notices.push(Notice::PortStatus { bridge: id, reason: REASON_MODIFY, port });
+    }
+}
+
+/// What was learned may be wrong now: all of a bridge, or what is behind one port.
+fn flush(world: &World, id: BridgeId, port: Option<OfPort>) {
+    let Some(bridge) = world.bridges.get(&id) else { return };
+    match port {
+        None => bridge.macs.flush(),
+        Some(port) => {
+            if let Some(bundle) = bridge.bundle_of(port) {
+                bridge.macs.flush_bundle(bundle.id);
+            }
+        }
+    }
+}
+
+/// The bond has changed: its rules follow, and whoever asked it asks again.
+fn refresh_bond(world: &World, id: BridgeId, bundle: BundleId) {
+    let Some(bridge) = world.bridges.get(&id) else { return };
+    if let Some(entry) = bridge.protocols.lock().bonds.get_mut(&bundle) {
+        refresh_rules(world, id, entry);
+    }
+    world.changed(Object::Bundle(id, bundle));
+    world.wake.note_news();
+}
+
+/// Matches packets that a bond's datapath hash has put into a bucket.
+fn bucket_match(recirc_id: u32, bucket: u8) -> Match {
+    let key = Key { recirc_id: recirc_id.to_be_bytes(), dp_hash: u32::from(bucket).to_be_bytes(), ..Key::ZERO };
+    let mask = Key { recirc_id: [0xff; 4], dp_hash: [0, 0, 0, 0xff], ..Key::ZERO };
+    Match::new(&key, &mask)
+}
+
+fn refresh_rules(world: &World, id: BridgeId, entry: &mut BondEntry) {
+    let Some((recirc_id, false)) = entry.bond.recirculation() else {
+        drop_entry_rules(world, id, entry);
+        return;
+    };
+    for (bucket, member) in (0u8..=255).zip(entry.bond.table()) {
+        let Some(member) = member.filter(|m| entry.rules.get(&bucket).is_none_or(|(old, ..)| old != m)) else { continue };
+        let accounted = entry.rules.get(&bucket).map_or(0, |(.., bytes)| *bytes);
+        let actions = vec![OfAction::Output { port: member, max_len: 0 }];
+        let rule = flow_mod::put_own_match(world, id, INTERNAL, RECIRC_PRIORITY, &bucket_match(recirc_id, bucket), actions);
+        if let Some(rule) = rule {
+            entry.rules.insert(bucket, (member, rule, accounted));
+        }
+    }
+}
+
+fn drop_entry_rules(world: &World, id: BridgeId, entry: &mut BondEntry) {
+    let recirc_id = entry.recirc.as_ref().map_or(0, |r| r.id);
+    for bucket in std::mem::take(&mut entry.rules).into_keys() {
+        flow_mod::take_own_match(world, id, INTERNAL, RECIRC_PRIORITY, &bucket_match(recirc_id, bucket));
+    }
+}
+
+/// A bond has gone.
+pub(super) fn drop_rules(world: &World, id: BridgeId, mut entry: BondEntry) {
+    drop_entry_rules(world, id, &mut entry);
+}
+
+impl BondEntry {
+    /// Takes up what the rules have counted since the last time.
+    pub(super) fn account_rules(&mut self) {
+        for (bucket, (_, rule, accounted)) in &mut self.rules {
+            let (_, bytes) = rule.life.tally.read();
+            self.bond.account(*bucket, bytes.saturating_sub(*accounted));
+            *accounted = bytes;
+        }
+    }
+
+    /// Whether the rules lead to other members than the buckets.
+    pub(super) fn is_outdated(&self) -> bool {
+        match self.bond.recirculation() {
+            Some((_, false)) => (0u8..=255)
+                .zip(self.bond.table())
+                .any(|(bucket, member)| member.is_some() && self.rules.get(&bucket).map(|(m, ..)| *m) != member),
+            Some((_, true)) | None => !self.rules.is_empty(),
+        }
+    }
+}
+
+/// A packet from each MAC that is not behind the bond itself, so that the neighbours learn where it is to be found now: a reverse ARP, which
+/// nobody answers (RFC 903).
+fn lessons(world: &World, id: BridgeId, bundle: BundleId) -> Vec<Frame> {
+    let Some(bridge) = world.bridges.get(&id) else { return Vec::new() };
+    let entries = bridge.macs.entries();
+    let mut machines = bridge.protocols.lock();
+    let strangers = entries.iter().filter(|e| e.bundle != bundle).take(TEACH_MAX);
+    strangers.filter_map(|e| lesson(bridge, &mut machines, bundle, e.mac, e.vlan)).collect()
+}
+
+fn lesson(bridge: &Bridge, machines: &mut Machines, bundle: BundleId, mac: [u8; 6], vlan: u16) -> Option<Frame> {
+    let key = Key { eth_src: mac, ..Key::ZERO };
+    let (port, _) = machines.bonds.get_mut(&bundle)?.bond.output(&key, None, vlan)?;
+    let mut bytes = Vec::with_capacity(64);
+    bytes.extend_from_slice(&[0xff; 6]);
+    bytes.extend_from_slice(&mac);
+    if vlan != 0 {
+        bytes.extend_from_slice(&[0x81, 0]);
+        bytes.extend_from_slice(&vlan.to_be_bytes());
+    }
+    // Ethernet, IPv4, request reverse: our own MAC, addresses unknown.
+    bytes.extend_from_slice(&[0x80, 0x35, 0, 1, 8, 0, 6, 4, 0, 3]);
+    for _ in 0..2 {
+        bytes.extend_from_slice(&mac);
+        bytes.extend_from_slice(&[0; 4]);
+    }
+    bytes.resize(bytes.len().max(60), 0);
+    Some(Frame { bridge: bridge.id, port, bytes, oam: false })
+}
+
+impl Slowpath {
+    /// How often something has changed that the database tells of.
+    #[must_use]
+    pub fn news(&self) -> u64 {
+        self.world_wake().news()
+    }
+
+    pub(crate) fn world_wake(&self) -> Arc<super::Wake> {
+        Arc::clone(&self.read_world().wake)
+    }
+}
