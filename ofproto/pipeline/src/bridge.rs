@@ -316,6 +316,8 @@ pub struct Bridge {
     pub mirrors: Vec<Mirror>,
     pub protocols: Protocols,
     pub spanning: Spanning,
+    /// Controllers are reached through the switch itself.
+    pub in_band: bool,
     /// Where tunnel options lie in keys.
     pub tunnel_options: Arc<TunnelOptions>,
     pub frag_mode: FragMode,
@@ -352,6 +354,7 @@ impl Bridge {
             mirrors: Vec::new(),
             protocols: Protocols::default(),
             spanning: Spanning::None,
+            in_band: false,
             tunnel_options: Arc::default(),
             frag_mode: FragMode::default(),
             wants_packet_in_on_miss: false,

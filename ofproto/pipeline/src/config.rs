@@ -68,6 +68,7 @@ pub struct BridgeConfig {
     pub mac_aging_s: u32,
     pub flood_vlans: Vec<u16>,
     pub forward_bpdu: bool,
+    pub auto_attach: crate::lldp::AutoAttach,
     pub stp: bool,
     /// Wins over `stp`.
     pub rstp: bool,
@@ -163,6 +164,7 @@ pub struct InterfaceConfig {
     pub peer: Option<String>,
     pub bfd: Vec<(String, String)>,
     pub cfm_mpid: Option<i64>,
+    pub lldp: Vec<(String, String)>,
     pub other_config: Vec<(String, String)>,
     pub ingress_policing_kbps: u32,
     pub ingress_policing_burst_kb: u32,

@@ -17,8 +17,10 @@ pub mod deps;
 pub mod effects;
 pub mod flow_mod;
 pub mod group;
+pub mod in_band;
 pub mod lacp;
 mod learned;
+pub mod lldp;
 pub mod mac;
 #[cfg(test)]
 mod memory_dp;

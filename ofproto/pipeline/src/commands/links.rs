@@ -159,3 +159,27 @@ pub(super) fn rstp_tcn(slowpath: &Slowpath, args: &[&str]) -> Outcome {
     slowpath.run_protocols(now_ms());
     Ok("OK".into())
 }
+
+/// What every port that speaks LLDP has to say.
+fn lldp(slowpath: &Slowpath, args: &[&str], show: fn(&crate::lldp::Session) -> String) -> Outcome {
+    let only = args.first().copied();
+    let world = slowpath.read_world();
+    let mut out = String::new();
+    for bridge in world.bridges.values().filter(|b| only.is_none_or(|only| only == b.name)) {
+        let machines = bridge.protocols.lock();
+        machines.sessions.values().filter_map(|s| s.lldp.as_ref()).for_each(|session| out += &show(session));
+    }
+    Ok(out)
+}
+
+pub(super) fn autoattach_status(slowpath: &Slowpath, args: &[&str]) -> Outcome {
+    lldp(slowpath, args, crate::lldp::Session::servers)
+}
+
+pub(super) fn autoattach_show_isid(slowpath: &Slowpath, args: &[&str]) -> Outcome {
+    lldp(slowpath, args, crate::lldp::Session::mappings)
+}
+
+pub(super) fn autoattach_statistics(slowpath: &Slowpath, args: &[&str]) -> Outcome {
+    lldp(slowpath, args, crate::lldp::Session::statistics)
+}

@@ -49,6 +49,9 @@ const MANY: usize = usize::MAX;
 
 /// Every command of this room.
 pub const COMMANDS: &[Command] = &[
+    row("autoattach/show-isid", "[bridge]", (0, 1), links::autoattach_show_isid),
+    row("autoattach/statistics", "[bridge]", (0, 1), links::autoattach_statistics),
+    row("autoattach/status", "[bridge]", (0, 1), links::autoattach_status),
     row("bfd/set-forwarding", "[interface] normal|false|true", (1, 2), links::bfd_set_forwarding),
     row("bfd/show", "[interface]", (0, 1), links::bfd_show),
     row("bond/disable-member", "port member", (2, 2), bond::disable_member),

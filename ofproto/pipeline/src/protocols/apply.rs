@@ -31,6 +31,7 @@ impl Slowpath {
     pub(crate) fn run_protocols(&self, now: Msec) -> Msec {
         for _ in 0..PASSES_MAX {
             self.world_wake().take_due();
+            self.run_sessions(now);
             let todo = run::pass(&self.read_world(), now);
             if !todo.enables.is_empty() || !todo.gates.is_empty() {
                 let mut world = self.write_world();
@@ -61,6 +62,16 @@ impl Slowpath {
             }
         }
         now + 1
+    }
+
+    /// One port after the other, so that a session hears what another has said at the same point in time before it speaks itself.
+    fn run_sessions(&self, now: Msec) {
+        let due = run::due_sessions(&self.read_world(), now);
+        for (bridge, port) in due {
+            let frames = run::transmit(&self.read_world(), bridge, port, now);
+            self.send_frames(frames, now);
+            run::run_sessions(&self.read_world(), bridge, port, now);
+        }
     }
 
     fn protocols_wake_ms(&self) -> Msec {

@@ -9,10 +9,10 @@ use crate::lacp::{self, Lacp, MemberSettings};
 use crate::table::INTERNAL;
 use crate::world::{BridgeId, World};
 use crate::xlate::frozen::FrozenState;
-use crate::{bfd, cfm};
+use crate::{bfd, cfm, flow_mod, in_band, lldp};
 use flow::hash::Hasher;
 use flow::{Key, Msec};
-use openflow::OfPort;
+use openflow::{OfPort, TableId};
 use std::sync::Arc;
 
 /// Makes the machines of a bridge those of its configuration. Called with the bridge's ports, bundles and MAC settled.
@@ -22,6 +22,7 @@ pub fn configure(world: &mut World, id: BridgeId, wanted: &BridgeConfig, now: Ms
     let mut changed = configure_sessions(world, bridge, wanted, &mut machines, now);
     configure_lacps(bridge, wanted, &mut machines, now);
     configure_bonds(world, bridge, wanted, &mut machines, now);
+    let has_in_band = configure_in_band(world, bridge, wanted, &mut machines);
     let spanning = super::spanning::configure(bridge, wanted, &mut machines, now);
     let lacp_ports: Vec<OfPort> =
         machines.lacps.keys().filter_map(|b| bridge.bundles.get(b)).flat_map(|b| b.ports.iter().copied()).collect();
@@ -32,13 +33,16 @@ pub fn configure(world: &mut World, id: BridgeId, wanted: &BridgeConfig, now: Ms
             watch.bfd = sessions.and_then(|s| s.bfd.as_ref()).map(|s| s.settings().filter());
             watch.cfm = sessions.and_then(|s| s.cfm.as_ref()).map(|s| s.settings().filter());
             watch.lacp = lacp_ports.contains(number);
+            watch.lldp = sessions.is_some_and(|s| s.lldp.is_some());
             if watch != port.watch {
                 port.watch = watch;
                 changed.push(*number);
             }
         }
         *bridge.protocols.lock() = machines;
-        if std::mem::replace(&mut bridge.spanning, spanning) != spanning {
+        let before = (bridge.spanning, bridge.in_band);
+        (bridge.spanning, bridge.in_band) = (spanning, has_in_band);
+        if before != (spanning, has_in_band) {
             world.changed(Object::Bridge(id));
         }
     }
@@ -69,12 +73,13 @@ fn configure_sessions(
         let cfm = interface
             .cfm_mpid
             .and_then(|mpid| cfm::Settings::read(mpid, &interface.other_config, &interface.device.options));
-        if bfd.is_none() && cfm.is_none() {
+        let speaks_lldp = lldp::is_enabled(&interface.lldp);
+        if bfd.is_none() && cfm.is_none() && !speaks_lldp {
             continue;
         }
         let rx_packets = world.rx_packets(bridge, port);
         let mut sessions = old.remove(&port.number).unwrap_or_default();
-        let before = (sessions.bfd.is_some(), sessions.cfm.is_some());
+        let before = kinds(&sessions);
         sessions.bfd = bfd.map(|settings| match sessions.bfd.take() {
             Some(mut session) => {
                 session.configure(settings, rx_packets, now);
@@ -89,17 +94,25 @@ fn configure_sessions(
             }
             None => cfm::Session::new(&port.name, settings, rx_packets, world.wake.next_session(), now),
         });
-        if before != (sessions.bfd.is_some(), sessions.cfm.is_some()) {
+        sessions.lldp = speaks_lldp.then(|| {
+            let wants = wanted.auto_attach.clone();
+            let mut session =
+                sessions.lldp.take().unwrap_or_else(|| lldp::Session::new(&port.name, wants.clone(), now));
+            session.configure(wants);
+            session
+        });
+        if before != kinds(&sessions) {
             changed.push(port.number);
         }
         machines.sessions.insert(port.number, sessions);
     }
-    changed.extend(old.into_iter().filter(|(_, s)| !is_empty(s)).map(|(port, _)| port));
+    changed.extend(old.into_keys());
     changed
 }
 
-fn is_empty(sessions: &Sessions) -> bool {
-    sessions.bfd.is_none() && sessions.cfm.is_none()
+/// Which sessions there are.
+fn kinds(sessions: &Sessions) -> [bool; 3] {
+    [sessions.bfd.is_some(), sessions.cfm.is_some(), sessions.lldp.is_some()]
 }
 
 /// The discriminator is random above and unique below; the source port is unique as far as there are numbers (RFC 5881 section 4).
@@ -164,6 +177,20 @@ fn configure_bonds(world: &World, bridge: &Bridge, wanted: &BridgeConfig, machin
         super::apply::drop_rules(world, bridge.id, entry);
         world.changed(Object::Bundle(bridge.id, id));
     }
+}
+
+/// The rules for in-band control: those that are new are put, those that are not wanted any more taken. Whether there are any.
+fn configure_in_band(world: &World, bridge: &Bridge, wanted: &BridgeConfig, machines: &mut Machines) -> bool {
+    let queue = wanted.in_band_queue;
+    let rules = in_band::rules(bridge.mac, &in_band::remotes(wanted));
+    let (old, old_queue) = std::mem::replace(&mut machines.in_band, (rules.clone(), queue));
+    for (priority, matching) in old.iter().filter(|rule| !rules.contains(rule)) {
+        flow_mod::take_own_match(world, bridge.id, TableId(0), *priority, matching);
+    }
+    for (priority, matching) in rules.iter().filter(|rule| old_queue != queue || !old.contains(rule)) {
+        flow_mod::put_own_match(world, bridge.id, TableId(0), *priority, matching, in_band::actions(queue));
+    }
+    !rules.is_empty()
 }
 
 /// What a packet that the datapath has hashed for a bond goes on with: a lookup in the internal table. Mirrors have had it already.

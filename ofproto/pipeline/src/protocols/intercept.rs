@@ -6,7 +6,7 @@
 use super::{PROTOCOL_MALFORMED, Spanning, Watch};
 use crate::bridge::{Bridge, Port};
 use crate::world::World;
-use crate::{bfd, cfm, lacp, stp};
+use crate::{bfd, cfm, lacp, lldp, stp};
 use flow::Msec;
 use flow::key::{Key, Mask};
 
@@ -17,6 +17,7 @@ pub enum Special {
     Bfd,
     Lacp,
     Spanning,
+    Lldp,
 }
 
 impl Special {
@@ -28,6 +29,7 @@ impl Special {
             Self::Bfd => 2,
             Self::Lacp => 4,
             Self::Spanning => 8,
+            Self::Lldp => 16,
         }
     }
 
@@ -45,9 +47,11 @@ impl Special {
         if spanning != Spanning::None {
             // On ports that take no part too: what comes there sinks.
             mask.eth_dst = [0xff; 6];
-            return is_bpdu(key).then_some(Self::Spanning);
+            if is_bpdu(key) {
+                return Some(Self::Spanning);
+            }
         }
-        None
+        (watch.lldp && key.eth_type == lldp::wire::ETH_TYPE).then_some(Self::Lldp)
     }
 
     /// Gives the packet to its machine.
@@ -57,6 +61,7 @@ impl Special {
             Self::Bfd => arrival.bfd(),
             Self::Lacp => arrival.lacp(),
             Self::Spanning => arrival.spanning(),
+            Self::Lldp => arrival.lldp(),
         }
         arrival.world.wake.wake();
     }
@@ -124,6 +129,13 @@ impl Arrival<'_> {
             Ok(_) if self.key.nw_ttl != 255 => {}
             Ok(message) => session.receive(&message, rx_packets, self.now),
             Err(error) => self.malformed("bfd", &error),
+        }
+    }
+
+    fn lldp(&self) {
+        let mut machines = self.bridge.protocols.lock();
+        if let Some(session) = machines.sessions.get_mut(&self.port.number).and_then(|s| s.lldp.as_mut()) {
+            session.receive(after_ethernet(self.packet), self.now);
         }
     }
 

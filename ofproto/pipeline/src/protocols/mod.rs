@@ -14,6 +14,7 @@ mod apply;
 mod configure;
 mod intercept;
 pub mod jitter;
+mod monitor;
 mod run;
 mod send;
 mod spanning;
@@ -25,6 +26,7 @@ pub use configure::configure;
 pub use intercept::{Arrival, Special, is_bpdu};
 pub use spanning::{Gate, Spanning};
 pub use status::{LinkStatus, PortStatus};
+pub(crate) use monitor::Monitor;
 pub(crate) use status::{link_status, port_status, tree_status};
 
 use crate::bond::Bond;
@@ -34,7 +36,7 @@ use crate::recirc::RecircRef;
 use crate::rstp::Rstp;
 use crate::rule::Rule;
 use crate::stp::Stp;
-use crate::{bfd, cfm};
+use crate::{bfd, cfm, in_band, lldp};
 use flow::Msec;
 use openflow::OfPort;
 use std::collections::BTreeMap;
@@ -53,6 +55,7 @@ pub struct Watch {
     pub bfd: Option<bfd::Filter>,
     pub cfm: Option<cfm::Filter>,
     pub lacp: bool,
+    pub lldp: bool,
     pub gate: Gate,
     /// None of BFD, CFM and LACP objects to traffic. Not before the port has been configured.
     pub may_enable: bool,
@@ -63,6 +66,18 @@ pub struct Watch {
 pub struct Sessions {
     pub bfd: Option<bfd::Session>,
     pub cfm: Option<cfm::Session>,
+    pub lldp: Option<lldp::Session>,
+}
+
+impl Sessions {
+    /// When something is due.
+    #[must_use]
+    pub fn wake_ms(&self) -> Msec {
+        let bfd = self.bfd.as_ref().map(bfd::Session::wake_ms);
+        let cfm = self.cfm.as_ref().map(cfm::Session::wake_ms);
+        let lldp = self.lldp.as_ref().map(lldp::Session::wake_ms);
+        [bfd, cfm, lldp].into_iter().flatten().min().unwrap_or(Msec::MAX)
+    }
 }
 
 /// A bond with what it holds of the bridge.
@@ -83,20 +98,19 @@ pub struct Machines {
     pub bonds: BTreeMap<BundleId, BondEntry>,
     pub stp: Option<Stp>,
     pub rstp: Option<Rstp>,
+    /// Rules for in-band control that are in place, and the queue that they send by.
+    pub in_band: (Vec<in_band::Rule>, Option<u32>),
 }
 
 impl Machines {
     /// When something is due.
     #[must_use]
     pub fn wake_ms(&self) -> Msec {
-        let sessions = self.sessions.values().flat_map(|s| {
-            let bfd = s.bfd.as_ref().map(bfd::Session::wake_ms);
-            [bfd, s.cfm.as_ref().map(cfm::Session::wake_ms)]
-        });
+        let sessions = self.sessions.values().map(Sessions::wake_ms);
         let lacps = self.lacps.values().map(Lacp::wake_ms);
         let bonds = self.bonds.values().map(|b| b.bond.wake_ms());
         let trees = [self.stp.as_ref().map(Stp::wake_ms), self.rstp.as_ref().map(Rstp::wake_ms)];
-        sessions.chain(trees).flatten().chain(lacps).chain(bonds).min().unwrap_or(Msec::MAX)
+        sessions.chain(trees.into_iter().flatten()).chain(lacps).chain(bonds).min().unwrap_or(Msec::MAX)
     }
 }
 

@@ -39,7 +39,6 @@ pub(super) fn pass(world: &World, now: Msec) -> Todo {
     let mut todo = Todo::default();
     for bridge in world.bridges.values() {
         let mut machines = bridge.protocols.lock();
-        run_sessions(world, bridge, &mut machines, now, &mut todo);
         run_lacps(bridge, &mut machines, now, &mut todo);
         for port in bridge.ports.values() {
             let may = may_enable(port, &mut machines, now);
@@ -53,28 +52,47 @@ pub(super) fn pass(world: &World, now: Msec) -> Todo {
     todo
 }
 
-fn run_sessions(world: &World, bridge: &Bridge, machines: &mut Machines, now: Msec, todo: &mut Todo) {
-    for (number, sessions) in &mut machines.sessions {
-        let Some(port) = bridge.ports.get(number) else { continue };
-        let mut send = |bytes: Option<Vec<u8>>, oam: bool| {
-            todo.frames.extend(bytes.map(|bytes| Frame { bridge: bridge.id, port: *number, bytes, oam }));
-        };
-        let rx_packets = || world.rx_packets(bridge, port);
-        if let Some(cfm) = &mut sessions.cfm {
-            send(cfm.transmit(port.info.mac, now), false);
-            cfm.run(rx_packets, now);
-            if cfm.take_changed() {
-                world.wake.note_news();
-            }
-        }
-        if let Some(bfd) = &mut sessions.bfd {
-            let oam = bfd.settings().oam;
-            send(bfd.transmit(port.info.mac, now), oam);
-            bfd.run(rx_packets, now);
-            if bfd.take_changed() {
-                world.wake.note_news();
-            }
-        }
+/// Ports whose sessions have something to do.
+pub(super) fn due_sessions(world: &World, now: Msec) -> Vec<(BridgeId, OfPort)> {
+    let mut due = Vec::new();
+    for bridge in world.bridges.values() {
+        let machines = bridge.protocols.lock();
+        due.extend(machines.sessions.iter().filter(|(_, s)| s.wake_ms() <= now).map(|(port, _)| (bridge.id, *port)));
+    }
+    due
+}
+
+/// What the sessions of a port have to send.
+pub(super) fn transmit(world: &World, id: BridgeId, number: OfPort, now: Msec) -> Vec<Frame> {
+    let Some(bridge) = world.bridges.get(&id) else { return Vec::new() };
+    let Some(mac) = bridge.ports.get(&number).map(|p| p.info.mac) else { return Vec::new() };
+    let mut machines = bridge.protocols.lock();
+    let Some(sessions) = machines.sessions.get_mut(&number) else { return Vec::new() };
+    let cfm = sessions.cfm.as_mut().and_then(|c| c.transmit(mac, now)).map(|bytes| (bytes, false));
+    let bfd = sessions.bfd.as_mut().and_then(|b| b.transmit(mac, now).map(|bytes| (bytes, b.settings().oam)));
+    let lldp = sessions.lldp.as_mut().and_then(|l| l.transmit(mac, now)).map(|bytes| (bytes, false));
+    let frame = |(bytes, oam)| Frame { bridge: id, port: number, bytes, oam };
+    [cfm, bfd, lldp].into_iter().flatten().map(frame).collect()
+}
+
+/// What time does to the sessions of a port.
+pub(super) fn run_sessions(world: &World, id: BridgeId, number: OfPort, now: Msec) {
+    let Some(bridge) = world.bridges.get(&id) else { return };
+    let Some(port) = bridge.ports.get(&number) else { return };
+    let mut machines = bridge.protocols.lock();
+    let Some(sessions) = machines.sessions.get_mut(&number) else { return };
+    let rx_packets = || world.rx_packets(bridge, port);
+    let mut changed = false;
+    if let Some(cfm) = &mut sessions.cfm {
+        cfm.run(rx_packets, now);
+        changed |= cfm.take_changed();
+    }
+    if let Some(bfd) = &mut sessions.bfd {
+        bfd.run(rx_packets, now);
+        changed |= bfd.take_changed();
+    }
+    if changed {
+        world.wake.note_news();
     }
 }
 
@@ -95,6 +113,9 @@ fn run_lacps(bridge: &Bridge, machines: &mut Machines, now: Msec, todo: &mut Tod
 /// Whether nothing but the link itself keeps a port from carrying traffic: of BFD and CFM one has to say yes, and LACP if there is any.
 fn may_enable(port: &Port, machines: &mut Machines, now: Msec) -> bool {
     let watched = machines.sessions.get_mut(&port.number).is_none_or(|sessions| {
+        if sessions.cfm.is_none() && sessions.bfd.is_none() {
+            return true;
+        }
         let cfm = sessions.cfm.as_ref().is_some_and(crate::cfm::Session::is_forwarding);
         cfm || sessions.bfd.as_mut().is_some_and(|b| b.is_forwarding(now))
     });

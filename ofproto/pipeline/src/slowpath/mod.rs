@@ -24,17 +24,18 @@ pub(crate) use status::patch_stats;
 use crate::bridge::BundleId;
 use crate::config::SwitchConfig;
 use crate::flow_mod;
+use crate::protocols::Monitor;
 use crate::udpif::{Translator, Udpif};
 use crate::world::{BridgeId, DatapathBackend, DatapathFactory, World};
 use crate::xlate::Xlate;
 use flow::Msec;
-use flow::clock::{clock, now_ms};
+use flow::clock::now_ms;
 use flow::seam::{Datapath, DpError, DpPort, PortRequest};
 use openflow::OfPort;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -79,6 +80,8 @@ pub struct Slowpath {
     aged_ms: AtomicI64,
     stopping: AtomicBool,
     ticker: Mutex<Option<JoinHandle<()>>>,
+    pub(crate) monitor: Monitor,
+    pub(crate) this: Weak<Self>,
 }
 
 impl fmt::Debug for Slowpath {
@@ -97,7 +100,9 @@ impl Slowpath {
     /// The same with another translation (for tests).
     #[must_use]
     pub fn with_translator(factory: Box<DatapathFactory>, translator: Arc<dyn Translator>) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new_cyclic(|this| Self {
+            this: Weak::clone(this),
+            monitor: Monitor::default(),
             world: Arc::default(),
             factory,
             translator,
@@ -115,14 +120,9 @@ impl Slowpath {
         let this = Arc::clone(self);
         let body = move || {
             this.world_wake().sleep_here();
-            let mut pause = TICK;
             while !this.stopping.load(Ordering::Acquire) {
-                std::thread::park_timeout(pause);
-                let now = now_ms();
-                let wake = this.tick(now);
-                // A stopped clock does not get there by waiting.
-                let left = if clock().is_stopped() { TICK } else { Duration::from_millis(u64::try_from(wake - now).unwrap_or(1)) };
-                pause = left.clamp(Duration::from_millis(1), TICK);
+                std::thread::park_timeout(TICK);
+                this.tick(now_ms());
             }
         };
         let thread =
@@ -155,6 +155,7 @@ impl Slowpath {
         drop(applied);
         // Only now it is known what keeps a new port from carrying traffic.
         self.run_protocols(now);
+        self.adjust_monitor();
         self.settle();
     }
 
@@ -182,17 +183,15 @@ impl Slowpath {
         world.changes.forget(checked);
     }
 
-    /// What time brings: events of the datapaths, link protocols, ageing, expiry. Decides by `now` alone. Gives the time at which a protocol
-    /// has something to do.
-    pub fn tick(&self, now: Msec) -> Msec {
+    /// What time brings: events of the datapaths, link protocols, ageing, expiry. Decides by `now` alone.
+    pub fn tick(&self, now: Msec) {
         self.follow_ports();
-        let wake = self.run_protocols(now);
+        self.run_protocols(now);
         let aged = self.aged_ms.load(Ordering::Acquire);
         if now - aged >= AGEING_STEP_MS && self.aged_ms.compare_exchange(aged, now, Ordering::AcqRel, Ordering::Acquire).is_ok() {
             self.age(now);
         }
         self.forget_changes(&self.udpifs());
-        wake
     }
 
     /// MACs and rules that have run out go. What packets alter needs no more than the read lock.
@@ -210,7 +209,7 @@ impl Slowpath {
         for udpif in self.udpifs() {
             udpif.drain();
         }
-        let _ = self.tick(now);
+        self.tick(now);
         for udpif in self.udpifs() {
             if udpif.is_due(now) {
                 udpif.round(now);
@@ -221,6 +220,9 @@ impl Slowpath {
     /// Stops all threads. With `cleanup` the ports are closed and the megaflows deleted as well.
     pub fn shutdown(&self, cleanup: bool) {
         self.stopping.store(true, Ordering::Release);
+        if let Some(this) = self.this.upgrade() {
+            self.monitor.adjust(&this, false);
+        }
         if let Some(ticker) = self.lock_ticker().take() {
             ticker.thread().unpark();
             ticker.join().expect("the ticker does not panic");
@@ -303,6 +305,11 @@ impl Slowpath {
 
     fn lock_applied(&self) -> MutexGuard<'_, Applied> {
         self.applied.lock().expect("configure does not panic")
+    }
+
+    /// Whether threads of our own run.
+    pub(crate) fn has_threads(&self) -> bool {
+        self.lock_ticker().is_some()
     }
 
     /// Opens another datapath, `KIND@NAME`.

@@ -72,12 +72,12 @@ fn ports_come_stay_and_go() {
     let b = bench();
     b.slowpath.configure(&config(&["br0 p1 p7@7 p2"]));
     assert_eq!(b.numbers("br0"), "p1=1 p2=2 p7=7 br0=65534");
-    assert_eq!(b.notices().len(), 5, "four new ports, and the local one takes the bridge's MAC");
+    assert_eq!(b.notices().len(), 9, "four new ports, each live once it is configured, and the local one takes the bridge's MAC");
     b.slowpath.configure(&config(&["br0 p1 p7@7 p2"]));
     assert_eq!(b.notices(), [""; 0], "nothing differs");
     b.slowpath.configure(&config(&["br0 p2 p3 p7@7"]));
     assert_eq!(b.numbers("br0"), "p2=2 p3=3 p7=7 br0=65534");
-    assert_eq!(b.notices(), ["delete p1 config=0 state=4", "add p3 config=0 state=4"]);
+    assert_eq!(b.notices(), ["delete p1 config=0 state=4", "add p3 config=0 state=0", "modify p3 config=0 state=4"]);
     let mut names = b.dp_ports();
     names.sort();
     assert_eq!(names, ["br0", "p2", "p3", "p7"]);

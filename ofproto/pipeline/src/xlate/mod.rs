@@ -320,7 +320,26 @@ impl<'a> Ctx<'a> {
             self.error = Some(XlateError::ForwardingDisabled);
         }
         if self.error.is_none() {
+            let frozen = self.freeze.is_some();
             self.end_list();
+            if !frozen {
+                self.deliver_dhcp(arrived.0);
+            }
+        }
+    }
+
+    /// In-band control: a DHCP reply reaches the local port, whatever the tables say.
+    fn deliver_dhcp(&mut self, bridge: &Bridge) {
+        if !bridge.in_band || !crate::in_band::is_for_local_port(&self.initial) {
+            return;
+        }
+        let Some(local) = bridge.ports.get(&OfPort::LOCAL).and_then(|p| p.dp_port) else { return };
+        self.mask.nw_proto = 0xff;
+        self.mask.tp_src = [0xff; 2];
+        self.mask.tp_dst = [0xff; 2];
+        if !self.actions.contains(&Action::Output(local)) {
+            self.report(Kind::Detail, format_args!("outputting DHCP packet to local port for in-band control"));
+            self.compose_output(OfPort::LOCAL, false);
         }
     }
 

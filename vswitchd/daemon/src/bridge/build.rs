@@ -7,6 +7,7 @@ use super::{controller, port};
 use crate::options::Dummy;
 use flow::hash::{Map as HashMap, Set};
 use ofproto::config::{BridgeConfig, FailMode, McastConfig, MirrorConfig, PortConfig, SwitchConfig, TableConfig, UpcallConfig};
+use ofproto::lldp::AutoAttach;
 use openflow::types::Versions;
 use std::path::PathBuf;
 use uuid::Uuid;
@@ -120,6 +121,7 @@ impl Builder<'_> {
             },
             flood_vlans: row.vlans("flood_vlans"),
             forward_bpdu: other.bool("forward-bpdu", false),
+            auto_attach: auto_attach(row),
             stp: row.bool("stp_enable"),
             rstp: row.bool("rstp_enable"),
             disable_in_band: other.bool("disable-in-band", false),
@@ -246,6 +248,21 @@ impl Builder<'_> {
             });
         }
         mirrors
+    }
+}
+
+/// `Bridge.auto_attach`: what the switch asks of auto-attach servers.
+fn auto_attach(row: &Row<'_>) -> AutoAttach {
+    let rows = row.refs("auto_attach", "AutoAttach");
+    let Some(row) = rows.first() else { return AutoAttach::default() };
+    AutoAttach {
+        system_name: row.str("system_name").to_owned(),
+        system_description: row.str("system_description").to_owned(),
+        mappings: row
+            .int_pairs("mappings")
+            .into_iter()
+            .filter_map(|(isid, vlan)| Some((u32::try_from(isid).ok()?, u16::try_from(vlan).ok()?)))
+            .collect(),
     }
 }
 

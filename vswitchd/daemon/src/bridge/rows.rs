@@ -126,6 +126,12 @@ impl<'a> Row<'a> {
         uuids.filter_map(|uuid| Self::new(self.replica, table, uuid)).collect()
     }
 
+    /// Pairs of a map of integers.
+    pub fn int_pairs(&self, column: &str) -> Vec<(i64, i64)> {
+        let pairs = self.datum(column).into_iter().flat_map(Datum::pairs);
+        pairs.filter_map(|(k, v)| Some((k.as_int()?, v.as_int()?))).collect()
+    }
+
     /// Pairs of an integer-keyed map of references.
     pub fn numbered_refs(&self, column: &str, table: &'static str) -> Vec<(i64, Self)> {
         let pairs = self.datum(column).into_iter().flat_map(Datum::pairs);

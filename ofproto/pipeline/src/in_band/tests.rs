@@ -1,0 +1,66 @@
+//! Which rules there are, and for whom.
+
+use super::*;
+use crate::scenario::{Scenario, config};
+
+fn controller(target: &str) -> ControllerConfig {
+    ControllerConfig {
+        target: target.into(),
+        service: false,
+        max_backoff_ms: 8000,
+        inactivity_probe_ms: 0,
+        out_of_band: target.contains("10.0.0.9"),
+        enable_async: true,
+        rate_limit: None,
+        burst_limit: None,
+        queue_size: 100,
+        dscp: 48,
+    }
+}
+
+#[test]
+fn who_is_reached_through_the_switch() {
+    let targets = ["tcp:10.0.0.1", "ssl:10.0.0.2:99", "ptcp:6653", "unix:/x", "tcp:[::1]:1", "tcp:10.0.0.9", "tcp:10.0.0.1:6653"];
+    let mut config = BridgeConfig { controllers: targets.map(controller).to_vec(), ..BridgeConfig::default() };
+    let found: Vec<String> = remotes(&config).iter().map(ToString::to_string).collect();
+    assert_eq!(found, ["10.0.0.1:6653", "10.0.0.2:99"]);
+    config.disable_in_band = true;
+    assert!(remotes(&config).is_empty());
+}
+
+#[test]
+fn rules_come_and_go_with_the_controllers() {
+    let mut wanted = config(&["br0 p1@1"]);
+    let s = Scenario::new(&wanted);
+    let hidden = |s: &Scenario| {
+        let text = s.run_command("bridge/dump-flows", &["br0"]).unwrap();
+        text.lines().filter(|l| l.contains("priority=1800")).count()
+    };
+    assert_eq!(hidden(&s), 0);
+    wanted.bridges[0].controllers = vec![controller("tcp:240.0.0.1:6653")];
+    s.slowpath.configure(&wanted);
+    assert_eq!(hidden(&s), 7);
+    let text = s.run_command("bridge/dump-flows", &["br0"]).unwrap();
+    assert!(text.contains("priority=180007,tcp,nw_dst=240.0.0.1,tp_dst=6653 actions=NORMAL"), "{text}");
+    wanted.bridges[0].controllers = vec![controller("tcp:240.0.0.1:6653"), controller("tcp:240.0.0.2:6653")];
+    s.slowpath.configure(&wanted);
+    assert_eq!(hidden(&s), 11);
+    let arp = "in_port=1,arp,arp_op=1,arp_spa=240.0.0.2";
+    assert!(s.run_command("ofproto/trace", &["br0", arp]).unwrap().contains("priority 180006"), "above whatever there is");
+    wanted.bridges[0].disable_in_band = true;
+    s.slowpath.configure(&wanted);
+    assert_eq!(hidden(&s), 0);
+}
+
+#[test]
+fn dhcp_replies_reach_the_local_port() {
+    let mut wanted = config(&["br0 p1@1"]);
+    wanted.bridges[0].controllers = vec![controller("tcp:240.0.0.1:6653")];
+    let s = Scenario::new(&wanted);
+    s.flow_mod("br0", "actions=drop").unwrap();
+    let reply = "in_port=1,udp,tp_src=67,tp_dst=68";
+    let text = s.run_command("ofproto/trace", &["br0", reply]).unwrap();
+    assert!(text.contains("Datapath actions: 100"), "{text}");
+    let text = s.run_command("ofproto/trace", &["br0", "in_port=1,udp,tp_src=67,tp_dst=69"]).unwrap();
+    assert!(text.contains("Datapath actions: drop"), "{text}");
+}
