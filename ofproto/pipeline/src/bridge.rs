@@ -381,9 +381,11 @@ impl Bridge {
     pub fn refresh_floodable(&mut self) {
         let Self { ports, bundles, .. } = self;
         for bundle in bundles.values_mut() {
-            bundle.floodable = bundle.ports.iter().filter_map(|p| ports.get(p)).any(|p| {
-                p.config & port_config::NO_FLOOD == 0 && p.watch.gate.forwards()
-            });
+            bundle.floodable = bundle
+                .ports
+                .iter()
+                .filter_map(|p| ports.get(p))
+                .any(|p| p.config & port_config::NO_FLOOD == 0 && p.watch.gate.forwards());
         }
     }
 

@@ -72,7 +72,10 @@ mod tests {
         let o = Options(&map);
         assert!(o.bool("t", false) && !o.bool("f", true) && o.bool("x", true) && !o.bool("x", false) && o.bool("absent", true));
         assert_eq!((o.int("n", 5), o.int("x", 5), o.int("absent", 6)), (12, 5, 6));
-        assert_eq!((o.within("n", 1..=12), o.within("n", 13..=20), o.within("x", i64::MIN + 1..=i64::MAX)), (Some(12), None, None));
+        assert_eq!(
+            (o.within("n", 1..=12), o.within("n", 13..=20), o.within("x", i64::MIN + 1..=i64::MAX)),
+            (Some(12), None, None)
+        );
         assert_eq!(o.mac("m"), Some([0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0x0f]));
         assert_eq!((o.mac("z"), o.mac("x"), parse_mac("1:2:3:4:5:6:7")), (None, None, None));
         assert_eq!(mac_text([1, 2, 3, 4, 5, 0xab]), "01:02:03:04:05:ab");

@@ -8,9 +8,9 @@
 //! and OpenFlow. Nobody waits for the datapath's workers (`Datapath::quiesce`) while holding the lock for writing.
 
 use crate::bridge::Bridge;
+use crate::bridge::Port;
 use crate::config::UpcallConfig;
 use crate::deps::{ChangeLog, Object};
-use crate::bridge::Port;
 use crate::effects::Notices;
 use crate::protocols::Wake;
 use crate::recirc::Recircs;

@@ -1,7 +1,7 @@
 //! `bfd/show` and `Interface.bfd_status`.
 
-use super::wire::flags;
 use super::Session;
+use super::wire::flags;
 use flow::Msec;
 use std::fmt::Write;
 

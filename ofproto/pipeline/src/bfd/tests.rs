@@ -7,12 +7,8 @@ use super::*;
 fn every_state_meets_every_state() {
     use State::{AdminDown, Down, Init, Up};
     // RFC 5880 section 6.8.6, a row per local state, a column per received state.
-    let table = [
-        (AdminDown, [AdminDown; 4]),
-        (Down, [Down, Init, Up, Down]),
-        (Init, [Down, Init, Up, Up]),
-        (Up, [Down, Down, Up, Up]),
-    ];
+    let table =
+        [(AdminDown, [AdminDown; 4]), (Down, [Down, Init, Up, Down]), (Init, [Down, Init, Up, Up]), (Up, [Down, Down, Up, Up])];
     for (local, row) in table {
         for (remote, expect) in State::ALL.into_iter().zip(row) {
             let (state, diag) = next(local, remote);
@@ -206,13 +202,7 @@ fn settings_out_of_range() {
 
 #[test]
 fn what_a_filter_takes_and_looks_at() {
-    let base = Key {
-        eth_type: [8, 0],
-        nw_proto: 17,
-        tp_dst: wire::PORT.to_be_bytes(),
-        nw_dst: [2, 2, 2, 1],
-        ..Key::ZERO
-    };
+    let base = Key { eth_type: [8, 0], nw_proto: 17, tp_dst: wire::PORT.to_be_bytes(), nw_dst: [2, 2, 2, 1], ..Key::ZERO };
     let check = |text: &str, key: Key, takes: bool, looked_at: &str| {
         let mut mask = Key::ZERO;
         assert_eq!(settings(&format!("enable=true {text}")).filter().takes(&key, &mut mask), takes, "{text}");

@@ -49,8 +49,7 @@ impl Bond {
 
     fn loads(&self) -> Vec<Load> {
         let enabled = self.members.iter().filter(|(_, m)| m.enabled);
-        let mut loads: Vec<Load> =
-            enabled.map(|(port, _)| Load { port: *port, bytes: 0, buckets: Vec::new() }).collect();
+        let mut loads: Vec<Load> = enabled.map(|(port, _)| Load { port: *port, bytes: 0, buckets: Vec::new() }).collect();
         let mut buckets: Vec<usize> = (0..BUCKETS.min(self.buckets.len())).collect();
         buckets.sort_by_key(|i| std::cmp::Reverse(self.buckets[*i].tx_bytes));
         for i in buckets {

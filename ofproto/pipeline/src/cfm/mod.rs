@@ -48,14 +48,8 @@ pub mod fault {
     pub const OVERFLOW: u8 = 16;
     pub const OVERRIDE: u8 = 32;
     /// By bit, in order.
-    pub const NAMES: [(u8, &str); 6] = [
-        (RECV, "recv"),
-        (RDI, "rdi"),
-        (MAID, "maid"),
-        (LOOPBACK, "loopback"),
-        (OVERFLOW, "overflow"),
-        (OVERRIDE, "override"),
-    ];
+    pub const NAMES: [(u8, &str); 6] =
+        [(RECV, "recv"), (RDI, "rdi"), (MAID, "maid"), (LOOPBACK, "loopback"), (OVERFLOW, "overflow"), (OVERRIDE, "override")];
 
     /// The names of the bits that are set.
     pub fn names(faults: u8) -> impl Iterator<Item = &'static str> {
@@ -253,8 +247,8 @@ impl Session {
         let extended = self.settings.extended;
         let mpid = if extended { ccm.mpid64 } else { u64::from(ccm.mpid) };
         let mut faults = if ccm.rdi { fault::RDI } else { 0 };
-        let other_interval = ccm.interval != self.interval
-            || extended && ccm.interval == 0 && Msec::from(ccm.interval_ms) != self.interval_ms;
+        let other_interval =
+            ccm.interval != self.interval || extended && ccm.interval == 0 && Msec::from(ccm.interval_ms) != self.interval_ms;
         if other_interval {
             // The standard calls it a fault; it is more likely a setting that is being changed.
             tracing::debug!(target: "cfm", "{}: received a CCM with an unexpected interval from RMP {mpid}", self.name);

@@ -51,9 +51,8 @@ pub(super) fn bfd_show(slowpath: &Slowpath, args: &[&str]) -> Outcome {
 pub(super) fn bfd_set_forwarding(slowpath: &Slowpath, args: &[&str]) -> Outcome {
     let forwarding = read_override(args)?;
     let only = args.first().copied().filter(|_| args.len() > 1);
-    let found = visit(slowpath, only, |_, sessions| {
-        sessions.bfd.as_mut().map(|bfd| bfd.override_forwarding(forwarding)).is_some()
-    });
+    let found =
+        visit(slowpath, only, |_, sessions| sessions.bfd.as_mut().map(|bfd| bfd.override_forwarding(forwarding)).is_some());
     if only.is_some() && found == 0 {
         return Err("no such BFD object".into());
     }
@@ -78,8 +77,7 @@ pub(super) fn cfm_show(slowpath: &Slowpath, args: &[&str]) -> Outcome {
 pub(super) fn cfm_set_fault(slowpath: &Slowpath, args: &[&str]) -> Outcome {
     let fault = read_override(args)?;
     let only = args.first().copied().filter(|_| args.len() > 1);
-    let found =
-        visit(slowpath, only, |_, sessions| sessions.cfm.as_mut().map(|cfm| cfm.override_fault(fault)).is_some());
+    let found = visit(slowpath, only, |_, sessions| sessions.cfm.as_mut().map(|cfm| cfm.override_fault(fault)).is_some());
     if only.is_some() && found == 0 {
         return Err("no such CFM object".into());
     }

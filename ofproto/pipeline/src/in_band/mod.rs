@@ -53,20 +53,20 @@ fn address(controller: &ControllerConfig) -> Option<SocketAddrV4> {
     Some(SocketAddrV4::new(ip.parse::<Ipv4Addr>().ok()?, port))
 }
 
-fn rule(offset: i32, key: Key, mask: Mask) -> Rule {
-    (PRIORITY + offset, Match::new(&key, &mask))
+fn rule(offset: i32, key: &Key, mask: &Mask) -> Rule {
+    (PRIORITY + offset, Match::new(key, mask))
 }
 
 /// An ARP packet of a kind, with something else about it.
-fn arp(offset: i32, op: u8, key: Key, mask: Mask) -> Rule {
-    let key = Key { eth_type: ARP, nw_proto: op, ..key };
-    rule(offset, key, Mask { eth_type: [0xff; 2], nw_proto: 0xff, ..mask })
+fn arp(offset: i32, op: u8, key: &Key, mask: &Mask) -> Rule {
+    let key = Key { eth_type: ARP, nw_proto: op, ..*key };
+    rule(offset, &key, &Mask { eth_type: [0xff; 2], nw_proto: 0xff, ..*mask })
 }
 
 /// A TCP packet to or from a controller.
-fn tcp(offset: i32, key: Key, mask: Mask) -> Rule {
-    let key = Key { eth_type: IP, nw_proto: TCP, ..key };
-    rule(offset, key, Mask { eth_type: [0xff; 2], nw_proto: 0xff, ..mask })
+fn tcp(offset: i32, key: &Key, mask: &Mask) -> Rule {
+    let key = Key { eth_type: IP, nw_proto: TCP, ..*key };
+    rule(offset, &key, &Mask { eth_type: [0xff; 2], nw_proto: 0xff, ..*mask })
 }
 
 /// The rules of a switch whose local port has this MAC.
@@ -95,19 +95,19 @@ pub fn rules(mac: [u8; 6], remotes: &[SocketAddrV4]) -> Vec<Rule> {
         ..Key::ZERO
     };
     let mut rules = vec![
-        rule(0, dhcp, dhcp_mask),
-        arp(1, REPLY, Key { eth_dst: mac, ..Key::ZERO }, Key { eth_dst: all, ..Key::ZERO }),
-        arp(2, REQUEST, Key { eth_src: mac, ..Key::ZERO }, Key { eth_src: all, ..Key::ZERO }),
+        rule(0, &dhcp, &dhcp_mask),
+        arp(1, REPLY, &Key { eth_dst: mac, ..Key::ZERO }, &Key { eth_dst: all, ..Key::ZERO }),
+        arp(2, REQUEST, &Key { eth_src: mac, ..Key::ZERO }, &Key { eth_src: all, ..Key::ZERO }),
     ];
     for remote in remotes {
         let (ip, port) = (remote.ip().octets(), remote.port().to_be_bytes());
         let to = Key { nw_dst: ip, ..Key::ZERO };
         let from = Key { nw_src: ip, ..Key::ZERO };
         let (to_mask, from_mask) = (Key { nw_dst: [0xff; 4], ..Key::ZERO }, Key { nw_src: [0xff; 4], ..Key::ZERO });
-        rules.push(arp(5, REPLY, to, to_mask));
-        rules.push(arp(6, REQUEST, from, from_mask));
-        rules.push(tcp(7, Key { tp_dst: port, ..to }, Key { tp_dst: [0xff; 2], ..to_mask }));
-        rules.push(tcp(8, Key { tp_src: port, ..from }, Key { tp_src: [0xff; 2], ..from_mask }));
+        rules.push(arp(5, REPLY, &to, &to_mask));
+        rules.push(arp(6, REQUEST, &from, &from_mask));
+        rules.push(tcp(7, &Key { tp_dst: port, ..to }, &Key { tp_dst: [0xff; 2], ..to_mask }));
+        rules.push(tcp(8, &Key { tp_src: port, ..from }, &Key { tp_src: [0xff; 2], ..from_mask }));
     }
     rules.dedup();
     rules

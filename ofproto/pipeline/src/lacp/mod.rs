@@ -124,8 +124,20 @@ pub fn next(status: Status, event: Event, eager: bool) -> Status {
         (Current | Expired | Defaulted, Event::Heard) => Current,
         (Current, Event::Silent | Event::Carrier) => Expired,
         (Expired | Defaulted, Event::Silent) => Defaulted,
-        (Expired | Defaulted, Event::Carrier) => if eager { Expired } else { status },
-        (Current | Expired | Defaulted, Event::Renumbered) => if eager { Expired } else { status },
+        (Expired | Defaulted, Event::Carrier) => {
+            if eager {
+                Expired
+            } else {
+                status
+            }
+        }
+        (Current | Expired | Defaulted, Event::Renumbered) => {
+            if eager {
+                Expired
+            } else {
+                status
+            }
+        }
     }
 }
 

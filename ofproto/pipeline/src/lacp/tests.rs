@@ -49,8 +49,7 @@ fn system(name: &str, mac: u8, text: &str, ports: &[u32]) -> Lacp {
     let lacp = if text.contains("passive") { "passive" } else { "active" };
     let settings = Settings::read(name, lacp, &other, [mac; 6], ports.len()).unwrap();
     let mut system = Lacp::new(name, settings);
-    let members: Vec<_> =
-        ports.iter().map(|p| (OfPort(*p), MemberSettings::read(&format!("p{p}"), OfPort(*p), &[]))).collect();
+    let members: Vec<_> = ports.iter().map(|p| (OfPort(*p), MemberSettings::read(&format!("p{p}"), OfPort(*p), &[]))).collect();
     system.set_members(&members, 1_000_000);
     for p in ports {
         system.observe_carrier(OfPort(*p), true, 0, 1_000_000);
@@ -103,7 +102,9 @@ fn two_systems_negotiate_and_lose_a_link() {
     net.wires[0].1 = true;
     net.pass(4100);
     assert_eq!((net.usable(0), net.usable(1)), (vec![2], vec![4]));
-    assert!(net.systems[0].details().contains("member: p1: expired detached") || net.systems[0].details().contains("p1: expired"));
+    assert!(
+        net.systems[0].details().contains("member: p1: expired detached") || net.systems[0].details().contains("p1: expired")
+    );
     net.pass(3000);
     assert!(!net.systems[0].is_current(OfPort(1)) && net.systems[0].is_current(OfPort(2)));
     net.wires[0].1 = false;
@@ -137,11 +138,7 @@ fn links_to_another_system_stay_out() {
 
 #[test]
 fn a_looped_link_stays_out_and_fallback_uses_one_that_is_not_answered() {
-    let mut net = Net {
-        systems: vec![system("a", 2, "", &[1, 2])],
-        wires: vec![([(0, 1), (0, 2)], false)],
-        now: 1_000_000,
-    };
+    let mut net = Net { systems: vec![system("a", 2, "", &[1, 2])], wires: vec![([(0, 1), (0, 2)], false)], now: 1_000_000 };
     net.pass(2000);
     assert_eq!(net.usable(0), Vec::<u32>::new());
     let mut net = Net { systems: vec![system("a", 2, "lacp-fallback-ab=true", &[1, 2])], wires: vec![], now: 1_000_000 };

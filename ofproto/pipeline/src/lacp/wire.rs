@@ -69,7 +69,10 @@ impl Info {
 /// A slow-protocol frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Pdu {
-    Lacp { actor: Info, partner: Info },
+    Lacp {
+        actor: Info,
+        partner: Info,
+    },
     /// Of the marker protocol, which is not spoken.
     Marker,
     /// Too short, or of another form.

@@ -4,14 +4,8 @@ use super::wire::{ETH_TYPE, Malformed, frame};
 use super::*;
 
 fn local(assignments: &[Assignment]) -> Vec<u8> {
-    let local = Local {
-        mac: [2, 0, 0, 0, 0, 1],
-        port: "p1",
-        system_name: "sw",
-        system_description: "d",
-        ttl_s: 120,
-        assignments,
-    };
+    let local =
+        Local { mac: [2, 0, 0, 0, 0, 1], port: "p1", system_name: "sw", system_description: "d", ttl_s: 120, assignments };
     frame(&local)
 }
 
@@ -65,7 +59,10 @@ fn neighbours_age_and_mappings_are_answered() {
     s.receive(&[1, 2, 3], 6000);
     assert!(s.servers().contains("System Id: 02:00:00:00:00:01:00:00:00:00"), "{}", s.servers());
     let mappings = s.mappings();
-    assert!(mappings.contains("5        10   Switch      Active") && mappings.contains("6        11   Switch      Pending"), "{mappings}");
+    assert!(
+        mappings.contains("5        10   Switch      Active") && mappings.contains("6        11   Switch      Pending"),
+        "{mappings}"
+    );
     assert_eq!(s.wake_ms(), 10_000);
     s.transmit([2; 6], 126_000);
     assert_eq!(s.servers(), "LLDP: p1\n");

@@ -58,21 +58,14 @@ fn interfaces(wanted: &BridgeConfig) -> impl Iterator<Item = &InterfaceConfig> {
 }
 
 /// BFD and CFM. Gives the ports whose sessions came or went.
-fn configure_sessions(
-    world: &World,
-    bridge: &Bridge,
-    wanted: &BridgeConfig,
-    machines: &mut Machines,
-    now: Msec,
-) -> Vec<OfPort> {
+fn configure_sessions(world: &World, bridge: &Bridge, wanted: &BridgeConfig, machines: &mut Machines, now: Msec) -> Vec<OfPort> {
     let mut changed = Vec::new();
     let mut old = std::mem::take(&mut machines.sessions);
     for interface in interfaces(wanted) {
         let Some(port) = bridge.port_named(&interface.name) else { continue };
         let bfd = bfd::Settings::read(&interface.bfd);
-        let cfm = interface
-            .cfm_mpid
-            .and_then(|mpid| cfm::Settings::read(mpid, &interface.other_config, &interface.device.options));
+        let cfm =
+            interface.cfm_mpid.and_then(|mpid| cfm::Settings::read(mpid, &interface.other_config, &interface.device.options));
         let speaks_lldp = lldp::is_enabled(&interface.lldp);
         if bfd.is_none() && cfm.is_none() && !speaks_lldp {
             continue;
@@ -96,8 +89,7 @@ fn configure_sessions(
         });
         sessions.lldp = speaks_lldp.then(|| {
             let wants = wanted.auto_attach.clone();
-            let mut session =
-                sessions.lldp.take().unwrap_or_else(|| lldp::Session::new(&port.name, wants.clone(), now));
+            let mut session = sessions.lldp.take().unwrap_or_else(|| lldp::Session::new(&port.name, wants.clone(), now));
             session.configure(wants);
             session
         });
@@ -134,8 +126,7 @@ fn bundles<'a>(bridge: &'a Bridge, wanted: &'a BridgeConfig) -> impl Iterator<It
 fn configure_lacps(bridge: &Bridge, wanted: &BridgeConfig, machines: &mut Machines, now: Msec) {
     let mut old = std::mem::take(&mut machines.lacps);
     for (id, ports, row) in bundles(bridge, wanted) {
-        let Some(settings) =
-            lacp::Settings::read(&row.name, &row.lacp, &row.other_config, bridge.mac, row.interfaces.len())
+        let Some(settings) = lacp::Settings::read(&row.name, &row.lacp, &row.other_config, bridge.mac, row.interfaces.len())
         else {
             continue;
         };

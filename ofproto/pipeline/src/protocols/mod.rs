@@ -24,9 +24,9 @@ mod tests;
 
 pub use configure::configure;
 pub use intercept::{Arrival, Special, is_bpdu};
+pub(crate) use monitor::Monitor;
 pub use spanning::{Gate, Spanning};
 pub use status::{LinkStatus, PortStatus};
-pub(crate) use monitor::Monitor;
 pub(crate) use status::{link_status, port_status, tree_status};
 
 use crate::bond::Bond;

@@ -46,8 +46,10 @@ impl Monitor {
             }
             tracing::info!(target: "ofproto_dpif_monitor", "monitor thread terminated");
         };
-        let thread =
-            std::thread::Builder::new().name("monitor1".into()).spawn(body).expect("the system has a thread left for the monitor");
+        let thread = std::thread::Builder::new()
+            .name("monitor1".into())
+            .spawn(body)
+            .expect("the system has a thread left for the monitor");
         *running = Some(Running { stop, thread });
     }
 }

@@ -35,15 +35,10 @@ impl Slowpath {
         let world = self.read_world();
         let Some(udpif) = world.bridges.get(&bridge).and_then(|b| self.udpif(&b.kind)) else { return };
         let actions = [OfAction::Output { port, max_len: 0 }];
-        let input = XlateIn {
-            packet: Some(&bytes),
-            actions: Some(&actions),
-            side_effects: true,
-            ..XlateIn::new(bridge, &key, now)
-        };
+        let input =
+            XlateIn { packet: Some(&bytes), actions: Some(&actions), side_effects: true, ..XlateIn::new(bridge, &key, now) };
         let mut translation = translate(&world, input);
-        let payment =
-            Payment { packets: 1, bytes: u64::try_from(bytes.len()).unwrap_or(0), used_ms: now, tcp_flags: 0 };
+        let payment = Payment { packets: 1, bytes: u64::try_from(bytes.len()).unwrap_or(0), used_ms: now, tcp_flags: 0 };
         translation.credits.iter().for_each(|credit: &Credit| credit.pay(&payment, &world));
         for notice in translation.notices.drain(..) {
             world.notices.push(notice);

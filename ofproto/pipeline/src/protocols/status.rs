@@ -1,7 +1,7 @@
 //! What the database is told of the protocols.
 
-use crate::bridge::{Bridge, Port};
 use crate::bridge::Bundle;
+use crate::bridge::{Bridge, Port};
 use crate::{bfd, cfm, rstp, stp};
 use flow::Msec;
 use openflow::OfPort;

@@ -417,9 +417,7 @@ impl Port {
     }
 
     fn designated_role(&mut self) -> bool {
-        let may_go = (self.fd_while == 0 || self.agreed || self.oper_edge)
-            && (self.rr_while == 0 || !self.re_root)
-            && !self.sync;
+        let may_go = (self.fd_while == 0 || self.agreed || self.oper_edge) && (self.rr_while == 0 || !self.re_root) && !self.sync;
         let must_stop = (self.sync && !self.synced || self.re_root && self.rr_while != 0 || self.disputed) && !self.oper_edge;
         if !self.forward && !self.agreed && !self.proposing && !self.oper_edge {
             (self.proposing, self.new_info) = (true, true);

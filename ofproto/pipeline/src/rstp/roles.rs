@@ -69,7 +69,7 @@ impl Port {
 
     /// updtRcvdInfoWhile()
     pub(super) fn update_rcvd_info_while(&mut self) {
-        let fresh = self.port_times.message_age + 1 <= self.port_times.max_age;
+        let fresh = self.port_times.message_age < self.port_times.max_age;
         self.rcvd_info_while = if fresh { self.port_times.hello * 3 } else { 0 };
     }
 
@@ -113,9 +113,7 @@ impl Port {
 impl Rstp {
     /// allSynced: every port agrees with its role, so that a root port may say "agreed". The root port itself does not count.
     pub(super) fn all_synced(&self) -> bool {
-        self.ports.values().all(|p| {
-            p.selected && p.role == p.selected_role && !p.updt_info && (p.synced || p.role == Role::Root)
-        })
+        self.ports.values().all(|p| p.selected && p.role == p.selected_role && !p.updt_info && (p.synced || p.role == Role::Root))
     }
 
     /// reRooted: no other port has been root port lately.
@@ -137,13 +135,9 @@ impl Rstp {
     pub(super) fn select_roles(&mut self) {
         let mine = self.bridge_vector();
         let own_mac = self.settings.id & MAC_BITS;
-        let offers = self.ports.iter().filter(|(_, p)| {
-            p.info_is == InfoIs::Received && p.port_priority.bridge & MAC_BITS != own_mac
-        });
-        let path = |p: &Port| Vector {
-            cost: p.port_priority.cost.saturating_add(p.settings.path_cost),
-            ..p.port_priority
-        };
+        let offers =
+            self.ports.iter().filter(|(_, p)| p.info_is == InfoIs::Received && p.port_priority.bridge & MAC_BITS != own_mac);
+        let path = |p: &Port| Vector { cost: p.port_priority.cost.saturating_add(p.settings.path_cost), ..p.port_priority };
         let best = offers.map(|(n, p)| (path(p), p.id(), *n)).min().filter(|(vector, ..)| *vector < mine);
         (self.root_priority, self.root_port) = best.map_or((mine, None), |(vector, _, port)| (vector, Some(port)));
         self.root_times = match self.root_port.and_then(|p| self.ports.get(&p)) {

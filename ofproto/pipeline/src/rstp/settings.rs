@@ -103,8 +103,7 @@ impl PortSettings {
 }
 
 /// The cost of a link (table 17-3).
-#[must_use]
-pub fn cost_of(speed_bps: u64) -> u32 {
+pub(super) fn cost_of(speed_bps: u64) -> u32 {
     const DEFAULT: u32 = 2000;
     let mbps = speed_bps / 1_000_000;
     if mbps == 0 {

@@ -217,7 +217,10 @@ fn a_bridge_of_the_old_protocol_takes_part() {
     let Bridge::New(root) = &net.bridges[0] else { unreachable!() };
     assert!(!root.ports[&OfPort(2)].send_rstp && root.ports[&OfPort(1)].send_rstp);
     let text = root.details();
-    assert!(text.contains("This bridge is the root") && text.contains("  p1         Designated Forwarding 2000     128.1\n"), "{text}");
+    assert!(
+        text.contains("This bridge is the root") && text.contains("  p1         Designated Forwarding 2000     128.1\n"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -227,6 +230,9 @@ fn numbers_costs_and_texts() {
     bridge.set_ports(&[(OfPort(1), own, true), (OfPort(2), port(2), true), (OfPort(3), port(3), true)], 0);
     let numbers: Vec<u16> = bridge.ports.values().map(|p| p.number).collect();
     assert_eq!(numbers, [2, 1, 3]);
-    assert_eq!([0, 10, 100, 1000, 10_000].map(|mbps| settings::cost_of(mbps * 1_000_000)), [2000, 2_000_000, 200_000, 20_000, 2000]);
+    assert_eq!(
+        [0, 10, 100, 1000, 10_000].map(|mbps| settings::cost_of(mbps * 1_000_000)),
+        [2000, 2_000_000, 200_000, 20_000, 2000]
+    );
     assert_eq!(show::id_text(0x8001_0102_0304_0506), "8.001.010203040506");
 }

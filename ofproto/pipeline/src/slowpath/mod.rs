@@ -15,8 +15,8 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use packet_out::Prepared;
 pub(crate) use apply::{changed_view, port_changed};
+pub(crate) use packet_out::Prepared;
 pub use ports::PortModError;
 pub use status::Status;
 pub(crate) use status::patch_stats;

@@ -258,8 +258,7 @@ impl Stp {
         let told = Vector { root: config.root, cost: config.cost, bridge: config.bridge, port: config.port };
         // The same bridge may also correct itself for the worse.
         let same_sender = told.bridge != self.settings.id
-            && (told.root, told.cost, told.bridge)
-                == (port.designated.root, port.designated.cost, port.designated.bridge);
+            && (told.root, told.cost, told.bridge) == (port.designated.root, port.designated.cost, port.designated.bridge);
         if told > port.designated && !same_sender {
             if self.is_designated(number) {
                 self.send_config(number, now);
@@ -336,9 +335,10 @@ impl Stp {
             after(self.notify_ms, self.settings.times.hello_ms),
             after(self.change_ms, max_age_ms + forward_delay_ms),
         ];
-        let ports = self.ports.values().flat_map(|p| {
-            [after(p.heard_ms, max_age_ms), after(p.delay_ms, forward_delay_ms), after(p.hold_ms, HOLD_MS)]
-        });
+        let ports = self
+            .ports
+            .values()
+            .flat_map(|p| [after(p.heard_ms, max_age_ms), after(p.delay_ms, forward_delay_ms), after(p.hold_ms, HOLD_MS)]);
         bridge.into_iter().chain(ports).flatten().min().unwrap_or(Msec::MAX)
     }
 
@@ -377,9 +377,7 @@ impl Stp {
     }
 
     fn is_designated(&self, number: OfPort) -> bool {
-        self.ports.get(&number).is_some_and(|p| {
-            (p.designated.bridge, p.designated.port) == (self.settings.id, p.settings.id())
-        })
+        self.ports.get(&number).is_some_and(|p| (p.designated.bridge, p.designated.port) == (self.settings.id, p.settings.id()))
     }
 
     /// What we would say on a segment.
@@ -446,9 +444,8 @@ impl Stp {
             p.state != State::Disabled && !self.is_designated(**number) && p.designated.root < self.settings.id
         });
         let cost = |p: &Port| p.designated.cost.saturating_add(p.settings.path_cost.into());
-        let best = offers.min_by_key(|(_, p)| {
-            (p.designated.root, cost(p), p.designated.bridge, p.designated.port, p.settings.id())
-        });
+        let best =
+            offers.min_by_key(|(_, p)| (p.designated.root, cost(p), p.designated.bridge, p.designated.port, p.settings.id()));
         let elected = best.map(|(number, p)| (*number, p.designated.root, cost(p)));
         self.root_port = elected.map(|(number, ..)| number);
         (self.root, self.root_cost) = elected.map_or((self.settings.id, 0), |(_, root, cost)| (root, cost));

@@ -134,8 +134,7 @@ impl Numbers {
 }
 
 /// The cost of a link (table 8-5 of 802.1D-1998, with the usual value for 10 Gbit/s).
-#[must_use]
-pub fn cost_of(speed_bps: u64) -> u16 {
+pub(super) fn cost_of(speed_bps: u64) -> u16 {
     // By speed in Mbit/s.
     const COSTS: [(u64, u16); 6] = [(10_000, 2), (1000, 4), (100, 19), (16, 62), (10, 100), (4, 250)];
     let mbps = speed_bps / 1_000_000;

@@ -66,11 +66,8 @@ impl Net {
             let settings = Settings { id: 0x8000 << 48 | (n as u64 + 1), times };
             Stp::new(&format!("br{n}"), settings, 0)
         };
-        let mut net = Self {
-            bridges: (0..bridges).map(make).collect(),
-            segments: segments.iter().map(|s| s.to_vec()).collect(),
-            now: 0,
-        };
+        let mut net =
+            Self { bridges: (0..bridges).map(make).collect(), segments: segments.iter().map(|s| s.to_vec()).collect(), now: 0 };
         for at in 0..bridges {
             net.attach(at);
         }
@@ -80,12 +77,8 @@ impl Net {
     /// Gives a bridge the ports that it has on segments.
     fn attach(&mut self, at: usize) {
         let ports = self.segments.iter().flatten().filter(|(b, _)| *b == at).map(|(_, p)| *p);
-        let settings = |p: u32| PortSettings {
-            name: format!("p{p}"),
-            number: u8::try_from(p).unwrap(),
-            priority: 128,
-            path_cost: 10,
-        };
+        let settings =
+            |p: u32| PortSettings { name: format!("p{p}"), number: u8::try_from(p).unwrap(), priority: 128, path_cost: 10 };
         let ports: Vec<_> = ports.map(|p| (OfPort(p), settings(p), true)).collect();
         self.bridges[at].set_ports(&ports, self.now);
     }
@@ -175,7 +168,11 @@ fn priorities_and_costs_decide() {
     net.bridges[0].set_ports(&[(OfPort(1), port(1, 100), true), (OfPort(2), port(2, 4), true)], net.now);
     net.pass(60_000);
     assert_eq!(net.all(), ["aR", "DD"]);
-    assert!(net.bridges[0].details().contains("  p2         root       forwarding 4     128.2\n"), "{}", net.bridges[0].details());
+    assert!(
+        net.bridges[0].details().contains("  p2         root       forwarding 4     128.2\n"),
+        "{}",
+        net.bridges[0].details()
+    );
     assert_eq!(net.bridges[0].port_status(OfPort(1), net.now).unwrap().role, "alternate");
 }
 

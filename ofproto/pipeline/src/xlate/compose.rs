@@ -159,7 +159,8 @@ impl Ctx<'_> {
             return gate.sends_bpdus();
         }
         let Self { key, mask, .. } = self;
-        let watches_link = port.watch.cfm.is_some_and(|f| f.takes(key, mask)) || port.watch.bfd.is_some_and(|f| f.takes(key, mask));
+        let watches_link =
+            port.watch.cfm.is_some_and(|f| f.takes(key, mask)) || port.watch.bfd.is_some_and(|f| f.takes(key, mask));
         if !watches_link && !gate.forwards() {
             self.report(Kind::Warn, format_args!("{protocol} not in forwarding state, skipping output"));
         }

@@ -151,12 +151,12 @@ impl Writer<'_> {
         let rstp = status.rstp.as_ref().map(rstp_port).unwrap_or_default();
         self.put("Port", row, "rstp_status", pairs(&rstp));
         if statistics {
-            let stp = status.stp.as_ref();
-            let counts = stp.map(|s| vec![("stp_tx_count", s.tx), ("stp_rx_count", s.rx), ("stp_error_count", s.errors)]);
+            let counts =
+                status.stp.as_ref().map(|s| vec![("stp_tx_count", s.tx), ("stp_rx_count", s.rx), ("stp_error_count", s.errors)]);
             self.put("Port", row, "statistics", counters(&counts.unwrap_or_default()));
             let counts = status.rstp.as_ref().map(|r| {
-                let counts = [r.tx, r.rx, r.errors, r.uptime_s];
-                ["rstp_tx_count", "rstp_rx_count", "rstp_error_count", "rstp_uptime"].into_iter().zip(counts).collect()
+                let traffic = [("rstp_tx_count", r.tx), ("rstp_rx_count", r.rx), ("rstp_error_count", r.errors)];
+                traffic.into_iter().chain([("rstp_uptime", r.uptime_s)]).collect::<Vec<_>>()
             });
             self.put("Port", row, "rstp_statistics", counters(&counts.unwrap_or_default()));
         }
