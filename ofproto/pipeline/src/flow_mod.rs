@@ -445,6 +445,9 @@ pub fn put_own_match(
     let mini = mini_of(table, matching);
     let now = flow::clock::now_ms();
     let old = own_rule(table, &mini, priority);
+    if old.is_none() && priority > PRIORITY_MAX {
+        table.hidden.fetch_add(1, Ordering::Relaxed);
+    }
     let life = old.map(|rule| Arc::clone(&rule.life)).unwrap_or_else(|| {
         let (used_ms, modified_ms) = (AtomicI64::new(now), AtomicI64::new(now));
         Arc::new(Life { created_ms: now, used_ms, modified_ms, ..Life::default() })
@@ -476,6 +479,9 @@ pub fn take_own_match(world: &World, bridge: BridgeId, table: TableId, priority:
     let Some(b) = world.bridges.get(&bridge) else { return };
     let table = &b.tables[usize::from(table.0)];
     if let Some(rule) = own_rule(table, &mini_of(table, matching), priority) {
+        if priority > PRIORITY_MAX {
+            table.hidden.fetch_sub(1, Ordering::Relaxed);
+        }
         take(table, &rule, &world.changes);
     }
 }

@@ -8,7 +8,7 @@ use crate::config::TableConfig;
 use crate::rule::Rule;
 use flow::key::{Key, Mask};
 use openflow::TableId;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
 
 /// Tables of a bridge: 0..=253 for users, 254 for the switch itself.
@@ -40,6 +40,8 @@ pub struct Table {
     /// Lookups since the start, and those that found a rule.
     pub lookups: AtomicU64,
     pub matched: AtomicU64,
+    /// Rules of the switch itself, which controllers do not see.
+    pub hidden: AtomicUsize,
 }
 
 impl Table {
@@ -53,7 +55,15 @@ impl Table {
             rules: RwLock::default(),
             lookups: AtomicU64::new(0),
             matched: AtomicU64::new(0),
+            hidden: AtomicUsize::new(0),
         }
+    }
+
+    /// Rules that controllers see.
+    #[must_use]
+    pub fn visible_rules(&self) -> usize {
+        let all = self.rules.read().expect("no holder of a table's rules panics").len();
+        all.saturating_sub(self.hidden.load(Ordering::Relaxed))
     }
 
     /// The rule of highest priority that `key` matches; adds the bits that decided to `wildcards`.

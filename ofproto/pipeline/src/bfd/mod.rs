@@ -381,6 +381,12 @@ impl Session {
         std::mem::take(&mut self.changed)
     }
 
+    /// Whether anything has changed since the last `take_changed`.
+    #[must_use]
+    pub fn has_changed(&self) -> bool {
+        self.changed
+    }
+
     /// The session's settings.
     #[must_use]
     pub fn settings(&self) -> &Settings {

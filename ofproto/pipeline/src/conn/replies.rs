@@ -244,7 +244,7 @@ pub(super) fn table_stats(bridge: &Bridge) -> Vec<TableStats> {
         .filter(|t| t.id != INTERNAL)
         .map(|t| TableStats {
             table: t.id,
-            active: u32::try_from(t.rules.read().expect("no holder of a table's rules panics").len()).unwrap_or(u32::MAX),
+            active: u32::try_from(t.visible_rules()).unwrap_or(u32::MAX),
             lookups: t.lookups.load(Ordering::Relaxed),
             matched: t.matched.load(Ordering::Relaxed),
             features: table_features(bridge, t.id),

@@ -28,7 +28,10 @@ const TEACH_MAX: usize = 65_536;
 
 impl Slowpath {
     /// Gives the protocols their time, until nothing more is due at `now`. Gives the time at which something will be.
+    ///
+    /// One caller at a time: what a pass wants done is done before another pass looks.
     pub(crate) fn run_protocols(&self, now: Msec) -> Msec {
+        let _turn = self.protocols_turn.lock().expect("no pass of the protocols panics");
         for _ in 0..PASSES_MAX {
             self.world_wake().take_due();
             self.run_sessions(now);
@@ -84,7 +87,9 @@ impl Slowpath {
 fn set_may_enable(world: &mut World, id: BridgeId, number: OfPort, may: bool) {
     let Some(port) = world.bridges.get_mut(&id).and_then(|b| b.ports.get_mut(&number)) else { return };
     let before = port.view();
-    port.watch.may_enable = may;
+    if std::mem::replace(&mut port.watch.may_enable, may) == may {
+        return;
+    }
     port.refresh_state();
     let view = changed_view(&before, port);
     port_changed(world, id, number);
@@ -100,6 +105,9 @@ fn set_gate(world: &mut World, id: BridgeId, number: OfPort, gate: Gate) {
     let Some(port) = bridge.ports.get_mut(&number) else { return };
     let before = port.view();
     let old = std::mem::replace(&mut port.watch.gate, gate);
+    if old == gate {
+        return;
+    }
     let none = old == Gate::default();
     let gone = gate == Gate::default();
     let (protocol, name) = if gone { old.names() } else { gate.names() };

@@ -56,14 +56,28 @@ impl Special {
 
     /// Gives the packet to its machine.
     pub fn receive(self, arrival: &Arrival<'_>) {
-        match self {
-            Self::Cfm => arrival.cfm(),
+        let due = match self {
             Self::Bfd => arrival.bfd(),
-            Self::Lacp => arrival.lacp(),
-            Self::Spanning => arrival.spanning(),
-            Self::Lldp => arrival.lldp(),
+            Self::Cfm => {
+                arrival.cfm();
+                false
+            }
+            Self::Lldp => {
+                arrival.lldp();
+                false
+            }
+            Self::Lacp => {
+                arrival.lacp();
+                true
+            }
+            Self::Spanning => {
+                arrival.spanning();
+                true
+            }
+        };
+        if due {
+            arrival.world.wake.wake();
         }
-        arrival.world.wake.wake();
     }
 }
 
@@ -118,11 +132,12 @@ impl Arrival<'_> {
         }
     }
 
-    fn bfd(&self) {
+    /// Whether something has to be done about it at once.
+    fn bfd(&self) -> bool {
         let message = bfd::wire::Message::parse(udp_payload(self.packet));
         let rx_packets = self.world.rx_packets(self.bridge, self.port);
         let mut machines = self.bridge.protocols.lock();
-        let Some(session) = machines.sessions.get_mut(&self.port.number).and_then(|s| s.bfd.as_mut()) else { return };
+        let Some(session) = machines.sessions.get_mut(&self.port.number).and_then(|s| s.bfd.as_mut()) else { return false };
         session.count_control_packet();
         match message {
             // A packet that has passed a router is no neighbour's (RFC 5881 section 5).
@@ -130,6 +145,7 @@ impl Arrival<'_> {
             Ok(message) => session.receive(&message, rx_packets, self.now),
             Err(error) => self.malformed("bfd", &error),
         }
+        session.wake_ms() <= self.now || session.has_changed()
     }
 
     fn lldp(&self) {

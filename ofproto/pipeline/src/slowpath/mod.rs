@@ -81,6 +81,8 @@ pub struct Slowpath {
     stopping: AtomicBool,
     ticker: Mutex<Option<JoinHandle<()>>>,
     pub(crate) monitor: Monitor,
+    /// Held for a pass of the link protocols; taken before the world's lock.
+    pub(crate) protocols_turn: Mutex<()>,
     pub(crate) this: Weak<Self>,
 }
 
@@ -103,6 +105,7 @@ impl Slowpath {
         Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
             monitor: Monitor::default(),
+            protocols_turn: Mutex::default(),
             world: Arc::default(),
             factory,
             translator,

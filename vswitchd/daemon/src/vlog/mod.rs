@@ -330,7 +330,8 @@ impl Sinks {
 /// The name under which this thread logs; empty for the main thread and the runtime's, which do its work.
 fn subprogram() -> String {
     match std::thread::current().name() {
-        None | Some("main") => String::new(),
+        // The slow path's own thread does what is the main thread's work elsewhere.
+        None | Some("main" | "ofproto") => String::new(),
         Some(name) if name.starts_with("tokio") || name.starts_with(crate::RUNTIME_THREAD) => String::new(),
         Some(name) => name.to_owned(),
     }
