@@ -10,6 +10,9 @@ use ofproto::config::{BridgeStatus, InterfaceStatus, SwitchConfig};
 pub struct MemorySwitch {
     pub config: SwitchConfig,
     pub configured: usize,
+    /// How often it was asked what came of it, and what it has for `news`.
+    pub reports: usize,
+    pub news: u64,
 }
 
 impl Switch for MemorySwitch {
@@ -19,6 +22,7 @@ impl Switch for MemorySwitch {
     }
 
     fn report(&mut self, statistics: bool) -> Report {
+        self.reports += 1;
         let mut report = Report::default();
         for bridge in &self.config.bridges {
             report.bridges.push(BridgeStatus {
@@ -50,7 +54,7 @@ impl Switch for MemorySwitch {
     }
 
     fn news(&self) -> u64 {
-        0
+        self.news
     }
 
     fn datapath_types(&self) -> Vec<String> {

@@ -131,7 +131,9 @@ impl Room {
     pub fn refresh(&mut self, replica: &dyn Replica, switch: &mut dyn Switch, now: Msec) -> Txn {
         let news = switch.news();
         if now < self.next_refresh_ms && (now < self.next_look_ms || news == self.told) {
-            self.next_look_ms = self.next_look_ms.max(now);
+            if now >= self.next_look_ms {
+                self.next_look_ms = now + NEWS_MS;
+            }
             return Txn::new();
         }
         self.told = news;
@@ -208,6 +210,23 @@ mod tests {
          Interface p1i name=p1 ofport={} ofport_request=9
          Port p2p name=bad interfaces={@p2i}
          Interface p2i name=bad ofport={} error={}";
+
+    #[test]
+    fn what_is_new_is_told_soon_and_what_is_not_is_looked_for_in_peace() {
+        let (mut room, mut switch) = (Room::default(), MemorySwitch::default());
+        let replica = Text::new(BRIDGE);
+        let mut refresh = |room: &mut Room, switch: &mut MemorySwitch, now| {
+            let before = switch.reports;
+            room.refresh(&replica, switch, now);
+            (switch.reports > before, room.next_ms())
+        };
+        assert_eq!(refresh(&mut room, &mut switch, 1000), (true, 1100));
+        assert_eq!(refresh(&mut room, &mut switch, 1100), (false, 1200));
+        switch.news += 1;
+        assert_eq!(refresh(&mut room, &mut switch, 1150), (false, 1200), "not more often than ten times a second");
+        assert_eq!(refresh(&mut room, &mut switch, 1200), (true, 1300));
+        assert_eq!(refresh(&mut room, &mut switch, 1700), (true, 1800), "links and counters are looked at all the same");
+    }
 
     #[test]
     fn one_pass_configures_and_writes_back() {
