@@ -7,10 +7,10 @@
 //! its main thread (`dummy`, `dummy-internal`) are polled by a worker that belongs to no core, so that the displays agree. A worker is there
 //! only while it has a port to serve; one whose core stays in the mask stays, with its cache.
 
+use crate::account::Totals;
 use crate::balance::{Balancer, INTERVAL_MS, INTERVALS, Intervals, Situation};
 use crate::config::Settings;
 use crate::cycles;
-use crate::perf::Totals;
 use crate::schedule::{self, Plan, Queue, Seat};
 use crate::topology::{CoreId, NumaId, Topology};
 use crate::worker::{Command, Handle, Pause, Rx};

@@ -49,15 +49,15 @@ const _: () = assert!(DATAPATH_WORDS <= 128);
 impl Loose {
     fn new(key: &Key, mask: &Key) -> Self {
         let open = |i: usize| key.words()[i] & !mask.words()[i];
-        let which = (0..DATAPATH_WORDS).filter(|i| open(*i) != 0).fold(0, |which, i| which | 1 << i);
+        let which = (0..DATAPATH_WORDS).filter(|i| open(*i) != 0).fold(0u128, |which, i| which | 1u128 << i);
         Self { which, words: (0..DATAPATH_WORDS).map(open).filter(|word| *word != 0).collect() }
     }
 
     /// A masked key with what is outside the mask.
     fn fill(&self, masked: &Key) -> Option<Box<Key>> {
         let mut key = (self.which != 0).then(|| Box::new(*masked))?;
-        let places = (0..DATAPATH_WORDS).filter(|i| self.which & 1 << i != 0);
-        for (i, word) in places.zip(&self.words) {
+        let places = (0..DATAPATH_WORDS).filter(|i| self.which & 1u128 << *i != 0);
+        for (i, word) in places.zip(self.words.iter()) {
             key.words_mut()[i] |= word;
         }
         Some(key)

@@ -7,12 +7,14 @@
 //! |---|---|
 //! | [`switch`] | the seam: [`Switch`] |
 //! | [`flows`], [`ports`], [`config`] | what control threads keep, behind one lock |
+//! | [`crew`], [`schedule`], [`balance`], [`topology`], [`account`] | who polls which receive queue, and what it costs |
 //! | [`worker`], [`forward`], [`execute`], [`edit`], [`tunnel`], [`meter`] | the packet's way |
 //! | [`ct`] | connection tracking |
 //! | [`cache`], [`classifier`], [`slots`], [`shape`], [`tags`], [`hash`] | from a packet to its megaflow |
 //! | [`qsbr`], [`stats`], [`upcall`] | what threads share without locks |
 //! | [`reference`], [`failing`] | the seam again, obvious and failing, for tests |
 
+pub mod account;
 pub mod balance;
 pub mod bundle;
 pub mod cache;
@@ -33,7 +35,6 @@ pub mod memory;
 pub mod meter;
 pub mod outlets;
 pub mod parsed;
-pub mod perf;
 mod pmd;
 mod pmd_text;
 pub mod ports;
@@ -51,9 +52,9 @@ pub mod tunnel;
 pub mod upcall;
 pub mod worker;
 
+pub use account::LogSettings;
 pub use counters::COUNTERS;
 pub use failing::Failing;
-pub use perf::LogSettings;
 pub use pmd::PerfView;
 pub use reference::Reference;
 pub use switch::{Options, Switch};

@@ -2,9 +2,9 @@
 //!
 //! What enters: a core to look at, or none for all. What leaves: text. Neighbours: `crew` (the figures), `pmd_text` (their form).
 
+use crate::account::{LogSettings, Metrics, Totals};
 use crate::balance::{INTERVAL_MS, INTERVALS};
 use crate::crew::{Crew, Worker, WorkerId};
-use crate::perf::{LogSettings, Metrics, Totals};
 use crate::pmd_text;
 use crate::switch::{Switch, lock};
 use crate::topology::CoreId;

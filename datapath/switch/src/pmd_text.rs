@@ -2,8 +2,8 @@
 //!
 //! What enters: figures. What leaves: text for `pmd`, and a log line. Pure but for that.
 
+use crate::account::{Histogram, Metrics, Sample, Totals};
 use crate::cycles;
-use crate::perf::{Histogram, Metrics, Sample, Totals};
 use std::fmt::Write;
 
 macro_rules! put {
@@ -142,7 +142,7 @@ pub(crate) fn histograms(m: &Metrics) -> String {
     heads(&mut out, &HEADS);
     let columns: [Option<&Histogram>; 7] =
         [Some(&m.cycles), Some(&m.packets), Some(&m.cycles_per_packet), Some(&m.packets_per_batch), None, Some(&m.upcalls), None];
-    let last = crate::perf::BINS - 1;
+    let last = crate::account::BINS - 1;
     for bin in 0..=last {
         let cell = |h: &Option<&Histogram>| {
             let (wall, n) = h.map_or((0, 0), |h| (h.walls[bin], h.bins[bin]));
@@ -277,7 +277,7 @@ mod tests {
     fn tables_have_a_line_for_each_bin_and_sample() {
         let mut m = Metrics::default();
         for ms in 1..4 {
-            m.round(Sample { cycles: 900, packets: 3, ..Sample::default() }, ms, &crate::perf::LogSettings::default(), 0);
+            m.round(Sample { cycles: 900, packets: 3, ..Sample::default() }, ms, &crate::account::LogSettings::default(), 0);
         }
         let text = histograms(&m);
         assert_eq!(text.lines().count(), 1 + 1 + 32 + 3);

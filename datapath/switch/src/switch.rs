@@ -14,6 +14,7 @@
 //! `inject` makes tests deterministic: it lets a dummy port receive a frame, has its worker forward it, and waits (bounded) until every
 //! upcall that came of it was handled.
 
+use crate::account::LogSettings;
 use crate::classifier::Classifier;
 use crate::config::Settings;
 use crate::crew::WorkerId;
@@ -22,7 +23,6 @@ use crate::flows::{Done, FlowTable};
 use crate::forward::{Core, Scope, Shared};
 use crate::meter::Meter;
 use crate::parsed::Parsed;
-use crate::perf::LogSettings;
 use crate::ports::{Means, Ports};
 use crate::program;
 use crate::qsbr::Member;

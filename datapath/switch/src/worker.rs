@@ -17,11 +17,11 @@
 //! A queue can make its descriptor readable without giving packets (a dying device). Wakes that bring nothing are counted, and after
 //! `FUTILE_MAX` in a row the worker naps before it sleeps again, so that such a device costs little until control takes the queue away.
 
+use crate::account::{Account, LogSettings, Metrics, Sample, Suspicion, Totals};
 use crate::counters::WORKER_SLEEPS;
 use crate::cycles;
 use crate::forward::{Core, Scope, Shared};
 use crate::outlets::Outlet;
-use crate::perf::{Account, LogSettings, Metrics, Sample, Suspicion, Totals};
 use crate::qsbr::Member;
 use crate::stats::add;
 use crate::topology::CoreId;
