@@ -68,6 +68,8 @@ pub enum Placement {
 #[derive(Clone, Debug)]
 pub struct FlowDump {
     pub flow: Megaflow,
+    /// The key as it was put, with what the mask leaves open: that of the first packet. `None`: the same as the flow's.
+    pub unmasked: Option<Box<Key>>,
     pub stats: FlowStats,
     pub placement: Placement,
 }
@@ -136,8 +138,12 @@ pub struct PortRequest {
     pub name: String,
     /// "system", "internal", "tap", "dummy", "dummy-internal", "dummy-pmd", "afxdp", "memory", tunnel types...
     pub kind: String,
-    /// `Interface.options` and what of `other_config` concerns the device.
+    /// `Interface.options`
     pub options: Vec<(String, String)>,
+    /// `Interface.other_config:pmd-rxq-affinity`: which core polls which queue (`0:3,1:7`); empty: no wish.
+    pub affinity: String,
+    /// `Interface.other_config:tx-steering`: "thread" (also if empty) or "hash".
+    pub tx_steering: String,
     /// Number wished for.
     pub number: Option<DpPort>,
     pub mac: Option<[u8; 6]>,
@@ -163,6 +169,8 @@ pub struct PortInfo {
     /// driver_name, driver_version, firmware_version and others for `Interface.status`
     pub status: Vec<(String, String)>,
     pub options: Vec<(String, String)>,
+    /// What the device is configured with, as `dpif/show` prints it.
+    pub config: Vec<(String, String)>,
     /// The device is gone and is waited for.
     pub vanished: bool,
 }
@@ -306,6 +314,10 @@ pub trait Datapath: Send + Sync + fmt::Debug {
     fn port(&self, port: DpPort) -> Result<PortInfo, DpError>;
     fn ports(&self) -> Vec<PortInfo>;
     fn port_stats(&self, port: DpPort) -> Result<PortStats, DpError>;
+    /// Counters that this device has beside the usual ones, by name.
+    fn custom_stats(&self, _port: DpPort) -> Vec<(String, u64)> {
+        Vec::new()
+    }
     /// Takes pending events; returns at once.
     fn events(&self) -> Vec<DpEvent>;
 

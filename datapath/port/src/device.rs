@@ -81,13 +81,15 @@ pub struct PortConfig {
     pub mtu: Option<u32>,
     /// MAC to set; None leaves it or chooses.
     pub mac: Option<Mac>,
+    /// A packet leaves by the queue that its flow's hash names, not by that of its worker (`tx-steering=hash`).
+    pub hash_tx: bool,
 }
 
 impl PortConfig {
     /// A port called `name` of the Interface type `kind`, without options.
     pub fn new(name: &str, kind: &str) -> Result<Self, PortError> {
         let kind = Kind::from_type(kind).ok_or_else(|| PortError::Type { kind: kind.to_owned() })?;
-        Ok(Self { name: name.to_owned(), kind, options: BTreeMap::new(), mtu: None, mac: None })
+        Ok(Self { name: name.to_owned(), kind, options: BTreeMap::new(), mtu: None, mac: None, hash_tx: false })
     }
 
     /// The same with `options:key=value`.
@@ -337,6 +339,15 @@ impl Device {
     /// How many receive queues it has.
     pub fn n_rxq(&self) -> usize {
         self.n_rxq
+    }
+
+    /// How many transmit queues it has.
+    pub fn n_txq(&self) -> usize {
+        match &self.driver {
+            Driver::Memory | Driver::Tap(_) | Driver::AfPacket(_) => 1,
+            Driver::Dummy(port) => port.n_txq(),
+            Driver::AfXdp(port) => port.n_txq(),
+        }
     }
 
     /// The receive queues, in order; once. Later calls give none.

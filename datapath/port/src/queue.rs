@@ -67,6 +67,14 @@ macro_rules! kinds {
         #[allow(missing_docs, reason = "the variants are the modules")]
         pub enum TxQueue { $($(#[$doc])* $name($module::Tx)),+ }
 
+        impl RxQueue {
+            /// Looking for packets in vain costs a system call, so it should not be done in every round.
+            #[inline]
+            pub fn polls_by_call(&self) -> bool {
+                matches!(self, Self::Tap(_))
+            }
+        }
+
         impl Receive for RxQueue {
             #[inline]
             fn recv(&mut self, batch: &mut Batch) -> usize {

@@ -14,7 +14,7 @@ fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let seconds = args.get(2).and_then(|s| s.parse().ok()).unwrap_or(10u64);
     let options: Vec<_> = args.iter().filter_map(|a| a.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-    let dp = Switch::new("netdev", "ovs-netdev", &Options { config: options.clone() }).unwrap();
+    let dp = Switch::new("netdev", "ovs-netdev", &Options { config: options.clone(), ..Options::default() }).unwrap();
     for (i, name) in args[..2].iter().enumerate() {
         let number = Some(DpPort(u32::try_from(i).unwrap() + 1));
         let request =

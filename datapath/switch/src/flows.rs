@@ -33,6 +33,35 @@ struct Record {
     cleared: FlowStats,
     /// Slots that were replaced and may still be counted on.
     olds: Vec<u32>,
+    loose: Loose,
+}
+
+/// What the key that was put has outside its mask: only for dumps, as a few words.
+#[derive(Debug)]
+struct Loose {
+    /// A bit for each word of the key that has something.
+    which: u128,
+    words: Box<[u64]>,
+}
+
+const _: () = assert!(DATAPATH_WORDS <= 128);
+
+impl Loose {
+    fn new(key: &Key, mask: &Key) -> Self {
+        let open = |i: usize| key.words()[i] & !mask.words()[i];
+        let which = (0..DATAPATH_WORDS).filter(|i| open(*i) != 0).fold(0u128, |which, i| which | 1u128 << i);
+        Self { which, words: (0..DATAPATH_WORDS).map(open).filter(|word| *word != 0).collect() }
+    }
+
+    /// A masked key with what is outside the mask.
+    fn fill(&self, masked: &Key) -> Option<Box<Key>> {
+        let mut key = (self.which != 0).then(|| Box::new(*masked))?;
+        let places = (0..DATAPATH_WORDS).filter(|i| self.which & 1u128 << *i != 0);
+        for (i, word) in places.zip(self.words.iter()) {
+            key.words_mut()[i] |= word;
+        }
+        Some(key)
+    }
 }
 
 /// The table and the right to change it.
@@ -107,7 +136,8 @@ impl FlowTable {
             return Err(if same { DpError::Exists } else { DpError::Overlap });
         }
         let slot = self.link(flow.ufid, &key, &mask, program)?;
-        let record = Record { slot, before: FlowStats::default(), cleared: FlowStats::default(), olds: Vec::new() };
+        let loose = Loose::new(&flow.key, &mask);
+        let record = Record { slot, before: FlowStats::default(), cleared: FlowStats::default(), olds: Vec::new(), loose };
         self.flows.insert(flow.ufid, record);
         Ok(Done::Added)
     }
@@ -287,7 +317,7 @@ impl FlowTable {
             mask: Box::new(entry.head.shape.mask),
             actions: self.actions(record.slot),
         };
-        FlowDump { flow, stats: self.stats(record), placement: Placement::Software }
+        FlowDump { unmasked: record.loose.fill(&flow.key), flow, stats: self.stats(record), placement: Placement::Software }
     }
 
     /// The megaflows in up to `n` slots from slot `from` on; where to go on, `None` at the end.
@@ -338,9 +368,25 @@ fn normal(flow: &Megaflow) -> Result<(Box<Key>, Box<Key>), DpError> {
     let mut mask = flow.mask.clone();
     mask.words_mut()[DATAPATH_WORDS..].fill(0);
     if mask.in_port != [0xff; 4] {
+        tracing::error!(target: "dpif_netdev", rl = 60, burst = 5, "failed to put flow: in_port is not an exact match");
         return Err(DpError::Invalid("in_port must be matched exactly".to_owned()));
     }
     Ok((Box::new(flow.key.masked(&mask)), mask))
 }
 
 const _: () = assert!(FLOWS_MAX < u32::MAX as usize);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_outside_the_mask_comes_back() {
+        let (mut key, mut mask) = (Key::ZERO, Key::ZERO);
+        (key.nw_src, key.nw_proto, key.eth_type) = ([10, 0, 0, 1], 6, [8, 0]);
+        mask.eth_type = [0xff; 2];
+        let masked = key.masked(&mask);
+        assert_eq!(Loose::new(&key, &mask).fill(&masked).as_deref(), Some(&key));
+        assert_eq!(Loose::new(&masked, &mask).fill(&masked), None);
+    }
+}

@@ -7,16 +7,21 @@
 //! |---|---|
 //! | [`switch`] | the seam: [`Switch`] |
 //! | [`flows`], [`ports`], [`config`] | what control threads keep, behind one lock |
+//! | [`crew`], [`schedule`], [`balance`], [`topology`], [`account`] | who polls which receive queue, and what it costs |
 //! | [`worker`], [`forward`], [`execute`], [`edit`], [`tunnel`], [`meter`] | the packet's way |
 //! | [`cache`], [`classifier`], [`slots`], [`shape`], [`tags`], [`hash`] | from a packet to its megaflow |
 //! | [`qsbr`], [`stats`], [`upcall`] | what threads share without locks |
 //! | [`reference`], [`failing`] | the seam again, obvious and failing, for tests |
 
+pub mod account;
+pub mod balance;
 pub mod bundle;
 pub mod cache;
 pub mod classifier;
 pub mod config;
 pub mod counters;
+pub mod crew;
+pub mod cycles;
 pub mod edit;
 pub mod execute;
 pub mod failing;
@@ -28,23 +33,30 @@ pub mod memory;
 pub mod meter;
 pub mod outlets;
 pub mod parsed;
+mod pmd;
+mod pmd_text;
 pub mod ports;
 pub mod program;
 pub mod qsbr;
 pub mod reference;
+pub mod schedule;
 pub mod shape;
 pub mod slots;
 pub mod stats;
 pub mod switch;
 pub mod tags;
+pub mod topology;
 pub mod tunnel;
 pub mod upcall;
 pub mod worker;
 
+pub use account::LogSettings;
 pub use counters::COUNTERS;
 pub use failing::Failing;
+pub use pmd::PerfView;
 pub use reference::Reference;
 pub use switch::{Options, Switch};
+pub use topology::Topology;
 
 /// Asks for a cache line that will be read soon. Never faults, whatever the address.
 #[inline]

@@ -6,7 +6,7 @@ use crate::flows::Done;
 use flow::action_text::format_actions;
 use flow::dptext;
 use flow::forms::NoNames;
-use flow::seam::{FlowPut, Upcall, UpcallKind};
+use flow::seam::{FlowDump, FlowPut, Upcall, UpcallKind};
 use flow::ufid::ufid_of;
 
 /// `flow_add: ufid:U mega_ufid:U KEY, actions:A`, or `flow_mod: ..., old_actions:O, actions:A`.
@@ -42,4 +42,20 @@ pub(crate) fn upcalls(datapath: &str, upcalls: &[Upcall]) {
         let key = dptext::format_key(&upcall.key, &NoNames);
         tracing::debug!(target: "dpif_netdev", "{datapath}: {kind} upcall:\n{key}");
     }
+}
+
+/// Whether anybody reads `dump`'s lines.
+pub(crate) fn wants_dumps() -> bool {
+    tracing::enabled!(target: "dpif", tracing::Level::DEBUG)
+}
+
+/// `NAME: flow_dump ufid:U KEY, packets:P, bytes:B, used:S, actions:A`: a megaflow whose figures were asked for.
+pub(crate) fn dump(datapath: &str, dump: &FlowDump, now_ms: flow::Msec) {
+    let key = dump.unmasked.as_ref().unwrap_or(&dump.flow.key);
+    let text = dptext::format_flow(key, &dump.flow.mask, true, &NoNames);
+    let ago = now_ms - dump.stats.used_ms;
+    let used = if dump.stats.used_ms == 0 { "never".to_owned() } else { format!("{}.{:03}s", ago / 1000, ago % 1000) };
+    let (ufid, packets, bytes) = (dump.flow.ufid, dump.stats.packets, dump.stats.bytes);
+    let actions = format_actions(&dump.flow.actions, &NoNames);
+    tracing::debug!(target: "dpif", "{datapath}: flow_dump ufid:{ufid} {text}, packets:{packets}, bytes:{bytes}, used:{used}, actions:{actions}");
 }

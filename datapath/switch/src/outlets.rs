@@ -36,6 +36,25 @@ pub struct Outlets {
     ports: Vec<Option<Box<Outlet>>>,
     /// Ports that packets wait at, or whose handle has not been flushed since it sent.
     dirty: Vec<u32>,
+    sent: Sent,
+}
+
+/// How much went out so far.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sent {
+    packets: u64,
+    batches: u64,
+}
+
+impl Sent {
+    #[inline]
+    fn send(&mut self, tx: &mut TxQueue, batch: &mut Batch) {
+        if !batch.is_empty() {
+            self.packets += batch.len() as u64;
+            self.batches += 1;
+            tx.send(batch);
+        }
+    }
 }
 
 impl Outlets {
@@ -62,15 +81,21 @@ impl Outlets {
     }
 
     #[inline]
-    fn ready(&mut self, port: u32) -> Option<(&mut TxQueue, &mut Batch, &mut Vec<u32>)> {
+    fn ready(&mut self, port: u32) -> Option<(&mut TxQueue, &mut Batch, &mut Vec<u32>, &mut Sent)> {
         let outlet = self.ports.get_mut(port as usize)?.as_deref_mut()?;
-        Some((outlet.tx.as_mut()?, &mut outlet.waiting, &mut self.dirty))
+        Some((outlet.tx.as_mut()?, &mut outlet.waiting, &mut self.dirty, &mut self.sent))
+    }
+
+    /// Packets and batches that were sent so far.
+    #[must_use]
+    pub fn sent(&self) -> (u64, u64) {
+        (self.sent.packets, self.sent.batches)
     }
 
     /// Sends one packet, soon.
     #[inline]
     pub fn send(&mut self, port: u32, packet: Packet) {
-        let Some((tx, waiting, dirty)) = self.ready(port) else {
+        let Some((tx, waiting, dirty, sent)) = self.ready(port) else {
             DROP_INVALID_PORT.inc();
             return;
         };
@@ -78,7 +103,7 @@ impl Outlets {
             dirty.push(port);
         }
         if waiting.push(packet).is_ok() && waiting.is_full() {
-            tx.send(waiting);
+            sent.send(tx, waiting);
             // It stays dirty, for the flush; an empty batch may put it there a second time, which does no harm.
         }
     }
@@ -86,7 +111,7 @@ impl Outlets {
     /// Sends a whole batch, and leaves it empty.
     #[inline]
     pub fn send_all(&mut self, port: u32, packets: &mut Batch) {
-        let Some((tx, waiting, dirty)) = self.ready(port) else {
+        let Some((tx, waiting, dirty, sent)) = self.ready(port) else {
             DROP_INVALID_PORT.add(packets.len() as u64);
             packets.clear();
             return;
@@ -94,9 +119,9 @@ impl Outlets {
         if waiting.is_empty() {
             dirty.push(port);
         } else {
-            tx.send(waiting);
+            sent.send(tx, waiting);
         }
-        tx.send(packets);
+        sent.send(tx, packets);
     }
 
     /// Sends what waits and pushes it out of the rings. Once per round.
@@ -106,7 +131,7 @@ impl Outlets {
             if let Some(outlet) = self.ports.get_mut(port as usize).and_then(Option::as_deref_mut)
                 && let Some(tx) = &mut outlet.tx
             {
-                tx.send(&mut outlet.waiting);
+                self.sent.send(tx, &mut outlet.waiting);
                 tx.flush();
             }
         }

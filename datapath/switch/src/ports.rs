@@ -1,16 +1,19 @@
 //! The datapath's ports as the control thread keeps them: numbers, devices, and who polls what.
 //!
 //! What enters: requests of the seam, link events of the kernel. What leaves: outlets and receive queues for workers, events and
-//! figures for the slow path. Neighbours: `worker` (commands), `port` (devices), `switch` (which holds the lock).
+//! figures for the slow path. Neighbours: `crew` (who polls), `worker` (commands), `port` (devices), `switch` (which holds the lock).
 //!
 //! A change of one port touches that port's queues only: the others are polled on. A device that vanished leaves its port parked:
 //! the number stays, nothing is polled, output to it is dropped and counted, and the device is opened again when one of its name appears.
 
+use crate::config::Settings;
 use crate::counters::{PORT_RETURNED, PORT_VANISHED};
+use crate::crew::{self, Berth, Crew, Hire};
 use crate::forward::{Core, Shared};
 use crate::outlets::{Outlet, PORTS_MAX};
+use crate::topology::{CoreId, Topology, numa_of_netdev};
 use crate::upcall::PortQueue;
-use crate::worker::{Command, Handle, Rx};
+use crate::worker::Command;
 use flow::DpPort;
 use flow::clock::Msec;
 use flow::seam::{DpError, DpEvent, PortInfo, PortRequest, PortStats};
@@ -34,18 +37,31 @@ struct Port {
     device: Option<Device>,
     tunnel: bool,
     upcalls: Arc<PortQueue>,
-    /// By receive queue: the number of the worker in the list.
-    owners: Vec<usize>,
     seen: LinkState,
     link_resets: u64,
     retry_ms: Msec,
+}
+
+/// What ports need to be connected: the core that carries `execute` out, and workers.
+pub struct Means<'a> {
+    pub aux: &'a mut Core,
+    pub settings: &'a Settings,
+    pub topology: &'a Topology,
+    pub hire: &'a mut Hire<'a>,
+    pub now_ms: Msec,
+}
+
+impl std::fmt::Debug for Means<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Means").finish_non_exhaustive()
+    }
 }
 
 /// All ports and all workers.
 #[derive(Debug, Default)]
 pub struct Ports {
     ports: BTreeMap<DpPort, Port>,
-    pub workers: Vec<Handle>,
+    pub crew: Crew,
     events: Vec<DpEvent>,
     monitor: Option<Monitor>,
     /// Numbers by name, as the dummy datapath has them.
@@ -60,7 +76,7 @@ impl Ports {
     }
 
     /// Adds a port and starts polling it.
-    pub fn add(&mut self, request: &PortRequest, aux: &mut Core) -> Result<DpPort, DpError> {
+    pub fn add(&mut self, request: &PortRequest, means: &mut Means<'_>) -> Result<DpPort, DpError> {
         if self.ports.values().any(|p| p.request.name == request.name) {
             return Err(DpError::PortExists);
         }
@@ -70,10 +86,10 @@ impl Ports {
         let upcalls = PortQueue::new(number);
         let seen = device.as_ref().map(Device::link).unwrap_or_default();
         let request = request.clone();
-        let port = Port { request, device, tunnel, upcalls, owners: Vec::new(), seen, link_resets: 0, retry_ms: 0 };
+        let port = Port { request, device, tunnel, upcalls, seen, link_resets: 0, retry_ms: 0 };
         self.ports.insert(number, port);
-        if let Err(error) = self.connect(number, aux) {
-            self.disconnect(number, aux);
+        if let Err(error) = self.connect(number, means) {
+            self.disconnect(number, means.aux);
             self.ports.remove(&number);
             return Err(error);
         }
@@ -109,72 +125,65 @@ impl Ports {
         (1..PORTS_MAX).find(|n| free(*n)).map(DpPort).ok_or(DpError::Full("the port table"))
     }
 
-    /// Gives every worker its way out by the port, and its receive queues to the workers that have the fewest.
-    fn connect(&mut self, number: DpPort, aux: &mut Core) -> Result<(), DpError> {
+    /// Gives every worker its way out by the port, and sees to it that its receive queues are polled.
+    fn connect(&mut self, number: DpPort, means: &mut Means<'_>) -> Result<(), DpError> {
         let port = self.ports.get_mut(&number).ok_or(DpError::NoPort)?;
-        let tx =
-            |device: &Option<Device>| device.as_ref().map(Device::tx).transpose().map_err(|e| DpError::Device(e.to_string()));
-        aux.outlets.set(number, Outlet::new(tx(&port.device)?, Arc::clone(&port.upcalls)));
-        for worker in &self.workers {
-            let outlet = Outlet::new(tx(&port.device)?, Arc::clone(&port.upcalls));
-            worker.send(Command::SetOutlet(number, outlet));
+        means.aux.outlets.set(number, port.outlet()?);
+        for worker in &self.crew.workers {
+            worker.handle.send(Command::SetOutlet(number, port.outlet()?));
         }
         let queues = port.device.as_mut().map(Device::take_rx).unwrap_or_default();
-        self.spread(queues.into_iter().enumerate().map(|(i, queue)| Rx { port: number, number: i, queue }).collect());
-        Ok(())
+        if queues.is_empty() {
+            return Ok(());
+        }
+        self.crew.board(&port.berth(number), queues);
+        self.arrange(means)
     }
 
-    /// Hands receive queues out.
-    fn spread(&mut self, queues: Vec<Rx>) {
-        let mut load = vec![0usize; self.workers.len()];
-        for owner in self.ports.values().flat_map(|p| &p.owners) {
-            if let Some(n) = load.get_mut(*owner) {
-                *n += 1;
+    /// Has the workers that the settings and the ports want, and deals the receive queues out to them.
+    pub fn arrange(&mut self, means: &mut Means<'_>) -> Result<(), DpError> {
+        let Means { settings, topology, hire, now_ms, .. } = means;
+        let ports = &self.ports;
+        let mut equip = |id| {
+            let handle = hire(id)?;
+            for (number, port) in ports {
+                let outlet = port.outlet().or_else(|error| {
+                    tracing::warn!(target: "dpif_netdev", "{error}");
+                    Ok::<_, DpError>(Outlet::new(None, Arc::clone(&port.upcalls)))
+                })?;
+                handle.send(Command::SetOutlet(*number, outlet));
             }
-        }
-        for rx in queues {
-            let Some(least) = (0..load.len()).min_by_key(|i| load[*i]) else {
-                return;
-            };
-            load[least] += 1;
-            if let Some(port) = self.ports.get_mut(&rx.port) {
-                if port.owners.len() <= rx.number {
-                    port.owners.resize(rx.number + 1, usize::MAX);
-                }
-                port.owners[rx.number] = least;
-            }
-            self.workers[least].send(Command::AddRx(rx));
-        }
+            Ok(handle)
+        };
+        let mustered = self.crew.muster(settings, topology, *now_ms, &mut equip);
+        self.crew.deal(settings, *now_ms);
+        mustered
     }
 
     /// Takes a port's queues and handles away from all workers; nobody uses them when this returns.
     fn disconnect(&mut self, number: DpPort, aux: &mut Core) {
         drop(aux.outlets.remove(number));
-        for worker in &self.workers {
-            drop(worker.ask(|done| Command::RemovePort(number, done)));
-        }
-        if let Some(port) = self.ports.get_mut(&number) {
-            port.owners.clear();
-        }
+        self.crew.leave(number);
     }
 
     /// Removes a port.
-    pub fn remove(&mut self, number: DpPort, shared: &Shared, aux: &mut Core) -> Result<(), DpError> {
+    pub fn remove(&mut self, number: DpPort, shared: &Shared, means: &mut Means<'_>) -> Result<(), DpError> {
         if !self.ports.contains_key(&number) {
             return Err(DpError::NoPort);
         }
-        self.disconnect(number, aux);
+        self.disconnect(number, means.aux);
         if let Some(port) = self.ports.remove(&number) {
             shared.upcalls.purge(&port.upcalls);
         }
-        Ok(())
+        self.arrange(means)
     }
 
     /// Applies what changed of a request: MTU and MAC at once; other options by opening the device again.
-    pub fn set(&mut self, number: DpPort, request: &PortRequest, aux: &mut Core) -> Result<(), DpError> {
+    pub fn set(&mut self, number: DpPort, request: &PortRequest, means: &mut Means<'_>) -> Result<(), DpError> {
         let port = self.ports.get_mut(&number).ok_or(DpError::NoPort)?;
         let fault = |e: port::PortError| DpError::Device(e.to_string());
-        let again = !port.tunnel && (port.device.is_none() || port.request.options != request.options);
+        let again = !port.tunnel && (port.device.is_none() || !same_device(&port.request, request));
+        let affinity = port.request.affinity.clone();
         if !again && let Some(device) = &port.device {
             if let Some(mtu) = request.mtu.filter(|m| u32::from(*m) != device.mtu()) {
                 device.set_mtu(mtu.into()).map_err(fault)?;
@@ -185,19 +194,23 @@ impl Ports {
         }
         port.request = PortRequest { name: port.request.name.clone(), kind: port.request.kind.clone(), ..request.clone() };
         if again {
-            self.reopen(number, aux)?;
+            self.reopen(number, means)?;
+        } else if affinity != request.affinity {
+            let wishes = affinity_of(request);
+            self.crew.pin(number, &wishes);
+            self.arrange(means)?;
         }
         self.event(DpEvent::PortChanged(number));
         Ok(())
     }
 
-    fn reopen(&mut self, number: DpPort, aux: &mut Core) -> Result<(), DpError> {
-        self.disconnect(number, aux);
+    fn reopen(&mut self, number: DpPort, means: &mut Means<'_>) -> Result<(), DpError> {
+        self.disconnect(number, means.aux);
         let port = self.ports.get_mut(&number).ok_or(DpError::NoPort)?;
         // The old device first: two cannot bind one netdev.
         port.device = None;
         port.device = Some(open(&port.request)?);
-        self.connect(number, aux)
+        self.connect(number, means)
     }
 
     /// The number of a port.
@@ -256,16 +269,20 @@ impl Ports {
     }
 
     /// Follows the kernel, parks what vanished, takes up what came back; the events since the last call.
-    pub fn follow(&mut self, now_ms: Msec, aux: &mut Core) -> Vec<DpEvent> {
+    pub fn follow(&mut self, means: &mut Means<'_>) -> Vec<DpEvent> {
         let heard = self.monitor.as_mut().and_then(|m| m.events().ok()).unwrap_or_default();
         let numbers: Vec<DpPort> = self.ports.keys().copied().collect();
         for number in numbers {
-            self.follow_one(number, &heard, now_ms, aux);
+            self.follow_one(number, &heard, means);
+        }
+        if self.crew.watch(means.settings, means.now_ms) {
+            self.crew.deal(means.settings, means.now_ms);
         }
         std::mem::take(&mut self.events)
     }
 
-    fn follow_one(&mut self, number: DpPort, heard: &[Event], now_ms: Msec, aux: &mut Core) {
+    fn follow_one(&mut self, number: DpPort, heard: &[Event], means: &mut Means<'_>) {
+        let now_ms = means.now_ms;
         let Some(port) = self.ports.get_mut(&number) else {
             return;
         };
@@ -274,7 +291,7 @@ impl Ports {
             let due = named(&port.request.name) || now_ms >= port.retry_ms;
             if !port.tunnel && due {
                 port.retry_ms = now_ms + RETRY_MS;
-                self.take_up(number, aux);
+                self.take_up(number, means);
             }
             return;
         };
@@ -292,7 +309,7 @@ impl Ports {
             PORT_VANISHED.inc();
             tracing::info!(target: "dpif_netdev", "port {}: the device has vanished", port.request.name);
             port.retry_ms = now_ms + RETRY_MS;
-            self.park(number, aux);
+            self.park(number, means);
             changed = true;
         }
         if changed {
@@ -300,17 +317,17 @@ impl Ports {
         }
     }
 
-    fn park(&mut self, number: DpPort, aux: &mut Core) {
-        self.disconnect(number, aux);
+    fn park(&mut self, number: DpPort, means: &mut Means<'_>) {
+        self.disconnect(number, means.aux);
         if let Some(port) = self.ports.get_mut(&number) {
             port.device = None;
         }
         // Without devices there is nothing to open, so this cannot fail.
-        let _ = self.connect(number, aux);
+        let _ = self.connect(number, means);
     }
 
-    fn take_up(&mut self, number: DpPort, aux: &mut Core) {
-        match self.reopen(number, aux) {
+    fn take_up(&mut self, number: DpPort, means: &mut Means<'_>) {
+        match self.reopen(number, means) {
             Ok(()) => {
                 PORT_RETURNED.inc();
                 if let Some(port) = self.ports.get_mut(&number) {
@@ -322,57 +339,77 @@ impl Ports {
             }
             Err(error) => {
                 tracing::debug!(target: "dpif_netdev", "{error}");
-                self.park(number, aux);
+                self.park(number, means);
             }
-        }
-    }
-
-    /// Which worker polls a port's queue.
-    #[must_use]
-    pub fn owners(&self, number: DpPort) -> &[usize] {
-        self.ports.get(&number).map_or(&[], |p| &p.owners)
-    }
-
-    /// Replaces the workers: the old ones end, their receive queues go to the new ones, and nothing else of a port changes.
-    pub fn replace_workers(&mut self, new: Vec<Handle>) {
-        let old = std::mem::replace(&mut self.workers, new);
-        for (number, port) in &self.ports {
-            for worker in &self.workers {
-                let tx = port.device.as_ref().and_then(|device| match device.tx() {
-                    Ok(tx) => Some(tx),
-                    Err(error) => {
-                        tracing::warn!(target: "dpif_netdev", "{error}");
-                        None
-                    }
-                });
-                worker.send(Command::SetOutlet(*number, Outlet::new(tx, Arc::clone(&port.upcalls))));
-            }
-        }
-        for port in self.ports.values_mut() {
-            port.owners.clear();
-        }
-        for worker in old {
-            let queues = worker.stop();
-            self.spread(queues);
         }
     }
 
     /// Ends everything.
     pub fn close(&mut self) {
-        for worker in std::mem::take(&mut self.workers) {
-            drop(worker.stop());
-        }
+        self.crew.close();
         self.ports.clear();
     }
 }
 
 impl Port {
+    /// A worker's way out by this port.
+    fn outlet(&self) -> Result<Box<Outlet>, DpError> {
+        let tx = self.device.as_ref().map(Device::tx).transpose().map_err(|e| DpError::Device(e.to_string()))?;
+        Ok(Outlet::new(tx, Arc::clone(&self.upcalls)))
+    }
+
+    fn berth(&self, port: DpPort) -> Berth {
+        use port::Kind;
+        let kind = self.device.as_ref().map(Device::kind);
+        let is_dummy = matches!(kind, Some(Kind::Dummy | Kind::DummyInternal | Kind::DummyPmd));
+        let numa = if is_dummy {
+            Some(self.option("numa_id").and_then(|text| text.parse().ok()).unwrap_or(0))
+        } else {
+            numa_of_netdev(&self.request.name)
+        };
+        Berth {
+            port,
+            name: self.request.name.clone(),
+            numa,
+            plain: matches!(kind, Some(Kind::Dummy | Kind::DummyInternal)),
+            affinity: affinity_of(&self.request),
+        }
+    }
+
+    fn option(&self, key: &str) -> Option<&str> {
+        self.request.options.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
+    }
+
+    /// What the device is configured with, as `dpif/show` prints it.
+    fn config(&self) -> Vec<(String, String)> {
+        use port::Kind;
+        let Some(device) = &self.device else {
+            return self.request.options.clone();
+        };
+        let mut config = match device.kind() {
+            Kind::Dummy | Kind::DummyInternal | Kind::DummyPmd => {
+                let shown = |(key, _): &&(String, String)| ["ifindex", "pstream", "stream"].contains(&key.as_str());
+                self.request.options.iter().filter(shown).cloned().collect()
+            }
+            Kind::System | Kind::AfXdp | Kind::Internal | Kind::Tap | Kind::Memory => self.request.options.clone(),
+        };
+        if device.kind() == Kind::DummyPmd {
+            let (rx, tx) = (device.n_rxq().to_string(), device.n_txq().to_string());
+            for (what, n) in [("rx", rx), ("tx", tx)] {
+                config.push((format!("requested_{what}_queues"), n.clone()));
+                config.push((format!("configured_{what}_queues"), n));
+            }
+        }
+        config
+    }
+
     fn info(&self, number: DpPort) -> PortInfo {
         let mut info = PortInfo {
             number,
             name: self.request.name.clone(),
             kind: self.request.kind.clone(),
             options: self.request.options.clone(),
+            config: self.config(),
             link_resets: self.link_resets,
             vanished: self.device.is_none() && !self.tunnel,
             ..PortInfo::default()
@@ -403,6 +440,19 @@ impl Port {
     }
 }
 
+/// Whether the open device will do for the request.
+fn same_device(now: &PortRequest, wanted: &PortRequest) -> bool {
+    now.options == wanted.options && now.tx_steering == wanted.tx_steering
+}
+
+fn affinity_of(request: &PortRequest) -> Vec<(usize, CoreId)> {
+    crew::parse_affinity(&request.affinity).unwrap_or_else(|| {
+        let (name, text) = (&request.name, &request.affinity);
+        tracing::error!(target: "dpif_netdev", "Error parsing affinity list for port '{name}': '{text}'");
+        Vec::new()
+    })
+}
+
 fn is_netdev(device: &Device) -> bool {
     use port::Kind;
     match device.kind() {
@@ -415,6 +465,7 @@ fn open(request: &PortRequest) -> Result<Device, DpError> {
     let fault = |e| fault(&request.name, &e);
     let mut config = PortConfig::new(&request.name, &request.kind).map_err(fault)?;
     config.options = request.options.iter().cloned().collect();
+    config.hash_tx = request.tx_steering == "hash";
     config.mtu = request.mtu.map(u32::from);
     config.mac = request.mac;
     Device::open(&config).map_err(fault)

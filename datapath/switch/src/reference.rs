@@ -446,5 +446,5 @@ impl State {
 }
 
 fn dump((flow, stats): &(Megaflow, FlowStats)) -> FlowDump {
-    FlowDump { flow: flow.clone(), stats: *stats, placement: Placement::Software }
+    FlowDump { flow: flow.clone(), unmasked: None, stats: *stats, placement: Placement::Software }
 }

@@ -14,17 +14,20 @@
 //! `inject` makes tests deterministic: it lets a dummy port receive a frame, has its worker forward it, and waits (bounded) until every
 //! upcall that came of it was handled.
 
+use crate::account::LogSettings;
 use crate::classifier::Classifier;
 use crate::config::Settings;
+use crate::crew::WorkerId;
 use crate::flows::{Done, FlowTable};
 use crate::forward::{Core, Scope, Shared};
 use crate::meter::Meter;
 use crate::parsed::Parsed;
-use crate::ports::Ports;
+use crate::ports::{Means, Ports};
 use crate::program;
 use crate::qsbr::Member;
 use crate::slots::SlotWriter;
-use crate::worker::{Command, Handle};
+use crate::topology::Topology;
+use crate::worker::{Command, Handle, Post, Tuning};
 use flow::clock::{self, Msec};
 use flow::seam::{
     DpError, DpEvent, DpFeatures, DpStats, Execute, FlowDump, FlowPut, FlowStats, MeterConfig, MeterStats, PortInfo, PortRequest,
@@ -32,7 +35,7 @@ use flow::seam::{
 };
 use flow::{Datapath, DpPort, Ufid};
 use port::{Device, Packet};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -75,13 +78,18 @@ const _: () = assert!(program::NESTING_MAX == 8 && flow::key::MPLS_LABELS_MAX ==
 pub struct Options {
     /// `Open_vSwitch.other_config`.
     pub config: Vec<(String, String)>,
+    /// The cores that workers may run on.
+    pub topology: Topology,
 }
 
+/// What the control lock guards.
 #[derive(Debug)]
-struct Control {
+pub(crate) struct Control {
     flows: FlowTable,
-    ports: Ports,
-    settings: Settings,
+    pub(crate) ports: Ports,
+    pub(crate) settings: Settings,
+    /// `pmd-perf-log-set`
+    pub(crate) perf_log: LogSettings,
 }
 
 #[derive(Debug)]
@@ -95,12 +103,19 @@ struct Aux {
 pub struct Switch {
     kind: String,
     name: String,
-    shared: Arc<Shared>,
-    control: Mutex<Control>,
+    pub(crate) shared: Arc<Shared>,
+    topology: Topology,
+    /// The first configuration has been taken up, and what it says has been logged.
+    announced: AtomicBool,
+    pub(crate) control: Mutex<Control>,
     aux: Mutex<Aux>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn tuning(settings: &Settings, log: LogSettings, id: WorkerId) -> Tuning {
+    Tuning { nap_max_us: settings.sleep.of_core(id.core()), metrics: settings.perf_metrics, log }
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -115,41 +130,71 @@ impl Switch {
         flows.welcome(member.seat());
         let core = Core::new(member.seat(), AUX_CACHE_FLOWS);
         let ports = Ports::new(kind == "dummy");
-        let control = Control { flows, ports, settings: Settings::default() };
-        let switch = Self {
+        let settings = Settings::of(&options.config);
+        shared.live.set(&settings);
+        let control = Control { flows, ports, settings, perf_log: LogSettings::default() };
+        Ok(Self {
             kind: kind.to_owned(),
             name: name.to_owned(),
             shared,
+            topology: options.topology.clone(),
+            announced: AtomicBool::new(false),
             control: Mutex::new(control),
             aux: Mutex::new(Aux { member, core }),
-        };
-        switch.configure(Settings::of(&options.config), true)?;
-        Ok(switch)
+        })
     }
 
-    fn configure(&self, settings: Settings, first: bool) -> Result<(), DpError> {
+    fn configure(&self, settings: Settings) -> Result<(), DpError> {
         let mut control = lock(&self.control);
-        if settings == control.settings && !first {
+        let first = !self.announced.swap(true, Ordering::Relaxed);
+        settings.announce(Some(&control.settings).filter(|_| !first));
+        if settings == control.settings {
             return Ok(());
         }
-        if first || (control.settings.workers, &control.settings.cpus) != (settings.workers, &settings.cpus) {
-            let workers = (0..settings.workers).map(|i| self.start_worker(&control, &settings, i)).collect::<Result<_, _>>()?;
-            control.ports.replace_workers(workers);
-        } else if control.settings.cache_flows != settings.cache_flows {
-            for worker in &control.ports.workers {
-                worker.send(Command::ResizeCache(settings.cache_flows));
+        let before = std::mem::replace(&mut control.settings, settings);
+        let now = control.settings.clone();
+        self.shared.live.set(&now);
+        if before.cache_flows != now.cache_flows {
+            for worker in &control.ports.crew.workers {
+                worker.handle.send(Command::ResizeCache(now.cache_flows));
             }
         }
-        self.shared.live.set(&settings);
-        control.settings = settings;
-        Ok(())
+        self.tune(&control);
+        let placing = |s: &Settings| (s.cores.clone(), s.workers, s.way, s.isolate);
+        if placing(&before) == placing(&now) {
+            return Ok(());
+        }
+        self.with_means(&mut control, |ports, means| ports.arrange(means))
     }
 
-    fn start_worker(&self, control: &Control, settings: &Settings, i: usize) -> Result<Handle, DpError> {
+    /// Tells the workers how to work.
+    pub(crate) fn tune(&self, control: &Control) {
+        for worker in &control.ports.crew.workers {
+            worker.handle.send(Command::Tune(tuning(&control.settings, control.perf_log, worker.id)));
+        }
+    }
+
+    /// Does something with the ports that may need workers.
+    fn with_means<R>(&self, control: &mut Control, f: impl FnOnce(&mut Ports, &mut Means<'_>) -> R) -> R {
+        let Control { flows, ports, settings, perf_log } = control;
+        let mut hire = |id| self.start_worker(flows, settings, *perf_log, id);
+        let mut aux = lock(&self.aux);
+        let now_ms = clock::now_ms();
+        f(ports, &mut Means { aux: &mut aux.core, settings, topology: &self.topology, hire: &mut hire, now_ms })
+    }
+
+    fn start_worker(&self, flows: &FlowTable, settings: &Settings, log: LogSettings, id: WorkerId) -> Result<Handle, DpError> {
         let member = self.shared.epochs.join().ok_or(DpError::Full("the list of forwarding threads"))?;
-        control.flows.welcome(member.seat());
-        let cpu = settings.cpus.get(i).copied();
-        Handle::start(Arc::clone(&self.shared), member, cpu, settings.cache_flows)
+        flows.welcome(member.seat());
+        let seat = member.seat();
+        let (name, cpu) = match id {
+            WorkerId::Core(core) => (format!("pmd-c{core:02}/id:{seat}"), Some(core)),
+            WorkerId::Main => (format!("main/id:{seat}"), None),
+        };
+        // Without a mask the scheduler decides where a worker runs; imaginary cores are nowhere.
+        let cpu = cpu.filter(|_| settings.cores.is_some() && !self.topology.imaginary);
+        let post = Post { name, cpu, cache_flows: settings.cache_flows, tuning: tuning(settings, log, id) };
+        Handle::start(Arc::clone(&self.shared), member, post)
             .map_err(|e| DpError::Device(format!("cannot start a forwarding thread: {e}")))
     }
 
@@ -178,9 +223,9 @@ impl Switch {
     /// Has the workers poll a port's queues until they are empty.
     pub fn drain(&self, port: DpPort) {
         let control = lock(&self.control);
-        for worker in &control.ports.workers {
+        for worker in &control.ports.crew.workers {
             // The answer only says that it is done.
-            let _ = worker.ask(|done| Command::Drain(port, done));
+            let _ = worker.handle.ask(|done| Command::Drain(port, done));
         }
     }
 
@@ -253,17 +298,17 @@ impl Datapath for Switch {
 
     fn port_add(&self, request: &PortRequest) -> Result<DpPort, DpError> {
         let mut control = lock(&self.control);
-        control.ports.add(request, &mut lock(&self.aux).core)
+        self.with_means(&mut control, |ports, means| ports.add(request, means))
     }
 
     fn port_del(&self, port: DpPort) -> Result<(), DpError> {
         let mut control = lock(&self.control);
-        control.ports.remove(port, &self.shared, &mut lock(&self.aux).core)
+        self.with_means(&mut control, |ports, means| ports.remove(port, &self.shared, means))
     }
 
     fn port_set(&self, port: DpPort, request: &PortRequest) -> Result<(), DpError> {
         let mut control = lock(&self.control);
-        control.ports.set(port, request, &mut lock(&self.aux).core)
+        self.with_means(&mut control, |ports, means| ports.set(port, request, means))
     }
 
     fn port_set_up(&self, port: DpPort, up: bool) -> Result<(), DpError> {
@@ -285,9 +330,13 @@ impl Datapath for Switch {
         lock(&self.control).ports.stats(port)
     }
 
+    fn custom_stats(&self, port: DpPort) -> Vec<(String, u64)> {
+        self.with_device(port, Device::custom_stats).unwrap_or_default()
+    }
+
     fn events(&self) -> Vec<DpEvent> {
         let mut control = lock(&self.control);
-        control.ports.follow(clock::now_ms(), &mut lock(&self.aux).core)
+        self.with_means(&mut control, Ports::follow)
     }
 
     fn put(&self, batch: &[FlowPut]) -> Vec<Result<(), DpError>> {
@@ -325,6 +374,13 @@ impl Datapath for Switch {
         let mut control = lock(&self.control);
         control.flows.tend(clock::now_ms());
         out.extend(batch.iter().map(|ufid| control.flows.stats_of(*ufid)));
+        if crate::log::wants_dumps() {
+            let name = format!("{}@{}", self.kind, self.name);
+            batch
+                .iter()
+                .filter_map(|ufid| control.flows.get(*ufid).ok())
+                .for_each(|d| crate::log::dump(&name, &d, clock::now_ms()));
+        }
     }
 
     fn flush(&self) {
@@ -401,7 +457,7 @@ impl Datapath for Switch {
     }
 
     fn set_config(&self, config: &[(String, String)]) {
-        if let Err(error) = self.configure(Settings::of(config), false) {
+        if let Err(error) = self.configure(Settings::of(config)) {
             tracing::warn!(target: "dpif_netdev", "{error}");
         }
     }

@@ -5,33 +5,50 @@
 //!
 //! # Life
 //!
-//! Busy: every queue is polled in turn, a batch each, and what was sent is flushed once per round. After `IDLE_ROUNDS` rounds without a
-//! packet it asks each queue whether it may sleep, goes offline (nobody waits for it then) and sleeps in epoll on the queues'
-//! descriptors and on its own eventfd, through which commands wake it. An idle worker makes no system call and takes no CPU.
+//! Busy: every queue is polled in turn, a batch each, and what was sent is flushed once per round. Without packets it polls on for a
+//! window, asks each queue whether it may sleep, goes offline (nobody waits for it then) and sleeps in epoll on the queues' descriptors
+//! and on its own eventfd, through which commands wake it. An idle worker makes no system call and takes no CPU.
+//!
+//! How long the window is, the load decides. A packet is often answered by another (a ping, a TCP acknowledgement) sooner than a
+//! sleeping thread wakes up, so polling on for `SPIN_MAX_US` saves the wake; a poll in vain costs CPU. So a window is paid from a credit
+//! that sleep earns (`SLEEP_PER_SPIN`) and windows in vain use up, while one that ends with a packet costs nothing. A switch with little
+//! traffic spends a few percent at most, an idle one nothing. While it polls in vain a worker yields to whoever else wants its CPU.
 //!
 //! A queue can make its descriptor readable without giving packets (a dying device). Wakes that bring nothing are counted, and after
 //! `FUTILE_MAX` in a row the worker naps before it sleeps again, so that such a device costs little until control takes the queue away.
 
+use crate::account::{Account, LogSettings, Metrics, Sample, Suspicion, Totals};
 use crate::counters::WORKER_SLEEPS;
+use crate::cycles;
 use crate::forward::{Core, Scope, Shared};
 use crate::outlets::Outlet;
 use crate::qsbr::Member;
 use crate::stats::add;
+use crate::topology::CoreId;
 use crossbeam_channel::{Receiver, Sender};
 use flow::DpPort;
 use flow::clock;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use port::{Batch, Receive, RxQueue};
+use port::{BATCH_MAX, Batch, Receive, RxQueue};
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Rounds without a packet before a worker thinks of sleeping.
-const IDLE_ROUNDS: u32 = 64;
+/// The longest window of polling in vain before a sleep.
+const SPIN_MAX_US: u64 = 100;
+/// The window that costs nothing: shorter than going to sleep and waking up.
+const SPIN_MIN_US: u64 = 3;
+/// So much sleep earns one part of polling in vain.
+const SLEEP_PER_SPIN: u64 = 32;
+/// The largest credit, in windows.
+const CREDIT_MAX: u64 = 8;
 /// Wakes without a packet before a worker naps.
 const FUTILE_MAX: u32 = 16;
+/// The shortest and the longest pause of an empty queue that is polled by a system call, while others give packets.
+const PAUSE_US: std::ops::Range<u64> = 8..128;
 const NAP: Duration = Duration::from_millis(1);
 /// Commands that wait for a worker.
 pub const COMMANDS_MAX: usize = 64;
@@ -43,6 +60,39 @@ pub struct Rx {
     /// Number of the queue on its port.
     pub number: usize,
     pub queue: RxQueue,
+    /// Cycles spent on its packets; only the worker that polls it adds to it.
+    pub load: Arc<AtomicU64>,
+    pub pause: Pause,
+}
+
+/// When a queue that is polled by a system call is polled again: the longer it was empty, the later. Times in cycles.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pause {
+    until: u64,
+    length: u64,
+}
+
+impl Pause {
+    fn is_over(&self, now: u64) -> bool {
+        // Also true if nothing was ever set.
+        now.wrapping_sub(self.until) < u64::MAX / 2
+    }
+
+    fn after(&mut self, packets: usize, now: u64, cycles_per_us: u64) {
+        self.length =
+            if packets > 0 { 0 } else { (self.length * 2).clamp(PAUSE_US.start * cycles_per_us, PAUSE_US.end * cycles_per_us) };
+        self.until = now.wrapping_add(self.length);
+    }
+}
+
+/// How a worker works; control sets it, also while it runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tuning {
+    /// The longest nap between two rounds under light load, in microseconds; 0: none.
+    pub nap_max_us: u32,
+    /// Histograms and histories are kept.
+    pub metrics: bool,
+    pub log: LogSettings,
 }
 
 /// What control asks of a worker. Everything with a `Sender` is answered when it is done.
@@ -57,6 +107,10 @@ pub enum Command {
     /// Polls a port's queues until they are empty.
     Drain(DpPort, Sender<()>),
     ResizeCache(usize),
+    Tune(Tuning),
+    /// Gives a copy of the histograms and histories; `None` if there are none.
+    Metrics(Sender<Option<Box<Metrics>>>),
+    ClearMetrics,
     /// Ends the thread; the queues come back.
     Stop(Sender<Vec<Rx>>),
 }
@@ -69,26 +123,54 @@ pub struct Handle {
     /// `None` once the worker was stopped.
     thread: Option<std::thread::JoinHandle<()>>,
     pub seat: usize,
-    pub cpu: Option<usize>,
+    pub account: Arc<Account>,
+    /// What those who sat on its seat before it have counted there.
+    pub inherited: Totals,
+}
+
+/// What a worker is to be.
+#[derive(Clone, Debug)]
+pub struct Post {
+    pub name: String,
+    /// The CPU to pin it to.
+    pub cpu: Option<CoreId>,
+    pub cache_flows: usize,
+    pub tuning: Tuning,
 }
 
 impl Handle {
     /// Starts a worker.
-    pub fn start(shared: Arc<Shared>, member: Member, cpu: Option<usize>, cache_flows: usize) -> io::Result<Self> {
+    pub fn start(shared: Arc<Shared>, member: Member, post: Post) -> io::Result<Self> {
         let (sender, commands) = crossbeam_channel::bounded(COMMANDS_MAX);
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let wake = Arc::new(EventFd::from_value_and_flags(0, flags)?);
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(&*wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
         let seat = member.seat();
-        let core = Core::new(seat, cache_flows);
-        let worker = Worker { shared, member, core, rx: Vec::new(), commands, wake: Arc::clone(&wake), epoll, futile: 0 };
-        let name = format!("pmd-c{:02}/id:{seat}", cpu.unwrap_or(seat));
-        let thread = std::thread::Builder::new().name(name).spawn(move || {
-            pin(cpu);
+        let core = Core::new(seat, post.cache_flows);
+        let account = Arc::new(Account::default());
+        let inherited = Totals::of_work(&shared.work[seat]);
+        let worker = Worker {
+            shared,
+            member,
+            core,
+            rx: Vec::new(),
+            commands,
+            wake: Arc::clone(&wake),
+            epoll,
+            futile: 0,
+            account: Arc::clone(&account),
+            last: cycles::now(),
+            patience: Patience::new(),
+            nap_us: 0,
+            tuning: post.tuning,
+            metrics: post.tuning.metrics.then(Box::default),
+        };
+        let thread = std::thread::Builder::new().name(post.name).spawn(move || {
+            pin(post.cpu);
             worker.run();
         })?;
-        Ok(Self { commands: sender, wake, thread: Some(thread), seat, cpu })
+        Ok(Self { commands: sender, wake, thread: Some(thread), seat, account, inherited })
     }
 
     /// Sends a command. Waits while `COMMANDS_MAX` are ahead of it.
@@ -129,10 +211,10 @@ impl Drop for Handle {
     }
 }
 
-fn pin(cpu: Option<usize>) {
+fn pin(cpu: Option<CoreId>) {
     let Some(cpu) = cpu else { return };
     let mut set = nix::sched::CpuSet::new();
-    let pinned = set.set(cpu).and_then(|()| nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set));
+    let pinned = set.set(cpu as usize).and_then(|()| nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set));
     if let Err(error) = pinned {
         tracing::info!(target: "dpif_netdev", "cannot pin a forwarding thread to CPU {cpu}: {error}");
     }
@@ -140,6 +222,38 @@ fn pin(cpu: Option<usize>) {
 
 /// What the eventfd's events are called.
 const WAKE: u64 = u64::MAX;
+
+/// How long to poll in vain, in cycles.
+#[derive(Debug)]
+struct Patience {
+    cycles_per_us: u64,
+    credit: u64,
+}
+
+impl Patience {
+    fn new() -> Self {
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is positive and far below 2^63")]
+        let cycles_per_us = (cycles::hz() / 1e6) as u64;
+        Self { cycles_per_us, credit: CREDIT_MAX * SPIN_MAX_US * cycles_per_us }
+    }
+
+    /// The window that may be spent now.
+    #[inline]
+    fn window(&self) -> u64 {
+        self.credit.min(SPIN_MAX_US * self.cycles_per_us).max(SPIN_MIN_US * self.cycles_per_us)
+    }
+
+    /// So much polling was in vain.
+    fn spent(&mut self, cycles: u64) {
+        self.credit = self.credit.saturating_sub(cycles);
+    }
+
+    /// So much was slept.
+    fn slept(&mut self, cycles: u64) {
+        let most = CREDIT_MAX * SPIN_MAX_US * self.cycles_per_us;
+        self.credit = (self.credit + cycles / SLEEP_PER_SPIN).min(most);
+    }
+}
 
 struct Worker {
     shared: Arc<Shared>,
@@ -150,29 +264,102 @@ struct Worker {
     wake: Arc<EventFd>,
     epoll: Epoll,
     futile: u32,
+    account: Arc<Account>,
+    /// The cycle counter when it was last read.
+    last: u64,
+    patience: Patience,
+    /// The length of the next nap.
+    nap_us: u32,
+    tuning: Tuning,
+    metrics: Option<Box<Metrics>>,
 }
 
 impl Worker {
     fn run(mut self) {
         let mut batch = Batch::new();
-        let mut idle = 0;
         self.member.online();
+        // When the last packet came, or the last sleep ended.
+        let mut since = self.last;
         loop {
             while let Ok(command) = self.commands.try_recv() {
                 if !self.obey(command, &mut batch) {
                     return;
                 }
             }
-            if self.round(&mut batch) > 0 {
-                (idle, self.futile) = (0, 0);
-                continue;
-            }
-            idle += 1;
-            if idle >= IDLE_ROUNDS {
-                idle = 0;
+            let received = self.timed_round(&mut batch);
+            let idle = self.last.wrapping_sub(since);
+            if received > 0 {
+                (since, self.futile) = (self.last, 0);
+            } else if idle >= self.patience.window() {
+                self.patience.spent(idle);
                 self.sleep();
+                since = self.last;
+            } else if idle >= SPIN_MIN_US * self.patience.cycles_per_us {
+                std::thread::yield_now();
+            }
+            if received > 0 && self.tuning.nap_max_us > 0 {
+                self.nap(received);
+                since = self.last;
             }
         }
+    }
+
+    /// A round, with its account.
+    fn timed_round(&mut self, batch: &mut Batch) -> usize {
+        let (begin, missed) = (self.last, self.missed());
+        let received = self.round(batch);
+        self.last = cycles::now();
+        let cycles = self.last.wrapping_sub(begin);
+        self.account.count(cycles, received);
+        if received > 0 {
+            let (packets, batches) = self.core.outlets.sent();
+            self.account.sent_packets.store(packets, Ordering::Relaxed);
+            self.account.sent_batches.store(batches, Ordering::Relaxed);
+        }
+        if self.metrics.is_some() {
+            let upcalls = self.missed() - missed;
+            self.measure(Sample { cycles, packets: received as u64, upcalls, ..Sample::default() });
+        }
+        received
+    }
+
+    /// Packets without megaflow so far; read only for the metrics.
+    fn missed(&self) -> u64 {
+        if self.metrics.is_some() { self.core.work(&self.shared).missed.load(Ordering::Relaxed) } else { 0 }
+    }
+
+    #[cold]
+    fn measure(&mut self, round: Sample) {
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is positive")]
+        let threshold = self.tuning.log.threshold_us.saturating_mul(cycles::hz() as u64) / 1_000_000;
+        let found = self.metrics.as_mut().and_then(|m| m.round(round, clock::now_ms(), &self.tuning.log, threshold));
+        if let Some(Suspicion { round, around }) = found {
+            crate::pmd_text::log_suspicion(&round, &around);
+        }
+    }
+
+    /// After a round of few packets: a nap, each a little longer than the one before, so that packets gather and the CPU rests.
+    fn nap(&mut self, received: usize) {
+        if received >= BATCH_MAX / 2 {
+            self.nap_us = 0;
+            return;
+        }
+        self.nap_us = (self.nap_us + 1).min(self.tuning.nap_max_us);
+        self.rest(|worker| std::thread::sleep(Duration::from_micros(worker.nap_us.into())));
+    }
+
+    /// Goes offline for as long as `how` takes, and counts that as sleep.
+    fn rest<T>(&mut self, how: impl FnOnce(&mut Self) -> T) -> T {
+        self.member.offline();
+        let begin = cycles::now();
+        let result = how(self);
+        self.last = cycles::now();
+        add(&self.account.sleeps, 1);
+        let slept = self.last.wrapping_sub(begin);
+        add(&self.account.asleep_cycles, slept);
+        self.patience.slept(slept);
+        self.member.online();
+        result
     }
 
     /// A batch from every queue; how many packets there were.
@@ -190,13 +377,26 @@ impl Worker {
 
     fn poll(&mut self, i: usize, batch: &mut Batch) -> usize {
         let rx = &mut self.rx[i];
+        let by_call = rx.queue.polls_by_call();
+        if by_call && !rx.pause.is_over(self.last) {
+            return 0;
+        }
         let n = rx.queue.recv(batch);
+        if by_call {
+            rx.pause.after(n, self.last, self.patience.cycles_per_us);
+        }
         if n > 0 {
             self.core.now_ms = clock::now_ms();
             add(&self.core.work(&self.shared).batches, 1);
             let scope = Scope { shared: &self.shared, guard: self.member.guard() };
             self.core.receive(scope, rx.port, batch);
             self.member.quiescent();
+            let now = cycles::now();
+            add(&self.rx[i].load, now.wrapping_sub(self.last));
+            self.last = now;
+            if let Some(metrics) = &mut self.metrics {
+                metrics.batch(n);
+            }
         }
         n
     }
@@ -206,19 +406,21 @@ impl Worker {
             return;
         }
         self.futile += 1;
-        self.member.offline();
-        if self.futile > FUTILE_MAX {
-            std::thread::sleep(NAP);
-        }
         WORKER_SLEEPS.inc();
-        let mut events = [EpollEvent::empty(); 8];
-        // An interrupted or failed wait is a wake like any other.
-        let n = self.epoll.wait(&mut events, EpollTimeout::NONE).unwrap_or(0);
-        if events[..n].iter().any(|e| e.data() == WAKE) {
+        let woken = self.rest(|worker| {
+            if worker.futile > FUTILE_MAX {
+                std::thread::sleep(NAP);
+            }
+            let mut events = [EpollEvent::empty(); 8];
+            // An interrupted or failed wait is a wake like any other.
+            let n = worker.epoll.wait(&mut events, EpollTimeout::NONE).unwrap_or(0);
+            events[..n].iter().any(|e| e.data() == WAKE)
+        });
+        self.rx.iter_mut().for_each(|rx| rx.pause = Pause::default());
+        if woken {
             let _ = self.wake.read();
             self.futile = 0;
         }
-        self.member.online();
     }
 
     /// Carries out a command; false after the last.
@@ -240,6 +442,14 @@ impl Worker {
                 let _ = done.send(());
             }
             Command::ResizeCache(flows) => self.core.resize_cache(flows),
+            Command::Tune(tuning) => {
+                if tuning.metrics != self.tuning.metrics {
+                    self.metrics = tuning.metrics.then(Box::default);
+                }
+                self.tuning = tuning;
+            }
+            Command::Metrics(done) => drop(done.send(self.metrics.clone())),
+            Command::ClearMetrics => self.metrics = self.tuning.metrics.then(Box::default),
             Command::Stop(done) => {
                 let rx = self.take_rx(|_| true);
                 self.core.outlets.flush();
@@ -288,5 +498,39 @@ impl Worker {
             let _ = self.epoll.delete(fd);
         }
         taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn empty_queues_are_asked_less_and_less_often() {
+        let mut p = Pause::default();
+        assert!(p.is_over(5));
+        let mut now = 1000;
+        for length in [8, 16, 32, 64, 128, 128] {
+            p.after(0, now, 1);
+            assert!(!p.is_over(now + length - 1) && p.is_over(now + length));
+            now += length;
+        }
+        p.after(3, now, 1);
+        assert!(p.is_over(now));
+    }
+
+    #[test]
+    fn polling_in_vain_is_paid_by_sleep() {
+        let mut p = Patience::new();
+        let (max, min) = (SPIN_MAX_US * p.cycles_per_us, SPIN_MIN_US * p.cycles_per_us);
+        for _ in 0..CREDIT_MAX {
+            assert_eq!(p.window(), max);
+            p.spent(max);
+        }
+        assert_eq!(p.window(), min);
+        p.slept(max * SLEEP_PER_SPIN / 2);
+        assert_eq!(p.window(), max / 2);
+        p.slept(u64::MAX / 2);
+        assert_eq!((p.window(), p.credit), (max, CREDIT_MAX * max));
     }
 }

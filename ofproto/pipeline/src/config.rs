@@ -217,6 +217,8 @@ pub struct InterfaceStatus {
     /// The datapath's port, when it has one.
     pub info: Option<flow::seam::PortInfo>,
     pub stats: Option<flow::seam::PortStats>,
+    /// Counters that the device has beside the usual ones.
+    pub custom_stats: Vec<(String, u64)>,
 }
 
 /// What came of a controller.

@@ -242,6 +242,7 @@ impl Datapath for MemoryDp {
             admin_up: true,
             link_up: true,
             options: request.options.clone(),
+            config: request.options.clone(),
             ..PortInfo::default()
         };
         state.ports.insert(number, info);
@@ -258,6 +259,7 @@ impl Datapath for MemoryDp {
         info.mac = request.mac.unwrap_or(info.mac);
         info.mtu = request.mtu.unwrap_or(info.mtu);
         info.options.clone_from(&request.options);
+        info.config.clone_from(&request.options);
         Ok(())
     }
 
@@ -313,13 +315,14 @@ impl Datapath for MemoryDp {
     fn get(&self, ufid: Ufid) -> Result<FlowDump, DpError> {
         let state = self.state.lock().unwrap();
         let f = state.flows.get(&ufid).ok_or(DpError::NoFlow)?;
-        Ok(FlowDump { flow: f.flow.clone(), stats: f.stats, placement: Placement::Software })
+        Ok(FlowDump { flow: f.flow.clone(), unmasked: None, stats: f.stats, placement: Placement::Software })
     }
 
     fn dump(&self, each: &mut dyn FnMut(&FlowDump) -> bool) {
         let flows: Vec<_> = {
             let state = self.state.lock().unwrap();
-            let dump = |f: &Installed| FlowDump { flow: f.flow.clone(), stats: f.stats, placement: Placement::Software };
+            let dump =
+                |f: &Installed| FlowDump { flow: f.flow.clone(), unmasked: None, stats: f.stats, placement: Placement::Software };
             state.flows.values().map(dump).collect()
         };
         for flow in &flows {

@@ -35,6 +35,8 @@ pub struct Daemon {
     /// Asked to end; with it whether to remove what outlives the process.
     pub exit: Option<Exit>,
     pub warp: Option<Warp>,
+    /// `dpif-netdev/subtable-lookup-prio-set`
+    pub lookup_priority: u8,
     /// The database says something that has not been applied.
     pub dirty: bool,
     /// The first configuration has been applied and written back.
@@ -80,6 +82,7 @@ impl Daemon {
             links: Links::default(),
             exit: None,
             warp: None,
+            lookup_priority: 1,
             dirty: false,
             configured: false,
             announced: false,

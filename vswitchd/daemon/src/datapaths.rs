@@ -3,7 +3,7 @@
 
 use crate::bridge::interface::is_dummy_datapath;
 use crate::options::Dummy;
-use datapath::Switch;
+use datapath::{Options, Switch, Topology};
 use flow::seam::{Datapath, DpError, DpPort, PortRequest};
 use port::Device;
 use port::dummy::Control;
@@ -15,13 +15,14 @@ pub struct Datapaths {
     dummy: Option<Dummy>,
     /// The datapath type `system` exists.
     system: bool,
+    topology: Topology,
     open: Mutex<Vec<Weak<Switch>>>,
 }
 
 impl Datapaths {
     /// None open yet.
-    pub fn new(dummy: Option<Dummy>, system: bool) -> Self {
-        Self { dummy, system, open: Mutex::default() }
+    pub fn new(dummy: Option<Dummy>, system: bool, topology: Topology) -> Self {
+        Self { dummy, system, topology, open: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Weak<Switch>>> {
@@ -54,7 +55,8 @@ impl Datapaths {
             tracing::warn!(target: "dpif", "could not create datapath {name} of unknown type {kind}");
             return Err(DpError::Unsupported(format!("datapath type {kind}")));
         }
-        let dp = Arc::new(Switch::new(kind, name, &datapath::Options::default())?);
+        let options = Options { topology: self.topology.clone(), ..Options::default() };
+        let dp = Arc::new(Switch::new(kind, name, &options)?);
         if is_dummy_datapath(kind, self.dummy) {
             // The datapath's own port: with a machine under it this would be one more tap that nobody uses.
             let number = Some(DpPort(0));

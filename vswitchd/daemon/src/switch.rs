@@ -5,6 +5,7 @@ use crate::bridge::room::Switch;
 use crate::bridge::status::Report;
 use crate::datapaths::Datapaths;
 use crate::options::{Dummy, Options};
+use datapath::Topology;
 use flow::clock::now_ms;
 use flow::seam::{Datapath, DpError};
 use ofproto::config::SwitchConfig;
@@ -28,7 +29,9 @@ pub struct SlowSwitch {
 impl SlowSwitch {
     /// A switch without bridges, its threads running; needs the runtime.
     pub fn start(options: &Options) -> Self {
-        let datapaths = Arc::new(Datapaths::new(options.dummy, options.system));
+        let topology = options.dummy_numa.as_deref().map_or_else(Topology::discover, Topology::imaginary);
+        topology.announce();
+        let datapaths = Arc::new(Datapaths::new(options.dummy, options.system, topology));
         let opener = Arc::clone(&datapaths);
         let slowpath = Slowpath::new(Box::new(move |what| opener.open(what)));
         slowpath.start();

@@ -204,6 +204,8 @@ const LOAD_FLAGS: usize = 11;
 const LOAD_IFINDEX: usize = 16;
 const LOAD_ATTACH_TYPE: usize = 17;
 const DEV_BOUND_ONLY: u32 = 1 << 6;
+/// The program takes frames of several buffers (Linux 5.18).
+const HAS_FRAGS: u32 = 1 << 5;
 
 impl Program {
     /// Loads and attaches the program to a device with `queues` receive queues.
@@ -216,7 +218,10 @@ impl Program {
         };
         let program = match tagging {
             Some(program) => program,
-            None => load(&redirect(map.as_raw_fd()), Attr::new())?,
+            None => {
+                let plain = redirect(map.as_raw_fd());
+                load(&plain, Attr::new().word(LOAD_FLAGS, HAS_FRAGS)).or_else(|_| load(&plain, Attr::new()))?
+            }
         };
         let attr = Attr::new().word(0, raw(&program)).word(1, ifindex).word(2, ATTACH_XDP);
         let link = bpf_fd(LINK_CREATE, &mut attr.word(3, mode as u32))?;
@@ -240,7 +245,7 @@ impl Program {
 fn load_tagging(map: &OwnedFd, ifindex: u32) -> Option<OwnedFd> {
     let btf = std::fs::read("/sys/kernel/btf/vmlinux").ok()?;
     let kfunc = kernel_function(&btf, "bpf_xdp_metadata_rx_vlan_tag")?;
-    let attr = Attr::new().word(LOAD_FLAGS, DEV_BOUND_ONLY).word(LOAD_IFINDEX, ifindex);
+    let attr = Attr::new().word(LOAD_FLAGS, DEV_BOUND_ONLY | HAS_FRAGS).word(LOAD_IFINDEX, ifindex);
     load(&untangle(map.as_raw_fd(), kfunc), attr.word(LOAD_ATTACH_TYPE, ATTACH_XDP)).ok()
 }
 

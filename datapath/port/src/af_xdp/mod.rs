@@ -23,7 +23,8 @@
 //!
 //! # Limits
 //!
-//! Frames of up to 1,792 bytes. Under generic XDP, VLAN tags that stand beside the frame are lost; the native program puts them back
+//! A chunk takes 1,792 bytes of frame. Larger ones (a jumbo MTU) come and go in up to 17 chunks, if the kernel knows how (XDP_USE_SG, Linux
+//! 6.6): received pieces are copied into one jumbo buffer, sent frames are cut into chunks. Under generic XDP, VLAN tags that stand beside the frame are lost; the native program puts them back
 //! (see `bpf`).
 
 mod bpf;
@@ -39,7 +40,7 @@ use crate::netdev::Netdev;
 use crate::netlink::{Link, ethtool};
 use crate::offload::recognise_partial;
 use crate::packet::Packet;
-use crate::pool::{self, Class, HEADROOM, SMALL_CHUNK, SMALL_FRAME_MAX};
+use crate::pool::{self, Class, FRAME_MAX, HEADROOM, SMALL_CHUNK, SMALL_FRAME_MAX};
 use crate::queue::Receive;
 use crate::sys;
 use bpf::{Mode, Program};
@@ -59,6 +60,8 @@ const FILL: u32 = 1024;
 const METADATA: usize = 16;
 /// The largest frame behind the headroom.
 const FRAME: usize = SMALL_FRAME_MAX;
+/// Chunks of one frame at most (the kernel's MAX_SKB_FRAGS).
+const PIECES_MAX: usize = 17;
 /// Ethernet header and two VLAN tags.
 const ETH_MAX: u32 = 22;
 /// The most packets that one system call sends, if the kernel lets us choose (XDP_MAX_TX_SKB_BUDGET).
@@ -75,10 +78,14 @@ pub fn lost_chunks() -> u64 {
     CHUNKS_LOST.count()
 }
 
-/// Whether frames of this MTU fit (with two VLAN tags).
+/// Whether frames of this MTU fit into one chunk (with two VLAN tags).
 pub(crate) fn mtu_fits(mtu: u32) -> bool {
     mtu.saturating_add(ETH_MAX) as usize <= FRAME
 }
+
+/// The largest MTU at all.
+const MTU_MAX: u32 = crate::packet::u32_of(PIECES_MAX * FRAME) - ETH_MAX;
+const _: () = assert!(MTU_MAX == 30_442);
 
 /// One socket: bound to one queue of a device.
 #[derive(Debug)]
@@ -92,6 +99,8 @@ struct Socket {
     zero_copy: bool,
     /// The kernel knows metadata before a frame to be sent.
     metadata: bool,
+    /// Frames may come and go in several chunks.
+    pieces: bool,
 }
 
 // SAFETY: `base` is only the start of the pool's region, which lives as long as the process.
@@ -154,6 +163,7 @@ pub(crate) struct Port {
     mode: Mode,
     zero_copy: bool,
     checksum: bool,
+    pieces: bool,
 }
 
 impl Port {
@@ -163,14 +173,18 @@ impl Port {
         let expect = "best-effort, native-with-zerocopy, native or generic";
         let row = MODES.iter().find(|(name, _)| *name == wanted);
         let (_, modes) = row.ok_or_else(|| config.bad_option("xdp-mode", expect))?;
-        if !mtu_fits(link.mtu) {
-            return Err(PortError::Unsupported { name: config.name.clone(), what: "AF_XDP with an MTU above 1770" });
+        let unsupported = |what| Err(PortError::Unsupported { name: config.name.clone(), what });
+        if link.mtu > MTU_MAX {
+            return unsupported("AF_XDP with an MTU above 30442");
         }
         // Every queue of the device needs a socket, or its frames would go to the host's stack.
         let queues = ethtool::rx_channels(&netdev.name).ok().filter(|n| *n > 0).unwrap_or(1);
         let mut last = io::Error::from(io::ErrorKind::Unsupported);
         for (mode, flags) in *modes {
             match Self::open_mode(netdev, link, queues, *mode, *flags) {
+                Ok((port, _)) if !mtu_fits(link.mtu) && !port.pieces => {
+                    return unsupported("AF_XDP with an MTU above 1770 before Linux 6.6");
+                }
                 Ok(opened) => return Ok(opened),
                 Err(error) => last = error,
             }
@@ -189,7 +203,7 @@ impl Port {
         let mut first = None;
         for queue in 0..queues {
             let (socket, rings) = open_socket(netdev, &program, queue, flags, first)?;
-            first = first.or_else(|| Some((socket.fd.as_raw_fd(), socket.metadata)));
+            first = first.or_else(|| Some(First { fd: socket.fd.as_raw_fd(), metadata: socket.metadata, pieces: socket.pieces }));
             let socket = Arc::new(socket);
             rx.push(Rx::new(&socket, rings.fill, rings.rx, virtual_device));
             tx.push(Arc::new(Mutex::new(TxRings::new(&socket, rings.tx, rings.completion))));
@@ -199,7 +213,8 @@ impl Port {
         }
         let zero_copy = rx.iter().all(|queue| queue.socket.zero_copy);
         let checksum = rx.iter().all(|queue| queue.socket.metadata && !queue.socket.zero_copy);
-        Ok((Self { netdev: netdev.clone(), tx, next_tx: AtomicUsize::new(0), mode, zero_copy, checksum }, rx))
+        let pieces = rx.iter().all(|queue| queue.socket.pieces);
+        Ok((Self { netdev: netdev.clone(), tx, next_tx: AtomicUsize::new(0), mode, zero_copy, checksum, pieces }, rx))
     }
 
     /// The mode in use, in the words of `options:xdp-mode`.
@@ -226,6 +241,10 @@ impl Port {
         self.tx.iter().map(dropped).sum()
     }
 
+    pub(crate) fn n_txq(&self) -> usize {
+        self.tx.len()
+    }
+
     pub(crate) fn tx(&self) -> Tx {
         let i = self.next_tx.fetch_add(1, Ordering::Relaxed) % self.tx.len();
         Tx::new(&self.tx[i], self.checksum, self.netdev.shared.new_tx_counters())
@@ -239,17 +258,25 @@ struct Rings {
     tx: Ring<libc::xdp_desc>,
 }
 
+/// The device's first socket, whose UMEM and mode the others share.
+#[derive(Clone, Copy, Debug)]
+struct First {
+    fd: RawFd,
+    metadata: bool,
+    pieces: bool,
+}
+
 fn open_socket(
     netdev: &Netdev,
     program: &Arc<Program>,
     queue: u32,
     flags: u16,
-    first: Option<(RawFd, bool)>,
+    first: Option<First>,
 ) -> io::Result<(Socket, Rings)> {
     let fd = sys::open_socket(libc::AF_XDP, libc::SOCK_RAW)?;
     let (base, len) = pool::global().umem();
     let metadata = match first {
-        Some((_, metadata)) => metadata,
+        Some(first) => first.metadata,
         None => register(&fd, base, len)?,
     };
     for ring in [libc::XDP_UMEM_FILL_RING, libc::XDP_UMEM_COMPLETION_RING, libc::XDP_RX_RING, libc::XDP_TX_RING] {
@@ -268,12 +295,25 @@ fn open_socket(
         rx: Ring::map(fd.as_fd(), &at.rx, RING, libc::XDP_PGOFF_RX_RING)?,
         tx: Ring::map(fd.as_fd(), &at.tx, RING, libc::XDP_PGOFF_TX_RING)?,
     };
-    bind(&fd, netdev.ifindex, queue, flags, first.map(|(fd, _)| fd))?;
+    let pieces = match first {
+        Some(first) => {
+            bind(&fd, netdev.ifindex, queue, libc::XDP_SHARED_UMEM, Some(first.fd))?;
+            first.pieces
+        }
+        None => {
+            let flags = flags | libc::XDP_USE_NEED_WAKEUP;
+            let with_pieces = bind(&fd, netdev.ifindex, queue, flags | libc::XDP_USE_SG, None).is_ok();
+            if !with_pieces {
+                bind(&fd, netdev.ifindex, queue, flags, None)?;
+            }
+            with_pieces
+        }
+    };
     let mut options = libc::xdp_options { flags: 0 };
     sys::option(fd.as_fd(), libc::SOL_XDP, libc::XDP_OPTIONS, &mut options)?;
     let zero_copy = options.flags & libc::XDP_OPTIONS_ZEROCOPY != 0;
     let (program, netdev) = (Arc::clone(program), netdev.clone());
-    Ok((Socket { fd, base, queue, program, netdev, zero_copy, metadata }, rings))
+    Ok((Socket { fd, base, queue, program, netdev, zero_copy, metadata, pieces }, rings))
 }
 
 /// Registers the pool's small region as the UMEM, with room for metadata if the kernel knows it; whether it does.
@@ -295,11 +335,7 @@ fn register(fd: &OwnedFd, base: NonNull<u8>, len: usize) -> io::Result<bool> {
 }
 
 fn bind(fd: &OwnedFd, ifindex: u32, queue: u32, flags: u16, first: Option<RawFd>) -> io::Result<()> {
-    let (flags, shared) = match first {
-        // The mode is that of the first socket.
-        Some(first) => (libc::XDP_SHARED_UMEM, first.cast_unsigned()),
-        None => (flags | libc::XDP_USE_NEED_WAKEUP, 0),
-    };
+    let shared = first.map_or(0, RawFd::cast_unsigned);
     let address = libc::sockaddr_xdp {
         sxdp_family: FAMILY,
         sxdp_flags: flags,
@@ -321,13 +357,49 @@ pub struct Rx {
     /// Chunks that the kernel holds for this queue.
     given: u32,
     virtual_device: bool,
+    /// A frame of which pieces are still to come.
+    partial: Option<Partial>,
     counters: Counters,
+}
+
+/// Pieces of a frame that have come.
+#[derive(Debug)]
+struct Partial {
+    /// `None`: there was no buffer, and the rest of the frame is lost as well.
+    packet: Option<Packet>,
+    len: usize,
+}
+
+impl Partial {
+    fn new() -> Self {
+        let mut packet = Packet::with_capacity(FRAME_MAX);
+        if let Some(packet) = &mut packet {
+            packet.set_len(FRAME_MAX);
+        }
+        Self { packet, len: 0 }
+    }
+
+    fn append(&mut self, piece: &[u8]) {
+        let end = self.len + piece.len();
+        match self.packet.as_mut().and_then(|p| p.data_mut().get_mut(self.len..end)) {
+            Some(room) => room.copy_from_slice(piece),
+            None => self.packet = None,
+        }
+        self.len = end;
+    }
+
+    fn finish(mut self) -> Option<Packet> {
+        if let Some(packet) = &mut self.packet {
+            packet.truncate(self.len);
+        }
+        self.packet
+    }
 }
 
 impl Rx {
     fn new(socket: &Arc<Socket>, fill: Ring<u64>, rx: Ring<libc::xdp_desc>, virtual_device: bool) -> Self {
         let counters = socket.netdev.shared.new_rx_counters();
-        let mut made = Self { socket: Arc::clone(socket), fill, rx, given: 0, virtual_device, counters };
+        let mut made = Self { socket: Arc::clone(socket), fill, rx, given: 0, virtual_device, partial: None, counters };
         made.refill();
         made
     }
@@ -351,6 +423,24 @@ impl Rx {
     }
 }
 
+impl Rx {
+    /// Takes a piece of a frame; the frame when it is complete. Frames for which there is no buffer are counted.
+    #[cold]
+    fn gather(&mut self, piece: &Packet, more: bool) -> Option<Packet> {
+        let mut partial = self.partial.take().unwrap_or_else(Partial::new);
+        partial.append(piece.data());
+        if more {
+            self.partial = Some(partial);
+            return None;
+        }
+        let packet = partial.finish();
+        if packet.is_none() {
+            self.counters.dropped.add(1);
+        }
+        packet
+    }
+}
+
 impl Receive for Rx {
     #[inline]
     fn recv(&mut self, batch: &mut Batch) -> usize {
@@ -358,13 +448,19 @@ impl Receive for Rx {
         if n == 0 {
             return 0;
         }
-        let mut bytes = 0;
+        let (mut bytes, mut whole) = (0, 0);
         for _ in 0..n {
             let descriptor = self.rx.take();
             let (chunk, offset) = self.socket.chunk(descriptor.addr);
-            let len = descriptor.len as usize;
-            let mut packet = Packet::at(chunk, Class::Small, offset, len);
-            bytes += len as u64;
+            let mut packet = Packet::at(chunk, Class::Small, offset, descriptor.len as usize);
+            if descriptor.options & libc::XDP_PKT_CONTD != 0 || self.partial.is_some() {
+                match self.gather(&packet, descriptor.options & libc::XDP_PKT_CONTD != 0) {
+                    Some(gathered) => packet = gathered,
+                    None => continue,
+                }
+            }
+            bytes += packet.len() as u64;
+            whole += 1;
             if self.virtual_device {
                 recognise_partial(&mut packet);
             }
@@ -372,13 +468,13 @@ impl Receive for Rx {
         }
         self.rx.release();
         self.given -= crate::packet::u32_of(n);
-        self.counters.packets.add(n as u64);
+        self.counters.packets.add(whole as u64);
         self.counters.bytes.add(bytes);
         // In lumps: the pool's cache and the ring's index are touched once for many packets.
         if self.given < FILL - 256 {
             self.refill();
         }
-        n
+        whole
     }
 
     fn poll_fd(&self) -> Option<RawFd> {

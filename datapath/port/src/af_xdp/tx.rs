@@ -4,7 +4,7 @@
 //! tells how checksums are asked for.
 
 use super::ring::Ring;
-use super::{FRAME, LINGER_MS, METADATA, RING, Socket};
+use super::{FRAME, LINGER_MS, METADATA, PIECES_MAX, RING, Socket};
 use crate::batch::Batch;
 use crate::counters::{CHUNKS_LOST, Counters};
 use crate::offload::settle;
@@ -43,7 +43,8 @@ impl TxRings {
     /// Puts packets on the ring; how many of them and how many bytes. The rest is freed and counted.
     fn put(&mut self, ready: &mut Batch, counters: &Counters) {
         self.reap();
-        let want = crate::packet::u32_of(ready.len());
+        let want: usize = ready.iter().map(|packet| packet.len().div_ceil(FRAME)).sum();
+        let want = crate::packet::u32_of(want);
         // No more than the completion ring can take back.
         let mut room = self.tx.room(want).min(RING - self.outstanding);
         if room < want {
@@ -51,27 +52,64 @@ impl TxRings {
             self.reap();
             room = self.tx.room(want).min(RING - self.outstanding);
         }
-        let (mut n, mut bytes) = (0, 0);
+        let (mut n, mut packets, mut bytes) = (0, 0, 0);
         for packet in ready.drain() {
-            if room == n {
+            let pieces = crate::packet::u32_of(packet.len().div_ceil(FRAME)).max(1);
+            if room < n + pieces {
                 counters.dropped.add(1);
                 continue;
             }
-            let Some(packet) = fit(packet, counters) else {
-                continue;
-            };
-            bytes += packet.len() as u64;
-            self.put_one(packet);
-            n += 1;
+            let len = packet.len() as u64;
+            let put = if pieces == 1 { self.put_whole(packet, counters) } else { self.put_pieces(&packet, counters) };
+            if put {
+                (n, packets, bytes) = (n + pieces, packets + 1, bytes + len);
+            }
         }
         self.tx.submit();
         self.outstanding += n;
-        counters.packets.add(n.into());
+        counters.packets.add(packets);
         counters.bytes.add(bytes);
     }
 
-    fn put_one(&mut self, packet: Packet) {
-        let mut options = 0;
+    /// A packet that fits into one chunk; false (and counted) if it cannot be sent.
+    #[inline]
+    fn put_whole(&mut self, packet: Packet, counters: &Counters) -> bool {
+        let fitting = fit(packet, counters);
+        let can = fitting.is_some();
+        if let Some(packet) = fitting {
+            self.put_one(packet, false);
+        }
+        can
+    }
+
+    /// A larger packet, cut into chunks; false (and counted) if it cannot be sent.
+    #[cold]
+    fn put_pieces(&mut self, packet: &Packet, counters: &Counters) -> bool {
+        let n = packet.len().div_ceil(FRAME);
+        if !self.socket.pieces || n > PIECES_MAX {
+            counters.errors.add(1);
+            return false;
+        }
+        let mut pieces = [const { None }; PIECES_MAX];
+        for (piece, bytes) in pieces.iter_mut().zip(packet.data().chunks(FRAME)) {
+            *piece = Packet::from_bytes(bytes);
+        }
+        if pieces[..n].iter().any(Option::is_none) {
+            counters.dropped.add(1);
+            return false;
+        }
+        if let Some(first) = &mut pieces[0] {
+            first.set_checksum(packet.checksum());
+        }
+        for (i, piece) in pieces.into_iter().flatten().enumerate() {
+            self.put_one(piece, i + 1 < n);
+        }
+        true
+    }
+
+    /// Puts a chunk on the ring; `more` of the same frame follow.
+    fn put_one(&mut self, packet: Packet, more: bool) {
+        let mut options = if more { libc::XDP_PKT_CONTD } else { 0 };
         if let Checksum::Partial { start, offset } = packet.checksum() {
             let mut metadata = [0; METADATA];
             metadata[..8].copy_from_slice(&u64::from(libc::XDP_TXMD_FLAGS_CHECKSUM).to_ne_bytes());
@@ -81,7 +119,7 @@ impl TxRings {
             let before = packet.as_ptr().wrapping_sub(METADATA).cast::<[u8; METADATA]>();
             // SAFETY: `fit` made sure of headroom for the metadata, and the packet owns its chunk.
             unsafe { before.write(metadata) };
-            options = libc::XDP_TX_METADATA;
+            options |= libc::XDP_TX_METADATA;
         }
         let descriptor =
             libc::xdp_desc { addr: self.socket.address(packet.as_ptr()), len: crate::packet::u32_of(packet.len()), options };

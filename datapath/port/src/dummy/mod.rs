@@ -24,7 +24,7 @@ use std::fs::File;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The most packets that wait in one receive queue.
@@ -57,6 +57,11 @@ struct State {
     wake: Vec<EventFd>,
     wire: Option<wire::Wire>,
     rx_counters: Vec<Counters>,
+    /// By transmit queue.
+    tx_counters: Vec<Counters>,
+    hash_tx: bool,
+    /// Handles so far: each has the next queue.
+    n_handles: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -205,16 +210,30 @@ impl Receive for Rx {
 #[derive(Debug)]
 pub struct Tx {
     state: Arc<State>,
-    counters: Counters,
+    /// The queue of this handle.
+    queue: usize,
+}
+
+impl Tx {
+    /// The queue that a frame leaves by.
+    fn queue_of(&self, frame: &[u8]) -> usize {
+        if !self.state.hash_tx {
+            return self.queue;
+        }
+        // Addresses and ports of untagged IPv4; of other frames whatever stands there.
+        let flow = frame.get(23..38).unwrap_or(frame);
+        let hash = flow.iter().fold(0u32, |h, byte| (h ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
+        (hash ^ hash >> 15) as usize % self.state.tx_counters.len()
+    }
 }
 
 impl Transmit for Tx {
     fn send(&mut self, batch: &mut Batch) {
         let state = &self.state;
-        let counters = &self.counters;
-        settle(batch, self.capabilities(), counters, |ready| {
+        settle(batch, self.capabilities(), &state.tx_counters[self.queue], |ready| {
             let mut inner = state.inner();
             for packet in ready.iter() {
+                let counters = &state.tx_counters[self.queue_of(packet.data())];
                 send_one(state, &mut inner, counters, packet.data());
             }
         });
@@ -282,6 +301,7 @@ impl Port {
     pub(crate) fn open(config: &PortConfig, shared: &Arc<Shared>) -> Result<(Self, Vec<Rx>), PortError> {
         let pmd = config.kind == Kind::DummyPmd;
         let n_rxq = if pmd { n_queues(config, "n_rxq") } else { 1 };
+        let n_txq = if pmd { n_queues(config, "n_txq") } else { 1 };
         let number = NEXT_MAC.fetch_add(1, Ordering::Relaxed).to_be_bytes();
         let [a, b, c, d] = number;
         shared.set_mac(config.mac.unwrap_or([0xaa, 0x55, a, b, c, d]));
@@ -306,6 +326,9 @@ impl Port {
             wake,
             wire: wire::Wire::open(config, weak.clone()),
             rx_counters: (0..n_rxq).map(|_| shared.new_rx_counters()).collect(),
+            tx_counters: (0..n_txq).map(|_| shared.new_tx_counters()).collect(),
+            hash_tx: config.hash_tx,
+            n_handles: AtomicUsize::new(0),
         });
         let queues = (0..n_rxq).map(|queue| Rx { state: Arc::clone(&state), queue }).collect();
         Ok((Self { control: Control { state } }, queues))
@@ -313,7 +336,12 @@ impl Port {
 
     pub(crate) fn tx(&self) -> Tx {
         let state = &self.control.state;
-        Tx { state: Arc::clone(state), counters: state.shared.new_tx_counters() }
+        let queue = state.n_handles.fetch_add(1, Ordering::Relaxed) % state.tx_counters.len();
+        Tx { state: Arc::clone(state), queue }
+    }
+
+    pub(crate) fn n_txq(&self) -> usize {
+        self.control.state.tx_counters.len()
     }
 
     pub(crate) fn ifindex(&self) -> Option<u32> {
@@ -343,7 +371,7 @@ impl Port {
     }
 }
 
-/// `options:n_rxq` of a dummy-pmd: nonsense is 1, too many are cut, with OVS's warning.
+/// `options:n_rxq` and `n_txq` of a dummy-pmd: nonsense is 1, too many are cut, with OVS's warning.
 fn n_queues(config: &PortConfig, key: &str) -> usize {
     let wanted = config.option(key).and_then(|text| text.parse().ok()).unwrap_or(1).max(1);
     if wanted > RXQ_MAX {
@@ -413,6 +441,24 @@ mod tests {
         assert_eq!(device.custom_stats()[3], ("rx_q0_packets".to_owned(), 0));
         assert_eq!(device.custom_stats()[4], ("rx_q1_bytes".to_owned(), 1920));
         assert_eq!(device.mac()[..3], [0xaa, 0x55, 0xaa]);
+    }
+
+    #[test]
+    fn packets_leave_by_their_handle_or_by_their_hash() {
+        let spread = |hash_tx| {
+            let config = PortConfig::new("p2", "dummy-pmd").unwrap().with("n_txq", "2");
+            let (device, _control, _rx, mut tx) = open(&PortConfig { hash_tx, ..config });
+            let mut frame = [0; 60];
+            for port in 0..64 {
+                frame[37] = port;
+                send(&mut tx, &frame);
+            }
+            assert_eq!(device.n_txq(), 2);
+            device.queue_stats().1.iter().map(|q| q.packets).collect::<Vec<_>>()
+        };
+        assert_eq!(spread(false), [64, 0]);
+        let [a, b] = spread(true)[..] else { panic!("two queues") };
+        assert!(a > 0 && b > 0 && a + b == 64, "{a} {b}");
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub(crate) fn request(name: &str) -> PortRequest {
 impl Bench {
     pub(crate) fn new(n: u32, config: &[(&str, &str)]) -> Self {
         let config = config.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        let dp = Switch::new("dummy", "ovs-dummy", &Options { config }).unwrap();
+        let dp = Switch::new("dummy", "ovs-dummy", &Options { config, ..Options::default() }).unwrap();
         let mut ports = Vec::new();
         for i in 1..=n {
             let port = dp.port_add(&request(&format!("p{i}"))).unwrap();

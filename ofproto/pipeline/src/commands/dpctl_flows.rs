@@ -99,13 +99,13 @@ fn parse_filter(text: &str, dp: &dyn Datapath) -> Result<Match, String> {
     Ok(matching)
 }
 
-/// Reads a flow; its name is the one given, or made from its key.
+/// Reads a flow; its name is the one given, or made from its key as it was written, so that flows that differ only in what they do not
+/// match are different ones.
 fn read_flow(dp: &dyn Datapath, text: &str) -> Result<Megaflow, String> {
     let ports = DpPortNames::of(dp, false);
     let parsed = parse_flow(text, &ports).map_err(|e| e.to_string())?;
-    let key = Box::new(parsed.key.masked(&parsed.mask));
-    let ufid = parsed.ufid.unwrap_or_else(|| ufid_of(&key));
-    Ok(Megaflow { ufid, key, mask: parsed.mask, actions: std::sync::Arc::default() })
+    let ufid = parsed.ufid.unwrap_or_else(|| ufid_of(&parsed.key));
+    Ok(Megaflow { ufid, key: parsed.key, mask: parsed.mask, actions: std::sync::Arc::default() })
 }
 
 fn put(dp: &dyn Datapath, flow: &str, actions: &str, mode: PutMode, options: Options) -> Outcome {

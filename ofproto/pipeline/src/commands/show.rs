@@ -55,7 +55,8 @@ pub(super) fn flow_line(dump: &FlowDump, style: FlowStyle, ports: &dyn PortNames
         let comma = if style.dpctl { "," } else { "" };
         write(&mut line, format_args!("ufid:{}{comma} ", dump.flow.ufid));
     }
-    line.push_str(&format_flow(&dump.flow.key, &dump.flow.mask, style.verbose, ports));
+    let key = dump.unmasked.as_ref().unwrap_or(&dump.flow.key);
+    line.push_str(&format_flow(key, &dump.flow.mask, style.verbose, ports));
     write(&mut line, format_args!(", {}", stats_text(&dump.stats)));
     if style.verbose && style.dpctl {
         match &dump.placement {

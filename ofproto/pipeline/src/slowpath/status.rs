@@ -47,6 +47,7 @@ impl Slowpath {
                     error: applied.errors.get(&key_of(bridge, port)).cloned(),
                     info: Some(port.info.clone()),
                     stats: if stats { counted() } else { None },
+                    custom_stats: port.dp_port.zip(dp).filter(|_| stats).map(|(n, dp)| dp.custom_stats(n)).unwrap_or_default(),
                 });
             }
         }

@@ -42,6 +42,7 @@ impl Switch for MemorySwitch {
                         ..PortInfo::default()
                     }),
                     stats: statistics.then(PortStats::default),
+                    custom_stats: Vec::new(),
                 });
             }
         }

@@ -97,7 +97,7 @@ impl Writer<'_> {
         }
         if statistics && let Some(stats) = &status.stats {
             let kind = status.info.as_ref().map_or("patch", |i| i.kind.as_str());
-            self.put("Interface", row, "statistics", statistics_datum(kind, stats));
+            self.put("Interface", row, "statistics", statistics_datum(kind, stats, &status.custom_stats));
         }
     }
 
@@ -146,8 +146,8 @@ fn pairs(pairs: &[(String, String)]) -> Datum {
     Datum::map(pairs.iter().map(|(k, v)| (k.as_str(), v.as_str())))
 }
 
-/// `Interface.statistics`: what devices of that kind count.
-fn statistics_datum(kind: &str, s: &PortStats) -> Datum {
+/// `Interface.statistics`: what devices of that kind count, and what this one counts beside it.
+fn statistics_datum(kind: &str, s: &PortStats, custom: &[(String, u64)]) -> Datum {
     let mut counters =
         vec![("rx_packets", s.rx_packets), ("tx_packets", s.tx_packets), ("rx_bytes", s.rx_bytes), ("tx_bytes", s.tx_bytes)];
     if counts_errors(kind) {
@@ -162,6 +162,7 @@ fn statistics_datum(kind: &str, s: &PortStats) -> Datum {
             ("rx_crc_err", s.rx_crc_err),
         ]);
     }
+    counters.extend(custom.iter().map(|(name, n)| (name.as_str(), *n)));
     counters.retain(|(_, v)| *v != PortStats::UNKNOWN);
     Datum::map(counters.into_iter().map(|(k, v)| (k, Atom::from(i64::try_from(v).unwrap_or(i64::MAX)))))
 }

@@ -2,7 +2,9 @@
 
 pub mod bond;
 pub mod bridge;
+pub mod dpif_netdev;
 pub mod general;
+pub mod implementations;
 pub mod netdev_dummy;
 pub mod time;
 pub mod vlog;
@@ -13,7 +15,8 @@ use crate::unixctl::{Answer, Command, Registry, Run};
 /// Every room's rows; the test commands only where dummies are enabled.
 pub fn registry(dummy: bool) -> Registry<Daemon> {
     let test: [&[Command<Daemon>]; 2] = [time::COMMANDS, netdev_dummy::COMMANDS];
-    let own: [&[Command<Daemon>]; 4] = [bond::COMMANDS, bridge::COMMANDS, general::COMMANDS, vlog::COMMANDS];
+    let own: [&[Command<Daemon>]; 6] =
+        [bond::COMMANDS, bridge::COMMANDS, dpif_netdev::COMMANDS, general::COMMANDS, implementations::COMMANDS, vlog::COMMANDS];
     let own = own.into_iter().chain(test.into_iter().filter(|_| dummy)).flatten().cloned();
     Registry::new(slowpath_rows().chain(own))
 }

@@ -1,0 +1,105 @@
+//! Workers and receive queues: who polls what as masks, wishes and ports change, and that packets pass meanwhile.
+#![allow(clippy::unwrap_used, reason = "a failure is the test's")]
+
+mod common;
+
+use common::{frame, output, request};
+use datapath::{Options, PerfView, Switch, Topology};
+use flow::seam::{FlowPut, PortRequest, PutMode};
+use flow::{Datapath, DpPort};
+use port::Device;
+
+const TCP: &str = "in_port(1),eth(src=02:00:00:00:00:01,dst=02:00:00:00:00:02),eth_type(0x0800),ipv4(src=10.0.0.1,dst=10.0.0.2,proto=6,tos=0,ttl=64,frag=no),tcp(src=1,dst=2)";
+
+fn switch(nodes: &[u32]) -> Switch {
+    Switch::new("dummy", "ovs-dummy", &Options { topology: Topology::imaginary(nodes), ..Options::default() }).unwrap()
+}
+
+fn configure(dp: &Switch, config: &str) {
+    let pair = |word: &str| word.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned())).unwrap();
+    dp.set_config(&config.split_whitespace().map(pair).collect::<Vec<_>>());
+}
+
+fn pmd(name: &str, n_rxq: &str, affinity: &str) -> PortRequest {
+    PortRequest {
+        kind: "dummy-pmd".to_owned(),
+        options: vec![("n_rxq".to_owned(), n_rxq.to_owned())],
+        affinity: affinity.to_owned(),
+        ..request(name)
+    }
+}
+
+/// Port, queue and core of each queue.
+fn places(dp: &Switch) -> String {
+    let text = dp.pmd_rxq_show(None, 0);
+    let (mut core, mut places) = ("", Vec::new());
+    for line in text.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words[..] {
+            ["pmd", "thread", "numa_id", _, "core_id", id] => core = id,
+            ["port:", name, "queue-id:", number, ..] => places.push(format!("{name}.{number}@{core}")),
+            _ => {}
+        }
+    }
+    places.sort();
+    places.join(" ").replace(':', "")
+}
+
+#[test]
+fn queues_follow_masks_and_wishes() {
+    let dp = switch(&[0, 0, 0, 0]);
+    let port = dp.port_add(&pmd("p1", "4", "0:3,1:2")).unwrap();
+    // Without a mask there is one worker on each node; those that were asked for are not there.
+    assert_eq!(places(&dp), "p1.0@0 p1.1@0 p1.2@0 p1.3@0");
+    configure(&dp, "pmd-cpu-mask=0xf pmd-rxq-assign=roundrobin");
+    assert_eq!(places(&dp), "p1.0@3 p1.1@2 p1.2@0 p1.3@1");
+    dp.port_set(port, &pmd("p1", "4", "")).unwrap();
+    assert_eq!(places(&dp), "p1.0@0 p1.1@1 p1.2@2 p1.3@3");
+    configure(&dp, "pmd-cpu-mask=0x6 pmd-rxq-assign=roundrobin");
+    assert_eq!((places(&dp), dp.pmd_cores()), ("p1.0@1 p1.1@2 p1.2@1 p1.3@2".to_owned(), vec![1, 2]));
+    dp.port_del(port).unwrap();
+    assert_eq!((places(&dp), dp.pmd_cores()), (String::new(), vec![]));
+}
+
+#[test]
+fn packets_pass_on_every_queue_whoever_polls_it() {
+    let dp = switch(&[0, 0, 1]);
+    for (i, port) in [pmd("p1", "3", ""), request("p2")].into_iter().enumerate() {
+        assert_eq!(dp.port_add(&port).unwrap(), DpPort(u32::try_from(i).unwrap() + 1));
+    }
+    let out = dp.with_device(DpPort(2), Device::dummy).unwrap().unwrap();
+    out.capture();
+    let flow = common::megaflow(1, "recirc_id(0),in_port(1)", vec![output(2)]);
+    dp.put(&[FlowPut { flow, mode: PutMode::Create, clear_stats: false }]).pop().unwrap().unwrap();
+    for config in ["pmd-cpu-mask=1", "pmd-cpu-mask=7", "pmd-cpu-mask=6 pmd-rxq-assign=group", "pmd-cpu-mask=2"] {
+        configure(&dp, config);
+        for queue in 0..3 {
+            dp.inject(DpPort(1), queue, &frame(TCP, 60)).unwrap();
+            assert_eq!(out.captured().len(), 1, "{config} queue {queue}");
+        }
+    }
+    // Port 2 is polled by the main thread's worker, which is in no display of queues.
+    assert!(!dp.pmd_rxq_show(None, 0).contains("p2"));
+    assert!(dp.pmd_stats_show(None).contains("main thread:\n  packets received: 0\n"));
+    let core1 = dp.pmd_stats_show(Some(1));
+    assert!(core1.starts_with("pmd thread numa_id 0 core_id 1:\n  packets received: "), "{core1}");
+    assert!(core1.contains("  packets received: 3\n") || !core1.contains("  packets received: 0\n"), "{core1}");
+    dp.pmd_stats_clear(Some(1));
+    assert!(dp.pmd_stats_show(Some(1)).contains("  packets received: 0\n"));
+}
+
+#[test]
+fn metrics_are_kept_when_asked_for() {
+    let dp = switch(&[0]);
+    dp.port_add(&pmd("p1", "1", "")).unwrap();
+    let view = PerfView { histograms: true, rounds: 3, milliseconds: 3 };
+    assert!(!dp.pmd_perf_show(None, view).contains("Histograms"));
+    configure(&dp, "pmd-perf-metrics=true pmd-sleep-max=20,0:30");
+    dp.inject(DpPort(1), 0, &frame(TCP, 60)).unwrap();
+    let text = dp.pmd_perf_show(None, view);
+    assert!(text.contains("pmd thread numa_id 0 core_id 0:\n\n  Iterations: "), "{text}");
+    assert!(text.contains("\nHistograms\n") && text.contains("\n   iter ") && text.contains("\n   ms "), "{text}");
+    assert!(text.contains("  Rx packets:                    1  ("), "{text}");
+    let sleep = "Default max sleep:   20 us\npmd thread numa_id 0 core_id 0:\n  max sleep:   30 us\n";
+    assert_eq!(dp.pmd_sleep_show(), sleep);
+}
