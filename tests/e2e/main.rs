@@ -20,4 +20,5 @@ mod forwarding;
 mod hostile;
 mod idle;
 mod ofctl;
+mod queues;
 mod transfer;
