@@ -183,7 +183,6 @@ impl Ports {
         let port = self.ports.get_mut(&number).ok_or(DpError::NoPort)?;
         let fault = |e: port::PortError| DpError::Device(e.to_string());
         let again = !port.tunnel && (port.device.is_none() || !same_device(&port.request, request));
-        let affinity = port.request.affinity.clone();
         if !again && let Some(device) = &port.device {
             if let Some(mtu) = request.mtu.filter(|m| u32::from(*m) != device.mtu()) {
                 device.set_mtu(mtu.into()).map_err(fault)?;
@@ -192,16 +191,33 @@ impl Ports {
                 device.set_mac(mac).map_err(fault)?;
             }
         }
-        port.request = PortRequest { name: port.request.name.clone(), kind: port.request.kind.clone(), ..request.clone() };
+        let had_device = port.device.is_some();
+        let wanted = PortRequest { name: port.request.name.clone(), kind: port.request.kind.clone(), ..request.clone() };
+        let before = std::mem::replace(&mut port.request, wanted);
         if again {
-            self.reopen(number, means)?;
-        } else if affinity != request.affinity {
+            let reopened = self.reopen(number, means);
+            if reopened.is_err() && had_device {
+                // What is refused changes nothing: the port goes on as it was.
+                self.restore(number, before, means);
+            }
+            reopened?;
+        } else if before.affinity != request.affinity {
             let wishes = affinity_of(request);
             self.crew.pin(number, &wishes);
             self.arrange(means)?;
         }
         self.event(DpEvent::PortChanged(number));
         Ok(())
+    }
+
+    fn restore(&mut self, number: DpPort, before: PortRequest, means: &mut Means<'_>) {
+        if let Some(port) = self.ports.get_mut(&number) {
+            port.request = before;
+        }
+        if let Err(error) = self.reopen(number, means) {
+            tracing::warn!(target: "dpif_netdev", "{error}");
+            self.park(number, means);
+        }
     }
 
     fn reopen(&mut self, number: DpPort, means: &mut Means<'_>) -> Result<(), DpError> {

@@ -89,6 +89,17 @@ fn packets_pass_on_every_queue_whoever_polls_it() {
 }
 
 #[test]
+fn a_refused_change_leaves_the_port_as_it_was() {
+    let dp = switch(&[0]);
+    let memory = |n_rxq: &str| PortRequest { kind: "memory".to_owned(), ..pmd("m1", n_rxq, "") };
+    let port = dp.port_add(&memory("2")).unwrap();
+    assert!(dp.port_set(port, &memory("none")).is_err());
+    assert_eq!(places(&dp), "m1.0@0 m1.1@0");
+    dp.port_set(port, &memory("1")).unwrap();
+    assert_eq!(places(&dp), "m1.0@0");
+}
+
+#[test]
 fn metrics_are_kept_when_asked_for() {
     let dp = switch(&[0]);
     dp.port_add(&pmd("p1", "1", "")).unwrap();
