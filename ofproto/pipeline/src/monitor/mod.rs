@@ -406,3 +406,6 @@ fn update(bridge: &Bridge, rule: &Rule, event: u8, reason: u8, wanted: u16) -> F
         actions: if wanted & flags::INSTRUCTIONS != 0 { rule.actions.clone() } else { Vec::new() },
     }
 }
+
+#[cfg(test)]
+mod tests;
