@@ -13,6 +13,7 @@ use crate::bridge::Bridge;
 use crate::classifier::MiniMatch;
 use crate::flow_mod::{Change, Criteria};
 use crate::rule::Rule;
+use crate::table::INTERNAL;
 use crate::world::{BridgeId, World};
 use flow::hash::Map;
 use openflow::message::{Body, FlowMonitorRequest, FlowUpdate, Message, Multipart, MultipartBody};
@@ -321,7 +322,7 @@ impl Inner {
             self.monitors.remove(&request.id).ok_or(OfError::OfpmofcUnknownMonitor)?;
             return Ok(None);
         }
-        if request.table != TableId::ALL && request.table > crate::table::INTERNAL {
+        if request.table != TableId::ALL && request.table > INTERNAL {
             return Err(OfError::OfpbrcBadTableId);
         }
         match (request.command, self.monitors.contains_key(&request.id)) {
@@ -352,7 +353,10 @@ impl Inner {
     fn initial(&self, bridge: &Bridge, added: &[u32]) -> Result<Vec<FlowUpdate>, OfError> {
         let mut found: Map<usize, usize> = Map::default();
         let mut rules: Vec<(Arc<Rule>, u16)> = Vec::new();
-        let wanting = added.iter().filter_map(|id| self.monitors.get(id)).filter(|m| m.flags & flags::INITIAL != 0);
+        let wanting = added
+            .iter()
+            .filter_map(|id| self.monitors.get(id))
+            .filter(|m| m.flags & flags::INITIAL != 0 && m.wanted.table != INTERNAL);
         for monitor in wanting {
             for rule in monitor.wanted.select(bridge)? {
                 let at = *found.entry(Arc::as_ptr(&rule).addr()).or_insert(rules.len());
