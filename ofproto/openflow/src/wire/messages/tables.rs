@@ -564,7 +564,7 @@ pub(super) fn put_features(o: &mut Out<'_>, tables: &[TableFeatures]) {
     }
 }
 
-fn put_set(out: &mut Vec<u8>, codec: &crate::wire::Codec<'_>, version: Version, miss: u64, set: &TableFeatureSet) {
+fn put_set(out: &mut Vec<u8>, codec: &Codec<'_>, version: Version, miss: u64, set: &TableFeatureSet) {
     put_ids(out, P_INSTRUCTIONS + miss, instructions_to_bits(set.instructions, version));
     let at = props::start(out, P_NEXT_TABLES + miss);
     let has = |id: &u8| set.next[usize::from(*id / 64)] >> (id % 64) & 1 != 0;
@@ -587,13 +587,7 @@ fn put_ids(out: &mut Vec<u8>, kind: u64, bits: u32) {
     props::end(out, at);
 }
 
-fn put_fields(
-    out: &mut Vec<u8>,
-    codec: &crate::wire::Codec<'_>,
-    version: Version,
-    kind: u64,
-    (fields, masked): (&[Field], &[Field]),
-) {
+fn put_fields(out: &mut Vec<u8>, codec: &Codec<'_>, version: Version, kind: u64, (fields, masked): (&[Field], &[Field])) {
     let at = props::start(out, kind);
     for field in fields {
         oxm::put_header(out, *field, Some(version), masked.contains(field), codec.bytes_of(*field));
