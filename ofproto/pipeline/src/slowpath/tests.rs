@@ -171,7 +171,7 @@ fn links_and_port_mods_are_told() {
     assert_eq!(b.notices(), ["modify p1 config=17 state=0", "modify p1 config=17 state=1"], "what was asked, and what it led to");
     assert!(!b.dp.port(DpPort(1)).unwrap().admin_up);
     port_mod(mac, 0, port_config::PORT_DOWN).unwrap();
-    assert_eq!(b.notices(), ["modify p1 config=16 state=4"]);
+    assert_eq!(b.notices(), ["modify p1 config=16 state=1", "modify p1 config=16 state=4"]);
 }
 
 #[test]
