@@ -165,3 +165,33 @@ fn packet_ins_are_limited_per_controller() {
             .is_some_and(|n| n > 300)
     });
 }
+
+/// Rules that stand in the way of nothing, as many as a controller may bring at once.
+fn many_rules(to: u32) -> String {
+    let address = |n: u32| format!("172.{}.{}.{}", 16 + n / 65_536, n / 256 % 256, n % 256);
+    (0..100_000).map(|n| format!("table=1,priority=10,tcp,nw_src={},actions=output:{to}\n", address(n))).collect()
+}
+
+#[test]
+fn a_hundred_thousand_rules_come_at_once_while_packets_go_on() {
+    let host = Host::new();
+    let (a, _b) = host.pair("fail_mode=secure");
+    let c = host.attach("br0", "p3", 3, &["10.0.0.3/24"], "");
+    let keep = "in_port=1,actions=output:2\nin_port=2,actions=output:1\n";
+    host.flows("br0", keep);
+    a.reaches("10.0.0.2");
+    let wrong = crate::rig::Sniffer::start(&c.ns, "eth0", "icmp");
+    for (name, to) in [("first", 2), ("second", 3)] {
+        std::fs::write(host.file(name), format!("{keep}{}", many_rules(to))).unwrap();
+        let mut command = host.command("ovs-ofctl");
+        command.args(["--timeout=120", "-OOpenFlow14", "--bundle", "replace-flows", "br0", name]);
+        let mut replacing = command.spawn().unwrap();
+        while replacing.try_wait().unwrap().is_none() {
+            assert_eq!(a.ping("10.0.0.2", 100, "-i 0.002"), 100, "none is lost: {name}");
+        }
+        assert!(replacing.wait().unwrap().success());
+        assert_has(&host.ofctl("dump-aggregate br0"), &["flow_count=100002"]);
+        assert_eq!(a.ping("10.0.0.2", 100, "-i 0.002"), 100);
+    }
+    assert_eq!(wrong.lines().len(), 0, "none has gone astray");
+}
