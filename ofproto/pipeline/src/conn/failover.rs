@@ -63,7 +63,7 @@ impl Failover {
             };
             if flush {
                 if old.is_some() {
-                    flush(&mut world, id);
+                    forget_all(&mut world, id);
                 }
                 if mode.standalone && !mode.controllers {
                     flow_mod::put_own_rule(&world, id, TableId(0), 0, vec![normal()]);
@@ -113,7 +113,7 @@ fn normal() -> OfAction {
 }
 
 /// Forgets rules, groups and meters: who controls the bridge now has not asked for them.
-fn flush(world: &mut World, bridge: BridgeId) {
+fn forget_all(world: &mut World, bridge: BridgeId) {
     let mut journal = Journal::default();
     if let Some(b) = world.bridges.get(&bridge) {
         for table in &b.tables {
