@@ -111,7 +111,6 @@ pub struct Upcall {
     pub packet: Vec<u8>,
     /// Full key of the packet, `in_port` a datapath port.
     pub key: Box<Key>,
-    pub ufid: Ufid,
     /// For a clipped packet, its length before.
     pub full_len: u32,
     /// The remaining actions when the `userspace` action asked for them.

@@ -31,7 +31,6 @@ use flow::DpPort;
 use flow::clock::Msec;
 use flow::extract::PacketMeta;
 use flow::seam::{Upcall, UpcallKind};
-use flow::ufid::ufid_of;
 use port::{Batch, GsoKind, Packet};
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -328,7 +327,6 @@ impl Core {
             let key = parsed.whole();
             let mut upcall = Box::new(Upcall {
                 kind: UpcallKind::Miss,
-                ufid: ufid_of(&key),
                 key,
                 full_len: u32::try_from(packet.len()).unwrap_or(u32::MAX),
                 packet: packet.data().to_vec(),

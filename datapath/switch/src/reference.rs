@@ -16,7 +16,6 @@ use flow::seam::{
     DpError, DpEvent, DpFeatures, DpStats, Execute, FlowDump, FlowPut, FlowStats, MeterConfig, MeterStats, Placement, PortInfo,
     PortRequest, PortStats, PutMode, Upcall, UpcallKind,
 };
-use flow::ufid::ufid_of;
 use flow::{Datapath, DpPort, Key, Megaflow, Ufid, clock};
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -207,7 +206,6 @@ impl State {
             kind,
             packet: p.bytes[..p.bytes.len().min(p.cut)].to_vec(),
             key: p.key.clone(),
-            ufid: ufid_of(&p.key),
             full_len: u32::try_from(p.bytes.len()).unwrap_or(u32::MAX),
             actions,
             out_tunnel: None,

@@ -14,6 +14,7 @@
 //!   again after letting go.
 
 use crossbeam_queue::{ArrayQueue, SegQueue};
+use crossbeam_utils::CachePadded;
 use flow::DpPort;
 use flow::seam::Upcall;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
@@ -35,6 +36,12 @@ pub struct PortQueue {
     queue: ArrayQueue<Box<Upcall>>,
     /// Stands in `ready`, or is being taken from.
     scheduled: AtomicBool,
+    /// Written by workers only: apart from what handlers write at each turn, so that counting losses costs a flooded worker nothing.
+    counts: CachePadded<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
     sent: AtomicU64,
     lost: AtomicU64,
 }
@@ -47,15 +54,14 @@ impl PortQueue {
             port,
             queue: ArrayQueue::new(QUEUE_MAX),
             scheduled: AtomicBool::new(false),
-            sent: AtomicU64::new(0),
-            lost: AtomicU64::new(0),
+            counts: CachePadded::default(),
         })
     }
 
     /// Upcalls queued, and lost, since the port is there.
     #[must_use]
     pub fn counts(&self) -> (u64, u64) {
-        (self.sent.load(Ordering::Relaxed), self.lost.load(Ordering::Relaxed))
+        (self.counts.sent.load(Ordering::Relaxed), self.counts.lost.load(Ordering::Relaxed))
     }
 }
 
@@ -116,7 +122,7 @@ impl Upcalls {
     pub fn has_room(&self, queue: &PortQueue) -> bool {
         let room = self.enabled() && !queue.queue.is_full();
         if !room {
-            queue.lost.fetch_add(1, Ordering::Relaxed);
+            queue.counts.lost.fetch_add(1, Ordering::Relaxed);
         }
         room
     }
@@ -126,10 +132,10 @@ impl Upcalls {
         self.open.fetch_add(1, Ordering::AcqRel);
         if !self.enabled() || queue.queue.push(upcall).is_err() {
             self.open.fetch_sub(1, Ordering::AcqRel);
-            queue.lost.fetch_add(1, Ordering::Relaxed);
+            queue.counts.lost.fetch_add(1, Ordering::Relaxed);
             return false;
         }
-        queue.sent.fetch_add(1, Ordering::Relaxed);
+        queue.counts.sent.fetch_add(1, Ordering::Relaxed);
         if !queue.scheduled.swap(true, Ordering::AcqRel) {
             self.ready.push(Arc::clone(queue));
             self.wake_one();
@@ -249,7 +255,6 @@ mod tests {
             kind: UpcallKind::Miss,
             packet: vec![tag],
             key: Box::new(key),
-            ufid: flow::Ufid(0),
             full_len: 1,
             actions: None,
             out_tunnel: None,

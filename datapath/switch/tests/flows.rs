@@ -220,7 +220,7 @@ fn inject_waits_for_the_slow_path() {
                 dp.upcalls(0, 16, std::time::Duration::from_millis(20), &mut ups);
                 for up in &ups {
                     std::thread::sleep(std::time::Duration::from_millis(3));
-                    let flow = megaflow(up.ufid.0, "recirc_id(0),in_port(1)", vec![output(2)]);
+                    let flow = megaflow(flow::ufid::ufid_of(&up.key).0, "recirc_id(0),in_port(1)", vec![output(2)]);
                     let actions = Arc::clone(&flow.actions);
                     let _ = dp.put(&[FlowPut { flow, mode: PutMode::Create, clear_stats: false }]);
                     let (packet, key) = (up.packet.clone(), up.key.clone());

@@ -113,7 +113,6 @@ impl MemoryDp {
             kind,
             packet,
             key: Box::new(*key),
-            ufid: Ufid(0),
             full_len,
             actions: None,
             out_tunnel: None,

@@ -448,8 +448,14 @@ impl<T: Classified> Classifier<T> {
             return *at;
         }
         let full = mask.expand();
-        let prefixes = self.tries.iter().map(|(f, _)| f.prefix_len(&full)).collect();
-        let table = Subtable::new(Arc::clone(mask), prefixes, self.seed);
+        let (mut prefixes, mut asks_tries) = ([0; TRIES_MAX], 0);
+        for ((field, _), len) in self.tries.iter().zip(&mut prefixes) {
+            *len = field.prefix_len(&full);
+            if *len > 0 {
+                asks_tries |= 1 << field.stage();
+            }
+        }
+        let table = Subtable::new(Arc::clone(mask), prefixes, asks_tries, self.seed);
         let at = if let Some(at) = self.free.pop() {
             self.subtables[at] = Some(table);
             at

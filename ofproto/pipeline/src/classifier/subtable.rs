@@ -1,9 +1,8 @@
 //! One subtable: all rules with the same mask, found by hash of the masked words, stage by stage.
 
-use super::Classified;
 use super::mini::{MiniMask, MiniMatch, Part, STAGES};
 use super::trie::Trie;
-use flow::hash::Map;
+use super::{Classified, TRIES_MAX};
 use flow::key::{Key, Mask};
 use hashbrown::HashTable;
 use std::collections::BTreeMap;
@@ -38,23 +37,26 @@ pub(super) struct Subtable<T> {
     rules: HashTable<Chain<T>>,
     /// For each stage but the last that has bits: how many chains have this hash so far. Half of the hash is kept: where two
     /// meet, a search goes on for nothing.
-    indices: [Option<Map<u32, u32>>; STAGES],
+    indices: [Option<Index>; STAGES],
     /// Last stage with bits.
     last_stage: usize,
     /// Rules by priority.
     priorities: BTreeMap<u32, u32>,
     /// Prefix lengths of the classifier's trie fields under this mask; 0: not a prefix.
-    pub(super) prefixes: Vec<u8>,
+    pub(super) prefixes: [u8; TRIES_MAX],
+    /// One bit for each stage in which one of these fields is.
+    asks_tries: u8,
     /// Masked source and destination port of all chains, if the mask has any of their bits.
     ports: Option<Ports>,
 }
 
 impl<T: Classified> Subtable<T> {
-    pub(super) fn new(mask: Arc<MiniMask>, prefixes: Vec<u8>, seed: u64) -> Self {
+    pub(super) fn new(mask: Arc<MiniMask>, prefixes: [u8; TRIES_MAX], asks_tries: u8, seed: u64) -> Self {
         let last_stage = (0..STAGES).rev().find(|s| !mask.stage(*s).is_empty()).unwrap_or(0);
-        let indices = std::array::from_fn(|s| (s < last_stage && !mask.stage(s).is_empty()).then(Map::default));
+        let indices = std::array::from_fn(|s| (s < last_stage && !mask.stage(s).is_empty()).then(Index::default));
         let ports = Ports::new(ports_of(&mask.expand()));
-        Self { mask, seed, rules: HashTable::new(), indices, last_stage, priorities: BTreeMap::new(), prefixes, ports }
+        let (rules, priorities) = (HashTable::new(), BTreeMap::new());
+        Self { mask, seed, rules, indices, last_stage, priorities, prefixes, asks_tries, ports }
     }
 
     /// Highest priority of its rules.
@@ -145,12 +147,12 @@ impl<T: Classified> Subtable<T> {
         };
         let mut hash = self.seed;
         for stage in 0..=self.last_stage {
-            if stop(wildcards, stage) {
+            if self.asks_tries >> stage & 1 != 0 && stop(wildcards, stage) {
                 self.unwildcard_before(stage, wildcards);
                 return Search::Miss;
             }
             hash = hash_parts(hash, self.mask.stage(stage), key);
-            if self.indices[stage].as_ref().is_some_and(|index| !index.contains_key(&half(hash))) {
+            if self.indices[stage].as_ref().is_some_and(|index| !index.has(hash)) {
                 self.unwildcard_before(stage + 1, wildcards);
                 return Search::Miss;
             }
@@ -190,12 +192,9 @@ impl<T: Classified> Subtable<T> {
                 continue;
             };
             if by > 0 {
-                *index.entry(half(hash)).or_default() += 1;
-            } else if let Some(count) = index.get_mut(&half(hash)) {
-                *count -= 1;
-                if *count == 0 {
-                    index.remove(&half(hash));
-                }
+                index.add(hash);
+            } else {
+                index.remove(hash);
             }
         }
     }
@@ -288,8 +287,45 @@ fn mix(hash: u64, word: u64) -> u64 {
     folded.rotate_left(29).wrapping_add(hash)
 }
 
-/// The half of a hash that a stage's index keeps.
-#[allow(clippy::cast_possible_truncation, reason = "a part of a hash")]
-fn half(hash: u64) -> u32 {
-    (hash >> 32) as u32
+/// The hashes that chains have up to some stage, each with the number of chains. Half of a hash is kept, and is its own hash.
+#[derive(Debug, Default)]
+struct Index(HashTable<(u32, u32)>);
+
+impl Index {
+    /// What is kept of a hash, and what finds it.
+    #[allow(clippy::cast_possible_truncation, reason = "a part of a hash")]
+    fn half(hash: u64) -> (u32, u64) {
+        let half = (hash >> 32) as u32;
+        (half, Self::spread(half))
+    }
+
+    /// The table takes its place from the lowest bits and its tag from the highest.
+    fn spread(half: u32) -> u64 {
+        u64::from(half) << 32 | u64::from(half)
+    }
+
+    fn has(&self, hash: u64) -> bool {
+        let (half, spread) = Self::half(hash);
+        self.0.find(spread, |(h, _)| *h == half).is_some()
+    }
+
+    fn add(&mut self, hash: u64) {
+        let (half, spread) = Self::half(hash);
+        match self.0.find_mut(spread, |(h, _)| *h == half) {
+            Some((_, chains)) => *chains += 1,
+            None => {
+                self.0.insert_unique(spread, (half, 1), |(h, _)| Self::spread(*h));
+            }
+        }
+    }
+
+    fn remove(&mut self, hash: u64) {
+        let (half, spread) = Self::half(hash);
+        if let Ok(mut entry) = self.0.find_entry(spread, |(h, _)| *h == half) {
+            entry.get_mut().1 -= 1;
+            if entry.get().1 == 0 {
+                entry.remove();
+            }
+        }
+    }
 }

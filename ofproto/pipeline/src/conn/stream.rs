@@ -279,7 +279,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send>(
     loop {
         while let Some(raw) = splitter.next_message().map_err(io::Error::other)? {
             let raw = raw.to_vec();
-            tokio::task::block_in_place(|| handle_one(job, conn, &mut assembler, &raw, &mut out));
+            run(job, &raw, || handle_one(job, conn, &mut assembler, &raw, &mut out));
             if out.len() >= READ_BYTES {
                 stream.write_all(&out).await?;
                 out.clear();
@@ -320,6 +320,27 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send>(
             },
             () = job.again.notified(), if status.is_some() => return Ok(()),
         }
+    }
+}
+
+/// Handles a message on this thread. One that may take long hands the thread's other tasks over first, which costs more than most flow-mods:
+/// where nothing has to be waited for it is left out.
+fn run(job: &Job, raw: &[u8], handle: impl FnOnce()) {
+    if is_short(raw) && job.shared.slowpath.is_calm() { handle() } else { tokio::task::block_in_place(handle) }
+}
+
+/// Flow-mods, barriers, and additions to a bundle.
+fn is_short(raw: &[u8]) -> bool {
+    const FLOW_MOD: u8 = 14;
+    const BUNDLE_ADD: u8 = 34;
+    /// OFPT_BUNDLE_ADD_MESSAGE before OpenFlow 1.4: ONF's extension 230.
+    const ONF_BUNDLE_ADD: [u8; 8] = [0x4f, 0x4e, 0x46, 0, 0, 0, 0x08, 0xfd];
+    let Some(header) = Header::peek(raw) else { return false };
+    match (header.version, header.kind) {
+        (_, FLOW_MOD) | (1, 18) | (2.., 20) => true,
+        (5.., BUNDLE_ADD) => true,
+        (_, 4) => raw.get(8..16).is_some_and(|b| b == ONF_BUNDLE_ADD),
+        _ => false,
     }
 }
 
@@ -433,5 +454,23 @@ async fn snoop<S: AsyncRead + AsyncWrite + Unpin + Send>(job: &Job, mut stream: 
             },
             read = stream.read(&mut ignored) => if read? == 0 { return Ok(()) },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_short;
+
+    #[test]
+    fn what_is_handled_where_it_is_read() {
+        let message = |version: u8, kind: u8, body: &[u8]| [&[version, kind, 0, 16, 0, 0, 0, 1], body].concat();
+        assert!(is_short(&message(1, 14, &[])) && is_short(&message(6, 14, &[])), "flow-mods");
+        assert!(is_short(&message(1, 18, &[])) && is_short(&message(4, 20, &[])), "barriers");
+        assert!(!is_short(&message(4, 18, &[])), "a multipart");
+        assert!(is_short(&message(5, 34, &[])), "an addition to a bundle");
+        assert!(!is_short(&message(5, 33, &[])), "a bundle's commit may take long");
+        assert!(is_short(&message(4, 4, &[0x4f, 0x4e, 0x46, 0, 0, 0, 0x08, 0xfd])));
+        assert!(!is_short(&message(4, 4, &[0x4f, 0x4e, 0x46, 0, 0, 0, 0x08, 0xfc])));
+        assert!(!is_short(&[]));
     }
 }

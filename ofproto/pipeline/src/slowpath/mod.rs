@@ -170,6 +170,13 @@ impl Slowpath {
         self.forget_changes(&udpifs);
     }
 
+    /// Whether a flow-mod or a barrier would be through at once: nobody holds the world, and no megaflow has to be looked at first.
+    #[must_use]
+    pub(crate) fn is_calm(&self) -> bool {
+        let settled = || self.udpifs.try_read().is_ok_and(|udpifs| udpifs.values().all(|u| u.settles_at_once()));
+        self.world.try_write().is_ok() && settled()
+    }
+
     /// Lets the log forget what every megaflow has been checked against.
     fn forget_changes(&self, udpifs: &[Arc<Udpif>]) {
         let world = self.world.read().expect("no holder of the world panics");

@@ -235,10 +235,13 @@ impl Udpif {
         let upto = self.changes.now();
         let since = self.checked();
         if since < upto {
-            let pending = self.changes.pending(since);
-            match self.ukeys.concerned(&pending) {
-                Concerned::All => (0..SHARDS).for_each(|shard| self.settle_over(&self.ukeys.in_shard(shard), &pending)),
-                Concerned::These(ukeys) => ukeys.chunks(SETTLE_BATCH).for_each(|batch| self.settle_over(batch, &pending)),
+            // Without megaflows there is nothing to look at, and a barrier behind each of many flow-mods should cost no more.
+            if !self.ukeys.is_empty_now() {
+                let pending = self.changes.pending(since);
+                match self.ukeys.concerned(&pending) {
+                    Concerned::All => (0..SHARDS).for_each(|shard| self.settle_over(&self.ukeys.in_shard(shard), &pending)),
+                    Concerned::These(ukeys) => ukeys.chunks(SETTLE_BATCH).for_each(|batch| self.settle_over(batch, &pending)),
+                }
             }
             self.checked.fetch_max(upto.0, Ordering::AcqRel);
         }
@@ -247,6 +250,13 @@ impl Udpif {
             self.dp.quiesce();
             self.quiesced.fetch_max(mutations, Ordering::AcqRel);
         }
+    }
+
+    /// Whether `settle` would have nothing to wait for just now.
+    #[must_use]
+    pub fn settles_at_once(&self) -> bool {
+        let quiet = self.mutations.load(Ordering::Acquire) == self.quiesced.load(Ordering::Acquire);
+        quiet && (self.checked() == self.changes.now() || self.ukeys.is_empty_now())
     }
 
     fn settle_over(&self, ukeys: &[Arc<Ukey>], pending: &Pending) {

@@ -15,9 +15,10 @@ use crate::world::BridgeId;
 use flow::hash::Map;
 use flow::key::{LINE_BYTES, Lines};
 use flow::seam::FlowStats;
-use flow::ufid::ufid_of;
+use flow::ufid::ufid_of_masked;
 use flow::{Actions, Key, Mask, Megaflow, Msec, Ufid};
-use std::sync::atomic::{AtomicU32, Ordering};
+use hashbrown::hash_map::Entry;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Shards of the map.
@@ -35,14 +36,13 @@ impl Compact {
     /// Keeps the lines named.
     #[must_use]
     pub fn new(key: &Key, lines: Lines) -> Self {
-        let words = key
-            .words()
-            .chunks_exact(LINE_WORDS)
-            .enumerate()
-            .filter(|(i, _)| lines.0 & 1 << i != 0)
-            .flat_map(|(_, line)| line.iter().copied())
-            .collect();
-        Self { lines, words }
+        let mut words = Vec::with_capacity(lines.0.count_ones() as usize * LINE_WORDS);
+        for (i, line) in key.words().chunks_exact(LINE_WORDS).enumerate() {
+            if lines.0 & 1 << i != 0 {
+                words.extend_from_slice(line);
+            }
+        }
+        Self { lines, words: words.into_boxed_slice() }
     }
 
     /// Word `i` of the whole.
@@ -173,11 +173,13 @@ impl Judged for Ukey {
 pub struct UkeyMap {
     shards: Vec<Mutex<Map<Ufid, Arc<Ukey>>>>,
     index: Mutex<Index>,
+    /// How many ukeys there are, or are about to be.
+    members: AtomicUsize,
 }
 
 impl Default for UkeyMap {
     fn default() -> Self {
-        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), index: Mutex::default() }
+        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), index: Mutex::default(), members: AtomicUsize::new(0) }
     }
 }
 
@@ -185,8 +187,7 @@ impl UkeyMap {
     /// Names a megaflow. Equal key (masked) and mask get the same name, so that two packets that miss at once make one megaflow.
     #[must_use]
     pub fn ufid(masked_key: &Key, mask: &Mask) -> Ufid {
-        // The halves are keyed alike, hence the turn: a key must not cancel a mask.
-        Ufid(ufid_of(masked_key).0 ^ ufid_of(mask).0.rotate_left(64))
+        ufid_of_masked(masked_key, mask)
     }
 
     fn shard(&self, ufid: Ufid) -> MutexGuard<'_, Map<Ufid, Arc<Ukey>>> {
@@ -207,10 +208,13 @@ impl UkeyMap {
     /// Adds a ukey, which the caller holds as `inner`, unless there is one of its name. Says whether it did.
     pub fn insert(&self, ukey: &Arc<Ukey>, inner: &Inner) -> bool {
         let mut shard = self.shard(ukey.ufid);
-        if shard.contains_key(&ukey.ufid) {
+        let entry = shard.entry(ukey.ufid);
+        if matches!(entry, Entry::Occupied(_)) {
             return false;
         }
-        shard.insert(ukey.ufid, Arc::clone(ukey));
+        // Before the caller asks what has changed meanwhile, and in one order with `is_empty_now`.
+        self.members.fetch_add(1, Ordering::AcqRel);
+        entry.insert(Arc::clone(ukey));
         drop(shard);
         let mut index = self.lock_index();
         ukey.slot.store(index.insert(ukey, &inner.deps), Ordering::Relaxed);
@@ -224,6 +228,7 @@ impl UkeyMap {
         drop(shard);
         if there {
             self.lock_index().remove(ukey.slot.swap(NO_SLOT, Ordering::Relaxed), &inner.deps);
+            self.members.fetch_sub(1, Ordering::AcqRel);
         }
         there
     }
@@ -269,6 +274,13 @@ impl UkeyMap {
     #[must_use]
     pub fn len(&self) -> usize {
         (0..SHARDS).map(|i| self.shard_len(i)).sum()
+    }
+
+    /// Whether there are none, asked so that whoever sees none is before every later insertion: the thread that inserts then sees what
+    /// was done before this call. Takes no lock.
+    #[must_use]
+    pub fn is_empty_now(&self) -> bool {
+        self.members.fetch_add(0, Ordering::AcqRel) == 0
     }
 
     /// Whether there are none.

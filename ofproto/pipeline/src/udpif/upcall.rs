@@ -140,15 +140,6 @@ impl Udpif {
             world.notices.push(notice);
         }
         let actions = Arc::new(std::mem::take(&mut t.actions));
-        if !actions.is_empty() {
-            work.packets.push(Execute {
-                packet: upcall.packet,
-                key: upcall.key.clone(),
-                actions: Arc::clone(&actions),
-                mtu: 0,
-                probe: false,
-            });
-        }
         if miss {
             match self.candidate(&at, &upcall.key, t, &actions, Stamp { revision, now }) {
                 Ok(candidate) => work.candidates.push(candidate),
@@ -156,6 +147,9 @@ impl Udpif {
             }
         } else {
             self.linger(t.recircs, now);
+        }
+        if !actions.is_empty() {
+            work.packets.push(Execute { packet: upcall.packet, key: upcall.key, actions, mtu: 0, probe: false });
         }
     }
 

@@ -146,13 +146,13 @@ pub fn translate_saying_why(world: &World, input: XlateIn<'_>) -> (Translation, 
 }
 
 fn translate_with(world: &World, input: XlateIn<'_>, says_why: bool) -> (Translation, Option<Cow<'static, str>>) {
-    let original = *input.key;
+    let original = input.key;
     let mut ctx = Ctx::new(world, input);
     ctx.says_why = says_why;
     ctx.run();
     let said = ctx.said.take();
     let mut mask = ctx.mask;
-    mask::finish(&mut mask, &original);
+    mask::finish(&mut mask, original);
     if let Some(trace) = &mut ctx.trace {
         *trace.final_key = ctx.key;
     }

@@ -14,14 +14,13 @@ pub struct Xlate;
 
 impl Translator for Xlate {
     fn translate(&self, request: Request<'_>) -> Translation {
-        let key = flow::Key { in_port: request.in_port.to_key(), ..*request.key };
         let input = XlateIn {
             packet: request.packet,
             side_effects: request.purpose == Purpose::Packet,
-            ..XlateIn::new(request.bridge, &key, request.now)
+            ..XlateIn::new(request.bridge, request.key, request.now)
         };
         let mut translation = translate(request.world, input);
-        match_vlan_presence(&mut translation.mask, &key);
+        match_vlan_presence(&mut translation.mask, request.key);
         translation
     }
 

@@ -162,6 +162,10 @@ fn statistics_datum(kind: &str, s: &PortStats) -> Datum {
             ("rx_crc_err", s.rx_crc_err),
         ]);
     }
+    if s.upcall_packets != 0 || s.upcall_errors != 0 {
+        // What went up to the slow path, and what found its port's queue full.
+        counters.extend([("upcall_packets", s.upcall_packets), ("upcall_errors", s.upcall_errors)]);
+    }
     counters.retain(|(_, v)| *v != PortStats::UNKNOWN);
     Datum::map(counters.into_iter().map(|(k, v)| (k, Atom::from(i64::try_from(v).unwrap_or(i64::MAX)))))
 }
