@@ -8,8 +8,10 @@
 
 use crate::config::{BridgeConfig, PortConfig, PriorityTags, VlanMode};
 use crate::deps::ChangeLog;
+use crate::export::Exporters;
 use crate::group::Group;
 use crate::mac::MacTable;
+use crate::mcast::McastTable;
 use crate::meter::Meters;
 use crate::mirror::Mirror;
 use crate::rule::Tally;
@@ -113,6 +115,10 @@ pub struct Bundle {
     pub floodable: bool,
     /// Learns MACs in the datapath's name but receives nothing else: a mirror's output.
     pub mirror_out: bool,
+    /// Multicast snooping sends it all multicast data, and learns nothing from it.
+    pub mcast_flood: bool,
+    /// Multicast snooping sends it all reports.
+    pub mcast_flood_reports: bool,
 }
 
 impl Bundle {
@@ -146,6 +152,8 @@ impl Bundle {
             protected: config.protected,
             floodable: true,
             mirror_out: false,
+            mcast_flood: config.is_on("mcast-snooping-flood"),
+            mcast_flood_reports: config.is_on("mcast-snooping-flood-reports"),
         }
     }
 
@@ -154,7 +162,7 @@ impl Bundle {
     pub fn is_configured_as(&self, other: &Self) -> bool {
         let told = |b: &Self| {
             let vlans = (b.vlan_mode, b.vlan, b.trunks.clone(), b.cvlans.clone(), b.qinq_ethtype);
-            (b.ports.clone(), vlans, b.priority_tags, b.protected)
+            (b.ports.clone(), vlans, b.priority_tags, b.protected, b.mcast_flood, b.mcast_flood_reports)
         };
         told(self) == told(other)
     }
@@ -301,7 +309,10 @@ pub struct Bridge {
     pub groups: BTreeMap<GroupId, Arc<Group>>,
     pub meters: Meters,
     pub macs: MacTable,
+    /// With multicast snooping on.
+    pub mcast: Option<McastTable>,
     pub mirrors: Vec<Mirror>,
+    pub exporters: Exporters,
     /// Where tunnel options lie in keys.
     pub tunnel_options: Arc<TunnelOptions>,
     pub frag_mode: FragMode,
@@ -335,7 +346,9 @@ impl Bridge {
             groups: BTreeMap::new(),
             meters: Meters::default(),
             macs: MacTable::new(id, changes),
+            mcast: None,
             mirrors: Vec::new(),
+            exporters: Exporters::default(),
             tunnel_options: Arc::default(),
             frag_mode: FragMode::default(),
             wants_packet_in_on_miss: false,

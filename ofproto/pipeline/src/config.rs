@@ -6,6 +6,7 @@
 
 use flow::seam::PortRequest;
 use openflow::types::Versions;
+use std::net::IpAddr;
 
 /// Everything.
 #[derive(Clone, Debug, Default)]
@@ -75,6 +76,11 @@ pub struct BridgeConfig {
     pub serial: Option<String>,
     pub mirrors: Vec<MirrorConfig>,
     pub mcast_snooping: Option<McastConfig>,
+    pub netflow: Option<NetflowConfig>,
+    pub sflow: Option<SflowConfig>,
+    pub ipfix: Option<IpfixConfig>,
+    /// By collector set.
+    pub flow_ipfix: Vec<(u32, IpfixConfig)>,
     /// Map keys of STP, RSTP, flow export that later rooms read.
     pub other_config: Vec<(String, String)>,
 }
@@ -123,6 +129,14 @@ pub struct PortConfig {
     pub bond: Option<BondConfig>,
     /// other_config, for STP, multicast, LACP rooms
     pub other_config: Vec<(String, String)>,
+}
+
+impl PortConfig {
+    /// Whether a key of `other_config` says "true".
+    #[must_use]
+    pub fn is_on(&self, key: &str) -> bool {
+        self.other_config.iter().any(|(k, v)| k == key && v == "true")
+    }
 }
 
 /// `Port.vlan_mode`, resolved.
@@ -192,6 +206,55 @@ pub struct McastConfig {
     pub table_size: usize,
     pub aging_s: u32,
     pub flood_unregistered: bool,
+}
+
+/// One row of NetFlow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetflowConfig {
+    /// `IP:PORT`
+    pub targets: Vec<String>,
+    pub engine_type: u8,
+    pub engine_id: u8,
+    pub add_id_to_interface: bool,
+    /// `None`: a flow is told of when it ends only.
+    pub active_timeout_s: Option<u32>,
+}
+
+/// One row of sFlow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SflowConfig {
+    /// `IP[:PORT]`
+    pub targets: Vec<String>,
+    /// One packet of so many; at least 1.
+    pub sampling: u32,
+    /// 0: no counters
+    pub polling_s: u32,
+    /// Bytes of a packet that a sample carries.
+    pub header: u32,
+    /// The agent's address, made out of the device or address that is configured.
+    pub agent: IpAddr,
+    /// Tells the agents of several bridges apart.
+    pub sub_id: u32,
+}
+
+/// One row of IPFIX.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IpfixConfig {
+    /// `IP[:PORT]`
+    pub targets: Vec<String>,
+    /// One packet of so many (of the bridge as a whole; `sample` says it itself).
+    pub sampling: u32,
+    pub obs_domain_id: u32,
+    pub obs_point_id: u32,
+    /// 0: each packet is a record of its own.
+    pub cache_active_timeout_s: u32,
+    pub cache_max_flows: usize,
+    pub stats_interval_s: u32,
+    pub template_interval_s: u32,
+    pub input_sampling: bool,
+    pub output_sampling: bool,
+    pub tunnel_sampling: bool,
+    pub virtual_obs_id: Option<String>,
 }
 
 /// One row of Flow_Table.

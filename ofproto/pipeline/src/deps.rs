@@ -31,7 +31,7 @@ use std::time::Duration;
 /// Rule changes kept one by one per table; beyond it the whole table counts as changed.
 pub const RULE_CHANGES_MAX: usize = 64;
 /// Words of a key by which a rule change is judged: lines 0 to 4. Tunnel options and registers always count as unknown.
-const JUDGED_WORDS: usize = 40;
+pub const JUDGED_WORDS: usize = 40;
 
 /// A point in the history of changes. Larger is later.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -123,6 +123,14 @@ impl Deps {
     }
 }
 
+impl TableDep {
+    /// One bit per judged word that was as in the packet in each lookup.
+    #[must_use]
+    pub fn known(&self) -> u64 {
+        self.known
+    }
+}
+
 /// One bit per word of lines 0-4 in which `a` and `b` agree; the word of `in_port` is judged without it.
 fn equal_words(a: &Key, b: &Key) -> u64 {
     let mut known = 0;
@@ -158,7 +166,7 @@ impl Judged for (&Key, &Mask) {
 
 /// A rule that came, went or got other actions.
 #[derive(Clone, Debug)]
-struct RuleChange {
+pub struct RuleChange {
     at: Revision,
     priority: i32,
     /// `in_port` in the pipeline's form: value and mask.
@@ -282,6 +290,23 @@ pub struct Pending {
 }
 
 impl Pending {
+    /// Whether it reaches further back than the log: anything may have changed.
+    #[must_use]
+    pub fn is_everything(&self) -> bool {
+        self.forgotten
+    }
+
+    /// The objects that changed.
+    pub fn objects(&self) -> impl Iterator<Item = &Object> {
+        self.objects.iter()
+    }
+
+    /// The rules that changed, each with its table.
+    #[must_use]
+    pub fn rules(&self) -> &[((BridgeId, TableId), RuleChange)] {
+        &self.rules
+    }
+
     /// Whether any of it can concern a megaflow.
     #[must_use]
     pub fn concerns(&self, deps: &Deps, flow: &impl Judged) -> bool {
@@ -325,6 +350,24 @@ impl RuleChange {
             in_port: (u32::from_be_bytes(key.in_port), u32::from_be_bytes(mask.in_port)),
             words: words.map(|(i, (key, mask))| (index(i), key, mask)).collect(),
         }
+    }
+
+    /// Priority of the rule.
+    #[must_use]
+    pub fn priority(&self) -> i32 {
+        self.priority
+    }
+
+    /// `in_port` in the pipeline's form: value and mask.
+    #[must_use]
+    pub fn in_port(&self) -> (u32, u32) {
+        self.in_port
+    }
+
+    /// Value and mask of word `i`, if the rule is judged by it.
+    #[must_use]
+    pub fn word(&self, i: u8) -> Option<(u64, u64)> {
+        self.words.iter().find(|(at, ..)| *at == i).map(|(_, value, mask)| (*value, *mask))
     }
 
     /// Whether the rule and the megaflow may have a packet in common.

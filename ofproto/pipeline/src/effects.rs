@@ -5,6 +5,7 @@
 //! takes the notices. Neighbours: `xlate`, `udpif`, `conn`, `rule`.
 
 use crate::deps::Deps;
+use crate::export::netflow::FlowKey;
 use crate::rule::{Rule, Tally};
 use crate::world::{BridgeId, World};
 use flow::{Actions, Key, Mask, Msec};
@@ -36,6 +37,8 @@ pub enum Credit {
     Learn { bridge: BridgeId, in_port: OfPort, vlan: u16, mac: [u8; 6], gratuitous_arp: bool },
     /// A rule that `learn` made: kept alive, or made again.
     Relearn(Arc<crate::xlate::Learned>),
+    /// A flow that NetFlow follows, and by which interface it leaves.
+    Netflow { bridge: BridgeId, key: Box<FlowKey>, output: u16 },
     /// `fin_timeout`: shortens the rule's timeouts (seconds, 0 leaves) once FIN or RST has been seen.
     FinTimeout { rule: Arc<Rule>, idle_s: u16, hard_s: u16 },
 }
@@ -64,11 +67,27 @@ impl Credit {
                 // A full table, or a limit that others have used up, is no fault of the packets.
                 let _ = learned.apply(world, payment.used_ms);
             }
+            Self::Netflow { bridge, key, output } => {
+                if let Some(netflow) = world.bridges.get(bridge).and_then(|b| b.exporters.netflow.as_ref()) {
+                    netflow.lock().update(**key, *output, payment);
+                }
+            }
             Self::FinTimeout { rule, idle_s, hard_s } => {
                 if payment.tcp_flags & (TCP_FIN | TCP_RST) != 0 {
                     rule.shorten_timeouts(*idle_s, *hard_s);
                 }
             }
+        }
+    }
+}
+
+impl Credit {
+    /// The megaflow that the credit was for is gone, its last packets paid for.
+    pub fn end(&self, world: &World) {
+        if let Self::Netflow { bridge, key, .. } = self
+            && let Some(netflow) = world.bridges.get(bridge).and_then(|b| b.exporters.netflow.as_ref())
+        {
+            netflow.lock().end(key);
         }
     }
 }
@@ -175,6 +194,8 @@ pub struct Translation {
     /// Recirculation ids that the actions name, kept alive as long as the megaflow.
     pub recircs: Vec<Arc<crate::recirc::RecircRef>>,
     pub error: Option<XlateError>,
+    /// Why the packet goes nowhere, if it does (of packets only).
+    pub dropped: Option<Box<crate::drops::DropFact>>,
 }
 
 /// Notices on their way to the connections, bounded.

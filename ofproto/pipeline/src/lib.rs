@@ -11,11 +11,14 @@ pub mod commands;
 pub mod config;
 pub mod conn;
 pub mod deps;
+pub mod drops;
 pub mod effects;
+pub mod export;
 pub mod flow_mod;
 pub mod group;
 mod learned;
 pub mod mac;
+pub mod mcast;
 #[cfg(test)]
 mod memory_dp;
 pub mod meter;

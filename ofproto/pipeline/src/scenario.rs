@@ -195,7 +195,7 @@ impl Scenario {
 /// `used:0.012s` becomes `used:T`, `duration=3s` `duration=T`.
 fn without_times(line: &str) -> String {
     let mut out = line.to_owned();
-    for (from, to) in [("used:", "s,"), ("duration=", "s,")] {
+    for (from, to) in [("used:", "s,"), ("duration=", "s,"), ("p1, ", "s ago"), ("p2, ", "s ago")] {
         if let Some(start) = out.find(from).map(|at| at + from.len())
             && out[start..].starts_with(|c: char| c.is_ascii_digit())
             && let Some(len) = out[start..].find(to)

@@ -10,6 +10,7 @@
 use crate::bridge::Bridge;
 use crate::config::UpcallConfig;
 use crate::deps::{ChangeLog, Object};
+use crate::drops::DropRing;
 use crate::effects::Notices;
 use crate::recirc::Recircs;
 use flow::hash::Map;
@@ -54,6 +55,8 @@ pub struct World {
     pub changes: Arc<ChangeLog>,
     pub notices: Arc<Notices>,
     pub recircs: Recircs,
+    /// The last packets that translation dropped.
+    pub drops: Arc<DropRing>,
     pub upcalls: UpcallConfig,
     /// VLAN headers that translation and the datapath look at (1 or 2).
     pub vlan_limit: u32,

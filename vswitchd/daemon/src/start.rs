@@ -108,7 +108,8 @@ async fn live(start: Start, ready: Ready) -> Result<daemon::Exit, String> {
         None => (None, None),
     };
     let database = Database::open(&options).await.map_err(|e| e.to_string())?;
-    let room = Room::new(Environment { dummy: options.dummy, rundir: dirs::run() });
+    let room =
+        Room::new(Environment { dummy: options.dummy, rundir: dirs::run(), agents: Some(crate::bridge::export::agent_address) });
     let switch = SlowSwitch::start(&options);
     let daemon = Daemon::new(options, Arc::clone(&log), room, switch);
     let mut ready = Some(ready);

@@ -25,7 +25,7 @@ fn with_bridges(slowpath: &Slowpath, args: &[&str], act: impl Fn(&Bridge)) -> Re
 }
 
 /// The number of a bundle's first port, as OpenFlow 1.0 has it.
-fn port_text(bridge: &Bridge, bundle: BundleId) -> String {
+pub(super) fn port_text(bridge: &Bridge, bundle: BundleId) -> String {
     match bridge.bundles.get(&bundle).and_then(|b| b.ports.first()) {
         Some(&OfPort::LOCAL) => "LOCAL".to_owned(),
         Some(port) => port.0.to_string(),

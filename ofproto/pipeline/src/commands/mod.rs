@@ -9,11 +9,13 @@ mod dpctl_flows;
 mod dpif;
 mod fdb;
 mod features;
+mod mdb;
 mod show;
 #[cfg(test)]
 mod tests;
 mod trace;
 mod upcall;
+mod why;
 
 use crate::slowpath::Slowpath;
 
@@ -76,6 +78,8 @@ pub const COMMANDS: &[Command] = &[
     row("fdb/show", "bridge", (1, 1), fdb::show),
     row("fdb/stats-clear", "[bridge]", (0, 1), fdb::stats_clear),
     row("fdb/stats-show", "bridge", (1, 1), fdb::stats_show),
+    row("mdb/flush", "[bridge]", (0, 1), mdb::flush),
+    row("mdb/show", "bridge", (1, 1), mdb::show),
     row("ofproto/list", "", (0, 0), dpif::list),
     row("ofproto/trace", "{[dp_name] odp_flow | bridge br_flow} [OPTIONS...] [-generate|packet]", (1, MANY), trace::trace),
     row(
@@ -84,6 +88,7 @@ pub const COMMANDS: &[Command] = &[
         (2, MANY),
         trace::trace_packet_out,
     ),
+    row("ofproto/why", "[counter | bridge [port [br_flow]]]", (0, 3), why::why),
     hidden("revalidator/pause", (0, 0), upcall::pause),
     row("revalidator/purge", "", (0, 0), upcall::purge),
     hidden("revalidator/resume", (0, 0), upcall::resume),

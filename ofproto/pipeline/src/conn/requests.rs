@@ -301,7 +301,9 @@ impl Conn {
                 M::TableDescRequest => M::TableDescReply(replies::table_descs(b)),
                 M::PortDescRequest(port) => M::PortDescReply(replies::port_descs(b, *port)),
                 M::FlowMonitorRequest(_) => return Err(OfError::OfpbrcBadStat),
-                M::IpfixBridgeRequest | M::IpfixFlowRequest => return Err(OfError::NxstNotConfigured),
+                M::IpfixBridgeRequest => M::IpfixBridgeReply(b.exporters.bridge_totals().ok_or(OfError::NxstNotConfigured)?),
+                M::IpfixFlowRequest if b.exporters.flow_ipfix.is_empty() => return Err(OfError::NxstNotConfigured),
+                M::IpfixFlowRequest => M::IpfixFlowReply(b.exporters.flow_totals()),
                 M::DescReply(_)
                 | M::FlowReply(_)
                 | M::AggregateReply { .. }

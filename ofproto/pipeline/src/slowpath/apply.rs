@@ -5,9 +5,10 @@ use super::{Applied, BundleNames, Interface, Key, Opened, Slowpath};
 use crate::bridge::{Bridge, Bundle, BundleId, PatchTally, Port, PortView, VlanSet, port_config, port_state, random_mac};
 use crate::classifier::PrefixField;
 use crate::config::{BridgeConfig, InterfaceConfig, MirrorConfig, PortConfig, SwitchConfig};
-use crate::deps::Object;
+use crate::deps::{ChangeLog, Object};
 use crate::effects::Notice;
 use crate::mac;
+use crate::mcast::McastTable;
 use crate::mirror::{MIRRORS_MAX, Mirror};
 use crate::table::Table;
 use crate::udpif::Udpif;
@@ -324,7 +325,7 @@ fn set_up_bundles(world: &mut World, id: BridgeId, wanted: &BridgeConfig) {
     let gone = names.iter().filter(|(name, _)| !wanted.ports.iter().any(|p| p.name == **name));
     for (_, bundle) in gone {
         let old = bridge.bundles.remove(bundle);
-        bridge.macs.forget_bundle(*bundle);
+        forget_bundle(bridge, *bundle);
         changed.extend(old.into_iter().flat_map(|b| b.ports));
     }
     for port in &wanted.ports {
@@ -333,7 +334,7 @@ fn set_up_bundles(world: &mut World, id: BridgeId, wanted: &BridgeConfig) {
         if bridge.bundles.get(&bundle_id).is_none_or(|b| !b.is_configured_as(&bundle)) {
             changed.extend(bundle.ports.iter().copied());
             // What was learned under other VLANs says nothing any more.
-            bridge.macs.forget_bundle(bundle_id);
+            forget_bundle(bridge, bundle_id);
             bridge.bundles.insert(bundle_id, bundle);
         }
     }
@@ -345,6 +346,14 @@ fn set_up_bundles(world: &mut World, id: BridgeId, wanted: &BridgeConfig) {
     bridge.refresh_floodable();
     for port in changed {
         port_changed(world, id, port);
+    }
+}
+
+/// Forgets what was learned behind a bundle.
+fn forget_bundle(bridge: &Bridge, bundle: BundleId) {
+    bridge.macs.forget_bundle(bundle);
+    if let Some(mcast) = &bridge.mcast {
+        mcast.forget_bundle(bundle);
     }
 }
 
@@ -363,7 +372,9 @@ fn set_up_bridge(world: &mut World, id: BridgeId, wanted: &BridgeConfig) {
     let old = std::mem::replace(&mut bridge.config, wanted.clone());
     let mut objects = Vec::new();
     let settings = |c: &BridgeConfig| {
-        (c.forward_bpdu, c.flood_vlans.clone(), c.mirrors.clone(), c.mcast_snooping, c.fail_mode, c.other_config.clone())
+        let exports = (c.netflow.clone(), c.sflow.clone(), c.ipfix.clone(), c.flow_ipfix.clone());
+        let flooding = (c.forward_bpdu, c.flood_vlans.clone(), c.mcast_snooping);
+        (flooding, c.mirrors.clone(), c.fail_mode, c.other_config.clone(), exports)
     };
     let mirrors = make_mirrors(bridge, wanted);
     if settings(&old) != settings(wanted) || !same_mirrors(&bridge.mirrors, &mirrors) {
@@ -371,6 +382,8 @@ fn set_up_bridge(world: &mut World, id: BridgeId, wanted: &BridgeConfig) {
         set_mirrors(bridge, mirrors);
     }
     bridge.tracks_connections = features.is_some_and(|f| f.ct);
+    set_mcast(bridge, wanted, &world.changes);
+    bridge.exporters.configure(&old, wanted, flow::clock::now_ms());
     bridge.macs.configure(
         if wanted.mac_table_size == 0 { mac::SIZE_DEFAULT } else { wanted.mac_table_size },
         if wanted.mac_aging_s == 0 { mac::IDLE_DEFAULT_MS } else { i64::from(wanted.mac_aging_s) * 1000 },
@@ -386,6 +399,18 @@ fn set_up_bridge(world: &mut World, id: BridgeId, wanted: &BridgeConfig) {
     for object in objects {
         world.changed(object);
     }
+}
+
+/// Multicast snooping begins, ends, or takes up other limits.
+fn set_mcast(bridge: &mut Bridge, wanted: &BridgeConfig, changes: &Arc<ChangeLog>) {
+    bridge.mcast = match (wanted.mcast_snooping, bridge.mcast.take()) {
+        (None, _) => None,
+        (Some(config), None) => Some(McastTable::new(bridge.id, Arc::clone(changes), config)),
+        (Some(config), Some(table)) => {
+            table.configure(config);
+            Some(table)
+        }
+    };
 }
 
 /// `Flow_Table.prefixes`: nothing said means the usual ones, "none" none.

@@ -8,6 +8,7 @@
 //! Devices are opened and closed without any lock that upcalls need.
 
 mod apply;
+mod export;
 pub mod packet_out;
 mod plan;
 mod ports;
@@ -180,6 +181,7 @@ impl Slowpath {
         if now - aged >= AGEING_STEP_MS && self.aged_ms.compare_exchange(aged, now, Ordering::AcqRel, Ordering::Acquire).is_ok() {
             self.age(now);
         }
+        self.run_exporters(now);
         self.forget_changes(&self.udpifs());
     }
 
@@ -188,6 +190,9 @@ impl Slowpath {
         let world = self.read_world();
         for bridge in world.bridges.values() {
             bridge.macs.age(now);
+            if let Some(mcast) = &bridge.mcast {
+                mcast.age(now);
+            }
         }
         flow_mod::expire(&world, now);
     }
@@ -204,6 +209,7 @@ impl Slowpath {
                 udpif.round(now);
             }
         }
+        self.run_exporters(now);
     }
 
     /// Stops all threads. With `cleanup` the ports are closed and the megaflows deleted as well.
@@ -213,6 +219,8 @@ impl Slowpath {
             ticker.thread().unpark();
             ticker.join().expect("the ticker does not panic");
         }
+        // What flows have done so far is told before they are forgotten.
+        self.run_exporters(now_ms());
         if cleanup {
             self.configure(&SwitchConfig::default());
         }

@@ -9,9 +9,10 @@
 //!    (`Inner::checked`). Whoever translates reads the revision first and holds `World`'s read lock until the datapath has taken
 //!    what came of it. Tables, groups and ports change only under the write lock; so when a flow-mod is done, every translation with
 //!    the old tables has either reached the datapath, with its ukey in the map, or never will.
-//! 2. *MAC entries and learned rules change under the read lock too*, by packets. A ukey therefore goes into the map first, then asks whether
-//!    anything that concerns it was recorded since its revision, and only then goes into the datapath. `settle` reads the
-//!    revision first and looks at the map then; whichever of the two comes second sees the other.
+//! 2. *MAC entries and learned rules change under the read lock too*, by packets. A ukey therefore goes into the map and its index
+//!    first, then asks whether anything that concerns it was recorded since its revision, and only then goes into the datapath.
+//!    `settle` reads the revision first and looks at the index then; whichever of the two comes second sees the other. The same
+//!    holds for a ukey that is translated again and filed under other dependencies.
 //! 3. *A ukey in state `Evicted` that still stands in the map may still be in the datapath.* Flows are deleted there before their
 //!    ukeys leave the map; `settle` deletes such a flow itself (twice does no harm) instead of trusting another thread to be quick.
 //! 4. *`settle` ends with `Datapath::quiesce`* if anything was deleted or replaced since the last completed one, by anybody.
@@ -21,11 +22,13 @@
 //!
 //! # Locks, in this order
 //!
-//! `World` (read), a ukey, a shard of the map, the change log. A handler locks many
+//! `World` (read), a ukey, a shard of the map or the index, the change log. A handler locks many
 //! ukeys at once, but only ones that nobody else has seen yet; everybody else locks one at a time.
 
+mod index;
 pub mod limit;
 mod revalidate;
+mod sampled;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -50,7 +53,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use ukey::UkeyMap;
 
 flow::counters! {
@@ -76,6 +79,9 @@ pub const UPCALL_BATCH_MAX: usize = 64;
 /// Recirculation ids stay valid for this long after the megaflow (or packet) that named them is gone.
 const LINGER_MS: Msec = 2000;
 const HANDLER_WAIT: Duration = Duration::from_millis(500);
+/// How long the revalidator rests after each thing that it did.
+const BREATH_MIN: Duration = Duration::from_millis(1);
+const BREATH_MAX: Duration = Duration::from_millis(200);
 const PAUSE_POLL: Duration = Duration::from_millis(100);
 
 /// Why something is translated.
@@ -307,22 +313,30 @@ impl Udpif {
         }
     }
 
+    /// Rounds at their period; between them only what changes concern. Goes by real time, also while the clock of tests stands still.
+    #[allow(clippy::disallowed_methods, reason = "paces a thread; nothing is decided by it")]
     fn revalidate_forever(&self) {
+        let mut last_round = Instant::now();
         while !self.is_stopping() {
-            let config = self.config();
+            let period = Duration::from_millis(u64::try_from(self.config().max_revalidator_ms.max(1)).unwrap_or(500));
             if self.switches.paused.load(Ordering::Acquire) {
                 std::thread::sleep(PAUSE_POLL);
                 continue;
             }
-            let took = self.rounds.lock().expect("no holder of the figures panics").took_ms;
-            // A change is taken up at once, but a stream of changes may take no more than about half a core.
-            std::thread::sleep(Duration::from_millis(u64::try_from(took.clamp(1, 200)).unwrap_or(1)));
             let seen = Revision(self.checked.load(Ordering::Acquire));
-            let period = Duration::from_millis(u64::try_from(config.max_revalidator_ms.max(1)).unwrap_or(500));
-            self.changes.wait_beyond(seen, period);
-            if !self.is_stopping() && !self.switches.paused.load(Ordering::Acquire) {
-                self.round(now_ms());
+            self.changes.wait_beyond(seen, period.saturating_sub(last_round.elapsed()));
+            if self.is_stopping() || self.switches.paused.load(Ordering::Acquire) {
+                continue;
             }
+            let started = Instant::now();
+            if last_round.elapsed() >= period {
+                last_round = started;
+                self.round(now_ms());
+            } else {
+                self.settle();
+            }
+            // A stream of changes may take no more than about half a core.
+            std::thread::sleep(started.elapsed().clamp(BREATH_MIN, BREATH_MAX));
         }
     }
 

@@ -3,6 +3,7 @@
 //! What enters: the change log, the datapath's counters, time. What leaves: payments; megaflows kept, replaced or deleted.
 //! Neighbours: `ukey`, `limit`, `upcall`; why it is right stands in the parent.
 
+use super::index::Concerned;
 use super::limit::{Pressure, adapt, worth_revalidating};
 use super::ukey::{Inner, SHARDS, State, Ukey};
 use super::upcall::{installed, pay};
@@ -23,6 +24,10 @@ use std::sync::atomic::Ordering;
 
 /// Megaflows deleted in one call of the datapath.
 const DELETE_BATCH: usize = 50;
+/// Megaflows that `settle` looks at under one read lock of the world.
+const SETTLE_BATCH: usize = 64;
+/// A megaflow is translated again so often when something that it depends on changes meanwhile; then it is deleted.
+const RENEWALS_MAX: usize = 3;
 
 /// What is to become of a megaflow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +66,8 @@ struct Terms {
     config: UpcallConfig,
     /// Changes up to here are to be judged.
     upto: Revision,
+    /// What they are.
+    pending: Pending,
 }
 
 impl Udpif {
@@ -75,7 +82,9 @@ impl Udpif {
             UPCALL_FLOW_LIMIT_KILL.inc();
         }
         let last_round_ms = self.rounds.lock().expect("no holder of the figures panics").took_ms;
-        let terms = Terms { now, pressure, last_round_ms, config, upto: self.changes.now() };
+        let upto = self.changes.now();
+        let pending = self.changes.pending(self.checked());
+        let terms = Terms { now, pressure, last_round_ms, config, upto, pending };
         for shard in 0..SHARDS {
             self.round_over(shard, &terms);
         }
@@ -137,7 +146,10 @@ impl Udpif {
             return Verdict::Delete(Reason::Idle);
         }
         let since = self.right_as_of(inner);
-        if since >= terms.upto || !self.changes.concerns(since, &inner.deps, ukey.as_ref()) {
+        if since >= terms.upto
+            || !terms.pending.concerns(&inner.deps, ukey.as_ref())
+            || !self.changes.concerns(since, &inner.deps, ukey.as_ref())
+        {
             return Verdict::Keep;
         }
         if !worth_revalidating(stats.packets, terms.now - used_ms, terms.last_round_ms, &terms.config) {
@@ -146,8 +158,19 @@ impl Udpif {
         self.renew(ukey, inner, world, terms.now)
     }
 
-    /// Translates a megaflow again and replaces its actions where they differ. The ukey is locked by the caller.
+    /// Translates a megaflow again and replaces its actions where they differ, until nothing that concerns it has changed meanwhile
+    /// (see the parent, 2). The ukey is locked by the caller.
     fn renew(&self, ukey: &Arc<Ukey>, inner: &mut Inner, world: &World, now: Msec) -> Verdict {
+        for _ in 0..RENEWALS_MAX {
+            let verdict = self.renew_once(ukey, inner, world, now);
+            if verdict != Verdict::Keep || !self.changes.concerns(inner.checked, &inner.deps, ukey.as_ref()) {
+                return verdict;
+            }
+        }
+        Verdict::Delete(Reason::Changed)
+    }
+
+    fn renew_once(&self, ukey: &Arc<Ukey>, inner: &mut Inner, world: &World, now: Msec) -> Verdict {
         REVALIDATED.inc();
         let checked = self.changes.now();
         let (key, mask) = (ukey.key(), ukey.mask());
@@ -179,7 +202,7 @@ impl Udpif {
             }
             inner.actions = actions;
         }
-        inner.deps = t.deps;
+        self.ukeys.refile(ukey, inner, t.deps);
         inner.credits = t.credits;
         inner.slow = t.slow;
         self.linger(std::mem::replace(&mut inner.recircs, t.recircs), now);
@@ -198,9 +221,9 @@ impl Udpif {
                 if let Ok(stats) = result {
                     pay_up(&mut inner, &stats, world);
                 }
+                inner.credits.iter().for_each(|credit| credit.end(world));
                 self.linger(std::mem::take(&mut inner.recircs), now);
-                drop(inner);
-                if self.ukeys.remove(ukey) {
+                if self.ukeys.remove(ukey, &inner) {
                     self.flows.fetch_sub(1, Ordering::Relaxed);
                 }
             }
@@ -215,8 +238,9 @@ impl Udpif {
             // Without megaflows there is nothing to look at, and a barrier behind each of many flow-mods should cost no more.
             if !self.ukeys.is_empty_now() {
                 let pending = self.changes.pending(since);
-                for shard in 0..SHARDS {
-                    self.settle_shard(shard, &pending);
+                match self.ukeys.concerned(&pending) {
+                    Concerned::All => (0..SHARDS).for_each(|shard| self.settle_over(&self.ukeys.in_shard(shard), &pending)),
+                    Concerned::These(ukeys) => ukeys.chunks(SETTLE_BATCH).for_each(|batch| self.settle_over(batch, &pending)),
                 }
             }
             self.checked.fetch_max(upto.0, Ordering::AcqRel);
@@ -235,12 +259,7 @@ impl Udpif {
         quiet && (self.checked() == self.changes.now() || self.ukeys.is_empty_now())
     }
 
-    fn settle_shard(&self, shard: usize, pending: &Pending) {
-        let doubtful = |ukey: &Ukey, inner: &Inner| match inner.state {
-            State::Visible | State::Evicted => true,
-            State::Operational => pending.concerns(&inner.deps, ukey),
-        };
-        let ukeys = self.ukeys.doubtful_in_shard(shard, doubtful);
+    fn settle_over(&self, ukeys: &[Arc<Ukey>], pending: &Pending) {
         if ukeys.is_empty() {
             return;
         }
@@ -254,7 +273,9 @@ impl Udpif {
                 // Another thread is at it; it is gone from the datapath when we have deleted it as well.
                 State::Evicted => {}
                 State::Operational => {
-                    if !self.changes.concerns(self.right_as_of(&inner), &inner.deps, ukey.as_ref()) {
+                    if !pending.concerns(&inner.deps, ukey.as_ref())
+                        || !self.changes.concerns(self.right_as_of(&inner), &inner.deps, ukey.as_ref())
+                    {
                         continue;
                     }
                     let mut stats = Vec::with_capacity(1);
@@ -262,7 +283,7 @@ impl Udpif {
                     if let Some(Some(stats)) = stats.first() {
                         pay_up(&mut inner, stats, &world);
                     }
-                    match self.renew(&ukey, &mut inner, &world, now) {
+                    match self.renew(ukey, &mut inner, &world, now) {
                         Verdict::Keep => continue,
                         Verdict::Delete(reason) => reason.count(),
                     }
@@ -270,7 +291,7 @@ impl Udpif {
                 }
             }
             drop(inner);
-            doomed.push(ukey);
+            doomed.push(Arc::clone(ukey));
         }
         self.delete(&doomed, &world, now);
     }

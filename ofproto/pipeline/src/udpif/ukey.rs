@@ -4,9 +4,11 @@
 //! pay for its packets, the counters paid up to. Neighbours: `upcall` makes them, `revalidate` keeps and removes them.
 //!
 //! The map is sharded; a shard's lock is held for a look-up or an insertion only. A ukey's own lock is held while something is
-//! done to its megaflow in the datapath, so that whoever holds it knows what the datapath holds.
+//! done to its megaflow in the datapath, so that whoever holds it knows what the datapath holds. Beside the map stands the index by
+//! dependencies; a ukey is in both or in neither, but for the moment of its coming or going.
 
-use crate::deps::{Deps, Judged, Revision};
+use super::index::{Concerned, Index, NO_SLOT};
+use crate::deps::{Deps, Judged, Pending, Revision};
 use crate::effects::Credit;
 use crate::recirc::RecircRef;
 use crate::world::BridgeId;
@@ -16,7 +18,7 @@ use flow::seam::FlowStats;
 use flow::ufid::ufid_of_masked;
 use flow::{Actions, Key, Mask, Megaflow, Msec, Ufid};
 use hashbrown::hash_map::Entry;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Shards of the map.
@@ -103,6 +105,8 @@ pub struct Ukey {
     pub created_ms: Msec,
     key: Compact,
     mask: Compact,
+    /// Where the index has it; changed under the index's lock only.
+    slot: AtomicU32,
     inner: Mutex<Inner>,
 }
 
@@ -117,6 +121,7 @@ impl Ukey {
             created_ms,
             key: Compact::new(key, lines),
             mask: Compact::new(mask, lines),
+            slot: AtomicU32::new(NO_SLOT),
             inner: Mutex::new(inner),
         }
     }
@@ -162,13 +167,14 @@ impl Judged for Ukey {
 #[derive(Debug)]
 pub struct UkeyMap {
     shards: Vec<Mutex<Map<Ufid, Arc<Ukey>>>>,
+    index: Mutex<Index>,
     /// How many ukeys there are, or are about to be.
     members: AtomicUsize,
 }
 
 impl Default for UkeyMap {
     fn default() -> Self {
-        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), members: AtomicUsize::new(0) }
+        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), index: Mutex::default(), members: AtomicUsize::new(0) }
     }
 }
 
@@ -194,8 +200,8 @@ impl UkeyMap {
         self.shard(ufid).get(&ufid).cloned()
     }
 
-    /// Adds a ukey unless there is one of its name. Says whether it did.
-    pub fn insert(&self, ukey: &Arc<Ukey>) -> bool {
+    /// Adds a ukey, which the caller holds as `inner`, unless there is one of its name. Says whether it did.
+    pub fn insert(&self, ukey: &Arc<Ukey>, inner: &Inner) -> bool {
         let mut shard = self.shard(ukey.ufid);
         let entry = shard.entry(ukey.ufid);
         if matches!(entry, Entry::Occupied(_)) {
@@ -204,34 +210,53 @@ impl UkeyMap {
         // Before the caller asks what has changed meanwhile, and in one order with `is_empty_now`.
         self.members.fetch_add(1, Ordering::AcqRel);
         entry.insert(Arc::clone(ukey));
+        drop(shard);
+        let mut index = self.lock_index();
+        ukey.slot.store(index.insert(ukey, &inner.deps), Ordering::Relaxed);
         true
     }
 
-    /// Removes exactly this ukey (not a later one of the same name). Says whether it was there.
-    pub fn remove(&self, ukey: &Arc<Ukey>) -> bool {
+    /// Removes exactly this ukey (not a later one of the same name), which the caller holds as `inner`. Says whether it was there.
+    pub fn remove(&self, ukey: &Arc<Ukey>, inner: &Inner) -> bool {
         let mut shard = self.shard(ukey.ufid);
-        let removed = shard.get(&ukey.ufid).is_some_and(|u| Arc::ptr_eq(u, ukey)) && shard.remove(&ukey.ufid).is_some();
-        if removed {
+        let there = shard.get(&ukey.ufid).is_some_and(|u| Arc::ptr_eq(u, ukey)) && shard.remove(&ukey.ufid).is_some();
+        drop(shard);
+        if there {
+            self.lock_index().remove(ukey.slot.swap(NO_SLOT, Ordering::Relaxed), &inner.deps);
             self.members.fetch_sub(1, Ordering::AcqRel);
         }
-        removed
+        there
+    }
+
+    /// Gives a ukey, which the caller holds as `inner`, other dependencies. Whoever looks for the ukeys that a change concerns finds it
+    /// under the old ones or the new ones: the caller asks afterwards whether a change that concerns the new ones was missed.
+    pub fn refile(&self, ukey: &Arc<Ukey>, inner: &mut Inner, deps: Deps) {
+        if deps == inner.deps {
+            return;
+        }
+        let mut index = self.lock_index();
+        let slot = ukey.slot.load(Ordering::Relaxed);
+        if slot != NO_SLOT {
+            index.remove(slot, &inner.deps);
+            ukey.slot.store(index.insert(ukey, &deps), Ordering::Relaxed);
+        }
+        inner.deps = deps;
+    }
+
+    /// The ukeys that the changes can concern.
+    #[must_use]
+    pub fn concerned(&self, pending: &Pending) -> Concerned {
+        self.lock_index().concerned(pending)
+    }
+
+    fn lock_index(&self) -> MutexGuard<'_, Index> {
+        self.index.lock().expect("no holder of the index of ukeys panics")
     }
 
     /// A copy of a shard's list.
     #[must_use]
     pub fn in_shard(&self, index: usize) -> Vec<Arc<Ukey>> {
         self.lock_shard(index).values().cloned().collect()
-    }
-
-    /// The ukeys of a shard that `doubtful` says so of, and those that somebody else holds just now (who may be changing them).
-    pub fn doubtful_in_shard(&self, index: usize, mut doubtful: impl FnMut(&Ukey, &Inner) -> bool) -> Vec<Arc<Ukey>> {
-        let shard = self.lock_shard(index);
-        let mut is_doubtful = |u: &&Arc<Ukey>| match u.inner.try_lock() {
-            // A ukey must not be waited for under the shard's lock: its holder may want the shard.
-            Err(_) => true,
-            Ok(inner) => doubtful(u, &inner),
-        };
-        shard.values().filter(|u| is_doubtful(u)).cloned().collect()
     }
 
     /// How many there are in a shard.

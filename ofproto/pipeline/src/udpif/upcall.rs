@@ -9,6 +9,7 @@ use super::{
     UPCALL_PUT_FAILED, UPCALL_UNHANDLED, UPCALL_XLATE_ERROR, Udpif,
 };
 use crate::deps::Revision;
+use crate::drops::Dropped;
 use crate::effects::{Credit, Payment, Translation};
 use crate::recirc::RecircRef;
 use crate::world::{BridgeId, World};
@@ -89,8 +90,12 @@ impl Udpif {
                 }
                 return;
             }
-            // Flow export and cookies that dpctl invented: nobody listens yet.
-            UpcallKind::Action(Cookie::SFlow { .. } | Cookie::FlowSample { .. } | Cookie::Ipfix { .. } | Cookie::Raw(_)) => {
+            UpcallKind::Action(cookie @ (Cookie::SFlow { .. } | Cookie::FlowSample { .. } | Cookie::Ipfix { .. })) => {
+                self.take_sample(world, &upcall, cookie, now);
+                return;
+            }
+            // dpctl invented it: nobody listens.
+            UpcallKind::Action(Cookie::Raw(_)) => {
                 UPCALL_UNHANDLED.inc();
                 return;
             }
@@ -112,6 +117,10 @@ impl Udpif {
         if let Some(error) = t.error {
             UPCALL_XLATE_ERROR.inc();
             tracing::debug!(target: "ofproto_dpif_upcall", "upcall on port {}: {error}", at.in_port.0);
+        }
+        if let Some(fact) = t.dropped.take() {
+            let (bridge, in_port, key) = (at.bridge, at.in_port, at.key.clone());
+            world.drops.push(Dropped { when_ms: now, bridge, in_port, key, fact: *fact });
         }
         if miss {
             // The datapath counts the packets of a megaflow from the next one on; this one is paid for here.
@@ -186,7 +195,7 @@ impl Udpif {
         let mut puts = Vec::with_capacity(ukeys.len());
         for (ukey, flow) in ukeys.iter().zip(flows) {
             let mut inner = ukey.lock();
-            if !self.ukeys.insert(ukey) {
+            if !self.ukeys.insert(ukey, &inner) {
                 HANDLER_DUPLICATE_UPCALL.inc();
                 continue;
             }
@@ -194,7 +203,7 @@ impl Udpif {
             if self.changes.concerns(inner.checked, &inner.deps, ukey.as_ref()) {
                 UPCALL_OUTRUN.inc();
                 inner.state = State::Evicted;
-                self.ukeys.remove(ukey);
+                self.ukeys.remove(ukey, &inner);
             } else {
                 inner.checked = seen;
                 held.push((ukey, inner));
@@ -211,7 +220,7 @@ impl Udpif {
                     UPCALL_PUT_FAILED.inc();
                     log_refusal(&error);
                     inner.state = State::Evicted;
-                    self.ukeys.remove(ukey);
+                    self.ukeys.remove(ukey, &inner);
                 }
             }
         }

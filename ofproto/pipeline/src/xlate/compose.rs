@@ -42,10 +42,12 @@ impl Ctx<'_> {
         }
         let before = (self.key.eth_src, self.key.eth_dst);
         self.commit();
+        self.sample_ipfix(dp_port);
         if let Some(snaplen) = self.snaplen {
             self.emit(Action::Trunc(u32::from(snaplen)));
         }
         self.emit(Action::Output(dp_port));
+        self.note_output(port);
         (self.key.eth_src, self.key.eth_dst) = before;
         self.mirror_output(port);
     }

@@ -34,6 +34,7 @@ mod commit;
 mod compose;
 mod conntrack;
 mod encap;
+mod export;
 mod freeze;
 pub mod frozen;
 mod group;
@@ -44,6 +45,7 @@ mod mirrors;
 mod normal;
 mod output;
 mod sample;
+mod snoop;
 mod subfield;
 mod tables;
 #[cfg(test)]
@@ -59,6 +61,7 @@ pub use translator::Xlate;
 
 use crate::bridge::{Bridge, Port, port_config};
 use crate::deps::{Deps, Object};
+use crate::drops::DropFact;
 use crate::effects::{Credit, Notice, Translation, XlateError};
 use crate::recirc::RecircRef;
 use crate::rule::Rule;
@@ -69,6 +72,7 @@ use flow::{Action, Msec};
 use freeze::Freeze;
 use openflow::action::OfAction;
 use openflow::{OfPort, TableId};
+use std::borrow::Cow;
 use std::fmt::Arguments;
 use std::sync::Arc;
 use tables::{Found, Lookup};
@@ -126,9 +130,27 @@ impl<'a> XlateIn<'a> {
 /// Translates. Never fails: what cannot be translated is dropped, with the reason in `Translation::error`.
 #[must_use]
 pub fn translate(world: &World, input: XlateIn<'_>) -> Translation {
+    // Only drops of packets are remembered, not those that a question about a flow comes to.
+    let is_packet = input.packet.is_some() && input.side_effects;
+    let (mut translation, said) = translate_with(world, input, is_packet);
+    if is_packet {
+        translation.dropped = DropFact::of(&translation, said).map(Box::new);
+    }
+    translation
+}
+
+/// Translates a flow and tells what was said last, which is why it is dropped if it is.
+#[must_use]
+pub fn translate_saying_why(world: &World, input: XlateIn<'_>) -> (Translation, Option<Cow<'static, str>>) {
+    translate_with(world, input, true)
+}
+
+fn translate_with(world: &World, input: XlateIn<'_>, says_why: bool) -> (Translation, Option<Cow<'static, str>>) {
     let original = input.key;
     let mut ctx = Ctx::new(world, input);
+    ctx.says_why = says_why;
     ctx.run();
+    let said = ctx.said.take();
     let mut mask = ctx.mask;
     mask::finish(&mut mask, original);
     if let Some(trace) = &mut ctx.trace {
@@ -138,12 +160,12 @@ pub fn translate(world: &World, input: XlateIn<'_>) -> Translation {
     let mut actions = if failed { Actions::new() } else { ctx.actions };
     trim_clone(&mut actions);
     let slow = if failed { 0 } else { ctx.slow };
-    let says_why = world.backend(ctx.origin).is_some_and(|b| b.features.explicit_drop);
-    if actions.is_empty() && slow == 0 && says_why {
+    let has_reasons = world.backend(ctx.origin).is_some_and(|b| b.features.explicit_drop);
+    if actions.is_empty() && slow == 0 && has_reasons {
         // The datapath counts drops by reason.
         actions.push(Action::Drop(ctx.error.map_or(0, XlateError::code)));
     }
-    Translation {
+    let translation = Translation {
         actions,
         mask: Box::new(mask),
         slow,
@@ -152,7 +174,9 @@ pub fn translate(world: &World, input: XlateIn<'_>) -> Translation {
         deps: ctx.deps,
         recircs: ctx.recircs,
         error: ctx.error,
-    }
+        dropped: None,
+    };
+    (translation, said)
 }
 
 /// A header that `encap` or `decap` has changed, which the next commit makes real.
@@ -216,6 +240,11 @@ struct Ctx<'a> {
     snaplen: Option<u16>,
     /// Truncates the next output (`output(port=,max_len=)`).
     truncate: Option<u32>,
+    exports: export::Exports,
+    /// Whether `said` is kept.
+    says_why: bool,
+    /// The last remark: the reason if the packet goes nowhere.
+    said: Option<Cow<'static, str>>,
 }
 
 impl<'a> Ctx<'a> {
@@ -266,6 +295,9 @@ impl<'a> Ctx<'a> {
             mirrors_done: 0,
             snaplen: None,
             truncate: None,
+            exports: export::Exports::default(),
+            says_why: false,
+            said: None,
         }
     }
 
@@ -292,14 +324,22 @@ impl<'a> Ctx<'a> {
             self.report_lookup(&found, ended);
             found
         });
-        if !self.may_enter(arrived.0, arrived.1) {
-            return;
+        if thawed.is_none() {
+            self.sample_input();
         }
+        if self.may_enter(arrived.0, arrived.1) {
+            self.run_from(start, found.as_ref(), &steps);
+        }
+        self.finish_exports(arrived.0);
+    }
+
+    /// Runs what there is to run: a packet-out's actions, what the first lookup found, or what was frozen.
+    fn run_from(&mut self, start: Option<&[OfAction]>, found: Option<&Found>, steps: &[frozen::Step]) {
         self.mirror_input();
         match found {
-            Some(found) => self.begin_with(&found),
+            Some(found) => self.begin_with(found),
             None if steps.is_empty() => self.run_actions(start.unwrap_or_default(), true),
-            None => self.run_actions(&steps, true),
+            None => self.run_actions(steps, true),
         }
         if self.error.is_none() {
             self.end_list();
@@ -375,9 +415,21 @@ impl<'a> Ctx<'a> {
 
     /// Tells the trace something; costs nothing without one. Gives the node, to `enter`.
     fn report(&mut self, kind: Kind, text: Arguments<'_>) -> usize {
+        if self.says_why {
+            self.remark(kind, text);
+        }
         match &mut self.trace {
             Some(trace) => trace.add(kind, text.to_string()),
             None => 0,
+        }
+    }
+
+    /// Keeps what may turn out to be the reason of a drop. A detail is kept only if that costs nothing.
+    fn remark(&mut self, kind: Kind, text: Arguments<'_>) {
+        match (kind, text.as_str()) {
+            (Kind::Detail | Kind::Warn | Kind::Error, Some(text)) => self.said = Some(Cow::Borrowed(text)),
+            (Kind::Warn | Kind::Error, None) => self.said = Some(Cow::Owned(text.to_string())),
+            (Kind::Detail | Kind::Bridge | Kind::Table | Kind::Bucket | Kind::Thaw | Kind::Action, _) => {}
         }
     }
 

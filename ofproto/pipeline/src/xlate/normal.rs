@@ -17,7 +17,7 @@ const ETH_QINQ: [u8; 2] = [0x88, 0xa8];
 const ETH_ARP: [u8; 2] = [0x08, 0x06];
 const BROADCAST: [u8; 6] = [0xff; 6];
 
-impl Ctx<'_> {
+impl<'a> Ctx<'a> {
     pub(super) fn normal(&mut self) {
         self.mask.eth_src = [0xff; 6];
         self.mask.eth_dst = [0xff; 6];
@@ -112,7 +112,10 @@ impl Ctx<'_> {
         }
     }
 
-    fn forward(&mut self, from: Option<&Bundle>, inside: Tags) {
+    fn forward(&mut self, from: Option<&'a Bundle>, inside: Tags) {
+        if self.forward_multicast(from, inside) {
+            return;
+        }
         let (mac, vlan) = (self.key.eth_dst, inside[0].vid);
         self.deps.object(Object::Mac(MacKey { bridge: self.bridge.id, vlan, mac }));
         let flooded = mac[0] & 1 != 0 || self.bridge.config.flood_vlans.contains(&vlan);
@@ -145,5 +148,6 @@ impl Ctx<'_> {
                 self.output_to_bundle(to, inside);
             }
         }
+        self.note_flood();
     }
 }

@@ -23,6 +23,10 @@ const EXPLICIT_MISS: u8 = 6;
 impl Ctx<'_> {
     /// output:PORT
     pub(super) fn output(&mut self, port: OfPort, max_len: u16, last: bool) {
+        self.with_netflow_output(|ctx| ctx.output_to(port, max_len, last));
+    }
+
+    fn output_to(&mut self, port: OfPort, max_len: u16, last: bool) {
         match port {
             OfPort::IN_PORT => self.compose_output(self.in_port(), last),
             OfPort::TABLE => {
@@ -114,6 +118,7 @@ impl Ctx<'_> {
         while let Some(port) = ports.next() {
             self.compose_output(port, last && ports.peek().is_none());
         }
+        self.note_flood();
     }
 
     /// A packet-in because a TTL ran out.

@@ -1,13 +1,10 @@
 //! sample(...): copies of packets for IPFIX collectors.
 
 use super::Ctx;
-use flow::action::{Action, Cookie, Userspace};
-use flow::seam::DpPort;
+use super::export::NO_PORT;
+use flow::action::Cookie;
 use openflow::OfPort;
 use openflow::action::Sample;
-
-/// No datapath port.
-const NO_PORT: DpPort = DpPort(u32::MAX);
 
 impl Ctx<'_> {
     /// Sends a copy up with the given probability, if the bridge exports flows at all.
@@ -37,15 +34,11 @@ impl Ctx<'_> {
         };
         // The same share of 2^32 as the action's is of 2^16.
         let probability = u32::from(sample.probability) << 16 | u32::from(sample.probability);
-        let up = Action::Userspace(Box::new(Userspace { pid: 0, cookie, actions: false, tunnel_out_port: None }));
-        if probability == u32::MAX {
-            self.emit(up);
-        } else {
-            self.emit(Action::Sample { probability, actions: vec![up] });
-        }
+        let sample = self.sampling(probability, cookie, false);
+        self.emit(sample);
     }
 
     fn exports_flows(&self) -> bool {
-        self.bridge.config.other_config.iter().any(|(key, _)| key == "ipfix")
+        self.bridge.exporters.ipfix.is_some() || !self.bridge.exporters.flow_ipfix.is_empty()
     }
 }

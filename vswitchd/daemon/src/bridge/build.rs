@@ -3,11 +3,12 @@
 
 use super::complaints::Complaints;
 use super::rows::{Map, Replica, Row, open_vswitch, parse_mac};
-use super::{controller, port};
+use super::{controller, export, port};
 use crate::options::Dummy;
 use flow::hash::{Map as HashMap, Set};
 use ofproto::config::{BridgeConfig, FailMode, McastConfig, MirrorConfig, PortConfig, SwitchConfig, TableConfig, UpcallConfig};
 use openflow::types::Versions;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use uuid::Uuid;
 
@@ -16,7 +17,12 @@ use uuid::Uuid;
 pub struct Environment {
     pub dummy: Option<Dummy>,
     pub rundir: PathBuf,
+    /// Finds the address of an sFlow agent, by what is configured and by its collectors.
+    pub agents: Option<AgentAddress>,
 }
+
+/// From `sFlow.agent` and `sFlow.targets` to an address of this machine.
+pub type AgentAddress = fn(Option<&str>, &[String]) -> Option<IpAddr>;
 
 /// The configuration, and which row each name in it comes from.
 #[derive(Debug, Default)]
@@ -129,6 +135,10 @@ impl Builder<'_> {
                 aging_s: other.number("mcast-snooping-aging-time", 300),
                 flood_unregistered: !other.bool("mcast-snooping-disable-flood-unregistered", false),
             }),
+            netflow: export::netflow(row),
+            sflow: export::sflow(self, row),
+            ipfix: export::ipfix(row),
+            flow_ipfix: export::flow_ipfix(row),
             other_config: other.pairs(),
             ports,
             name,

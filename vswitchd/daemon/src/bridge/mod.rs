@@ -6,6 +6,7 @@
 pub mod build;
 pub mod complaints;
 pub mod controller;
+pub mod export;
 pub mod interface;
 #[cfg(test)]
 pub mod memory;

@@ -69,6 +69,11 @@ impl<'a> Row<'a> {
         Some(Self { replica, table, uuid, columns: replica.row(table, uuid)? })
     }
 
+    /// The database that it stands in.
+    pub fn replica(&self) -> &'a dyn Replica {
+        self.replica
+    }
+
     /// The raw column.
     pub fn datum(&self, column: &str) -> Option<&Datum> {
         self.columns.get(column)

@@ -7,7 +7,7 @@ use ofproto::config::VlanMode;
 
 fn build_text(text: &str) -> (Built, Vec<String>) {
     let mut complaints = Complaints::default();
-    let environment = Environment { rundir: "/run/ovs".into(), dummy: Some(Dummy::Plain) };
+    let environment = Environment { rundir: "/run/ovs".into(), dummy: Some(Dummy::Plain), agents: None };
     let built = build(&Text::new(text), &environment, &mut complaints);
     let texts = complaints.texts().into_iter().map(str::to_owned).collect();
     (built, texts)

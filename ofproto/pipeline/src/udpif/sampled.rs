@@ -1,0 +1,149 @@
+//! Sampled packets that the datapath sent up: to the exporters of the bridge they came in by.
+//!
+//! What enters: upcalls with a cookie of sFlow or IPFIX. What leaves: nothing; exporters send when time is given to them.
+
+use super::{UPCALL_NO_PORT, UPCALL_UNHANDLED, Udpif};
+use crate::bridge::{Bridge, Port};
+use crate::export::{ipfix, sflow};
+use crate::world::World;
+use flow::action::{Action, Actions, Cookie, SetAttr};
+use flow::extract::{NetworkLayer, PacketMeta, extract_whole};
+use flow::seam::{DpPort, Upcall};
+use flow::{Key, Msec};
+
+/// No datapath port.
+const NO_PORT: DpPort = DpPort(u32::MAX);
+
+impl Udpif {
+    /// Hands a sampled packet to its exporter. Under the world's read lock.
+    pub(super) fn take_sample(&self, world: &World, upcall: &Upcall, cookie: &Cookie, now: Msec) {
+        let Some(at) = self.locate(world, &upcall.key) else {
+            UPCALL_NO_PORT.inc();
+            return;
+        };
+        let Some(bridge) = world.bridges.get(&at.bridge) else { return };
+        let taken = match cookie {
+            Cookie::SFlow { vlan_tci, output } => self.sample_sflow(world, bridge, upcall, (*vlan_tci, *output), now),
+            Cookie::Ipfix { output_port } => bridge.exporters.ipfix.as_ref().map(|exporter| {
+                exporter.lock().sample(&self.sampled(world, bridge, upcall, *output_port), now);
+            }),
+            Cookie::FlowSample { collector_set_id, obs_domain_id, obs_point_id, output_port, .. } => {
+                bridge.exporters.flow_ipfix.get(collector_set_id).map(|exporter| {
+                    let sampled = self.sampled(world, bridge, upcall, *output_port);
+                    let observed = Some((*obs_domain_id, *obs_point_id));
+                    exporter.lock().sample(&ipfix::Sampled { observed, ..sampled }, now);
+                })
+            }
+            Cookie::SlowPath { .. } | Cookie::Controller { .. } | Cookie::Raw(_) => None,
+        };
+        if taken.is_none() {
+            UPCALL_UNHANDLED.inc();
+        }
+    }
+
+    fn sampled<'a>(&self, world: &World, bridge: &Bridge, upcall: &'a Upcall, output: DpPort) -> ipfix::Sampled<'a> {
+        let mut parsed = Key::ZERO;
+        let at = extract_whole(&upcall.packet, &PacketMeta::default(), &mut parsed);
+        ipfix::Sampled {
+            key: &upcall.key,
+            len: upcall.full_len,
+            sound: !matches!(at.network, NetworkLayer::None),
+            input: self.port(world, bridge, in_port(&upcall.key)).map_or(0, |p| p.info.ifindex),
+            output: (output != NO_PORT).then(|| self.port(world, bridge, output).map_or(0, |p| p.info.ifindex)),
+            observed: None,
+        }
+    }
+
+    fn sample_sflow(
+        &self,
+        world: &World,
+        bridge: &Bridge,
+        upcall: &Upcall,
+        (vlan_tci, output): (u16, u32),
+        now: Msec,
+    ) -> Option<()> {
+        let exporter = bridge.exporters.sflow.as_ref()?;
+        let input = self.port(world, bridge, in_port(&upcall.key));
+        let leaving = upcall.actions.as_ref().filter(|_| is_one_output(output)).and_then(|actions| {
+            leaving(actions, |port| self.port(world, bridge, port).map_or(0, |p| tunnel_proto(&p.info.kind)))
+        });
+        let sampled = sflow::Sampled {
+            packet: &upcall.packet,
+            full_len: upcall.full_len,
+            key: &upcall.key,
+            input: input.map_or(0, |p| p.info.ifindex),
+            output,
+            vlan_tci,
+            in_tunnel_proto: input.map_or(0, |p| tunnel_proto(&p.info.kind)),
+            out: leaving.as_ref(),
+        };
+        exporter.lock().sample(&sampled, now);
+        Some(())
+    }
+
+    fn port<'w>(&self, world: &'w World, bridge: &'w Bridge, port: DpPort) -> Option<&'w Port> {
+        let (of_bridge, number) = world.port_of(self.kind(), port)?;
+        (of_bridge == bridge.id).then(|| bridge.ports.get(&number))?
+    }
+}
+
+fn in_port(key: &Key) -> DpPort {
+    DpPort(u32::from_be_bytes(key.in_port))
+}
+
+/// sFlow's output: the index of an interface, or "one output" without an index.
+fn is_one_output(output: u32) -> bool {
+    output >> 30 == 0 && output != 0 || output == 0x8000_0001
+}
+
+/// IP protocol of a tunnel type.
+fn tunnel_proto(kind: &str) -> u8 {
+    match kind {
+        "gre" | "ip6gre" | "erspan" | "ip6erspan" => 47,
+        "vxlan" | "geneve" | "lisp" | "gtpu" | "bareudp" => 17,
+        "stt" => 6,
+        _ => 0,
+    }
+}
+
+/// The tunnel and the labels that the actions give to a packet that has one output. `None`: neither.
+fn leaving(actions: &Actions, proto_of: impl Fn(DpPort) -> u8) -> Option<sflow::Leaving> {
+    let mut out = sflow::Leaving::default();
+    let mut tunnel: Option<Box<Key>> = None;
+    for action in actions {
+        if let Action::Set(set) = action
+            && set.attr == SetAttr::Tunnel
+        {
+            tunnel = Some(Box::new(set.value));
+        } else if let Action::Set(set) = action
+            && set.attr == SetAttr::Mpls
+        {
+            let lse = u32::from_be_bytes(set.value.mpls_lse0);
+            match out.labels.first_mut() {
+                Some(top) => *top = lse,
+                None => out.labels.push(lse),
+            }
+        } else if let Action::PushMpls { lse, .. } = action {
+            out.labels.insert(0, *lse);
+        } else if let Action::PopMpls { .. } = action {
+            if !out.labels.is_empty() {
+                out.labels.remove(0);
+            }
+        } else if let Action::Output(port) = action {
+            out.tunnel = tunnel.take().map(|t| (t, proto_of(*port)));
+        } else if let Action::TunnelPush(push) = action {
+            let mut outer = Key::ZERO;
+            extract_whole(&push.header, &PacketMeta::default(), &mut outer);
+            let told = Key {
+                tun_src: outer.nw_src,
+                tun_dst: outer.nw_dst,
+                tun_tos: outer.nw_tos,
+                tun_tp_src: outer.tp_src,
+                tun_tp_dst: outer.tp_dst,
+                ..Key::ZERO
+            };
+            out.tunnel = Some((Box::new(told), outer.nw_proto));
+        }
+    }
+    (out.tunnel.is_some() || !out.labels.is_empty()).then_some(out)
+}
