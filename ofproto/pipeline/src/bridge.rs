@@ -119,6 +119,8 @@ pub struct Bundle {
     pub mcast_flood: bool,
     /// Multicast snooping sends it all reports.
     pub mcast_flood_reports: bool,
+    /// Queues that mark packets: queue and DSCP.
+    pub queue_dscp: Vec<(u32, u8)>,
 }
 
 impl Bundle {
@@ -154,6 +156,7 @@ impl Bundle {
             mirror_out: false,
             mcast_flood: config.is_on("mcast-snooping-flood"),
             mcast_flood_reports: config.is_on("mcast-snooping-flood-reports"),
+            queue_dscp: config.queue_dscp.clone(),
         }
     }
 
@@ -162,7 +165,8 @@ impl Bundle {
     pub fn is_configured_as(&self, other: &Self) -> bool {
         let told = |b: &Self| {
             let vlans = (b.vlan_mode, b.vlan, b.trunks.clone(), b.cvlans.clone(), b.qinq_ethtype);
-            (b.ports.clone(), vlans, b.priority_tags, b.protected, b.mcast_flood, b.mcast_flood_reports)
+            let marks = (b.queue_dscp.clone(), b.mcast_flood, b.mcast_flood_reports);
+            (b.ports.clone(), vlans, b.priority_tags, b.protected, marks)
         };
         told(self) == told(other)
     }

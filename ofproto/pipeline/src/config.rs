@@ -127,6 +127,8 @@ pub struct PortConfig {
     pub priority_tags: PriorityTags,
     pub protected: bool,
     pub bond: Option<BondConfig>,
+    /// Queues of the port's QoS that mark packets: queue and DSCP (0..=63).
+    pub queue_dscp: Vec<(u32, u8)>,
     /// other_config, for STP, multicast, LACP rooms
     pub other_config: Vec<(String, String)>,
 }

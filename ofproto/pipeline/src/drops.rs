@@ -61,7 +61,9 @@ impl DropFact {
         let reason = match (t.error, said) {
             (Some(error), _) => Cow::Owned(error.to_string()),
             (None, Some(said)) => said,
-            (None, None) if rule.as_ref().is_some_and(|r| matched && r.actions.is_empty()) => "the rule's actions are drop".into(),
+            (None, None) if rule.as_ref().is_some_and(|r| matched && r.actions.is_empty()) => {
+                "the rule's actions are drop".into()
+            }
             (None, None) if !matched => "no rule matches".into(),
             (None, None) => "the actions lead nowhere".into(),
         };

@@ -14,6 +14,7 @@ pub mod deps;
 pub mod drops;
 pub mod effects;
 pub mod export;
+mod fair;
 pub mod flow_mod;
 pub mod group;
 mod learned;

@@ -8,6 +8,7 @@
 
 use crate::bridge::BundleId;
 use crate::deps::{ChangeLog, MacKey, Object};
+use crate::fair::{Fairness, Stamp};
 use crate::world::BridgeId;
 use flow::Msec;
 use flow::hash::Map;
@@ -18,6 +19,7 @@ flow::counters! {
     MAC_EXPIRED = "mac_learning_expired", "MAC table entries that aged out";
     MAC_EVICTED = "mac_learning_evicted", "MAC table entries evicted because the table was full";
     MAC_MOVED = "mac_learning_moved", "MAC table entries that moved to another port";
+    MAC_STATIC_NONE_MOVE = "mac_learning_static_none_move", "packets from a static entry's address that came by another port";
 }
 
 /// How long a gratuitous ARP pins an entry against the bond's own reflections.
@@ -51,8 +53,8 @@ pub struct MacTotals {
 #[derive(Debug)]
 struct Inner {
     entries: Map<(u16, [u8; 6]), MacEntry>,
-    /// Entries per bundle, static ones too: the fullest bundle gives when the table is full.
-    per_bundle: Map<BundleId, usize>,
+    /// Who gives when the table is full.
+    fair: Fairness,
     size: usize,
     idle_ms: Msec,
     totals: MacTotals,
@@ -72,7 +74,7 @@ impl MacTable {
     pub fn new(bridge: BridgeId, changes: Arc<ChangeLog>) -> Self {
         let inner = Inner {
             entries: Map::default(),
-            per_bundle: Map::default(),
+            fair: Fairness::default(),
             size: SIZE_DEFAULT,
             idle_ms: IDLE_DEFAULT_MS,
             totals: MacTotals::default(),
@@ -89,6 +91,7 @@ impl MacTable {
         for expires in inner.entries.values_mut().filter_map(|e| e.expires_ms.as_mut()) {
             *expires += shift;
         }
+        inner.fair.shift(shift);
         while inner.entries.len() > inner.size && self.evict(&mut inner) {}
     }
 
@@ -108,29 +111,38 @@ impl MacTable {
     /// Notes that `mac` was seen behind `bundle`. Gives true when that changed the table beyond a refresh.
     pub fn learn(&self, vlan: u16, mac: [u8; 6], bundle: BundleId, gratuitous_arp_on_bond: bool, now: Msec) -> bool {
         let mut inner = self.lock();
-        let expires_ms = Some(now + inner.idle_ms);
+        let stamp: Stamp = (now + inner.idle_ms, vlan, mac);
+        let expires_ms = Some(stamp.0);
         let lock = if gratuitous_arp_on_bond { now + GRATUITOUS_ARP_LOCK_MS } else { 0 };
         let Some(entry) = inner.entries.get(&(vlan, mac)).copied() else {
             if inner.entries.len() >= inner.size && !self.evict(&mut inner) {
                 return false;
             }
             inner.entries.insert((vlan, mac), MacEntry { vlan, mac, bundle, expires_ms, locked_until_ms: lock });
-            *inner.per_bundle.entry(bundle).or_default() += 1;
+            inner.fair.add(bundle, stamp);
             inner.totals.learned += 1;
             MAC_LEARNED.inc();
             self.changed(vlan, mac);
             return true;
         };
-        if entry.expires_ms.is_none() || (!gratuitous_arp_on_bond && now < entry.locked_until_ms) {
+        let Some(expired) = entry.expires_ms else {
+            if entry.bundle != bundle {
+                MAC_STATIC_NONE_MOVE.inc();
+            }
+            return false;
+        };
+        if !gratuitous_arp_on_bond && now < entry.locked_until_ms {
             return false;
         }
         let locked_until_ms = entry.locked_until_ms.max(lock);
         inner.entries.insert((vlan, mac), MacEntry { bundle, expires_ms, locked_until_ms, ..entry });
+        let old = (expired, vlan, mac);
         if entry.bundle == bundle {
+            inner.fair.refresh(bundle, &old, stamp);
             return false;
         }
-        inner.leave(entry.bundle);
-        *inner.per_bundle.entry(bundle).or_default() += 1;
+        inner.fair.remove(entry.bundle, &old);
+        inner.fair.add(bundle, stamp);
         inner.totals.moved += 1;
         MAC_MOVED.inc();
         self.changed(vlan, mac);
@@ -145,9 +157,8 @@ impl MacTable {
         }
         let entry = MacEntry { vlan, mac, bundle, expires_ms: None, locked_until_ms: 0 };
         if let Some(old) = inner.entries.insert((vlan, mac), entry) {
-            inner.leave(old.bundle);
+            inner.leave(&old);
         }
-        *inner.per_bundle.entry(bundle).or_default() += 1;
         self.changed(vlan, mac);
         true
     }
@@ -212,26 +223,18 @@ impl MacTable {
 
     fn take(&self, inner: &mut Inner, key: (u16, [u8; 6])) -> Option<MacEntry> {
         let entry = inner.entries.remove(&key)?;
-        inner.leave(entry.bundle);
+        inner.leave(&entry);
         self.changed(entry.vlan, entry.mac);
         Some(entry)
     }
 
     /// Makes room for one: the oldest entry of the bundle that has most. False when all are static.
     fn evict(&self, inner: &mut Inner) -> bool {
-        let mut fullest: Vec<_> = inner.per_bundle.iter().map(|(b, n)| (*n, *b)).collect();
-        fullest.sort_unstable_by(|a, b| b.cmp(a));
-        for (_, bundle) in fullest {
-            let of_bundle = inner.entries.values().filter(|e| e.bundle == bundle);
-            let oldest = of_bundle.filter_map(|e| Some((e.expires_ms?, e.vlan, e.mac))).min();
-            if let Some((_, vlan, mac)) = oldest {
-                self.take(inner, (vlan, mac));
-                inner.totals.evicted += 1;
-                MAC_EVICTED.inc();
-                return true;
-            }
-        }
-        false
+        let Some(victim) = inner.fair.victim() else { return false };
+        self.take(inner, victim);
+        inner.totals.evicted += 1;
+        MAC_EVICTED.inc();
+        true
     }
 
     fn changed(&self, vlan: u16, mac: [u8; 6]) {
@@ -244,12 +247,9 @@ impl MacTable {
 }
 
 impl Inner {
-    fn leave(&mut self, bundle: BundleId) {
-        if let Some(n) = self.per_bundle.get_mut(&bundle) {
-            *n -= 1;
-            if *n == 0 {
-                self.per_bundle.remove(&bundle);
-            }
+    fn leave(&mut self, entry: &MacEntry) {
+        if let Some(expires) = entry.expires_ms {
+            self.fair.remove(entry.bundle, &(expires, entry.vlan, entry.mac));
         }
     }
 }

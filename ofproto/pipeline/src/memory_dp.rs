@@ -149,6 +149,8 @@ impl MemoryDp {
                     self.run(state, packet.clone(), key, taken, depth + 1);
                 }
                 Action::CtClear => key.ct_state = 0,
+                // No packet is beyond its meter's rate.
+                Action::Meter(_) => {}
                 Action::Drop(_) => return,
                 other => panic!("the datapath in memory does not know {other:?}"),
             }
@@ -207,8 +209,8 @@ impl Datapath for MemoryDp {
             max_mpls_depth: 3,
             ct: false,
             ct_nat: false,
-            meters_max: 0,
-            bands_max: 0,
+            meters_max: 16,
+            bands_max: 8,
             check_pkt_len: true,
             explicit_drop: true,
             lb_output: false,

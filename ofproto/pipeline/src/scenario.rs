@@ -1,17 +1,19 @@
 //! Scenarios for tests: a slow path over datapaths in memory, configured, programmed and fed in text.
 
 use crate::config::{BridgeConfig, InterfaceConfig, PortConfig, SwitchConfig, VlanMode};
-use crate::conn::groups::group_mod;
+use crate::conn::groups::{group_mod, meter_mod};
 use crate::flow_mod::{self, Journal};
 use crate::memory_dp::MemoryDp;
 use crate::slowpath::Slowpath;
+use crate::udpif::Translator;
+use crate::xlate::Xlate;
 use flow::clock::now_ms;
 use flow::compose::{Payload, compose};
 use flow::dptext::{format_flow, parse_flow as parse_flow_text};
 use flow::extract::{PacketMeta, extract_whole};
-use flow::seam::{DpError, PortRequest};
+use flow::seam::{DpError, MeterBand, MeterConfig, PortRequest};
 use flow::{Datapath, DpPort, Key, NoNames};
-use openflow::message::GroupCommand;
+use openflow::message::{GroupCommand, MeterConfigEntry, MeterMod};
 use openflow::text::Names;
 use openflow::text::flow::{FlowSyntax, parse_flow};
 use openflow::text::group::parse_group;
@@ -26,6 +28,11 @@ pub(crate) struct Scenario {
 impl Scenario {
     /// A switch with this configuration; the datapath type is "dummy".
     pub(crate) fn new(config: &SwitchConfig) -> Self {
+        Self::with_translator(config, Arc::new(Xlate))
+    }
+
+    /// The same with another translation.
+    pub(crate) fn with_translator(config: &SwitchConfig, translator: Arc<dyn Translator>) -> Self {
         let dp = MemoryDp::new("dummy");
         let main = Arc::clone(&dp);
         let others = Mutex::new(Vec::new());
@@ -38,7 +45,7 @@ impl Scenario {
             }
             Some(_) | None => Err(DpError::Unsupported(format!("datapath type {name}"))),
         };
-        let slowpath = Slowpath::new(Box::new(factory));
+        let slowpath = Slowpath::with_translator(Box::new(factory), translator);
         slowpath.configure(config);
         for udpif in slowpath.udpifs() {
             udpif.stop_threads();
@@ -59,10 +66,31 @@ impl Scenario {
 
     /// A group in ovs-ofctl's syntax.
     pub(crate) fn add_group(&self, bridge: &str, text: &str) -> Result<(), String> {
-        let gm = parse_group(text, Some(GroupCommand::Add), &Names::default()).map_err(|e| e.to_string())?.group;
+        self.group_mod(bridge, GroupCommand::Add, text)
+    }
+
+    /// A group-mod in ovs-ofctl's syntax.
+    pub(crate) fn group_mod(&self, bridge: &str, command: GroupCommand, text: &str) -> Result<(), String> {
+        let gm = parse_group(text, Some(command), &Names::default()).map_err(|e| e.to_string())?.group;
         let mut world = self.slowpath.write_world();
         let id = world.bridge_named(bridge).expect("a bridge").id;
-        group_mod(&mut world, id, &gm, now_ms(), &mut Journal::default()).map_err(|e| format!("{e:?}"))
+        let mut journal = Journal::default();
+        group_mod(&mut world, id, &gm, now_ms(), &mut journal).map_err(|e| format!("{e:?}"))?;
+        journal.commit(&world);
+        Ok(())
+    }
+
+    /// A meter-mod: command (0 add, 1 modify, 2 delete), number, rate in packets per second.
+    pub(crate) fn meter_mod(&self, bridge: &str, command: u16, id: u32, rate: u32) -> Result<(), String> {
+        let band = MeterBand { kind: 1, rate, ..MeterBand::default() };
+        let config = MeterConfig { flags: 2, bands: vec![band] };
+        let mm = MeterMod { command, meter: MeterConfigEntry { id, config } };
+        let mut world = self.slowpath.write_world();
+        let id = world.bridge_named(bridge).expect("a bridge").id;
+        let mut journal = Journal::default();
+        meter_mod(&mut world, id, &mm, now_ms(), &mut journal).map_err(|e| format!("{e:?}"))?;
+        journal.commit(&world);
+        Ok(())
     }
 
     /// A packet in the datapath's syntax is received and all that follows from it done. Gives what left, a line per packet.

@@ -13,7 +13,7 @@ mod mdb;
 mod show;
 #[cfg(test)]
 mod tests;
-mod trace;
+pub(crate) mod trace;
 mod upcall;
 mod why;
 

@@ -91,7 +91,7 @@ fn put_fact(out: &mut String, world: &World, fact: &DropFact) {
                 let text = format_rule(&Match::new(&key, &mask), priority, cookie, &Names::default());
                 write(out, format_args!(", rule {text}: "));
             }
-            None => write(out, format_args!(", no rule: ")),
+            None => write(out, format_args!(": ")),
         }
     }
     write(out, format_args!("{}\n", fact.reason));

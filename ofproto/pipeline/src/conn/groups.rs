@@ -5,7 +5,7 @@
 use crate::bridge::Bridge;
 use crate::deps::Object;
 use crate::flow_mod::{self, Journal};
-use crate::group::{Bucket, Group};
+use crate::group::{Bucket, Group, Method};
 use crate::meter::Meter;
 use crate::rule::Tally;
 use crate::world::{BridgeId, World};
@@ -65,7 +65,7 @@ pub(crate) fn group_mod(
 fn put(world: &mut World, bridge: BridgeId, group: Group) {
     let id = group.id;
     if let Some(b) = world.bridges.get_mut(&bridge) {
-        b.groups.insert(id, Arc::new(group));
+        b.groups.insert(id, Arc::new(group.with_method()));
     }
     world.changed(Object::Group(bridge, id));
 }
@@ -104,6 +104,7 @@ fn build(bridge: &Bridge, gm: &GroupMod, old: Option<&Group>, now: Msec) -> Resu
         selection: gm.selection.clone(),
         tally: old.map_or_else(Arc::<Tally>::default, |g| Arc::clone(&g.tally)),
         created_ms: old.map_or(now, |g| g.created_ms),
+        method: Method::Default,
     })
 }
 
@@ -111,7 +112,10 @@ fn check_bucket(bridge: &Bridge, gm: &GroupMod, bucket: &WireBucket) -> Result<(
     if bucket.watch_group == gm.group || uses_group(&bucket.actions, gm.group) {
         return Err(OfError::OfpgmfcLoop);
     }
-    flow_mod::check_actions(bridge, &bucket.actions)
+    // A group that is chained to may come later; until then nothing is sent there.
+    let here: Vec<openflow::OfAction> =
+        bucket.actions.iter().filter(|a| !matches!(a, openflow::OfAction::Group(_))).cloned().collect();
+    flow_mod::check_actions(bridge, &here)
 }
 
 fn uses_group(actions: &[openflow::OfAction], group: GroupId) -> bool {
@@ -237,7 +241,7 @@ pub(super) fn group_features() -> GroupFeatures {
 }
 
 /// Applies a meter-mod.
-pub(super) fn meter_mod(
+pub(crate) fn meter_mod(
     world: &mut World,
     bridge: BridgeId,
     mm: &MeterMod,

@@ -431,7 +431,8 @@ fn make_mirrors(bridge: &Bridge, wanted: &BridgeConfig) -> Vec<Mirror> {
         vlans: VlanSet::new(&config.vlans),
         output: config.output_port.as_ref().and_then(bundle),
         output_vlan: config.output_vlan,
-        snaplen: config.snaplen,
+        // The largest says that nothing is cut off.
+        snaplen: config.snaplen.filter(|len| *len < u16::MAX),
         tally: Arc::default(),
     };
     let usable = |m: &Mirror| m.output.is_some() || m.output_vlan.is_some();

@@ -8,6 +8,8 @@
 //! Devices are opened and closed without any lock that upcalls need.
 
 mod apply;
+#[cfg(test)]
+mod barrier_tests;
 mod export;
 pub mod packet_out;
 mod plan;

@@ -126,6 +126,7 @@ impl Index {
                     for class in self.by_table.get(&(*bridge, *table)).into_iter().flatten() {
                         hits.extend_from_slice(&self.classes[*class as usize].slots);
                     }
+                    hits.extend(self.postings.get(object).into_iter().flatten());
                 }
                 Object::Port(..) | Object::Ports(_) | Object::Group(..) | Object::Mac(_) | Object::Meters(_) => {
                     hits.extend(self.postings.get(object).into_iter().flatten());
@@ -197,11 +198,11 @@ impl Index {
     }
 }
 
-/// Whether an object has postings: not those whose change is looked up otherwise, or concerns all.
+/// Whether an object has postings: not those whose change concerns all.
 fn is_posted(object: &Object) -> bool {
     match object {
-        Object::Port(..) | Object::Ports(_) | Object::Group(..) | Object::Mac(_) | Object::Meters(_) => true,
-        Object::Table(..) | Object::Bridge(_) | Object::Everything => false,
+        Object::Port(..) | Object::Ports(_) | Object::Group(..) | Object::Mac(_) | Object::Meters(_) | Object::Table(..) => true,
+        Object::Bridge(_) | Object::Everything => false,
     }
 }
 

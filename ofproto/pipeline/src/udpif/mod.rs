@@ -50,7 +50,7 @@ use flow::{Key, Msec, Ufid};
 use openflow::OfPort;
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -156,6 +156,8 @@ pub struct Udpif {
     mutations: AtomicU64,
     quiesced: AtomicU64,
     lingering: Mutex<VecDeque<(Msec, Vec<Arc<RecircRef>>)>>,
+    /// When a failed translation was last explained in the log.
+    explained_ms: AtomicI64,
     /// Flows seen in the datapath without a ukey in the last round.
     strangers: Mutex<Set<Ufid>>,
     /// A handler works under its gate; `drain` closes all of them.
@@ -198,6 +200,7 @@ impl Udpif {
             quiesced: AtomicU64::new(0),
             lingering: Mutex::default(),
             strangers: Mutex::default(),
+            explained_ms: AtomicI64::new(0),
             gates: Mutex::default(),
             threads: Mutex::default(),
         })

@@ -22,6 +22,9 @@ use openflow::OfPort;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+/// A failed translation is explained in the log no more often than this.
+const EXPLAIN_EVERY_MS: Msec = 12_000;
+
 /// A megaflow to put: the ukey's first life.
 struct Candidate {
     ukey: Arc<Ukey>,
@@ -117,6 +120,7 @@ impl Udpif {
         if let Some(error) = t.error {
             UPCALL_XLATE_ERROR.inc();
             tracing::debug!(target: "ofproto_dpif_upcall", "upcall on port {}: {error}", at.in_port.0);
+            self.explain(world, &at, now);
         }
         if let Some(fact) = t.dropped.take() {
             let (bridge, in_port, key) = (at.bridge, at.in_port, at.key.clone());
@@ -146,6 +150,16 @@ impl Udpif {
         }
         if !actions.is_empty() {
             work.packets.push(Execute { packet: upcall.packet, key: upcall.key, actions, mtu: 0, probe: false });
+        }
+    }
+
+    /// Says in the log how a translation failed, step by step. That is a lot of work: once in a while.
+    fn explain(&self, world: &World, at: &Located, now: Msec) {
+        let last = self.explained_ms.load(Ordering::Relaxed);
+        let due = last == 0 || now - last >= EXPLAIN_EVERY_MS;
+        if due && self.explained_ms.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            let text = crate::commands::trace::explain(world, at.bridge, &at.key, now);
+            tracing::warn!(target: "ofproto_dpif_upcall", "{text}");
         }
     }
 

@@ -40,7 +40,8 @@ impl Ctx<'_> {
         if let Some(max_len) = truncate {
             self.emit(Action::Trunc(max_len));
         }
-        let before = (self.key.eth_src, self.key.eth_dst);
+        let before = (self.key.eth_src, self.key.eth_dst, self.key.nw_tos);
+        self.mark_by_queue(port);
         self.commit();
         self.sample_ipfix(dp_port);
         if let Some(snaplen) = self.snaplen {
@@ -48,8 +49,21 @@ impl Ctx<'_> {
         }
         self.emit(Action::Output(dp_port));
         self.note_output(port);
-        (self.key.eth_src, self.key.eth_dst) = before;
+        (self.key.eth_src, self.key.eth_dst, self.key.nw_tos) = before;
         self.mirror_output(port);
+    }
+
+    /// `Queue.dscp`: packets of a queue leave with that mark.
+    fn mark_by_queue(&mut self, port: &Port) {
+        const DSCP: u8 = 0xfc;
+        let Some(bundle) = self.bridge.bundle_of(port.number).filter(|b| !b.queue_dscp.is_empty()) else { return };
+        self.mask.skb_priority = [0xff; 4];
+        let queue = u32::from_be_bytes(self.key.skb_priority);
+        let dscp = bundle.queue_dscp.iter().find(|(q, _)| *q == queue).map(|(_, dscp)| *dscp);
+        if let Some(dscp) = dscp.filter(|_| matches!(self.key.eth_type, [0x08, 0x00] | [0x86, 0xdd])) {
+            self.mask.nw_tos |= DSCP;
+            self.key.nw_tos = self.key.nw_tos & !DSCP | dscp << 2;
+        }
     }
 
     fn may_send(&mut self, port: &Port) -> bool {

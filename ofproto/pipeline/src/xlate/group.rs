@@ -4,12 +4,12 @@
 //! `hash(...),recirc(N)`, the second matches the low bits of the hash and picks the bucket from a table of up to 256 places.
 //! Which hash values lead to which bucket is our own affair; that few flows move when a bucket dies is not.
 
+use super::Ctx;
 use super::actions::Next;
 use super::trace::Kind;
-use super::{Ctx, HashAlg};
 use crate::deps::Object;
 use crate::effects::{Credit, XlateError};
-use crate::group::{Bucket, Group};
+use crate::group::{Bucket, Group, Method};
 use flow::flow_hash::{self, HashFields as FlowHash};
 use flow::key::{Key, Mask};
 use openflow::action::{Bundle, HashFields, Multipath};
@@ -19,23 +19,8 @@ use std::sync::Arc;
 
 /// Longest chain of watched groups.
 const CHAIN_MAX: u32 = 128;
-/// Most places in the table of a group that the datapath hashes for, unless its controller insists on `dp_hash`.
-const PLACES_MAX: usize = 256;
-const PLACES_MIN: usize = 16;
-/// Most places at all.
-const PLACES_LIMIT: usize = 1 << 16;
 /// A link number of `multipath` is searched for so often.
 const ITERATIONS_MAX: u32 = 64;
-
-/// How a select group chooses.
-enum Method {
-    /// The datapath hashes; places lead to buckets (by index).
-    Datapath { alg: HashAlg, basis: u32, places: Vec<usize> },
-    /// By named fields.
-    Fields,
-    /// By addresses and ports, here.
-    Default,
-}
 
 impl Ctx<'_> {
     /// group:N
@@ -115,12 +100,12 @@ impl Ctx<'_> {
             self.freeze_here();
             return Err(Next::Again);
         }
-        match method(group) {
+        match &group.method {
             Method::Datapath { alg, basis, places } => {
                 let hash = u32::from_be_bytes(self.key.dp_hash);
                 // No datapath computes 0: it says that there is no hash yet.
                 if hash == 0 {
-                    self.freeze_here().hash = Some((alg, basis));
+                    self.freeze_here().hash = Some((*alg, *basis));
                     return Err(Next::Again);
                 }
                 let low = u32::try_from(places.len() - 1).unwrap_or(u32::MAX);
@@ -297,45 +282,4 @@ fn score(number: u32, hash: u32) -> u32 {
     key.dp_hash = number.to_be_bytes();
     let mask: Mask = Key { dp_hash: [0xff; 4], ..Key::ZERO };
     flow_hash::hash_masked(&key, &mask, hash)
-}
-
-fn method(group: &Group) -> Method {
-    let selection = &group.selection;
-    match selection.method.as_str() {
-        "hash" => Method::Fields,
-        "dp_hash" => {
-            let alg = if selection.param >> 32 == 1 { HashAlg::SymL4 } else { HashAlg::L4 };
-            let basis = u32::try_from(selection.param & 0xffff_ffff).expect("masked to 32 bits");
-            places(group, PLACES_LIMIT).map_or(Method::Default, |places| Method::Datapath { alg, basis, places })
-        }
-        _ => {
-            places(group, PLACES_MAX).map_or(Method::Default, |places| Method::Datapath { alg: HashAlg::SymL4, basis: 0, places })
-        }
-    }
-}
-
-/// Gives each place of a table to a bucket, in proportion to the weights (Webster's method of apportionment). `None` when
-/// that takes more than `most` places, or when no bucket has a weight.
-fn places(group: &Group, most: usize) -> Option<Vec<usize>> {
-    let weights: Vec<u64> = group.buckets.iter().map(|b| u64::from(b.weight)).collect();
-    let total: u64 = weights.iter().sum();
-    let least = weights.iter().copied().filter(|w| *w > 0).min()?;
-    let count = usize::try_from(total.div_ceil(least)).ok()?.checked_next_power_of_two()?.max(PLACES_MIN);
-    if count > most {
-        return None;
-    }
-    // A quotient weight/divisor is compared by cross multiplication; of equal ones the first bucket wins.
-    let mut divisors = vec![1u64; weights.len()];
-    let mut places = Vec::with_capacity(count);
-    for _ in 0..count {
-        let mut winner = 0;
-        for i in 1..weights.len() {
-            if weights[i] * divisors[winner] > weights[winner] * divisors[i] {
-                winner = i;
-            }
-        }
-        divisors[winner] += 2;
-        places.push(winner);
-    }
-    Some(places)
 }

@@ -290,7 +290,9 @@ fn switch(random: &mut Random) -> (Scenario, BridgeId) {
             .collect();
         let fields = vec![(Field::by_name("nw_dst").unwrap(), Value::from(0xff))];
         let selection = SelectionMethod { method: method.to_owned(), param: 5, fields };
-        let group = Group { id: GroupId(n), kind, buckets, selection, tally: Arc::default(), created_ms: 0 };
+        let method = crate::group::Method::Default;
+        let group =
+            Group { id: GroupId(n), kind, buckets, selection, tally: Arc::default(), created_ms: 0, method }.with_method();
         world.bridges.get_mut(&bridges[0]).unwrap().groups.insert(GroupId(n), Arc::new(group));
     }
     for n in 0u16..12 {

@@ -40,6 +40,7 @@ pub(super) fn read(builder: &mut Builder<'_>, bridge: &str, datapath_type: &str,
             Some(_) | None => PriorityTags::Never,
         },
         protected: row.bool("protected"),
+        queue_dscp: queue_dscp(row),
         other_config: other.pairs(),
         name,
     })
@@ -53,6 +54,17 @@ pub(super) fn local(builder: &Builder<'_>, bridge: &str, datapath_type: &str) ->
         qinq_ethtype: 0x88a8,
         ..PortConfig::default()
     }
+}
+
+/// Queues with a DSCP of their own.
+fn queue_dscp(row: &Row<'_>) -> Vec<(u32, u8)> {
+    let qos = row.refs("qos", "QoS").into_iter().find(|qos| !qos.str("type").is_empty());
+    let queues = qos.map(|qos| qos.numbered_refs("queues", "Queue")).unwrap_or_default();
+    let marks = queues.into_iter().filter_map(|(number, queue)| {
+        let dscp = u8::try_from(queue.opt_int("dscp")?).ok().filter(|d| *d < 64)?;
+        Some((u32::try_from(number).ok()?, dscp))
+    });
+    marks.collect()
 }
 
 fn vlan_mode(builder: &mut Builder<'_>, port: &str, mode: Option<&str>, tag: Option<u16>, trunks: &[u16]) -> VlanMode {

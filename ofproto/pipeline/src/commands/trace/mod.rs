@@ -25,7 +25,7 @@ use flow::hash::Map;
 use flow::matching::Match;
 use flow::oftext::format_match_with;
 use flow::seam::Execute;
-use flow::{Action, Actions, Key};
+use flow::{Action, Actions, Key, Msec};
 use openflow::action::OfAction;
 use openflow::text::{Names, NoTableNames, format_actions as format_of_actions, format_rule};
 use std::collections::VecDeque;
@@ -145,7 +145,7 @@ impl<'a> Tracer<'a> {
     /// One translation; gives what recirculates.
     fn round(&mut self, key: &Key, actions: Option<&[OfAction]>) -> Vec<Forked> {
         let slowpath = self.slowpath;
-        let mut trace = self.empty_trace();
+        let mut trace = empty_trace(&self.of_names);
         let world = slowpath.read_world();
         if !world.bridges.contains_key(&self.bridge) {
             return Vec::new();
@@ -160,50 +160,12 @@ impl<'a> Tracer<'a> {
         };
         let translation = translate(&world, input);
         drop(world);
-        self.tell(key, &trace, &translation);
+        tell(&mut self.out, (&*self.of_names, &self.dp_names), key, &trace, &translation);
         if translation.error.is_none() && packet.is_some() {
             self.execute(key, &translation.actions);
         }
         self.held.extend(translation.recircs);
         trace.forked
-    }
-
-    fn empty_trace(&self) -> Trace {
-        let names = Arc::clone(&self.of_names);
-        let action_text =
-            move |actions: &[OfAction]| format_of_actions(actions, &Names { ports: &*names, tables: &NoTableNames });
-        let names = Arc::clone(&self.of_names);
-        let rule_text = move |rule: &Rule| {
-            let (key, mask) = rule.mini.expand();
-            let priority = u16::try_from(rule.priority).unwrap_or(u16::MAX);
-            let cookie = rule.cookie.load(Ordering::Relaxed);
-            let text = format_rule(&Match::new(&key, &mask), priority, cookie, &Names { ports: &*names, tables: &NoTableNames });
-            if rule.priority > crate::rule::PRIORITY_MAX {
-                return text.replace(&format!("priority {priority}"), &format!("priority {}", rule.priority));
-            }
-            text
-        };
-        Trace::new(Box::new(action_text), Box::new(rule_text))
-    }
-
-    fn tell(&mut self, key: &Key, trace: &Trace, translation: &Translation) {
-        let names = Arc::clone(&self.of_names);
-        let initial = flow_text::format(key, &*names);
-        self.put(format_args!("Flow: {initial}\n{}", trace.text()));
-        let unset = Key { actset_output: trace.final_key.actset_output, ..*key };
-        let unchanged = unset == *trace.final_key && trace.final_key.actset_output == openflow::OfPort::UNSET.to_key();
-        let last = if unchanged { "unchanged".to_owned() } else { flow_text::format(&trace.final_key, &*names) };
-        let megaflow = format_match_with(&Match::new(key, &translation.mask), &*names);
-        let actions = format_actions(&translation.actions, &self.dp_names);
-        self.put(format_args!("\nFinal flow: {last}\nMegaflow: {megaflow}\nDatapath actions: {actions}"));
-        if let Some(error) = translation.error {
-            self.put(format_args!("\nTranslation failed ({error}), packet is dropped.\n"));
-        } else if translation.slow != 0 {
-            self.put(format_args!("\nThis flow is handled by the userspace slow path because it:"));
-            for (_, why) in EXPLANATIONS.iter().filter(|(bit, _)| translation.slow & bit != 0) {
-                self.put(format_args!("\n  - {why}."));
-            }
-        }
     }
 
     /// Runs the actions but those that send the packet on: controllers and collectors get theirs.
@@ -251,6 +213,54 @@ impl<'a> Tracer<'a> {
         }
         self.put(format_args!("{line}\n\n"));
     }
+}
+
+fn empty_trace(of_names: &Arc<OfPortNames>) -> Trace {
+    let names = Arc::clone(of_names);
+    let action_text = move |actions: &[OfAction]| format_of_actions(actions, &Names { ports: &*names, tables: &NoTableNames });
+    let names = Arc::clone(of_names);
+    let rule_text = move |rule: &Rule| {
+        let (key, mask) = rule.mini.expand();
+        let priority = u16::try_from(rule.priority).unwrap_or(u16::MAX);
+        let cookie = rule.cookie.load(Ordering::Relaxed);
+        let text = format_rule(&Match::new(&key, &mask), priority, cookie, &Names { ports: &*names, tables: &NoTableNames });
+        if rule.priority > crate::rule::PRIORITY_MAX {
+            return text.replace(&format!("priority {priority}"), &format!("priority {}", rule.priority));
+        }
+        text
+    };
+    Trace::new(Box::new(action_text), Box::new(rule_text))
+}
+
+/// What a round's tree and outcome look like.
+fn tell(out: &mut String, (names, dp_names): (&OfPortNames, &DpPortNames), key: &Key, trace: &Trace, translation: &Translation) {
+    let mut put = |text: std::fmt::Arguments<'_>| out.write_fmt(text).expect("writing to a string cannot fail");
+    let initial = flow_text::format(key, names);
+    put(format_args!("Flow: {initial}\n{}", trace.text()));
+    let unset = Key { actset_output: trace.final_key.actset_output, ..*key };
+    let unchanged = unset == *trace.final_key && trace.final_key.actset_output == openflow::OfPort::UNSET.to_key();
+    let last = if unchanged { "unchanged".to_owned() } else { flow_text::format(&trace.final_key, names) };
+    let megaflow = format_match_with(&Match::new(key, &translation.mask), names);
+    let actions = format_actions(&translation.actions, dp_names);
+    put(format_args!("\nFinal flow: {last}\nMegaflow: {megaflow}\nDatapath actions: {actions}"));
+    if let Some(error) = translation.error {
+        put(format_args!("\nTranslation failed ({error}), packet is dropped.\n"));
+    } else if translation.slow != 0 {
+        put(format_args!("\nThis flow is handled by the userspace slow path because it:"));
+        for (_, why) in EXPLANATIONS.iter().filter(|(bit, _)| translation.slow & bit != 0) {
+            put(format_args!("\n  - {why}."));
+        }
+    }
+}
+
+/// A flow's trace, for the log: why its packets are dropped.
+pub(crate) fn explain(world: &World, bridge: BridgeId, key: &Key, now: Msec) -> String {
+    let names = Arc::new(OfPortNames::default());
+    let mut trace = empty_trace(&names);
+    let translation = translate(world, XlateIn { trace: Some(&mut trace), ..XlateIn::new(bridge, key, now) });
+    let mut out = String::new();
+    tell(&mut out, (&*names, &DpPortNames::default()), key, &trace, &translation);
+    out
 }
 
 fn without_outputs(actions: &[Action]) -> Actions {
