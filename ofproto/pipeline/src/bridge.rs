@@ -137,7 +137,14 @@ impl Bundle {
         // A native VLAN is carried whether or not `trunks` names it.
         let mut trunks = config.trunks.clone();
         match vlan_mode {
-            VlanMode::NativeTagged | VlanMode::NativeUntagged if !trunks.is_empty() => trunks.push(vlan),
+            // VLAN 0 is not: what comes untagged is in the native VLAN.
+            VlanMode::NativeTagged | VlanMode::NativeUntagged if vlan != 0 => {
+                if trunks.is_empty() {
+                    trunks.extend(1..4096);
+                }
+                trunks.retain(|v| *v != 0);
+                trunks.push(vlan);
+            }
             VlanMode::NativeTagged | VlanMode::NativeUntagged | VlanMode::Trunk => {}
             VlanMode::Access | VlanMode::Dot1qTunnel => trunks.clear(),
         }

@@ -480,7 +480,7 @@ fn outputs_to_port(actions: &[OfAction], port: OfPort) -> bool {
     })
 }
 
-fn outputs_to_group(actions: &[OfAction], group: GroupId) -> bool {
+pub(crate) fn outputs_to_group(actions: &[OfAction], group: GroupId) -> bool {
     actions.iter().any(|action| {
         if let OfAction::WriteActions(inner) | OfAction::Clone(inner) = action {
             outputs_to_group(inner, group)

@@ -163,15 +163,23 @@ impl MacTable {
         true
     }
 
+    /// Removes an entry that was learned.
+    pub fn unlearn(&self, vlan: u16, mac: [u8; 6]) {
+        let mut inner = self.lock();
+        if inner.entries.get(&(vlan, mac)).is_some_and(|e| e.expires_ms.is_some()) {
+            self.take(&mut inner, (vlan, mac));
+        }
+    }
+
     /// Removes one entry.
     pub fn remove(&self, vlan: u16, mac: [u8; 6]) -> bool {
         let mut inner = self.lock();
         self.take(&mut inner, (vlan, mac)).is_some()
     }
 
-    /// Removes all entries of a bundle that goes away, static ones too.
-    pub fn forget_bundle(&self, bundle: BundleId) {
-        self.retain(|e| e.bundle != bundle);
+    /// Removes all entries of a bundle that goes away, static ones too. Gives what they were.
+    pub fn forget_bundle(&self, bundle: BundleId) -> Vec<(u16, [u8; 6])> {
+        self.retain(|e| e.bundle != bundle)
     }
 
     /// Removes all but the static entries.
@@ -181,7 +189,7 @@ impl MacTable {
 
     /// Removes what has aged out.
     pub fn age(&self, now: Msec) {
-        let gone = self.retain(|e| e.expires_ms.is_none_or(|at| at > now));
+        let gone = self.retain(|e| e.expires_ms.is_none_or(|at| at > now)).len() as u64;
         self.lock().totals.expired += gone;
         MAC_EXPIRED.add(gone);
     }
@@ -212,13 +220,13 @@ impl MacTable {
         self.lock().totals = MacTotals::default();
     }
 
-    fn retain(&self, keep: impl Fn(&MacEntry) -> bool) -> u64 {
+    fn retain(&self, keep: impl Fn(&MacEntry) -> bool) -> Vec<(u16, [u8; 6])> {
         let mut inner = self.lock();
         let gone: Vec<_> = inner.entries.values().filter(|e| !keep(e)).map(|e| (e.vlan, e.mac)).collect();
         for key in &gone {
             self.take(&mut inner, *key);
         }
-        gone.len() as u64
+        gone
     }
 
     fn take(&self, inner: &mut Inner, key: (u16, [u8; 6])) -> Option<MacEntry> {

@@ -57,7 +57,8 @@ pub fn format_attr(attr: DpAttr, key: &Key, mask: Option<&Mask>, ports: &dyn Por
 /// A flow with its mask. Attributes without a mask are matched whole, those not mentioned not at all; a port that is not
 /// mentioned is `DP_PORT_NONE`.
 pub fn parse_flow(text: &str, ports: &dyn PortNames) -> Result<ParsedFlow, SyntaxError> {
-    Reader::new(text, ports).flow()
+    // Scripts break long flows over lines.
+    Reader::new(&text.replace(['\n', '\r'], ""), ports).flow()
 }
 
 /// One attribute at the start of `text`: its name, key, mask and the text after it.

@@ -60,18 +60,19 @@ pub(super) fn dump_flows(slowpath: &Slowpath, args: &[&str]) -> Outcome {
         (false, false) => verbose,
     };
     // The bridge's ports are noted first: a datapath may hold its own locks while it dumps, so the world's must not be taken then.
-    let (dp, members) = {
+    let (dp, members, udpif) = {
         let world = slowpath.read_world();
         let bridge = world.bridge_named(name).ok_or(NO_SUCH_BRIDGE)?;
         let backend = world.backends.get(&bridge.kind).ok_or(NO_SUCH_BRIDGE)?;
         let members: Set<DpPort> = bridge.ports.values().filter_map(|p| p.dp_port).collect();
-        (backend.dp.clone(), members)
+        (backend.dp.clone(), members, slowpath.udpif(&bridge.kind))
     };
     let ports = DpPortNames::of(dp.as_ref(), names);
     let mut out = String::new();
     dp.dump(&mut |dump| {
         if members.contains(&DpPort(u32::from_be_bytes(dump.flow.key.in_port))) {
-            out.push_str(&flow_line(dump, FlowStyle { verbose, dpctl: false }, &ports));
+            let seen = udpif.as_ref().map_or_else(|| dump.clone(), |u| u.as_seen(dump));
+            out.push_str(&flow_line(&seen, FlowStyle { verbose, dpctl: false }, &ports));
             out.push('\n');
         }
         true

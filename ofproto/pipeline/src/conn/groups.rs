@@ -207,7 +207,7 @@ pub(super) fn group_stats(bridge: &Bridge, group: GroupId, now: Msec) -> Vec<Gro
             let (duration_sec, duration_nsec) = super::replies::duration(g.created_ms, now);
             let users = bridge.tables.iter().map(|t| {
                 let rules = t.rules.read().expect("no holder of a table's rules panics");
-                rules.iter().filter(|r| uses_group(&r.actions, g.id)).count()
+                rules.iter().filter(|r| flow_mod::outputs_to_group(&r.actions, g.id)).count()
             });
             GroupStatsEntry {
                 group: g.id,

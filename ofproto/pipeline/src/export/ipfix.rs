@@ -225,7 +225,7 @@ fn ago_us(s: &Sums, at: Msec) -> u32 {
 pub struct Sampled<'a> {
     pub key: &'a Key,
     pub len: u32,
-    /// The IP header is sound (of a packet whose Ethernet type promises one).
+    /// The IP header is sound and what follows it known (of a packet whose Ethernet type promises one).
     pub sound: bool,
     pub input: u32,
     /// `None`: sampled as it came in.

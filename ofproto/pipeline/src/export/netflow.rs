@@ -61,7 +61,8 @@ impl FlowKey {
         mask.nw_proto = 0xff;
         mask.nw_src = [0xff; 4];
         mask.nw_dst = [0xff; 4];
-        mask.nw_tos = 0xff;
+        // The two bits of congestion do not tell flows apart.
+        mask.nw_tos |= 0xfc;
         mask.tp_src = [0xff; 2];
         mask.tp_dst = [0xff; 2];
     }

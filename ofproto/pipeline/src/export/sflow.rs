@@ -269,10 +269,10 @@ fn put_tunnel(w: &mut Writer, key: &Key, proto: u8, (tunnel, vni): (u32, u32)) -
     2
 }
 
-/// Next hop (unknown: type 0), no incoming labels, the outgoing ones.
+/// Next hop (unknown: 0.0.0.0), no incoming labels, the outgoing ones.
 fn put_labels(w: &mut Writer, labels: &[u32]) {
     let count = u32::try_from(labels.len()).expect("few labels");
-    w.u32(EXTENDED_MPLS).u32(12 + 4 * count).u32(0).u32(0).u32(count);
+    w.u32(EXTENDED_MPLS).u32(16 + 4 * count).u32(1).u32(0).u32(0).u32(count);
     for label in labels {
         w.u32(*label);
     }
@@ -368,7 +368,7 @@ mod tests {
         assert_eq!(got[16], 6, "records");
         assert_eq!(got[17..27], [1024, 32, 0, 17, 0, 0x0101_0101, 0, 0, 0, 4]);
         assert_eq!(got[27..40], [1023, 32, 0, 47, 0, 0x0202_0202, 0, 0, 0, 0, 1029, 4, 456]);
-        assert_eq!(got[40..46], [1006, 16, 0, 0, 1, 0x0001_41ff]);
+        assert_eq!(got[40..47], [1006, 20, 1, 0, 0, 1, 0x0001_41ff]);
     }
 
     #[test]

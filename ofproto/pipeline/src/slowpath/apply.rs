@@ -321,11 +321,11 @@ pub(super) fn port_changed(world: &World, bridge: BridgeId, port: OfPort) {
 fn set_up_bundles(world: &mut World, id: BridgeId, wanted: &BridgeConfig) {
     let Some(bridge) = world.bridges.get_mut(&id) else { return };
     let names: BundleNames = bridge.bundles.values().map(|b| (b.name.clone(), b.id)).collect();
-    let mut changed = Vec::new();
+    let (mut changed, mut unlearned) = (Vec::new(), Vec::new());
     let gone = names.iter().filter(|(name, _)| !wanted.ports.iter().any(|p| p.name == **name));
     for (_, bundle) in gone {
         let old = bridge.bundles.remove(bundle);
-        forget_bundle(bridge, *bundle);
+        unlearned.extend(forget_bundle(bridge, *bundle));
         changed.extend(old.into_iter().flat_map(|b| b.ports));
     }
     for port in &wanted.ports {
@@ -344,17 +344,21 @@ fn set_up_bundles(world: &mut World, id: BridgeId, wanted: &BridgeConfig) {
         port.bundle = of_port.get(&port.number).copied();
     }
     bridge.refresh_floodable();
+    // Whoever was behind a port that is gone may be reached through another bridge now: those forget them too.
+    for (vlan, mac) in unlearned {
+        world.bridges.values().for_each(|b| b.macs.unlearn(vlan, mac));
+    }
     for port in changed {
         port_changed(world, id, port);
     }
 }
 
 /// Forgets what was learned behind a bundle.
-fn forget_bundle(bridge: &Bridge, bundle: BundleId) {
-    bridge.macs.forget_bundle(bundle);
+fn forget_bundle(bridge: &Bridge, bundle: BundleId) -> Vec<(u16, [u8; 6])> {
     if let Some(mcast) = &bridge.mcast {
         mcast.forget_bundle(bundle);
     }
+    bridge.macs.forget_bundle(bundle)
 }
 
 fn make_bundle(bridge: &Bridge, id: BundleId, config: &PortConfig) -> Bundle {

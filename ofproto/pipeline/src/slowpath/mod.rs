@@ -40,6 +40,10 @@ use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+flow::counters! {
+    REV_RECONFIGURE = "rev_reconfigure", "changes of the configuration that megaflows were checked against";
+}
+
 /// How often time is given by the thread of our own.
 const TICK: Duration = Duration::from_millis(200);
 /// Rules and MACs age in steps of this length.
@@ -129,6 +133,7 @@ impl Slowpath {
     /// Makes the switch what `config` says. Returns when it is so, or when `status` says why it is not.
     pub fn configure(&self, config: &SwitchConfig) {
         let mut applied = self.lock_applied();
+        let before = self.read_world().changes.now();
         let now = now_ms();
         self.open_datapaths(config, &mut applied);
         let plan = plan::plan(&applied, config);
@@ -149,6 +154,9 @@ impl Slowpath {
         self.configure_upcalls(config);
         applied.config = config.clone();
         drop(applied);
+        if self.read_world().changes.now() != before {
+            REV_RECONFIGURE.inc();
+        }
         self.settle();
     }
 

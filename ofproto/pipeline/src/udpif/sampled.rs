@@ -47,7 +47,7 @@ impl Udpif {
         ipfix::Sampled {
             key: &upcall.key,
             len: upcall.full_len,
-            sound: !matches!(at.network, NetworkLayer::None),
+            sound: !matches!(at.network, NetworkLayer::None) && matches!(parsed.nw_proto, 1 | 6 | 17 | 58 | 132),
             input: self.port(world, bridge, in_port(&upcall.key)).map_or(0, |p| p.info.ifindex),
             output: (output != NO_PORT).then(|| self.port(world, bridge, output).map_or(0, |p| p.info.ifindex)),
             observed: None,

@@ -2,6 +2,7 @@
 
 use super::Udpif;
 use super::ukey::SHARDS;
+use flow::seam::FlowDump;
 use std::fmt::Write;
 use std::sync::atomic::Ordering;
 
@@ -22,6 +23,16 @@ impl Udpif {
         let keys: usize = (0..SHARDS).map(|i| self.ukeys.shard_len(i)).sum();
         write_line(&mut out, format_args!("  1: (keys {keys})"));
         out
+    }
+
+    /// A flow that the datapath has dumped, with the key of the packet that it was made for instead of the masked one.
+    #[must_use]
+    pub fn as_seen(&self, dump: &FlowDump) -> FlowDump {
+        let mut dump = dump.clone();
+        if let Some(ukey) = self.ukeys.find(dump.flow.ufid) {
+            *dump.flow.key = ukey.seen();
+        }
+        dump
     }
 
     /// `upcall/enable-megaflows`, `upcall/disable-megaflows`: existing megaflows go.

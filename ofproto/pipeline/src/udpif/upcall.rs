@@ -195,7 +195,7 @@ impl Udpif {
             paid: FlowStats::default(),
             slow: t.slow,
         };
-        let ukey = Arc::new(Ukey::new(ufid, at.bridge, stamp.now, &masked, &mask, inner));
+        let ukey = Arc::new(Ukey::new(ufid, at.bridge, stamp.now, key, &mask, inner));
         Ok(Candidate { ukey, flow: Megaflow { ufid, key: Box::new(masked), mask, actions } })
     }
 

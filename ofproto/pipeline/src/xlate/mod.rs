@@ -157,9 +157,11 @@ fn translate_with(world: &World, input: XlateIn<'_>, says_why: bool) -> (Transla
         *trace.final_key = ctx.key;
     }
     let failed = ctx.error.is_some();
+    // What is too long to be installed is done packet by packet.
+    let slow = if ctx.actions.len() > ACTIONS_MAX { ctx.slow | compose::SLOW_ACTION } else { ctx.slow };
     let mut actions = if failed { Actions::new() } else { ctx.actions };
     trim_clone(&mut actions);
-    let slow = if failed { 0 } else { ctx.slow };
+    let slow = if failed { 0 } else { slow };
     let has_reasons = world.backend(ctx.origin).is_some_and(|b| b.features.explicit_drop);
     if actions.is_empty() && slow == 0 && has_reasons {
         // The datapath counts drops by reason.

@@ -39,7 +39,7 @@ pub struct Against<'a> {
 /// `OFPBAC_MATCH_INCONSISTENT`, `OFPBAC_BAD_OUT_PORT`, `OFPBAC_BAD_TAG`, `OFPBAC_BAD_SET_LEN`, `OFPBIC_BAD_TABLE_ID`,
 /// `OFPMMFC_INVALID_METER` and others, by action.
 pub fn check(against: Against<'_>, actions: &[OfAction]) -> Result<(), OfError> {
-    Checker { a: against, seen: Seen::of(against.key), before: Seen::of(against.key) }.list(actions)
+    Checker { a: against, seen: Seen::of(against.key), before: Seen::of(against.key), in_set: false }.list(actions)
 }
 
 #[derive(Clone, Copy)]
@@ -47,6 +47,8 @@ struct Checker<'a> {
     a: Against<'a>,
     seen: Seen,
     before: Seen,
+    /// In `write_actions`: what packets look like when an action set runs, nobody knows.
+    in_set: bool,
 }
 
 impl Checker<'_> {
@@ -60,7 +62,7 @@ impl Checker<'_> {
 
     /// Refuses what finds no header, except in OpenFlow 1.0.
     fn sensible(&self, ok: bool) -> Result<(), OfError> {
-        if ok || self.a.version == Version::V10 { Ok(()) } else { Err(INCONSISTENT) }
+        if ok || self.in_set || self.a.version == Version::V10 { Ok(()) } else { Err(INCONSISTENT) }
     }
 
     fn holds(&self, need: Need) -> bool {
@@ -120,7 +122,8 @@ impl Checker<'_> {
             OfAction::FinTimeout { .. } => self.sensible(self.seen.nw_proto == PROTO_TCP),
             OfAction::Resubmit { with_ct: true, .. } if !self.holds(Need::Ct) => Err(INCONSISTENT),
             OfAction::Learn(learn) => self.learn(learn),
-            OfAction::Clone(list) | OfAction::WriteActions(list) => Checker { before: self.before, ..*self }.list(list),
+            OfAction::Clone(list) => Checker { before: self.before, ..*self }.list(list),
+            OfAction::WriteActions(list) => Checker { before: self.before, in_set: true, ..*self }.list(list),
             OfAction::Ct(ct) => self.ct(ct),
             OfAction::Nat(nat) => self.nat(nat),
             OfAction::Meter(id) if *id == 0 || *id > METER_MAX => Err(OfError::OfpmmfcInvalidMeter),

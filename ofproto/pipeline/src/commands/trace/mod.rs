@@ -125,10 +125,8 @@ impl<'a> Tracer<'a> {
             self.recirculate(&mut forked);
             waiting.extend(self.round(&forked.key, None));
         }
-        if self.packet.is_some()
-            && let Some(udpif) = self.kind().and_then(|kind| self.slowpath.udpif(&kind))
-        {
-            // Packets on their way to controllers still need the states that they name.
+        if let Some(udpif) = self.kind().and_then(|kind| self.slowpath.udpif(&kind)) {
+            // Packets on their way to controllers, and those who trace what recirculates, still need the states that are named.
             udpif.linger(std::mem::take(&mut self.held), now_ms());
         }
         self.out
