@@ -28,7 +28,7 @@ pub(super) fn dump_flows(slowpath: &Slowpath, args: &[&str]) -> Outcome {
     Ok(out)
 }
 
-fn line(rule: &Rule, offload: bool) -> String {
+pub(super) fn line(rule: &Rule, offload: bool) -> String {
     let (key, mask) = rule.mini.expand();
     let (packets, bytes) = rule.life.tally.read();
     let shown = RuleText {

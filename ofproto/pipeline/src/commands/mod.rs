@@ -4,6 +4,7 @@
 //! table; the daemon lists its rows beside its own. Neighbours: the daemon's control socket; `slowpath`.
 
 mod bridge;
+mod detrace;
 mod dpctl;
 mod dpctl_flows;
 mod dpif;
@@ -80,6 +81,7 @@ pub const COMMANDS: &[Command] = &[
     row("fdb/stats-show", "bridge", (1, 1), fdb::stats_show),
     row("mdb/flush", "[bridge]", (0, 1), mdb::flush),
     row("mdb/show", "bridge", (1, 1), mdb::show),
+    row("ofproto/detrace", "UFID [pmd=PMD-ID]", (1, 2), detrace::detrace),
     row("ofproto/list", "", (0, 0), dpif::list),
     row("ofproto/trace", "{[dp_name] odp_flow | bridge br_flow} [OPTIONS...] [-generate|packet]", (1, MANY), trace::trace),
     row(

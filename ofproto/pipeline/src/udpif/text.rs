@@ -2,8 +2,12 @@
 
 use super::Udpif;
 use super::ukey::SHARDS;
+use crate::effects::Credit;
+use crate::rule::Rule;
+use flow::Ufid;
 use flow::seam::FlowDump;
 use std::fmt::Write;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 impl Udpif {
@@ -33,6 +37,16 @@ impl Udpif {
             *dump.flow.key = ukey.seen();
         }
         dump
+    }
+
+    /// The rules that a megaflow came of, in the order in which they were hit; `None` if it is not ours.
+    #[must_use]
+    pub fn rules_behind(&self, ufid: Ufid) -> Option<Vec<Arc<Rule>>> {
+        let ukey = self.ukeys.find(ufid)?;
+        let inner = ukey.lock();
+        Some(
+            inner.credits.iter().filter_map(|c| if let Credit::Rule(rule) = c { Some(Arc::clone(rule)) } else { None }).collect(),
+        )
     }
 
     /// `upcall/enable-megaflows`, `upcall/disable-megaflows`: existing megaflows go.
