@@ -21,3 +21,4 @@ mod hostile;
 mod idle;
 mod ofctl;
 mod transfer;
+mod tunnels;

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`switch`] | the seam: [`Switch`] |
 //! | [`flows`], [`ports`], [`config`] | what control threads keep, behind one lock |
-//! | [`worker`], [`forward`], [`execute`], [`edit`], [`tunnel`], [`meter`] | the packet's way |
+//! | [`worker`], [`forward`], [`execute`], [`edit`], [`tunnel`], [`tunnel_pop`], [`meter`] | the packet's way |
 //! | [`cache`], [`classifier`], [`slots`], [`shape`], [`tags`], [`hash`] | from a packet to its megaflow |
 //! | [`qsbr`], [`stats`], [`upcall`] | what threads share without locks |
 //! | [`reference`], [`failing`] | the seam again, obvious and failing, for tests |
@@ -38,6 +38,7 @@ pub mod stats;
 pub mod switch;
 pub mod tags;
 pub mod tunnel;
+pub mod tunnel_pop;
 pub mod upcall;
 pub mod worker;
 

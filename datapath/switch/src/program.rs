@@ -53,7 +53,6 @@ fn check_one(action: &Action, depth: usize) -> Result<(), DpError> {
             check(less_equal, depth + 1)
         }
         Action::Ct(_) | Action::CtClear => refuse("ct"),
-        Action::TunnelPop(_) => refuse("tnl_pop"),
         Action::LbOutput(_) => refuse("lb_output"),
         Action::Psample { .. } => refuse("psample"),
         Action::Output(_)
@@ -73,6 +72,7 @@ fn check_one(action: &Action, depth: usize) -> Result<(), DpError> {
         | Action::Meter(_)
         | Action::AddMpls { .. }
         | Action::Drop(_)
-        | Action::TunnelPush(_) => Ok(()),
+        | Action::TunnelPush(_)
+        | Action::TunnelPop(_) => Ok(()),
     }
 }

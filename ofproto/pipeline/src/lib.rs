@@ -20,14 +20,17 @@ pub mod mac;
 mod memory_dp;
 pub mod meter;
 pub mod mirror;
+pub mod neigh;
 #[cfg(test)]
 mod property;
 pub mod recirc;
+pub mod router;
 pub mod rule;
 #[cfg(test)]
 mod scenario;
 pub mod slowpath;
 pub mod table;
+pub mod tunnel;
 pub mod udpif;
 pub mod world;
 pub mod xlate;

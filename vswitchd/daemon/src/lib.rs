@@ -17,6 +17,7 @@ pub mod getopt;
 pub mod links;
 pub mod options;
 pub mod pidfile;
+pub mod routes;
 pub mod signals;
 pub mod socket;
 pub mod start;

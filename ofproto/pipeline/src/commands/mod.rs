@@ -9,10 +9,12 @@ mod dpctl_flows;
 mod dpif;
 mod fdb;
 mod features;
+mod route;
 mod show;
 #[cfg(test)]
 mod tests;
 mod trace;
+mod tunnel;
 mod upcall;
 
 use crate::slowpath::Slowpath;
@@ -77,6 +79,7 @@ pub const COMMANDS: &[Command] = &[
     row("fdb/stats-clear", "[bridge]", (0, 1), fdb::stats_clear),
     row("fdb/stats-show", "bridge", (1, 1), fdb::stats_show),
     row("ofproto/list", "", (0, 0), dpif::list),
+    row("ofproto/list-tunnels", "", (0, 0), tunnel::list),
     row("ofproto/trace", "{[dp_name] odp_flow | bridge br_flow} [OPTIONS...] [-generate|packet]", (1, MANY), trace::trace),
     row(
         "ofproto/trace-packet-out",
@@ -84,10 +87,27 @@ pub const COMMANDS: &[Command] = &[
         (2, MANY),
         trace::trace_packet_out,
     ),
+    row("ovs/route/add", "ip/plen output_bridge [gw] [pkt_mark=mark] [src=src_ip] [table=id]", (2, 6), route::add),
+    row("ovs/route/del", "ip/plen [pkt_mark=mark] [table=id]", (1, 3), route::del),
+    row("ovs/route/lookup", "ip_addr [pkt_mark=mark] [src=src_ip]", (1, 3), route::lookup),
+    row("ovs/route/rule/add", "[-6] [not] from=all|ip/plen [prio=num] table=local|main|default|id", (2, 5), route::rule_add),
+    row("ovs/route/rule/del", "[-6] [not] from=all|ip/plen [prio=num] table=local|main|default|id", (2, 5), route::rule_del),
+    row("ovs/route/rule/show", "[-6]", (0, 1), route::rule_show),
+    row("ovs/route/show", "[table=all|id]", (0, 1), route::show),
     hidden("revalidator/pause", (0, 0), upcall::pause),
     row("revalidator/purge", "", (0, 0), upcall::purge),
     hidden("revalidator/resume", (0, 0), upcall::resume),
     row("revalidator/wait", "", (0, 0), upcall::wait),
+    row("tnl/arp/aging", "[SECS]", (0, 1), tunnel::neigh_aging),
+    row("tnl/arp/flush", "", (0, 0), tunnel::neigh_flush),
+    row("tnl/arp/set", "BRIDGE IP MAC", (3, 3), tunnel::neigh_set),
+    row("tnl/arp/show", "", (0, 0), tunnel::neigh_show),
+    row("tnl/egress_port_range", "min max", (0, 2), tunnel::egress_port_range),
+    row("tnl/neigh/aging", "[SECS]", (0, 1), tunnel::neigh_aging),
+    row("tnl/neigh/flush", "", (0, 0), tunnel::neigh_flush),
+    row("tnl/neigh/set", "BRIDGE IP MAC", (3, 3), tunnel::neigh_set),
+    row("tnl/neigh/show", "", (0, 0), tunnel::neigh_show),
+    row("tnl/ports/show", "-v", (0, 1), tunnel::ports_show),
     row("upcall/disable-megaflows", "", (0, 0), upcall::disable_megaflows),
     row("upcall/disable-ufid", "", (0, 0), upcall::disable_ufid),
     row("upcall/enable-megaflows", "", (0, 0), upcall::enable_megaflows),

@@ -5,6 +5,7 @@ use super::replies;
 use crate::effects::{Notice, PacketInNotice};
 use crate::rule::Rule;
 use flow::clock::now_ms;
+use flow::fields::TunnelOptions;
 use openflow::Xid;
 use openflow::message::{Body, FlowRemoved, Message, PacketIn, PortStatus};
 use std::sync::Arc;
@@ -53,9 +54,11 @@ fn packet_in(shared: &Shared, notice: &PacketInNotice) {
         if max_len != openflow::types::MAX_LEN_ALL {
             packet.truncate(usize::from(max_len));
         }
-        let mut metadata = flow::Match::default();
+        let options = shared.tunnel_options(notice.bridge);
+        let mut metadata = flow::Match::with_options(Arc::clone(&options));
         metadata.set(flow::Field::InPort, u128::from(u32::from_be_bytes(notice.key.in_port)));
         add_pipeline_fields(&mut metadata, &notice.key);
+        add_tunnel_options(&mut metadata, &notice.key, &options);
         let body = Body::PacketIn(Box::new(PacketIn {
             packet,
             full_len: notice.full_len,
@@ -69,6 +72,14 @@ fn packet_in(shared: &Shared, notice: &PacketInNotice) {
             format,
         }));
         conn.send(Message { version, xid: Xid(0), body });
+    }
+}
+
+/// The tunnel options that the packet has.
+fn add_tunnel_options(metadata: &mut flow::Match, key: &flow::Key, options: &TunnelOptions) {
+    for (n, option) in options.iter().filter(|(n, _)| TunnelOptions::is_present(key, *n)) {
+        options.set(&mut metadata.key, n, &options.get(key, n));
+        options.set(&mut metadata.mask, n, &flow::Value::ones(8 * option.bytes));
     }
 }
 

@@ -442,13 +442,39 @@ fn tlv_table_mod(world: &mut World, bridge: BridgeId, tm: &TlvTableMod) -> Resul
         }
         1 => {
             for map in &tm.maps {
+                refuse_if_used(b, usize::from(map.index))?;
                 options.remove(usize::from(map.index));
             }
         }
-        2 => options = flow::fields::TunnelOptions::default(),
+        2 => {
+            options.iter().try_for_each(|(n, _)| refuse_if_used(b, n))?;
+            options = flow::fields::TunnelOptions::default();
+        }
         _ => return Err(OfError::NxttmfcBadCommand),
     }
     b.tunnel_options = Arc::new(options);
     world.changed(crate::deps::Object::Bridge(bridge));
     Ok(())
+}
+
+/// An option that a rule matches or its actions name stays mapped.
+fn refuse_if_used(bridge: &crate::bridge::Bridge, n: usize) -> Result<(), OfError> {
+    use openflow::text::{Names, format_actions};
+    let name = format!("tun_metadata{n}");
+    let names_it = |text: &str| {
+        let mut rest = text;
+        std::iter::from_fn(|| {
+            let at = rest.find(&name)?;
+            rest = &rest[at + name.len()..];
+            Some(rest)
+        })
+        .any(|after| !after.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    let uses = |rule: &crate::rule::Rule| {
+        let matched = flow::fields::TunnelOptions::is_present(&rule.mini.mask().expand(), n);
+        // Fields print as `tun_metadata0` or `NXM_NX_TUN_METADATA0`.
+        matched || names_it(&format_actions(&rule.actions, &Names::default()).to_ascii_lowercase())
+    };
+    let used = bridge.tables.iter().any(|t| t.rules.read().expect("no holder of a table's rules panics").iter().any(|r| uses(r)));
+    if used { Err(OfError::NxttmfcInvalidTlvDel) } else { Ok(()) }
 }

@@ -11,12 +11,15 @@ mod apply;
 pub mod packet_out;
 mod plan;
 mod ports;
+mod routes;
 mod status;
 #[cfg(test)]
 mod tests;
+mod tunnels;
 
 pub(crate) use packet_out::Prepared;
 pub use ports::PortModError;
+pub use routes::RouteChange;
 pub use status::Status;
 pub(crate) use status::patch_stats;
 
@@ -180,6 +183,9 @@ impl Slowpath {
         if now - aged >= AGEING_STEP_MS && self.aged_ms.compare_exchange(aged, now, Ordering::AcqRel, Ordering::Acquire).is_ok() {
             self.age(now);
         }
+        for udpif in self.udpifs() {
+            udpif.send_asks(now);
+        }
         self.forget_changes(&self.udpifs());
     }
 
@@ -189,6 +195,7 @@ impl Slowpath {
         for bridge in world.bridges.values() {
             bridge.macs.age(now);
         }
+        world.neighbours.age(now);
         flow_mod::expire(&world, now);
     }
 
@@ -314,6 +321,7 @@ struct Opened {
     interface: String,
     /// `None` for a patch port.
     dp_port: Option<DpPort>,
+    tunnel: Option<Arc<crate::tunnel::Config>>,
 }
 
 /// Names of the bundles of a bridge.

@@ -24,6 +24,7 @@
 //! `World` (read), a ukey, a shard of the map, the change log. A handler locks many
 //! ukeys at once, but only ones that nobody else has seen yet; everybody else locks one at a time.
 
+mod asks;
 pub mod limit;
 mod revalidate;
 #[cfg(test)]

@@ -3,9 +3,10 @@
 use super::tables::Lookup;
 use super::trace::Kind;
 use super::{Ctx, freeze, mask};
-use crate::bridge::{Bundle, Port, port_config};
+use crate::bridge::{Bridge, Bundle, Port, port_config};
 use crate::deps::Object;
 use crate::effects::Credit;
+use crate::tunnel::PacketTypes;
 use crate::world::BridgeId;
 use flow::Action;
 use flow::key::Key;
@@ -15,7 +16,26 @@ use std::sync::Arc;
 /// Bits of `flow::action::SLOW_REASONS`.
 pub(super) const SLOW_ACTION: u32 = 64;
 
-impl Ctx<'_> {
+/// What an output may change of a key, and the outputs after it must not see.
+struct Layers {
+    eth_src: [u8; 6],
+    eth_dst: [u8; 6],
+    eth_type: [u8; 2],
+    packet_type: [u8; 4],
+}
+
+impl Layers {
+    fn of(key: &Key) -> Self {
+        Self { eth_src: key.eth_src, eth_dst: key.eth_dst, eth_type: key.eth_type, packet_type: key.packet_type }
+    }
+
+    fn restore(&self, key: &mut Key) {
+        (key.eth_src, key.eth_dst) = (self.eth_src, self.eth_dst);
+        (key.eth_type, key.packet_type) = (self.eth_type, self.packet_type);
+    }
+}
+
+impl<'a> Ctx<'a> {
     /// Sends the packet out of a port of the bridge, as it is now. `last`: nothing needs the packet afterwards.
     pub(super) fn compose_output(&mut self, number: OfPort, last: bool) {
         let truncate = self.truncate.take();
@@ -26,13 +46,23 @@ impl Ctx<'_> {
         if !self.may_send(port) {
             return;
         }
+        let layers = self.strip_for(port);
         if let Some((bridge, peer)) = port.peer {
             if truncate.is_some() {
                 self.report_error(format_args!("Cannot truncate output to patch port"));
             }
             self.through_patch(port, bridge, peer, last);
-            return;
+        } else if let Some(config) = &port.tunnel {
+            self.output_to_tunnel(port, config, truncate, last);
+            self.mirror_output(port);
+        } else {
+            self.output_to_device(port, truncate);
         }
+        layers.restore(&mut self.key);
+    }
+
+    /// Sends the packet out of a port that the datapath has, or round by the tunnel that ends there.
+    fn output_to_device(&mut self, port: &Port, truncate: Option<u32>) {
         let Some(dp_port) = port.dp_port else {
             self.report(Kind::Warn, format_args!("Nonexistent output port"));
             return;
@@ -40,14 +70,31 @@ impl Ctx<'_> {
         if let Some(max_len) = truncate {
             self.emit(Action::Trunc(max_len));
         }
-        let before = (self.key.eth_src, self.key.eth_dst);
         self.commit();
-        if let Some(snaplen) = self.snaplen {
-            self.emit(Action::Trunc(u32::from(snaplen)));
+        if let Some(tunnel) = self.terminate(port) {
+            self.emit(Action::TunnelPop(tunnel));
+        } else {
+            if let Some(snaplen) = self.snaplen {
+                self.emit(Action::Trunc(u32::from(snaplen)));
+            }
+            self.emit(Action::Output(dp_port));
         }
-        self.emit(Action::Output(dp_port));
-        (self.key.eth_src, self.key.eth_dst) = before;
         self.mirror_output(port);
+    }
+
+    /// A tunnel port that carries packets only takes the Ethernet header off. What that and the output itself change of the packet is
+    /// put back afterwards.
+    fn strip_for(&mut self, port: &Port) -> Layers {
+        let layers = Layers::of(&self.key);
+        let bare = port.tunnel.as_ref().is_some_and(|t| t.packet_types == PacketTypes::LegacyL3);
+        if bare && self.key.packet_type == [0; 4] {
+            self.key.packet_type = [0, 1, self.key.eth_type[0], self.key.eth_type[1]];
+            if self.pending == super::Pending::Encap {
+                // The header that it would take off was never put on.
+                self.pending = super::Pending::Nothing;
+            }
+        }
+        layers
     }
 
     fn may_send(&mut self, port: &Port) -> bool {
@@ -63,7 +110,11 @@ impl Ctx<'_> {
             self.report(Kind::Warn, format_args!("Flow is between protected ports, skipping output."));
             return false;
         }
-        if self.key.packet_type != [0; 4] {
+        let frames_only = match &port.tunnel {
+            Some(tunnel) => tunnel.packet_types == PacketTypes::LegacyL2,
+            None => port.dp_port.is_some(),
+        };
+        if frames_only && self.key.packet_type != [0; 4] {
             self.report(Kind::Warn, format_args!("Trying to send non-Ethernet packet through legacy L2 port. Dropping packet."));
             return false;
         }
@@ -83,6 +134,15 @@ impl Ctx<'_> {
         self.deps.object(Object::Bridge(to));
         let Some(bridge) = self.world.bridges.get(&to) else { return };
         let Some(peer_port) = bridge.ports.get(&peer) else { return };
+        self.go_on_in(bridge, peer_port, last);
+        self.credits.push(Credit::Tally(Arc::clone(&port.patch.tx)));
+        self.credits.push(Credit::Tally(Arc::clone(&peer_port.patch.rx)));
+    }
+
+    /// Goes on in another bridge, as if the packet had come in by `peer_port` there.
+    pub(super) fn go_on_in(&mut self, bridge: &'a Bridge, peer_port: &Port, last: bool) {
+        self.deps.object(Object::Bridge(bridge.id));
+        let (to, peer) = (bridge.id, peer_port.number);
         let saved = self.save();
         let tunnel_mask = self.mask;
         let (rule, cookie, table) = (self.rule.clone(), self.rule_cookie, self.table);
@@ -117,8 +177,6 @@ impl Ctx<'_> {
         self.restore(saved);
         // What goes wrong over there is no reason to drop the packet here.
         self.error = None;
-        self.credits.push(Credit::Tally(Arc::clone(&port.patch.tx)));
-        self.credits.push(Credit::Tally(Arc::clone(&peer_port.patch.rx)));
     }
 
     /// What of a packet's state does not cross from bridge to bridge.

@@ -41,15 +41,18 @@ mod headers;
 mod learn;
 mod mask;
 mod mirrors;
+mod native;
 mod normal;
 mod output;
 mod sample;
 mod subfield;
 mod tables;
+mod terminate;
 #[cfg(test)]
 mod tests;
 pub mod trace;
 mod translator;
+mod tunnel;
 mod vlan;
 
 pub use learn::Learned;
@@ -141,7 +144,7 @@ pub fn translate(world: &World, input: XlateIn<'_>) -> Translation {
     let says_why = world.backend(ctx.origin).is_some_and(|b| b.features.explicit_drop);
     if actions.is_empty() && slow == 0 && says_why {
         // The datapath counts drops by reason.
-        actions.push(Action::Drop(ctx.error.map_or(0, XlateError::code)));
+        actions.push(Action::Drop(ctx.error.or(ctx.drop_reason).map_or(0, XlateError::code)));
     }
     Translation {
         actions,
@@ -190,6 +193,8 @@ struct Ctx<'a> {
     deps: Deps,
     recircs: Vec<Arc<RecircRef>>,
     error: Option<XlateError>,
+    /// Why an output came to nothing; counts if all did.
+    drop_reason: Option<XlateError>,
 
     rule: Option<Arc<Rule>>,
     rule_cookie: u64,
@@ -248,6 +253,7 @@ impl<'a> Ctx<'a> {
             deps: Deps::default(),
             recircs: Vec::new(),
             error: None,
+            drop_reason: None,
             rule: None,
             rule_cookie: u64::MAX,
             table: TableId(0),
@@ -283,7 +289,11 @@ impl<'a> Ctx<'a> {
                 return;
             }
         };
+        let is_thawed = thawed.is_some();
         let steps = thawed.as_deref().map(|state| self.thaw(state)).unwrap_or_default();
+        let port = arrived.0.ports.get(&arrived.1);
+        self.dress(port);
+        self.arrived_by(port, is_thawed);
         let start = self.start_actions;
         let found = (steps.is_empty() && start.is_none()).then(|| {
             let lookup = Lookup { may_packet_in: true, honor_miss: true, ..Lookup::new(self.in_port(), self.table) };
@@ -292,7 +302,7 @@ impl<'a> Ctx<'a> {
             self.report_lookup(&found, ended);
             found
         });
-        if !self.may_enter(arrived.0, arrived.1) {
+        if !self.decapsulate_ecn() || !self.may_enter(arrived.0, arrived.1) {
             return;
         }
         self.mirror_input();

@@ -22,7 +22,7 @@ use flow::action_text::format_actions;
 use flow::clock::now_ms;
 use flow::forms::PortNames;
 use flow::hash::Map;
-use flow::matching::Match;
+use flow::matching::{Match, TunnelLayout};
 use flow::oftext::format_match_with;
 use flow::seam::Execute;
 use flow::{Action, Actions, Key};
@@ -193,7 +193,8 @@ impl<'a> Tracer<'a> {
         let unset = Key { actset_output: trace.final_key.actset_output, ..*key };
         let unchanged = unset == *trace.final_key && trace.final_key.actset_output == openflow::OfPort::UNSET.to_key();
         let last = if unchanged { "unchanged".to_owned() } else { flow_text::format(&trace.final_key, &*names) };
-        let megaflow = format_match_with(&Match::new(key, &translation.mask), &*names);
+        let options = self.layout();
+        let megaflow = format_match_with(&Match { options, ..Match::new(key, &translation.mask) }, &*names);
         let actions = format_actions(&translation.actions, &self.dp_names);
         self.put(format_args!("\nFinal flow: {last}\nMegaflow: {megaflow}\nDatapath actions: {actions}"));
         if let Some(error) = translation.error {
@@ -204,6 +205,12 @@ impl<'a> Tracer<'a> {
                 self.put(format_args!("\n  - {why}."));
             }
         }
+    }
+
+    /// Where tunnel options lie.
+    fn layout(&self) -> TunnelLayout {
+        let world = self.slowpath.read_world();
+        world.bridges.get(&self.bridge).map(|b| TunnelLayout::Bridge(Arc::clone(&b.tunnel_options))).unwrap_or_default()
     }
 
     /// Runs the actions but those that send the packet on: controllers and collectors get theirs.
@@ -258,7 +265,10 @@ fn without_outputs(actions: &[Action]) -> Actions {
     for action in actions {
         if let Action::Clone(inner) = action {
             kept.push(Action::Clone(without_outputs(inner)));
-        } else if !matches!(action, Action::Output(_) | Action::Recirc(_)) {
+        } else if let Action::TunnelPush(_) = action {
+            // All that follows is about the outer packet.
+            break;
+        } else if !matches!(action, Action::Output(_) | Action::Recirc(_) | Action::TunnelPop(_)) {
             kept.push(action.clone());
         }
     }
