@@ -28,7 +28,13 @@ pub struct Bundle {
 
 impl Bundle {
     fn new() -> Box<Self> {
-        Box::new(Self { packets: Batch::new(), parsed: std::array::from_fn(|_| Parsed::new()), stale: false, fresh: None, cut: u32::MAX })
+        Box::new(Self {
+            packets: Batch::new(),
+            parsed: std::array::from_fn(|_| Parsed::new()),
+            stale: false,
+            fresh: None,
+            cut: u32::MAX,
+        })
     }
 
     /// Adds a packet with a copy of its key. Bundles are never filled further than the batch they come from, so there is room.

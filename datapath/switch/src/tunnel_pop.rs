@@ -41,12 +41,16 @@ const OPTION_LINES: u16 = 0b1_1110_0000;
 /// What a tunnel port takes off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decap {
-    Vxlan { gbp: bool },
+    Vxlan {
+        gbp: bool,
+    },
     Geneve,
     Gre,
     Erspan,
     Gtpu,
-    Bareudp { payload: u16 },
+    Bareudp {
+        payload: u16,
+    },
     Srv6,
     /// Packets of this kind cannot be decapsulated here.
     None,

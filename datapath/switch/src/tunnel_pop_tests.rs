@@ -60,7 +60,11 @@ fn what_was_pushed_comes_off() {
     let vx = udp(4789, "0x0") + "vxlan(flags=0x8000000,vni=0x7b)";
     check((50, 4, false, 17, &vx), Decap::Vxlan { gbp: false }, "tun_id=0x7b,tp_dst=4789,flags(-df-csum+key)".trim_start());
     let gbp = udp(4789, "0xffff") + "vxlan(flags=0x88400007,vni=0x7b)";
-    check((50, 4, false, 17, &gbp), Decap::Vxlan { gbp: true }, "tun_id=0x7b,tp_dst=4789,vxlan(gbp(id=7,flags=0x40)),flags(-df+csum+key)");
+    check(
+        (50, 4, false, 17, &gbp),
+        Decap::Vxlan { gbp: true },
+        "tun_id=0x7b,tp_dst=4789,vxlan(gbp(id=7,flags=0x40)),flags(-df+csum+key)",
+    );
     let gpe = udp(4789, "0x0") + "vxlan(flags=0xc000001,vni=0x7b)";
     check((50, 4, false, 17, &gpe), Decap::Vxlan { gbp: false }, "L3 tun_id=0x7b,tp_dst=4789,flags(-df-csum+key)");
     let gnv = udp(6081, "0xffff") + "geneve(oam,vni=0x7b,options({class=0xffff,type=0x80,len=4,0xa}))";

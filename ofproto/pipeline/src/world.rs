@@ -48,7 +48,14 @@ impl DatapathBackend {
     /// A datapath without ports of ours.
     #[must_use]
     pub fn new(dp: Arc<dyn Datapath>) -> Self {
-        Self { features: dp.features(), dp, withheld: BTreeSet::new(), ports: Map::default(), tunnels: TunnelPorts::default(), listening: Listening::default() }
+        Self {
+            features: dp.features(),
+            dp,
+            withheld: BTreeSet::new(),
+            ports: Map::default(),
+            tunnels: TunnelPorts::default(),
+            listening: Listening::default(),
+        }
     }
 }
 

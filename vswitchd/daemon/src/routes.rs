@@ -152,7 +152,9 @@ impl Kernel {
                     self.addresses.entry(ifindex).or_default().retain(|a| *a != address);
                     touched.push(ifindex);
                 }
-                Event::Route(route) => news.routes.extend(self.route(&route).map(|(table, route)| RouteChange::Add { table, route })),
+                Event::Route(route) => {
+                    news.routes.extend(self.route(&route).map(|(table, route)| RouteChange::Add { table, route }))
+                }
                 Event::RouteGone(route) => {
                     news.routes.extend(self.route(&route).map(|(table, route)| RouteChange::Remove { table, route }));
                 }
@@ -234,7 +236,8 @@ mod tests {
         assert_eq!(news.devices, [("eth0".to_owned(), vec![on_link])]);
         let news = kernel.take(vec![link(2, "up0")], false);
         assert_eq!(news.devices, [("eth0".to_owned(), vec![]), ("up0".to_owned(), vec![on_link])]);
-        let news = kernel.take(vec![Event::AddressGone(address(2, "10.0.0.1", 24)), Event::Route(route(9, "10.9.0.0", 24))], false);
+        let news =
+            kernel.take(vec![Event::AddressGone(address(2, "10.0.0.1", 24)), Event::Route(route(9, "10.9.0.0", 24))], false);
         assert_eq!((news.devices, news.routes.len()), (vec![("up0".to_owned(), vec![])], 0));
         let news = kernel.take(vec![link(3, "eth1")], true);
         assert_eq!(news, News { devices: vec![("up0".to_owned(), vec![])], routes: vec![RouteChange::Reset] });

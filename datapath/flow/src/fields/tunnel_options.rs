@@ -286,7 +286,10 @@ mod tests {
         let mut mask = Key::ZERO;
         map.set(&mut mask, 5, &Value::from(0xff));
         map.mask_to_wire(&wire, &mut mask);
-        assert_eq!(&mask.tun_metadata[..20], [0xff, 0xff, 0xff, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0x1f, 0, 0, 0, 0, 0, 0, 0, 0xff]);
+        assert_eq!(
+            &mask.tun_metadata[..20],
+            [0xff, 0xff, 0xff, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0x1f, 0, 0, 0, 0, 0, 0, 0, 0xff]
+        );
         let mut back = wire;
         map.from_wire(&mut back);
         assert!(back == key);

@@ -58,9 +58,9 @@ impl Slowpath {
     fn vxlan_conflicts(&self, name: &str, config: &Config) -> bool {
         let world = self.read_world();
         let others = world.bridges.values().flat_map(|b| b.ports.values()).filter(|p| p.name != name);
-        others.filter_map(|p| p.tunnel.as_ref()).any(|other| {
-            other.kind == Kind::Vxlan && other.dst_port == config.dst_port && other.gbp != config.gbp
-        })
+        others
+            .filter_map(|p| p.tunnel.as_ref())
+            .any(|other| other.kind == Kind::Vxlan && other.dst_port == config.dst_port && other.gbp != config.gbp)
     }
 
     /// The datapath port that tunnels of a configuration share; opened if this is the first.

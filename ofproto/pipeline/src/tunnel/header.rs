@@ -115,9 +115,7 @@ fn put_ip(out: &mut Vec<u8>, key: &Key, dst: Addr, src: Addr, proto: u8) {
     } else {
         let version_class_label = (6 << 28 | u32::from(key.tun_tos) << 20).to_be_bytes();
         let (src, dst) = (src.to_v6(), dst.to_v6());
-        out.extend(
-            Ipv6 { version_class_label, payload_len: [0; 2], next: proto, hop_limit: key.tun_ttl, src, dst }.as_bytes(),
-        );
+        out.extend(Ipv6 { version_class_label, payload_len: [0; 2], next: proto, hop_limit: key.tun_ttl, src, dst }.as_bytes());
     }
 }
 

@@ -38,12 +38,8 @@ impl Udpif {
         extract_whole(&frame, &PacketMeta::default(), &mut key);
         key.in_port = ask.port.to_key();
         let actions = [OfAction::Output { port: OfPort::TABLE, max_len: 0 }];
-        let input = XlateIn {
-            actions: Some(&actions),
-            side_effects: true,
-            in_packet_out: true,
-            ..XlateIn::new(ask.bridge, &key, now)
-        };
+        let input =
+            XlateIn { actions: Some(&actions), side_effects: true, in_packet_out: true, ..XlateIn::new(ask.bridge, &key, now) };
         let mut translation = translate(world, input);
         let bytes = u64::try_from(frame.len()).unwrap_or(0);
         let payment = Payment { packets: 1, bytes, used_ms: now, tcp_flags: 0 };

@@ -87,13 +87,7 @@ impl<'a> Ctx<'a> {
         );
         self.drop_reason.get_or_insert(XlateError::TunnelNeighbour);
         let src = self.world.router.source_for(&way.port.name, next_hop, Addr(0)).unwrap_or(way.link.src);
-        let ask = Ask {
-            bridge: way.bridge.id,
-            port: way.port.number,
-            src_mac: way.link.src_mac,
-            src,
-            target: next_hop,
-        };
+        let ask = Ask { bridge: way.bridge.id, port: way.port.number, src_mac: way.link.src_mac, src, target: next_hop };
         if self.side_effects {
             self.world.neighbours.ask(&ask, self.now);
         }
