@@ -151,6 +151,20 @@ pub const ALL: &[Scenario] = &[
         kind: forward(udp, STOCK, |side, case| case.simple(side, "rewrite", rules::REWRITE), false),
     },
     Scenario {
+        name: "vxlan-encap",
+        about: "VXLAN put on, by a bridge with the route",
+        sizes: FOUR_THOUSAND,
+        quick: 1,
+        kind: forward(udp, STOCK, parts::tunnels::encap, false),
+    },
+    Scenario {
+        name: "vxlan-decap",
+        about: "VXLAN taken off, forwarded by the tunnel port",
+        sizes: FOUR_THOUSAND,
+        quick: 1,
+        kind: forward(|s| Traffic::Vxlan { flows: s.flows }, STOCK, parts::tunnels::decap, false),
+    },
+    Scenario {
         name: "tagged",
         about: "UDP in VLAN 100, forwarded as flows",
         sizes: FOUR_THOUSAND,

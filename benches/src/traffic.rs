@@ -21,6 +21,13 @@ pub const MASK_FLOWS: u32 = 6400;
 /// The VLAN of tagged traffic.
 pub const VLAN: u16 = 100;
 
+/// The ends of the VXLAN tunnel: the far one, ours.
+pub const OUTER_SRC: [u8; 4] = [172, 31, 0, 2];
+pub const OUTER_DST: [u8; 4] = [172, 31, 0, 1];
+pub const OUTER_SRC_MAC: [u8; 6] = [2, 0, 0, 0, 0xbb, 2];
+pub const OUTER_DST_MAC: [u8; 6] = [2, 0, 0, 0, 0xbb, 1];
+pub const VNI: u8 = 7;
+
 /// What is in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Traffic {
@@ -36,6 +43,8 @@ pub enum Traffic {
     Tcp6 { flows: u32 },
     /// UDP, TCP, tagged UDP and UDP over IPv6 in turn.
     Mixed { flows: u32 },
+    /// UDP over IPv4 (60 bytes) in VXLAN, 110 bytes; the outer source port follows the flow, the outer checksum is none.
+    Vxlan { flows: u32 },
     /// [`MASK_FLOWS`] flows whose source MAC tells the class; neighbouring packets are of different classes.
     Masks { classes: u32 },
     /// UDP with destination addresses that differ in one bit from 12.0.0.1 and so on: each prefix length is asked for (an attack on a list of
@@ -56,6 +65,7 @@ impl Traffic {
             Self::Udp6 { flows } => format!("udp6-{flows}.pcap"),
             Self::Tcp6 { flows } => format!("tcp6-{flows}.pcap"),
             Self::Mixed { flows } => format!("mixed-{flows}.pcap"),
+            Self::Vxlan { flows } => format!("vxlan-{flows}.pcap"),
             Self::Masks { classes } => format!("masks-{classes}.pcap"),
             Self::Explosion { flows } => format!("explosion-{flows}.pcap"),
             Self::Connections { flows, nat } => format!("{}-{flows}.pcap", if nat { "nat" } else { "ct" }),
@@ -69,7 +79,7 @@ impl Traffic {
             Self::Udp { flows } | Self::Tagged { flows } | Self::Tcp { flows } | Self::Udp6 { flows } | Self::Tcp6 { flows } => {
                 flows.max(PACKETS_MIN)
             }
-            Self::Mixed { flows } => flows.max(PACKETS_MIN),
+            Self::Mixed { flows } | Self::Vxlan { flows } => flows.max(PACKETS_MIN),
             Self::Masks { .. } => MASK_FLOWS,
             Self::Explosion { flows } => flows.max(PACKETS_MIN),
             Self::Connections { flows, .. } => (2 * flows).max(PACKETS_MIN),
@@ -94,6 +104,7 @@ impl Traffic {
                     _ => frame(&over_ipv6(k, UDP), 60),
                 }
             }
+            Self::Vxlan { flows } => vxlan(i % flows),
             Self::Masks { classes } => {
                 let mut key = udp(i);
                 key.eth_src = class_mac(i % classes, i / classes % PER_MASK);
@@ -193,6 +204,20 @@ fn tagged(k: u32) -> Key {
     key
 }
 
+/// The flow in VXLAN, on its way to us.
+fn vxlan(k: u32) -> Vec<u8> {
+    const HEADER: [u8; 8] = [8, 0, 0, 0, 0, 0, VNI, 0];
+    const UDP_CHECKSUM: std::ops::Range<usize> = 40..42;
+    let mut outer = udp(k);
+    (outer.eth_src, outer.eth_dst) = (OUTER_SRC_MAC, OUTER_DST_MAC);
+    (outer.nw_src, outer.nw_dst) = (OUTER_SRC, OUTER_DST);
+    outer.tp_dst = 4789u16.to_be_bytes();
+    let inner = [&HEADER[..], &frame(&udp(k), 60)].concat();
+    let mut bytes = compose(&outer, Payload::Bytes(&inner));
+    bytes[UDP_CHECKSUM].fill(0);
+    bytes
+}
+
 fn over_ipv6(k: u32, proto: u8) -> Key {
     let mut key = base(k, proto);
     key.eth_type = [0x86, 0xdd];
@@ -234,5 +259,6 @@ mod tests {
         assert_eq!(Traffic::Udp { flows: 4 }.frame(1).len(), 60);
         assert_eq!(Traffic::Tagged { flows: 4 }.frame(1).len(), 64);
         assert_eq!(Traffic::Tcp6 { flows: 4 }.frame(1).len(), 74);
+        assert_eq!(Traffic::Vxlan { flows: 4 }.frame(1).len(), 110);
     }
 }

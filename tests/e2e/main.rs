@@ -25,3 +25,4 @@ mod python_controllers;
 mod queues;
 mod tls;
 mod transfer;
+mod tunnels;

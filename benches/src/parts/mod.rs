@@ -4,4 +4,5 @@ pub mod flow_mods;
 pub mod lookup;
 pub mod neighbours;
 pub mod setup;
+pub mod tunnels;
 pub mod veth;

@@ -86,7 +86,7 @@ pub(crate) fn write_tunnel_push(w: &mut Writer<'_>, push: &TunnelPush) {
         put!(w, ",tclass=0x{:x},hlimit={}),", first >> 20 & 0xff, ip.hop_limit);
     }
     match push.kind {
-        vport::VXLAN | vport::GENEVE | vport::GTPU => {
+        vport::VXLAN | vport::GENEVE | vport::GTPU | vport::BAREUDP => {
             let udp: Udp = rest.pull();
             put!(w, "udp(src={},dst={},csum=0x{:x}),", be16(udp.src), be16(udp.dst), be16(udp.checksum));
         }
@@ -105,6 +105,8 @@ pub(crate) fn write_tunnel_push(w: &mut Writer<'_>, push: &TunnelPush) {
             put!(w, "gtpu(flags=0x{flags:x},msgtype={msgtype},teid=0x{:x})", u32::from_be_bytes([a, b, c, d]));
         }
         vport::SRV6 => write_srv6(w, &mut rest),
+        // The packet follows the UDP header at once (RFC 7510).
+        vport::BAREUDP => w.out.push_str("bareudp()"),
         _ => {}
     }
     w.out.push(')');
@@ -278,6 +280,9 @@ fn read_over_udp(r: &mut Reader<'_>, header: &mut Vec<u8>) -> Option<u32> {
         r.eat(")")?;
         header.extend([flags, msgtype, 0, 0, a, b, c, d]);
         return Some(vport::GTPU);
+    }
+    if r.scan.eat("bareudp()") {
+        return Some(vport::BAREUDP);
     }
     r.eat("geneve(")?;
     let mut flags = if r.scan.eat("oam,") { 0x80 } else { 0 };

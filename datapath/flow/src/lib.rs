@@ -29,6 +29,7 @@ pub mod rewrite_headers;
 mod scan;
 pub mod seam;
 pub mod stages;
+pub mod tunnel_ports;
 pub mod ufid;
 pub mod wire;
 

@@ -4,6 +4,8 @@
 //! Bundles are kept and used again (`Spares`), so that neither clone nor recirculation allocates.
 
 use crate::parsed::Parsed;
+use flow::DpPort;
+use flow::extract::PacketMeta;
 use port::{Batch, Packet};
 
 /// Packets at most.
@@ -18,13 +20,21 @@ pub struct Bundle {
     pub parsed: [Parsed; BUNDLE_MAX],
     /// An action has changed headers since the keys were extracted.
     pub stale: bool,
+    /// The packets are new ones, come from this port: nothing in the keys is theirs yet.
+    pub fresh: Option<DpPort>,
     /// At most so many bytes go to the next output; `u32::MAX` is all.
     pub cut: u32,
 }
 
 impl Bundle {
     fn new() -> Box<Self> {
-        Box::new(Self { packets: Batch::new(), parsed: std::array::from_fn(|_| Parsed::new()), stale: false, cut: u32::MAX })
+        Box::new(Self {
+            packets: Batch::new(),
+            parsed: std::array::from_fn(|_| Parsed::new()),
+            stale: false,
+            fresh: None,
+            cut: u32::MAX,
+        })
     }
 
     /// Adds a packet with a copy of its key. Bundles are never filled further than the batch they come from, so there is room.
@@ -37,6 +47,13 @@ impl Bundle {
 
     /// Extracts the keys again if an action has changed headers.
     pub fn refresh(&mut self, vlan_limit: u8) {
+        if let Some(in_port) = self.fresh.take() {
+            let meta = PacketMeta { in_port, vlan_limit, ..PacketMeta::default() };
+            for (packet, parsed) in self.packets.iter().zip(&mut self.parsed) {
+                parsed.read(packet.data(), &meta);
+            }
+            self.stale = false;
+        }
         if std::mem::take(&mut self.stale) {
             for (packet, parsed) in self.packets.iter().zip(&mut self.parsed) {
                 parsed.read_again(packet.data(), vlan_limit);
@@ -84,14 +101,14 @@ impl Spares {
     /// An empty bundle that goes on as `like` is.
     pub fn take_like(&mut self, like: &Bundle) -> Box<Bundle> {
         let mut bundle = self.take();
-        (bundle.stale, bundle.cut) = (like.stale, like.cut);
+        (bundle.stale, bundle.fresh, bundle.cut) = (like.stale, like.fresh, like.cut);
         bundle
     }
 
     /// Frees what is left in a bundle and keeps it.
     pub fn give(&mut self, mut bundle: Box<Bundle>) {
         bundle.packets.clear();
-        (bundle.stale, bundle.cut) = (false, u32::MAX);
+        (bundle.stale, bundle.fresh, bundle.cut) = (false, None, u32::MAX);
         if self.0.len() < SPARES_MAX {
             self.0.push(bundle);
         }

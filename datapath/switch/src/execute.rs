@@ -13,9 +13,9 @@ use crate::edit;
 use crate::forward::{Core, Scope};
 use crate::parsed::Parsed;
 use crate::stats::add;
+use crate::{tunnel, tunnel_pop};
 use flow::DpPort;
 use flow::action::{Action, HashAlg, TunnelPush, Userspace};
-use flow::extract::PacketMeta;
 use flow::flow_hash::{HashFields, hash_5tuple};
 use flow::key::Lines;
 use flow::seam::{Upcall, UpcallKind};
@@ -46,6 +46,9 @@ impl Core {
 
     /// One action. `None` when the bundle was given away, which only the last action does.
     fn step(&mut self, scope: Scope<'_>, mut bundle: Box<Bundle>, action: &Action, rest: &[Action]) -> Option<Box<Bundle>> {
+        if bundle.fresh.is_some() && !matches!(action, Action::Output(_) | Action::Trunc(_)) {
+            bundle.refresh(scope.shared.live.vlan_limit());
+        }
         match action {
             Action::Output(port) => self.output(&mut bundle, port.0, rest.is_empty()),
             Action::Userspace(to) => self.userspace(scope, &mut bundle, to, rest),
@@ -73,6 +76,11 @@ impl Core {
                 self.recirculate(scope, own.0, *id);
                 return own.1;
             }
+            Action::TunnelPop(port) => {
+                let own = self.own_or_copy(bundle, rest.is_empty());
+                self.tunnel_pop(scope, own.0, *port);
+                return own.1;
+            }
             Action::Clone(actions) => {
                 let own = self.own_or_copy(bundle, rest.is_empty());
                 self.run(scope, own.0, actions);
@@ -97,7 +105,7 @@ impl Core {
             Action::Ct(ct) => return Some(self.track(scope, bundle, ct, rest)),
             Action::CtClear => crate::ct::track::clear(&mut bundle),
             // Refused when put; they can only come here through `execute`, which checks as well.
-            Action::TunnelPop(_) | Action::LbOutput(_) | Action::Psample { .. } => {
+            Action::LbOutput(_) | Action::Psample { .. } => {
                 DROP_UNSUPPORTED.add(bundle.packets.len() as u64);
                 bundle.packets.clear();
             }
@@ -215,20 +223,55 @@ impl Core {
 
     fn tunnel_push(&mut self, scope: Scope<'_>, bundle: &mut Bundle, push: &TunnelPush, rest: &[Action]) {
         bundle.refresh(scope.shared.live.vlan_limit());
+        let cut = std::mem::replace(&mut bundle.cut, u32::MAX);
+        if cut != u32::MAX {
+            // What is encapsulated is the short packet.
+            bundle.packets.iter_mut().for_each(|packet| truncate(packet, cut as usize));
+        }
         let n = bundle.packets.len();
         let mut hashes = [0; crate::bundle::BUNDLE_MAX];
         for (hash, parsed) in hashes.iter_mut().zip(&mut bundle.parsed[..n]) {
-            *hash = l4_hash(parsed, 0);
+            *hash = tunnel::entropy(parsed);
         }
         let mut more = Vec::new();
-        crate::tunnel::push(&mut bundle.packets, &hashes[..n], push, &scope.shared.sequences, &mut more);
+        tunnel::push(&mut bundle.packets, &hashes[..n], push, &scope.shared.sequences, &mut more);
         for packets in more {
             let mut extra = self.spares.take();
             extra.packets = packets;
-            start_again(&mut extra, push.out_port, scope.shared.live.vlan_limit());
+            extra.fresh = Some(push.out_port);
             self.run(scope, extra, rest);
         }
-        start_again(bundle, push.out_port, scope.shared.live.vlan_limit());
+        // An encapsulated packet is a new one, come from the port that it will leave by, without the metadata of what is inside it. Most
+        // are sent at once and need no key.
+        bundle.fresh = Some(push.out_port);
+    }
+
+    /// Takes outer headers off; the inner packets go round as if they had come in by the tunnel port.
+    fn tunnel_pop(&mut self, scope: Scope<'_>, mut bundle: Box<Bundle>, port: DpPort) {
+        let vlan_limit = scope.shared.live.vlan_limit();
+        let Some(decap) = self.outlets.outlet(port.0).and_then(|o| o.decap) else {
+            counters::DROP_INVALID_TUNNEL_PORT.add(bundle.packets.len() as u64);
+            return self.spares.give(bundle);
+        };
+        if self.depth >= RECIRC_MAX {
+            DROP_RECIRC.add(bundle.packets.len() as u64);
+            return self.spares.give(bundle);
+        }
+        bundle.refresh(vlan_limit);
+        let mut bad = 0u32;
+        for (i, (packet, parsed)) in bundle.packets.iter_mut().zip(&mut bundle.parsed).enumerate() {
+            if tunnel_pop::pop(packet, parsed, decap, port, vlan_limit).is_none() {
+                bad |= 1 << i;
+            }
+        }
+        if bad != 0 {
+            counters::DROP_TUNNEL_POP.add(bad.count_ones().into());
+            bundle.split(|i, _| bad & 1 << i == 0, None);
+        }
+        bundle.cut = u32::MAX;
+        self.depth += 1;
+        self.round(scope, bundle);
+        self.depth -= 1;
     }
 
     /// True `probability` times out of `u32::MAX`.
@@ -240,15 +283,6 @@ impl Core {
         let draw = u32::try_from(self.random >> 32).unwrap_or(0);
         draw < probability
     }
-}
-
-/// An encapsulated packet is a new one, come from the port that it will leave by, without the metadata of what is inside it.
-fn start_again(bundle: &mut Bundle, in_port: DpPort, vlan_limit: u8) {
-    let meta = PacketMeta { in_port, vlan_limit, ..PacketMeta::default() };
-    for (packet, parsed) in bundle.packets.iter().zip(&mut bundle.parsed) {
-        parsed.read(packet.data(), &meta);
-    }
-    bundle.stale = false;
 }
 
 /// Cuts a packet; a cut GSO frame or one with a partial checksum over the missing part would be wrong, so it is completed first.

@@ -8,7 +8,7 @@
 //! | [`switch`] | the seam: [`Switch`] |
 //! | [`flows`], [`ports`], [`config`] | what control threads keep, behind one lock |
 //! | [`crew`], [`schedule`], [`balance`], [`topology`], [`account`] | who polls which receive queue, and what it costs |
-//! | [`worker`], [`forward`], [`execute`], [`edit`], [`tunnel`], [`meter`] | the packet's way |
+//! | [`worker`], [`forward`], [`execute`], [`edit`], [`tunnel`], [`tunnel_pop`], [`meter`] | the packet's way |
 //! | [`ct`] | connection tracking |
 //! | [`cache`], [`classifier`], [`slots`], [`shape`], [`tags`], [`hash`] | from a packet to its megaflow |
 //! | [`qsbr`], [`stats`], [`upcall`] | what threads share without locks |
@@ -49,6 +49,7 @@ pub mod switch;
 pub mod tags;
 pub mod topology;
 pub mod tunnel;
+pub mod tunnel_pop;
 pub mod upcall;
 pub mod worker;
 

@@ -4,6 +4,7 @@
 //! Order on a port is the order of `send`.
 
 use crate::counters::DROP_INVALID_PORT;
+use crate::tunnel_pop::Decap;
 use crate::upcall::PortQueue;
 use flow::DpPort;
 use port::{Batch, Packet, Transmit, TxQueue};
@@ -19,6 +20,8 @@ pub struct Outlet {
     pub tx: Option<TxQueue>,
     /// Where packets that came in by this port go up.
     pub upcalls: Arc<PortQueue>,
+    /// What a tunnel port takes off packets.
+    pub decap: Option<Decap>,
     waiting: Batch,
 }
 
@@ -26,7 +29,14 @@ impl Outlet {
     /// A port as a worker sees it.
     #[must_use]
     pub fn new(tx: Option<TxQueue>, upcalls: Arc<PortQueue>) -> Box<Self> {
-        Box::new(Self { tx, upcalls, waiting: Batch::new() })
+        Box::new(Self { tx, upcalls, decap: None, waiting: Batch::new() })
+    }
+
+    /// The same for a tunnel port.
+    #[must_use]
+    pub fn decapsulating(mut self: Box<Self>, decap: Option<Decap>) -> Box<Self> {
+        self.decap = decap;
+        self
     }
 }
 

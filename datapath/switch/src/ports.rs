@@ -12,6 +12,7 @@ use crate::crew::{self, Berth, Crew, Hire};
 use crate::forward::{Core, Shared};
 use crate::outlets::{Outlet, PORTS_MAX};
 use crate::topology::{CoreId, Topology, numa_of_netdev};
+use crate::tunnel_pop::Decap;
 use crate::upcall::PortQueue;
 use crate::worker::Command;
 use flow::DpPort;
@@ -26,16 +27,14 @@ use std::sync::Arc;
 const RETRY_MS: Msec = 1_000;
 /// Events kept for the slow path; beyond that only the newest matter, because it then asks for everything.
 const EVENTS_MAX: usize = 4096;
-/// Interface types that have no device of their own in the datapath: packets reach them by tunnel actions.
-const TUNNELS: &[&str] = &["vxlan", "geneve", "gre", "ip6gre", "erspan", "ip6erspan", "gtpu", "bareudp", "srv6", "lisp", "stt"];
 
 /// A port.
 #[derive(Debug)]
 struct Port {
     request: PortRequest,
-    /// `None`: a tunnel port, or the device is gone.
+    /// `None`: a tunnel port, which packets reach by tunnel actions, or the device is gone.
     device: Option<Device>,
-    tunnel: bool,
+    tunnel: Option<Decap>,
     upcalls: Arc<PortQueue>,
     seen: LinkState,
     link_resets: u64,
@@ -81,8 +80,8 @@ impl Ports {
             return Err(DpError::PortExists);
         }
         let number = self.number_for(request)?;
-        let tunnel = TUNNELS.contains(&request.kind.as_str());
-        let device = if tunnel { None } else { Some(open(request)?) };
+        let tunnel = Decap::of(request);
+        let device = if tunnel.is_some() { None } else { Some(open(request)?) };
         let upcalls = PortQueue::new(number);
         let seen = device.as_ref().map(Device::link).unwrap_or_default();
         let request = request.clone();
@@ -182,7 +181,7 @@ impl Ports {
     pub fn set(&mut self, number: DpPort, request: &PortRequest, means: &mut Means<'_>) -> Result<(), DpError> {
         let port = self.ports.get_mut(&number).ok_or(DpError::NoPort)?;
         let fault = |e: port::PortError| DpError::Device(e.to_string());
-        let again = !port.tunnel && (port.device.is_none() || !same_device(&port.request, request));
+        let again = port.tunnel.is_none() && (port.device.is_none() || !same_device(&port.request, request));
         if !again && let Some(device) = &port.device {
             if let Some(mtu) = request.mtu.filter(|m| u32::from(*m) != device.mtu()) {
                 device.set_mtu(mtu.into()).map_err(fault)?;
@@ -305,7 +304,7 @@ impl Ports {
         let named = |name: &str| heard.iter().any(|e| matches!(e, Event::Link(link) if link.name == name));
         let Some(device) = &port.device else {
             let due = named(&port.request.name) || now_ms >= port.retry_ms;
-            if !port.tunnel && due {
+            if port.tunnel.is_none() && due {
                 port.retry_ms = now_ms + RETRY_MS;
                 self.take_up(number, means);
             }
@@ -371,7 +370,7 @@ impl Port {
     /// A worker's way out by this port.
     fn outlet(&self) -> Result<Box<Outlet>, DpError> {
         let tx = self.device.as_ref().map(Device::tx).transpose().map_err(|e| DpError::Device(e.to_string()))?;
-        Ok(Outlet::new(tx, Arc::clone(&self.upcalls)))
+        Ok(Outlet::new(tx, Arc::clone(&self.upcalls)).decapsulating(self.tunnel))
     }
 
     fn berth(&self, port: DpPort) -> Berth {
@@ -427,10 +426,10 @@ impl Port {
             options: self.request.options.clone(),
             config: self.config(),
             link_resets: self.link_resets,
-            vanished: self.device.is_none() && !self.tunnel,
+            vanished: self.device.is_none() && self.tunnel.is_none(),
             ..PortInfo::default()
         };
-        if self.tunnel {
+        if self.tunnel.is_some() {
             (info.admin_up, info.link_up, info.mtu) = (true, true, u16::MAX);
         }
         let Some(device) = &self.device else {

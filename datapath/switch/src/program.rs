@@ -52,7 +52,6 @@ fn check_one(action: &Action, depth: usize) -> Result<(), DpError> {
             check(greater, depth + 1)?;
             check(less_equal, depth + 1)
         }
-        Action::TunnelPop(_) => refuse("tnl_pop"),
         Action::LbOutput(_) => refuse("lb_output"),
         Action::Psample { .. } => refuse("psample"),
         Action::Ct(_)
@@ -74,6 +73,7 @@ fn check_one(action: &Action, depth: usize) -> Result<(), DpError> {
         | Action::Meter(_)
         | Action::AddMpls { .. }
         | Action::Drop(_)
-        | Action::TunnelPush(_) => Ok(()),
+        | Action::TunnelPush(_)
+        | Action::TunnelPop(_) => Ok(()),
     }
 }

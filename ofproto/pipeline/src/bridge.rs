@@ -180,7 +180,7 @@ impl Bundle {
     }
 }
 
-/// Packets that went through a port which no datapath counts: one of a patch pair.
+/// Packets that went through a port which no datapath counts by itself: one of a patch pair, or a tunnel's.
 #[derive(Debug, Default)]
 pub struct PatchTally {
     pub rx: Arc<Tally>,
@@ -205,6 +205,8 @@ pub struct Port {
     pub bundle: Option<BundleId>,
     /// The other end of a patch pair, once both exist.
     pub peer: Option<(BridgeId, OfPort)>,
+    /// How packets are encapsulated, for a tunnel port. Its datapath port is shared with other tunnels.
+    pub tunnel: Option<Arc<crate::tunnel::Config>>,
     pub patch: PatchTally,
     /// What the link protocols make of it.
     pub watch: Watch,
@@ -225,6 +227,12 @@ impl Port {
         self.config = self.config & !port_config::PORT_DOWN | down;
         let live = if carrier && self.watch.may_enable { port_state::LIVE } else { 0 };
         self.state = live | self.watch.gate.openflow_state() | if carrier { 0 } else { port_state::LINK_DOWN };
+    }
+
+    /// The datapath port that is this port alone, which counts for it. A tunnel's is shared, a patch port has none.
+    #[must_use]
+    pub fn own_dp_port(&self) -> Option<DpPort> {
+        self.dp_port.filter(|_| self.tunnel.is_none())
     }
 
     /// Whether it counts as live for groups (`watch_port`).

@@ -22,6 +22,7 @@
 use crate::bridge::BundleId;
 use crate::world::BridgeId;
 use flow::hash::{Map, Set};
+use flow::seam::DpPort;
 use flow::{Key, Mask};
 use openflow::{GroupId, OfPort, TableId};
 use smallvec::SmallVec;
@@ -63,6 +64,16 @@ pub enum Object {
     Bridge(BridgeId),
     /// Meters of a bridge (whether a number exists).
     Meters(BridgeId),
+    /// A question to the router, by the number that it has there.
+    Route(u32),
+    /// What the router could not remember one by one.
+    Routes,
+    /// A neighbour of tunnels, known or not: its address (IPv4 ones mapped).
+    Neighbour([u8; 16]),
+    /// Which tunnel ports stand on a datapath port, and what they want.
+    Tunnels(DpPort),
+    /// Local addresses, and the ports that take encapsulated packets off the pipeline.
+    Listening,
     /// Anything at all: the configuration of translation itself.
     Everything,
 }

@@ -7,7 +7,9 @@
 use crate::bridge::BundleId;
 use crate::deps::Deps;
 use crate::export::netflow::FlowKey;
+use crate::neigh::Ask;
 use crate::rule::{Rule, Tally};
+use crate::tunnel::Addr;
 use crate::world::{BridgeId, World};
 use flow::{Actions, Key, Mask, Msec};
 use openflow::{OfPort, TableId};
@@ -48,6 +50,12 @@ pub enum Credit {
     Netflow { bridge: BridgeId, key: Box<FlowKey>, output: u16 },
     /// `fin_timeout`: shortens the rule's timeouts (seconds, 0 leaves) once FIN or RST has been seen.
     FinTimeout { rule: Arc<Rule>, idle_s: u16, hard_s: u16 },
+    /// A neighbour that tunnelled packets go to: it is in use.
+    Neighbour { device: String, address: Addr },
+    /// A neighbour that is not known: asked for again.
+    Ask(Ask),
+    /// Credits of the outer packet, which is longer by its header.
+    Encapsulated { header_bytes: usize, credits: Vec<Self> },
 }
 
 impl Credit {
@@ -96,6 +104,13 @@ impl Credit {
                 if payment.tcp_flags & (TCP_FIN | TCP_RST) != 0 {
                     rule.shorten_timeouts(*idle_s, *hard_s);
                 }
+            }
+            Self::Neighbour { device, address } => world.neighbours.touch(device, *address, payment.used_ms),
+            Self::Ask(ask) => world.neighbours.ask(ask, payment.used_ms),
+            Self::Encapsulated { header_bytes, credits } => {
+                let more = payment.packets * u64::try_from(*header_bytes).unwrap_or(0);
+                let outer = Payment { bytes: payment.bytes + more, ..*payment };
+                credits.iter().for_each(|credit| credit.pay(&outer, world));
             }
         }
     }
@@ -194,8 +209,18 @@ pub enum XlateError {
     InvalidTunnelMetadata,
     #[error("Unsupported packet type")]
     UnsupportedPacketType,
+    #[error("ECN mismatch on tunnel decapsulation")]
+    Congestion,
     #[error("Forwarding is disabled")]
     ForwardingDisabled,
+    #[error("Native tunnel routing failed")]
+    TunnelRouting,
+    #[error("Tunnel output device lacks Ethernet")]
+    TunnelOutput,
+    #[error("Tunnel neighbor cache miss")]
+    TunnelNeighbour,
+    #[error("Native tunnel header build failed")]
+    TunnelHeader,
 }
 
 impl XlateError {
@@ -212,8 +237,12 @@ impl XlateError {
             Self::TooManyMplsLabels => 7,
             Self::InvalidTunnelMetadata => 8,
             Self::UnsupportedPacketType => 9,
-            // 10 is a tunnel packet that says congestion where it must not.
+            Self::Congestion => 10,
             Self::ForwardingDisabled => 11,
+            Self::TunnelRouting => 12,
+            Self::TunnelOutput => 13,
+            Self::TunnelNeighbour => 14,
+            Self::TunnelHeader => 15,
         }
     }
 }

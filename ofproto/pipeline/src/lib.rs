@@ -33,17 +33,20 @@ pub mod meter;
 pub mod mirror;
 pub mod monitor;
 pub mod options;
+pub mod neigh;
 #[cfg(test)]
 mod property;
 pub mod protocols;
 pub mod recirc;
 pub mod rstp;
+pub mod router;
 pub mod rule;
 #[cfg(test)]
 mod scenario;
 pub mod slowpath;
 pub mod stp;
 pub mod table;
+pub mod tunnel;
 pub mod udpif;
 pub mod world;
 pub mod xlate;

@@ -7,15 +7,18 @@
 //! its own inside, so that a translation needs no more than the read lock. Readers are upcall handlers and revalidators, in slices of a batch; writers are configuration
 //! and OpenFlow. Nobody waits for the datapath's workers (`Datapath::quiesce`) while holding the lock for writing.
 
-use crate::bridge::Bridge;
-use crate::bridge::Port;
+use crate::bridge::{Bridge, Port};
 use crate::config::{Timeouts, TrackingConfig, UpcallConfig};
 use crate::deps::{ChangeLog, Object};
 use crate::drops::DropRing;
 use crate::effects::Notices;
 use crate::monitor::Watchers;
+use crate::neigh::Neighbours;
 use crate::protocols::Wake;
 use crate::recirc::Recircs;
+use crate::router::Router;
+use crate::tunnel::{Listening, TunnelPorts, came_by_tunnel};
+use flow::Key;
 use flow::hash::Map;
 use flow::seam::{Datapath, DpError, DpFeatures, DpPort};
 use openflow::OfPort;
@@ -37,8 +40,11 @@ pub struct DatapathBackend {
     pub features: DpFeatures,
     /// Names of features that `dpif/set-dp-features` keeps translation from using, of those that `features` has no field for.
     pub withheld: BTreeSet<&'static str>,
-    /// Which bridge's port a datapath port is.
+    /// Which bridge's port a datapath port is. Not tunnels: several of them share a datapath port.
     pub ports: Map<DpPort, (BridgeId, OfPort)>,
+    pub tunnels: TunnelPorts,
+    /// Tunnel ports that take packets which come to our own addresses.
+    pub listening: Listening,
     /// Zones and their timeout policies.
     pub tracking: Tracking,
 }
@@ -57,12 +63,20 @@ impl DatapathBackend {
     /// A datapath without ports of ours.
     #[must_use]
     pub fn new(dp: Arc<dyn Datapath>) -> Self {
-        Self { features: dp.features(), dp, withheld: BTreeSet::new(), ports: Map::default(), tracking: Tracking::default() }
+        Self {
+            features: dp.features(),
+            dp,
+            withheld: BTreeSet::new(),
+            ports: Map::default(),
+            tunnels: TunnelPorts::default(),
+            listening: Listening::default(),
+            tracking: Tracking::default(),
+        }
     }
 }
 
 /// Everything.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct World {
     /// By type.
     pub backends: BTreeMap<String, DatapathBackend>,
@@ -74,12 +88,33 @@ pub struct World {
     pub recircs: Recircs,
     /// The last packets that translation dropped.
     pub drops: Arc<DropRing>,
+    pub router: Router,
+    pub neighbours: Neighbours,
     pub upcalls: UpcallConfig,
     /// VLAN headers that translation and the datapath look at (1 or 2).
     pub vlan_limit: u32,
     /// Datapath meters in use.
     pub meters_taken: BTreeSet<u32>,
     last_bridge: u64,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        let changes = Arc::<ChangeLog>::default();
+        Self {
+            backends: BTreeMap::new(),
+            bridges: BTreeMap::new(),
+            notices: Arc::default(),
+            recircs: Recircs::default(),
+            router: Router::default(),
+            neighbours: Neighbours::new(Arc::clone(&changes)),
+            upcalls: UpcallConfig::default(),
+            vlan_limit: 0,
+            meters_taken: BTreeSet::new(),
+            last_bridge: 0,
+            changes,
+        }
+    }
 }
 
 impl World {
@@ -99,6 +134,28 @@ impl World {
     #[must_use]
     pub fn port_of(&self, kind: &str, port: DpPort) -> Option<(BridgeId, OfPort)> {
         self.backends.get(kind)?.ports.get(&port).copied()
+    }
+
+    /// The same for a packet: one that came out of a tunnel belongs to the port whose configuration fits its outer header.
+    #[must_use]
+    pub fn port_of_packet(&self, kind: &str, key: &Key) -> Option<(BridgeId, OfPort)> {
+        let dp_port = DpPort(u32::from_be_bytes(key.in_port));
+        if came_by_tunnel(key) { self.backends.get(kind)?.tunnels.find(dp_port, key) } else { self.port_of(kind, dp_port) }
+    }
+
+    /// The port that a device is, on a datapath: a bridge's own port of that name first, then any bridge's.
+    #[must_use]
+    pub fn port_of_device(&self, kind: &str, device: &str) -> Option<(&Bridge, &Port)> {
+        let on_datapath = || self.bridges.values().filter(|b| b.kind == kind);
+        let own = on_datapath().find(|b| b.name == device).and_then(|b| Some((b, b.ports.get(&OfPort::LOCAL)?)));
+        own.or_else(|| on_datapath().find_map(|b| Some((b, b.port_named(device)?))))
+    }
+
+    /// Records which lookups of routes have another answer since something about routes or devices changed.
+    pub fn routes_changed(&self, device: Option<&str>) {
+        for object in self.router.differing(device) {
+            self.changed(object);
+        }
     }
 
     /// The datapath under a bridge.

@@ -34,6 +34,8 @@ pub(crate) struct Host {
     dir: TempDir,
 }
 
+const STOCK_DAEMON: &str = "/usr/sbin/ovs-vswitchd";
+
 /// Whether Debian's own daemon is under test, which judges the tests.
 pub(crate) fn is_stock() -> bool {
     static STOCK: OnceLock<bool> = OnceLock::new();
@@ -102,7 +104,18 @@ impl Host {
 
     /// Starts the daemon; returns when it serves.
     pub(crate) fn start_daemon(&self) {
-        let program = if is_stock() { "/usr/sbin/ovs-vswitchd".into() } else { binary("ovs-vswitchd") };
+        self.start_program(&if is_stock() { STOCK_DAEMON.into() } else { binary("ovs-vswitchd") });
+    }
+
+    /// A host on which Debian's daemon runs: the other side of a conversation.
+    pub(crate) fn stock() -> Self {
+        let host = Self::bare(Setup { db: Db::External, words: "" });
+        host.start_database();
+        host.start_program(STOCK_DAEMON.as_ref());
+        host
+    }
+
+    fn start_program(&self, program: &Path) {
         let mut command = self.command(program.to_str().unwrap());
         command.args(["--detach", "--no-chdir", "--pidfile", "--log-file", "-vconsole:off"]);
         command.args(self.words.split_whitespace());

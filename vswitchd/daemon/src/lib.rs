@@ -15,6 +15,7 @@ pub mod datapaths;
 pub mod links;
 pub mod options;
 pub mod pidfile;
+pub mod routes;
 pub mod signals;
 pub mod socket;
 pub mod start;

@@ -6,11 +6,14 @@ use crate::bridge::status::Report;
 use crate::datapaths::Datapaths;
 use crate::options::{Dummy, Options};
 use datapath::Topology;
+use crate::routes::Routes;
 use flow::clock::now_ms;
 use flow::seam::{Datapath, DpError};
 use ofproto::config::SwitchConfig;
 use ofproto::conn::Agents;
+use ofproto::router::DeviceAddr;
 use ofproto::slowpath::Slowpath;
+use ofproto::tunnel::Addr;
 use port::Kind;
 use port::dummy::{Control, LinkStatus};
 use std::sync::Arc;
@@ -20,6 +23,8 @@ use tokio::runtime::Handle;
 /// Frames that answer each other between linked dummies at one point of warped time, and how long one is under way.
 const WIRE_ROUNDS: usize = 4;
 const WIRE_PAUSE: Duration = Duration::from_millis(1);
+/// Types of tunnels, as OVS 3.7 lists them (`lisp` and `stt`, which it has given up, are still understood).
+const TUNNELS: [&str; 9] = ["bareudp", "erspan", "geneve", "gre", "gtpu", "ip6erspan", "ip6gre", "srv6", "vxlan"];
 
 /// Both.
 #[derive(Debug)]
@@ -29,6 +34,8 @@ pub struct SlowSwitch {
     pub agents: Arc<Agents>,
     pub datapaths: Arc<Datapaths>,
     dummy: Option<Dummy>,
+    /// Follows the kernel's routes, unless the user said no.
+    routes: Option<Routes>,
 }
 
 impl SlowSwitch {
@@ -41,7 +48,8 @@ impl SlowSwitch {
         let slowpath = Slowpath::new(Box::new(move |what| opener.open(what)));
         slowpath.start();
         let agents = Agents::new(Arc::clone(&slowpath), Handle::current());
-        Self { slowpath, agents, datapaths, dummy: options.dummy }
+        let routes = options.system_route.then(|| Routes::follow(&slowpath)).flatten();
+        Self { slowpath, agents, datapaths, dummy: options.dummy, routes }
     }
 
     /// All datapaths through the seam.
@@ -57,6 +65,15 @@ impl SlowSwitch {
     /// A dummy port by name.
     pub fn dummy(&self, name: &str) -> Option<Control> {
         self.datapaths.dummies().into_iter().find_map(|(port, control)| (port == name).then_some(control))
+    }
+
+    /// Tells the slow path the addresses of a dummy port, which no kernel knows.
+    pub fn tell_addresses(&self, name: &str, port: &Control) {
+        let v4 = port.ip4().map(|(a, mask)| (Addr::v4(a.octets()), mask.to_bits().leading_ones() + 96));
+        let v6 = port.ip6().map(|(a, mask)| (Addr(a.to_bits()), mask.to_bits().leading_ones()));
+        let of = |(address, plen): (Addr, u32)| DeviceAddr { address, plen: u8::try_from(plen).unwrap_or(128) };
+        self.slowpath.set_device_addresses(name, v4.into_iter().chain(v6).map(of).collect(), true);
+        self.slowpath.settle();
     }
 
     /// Lets a port receive a frame, and returns when the switch has dealt with it.
@@ -82,7 +99,8 @@ impl SlowSwitch {
     }
 
     /// Ends all threads; with `cleanup` ports and megaflows go first.
-    pub fn close(&self, cleanup: bool) {
+    pub fn close(&mut self, cleanup: bool) {
+        self.routes = None;
         self.agents.shutdown();
         self.slowpath.shutdown(cleanup);
     }
@@ -110,6 +128,6 @@ impl Switch for SlowSwitch {
 
     fn interface_types(&self) -> Vec<String> {
         let there = |kind: &&str| self.dummy.is_some() || !kind.starts_with("dummy");
-        Kind::types().filter(there).chain(["patch"]).map(str::to_owned).collect()
+        Kind::types().filter(there).chain(["patch"]).chain(TUNNELS).map(str::to_owned).collect()
     }
 }

@@ -64,7 +64,7 @@ pub fn parse_flow(text: &str, ports: &dyn PortNames) -> Result<ParsedFlow, Synta
 /// One attribute at the start of `text`: its name, key, mask and the text after it.
 pub fn parse_attr<'a>(text: &'a str, ports: &'a dyn PortNames) -> Result<ParsedAttr<'a>, SyntaxError> {
     let mut reader = Reader::new(text, ports);
-    let name = reader.attr().ok_or_else(|| SyntaxError { at: text.to_owned() })?;
+    let name = reader.attr().ok_or_else(|| SyntaxError { at: text.to_owned(), too_long: reader.too_long })?;
     let rest = reader.scan.rest;
     let (key, mask) = reader.attr_only();
     Ok(ParsedAttr { name, key, mask, rest })

@@ -18,6 +18,8 @@ const ETH_TYPE_NONE: [u8; 2] = [0x05, 0xff];
 pub struct SyntaxError {
     /// The rest of the text, from the attribute that could not be read.
     pub at: String,
+    /// It is no syntax error: there is more than a datapath's message can hold.
+    pub too_long: bool,
 }
 
 /// What a text said.
@@ -39,12 +41,25 @@ pub(super) struct Reader<'a> {
     eth_types: Vec<(u128, u128)>,
     tags: usize,
     depth: usize,
+    /// An attribute was longer than a message can hold.
+    pub(super) too_long: bool,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(text: &'a str, ports: &'a dyn PortNames) -> Self {
         let (key, mask) = (Box::new(Key::ZERO), Box::new(Key::ZERO));
-        Self { scan: Scan::new(text), key, mask, ports, ufid: None, seen: Vec::new(), eth_types: Vec::new(), tags: 0, depth: 0 }
+        Self {
+            scan: Scan::new(text),
+            key,
+            mask,
+            ports,
+            ufid: None,
+            seen: Vec::new(),
+            eth_types: Vec::new(),
+            tags: 0,
+            depth: 0,
+            too_long: false,
+        }
     }
 
     /// The whole text as a flow.
@@ -52,7 +67,9 @@ impl<'a> Reader<'a> {
         self.scan.skip_delimiters();
         while !self.scan.done() {
             let start = self.scan.rest;
-            self.item().ok_or_else(|| SyntaxError { at: start.to_owned() })?;
+            if self.item().is_none() {
+                return Err(SyntaxError { at: start.to_owned(), too_long: self.too_long });
+            }
             self.scan.skip_delimiters();
         }
         self.settle();

@@ -16,6 +16,9 @@ const OPTION_HEADER_BYTES: usize = 4;
 /// RFC 8926 section 3.5: the length is a multiple of four bytes, at most 31 of them.
 const OPTION_DATA_MAX: usize = 124;
 
+/// Members that fit into a netlink attribute of 64 KiB, each with four bytes and a header of four.
+const MEMBERS_MAX: usize = 65_531 / 8;
+
 /// Whether the packet came through a tunnel.
 pub(super) fn is_set(key: &Key) -> bool {
     key.tun_src != [0; 4] || key.tun_dst != [0; 4] || key.tun_ipv6_src != [0; 16] || key.tun_ipv6_dst != [0; 16]
@@ -53,7 +56,9 @@ pub(super) fn write(key: &Key, mask: Option<&Mask>, verbose: bool) -> String {
         parts.push(format!("gtpu({})", list(GTPU)));
     }
     let shown = u32::from(key_flags) & ALL_FLAGS;
-    match mask.map(|m| u32::from(u16::from_be_bytes(m.tun_flags)) & ALL_FLAGS) {
+    // A key is matched with its value: without one there is nothing to say of it.
+    let told = if shown & u32::from(TUN_KEY) == 0 { ALL_FLAGS & !u32::from(TUN_KEY) } else { ALL_FLAGS };
+    match mask.map(|m| u32::from(u16::from_be_bytes(m.tun_flags)) & told) {
         None => parts.push(format!("flags({})", flags(shown, TUN_FLAGS))),
         Some(0) if !verbose => {}
         Some(bits) => parts.push(format!("flags({})", flags_masked(shown, bits, TUN_FLAGS, ALL_FLAGS))),
@@ -118,7 +123,13 @@ fn hex(bytes: &[u8]) -> String {
 
 /// Reads what follows `tunnel(`, with the closing bracket.
 pub(super) fn read(reader: &mut Reader<'_>) -> Option<()> {
+    let mut members = 0;
     loop {
+        members += 1;
+        if members > MEMBERS_MAX {
+            reader.too_long = true;
+            return None;
+        }
         if reader.scan.eat("erspan(") {
             list(reader, ERSPAN_2, ERSPAN_1)?;
         } else if reader.scan.eat("vxlan(gbp(") {

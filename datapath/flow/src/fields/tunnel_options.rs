@@ -54,9 +54,9 @@ impl Default for TunnelOptions {
 }
 
 impl TunnelOptions {
-    /// Maps an option of a bridge. `bytes` is a multiple of four.
+    /// Maps an option of a bridge. `bytes` is a multiple of four; an option without any is only there or not.
     pub fn add(&mut self, n: usize, class: u16, kind: u8, bytes: usize) -> Result<(), TunOptionError> {
-        if bytes == 0 || bytes > TUN_OPTION_BYTES_MAX || !bytes.is_multiple_of(CHUNK_BYTES) {
+        if bytes > TUN_OPTION_BYTES_MAX || !bytes.is_multiple_of(CHUNK_BYTES) {
             return Err(TunOptionError::BadLength(bytes));
         }
         if self.find(class, kind).is_some() {
@@ -163,6 +163,9 @@ impl TunnelOptions {
 
     /// Datapath form to pipeline form: options as on the wire become fields; those not mapped are left out.
     pub fn from_wire(&self, key: &mut Key) {
+        if key.tun_metadata_present == [0; 8] {
+            return;
+        }
         let wire = wire_of(key);
         key.tun_metadata = [0; TUN_METADATA_BYTES];
         key.tun_metadata_present = [0; 8];
@@ -189,22 +192,20 @@ impl TunnelOptions {
         put_wire(key, &wire);
     }
 
-    /// The mask of a packet's options in datapath form (`wire_key`), from a mask in pipeline form: class, type and length of what
-    /// is matched, and the bits matched of its value.
+    /// The mask of a packet's options in datapath form (`wire_key`), from a mask in pipeline form: which options there are, in which
+    /// order (a datapath matches by their place), and the bits matched of their values.
     pub fn mask_to_wire(&self, wire_key: &Key, mask: &mut Mask) {
         let wire = wire_of(wire_key);
         let mut bits = Vec::with_capacity(wire.len());
         for (class, kind, data) in split(&wire) {
             let n = self.find(class, kind).filter(|n| Self::is_present(mask, *n));
+            bits.extend([0xff, 0xff, 0xff, 0x1f]);
             match n.and_then(|n| self.option(n)).filter(|o| o.bytes == data.len()) {
-                Some(option) => {
-                    bits.extend([0xff, 0xff, 0xff, 0x1f]);
-                    bits.extend(&option.read(mask)[..option.bytes]);
-                }
-                None => bits.resize(bits.len() + HEADER_BYTES + data.len(), 0),
+                Some(option) => bits.extend(&option.read(mask)[..option.bytes]),
+                None => bits.resize(bits.len() + data.len(), 0),
             }
         }
-        let any = mask.tun_metadata_present != [0; 8];
+        let any = mask.tun_metadata_present != [0; 8] || !wire.is_empty();
         put_wire(mask, &bits);
         mask.tun_metadata_present = if any { [0xff; 8] } else { [0; 8] };
     }
@@ -285,7 +286,10 @@ mod tests {
         let mut mask = Key::ZERO;
         map.set(&mut mask, 5, &Value::from(0xff));
         map.mask_to_wire(&wire, &mut mask);
-        assert_eq!(&mask.tun_metadata[..20], [0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0x1f, 0, 0, 0, 0, 0, 0, 0, 0xff]);
+        assert_eq!(
+            &mask.tun_metadata[..20],
+            [0xff, 0xff, 0xff, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0x1f, 0, 0, 0, 0, 0, 0, 0, 0xff]
+        );
         let mut back = wire;
         map.from_wire(&mut back);
         assert!(back == key);

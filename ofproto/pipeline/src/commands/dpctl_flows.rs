@@ -5,7 +5,7 @@ use super::dpctl::{Options, errno, error};
 use super::show::{DpPortNames, FlowStyle, flow_line, stats_text};
 use crate::slowpath::Slowpath;
 use flow::action_text::{format_actions, parse_actions};
-use flow::dptext::{parse_flow, parse_ufid};
+use flow::dptext::{SyntaxError, parse_flow, parse_ufid};
 use flow::matching::Match;
 use flow::oftext::{KeyValues, parse_into};
 use flow::seam::{Datapath, FlowDump, FlowPut, Placement, PutMode};
@@ -103,15 +103,18 @@ fn parse_filter(text: &str, dp: &dyn Datapath) -> Result<Match, String> {
 
 /// Reads a flow; its name is the one given, or made from its key as it was written, so that flows that differ only in what they do not
 /// match are different ones.
-fn read_flow(dp: &dyn Datapath, text: &str) -> Result<Megaflow, String> {
+fn read_flow(dp: &dyn Datapath, text: &str) -> Result<Megaflow, SyntaxError> {
     let ports = DpPortNames::of(dp, false);
-    let parsed = parse_flow(text, &ports).map_err(|e| e.to_string())?;
+    let parsed = parse_flow(text, &ports)?;
     let ufid = parsed.ufid.unwrap_or_else(|| ufid_of(&parsed.key));
     Ok(Megaflow { ufid, key: parsed.key, mask: parsed.mask, actions: std::sync::Arc::default() })
 }
 
 fn put(dp: &dyn Datapath, flow: &str, actions: &str, mode: PutMode, options: Options) -> Outcome {
-    let mut flow = read_flow(dp, flow).map_err(|e| error(format_args!("parsing flow key ({e}) (Invalid argument)")))?;
+    let mut flow = read_flow(dp, flow).map_err(|e| {
+        let why = if e.too_long { "Argument list too long" } else { "Invalid argument" };
+        error(format_args!("parsing flow key ({e}) ({why})"))
+    })?;
     let actions = parse_actions(actions, &NoNames).map_err(|_| error("parsing actions (Invalid argument)"))?;
     flow.actions = std::sync::Arc::new(actions);
     let before = dp.get(flow.ufid).map(|d| d.stats).unwrap_or_default();

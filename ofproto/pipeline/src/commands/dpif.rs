@@ -4,6 +4,8 @@ use super::Outcome;
 use super::show::{DpPortNames, FlowStyle, device_text, flow_line, write};
 use crate::bridge::{Bridge, Port};
 use crate::slowpath::Slowpath;
+use crate::tunnel::came_by_tunnel;
+use flow::Key;
 use flow::hash::Set;
 use flow::seam::{Datapath, DpPort};
 
@@ -68,14 +70,21 @@ pub(super) fn dump_flows(slowpath: &Slowpath, args: &[&str]) -> Outcome {
         (backend.dp.clone(), members, slowpath.udpif(&bridge.kind))
     };
     let ports = DpPortNames::of(dp.as_ref(), names);
-    let mut out = String::new();
+    let mut lines = Vec::new();
     dp.dump(&mut |dump| {
         if members.contains(&DpPort(u32::from_be_bytes(dump.flow.key.in_port))) {
             let seen = udpif.as_ref().map_or_else(|| dump.clone(), |u| u.as_seen(dump));
-            out.push_str(&flow_line(&seen, FlowStyle { verbose, dpctl: false }, &ports));
-            out.push('\n');
+            let tunnelled = came_by_tunnel(&dump.flow.key).then(|| dump.flow.key.clone());
+            lines.push((tunnelled, flow_line(&seen, FlowStyle { verbose, dpctl: false }, &ports)));
         }
         true
     });
-    Ok(out)
+    // Tunnels of several bridges share a datapath port.
+    let world = slowpath.read_world();
+    let is_here = |key: &Key| {
+        let place = world.port_of_packet(dp.kind(), key);
+        place.and_then(|(bridge, _)| world.bridges.get(&bridge)).is_some_and(|b| b.name == *name)
+    };
+    lines.retain(|(tunnelled, _)| tunnelled.as_ref().is_none_or(|key| is_here(key)));
+    Ok(lines.into_iter().map(|(_, line)| line + "\n").collect())
 }

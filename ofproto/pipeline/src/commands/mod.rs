@@ -14,10 +14,12 @@ mod fdb;
 mod features;
 mod links;
 mod mdb;
+mod route;
 mod show;
 #[cfg(test)]
 mod tests;
 pub(crate) mod trace;
+mod tunnel;
 mod upcall;
 mod why;
 
@@ -131,6 +133,7 @@ pub const COMMANDS: &[Command] = &[
     row("mdb/show", "bridge", (1, 1), mdb::show),
     row("ofproto/detrace", "UFID [pmd=PMD-ID]", (1, 2), detrace::detrace),
     row("ofproto/list", "", (0, 0), dpif::list),
+    row("ofproto/list-tunnels", "", (0, 0), tunnel::list),
     row("ofproto/trace", "{[dp_name] odp_flow | bridge br_flow} [OPTIONS...] [-generate|packet]", (1, MANY), trace::trace),
     row(
         "ofproto/trace-packet-out",
@@ -139,6 +142,13 @@ pub const COMMANDS: &[Command] = &[
         trace::trace_packet_out,
     ),
     row("ofproto/why", "[counter | bridge [port [br_flow]]]", (0, 3), why::why),
+    row("ovs/route/add", "ip/plen output_bridge [gw] [pkt_mark=mark] [src=src_ip] [table=id]", (2, 6), route::add),
+    row("ovs/route/del", "ip/plen [pkt_mark=mark] [table=id]", (1, 3), route::del),
+    row("ovs/route/lookup", "ip_addr [pkt_mark=mark] [src=src_ip]", (1, 3), route::lookup),
+    row("ovs/route/rule/add", "[-6] [not] from=all|ip/plen [prio=num] table=local|main|default|id", (2, 5), route::rule_add),
+    row("ovs/route/rule/del", "[-6] [not] from=all|ip/plen [prio=num] table=local|main|default|id", (2, 5), route::rule_del),
+    row("ovs/route/rule/show", "[-6]", (0, 1), route::rule_show),
+    row("ovs/route/show", "[table=all|id]", (0, 1), route::show),
     hidden("revalidator/pause", (0, 0), upcall::pause),
     row("revalidator/purge", "", (0, 0), upcall::purge),
     hidden("revalidator/resume", (0, 0), upcall::resume),
@@ -147,6 +157,16 @@ pub const COMMANDS: &[Command] = &[
     row("rstp/tcn", "[bridge]", (0, 1), links::rstp_tcn),
     row("stp/show", "[bridge]", (0, 1), links::stp_show),
     row("stp/tcn", "[bridge]", (0, 1), links::stp_tcn),
+    row("tnl/arp/aging", "[SECS]", (0, 1), tunnel::neigh_aging),
+    row("tnl/arp/flush", "", (0, 0), tunnel::neigh_flush),
+    row("tnl/arp/set", "BRIDGE IP MAC", (3, 3), tunnel::neigh_set),
+    row("tnl/arp/show", "", (0, 0), tunnel::neigh_show),
+    row("tnl/egress_port_range", "min max", (0, 2), tunnel::egress_port_range),
+    row("tnl/neigh/aging", "[SECS]", (0, 1), tunnel::neigh_aging),
+    row("tnl/neigh/flush", "", (0, 0), tunnel::neigh_flush),
+    row("tnl/neigh/set", "BRIDGE IP MAC", (3, 3), tunnel::neigh_set),
+    row("tnl/neigh/show", "", (0, 0), tunnel::neigh_show),
+    row("tnl/ports/show", "-v", (0, 1), tunnel::ports_show),
     row("upcall/disable-megaflows", "", (0, 0), upcall::disable_megaflows),
     row("upcall/disable-ufid", "", (0, 0), upcall::disable_ufid),
     row("upcall/enable-megaflows", "", (0, 0), upcall::enable_megaflows),

@@ -126,7 +126,7 @@ pub(super) fn port_stats(world: &World, bridge: &Bridge, port: OfPort, now: Msec
 }
 
 fn port_entry(world: &World, bridge: &Bridge, port: &Port, now: Msec) -> PortStatsEntry {
-    let counted = match port.dp_port {
+    let counted = match port.own_dp_port() {
         Some(number) => world.backend(bridge.id).and_then(|b| b.dp.port_stats(number).ok()),
         None => Some(patch_stats(port)),
     };

@@ -1,6 +1,7 @@
 //! The steps of `configure`: ports out of and into the world, devices opened and closed, bundles, patch pairs, MACs.
 
 use super::plan::Plan;
+use super::tunnels::{self, put_tunnel, remove_tunnel};
 use super::{Applied, BundleNames, Interface, Key, Opened, Slowpath};
 use crate::bridge::{Bridge, Bundle, BundleId, PatchTally, Port, PortView, VlanSet, random_mac};
 use crate::classifier::PrefixField;
@@ -14,6 +15,7 @@ use crate::mcast::McastTable;
 use crate::mirror::{MIRRORS_MAX, Mirror};
 use crate::protocols::{self, Watch};
 use crate::table::Table;
+use crate::tunnel::Config;
 use crate::udpif::Udpif;
 use crate::world::{BridgeId, World};
 use flow::Msec;
@@ -87,10 +89,19 @@ impl Slowpath {
         let mut opened = Vec::new();
         for (bridge, interface) in &plan.add {
             let key = (bridge.clone(), interface.name.clone());
-            match self.open_port(config, bridge, interface) {
+            let tunnel = match tunnels::kind_of(interface).map(|kind| self.tunnel_config(kind, interface)).transpose() {
+                Ok(tunnel) => tunnel,
+                Err(refusal) => {
+                    if applied.errors.insert(key, refusal.text.clone()).as_ref() != Some(&refusal.text) {
+                        refusal.log(&interface.name);
+                    }
+                    continue;
+                }
+            };
+            match self.open_port(config, bridge, interface, tunnel.as_deref()) {
                 Ok(dp_port) => {
                     applied.errors.remove(&key);
-                    opened.push(Opened { bridge: bridge.clone(), interface: interface.name.clone(), dp_port });
+                    opened.push(Opened { bridge: bridge.clone(), interface: interface.name.clone(), dp_port, tunnel });
                 }
                 Err(text) => {
                     if applied.errors.get(&key) != Some(&text) {
@@ -103,14 +114,24 @@ impl Slowpath {
         opened
     }
 
-    fn open_port(&self, config: &SwitchConfig, bridge: &str, interface: &InterfaceConfig) -> Result<Option<DpPort>, String> {
+    fn open_port(
+        &self,
+        config: &SwitchConfig,
+        bridge: &str,
+        interface: &InterfaceConfig,
+        tunnel: Option<&Config>,
+    ) -> Result<Option<DpPort>, String> {
         if interface.device.kind == "patch" {
             return check_patch(interface).map(|()| None);
         }
         let udpif = self.side(config, bridge).ok_or_else(|| format!("no datapath for bridge {bridge}"))?;
         let hwaddr = config.bridges.iter().find(|b| b.name == bridge && b.name == interface.name).and_then(|b| b.hwaddr);
         let request = PortRequest { mac: interface.device.mac.or(hwaddr), ..interface.device.clone() };
-        match udpif.dp.port_add(&request) {
+        let opened = match tunnel {
+            Some(tunnel) => Self::backing_port(&udpif, tunnel),
+            None => udpif.dp.port_add(&request),
+        };
+        match opened {
             Ok(port) => Ok(Some(port)),
             Err(DpError::Device(text)) => Err(text),
             Err(error) => Err(format!("could not add network device {} to ofproto ({error})", interface.name)),
@@ -118,7 +139,7 @@ impl Slowpath {
     }
 
     /// The side of the datapath that a bridge is configured to stand on.
-    fn side(&self, config: &SwitchConfig, bridge: &str) -> Option<Arc<Udpif>> {
+    pub(super) fn side(&self, config: &SwitchConfig, bridge: &str) -> Option<Arc<Udpif>> {
         self.udpif(&config.bridges.iter().find(|b| b.name == bridge)?.datapath_type)
     }
 
@@ -136,7 +157,17 @@ impl Slowpath {
         for (o, info) in opened.into_iter().zip(infos) {
             let Some((bridge, interface)) = find(config, &o.bridge, &o.interface) else { continue };
             let key = (o.bridge, o.interface);
-            match insert_port(&mut world, bridge, interface, o.dp_port, info, now) {
+            let new = insert_port(&mut world, bridge, interface, o.dp_port, info, now);
+            if let (Some(new), Some(tunnel), Some(dp_port)) = (&new, &o.tunnel, o.dp_port) {
+                let place = (new.bridge, new.number);
+                if let Err(text) = put_tunnel(&mut world, &bridge.datapath_type, place, dp_port, tunnel) {
+                    remove_port(&mut world, new, now);
+                    tracing::warn!(target: "tunnel", "{}: attempting to add tunnel port with same config as another port", key.1);
+                    applied.errors.insert(key.clone(), format!("could not add network device {} to ofproto ({text})", key.1));
+                    continue;
+                }
+            }
+            match new {
                 Some(new) => {
                     tracing::info!(target: "bridge", "bridge {}: added interface {} on port {}", key.0, key.1, printed(new.number));
                     applied.interfaces.insert(key, new);
@@ -150,6 +181,9 @@ impl Slowpath {
     }
 
     fn info_of(&self, config: &SwitchConfig, opened: &Opened) -> PortInfo {
+        if let (Some(tunnel), Some(port)) = (&opened.tunnel, opened.dp_port) {
+            return tunnels::info(&opened.interface, [0; 6], port, tunnel);
+        }
         match (opened.dp_port, self.side(config, &opened.bridge)) {
             (Some(port), Some(udpif)) => udpif.dp.port(port).unwrap_or_default(),
             (Some(_), None) => PortInfo::default(),
@@ -160,6 +194,10 @@ impl Slowpath {
     /// Changes settings of ports that stay.
     pub(super) fn adjust_ports(&self, config: &SwitchConfig, plan: &Plan, applied: &mut Applied) {
         for (key, want) in &plan.adjust {
+            if applied.interfaces.get(key).is_some_and(tunnels::is_tunnel) {
+                self.adjust_tunnel(config, key, want, applied);
+                continue;
+            }
             let Some(interface) = applied.interfaces.get_mut(key) else { continue };
             let result = match (interface.dp_port, self.side(config, &key.0)) {
                 (Some(port), Some(udpif)) => udpif.dp.port_set(port, &want.device),
@@ -280,18 +318,21 @@ fn insert_port(
         state: 0,
         bundle: None,
         peer: None,
+        tunnel: None,
         patch: PatchTally::default(),
         watch: Watch::default(),
         created_ms: now,
     };
     port.refresh_state();
+    let is_tunnel = tunnels::kind_of(interface).is_some();
     let view = Box::new(port.view());
     b.ports.insert(number, port);
     let kind = b.kind.clone();
-    if let (Some(dp_port), Some(backend)) = (dp_port, world.backends.get_mut(&kind)) {
+    if let (Some(dp_port), Some(backend), false) = (dp_port, world.backends.get_mut(&kind), is_tunnel) {
         backend.ports.insert(dp_port, (id, number));
     }
     port_changed(world, id, number);
+    world.routes_changed(Some(&interface.name));
     world.notices.push(Notice::PortStatus { bridge: id, reason: REASON_ADD, port: view, before: None, by: 0 });
     Some(Interface { bridge: id, number, dp_port, request: interface.device.clone(), ofport_request: interface.ofport_request })
 }
@@ -310,13 +351,26 @@ fn remove_port(world: &mut World, interface: &Interface, now: Msec) -> Option<(S
         }
         port_changed(world, peer_bridge, peer);
     }
-    if let (Some(dp_port), Some(backend)) = (port.dp_port, world.backends.get_mut(&kind)) {
-        backend.ports.remove(&dp_port);
+    let closed = if port.tunnel.is_some() {
+        remove_tunnel(world, &kind, (interface.bridge, interface.number))
+    } else {
+        if let (Some(dp_port), Some(backend)) = (port.dp_port, world.backends.get_mut(&kind)) {
+            backend.ports.remove(&dp_port);
+        }
+        port.dp_port
+    };
+    world.neighbours.flush(Some(&port.name));
+    if port.info.kind.starts_with("dummy") {
+        // Its addresses were those of the port, which no kernel takes away.
+        world.router.set_addresses(&port.name, Vec::new());
+        world.router.retain(|_, route| route.user || route.device != port.name);
+        world.changed(Object::Listening);
     }
+    world.routes_changed(Some(&port.name));
     port_changed(world, interface.bridge, interface.number);
     let view = Box::new(port.view());
     world.notices.push(Notice::PortStatus { bridge: interface.bridge, reason: REASON_DELETE, port: view, before: None, by: 0 });
-    Some((kind, port.dp_port?))
+    Some((kind, closed?))
 }
 
 pub(crate) fn port_changed(world: &World, bridge: BridgeId, port: OfPort) {

@@ -14,15 +14,18 @@ mod export;
 pub mod packet_out;
 mod plan;
 mod ports;
+mod routes;
 mod status;
 #[cfg(test)]
 mod tests;
 mod tracking;
+mod tunnels;
 
 pub(crate) use apply::port_changed;
 pub(crate) use packet_out::Prepared;
 pub use ports::PortModError;
 pub(crate) use ports::modified;
+pub use routes::RouteChange;
 pub use status::Status;
 pub(crate) use status::patch_stats;
 
@@ -209,6 +212,9 @@ impl Slowpath {
             self.age(now);
         }
         self.run_exporters(now);
+        for udpif in self.udpifs() {
+            udpif.send_asks(now);
+        }
         self.forget_changes(&self.udpifs());
     }
 
@@ -221,6 +227,7 @@ impl Slowpath {
                 mcast.age(now);
             }
         }
+        world.neighbours.age(now);
         flow_mod::expire(&world, now);
     }
 
@@ -357,6 +364,7 @@ struct Opened {
     interface: String,
     /// `None` for a patch port.
     dp_port: Option<DpPort>,
+    tunnel: Option<Arc<crate::tunnel::Config>>,
 }
 
 /// Names of the bundles of a bridge.

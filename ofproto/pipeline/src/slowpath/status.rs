@@ -42,7 +42,7 @@ impl Slowpath {
             status.ports.extend(port_status(bridge, now_ms()));
             let dp = world.backends.get(&bridge.kind).map(|b| &b.dp);
             for port in bridge.ports.values() {
-                let counted = || match (port.dp_port, dp) {
+                let counted = || match (port.own_dp_port(), dp) {
                     (Some(number), Some(dp)) => dp.port_stats(number).ok(),
                     (Some(_), None) => None,
                     (None, _) => Some(patch_stats(port)),
@@ -75,9 +75,24 @@ impl Slowpath {
     }
 }
 
-/// What a patch port has carried, as translation counted it.
+/// What a patch port or a tunnel has carried, as translation counted it.
 pub(crate) fn patch_stats(port: &Port) -> PortStats {
     let (rx_packets, rx_bytes) = port.patch.rx.read();
     let (tx_packets, tx_bytes) = port.patch.tx.read();
-    PortStats { rx_packets, rx_bytes, tx_packets, tx_bytes, ..PortStats::default() }
+    PortStats {
+        rx_packets,
+        rx_bytes,
+        tx_packets,
+        tx_bytes,
+        rx_dropped: PortStats::UNKNOWN,
+        tx_dropped: PortStats::UNKNOWN,
+        rx_errors: PortStats::UNKNOWN,
+        tx_errors: PortStats::UNKNOWN,
+        rx_frame_err: PortStats::UNKNOWN,
+        rx_over_err: PortStats::UNKNOWN,
+        rx_crc_err: PortStats::UNKNOWN,
+        collisions: PortStats::UNKNOWN,
+        upcall_packets: PortStats::UNKNOWN,
+        upcall_errors: PortStats::UNKNOWN,
+    }
 }

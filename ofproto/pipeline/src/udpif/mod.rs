@@ -25,6 +25,7 @@
 //! `World` (read), a ukey, a shard of the map or the index, the change log. A handler locks many
 //! ukeys at once, but only ones that nobody else has seen yet; everybody else locks one at a time.
 
+mod asks;
 mod index;
 pub mod limit;
 mod revalidate;

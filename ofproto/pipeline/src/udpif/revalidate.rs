@@ -6,7 +6,7 @@
 use super::index::Concerned;
 use super::limit::{Pressure, adapt, worth_revalidating};
 use super::ukey::{Inner, SHARDS, State, Ukey};
-use super::upcall::{installed, pay};
+use super::upcall::{installed, mask_to_datapath, pay};
 use super::{
     DELETED_CHANGED, DELETED_EXPENSIVE, DELETED_IDLE, DUMPED_NEW_FLOW, Purpose, REVALIDATE_MISSED_DP_FLOW, REVALIDATED, Request,
     UPCALL_FLOW_LIMIT_KILL, Udpif,
@@ -90,6 +90,7 @@ impl Udpif {
         }
         self.checked.fetch_max(terms.upto.0, Ordering::AcqRel);
         self.sweep_strangers();
+        self.send_asks(now);
         self.forget_lingering(now);
         let took_ms = (now_ms() - started).max(1);
         self.limit.store(adapt(limit, flows, took_ms, config.flow_limit), Ordering::Relaxed);
@@ -177,7 +178,7 @@ impl Udpif {
         let Some(at) = self.locate(world, &key) else {
             return Verdict::Delete(Reason::Changed);
         };
-        let t = self.translator.translate(Request {
+        let mut t = self.translator.translate(Request {
             world,
             bridge: at.bridge,
             in_port: at.in_port,
@@ -186,6 +187,7 @@ impl Udpif {
             now,
             purpose: Purpose::Revalidation,
         });
+        mask_to_datapath(world, &at, &key, &mut t.mask);
         // Bits that decide now but are not in the mask: the megaflow is too wide.
         if t.error.is_some() || !t.mask.is_subset_of(&mask) {
             self.linger(t.recircs, now);

@@ -16,7 +16,7 @@ use crate::world::{BridgeId, World};
 use flow::action::{Action, Actions, Cookie, Userspace};
 use flow::clock::now_ms;
 use flow::fields::{DpAttr, Field, Store};
-use flow::seam::{DpError, DpPort, Execute, FlowPut, FlowStats, Megaflow, PutMode, Upcall, UpcallKind};
+use flow::seam::{DpError, Execute, FlowPut, FlowStats, Megaflow, PutMode, Upcall, UpcallKind};
 use flow::{Key, Mask, Msec};
 use openflow::OfPort;
 use std::sync::Arc;
@@ -71,14 +71,15 @@ impl Udpif {
             }
         }
         drop(world);
+        self.send_asks(now);
     }
 
-    /// The bridge and port of a packet or megaflow of this datapath.
+    /// The bridge and port of a packet or megaflow of this datapath, and its key as the pipeline sees it: tunnel options as fields.
     pub(super) fn locate(&self, world: &World, dp_key: &Key) -> Option<Located> {
-        let dp_port = DpPort(u32::from_be_bytes(dp_key.in_port));
-        let (bridge, in_port) = world.port_of(&self.kind, dp_port)?;
+        let (bridge, in_port) = world.port_of_packet(&self.kind, dp_key)?;
         let mut key = Box::new(*dp_key);
         key.in_port = in_port.to_key();
+        world.bridges.get(&bridge)?.tunnel_options.from_wire(&mut key);
         Some(Located { bridge, in_port, key })
     }
 
@@ -141,6 +142,7 @@ impl Udpif {
         }
         let actions = Arc::new(std::mem::take(&mut t.actions));
         if miss {
+            mask_to_datapath(world, &at, &upcall.key, &mut t.mask);
             match self.candidate(&at, &upcall.key, t, &actions, Stamp { revision, now }) {
                 Ok(candidate) => work.candidates.push(candidate),
                 Err(recircs) => self.linger(recircs, now),
@@ -238,6 +240,15 @@ impl Udpif {
                 }
             }
         }
+    }
+}
+
+/// Puts the mask of a packet's tunnel options into the datapath's form, in which they lie as on the wire.
+pub(super) fn mask_to_datapath(world: &World, at: &Located, dp_key: &Key, mask: &mut Mask) {
+    if crate::tunnel::came_by_tunnel(dp_key)
+        && let Some(bridge) = world.bridges.get(&at.bridge)
+    {
+        bridge.tunnel_options.mask_to_wire(dp_key, mask);
     }
 }
 

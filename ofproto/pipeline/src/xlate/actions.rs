@@ -373,6 +373,9 @@ impl Ctx<'_> {
         let options = &self.bridge.tunnel_options;
         let kept = options.get(&self.key, n).without(mask);
         options.set(&mut self.key, n, &kept.or(&value.and(mask)));
+        // Whether the packet had it decides what it has afterwards, and so do the bits that stay.
+        let seen = options.get(&self.mask, n).or(mask);
+        options.set(&mut self.mask, n, &seen);
     }
 }
 

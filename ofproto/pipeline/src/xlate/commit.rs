@@ -100,6 +100,15 @@ impl Ctx<'_> {
                 self.base.eth_src = [0; 6];
                 self.base.eth_dst = [0; 6];
             }
+            // A packet whose header was taken off for one output has it again for the next.
+            Pending::Nothing if new == PT_ETHERNET && old >> 16 == 1 && !is_label(old) && old != PT_NSH => {
+                let (src, dst) = (self.key.eth_src, self.key.eth_dst);
+                self.mask.eth_src = [0xff; 6];
+                self.mask.eth_dst = [0xff; 6];
+                self.emit(Action::PushEth { src, dst });
+                self.base.packet_type = self.key.packet_type;
+                (self.base.eth_src, self.base.eth_dst) = (src, dst);
+            }
             Pending::Nothing | Pending::Decap if is_label(old) => self.commit_mpls(false),
             // What is beneath is parsed after recirculation.
             Pending::Nothing | Pending::Decap if old == PT_NSH => self.emit(Action::PopNsh),

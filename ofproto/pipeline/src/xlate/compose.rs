@@ -3,10 +3,11 @@
 use super::tables::Lookup;
 use super::trace::Kind;
 use super::{Ctx, freeze, mask};
-use crate::bridge::{Bundle, Port, port_config};
+use crate::bridge::{Bridge, Bundle, Port, port_config};
 use crate::deps::Object;
 use crate::effects::Credit;
 use crate::protocols::{Spanning, is_bpdu};
+use crate::tunnel::PacketTypes;
 use crate::world::BridgeId;
 use flow::Action;
 use flow::key::Key;
@@ -16,7 +17,27 @@ use std::sync::Arc;
 /// Bits of `flow::action::SLOW_REASONS`.
 pub(super) const SLOW_ACTION: u32 = 64;
 
-impl Ctx<'_> {
+/// What an output may change of a key, and the outputs after it must not see.
+struct Layers {
+    eth_src: [u8; 6],
+    eth_dst: [u8; 6],
+    eth_type: [u8; 2],
+    packet_type: [u8; 4],
+    nw_tos: u8,
+}
+
+impl Layers {
+    fn of(key: &Key) -> Self {
+        Self { eth_src: key.eth_src, eth_dst: key.eth_dst, eth_type: key.eth_type, packet_type: key.packet_type, nw_tos: key.nw_tos }
+    }
+
+    fn restore(&self, key: &mut Key) {
+        (key.eth_src, key.eth_dst) = (self.eth_src, self.eth_dst);
+        (key.eth_type, key.packet_type, key.nw_tos) = (self.eth_type, self.packet_type, self.nw_tos);
+    }
+}
+
+impl<'a> Ctx<'a> {
     /// Sends the packet out of a port of the bridge, as it is now. `last`: nothing needs the packet afterwards.
     pub(super) fn compose_output(&mut self, number: OfPort, last: bool) {
         let truncate = self.truncate.take();
@@ -28,13 +49,23 @@ impl Ctx<'_> {
         if !self.may_send(port) {
             return;
         }
+        let layers = self.strip_for(port);
         if let Some((bridge, peer)) = port.peer {
             if truncate.is_some() {
                 self.report_error(format_args!("Cannot truncate output to patch port"));
             }
             self.through_patch(port, bridge, peer, last);
-            return;
+        } else if let Some(config) = &port.tunnel {
+            self.output_to_tunnel(port, config, truncate, last);
+            self.mirror_output(port);
+        } else {
+            self.output_to_device(port, truncate, hashed);
         }
+        layers.restore(&mut self.key);
+    }
+
+    /// Sends the packet out of a port that the datapath has, or round by the tunnel that ends there.
+    fn output_to_device(&mut self, port: &Port, truncate: Option<u32>, hashed: Option<super::members::Hashed>) {
         let Some(dp_port) = port.dp_port else {
             self.report(Kind::Warn, format_args!("Nonexistent output port"));
             return;
@@ -42,20 +73,37 @@ impl Ctx<'_> {
         if let Some(max_len) = truncate {
             self.emit(Action::Trunc(max_len));
         }
-        let before = (self.key.eth_src, self.key.eth_dst, self.key.nw_tos);
         self.mark_by_queue(port);
         self.commit();
-        self.sample_ipfix(dp_port);
-        if let Some(snaplen) = self.snaplen {
-            self.emit(Action::Trunc(u32::from(snaplen)));
-        }
-        match hashed {
-            Some(hashed) => self.output_hashed(hashed),
-            None => self.emit(Action::Output(dp_port)),
+        if let Some(tunnel) = self.terminate(port) {
+            self.emit(Action::TunnelPop(tunnel));
+        } else {
+            self.sample_ipfix(dp_port);
+            if let Some(snaplen) = self.snaplen {
+                self.emit(Action::Trunc(u32::from(snaplen)));
+            }
+            match hashed {
+                Some(hashed) => self.output_hashed(hashed),
+                None => self.emit(Action::Output(dp_port)),
+            }
         }
         self.note_output(port);
-        (self.key.eth_src, self.key.eth_dst, self.key.nw_tos) = before;
         self.mirror_output(port);
+    }
+
+    /// A tunnel port that carries packets only takes the Ethernet header off. What that and the output itself change of the packet is
+    /// put back afterwards.
+    fn strip_for(&mut self, port: &Port) -> Layers {
+        let layers = Layers::of(&self.key);
+        let bare = port.tunnel.as_ref().is_some_and(|t| t.packet_types == PacketTypes::LegacyL3);
+        if bare && self.key.packet_type == [0; 4] {
+            self.key.packet_type = [0, 1, self.key.eth_type[0], self.key.eth_type[1]];
+            if self.pending == super::Pending::Encap {
+                // The header that it would take off was never put on.
+                self.pending = super::Pending::Nothing;
+            }
+        }
+        layers
     }
 
     /// `Queue.dscp`: packets of a queue leave with that mark.
@@ -87,7 +135,11 @@ impl Ctx<'_> {
         if !self.passes_gate(port) {
             return false;
         }
-        if self.key.packet_type != [0; 4] {
+        let frames_only = match &port.tunnel {
+            Some(tunnel) => tunnel.packet_types == PacketTypes::LegacyL2,
+            None => port.dp_port.is_some(),
+        };
+        if frames_only && self.key.packet_type != [0; 4] {
             self.report(Kind::Warn, format_args!("Trying to send non-Ethernet packet through legacy L2 port. Dropping packet."));
             return false;
         }
@@ -107,6 +159,15 @@ impl Ctx<'_> {
         self.deps.object(Object::Bridge(to));
         let Some(bridge) = self.world.bridges.get(&to) else { return };
         let Some(peer_port) = bridge.ports.get(&peer) else { return };
+        self.go_on_in(bridge, peer_port, last);
+        self.credits.push(Credit::Tally(Arc::clone(&port.patch.tx)));
+        self.credits.push(Credit::Tally(Arc::clone(&peer_port.patch.rx)));
+    }
+
+    /// Goes on in another bridge, as if the packet had come in by `peer_port` there.
+    pub(super) fn go_on_in(&mut self, bridge: &'a Bridge, peer_port: &Port, last: bool) {
+        self.deps.object(Object::Bridge(bridge.id));
+        let (to, peer) = (bridge.id, peer_port.number);
         let saved = self.save();
         let tunnel_mask = self.mask;
         let (rule, cookie, table) = (self.rule.clone(), self.rule_cookie, self.table);
@@ -139,8 +200,6 @@ impl Ctx<'_> {
         self.restore(saved);
         // What goes wrong over there is no reason to drop the packet here.
         self.error = None;
-        self.credits.push(Credit::Tally(Arc::clone(&port.patch.tx)));
-        self.credits.push(Credit::Tally(Arc::clone(&peer_port.patch.rx)));
     }
 
     /// Runs the tables of the bridge that a patch port leads to. Where spanning tree lets nothing pass, NORMAL and `learn` see the packet and

@@ -8,14 +8,16 @@ const ETH_IPV6: [u8; 2] = [0x86, 0xdd];
 /// Bits that are always matched.
 pub(super) fn begin(key: &Key) -> Mask {
     let ip = matches!(key.eth_type, ETH_IPV4 | ETH_IPV6);
-    Key {
+    let mut mask = Key {
         packet_type: [0xff; 4],
         in_port: [0xff; 4],
         eth_type: [0xff; 2],
         recirc_id: [0xff; 4],
         nw_frag: if ip { FRAG_ANY | FRAG_LATER } else { 0 },
         ..Key::ZERO
-    }
+    };
+    super::tunnel::begin(&mut mask, key);
+    mask
 }
 
 /// Takes out what the packet did not have and what is the pipeline's own; `key` is the packet as it came.

@@ -43,16 +43,19 @@ mod learn;
 mod mask;
 mod members;
 mod mirrors;
+mod native;
 mod normal;
 mod output;
 mod sample;
 mod snoop;
 mod subfield;
 mod tables;
+mod terminate;
 #[cfg(test)]
 mod tests;
 pub mod trace;
 mod translator;
+mod tunnel;
 mod vlan;
 
 pub use learn::Learned;
@@ -166,7 +169,7 @@ fn translate_with(world: &World, input: XlateIn<'_>, says_why: bool) -> (Transla
     let has_reasons = world.backend(ctx.origin).is_some_and(|b| b.features.explicit_drop);
     if actions.is_empty() && slow == 0 && has_reasons {
         // The datapath counts drops by reason.
-        actions.push(Action::Drop(ctx.error.map_or(0, XlateError::code)));
+        actions.push(Action::Drop(ctx.error.or(ctx.drop_reason).map_or(0, XlateError::code)));
     }
     let translation = Translation {
         actions,
@@ -217,6 +220,8 @@ struct Ctx<'a> {
     deps: Deps,
     recircs: Vec<Arc<RecircRef>>,
     error: Option<XlateError>,
+    /// Why an output came to nothing; counts if all did.
+    drop_reason: Option<XlateError>,
 
     rule: Option<Arc<Rule>>,
     rule_cookie: u64,
@@ -282,6 +287,7 @@ impl<'a> Ctx<'a> {
             deps: Deps::default(),
             recircs: Vec::new(),
             error: None,
+            drop_reason: None,
             rule: None,
             rule_cookie: u64::MAX,
             table: TableId(0),
@@ -321,7 +327,11 @@ impl<'a> Ctx<'a> {
                 return;
             }
         };
+        let is_thawed = thawed.is_some();
         let steps = thawed.as_deref().map(|state| self.thaw(state)).unwrap_or_default();
+        let port = arrived.0.ports.get(&arrived.1);
+        self.dress(port);
+        self.arrived_by(port, is_thawed);
         let start = self.start_actions;
         let found = (steps.is_empty() && start.is_none()).then(|| {
             let lookup = Lookup { may_packet_in: true, honor_miss: true, ..Lookup::new(self.in_port(), self.table) };
@@ -330,6 +340,9 @@ impl<'a> Ctx<'a> {
             self.report_lookup(&found, ended);
             found
         });
+        if !self.decapsulate_ecn() {
+            return;
+        }
         // What was frozen has been looked at before.
         if thawed.is_none() {
             self.sample_input();

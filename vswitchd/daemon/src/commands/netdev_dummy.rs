@@ -120,6 +120,7 @@ fn ip4addr(daemon: &mut Daemon, args: &[String]) -> Answer {
     let port = named(daemon, &args[0])?;
     let (address, mask) = parse_ip4(&args[1]).ok_or_else(|| format!("{}: invalid IP address", args[1]))?;
     port.set_ip4(address, mask);
+    daemon.switch.tell_addresses(&args[0], &port);
     daemon.touch_ports();
     Ok("OK".into())
 }
@@ -140,6 +141,7 @@ fn ip6addr(daemon: &mut Daemon, args: &[String]) -> Answer {
     let parsed = address.parse::<Ipv6Addr>().ok().zip(bits.parse::<u32>().ok().filter(|b| *b <= 128));
     let (address, bits) = parsed.ok_or_else(|| format!("{}: invalid IPv6 address", args[1]))?;
     port.set_ip6(address, Ipv6Addr::from_bits(u128::MAX.checked_shl(128 - bits).unwrap_or(0)));
+    daemon.switch.tell_addresses(&args[0], &port);
     daemon.touch_ports();
     Ok("OK".into())
 }

@@ -5,14 +5,15 @@ use crate::bridge::OFPORT_MAX;
 use crate::commands::show::DpPortNames;
 use crate::flow_mod;
 use crate::slowpath::Slowpath;
+use crate::tunnel::came_by_tunnel;
 use crate::world::{BridgeId, World};
 use flow::compose::{Payload, compose};
+use flow::dptext;
 use flow::extract::{PacketMeta, extract_whole};
 use flow::fields::Field;
 use flow::forms::{NoNames, PortNames};
 use flow::key::Key;
 use flow::oftext::parse_value;
-use flow::{DpPort, dptext};
 use openflow::action::OfAction;
 use openflow::text::flow::parse_exact_flow;
 use openflow::text::{Names, NoTableNames, parse_actions};
@@ -211,9 +212,17 @@ fn locate(world: &World, kind: &str, mut key: Box<Key>) -> Result<Flow, String> 
         }
     }
     let dp_port = u32::from_be_bytes(key.in_port);
-    let (bridge, in_port) =
-        world.port_of(kind, DpPort(dp_port)).ok_or_else(|| format!("no OpenFlow port for datapath port {dp_port}"))?;
+    let (bridge, in_port) = world.port_of_packet(kind, &key).ok_or_else(|| {
+        if came_by_tunnel(&key) {
+            "no OpenFlow tunnel port for this packet".to_owned()
+        } else {
+            format!("no OpenFlow port for datapath port {dp_port}")
+        }
+    })?;
     key.in_port = in_port.to_key();
+    if let Some(bridge) = world.bridges.get(&bridge) {
+        bridge.tunnel_options.from_wire(&mut key);
+    }
     Ok(Flow { bridge, key })
 }
 

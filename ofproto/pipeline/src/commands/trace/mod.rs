@@ -22,7 +22,7 @@ use flow::action_text::format_actions;
 use flow::clock::now_ms;
 use flow::forms::PortNames;
 use flow::hash::Map;
-use flow::matching::Match;
+use flow::matching::{Match, TunnelLayout};
 use flow::oftext::format_match_with;
 use flow::seam::Execute;
 use flow::{Action, Actions, Key, Msec};
@@ -157,8 +157,9 @@ impl<'a> Tracer<'a> {
             ..XlateIn::new(self.bridge, key, now_ms())
         };
         let translation = translate(&world, input);
+        let layout = layout(&world, self.bridge);
         drop(world);
-        tell(&mut self.out, (&*self.of_names, &self.dp_names), key, &trace, &translation);
+        tell(&mut self.out, (&*self.of_names, &self.dp_names, layout), key, &trace, &translation);
         if translation.error.is_none() && packet.is_some() {
             self.execute(key, &translation.actions);
         }
@@ -231,14 +232,25 @@ fn empty_trace(of_names: &Arc<OfPortNames>) -> Trace {
 }
 
 /// What a round's tree and outcome look like.
-fn tell(out: &mut String, (names, dp_names): (&OfPortNames, &DpPortNames), key: &Key, trace: &Trace, translation: &Translation) {
+/// Where a bridge's tunnel options lie.
+fn layout(world: &World, bridge: BridgeId) -> TunnelLayout {
+    world.bridges.get(&bridge).map(|b| TunnelLayout::Bridge(Arc::clone(&b.tunnel_options))).unwrap_or_default()
+}
+
+fn tell(
+    out: &mut String,
+    (names, dp_names, options): (&OfPortNames, &DpPortNames, TunnelLayout),
+    key: &Key,
+    trace: &Trace,
+    translation: &Translation,
+) {
     let mut put = |text: std::fmt::Arguments<'_>| out.write_fmt(text).expect("writing to a string cannot fail");
     let initial = flow_text::format(key, names);
     put(format_args!("Flow: {initial}\n{}", trace.text()));
     let unset = Key { actset_output: trace.final_key.actset_output, ..*key };
     let unchanged = unset == *trace.final_key && trace.final_key.actset_output == openflow::OfPort::UNSET.to_key();
     let last = if unchanged { "unchanged".to_owned() } else { flow_text::format(&trace.final_key, names) };
-    let megaflow = format_match_with(&Match::new(key, &translation.mask), names);
+    let megaflow = format_match_with(&Match { options, ..Match::new(key, &translation.mask) }, names);
     let actions = format_actions(&translation.actions, dp_names);
     put(format_args!("\nFinal flow: {last}\nMegaflow: {megaflow}\nDatapath actions: {actions}"));
     if let Some(error) = translation.error {
@@ -257,7 +269,7 @@ pub(crate) fn explain(world: &World, bridge: BridgeId, key: &Key, now: Msec) -> 
     let mut trace = empty_trace(&names);
     let translation = translate(world, XlateIn { trace: Some(&mut trace), ..XlateIn::new(bridge, key, now) });
     let mut out = String::new();
-    tell(&mut out, (&*names, &DpPortNames::default()), key, &trace, &translation);
+    tell(&mut out, (&*names, &DpPortNames::default(), layout(world, bridge)), key, &trace, &translation);
     out
 }
 
@@ -266,7 +278,10 @@ fn without_outputs(actions: &[Action]) -> Actions {
     for action in actions {
         if let Action::Clone(inner) = action {
             kept.push(Action::Clone(without_outputs(inner)));
-        } else if !matches!(action, Action::Output(_) | Action::Recirc(_)) {
+        } else if let Action::TunnelPush(_) = action {
+            // All that follows is about the outer packet.
+            break;
+        } else if !matches!(action, Action::Output(_) | Action::Recirc(_) | Action::TunnelPop(_)) {
             kept.push(action.clone());
         }
     }

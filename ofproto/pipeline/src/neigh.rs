@@ -1,0 +1,301 @@
+//! Neighbours of tunnels: which MAC has an address on a device, learned from ARP and neighbour discovery that pass through bridges.
+//!
+//! What enters: addresses seen (`xlate::terminate`, `Credit`), commands, time. What leaves: MACs for outer headers, and requests to send
+//! for those that are not known. Neighbours: `xlate::native`, `slowpath` (ageing, sending), `commands::tunnel`.
+//!
+//! Packets change the table under the world's read lock, so it has a lock of its own. An entry lives as long as packets use it, and for
+//! the idle time after that. What changed is recorded in the change log: only megaflows that asked for that very address look again.
+
+use crate::deps::{ChangeLog, Object};
+use crate::tunnel::Addr;
+use crate::world::BridgeId;
+use flow::Msec;
+use flow::hash::Map;
+use openflow::OfPort;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+flow::counters! {
+    NEIGHBOURS_FULL = "tunnel_neighbours_full", "neighbours of tunnels not remembered because the table was full";
+    NEIGHBOUR_REQUESTS = "tunnel_neighbour_requests", "ARP and neighbour discovery requests sent for tunnels";
+}
+
+/// Entries at most.
+pub const NEIGHBOURS_MAX: usize = 65_536;
+/// Requests waiting to be sent, at most.
+pub const REQUESTS_MAX: usize = 256;
+/// An address is asked for at most once in this time (RFC 1122 section 2.3.2.1).
+const ASK_EVERY_MS: Msec = 1000;
+const IDLE_DEFAULT_MS: Msec = 15 * 60 * 1000;
+/// The longest idle time that may be set, in seconds.
+pub const IDLE_MAX_S: u32 = 3600;
+
+/// A neighbour's name: the device (bridge) that it is behind, and its address.
+pub type Name = (String, Addr);
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    mac: [u8; 6],
+    expires_ms: Msec,
+}
+
+/// A request to send: an ARP request or a neighbour solicitation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    pub bridge: BridgeId,
+    /// The port by which it enters the bridge.
+    pub port: OfPort,
+    pub src_mac: [u8; 6],
+    pub src: Addr,
+    pub target: Addr,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    entries: Map<Name, Entry>,
+    idle_ms: Option<Msec>,
+    asked: Map<(BridgeId, Addr), Msec>,
+    asks: Vec<Ask>,
+}
+
+impl Table {
+    fn idle(&self) -> Msec {
+        self.idle_ms.unwrap_or(IDLE_DEFAULT_MS)
+    }
+}
+
+/// All neighbours.
+#[derive(Debug)]
+pub struct Neighbours {
+    table: Mutex<Table>,
+    changes: Arc<ChangeLog>,
+}
+
+impl Neighbours {
+    /// None known.
+    #[must_use]
+    pub fn new(changes: Arc<ChangeLog>) -> Self {
+        Self { table: Mutex::default(), changes }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().expect("no holder of the neighbours panics")
+    }
+
+    /// The MAC of a neighbour that has not expired.
+    #[must_use]
+    pub fn find(&self, device: &str, address: Addr, now: Msec) -> Option<[u8; 6]> {
+        let table = self.lock();
+        table.entries.get(&(device.to_owned(), address)).filter(|e| e.expires_ms > now).map(|e| e.mac)
+    }
+
+    /// Packets use a neighbour: it stays.
+    pub fn touch(&self, device: &str, address: Addr, now: Msec) {
+        let mut table = self.lock();
+        let expires_ms = now + table.idle();
+        if let Some(entry) = table.entries.get_mut(&(device.to_owned(), address)).filter(|e| e.expires_ms > now) {
+            entry.expires_ms = entry.expires_ms.max(expires_ms);
+        }
+    }
+
+    /// Sets a neighbour, or keeps it alive if it is as it was.
+    pub fn set(&self, device: &str, address: Addr, mac: [u8; 6], now: Msec) {
+        let mut table = self.lock();
+        let expires_ms = now + table.idle();
+        let name = (device.to_owned(), address);
+        let full = table.entries.len() >= NEIGHBOURS_MAX;
+        let old = table.entries.get(&name).copied();
+        if old.is_none() && full {
+            NEIGHBOURS_FULL.inc();
+            return;
+        }
+        table.entries.insert(name, Entry { mac, expires_ms });
+        if old.is_none_or(|old| old.mac != mac || old.expires_ms <= now) {
+            self.changes.object(object(address));
+        }
+    }
+
+    /// Forgets all that are behind a device, or all.
+    pub fn flush(&self, device: Option<&str>) {
+        self.retain(|(name, _), _| device.is_some_and(|d| d != name));
+    }
+
+    /// Forgets those that nothing has used for long.
+    pub fn age(&self, now: Msec) {
+        self.retain(|_, entry| entry.expires_ms > now);
+        self.lock().asked.retain(|_, at| now - *at < ASK_EVERY_MS);
+    }
+
+    fn retain(&self, keep: impl Fn(&Name, &Entry) -> bool) {
+        let mut table = self.lock();
+        let changes = &self.changes;
+        table.entries.retain(|name, entry| {
+            let kept = keep(name, entry);
+            if !kept {
+                changes.object(object(name.1));
+            }
+            kept
+        });
+    }
+
+    /// The idle time, in seconds.
+    #[must_use]
+    pub fn idle_s(&self) -> Msec {
+        self.lock().idle() / 1000
+    }
+
+    /// Sets the idle time; entries live no longer than it from now on.
+    pub fn set_idle(&self, seconds: u32, now: Msec) {
+        let mut table = self.lock();
+        let idle = Msec::from(seconds) * 1000;
+        table.idle_ms = Some(idle);
+        for entry in table.entries.values_mut() {
+            entry.expires_ms = entry.expires_ms.min(now + idle);
+        }
+    }
+
+    /// Name, MAC and whether it has expired, sorted.
+    #[must_use]
+    pub fn all(&self, now: Msec) -> Vec<(Name, [u8; 6], bool)> {
+        let table = self.lock();
+        let mut all: Vec<_> = table.entries.iter().map(|(name, e)| (name.clone(), e.mac, e.expires_ms <= now)).collect();
+        all.sort();
+        all
+    }
+
+    /// Asks who has an address, unless that was asked a moment ago.
+    pub fn ask(&self, ask: &Ask, now: Msec) {
+        let mut table = self.lock();
+        let key = (ask.bridge, ask.target);
+        let recently = table.asked.get(&key).is_some_and(|at| now - *at < ASK_EVERY_MS);
+        if recently || table.asks.len() >= REQUESTS_MAX || table.asked.len() >= NEIGHBOURS_MAX {
+            return;
+        }
+        table.asked.insert(key, now);
+        table.asks.push(ask.clone());
+        NEIGHBOUR_REQUESTS.inc();
+    }
+
+    /// Takes the requests that are to be sent, of those for which `which` says so.
+    #[must_use]
+    pub fn take_asks(&self, which: impl Fn(&Ask) -> bool) -> Vec<Ask> {
+        let mut table = self.lock();
+        let (taken, left) = std::mem::take(&mut table.asks).into_iter().partition(which);
+        table.asks = left;
+        taken
+    }
+}
+
+/// What a megaflow depends on that asked for an address.
+#[must_use]
+pub fn object(address: Addr) -> Object {
+    Object::Neighbour(address.0.to_be_bytes())
+}
+
+impl Ask {
+    /// The frame: an ARP request (RFC 826) or a neighbour solicitation (RFC 4861 section 4.3).
+    #[must_use]
+    pub fn frame(&self) -> Vec<u8> {
+        if self.target.is_v4() { self.arp() } else { self.solicitation() }
+    }
+
+    fn arp(&self) -> Vec<u8> {
+        let mut frame = [[0xff; 6], self.src_mac].concat();
+        frame.extend([0x08, 0x06, 0, 1, 0x08, 0x00, 6, 4, 0, 1]);
+        frame.extend(self.src_mac);
+        frame.extend(self.src.to_v4());
+        frame.extend([0; 6]);
+        frame.extend(self.target.to_v4());
+        frame
+    }
+
+    fn solicitation(&self) -> Vec<u8> {
+        let target = self.target.to_v6();
+        // RFC 4291 section 2.7.1: the solicited-node address, and RFC 2464 section 7 its MAC.
+        let mut group = [0u8; 16];
+        group[..2].copy_from_slice(&[0xff, 0x02]);
+        group[11..14].copy_from_slice(&[0x01, 0xff, target[13]]);
+        group[14..].copy_from_slice(&target[14..]);
+        let mut icmp = vec![135, 0, 0, 0, 0, 0, 0, 0];
+        icmp.extend(target);
+        icmp.extend([1, 1]);
+        icmp.extend(self.src_mac);
+        let src = self.src.to_v6();
+        let sum = flow::checksum::pseudo6(&src, &group, 58, icmp.len()).plus(&icmp).finish();
+        icmp[2..4].copy_from_slice(&sum);
+        let mut frame = vec![0x33, 0x33, group[12], group[13], group[14], group[15]];
+        frame.extend(self.src_mac);
+        frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0]);
+        frame.push(u8::try_from(icmp.len()).expect("32 bytes"));
+        frame.extend([58, 255]);
+        frame.extend(src);
+        frame.extend(group);
+        frame.extend(icmp);
+        frame
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deps::Deps;
+    use etherparse::{NetHeaders, PacketHeaders};
+    use flow::Key;
+
+    const A: Addr = Addr(0xffff_0a00_0001);
+
+    fn concerns(changes: &ChangeLog, since: crate::deps::Revision) -> bool {
+        let mut deps = Deps::default();
+        deps.object(object(A));
+        changes.concerns(since, &deps, &(&Key::ZERO, &Key::ZERO))
+    }
+
+    #[test]
+    fn used_entries_stay_and_idle_ones_go() {
+        let changes = Arc::new(ChangeLog::default());
+        let n = Neighbours::new(Arc::clone(&changes));
+        n.set("br0", A, [2; 6], 0);
+        let seen = changes.now();
+        n.set("br0", A, [2; 6], 500_000);
+        assert!(!concerns(&changes, seen), "nothing is new");
+        n.touch("br0", A, 800_000);
+        n.age(1_500_000);
+        assert_eq!(n.find("br0", A, 1_500_000), Some([2; 6]));
+        assert_eq!(n.find("br1", A, 1_500_000), None);
+        assert_eq!(n.find("br0", A, 1_700_001), None, "expired, though nobody has aged it yet");
+        n.set("br0", A, [4; 6], 1_600_000);
+        assert!(concerns(&changes, seen), "another MAC");
+        n.set_idle(5, 1_600_000);
+        let seen = changes.now();
+        n.age(1_605_000);
+        assert!(n.all(0).is_empty() && concerns(&changes, seen));
+        assert_eq!(n.idle_s(), 5);
+    }
+
+    #[test]
+    fn an_address_is_asked_for_once_a_second() {
+        let n = Neighbours::new(Arc::default());
+        let v4 = |a| Addr::v4([10, 0, 0, a]);
+        let ask = Ask { bridge: BridgeId(1), port: OfPort::LOCAL, src_mac: [2; 6], src: v4(1), target: v4(2) };
+        n.ask(&ask, 0);
+        n.ask(&ask, 999);
+        assert_eq!(n.take_asks(|_| true), std::slice::from_ref(&ask));
+        n.ask(&ask, 1000);
+        assert_eq!(n.take_asks(|_| true).len(), 1);
+        for i in 0..1000 {
+            n.ask(&Ask { target: Addr(i), ..ask.clone() }, 5000);
+        }
+        assert_eq!(n.take_asks(|_| true).len(), REQUESTS_MAX);
+    }
+
+    #[test]
+    fn solicitations_are_sound() {
+        let parse = |t| Addr::parse(t).unwrap();
+        let (src, target) = (parse("2001:cafe::88"), parse("2001:cafe::92"));
+        let frame = Ask { bridge: BridgeId(1), port: OfPort::LOCAL, src_mac: [2; 6], src, target }.frame();
+        let parsed = PacketHeaders::from_ethernet_slice(&frame).unwrap();
+        let Some(NetHeaders::Ipv6(ip, _)) = parsed.net else { panic!("no IPv6") };
+        assert_eq!(std::net::Ipv6Addr::from(ip.destination).to_string(), "ff02::1:ff00:92");
+        let icmp = parsed.transport.unwrap().icmpv6().unwrap();
+        assert_eq!(icmp.icmp_type.calc_checksum(ip.source, ip.destination, parsed.payload.slice()).unwrap(), icmp.checksum);
+    }
+}

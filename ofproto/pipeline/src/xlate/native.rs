@@ -1,0 +1,185 @@
+//! Native tunnels: the outer header is built here, and translation goes on with the outer packet in the bridge that has the route.
+//!
+//! Route and neighbour are dependencies: when either has another answer, the megaflow is translated again. Where the neighbour is not known
+//! the packet is dropped and its address is asked for; packets of the megaflow that follow ask again, once a second.
+
+use super::trace::Kind;
+use super::{Ctx, mask};
+use crate::bridge::{Bridge, Port};
+use crate::deps::Object;
+use crate::effects::{Credit, XlateError};
+use crate::neigh::{self, Ask};
+use crate::router::{Answer, Query};
+use crate::tunnel::header::{self, Link};
+use crate::tunnel::{Addr, Config};
+use flow::Action;
+use flow::action::TunnelPush;
+use flow::key::Key;
+use flow::seam::DpPort;
+
+/// Where the outer packet enters the underlay.
+struct Way<'a> {
+    bridge: &'a Bridge,
+    port: &'a Port,
+    out_port: DpPort,
+    next_hop: Addr,
+    /// The destination's MAC is known once the neighbour is.
+    link: Link,
+}
+
+impl<'a> Ctx<'a> {
+    /// Encapsulates by a tunnel whose fields stand in the key.
+    pub(super) fn output_natively(&mut self, config: &Config, tunnel_port: DpPort, truncated: bool, last: bool) {
+        let Some(mut way) = self.way_to_tunnel_end() else {
+            self.report(Kind::Warn, format_args!("native tunnel routing failed"));
+            self.drop_reason.get_or_insert(XlateError::TunnelRouting);
+            return;
+        };
+        let (next_hop, device) = (way.next_hop, way.port.name.as_str());
+        self.report(Kind::Detail, format_args!("tunneling to {next_hop} via {device}"));
+        if way.link.src_mac == [0; 6] {
+            self.report(Kind::Warn, format_args!("tunnel output device lacks Ethernet address"));
+            self.drop_reason.get_or_insert(XlateError::TunnelOutput);
+            return;
+        }
+        let Some(dst_mac) = self.neighbour(&way) else { return };
+        way.link.dst_mac = dst_mac;
+        let built = header::build(config, &self.key, &way.link, &self.bridge.tunnel_options);
+        let (Some(header), Some(kind)) = (built, config.kind.row().vport) else {
+            self.report(Kind::Warn, format_args!("native tunnel header build failed"));
+            self.drop_reason.get_or_insert(XlateError::TunnelHeader);
+            return;
+        };
+        let kind = number_over(kind, Addr::of_fields(self.key.tun_dst, self.key.tun_ipv6_dst).is_v4());
+        let push = TunnelPush { tunnel_port, out_port: way.out_port, kind, header };
+        self.push(push, config, &way, truncated, last);
+    }
+
+    fn way_to_tunnel_end(&mut self) -> Option<Way<'a>> {
+        let dst = Addr::of_fields(self.key.tun_dst, self.key.tun_ipv6_dst);
+        let src = Addr::of_fields(self.key.tun_src, self.key.tun_ipv6_src);
+        let mark = u32::from_be_bytes(self.key.pkt_mark);
+        let (answer, object) = self.world.router.ask(Query { dst, src, mark });
+        self.deps.object(object);
+        let Answer { device, gateway, src } = answer?;
+        let kind = &self.world.bridges.get(&self.origin)?.kind;
+        let (bridge, port) = self.world.port_of_device(kind, &device)?;
+        self.deps.object(Object::Port(bridge.id, port.number));
+        let next_hop = if gateway == Addr(0) { dst } else { gateway };
+        let link = Link { src_mac: port.info.mac, dst_mac: [0; 6], src };
+        Some(Way { bridge, port, out_port: port.dp_port?, next_hop, link })
+    }
+
+    /// The MAC of the next hop, or a request for it.
+    fn neighbour(&mut self, way: &Way<'_>) -> Option<[u8; 6]> {
+        let (device, next_hop) = (way.bridge.name.as_str(), way.next_hop);
+        self.deps.object(neigh::object(next_hop));
+        if let Some(mac) = self.world.neighbours.find(device, next_hop, self.now) {
+            self.credits.push(Credit::Neighbour { device: device.to_owned(), address: next_hop });
+            let (src_mac, src, dst_mac) = (mac_text(way.link.src_mac), way.link.src, mac_text(mac));
+            self.report(Kind::Detail, format_args!("tunneling from {src_mac} {src} to {dst_mac} {next_hop}"));
+            return Some(mac);
+        }
+        let protocol = if next_hop.is_v4() { "ARP" } else { "ND" };
+        self.report(
+            Kind::Detail,
+            format_args!("neighbor cache miss for {next_hop} on bridge {device}, sending {protocol} request"),
+        );
+        self.drop_reason.get_or_insert(XlateError::TunnelNeighbour);
+        let src = self.world.router.source_for(&way.port.name, next_hop, Addr(0)).unwrap_or(way.link.src);
+        let ask = Ask { bridge: way.bridge.id, port: way.port.number, src_mac: way.link.src_mac, src, target: next_hop };
+        if self.side_effects {
+            self.world.neighbours.ask(&ask, self.now);
+        }
+        self.credits.push(Credit::Ask(ask));
+        None
+    }
+
+    /// Emits the push and goes on with the outer packet in the underlay's bridge; on a copy unless nothing needs the inner packet.
+    fn push(&mut self, push: TunnelPush, config: &Config, way: &Way<'a>, truncated: bool, last: bool) {
+        let header_bytes = push.header.len();
+        let before = std::mem::take(&mut self.actions);
+        self.emit(Action::TunnelPush(Box::new(push)));
+        if truncated {
+            // The underlay's bridge sees the packet when it is as short as it will be.
+            self.emit(Action::Recirc(0));
+        } else {
+            self.enter_underlay(config, way, header_bytes, last);
+        }
+        let pushed = std::mem::replace(&mut self.actions, before);
+        if pushed.len() <= 1 {
+            // The underlay drops it.
+            return;
+        }
+        if last {
+            self.actions.extend(pushed);
+        } else {
+            self.emit(Action::Clone(pushed));
+        }
+    }
+
+    fn enter_underlay(&mut self, config: &Config, way: &Way<'a>, header_bytes: usize, last: bool) {
+        let (key, base, saved_mask) = (self.key, self.base, self.mask);
+        let (side_effects, packet) = (self.side_effects, self.packet.take());
+        let credits = std::mem::take(&mut self.credits);
+        let proto = config.kind.row().arrives_by.unwrap_or(0);
+        let inner = self.key;
+        for key in [&mut self.key, &mut self.base] {
+            make_outer(key, &inner, &way.link, proto);
+        }
+        // Bits of the outer packet are no bits of the one that came.
+        self.mask = Key::ZERO;
+        self.side_effects = false;
+        self.go_on_in(way.bridge, way.port, last);
+        let within = std::mem::replace(&mut self.credits, credits);
+        self.credits.push(Credit::Encapsulated { header_bytes, credits: within });
+        (self.key, self.base, self.mask) = (key, base, saved_mask);
+        (self.side_effects, self.packet) = (side_effects, packet);
+    }
+}
+
+/// GRE and ERSPAN over IPv6 have numbers of their own in `tnl_push`.
+fn number_over(kind: u32, v4: bool) -> u32 {
+    use flow::action_text::vport;
+    match (kind, v4) {
+        (vport::GRE | vport::IP6GRE, true) => vport::GRE,
+        (vport::GRE | vport::IP6GRE, false) => vport::IP6GRE,
+        (vport::ERSPAN | vport::IP6ERSPAN, true) => vport::ERSPAN,
+        (vport::ERSPAN | vport::IP6ERSPAN, false) => vport::IP6ERSPAN,
+        (kind, _) => kind,
+    }
+}
+
+/// The key of the outer packet, as far as the underlay's tables see it: marks and registers stay for now.
+fn make_outer(key: &mut Key, inner: &Key, link: &Link, proto: u8) {
+    let dst = Addr::of_fields(inner.tun_dst, inner.tun_ipv6_dst);
+    let own = Addr::of_fields(inner.tun_src, inner.tun_ipv6_src);
+    let src = if own == Addr(0) { link.src } else { own };
+    let mut outer = Key {
+        eth_dst: link.dst_mac,
+        eth_src: link.src_mac,
+        eth_type: if dst.is_v4() { [0x08, 0x00] } else { [0x86, 0xdd] },
+        nw_src: src.to_v4(),
+        nw_dst: dst.to_v4(),
+        ipv6_src: src.to_v6(),
+        ipv6_dst: dst.to_v6(),
+        nw_proto: proto,
+        nw_tos: inner.tun_tos,
+        nw_ttl: inner.tun_ttl,
+        tp_dst: inner.tun_tp_dst,
+        in_port: key.in_port,
+        pkt_mark: key.pkt_mark,
+        skb_priority: key.skb_priority,
+        regs: key.regs,
+        metadata: key.metadata,
+        actset_output: key.actset_output,
+        ..Key::ZERO
+    };
+    std::mem::swap(key, &mut outer);
+    // What the datapath was told about the tunnel stays in its key.
+    mask::copy_tunnel(key, &outer);
+}
+
+fn mac_text([a, b, c, d, e, f]: [u8; 6]) -> String {
+    format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+}

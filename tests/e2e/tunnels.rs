@@ -1,0 +1,147 @@
+//! Tunnels: our switch against the kernel's vxlan device, and against Debian's own switch, over IPv4 and IPv6.
+//!
+//! The underlay is a bridge of its own, `br-phy`, whose local port has the address; the overlay is `br-int`. The kernel's routes are
+//! followed, neighbours are asked for and learned: nothing of either is told by command.
+
+use crate::rig::{Container, Host, Namespace, assert_has, wait_until};
+
+/// Underlay addresses of host n.
+fn underlay(n: u32) -> [String; 2] {
+    [format!("172.16.0.{n}"), format!("fd16::{n}")]
+}
+
+/// Makes a host's underlay, with `device` as its uplink.
+fn make_underlay(host: &Host, n: u32, device: &str) {
+    host.bridge("br-phy", "");
+    host.ns.ip(&format!("link set {device} up"));
+    host.vsctl(&format!("add-port br-phy {device}"));
+    host.ns.quiet("br-phy");
+    host.ns.ip("link set br-phy up");
+    let [v4, v6] = underlay(n);
+    host.ns.ip(&format!("addr add {v4}/24 dev br-phy"));
+    host.ns.ip(&format!("addr add {v6}/64 dev br-phy nodad"));
+}
+
+fn kernel_vxlan(peer: &Namespace, device: &str, vni: u32, ends: (&str, &str), address: &str) {
+    let (remote, local) = ends;
+    peer.ip(&format!("link add {device} type vxlan id {vni} remote {remote} local {local} dstport 4789"));
+    peer.quiet(device);
+    peer.ip(&format!("link set {device} up"));
+    peer.ip(&format!("addr add {address} dev {device}"));
+}
+
+#[test]
+fn vxlan_with_the_kernels_device_over_ipv4_and_ipv6() {
+    let host = Host::new();
+    let [v4, v6] = underlay(2);
+    let peer = Container::new(&host.ns, "p2", &[&format!("{v4}/24"), &format!("{v6}/64")]);
+    make_underlay(&host, 1, "p2");
+    host.bridge("br-int", "");
+    let a = host.attach("br-int", "p1", 1, &["10.1.0.1/24", "10.2.0.1/24"], "");
+    host.vsctl(&format!("add-port br-int vx4 -- set interface vx4 type=vxlan options:remote_ip={v4} options:key=77"));
+    host.vsctl(&format!("add-port br-int vx6 -- set interface vx6 type=vxlan options:remote_ip={v6} options:key=78"));
+    kernel_vxlan(&peer.ns, "vx4", 77, ("172.16.0.1", &v4), "10.1.0.2/24");
+    kernel_vxlan(&peer.ns, "vx6", 78, ("fd16::1", &v6), "10.2.0.2/24");
+    wait_until("the kernel's routes are known", || host.appctl("ovs/route/show").contains("fd16::/64"));
+    for target in ["10.1.0.2", "10.2.0.2"] {
+        a.reaches(target);
+        assert_eq!(a.ping(target, 50, ""), 50, "{target}");
+        // As long as an underlay of 1500 bytes lets it be, and in fragments.
+        assert_eq!(a.ping(target, 5, "-s 1372"), 5, "{target}");
+        assert_eq!(a.ping(target, 5, "-s 4000"), 5, "{target}");
+    }
+    let neighbours = host.appctl("tnl/neigh/show");
+    assert_has(&neighbours, &[&v4, &v6, &peer.mac]);
+    assert_has(&host.appctl("dpctl/dump-flows"), &["tnl_push(", "tnl_pop(", "tunnel(tun_id=0x4d,src=172.16.0.2"]);
+    // A neighbour that moves to another MAC is found again: what it sends tells.
+    peer.ns.ip("link set eth0 address 02:00:00:00:00:77");
+    peer.ns.exec("ping -q -c 1 -W 1 172.16.0.1");
+    a.reaches("10.1.0.2");
+    // Without a route nothing is sent; with it again all is.
+    host.ns.ip("addr del 172.16.0.1/24 dev br-phy");
+    wait_until("the route is gone", || !host.appctl("ovs/route/show").contains("172.16.0.0/24"));
+    a.does_not_reach("10.1.0.2");
+    host.ns.ip("addr add 172.16.0.1/24 dev br-phy");
+    wait_until("the route is back", || host.appctl("ovs/route/show").contains("172.16.0.0/24"));
+    wait_until("packets come through again", || a.ping("10.1.0.2", 1, "") == 1);
+}
+
+/// Two switches with an overlay between them.
+struct Pair {
+    ours: Host,
+    theirs: Host,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let (ours, theirs) = (Host::new(), Host::stock());
+        let names = (&ours.ns.name, &theirs.ns.name);
+        ours.ns.ip(&format!("link add up1 type veth peer name up2 netns {}", names.1));
+        theirs.ns.quiet("up2");
+        ours.ns.quiet("up1");
+        make_underlay(&ours, 1, "up1");
+        make_underlay(&theirs, 2, "up2");
+        for host in [&ours, &theirs] {
+            host.bridge("br-int", "");
+        }
+        Self { ours, theirs }
+    }
+
+    /// Joins the overlays by a tunnel; both sides have the same options.
+    fn join(&self, kind: &str, family: usize, options: &str) {
+        for (host, other) in [(&self.ours, 2), (&self.theirs, 1)] {
+            let remote = &underlay(other)[family];
+            host.vsctl("--if-exists del-port br-int tun");
+            host.vsctl(&format!("add-port br-int tun -- set interface tun type={kind} options:remote_ip={remote} {options}"));
+        }
+        let known = |host: &Host| host.appctl("ovs/route/show").contains(["172.16.0.0/24", "fd16::/64"][family]);
+        wait_until("routes are known", || known(&self.ours) && known(&self.theirs));
+    }
+}
+
+#[test]
+fn every_kind_with_debians_switch() {
+    let pair = Pair::new();
+    let a = pair.ours.attach("br-int", "p1", 1, &["10.1.0.1/24"], "");
+    let b = pair.theirs.attach("br-int", "p2", 1, &["10.1.0.2/24"], "");
+    for (kind, family, options) in [
+        ("vxlan", 0, "options:key=5"),
+        ("vxlan", 1, "options:key=5 options:dst_port=8472"),
+        ("geneve", 0, "options:key=6 options:csum=true"),
+        ("geneve", 1, "options:key=6"),
+        ("gre", 0, "options:key=7 options:csum=true"),
+        ("gre", 0, "options:seq=true"),
+        ("ip6gre", 1, "options:key=8"),
+        ("erspan", 0, "options:key=9 options:erspan_ver=1 options:erspan_idx=3"),
+        ("erspan", 0, "options:key=9 options:erspan_ver=2 options:erspan_dir=1 options:erspan_hwid=7"),
+    ] {
+        pair.join(kind, family, options);
+        wait_until(&format!("{kind} {options} comes through"), || a.ping("10.1.0.2", 1, "") == 1);
+        assert_eq!(a.ping("10.1.0.2", 20, ""), 20, "{kind} {options}");
+        assert_eq!(b.ping("10.1.0.1", 20, ""), 20, "{kind} {options}");
+        assert_eq!(a.ping("10.1.0.2", 3, "-s 3000"), 3, "{kind} {options}, fragments");
+    }
+}
+
+#[test]
+fn geneve_options_are_set_and_matched_on_both_sides() {
+    let pair = Pair::new();
+    let a = pair.ours.attach("br-int", "p1", 1, &["10.1.0.1/24"], "");
+    let _b = pair.theirs.attach("br-int", "p2", 1, &["10.1.0.2/24"], "");
+    pair.join("geneve", 0, "options:key=flow");
+    for host in [&pair.ours, &pair.theirs] {
+        host.ofctl("add-tlv-map br-int {class=0xffff,type=0x80,len=4}->tun_metadata0");
+        host.vsctl("set interface tun ofport_request=9");
+        wait_until("the tunnel has its number", || host.column("interface", "tun", "ofport") == "9");
+        host.flows(
+            "br-int",
+            "in_port=1,actions=set_field:42->tun_id,set_field:0xbeef->tun_metadata0,output:9\n\
+             in_port=9,tun_id=42,tun_metadata0=0xbeef,actions=output:1\n",
+        );
+    }
+    wait_until("the option is understood", || a.ping("10.1.0.2", 1, "") == 1);
+    assert_eq!(a.ping("10.1.0.2", 20, ""), 20);
+    // Another value is no match on the other side.
+    pair.ours.flows("br-int", "in_port=1,actions=set_field:42->tun_id,set_field:0xdead->tun_metadata0,output:9\n");
+    a.does_not_reach("10.1.0.2");
+}
