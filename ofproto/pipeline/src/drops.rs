@@ -54,6 +54,9 @@ impl DropFact {
             | Credit::Learn { .. }
             | Credit::Bond { .. }
             | Credit::Traffic { .. }
+            | Credit::Neighbour { .. }
+            | Credit::Ask(_)
+            | Credit::Encapsulated { .. }
             | Credit::Relearn(_)
             | Credit::Netflow { .. }
             | Credit::FinTimeout { .. } => None,

@@ -32,14 +32,14 @@ mod memory_dp;
 pub mod meter;
 pub mod mirror;
 pub mod monitor;
-pub mod options;
 pub mod neigh;
+pub mod options;
 #[cfg(test)]
 mod property;
 pub mod protocols;
 pub mod recirc;
-pub mod rstp;
 pub mod router;
+pub mod rstp;
 pub mod rule;
 #[cfg(test)]
 mod scenario;

@@ -133,7 +133,12 @@ impl Index {
                 | Object::Ports(_)
                 | Object::Group(..)
                 | Object::Mac(_)
-                | Object::Meters(_) => {
+                | Object::Meters(_)
+                | Object::Route(_)
+                | Object::Routes
+                | Object::Neighbour(_)
+                | Object::Tunnels(_)
+                | Object::Listening => {
                     hits.extend(self.postings.get(object).into_iter().flatten());
                 }
             }
@@ -212,6 +217,11 @@ fn is_posted(object: &Object) -> bool {
         | Object::Group(..)
         | Object::Mac(_)
         | Object::Meters(_)
+        | Object::Route(_)
+        | Object::Routes
+        | Object::Neighbour(_)
+        | Object::Tunnels(_)
+        | Object::Listening
         | Object::Table(..) => true,
         Object::Bridge(_) | Object::Everything => false,
     }

@@ -28,7 +28,13 @@ struct Layers {
 
 impl Layers {
     fn of(key: &Key) -> Self {
-        Self { eth_src: key.eth_src, eth_dst: key.eth_dst, eth_type: key.eth_type, packet_type: key.packet_type, nw_tos: key.nw_tos }
+        Self {
+            eth_src: key.eth_src,
+            eth_dst: key.eth_dst,
+            eth_type: key.eth_type,
+            packet_type: key.packet_type,
+            nw_tos: key.nw_tos,
+        }
     }
 
     fn restore(&self, key: &mut Key) {

@@ -32,7 +32,7 @@ impl<'a> Ctx<'a> {
         let found = self.find_listener();
         match found {
             Some(_) if self.side_effects => self.learn_from_outer(),
-            None if self.answers_us() || self.is_gratuitous() => self.snoop(),
+            None if self.answers_us() || self.is_gratuitous() => self.snoop_neighbour(),
             Some(_) | None => {}
         }
         found
@@ -131,7 +131,7 @@ impl<'a> Ctx<'a> {
     }
 
     /// Remembers the address that an ARP packet or advertisement tells.
-    fn snoop(&mut self) {
+    fn snoop_neighbour(&mut self) {
         if self.key.eth_type == ETH_ARP {
             self.mask.nw_proto = 0xff;
             self.mask.arp_sha = [0xff; 6];

@@ -231,12 +231,12 @@ fn empty_trace(of_names: &Arc<OfPortNames>) -> Trace {
     Trace::new(Box::new(action_text), Box::new(rule_text))
 }
 
-/// What a round's tree and outcome look like.
 /// Where a bridge's tunnel options lie.
 fn layout(world: &World, bridge: BridgeId) -> TunnelLayout {
     world.bridges.get(&bridge).map(|b| TunnelLayout::Bridge(Arc::clone(&b.tunnel_options))).unwrap_or_default()
 }
 
+/// What a round's tree and outcome look like.
 fn tell(
     out: &mut String,
     (names, dp_names, options): (&OfPortNames, &DpPortNames, TunnelLayout),
