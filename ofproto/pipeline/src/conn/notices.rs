@@ -158,6 +158,10 @@ fn pipeline_fields(shared: &Shared, notice: &PacketInNotice) -> flow::Match {
         Field::CtMark,
         Field::CtLabel,
     ];
+    if key.ct_state != 0 {
+        // What the fields of connections mean depends on it.
+        fields.push(Field::EthType);
+    }
     if key.ct_state != 0 && key.ct_nw_proto != 0 {
         fields.extend([Field::CtNwProto, Field::CtTpSrc, Field::CtTpDst]);
         match key.eth_type {
