@@ -251,6 +251,28 @@ impl CtFilter {
         *self == Self { zone: self.zone, ..Self::default() }
     }
 
+    /// As OVS logs it: `zone=Z 'TUPLE,ct_nw_proto=P' 'TUPLE'`.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = format!("zone={}", self.zone.unwrap_or(0));
+        if let Some((value, mask)) = self.mark {
+            text += &format!(" mark={value:#x}/{mask:#x}");
+        }
+        if let Some((value, mask)) = self.label {
+            text += &format!(" labels={value:#x}/{mask:#x}");
+        }
+        let name = if self.family == 4 { "ct_nw" } else { "ct_ipv6" };
+        let shown = |a: IpAddr| if a.is_unspecified() { "::".to_owned() } else { a.to_string() };
+        let tuple = |t: &CtTuple| {
+            let ends = format!("{name}_src={},{name}_dst={}", shown(t.src), shown(t.dst));
+            if matches!(self.proto, 1 | 58) {
+                return format!("{ends},icmp_id={},icmp_type={},icmp_code={}", t.src_port, t.icmp_type, t.icmp_code);
+            }
+            format!("{ends},ct_tp_src={},ct_tp_dst={}", t.src_port, t.dst_port)
+        };
+        text + &format!(" '{},ct_nw_proto={}' '{}'", tuple(&self.orig), self.proto, tuple(&self.reply))
+    }
+
     /// Whether a connection is meant.
     #[must_use]
     pub fn matches(&self, entry: &CtEntry) -> bool {
@@ -447,5 +469,10 @@ mod tests {
         assert!(!yes(CtFilter { proto: 17, ..CtFilter::default() }));
         assert!(yes(CtFilter { orig: CtTuple { dst_port: 2, ..CtTuple::default() }, ..CtFilter::default() }));
         assert!(!yes(CtFilter { reply: CtTuple { dst_port: 2, ..CtTuple::default() }, ..CtFilter::default() }));
+        let orig = CtTuple { src: e.orig.src, src_port: 1, ..CtTuple::default() };
+        let text = CtFilter { zone: Some(5), family: 4, proto: 17, orig, ..CtFilter::default() }.text();
+        let want = "zone=5 'ct_nw_src=10.1.1.1,ct_nw_dst=::,ct_tp_src=1,ct_tp_dst=0,ct_nw_proto=17' \
+                    'ct_nw_src=::,ct_nw_dst=::,ct_tp_src=0,ct_tp_dst=0'";
+        assert_eq!(text, want);
     }
 }

@@ -99,6 +99,7 @@ pub(super) fn flush(slowpath: &Slowpath, args: &[&str]) -> Outcome {
         // A default stays one, so that it is known to be open.
         tuple.proto = if *tuple == CtTuple::default() { 0 } else { filter.proto };
     }
+    crate::conn::ct_flush::log(dp.as_ref(), &filter);
     on_tracker(&dp, |ct| match ct.flush(&filter) {
         Ok(_) => Ok(String::new()),
         Err(e) => Err(failed("failed to flush conntrack", &e)),

@@ -19,9 +19,21 @@ pub(super) fn datapath(world: &World, bridge: &Bridge) -> Result<Arc<dyn Datapat
 
 /// Ends the connections that are meant. That there are none is no error.
 pub(super) fn flush(dp: &dyn Datapath, filter: &CtFilter) -> Result<(), OfError> {
+    let ct = dp.conntrack().ok_or(OfError::OfpbrcEperm)?;
+    log(dp, filter);
     // Only a tuple that names no connection fails.
-    let _ = dp.conntrack().ok_or(OfError::OfpbrcEperm)?.flush(filter);
+    let _ = ct.flush(filter);
     Ok(())
+}
+
+/// Says what is flushed, as OVS does.
+pub(crate) fn log(dp: &dyn Datapath, filter: &CtFilter) {
+    let what = match filter.zone {
+        _ if !filter.is_any() => filter.text(),
+        Some(zone) => format!("zone {zone}"),
+        None => "<all>".to_owned(),
+    };
+    tracing::debug!(target: "ct_dpif", "{}@{}: ct_flush: {what}", dp.kind(), dp.name());
 }
 
 /// All of a zone.

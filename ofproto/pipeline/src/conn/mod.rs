@@ -13,7 +13,7 @@
 
 pub mod bundles;
 mod commit;
-mod ct_flush;
+pub(crate) mod ct_flush;
 mod endpoint;
 mod failover;
 pub(crate) mod groups;
