@@ -74,9 +74,8 @@ pub(crate) fn stats(t: &Totals) -> String {
 pub(crate) fn overall(t: &Totals, seconds: f64) -> String {
     let hz = cycles::hz();
     let mut out = String::new();
-    if seconds <= 0.0 {
-        return out;
-    }
+    // The clock counts milliseconds, so the first of them looks like none.
+    let seconds = seconds.max(1e-3);
     let us = |cycles: u64| float(cycles) * 1e6 / hz;
     let (rounds, used) = (t.idle_rounds + t.busy_rounds, t.idle_cycles + t.busy_cycles);
     let per_round = ratio(used + t.asleep_cycles, rounds) * 1e6 / hz;
