@@ -130,10 +130,18 @@ fn set_gate(world: &mut World, id: BridgeId, number: OfPort, gate: Gate) {
 fn flush(world: &World, id: BridgeId, port: Option<OfPort>) {
     let Some(bridge) = world.bridges.get(&id) else { return };
     match port {
-        None => bridge.macs.flush(),
+        None => {
+            bridge.macs.flush();
+            if let Some(mcast) = &bridge.mcast {
+                mcast.flush();
+            }
+        }
         Some(port) => {
             if let Some(bundle) = bridge.bundle_of(port) {
                 bridge.macs.flush_bundle(bundle.id);
+                if let Some(mcast) = &bridge.mcast {
+                    mcast.forget_bundle(bundle.id);
+                }
             }
         }
     }
