@@ -4,7 +4,8 @@ use super::*;
 use crate::tunnel::{Sequences, push};
 use flow::action::{Action, TunnelPush};
 use flow::action_text::parse_actions;
-use flow::dptext::format_flow;
+use flow::dptext::format_attr;
+use flow::fields::DpAttr;
 use flow::forms::NoNames;
 use flow::key::Key;
 use port::Batch;
@@ -32,11 +33,9 @@ fn popped(packet: &mut Packet, decap: Decap) -> Option<String> {
     let mut parsed = Parsed::new();
     parsed.read(packet.data(), &PacketMeta::default());
     pop(packet, &mut parsed, decap, DpPort(9), 2)?;
-    let mut all = Key::ZERO;
-    all.words_mut().fill(u64::MAX);
-    let text = format_flow(&parsed.whole(), &all, false, &NoNames);
-    let tunnel = text.split("),recirc_id").next().unwrap_or_default();
-    Some(tunnel.split("tunnel(").nth(1).unwrap_or_default().replace("src=1.1.2.88,dst=1.1.2.92,tos=0x4,ttl=64,", ""))
+    let text = format_attr(DpAttr::Tunnel, &parsed.whole(), None, &NoNames);
+    let tunnel = text.strip_prefix("tunnel(").and_then(|t| t.strip_suffix(")")).unwrap_or(&text);
+    Some(tunnel.replace("src=1.1.2.88,dst=1.1.2.92,tos=0x4,ttl=64,", ""))
 }
 
 fn frame_bytes() -> Vec<u8> {
@@ -58,27 +57,27 @@ fn check(push: (usize, u32, bool, u8, &str), decap: Decap, expect: &str) {
 fn what_was_pushed_comes_off() {
     let udp = |port: u16, csum: &str| format!("udp(src=0,dst={port},csum={csum}),");
     let vx = udp(4789, "0x0") + "vxlan(flags=0x8000000,vni=0x7b)";
-    check((50, 4, false, 17, &vx), Decap::Vxlan { gbp: false }, "tun_id=0x7b,tp_dst=4789,flags(-df-csum+key)".trim_start());
+    check((50, 4, false, 17, &vx), Decap::Vxlan { gbp: false }, "tun_id=0x7b,tp_dst=4789,flags(key)");
     let gbp = udp(4789, "0xffff") + "vxlan(flags=0x88400007,vni=0x7b)";
     check(
         (50, 4, false, 17, &gbp),
         Decap::Vxlan { gbp: true },
-        "tun_id=0x7b,tp_dst=4789,vxlan(gbp(id=7,flags=0x40)),flags(-df+csum+key)",
+        "tun_id=0x7b,tp_dst=4789,vxlan(gbp(id=7,flags=0x40)),flags(csum|key)",
     );
     let gpe = udp(4789, "0x0") + "vxlan(flags=0xc000001,vni=0x7b)";
-    check((50, 4, false, 17, &gpe), Decap::Vxlan { gbp: false }, "L3 tun_id=0x7b,tp_dst=4789,flags(-df-csum+key)");
+    check((50, 4, false, 17, &gpe), Decap::Vxlan { gbp: false }, "L3 tun_id=0x7b,tp_dst=4789,flags(key)");
     let gnv = udp(6081, "0xffff") + "geneve(oam,vni=0x7b,options({class=0xffff,type=0x80,len=4,0xa}))";
-    let expect = "tun_id=0x7b,tp_dst=6081,geneve({class=0xffff,type=0x80,len=4,0xa}),flags(-df+csum+key+oam)";
+    let expect = "tun_id=0x7b,tp_dst=6081,geneve({class=0xffff,type=0x80,len=4,0xa}),flags(oam|csum|key)";
     check((58, 5, false, 17, &gnv), Decap::Geneve, expect);
-    check((38, 3, false, 47, "gre((flags=0x0,proto=0x6558))"), Decap::Gre, "flags(-df-csum)");
+    check((38, 3, false, 47, "gre((flags=0x0,proto=0x6558))"), Decap::Gre, "flags()");
     let keyed = "gre((flags=0xb000,proto=0x800),csum=0x0,key=0x1c8,seq=0x0)";
-    check((50, 3, false, 47, keyed), Decap::Gre, "L3 tun_id=0x1c8,flags(-df+csum+key)");
+    check((50, 3, false, 47, keyed), Decap::Gre, "L3 tun_id=0x1c8,flags(csum|key)");
     let v1 = "erspan(ver=1,sid=0x7b,idx=0x3)";
-    check((50, 107, false, 47, v1), Decap::Erspan, "tun_id=0x7b,erspan(ver=1,idx=0x3),flags(-df-csum+key)");
+    check((50, 107, false, 47, v1), Decap::Erspan, "tun_id=0x7b,erspan(ver=1,idx=0x3),flags(key)");
     let v2 = "erspan(ver=2,sid=0x237,dir=1,hwid=0x7)";
-    check((54, 107, false, 47, v2), Decap::Erspan, "tun_id=0x237,erspan(ver=2,dir=1,hwid=0x7),flags(-df-csum+key)");
+    check((54, 107, false, 47, v2), Decap::Erspan, "tun_id=0x237,erspan(ver=2,dir=1,hwid=0x7),flags(key)");
     let gtp = udp(2152, "0x0") + "gtpu(flags=0x30,msgtype=255,teid=0x7b)";
-    check((50, 110, false, 17, &gtp), Decap::Gtpu, "L3 tun_id=0x7b,tp_dst=2152,gtpu(flags=0x30,msgtype=255),flags(-df-csum)");
+    check((50, 110, false, 17, &gtp), Decap::Gtpu, "L3 tun_id=0x7b,tp_dst=2152,gtpu(flags=0x30,msgtype=255),flags()");
 }
 
 #[test]
@@ -86,8 +85,8 @@ fn over_ipv6() {
     let rest = "udp(src=0,dst=4789,csum=0xffff),vxlan(flags=0x8000000,vni=0x7b)";
     let mut packet = encapsulated(70, 4, true, 17, rest, &frame_bytes());
     let text = popped(&mut packet, Decap::Vxlan { gbp: false }).unwrap();
-    assert!(text.starts_with("tun_id=0x7b,tos=0x4,ttl=64,"), "{text}");
-    assert!(text.contains("ipv6_src=2001:cafe::88,ipv6_dst=2001:cafe::92") && text.ends_with("flags(-df+csum+key)"), "{text}");
+    assert!(text.starts_with("tun_id=0x7b,ipv6_src=2001:cafe::88,ipv6_dst=2001:cafe::92,tos=0x4,ttl=64,"), "{text}");
+    assert!(text.ends_with("flags(csum|key)"), "{text}");
     assert_eq!(packet.data(), frame_bytes());
 }
 

@@ -163,4 +163,25 @@ mod tests {
         assert_eq!(ids.allocate(state(3)).unwrap().id, 3, "not the same again at once");
         assert_eq!(ids.len(), 1);
     }
+
+    /// Many more allocations than are held at a time: nothing stays behind, and ids go on until they come round.
+    #[test]
+    fn nothing_leaks() {
+        let ids = Recircs::default();
+        let mut held = std::collections::VecDeque::new();
+        for n in 0..200_000u32 {
+            let one = state(u8::try_from(n % 200).unwrap());
+            let metadata = Key { metadata: u64::from(n).to_be_bytes(), ..Key::ZERO };
+            held.push_back(ids.allocate(Arc::new(FrozenState { metadata, ..(*one).clone() })).unwrap());
+            if held.len() > 64 {
+                held.pop_front();
+            }
+        }
+        assert_eq!((ids.len(), ids.lock().by_state.len()), (64, 64));
+        ids.lock().last = RECIRC_ID_MAX - 1;
+        assert_eq!(ids.allocate(state(1)).unwrap().id, RECIRC_ID_MAX);
+        assert_eq!(ids.allocate(state(2)).unwrap().id, 1, "the first is free again");
+        held.clear();
+        assert!(ids.is_empty() && ids.lock().by_state.is_empty());
+    }
 }

@@ -79,7 +79,9 @@ impl Udpif {
         let (bridge, in_port) = world.port_of_packet(&self.kind, dp_key)?;
         let mut key = Box::new(*dp_key);
         key.in_port = in_port.to_key();
-        world.bridges.get(&bridge)?.tunnel_options.from_wire(&mut key);
+        if let Some(bridge) = world.bridges.get(&bridge) {
+            bridge.tunnel_options.from_wire(&mut key);
+        }
         Some(Located { bridge, in_port, key })
     }
 
