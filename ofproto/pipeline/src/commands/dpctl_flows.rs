@@ -58,14 +58,12 @@ pub(super) fn dump_flows(slowpath: &Slowpath, args: &[&str]) -> Outcome {
     let ports = DpPortNames::of(dp.as_ref(), options.names);
     let style = FlowStyle { verbose: options.verbose, dpctl: true };
     let mut out = String::new();
-    let udpif = slowpath.udpifs().into_iter().find(|u| u.is_over(dp.as_ref()));
     dp.dump(&mut |dump| {
         if filter.admits(dump) {
             if out.is_empty() && filter.pmd.is_none() {
                 out.push_str("flow-dump from the main thread:\n");
             }
-            let seen = udpif.as_ref().map_or_else(|| dump.clone(), |u| u.as_seen(dump));
-            out.push_str(&flow_line(&seen, style, &ports));
+            out.push_str(&flow_line(dump, style, &ports));
             out.push('\n');
         }
         true

@@ -62,20 +62,19 @@ pub(super) fn dump_flows(slowpath: &Slowpath, args: &[&str]) -> Outcome {
         (false, false) => verbose,
     };
     // The bridge's ports are noted first: a datapath may hold its own locks while it dumps, so the world's must not be taken then.
-    let (dp, members, udpif) = {
+    let (dp, members) = {
         let world = slowpath.read_world();
         let bridge = world.bridge_named(name).ok_or(NO_SUCH_BRIDGE)?;
         let backend = world.backends.get(&bridge.kind).ok_or(NO_SUCH_BRIDGE)?;
         let members: Set<DpPort> = bridge.ports.values().filter_map(|p| p.dp_port).collect();
-        (backend.dp.clone(), members, slowpath.udpif(&bridge.kind))
+        (backend.dp.clone(), members)
     };
     let ports = DpPortNames::of(dp.as_ref(), names);
     let mut lines = Vec::new();
     dp.dump(&mut |dump| {
         if members.contains(&DpPort(u32::from_be_bytes(dump.flow.key.in_port))) {
-            let seen = udpif.as_ref().map_or_else(|| dump.clone(), |u| u.as_seen(dump));
             let tunnelled = came_by_tunnel(&dump.flow.key).then(|| dump.flow.key.clone());
-            lines.push((tunnelled, flow_line(&seen, FlowStyle { verbose, dpctl: false }, &ports)));
+            lines.push((tunnelled, flow_line(dump, FlowStyle { verbose, dpctl: false }, &ports)));
         }
         true
     });

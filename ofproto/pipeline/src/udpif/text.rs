@@ -5,7 +5,6 @@ use super::ukey::SHARDS;
 use crate::effects::Credit;
 use crate::rule::Rule;
 use flow::Ufid;
-use flow::seam::FlowDump;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -27,16 +26,6 @@ impl Udpif {
         let keys: usize = (0..SHARDS).map(|i| self.ukeys.shard_len(i)).sum();
         write_line(&mut out, format_args!("  1: (keys {keys})"));
         out
-    }
-
-    /// A flow that the datapath has dumped, with the key of the packet that it was made for instead of the masked one.
-    #[must_use]
-    pub fn as_seen(&self, dump: &FlowDump) -> FlowDump {
-        let mut dump = dump.clone();
-        if let Some(ukey) = self.ukeys.find(dump.flow.ufid) {
-            *dump.flow.key = ukey.seen();
-        }
-        dump
     }
 
     /// The rules that a megaflow came of, in the order in which they were hit; `None` if it is not ours.

@@ -111,15 +111,16 @@ pub struct Ukey {
 }
 
 impl Ukey {
-    /// `key` is that of the packet that the megaflow was made for: dumps show all of it.
+    /// `key` must already be masked.
     #[must_use]
     pub fn new(ufid: Ufid, bridge: BridgeId, created_ms: Msec, key: &Key, mask: &Mask, inner: Inner) -> Self {
+        let lines = mask.lines();
         Self {
             ufid,
             bridge,
             created_ms,
-            key: Compact::new(key, Lines(key.lines().0 | mask.lines().0)),
-            mask: Compact::new(mask, mask.lines()),
+            key: Compact::new(key, lines),
+            mask: Compact::new(mask, lines),
             slot: AtomicU32::new(NO_SLOT),
             inner: Mutex::new(inner),
         }
@@ -128,12 +129,6 @@ impl Ukey {
     /// In the datapath's form, masked.
     #[must_use]
     pub fn key(&self) -> Key {
-        self.key.expand().masked(&self.mask())
-    }
-
-    /// The key of the packet that the megaflow was made for.
-    #[must_use]
-    pub fn seen(&self) -> Key {
         self.key.expand()
     }
 
@@ -146,7 +141,8 @@ impl Ukey {
     /// Whether this is the ukey of that megaflow (and not of another with the same ufid).
     #[must_use]
     pub fn is_of(&self, key: &Key, mask: &Mask) -> bool {
-        self.mask == Compact::new(mask, mask.lines()) && self.key() == *key
+        let lines = mask.lines();
+        self.mask == Compact::new(mask, lines) && self.key == Compact::new(key, lines)
     }
 
     /// The megaflow with the actions given.
@@ -163,8 +159,7 @@ impl Ukey {
 
 impl Judged for Ukey {
     fn word(&self, i: usize) -> (u64, u64) {
-        let mask = self.mask.word(i);
-        (self.key.word(i) & mask, mask)
+        (self.key.word(i), self.mask.word(i))
     }
 }
 

@@ -199,8 +199,9 @@ impl Udpif {
             paid: FlowStats::default(),
             slow: t.slow,
         };
-        let ukey = Arc::new(Ukey::new(ufid, at.bridge, stamp.now, key, &mask, inner));
-        Ok(Candidate { ukey, flow: Megaflow { ufid, key: Box::new(masked), mask, actions } })
+        let ukey = Arc::new(Ukey::new(ufid, at.bridge, stamp.now, &masked, &mask, inner));
+        // The datapath is given all of the packet's key: its dumps show what the mask leaves open, as Open vSwitch's do.
+        Ok(Candidate { ukey, flow: Megaflow { ufid, key: Box::new(*key), mask, actions } })
     }
 
     /// Puts new megaflows: map first, then the question whether anything changed, then the datapath.
