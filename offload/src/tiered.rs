@@ -294,6 +294,17 @@ impl<D: Datapath, N: Netlink, V: Devices + Send + Sync + std::fmt::Debug> Datapa
         });
     }
 
+    fn has_mask_room(&self, mask: &flow::Mask, in_port: DpPort) -> bool {
+        self.inner.has_mask_room(mask, in_port)
+    }
+
+    /// What hardware forwards is not cold, although no packet of it comes here.
+    fn unwanted(&self) -> Vec<Ufid> {
+        let unwanted = self.inner.unwanted();
+        let state = self.state();
+        unwanted.into_iter().filter(|ufid| !state.homes.contains_key(ufid)).collect()
+    }
+
     fn stats_of(&self, batch: &[Ufid], out: &mut Vec<Option<FlowStats>>) {
         let first = out.len();
         self.inner.stats_of(batch, out);
