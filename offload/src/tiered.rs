@@ -302,7 +302,8 @@ impl<D: Datapath, N: Netlink, V: Devices + Send + Sync + std::fmt::Debug> Datapa
     fn unwanted(&self) -> Vec<Ufid> {
         let unwanted = self.inner.unwanted();
         let state = self.state();
-        unwanted.into_iter().filter(|ufid| !state.homes.contains_key(ufid)).collect()
+        let in_hardware = |ufid: &Ufid| matches!(state.homes.get(ufid), Some((_, Home::Hardware(_))));
+        unwanted.into_iter().filter(|ufid| !in_hardware(ufid)).collect()
     }
 
     fn stats_of(&self, batch: &[Ufid], out: &mut Vec<Option<FlowStats>>) {

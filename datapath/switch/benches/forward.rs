@@ -261,7 +261,7 @@ fn measure(scenario: &Scenario, flows: u32, seconds: f64) -> Measured {
     assert_eq!(stats.missed, 0, "{} {flows}", scenario.name);
     drop(dp);
     std::fs::remove_dir_all(&dir).unwrap();
-    let cycles = perf::rate_hz() as f64 / rate;
+    let cycles = datapath::cycles::hz() / rate;
     Measured { mpps: rate / 1e6, cycles, stages, cached: stats.cache_hits as f64 / stats.hit as f64 }
 }
 

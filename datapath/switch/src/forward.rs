@@ -159,13 +159,14 @@ impl Core {
             DROP_RX_INVALID.add((before - bundle.packets.len()) as u64);
         }
         add(&self.work(scope.shared).received, bundle.packets.len() as u64);
+        self.laps.count(bundle.packets.len(), &self.work(scope.shared).cycles);
         self.lap(scope.shared, Stage::Parse);
         self.round(scope, bundle);
         self.lap(scope.shared, Stage::Act);
     }
 
-    /// Reads the clock for a batch of `packets`; to be called for empty ones, too. Under load, when batches are full and follow each other within microseconds, one in
-    /// `BATCHES_PER_TICK` does.
+    /// Reads the clock for a batch of `packets`; to be called for empty ones, too. Under load, when batches are full and follow each
+    /// other within microseconds, one in `BATCHES_PER_TICK` does.
     #[inline]
     pub fn tick(&mut self, packets: usize) {
         self.ticks = if packets == 0 { 0 } else { self.ticks.wrapping_add(1) };

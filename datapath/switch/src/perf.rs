@@ -1,14 +1,14 @@
 //! Where a forwarding thread's cycles go, stage by stage: compiled in, off unless asked.
 //!
-//! What enters: `lap` at the end of each stage of a batch. What leaves: cycles by stage and thread, for `pmd-perf-show` and the bench
-//! harness. Neighbours: `forward` and `worker` (which take the laps), `stats` (whose cells hold the sums), `switch` (which turns the account
+//! What enters: `lap` at the end of each stage of a batch. What leaves: cycles by stage and thread, for `dpif-netdev/pmd-stage-show` and
+//! the bench harness. Neighbours: `forward` and `worker` (which take the laps), `stats` (whose cells hold the sums), `switch` (which turns the account
 //! on and reads it).
 //!
 //! While it is off a lap is one predictable branch. While it is on a lap reads the time-stamp counter, which waits for nothing, so that
 //! loads still under way at the end of a stage are charged to the next one; the sum over the stages is exact.
 
+use crate::cycles;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 /// Stages of a batch, in the order of its way. A packet that goes round again passes them again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,13 +50,23 @@ pub const STAGES: [Row; N_STAGES] = [
 
 /// The sums of one thread, which alone writes them.
 #[derive(Debug, Default)]
-pub struct Cycles([AtomicU64; N_STAGES]);
+pub struct Cycles {
+    by_stage: [AtomicU64; N_STAGES],
+    /// Packets received while the account was on.
+    packets: AtomicU64,
+}
 
 impl Cycles {
+    /// Packets received while the account was on.
+    #[must_use]
+    pub fn packets(&self) -> u64 {
+        self.packets.load(Ordering::Relaxed)
+    }
+
     /// The sums, in the order of `STAGES`.
     #[must_use]
     pub fn values(&self) -> [u64; N_STAGES] {
-        std::array::from_fn(|i| self.0[i].load(Ordering::Relaxed))
+        std::array::from_fn(|i| self.by_stage[i].load(Ordering::Relaxed))
     }
 }
 
@@ -73,7 +83,7 @@ impl Laps {
     pub fn start(&mut self, on: &AtomicBool) {
         self.on = on.load(Ordering::Relaxed);
         if self.on {
-            self.last = cycles();
+            self.last = cycles::now();
         }
     }
 
@@ -85,60 +95,44 @@ impl Laps {
         }
     }
 
+    /// Counts the packets of a batch.
+    #[inline]
+    pub fn count(&self, packets: usize, sums: &Cycles) {
+        if self.on {
+            crate::stats::add(&sums.packets, packets as u64);
+        }
+    }
+
     #[cold]
     #[inline(never)]
     fn charge(&mut self, stage: Stage, sums: &Cycles) {
-        let now = cycles();
-        crate::stats::add(&sums.0[stage as usize], now.wrapping_sub(self.last));
+        let now = cycles::now();
+        crate::stats::add(&sums.by_stage[stage as usize], now.wrapping_sub(self.last));
         self.last = now;
     }
 }
 
-/// One thread's account.
+/// One thread's account, for the time that it was on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// The thread's seat; `Handle::seat` and `Work` go by the same number.
     pub seat: usize,
-    /// Packets received since the thread began, whether the account was on or off.
-    pub received: u64,
-    /// Cycles by stage while it was on, in the order of `STAGES`.
+    /// Packets received.
+    pub packets: u64,
+    /// Cycles by stage, in the order of `STAGES`.
     pub cycles: [u64; N_STAGES],
 }
 
-/// The time-stamp counter: it runs at a constant rate (`rate_hz`), also while the core is idle.
-#[inline]
-#[must_use]
-pub fn cycles() -> u64 {
-    #[cfg(target_arch = "x86_64")]
-    {
-        // SAFETY: every x86_64 processor has the instruction, and Linux lets programs use it.
-        unsafe { std::arch::x86_64::_rdtsc() }
+impl Report {
+    /// A line per stage.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss, reason = "an average need not be exact to the last of 53 bits")]
+    pub fn text(&self) -> String {
+        let line = |(row, cycles): (&Row, &u64)| {
+            format!("  stage {}: {:.1} cycles/packet\n", row.name, *cycles as f64 / self.packets.max(1) as f64)
+        };
+        STAGES.iter().zip(&self.cycles).map(line).collect()
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        nanoseconds()
-    }
-}
-
-#[cfg_attr(target_arch = "x86_64", allow(dead_code, reason = "only `rate_hz` needs it there"))]
-fn nanoseconds() -> u64 {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the kernel writes the structure, and nothing else.
-    let _ = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_RAW, &raw mut now) };
-    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
-}
-
-/// Cycles per second, measured once over 20 ms. Not for forwarding threads.
-#[must_use]
-pub fn rate_hz() -> u64 {
-    static RATE: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
-    *RATE.get_or_init(|| {
-        let (first, began) = (cycles(), nanoseconds());
-        std::thread::sleep(Duration::from_millis(20));
-        let (last, ended) = (cycles(), nanoseconds());
-        let passed = u128::from(ended.saturating_sub(began).max(1));
-        u64::try_from(u128::from(last.wrapping_sub(first)) * 1_000_000_000 / passed).unwrap_or(u64::MAX)
-    })
 }
 
 #[cfg(test)]
@@ -150,6 +144,13 @@ mod tests {
         for (i, row) in STAGES.iter().enumerate() {
             assert_eq!(row.stage as usize, i);
         }
+    }
+
+    #[test]
+    fn a_report_reads_as_lines() {
+        let report = Report { seat: 0, packets: 10, cycles: [190, 0, 0, 0, 0, 0, 25] };
+        let text = report.text();
+        assert!(text.starts_with("  stage receive: 19.0 cycles/packet\n") && text.ends_with("  stage send: 2.5 cycles/packet\n"));
     }
 
     #[test]
@@ -167,10 +168,5 @@ mod tests {
         laps.start(&on);
         laps.lap(Stage::Act, &sums);
         assert_eq!(sums.values(), before);
-    }
-
-    #[test]
-    fn the_rate_is_that_of_a_processor() {
-        assert!((100_000_000..10_000_000_000).contains(&rate_hz()));
     }
 }

@@ -263,15 +263,15 @@ impl Switch {
         self.shared.live.stages.store(on, Ordering::Relaxed);
     }
 
-    /// Cycles by stage of every forwarding thread that has received anything.
+    /// Cycles by stage of every forwarding thread that has received anything meanwhile.
     #[must_use]
     pub fn stage_reports(&self) -> Vec<Report> {
         let report = |(seat, work): (usize, &crossbeam_utils::CachePadded<crate::stats::Work>)| Report {
             seat,
-            received: work.received.load(Ordering::Relaxed),
+            packets: work.cycles.packets(),
             cycles: work.cycles.values(),
         };
-        self.shared.work.iter().enumerate().map(report).filter(|r| r.received > 0).collect()
+        self.shared.work.iter().enumerate().map(report).filter(|r| r.packets > 0).collect()
     }
 
     fn execute_one(&self, aux: &mut Aux, execute: &Execute) -> Result<(), DpError> {
