@@ -208,9 +208,16 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     }
 }
 
-/// The forwarding core's own account of its cycles, where it gives one: lines "stage NAME: X cycles/packet" of `pmd-perf-show`.
+/// The forwarding core's own account of its cycles, where it gives one: lines "stage NAME: X cycles/packet" of `pmd-stage-show`. It
+/// costs a little, so it is on for this only.
 fn stages(side: &mut Side) -> BTreeMap<String, f64> {
-    let text = side.appctl("dpif-netdev/pmd-stage-show", &[]).unwrap_or_default();
+    const COMMAND: &str = "dpif-netdev/pmd-stage-show";
+    if side.appctl(COMMAND, &["on"]).is_err() {
+        return BTreeMap::new();
+    }
+    sleep(Duration::from_millis(500));
+    let text = side.appctl(COMMAND, &[]).unwrap_or_default();
+    let _ = side.appctl(COMMAND, &["off"]);
     let of = |line: &str| {
         let (name, rest) = line.trim().strip_prefix("stage ")?.split_once(':')?;
         Some((name.to_owned(), rest.split_whitespace().next()?.parse().ok()?))

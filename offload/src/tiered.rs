@@ -294,6 +294,18 @@ impl<D: Datapath, N: Netlink, V: Devices + Send + Sync + std::fmt::Debug> Datapa
         });
     }
 
+    fn has_mask_room(&self, mask: &flow::Mask, in_port: DpPort) -> bool {
+        self.inner.has_mask_room(mask, in_port)
+    }
+
+    /// What hardware forwards is not cold, although no packet of it comes here.
+    fn unwanted(&self) -> Vec<Ufid> {
+        let unwanted = self.inner.unwanted();
+        let state = self.state();
+        let in_hardware = |ufid: &Ufid| matches!(state.homes.get(ufid), Some((_, Home::Hardware(_))));
+        unwanted.into_iter().filter(|ufid| !in_hardware(ufid)).collect()
+    }
+
     fn stats_of(&self, batch: &[Ufid], out: &mut Vec<Option<FlowStats>>) {
         let first = out.len();
         self.inner.stats_of(batch, out);

@@ -16,9 +16,10 @@
 //! - SCTP is summed twice, before and after, and the difference applied.
 
 use crate::action::{SetAttr, SetField};
-use crate::checksum::{self, updated};
+use crate::checksum::{self, updated, updated_words};
 use crate::extract::{Extracted, NO_OFFSET, NetworkLayer, is_extension};
 use crate::key::Key;
+use crate::rewrite_compact::{Bits, Compact};
 use crate::wire::{self, Arp, Ethernet, Icmp, Icmpv6, Ipv4, Ipv6, Ipv6Ext, MplsLse, NdOption, NdTarget, Nsh, NshContext};
 use crate::wire::{Sctp, Tcp, Udp, ip_proto};
 use core::mem::offset_of;
@@ -71,6 +72,14 @@ pub fn set(packet: &mut impl PacketBuf, at: &Extracted, field: &SetField) -> boo
     target.set(field).is_some()
 }
 
+/// Sets the fields of one header. False, and no change, when the packet has no such header.
+#[inline]
+pub(crate) fn set_compact(packet: &mut impl PacketBuf, at: &Extracted, change: &Compact) -> bool {
+    let partial = packet.checksum_is_partial();
+    let mut target = Target { bytes: packet.bytes_mut(), at, partial };
+    target.set_compact(change).is_some()
+}
+
 /// Decrements TTL or hop limit. `None` when there is no IP header, false when it is used up (and unchanged).
 #[inline]
 pub fn dec_ttl(packet: &mut impl PacketBuf, at: &Extracted) -> Option<bool> {
@@ -117,11 +126,8 @@ impl Target<'_> {
     #[inline]
     fn set(&mut self, f: &SetField) -> Option<()> {
         match f.attr {
-            SetAttr::Eth => self.set_eth(f),
-            SetAttr::Ipv4 => self.set_ipv4(f),
+            SetAttr::Eth | SetAttr::Ipv4 | SetAttr::Tcp | SetAttr::Udp => self.set_compact(&Compact::of(f)?),
             SetAttr::Ipv6 => self.set_ipv6(f),
-            SetAttr::Tcp => self.set_ports(f, ip_proto::TCP, offset_of!(Tcp, checksum)),
-            SetAttr::Udp => self.set_ports(f, ip_proto::UDP, offset_of!(Udp, checksum)),
             SetAttr::Sctp => self.set_sctp(f),
             SetAttr::Icmp => self.set_icmp(f, ip_proto::ICMP),
             SetAttr::Icmpv6 => self.set_icmp(f, ip_proto::ICMPV6),
@@ -135,6 +141,16 @@ impl Target<'_> {
             }
             SetAttr::Nsh => self.set_nsh(f),
             SetAttr::Priority | SetAttr::Mark | SetAttr::Tunnel => None,
+        }
+    }
+
+    #[inline]
+    fn set_compact(&mut self, change: &Compact) -> Option<()> {
+        match change {
+            Compact::Macs(macs) => self.set_eth(macs),
+            Compact::Ipv4 { addresses, tos_ttl } => self.set_ipv4(addresses, tos_ttl),
+            Compact::Ports { tcp: true, ports } => self.set_ports(ports, ip_proto::TCP, offset_of!(Tcp, checksum)),
+            Compact::Ports { tcp: false, ports } => self.set_ports(ports, ip_proto::UDP, offset_of!(Udp, checksum)),
         }
     }
 
@@ -185,50 +201,49 @@ impl Target<'_> {
 
     /// Replaces addresses `from` by `to` in the transport checksum.
     #[inline]
-    fn readdress(&mut self, from: &[u8], to: &[u8]) {
+    fn readdress<const N: usize>(&mut self, from: &[u8; N], to: &[u8; N]) {
         let (partial, udp) = (self.partial, self.at.transport == ip_proto::UDP);
         let Some(sum) = self.pseudo_checksum() else { return };
         if partial {
             let complement = |s: [u8; 2]| s.map(|b| !b);
-            *sum = complement(updated(complement(*sum), from, to));
+            *sum = complement(updated_words(complement(*sum), from, to));
         } else if !udp || *sum != [0, 0] {
-            *sum = nonzero_if(udp, updated(*sum, from, to));
+            *sum = nonzero_if(udp, updated_words(*sum, from, to));
         }
     }
 
     #[inline]
-    fn set_eth(&mut self, f: &SetField) -> Option<()> {
+    fn set_eth(&mut self, macs: &Bits<12>) -> Option<()> {
         // A packet without Ethernet header has its first layer at 0.
         if usize::from(self.at.l2_5.min(self.at.l3)) < size_of::<Ethernet>() {
             return None;
         }
-        let h = self.header::<Ethernet>(0)?;
-        merge!(h, dst, f, eth_dst);
-        merge!(h, src, f, eth_src);
+        let both: &mut [u8; 12] = self.bytes.first_chunk_mut()?;
+        *both = macs.over(*both);
         Some(())
     }
 
     #[inline]
-    fn set_ipv4(&mut self, f: &SetField) -> Option<()> {
+    fn set_ipv4(&mut self, addresses: &Bits<8>, tos_ttl: &Bits<2>) -> Option<()> {
         if self.at.network != NetworkLayer::Ipv4 {
             return None;
         }
         let h = self.header::<Ipv4>(self.at.l3)?;
-        let old = *h;
-        merge!(h, src, f, nw_src);
-        merge!(h, dst, f, nw_dst);
-        [h.tos] = merged([h.tos], [f.value.nw_tos], [f.mask.nw_tos]);
-        [h.ttl] = merged([h.ttl], [f.value.nw_ttl], [f.mask.nw_ttl]);
-        let new = *h;
-        if old.tos != new.tos || old.ttl != new.ttl {
-            let words = |h: &Ipv4| [h.version_ihl, h.tos, h.ttl, h.proto];
-            h.checksum = updated(h.checksum, &words(&old), &words(&new));
+        let old = [h.tos, h.ttl];
+        let new = tos_ttl.over(old);
+        if old != new {
+            let words = |[tos, ttl]: [u8; 2]| [h.version_ihl, tos, ttl, h.proto];
+            h.checksum = updated_words(h.checksum, &words(old), &words(new));
+            [h.tos, h.ttl] = new;
         }
-        if old.src != new.src || old.dst != new.dst {
-            let addresses = offset_of!(Ipv4, src)..size_of::<Ipv4>();
-            let (from, to) = (&old.as_bytes()[addresses.clone()], &new.as_bytes()[addresses]);
-            h.checksum = updated(h.checksum, from, to);
-            self.readdress(from, to);
+        let bytes: &mut [u8; 20] = h.as_mut_bytes().first_chunk_mut()?;
+        let both: &mut [u8; 8] = bytes.last_chunk_mut()?;
+        let from = *both;
+        let to = addresses.over(from);
+        if from != to {
+            *both = to;
+            h.checksum = updated_words(h.checksum, &from, &to);
+            self.readdress(&from, &to);
         }
         Some(())
     }
@@ -265,18 +280,17 @@ impl Target<'_> {
 
     /// Ports of TCP or UDP, whose checksum is at `sum_at`.
     #[inline]
-    fn set_ports(&mut self, f: &SetField, proto: u8, sum_at: usize) -> Option<()> {
+    fn set_ports(&mut self, change: &Bits<4>, proto: u8, sum_at: usize) -> Option<()> {
         let (partial, udp) = (self.partial, proto == ip_proto::UDP);
         let l4 = if udp { self.transport::<Udp>(proto)? } else { self.transport::<Tcp>(proto)? };
         let ports: &mut [u8; 4] = l4.first_chunk_mut()?;
         let old = *ports;
-        let pair = |k: &Key| [k.tp_src[0], k.tp_src[1], k.tp_dst[0], k.tp_dst[1]];
-        let new = merged(old, pair(&f.value), pair(&f.mask));
+        let new = change.over(old);
         *ports = new;
         let sum: &mut [u8; 2] = l4.get_mut(sum_at..)?.first_chunk_mut()?;
         let absent = udp && *sum == [0, 0];
         if !partial && !absent && old != new {
-            *sum = nonzero_if(udp, updated(*sum, &old, &new));
+            *sum = nonzero_if(udp, updated_words(*sum, &old, &new));
         }
         Some(())
     }

@@ -330,6 +330,16 @@ pub trait Datapath: Send + Sync + fmt::Debug {
     fn dump(&self, each: &mut dyn FnMut(&FlowDump) -> bool);
     /// Counters only, for the flows named, cheap: `None` for one that is not there.
     fn stats_of(&self, batch: &[Ufid], out: &mut Vec<Option<FlowStats>>);
+    /// Whether a megaflow with this mask can be put at its input port. If not, the datapath searches as many masks there as it may
+    /// already: then an exact megaflow, with a short life, does for this packet's flow.
+    fn has_mask_room(&self, _mask: &Mask, _in_port: DpPort) -> bool {
+        true
+    }
+    /// Takes the names of megaflows that the datapath asks to be rid of, since their masks are in the way of others that would be hit
+    /// more. They stay until they are deleted.
+    fn unwanted(&self) -> Vec<Ufid> {
+        Vec::new()
+    }
     /// Removes all.
     fn flush(&self);
     /// Returns when no packet can any longer be forwarded by a megaflow (or by the actions of a megaflow) that was deleted or

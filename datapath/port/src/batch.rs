@@ -4,9 +4,11 @@
 //! (no allocation), and packets are moved, never copied.
 
 use crate::Packet;
+use crate::pool;
 use std::fmt;
 use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
 
 /// The most packets that a batch holds.
 pub const BATCH_MAX: usize = 32;
@@ -55,14 +57,41 @@ impl Batch {
         Some(unsafe { self.slots[self.len].assume_init_read() })
     }
 
+    /// Appends what `make` makes of free small buffers until the batch is full; how many there were.
+    #[inline]
+    pub(crate) fn fill(&mut self, make: impl FnMut(NonNull<u8>) -> Packet) -> usize {
+        let got = pool::alloc_into(&mut self.slots[self.len..], make);
+        self.len += got;
+        got
+    }
+
     /// Frees every packet.
     #[inline]
     pub fn clear(&mut self) {
+        if self.iter().all(Packet::is_small) {
+            let len = std::mem::take(&mut self.len);
+            // SAFETY: slots below the old length hold packets; nobody reads them again, since the length is 0 now.
+            let taken = self.slots[..len].iter().map(|slot| unsafe { slot.assume_init_ref() }.base());
+            // SAFETY: the packets owned their chunks, which are small, and have given them up.
+            unsafe { pool::free_bulk(taken) };
+        } else {
+            self.clear_one_by_one();
+        }
+    }
+
+    #[cold]
+    fn clear_one_by_one(&mut self) {
         let len = std::mem::take(&mut self.len);
         for slot in &mut self.slots[..len] {
             // SAFETY: slots below the old length hold packets; nobody reads them again, since the length is 0 now.
             unsafe { slot.assume_init_drop() };
         }
+    }
+
+    /// Bytes of all frames.
+    #[inline]
+    pub fn bytes(&self) -> u64 {
+        self.iter().map(|p| p.len() as u64).sum()
     }
 
     /// Takes every packet out, in order. What the iterator's user leaves is freed.

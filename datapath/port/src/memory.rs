@@ -10,7 +10,7 @@ use crate::batch::Batch;
 use crate::counters::Counters;
 use crate::device::Shared;
 use crate::packet::Packet;
-use crate::pool::{self, Class, HEADROOM, SMALL_FRAME_MAX};
+use crate::pool::{Class, HEADROOM, SMALL_FRAME_MAX};
 use crate::queue::{Capabilities, Receive, Transmit};
 use std::os::fd::RawFd;
 use std::ptr::NonNull;
@@ -94,13 +94,12 @@ impl Receive for Rx {
         let (mut at, mut bytes) = (self.at, 0);
         let want = batch.space();
         let short = frames.short;
-        let got = pool::alloc_bulk(Class::Small, want, |base| {
+        let got = batch.fill(|base| {
             let (first, len) = frames.index[at];
             at = if at + 1 == frames.index.len() { 0 } else { at + 1 };
             let len = len as usize;
-            let packet = if short { place_short(frames, first, len, base) } else { place(frames, first, len, base) };
             bytes += len as u64;
-            batch.push(packet).expect("no more buffers than space was asked for");
+            if short { place_short(frames, first, len, base) } else { place(frames, first, len, base) }
         });
         self.at = at;
         self.counters.packets.add(got as u64);
@@ -153,9 +152,8 @@ impl Tx {
 impl Transmit for Tx {
     #[inline]
     fn send(&mut self, batch: &mut Batch) {
-        let bytes: u64 = batch.iter().map(|p| p.len() as u64).sum();
         self.counters.packets.add(batch.len() as u64);
-        self.counters.bytes.add(bytes);
+        self.counters.bytes.add(batch.bytes());
         batch.clear();
     }
 

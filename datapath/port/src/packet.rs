@@ -141,6 +141,12 @@ impl Packet {
         packet
     }
 
+    /// The chunk, for whoever takes it back without dropping the packet.
+    #[inline]
+    pub(crate) fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
     /// Gives the chunk up to the caller (who has to return it to the pool): its start and class.
     #[inline]
     pub(crate) fn into_chunk(self) -> (NonNull<u8>, Class) {

@@ -22,6 +22,7 @@
 use crate::counters::POOL_EXHAUSTED;
 use std::cell::UnsafeCell;
 use std::io;
+use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -233,6 +234,8 @@ struct Magazine {
     slots: [*mut u8; SMALL_MAGAZINE],
 }
 const _: () = assert!(size_of::<Magazine>() <= SMALL_CHUNK);
+// A cache that has made room takes one magazine more.
+const _: () = assert!(CACHE_MAX == 2 * SMALL_MAGAZINE && crate::BATCH_MAX <= SMALL_MAGAZINE);
 
 impl Region {
     fn new(class: Class, count: u32) -> Result<Self, PoolError> {
@@ -420,7 +423,7 @@ pub(crate) fn alloc(class: Class) -> Option<NonNull<u8>> {
     })
 }
 
-/// Calls `f` with up to `n` free small chunks, one by one; how many there were.
+/// Calls `f` with up to `n` free chunks, one by one; how many there were.
 #[inline]
 pub(crate) fn alloc_bulk(class: Class, n: usize, mut f: impl FnMut(NonNull<u8>)) -> usize {
     with_cache(class, |cache| {
@@ -440,6 +443,47 @@ pub(crate) fn alloc_bulk(class: Class, n: usize, mut f: impl FnMut(NonNull<u8>))
         }
         n - left
     })
+}
+
+/// Fills `out` from the front with what `make` makes of free small chunks; how many there were.
+#[inline]
+pub(crate) fn alloc_into<T>(out: &mut [MaybeUninit<T>], mut make: impl FnMut(NonNull<u8>) -> T) -> usize {
+    with_cache(Class::Small, |cache| {
+        let mut done = 0;
+        while done < out.len() {
+            if cache.len == 0 && !refill(cache, Class::Small) {
+                break;
+            }
+            let take = (out.len() - done).min(cache.len);
+            let from = cache.len - take;
+            for (slot, to) in cache.slots[from..cache.len].iter().zip(&mut out[done..]) {
+                // The cache holds chunk addresses only, which lie inside a mapping and so are never null.
+                to.write(make(NonNull::new(*slot).expect("a chunk has an address")));
+            }
+            cache.len = from;
+            done += take;
+        }
+        done
+    })
+}
+
+/// Takes small chunks back, all at once.
+///
+/// # Safety
+/// Each of `chunks`, of which there are at most `SMALL_MAGAZINE`, is the start of a small chunk that came from this pool, and nobody
+/// uses it any more.
+#[inline]
+pub(crate) unsafe fn free_bulk(chunks: impl ExactSizeIterator<Item = NonNull<u8>>) {
+    with_cache(Class::Small, |cache| {
+        let n = chunks.len();
+        if cache.len + n > capacity(Class::Small) {
+            make_room(cache, Class::Small);
+        }
+        for (to, chunk) in cache.slots[cache.len..][..n].iter_mut().zip(chunks) {
+            *to = chunk.as_ptr();
+        }
+        cache.len += n;
+    });
 }
 
 /// Takes a chunk back.

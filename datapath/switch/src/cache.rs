@@ -31,10 +31,11 @@ const _: () = assert!(size_of::<Bucket>() == 64);
 
 const EMPTY: Bucket = Bucket { tags: [0; 2], slots: [NO_SLOT; WAYS], victim: 0, spare: [0; 3] };
 
-/// A worker's cache.
+/// A worker's cache; for 0 flows it is off.
 pub struct Cache {
     buckets: crate::memory::Lines<Bucket>,
     mask: usize,
+    off: bool,
 }
 
 impl std::fmt::Debug for Cache {
@@ -54,12 +55,25 @@ pub enum Inserted {
 }
 
 impl Cache {
-    /// Room for `flows` flows with few evictions.
+    /// Room for `flows` flows with few evictions; for none the cache is off and nobody may ask it.
     #[must_use]
     pub fn new(flows: usize) -> Self {
         // Six of eight ways used: with two choices nearly nothing is evicted until then.
         let n = (flows.clamp(1, FLOWS_MAX) / 6 + 1).next_power_of_two().max(16);
-        Self { buckets: crate::memory::Lines::zeroed(n), mask: n - 1 }
+        Self { buckets: crate::memory::Lines::zeroed(n), mask: n - 1, off: flows == 0 }
+    }
+
+    /// Memory that it takes when all of it is used.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.buckets.len() * size_of::<Bucket>()
+    }
+
+    /// Whether the cache is not to be asked.
+    #[inline]
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        self.off
     }
 
     #[inline]

@@ -21,19 +21,27 @@
 //!   A table that is half full is copied into one of twice the size, and replaced: insertion is O(1) amortised.
 //! - A tag that was read before its entry was replaced leads to another slot number; comparing decides, as always.
 
+use crate::hash::line_of;
 use crate::parsed::Parsed;
 use crate::qsbr::{Epoch, Guard, Limbo, Rcu, Unlinked};
-use crate::shape::Shape;
+use crate::shape::{FirstHash, Shape};
 use crate::slots::{Entry, SlotWriter, Slots};
 use crate::tags::{self, WAYS};
 use flow::Key;
 use flow::hash::Map;
-use flow::key::WORDS;
+use flow::key::{DATAPATH_LINES, LINE_BYTES, WORDS};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Input ports with a space of their own; higher numbers (there are none but "no port") share one.
 pub const SPACES: usize = 65_536;
+/// Masks that packets of one input port are searched under at most: a search that finds nothing then costs about what the upcall costs
+/// that follows it. Exact masks that stand in for others come on top: there are only a few kinds of packets.
+pub const MASKS_PER_PORT_MAX: usize = 256;
+/// Of a port that has too many masks so many are given up at a time.
+const COLD_MAX: usize = MASKS_PER_PORT_MAX / 8;
+/// Masks with more megaflows than this are not given up.
+const COLD_FLOWS_MAX: usize = 256;
 /// Packets in a batch: bits in the set of packets still looked for.
 pub const BATCH: usize = 32;
 
@@ -60,10 +68,8 @@ impl Table {
         Self { buckets: (0..n).map(|_| Bucket::default()).collect(), mask: n - 1 }
     }
 
-    #[inline]
-    #[allow(clippy::cast_possible_truncation, reason = "the lowest bits are what is asked for")]
     fn home(&self, hash: u64) -> usize {
-        hash as usize & self.mask
+        home(&self.buckets, hash)
     }
 
     fn capacity(&self) -> usize {
@@ -143,6 +149,8 @@ impl Bucket {
 /// Megaflows of one input port with one mask, as workers see them.
 pub struct Subtable {
     shape: Arc<Shape>,
+    /// The short way to hash, where there is one.
+    first: Option<(FirstHash, usize)>,
     table: Rcu<Table>,
     /// Packets that matched here; approximate when several workers count.
     hits: AtomicU64,
@@ -173,11 +181,11 @@ impl std::fmt::Debug for Classifier {
 #[derive(Debug)]
 pub struct Search<'s, 'g> {
     pub slots: &'g Slots,
-    pub parsed: &'s mut [Parsed],
+    pub parsed: &'s mut [Parsed; BATCH],
     /// Packets still looked for, one bit each.
     pub live: u32,
     /// Where what is found goes; others stay as they are.
-    pub found: &'s mut [Option<Entry<'g>>],
+    pub found: &'s mut [Option<Entry<'g>>; BATCH],
     /// Subtables searched, summed over the packets.
     pub searched: u64,
 }
@@ -187,7 +195,7 @@ impl Classifier {
     #[must_use]
     pub fn new() -> (Arc<Self>, ClassifierWriter) {
         let shared = Arc::new(Self { spaces: (0..SPACES).map(|_| Rcu::empty()).collect(), others: Rcu::empty() });
-        (Arc::clone(&shared), ClassifierWriter { shared, spaces: Map::default(), shapes: Map::default() })
+        (Arc::clone(&shared), ClassifierWriter { shared, spaces: Map::default(), shapes: Map::default(), crowded: Vec::new() })
     }
 
     fn space(&self, in_port: u32) -> &Rcu<Space> {
@@ -235,14 +243,17 @@ impl Subtable {
     fn lookup<'g>(&'g self, search: &mut Search<'_, 'g>, guard: Guard<'g>) {
         let before = search.live.count_ones();
         search.searched += u64::from(before);
-        match self.shape.n_words() {
-            1 => self.probe::<1>(search, guard),
-            2 => self.probe::<2>(search, guard),
-            3 => self.probe::<3>(search, guard),
-            4 => self.probe::<4>(search, guard),
-            5 => self.probe::<5>(search, guard),
-            6 => self.probe::<6>(search, guard),
-            _ => self.probe::<0>(search, guard),
+        match self.first {
+            Some((first, 1)) => self.probe(search, guard, |parsed| first.hash::<1>(line_of(&parsed.key, 0))),
+            Some((first, 2)) => self.probe(search, guard, |parsed| first.hash::<2>(line_of(&parsed.key, 0))),
+            Some((first, 3)) => self.probe(search, guard, |parsed| first.hash::<3>(line_of(&parsed.key, 0))),
+            Some((first, 4)) => self.probe(search, guard, |parsed| first.hash::<4>(line_of(&parsed.key, 0))),
+            Some((first, 5)) => self.probe(search, guard, |parsed| first.hash::<5>(line_of(&parsed.key, 0))),
+            Some((first, _)) => self.probe(search, guard, |parsed| first.hash::<6>(line_of(&parsed.key, 0))),
+            None => self.probe(search, guard, |parsed| {
+                parsed.ensure(self.shape.lines);
+                self.shape.hash(parsed.key.words())
+            }),
         }
         let matched = u64::from(before - search.live.count_ones());
         if matched > 0 {
@@ -250,57 +261,106 @@ impl Subtable {
         }
     }
 
-    /// Two passes over the live packets: hash and fetch, then compare. (Issue 3's vector forms take this function's place.)
-    fn probe<'g, const N: usize>(&'g self, search: &mut Search<'_, 'g>, guard: Guard<'g>) {
+    /// A small table is near, and looked at in one pass. For a large one there are two, so that the misses of all packets overlap: hash and
+    /// fetch, then compare.
+    #[inline]
+    fn probe<'g>(&'g self, search: &mut Search<'_, 'g>, guard: Guard<'g>, hash: impl Fn(&mut Parsed) -> u64) {
         let Some(table) = self.table.load(guard) else {
             return;
         };
-        let mut hashes = [0u64; BATCH];
-        let mut left = search.live;
-        while left != 0 {
-            let i = left.trailing_zeros() as usize;
-            left &= left - 1;
-            let parsed = &mut search.parsed[i];
-            parsed.ensure(self.shape.lines);
-            let hash = self.shape.hash::<N>(parsed.key.words());
-            crate::prefetch(&raw const table.buckets[table.home(hash)]);
-            hashes[i] = hash;
+        let (slots, buckets) = (search.slots, &*table.buckets);
+        if buckets.len() <= NEAR_BUCKETS {
+            let mut matched = 0;
+            for i in bits(search.live) {
+                let parsed = &mut search.parsed[i];
+                let hash = hash(parsed);
+                if let Some(entry) = find(buckets, hash, slots, parsed, guard) {
+                    search.found[i] = Some(entry);
+                    matched |= 1 << i;
+                }
+            }
+            search.live &= !matched;
+            return;
         }
-        let mut left = search.live;
-        while left != 0 {
-            let i = left.trailing_zeros() as usize;
-            left &= left - 1;
-            let found = find(table, hashes[i], search.slots, &mut search.parsed[i], guard);
-            if found.is_some() {
-                search.found[i] = found;
+        let mut hashes = [0u64; BATCH];
+        for i in bits(search.live) {
+            hashes[i] = hash(&mut search.parsed[i]);
+            crate::prefetch(&raw const buckets[home(buckets, hashes[i])]);
+        }
+        for i in bits(search.live) {
+            if let Some(entry) = find(buckets, hashes[i], slots, &mut search.parsed[i], guard) {
+                search.found[i] = Some(entry);
                 search.live &= !(1 << i);
             }
         }
     }
 }
 
+/// The numbers of the 1-bits, lowest first.
 #[inline]
-fn find<'g>(table: &Table, hash: u64, slots: &'g Slots, parsed: &mut Parsed, guard: Guard<'g>) -> Option<Entry<'g>> {
-    let tag = tags::tag_of(hash);
-    let mut at = table.home(hash);
-    loop {
-        let bucket = &table.buckets[at];
-        let mut same = tags::equal(bucket.words(Ordering::Acquire), tag);
-        while same != 0 {
-            let way = same.trailing_zeros() as usize;
-            same &= same - 1;
-            let slot = bucket.slots[way].load(Ordering::Relaxed);
-            if let Some(entry) = slots.entry(slot, guard)
-                && entry.matches(parsed)
-            {
-                return Some(entry);
-            }
-        }
-        if bucket.passed.load(Ordering::Acquire) == 0 {
+fn bits(mut set: u32) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        if set == 0 {
             return None;
         }
-        at = (at + 1) & table.mask;
+        let i = set.trailing_zeros() as usize % BATCH;
+        set &= set - 1;
+        Some(i)
+    })
+}
+
+/// The megaflow in `bucket` that has the tag and matches.
+#[inline]
+fn find_here<'g>(bucket: &Bucket, tag: u16, slots: &'g Slots, parsed: &mut Parsed, guard: Guard<'g>) -> Option<Entry<'g>> {
+    let mut same = tags::equal(bucket.words(Ordering::Acquire), tag);
+    while same != 0 {
+        let way = same.trailing_zeros() as usize;
+        same &= same - 1;
+        let slot = bucket.slots[way].load(Ordering::Relaxed);
+        if let Some(entry) = slots.entry(slot, guard)
+            && entry.matches(parsed)
+        {
+            return Some(entry);
+        }
     }
+    None
+}
+
+#[inline]
+fn find<'g>(buckets: &'g [Bucket], hash: u64, slots: &'g Slots, parsed: &mut Parsed, guard: Guard<'g>) -> Option<Entry<'g>> {
+    let bucket = &buckets[home(buckets, hash)];
+    let found = find_here(bucket, tags::tag_of(hash), slots, parsed, guard);
+    // Nearly always nothing went past the first bucket.
+    if found.is_some() || bucket.passed.load(Ordering::Acquire) == 0 {
+        return found;
+    }
+    find_beyond(buckets, hash, slots, parsed, guard)
+}
+
+#[inline(never)]
+fn find_beyond<'g>(
+    buckets: &'g [Bucket],
+    hash: u64,
+    slots: &'g Slots,
+    parsed: &mut Parsed,
+    guard: Guard<'g>,
+) -> Option<Entry<'g>> {
+    let mut at = home(buckets, hash);
+    loop {
+        at = (at + 1) & (buckets.len() - 1);
+        let bucket = &buckets[at];
+        let found = find_here(bucket, tags::tag_of(hash), slots, parsed, guard);
+        if found.is_some() || bucket.passed.load(Ordering::Acquire) == 0 {
+            return found;
+        }
+    }
+}
+
+/// Where a hash's chain begins. The number of buckets is a power of two.
+#[inline]
+#[allow(clippy::cast_possible_truncation, reason = "the lowest bits are what is asked for")]
+fn home(buckets: &[Bucket], hash: u64) -> usize {
+    hash as usize & (buckets.len() - 1)
 }
 
 /// A subtable as the writer keeps it.
@@ -312,6 +372,8 @@ struct Owned {
     /// Hits at the last sort.
     hits_before: u64,
     recent: u64,
+    /// Packets of all its megaflows when the coldest masks were last looked for.
+    packets_before: u64,
 }
 
 /// The right to change a classifier; there is one. Shapes are kept here, so that equal masks are one.
@@ -321,6 +383,8 @@ pub struct ClassifierWriter {
     /// By input port (`SPACES` for all that share one): the subtables in the order of search.
     spaces: Map<usize, Vec<Owned>>,
     shapes: Map<Box<[u64; WORDS]>, Arc<Shape>>,
+    /// Spaces in which there was no room for a mask since the coldest were last looked for.
+    crowded: Vec<usize>,
 }
 
 /// What a change has unlinked: to be kept until the grace period that the caller begins after it is over.
@@ -352,6 +416,9 @@ impl Removed {
 }
 
 const FIRST_BUCKETS: usize = 4;
+/// Tables below this size are as good as in the first or second level cache.
+const NEAR_BUCKETS: usize = 256;
+const DATAPATH_WORDS: usize = DATAPATH_LINES * LINE_BYTES / 8;
 
 impl ClassifierWriter {
     /// The shape of `mask`: the one in use, or a new one.
@@ -379,10 +446,10 @@ impl ClassifierWriter {
     /// Makes a live slot findable.
     pub fn insert(&mut self, slot: u32, slots: &SlotWriter) -> Removed {
         let entry = slots.entry(slot);
-        let shape = &entry.head.shape;
+        let shape = &entry.head().shape;
         let key = entry.key();
         let index = space_index(u32::from_be_bytes(key.in_port));
-        let hash = shape.hash::<0>(key.words());
+        let hash = shape.hash(key.words());
         let space = self.spaces.entry(index).or_default();
         if let Some(owned) = space.iter_mut().find(|o| Arc::ptr_eq(&o.subtable.shape, shape)) {
             let table = owned.make_room(slots);
@@ -393,15 +460,20 @@ impl ClassifierWriter {
         let table = Table::new(FIRST_BUCKETS);
         table.insert(hash, slot);
         let capacity = table.capacity();
-        let subtable = Arc::new(Subtable { shape: Arc::clone(shape), table: Rcu::new(Box::new(table)), hits: AtomicU64::new(0) });
-        space.push(Owned { subtable, entries: 1, capacity, hits_before: 0, recent: 0 });
+        let subtable = Arc::new(Subtable {
+            shape: Arc::clone(shape),
+            first: shape.first(),
+            table: Rcu::new(Box::new(table)),
+            hits: AtomicU64::new(0),
+        });
+        space.push(Owned { subtable, entries: 1, capacity, hits_before: 0, recent: 0, packets_before: 0 });
         Removed { table: None, space: self.publish(index) }
     }
 
     /// Makes a slot, which is still what it was when it was inserted, no longer findable.
     pub fn remove(&mut self, slot: u32, slots: &SlotWriter) -> Removed {
         let entry = slots.entry(slot);
-        let shape = Arc::clone(&entry.head.shape);
+        let shape = Arc::clone(&entry.head().shape);
         let key = entry.key();
         let index = space_index(u32::from_be_bytes(key.in_port));
         let Some(space) = self.spaces.get_mut(&index) else {
@@ -411,7 +483,7 @@ impl ClassifierWriter {
             return Removed::default();
         };
         let owned = &mut space[at];
-        if !owned.with_table(|table| table.remove(shape.hash::<0>(key.words()), slot)) {
+        if !owned.with_table(|table| table.remove(shape.hash(key.words()), slot)) {
             return Removed::default();
         }
         owned.entries -= 1;
@@ -452,13 +524,51 @@ impl ClassifierWriter {
         }
     }
 
+    /// Whether a megaflow with `mask` may be put at an input port: the mask is there already, or there is room for one more.
+    pub fn has_room(&mut self, in_port: u32, mask: &Key) -> bool {
+        let index = space_index(in_port);
+        let Some(space) = self.spaces.get(&index).filter(|space| space.len() >= MASKS_PER_PORT_MAX) else {
+            return true;
+        };
+        // What only the pipeline has is no part of a subtable's mask.
+        let same = |other: &Key| other.words()[..DATAPATH_WORDS] == mask.words()[..DATAPATH_WORDS];
+        let known = space.iter().any(|owned| same(&owned.subtable.shape.mask));
+        if !known && !self.crowded.contains(&index) {
+            self.crowded.push(index);
+        }
+        known
+    }
+
+    /// The slots of the masks that are hit least, at ports that had no room since the last call: masks with less than a quarter of the
+    /// packets that the port's masks have on average. `packets` says how many a slot has had; what the signature cache
+    /// found counts, therefore, although no search did.
+    pub fn coldest(&mut self, packets: impl Fn(u32) -> u64) -> Vec<u32> {
+        let mut cold = Vec::new();
+        for index in std::mem::take(&mut self.crowded) {
+            let Some(space) = self.spaces.get_mut(&index) else { continue };
+            let mut rates: Vec<(u64, usize)> = Vec::with_capacity(space.len());
+            for (at, owned) in space.iter_mut().enumerate() {
+                let sum = owned.with_table(|table| table.entries().map(&packets).sum::<u64>());
+                rates.push((sum.saturating_sub(owned.packets_before), at));
+                owned.packets_before = sum;
+            }
+            let average = rates.iter().map(|(rate, _)| rate).sum::<u64>() / rates.len().max(1) as u64;
+            rates.retain(|(rate, at)| rate * 4 <= average && space[*at].entries <= COLD_FLOWS_MAX);
+            rates.sort_unstable();
+            for (_, at) in rates.iter().take(COLD_MAX) {
+                space[*at].with_table(|table| cold.extend(table.entries()));
+            }
+        }
+        cold
+    }
+
     /// The live slot that `key` matches, whatever its mask. For the control thread.
     #[must_use]
     pub fn find(&self, key: &Key, slots: &SlotWriter) -> Option<u32> {
         let space = self.spaces.get(&space_index(u32::from_be_bytes(key.in_port)))?;
         space.iter().find_map(|owned| {
             let shape = &owned.subtable.shape;
-            let hash = shape.hash::<0>(key.words());
+            let hash = shape.hash(key.words());
             owned.with_table(|table| candidates(table, hash).find(|slot| is_of(key, *slot, shape, slots)))
         })
     }
@@ -476,7 +586,7 @@ fn space_index(in_port: u32) -> usize {
 
 fn is_of(key: &Key, slot: u32, shape: &Shape, slots: &SlotWriter) -> bool {
     let entry = slots.entry(slot);
-    *entry.line0 == shape.masked_line(key, 0) && *entry.head.rest == *shape.rest(key)
+    *entry.line0() == shape.masked_line(key, 0) && *entry.head().rest == *shape.rest(key)
 }
 
 /// Slots whose tag is that of `hash`, in the order of a lookup.
@@ -512,7 +622,7 @@ impl Owned {
         let new = self.with_table(|old| {
             let new = Table::new(old.buckets.len() * 2);
             for slot in old.entries() {
-                new.insert(shape.hash::<0>(slots.entry(slot).key().words()), slot);
+                new.insert(shape.hash(slots.entry(slot).key().words()), slot);
             }
             new
         });

@@ -6,7 +6,7 @@
 use crate::schedule::Assignment;
 use crate::topology::CoreId;
 use flow::clock::Msec;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 /// Settings that need the control thread's work when they change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub struct Settings {
     pub cores: Option<Vec<CoreId>>,
     /// `n-workers`: so many workers, pinned nowhere. `None`: one for each NUMA node. Counts only without a mask.
     pub workers: Option<usize>,
-    /// Flows that each worker's signature cache is made for.
+    /// Flows that each worker's signature cache is made for; 0 turns it off.
     pub cache_flows: usize,
     /// VLAN tags that a key holds.
     pub vlan_limit: u8,
@@ -154,16 +154,26 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Reads what concerns the datapath (`pmd-*`, `n-workers`, `signature-cache-flows`, `vlan-limit`); other keys are others' affair.
+    /// Reads what concerns the datapath (`pmd-*`, `n-workers`, `signature-cache-flows`, `vlan-limit`, and what turns OVS's caches off);
+    /// other keys are others' affair.
     #[must_use]
     pub fn of(config: &[(String, String)]) -> Self {
         let mut settings = Self::default();
+        let (mut exact_match_cache, mut signature_cache) = (true, false);
         for (key, value) in config {
-            settings.take(key, value);
+            match key.as_str() {
+                "emc-insert-inv-prob" => exact_match_cache = value != "0",
+                "smc-enable" => signature_cache = value == "true",
+                _ => settings.take(key, value),
+            }
         }
         if settings.way != Assignment::Group && !settings.isolate {
             tracing::warn!(target: "dpif_netdev", "pmd-rxq-isolate can only be set false when using pmd-rxq-assign=group");
             settings.isolate = true;
+        }
+        // Without either of OVS's caches there is to be none here: what there is takes the place of both.
+        if !exact_match_cache && !signature_cache {
+            settings.cache_flows = 0;
         }
         settings
     }
@@ -180,7 +190,7 @@ impl Settings {
                 number(key, value, 1..=WORKERS_MAX, &mut workers);
                 self.workers = Some(workers).filter(|n| *n > 0);
             }
-            "signature-cache-flows" => number(key, value, 1..=crate::cache::FLOWS_MAX, &mut self.cache_flows),
+            "signature-cache-flows" => number(key, value, 0..=crate::cache::FLOWS_MAX, &mut self.cache_flows),
             "vlan-limit" => {
                 let mut limit = 1;
                 number(key, value, 0..=usize::from(u8::MAX), &mut limit);
@@ -266,11 +276,13 @@ fn cpus_of(mask: &str) -> Option<Vec<CoreId>> {
 #[derive(Debug)]
 pub struct Live {
     vlan_limit: AtomicU8,
+    /// Whether forwarding threads account their cycles by stage (`perf`).
+    pub stages: AtomicBool,
 }
 
 impl Default for Live {
     fn default() -> Self {
-        Self { vlan_limit: AtomicU8::new(Settings::default().vlan_limit) }
+        Self { vlan_limit: AtomicU8::new(Settings::default().vlan_limit), stages: AtomicBool::new(false) }
     }
 }
 
@@ -302,6 +314,8 @@ mod tests {
         assert_eq!((s.cores, s.vlan_limit), (Some(vec![1, 2, 4]), 2));
         assert_eq!(of(&[("pmd-cpu-mask", "xyz"), ("n-workers", "0")]), Settings::default());
         assert_eq!(of(&[("n-workers", "3")]).workers, Some(3));
+        assert_eq!(of(&[("emc-insert-inv-prob", "0"), ("signature-cache-flows", "5")]).cache_flows, 0);
+        assert_ne!(of(&[("emc-insert-inv-prob", "0"), ("smc-enable", "true")]).cache_flows, 0);
         assert!(of(&[("pmd-rxq-isolate", "false")]).isolate);
         assert!(!of(&[("pmd-rxq-isolate", "false"), ("pmd-rxq-assign", "group")]).isolate);
         let minutes = |text| of(&[("pmd-auto-lb-rebal-interval", text)]).balance.interval_min;

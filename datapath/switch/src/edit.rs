@@ -7,11 +7,12 @@
 //! changes as its pieces would: nothing here depends on the length except encapsulation, which cuts it first (`tunnel`).
 
 use crate::bundle::Bundle;
-use crate::counters::{DROP_NSH_DECAP, DROP_REWRITE};
 use crate::parsed::Parsed;
+use crate::straight::lost_by;
 use flow::action::{Action, SetAttr, SetField};
 use flow::extract::NO_OFFSET;
 use flow::rewrite::{self, PacketBuf};
+use flow::rewrite_compact::Compact;
 use flow::rewrite_headers::{self as headers, Label, Refused};
 use port::{Checksum, Packet};
 
@@ -72,12 +73,40 @@ pub fn set(bundle: &mut Bundle, field: &SetField) {
         | SetAttr::NdExt
         | SetAttr::Mpls
         | SetAttr::Nsh => {
+            let compact = Compact::of(field);
             for (packet, parsed) in bundle.packets.iter_mut().zip(&bundle.parsed) {
-                let mut buf = Buf { packet, l4: parsed.found.l4 };
-                let _ = rewrite::set(&mut buf, &parsed.found, field);
+                match &compact {
+                    Some(change) => set_compact(packet, parsed, change),
+                    None => set_one(packet, parsed, field),
+                }
             }
             bundle.stale = true;
         }
+    }
+}
+
+/// Sets fields of one packet, by the short form.
+#[inline]
+pub fn set_compact(packet: &mut Packet, parsed: &Parsed, change: &Compact) {
+    let _ = change.apply(&mut Buf { packet, l4: parsed.found.l4 }, &parsed.found);
+}
+
+fn set_one(packet: &mut Packet, parsed: &Parsed, field: &SetField) {
+    let _ = rewrite::set(&mut Buf { packet, l4: parsed.found.l4 }, &parsed.found, field);
+}
+
+/// Pushes a tag on one packet.
+#[inline]
+pub fn push_vlan(packet: &mut Packet, parsed: &mut Parsed, tpid: u16, tci: u16) -> Result<(), Refused> {
+    headers::push_vlan(&mut Buf { packet, l4: parsed.found.l4 }, &mut parsed.found, tpid, tci)
+}
+
+/// Pops the tag of one packet. OVS pops what is there: a packet without a tag goes on as it is.
+#[inline]
+pub fn pop_vlan(packet: &mut Packet, parsed: &mut Parsed) -> Result<(), Refused> {
+    match headers::pop_vlan(&mut Buf { packet, l4: parsed.found.l4 }, &mut parsed.found) {
+        Err(Refused::NoHeader) => Ok(()),
+        other => other,
     }
 }
 
@@ -86,28 +115,28 @@ pub fn change(bundle: &mut Bundle, action: &Action) {
     bundle.stale = true;
     let mut refused = 0u32;
     for (i, (packet, parsed)) in bundle.packets.iter_mut().zip(&mut bundle.parsed).enumerate() {
-        if change_one(packet, parsed, action).is_err() {
+        if one(packet, parsed, action).is_err() {
             refused |= 1 << i;
         }
     }
     if refused != 0 {
-        let counter = if matches!(action, Action::PopNsh) { &DROP_NSH_DECAP } else { &DROP_REWRITE };
-        counter.add(refused.count_ones().into());
+        lost_by(action).add(refused.count_ones().into());
         bundle.split(|i, _| refused & 1 << i == 0, None);
     }
 }
 
-fn change_one(packet: &mut Packet, parsed: &mut Parsed, action: &Action) -> Result<(), Refused> {
+/// Changes headers of one packet.
+pub fn one(packet: &mut Packet, parsed: &mut Parsed, action: &Action) -> Result<(), Refused> {
     let mut ty = u32::from_be_bytes(parsed.key.packet_type);
     let at = &mut parsed.found;
     let buf = &mut Buf { packet, l4: at.l4 };
     match action {
-        Action::PushVlan { tpid, tci } => headers::push_vlan(buf, at, *tpid, *tci)?,
-        Action::PopVlan => match headers::pop_vlan(buf, at) {
-            // OVS pops what is there; a packet without a tag goes on as it is.
-            Err(Refused::NoHeader) => (),
-            other => other?,
-        },
+        Action::PushVlan { tpid, tci } => return push_vlan(packet, parsed, *tpid, *tci),
+        Action::PopVlan => return pop_vlan(packet, parsed),
+        Action::Set(field) => {
+            set_one(packet, parsed, field);
+            return Ok(());
+        }
         Action::PushMpls { lse, eth_type } => {
             headers::push_mpls(buf, at, &mut ty, Label { lse: *lse, eth_type: *eth_type, l3: true })?;
         }
@@ -121,7 +150,6 @@ fn change_one(packet: &mut Packet, parsed: &mut Parsed, action: &Action) -> Resu
         Action::PopNsh => headers::pop_nsh(buf, at, &mut ty)?,
         Action::Output(_)
         | Action::Userspace(_)
-        | Action::Set(_)
         | Action::Sample { .. }
         | Action::Recirc(_)
         | Action::Hash { .. }

@@ -146,6 +146,14 @@ impl<D: Datapath> Datapath for Failing<D> {
         self.inner.dump(each);
     }
 
+    fn has_mask_room(&self, mask: &flow::Mask, in_port: DpPort) -> bool {
+        self.inner.has_mask_room(mask, in_port)
+    }
+
+    fn unwanted(&self) -> Vec<Ufid> {
+        self.inner.unwanted()
+    }
+
     fn stats_of(&self, batch: &[Ufid], out: &mut Vec<Option<FlowStats>>) {
         self.inner.stats_of(batch, out);
     }

@@ -21,6 +21,8 @@ use std::sync::Arc;
 
 /// How often subtables are sorted by hits.
 const SORT_MS: Msec = 1_000;
+/// Megaflows that the slow path is asked to delete at a time.
+const UNWANTED_MAX: usize = 1 << 14;
 const DATAPATH_WORDS: usize = DATAPATH_LINES * LINE_BYTES / 8;
 
 /// A megaflow as control sees it.
@@ -75,6 +77,8 @@ pub struct FlowTable {
     old_owner: Map<u32, Ufid>,
     limbo: Limbo,
     sorted_ms: Msec,
+    /// Megaflows of masks that others need the room of.
+    unwanted: Vec<Ufid>,
 }
 
 /// What a put did, for the log.
@@ -90,7 +94,7 @@ impl FlowTable {
     #[must_use]
     pub fn new(shared: Arc<Shared>, slots: SlotWriter, classifier: ClassifierWriter) -> Self {
         let (flows, old_owner) = (Map::default(), Map::default());
-        Self { shared, slots, classifier, flows, old_owner, limbo: Limbo::default(), sorted_ms: 0 }
+        Self { shared, slots, classifier, flows, old_owner, limbo: Limbo::default(), sorted_ms: 0, unwanted: Vec::new() }
     }
 
     /// Megaflows.
@@ -144,7 +148,7 @@ impl FlowTable {
 
     fn actions(&self, slot: u32) -> Arc<flow::Actions> {
         // SAFETY: programs are swapped by `modify` only, which needs `&mut self`.
-        let program = unsafe { self.slots.entry(slot).head.program.held() };
+        let program = unsafe { self.slots.entry(slot).head().program.held() };
         Arc::clone(&program.expect("a live slot has a program").actions)
     }
 
@@ -180,9 +184,9 @@ impl FlowTable {
         let slot = self.flows[&ufid].slot;
         let old_actions = self.actions(slot);
         let entry = self.slots.entry(slot);
-        if entry.head.shape.mask == *mask && *entry.key() == *key {
+        if entry.head().shape.mask == *mask && *entry.key() == *key {
             let quick = program.quick();
-            let old: Option<Unlinked<Program>> = entry.head.program.swap(Some(Box::new(program)));
+            let old: Option<Unlinked<Program>> = entry.head().program.swap(Some(Box::new(program)));
             self.slots.set_quick(slot, quick);
             self.limbo.keep_memory(self.shared.epochs.advance(), old);
         } else {
@@ -312,9 +316,9 @@ impl FlowTable {
     fn dump_one(&self, record: &Record) -> FlowDump {
         let entry = self.slots.entry(record.slot);
         let flow = Megaflow {
-            ufid: entry.head.ufid,
+            ufid: entry.head().ufid,
             key: entry.key(),
-            mask: Box::new(entry.head.shape.mask),
+            mask: Box::new(entry.head().shape.mask),
             actions: self.actions(record.slot),
         };
         FlowDump { unmasked: record.loose.fill(&flow.key), flow, stats: self.stats(record), placement: Placement::Software }
@@ -326,7 +330,7 @@ impl FlowTable {
         let to = from.saturating_add(n).min(end);
         for slot in from..to {
             if self.slots.is_live(slot) {
-                let ufid = self.slots.entry(slot).head.ufid;
+                let ufid = self.slots.entry(slot).head().ufid;
                 if let Some(record) = self.flows.get(&ufid).filter(|r| r.slot == slot) {
                     out.push(self.dump_one(record));
                 }
@@ -345,7 +349,30 @@ impl FlowTable {
             for removed in unlinked {
                 self.keep(removed);
             }
+            self.find_unwanted();
         }
+    }
+
+    /// Whether a megaflow with this mask may be put.
+    pub fn has_mask_room(&mut self, mask: &Key, in_port: u32) -> bool {
+        self.classifier.has_room(in_port, mask)
+    }
+
+    fn find_unwanted(&mut self) {
+        let shared = &self.shared;
+        let packets = |slot| {
+            let mut stats = FlowStats::default();
+            shared.shards.iter().filter_map(|s| s.get()).for_each(|shard| shard.add_to(slot, &mut stats));
+            stats.packets
+        };
+        let cold = self.classifier.coldest(packets);
+        self.unwanted.extend(cold.into_iter().map(|slot| self.slots.entry(slot).head().ufid));
+        self.unwanted.truncate(UNWANTED_MAX);
+    }
+
+    /// Takes the names of megaflows that are in others' way.
+    pub fn take_unwanted(&mut self) -> Vec<Ufid> {
+        std::mem::take(&mut self.unwanted)
     }
 
     /// Keeps something that others unlinked.

@@ -5,41 +5,43 @@
 //!
 //! # One round
 //!
-//! Each stage goes over the whole batch before the next begins, and asks for the memory that the next will need:
-//! extract keys; hash them, fetch buckets; look at buckets, fetch megaflows; compare; search the classifier for the rest; hand up what
-//! has no megaflow; carry out the others, those of one megaflow together. Statistics are added once per megaflow and batch.
+//! Each stage goes over the whole batch before the next begins, and asks for the memory that the next will need: extract keys; find
+//! megaflows (`lookup`), fetch their cells and programs; count; carry out. Packets stay where they were received for as long as
+//! possible:
 //!
-//! Where an input port has no more than `DIRECT_MAX` subtables the classifier is asked at once: hashing a few masked words and looking
-//! at one bucket costs no more than the signature cache would, and does not depend on the number of flows.
+//! - A batch of one megaflow goes through its actions, or out, as it is.
+//! - Packets of several megaflows whose programs are straight (`straight`) are changed in place, and leave together if they leave by one
+//!   port, as nearly all do.
+//! - Only packets of other programs are moved, into one bundle per megaflow.
+//!
+//! A batch comes in through `inbox`, which the receive queue fills in place.
 
 use crate::bundle::{Bundle, Spares};
-use crate::cache::{Cache, Inserted};
-use crate::classifier::{BATCH, Classifier, Search};
+use crate::cache::Cache;
+use crate::classifier::{BATCH, Classifier};
 use crate::config::Live;
-use crate::counters::{CACHE_EVICTED, DROP_RX_INVALID, DROP_UPCALL_ERROR};
+use crate::counters::DROP_RX_INVALID;
 use crate::ct::{Ct, Local};
 use crate::hash::LineHash;
 use crate::meter::Meters;
-use crate::outlets::Outlets;
-use crate::parsed::Parsed;
+use crate::outlets::{Outlets, PORTS_MAX};
+use crate::perf::{Laps, Stage};
 use crate::qsbr::{Epochs, Guard, MEMBERS_MAX};
-use crate::slots::{Entry, NO_SLOT, NOT_QUICK, Slots};
-use crate::stats::{Shard, Work, add};
+use crate::slots::{Entry, NOT_QUICK, Slots};
+use crate::stats::{Cell, Shard, Work, add};
 use crate::tunnel::Sequences;
 use crate::upcall::{PortQueue, Upcalls};
 use crossbeam_utils::CachePadded;
 use flow::DpPort;
 use flow::clock::Msec;
-use flow::extract::PacketMeta;
-use flow::seam::{Upcall, UpcallKind};
-use port::{Batch, GsoKind, Packet};
+use flow::extract::{Arrival, PacketMeta};
+use port::Batch;
 use std::sync::Arc;
 use std::sync::OnceLock;
 
-/// Up to so many subtables are searched without asking the signature cache.
-pub const DIRECT_MAX: usize = 1;
 /// Bytes of the shortest frame that is one.
 const FRAME_MIN: usize = 14;
+const BATCHES_PER_TICK: u32 = 8;
 
 /// What all forwarding threads and the control thread share.
 #[derive(Debug)]
@@ -57,7 +59,7 @@ pub struct Shared {
     /// By seat.
     pub shards: Box<[OnceLock<Shard>]>,
     pub work: Box<[CachePadded<Work>]>,
-    hash: LineHash,
+    pub(crate) hash: LineHash,
 }
 
 impl Shared {
@@ -94,13 +96,17 @@ pub struct Core {
     pub outlets: Outlets,
     pub spares: Spares,
     pub ct: Local,
-    cache: Cache,
+    pub(crate) cache: Cache,
+    /// Where the next batch is received.
+    inbox: Option<Box<Bundle>>,
     pub seat: usize,
     pub now_ms: Msec,
     /// How deep in recirculation the current round is.
     pub depth: u32,
     pub random: u64,
-    hashes: [u64; BATCH],
+    pub laps: Laps,
+    ticks: u32,
+    pub(crate) hashes: [u64; BATCH],
 }
 
 impl Core {
@@ -112,10 +118,13 @@ impl Core {
             spares: Spares::default(),
             ct: Local::new(seat),
             cache: Cache::new(flows),
+            inbox: None,
             seat,
             now_ms: 0,
             depth: 0,
             random: crate::hash::random() | 1,
+            laps: Laps::default(),
+            ticks: 0,
             hashes: [0; BATCH],
         }
     }
@@ -125,21 +134,51 @@ impl Core {
         self.cache = Cache::new(flows);
     }
 
-    /// Forwards a received batch, and leaves it empty.
-    pub fn receive(&mut self, scope: Scope<'_>, in_port: DpPort, batch: &mut Batch) {
-        let mut bundle = self.spares.take();
-        std::mem::swap(&mut bundle.packets, batch);
-        if bundle.packets.iter().any(|p| p.len() < FRAME_MIN) {
+    /// Where the packets of the next batch are to be put; then `received` forwards them.
+    #[inline]
+    pub fn inbox(&mut self) -> &mut Batch {
+        let spares = &mut self.spares;
+        &mut self.inbox.get_or_insert_with(|| spares.take()).packets
+    }
+
+    /// Forwards the batch in the inbox, which came from `in_port`.
+    pub fn received(&mut self, scope: Scope<'_>, in_port: DpPort) {
+        let Some(mut bundle) = self.inbox.take() else {
+            return;
+        };
+        let meta = PacketMeta { in_port, vlan_limit: scope.shared.live.vlan_limit(), ..PacketMeta::default() };
+        let arrival = Arrival::new(meta);
+        let mut short = false;
+        for (packet, parsed) in bundle.packets.iter().zip(&mut bundle.parsed) {
+            short |= packet.len() < FRAME_MIN;
+            parsed.arrive(packet.data(), &arrival);
+        }
+        if short {
             let before = bundle.packets.len();
             bundle.split(|_, packet| packet.len() >= FRAME_MIN, None);
             DROP_RX_INVALID.add((before - bundle.packets.len()) as u64);
         }
-        let meta = PacketMeta { in_port, vlan_limit: scope.shared.live.vlan_limit(), ..PacketMeta::default() };
-        for (packet, parsed) in bundle.packets.iter().zip(&mut bundle.parsed) {
-            parsed.read(packet.data(), &meta);
-        }
         add(&self.work(scope.shared).received, bundle.packets.len() as u64);
+        self.laps.count(bundle.packets.len(), &self.work(scope.shared).cycles);
+        self.lap(scope.shared, Stage::Parse);
         self.round(scope, bundle);
+        self.lap(scope.shared, Stage::Act);
+    }
+
+    /// Reads the clock for a batch of `packets`; to be called for empty ones, too. Under load, when batches are full and follow each
+    /// other within microseconds, one in `BATCHES_PER_TICK` does.
+    #[inline]
+    pub fn tick(&mut self, packets: usize) {
+        self.ticks = if packets == 0 { 0 } else { self.ticks.wrapping_add(1) };
+        if packets > 0 && (packets < BATCH || self.ticks % BATCHES_PER_TICK == 1) {
+            self.now_ms = flow::clock::now_ms();
+        }
+    }
+
+    /// Charges the time since the last lap to `stage`.
+    #[inline]
+    pub fn lap(&mut self, shared: &Shared, stage: Stage) {
+        self.laps.lap(stage, &shared.work[self.seat].cycles);
     }
 
     /// This thread's figures.
@@ -155,58 +194,89 @@ impl Core {
             return self.spares.give(bundle);
         }
         let mut found: [Option<Entry<'_>>; BATCH] = [None; BATCH];
-        let missing = self.look_up(scope, &mut bundle.parsed[..n], &mut found);
+        let missing = self.look_up(scope, (&mut bundle.parsed, n), &mut found);
         let work = self.work(scope.shared);
         add(&work.hit, n as u64 - u64::from(missing.count_ones()));
         if missing != 0 {
             add(&work.missed, missing.count_ones().into());
         }
-        self.count(scope.shared, &bundle, &found[..n]);
-        let first = found[0];
-        match first {
-            Some(entry) if found[..n].iter().all(|f| f.is_some_and(|f| f.number == entry.number)) => {
-                if entry.quick() == NOT_QUICK {
-                    self.carry_out(scope, entry, bundle);
-                } else {
-                    self.outlets.send_all(entry.quick(), &mut bundle.packets);
-                    self.spares.give(bundle);
-                }
+        let found = &found[..n];
+        match found[0].filter(|first| found.iter().all(|f| *f == Some(*first))) {
+            Some(entry) => {
+                self.count_all(scope.shared, &bundle, entry);
+                self.lap(scope.shared, Stage::Account);
+                self.carry_out(scope, entry, bundle);
             }
-            Some(_) | None => self.part(scope, bundle, &found[..n]),
+            None => {
+                self.count_each(scope, &bundle, found);
+                self.lap(scope.shared, Stage::Account);
+                self.part(scope, bundle, found);
+            }
         }
     }
 
-    fn carry_out(&mut self, scope: Scope<'_>, entry: Entry<'_>, bundle: Box<Bundle>) {
-        match entry.head.program.load(scope.guard) {
-            Some(program) => self.run(scope, bundle, &program.actions),
-            None => self.spares.give(bundle),
+    /// All packets of the bundle are `entry`'s.
+    fn carry_out(&mut self, scope: Scope<'_>, entry: Entry<'_>, mut bundle: Box<Bundle>) {
+        let quick = entry.quick();
+        if quick != NOT_QUICK {
+            self.outlets.send_all(quick, &mut bundle.packets);
+            return self.spares.give(bundle);
         }
+        let Some(program) = entry.head().program.load(scope.guard) else {
+            return self.spares.give(bundle);
+        };
+        let Some(straight) = &program.straight else {
+            return self.run(scope, bundle, &program.actions);
+        };
+        let mut lost = 0u32;
+        for (i, (packet, parsed)) in bundle.packets.iter_mut().zip(&mut bundle.parsed).enumerate() {
+            if let Err(counter) = straight.apply(packet, parsed) {
+                counter.inc();
+                lost |= 1 << i;
+            }
+        }
+        if lost != 0 {
+            bundle.split(|i, _| lost & 1 << i == 0, None);
+        }
+        self.outlets.send_all(straight.port, &mut bundle.packets);
+        self.spares.give(bundle);
     }
 
-    /// A batch of several megaflows: single outputs at once, in order; packets of other megaflows are gathered first.
+    /// A batch of several megaflows.
     fn part<'g>(&mut self, scope: Scope<'g>, mut bundle: Box<Bundle>, found: &[Option<Entry<'g>>]) {
+        if let Some(port) = common_port(found) {
+            self.outlets.send_all(port, &mut bundle.packets);
+            return self.spares.give(bundle);
+        }
+        let mut ways = [Way(0); BATCH];
+        for (i, entry) in found.iter().enumerate() {
+            ways[i] = entry.map_or(Way::UP, |entry| way(scope, entry, &mut bundle, i));
+        }
+        let ways = &ways[..found.len()];
+        if ways[0].is_port() && ways.iter().all(|way| *way == ways[0]) {
+            self.outlets.send_all(ways[0].0, &mut bundle.packets);
+            return self.spares.give(bundle);
+        }
         let mut groups: [Option<(Entry<'g>, Box<Bundle>)>; BATCH] = [const { None }; BATCH];
         let mut n_groups = 0;
         let mut packets = std::mem::take(&mut bundle.packets);
         for (i, packet) in packets.drain().enumerate() {
-            let Some(entry) = found[i] else {
-                self.miss(scope.shared, packet, &bundle.parsed[i]);
-                continue;
-            };
-            let quick = entry.quick();
-            if quick != NOT_QUICK {
-                self.outlets.send(quick, packet);
-                continue;
-            }
-            let known = groups[..n_groups].iter_mut().flatten().find(|(e, _)| e.number == entry.number);
-            let group = match known {
-                Some((_, group)) => group,
-                None => {
-                    n_groups += 1;
-                    &mut groups[n_groups - 1].insert((entry, self.spares.take())).1
+            match (ways[i], found[i]) {
+                (Way::FREE, _) => drop(packet),
+                (Way::GENERAL, Some(entry)) => {
+                    let known = groups[..n_groups].iter_mut().flatten().find(|(e, _)| *e == entry);
+                    let group = match known {
+                        Some((_, group)) => group,
+                        None => {
+                            n_groups += 1;
+                            &mut groups[n_groups - 1].insert((entry, self.spares.take())).1
+                        }
+                    };
+                    group.push(packet, &bundle.parsed[i]);
                 }
-            };
-            group.push(packet, &bundle.parsed[i]);
+                (_, None) => self.miss(scope.shared, packet, &bundle.parsed[i]),
+                (port, Some(_)) => self.outlets.send(port.0, packet),
+            }
         }
         self.spares.give(bundle);
         for (entry, group) in groups.into_iter().flatten() {
@@ -214,174 +284,85 @@ impl Core {
         }
     }
 
-    /// Finds megaflows: a bit for each packet that has none.
-    fn look_up<'g>(&mut self, scope: Scope<'g>, parsed: &mut [Parsed], found: &mut [Option<Entry<'g>>; BATCH]) -> u32 {
-        let n = parsed.len();
-        let all = if n == BATCH { u32::MAX } else { (1 << n) - 1 };
-        let shared = scope.shared;
-        let in_port = u32::from_be_bytes(parsed[0].key.in_port);
-        let direct = shared.classifier.n_subtables(in_port, scope.guard) <= DIRECT_MAX;
-        let missing = if direct { all } else { self.look_in_cache(scope, parsed, found) };
-        if missing == 0 {
-            return 0;
-        }
-        let mut search = Search { slots: &shared.slots, parsed, live: missing, found, searched: 0 };
-        shared.classifier.lookup(&mut search, scope.guard);
-        let (lost, searched) = (search.live, search.searched);
-        add(&self.work(shared).mask_hit, searched);
-        if !direct {
-            self.remember(missing & !lost, found);
-        }
-        lost
-    }
-
-    fn look_in_cache<'g>(&mut self, scope: Scope<'g>, parsed: &mut [Parsed], found: &mut [Option<Entry<'g>>; BATCH]) -> u32 {
-        let shared = scope.shared;
-        let n = parsed.len();
-        let mut hashes = [0; BATCH];
-        shared.hash.hash_all(parsed, &mut hashes[..n]);
-        for hash in &hashes[..n] {
-            self.cache.prefetch(*hash);
-        }
-        let mut slots = [NO_SLOT; BATCH];
-        for (slot, hash) in slots.iter_mut().zip(&hashes[..n]) {
-            *slot = self.cache.candidate(*hash);
-            shared.slots.prefetch(*slot);
-        }
-        let mut missing = 0u32;
-        for (i, parsed) in parsed.iter_mut().enumerate() {
-            match shared.slots.entry(slots[i], scope.guard) {
-                Some(entry) if entry.matches(parsed) => found[i] = Some(entry),
-                Some(_) | None => missing |= 1 << i,
-            }
-        }
-        add(&self.work(shared).cache_hits, n as u64 - u64::from(missing.count_ones()));
-        self.hashes = hashes;
-        missing
-    }
-
-    /// Puts what the classifier found into the cache.
-    fn remember(&mut self, mut which: u32, found: &[Option<Entry<'_>>; BATCH]) {
-        let mut evicted = 0;
-        while which != 0 {
-            let i = which.trailing_zeros() as usize;
-            which &= which - 1;
-            if let Some(entry) = found[i]
-                && self.cache.insert(self.hashes[i], entry.number) == Inserted::Evicted
-            {
-                evicted += 1;
-            }
-        }
-        if evicted > 0 {
-            CACHE_EVICTED.add(evicted);
+    /// Counts the whole bundle on one megaflow.
+    fn count_all(&self, shared: &Shared, bundle: &Bundle, entry: Entry<'_>) {
+        let cell = shared.shards[self.seat].get().and_then(|shard| shard.cell(entry.number()));
+        if let Some(cell) = cell {
+            let n = bundle.packets.len();
+            let flags = bundle.parsed[..n].iter().fold(0, |flags, parsed| flags | parsed.tcp_flags());
+            cell.count(n as u64, bundle.packets.bytes(), self.now_ms, flags);
         }
     }
 
-    /// Adds to the megaflows' cells: neighbouring packets of one megaflow together.
-    fn count(&self, shared: &Shared, bundle: &Bundle, found: &[Option<Entry<'_>>]) {
-        let Some(shard) = shared.shards[self.seat].get() else {
+    /// Counts each packet on its megaflow, whose cell and program are fetched first, all of them at once.
+    fn count_each(&self, scope: Scope<'_>, bundle: &Bundle, found: &[Option<Entry<'_>>]) {
+        let Some(shard) = scope.shared.shards[self.seat].get() else {
             return;
         };
-        let (mut slot, mut packets, mut bytes, mut flags) = (NO_SLOT, 0u64, 0u64, 0u16);
-        let flush = |slot: u32, packets, bytes, flags| {
-            if let Some(cell) = shard.cell(slot) {
-                cell.count(packets, bytes, self.now_ms, flags);
-            }
-        };
-        for ((packet, parsed), entry) in bundle.packets.iter().zip(&bundle.parsed).zip(found) {
+        let mut cells = [None; BATCH];
+        for (cell, entry) in cells.iter_mut().zip(found) {
             let Some(entry) = entry else { continue };
-            if entry.number != slot {
-                if packets > 0 {
-                    flush(slot, packets, bytes, flags);
-                }
-                (slot, packets, bytes, flags) = (entry.number, 0, 0, 0);
+            *cell = shard.cell(entry.number());
+            if let Some(cell) = cell {
+                crate::prefetch(std::ptr::from_ref::<Cell>(cell));
             }
-            packets += 1;
-            bytes += packet.len() as u64;
-            flags |= parsed.tcp_flags();
+            if entry.quick() == NOT_QUICK
+                && let Some(program) = entry.head().program.load(scope.guard)
+            {
+                program.prefetch();
+            }
         }
-        if packets > 0 {
-            flush(slot, packets, bytes, flags);
-        }
-    }
-
-    /// Hands a packet without megaflow up.
-    fn miss(&self, shared: &Shared, packet: Packet, parsed: &Parsed) {
-        if !self.hand_up(shared, packet, parsed, |_| ()) {
-            DROP_UPCALL_ERROR.inc();
-        }
-    }
-
-    /// Queues a packet for userspace; false (and counted) if it, or a part of it, is lost. Userspace sees finished packets: a GSO
-    /// frame goes up in the pieces that a wire would carry, since what comes back by `execute` has no GSO mark.
-    pub fn hand_up(&self, shared: &Shared, mut packet: Packet, parsed: &Parsed, fill: impl Fn(&mut Upcall)) -> bool {
-        if packet.gso().kind == GsoKind::None {
-            // A checksum that cannot be completed is the sender's affair.
-            let _ = port::offload::complete(&mut packet);
-            return self.hand_up_one(shared, &packet, parsed, &fill);
-        }
-        let mut all = true;
-        let cut = port::offload::segment(&packet, &mut |piece| all &= self.hand_up_one(shared, &piece, parsed, &fill));
-        all && cut.is_ok()
-    }
-
-    fn hand_up_one(&self, shared: &Shared, packet: &Packet, parsed: &Parsed, fill: &impl Fn(&mut Upcall)) -> bool {
-        let in_port = u32::from_be_bytes(parsed.key.in_port);
-        let queue = self.outlets.outlet(in_port).map_or(&shared.strangers, |o| &o.upcalls);
-        let queued = shared.upcalls.has_room(queue) && {
-            let key = parsed.whole();
-            let mut upcall = Box::new(Upcall {
-                kind: UpcallKind::Miss,
-                key,
-                full_len: u32::try_from(packet.len()).unwrap_or(u32::MAX),
-                packet: packet.data().to_vec(),
-                actions: None,
-                out_tunnel: None,
-                queued_ms: self.now_ms,
-            });
-            fill(&mut upcall);
-            shared.upcalls.push(queue, upcall)
-        };
-        if !queued {
-            add(&self.work(shared).lost, 1);
-        }
-        queued
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::slots::SlotWriter;
-    use port::{Checksum, Gso, offload};
-    use std::time::Duration;
-
-    fn key() -> flow::Key {
-        let mut key = flow::Key::ZERO;
-        (key.eth_type, key.nw_proto, key.nw_ttl) = ([8, 0], 6, 64);
-        (key.nw_src, key.nw_dst) = ([10, 0, 0, 1], [10, 0, 0, 2]);
-        key
-    }
-
-    /// What comes back by `execute` has no GSO mark, so large frames go up as a wire would carry them.
-    #[test]
-    fn a_gso_frame_goes_up_in_finished_pieces() {
-        let (slots, _slot_writer) = SlotWriter::new();
-        let (classifier, _classifier_writer) = Classifier::new();
-        let shared = Shared::new(slots, classifier);
-        let core = Core::new(0, 16);
-        let bytes = flow::compose::compose(&key(), flow::compose::Payload::Len(2500));
-        let mut packet = Packet::from_bytes(&bytes).unwrap();
-        packet.set_checksum(Checksum::Partial { start: 34, offset: 16 });
-        packet.set_gso(Gso { kind: GsoKind::Tcp4, size: 1000, ecn: false });
-        let mut parsed = Parsed::new();
-        parsed.read(packet.data(), &PacketMeta::default());
-        assert!(core.hand_up(&shared, packet, &parsed, |_| ()));
-        let mut ups = Vec::new();
-        shared.upcalls.take(0, 10, Duration::ZERO, &mut ups);
-        assert_eq!(ups.iter().map(|u| u.packet.len()).collect::<Vec<_>>(), [1054, 1054, 554]);
-        for up in &ups {
-            assert_eq!(offload::verify(&up.packet), (offload::Verdict::Good, offload::Verdict::Good));
+        for ((packet, parsed), cell) in bundle.packets.iter().zip(&bundle.parsed).zip(cells) {
+            if let Some(cell) = cell {
+                cell.count(1, packet.len() as u64, self.now_ms, parsed.tcp_flags());
+            }
         }
     }
 }
+
+/// The port, if all megaflows are an output to the same one.
+#[inline]
+fn common_port(found: &[Option<Entry<'_>>]) -> Option<u32> {
+    let port = found[0]?.quick();
+    let same = found.iter().fold(true, |same, f| same & f.is_some_and(|entry| entry.quick() == port));
+    (same && port != NOT_QUICK).then_some(port)
+}
+
+/// Where a packet goes next: a port's number, or one of the others.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Way(u32);
+
+impl Way {
+    /// There is no megaflow.
+    const UP: Self = Self(u32::MAX);
+    /// Its program has to be run.
+    const GENERAL: Self = Self(u32::MAX - 1);
+    /// It could not be changed as its program says.
+    const FREE: Self = Self(u32::MAX - 2);
+
+    fn is_port(self) -> bool {
+        self.0 < PORTS_MAX
+    }
+}
+
+/// Where packet `i` of the bundle goes, once the changes of a straight program are made.
+#[inline]
+fn way(scope: Scope<'_>, entry: Entry<'_>, bundle: &mut Bundle, i: usize) -> Way {
+    let quick = entry.quick();
+    if quick != NOT_QUICK {
+        return Way(quick);
+    }
+    let program = entry.head().program.load(scope.guard);
+    let Some(straight) = program.and_then(|program| program.straight.as_deref()) else {
+        return Way::GENERAL;
+    };
+    match straight.apply(&mut bundle.packets[i], &mut bundle.parsed[i]) {
+        Ok(()) => Way(straight.port),
+        Err(counter) => {
+            counter.inc();
+            Way::FREE
+        }
+    }
+}
+
+const _: () = assert!(PORTS_MAX < Way::FREE.0);

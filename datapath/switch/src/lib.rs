@@ -8,10 +8,11 @@
 //! | [`switch`] | the seam: [`Switch`] |
 //! | [`flows`], [`ports`], [`config`] | what control threads keep, behind one lock |
 //! | [`crew`], [`schedule`], [`balance`], [`topology`], [`account`] | who polls which receive queue, and what it costs |
-//! | [`worker`], [`forward`], [`execute`], [`edit`], [`tunnel`], [`tunnel_pop`], [`meter`] | the packet's way |
+//! | [`worker`], [`forward`], [`lookup`], [`hand_up`] | the packet's way to its megaflow |
+//! | [`execute`], [`straight`], [`edit`], [`tunnel`], [`tunnel_pop`], [`meter`] | the actions |
 //! | [`ct`] | connection tracking |
 //! | [`cache`], [`classifier`], [`slots`], [`shape`], [`tags`], [`hash`] | from a packet to its megaflow |
-//! | [`qsbr`], [`stats`], [`upcall`] | what threads share without locks |
+//! | [`qsbr`], [`stats`], [`perf`], [`upcall`] | what threads share without locks |
 //! | [`reference`], [`failing`] | the seam again, obvious and failing, for tests |
 
 pub mod account;
@@ -29,12 +30,15 @@ pub mod execute;
 pub mod failing;
 pub mod flows;
 pub mod forward;
+mod hand_up;
 pub mod hash;
 mod log;
+mod lookup;
 pub mod memory;
 pub mod meter;
 pub mod outlets;
 pub mod parsed;
+pub mod perf;
 mod pmd;
 mod pmd_text;
 pub mod ports;
@@ -45,6 +49,7 @@ pub mod schedule;
 pub mod shape;
 pub mod slots;
 pub mod stats;
+pub mod straight;
 pub mod switch;
 pub mod tags;
 pub mod topology;

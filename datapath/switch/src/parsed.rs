@@ -3,7 +3,7 @@
 //! What enters: what `flow::extract` writes. What leaves: keys to hash, to compare and to hand up. Extraction leaves lines that a packet
 //! does not use as they were; whoever compares under a mask that reaches further makes those lines zero first (`ensure`), once.
 
-use flow::extract::{self, Extracted, PacketMeta};
+use flow::extract::{self, Arrival, Extracted, PacketMeta};
 use flow::key::{Key, LINE_BYTES, LINES, Lines};
 
 const LINE_WORDS: usize = LINE_BYTES / 8;
@@ -67,6 +67,13 @@ impl Parsed {
     #[inline]
     pub fn read(&mut self, packet: &[u8], meta: &PacketMeta<'_>) {
         self.found = extract::extract(packet, meta, &mut self.key);
+        self.conn = 0;
+    }
+
+    /// Extracts a packet as it comes from a port.
+    #[inline]
+    pub fn arrive(&mut self, packet: &[u8], arrival: &Arrival<'_>) {
+        arrival.extract(packet, &mut self.key, &mut self.found);
         self.conn = 0;
     }
 

@@ -97,6 +97,18 @@ impl Switch {
         out
     }
 
+    /// Where the workers' cycles went, stage by stage, while that was accounted.
+    #[must_use]
+    pub fn pmd_stage_show(&self) -> String {
+        let reports = self.stage_reports();
+        let control = lock(&self.control);
+        let text = |worker: &Worker| {
+            let report = reports.iter().find(|r| r.seat == worker.handle.seat)?;
+            Some(title(worker) + &report.text())
+        };
+        control.ports.crew.workers.iter().filter_map(text).collect()
+    }
+
     /// How long the workers may nap.
     #[must_use]
     pub fn pmd_sleep_show(&self) -> String {

@@ -2,7 +2,9 @@
 //!
 //! What enters: a list of datapath actions. What leaves: a `Program`, of which every action can be carried out, or the reason why not.
 
+use crate::outlets::PORTS_MAX;
 use crate::slots::NOT_QUICK;
+use crate::straight::Straight;
 use flow::Actions;
 use flow::action::Action;
 use flow::seam::DpError;
@@ -14,6 +16,8 @@ pub const NESTING_MAX: usize = 8;
 /// A checked list of actions.
 #[derive(Debug)]
 pub struct Program {
+    /// The short form, if there is one and it is more than an output.
+    pub straight: Option<Box<Straight>>,
     pub actions: Arc<Actions>,
 }
 
@@ -21,15 +25,23 @@ impl Program {
     /// Refuses what this datapath cannot carry out.
     pub fn new(actions: Arc<Actions>) -> Result<Self, DpError> {
         check(&actions, 0)?;
-        Ok(Self { actions })
+        Ok(Self { straight: Straight::of(&actions).map(Box::new), actions })
     }
 
     /// The port, if the program is one output and nothing else; otherwise `NOT_QUICK`.
     #[must_use]
     pub fn quick(&self) -> u32 {
         match self.actions.as_slice() {
-            [Action::Output(port)] => port.0,
+            [Action::Output(port)] if port.0 < PORTS_MAX => port.0,
             _ => NOT_QUICK,
+        }
+    }
+
+    /// Fetches the short form.
+    #[inline]
+    pub fn prefetch(&self) {
+        if let Some(straight) = &self.straight {
+            straight.prefetch();
         }
     }
 }

@@ -28,12 +28,34 @@ impl Line {
     }
 }
 
+/// Words that a hash under a mask of the first line takes at most.
+pub const FIRST_WORDS_MAX: usize = 6;
+
+/// How to hash a key under a mask that has bits in the first line only. Copied before a loop over packets, so that nothing in the loop
+/// looks like it could change.
+#[derive(Clone, Copy, Debug)]
+pub struct FirstHash {
+    at: [u8; 8],
+    mask: [u64; 8],
+    keys: [u64; 4],
+}
+
+impl FirstHash {
+    /// The hash of a key's first line, of which `N` words count.
+    #[inline]
+    #[must_use]
+    pub fn hash<const N: usize>(&self, line: &[u64; LINE_BYTES / 8]) -> u64 {
+        masked::<N>(|i| line[usize::from(self.at[i] & 7)] & self.mask[i], N, &self.keys)
+    }
+}
+
 /// A mask, prepared for hashing and comparing.
 #[derive(Debug)]
 pub struct Shape {
     pub mask: Mask,
     /// Lines in which the mask has bits.
     pub lines: Lines,
+    /// Words of the key that tell megaflows with this mask apart, and their masks.
     at: Box<[u8]>,
     words: Box<[u64]>,
     keys: [u64; 4],
@@ -43,27 +65,47 @@ impl Shape {
     /// Prepares `mask`.
     #[must_use]
     pub fn new(mask: &Mask) -> Self {
-        let used = || mask.words().iter().enumerate().filter(|(_, w)| **w != 0);
+        let used = |telling: &Mask| -> Vec<(u8, u64)> {
+            let words = mask.words().iter().zip(telling.words()).enumerate().filter(|(_, (w, t))| *w & *t != 0);
+            words.map(|(i, (w, _))| (u8::try_from(i).expect("a key has fewer than 256 words"), *w)).collect()
+        };
+        let mut hashed = used(&telling());
+        if hashed.is_empty() {
+            hashed = used(mask);
+        }
         Self {
             mask: *mask,
             lines: mask.lines(),
-            at: used().map(|(i, _)| u8::try_from(i).expect("a key has fewer than 256 words")).collect(),
-            words: used().map(|(_, w)| *w).collect(),
+            at: hashed.iter().map(|(at, _)| *at).collect(),
+            words: hashed.iter().map(|(_, word)| *word).collect(),
             keys: std::array::from_fn(|_| random()),
         }
     }
 
-    /// How many 64-bit words have bits.
+    /// The short way to hash, and how many words it takes; `None` for masks that reach beyond the first line or have too many words.
+    #[must_use]
+    pub fn first(&self) -> Option<(FirstHash, usize)> {
+        let n = self.at.len();
+        let short = self.lines.0 & !1 == 0 && (1..=FIRST_WORDS_MAX).contains(&n);
+        let mut first = FirstHash { at: [0; 8], mask: [0; 8], keys: self.keys };
+        if short {
+            first.at[..n].copy_from_slice(&self.at);
+            first.mask[..n].copy_from_slice(&self.words);
+        }
+        short.then_some((first, n))
+    }
+
+    /// How many 64-bit words are hashed.
     #[must_use]
     pub fn n_words(&self) -> usize {
         self.at.len()
     }
 
-    /// The hash of `words` under the mask; `N` is `n_words()`, or 0 when it is not known at compile time.
+    /// The hash of a key under the mask.
     #[inline]
     #[must_use]
-    pub fn hash<const N: usize>(&self, words: &[u64; WORDS]) -> u64 {
-        masked::<N>(words, &self.at, &self.words, &self.keys)
+    pub fn hash(&self, words: &[u64; WORDS]) -> u64 {
+        masked::<0>(|i| words[usize::from(self.at[i])] & self.words[i], self.at.len(), &self.keys)
     }
 
     /// The masked lines of `key` after the first, in order, without those in which the mask has no bits.
@@ -80,5 +122,52 @@ impl Shape {
             *o &= m;
         }
         out
+    }
+}
+
+/// Fields that tell megaflows apart. The others may be left out of a hash, since they hardly do: all megaflows in a subtable have the
+/// same input port, and few kinds of packets are seen at one.
+fn telling() -> Mask {
+    let mut telling: Mask = zerocopy::transmute!([0xffu8; LINE_BYTES * LINES]);
+    telling.in_port = [0; 4];
+    telling.packet_type = [0; 4];
+    telling.nw_frag = 0;
+    telling
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn hash_of(shape: &Shape, key: &Key) -> u64 {
+        let Some((first, n)) = shape.first() else { return shape.hash(key.words()) };
+        let line = crate::hash::line_of(key, 0);
+        match n {
+            1 => first.hash::<1>(line),
+            2 => first.hash::<2>(line),
+            3 => first.hash::<3>(line),
+            4 => first.hash::<4>(line),
+            5 => first.hash::<5>(line),
+            _ => first.hash::<6>(line),
+        }
+    }
+
+    proptest! {
+        /// The short form is the general one, and every bit of a word counts that the mask lets through.
+        #[test]
+        fn short_equals_general(at in prop::collection::btree_set(0usize..8, 1..8), words in prop::array::uniform8(any::<u64>()), flip in 0usize..512) {
+            let mut mask = Key::ZERO;
+            at.iter().for_each(|i| mask.words_mut()[*i] = 0x00ff_ff0f_f0ff_ffff | 1 << (i * 7));
+            let shape = Shape::new(&mask);
+            let mut key = Key::ZERO;
+            key.words_mut()[..8].copy_from_slice(&words);
+            let before = hash_of(&shape, &key);
+            prop_assert_eq!(before, shape.hash(key.words()));
+            let (word, bit) = (flip / 64, 1u64 << (flip % 64));
+            key.words_mut()[word] ^= bit;
+            let hashed = mask.words()[word] & telling().words()[word] != 0;
+            prop_assert_eq!(hash_of(&shape, &key) != before, hashed && mask.words()[word] & bit != 0);
+        }
     }
 }

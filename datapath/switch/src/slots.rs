@@ -14,10 +14,12 @@
 //!   Therefore stale numbers are harmless, and nothing has to be swept out of the caches.
 
 use crate::hash::line_of;
+use crate::parsed::Parsed;
 use crate::program::Program;
 use crate::qsbr::{Guard, Rcu};
 use crate::shape::{Line, Shape};
 use flow::Ufid;
+use flow::key::Lines;
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
@@ -33,6 +35,8 @@ pub const FLOWS_MAX: usize = CHUNK * CHUNKS_MAX;
 pub const NO_SLOT: u32 = u32::MAX;
 /// In `quick`: the program has to be looked at.
 pub const NOT_QUICK: u32 = u32::MAX;
+/// The line that every mask has bits in, since the input port is there.
+const FIRST: Lines = Lines(1);
 
 /// What a megaflow is, apart from its first line.
 #[derive(Debug)]
@@ -52,6 +56,9 @@ struct Slot {
     live: AtomicU32,
     /// The datapath port, if the program is one output and nothing else.
     quick: AtomicU32,
+    number: u32,
+    /// Those of the shape: here, so that most comparisons need of the shape only its mask's first line.
+    lines: UnsafeCell<Lines>,
 }
 
 const _: () = assert!(size_of::<Slot>() == 128);
@@ -68,36 +75,105 @@ unsafe impl Sync for Slots {}
 // SAFETY: what slots hold (`Arc<Shape>`, lines, programs) may be dropped by any thread.
 unsafe impl Send for Slots {}
 
-/// A live megaflow.
-#[derive(Clone, Copy, Debug)]
-pub struct Entry<'g> {
-    /// The slot's number.
-    pub number: u32,
-    pub line0: &'g Line,
-    pub head: &'g Head,
-    quick: &'g AtomicU32,
+/// Where a megaflow may live.
+#[derive(Clone, Copy)]
+pub struct Place<'g>(&'g Slot);
+
+impl std::fmt::Debug for Place<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Place").field(&self.0.number).finish()
+    }
 }
 
-impl Entry<'_> {
+impl<'g> Place<'g> {
+    /// Fetches both lines into the cache.
+    #[inline]
+    pub fn prefetch(self) {
+        crate::prefetch(self.0);
+        crate::prefetch(&raw const self.0.live);
+    }
+
+    /// The megaflow, if there is a live one.
+    #[inline]
+    #[must_use]
+    pub fn entry(self, _guard: Guard<'g>) -> Option<Entry<'g>> {
+        // SAFETY, of the entry: the slot is live, and the guard keeps its grace period open.
+        (self.0.live.load(Ordering::Acquire) != 0).then_some(Entry(self.0))
+    }
+}
+
+/// A live megaflow: nobody writes its slot, apart from the atomics, while one of these exists.
+#[derive(Clone, Copy)]
+pub struct Entry<'g>(&'g Slot);
+
+impl PartialEq for Entry<'_> {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self.0, other.0)
+    }
+}
+
+impl std::fmt::Debug for Entry<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Entry").field("number", &self.0.number).field("head", self.head()).finish()
+    }
+}
+
+impl<'g> Entry<'g> {
+    /// The slot's number.
+    #[inline]
+    #[must_use]
+    pub fn number(self) -> u32 {
+        self.0.number
+    }
+
+    /// The first line of the masked key.
+    #[inline]
+    #[must_use]
+    pub fn line0(self) -> &'g Line {
+        // SAFETY: nobody writes a live slot's line.
+        unsafe { &*self.0.line0.get() }
+    }
+
+    /// What else there is.
+    #[inline]
+    #[must_use]
+    pub fn head(self) -> &'g Head {
+        // SAFETY: nobody writes a live slot's head.
+        let head = unsafe { &*self.0.head.get() };
+        // SAFETY: `SlotWriter::fill` wrote the head before the slot became live.
+        unsafe { head.assume_init_ref() }
+    }
+
+    #[inline]
+    fn lines(self) -> Lines {
+        // SAFETY: nobody writes a live slot's lines.
+        unsafe { *self.0.lines.get() }
+    }
+
     /// The only output, if there is nothing else to do.
     #[inline]
     #[must_use]
-    pub fn quick(&self) -> u32 {
-        self.quick.load(Ordering::Relaxed)
+    pub fn quick(self) -> u32 {
+        self.0.quick.load(Ordering::Relaxed)
     }
 
-    /// Whether `parsed`, whose lines under the mask are valid, is a packet of this megaflow.
+    /// Whether `parsed` is a packet of this megaflow.
     #[inline]
     #[must_use]
-    pub fn matches(&self, parsed: &mut crate::parsed::Parsed) -> bool {
-        let shape = &*self.head.shape;
+    pub fn matches(self, parsed: &mut Parsed) -> bool {
+        let mask = &self.head().shape.mask;
+        let first = self.line0().equals_masked(line_of(&parsed.key, 0), line_of(mask, 0));
+        first && (self.lines() == FIRST || self.rest_matches(parsed))
+    }
+
+    #[inline(never)]
+    fn rest_matches(self, parsed: &mut Parsed) -> bool {
+        let shape = &*self.head().shape;
         parsed.ensure(shape.lines);
         let key = &parsed.key;
-        if !self.line0.equals_masked(line_of(key, 0), line_of(&shape.mask, 0)) {
-            return false;
-        }
         let mut left = shape.lines.0 & !1;
-        for own in &self.head.rest {
+        for own in &self.head().rest {
             let l = left.trailing_zeros() as usize;
             left &= left - 1;
             if !own.equals_masked(line_of(key, l), line_of(&shape.mask, l)) {
@@ -109,12 +185,12 @@ impl Entry<'_> {
 
     /// The masked key, whole.
     #[must_use]
-    pub fn key(&self) -> Box<flow::Key> {
+    pub fn key(self) -> Box<flow::Key> {
         let mut key = Box::new(flow::Key::ZERO);
         let words = key.words_mut();
-        words[..8].copy_from_slice(&self.line0.0);
-        let mut left = self.head.shape.lines.0 & !1;
-        for own in &self.head.rest {
+        words[..8].copy_from_slice(&self.line0().0);
+        let mut left = self.lines().0 & !1;
+        for own in &self.head().rest {
             let l = left.trailing_zeros() as usize;
             left &= left - 1;
             words[l * 8..l * 8 + 8].copy_from_slice(&own.0);
@@ -139,37 +215,17 @@ impl Slots {
         Some(&chunk.0[at])
     }
 
+    /// The place that a number names, whether or not anything lives there.
+    #[inline]
+    #[must_use]
+    pub fn place(&self, number: u32) -> Option<Place<'_>> {
+        self.slot(number).map(Place)
+    }
+
     /// The megaflow in a slot, if there is a live one.
     #[inline]
-    pub fn entry<'g>(&'g self, number: u32, _guard: Guard<'g>) -> Option<Entry<'g>> {
-        let slot = self.slot(number)?;
-        if slot.live.load(Ordering::Acquire) == 0 {
-            return None;
-        }
-        // SAFETY: the slot is live, and the guard keeps its grace period open.
-        Some(unsafe { Self::entry_of(number, slot) })
-    }
-
-    /// # Safety
-    /// The slot is live, or died in a grace period that is not over and in which the caller takes part.
-    #[inline]
-    unsafe fn entry_of(number: u32, slot: &Slot) -> Entry<'_> {
-        // SAFETY: nobody writes a live slot's line (the caller's promise).
-        let line0 = unsafe { &*slot.line0.get() };
-        // SAFETY: nobody writes a live slot's head (the caller's promise).
-        let head = unsafe { &*slot.head.get() };
-        // SAFETY: `SlotWriter::publish` wrote the head before the slot became live.
-        let head = unsafe { head.assume_init_ref() };
-        Entry { number, line0, head, quick: &slot.quick }
-    }
-
-    /// Fetches a slot's two lines into the cache.
-    #[inline]
-    pub fn prefetch(&self, number: u32) {
-        if let Some(slot) = self.slot(number) {
-            crate::prefetch(slot);
-            crate::prefetch(&raw const slot.live);
-        }
+    pub fn entry<'g>(&'g self, number: u32, guard: Guard<'g>) -> Option<Entry<'g>> {
+        self.place(number)?.entry(guard)
     }
 }
 
@@ -244,17 +300,20 @@ impl SlotWriter {
         if self.chunks == CHUNKS_MAX {
             return false;
         }
-        let slot = |_| Slot {
+        let slot = |number| Slot {
             line0: UnsafeCell::new(Line([0; 8])),
             head: UnsafeCell::new(MaybeUninit::uninit()),
             live: AtomicU32::new(0),
             quick: AtomicU32::new(NOT_QUICK),
+            number,
+            lines: UnsafeCell::new(FIRST),
         };
-        let slots: Box<[Slot]> = (0..CHUNK).map(slot).collect();
+        let first = u32::try_from(self.chunks * CHUNK).expect("FLOWS_MAX fits 32 bits");
+        let numbers = first..first + u32::try_from(CHUNK).expect("a chunk is small");
+        let slots: Box<[Slot]> = numbers.clone().map(slot).collect();
         let chunk = Box::into_raw(slots).cast::<Chunk>();
         self.slots.chunks[self.chunks].store(chunk, Ordering::Release);
-        let first = self.chunks * CHUNK;
-        self.free.extend((first..first + CHUNK).rev().map(|n| u32::try_from(n).expect("FLOWS_MAX fits 32 bits")));
+        self.free.extend(numbers.rev());
         self.chunks += 1;
         true
     }
@@ -265,10 +324,12 @@ impl SlotWriter {
     /// If there is no free slot (`is_full`): a bug of ours.
     pub fn fill(&mut self, key: &flow::Key, head: Head, quick: u32) -> u32 {
         let number = self.free.pop().expect("the caller has grown the store");
-        let line0 = head.shape.masked_line(key, 0);
+        let (line0, lines) = (head.shape.masked_line(key, 0), Lines(head.shape.lines.0 | FIRST.0));
         let slot = self.slots.slot(number).expect("free numbers name slots that exist");
         // SAFETY: the slot is dead and its grace period is over (`release`), so nobody else looks at it.
         unsafe { *slot.line0.get() = line0 };
+        // SAFETY: as above.
+        unsafe { *slot.lines.get() = lines };
         // SAFETY: as above; what the slot held before was dropped by `release`.
         unsafe { (*slot.head.get()).write(head) };
         slot.quick.store(quick, Ordering::Relaxed);
@@ -285,8 +346,8 @@ impl SlotWriter {
     pub fn entry(&self, number: u32) -> Entry<'_> {
         let slot = self.slots.slot(number).expect("the caller's number names a slot");
         assert_ne!(slot.live.load(Ordering::Relaxed), 0, "the caller's slot is live");
-        // SAFETY: only `self` can kill or write slots, and the result borrows `self`.
-        unsafe { Slots::entry_of(number, slot) }
+        // Only `self` can kill or write slots, and the result borrows `self`.
+        Entry(slot)
     }
 
     /// Whether a slot is live.

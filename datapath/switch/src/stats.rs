@@ -144,4 +144,6 @@ pub struct Work {
     pub received: AtomicU64,
     /// Packets that went round again.
     pub recirculated: AtomicU64,
+    /// Cycles by stage, while the account is on.
+    pub cycles: crate::perf::Cycles,
 }

@@ -23,6 +23,7 @@ use crate::flows::{Done, FlowTable};
 use crate::forward::{Core, Scope, Shared};
 use crate::meter::Meter;
 use crate::parsed::Parsed;
+use crate::perf::Report;
 use crate::ports::{Means, Ports};
 use crate::program;
 use crate::qsbr::Member;
@@ -257,6 +258,22 @@ impl Switch {
         (sum(|w| &w.received), sum(|w| &w.hit), sum(|w| &w.missed))
     }
 
+    /// Has forwarding threads account their cycles by stage from now on, or no more.
+    pub fn account_stages(&self, on: bool) {
+        self.shared.live.stages.store(on, Ordering::Relaxed);
+    }
+
+    /// Cycles by stage of every forwarding thread that has received anything meanwhile.
+    #[must_use]
+    pub fn stage_reports(&self) -> Vec<Report> {
+        let report = |(seat, work): (usize, &crossbeam_utils::CachePadded<crate::stats::Work>)| Report {
+            seat,
+            packets: work.cycles.packets(),
+            cycles: work.cycles.values(),
+        };
+        self.shared.work.iter().enumerate().map(report).filter(|r| r.packets > 0).collect()
+    }
+
     fn execute_one(&self, aux: &mut Aux, execute: &Execute) -> Result<(), DpError> {
         program::check(&execute.actions, 0)?;
         if execute.packet.len() > FRAME_MAX {
@@ -388,6 +405,16 @@ impl Datapath for Switch {
                 .filter_map(|ufid| control.flows.get(*ufid).ok())
                 .for_each(|d| crate::log::dump(&name, &d, clock::now_ms()));
         }
+    }
+
+    fn has_mask_room(&self, mask: &flow::Mask, in_port: DpPort) -> bool {
+        lock(&self.control).flows.has_mask_room(mask, in_port.0)
+    }
+
+    fn unwanted(&self) -> Vec<Ufid> {
+        let mut control = lock(&self.control);
+        control.flows.tend(clock::now_ms());
+        control.flows.take_unwanted()
     }
 
     fn flush(&self) {

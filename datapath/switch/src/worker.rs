@@ -22,6 +22,7 @@ use crate::counters::WORKER_SLEEPS;
 use crate::cycles;
 use crate::forward::{Core, Scope, Shared};
 use crate::outlets::Outlet;
+use crate::perf::Stage;
 use crate::qsbr::Member;
 use crate::stats::add;
 use crate::topology::CoreId;
@@ -30,7 +31,7 @@ use flow::DpPort;
 use flow::clock;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use port::{BATCH_MAX, Batch, Receive, RxQueue};
+use port::{BATCH_MAX, Receive, RxQueue};
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -276,17 +277,16 @@ struct Worker {
 
 impl Worker {
     fn run(mut self) {
-        let mut batch = Batch::new();
         self.member.online();
         // When the last packet came, or the last sleep ended.
         let mut since = self.last;
         loop {
             while let Ok(command) = self.commands.try_recv() {
-                if !self.obey(command, &mut batch) {
+                if !self.obey(command) {
                     return;
                 }
             }
-            let received = self.timed_round(&mut batch);
+            let received = self.timed_round();
             let idle = self.last.wrapping_sub(since);
             if received > 0 {
                 (since, self.futile) = (self.last, 0);
@@ -305,9 +305,9 @@ impl Worker {
     }
 
     /// A round, with its account.
-    fn timed_round(&mut self, batch: &mut Batch) -> usize {
+    fn timed_round(&mut self) -> usize {
         let (begin, missed) = (self.last, self.missed());
-        let received = self.round(batch);
+        let received = self.round();
         self.last = cycles::now();
         let cycles = self.last.wrapping_sub(begin);
         self.account.count(cycles, received);
@@ -363,33 +363,36 @@ impl Worker {
     }
 
     /// A batch from every queue; how many packets there were.
-    fn round(&mut self, batch: &mut Batch) -> usize {
+    fn round(&mut self) -> usize {
         let mut received = 0;
         for i in 0..self.rx.len() {
-            received += self.poll(i, batch);
+            received += self.poll(i);
         }
         if received > 0 {
             self.core.outlets.flush();
+            self.core.lap(&self.shared, Stage::Send);
         }
         self.member.quiescent();
         received
     }
 
-    fn poll(&mut self, i: usize, batch: &mut Batch) -> usize {
+    fn poll(&mut self, i: usize) -> usize {
         let rx = &mut self.rx[i];
         let by_call = rx.queue.polls_by_call();
         if by_call && !rx.pause.is_over(self.last) {
             return 0;
         }
-        let n = rx.queue.recv(batch);
+        self.core.laps.start(&self.shared.live.stages);
+        let n = rx.queue.recv(self.core.inbox());
+        self.core.tick(n);
         if by_call {
-            rx.pause.after(n, self.last, self.patience.cycles_per_us);
+            self.rx[i].pause.after(n, self.last, self.patience.cycles_per_us);
         }
         if n > 0 {
-            self.core.now_ms = clock::now_ms();
+            self.core.lap(&self.shared, Stage::Receive);
             add(&self.core.work(&self.shared).batches, 1);
             let scope = Scope { shared: &self.shared, guard: self.member.guard() };
-            self.core.receive(scope, rx.port, batch);
+            self.core.received(scope, self.rx[i].port);
             self.member.quiescent();
             let now = cycles::now();
             add(&self.rx[i].load, now.wrapping_sub(self.last));
@@ -424,7 +427,7 @@ impl Worker {
     }
 
     /// Carries out a command; false after the last.
-    fn obey(&mut self, command: Command, batch: &mut Batch) -> bool {
+    fn obey(&mut self, command: Command) -> bool {
         // Whoever waits for an answer may have gone: then the answer, queues included, is dropped.
         match command {
             Command::SetOutlet(port, outlet) => self.core.outlets.set(port, outlet),
@@ -438,7 +441,7 @@ impl Worker {
                 let _ = done.send(rx);
             }
             Command::Drain(port, done) => {
-                self.drain(port, batch);
+                self.drain(port);
                 let _ = done.send(());
             }
             Command::ResizeCache(flows) => self.core.resize_cache(flows),
@@ -463,14 +466,14 @@ impl Worker {
     }
 
     /// Bounded, because a memory source never ends.
-    fn drain(&mut self, port: DpPort, batch: &mut Batch) {
+    fn drain(&mut self, port: DpPort) {
         const ROUNDS_MAX: usize = 1024;
         for i in 0..self.rx.len() {
             if self.rx[i].port != port {
                 continue;
             }
             for _ in 0..ROUNDS_MAX {
-                if self.poll(i, batch) == 0 {
+                if self.poll(i) == 0 {
                     break;
                 }
             }

@@ -242,3 +242,39 @@ fn inject_waits_for_the_slow_path() {
     stop.store(true, Ordering::Relaxed);
     handler.join().unwrap();
 }
+
+/// A megaflow with the mask of number `i`: no two are alike.
+fn with_mask(i: u32) -> FlowPut {
+    let mut put = put(u128::from(i) + 100, "recirc_id(0),in_port(1),packet_type(ns=0,id=0),eth_type(0x0800)", 2, PutMode::Create);
+    put.flow.key.eth_src = [2, 9, 0, 0, (i >> 8) as u8, i as u8];
+    put.flow.mask.eth_src = [0xff; 6];
+    put.flow.mask.eth_dst = u64::from(i + 1).to_be_bytes()[2..].try_into().unwrap();
+    put
+}
+
+/// A tuple-space explosion at one port: its masks are bounded, other ports' are not concerned, and those that nothing hits are given up.
+#[test]
+fn masks_of_a_port_are_bounded_and_the_coldest_go() {
+    let b = Bench::new(2, &[]);
+    let max = u32::try_from(datapath::classifier::MASKS_PER_PORT_MAX).unwrap();
+    let victim = "recirc_id(0),in_port(1),packet_type(ns=0,id=0),eth(src=50:54:00:00:00:01),eth_type(0x0800)";
+    b.put(1, victim, vec![output(2)]);
+    for i in 1..max {
+        let put = with_mask(i);
+        assert!(b.dp.has_mask_room(&put.flow.mask, DpPort(1)), "{i}");
+        b.dp.put(&[put])[0].as_ref().unwrap();
+    }
+    assert!(!b.dp.has_mask_room(&with_mask(max).flow.mask, DpPort(1)));
+    assert!(b.dp.has_mask_room(&with_mask(3).flow.mask, DpPort(1)), "it is there already");
+    assert!(b.dp.has_mask_room(&with_mask(max).flow.mask, DpPort(2)));
+    // The victim's flow is found by the cache, so that no search counts for it.
+    for _ in 0..40 {
+        assert_eq!(b.send(1, &frame(TCP, 60)).len(), 1);
+    }
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    let unwanted = b.dp.unwanted();
+    assert!(!unwanted.is_empty() && !unwanted.contains(&Ufid(1)), "{unwanted:?}");
+    b.dp.del(&unwanted);
+    assert!(b.dp.has_mask_room(&with_mask(max).flow.mask, DpPort(1)));
+    assert_eq!(b.send(1, &frame(TCP, 60)).len(), 1);
+}

@@ -42,6 +42,10 @@ pub(crate) struct MemoryDp {
     some: Condvar,
     /// Refuse every put from now on.
     pub(crate) refuse_puts: AtomicBool,
+    /// There is room for no other mask.
+    pub(crate) masks_full: AtomicBool,
+    /// What `unwanted` gives out.
+    pub(crate) unwanted: Mutex<Vec<Ufid>>,
     /// How often `quiesce` was called.
     pub(crate) quiesced: AtomicU64,
 }
@@ -331,6 +335,14 @@ impl Datapath for MemoryDp {
                 return;
             }
         }
+    }
+
+    fn has_mask_room(&self, _mask: &flow::Mask, _in_port: DpPort) -> bool {
+        !self.masks_full.load(Ordering::Relaxed)
+    }
+
+    fn unwanted(&self) -> Vec<Ufid> {
+        std::mem::take(&mut self.unwanted.lock().unwrap())
     }
 
     fn stats_of(&self, batch: &[Ufid], out: &mut Vec<Option<FlowStats>>) {

@@ -73,6 +73,8 @@ flow::counters! {
     DELETED_IDLE = "revalidate_deleted_idle", "megaflows deleted because no packet used them";
     DELETED_CHANGED = "revalidate_deleted_changed", "megaflows deleted because they had become wrong and could not be replaced in place";
     DELETED_EXPENSIVE = "revalidate_deleted_expensive", "megaflows deleted because they carried too little to be translated again";
+    DELETED_UNWANTED = "revalidate_deleted_unwanted", "megaflows deleted because their masks were hit least at an input port that has as many as it may";
+    UPCALL_MASKS_FULL = "upcall_masks_full", "megaflows made exact, for a short life, because their input port has as many masks as it may";
 }
 
 /// Upcalls taken at once.

@@ -8,20 +8,22 @@ use super::limit::{Pressure, adapt, worth_revalidating};
 use super::ukey::{Inner, SHARDS, State, Ukey};
 use super::upcall::{installed, mask_to_datapath, pay};
 use super::{
-    DELETED_CHANGED, DELETED_EXPENSIVE, DELETED_IDLE, DUMPED_NEW_FLOW, Purpose, REVALIDATE_MISSED_DP_FLOW, REVALIDATED, Request,
-    UPCALL_FLOW_LIMIT_KILL, Udpif,
+    DELETED_CHANGED, DELETED_EXPENSIVE, DELETED_IDLE, DELETED_UNWANTED, DUMPED_NEW_FLOW, Purpose, REVALIDATE_MISSED_DP_FLOW,
+    REVALIDATED, Request, UPCALL_FLOW_LIMIT_KILL, Udpif,
 };
 use crate::config::UpcallConfig;
 use crate::deps::{Pending, Revision};
 use crate::effects::Payment;
 use crate::world::World;
-use flow::Msec;
 use flow::clock::now_ms;
 use flow::hash::Set;
 use flow::seam::{FlowPut, FlowStats, PutMode};
+use flow::{Msec, Ufid};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+/// Idle time after which an exact megaflow goes that stands for a wider one.
+const SHORT_LIFE_MS: Msec = 1_000;
 /// Megaflows deleted in one call of the datapath.
 const DELETE_BATCH: usize = 50;
 /// Megaflows that `settle` looks at under one read lock of the world.
@@ -44,6 +46,7 @@ enum Reason {
     Expensive,
     Missing,
     Purge,
+    Unwanted,
 }
 
 impl Reason {
@@ -54,6 +57,7 @@ impl Reason {
             Self::Expensive => DELETED_EXPENSIVE.inc(),
             Self::Missing => REVALIDATE_MISSED_DP_FLOW.inc(),
             Self::Purge => {}
+            Self::Unwanted => DELETED_UNWANTED.inc(),
         }
     }
 }
@@ -68,6 +72,8 @@ struct Terms {
     upto: Revision,
     /// What they are.
     pending: Pending,
+    /// What the datapath asks to be rid of.
+    unwanted: Set<Ufid>,
 }
 
 impl Udpif {
@@ -82,9 +88,10 @@ impl Udpif {
             UPCALL_FLOW_LIMIT_KILL.inc();
         }
         let last_round_ms = self.rounds.lock().expect("no holder of the figures panics").took_ms;
+        let unwanted = self.dp.unwanted().into_iter().collect();
         let upto = self.changes.now();
         let pending = self.changes.pending(self.checked());
-        let terms = Terms { now, pressure, last_round_ms, config, upto, pending };
+        let terms = Terms { now, pressure, last_round_ms, config, upto, pending, unwanted };
         for shard in 0..SHARDS {
             self.round_over(shard, &terms);
         }
@@ -143,8 +150,11 @@ impl Udpif {
 
     fn judge(&self, ukey: &Arc<Ukey>, inner: &mut Inner, stats: &FlowStats, world: &World, terms: &Terms) -> Verdict {
         let used_ms = if stats.used_ms == 0 { ukey.created_ms } else { stats.used_ms };
-        if terms.pressure.is_idle(used_ms, terms.now) {
+        if terms.pressure.is_idle(used_ms, terms.now) || ukey.short_lived && terms.now - used_ms > SHORT_LIFE_MS {
             return Verdict::Delete(Reason::Idle);
+        }
+        if terms.unwanted.contains(&ukey.ufid) {
+            return Verdict::Delete(Reason::Unwanted);
         }
         let since = self.right_as_of(inner);
         if since >= terms.upto

@@ -260,3 +260,31 @@ fn threads_forward_and_stop() {
     assert_eq!(b.dp.take_outputs()[0].0, DpPort(3));
     b.udpif.stop();
 }
+
+/// A datapath that has as many masks as it may gets exact megaflows, which go when they have been idle for a second; and what it asks
+/// to be rid of goes at once.
+#[test]
+fn masks_beyond_what_the_datapath_has_room_for() {
+    let b = bench();
+    b.send(1, 1);
+    b.send(1, 2);
+    assert_eq!(b.flows(), 1, "the source did not decide");
+    b.dp.masks_full.store(true, Ordering::Relaxed);
+    let before = UPCALL_MASKS_FULL.count();
+    b.send(2, 1);
+    b.send(2, 2);
+    assert_eq!(b.flows(), 3, "one for each source");
+    assert_eq!(UPCALL_MASKS_FULL.count(), before + 2);
+    b.udpif.round(now_ms() + 500);
+    assert_eq!(b.flows(), 3);
+    b.udpif.round(now_ms() + 1500);
+    assert_eq!(b.flows(), 1, "the wide one lives as long as any");
+    let mut ufid = None;
+    b.dp.dump(&mut |d| {
+        ufid = Some(d.flow.ufid);
+        true
+    });
+    b.dp.unwanted.lock().unwrap().extend(ufid);
+    b.udpif.round(now_ms());
+    assert_eq!(b.flows(), 0);
+}

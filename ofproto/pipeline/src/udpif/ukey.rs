@@ -103,6 +103,8 @@ pub struct Ukey {
     pub ufid: Ufid,
     pub bridge: BridgeId,
     pub created_ms: Msec,
+    /// It is exact only because there was no room for another mask: it goes as soon as it is idle.
+    pub short_lived: bool,
     key: Compact,
     mask: Compact,
     /// Where the index has it; changed under the index's lock only.
@@ -119,6 +121,7 @@ impl Ukey {
             ufid,
             bridge,
             created_ms,
+            short_lived: false,
             key: Compact::new(key, lines),
             mask: Compact::new(mask, lines),
             slot: AtomicU32::new(NO_SLOT),

@@ -5,8 +5,8 @@
 
 use super::ukey::{Inner, State, Ukey, UkeyMap};
 use super::{
-    HANDLER_DUPLICATE_UPCALL, Purpose, Request, UPCALL_EXECUTE_FAILED, UPCALL_FLOW_LIMIT_HIT, UPCALL_NO_PORT, UPCALL_OUTRUN,
-    UPCALL_PUT_FAILED, UPCALL_UNHANDLED, UPCALL_XLATE_ERROR, Udpif,
+    HANDLER_DUPLICATE_UPCALL, Purpose, Request, UPCALL_EXECUTE_FAILED, UPCALL_FLOW_LIMIT_HIT, UPCALL_MASKS_FULL, UPCALL_NO_PORT,
+    UPCALL_OUTRUN, UPCALL_PUT_FAILED, UPCALL_UNHANDLED, UPCALL_XLATE_ERROR, Udpif,
 };
 use crate::deps::Revision;
 use crate::drops::Dropped;
@@ -180,7 +180,13 @@ impl Udpif {
             UPCALL_FLOW_LIMIT_HIT.inc();
             return Err(t.recircs);
         }
-        let mask = if self.switches.megaflows.load(Ordering::Relaxed) { t.mask } else { Box::new(exact_mask(key, &t.mask)) };
+        let in_port = DpPort(u32::from_be_bytes(key.in_port));
+        let crowded = !self.dp.has_mask_room(&t.mask, in_port);
+        let exact = crowded || !self.switches.megaflows.load(Ordering::Relaxed);
+        let mask = if exact { Box::new(exact_mask(key, &t.mask)) } else { t.mask };
+        if crowded {
+            UPCALL_MASKS_FULL.inc();
+        }
         let masked = key.masked(&mask);
         let ufid = UkeyMap::ufid(&masked, &mask);
         if let Some(known) = self.ukeys.find(ufid) {
@@ -199,7 +205,9 @@ impl Udpif {
             paid: FlowStats::default(),
             slow: t.slow,
         };
-        let ukey = Arc::new(Ukey::new(ufid, at.bridge, stamp.now, &masked, &mask, inner));
+        let mut ukey = Ukey::new(ufid, at.bridge, stamp.now, &masked, &mask, inner);
+        ukey.short_lived = crowded;
+        let ukey = Arc::new(ukey);
         // The datapath is given all of the packet's key: its dumps show what the mask leaves open, as Open vSwitch's do.
         Ok(Candidate { ukey, flow: Megaflow { ufid, key: Box::new(*key), mask, actions } })
     }

@@ -20,6 +20,7 @@ pub const COMMANDS: &[Command<Daemon>] = &[
     Command::now("dpif-netdev/pmd-rxq-rebalance", Some("[dp]"), (0, 1), rebalance),
     Command::now("dpif-netdev/pmd-rxq-show", Some("[-pmd core] [-secs secs] [dp]"), (0, 5), rxq_show),
     Command::now("dpif-netdev/pmd-sleep-show", Some("[dp]"), (0, 1), sleep_show),
+    Command::now("dpif-netdev/pmd-stage-show", Some("[on|off] [dp]"), (0, 2), stage_show),
     Command::now("dpif-netdev/pmd-stats-clear", Some("[-pmd core] [dp]"), (0, 3), stats_clear),
     Command::now("dpif-netdev/pmd-stats-show", Some("[-pmd core] [dp]"), (0, 3), stats_show),
 ];
@@ -99,6 +100,20 @@ fn perf_show(daemon: &mut Daemon, args: &[String]) -> Answer {
 
 fn sleep_show(daemon: &mut Daemon, args: &[String]) -> Answer {
     Ok(Wish::read(args, &[]).datapath(daemon)?.pmd_sleep_show())
+}
+
+/// Not one of OVS's: the cycles of each stage of the fast path, accounted from `on` to `off`.
+fn stage_show(daemon: &mut Daemon, args: &[String]) -> Answer {
+    let (word, rest) = match args.split_first() {
+        Some((word, rest)) if word == "on" || word == "off" => (Some(word == "on"), rest),
+        Some(_) | None => (None, args),
+    };
+    let datapath = Wish::read(rest, &[]).datapath(daemon)?;
+    if let Some(on) = word {
+        datapath.account_stages(on);
+        return Ok(String::new());
+    }
+    Ok(datapath.pmd_stage_show())
 }
 
 fn rebalance(daemon: &mut Daemon, args: &[String]) -> Answer {

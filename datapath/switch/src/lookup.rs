@@ -1,0 +1,93 @@
+//! From the keys of a batch to megaflows: signature cache, then classifier.
+//!
+//! What enters: extracted keys. What leaves: for each the megaflow, or none. Neighbours: `cache`, `slots`, `classifier`; `forward`, the caller.
+//!
+//! The stages of the cache go over the whole batch, each asking for the memory that the next needs: hash, fetch the bucket; look for
+//! the tag, fetch the megaflow that the entry names; compare. What the cache does not know, or knows wrongly, is searched for in
+//! the classifier, and remembered.
+//!
+//! Where an input port has no more than `DIRECT_MAX` subtables the classifier is asked at once: hashing under one mask and looking at
+//! one bucket costs no more than the signature cache would, and does not depend on the number of flows.
+
+use crate::cache::Inserted;
+use crate::classifier::{BATCH, Search};
+use crate::counters::CACHE_EVICTED;
+use crate::forward::{Core, Scope};
+use crate::parsed::Parsed;
+use crate::perf::Stage;
+use crate::slots::Entry;
+use crate::stats::add;
+
+/// Up to so many subtables are searched without asking the signature cache.
+pub(crate) const DIRECT_MAX: usize = 1;
+
+impl Core {
+    /// Finds megaflows: a bit for each packet that has none.
+    pub(crate) fn look_up<'g>(
+        &mut self,
+        scope: Scope<'g>,
+        (parsed, n): (&mut [Parsed; BATCH], usize),
+        found: &mut [Option<Entry<'g>>; BATCH],
+    ) -> u32 {
+        let all = if n == BATCH { u32::MAX } else { (1 << n) - 1 };
+        let shared = scope.shared;
+        let in_port = u32::from_be_bytes(parsed[0].key.in_port);
+        let direct = self.cache.is_off() || shared.classifier.n_subtables(in_port, scope.guard) <= DIRECT_MAX;
+        let missing = if direct { all } else { self.look_in_cache(scope, &mut parsed[..n], found) };
+        self.lap(shared, Stage::Cache);
+        if missing == 0 {
+            return 0;
+        }
+        let mut search = Search { slots: &shared.slots, parsed, live: missing, found, searched: 0 };
+        shared.classifier.lookup(&mut search, scope.guard);
+        let (lost, searched) = (search.live, search.searched);
+        add(&self.work(shared).mask_hit, searched);
+        if !direct {
+            self.remember(missing & !lost, found);
+        }
+        self.lap(shared, Stage::Classify);
+        lost
+    }
+
+    fn look_in_cache<'g>(&mut self, scope: Scope<'g>, parsed: &mut [Parsed], found: &mut [Option<Entry<'g>>; BATCH]) -> u32 {
+        let shared = scope.shared;
+        let n = parsed.len();
+        let hashes = &mut self.hashes[..n];
+        shared.hash.hash_all(parsed, hashes);
+        for hash in &*hashes {
+            self.cache.prefetch(*hash);
+        }
+        let mut places = [None; BATCH];
+        for (place, hash) in places.iter_mut().zip(&*hashes) {
+            *place = shared.slots.place(self.cache.candidate(*hash));
+            if let Some(place) = place {
+                place.prefetch();
+            }
+        }
+        let mut missing = 0u32;
+        for (i, (parsed, place)) in parsed.iter_mut().zip(places).enumerate() {
+            let entry = place.and_then(|place| place.entry(scope.guard)).filter(|entry| entry.matches(parsed));
+            missing |= u32::from(entry.is_none()) << i;
+            found[i] = entry;
+        }
+        add(&self.work(shared).cache_hits, n as u64 - u64::from(missing.count_ones()));
+        missing
+    }
+
+    /// Puts what the classifier found into the cache.
+    fn remember(&mut self, mut which: u32, found: &[Option<Entry<'_>>; BATCH]) {
+        let mut evicted = 0;
+        while which != 0 {
+            let i = which.trailing_zeros() as usize;
+            which &= which - 1;
+            if let Some(entry) = found[i]
+                && self.cache.insert(self.hashes[i], entry.number()) == Inserted::Evicted
+            {
+                evicted += 1;
+            }
+        }
+        if evicted > 0 {
+            CACHE_EVICTED.add(evicted);
+        }
+    }
+}

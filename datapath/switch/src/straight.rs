@@ -1,0 +1,160 @@
+//! Straight programs: header changes in place, then one output, and nothing else.
+//!
+//! What enters: a list of actions, when a megaflow is put. What leaves: the same as a few small steps that are carried out packet by
+//! packet where the packet lies, so that a batch of 32 packets of 32 megaflows needs no gathering. Neighbours: `program` (which keeps one
+//! beside the list), `forward` (which runs them), `edit` (whose changes these are).
+//!
+//! Rewrites make exact megaflows (every field that is set is matched), so there are many of these with few packets each: a program is one
+//! block of memory, of which a packet touches two or three lines. Whatever needs more than the packet itself, such as metadata, copies,
+//! other megaflows or `trunc`, is not straight.
+
+use crate::counters::{DROP_NSH_DECAP, DROP_REWRITE};
+use crate::edit;
+use crate::outlets::PORTS_MAX;
+use crate::parsed::Parsed;
+use flow::action::{Action, SetAttr};
+use flow::counter::Counter;
+use flow::rewrite_compact::Compact;
+use port::Packet;
+use smallvec::SmallVec;
+
+/// Steps that stand in the program itself; more are kept apart.
+const STEPS_INLINE: usize = 4;
+
+/// One change.
+#[derive(Debug)]
+enum Step {
+    Set(Compact),
+    PushVlan {
+        tpid: u16,
+        tci: u16,
+    },
+    PopVlan,
+    /// Any other header change.
+    Other(Box<Action>),
+}
+
+const _: () = assert!(size_of::<Step>() <= 32);
+
+/// Changes, then an output. It begins on a cache line.
+#[derive(Debug)]
+#[repr(align(64))]
+pub struct Straight {
+    steps: SmallVec<[Step; STEPS_INLINE]>,
+    /// Below `PORTS_MAX`.
+    pub port: u32,
+}
+
+impl Straight {
+    /// `None` if the list is of another kind, or has nothing to change.
+    #[must_use]
+    pub fn of(actions: &[Action]) -> Option<Self> {
+        let (last, changes) = actions.split_last()?;
+        let Action::Output(port) = last else {
+            return None;
+        };
+        let steps = changes.iter().map(step).collect::<Option<_>>()?;
+        (port.0 < PORTS_MAX && !changes.is_empty()).then_some(Self { steps, port: port.0 })
+    }
+
+    /// Fetches all of it into the cache.
+    #[inline]
+    pub fn prefetch(&self) {
+        for line in 0..size_of::<Self>() / 64 {
+            crate::prefetch(std::ptr::from_ref(self).cast::<u8>().wrapping_add(line * 64));
+        }
+    }
+
+    /// Changes a packet. The counter of its loss, when it cannot be changed: the caller counts and frees it.
+    #[inline]
+    pub fn apply(&self, packet: &mut Packet, parsed: &mut Parsed) -> Result<(), &'static Counter> {
+        for step in &self.steps {
+            match step {
+                Step::Set(change) => edit::set_compact(packet, parsed, change),
+                Step::PushVlan { tpid, tci } => {
+                    edit::push_vlan(packet, parsed, *tpid, *tci).map_err(|_| &DROP_REWRITE)?;
+                }
+                Step::PopVlan => edit::pop_vlan(packet, parsed).map_err(|_| &DROP_REWRITE)?,
+                Step::Other(action) => edit::one(packet, parsed, action).map_err(|_| lost_by(action))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The counter of packets that `action` cannot be carried out on.
+#[must_use]
+pub fn lost_by(action: &Action) -> &'static Counter {
+    if matches!(action, Action::PopNsh) { &DROP_NSH_DECAP } else { &DROP_REWRITE }
+}
+
+fn step(action: &Action) -> Option<Step> {
+    match action {
+        Action::Set(field) => match field.attr {
+            SetAttr::Priority | SetAttr::Mark | SetAttr::Tunnel => None,
+            SetAttr::Eth
+            | SetAttr::Ipv4
+            | SetAttr::Ipv6
+            | SetAttr::Tcp
+            | SetAttr::Udp
+            | SetAttr::Sctp
+            | SetAttr::Icmp
+            | SetAttr::Icmpv6
+            | SetAttr::Arp
+            | SetAttr::Nd
+            | SetAttr::NdExt
+            | SetAttr::Mpls
+            | SetAttr::Nsh => Some(Compact::of(field).map_or_else(|| Step::Other(Box::new(action.clone())), Step::Set)),
+        },
+        Action::PushVlan { tpid, tci } => Some(Step::PushVlan { tpid: *tpid, tci: *tci }),
+        Action::PopVlan => Some(Step::PopVlan),
+        Action::PushMpls { .. }
+        | Action::AddMpls { .. }
+        | Action::PopMpls { .. }
+        | Action::PushEth { .. }
+        | Action::PopEth
+        | Action::PushNsh(_)
+        | Action::PopNsh => Some(Step::Other(Box::new(action.clone()))),
+        Action::Output(_)
+        | Action::Userspace(_)
+        | Action::Sample { .. }
+        | Action::Recirc(_)
+        | Action::Hash { .. }
+        | Action::Ct(_)
+        | Action::Trunc(_)
+        | Action::CtClear
+        | Action::Meter(_)
+        | Action::Clone(_)
+        | Action::CheckPktLen { .. }
+        | Action::DecTtl { .. }
+        | Action::Drop(_)
+        | Action::Psample { .. }
+        | Action::TunnelPush(_)
+        | Action::TunnelPop(_)
+        | Action::LbOutput(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flow::DpPort;
+
+    #[test]
+    fn only_changes_with_one_output_at_the_end_are_straight() {
+        let output = || Action::Output(DpPort(2));
+        let vlan = || Action::PushVlan { tpid: 0x8100, tci: 0x1001 };
+        assert_eq!(Straight::of(&[vlan(), Action::PopEth, output()]).unwrap().steps.len(), 2);
+        for other in [
+            vec![],
+            vec![output()],
+            vec![vlan()],
+            vec![output(), output()],
+            vec![output(), vlan()],
+            vec![Action::Trunc(60), output()],
+            vec![vlan(), Action::Output(DpPort(u32::MAX))],
+        ] {
+            assert!(Straight::of(&other).is_none(), "{other:?}");
+        }
+    }
+}
