@@ -83,7 +83,7 @@ fn packet_of(proto: u8, six: bool, partial: bool) -> (Packet, Parsed) {
         let l4 = usize::from(parsed.found.l4);
         let end = packet::payload(&packet, &parsed).len();
         let pseudo = if six {
-            flow::checksum::pseudo6(&key.ipv6_src, &key.ipv6_dst, proto, end - l4)
+            pseudo6(&key.ipv6_src, &key.ipv6_dst, proto, end - l4)
         } else {
             flow::checksum::pseudo4(key.nw_src, key.nw_dst, proto, end - l4)
         };
