@@ -63,11 +63,8 @@ impl<'a> Arrival<'a> {
         // All ones or nothing: a mask where an `if` would become a branch, which mixed traffic mispredicts.
         let if_tagged = u64::from(tagged).wrapping_neg();
         let tci = u64::from(le16(head, 14) | VLAN_CFI_LE) << 48 & if_tagged;
-        let ethernet = Ethernet {
-            l3: 14 + shift,
-            type_tci: u64::from(ty) << 32 | tci,
-            tpid: u64::from(le16(head, 12)) << 16 & if_tagged,
-        };
+        let ethernet =
+            Ethernet { l3: 14 + shift, type_tci: u64::from(ty) << 32 | tci, tpid: u64::from(le16(head, 12)) << 16 & if_tagged };
         if !self.plain {
             return false;
         }

@@ -74,7 +74,11 @@ impl Conn {
         let groups_before = world.bridges.get(&self.bridge).map(|b| b.groups.clone()).unwrap_or_default();
         let mut members = members.peekable();
         let first = members.peek().map_or(Xid(0), |m| m.message.xid);
+        let mut flow_mods = Vec::new();
         for member in members {
+            if let Body::FlowMod(fm) = &member.message.body {
+                flow_mods.push(fm.command);
+            }
             if let Err(error) = self.apply(&at, &mut world, &member, &mut done) {
                 self.undo(&mut world, done.journal, groups_before);
                 drop(world);
@@ -90,10 +94,8 @@ impl Conn {
         journal.commit_by(&world, Some(self.origin(first)));
         drop(world);
         let mut state = self.lock();
-        for member in &members {
-            if let Body::FlowMod(fm) = &member.message.body {
-                state.flow_mods.note(fm.command, now);
-            }
+        for command in flow_mods {
+            state.flow_mods.note(command, now);
         }
         drop(state);
         for (xid, gm, existed) in &rest.group_mods {

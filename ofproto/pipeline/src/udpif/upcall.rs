@@ -17,7 +17,7 @@ use flow::action::{Action, Actions, Cookie, Userspace};
 use flow::clock::now_ms;
 use flow::fields::{DpAttr, Field, Store};
 use flow::seam::{DpError, Execute, FlowPut, FlowStats, Megaflow, PutMode, Upcall, UpcallKind};
-use flow::{Key, Mask, Msec};
+use flow::{DpPort, Key, Mask, Msec};
 use openflow::OfPort;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
