@@ -88,6 +88,13 @@ impl Conn {
         }
         journal.commit_by(&world, Some(self.origin(first)));
         drop(world);
+        let mut state = self.lock();
+        for member in &members {
+            if let Body::FlowMod(fm) = &member.message.body {
+                state.flow_mods.note(fm.command, now);
+            }
+        }
+        drop(state);
         for (xid, gm, existed) in &rest.group_mods {
             self.forward_group_mod(*xid, gm, *existed);
         }

@@ -16,6 +16,7 @@ mod commit;
 pub(crate) mod ct_flush;
 mod endpoint;
 mod failover;
+pub mod flow_mods;
 pub(crate) mod groups;
 mod notices;
 mod outbox;
@@ -95,6 +96,16 @@ impl Conn {
     pub fn send(&self, message: Message) {
         if !self.outbox.put(message) {
             CONN_OVERFLOW.inc();
+        }
+    }
+
+    /// Says in the log how many flow-mods it has sent: when it is time, or when the connection ends.
+    fn log_flow_mods(&self, now: flow::Msec, ends: bool) {
+        let tally = &mut self.lock().flow_mods;
+        if (ends || tally.is_due(now))
+            && let Some(text) = tally.take(now)
+        {
+            tracing::info!(target: "connmgr", "{}: {text}", self.name);
         }
     }
 
@@ -252,6 +263,7 @@ impl Agents {
         let bundle_idle_ms = self.bundle_idle_ms.load(Ordering::Relaxed);
         for conn in self.shared.conns() {
             let expired = conn.lock().bundles.expire(bundle_idle_ms, now);
+            conn.log_flow_mods(now, false);
             for opened_by in expired {
                 conn.send(requests::error_about(openflow::OfError::OfpbfcTimeout, &opened_by));
             }

@@ -91,6 +91,7 @@ impl Conn {
             Body::SetConfig(config) => self.set_config(slowpath, *config),
             Body::FlowMod(fm) => {
                 self.changing(slowpath, message.xid, |world, journal| flow_mod::apply(world, id, fm, now, journal))?;
+                self.lock().flow_mods.note(fm.command, now);
                 if fm.buffer_id != openflow::types::NO_BUFFER && fm.command != openflow::message::FlowModCommand::Delete {
                     // Packets are never buffered here, so none can be meant.
                     return Err(OfError::OfpbrcBufferUnknown);

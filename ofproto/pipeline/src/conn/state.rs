@@ -3,6 +3,7 @@
 //! What enters: its own requests. What leaves: whether a notice is for it. Neighbours: `requests` changes it, `notices` asks it.
 
 use super::bundles::Bundles;
+use super::flow_mods::FlowModTally;
 use openflow::Version;
 use openflow::message::{AsyncConfig, PacketInFormat, Role, SwitchConfig};
 
@@ -50,6 +51,7 @@ pub struct State {
     pub nxm: bool,
     pub table_id: bool,
     pub bundles: Bundles,
+    pub flow_mods: FlowModTally,
 }
 
 impl State {
@@ -67,6 +69,7 @@ impl State {
             nxm: false,
             table_id: false,
             bundles: Bundles::default(),
+            flow_mods: FlowModTally::default(),
         }
     }
 

@@ -328,6 +328,7 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin + Send>(
     job.shared.note_miss_listeners(conn.bridge);
     let bridge = conn.bridge;
     let end = converse(job, &mut stream, &conn, splitter, status).await;
+    conn.log_flow_mods(now_ms(), true);
     drop(conn);
     tokio::task::block_in_place(|| job.shared.note_miss_listeners(bridge));
     end

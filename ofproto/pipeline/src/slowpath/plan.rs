@@ -1,6 +1,7 @@
 //! What has to be done to get from what was applied to what is wanted. Pure.
 
 use super::{Applied, Key};
+use crate::bridge::OFPORT_MAX;
 use crate::config::{BridgeConfig, InterfaceConfig, SwitchConfig};
 use flow::hash::Set;
 
@@ -32,7 +33,12 @@ pub(super) fn plan(applied: &Applied, want: &SwitchConfig) -> Plan {
     for (key, interface) in &applied.interfaces {
         let want = wanted.iter().find(|(b, i)| b.name == key.0 && i.name == key.1);
         match want {
-            Some((_, want)) if !gone.contains(&key.0) && interface.can_become(want) && !is_claimed(&wanted, key, interface) => {
+            Some((_, want))
+                if !gone.contains(&key.0)
+                    && interface.can_become(want)
+                    && !is_claimed(&wanted, key, interface)
+                    && !may_have_its_wish(applied, &wanted, (key, interface), want) =>
+            {
                 staying.insert(key.clone());
                 if interface.request != want.device {
                     plan.adjust.push((key.clone(), (*want).clone()));
@@ -46,6 +52,20 @@ pub(super) fn plan(applied: &Applied, want: &SwitchConfig) -> Plan {
     // The local port first, then those that insist on a number, then those that had one, so that no other takes it.
     plan.add.sort_by_key(|(bridge, i)| (i.name != *bridge, i.ofport_request.is_none(), i.ofport_before.is_none()));
     plan
+}
+
+/// Whether an interface that could not have the number it asks for can have it now: whoever had it no longer asks for it.
+fn may_have_its_wish(
+    applied: &Applied,
+    wanted: &[(&BridgeConfig, &InterfaceConfig)],
+    (key, interface): (&Key, &super::Interface),
+    want: &InterfaceConfig,
+) -> bool {
+    let possible = |n: &u16| (1..OFPORT_MAX).contains(&u32::from(*n)) && u32::from(*n) != interface.number.0;
+    let Some(wish) = want.ofport_request.filter(possible) else { return false };
+    let holds = |k: &Key, i: &super::Interface| k.0 == key.0 && k.1 != key.1 && i.number.0 == u32::from(wish);
+    let asks = |k: &Key| wanted.iter().any(|(b, i)| b.name == k.0 && i.name == k.1 && i.ofport_request == Some(wish));
+    !applied.interfaces.iter().any(|(k, i)| holds(k, i) && asks(k))
 }
 
 /// Whether another interface of the bridge asks for the number that this one has and does not ask for.
@@ -144,6 +164,13 @@ mod tests {
         let new = config(&[("br0", vec![interface("p1", Some(5)), p2])]);
         let made = plan(&applied(&old), &new);
         assert_eq!((made.remove.len(), made.add.len()), (2, 2));
+        // Who asked in vain has another chance when the number comes free, and only then.
+        let mut vain = applied(&config(&[("br0", vec![interface("p1", None), interface("p2", Some(7))])]));
+        vain.interfaces.get_mut(&key("br0", "p2")).unwrap().ofport_request = Some(1);
+        let still = config(&[("br0", vec![interface("p1", Some(1)), interface("p2", Some(1))])]);
+        assert_eq!(plan(&vain, &still), Plan::default());
+        let free = config(&[("br0", vec![interface("p1", Some(3)), interface("p2", Some(1))])]);
+        assert_eq!(plan(&vain, &free).remove.len(), 2);
         // Who has a number without asking gives it up to who asks.
         let claimed = config(&[("br0", vec![interface("p1", None), interface("p2", Some(1))])]);
         let had = config(&[("br0", vec![interface("p1", None), interface("p2", None)])]);
