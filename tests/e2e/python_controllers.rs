@@ -1,7 +1,7 @@
 //! Controllers from elsewhere, unmodified, from PyPI: os-ken with a learning switch, and faucet with VLANs, ACLs and routing. Each
 //! forwards between containers, and each says what the switch answered.
 
-use crate::rig::{Host, Running, assert_has, assert_lacks, wait_for, wait_until};
+use crate::rig::{Host, Running, Sniffer, assert_has, assert_lacks, udp_frame, vlan_tagged, wait_for, wait_until};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -36,7 +36,9 @@ fn a_learning_switch_of_os_ken() {
         ["barrier", "ports", "tables", "role"].iter().all(|w| text().contains(w))
     });
     assert_has(&text(), &["features 00000000000000ab 254", "ports br0 p1 p2", "tables ", "role 2 1"]);
-    assert_has(&host.vsctl("--columns=role list controller"), &["master"]);
+    // The database's column follows every five seconds.
+    wait_for("the role is known", START, || host.vsctl("--columns=role list controller").contains("master"));
+    wait_until("the controller carries traffic", || a.ping("10.0.0.2", 1, "") == 1);
     a.reaches("10.0.0.2");
     b.reaches("10.0.0.1");
     wait_until("both ways are learned", || text().matches("learned").count() >= 2);
@@ -81,10 +83,7 @@ fn faucet_switches_filters_and_routes() {
     let a = host.attach("br0", "p1", 1, &["10.0.100.1/24"], "");
     let b = host.attach("br0", "p2", 2, &["10.0.100.2/24"], "");
     let c = host.attach("br0", "p3", 3, &["10.0.200.3/24"], "");
-    let d = host.attach("br0", "p4", 4, &["10.9.9.9/24"], "");
-    d.ns.ip("link add link eth0 name tagged type vlan id 100");
-    d.ns.ip("addr add 10.0.100.4/24 dev tagged");
-    d.ns.ip("link set tagged up");
+    let d = host.attach("br0", "p4", 4, &[], "");
     a.ns.ip("route add default via 10.0.100.254");
     b.ns.ip("route add default via 10.0.100.254");
     c.ns.ip("route add default via 10.0.200.254");
@@ -105,9 +104,14 @@ fn faucet_switches_filters_and_routes() {
     });
     let reaches =
         |from: &crate::rig::Container, to: &str| wait_for(&format!("{to} answers"), START, || from.ping(to, 1, "") == 1);
-    // Within a VLAN, also from where it is tagged.
+    // Within a VLAN, also to and from where it is tagged.
+    let tagged = Sniffer::start(&d.ns, "eth0", "vlan 100");
     reaches(&a, "10.0.100.2");
-    reaches(&d, "10.0.100.1");
+    tagged.expect(&["vlan 100", "who-has 10.0.100.2"]);
+    let (at_a, at_c) = (Sniffer::start(&a.ns, "eth0", "udp"), Sniffer::start(&c.ns, "eth0", "udp"));
+    d.ns.send_frames("eth0", vec![vlan_tagged(&udp_frame(4, 9, b"from the trunk"), 100)]);
+    assert_lacks(&at_a.expect(&["10.0.0.4.7 > 10.0.0.9.9"]), &["vlan"]);
+    assert_lacks(&at_c.lines().join("\n"), &["10.0.0.4.7"]);
     // Faucet answers for its own addresses, and routes between its VLANs.
     reaches(&a, "10.0.100.254");
     reaches(&c, "10.0.200.254");

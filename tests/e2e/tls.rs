@@ -50,6 +50,7 @@ fn a_controller_with_a_certificate_is_believed_and_another_not() {
     drop(stranger);
     let _running = controller(&host, "ctl", "pssl:6653:127.0.0.1");
     wait_for("the controller is connected", Duration::from_secs(20), || is_connected(&host));
+    wait_until("the controller carries traffic", || a.ping("10.0.0.2", 1, "") == 1);
     a.reaches("10.0.0.2");
     assert_lacks(&host.log(), &["panicked"]);
 }
@@ -97,5 +98,6 @@ fn the_first_controller_brings_its_ca() {
         text[from..].split_whitespace().collect::<String>()
     };
     assert_eq!(body("fresh.pem"), body(ca), "written as it was sent");
+    wait_until("the controller carries traffic", || a.ping("10.0.0.2", 1, "") == 1);
     a.reaches("10.0.0.2");
 }
