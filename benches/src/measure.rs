@@ -215,7 +215,9 @@ fn stages(side: &mut Side) -> BTreeMap<String, f64> {
     if side.appctl(COMMAND, &["on"]).is_err() {
         return BTreeMap::new();
     }
-    sleep(Duration::from_millis(500));
+    if rest(Duration::from_millis(500)).is_err() {
+        return BTreeMap::new();
+    }
     let text = side.appctl(COMMAND, &[]).unwrap_or_default();
     let _ = side.appctl(COMMAND, &["off"]);
     let of = |line: &str| {

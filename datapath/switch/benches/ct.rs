@@ -84,7 +84,7 @@ fn measure(flows: u32, row: &str, seconds: f64) -> (f64, u32) {
     let path = dir.join("flows.pcap");
     pcap(&path, flows, row);
     let config = vec![("pmd-cpu-mask".to_owned(), "0x2".to_owned())];
-    let dp = Switch::new("netdev", "ovs-netdev", &Options { config }).unwrap();
+    let dp = Switch::new("netdev", "ovs-netdev", &Options { config, ..Options::default() }).unwrap();
     fill(&dp, row);
     let sink = PortRequest { name: "sink".into(), kind: "memory".into(), number: Some(DpPort(2)), ..PortRequest::default() };
     dp.port_add(&sink).unwrap();

@@ -169,6 +169,7 @@ fn source_and_destination_are_translated_and_back() {
     }
 }
 
+#[allow(clippy::too_many_arguments, reason = "the fields of a segment, in their order")]
 fn ftp(src: &str, dst: &str, ports: (u16, u16), seq: u32, ack: u32, flags: u8, text: &str) -> Vec<u8> {
     let flow = format!(
         "eth(src=00:00:00:00:00:01,dst=00:00:00:00:00:02),eth_type(0x0800),\

@@ -328,7 +328,7 @@ mod tests {
 
     #[test]
     fn protocols_by_name() {
-        let names = |text: &str| versions(text).map(|v| v.iter().map(|v| format!("{:?}", v.version())).collect::<Vec<_>>());
+        let names = |text: &str| versions(text).map(|v| v.iter().map(|v| format!("{:?}", v.version)).collect::<Vec<_>>());
         assert_eq!(names("").unwrap(), ["TLSv1_3", "TLSv1_2"]);
         assert_eq!(names("TLSv1.3").unwrap(), ["TLSv1_3"]);
         assert_eq!(names("TLSv1,TLSv1.1,TLSv1.2").unwrap(), ["TLSv1_2"]);

@@ -207,9 +207,10 @@ impl Run {
         let buckets: String =
             (0..if kind == "indirect" { 1 } else { 1 + self.gen_.below(3) }).map(|n| self.bucket(n, kind)).collect();
         let command = self.one_of(&[GroupCommand::Add, GroupCommand::Add, GroupCommand::Modify, GroupCommand::Delete]);
-        let text = match command {
-            GroupCommand::Delete => format!("group_id={id}"),
-            _ => format!("group_id={id},type={kind}{method}{buckets}"),
+        let text = if matches!(command, GroupCommand::Delete) {
+            format!("group_id={id}")
+        } else {
+            format!("group_id={id},type={kind}{method}{buckets}")
         };
         let _ = self.s.group_mod("br0", command, &text);
     }

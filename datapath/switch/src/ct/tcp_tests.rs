@@ -178,7 +178,8 @@ fn as_open_vswitch_judges() {
             began_by_reply = reply;
         }
         tcp = next;
-        let states = tcp.map_or("-".to_owned(), |t: Tcp| format!("{} {}", t.ends[0].state.name(), t.ends[1].state.name()));
+        let states =
+            tcp.map_or_else(|| "-".to_owned(), |t: Tcp| format!("{} {}", t.ends[0].state.name(), t.ends[1].state.name()));
         let word = match word {
             Judged::Began | Judged::New => "new",
             Judged::Known => "est",

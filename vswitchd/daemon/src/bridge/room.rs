@@ -215,7 +215,7 @@ mod tests {
     fn what_is_new_is_told_soon_and_what_is_not_is_looked_for_in_peace() {
         let (mut room, mut switch) = (Room::default(), MemorySwitch::default());
         let replica = Text::new(BRIDGE);
-        let mut refresh = |room: &mut Room, switch: &mut MemorySwitch, now| {
+        let refresh = |room: &mut Room, switch: &mut MemorySwitch, now| {
             let before = switch.reports;
             room.refresh(&replica, switch, now);
             (switch.reports > before, room.next_ms())
