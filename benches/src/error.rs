@@ -20,6 +20,9 @@ pub enum BenchError {
     /// A program that has to be built or installed first.
     #[error("{} is missing; {hint}", path.display())]
     Missing { path: PathBuf, hint: &'static str },
+    /// SIGINT or SIGTERM came.
+    #[error("interrupted")]
+    Interrupted,
     /// The switch did something else than the scenario is about.
     #[error("{0}")]
     Wrong(String),

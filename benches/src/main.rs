@@ -3,7 +3,7 @@
 use benches::lab::{Cores, Lab};
 use benches::measure::{Bench, Plan, Row};
 use benches::scenario::{ALL, Scenario, Size};
-use benches::{BenchError, curve, parts, report};
+use benches::{BenchError, curve, parts, process, report};
 use clap::Parser;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -60,6 +60,10 @@ fn main() -> ExitCode {
                 true
             })
         }
+        ["lookup-loop", ref numbers @ ..] if numbers.len() == 4 => {
+            show(&parts::lookup::in_a_loop(std::array::from_fn(|i| numbers[i].parse().unwrap_or(1))));
+            Ok(true)
+        }
         _ => run(&Args::parse()),
     };
     match result {
@@ -109,6 +113,7 @@ fn run(args: &Args) -> Result<bool, BenchError> {
     if chosen.is_empty() {
         return Err(BenchError::Wrong("no such scenario; see --list".into()));
     }
+    process::catch_signals().map_err(BenchError::io("signals"))?;
     let lab = Lab::enter(build, Cores { forward: args.core, rest: args.rest })?;
     let mut bench = Bench::new(lab, plan, pcaps);
     let (rows, whole) = all(&mut bench, &chosen, &out.join("latest.json"))?;
@@ -128,6 +133,7 @@ fn all(bench: &mut Bench, chosen: &[(&Scenario, Size)], latest: &Path) -> Result
                 measured.iter().for_each(|row| show(&report::line(row)));
                 rows.extend(measured);
             }
+            Err(BenchError::Interrupted) => return Err(BenchError::Interrupted),
             Err(error) => {
                 whole = false;
                 eprintln!("bench: {} {}: {error}", scenario.name, size.flows);

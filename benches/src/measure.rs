@@ -4,13 +4,12 @@
 
 use crate::BenchError;
 use crate::lab::Lab;
-use crate::process::run;
+use crate::process::{rest, run};
 use crate::scenario::{Case, Forward, Scenario, Size};
 use crate::side::{Sample, Setup, Side, Whose};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
-use std::thread::sleep;
 use std::time::Duration;
 
 /// A turn in which the forwarding thread waited for longer than this share of the time is measured again.
@@ -109,7 +108,7 @@ impl Bench {
     /// One turn of a side that is paused, and paused again after it.
     pub fn turn(&self, side: &mut Side) -> Result<Sample, BenchError> {
         side.pause(false);
-        sleep(WARM);
+        rest(WARM)?;
         let mut result = side.sample(self.plan.turn);
         for _ in 0..AGAIN_MAX {
             match &result {

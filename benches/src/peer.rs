@@ -6,11 +6,10 @@
 
 use crate::BenchError;
 use crate::lab::Lab;
-use crate::process::{Process, run, wait_until};
+use crate::process::{Process, rest, run, wait_until};
 use crate::side::{Sample, Setup, Side, Tools, Whose, environment};
 use std::path::Path;
 use std::process::Command;
-use std::thread::sleep;
 use std::time::Duration;
 
 const DAEMON: &str = "/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk";
@@ -100,7 +99,7 @@ pub(crate) fn sink(side: &Side, bridge: &str, name: &str, number: u32) -> Result
 /// One measurement.
 pub(crate) fn sample(side: &mut Side, time: Duration) -> Result<Sample, BenchError> {
     side.appctl("dpif-netdev/pmd-stats-clear", &[])?;
-    sleep(time);
+    rest(time)?;
     let text = side.appctl("dpif-netdev/pmd-perf-show", &[])?;
     let line = text.lines().find(|l| l.trim_start().starts_with("Rx packets:"));
     let figures = line.and_then(|l| {

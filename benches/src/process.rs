@@ -5,12 +5,49 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+use tokio::signal::unix;
 
 /// How long a program may take to end after it was asked to.
 const GRACE: Duration = Duration::from_secs(15);
 const STEP: Duration = Duration::from_millis(10);
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// From now on SIGINT and SIGTERM do not end us at once: every wait gives up, so that what was started is ended and what was taken is
+/// given back.
+pub fn catch_signals() -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let within = runtime.enter();
+    let mut terminate = unix::signal(unix::SignalKind::terminate())?;
+    let mut interrupt = unix::signal(unix::SignalKind::interrupt())?;
+    drop(within);
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        });
+        INTERRUPTED.store(true, Ordering::Relaxed);
+    });
+    Ok(())
+}
+
+/// Sleeps, unless a signal comes.
+pub fn rest(time: Duration) -> Result<(), BenchError> {
+    let start = Instant::now();
+    while !INTERRUPTED.load(Ordering::Relaxed) {
+        let left = time.saturating_sub(start.elapsed());
+        if left.is_zero() {
+            return Ok(());
+        }
+        sleep(left.min(Duration::from_millis(50)));
+    }
+    Err(BenchError::Interrupted)
+}
 
 /// A program that runs beside us.
 #[derive(Debug)]
@@ -92,7 +129,7 @@ pub fn wait_until(what: &str, limit: Duration, mut condition: impl FnMut() -> bo
         if start.elapsed() > limit {
             return Err(BenchError::Late(what.to_owned()));
         }
-        sleep(STEP);
+        rest(STEP)?;
     }
     Ok(())
 }

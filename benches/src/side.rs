@@ -4,14 +4,13 @@
 //! different about OVS-DPDK), `scenario` (who builds), `measure` (who lets sides take turns).
 
 use crate::lab::Lab;
-use crate::process::{Process, run, threads, wait_until, waited_ns};
+use crate::process::{Process, rest, run, threads, wait_until, waited_ns};
 use crate::unixctl::Unixctl;
 use crate::{BenchError, lab, peer};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// Megaflows that are listed to count their masks.
@@ -268,7 +267,7 @@ impl Side {
 
     fn sample_ours(&mut self, time: Duration) -> Result<Sample, BenchError> {
         let before = self.received()?;
-        sleep(time);
+        rest(time)?;
         let after = self.received()?;
         let mpps = (after.packets - before.packets) / (after.at - before.at).as_secs_f64() / 1e6;
         Ok(Sample { mpps, cycles: if mpps > 0.0 { lab::tsc_hz() / mpps / 1e6 } else { 0.0 } })

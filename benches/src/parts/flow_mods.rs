@@ -2,13 +2,12 @@
 
 use crate::BenchError;
 use crate::measure::{Bench, Row, median};
-use crate::process::resident;
+use crate::process::{resident, rest};
 use crate::rules;
 use crate::scenario::{Scenario, Size};
 use crate::side::{Setup, Side, Whose, number_after};
 use crate::traffic::Traffic;
 use std::path::Path;
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 const SETUP: Setup = Setup { ours: &[], peer: &[], replayed: 0, idle: true, free: false };
@@ -79,8 +78,11 @@ pub fn memory(bench: &mut Bench, scenario: &Scenario, size: Size) -> Result<Vec<
     Ok(vec![row])
 }
 
-/// Counts packets every few milliseconds while a bundle of that many rules is applied, and then as many deletions of a kind that nothing
-/// forwarded depends on. Time lost is what is missing of the packets that the rate before would have brought.
+/// A count that took longer to get tells nothing about when it was true.
+const PROMPT: Duration = Duration::from_millis(5);
+
+/// Counts packets every few milliseconds while a bundle of that many rules is applied. Time lost is what is missing, between two counts that
+/// were given promptly, of the packets that the rate before would have brought: no stall can have been longer.
 pub fn stall(bench: &mut Bench, scenario: &Scenario, size: Size) -> Result<Vec<Row>, BenchError> {
     let file = rules::write(bench.lab.dir(), "bundle", &rules::flow_mods(size.flows))?;
     let pcap = Traffic::Udp { flows: 4_000 }.write(&bench.pcaps)?;
@@ -90,7 +92,7 @@ pub fn stall(bench: &mut Bench, scenario: &Scenario, size: Size) -> Result<Vec<R
         side.sink("br0", 2)?;
         side.add_flows("br0", &rules::write(bench.lab.dir(), "flows", rules::FLOWS)?)?;
         side.source(&bench.lab, "br0", 1, &pcap)?;
-        sleep(Duration::from_millis(500));
+        rest(Duration::from_millis(500))?;
         worst.push(longest_gap_ms(&mut side, &file)?);
         bench.progress(format_args!("{}: at most {:.1} ms", scenario.name, worst[worst.len() - 1]));
     }
@@ -100,7 +102,7 @@ pub fn stall(bench: &mut Bench, scenario: &Scenario, size: Size) -> Result<Vec<R
 
 fn longest_gap_ms(side: &mut Side, file: &Path) -> Result<f64, BenchError> {
     let before = side.received()?;
-    sleep(Duration::from_millis(500));
+    rest(Duration::from_millis(500))?;
     let mut last = side.received()?;
     let rate = (last.packets - before.packets) / (last.at - before.at).as_secs_f64();
     let mut client = side.tools().command("ofctl");
@@ -109,12 +111,16 @@ fn longest_gap_ms(side: &mut Side, file: &Path) -> Result<f64, BenchError> {
     let mut gap = 0f64;
     let mut after = 20;
     while after > 0 {
-        sleep(Duration::from_millis(2));
+        rest(Duration::from_millis(2))?;
+        after -= u32::from(!client.is_running());
+        let asked = Instant::now();
         let now = side.received()?;
+        if asked.elapsed() > PROMPT {
+            continue;
+        }
         let missing = (now.at - last.at).as_secs_f64() - (now.packets - last.packets) / rate;
         gap = gap.max(missing * 1000.0);
         last = now;
-        after -= u32::from(!client.is_running());
     }
     Ok(gap)
 }

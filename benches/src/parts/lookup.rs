@@ -6,10 +6,12 @@
 
 use crate::BenchError;
 use crate::measure::{Bench, Row, median};
+use crate::process;
 use crate::scenario::{Scenario, Size};
 use flow::{Key, Mask};
 use ofproto::classifier::{Classified, Classifier, Conjunction, MiniMatch};
 use std::hint::black_box;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -84,39 +86,47 @@ fn mask(fields: u32) -> Mask {
     mask
 }
 
-/// Millions of lookups per second.
+/// Millions of lookups per second, on the forwarding core.
 pub fn run(bench: &mut Bench, scenario: &Scenario, size: Size) -> Result<Vec<Row>, BenchError> {
+    let own = std::env::current_exe().map_err(BenchError::io("our own path"))?;
+    let mut command = Command::new("taskset");
+    command.args(["-c", &bench.lab.cores.forward.to_string(), "chrt", "-f", "50"]).arg(own).arg("lookup-loop");
+    let time = bench.plan.turn.as_millis().to_string();
+    let text = process::run(command.args([size.flows.to_string(), size.masks.to_string(), bench.plan.pairs.to_string(), time]))?;
+    let figures: Vec<f64> = text.split_whitespace().filter_map(|w| w.parse().ok()).collect();
+    let [rate, rules, each] = figures[..] else {
+        return Err(BenchError::Answer { from: "lookup-loop", what: "figures", text });
+    };
+    let note = format!("{rules} different rules, {each:.2} us for each");
+    let masks = Some(u64::from(size.masks));
+    Ok(vec![Row { unit: "M lookups/s", masks, mpps: Some(rate), note, ..Row::new(scenario.name, size) }])
+}
+
+/// `bench lookup-loop RULES MASKS TURNS MS`: millions of lookups per second, rules that were different, microseconds to insert each.
+#[must_use]
+pub fn in_a_loop([rules, masks, turns, ms]: [u32; 4]) -> String {
     let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
     let mut classifier: Classifier<Rule> = Classifier::default();
-    let mut masks: Vec<Mask> = Vec::new();
-    while masks.len() < size.masks as usize {
+    let mut of_masks: Vec<Mask> = Vec::new();
+    while of_masks.len() < masks as usize {
         let new = mask(numbers.below(1 << FIELDS));
-        if !masks.contains(&new) {
-            masks.push(new);
+        if !of_masks.contains(&new) {
+            of_masks.push(new);
         }
     }
     let start = Instant::now();
-    for _ in 0..size.flows {
-        let mask = &masks[numbers.below(size.masks) as usize];
+    for _ in 0..rules {
+        let mask = &of_masks[numbers.below(masks) as usize];
         let mini = classifier.mini(&key(numbers.below(1 << FIELDS)), mask);
         let priority = numbers.below(PRIORITIES) * 129;
         if classifier.get(&mini, priority).is_none() {
             classifier.insert(Rule(Arc::new((mini, priority))));
         }
     }
-    let inserting = start.elapsed();
+    let each = start.elapsed().as_secs_f64() * 1e6 / f64::from(rules);
     let keys: Vec<Key> = (0..KEYS).map(|_| key(numbers.below(1 << FIELDS))).collect();
-    let mut rates = Vec::new();
-    for _ in 0..bench.plan.pairs {
-        rates.push(rate(&classifier, &keys, bench.plan.turn));
-        bench.progress(format_args!("{}: {:.2} M/s", scenario.name, rates[rates.len() - 1]));
-    }
-    let mut row = Row { unit: "M lookups/s", ..Row::new(scenario.name, size) };
-    row.masks = Some(u64::from(size.masks));
-    row.mpps = median(rates);
-    let each = inserting.as_secs_f64() * 1e6 / f64::from(size.flows);
-    row.note = format!("{} different rules, {each:.2} us for each", classifier.len());
-    Ok(vec![row])
+    let rates = (0..turns).map(|_| rate(&classifier, &keys, Duration::from_millis(ms.into())));
+    format!("{} {} {each}", median(rates).unwrap_or(0.0), classifier.len())
 }
 
 fn rate(classifier: &Classifier<Rule>, keys: &[Key], time: Duration) -> f64 {

@@ -3,11 +3,11 @@
 
 use crate::BenchError;
 use crate::measure::{Bench, Row, median};
+use crate::process::rest;
 use crate::rules;
 use crate::scenario::{Scenario, Size};
 use crate::side::{Setup, Side, Whose, number_after, rx_packets};
 use crate::traffic::Traffic;
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// A neighbour on port 3.
@@ -46,7 +46,7 @@ fn compare(bench: &mut Bench, scenario: &Scenario, size: Size, attack: Neighbour
     for pair in 0..bench.plan.pairs {
         for (side, rates) in [&mut attacked, &mut calm_side].into_iter().zip(&mut rates) {
             side.pause(false);
-            sleep(Duration::from_millis(500));
+            rest(Duration::from_millis(500))?;
             rates.push(victim(side, bench.plan.turn)?);
             side.pause(true);
         }
@@ -83,7 +83,7 @@ fn build(bench: &mut Bench, size: Size, neighbour: Neighbour) -> Result<Side, Be
     side.add_flows("br0", &rules::write(bench.lab.dir(), name, &text)?)?;
     side.source(&bench.lab, "br0", 1, &victim)?;
     // The victim's flows are established before the other port begins.
-    sleep(Duration::from_millis(300));
+    rest(Duration::from_millis(300))?;
     side.source(&bench.lab, "br0", 3, &other)?;
     side.pause(true);
     Ok(side)
@@ -98,7 +98,7 @@ fn victim(side: &mut Side, time: Duration) -> Result<f64, BenchError> {
         Ok::<_, BenchError>((Instant::now(), n as f64))
     };
     let before = count()?;
-    sleep(time);
+    rest(time)?;
     let after = count()?;
     Ok((after.1 - before.1) / (after.0 - before.0).as_secs_f64() / 1e6)
 }

@@ -3,12 +3,12 @@
 
 use crate::BenchError;
 use crate::measure::{Bench, Row, median};
+use crate::process::rest;
 use crate::rules;
 use crate::scenario::{Scenario, Size};
 use crate::side::{Setup, Side, Whose, number_after};
 use crate::traffic::Traffic;
 use std::path::Path;
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 const SETUP: Setup = Setup {
@@ -66,7 +66,7 @@ fn growth(side: &mut Side) -> Result<f64, BenchError> {
         let flows = number_after(&text, "flows:").ok_or(BenchError::Answer { from: "dpctl/show", what: "flows", text })?;
         #[allow(clippy::cast_precision_loss, reason = "a count of megaflows is small")]
         points.push((asked, flows as f64));
-        sleep(STEP);
+        rest(STEP)?;
     }
     let top = points.last().map_or(0.0, |p| p.1);
     let reached = |share: f64| points.iter().find(|p| p.1 >= top * share).copied();

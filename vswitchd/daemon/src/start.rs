@@ -79,7 +79,9 @@ fn serve(options: Options, ready: Ready) -> Result<ExitCode, String> {
     let control = options.control_socket(std::process::id()).map(|path| bind_control(&path)).transpose()?;
     let signals = Signals::listen().map_err(|e| errno_text(&e))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        // With a second one each message read would wake it to look for work: a futex call and two context switches. What blocks hands
+        // the worker's tasks over to a thread that is made for it.
+        .worker_threads(1)
         .thread_name(RUNTIME_THREAD)
         .enable_all()
         .build()

@@ -8,7 +8,7 @@
 //! and its packet leaves once the whole has succeeded. Port-mods act on devices, which cannot be undone: they come last, are checked
 //! before anything is changed, and an atomic bundle does not take them.
 
-use super::bundles::{Member, Outcome};
+use super::bundles::{Member, Members, Outcome};
 use super::requests::{port_mod, prepare_packet_out};
 use super::{Conn, groups};
 use crate::flow_mod::{self, Journal};
@@ -67,14 +67,15 @@ impl Conn {
     }
 
     /// Applies a bundle under one lock. The first that fails undoes all; its own error is sent before the bundle's.
-    fn commit(&self, slowpath: &Slowpath, members: Vec<Member>, atomic: bool, now: Msec) -> Result<(), BundleFault> {
+    fn commit(&self, slowpath: &Slowpath, members: Members, atomic: bool, now: Msec) -> Result<(), BundleFault> {
         let at = Commit { slowpath, atomic, now };
         let mut done = Done::default();
         let mut world = slowpath.write_world();
         let groups_before = world.bridges.get(&self.bridge).map(|b| b.groups.clone()).unwrap_or_default();
-        let first = members.first().map_or(Xid(0), |m| m.message.xid);
-        for member in &members {
-            if let Err(error) = self.apply(&at, &mut world, member, &mut done) {
+        let mut members = members.peekable();
+        let first = members.peek().map_or(Xid(0), |m| m.message.xid);
+        for member in members {
+            if let Err(error) = self.apply(&at, &mut world, &member, &mut done) {
                 self.undo(&mut world, done.journal, groups_before);
                 drop(world);
                 let body = Body::Error(ErrorMessage::reply_to(error, &member.raw));
