@@ -22,7 +22,7 @@ lint:
 
 # Unit and property tests of every crate, and the tests that need root, namespaces and Debian's openvswitch tools.
 check-unit:
-	FERRULE_PROPERTY_CASES=1000000 cargo test --workspace --locked
+	cargo test --workspace --locked
 
 # The decoders under libFuzzer, 20 seconds each, from the corpus in the repository.
 check-fuzz:

@@ -133,6 +133,9 @@ fn plain(actions: &[Action]) -> Actions {
                 set.value = set.value.masked(&set.mask);
             }
         }
+        if let Action::Ct(ct) = &mut action {
+            ct.commit &= !ct.force;
+        }
         if let Action::CheckPktLen { greater, less_equal, .. } = &mut action {
             (*greater, *less_equal) = (plain(greater), plain(less_equal));
         }

@@ -241,7 +241,7 @@ fn un_ct(ct: &CtAct) -> Ct {
     let CtAct { commit, force, zone, mark, label, nat } = ct;
     let nat = nat.as_ref().map(|n| Nat { src: n.src, dst: n.dst, addr: n.addr, ports: n.ports, ..Nat::default() });
     Ct {
-        commit: *commit,
+        commit: *commit && !force,
         force: *force,
         zone: *zone,
         mark: *mark,

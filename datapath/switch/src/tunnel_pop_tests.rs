@@ -69,7 +69,7 @@ fn what_was_pushed_comes_off() {
     let gnv = udp(6081, "0xffff") + "geneve(oam,vni=0x7b,options({class=0xffff,type=0x80,len=4,0xa}))";
     let expect = "tun_id=0x7b,tp_dst=6081,geneve({class=0xffff,type=0x80,len=4,0xa}),flags(oam|csum|key)";
     check((58, 5, false, 17, &gnv), Decap::Geneve, expect);
-    check((38, 3, false, 47, "gre((flags=0x0,proto=0x6558))"), Decap::Gre, "flags()");
+    check((38, 3, false, 47, "gre((flags=0x0,proto=0x6558))"), Decap::Gre, "flags(0)");
     let keyed = "gre((flags=0xb000,proto=0x800),csum=0x0,key=0x1c8,seq=0x0)";
     check((50, 3, false, 47, keyed), Decap::Gre, "L3 tun_id=0x1c8,flags(csum|key)");
     let v1 = "erspan(ver=1,sid=0x7b,idx=0x3)";
@@ -77,7 +77,7 @@ fn what_was_pushed_comes_off() {
     let v2 = "erspan(ver=2,sid=0x237,dir=1,hwid=0x7)";
     check((54, 107, false, 47, v2), Decap::Erspan, "tun_id=0x237,erspan(ver=2,dir=1,hwid=0x7),flags(key)");
     let gtp = udp(2152, "0x0") + "gtpu(flags=0x30,msgtype=255,teid=0x7b)";
-    check((50, 110, false, 17, &gtp), Decap::Gtpu, "L3 tun_id=0x7b,tp_dst=2152,gtpu(flags=0x30,msgtype=255),flags()");
+    check((50, 110, false, 17, &gtp), Decap::Gtpu, "L3 tun_id=0x7b,tp_dst=2152,gtpu(flags=0x30,msgtype=255),flags(0)");
 }
 
 #[test]

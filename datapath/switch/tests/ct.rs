@@ -134,7 +134,7 @@ fn floods_do_not_end_what_is_established() {
 
 #[test]
 fn what_was_flushed_begins_again() {
-    let bench = bench(&[("recirc_id(0),in_port(1)", "ct(commit,force),2")]);
+    let bench = bench(&[("recirc_id(0),in_port(1)", "ct(force_commit),2")]);
     let tracker = ct(&bench);
     let frames: Vec<_> = (1..300u16).map(|p| frame(&UDP.replace("src=1000", &format!("src={p}")), 60)).collect();
     for round in 0..5 {

@@ -236,7 +236,9 @@ impl<'a> List<'a> {
         if event_mask.is_some() {
             return option("eventmask");
         }
-        if (mark.is_some() || label.is_some() || *force) && !commit {
+        // OVS says force_commit for both; tc has a flag for each.
+        let commit = *commit || *force;
+        if (mark.is_some() || label.is_some()) && !commit {
             return option("mark without commit");
         }
         // Fragments are reassembled by software before they are tracked.
@@ -244,7 +246,7 @@ impl<'a> List<'a> {
             return Err(Refusal::new(Reason::Fragment, "ct"));
         }
         let nat = nat.as_ref().map(nat_of).transpose()?;
-        Ok(CtAct { commit: *commit, force: *force, zone: *zone, mark: *mark, label: *label, nat })
+        Ok(CtAct { commit, force: *force, zone: *zone, mark: *mark, label: *label, nat })
     }
 
     /// Only at the end: each branch ends the packet's way. tc's order is: police, what shorter packets get, what longer ones get.

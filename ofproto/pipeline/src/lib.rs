@@ -16,7 +16,7 @@ pub mod conn;
 pub mod deps;
 pub mod drops;
 pub mod effects;
-mod eviction;
+pub mod eviction;
 pub mod export;
 mod fair;
 pub mod flow_mod;

@@ -20,7 +20,7 @@ pub mod flow_mods;
 pub(crate) mod groups;
 mod notices;
 mod outbox;
-mod pinsched;
+pub mod pinsched;
 mod reconnect;
 mod replies;
 mod requests;

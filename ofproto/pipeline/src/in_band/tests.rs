@@ -41,7 +41,7 @@ fn rules_come_and_go_with_the_controllers() {
     s.slowpath.configure(&wanted);
     assert_eq!(hidden(&s), 7);
     let text = s.run_command("bridge/dump-flows", &["br0"]).unwrap();
-    assert!(text.contains("priority=180007,tcp,nw_dst=240.0.0.1,tp_dst=6653 actions=NORMAL"), "{text}");
+    assert!(text.contains("priority=180007,tcp,nw_dst=240.0.0.1,tp_dst=6653,actions=NORMAL"), "{text}");
     wanted.bridges[0].controllers = vec![controller("tcp:240.0.0.1:6653"), controller("tcp:240.0.0.2:6653")];
     s.slowpath.configure(&wanted);
     assert_eq!(hidden(&s), 11);
@@ -58,9 +58,9 @@ fn dhcp_replies_reach_the_local_port() {
     wanted.bridges[0].controllers = vec![controller("tcp:240.0.0.1:6653")];
     let s = Scenario::new(&wanted);
     s.flow_mod("br0", "actions=drop").unwrap();
-    let reply = "in_port=1,udp,tp_src=67,tp_dst=68";
+    let reply = "in_port=1,udp,udp_src=67,udp_dst=68";
     let text = s.run_command("ofproto/trace", &["br0", reply]).unwrap();
     assert!(text.contains("Datapath actions: 100"), "{text}");
-    let text = s.run_command("ofproto/trace", &["br0", "in_port=1,udp,tp_src=67,tp_dst=69"]).unwrap();
+    let text = s.run_command("ofproto/trace", &["br0", "in_port=1,udp,udp_src=67,udp_dst=69"]).unwrap();
     assert!(text.contains("Datapath actions: drop"), "{text}");
 }

@@ -536,7 +536,7 @@ fn pair_patches(world: &mut World, config: &SwitchConfig) {
     for (bridge, port, kind, name, peer) in &patches {
         let other = patches.iter().find(|(_, _, k, n, p)| k == kind && n == peer && p == name).map(|(b, o, ..)| (*b, *o));
         let changed = world.bridges.get_mut(bridge).and_then(|b| b.ports.get_mut(port)).is_some_and(|p| {
-            p.info.options = vec![("peer".to_owned(), (*peer).to_owned())];
+            p.info.config = vec![("peer".to_owned(), (*peer).to_owned())];
             std::mem::replace(&mut p.peer, other) != other
         });
         if changed {

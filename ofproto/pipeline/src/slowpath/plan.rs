@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn what_does_not_differ_is_left_alone() {
-        let c = config(&[("br0", vec![interface("br0", None), interface("p1", Some(1))])]);
+        let c = config(&[("br0", vec![interface("br0", None), interface("p1", Some(2))])]);
         assert_eq!(plan(&applied(&c), &c), Plan::default());
     }
 

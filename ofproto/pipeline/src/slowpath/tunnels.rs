@@ -173,7 +173,7 @@ pub(super) fn info(name: &str, mac: [u8; 6], dp_port: DpPort, config: &Config) -
         mac: if mac == [0; 6] { random_mac() } else { mac },
         admin_up: true,
         link_up: true,
-        options: config.to_options(),
+        config: config.to_options(),
         ..PortInfo::default()
     }
 }
