@@ -10,7 +10,7 @@ use super::{
 };
 use crate::deps::Revision;
 use crate::drops::Dropped;
-use crate::effects::{Credit, Payment, Translation};
+use crate::effects::{Credit, Payment, Translation, XlateError};
 use crate::recirc::RecircRef;
 use crate::world::{BridgeId, World};
 use flow::action::{Action, Actions, Cookie, Userspace};
@@ -123,7 +123,10 @@ impl Udpif {
         if let Some(error) = t.error {
             UPCALL_XLATE_ERROR.inc();
             tracing::debug!(target: "ofproto_dpif_upcall", "upcall on port {}: {error}", at.in_port.0);
-            self.explain(world, &at, now);
+            // Tables that run away are a fault of whoever wrote them, as in OVS; other errors come of packets.
+            if matches!(error, XlateError::RecursionTooDeep | XlateError::TooManyResubmits) {
+                self.explain(world, &at, now);
+            }
         }
         if let Some(fact) = t.dropped.take() {
             let (bridge, in_port, key) = (at.bridge, at.in_port, at.key.clone());
