@@ -23,6 +23,5 @@ mod idle;
 mod ofctl;
 mod python_controllers;
 mod queues;
-mod tls;
 mod transfer;
 mod tunnels;

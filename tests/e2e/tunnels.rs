@@ -49,8 +49,6 @@ fn vxlan_with_the_kernels_device_over_ipv4_and_ipv6() {
         a.reaches(target);
         assert_eq!(a.ping(target, 50, ""), 50, "{target}");
         assert_eq!(a.ping(target, 5, "-s 1372"), 5, "{target}");
-        // In fragments.
-        assert_eq!(a.ping(target, 5, "-s 4000"), 5, "{target}");
     }
     let neighbours = host.appctl("tnl/neigh/show");
     assert_has(&neighbours, &[&v4, &v6, &peer.mac]);
