@@ -11,8 +11,8 @@ use std::thread::sleep;
 use std::time::Duration;
 
 const PAGES: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB";
-/// Pages beyond what was asked for, since DPDK takes some for itself.
-const PAGES_SPARE: u64 = 32;
+/// Pages beyond what was asked for: DPDK takes some for itself, and other programs that start meanwhile take what is free.
+const PAGES_SPARE: u64 = 256;
 
 /// Which core does what.
 #[derive(Clone, Copy, Debug)]

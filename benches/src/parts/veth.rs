@@ -110,8 +110,8 @@ fn through_ours(bench: &mut Bench) -> Result<Pair, BenchError> {
 fn through_bridge() -> Result<Pair, BenchError> {
     let bridge = Host::new()?;
     let hosts = hosts(&bridge.pid())?;
-    run(bridge.command("ip").args(["link", "add", "br", "type", "bridge"]))?;
-    for args in [&["set", "br", "up"][..], &["set", "v1", "master", "br"], &["set", "v2", "master", "br"]] {
+    run(bridge.command("ip").args(["link", "add", "bridge0", "type", "bridge"]))?;
+    for args in [&["set", "bridge0", "up"][..], &["set", "v1", "master", "bridge0"], &["set", "v2", "master", "bridge0"]] {
         run(bridge.command("ip").arg("link").args(args))?;
     }
     settle(&hosts)?;
