@@ -54,6 +54,17 @@ struct List<'a> {
 
 impl<'a> List<'a> {
     fn all(&mut self, actions: &'a [Action]) -> Result<(), Refusal> {
+        self.each(actions)?;
+        let ended = matches!(self.acts.last(), Some(Act::Output { last: true, .. } | Act::Goto(_) | Act::Length { .. }));
+        let branches = self.acts.iter().any(|a| matches!(a, Act::Length { .. }));
+        if !ended && !branches {
+            self.acts.push(Act::Drop);
+        }
+        Ok(())
+    }
+
+    /// A list in its order; checksums are mended behind each run of rewrites.
+    fn each(&mut self, actions: &'a [Action]) -> Result<(), Refusal> {
         for (i, action) in actions.iter().enumerate() {
             if !matches!(action, Action::Set(_)) {
                 self.mend();
@@ -61,11 +72,6 @@ impl<'a> List<'a> {
             self.one(action, &actions[i + 1..])?;
         }
         self.mend();
-        let ended = matches!(self.acts.last(), Some(Act::Output { last: true, .. } | Act::Goto(_) | Act::Length { .. }));
-        let branches = self.acts.iter().any(|a| matches!(a, Act::Length { .. }));
-        if !ended && !branches {
-            self.acts.push(Act::Drop);
-        }
         Ok(())
     }
 
@@ -269,13 +275,7 @@ impl<'a> List<'a> {
 
     fn branch(&mut self, actions: &'a [Action]) -> Result<(), Refusal> {
         let from = self.acts.len();
-        for (i, action) in actions.iter().enumerate() {
-            if !matches!(action, Action::Set(_)) {
-                self.mend();
-            }
-            self.one(action, &actions[i + 1..])?;
-        }
-        self.mend();
+        self.each(actions)?;
         if !matches!(self.acts[from..].last(), Some(Act::Output { last: true, .. } | Act::Goto(_))) {
             self.acts.push(Act::Drop);
         }

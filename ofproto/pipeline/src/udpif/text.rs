@@ -1,7 +1,6 @@
 //! What the control commands say and do: upcall/show and its switches.
 
 use super::Udpif;
-use super::ukey::SHARDS;
 use crate::effects::Credit;
 use crate::rule::Rule;
 use flow::Ufid;
@@ -23,7 +22,7 @@ impl Udpif {
         );
         write_line(&mut out, format_args!("  dump duration : {}ms", rounds.took_ms));
         write_line(&mut out, format_args!("  ufid enabled : {}\n", self.switches.ufid.load(Ordering::Relaxed)));
-        let keys: usize = (0..SHARDS).map(|i| self.ukeys.shard_len(i)).sum();
+        let keys = self.ukeys.len();
         write_line(&mut out, format_args!("  1: (keys {keys})"));
         out
     }
