@@ -1,6 +1,6 @@
 # The two commands of the README are `make demo` and `make check`; each installs what it needs (Debian packages, as root).
 SHELL := /bin/bash
-.PHONY: bench bench-quick build-bench setup-bench demo check check-unit check-e2e check-ovs check-ovs-all check-ovs-system check-fuzz lint build bench-key setup-demo setup-check
+.PHONY: bench bench-quick build-bench setup-bench demo check check-unit check-e2e check-ovs check-ovs-all check-ovs-system check-fuzz fuzz lint build bench-key setup-demo setup-check
 
 DEMO_PACKAGES  := build-essential iproute2 iputils-ping ethtool procps netcat-openbsd
 CHECK_PACKAGES := $(DEMO_PACKAGES) openvswitch-switch openvswitch-common openvswitch-testcontroller openssl python3 python3-venv tcpdump socat
@@ -24,9 +24,13 @@ lint:
 check-unit:
 	cargo test --workspace --locked
 
-# The decoders under libFuzzer, 20 seconds each, from the corpus in the repository.
+# The decoders under libFuzzer, from the corpus in the repository: the same inputs in every run.
 check-fuzz:
-	tests/fuzz/run.sh 20
+	tests/fuzz/run.sh check
+
+# The same with new inputs, FUZZ_SECONDS for each target.
+fuzz:
+	tests/fuzz/run.sh $(or $(FUZZ_SECONDS),60)
 
 # End to end: the release build, foreign clients, 1 GB through namespaces.
 check-e2e: build

@@ -1,6 +1,7 @@
 #!/bin/bash
 # Fuzzes the decoders with libFuzzer on stable Rust, from the corpus and the crashes of the repository.
-#   run.sh [SECONDS [TARGET...]]     SECONDS for each target (default 20); targets: openflow oxm text extract
+#   run.sh check [TARGET...]         a fixed number of runs from a fixed seed: the same in every run of the gate
+#   run.sh [SECONDS [TARGET...]]     looks for what is new, SECONDS for each target (default 20); targets: openflow oxm text extract
 #   run.sh grow SECONDS TARGET       adds what reaches new code to the corpus
 # corpus/TARGET.txt has one input a line: hexadecimal, for `text` the text itself. A crash is written to crashes/TARGET/ and stays
 # there: each run begins with them.
@@ -9,7 +10,11 @@ here=$(readlink -f "$(dirname "$0")")
 cd "$here"
 grow=
 if [ "${1:-}" = grow ]; then grow=1; shift; fi
-seconds=${1:-20}
+if [ "${1:-}" = check ]; then
+    amount="1000000 runs"; limit=(-runs=1000000 -seed=1 -max_total_time=120)
+else
+    amount="${1:-20} s"; limit=(-max_total_time="${1:-20}")
+fi
 shift || true
 targets=("$@")
 [ ${#targets[@]} -gt 0 ] || targets=(openflow oxm text extract)
@@ -34,11 +39,11 @@ for n, line in enumerate(open(corpus, encoding="utf-8")):
     data = line.encode() if target == "text" else bytes.fromhex(line)
     open(f"{seeds}/{n:05}", "wb").write(data)
 PY
-    echo "fuzz: $target, $(ls "$seeds" | wc -l) seeds, $(ls "crashes/$target" | wc -l) crashes of old, $seconds s"
+    echo "fuzz: $target, $(ls "$seeds" | wc -l) seeds, $(ls "crashes/$target" | wc -l) crashes of old, $amount"
     for crash in "crashes/$target"/*; do
         [ ! -f "$crash" ] || "$binary" -timeout=10 "$crash" >"$work/log" 2>&1 || { tail -30 "$work/log"; echo "fuzz: $crash again"; exit 1; }
     done
-    if ! "$binary" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len=2048 -print_final_stats=1 \
+    if ! "$binary" "${limit[@]}" -timeout=10 -rss_limit_mb=2048 -max_len=2048 -print_final_stats=1 \
         -artifact_prefix="crashes/$target/" "$found" "$seeds" >"$work/log" 2>&1; then
         tail -40 "$work/log"
         echo "fuzz: $target failed; the input is in tests/fuzz/crashes/$target"
