@@ -23,5 +23,6 @@ mod idle;
 mod ofctl;
 mod python_controllers;
 mod queues;
+mod tls;
 mod transfer;
 mod tunnels;

@@ -8,6 +8,7 @@ use super::reconnect::{CONNECT_TIMEOUT_MS, Effect, Event, Status};
 use super::state::State;
 use super::{CONN_BAD_MESSAGE, CONN_NEGOTIATION_FAILED, Conn, RCONN_DISCONNECTED, Shared};
 use flow::clock::now_ms;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use openflow::message::{Body, ErrorMessage, Message, Role};
 use openflow::text::Names;
 use openflow::tls::SERVER_NAME;
@@ -15,7 +16,7 @@ use openflow::types::Versions;
 use openflow::wire::{Assembler, Codec, HEADER_BYTES, Header, Splitter};
 use openflow::{OfError, Version, Xid};
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -38,6 +39,40 @@ const HELLO_TIMEOUT_MS: u64 = 10_000;
 const TABLES_VISIBLE: u8 = 254;
 /// Bytes that a socket address can hold.
 const SUN_PATH_MAX: usize = 107;
+
+/// How often the socket is looked at before going to sleep, after a short message: peers that send a flow-mod and a barrier at a time are
+/// answered in less than it takes to be woken. Some 50 us where nobody else wants the processor.
+const LINGER_LOOKS: usize = 64;
+
+/// What a conversation runs over.
+pub(super) trait Wire: AsyncRead + AsyncWrite + Unpin + Send {
+    /// The socket at the bottom.
+    fn socket(&self) -> BorrowedFd<'_>;
+}
+
+impl Wire for TcpStream {
+    fn socket(&self) -> BorrowedFd<'_> {
+        self.as_fd()
+    }
+}
+
+impl Wire for UnixStream {
+    fn socket(&self) -> BorrowedFd<'_> {
+        self.as_fd()
+    }
+}
+
+impl<S: Wire> Wire for tokio_rustls::client::TlsStream<S> {
+    fn socket(&self) -> BorrowedFd<'_> {
+        self.get_ref().0.socket()
+    }
+}
+
+impl<S: Wire> Wire for tokio_rustls::server::TlsStream<S> {
+    fn socket(&self) -> BorrowedFd<'_> {
+        self.get_ref().0.socket()
+    }
+}
 
 /// What the task of an endpoint has.
 pub(super) struct Job {
@@ -138,7 +173,7 @@ async fn serve_tls(job: &Job, stream: TcpStream, peer: String) {
     }
 }
 
-async fn serve_one<S: AsyncRead + AsyncWrite + Unpin + Send>(job: &Job, stream: S, peer: String) {
+async fn serve_one<S: Wire>(job: &Job, stream: S, peer: String) {
     let name = format!("{}<->{peer}", job.endpoint.bridge_name);
     let end = if job.endpoint.is_snoop() { snoop(job, stream).await } else { talk(job, stream, name.clone(), None).await };
     if let Err(error) = end
@@ -222,7 +257,7 @@ fn os_text(error: &io::Error) -> String {
 }
 
 /// Exchanges hellos. Gives the version to speak, and what the peer has sent beyond its hello.
-async fn greet<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, ours: Versions, name: &str) -> io::Result<(Version, Splitter)> {
+async fn greet<S: Wire>(stream: &mut S, ours: Versions, name: &str) -> io::Result<(Version, Splitter)> {
     let highest = Version::ALL.into_iter().rev().find(|v| ours.0 >> *v as u32 & 1 != 0).unwrap_or(Version::V10);
     let hello = Message { version: highest, xid: Xid(1), body: Body::Hello(ours) }.encode().map_err(io::Error::other)?;
     stream.write_all(&hello).await?;
@@ -298,12 +333,7 @@ fn versions_text(versions: Versions) -> String {
 }
 
 /// A whole conversation.
-async fn talk<S: AsyncRead + AsyncWrite + Unpin + Send>(
-    job: &Job,
-    mut stream: S,
-    name: String,
-    status: Option<&Arc<Mutex<Status>>>,
-) -> io::Result<()> {
+async fn talk<S: Wire>(job: &Job, mut stream: S, name: String, status: Option<&Arc<Mutex<Status>>>) -> io::Result<()> {
     let hello = greet(&mut stream, job.settings.versions, &name);
     let (version, splitter) =
         tokio::time::timeout(Duration::from_millis(HELLO_TIMEOUT_MS), hello).await.map_err(|_| io::ErrorKind::TimedOut)??;
@@ -334,7 +364,7 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin + Send>(
     end
 }
 
-async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send>(
+async fn converse<S: Wire>(
     job: &Job,
     stream: &mut S,
     conn: &Arc<Conn>,
@@ -345,8 +375,10 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send>(
     let mut buffer = vec![0; READ_BYTES];
     let mut out = Vec::new();
     loop {
+        let mut short = false;
         while let Some(raw) = splitter.next_message().map_err(io::Error::other)? {
             let raw = raw.to_vec();
+            short = is_short(&raw);
             run(job, &raw, || handle_one(job, conn, &mut assembler, &raw, &mut out));
             if out.len() >= READ_BYTES {
                 stream.write_all(&out).await?;
@@ -363,6 +395,9 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send>(
             stream.write_all(&out).await?;
             out.clear();
             resume_monitors(job, conn);
+        }
+        if short {
+            linger(stream.socket());
         }
         let now = now_ms();
         let tick = status.and_then(|s| s.lock().expect("no holder of a status panics").next_tick_ms());
@@ -427,6 +462,18 @@ fn resume_monitors(job: &Job, conn: &Conn) {
 /// where nothing has to be waited for it is left out.
 fn run(job: &Job, raw: &[u8], handle: impl FnOnce()) {
     if is_short(raw) && job.shared.slowpath.is_calm() { handle() } else { tokio::task::block_in_place(handle) }
+}
+
+/// Returns when the socket has something to read, and after `LINGER_LOOKS`. Other threads that want the processor get it meanwhile: the peer
+/// may be one of them.
+fn linger(socket: BorrowedFd<'_>) {
+    let mut sockets = [PollFd::new(socket, PollFlags::POLLIN)];
+    for _ in 0..LINGER_LOOKS {
+        if poll(&mut sockets, PollTimeout::ZERO) != Ok(0) {
+            return;
+        }
+        std::thread::yield_now();
+    }
 }
 
 /// Flow-mods, barriers, and additions to a bundle.
@@ -559,7 +606,7 @@ fn log_messages(name: &str, what: &str, mut bytes: &[u8]) {
 }
 
 /// A snooper: after the hellos it gets copies of what the bridge's controllers say and hear.
-async fn snoop<S: AsyncRead + AsyncWrite + Unpin + Send>(job: &Job, mut stream: S) -> io::Result<()> {
+async fn snoop<S: Wire>(job: &Job, mut stream: S) -> io::Result<()> {
     let mut copies = job.shared.snoop(job.endpoint.bridge).subscribe();
     let (_, _) = greet(&mut stream, job.settings.versions, "snoop").await?;
     let mut ignored = [0; 1024];

@@ -21,14 +21,15 @@ const ID: u32 = 0;
 pub(super) fn send(io: &mut Io<'_>, vconn: &mut Vconn, bodies: Vec<Body>) -> Result<u8, Fault> {
     let flags = ATOMIC | ORDERED;
     control(io, vconn, OPEN_REQUEST, flags)?;
-    for body in bodies {
-        let message = Box::new(Message { version: vconn.version, xid: next_xid(), body });
-        let add = Body::BundleAdd { id: ID, flags, message, raw: Vec::new() };
-        if let Some(refusal) = vconn.transact_quiet([add])? {
-            // The refusal is what counts; the switch drops the bundle with the connection anyway.
-            drop(vconn.transact(Body::BundleControl(BundleControl { id: ID, kind: DISCARD_REQUEST, flags })));
-            return Err(told(io, &refusal)?);
-        }
+    let version = vconn.version;
+    let additions = bodies.into_iter().map(|body| {
+        let message = Box::new(Message { version, xid: next_xid(), body });
+        Body::BundleAdd { id: ID, flags, message, raw: Vec::new() }
+    });
+    if let Some(refusal) = vconn.transact_all_quiet(additions)? {
+        // The refusal is what counts; the switch drops the bundle with the connection anyway.
+        drop(vconn.transact(Body::BundleControl(BundleControl { id: ID, kind: DISCARD_REQUEST, flags })));
+        return Err(told(io, &refusal)?);
     }
     control(io, vconn, COMMIT_REQUEST, flags)?;
     Ok(0)

@@ -62,6 +62,14 @@ impl std::fmt::Debug for Vconn {
     }
 }
 
+/// Requests that are under way at once: their replies fit into the socket while we still send.
+const PIPELINED_MAX: usize = 256;
+
+/// A new transaction's id; the message in a bundle-add has that of its envelope (OpenFlow 1.4 section 7.3.9.6).
+fn xid_of(body: &Body) -> Xid {
+    if let Body::BundleAdd { message, .. } = body { message.xid } else { next_xid() }
+}
+
 impl Vconn {
     /// Opens the switch's management connection, in one of the versions that the options allow.
     ///
@@ -151,8 +159,7 @@ impl Vconn {
     /// # Errors
     /// The connection's, or `InvalidInput` if the version has no form for the message.
     pub fn send(&mut self, body: Body) -> io::Result<Xid> {
-        // The message in a bundle-add has its xid (OpenFlow 1.4 section 7.3.9.6).
-        let xid = if let Body::BundleAdd { message, .. } = &body { message.xid } else { next_xid() };
+        let xid = xid_of(&body);
         let bytes = self.encode(body, xid).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e.to_string()))?;
         self.send_bytes(&bytes)?;
         Ok(xid)
@@ -237,6 +244,33 @@ impl Vconn {
             if reply.header.xid == xid {
                 // The barrier's reply comes next.
                 self.receive_reply(&[barrier])?;
+                return Ok(Some(reply));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Sends requests that are answered only when something is wrong with them, as many at a time as sockets hold, with one barrier behind
+    /// `PIPELINED_MAX` of them. The first refusal, if any: of what stands behind it, up to so many have been sent.
+    ///
+    /// # Errors
+    /// The connection's.
+    pub fn transact_all_quiet(&mut self, requests: impl IntoIterator<Item = Body>) -> Result<Option<Received>, Fault> {
+        let mut requests = requests.into_iter().peekable();
+        let mut xids = Vec::with_capacity(PIPELINED_MAX + 1);
+        while requests.peek().is_some() {
+            xids.clear();
+            let mut bytes = Vec::new();
+            for body in requests.by_ref().take(PIPELINED_MAX).chain([Body::BarrierRequest]) {
+                let xid = xid_of(&body);
+                bytes.append(&mut self.encode(body, xid)?);
+                xids.push(xid);
+            }
+            self.send_bytes(&bytes).map_err(|e| self.broken("failed to send packet", &e))?;
+            let barrier = xids[xids.len() - 1];
+            let reply = self.receive_reply(&xids)?;
+            if reply.header.xid != barrier {
+                while self.receive_reply(&xids)?.header.xid != barrier {}
                 return Ok(Some(reply));
             }
         }
