@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod action;
+pub mod action_traits;
 pub mod error;
 pub mod message;
 pub mod print;

@@ -4,32 +4,13 @@ use super::Ctx;
 use super::trace::Kind;
 use openflow::OfPort;
 use openflow::action::OfAction;
-
-/// Where an action stands in the order of execution; equal ones replace each other, except field sets, which keep their own order.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Place {
-    PopVlan,
-    PopMpls,
-    Decap,
-    Encap,
-    PushMpls,
-    PushVlan,
-    DecTtl,
-    DecMplsTtl,
-    DecNshTtl,
-    Set,
-    Queue,
-    Last,
-}
+use openflow::action_traits::SetPlace;
 
 /// Of those that end the set, the one that wins: group, then output, then resubmit, with ct before it.
 fn rank_of_last(action: &OfAction) -> u8 {
     if matches!(action, OfAction::Group(_)) {
         4
-    } else if matches!(
-        action,
-        OfAction::Output { .. } | OfAction::OutputReg { .. } | OfAction::OutputTrunc { .. } | OfAction::Controller(_)
-    ) {
+    } else if matches!(action, OfAction::Output { .. }) {
         3
     } else if matches!(action, OfAction::Resubmit { .. }) {
         2
@@ -38,100 +19,37 @@ fn rank_of_last(action: &OfAction) -> u8 {
     }
 }
 
-/// The place of an action, `None` for what no set may hold (the codec has refused it).
-fn place(action: &OfAction) -> Option<Place> {
-    Some(match action {
-        OfAction::StripVlan { .. } => Place::PopVlan,
-        OfAction::PopMpls { .. } => Place::PopMpls,
-        OfAction::Decap { .. } => Place::Decap,
-        OfAction::Encap(_) => Place::Encap,
-        OfAction::PushMpls { .. } => Place::PushMpls,
-        OfAction::PushVlan { .. } => Place::PushVlan,
-        OfAction::DecTtl { .. } => Place::DecTtl,
-        OfAction::DecMplsTtl => Place::DecMplsTtl,
-        OfAction::DecNshTtl => Place::DecNshTtl,
-        OfAction::SetEthSrc(_)
-        | OfAction::SetEthDst(_)
-        | OfAction::SetField { .. }
-        | OfAction::SetIpDscp(_)
-        | OfAction::SetIpEcn(_)
-        | OfAction::SetIpTtl(_)
-        | OfAction::SetIpv4Src(_)
-        | OfAction::SetIpv4Dst(_)
-        | OfAction::SetL4Src(_)
-        | OfAction::SetL4Dst(_)
-        | OfAction::SetMplsLabel(_)
-        | OfAction::SetMplsTc(_)
-        | OfAction::SetMplsTtl(_)
-        | OfAction::SetTunnel { .. }
-        | OfAction::SetVlanVid { .. }
-        | OfAction::SetVlanPcp { .. }
-        | OfAction::RegMove { .. }
-        | OfAction::DeleteField(_) => Place::Set,
-        OfAction::SetQueue(_) => Place::Queue,
-        OfAction::Group(_)
-        | OfAction::Output { .. }
-        | OfAction::OutputReg { .. }
-        | OfAction::OutputTrunc { .. }
-        | OfAction::Controller(_)
-        | OfAction::Resubmit { .. }
-        | OfAction::Ct(_)
-        | OfAction::CtClear => Place::Last,
-        OfAction::Enqueue { .. }
-        | OfAction::Bundle(_)
-        | OfAction::StackPush(_)
-        | OfAction::StackPop(_)
-        | OfAction::PopQueue
-        | OfAction::FinTimeout { .. }
-        | OfAction::Learn(_)
-        | OfAction::Conjunction { .. }
-        | OfAction::Multipath(_)
-        | OfAction::Note(_)
-        | OfAction::Exit
-        | OfAction::Sample(_)
-        | OfAction::Clone(_)
-        | OfAction::Nat(_)
-        | OfAction::CheckPktLarger { .. }
-        | OfAction::DebugRecirc
-        | OfAction::DebugSlow
-        | OfAction::Meter(_)
-        | OfAction::ClearActions
-        | OfAction::WriteActions(_)
-        | OfAction::WriteMetadata { .. }
-        | OfAction::GotoTable(_) => return None,
-    })
-}
-
 /// The set in order of execution.
 pub(super) fn in_order(set: &[OfAction]) -> Vec<OfAction> {
-    let mut ordered: Vec<(Place, OfAction)> = Vec::new();
+    let mut ordered: Vec<(SetPlace, OfAction)> = Vec::new();
     for action in set {
-        let Some(at) = place(action) else { continue };
+        // The codec has refused what no set may hold.
+        let Some(at) = action.traits().in_set else { continue };
         match at {
-            Place::Set => {}
-            Place::Last if rank_of_last(action) == 0 => {}
-            Place::Last => {
-                let better = |(p, a): &(Place, OfAction)| *p == Place::Last && rank_of_last(a) > rank_of_last(action);
+            SetPlace::Set => {}
+            SetPlace::Last if rank_of_last(action) == 0 => {}
+            SetPlace::Last => {
+                let better = |(p, a): &(SetPlace, OfAction)| *p == SetPlace::Last && rank_of_last(a) > rank_of_last(action);
                 if ordered.iter().any(better) {
                     continue;
                 }
-                ordered.retain(|(p, a)| *p != Place::Last || rank_of_last(a) == 0);
+                ordered.retain(|(p, a)| *p != SetPlace::Last || rank_of_last(a) == 0);
             }
-            Place::PopVlan
-            | Place::PopMpls
-            | Place::Decap
-            | Place::Encap
-            | Place::PushMpls
-            | Place::PushVlan
-            | Place::DecTtl
-            | Place::DecMplsTtl
-            | Place::DecNshTtl
-            | Place::Queue => ordered.retain(|(p, _)| *p != at),
+            SetPlace::PopVlan
+            | SetPlace::PopMpls
+            | SetPlace::Decap
+            | SetPlace::Encap
+            | SetPlace::PushMpls
+            | SetPlace::PushVlan
+            | SetPlace::DecTtl
+            | SetPlace::DecMplsTtl
+            | SetPlace::DecNshTtl
+            | SetPlace::Queue => ordered.retain(|(p, _)| *p != at),
         }
         ordered.push((at, action.clone()));
     }
     ordered.sort_by_key(|(at, _)| *at);
-    let leads_on = ordered.iter().any(|(p, a)| *p == Place::Last && rank_of_last(a) > 0);
+    let leads_on = ordered.iter().any(|(p, a)| *p == SetPlace::Last && rank_of_last(a) > 0);
     // A set without output, group or resubmit drops the packet, so nothing of it need run (OpenFlow 1.3 section 5.10).
     if leads_on { ordered.into_iter().map(|(_, a)| a).collect() } else { Vec::new() }
 }

@@ -46,7 +46,7 @@ impl Ctx<'_> {
 
     /// Runs actions, and the action set, on a copy of the packet.
     pub(super) fn run_on_a_copy(&mut self, actions: &[OfAction], last: bool) {
-        let in_the_datapath = !last && !actions.iter().all(can_be_set_back);
+        let in_the_datapath = !last && !actions.iter().all(|a| a.traits().reversible);
         if in_the_datapath {
             // What was set so far must be in the packet before it is copied, not in the copy alone.
             self.commit();
@@ -93,69 +93,5 @@ impl Ctx<'_> {
         self.write_unseen(dst, u128::from(larger));
         self.slow |= super::compose::SLOW_ACTION;
         self.report(Kind::Detail, format_args!("packet length is checked in the slow path"));
-    }
-}
-
-/// Whether the datapath can set back what the action makes it do to the packet.
-fn can_be_set_back(action: &OfAction) -> bool {
-    match action {
-        OfAction::Ct(_)
-        | OfAction::Meter(_)
-        | OfAction::Nat(_)
-        | OfAction::OutputTrunc { .. }
-        | OfAction::Encap(_)
-        | OfAction::Decap { .. }
-        | OfAction::DecNshTtl => false,
-        OfAction::Output { .. }
-        | OfAction::OutputReg { .. }
-        | OfAction::Controller(_)
-        | OfAction::Enqueue { .. }
-        | OfAction::Group(_)
-        | OfAction::Bundle(_)
-        | OfAction::SetVlanVid { .. }
-        | OfAction::SetVlanPcp { .. }
-        | OfAction::StripVlan { .. }
-        | OfAction::PushVlan { .. }
-        | OfAction::SetEthSrc(_)
-        | OfAction::SetEthDst(_)
-        | OfAction::SetIpv4Src(_)
-        | OfAction::SetIpv4Dst(_)
-        | OfAction::SetIpDscp(_)
-        | OfAction::SetIpEcn(_)
-        | OfAction::SetIpTtl(_)
-        | OfAction::SetL4Src(_)
-        | OfAction::SetL4Dst(_)
-        | OfAction::RegMove { .. }
-        | OfAction::SetField { .. }
-        | OfAction::StackPush(_)
-        | OfAction::StackPop(_)
-        | OfAction::DecTtl { .. }
-        | OfAction::SetMplsLabel(_)
-        | OfAction::SetMplsTc(_)
-        | OfAction::SetMplsTtl(_)
-        | OfAction::DecMplsTtl
-        | OfAction::PushMpls { .. }
-        | OfAction::PopMpls { .. }
-        | OfAction::SetTunnel { .. }
-        | OfAction::SetQueue(_)
-        | OfAction::PopQueue
-        | OfAction::FinTimeout { .. }
-        | OfAction::Resubmit { .. }
-        | OfAction::Learn(_)
-        | OfAction::Conjunction { .. }
-        | OfAction::Multipath(_)
-        | OfAction::Note(_)
-        | OfAction::Exit
-        | OfAction::Sample(_)
-        | OfAction::Clone(_)
-        | OfAction::CtClear
-        | OfAction::CheckPktLarger { .. }
-        | OfAction::DeleteField(_)
-        | OfAction::DebugRecirc
-        | OfAction::DebugSlow
-        | OfAction::ClearActions
-        | OfAction::WriteActions(_)
-        | OfAction::WriteMetadata { .. }
-        | OfAction::GotoTable(_) => true,
     }
 }

@@ -224,65 +224,12 @@ impl Ctx<'_> {
 
 /// Whether an action has to wait for what a popped MPLS stack has hidden so far. The common ones that do not look there need not.
 pub(super) fn needs_parsed_packet(action: &OfAction) -> bool {
-    match action {
-        OfAction::Output { port, .. } => *port == OfPort::TABLE,
-        OfAction::OutputTrunc { .. }
-        | OfAction::Enqueue { .. }
-        | OfAction::OutputReg { .. }
-        | OfAction::SetVlanVid { .. }
-        | OfAction::SetVlanPcp { .. }
-        | OfAction::SetEthSrc(_)
-        | OfAction::SetEthDst(_)
-        | OfAction::SetTunnel { .. }
-        | OfAction::SetQueue(_)
-        | OfAction::Group(_) => false,
-        OfAction::SetField { field, .. } => is_beneath_labels(*field),
-        OfAction::Controller(_)
-        | OfAction::Bundle(_)
-        | OfAction::StripVlan { .. }
-        | OfAction::PushVlan { .. }
-        | OfAction::SetIpv4Src(_)
-        | OfAction::SetIpv4Dst(_)
-        | OfAction::SetIpDscp(_)
-        | OfAction::SetIpEcn(_)
-        | OfAction::SetIpTtl(_)
-        | OfAction::SetL4Src(_)
-        | OfAction::SetL4Dst(_)
-        | OfAction::RegMove { .. }
-        | OfAction::StackPush(_)
-        | OfAction::StackPop(_)
-        | OfAction::DecTtl { .. }
-        | OfAction::SetMplsLabel(_)
-        | OfAction::SetMplsTc(_)
-        | OfAction::SetMplsTtl(_)
-        | OfAction::DecMplsTtl
-        | OfAction::PushMpls { .. }
-        | OfAction::PopMpls { .. }
-        | OfAction::PopQueue
-        | OfAction::FinTimeout { .. }
-        | OfAction::Resubmit { .. }
-        | OfAction::Learn(_)
-        | OfAction::Conjunction { .. }
-        | OfAction::Multipath(_)
-        | OfAction::Note(_)
-        | OfAction::Exit
-        | OfAction::Sample(_)
-        | OfAction::Clone(_)
-        | OfAction::Ct(_)
-        | OfAction::Nat(_)
-        | OfAction::CtClear
-        | OfAction::Encap(_)
-        | OfAction::Decap { .. }
-        | OfAction::DecNshTtl
-        | OfAction::CheckPktLarger { .. }
-        | OfAction::DeleteField(_)
-        | OfAction::DebugRecirc
-        | OfAction::DebugSlow
-        | OfAction::Meter(_)
-        | OfAction::ClearActions
-        | OfAction::WriteActions(_)
-        | OfAction::WriteMetadata { .. }
-        | OfAction::GotoTable(_) => true,
+    if let OfAction::Output { port, .. } = action {
+        *port == OfPort::TABLE
+    } else if let OfAction::SetField { field, .. } = action {
+        is_beneath_labels(*field)
+    } else {
+        action.traits().looks_beneath
     }
 }
 
