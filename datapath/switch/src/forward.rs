@@ -16,6 +16,7 @@
 //!
 //! A batch comes in through `inbox`, which the receive queue fills in place.
 
+use crate::bonds::Bonds;
 use crate::bundle::{Bundle, Spares};
 use crate::cache::Cache;
 use crate::classifier::{BATCH, Classifier};
@@ -50,6 +51,7 @@ pub struct Shared {
     pub classifier: Arc<Classifier>,
     pub epochs: Arc<Epochs>,
     pub meters: Meters,
+    pub bonds: Bonds,
     pub upcalls: Upcalls,
     pub live: Live,
     pub sequences: Sequences,
@@ -71,6 +73,7 @@ impl Shared {
             classifier,
             epochs: Epochs::new(),
             meters: Meters::default(),
+            bonds: Bonds::default(),
             upcalls: Upcalls::default(),
             live: Live::default(),
             sequences: Sequences::default(),

@@ -64,11 +64,11 @@ fn check_one(action: &Action, depth: usize) -> Result<(), DpError> {
             check(greater, depth + 1)?;
             check(less_equal, depth + 1)
         }
-        Action::LbOutput(_) => refuse("lb_output"),
         Action::Psample { .. } => refuse("psample"),
         Action::Ct(_)
         | Action::CtClear
         | Action::Output(_)
+        | Action::LbOutput(_)
         | Action::Userspace(_)
         | Action::Set(_)
         | Action::PushVlan { .. }

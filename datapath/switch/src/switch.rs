@@ -33,8 +33,8 @@ use crate::worker::{Command, Handle, Post, Tuning};
 use flow::clock::{self, Msec};
 use flow::conntrack::Conntrack;
 use flow::seam::{
-    DpError, DpEvent, DpFeatures, DpStats, Execute, FlowDump, FlowPut, FlowStats, MeterConfig, MeterStats, PortInfo, PortRequest,
-    PortStats, Upcall,
+    BOND_BUCKETS, BondTable, DpError, DpEvent, DpFeatures, DpStats, Execute, FlowDump, FlowPut, FlowStats, MeterConfig,
+    MeterStats, PortInfo, PortRequest, PortStats, Upcall,
 };
 use flow::{Datapath, DpPort, Ufid};
 use port::{Device, Packet};
@@ -69,7 +69,7 @@ pub const FEATURES: DpFeatures = DpFeatures {
     bands_max: 8,
     check_pkt_len: true,
     explicit_drop: true,
-    lb_output: false,
+    lb_output: true,
     add_mpls: true,
     nd_extensions: true,
     psample: false,
@@ -301,6 +301,15 @@ impl Switch {
     }
 }
 
+impl Switch {
+    /// `dpif-netdev/bond-show`
+    #[must_use]
+    pub fn bonds_show(&self) -> String {
+        let _control = lock(&self.control);
+        self.shared.bonds.text()
+    }
+}
+
 impl Drop for Switch {
     fn drop(&mut self) {
         lock(&self.control).ports.close();
@@ -327,6 +336,7 @@ impl Datapath for Switch {
 
     fn port_del(&self, port: DpPort) -> Result<(), DpError> {
         let mut control = lock(&self.control);
+        self.shared.bonds.forget_port(port);
         self.with_means(&mut control, |ports, means| ports.remove(port, &self.shared, means))
     }
 
@@ -471,6 +481,24 @@ impl Datapath for Switch {
         let (stats, old) = self.shared.meters.remove(id)?;
         control.flows.keep_memory(old);
         Ok(stats)
+    }
+
+    fn bond_set(&self, bond: u32, table: &BondTable) -> Result<(), DpError> {
+        let mut control = lock(&self.control);
+        let old = self.shared.bonds.set(bond, table)?;
+        control.flows.keep_memory(old);
+        Ok(())
+    }
+
+    fn bond_del(&self, bond: u32) {
+        let mut control = lock(&self.control);
+        let old = self.shared.bonds.remove(bond);
+        control.flows.keep_memory(old);
+    }
+
+    fn bond_bytes(&self, bond: u32) -> Option<[u64; BOND_BUCKETS]> {
+        let _control = lock(&self.control);
+        self.shared.bonds.bytes(bond)
     }
 
     fn conntrack(&self) -> Option<&dyn Conntrack> {

@@ -156,7 +156,8 @@ fn what_cannot_be_done_is_refused_when_put() {
     for _ in 0..10 {
         deep = vec![Action::Clone(deep)];
     }
-    for actions in [vec![Action::LbOutput(1)], vec![Action::Clone(vec![Action::LbOutput(2)])], deep] {
+    let psample = || Action::Psample { group: 1, cookie: vec![] };
+    for actions in [vec![psample()], vec![Action::Clone(vec![psample()])], deep] {
         let flow = megaflow(1, ALL_OF_1, actions.clone());
         let put = FlowPut { flow, mode: PutMode::Create, clear_stats: false };
         assert!(matches!(bench.dp.put(&[put])[0], Err(DpError::Unsupported(_) | DpError::Invalid(_))));

@@ -353,6 +353,12 @@ impl Udpif {
         }
     }
 
+    /// The same of ids whose megaflow is gone: nobody is to come by them any more.
+    pub(crate) fn let_go(&self, recircs: Vec<Arc<RecircRef>>, now: Msec) {
+        recircs.iter().for_each(RecircRef::retire);
+        self.linger(recircs, now);
+    }
+
     fn forget_lingering(&self, now: Msec) {
         let mut expired = Vec::new();
         let mut lingering = self.lingering.lock().expect("no holder of the lingering ids panics");

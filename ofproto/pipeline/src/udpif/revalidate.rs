@@ -199,7 +199,7 @@ impl Udpif {
         });
         mask_to_datapath(world, &at, &key, &mut t.mask);
         // Bits that decide now but are not in the mask: the megaflow is too wide.
-        if t.error.is_some() || !t.mask.is_subset_of(&mask) {
+        if t.error.is_some() || t.once || !t.mask.is_subset_of(&mask) {
             self.linger(t.recircs, now);
             return Verdict::Delete(Reason::Changed);
         }
@@ -234,7 +234,7 @@ impl Udpif {
                     pay_up(&mut inner, &stats, world);
                 }
                 inner.credits.iter().for_each(|credit| credit.end(world));
-                self.linger(std::mem::take(&mut inner.recircs), now);
+                self.let_go(std::mem::take(&mut inner.recircs), now);
                 if self.ukeys.remove(ukey, &inner) {
                     self.flows.fetch_sub(1, Ordering::Relaxed);
                 }

@@ -179,6 +179,9 @@ impl Udpif {
         actions: &Arc<Actions>,
         stamp: Stamp,
     ) -> Result<Candidate, Vec<Arc<RecircRef>>> {
+        if t.once {
+            return Err(t.recircs);
+        }
         if self.flow_count() >= self.limit.load(Ordering::Relaxed) {
             UPCALL_FLOW_LIMIT_HIT.inc();
             return Err(t.recircs);

@@ -38,6 +38,13 @@ impl Learned {
     }
 }
 
+impl Learned {
+    /// Whether the rule is in its table.
+    fn is_there(&self, world: &World) -> bool {
+        flow_mod::has_learned(world, self.bridge, &self.learn, (&self.key, &self.mask), &self.actions)
+    }
+}
+
 impl Ctx<'_> {
     pub(super) fn learn(&mut self, learn: &Learn) {
         // Everything that the rule is made of has decided, whether or not it is made now.
@@ -52,7 +59,16 @@ impl Ctx<'_> {
         }
         let learned = Arc::new(self.learned(learn));
         self.report_learned(&learned);
-        let done = if self.side_effects { learned.apply(self.world, self.now) } else { Ok(true) };
+        let done = if self.side_effects {
+            learned.apply(self.world, self.now)
+        } else {
+            // Whether there is room for the rule is known when a packet asks for it.
+            self.once |= learn.limit != 0 && !learned.is_there(self.world);
+            Ok(true)
+        };
+        if learn.limit != 0 {
+            self.deps.whole_table(self.bridge.id, learn.table);
+        }
         match done {
             Ok(success) => {
                 if let Some(dst) = learn.result_dst.filter(|_| learn.flags & WRITE_RESULT != 0) {

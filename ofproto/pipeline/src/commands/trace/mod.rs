@@ -127,7 +127,7 @@ impl<'a> Tracer<'a> {
         }
         if let Some(udpif) = self.kind().and_then(|kind| self.slowpath.udpif(&kind)) {
             // Packets on their way to controllers, and those who trace what recirculates, still need the states that are named.
-            udpif.linger(std::mem::take(&mut self.held), now_ms());
+            udpif.let_go(std::mem::take(&mut self.held), now_ms());
         }
         self.out
     }
