@@ -79,6 +79,8 @@ flow::counters! {
 
 /// Upcalls taken at once.
 pub const UPCALL_BATCH_MAX: usize = 64;
+/// Batches of upcalls that somebody handles who only wants to be behind them.
+const CATCH_UP_BATCHES_MAX: usize = 16;
 /// Recirculation ids stay valid for this long after the megaflow (or packet) that named them is gone.
 const LINGER_MS: Msec = 2000;
 const HANDLER_WAIT: Duration = Duration::from_millis(500);
@@ -315,6 +317,20 @@ impl Udpif {
             }
             if !some {
                 return;
+            }
+        }
+    }
+
+    /// Handles the upcalls that wait, on the caller's thread, and waits for those under way: what came up before the call has been seen when it
+    /// returns, unless there is a flood of them.
+    pub fn catch_up(&self) {
+        let gates = self.gates.lock().expect("no holder of the gates panics").clone();
+        let mut batch = Vec::new();
+        for (handler, gate) in gates.iter().enumerate() {
+            for _ in 0..CATCH_UP_BATCHES_MAX {
+                if !self.handle_once(handler, gate, &mut batch) {
+                    break;
+                }
             }
         }
     }
