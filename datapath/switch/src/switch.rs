@@ -297,6 +297,11 @@ impl Switch {
     }
 
     fn log_put(&self, put: &FlowPut, done: &Done) {
+        if crate::log::wants_dumps()
+            && let Ok(dump) = lock(&self.control).flows.get(put.flow.ufid)
+        {
+            crate::log::requested(&format!("{}@{}", self.kind, self.name), done, &dump);
+        }
         crate::log::put(put, done);
     }
 }

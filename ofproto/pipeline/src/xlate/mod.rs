@@ -496,8 +496,13 @@ impl<'a> Ctx<'a> {
         }
     }
 
+    /// What went wrong: into the trace if there is one, else into the log.
     fn report_error(&mut self, text: Arguments<'_>) {
         self.report(Kind::Error, text);
+        if self.trace.is_none() && tracing::enabled!(target: "ofproto_dpif_xlate", tracing::Level::WARN) {
+            let (bridge, flow) = (self.bridge.name.as_str(), crate::commands::trace::flow_said(&self.initial));
+            tracing::warn!(target: "ofproto_dpif_xlate", rl = 1, burst = 5, "{text} on bridge {bridge} while processing {flow}");
+        }
     }
 
     /// Makes a trace node the current one; gives the one before.

@@ -263,6 +263,12 @@ fn tell(
     }
 }
 
+/// A flow as traces and the log tell it.
+pub(crate) fn flow_said(key: &Key) -> String {
+    let unset = Key { actset_output: [0; 4], ..*key };
+    flow_text::format(&unset, &OfPortNames::default())
+}
+
 /// A flow's trace, for the log: why its packets are dropped.
 pub(crate) fn explain(world: &World, bridge: BridgeId, key: &Key, now: Msec) -> String {
     let names = Arc::new(OfPortNames::default());
