@@ -10,8 +10,8 @@ use flow::action::Action;
 use flow::seam::DpError;
 use std::sync::Arc;
 
-/// How deep lists of actions may be nested in each other (clone, sample, check_pkt_len; OVS: 32 in the parser, 8 in depth here).
-pub const NESTING_MAX: usize = 8;
+/// How deep lists of actions may be nested in each other (clone, sample, check_pkt_len; OVS: 32 in the parser, 10 in depth here).
+pub const NESTING_MAX: usize = 10;
 
 /// A checked list of actions.
 #[derive(Debug)]

@@ -60,7 +60,7 @@ pub const FEATURES: DpFeatures = DpFeatures {
     ufid: true,
     trunc: true,
     clone: true,
-    sample_nesting: 8,
+    sample_nesting: 10,
     max_vlan_headers: flow::extract::VLANS_MAX as u32,
     max_mpls_depth: 3,
     ct: true,
@@ -74,7 +74,7 @@ pub const FEATURES: DpFeatures = DpFeatures {
     nd_extensions: true,
     psample: false,
 };
-const _: () = assert!(program::NESTING_MAX == 8 && flow::key::MPLS_LABELS_MAX == 3 && crate::meter::BANDS_MAX == 8);
+const _: () = assert!(program::NESTING_MAX == 10 && flow::key::MPLS_LABELS_MAX == 3 && crate::meter::BANDS_MAX == 8);
 
 /// How a switch is made.
 #[derive(Clone, Debug, Default)]

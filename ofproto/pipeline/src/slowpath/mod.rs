@@ -11,6 +11,7 @@ mod apply;
 #[cfg(test)]
 mod barrier_tests;
 mod export;
+mod mtu;
 pub mod packet_out;
 mod plan;
 mod ports;
@@ -170,6 +171,7 @@ impl Slowpath {
         self.configure_tracking(config);
         applied.config = config.clone();
         drop(applied);
+        self.follow_mtus();
         // Only now it is known what keeps a new port from carrying traffic.
         self.run_protocols(now);
         self.adjust_monitor();
