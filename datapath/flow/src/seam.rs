@@ -148,6 +148,33 @@ pub struct PortRequest {
     pub number: Option<DpPort>,
     pub mac: Option<[u8; 6]>,
     pub mtu: Option<u16>,
+    /// How the kernel is to queue what leaves.
+    pub qos: Option<Qos>,
+    pub policing: Policing,
+}
+
+/// What `Port.qos` asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Qos {
+    /// `QoS.type`: "linux-htb", "linux-hfsc", ...
+    pub kind: String,
+    /// `QoS.other_config`
+    pub options: Vec<(String, String)>,
+    /// Queues by number, with `Queue.other_config`.
+    pub queues: Vec<(u32, Vec<(String, String)>)>,
+}
+
+/// How much a port takes in: `Interface.ingress_policing_*`; a rate of 0 is no limit, a burst of 0 the usual one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Policing {
+    /// 1000 bits per second
+    pub rate_kbps: u32,
+    /// 1000 bits
+    pub burst_kb: u32,
+    /// 1000 packets per second
+    pub rate_kpkts: u32,
+    /// 1000 packets
+    pub burst_kpkts: u32,
 }
 
 /// A port as the datapath knows it.

@@ -296,6 +296,12 @@ impl Switch {
         Ok(())
     }
 
+    fn police(&self, control: &mut Control, port: DpPort) -> Result<(), DpError> {
+        let old = control.ports.police(port, clock::now_ms())?;
+        control.flows.keep_memory(old);
+        Ok(())
+    }
+
     fn log_put(&self, put: &FlowPut, done: &Done) {
         if crate::log::wants_dumps()
             && let Ok(dump) = lock(&self.control).flows.get(put.flow.ufid)
@@ -336,7 +342,9 @@ impl Datapath for Switch {
 
     fn port_add(&self, request: &PortRequest) -> Result<DpPort, DpError> {
         let mut control = lock(&self.control);
-        self.with_means(&mut control, |ports, means| ports.add(request, means))
+        let number = self.with_means(&mut control, |ports, means| ports.add(request, means))?;
+        self.police(&mut control, number)?;
+        Ok(number)
     }
 
     fn port_del(&self, port: DpPort) -> Result<(), DpError> {
@@ -347,7 +355,8 @@ impl Datapath for Switch {
 
     fn port_set(&self, port: DpPort, request: &PortRequest) -> Result<(), DpError> {
         let mut control = lock(&self.control);
-        self.with_means(&mut control, |ports, means| ports.set(port, request, means))
+        self.with_means(&mut control, |ports, means| ports.set(port, request, means))?;
+        self.police(&mut control, port)
     }
 
     fn port_set_up(&self, port: DpPort, up: bool) -> Result<(), DpError> {

@@ -209,8 +209,6 @@ pub struct InterfaceConfig {
     pub cfm_mpid: Option<i64>,
     pub lldp: Vec<(String, String)>,
     pub other_config: Vec<(String, String)>,
-    pub ingress_policing_kbps: u32,
-    pub ingress_policing_burst_kb: u32,
 }
 
 /// Bond parameters of Port.

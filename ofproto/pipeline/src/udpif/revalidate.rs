@@ -217,7 +217,9 @@ impl Udpif {
         self.ukeys.refile(ukey, inner, t.deps);
         inner.credits = t.credits;
         inner.slow = t.slow;
-        self.linger(std::mem::replace(&mut inner.recircs, t.recircs), now);
+        let mut old = std::mem::replace(&mut inner.recircs, t.recircs);
+        old.retain(|held| !inner.recircs.iter().any(|now| Arc::ptr_eq(held, now)));
+        self.linger(old, now);
         inner.checked = checked;
         Verdict::Keep
     }
