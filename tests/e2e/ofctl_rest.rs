@@ -58,7 +58,8 @@ fn a_bundle_file_mixes_flows_groups_and_packets() {
         // The packet went by the rules of the bundle before it.
         wait_until("the rule has counted", || host.packets("br0", &["tp_dst=9"]) == 1);
         // One bad message, and nothing of it has happened.
-        std::fs::write(host.file("bad"), "flow add priority=7,actions=drop\ngroup add group_id=2,type=all,bucket=output:1\n").unwrap();
+        std::fs::write(host.file("bad"), "flow add priority=7,actions=drop\ngroup add group_id=2,type=all,bucket=output:1\n")
+            .unwrap();
         let ran = host.try_tool("ovs-ofctl", &format!("-O{version} bundle br0 bad"));
         assert_ne!(ran.code, 0);
         assert_has(&ran.err, &["OFPGMFC_GROUP_EXISTS"]);
@@ -71,8 +72,11 @@ fn groups_come_from_files_and_may_be_created_by_a_change() {
     let host = host();
     for version in &ALL[1..] {
         ofctl(&host, version, "del-groups br0");
-        std::fs::write(host.file("groups"), "group_id=1,type=all,bucket=output:1,bucket=output:2\ngroup_id=2,type=indirect,bucket=output:1\n")
-            .unwrap();
+        std::fs::write(
+            host.file("groups"),
+            "group_id=1,type=all,bucket=output:1,bucket=output:2\ngroup_id=2,type=indirect,bucket=output:1\n",
+        )
+        .unwrap();
         ofctl(&host, version, "add-groups br0 groups");
         assert_eq!(ofctl(&host, version, "dump-groups br0").matches("group_id=").count(), 2);
         let absent = host.try_tool("ovs-ofctl", &format!("-O{version} mod-group br0 group_id=3,type=all,bucket=output:1"));
@@ -87,14 +91,24 @@ fn groups_come_from_files_and_may_be_created_by_a_change() {
 fn tunnel_options_are_mapped_and_used() {
     let host = host();
     for version in ALL {
-        ofctl(&host, version, "add-tlv-map br0 {class=0xffff,type=0,len=4}->tun_metadata0,{class=0xffff,type=1,len=8}->tun_metadata1");
+        ofctl(
+            &host,
+            version,
+            "add-tlv-map br0 {class=0xffff,type=0,len=4}->tun_metadata0,{class=0xffff,type=1,len=8}->tun_metadata1",
+        );
         let text = ofctl(&host, version, "dump-tlv-map br0");
         assert_has(&text, &["max option space=", "0xffff", "tun_metadata0", "tun_metadata1"]);
-        ofctl(&host, version, "add-flow br0 priority=3,tun_metadata0=0x1234/0xffff,actions=set_field:0x55->tun_metadata1,output:1");
+        ofctl(
+            &host,
+            version,
+            "add-flow br0 priority=3,tun_metadata0=0x1234/0xffff,actions=set_field:0x55->tun_metadata1,output:1",
+        );
         assert_has(&ofctl(&host, version, "--no-stats dump-flows br0"), &["tun_metadata0=0x1234/0xffff"]);
-        let used = host.try_tool("ovs-ofctl", &format!("-O{version} del-tlv-map br0 {{class=0xffff,type=0,len=4}}->tun_metadata0"));
+        let used =
+            host.try_tool("ovs-ofctl", &format!("-O{version} del-tlv-map br0 {{class=0xffff,type=0,len=4}}->tun_metadata0"));
         assert_has(&used.err, &["NXTTMFC_INVALID_TLV_DEL"]);
-        let full = host.try_tool("ovs-ofctl", &format!("-O{version} add-tlv-map br0 {{class=0xffff,type=0,len=4}}->tun_metadata5"));
+        let full =
+            host.try_tool("ovs-ofctl", &format!("-O{version} add-tlv-map br0 {{class=0xffff,type=0,len=4}}->tun_metadata5"));
         assert_has(&full.err, &["NXTTMFC_DUP_ENTRY"]);
         ofctl(&host, version, "del-flows br0");
         ofctl(&host, version, "del-tlv-map br0 {class=0xffff,type=0,len=4}->tun_metadata0");

@@ -31,7 +31,8 @@ fn rules(way: fn(u16) -> u8, network: u8) -> String {
     }
     for i in 0..OTHERS {
         let [_, x, y, z] = i.to_be_bytes();
-        writeln!(text, "priority={},tcp,nw_src={network}.{x}.{y}.{z},tp_dst={},actions=drop", 100 + i % 50, i % 60_000 + 1).unwrap();
+        writeln!(text, "priority={},tcp,nw_src={network}.{x}.{y}.{z},tp_dst={},actions=drop", 100 + i % 50, i % 60_000 + 1)
+            .unwrap();
     }
     text
 }
