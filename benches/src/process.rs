@@ -145,9 +145,19 @@ pub fn threads(pid: u32, prefix: &str) -> Vec<u32> {
 /// Nanoseconds that threads were ready to run but had to wait for a core (proc(5), schedstat).
 #[must_use]
 pub fn waited_ns(pid: u32, tids: &[u32]) -> u64 {
+    schedstat(pid, tids, 1)
+}
+
+/// Nanoseconds that threads have run.
+#[must_use]
+pub fn ran_ns(pid: u32, tids: &[u32]) -> u64 {
+    schedstat(pid, tids, 0)
+}
+
+fn schedstat(pid: u32, tids: &[u32], column: usize) -> u64 {
     let of = |tid: &u32| {
         let text = fs::read_to_string(format!("/proc/{pid}/task/{tid}/schedstat")).ok()?;
-        text.split_whitespace().nth(1)?.parse::<u64>().ok()
+        text.split_whitespace().nth(column)?.parse::<u64>().ok()
     };
     tids.iter().filter_map(of).sum()
 }

@@ -231,6 +231,13 @@ pub const ALL: &[Scenario] = &[
         kind: Kind::Own(parts::setup::run),
     },
     Scenario {
+        name: "barrier",
+        about: "a flow-mod and its barrier with many megaflows, concerning a few or all of them; what it costs that nothing changes",
+        sizes: &[of(200_000)],
+        quick: 0,
+        kind: Kind::Own(parts::barrier::run),
+    },
+    Scenario {
         name: "flowmods",
         about: "ovs-ofctl add-flows, its own time included, plain and --bundle",
         sizes: &[of(100_000)],

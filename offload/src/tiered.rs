@@ -24,8 +24,8 @@ use crate::tc::client::{HwStats, Netlink, Tc};
 use flow::action::Action;
 use flow::hash::Map;
 use flow::seam::{
-    DpError, DpEvent, DpFeatures, DpStats, Execute, FlowDump, FlowPut, FlowStats, MeterConfig, MeterStats, Placement, PortInfo,
-    PortRequest, PortStats, Upcall,
+    BOND_BUCKETS, BondTable, DpError, DpEvent, DpFeatures, DpStats, Execute, FlowDump, FlowPut, FlowStats, MeterConfig,
+    MeterStats, Placement, PortInfo, PortRequest, PortStats, Upcall,
 };
 use flow::{Datapath, DpPort, Megaflow, Ufid, clock};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -249,6 +249,9 @@ impl<D: Datapath, N: Netlink, V: Devices + Send + Sync + std::fmt::Debug> Datapa
         fn meter_set(&self, id: u32, config: &MeterConfig) -> Result<(), DpError>;
         fn meter_get(&self, id: u32) -> Result<MeterStats, DpError>;
         fn meter_del(&self, id: u32) -> Result<MeterStats, DpError>;
+        fn bond_set(&self, bond: u32, table: &BondTable) -> Result<(), DpError>;
+        fn bond_del(&self, bond: u32);
+        fn bond_bytes(&self, bond: u32) -> Option<[u64; BOND_BUCKETS]>;
         fn stats(&self) -> DpStats;
         fn set_config(&self, config: &[(String, String)]);
     }

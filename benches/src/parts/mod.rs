@@ -1,5 +1,6 @@
 //! Scenarios that are more than packets per second through one port.
 
+pub mod barrier;
 pub mod flow_mods;
 pub mod lookup;
 pub mod neighbours;

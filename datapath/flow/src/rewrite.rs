@@ -103,6 +103,22 @@ pub fn dec_ttl(packet: &mut impl PacketBuf, at: &Extracted) -> Option<bool> {
     Some(alive)
 }
 
+/// Raises the drop precedence in a packet's DSCP by up to `levels`. False, and no change, when the packet has no IP header, or a DSCP that has no
+/// drop precedence, or the highest.
+pub fn raise_drop_precedence(packet: &mut impl PacketBuf, at: &Extracted, levels: u8) -> bool {
+    let mut t = Target { bytes: packet.bytes_mut(), at, partial: false };
+    t.raise_drop_precedence(levels).is_some()
+}
+
+/// The DSCP field (with the bits of ECN) after its drop precedence was raised: only the assured forwarding classes AFxy have one, y of
+/// 1 to 3 in bits 3 and 4 (RFC 2597 section 6).
+fn with_drop_precedence(tos: u8, levels: u8) -> Option<u8> {
+    let (class, precedence, odd) = (tos >> 5, tos >> 3 & 3, tos >> 2 & 1);
+    let assured = (1..=4).contains(&class) && precedence != 0 && odd == 0;
+    let raised = precedence.saturating_add(levels).min(3);
+    (assured && raised != precedence).then_some(tos & !0x18 | raised << 3)
+}
+
 /// `old` with the bits of `mask` taken from `value`.
 #[inline]
 fn merged<const N: usize>(old: [u8; N], value: [u8; N], mask: [u8; N]) -> [u8; N] {
@@ -265,6 +281,25 @@ impl Target<'_> {
         }
         if old.dst != new.dst && self.dst_counts() {
             self.readdress(&old.dst, &new.dst);
+        }
+        Some(())
+    }
+
+    fn raise_drop_precedence(&mut self, levels: u8) -> Option<()> {
+        match self.at.network {
+            NetworkLayer::Ipv4 => {
+                let h = self.header::<Ipv4>(self.at.l3)?;
+                let old = [h.version_ihl, h.tos];
+                h.tos = with_drop_precedence(h.tos, levels)?;
+                h.checksum = updated(h.checksum, &old, &[h.version_ihl, h.tos]);
+            }
+            NetworkLayer::Ipv6 => {
+                let h = self.header::<Ipv6>(self.at.l3)?;
+                let word = u32::from_be_bytes(h.version_class_label);
+                let class = with_drop_precedence(word.to_be_bytes()[0] << 4 | word.to_be_bytes()[1] >> 4, levels)?;
+                h.version_class_label = (word & !0x0ff0_0000 | u32::from(class) << 20).to_be_bytes();
+            }
+            NetworkLayer::None | NetworkLayer::Arp | NetworkLayer::Nsh => return None,
         }
         Some(())
     }

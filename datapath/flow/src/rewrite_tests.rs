@@ -303,3 +303,25 @@ fn ttl_counts_down_to_one() {
     assert_eq!(dec_ttl(&mut p, &at), Some(false));
     assert_eq!(dec_ttl(&mut vec![0; 60], &Extracted::NOTHING), None);
 }
+
+#[test]
+fn drop_precedence_is_raised_up_to_the_highest() {
+    let v4 = Key { eth_type: [8, 0], nw_src: [10, 0, 0, 1], nw_dst: [10, 0, 0, 2], ..Key::ZERO };
+    let v6 = Key { eth_type: [0x86, 0xdd], ipv6_src: [1; 16], ipv6_dst: [2; 16], ipv6_label: [0, 1, 2, 3], ..Key::ZERO };
+    // AF11, AF41; best effort, EF, CS1, CS5 have no drop precedence.
+    let cases =
+        [(10, 1, 12), (10, 2, 14), (10, 255, 14), (14, 1, 14), (34, 1, 36), (0, 3, 0), (46, 1, 46), (8, 1, 8), (40, 1, 40)];
+    for (dscp, levels, then) in cases {
+        for key in [v4, v6] {
+            let with = |dscp: u8| Key { nw_tos: dscp << 2 | 1, nw_proto: 17, nw_ttl: 9, tp_src: [0, 7], ..key };
+            let mut packet = compose(&with(dscp), Payload::Len(8));
+            let (_, at) = extracted(&packet, 0);
+            assert_eq!(raise_drop_precedence(&mut packet, &at, levels), dscp != then);
+            assert_eq!(packet, compose(&with(then), Payload::Len(8)), "DSCP {dscp} + {levels}");
+        }
+    }
+    let arp = Key { eth_type: [8, 6], nw_proto: 1, ..Key::ZERO };
+    let mut packet = compose(&arp, Payload::Len(0));
+    let (_, at) = extracted(&packet, 0);
+    assert!(!raise_drop_precedence(&mut packet, &at, 1));
+}

@@ -148,6 +148,33 @@ pub struct PortRequest {
     pub number: Option<DpPort>,
     pub mac: Option<[u8; 6]>,
     pub mtu: Option<u16>,
+    /// How the kernel is to queue what leaves.
+    pub qos: Option<Qos>,
+    pub policing: Policing,
+}
+
+/// What `Port.qos` asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Qos {
+    /// `QoS.type`: "linux-htb", "linux-hfsc", ...
+    pub kind: String,
+    /// `QoS.other_config`
+    pub options: Vec<(String, String)>,
+    /// Queues by number, with `Queue.other_config`.
+    pub queues: Vec<(u32, Vec<(String, String)>)>,
+}
+
+/// How much a port takes in: `Interface.ingress_policing_*`; a rate of 0 is no limit, a burst of 0 the usual one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Policing {
+    /// 1000 bits per second
+    pub rate_kbps: u32,
+    /// 1000 bits
+    pub burst_kb: u32,
+    /// 1000 packets per second
+    pub rate_kpkts: u32,
+    /// 1000 packets
+    pub burst_kpkts: u32,
 }
 
 /// A port as the datapath knows it.
@@ -272,6 +299,11 @@ pub struct MeterStats {
     pub bands: Vec<(u64, u64)>,
 }
 
+/// Buckets of a bond.
+pub const BOND_BUCKETS: usize = 256;
+/// The member that each bucket of a bond leads to; packets of a bucket without one are dropped.
+pub type BondTable = [Option<DpPort>; BOND_BUCKETS];
+
 /// What a datapath can do; `show-dp-features` prints it, translation heeds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DpFeatures {
@@ -363,6 +395,17 @@ pub trait Datapath: Send + Sync + fmt::Debug {
     fn meter_set(&self, id: u32, config: &MeterConfig) -> Result<(), DpError>;
     fn meter_get(&self, id: u32) -> Result<MeterStats, DpError>;
     fn meter_del(&self, id: u32) -> Result<MeterStats, DpError>;
+
+    // Bonds whose members `lb_output` chooses among, by number. A datapath without them says so in its features.
+    /// Gives a bond its members; it comes into being with the first.
+    fn bond_set(&self, _bond: u32, _table: &BondTable) -> Result<(), DpError> {
+        Err(DpError::Unsupported("lb_output".to_owned()))
+    }
+    fn bond_del(&self, _bond: u32) {}
+    /// Bytes that went out by each bucket since the bond came.
+    fn bond_bytes(&self, _bond: u32) -> Option<[u64; BOND_BUCKETS]> {
+        None
+    }
 
     /// The connection tracker, if the datapath has one.
     fn conntrack(&self) -> Option<&dyn Conntrack> {

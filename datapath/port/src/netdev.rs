@@ -4,7 +4,8 @@
 
 use crate::device::{LinkState, Mac, PortError, PortStats, Shared};
 use crate::netlink::request::Session;
-use crate::netlink::{Event, Link, LinkStats};
+use crate::netlink::{Event, Link, LinkStats, qdisc};
+use flow::seam::Qos;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -92,6 +93,18 @@ impl Netdev {
         self.session().set_mtu(self.ifindex, mtu).map_err(|e| self.fault("setting the MTU", e))?;
         self.shared.mtu.store(mtu, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Makes the root queueing discipline the one asked for; `None` takes it away.
+    pub(crate) fn set_qos(&self, qos: Option<&Qos>, speed_bps: u64) -> Result<(), PortError> {
+        let mut session = self.session();
+        let line = qdisc::Line { speed: speed_bps / 8, mtu: self.shared.mtu.load(Ordering::Relaxed) };
+        let set = match qos {
+            Some(qos) => qdisc::set(&mut session, self.ifindex, qos, line),
+            None => qdisc::clear(&mut session, self.ifindex),
+        };
+        drop(session);
+        set.map_err(|e| self.fault("setting the queueing discipline", e))
     }
 
     pub(crate) fn set_mac(&self, mac: Mac) -> Result<(), PortError> {

@@ -11,6 +11,7 @@ flow::counters! {
     DROP_INVALID_BOND = "datapath_drop_invalid_bond", "The bond of a lb_output action does not exist.";
     DROP_INVALID_TUNNEL_PORT = "datapath_drop_invalid_tnl_port", "The tunnel port of a tunnel action does not exist.";
     DROP_RX_INVALID = "datapath_drop_rx_invalid_packet", "A received packet was too short to be a frame.";
+    DROP_POLICED = "datapath_drop_policed", "A port received more than its ingress policing lets in.";
     DROP_SAMPLE = "datapath_drop_sample_error", "A sample could not be taken.";
     DROP_NSH_DECAP = "datapath_drop_nsh_decap_error", "There was no NSH header to remove.";
     DROP_REWRITE = "datapath_drop_rewrite_error", "A header that an action changes was not there, or there was no room for one.";

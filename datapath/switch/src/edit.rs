@@ -170,6 +170,17 @@ pub fn one(packet: &mut Packet, parsed: &mut Parsed, action: &Action) -> Result<
     Ok(())
 }
 
+/// Raises the drop precedence of the packets whose bits are set.
+pub fn raise_drop_precedence(bundle: &mut Bundle, packets: u32, levels: u8) {
+    bundle.stale = true;
+    for (i, (packet, parsed)) in bundle.packets.iter_mut().zip(&bundle.parsed).enumerate() {
+        if packets & 1 << i != 0 {
+            let mut buf = Buf { packet, l4: parsed.found.l4 };
+            rewrite::raise_drop_precedence(&mut buf, &parsed.found, levels);
+        }
+    }
+}
+
 /// Decrements the TTL of all packets: a bit for each whose TTL is used up.
 pub fn dec_ttl(bundle: &mut Bundle) -> u32 {
     bundle.stale = true;

@@ -7,10 +7,14 @@
 //! and any other that gives packets away (output, clone, recirculation) takes copies. Lists are nested at most `NESTING_MAX` deep
 //! (checked when they are put), packets go round at most `RECIRC_MAX` times (checked here).
 
-use crate::bundle::Bundle;
-use crate::counters::{self, DROP_METER, DROP_NO_BUFFER, DROP_RECIRC, DROP_TTL, DROP_UNSUPPORTED, DROP_USERSPACE_ACTION};
+use crate::bundle::{BUNDLE_MAX, Bundle};
+use crate::counters::{
+    self, DROP_INVALID_BOND, DROP_INVALID_PORT, DROP_METER, DROP_NO_BUFFER, DROP_RECIRC, DROP_TTL, DROP_UNSUPPORTED,
+    DROP_USERSPACE_ACTION,
+};
 use crate::edit;
 use crate::forward::{Core, Scope};
+use crate::meter::Judged;
 use crate::parsed::Parsed;
 use crate::stats::add;
 use crate::{tunnel, tunnel_pop};
@@ -105,7 +109,8 @@ impl Core {
             Action::Ct(ct) => return Some(self.track(scope, bundle, ct, rest)),
             Action::CtClear => crate::ct::track::clear(&mut bundle),
             // Refused when put; they can only come here through `execute`, which checks as well.
-            Action::LbOutput(_) | Action::Psample { .. } => {
+            Action::LbOutput(bond) => self.output_balanced(scope, &mut bundle, *bond, rest.is_empty()),
+            Action::Psample { .. } => {
                 DROP_UNSUPPORTED.add(bundle.packets.len() as u64);
                 bundle.packets.clear();
             }
@@ -155,6 +160,33 @@ impl Core {
         }
     }
 
+    /// Sends each packet by the member of a bond that its hash leads to.
+    fn output_balanced(&mut self, scope: Scope<'_>, bundle: &mut Bundle, id: u32, last: bool) {
+        let cut = std::mem::replace(&mut bundle.cut, u32::MAX) as usize;
+        let Some(bond) = scope.shared.bonds.bond(id, scope.guard) else {
+            DROP_INVALID_BOND.add(bundle.packets.len() as u64);
+            return;
+        };
+        bundle.refresh(scope.shared.live.vlan_limit());
+        let mut ports = [None; BUNDLE_MAX];
+        for ((port, parsed), packet) in ports.iter_mut().zip(&mut bundle.parsed).zip(bundle.packets.iter()) {
+            *port = bond.choose(l4_hash(parsed, 0), packet.len().min(cut));
+        }
+        let mut send = |packet: Option<Packet>, port: Option<u32>| match (packet, port) {
+            (Some(mut packet), Some(port)) => {
+                truncate(&mut packet, cut);
+                self.outlets.send(port, packet);
+            }
+            (None, _) => DROP_NO_BUFFER.inc(),
+            (Some(_), None) => DROP_INVALID_PORT.inc(),
+        };
+        if last {
+            bundle.packets.drain().zip(ports).for_each(|(packet, port)| send(Some(packet), port));
+        } else {
+            bundle.packets.iter().zip(ports).for_each(|(packet, port)| send(packet.duplicate(), port));
+        }
+    }
+
     fn userspace(&self, scope: Scope<'_>, bundle: &mut Bundle, to: &Userspace, rest: &[Action]) {
         let cut = std::mem::replace(&mut bundle.cut, u32::MAX) as usize;
         bundle.refresh(scope.shared.live.vlan_limit());
@@ -199,7 +231,11 @@ impl Core {
         let Some(meter) = scope.shared.meters.meter(id, scope.guard) else {
             return;
         };
-        let drop = meter.judge(bundle.packets.iter().map(|p| p.len()), self.now_ms);
+        let Judged { drop, remark } = meter.judge(bundle.packets.iter().map(|p| p.len()), self.now_ms);
+        for (packets, levels) in remark.into_iter().filter(|(packets, _)| *packets != 0) {
+            bundle.refresh(scope.shared.live.vlan_limit());
+            edit::raise_drop_precedence(bundle, packets, levels);
+        }
         if drop != 0 {
             DROP_METER.add(drop.count_ones().into());
             bundle.split(|i, _| drop & 1 << i == 0, None);
@@ -229,7 +265,7 @@ impl Core {
             bundle.packets.iter_mut().for_each(|packet| truncate(packet, cut as usize));
         }
         let n = bundle.packets.len();
-        let mut hashes = [0; crate::bundle::BUNDLE_MAX];
+        let mut hashes = [0; BUNDLE_MAX];
         for (hash, parsed) in hashes.iter_mut().zip(&mut bundle.parsed[..n]) {
             *hash = tunnel::entropy(parsed);
         }

@@ -29,6 +29,8 @@ const DATAPATH_WORDS: usize = DATAPATH_LINES * LINE_BYTES / 8;
 #[derive(Debug)]
 struct Record {
     slot: u32,
+    /// In which order megaflows came, for dumps; goes round after four milliards.
+    serial: u32,
     /// Counts from before the present slot.
     before: FlowStats,
     /// What was counted when the counters were cleared.
@@ -77,6 +79,7 @@ pub struct FlowTable {
     old_owner: Map<u32, Ufid>,
     limbo: Limbo,
     sorted_ms: Msec,
+    next_serial: u32,
     /// Megaflows of masks that others need the room of.
     unwanted: Vec<Ufid>,
 }
@@ -94,7 +97,8 @@ impl FlowTable {
     #[must_use]
     pub fn new(shared: Arc<Shared>, slots: SlotWriter, classifier: ClassifierWriter) -> Self {
         let (flows, old_owner) = (Map::default(), Map::default());
-        Self { shared, slots, classifier, flows, old_owner, limbo: Limbo::default(), sorted_ms: 0, unwanted: Vec::new() }
+        let (limbo, unwanted) = (Limbo::default(), Vec::new());
+        Self { shared, slots, classifier, flows, old_owner, limbo, sorted_ms: 0, next_serial: 0, unwanted }
     }
 
     /// Megaflows.
@@ -141,7 +145,10 @@ impl FlowTable {
         }
         let slot = self.link(flow.ufid, &key, &mask, program)?;
         let loose = Loose::new(&flow.key, &mask);
-        let record = Record { slot, before: FlowStats::default(), cleared: FlowStats::default(), olds: Vec::new(), loose };
+        let serial = self.next_serial;
+        self.next_serial = serial.wrapping_add(1);
+        let (before, cleared) = (FlowStats::default(), FlowStats::default());
+        let record = Record { slot, serial, before, cleared, olds: Vec::new(), loose };
         self.flows.insert(flow.ufid, record);
         Ok(Done::Added)
     }
@@ -324,18 +331,21 @@ impl FlowTable {
         FlowDump { unmasked: record.loose.fill(&flow.key), flow, stats: self.stats(record), placement: Placement::Software }
     }
 
-    /// The megaflows in up to `n` slots from slot `from` on; where to go on, `None` at the end.
+    /// The megaflows in up to `n` slots from slot `from` on, older ones first; where to go on, `None` at the end.
     pub fn dump_some(&self, from: u32, n: u32, out: &mut Vec<FlowDump>) -> Option<u32> {
         let end = u32::try_from(self.slots.chunks() * crate::slots::CHUNK).expect("FLOWS_MAX fits");
         let to = from.saturating_add(n).min(end);
+        let mut found = Vec::new();
         for slot in from..to {
             if self.slots.is_live(slot) {
                 let ufid = self.slots.entry(slot).head().ufid;
                 if let Some(record) = self.flows.get(&ufid).filter(|r| r.slot == slot) {
-                    out.push(self.dump_one(record));
+                    found.push((record.serial, self.dump_one(record)));
                 }
             }
         }
+        found.sort_unstable_by_key(|(serial, _)| *serial);
+        out.extend(found.into_iter().map(|(_, dump)| dump));
         (to < end).then_some(to)
     }
 

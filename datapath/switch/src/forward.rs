@@ -16,11 +16,12 @@
 //!
 //! A batch comes in through `inbox`, which the receive queue fills in place.
 
+use crate::bonds::Bonds;
 use crate::bundle::{Bundle, Spares};
 use crate::cache::Cache;
 use crate::classifier::{BATCH, Classifier};
 use crate::config::Live;
-use crate::counters::DROP_RX_INVALID;
+use crate::counters::{DROP_POLICED, DROP_RX_INVALID};
 use crate::ct::{Ct, Local};
 use crate::hash::LineHash;
 use crate::meter::Meters;
@@ -50,6 +51,7 @@ pub struct Shared {
     pub classifier: Arc<Classifier>,
     pub epochs: Arc<Epochs>,
     pub meters: Meters,
+    pub bonds: Bonds,
     pub upcalls: Upcalls,
     pub live: Live,
     pub sequences: Sequences,
@@ -71,6 +73,7 @@ impl Shared {
             classifier,
             epochs: Epochs::new(),
             meters: Meters::default(),
+            bonds: Bonds::default(),
             upcalls: Upcalls::default(),
             live: Live::default(),
             sequences: Sequences::default(),
@@ -157,6 +160,11 @@ impl Core {
             let before = bundle.packets.len();
             bundle.split(|_, packet| packet.len() >= FRAME_MIN, None);
             DROP_RX_INVALID.add((before - bundle.packets.len()) as u64);
+        }
+        if let Some(policer) = self.outlets.outlet(in_port.0).and_then(|outlet| outlet.upcalls.policer.load(scope.guard)) {
+            let drop = policer.judge(&bundle, self.now_ms);
+            DROP_POLICED.add(drop.count_ones().into());
+            bundle.split(|i, _| drop & 1 << i == 0, None);
         }
         add(&self.work(scope.shared).received, bundle.packets.len() as u64);
         self.laps.count(bundle.packets.len(), &self.work(scope.shared).cycles);

@@ -9,7 +9,7 @@
 //! | [`flows`], [`ports`], [`config`] | what control threads keep, behind one lock |
 //! | [`crew`], [`schedule`], [`balance`], [`topology`], [`account`] | who polls which receive queue, and what it costs |
 //! | [`worker`], [`forward`], [`lookup`], [`hand_up`] | the packet's way to its megaflow |
-//! | [`execute`], [`straight`], [`edit`], [`tunnel`], [`tunnel_pop`], [`meter`] | the actions |
+//! | [`execute`], [`straight`], [`edit`], [`tunnel`], [`tunnel_pop`], [`meter`], [`bonds`] | the actions; [`policer`]: what a port takes in |
 //! | [`ct`] | connection tracking |
 //! | [`cache`], [`classifier`], [`slots`], [`shape`], [`tags`], [`hash`] | from a packet to its megaflow |
 //! | [`qsbr`], [`stats`], [`perf`], [`upcall`] | what threads share without locks |
@@ -17,6 +17,7 @@
 
 pub mod account;
 pub mod balance;
+pub mod bonds;
 pub mod bundle;
 pub mod cache;
 pub mod classifier;
@@ -41,6 +42,7 @@ pub mod parsed;
 pub mod perf;
 mod pmd;
 mod pmd_text;
+pub mod policer;
 pub mod ports;
 pub mod program;
 pub mod qsbr;

@@ -29,6 +29,18 @@ pub(crate) fn put(put: &FlowPut, done: &Done) {
     }
 }
 
+/// `NAME: put[create] ufid:U KEY, actions:A`, or `put[modify]`: what was asked for, with what the flow does not match.
+pub(crate) fn requested(datapath: &str, done: &Done, dump: &FlowDump) {
+    let mode = match done {
+        Done::Added => "create",
+        Done::Modified(_) => "modify",
+    };
+    let key = dump.unmasked.as_ref().unwrap_or(&dump.flow.key);
+    let text = dptext::format_flow(key, &dump.flow.mask, true, &NoNames);
+    let (ufid, actions) = (dump.flow.ufid, format_actions(&dump.flow.actions, &NoNames));
+    tracing::debug!(target: "dpif", "{datapath}: put[{mode}] ufid:{ufid} {text}, actions:{actions}");
+}
+
 /// `NAME: miss upcall:`, then the whole key, for each upcall.
 pub(crate) fn upcalls(datapath: &str, upcalls: &[Upcall]) {
     if upcalls.is_empty() || !tracing::enabled!(target: "dpif_netdev", tracing::Level::DEBUG) {

@@ -6,7 +6,7 @@
 //! time up to which tokens are spent (a generic cell rate algorithm, equivalent to a bucket that fills continuously). A packet
 //! passes when its cost fits before `now + burst`. Units: for kbps one bit, and rate times milliseconds is bits; for pktps a
 //! thousandth of a packet. Packets are judged one by one, as OpenFlow 1.5.1 section 5.7 has it: of several bands exceeded the one
-//! with the highest rate counts the packet and drops it.
+//! with the highest rate counts the packet and drops it, or raises its drop precedence (decision 0040).
 
 use crate::qsbr::{Guard, Rcu, Unlinked};
 use flow::clock::Msec;
@@ -24,6 +24,7 @@ const FLAG_PKTPS: u16 = 2;
 const FLAG_BURST: u16 = 4;
 const FLAG_STATS: u16 = 8;
 const BAND_DROP: u16 = 1;
+const BAND_DSCP_REMARK: u16 = 2;
 const CHUNK: usize = 512;
 
 /// A configured meter.
@@ -35,8 +36,18 @@ pub struct Meter {
     bytes: AtomicU64,
 }
 
+/// What becomes of the packets of a batch: a bit for each, from the lowest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Judged {
+    pub drop: u32,
+    /// By how many levels drop precedences are raised, for the packets of each band.
+    pub remark: [(u32, u8); BANDS_MAX],
+}
+
 #[derive(Debug)]
 struct Band {
+    /// Levels of drop precedence to add; `None`: the band drops.
+    remark: Option<u8>,
     /// Units per millisecond.
     rate: u64,
     /// Units that may be spent at once.
@@ -79,14 +90,17 @@ impl Meter {
             return Err(DpError::Invalid(format!("{} bands, at most {BANDS_MAX}", config.bands.len())));
         }
         let band = |b: &flow::seam::MeterBand| {
-            if b.kind != BAND_DROP {
-                return Err(DpError::Unsupported(format!("meter band type {}", b.kind)));
-            }
+            let remark = match b.kind {
+                BAND_DROP => None,
+                BAND_DSCP_REMARK => Some(b.prec_level),
+                kind => return Err(DpError::Unsupported(format!("meter band type {kind}"))),
+            };
             let burst = if config.flags & FLAG_BURST == 0 { b.rate } else { b.burst_size };
             let rate = u64::from(b.rate);
             #[allow(clippy::cast_sign_loss, reason = "the clock begins above 0")]
             let now = (now_ms as u64).wrapping_mul(rate);
             Ok(Band {
+                remark,
                 rate,
                 burst: u64::from(burst) * 1000,
                 spent_until: AtomicU64::new(now),
@@ -102,29 +116,31 @@ impl Meter {
         })
     }
 
-    /// Counts a batch and says which of its packets (bits from the lowest) are to be dropped.
-    pub fn judge(&self, lens: impl Iterator<Item = usize>, now_ms: Msec) -> u32 {
-        let (mut drop, mut packets, mut bytes) = (0u32, 0u64, 0u64);
+    /// Counts a batch of at most 32 packets and says what becomes of them.
+    pub fn judge(&self, lens: impl Iterator<Item = usize>, now_ms: Msec) -> Judged {
+        let (mut judged, mut packets, mut bytes) = (Judged::default(), 0u64, 0u64);
         for (i, len) in lens.enumerate() {
             let len = len as u64;
             packets += 1;
             bytes += len;
             let cost = if self.by_packets { 1000 } else { len * 8 };
-            let mut exceeded: Option<&Band> = None;
-            for band in &self.bands {
-                if !band.take(cost, now_ms) && exceeded.is_none_or(|worst| band.rate > worst.rate) {
-                    exceeded = Some(band);
+            let mut exceeded: Option<(usize, &Band)> = None;
+            for (n, band) in self.bands.iter().enumerate() {
+                if !band.take(cost, now_ms) && exceeded.is_none_or(|(_, worst)| band.rate > worst.rate) {
+                    exceeded = Some((n, band));
                 }
             }
-            if let Some(band) = exceeded {
-                band.packets.fetch_add(1, Ordering::Relaxed);
-                band.bytes.fetch_add(len, Ordering::Relaxed);
-                drop |= 1 << i;
+            let Some((n, band)) = exceeded else { continue };
+            band.packets.fetch_add(1, Ordering::Relaxed);
+            band.bytes.fetch_add(len, Ordering::Relaxed);
+            match band.remark {
+                None => judged.drop |= 1 << i,
+                Some(levels) => judged.remark[n] = (judged.remark[n].0 | 1 << i, levels),
             }
         }
         self.packets.fetch_add(packets, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        drop
+        judged
     }
 
     /// The counters.
@@ -200,7 +216,7 @@ mod tests {
     }
 
     fn drops(meter: &Meter, n: usize, len: usize, now_ms: Msec) -> u32 {
-        meter.judge(std::iter::repeat_n(len, n), now_ms).count_ones()
+        meter.judge(std::iter::repeat_n(len, n), now_ms).drop.count_ones()
     }
 
     /// The figures of OVS's own test of meters (dpif-netdev.at).
@@ -235,8 +251,20 @@ mod tests {
     }
 
     #[test]
+    fn a_band_that_remarks_drops_nothing() {
+        let drop = MeterBand { kind: BAND_DROP, rate: 20, ..MeterBand::default() };
+        let remark = MeterBand { kind: BAND_DSCP_REMARK, rate: 1, prec_level: 2, ..MeterBand::default() };
+        let m = Meter::new(&MeterConfig { flags: FLAG_PKTPS, bands: vec![drop, remark] }, 1000).unwrap();
+        let judged = m.judge(std::iter::repeat_n(60, 30), 1000);
+        assert_eq!(judged.drop, 0x3ff0_0000, "beyond both rates the higher one counts");
+        assert_eq!(judged.remark[0], (0, 0));
+        assert_eq!(judged.remark[1], (0x000f_fffe, 2));
+        assert_eq!(m.stats().bands, vec![(10, 600), (19, 1140)]);
+    }
+
+    #[test]
     fn bad_configurations_are_refused() {
-        let bands = vec![MeterBand { kind: 2, ..MeterBand::default() }];
+        let bands = vec![MeterBand { kind: 3, ..MeterBand::default() }];
         assert!(matches!(Meter::new(&MeterConfig { flags: 1, bands }, 1), Err(DpError::Unsupported(_))));
         let bands = vec![MeterBand { kind: 1, ..MeterBand::default() }; 9];
         assert!(matches!(Meter::new(&MeterConfig { flags: 1, bands }, 1), Err(DpError::Invalid(_))));

@@ -11,6 +11,8 @@ use crate::counters::{PORT_RETURNED, PORT_VANISHED};
 use crate::crew::{self, Berth, Crew, Hire};
 use crate::forward::{Core, Shared};
 use crate::outlets::{Outlet, PORTS_MAX};
+use crate::policer::Policer;
+use crate::qsbr::Unlinked;
 use crate::topology::{CoreId, Topology, numa_of_netdev};
 use crate::tunnel_pop::Decap;
 use crate::upcall::PortQueue;
@@ -92,6 +94,7 @@ impl Ports {
             self.ports.remove(&number);
             return Err(error);
         }
+        self.queue_as_asked(number);
         self.watch();
         Ok(number)
     }
@@ -190,6 +193,13 @@ impl Ports {
                 device.set_mac(mac).map_err(fault)?;
             }
         }
+        let queued = port.request.qos != request.qos;
+        if !again
+            && queued
+            && let Some(device) = &port.device
+        {
+            device.set_qos(request.qos.as_ref()).map_err(fault)?;
+        }
         let had_device = port.device.is_some();
         let wanted = PortRequest { name: port.request.name.clone(), kind: port.request.kind.clone(), ..request.clone() };
         let before = std::mem::replace(&mut port.request, wanted);
@@ -200,6 +210,7 @@ impl Ports {
                 self.restore(number, before, means);
             }
             reopened?;
+            self.queue_as_asked(number);
         } else if before.affinity != request.affinity {
             let wishes = affinity_of(request);
             self.crew.pin(number, &wishes);
@@ -207,6 +218,23 @@ impl Ports {
         }
         self.event(DpEvent::PortChanged(number));
         Ok(())
+    }
+
+    /// Gives a port that was opened its QoS. A refusal keeps nobody from using the port: it is told in the log.
+    fn queue_as_asked(&self, number: DpPort) {
+        let Some(port) = self.ports.get(&number) else { return };
+        if let (Some(device), Some(qos)) = (&port.device, &port.request.qos)
+            && let Err(error) = device.set_qos(Some(qos))
+        {
+            tracing::warn!(target: "netdev_linux", "{error}");
+        }
+    }
+
+    /// The policer of a port is to be the one asked for; the old one has to wait for the workers.
+    pub fn police(&self, number: DpPort, now_ms: Msec) -> Result<Option<Unlinked<Policer>>, DpError> {
+        let port = self.ports.get(&number).ok_or(DpError::NoPort)?;
+        let policer = Policer::new(port.request.policing, now_ms)?;
+        Ok(port.upcalls.policer.swap(policer.map(Box::new)))
     }
 
     fn restore(&mut self, number: DpPort, before: PortRequest, means: &mut Means<'_>) {

@@ -10,8 +10,8 @@ use flow::action::Action;
 use flow::seam::DpError;
 use std::sync::Arc;
 
-/// How deep lists of actions may be nested in each other (clone, sample, check_pkt_len; OVS: 32 in the parser, 8 in depth here).
-pub const NESTING_MAX: usize = 8;
+/// How deep lists of actions may be nested in each other (clone, sample, check_pkt_len; OVS: 32 in the parser, 10 in depth here).
+pub const NESTING_MAX: usize = 10;
 
 /// A checked list of actions.
 #[derive(Debug)]
@@ -64,11 +64,11 @@ fn check_one(action: &Action, depth: usize) -> Result<(), DpError> {
             check(greater, depth + 1)?;
             check(less_equal, depth + 1)
         }
-        Action::LbOutput(_) => refuse("lb_output"),
         Action::Psample { .. } => refuse("psample"),
         Action::Ct(_)
         | Action::CtClear
         | Action::Output(_)
+        | Action::LbOutput(_)
         | Action::Userspace(_)
         | Action::Set(_)
         | Action::PushVlan { .. }

@@ -156,7 +156,12 @@ impl State {
             Action::Trunc(max_len) => p.cut = *max_len as usize,
             Action::Meter(id) => {
                 let now_ms = clock::now_ms();
-                return self.meters.get(id).is_none_or(|m| m.judge(std::iter::once(p.bytes.len()), now_ms) == 0);
+                let Some(meter) = self.meters.get(id) else { return true };
+                let judged = meter.judge(std::iter::once(p.bytes.len()), now_ms);
+                for (_, levels) in judged.remark.iter().filter(|(packets, _)| *packets != 0) {
+                    rewrite::raise_drop_precedence(&mut p.bytes, &p.at, *levels);
+                }
+                return judged.drop == 0;
             }
             Action::Drop(_) => return false,
             Action::PushVlan { .. }

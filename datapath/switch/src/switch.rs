@@ -33,8 +33,8 @@ use crate::worker::{Command, Handle, Post, Tuning};
 use flow::clock::{self, Msec};
 use flow::conntrack::Conntrack;
 use flow::seam::{
-    DpError, DpEvent, DpFeatures, DpStats, Execute, FlowDump, FlowPut, FlowStats, MeterConfig, MeterStats, PortInfo, PortRequest,
-    PortStats, Upcall,
+    BOND_BUCKETS, BondTable, DpError, DpEvent, DpFeatures, DpStats, Execute, FlowDump, FlowPut, FlowStats, MeterConfig,
+    MeterStats, PortInfo, PortRequest, PortStats, Upcall,
 };
 use flow::{Datapath, DpPort, Ufid};
 use port::{Device, Packet};
@@ -60,7 +60,7 @@ pub const FEATURES: DpFeatures = DpFeatures {
     ufid: true,
     trunc: true,
     clone: true,
-    sample_nesting: 8,
+    sample_nesting: 10,
     max_vlan_headers: flow::extract::VLANS_MAX as u32,
     max_mpls_depth: 3,
     ct: true,
@@ -69,12 +69,12 @@ pub const FEATURES: DpFeatures = DpFeatures {
     bands_max: 8,
     check_pkt_len: true,
     explicit_drop: true,
-    lb_output: false,
+    lb_output: true,
     add_mpls: true,
     nd_extensions: true,
     psample: false,
 };
-const _: () = assert!(program::NESTING_MAX == 8 && flow::key::MPLS_LABELS_MAX == 3 && crate::meter::BANDS_MAX == 8);
+const _: () = assert!(program::NESTING_MAX == 10 && flow::key::MPLS_LABELS_MAX == 3 && crate::meter::BANDS_MAX == 8);
 
 /// How a switch is made.
 #[derive(Clone, Debug, Default)]
@@ -296,8 +296,28 @@ impl Switch {
         Ok(())
     }
 
+    fn police(&self, control: &mut Control, port: DpPort) -> Result<(), DpError> {
+        let old = control.ports.police(port, clock::now_ms())?;
+        control.flows.keep_memory(old);
+        Ok(())
+    }
+
     fn log_put(&self, put: &FlowPut, done: &Done) {
+        if crate::log::wants_dumps()
+            && let Ok(dump) = lock(&self.control).flows.get(put.flow.ufid)
+        {
+            crate::log::requested(&format!("{}@{}", self.kind, self.name), done, &dump);
+        }
         crate::log::put(put, done);
+    }
+}
+
+impl Switch {
+    /// `dpif-netdev/bond-show`
+    #[must_use]
+    pub fn bonds_show(&self) -> String {
+        let _control = lock(&self.control);
+        self.shared.bonds.text()
     }
 }
 
@@ -322,17 +342,21 @@ impl Datapath for Switch {
 
     fn port_add(&self, request: &PortRequest) -> Result<DpPort, DpError> {
         let mut control = lock(&self.control);
-        self.with_means(&mut control, |ports, means| ports.add(request, means))
+        let number = self.with_means(&mut control, |ports, means| ports.add(request, means))?;
+        self.police(&mut control, number)?;
+        Ok(number)
     }
 
     fn port_del(&self, port: DpPort) -> Result<(), DpError> {
         let mut control = lock(&self.control);
+        self.shared.bonds.forget_port(port);
         self.with_means(&mut control, |ports, means| ports.remove(port, &self.shared, means))
     }
 
     fn port_set(&self, port: DpPort, request: &PortRequest) -> Result<(), DpError> {
         let mut control = lock(&self.control);
-        self.with_means(&mut control, |ports, means| ports.set(port, request, means))
+        self.with_means(&mut control, |ports, means| ports.set(port, request, means))?;
+        self.police(&mut control, port)
     }
 
     fn port_set_up(&self, port: DpPort, up: bool) -> Result<(), DpError> {
@@ -471,6 +495,24 @@ impl Datapath for Switch {
         let (stats, old) = self.shared.meters.remove(id)?;
         control.flows.keep_memory(old);
         Ok(stats)
+    }
+
+    fn bond_set(&self, bond: u32, table: &BondTable) -> Result<(), DpError> {
+        let mut control = lock(&self.control);
+        let old = self.shared.bonds.set(bond, table)?;
+        control.flows.keep_memory(old);
+        Ok(())
+    }
+
+    fn bond_del(&self, bond: u32) {
+        let mut control = lock(&self.control);
+        let old = self.shared.bonds.remove(bond);
+        control.flows.keep_memory(old);
+    }
+
+    fn bond_bytes(&self, bond: u32) -> Option<[u64; BOND_BUCKETS]> {
+        let _control = lock(&self.control);
+        self.shared.bonds.bytes(bond)
     }
 
     fn conntrack(&self) -> Option<&dyn Conntrack> {

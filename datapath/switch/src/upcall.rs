@@ -13,6 +13,8 @@
 //!   queues, then looks for who waits. Either sees the other. A sender that finds the list locked may leave: whoever holds it looks
 //!   again after letting go.
 
+use crate::policer::Policer;
+use crate::qsbr::Rcu;
 use crossbeam_queue::{ArrayQueue, SegQueue};
 use crossbeam_utils::CachePadded;
 use flow::DpPort;
@@ -36,6 +38,8 @@ pub struct PortQueue {
     queue: ArrayQueue<Box<Upcall>>,
     /// Stands in `ready`, or is being taken from.
     scheduled: AtomicBool,
+    /// What the port takes in; every worker finds it here.
+    pub policer: Rcu<Policer>,
     /// Written by workers only: apart from what handlers write at each turn, so that counting losses costs a flooded worker nothing.
     counts: CachePadded<Counts>,
 }
@@ -54,6 +58,7 @@ impl PortQueue {
             port,
             queue: ArrayQueue::new(QUEUE_MAX),
             scheduled: AtomicBool::new(false),
+            policer: Rcu::empty(),
             counts: CachePadded::default(),
         })
     }

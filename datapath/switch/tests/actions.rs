@@ -121,6 +121,39 @@ fn meters_drop_and_count() {
 }
 
 #[test]
+fn a_meter_that_remarks_lets_everything_pass() {
+    let bench = Bench::new(2, &[]);
+    let bands = vec![MeterBand { kind: 2, rate: 1, burst_size: 1, prec_level: 1 }];
+    bench.dp.meter_set(3, &MeterConfig { flags: 2 | 4, bands }).unwrap();
+    // AF11 becomes AF12.
+    let af11 = set(SetAttr::Ipv4, |v, m| (v.nw_tos, m.nw_tos) = (10 << 2, 0xfc));
+    bench.put(1, ALL_OF_1, vec![af11, Action::Meter(3), output(2)]);
+    let out: Vec<_> = (0..6).flat_map(|_| bench.send(1, &frame(UDP, 60))).collect();
+    assert_eq!(out.len(), 6);
+    let marked = out.iter().filter(|(_, packet)| packet[15] >> 2 == 12).count();
+    assert!((4..=5).contains(&marked), "{marked} (a second may have passed)");
+    assert!(out.iter().all(|(_, packet)| port::offload::verify(packet).0 == port::offload::Verdict::Good));
+    assert_eq!(bench.dp.meter_get(3).unwrap().bands[0].0, marked as u64);
+}
+
+#[test]
+fn a_bond_of_the_datapath_spreads_packets_by_their_hash() {
+    let bench = Bench::new(4, &[]);
+    bench.put(1, ALL_OF_1, vec![Action::LbOutput(9), output(4)]);
+    assert_eq!(bench.send(1, &frame(UDP, 60)).len(), 1, "without the bond only the other output");
+    let table = std::array::from_fn(|i| Some(DpPort(if i % 2 == 0 { 2 } else { 3 })));
+    bench.dp.bond_set(9, &table).unwrap();
+    let out = bench.send(1, &frame(UDP, 60));
+    let ports: Vec<_> = out.iter().map(|o| o.0).collect();
+    assert!(ports == [2, 4] || ports == [3, 4] || ports == [4, 2] || ports == [4, 3], "{ports:?}");
+    assert_eq!(bench.dp.bond_bytes(9).unwrap().iter().sum::<u64>(), out[0].1.len() as u64);
+    bench.dp.bond_set(9, &[Some(DpPort(3)); 256]).unwrap();
+    assert!(bench.send(1, &frame(UDP, 60)).iter().any(|o| o.0 == 3));
+    bench.dp.bond_del(9);
+    assert_eq!(bench.send(1, &frame(UDP, 60)).len(), 1);
+}
+
+#[test]
 fn mpls_nsh_and_eth_nest() {
     let mpls = Action::PushMpls { lse: 0x0001_0140, eth_type: 0x8847 };
     let (sent, out) = one(vec![mpls, output(2), Action::PopMpls { eth_type: 0x0800 }, output(3)]);
@@ -153,10 +186,11 @@ fn tunnel_push_encapsulates() {
 fn what_cannot_be_done_is_refused_when_put() {
     let bench = Bench::new(1, &[]);
     let mut deep = vec![output(1)];
-    for _ in 0..10 {
+    for _ in 0..12 {
         deep = vec![Action::Clone(deep)];
     }
-    for actions in [vec![Action::LbOutput(1)], vec![Action::Clone(vec![Action::LbOutput(2)])], deep] {
+    let psample = || Action::Psample { group: 1, cookie: vec![] };
+    for actions in [vec![psample()], vec![Action::Clone(vec![psample()])], deep] {
         let flow = megaflow(1, ALL_OF_1, actions.clone());
         let put = FlowPut { flow, mode: PutMode::Create, clear_stats: false };
         assert!(matches!(bench.dp.put(&[put])[0], Err(DpError::Unsupported(_) | DpError::Invalid(_))));

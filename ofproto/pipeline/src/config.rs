@@ -11,7 +11,7 @@ use openflow::types::Versions;
 use std::net::IpAddr;
 
 /// Everything.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct SwitchConfig {
     pub bridges: Vec<BridgeConfig>,
     pub upcalls: UpcallConfig,
@@ -76,7 +76,7 @@ impl Default for UpcallConfig {
 }
 
 /// One bridge.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct BridgeConfig {
     pub name: String,
     /// "system", "netdev", "dummy"
@@ -143,7 +143,7 @@ pub struct ControllerConfig {
 }
 
 /// One row of Port: one interface, or several as a bond.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct PortConfig {
     pub name: String,
     pub interfaces: Vec<InterfaceConfig>,
@@ -209,8 +209,6 @@ pub struct InterfaceConfig {
     pub cfm_mpid: Option<i64>,
     pub lldp: Vec<(String, String)>,
     pub other_config: Vec<(String, String)>,
-    pub ingress_policing_kbps: u32,
-    pub ingress_policing_burst_kb: u32,
 }
 
 /// Bond parameters of Port.

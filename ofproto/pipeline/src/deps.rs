@@ -117,6 +117,15 @@ impl Deps {
         }
     }
 
+    /// Records that any rule of a table has a say, whatever it matches.
+    pub fn whole_table(&mut self, bridge: BridgeId, table: TableId) {
+        let any = TableDep { bridge, table, min_priority: -1, in_port: None, known: 0 };
+        match self.tables.iter_mut().find(|d| d.table == table && d.bridge == bridge) {
+            Some(d) => *d = any,
+            None => self.tables.push(any),
+        }
+    }
+
     /// Records that `object` was looked at.
     pub fn object(&mut self, object: Object) {
         if !self.objects.contains(&object) {

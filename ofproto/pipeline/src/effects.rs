@@ -261,6 +261,8 @@ pub struct Translation {
     /// Recirculation ids that the actions name, kept alive as long as the megaflow.
     pub recircs: Vec<Arc<crate::recirc::RecircRef>>,
     pub error: Option<XlateError>,
+    /// What was translated holds for this packet only: no megaflow comes of it, and one that is there goes.
+    pub once: bool,
     /// Why the packet goes nowhere, if it does (of packets only).
     pub dropped: Option<Box<crate::drops::DropFact>>,
 }

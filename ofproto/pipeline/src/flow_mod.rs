@@ -162,7 +162,8 @@ fn add(world: &World, bridge: &Bridge, fm: &FlowMod, now: Msec, journal: &mut Jo
     }
     let life = Life {
         created_ms: now,
-        used_ms: AtomicI64::new(now),
+        // The new rule is as idle as the one whose place it takes.
+        used_ms: AtomicI64::new(old.as_ref().map_or(now, |o| o.life.used_ms.load(Ordering::Relaxed))),
         modified_ms: AtomicI64::new(now),
         idle_timeout_s: AtomicU16::new(fm.idle_timeout),
         hard_timeout_s: AtomicU16::new(fm.hard_timeout),
@@ -294,7 +295,7 @@ pub fn expire(world: &World, now: Msec) {
 fn expired(rule: &Rule, now: Msec) -> Option<u8> {
     let (idle_s, hard_s) = rule.timeouts_s();
     let ran_out =
-        |since: &AtomicI64, timeout_s: u16| timeout_s != 0 && now >= since.load(Ordering::Relaxed) + i64::from(timeout_s) * 1000;
+        |since: &AtomicI64, timeout_s: u16| timeout_s != 0 && now > since.load(Ordering::Relaxed) + i64::from(timeout_s) * 1000;
     if ran_out(&rule.life.modified_ms, hard_s) {
         Some(removed::HARD)
     } else if ran_out(&rule.life.used_ms, idle_s) {
@@ -355,6 +356,16 @@ pub fn learn(world: &World, bridge: BridgeId, rule: LearnedRule<'_>, now: Msec) 
     add(world, b, &fm, now, &mut journal)?;
     journal.commit(world);
     Ok(true)
+}
+
+/// Whether a rule that `learn` makes is there, just as it would make it.
+#[must_use]
+pub fn has_learned(world: &World, bridge: BridgeId, learn: &Learn, (key, mask): (&Key, &Mask), actions: &[OfAction]) -> bool {
+    let Some(table) = world.bridges.get(&bridge).and_then(|b| b.tables.get(usize::from(learn.table.0))) else { return false };
+    let mini = mini_of(table, &Match::new(key, mask));
+    let rules = table.rules.read().expect("no holder of a table's rules panics");
+    let same = |rule: &Arc<Rule>| rule.actions == actions && rule.cookie.load(Ordering::Relaxed) == learn.cookie;
+    rules.get(&mini, u32::from(learn.priority)).is_some_and(same)
 }
 
 /// Whether deleting a rule deletes what it has learned.

@@ -73,7 +73,8 @@ impl MemoryDp {
 
     /// The megaflows that match a packet: none means a miss.
     pub(crate) fn flows_for(&self, key: &Key) -> Vec<Megaflow> {
-        self.all_flows().into_iter().filter(|f| f.key.equal_under(key, &f.mask)).collect()
+        let state = self.state.lock().unwrap();
+        state.flows.values().filter(|f| f.flow.key.equal_under(key, &f.flow.mask)).map(|f| f.flow.clone()).collect()
     }
 
     /// Every megaflow.

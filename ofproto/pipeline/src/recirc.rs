@@ -1,7 +1,8 @@
 //! Recirculation ids: names for a translation that goes on when the datapath has done its part (conntrack, hash, MPLS).
 //!
 //! What enters: translation asks for an id and gives what it wants to find again. What leaves: a counted reference; the id is
-//! free once no megaflow and no packet under way names it. Neighbours: `xlate` (frozen state), `udpif` (megaflows hold references).
+//! free once no megaflow and no packet under way names it. Equal states share an id, but for one that is kept for packets under way only,
+//! since its megaflow is gone (`retire`). Neighbours: `xlate` (frozen state), `udpif` (megaflows hold references).
 
 use crate::xlate::frozen::FrozenState;
 use flow::hash::Map;
@@ -26,6 +27,18 @@ impl fmt::Debug for RecircRef {
     }
 }
 
+impl RecircRef {
+    /// What nobody but the caller holds any more is kept for packets under way only: an equal state gets a fresh id from now on.
+    pub fn retire(self: &Arc<Self>) {
+        let Some(home) = self.home.upgrade() else { return };
+        let mut ids = home.lock().expect("no holder of the id table panics");
+        // Nobody comes by another reference but under this lock, or from one that is held.
+        if Arc::strong_count(self) == 1 {
+            ids.forget_state(self);
+        }
+    }
+}
+
 impl Drop for RecircRef {
     fn drop(&mut self) {
         let Some(home) = self.home.upgrade() else { return };
@@ -33,12 +46,7 @@ impl Drop for RecircRef {
         if ids.live.get(&self.id).is_some_and(|r| r.strong_count() == 0) {
             ids.live.remove(&self.id);
         }
-        if let Some(same) = ids.by_state.get_mut(&self.digest) {
-            same.retain(|id| *id != self.id);
-            if same.is_empty() {
-                ids.by_state.remove(&self.digest);
-            }
-        }
+        ids.forget_state(self);
     }
 }
 
@@ -48,6 +56,17 @@ struct Ids {
     live: Map<u32, Weak<RecircRef>>,
     /// Ids by a digest of their state.
     by_state: Map<u64, Vec<u32>>,
+}
+
+impl Ids {
+    fn forget_state(&mut self, of: &RecircRef) {
+        if let Some(same) = self.by_state.get_mut(&of.digest) {
+            same.retain(|id| *id != of.id);
+            if same.is_empty() {
+                self.by_state.remove(&of.digest);
+            }
+        }
+    }
 }
 
 /// The ids of all bridges.
@@ -158,9 +177,16 @@ mod tests {
         assert_eq!((a.id, b.id), (1, 2));
         assert_eq!(ids.allocate(state(1)).unwrap().id, 1, "an equal state has the same id");
         assert_eq!(ids.find(2).unwrap().state.table, TableId(2));
+        let again = ids.allocate(state(2)).unwrap();
+        b.retire();
+        assert_eq!(ids.allocate(state(2)).unwrap().id, 2, "others hold it");
+        drop(again);
+        b.retire();
+        assert!(ids.find(2).is_some(), "packets under way find it");
+        assert_eq!(ids.allocate(state(2)).unwrap().id, 3, "nobody else gets it");
         drop(b);
         assert!(ids.find(2).is_none());
-        assert_eq!(ids.allocate(state(3)).unwrap().id, 3, "not the same again at once");
+        assert_eq!(ids.allocate(state(3)).unwrap().id, 4, "not the same again at once");
         assert_eq!(ids.len(), 1);
     }
 

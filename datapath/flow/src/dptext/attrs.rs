@@ -39,6 +39,8 @@ pub(crate) enum Look {
     Dec,
     /// `0x1`, `0` for zero
     Hex,
+    /// `0x1`, `0x0` for zero
+    Hex0,
     /// `0x0800`
     Hex4,
     Mac,
@@ -144,7 +146,7 @@ attrs! {
 
 /// Members of `tunnel` that look like members of the attributes above; each is there when its value is not zero.
 pub(crate) static TUNNEL: &[Member] = &[
-    m("tun_id", Field::TunId, Look::Hex),
+    m("tun_id", Field::TunId, Look::Hex0),
     m("src", Field::TunSrc, Look::Ip4),
     m("dst", Field::TunDst, Look::Ip4),
     m("ipv6_src", Field::TunIpv6Src, Look::Ip6),

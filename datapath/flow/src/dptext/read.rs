@@ -297,7 +297,7 @@ fn read_value(scan: &mut Scan<'_>, member: &Member, ports: &dyn PortNames) -> Op
     let place = member.place();
     let (bits, all) = (u32::from(place.bits), place.all());
     match member.look {
-        Look::Dec | Look::Hex | Look::Hex4 | Look::Word | Look::Reserved | Look::Byte => {
+        Look::Dec | Look::Hex | Look::Hex0 | Look::Hex4 | Look::Word | Look::Reserved | Look::Byte => {
             let value = scan.int(bits)?;
             let mask = if scan.eat("/") { scan.int(128)? & all } else { all };
             Some((value, mask))

@@ -7,6 +7,7 @@
 //! socket for the daemon's loop; [`request`] holds the blocking questions.
 
 pub mod ethtool;
+pub mod qdisc;
 pub mod request;
 mod wire;
 

@@ -108,14 +108,14 @@ impl Session {
         self.transact(request.attribute(libc::IFLA_ADDRESS, &mac), &mut |_| ())
     }
 
-    fn request(&mut self, kind: u16, flags: libc::c_int, body: &[u8]) -> Builder {
+    pub(super) fn request(&mut self, kind: u16, flags: libc::c_int, body: &[u8]) -> Builder {
         self.seq = self.seq.wrapping_add(1);
         Builder::new(kind, flags, self.seq, body)
     }
 
     /// Sends the request just made and hands the answer's entries to `each`, up to the acknowledgement, the end of the dump, or (for
     /// a question about one thing) the only entry. What is left of an earlier answer is passed over.
-    fn transact(&self, request: Builder, each: &mut dyn FnMut(Event)) -> io::Result<()> {
+    pub(super) fn transact(&self, request: Builder, each: &mut dyn FnMut(Event)) -> io::Result<()> {
         send(self.fd.as_raw_fd(), &request.finish(), MsgFlags::empty())?;
         let mut bytes = vec![0; READ_MAX];
         loop {

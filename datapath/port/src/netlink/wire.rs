@@ -80,6 +80,23 @@ pub(super) struct Builder {
     bytes: Vec<u8>,
 }
 
+/// Attributes inside of an attribute.
+#[derive(Debug, Default)]
+pub(super) struct Nested {
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Nested {
+    /// Appends an attribute.
+    pub(super) fn add(&mut self, kind: u16, value: &[u8]) {
+        let len = u16::try_from(4 + value.len()).expect("our attributes are short");
+        self.bytes.extend_from_slice(&len.to_ne_bytes());
+        self.bytes.extend_from_slice(&kind.to_ne_bytes());
+        self.bytes.extend_from_slice(value);
+        self.bytes.resize(self.bytes.len().next_multiple_of(ALIGN), 0);
+    }
+}
+
 impl Builder {
     /// A message of `kind` with the fixed part `body`.
     pub(super) fn new(kind: u16, flags: libc::c_int, seq: u32, body: &[u8]) -> Self {

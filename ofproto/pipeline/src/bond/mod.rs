@@ -234,6 +234,10 @@ impl Bond {
         self.changed = true;
         if enable {
             self.turn.push_front(port);
+            if self.buckets.iter().all(|b| b.tx_bytes == 0) {
+                // No traffic has been counted, so none is torn: the newcomer gets its share at once.
+                self.buckets.iter_mut().for_each(|b| b.member = None);
+            }
         } else {
             self.turn.retain(|p| *p != port);
             self.must_teach = true;

@@ -467,7 +467,8 @@ impl<T: Classified> Classifier<T> {
         at
     }
 
-    /// Moves a subtable to its place after its highest priority changed (`None`: it has no rules).
+    /// Moves a subtable to its place after its highest priority changed (`None`: it has no rules): behind those of the same priority, so
+    /// that of overlapping rules of one priority, of which OpenFlow leaves open which wins, the first one added does, as in OVS.
     fn reorder(&mut self, at: usize, before: Option<u32>, after: Option<u32>) {
         if before == after {
             return;
@@ -477,7 +478,7 @@ impl<T: Classified> Classifier<T> {
             self.order.remove(i);
         }
         if let Some(max) = after {
-            let i = self.order.partition_point(|(p, _)| *p > max);
+            let i = self.order.partition_point(|(p, _)| *p >= max);
             self.order.insert(i, (max, at));
         }
     }

@@ -137,22 +137,42 @@ pub(super) fn list(slowpath: &Slowpath, _: &[&str]) -> Outcome {
     Ok(lines.concat())
 }
 
-/// `LOCAL->REMOTE, key=KEY, ...dp port=N`
+/// `LOCAL->REMOTE, key=KEY, ...dp port=N, ttl=N`, and what else is not as it usually is.
 fn ends(config: &crate::tunnel::Config, dp_port: u32) -> String {
-    use crate::tunnel::{ByFlow, PacketTypes};
+    use crate::tunnel::{ByFlow, Outer, PacketTypes};
     let address = |a: ByFlow<Addr>| match a {
         ByFlow::Flow => "flow".to_owned(),
         ByFlow::Fixed(address) => address.to_string(),
     };
-    let key = match config.in_key {
+    let number = |key: Option<ByFlow<u64>>| match key {
         Some(ByFlow::Flow) => "flow".to_owned(),
         Some(ByFlow::Fixed(key)) => format!("{key:#x}"),
         None => "0".to_owned(),
     };
+    let key = number(config.in_key);
+    let mut more = String::new();
+    if config.out_key != config.in_key {
+        more = format!(", out_key={}", number(config.out_key));
+    }
+    more += &match config.ttl {
+        Outer::Inherit => ", ttl=inherit".to_owned(),
+        Outer::Fixed(ttl) => format!(", ttl={ttl}"),
+    };
+    more += &match config.tos {
+        Outer::Inherit => ", tos=inherit".to_owned(),
+        Outer::Fixed(0) => String::new(),
+        Outer::Fixed(tos) => format!(", tos={tos:#x}"),
+    };
+    if !config.dont_fragment {
+        more += ", df=false";
+    }
+    if config.csum == Some(true) {
+        more += ", csum=true";
+    }
     let types = match config.packet_types {
         PacketTypes::LegacyL2 => "legacy_l2",
         PacketTypes::LegacyL3 => "legacy_l3",
         PacketTypes::Aware => "ptap",
     };
-    format!("{}->{}, key={key}, {types}, dp port={dp_port}", address(config.local), address(config.remote))
+    format!("{}->{}, key={key}, {types}, dp port={dp_port}{more}", address(config.local), address(config.remote))
 }

@@ -345,11 +345,11 @@ fn meters(bridge: &Bridge, id: u32) -> Result<Vec<(u32, &Meter)>, OfError> {
 #[must_use]
 pub(super) fn meter_features(world: &World, bridge: BridgeId) -> MeterFeatures {
     const KBPS_PKTPS_BURST_STATS: u32 = 0xf;
-    const DROP: u32 = 1 << 1;
+    const DROP_AND_DSCP_REMARK: u32 = 1 << 1 | 1 << 2;
     let features = world.backend(bridge).map(|b| b.dp.features());
     features.map_or_else(MeterFeatures::default, |f| MeterFeatures {
         max_meters: f.meters_max,
-        band_types: DROP,
+        band_types: DROP_AND_DSCP_REMARK,
         capabilities: KBPS_PKTPS_BURST_STATS,
         max_bands: f.bands_max,
         max_color: 0,

@@ -121,6 +121,8 @@ pub(crate) struct Shared {
     pub(crate) roles: Arc<Roles>,
     snoops: Mutex<Map<BridgeId, broadcast::Sender<Arc<Vec<u8>>>>>,
     tls: Mutex<TlsFiles>,
+    /// Held while notices are spread: whoever gets it finds those taken before in the outboxes.
+    spreading: Mutex<()>,
     last_unix: AtomicU64,
     last_serial: AtomicU64,
 }
@@ -211,6 +213,7 @@ impl Agents {
             roles: Arc::default(),
             snoops: Mutex::default(),
             tls: Mutex::default(),
+            spreading: Mutex::default(),
             last_unix: AtomicU64::new(0),
             last_serial: AtomicU64::new(0),
         });

@@ -21,20 +21,24 @@ pub(super) async fn spread(shared: Arc<Shared>) {
     let notices = Arc::clone(&shared.slowpath.read_world().notices);
     loop {
         notices.wait().await;
-        tokio::task::block_in_place(|| {
-            for notice in notices.take() {
-                match notice {
-                    Notice::PacketIn(notice) => packet_in(&shared, &notice),
-                    Notice::PortStatus { bridge, reason, port, before, by } => {
-                        let told =
-                            Told { reason, desc: replies::port_desc(&port), before: before.map(|b| replies::port_desc(&b)) };
-                        port_status(&shared, bridge, &told, by);
-                    }
-                    Notice::FlowRemoved { rule, reason } => flow_removed(&shared, &rule, reason),
-                    Notice::TableStatus { bridge, reason, desc } => table_status(&shared, bridge, reason, &desc),
-                }
+        tokio::task::block_in_place(|| spread_now(&shared));
+    }
+}
+
+/// Spreads what there is; when it returns, every notice given before the call stands in the outboxes.
+pub(super) fn spread_now(shared: &Shared) {
+    let _one = shared.spreading.lock().expect("no spreader of notices panics");
+    let notices = Arc::clone(&shared.slowpath.read_world().notices);
+    for notice in notices.take() {
+        match notice {
+            Notice::PacketIn(notice) => packet_in(shared, &notice),
+            Notice::PortStatus { bridge, reason, port, before, by } => {
+                let told = Told { reason, desc: replies::port_desc(&port), before: before.map(|b| replies::port_desc(&b)) };
+                port_status(shared, bridge, &told, by);
             }
-        });
+            Notice::FlowRemoved { rule, reason } => flow_removed(shared, &rule, reason),
+            Notice::TableStatus { bridge, reason, desc } => table_status(shared, bridge, reason, &desc),
+        }
     }
 }
 

@@ -27,6 +27,8 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 const READ_BYTES: usize = 65_536;
+/// Asynchronous messages that go out before a barrier's reply: about so much at a time, the rest follows.
+const BEFORE_BARRIER_BYTES_MAX: usize = 1 << 20;
 /// How messages are said in the log.
 const SENT: &str = "sent (Success)";
 const RECEIVED: &str = "received";
@@ -445,6 +447,17 @@ fn take_updates(job: &Job, conn: &Conn, out: &mut Vec<u8>) {
     }
 }
 
+/// What other connections' packet-outs and flow-mods have brought about by now goes out before the barrier's reply, as far as it has room.
+fn take_notices(job: &Job, conn: &Conn, out: &mut Vec<u8>) {
+    super::notices::spread_now(&job.shared);
+    let most = out.len() + BEFORE_BARRIER_BYTES_MAX;
+    while out.len() < most
+        && let Some(message) = conn.outbox.take(now_ms())
+    {
+        encode(job, conn, &message, out);
+    }
+}
+
 /// The peer has taken everything: monitors that paused go on.
 fn resume_monitors(job: &Job, conn: &Conn) {
     if !conn.watcher.is_paused() {
@@ -527,6 +540,9 @@ fn handle_one(job: &Job, conn: &Conn, assembler: &mut Assembler, raw: &[u8], out
             let asked_for_misses = matches!(message.body, Body::SetConfig(_) | Body::SetAsync(_) | Body::SetControllerId(_));
             let replies = conn.handle(&job.shared.slowpath, &message, raw, now_ms());
             take_updates(job, conn, out);
+            if matches!(message.body, Body::BarrierRequest) {
+                take_notices(job, conn, out);
+            }
             for reply in replies {
                 encode(job, conn, &reply, out);
             }

@@ -5,6 +5,7 @@
 
 use super::write::{Writer, low32, uptime};
 use crate::config::SflowConfig;
+use crate::lacp;
 use flow::Msec;
 use flow::key::{Key, VLAN_CFI};
 use flow::seam::{DpStats, PortStats};
@@ -32,6 +33,7 @@ const VNI_EGRESS: u32 = 1029;
 const VNI_INGRESS: u32 = 1030;
 const IF_COUNTERS: u32 = 1;
 const ETHERNET_COUNTERS: u32 = 2;
+const LAG_COUNTERS: u32 = 7;
 const OPENFLOW_PORT: u32 = 1004;
 const PORT_NAME: u32 = 1005;
 const APP_RESOURCES: u32 = 2203;
@@ -76,6 +78,8 @@ pub struct PortCounters {
     pub admin_up: bool,
     pub link_up: bool,
     pub stats: PortStats,
+    /// Of a member of an aggregate.
+    pub lacp: Option<lacp::Figures>,
 }
 
 /// Everything that is told at intervals.
@@ -211,7 +215,10 @@ impl SFlow {
             w.u32(PORT_NAME).u32(4 + len.next_multiple_of(4)).u32(len).padded(name);
             w.u32(OPENFLOW_PORT).u32(12).u64(counters.datapath_id).u32(port.number);
             put_ethernet(&mut w, &port.stats);
-            self.counter_sample(port.ifindex & 0x00ff_ffff, 4, &w.0, now);
+            if let Some(lacp) = &port.lacp {
+                put_lacp(&mut w, lacp);
+            }
+            self.counter_sample(port.ifindex & 0x00ff_ffff, 4 + u32::from(port.lacp.is_some()), &w.0, now);
         }
     }
 
@@ -292,6 +299,13 @@ fn put_interface(w: &mut Writer, p: &PortCounters) {
     w.u32(0);
 }
 
+/// sFlow LAG Counters Structure; what nobody administers of the partner is zero.
+fn put_lacp(w: &mut Writer, f: &lacp::Figures) {
+    w.u32(LAG_COUNTERS).u32(56).padded(&f.actor).padded(&f.partner).u32(u32::from(f.key));
+    w.bytes(&[f.actor_admin, f.actor_oper, 0, f.partner_oper]);
+    w.u32(f.rx).u32(UNKNOWN).u32(UNKNOWN).u32(UNKNOWN).u32(f.rx_bad).u32(f.tx).u32(UNKNOWN).u32(UNKNOWN);
+}
+
 fn put_ethernet(w: &mut Writer, s: &PortStats) {
     w.u32(ETHERNET_COUNTERS).u32(52).u32(low32(s.rx_frame_err)).u32(low32(s.rx_crc_err));
     for counter in 3..=13 {
@@ -369,6 +383,19 @@ mod tests {
         assert_eq!(got[17..27], [1024, 32, 0, 17, 0, 0x0101_0101, 0, 0, 0, 4]);
         assert_eq!(got[27..40], [1023, 32, 0, 47, 0, 0x0202_0202, 0, 0, 0, 0, 1029, 4, 456]);
         assert_eq!(got[40..47], [1006, 20, 1, 0, 0, 1, 0x0001_41ff]);
+    }
+
+    #[test]
+    fn a_member_of_an_aggregate_tells_its_state() {
+        let mut s = sflow(1);
+        let figures =
+            lacp::Figures { actor: [1, 2, 3, 4, 5, 6], key: 9, actor_admin: 7, actor_oper: 0xbf, tx: 3, ..Default::default() };
+        let port = PortCounters { ifindex: 1, name: "p1".into(), lacp: Some(figures), ..PortCounters::default() };
+        let counters = Counters { ports: vec![port], ..Counters::default() };
+        let got = words(&s.tick(1000, &counters)[0]);
+        let at = got.windows(2).position(|w| w == [7, 56]).unwrap();
+        assert_eq!(got[at + 2..at + 8], [0x0102_0304, 0x0506_0000, 0, 0, 9, 0x07bf_0000]);
+        assert_eq!(got[at + 8..], [0, UNKNOWN, UNKNOWN, UNKNOWN, 0, 3, UNKNOWN, UNKNOWN]);
     }
 
     #[test]

@@ -153,6 +153,20 @@ struct Counts {
     carrier_changed: u32,
 }
 
+/// A member's state and counters, as monitors are told them (IEEE 802.1AX section 7.3.2 and 7.3.3).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Figures {
+    pub actor: [u8; 6],
+    pub partner: [u8; 6],
+    pub key: u16,
+    pub actor_admin: u8,
+    pub actor_oper: u8,
+    pub partner_oper: u8,
+    pub rx: u32,
+    pub rx_bad: u32,
+    pub tx: u32,
+}
+
 #[derive(Clone, Debug)]
 struct Member {
     settings: MemberSettings,
@@ -327,6 +341,24 @@ impl Lacp {
     #[must_use]
     pub fn is_negotiated(&self) -> bool {
         self.negotiated
+    }
+
+    /// What sFlow tells of a member.
+    #[must_use]
+    pub fn figures(&self, port: OfPort) -> Option<Figures> {
+        let member = self.members.get(&port)?;
+        let own = self.actor(member);
+        Some(Figures {
+            actor: own.sys_id,
+            partner: member.partner.sys_id,
+            key: own.key,
+            actor_admin: own.state & (state::ACTIVITY | state::TIMEOUT | state::AGGREGATION),
+            actor_oper: own.state,
+            partner_oper: member.partner.state,
+            rx: member.counts.rx,
+            rx_bad: member.counts.rx_bad,
+            tx: member.counts.tx,
+        })
     }
 
     /// The port's name.

@@ -12,6 +12,7 @@ use crate::{rstp, stp};
 use flow::Msec;
 use flow::key::Key;
 use flow::matching::Match;
+use flow::seam::{BOND_BUCKETS, BondTable, Datapath};
 use openflow::OfPort;
 use openflow::action::OfAction;
 use std::sync::Arc;
@@ -152,6 +153,7 @@ fn refresh_bond(world: &World, id: BridgeId, bundle: BundleId) {
     let Some(bridge) = world.bridges.get(&id) else { return };
     if let Some(entry) = bridge.protocols.lock().bonds.get_mut(&bundle) {
         refresh_rules(world, id, entry);
+        refresh_table(world, bridge, entry);
     }
     world.changed(Object::Bundle(id, bundle));
     world.wake.note_news();
@@ -180,6 +182,29 @@ fn refresh_rules(world: &World, id: BridgeId, entry: &mut BondEntry) {
     }
 }
 
+/// Gives the datapath the table of a bond whose members it chooses among itself, or takes it away.
+pub(super) fn refresh_table(world: &World, bridge: &Bridge, entry: &mut BondEntry) {
+    let Some(dp) = world.backend(bridge.id).map(|b| &b.dp) else { return };
+    let Some(recirc_id) = entry.recirc.as_ref().map(|r| r.id) else { return };
+    let table = entry.table_wanted(bridge);
+    if entry.table == table {
+        return;
+    }
+    match &table {
+        Some(table) => {
+            if let Err(error) = dp.bond_set(recirc_id, table) {
+                tracing::warn!(target: "ofproto_dpif", "bond {}: {error}", entry.bond.name());
+                return;
+            }
+        }
+        None => dp.bond_del(recirc_id),
+    }
+    if table.is_none() || entry.table.is_none() {
+        entry.accounted = None;
+    }
+    entry.table = table;
+}
+
 fn drop_entry_rules(world: &World, id: BridgeId, entry: &mut BondEntry) {
     let recirc_id = entry.recirc.as_ref().map_or(0, |r| r.id);
     for bucket in std::mem::take(&mut entry.rules).into_keys() {
@@ -190,9 +215,30 @@ fn drop_entry_rules(world: &World, id: BridgeId, entry: &mut BondEntry) {
 /// A bond has gone.
 pub(super) fn drop_rules(world: &World, id: BridgeId, mut entry: BondEntry) {
     drop_entry_rules(world, id, &mut entry);
+    if let (Some(_), Some(recirc), Some(backend)) = (&entry.table, &entry.recirc, world.backend(id)) {
+        backend.dp.bond_del(recirc.id);
+    }
 }
 
 impl BondEntry {
+    /// The table that the datapath is to have.
+    fn table_wanted(&self, bridge: &Bridge) -> Option<Box<BondTable>> {
+        self.bond.recirculation().filter(|(_, lb_output)| *lb_output)?;
+        let members = self.bond.table();
+        let port = |member: OfPort| bridge.ports.get(&member).and_then(|p| p.dp_port);
+        Some(Box::new(std::array::from_fn(|i| members.get(i).copied().flatten().and_then(port))))
+    }
+
+    /// Takes up what the datapath has counted by bucket since the last time.
+    pub(super) fn account_table(&mut self, dp: &dyn Datapath) {
+        let (Some(_), Some(recirc)) = (&self.table, &self.recirc) else { return };
+        let Some(bytes) = dp.bond_bytes(recirc.id) else { return };
+        let before = self.accounted.replace(Box::new(bytes)).unwrap_or_else(|| Box::new([0; BOND_BUCKETS]));
+        for (bucket, (now, before)) in (0u8..=255).zip(bytes.iter().zip(before.iter())) {
+            self.bond.account(bucket, now.saturating_sub(*before));
+        }
+    }
+
     /// Takes up what the rules have counted since the last time.
     pub(super) fn account_rules(&mut self) {
         for (bucket, (_, rule, accounted)) in &mut self.rules {
@@ -202,13 +248,13 @@ impl BondEntry {
         }
     }
 
-    /// Whether the rules lead to other members than the buckets.
-    pub(super) fn is_outdated(&self) -> bool {
+    /// Whether the rules, or the datapath's table, lead to other members than the buckets.
+    pub(super) fn is_outdated(&self, bridge: &Bridge) -> bool {
         match self.bond.recirculation() {
             Some((_, false)) => (0u8..=255)
                 .zip(self.bond.table())
                 .any(|(bucket, member)| member.is_some() && self.rules.get(&bucket).map(|(m, ..)| *m) != member),
-            Some((_, true)) | None => !self.rules.is_empty(),
+            Some((_, true)) | None => !self.rules.is_empty() || self.table != self.table_wanted(bridge),
         }
     }
 }

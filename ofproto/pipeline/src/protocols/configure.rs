@@ -158,10 +158,12 @@ fn configure_bonds(world: &World, bridge: &Bridge, wanted: &BridgeConfig, machin
             let recirc_id = recirc.as_ref().map_or(0, |r| r.id);
             let active = config.active_mac.unwrap_or_default();
             let bond = Bond::new(&row.name, settings.clone(), recirc_id, active, now);
-            BondEntry { bond, recirc, rules: std::collections::BTreeMap::new() }
+            BondEntry { bond, recirc, rules: std::collections::BTreeMap::new(), table: None, accounted: None }
         });
         entry.bond.configure(settings, now);
         entry.bond.set_members(super::run::links(bridge, ports, machines.lacps.get(&id)));
+        // Before the first translation that leaves the choice of the member to the datapath.
+        super::apply::refresh_table(world, bridge, &mut entry);
         machines.bonds.insert(id, entry);
     }
     for (id, entry) in old {

@@ -38,6 +38,7 @@ use crate::rule::Rule;
 use crate::stp::Stp;
 use crate::{bfd, cfm, in_band, lldp};
 use flow::Msec;
+use flow::seam::{BOND_BUCKETS, BondTable};
 use openflow::OfPort;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -88,6 +89,10 @@ pub struct BondEntry {
     pub recirc: Option<Arc<RecircRef>>,
     /// The rules of that lookup, one per bucket: the member they lead to, and the bytes that were accounted.
     pub rules: BTreeMap<u8, (OfPort, Arc<Rule>, u64)>,
+    /// What the datapath has been given, if it chooses the member itself (`lb_output`).
+    pub table: Option<Box<BondTable>>,
+    /// Bytes of that table that were accounted.
+    pub accounted: Option<Box<[u64; BOND_BUCKETS]>>,
 }
 
 /// Everything of one bridge.

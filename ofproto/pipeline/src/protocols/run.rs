@@ -46,7 +46,7 @@ pub(super) fn pass(world: &World, now: Msec) -> Todo {
                 todo.enables.push((bridge.id, port.number, may));
             }
         }
-        run_bonds(bridge, &mut machines, now, &mut todo);
+        run_bonds((world, bridge), &mut machines, now, &mut todo);
         spanning::run(bridge, &mut machines, now, &mut todo);
     }
     todo
@@ -132,7 +132,7 @@ pub(super) fn links(bridge: &Bridge, ports: &[OfPort], lacp: Option<&Lacp>) -> V
     ports.iter().filter_map(|p| bridge.ports.get(p)).map(|p| (p.number, link(p))).collect()
 }
 
-fn run_bonds(bridge: &Bridge, machines: &mut Machines, now: Msec, todo: &mut Todo) {
+fn run_bonds((world, bridge): (&World, &Bridge), machines: &mut Machines, now: Msec, todo: &mut Todo) {
     if machines.bonds.is_empty() {
         return;
     }
@@ -153,12 +153,15 @@ fn run_bonds(bridge: &Bridge, machines: &mut Machines, now: Msec, todo: &mut Tod
         }
         entry.bond.set_members(links);
         entry.account_rules();
+        if let Some(backend) = world.backend(bridge.id) {
+            entry.account_table(backend.dp.as_ref());
+        }
         entry.bond.rebalance(now);
         entry.bond.run(status, now);
         if entry.bond.take_must_teach() {
             todo.teach.push((bridge.id, *bundle));
         }
-        if entry.bond.take_changed() || entry.is_outdated() {
+        if entry.bond.take_changed() || entry.is_outdated(bridge) {
             todo.bonds.push((bridge.id, *bundle));
         }
     }

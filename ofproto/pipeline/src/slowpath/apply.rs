@@ -13,7 +13,7 @@ use crate::flow_mod::Journal;
 use crate::mac;
 use crate::mcast::McastTable;
 use crate::mirror::{MIRRORS_MAX, Mirror};
-use crate::protocols::{self, Watch};
+use crate::protocols::{self, Spanning, Watch};
 use crate::table::Table;
 use crate::tunnel::Config;
 use crate::udpif::Udpif;
@@ -341,6 +341,13 @@ fn remove_port(world: &mut World, interface: &Interface, now: Msec) -> Option<(S
     let bridge = world.bridges.get_mut(&interface.bridge)?;
     let port = bridge.ports.remove(&interface.number)?;
     bridge.numbers.free(port.number, now);
+    if bridge.spanning == Spanning::Stp && port.watch.gate.learns() {
+        // The tree changes: who was to be reached by it is to be reached by another way.
+        bridge.macs.flush();
+        if let Some(mcast) = &bridge.mcast {
+            mcast.flush();
+        }
+    }
     if let Some(bundle) = port.bundle.and_then(|id| bridge.bundles.get_mut(&id)) {
         bundle.ports.retain(|p| *p != port.number);
     }

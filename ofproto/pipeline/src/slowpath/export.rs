@@ -19,6 +19,7 @@ impl Slowpath {
 
 fn counters(world: &World, bridge: &Bridge) -> Counters {
     let Some(backend) = world.backends.get(&bridge.kind) else { return Counters::default() };
+    let machines = bridge.protocols.lock();
     let port = |p: &crate::bridge::Port| {
         let stats = backend.dp.port_stats(p.dp_port?).ok()?;
         Some(PortCounters {
@@ -30,6 +31,7 @@ fn counters(world: &World, bridge: &Bridge) -> Counters {
             admin_up: p.info.admin_up,
             link_up: p.info.link_up,
             stats,
+            lacp: p.bundle.and_then(|b| machines.lacps.get(&b)).and_then(|l| l.figures(p.number)),
         })
     };
     Counters {

@@ -11,6 +11,7 @@ mod apply;
 #[cfg(test)]
 mod barrier_tests;
 mod export;
+mod mtu;
 pub mod packet_out;
 mod plan;
 mod ports;
@@ -168,12 +169,14 @@ impl Slowpath {
         self.close_datapaths(config);
         self.configure_upcalls(config);
         self.configure_tracking(config);
+        let differs = !is_same(&applied.config, config);
         applied.config = config.clone();
         drop(applied);
+        self.follow_mtus();
         // Only now it is known what keeps a new port from carrying traffic.
         self.run_protocols(now);
         self.adjust_monitor();
-        if self.read_world().changes.now() != before {
+        if differs && self.read_world().changes.now() != before {
             REV_RECONFIGURE.inc();
         }
         self.settle();
@@ -355,6 +358,21 @@ impl Slowpath {
     fn lock_ticker(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
         self.ticker.lock().expect("no holder of the ticker panics")
     }
+}
+
+/// Whether two configurations ask for the same: what we wrote into the database ourselves is not asked for.
+fn is_same(a: &SwitchConfig, b: &SwitchConfig) -> bool {
+    let asked = |config: &SwitchConfig| {
+        let mut config = config.clone();
+        for port in config.bridges.iter_mut().flat_map(|b| &mut b.ports) {
+            port.interfaces.iter_mut().for_each(|i| i.ofport_before = None);
+            if let Some(bond) = &mut port.bond {
+                bond.active_mac = None;
+            }
+        }
+        config
+    };
+    a == b || asked(a) == asked(b)
 }
 
 /// A port that was opened and waits to be put into the world.

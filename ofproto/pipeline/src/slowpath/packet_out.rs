@@ -7,6 +7,7 @@ use crate::udpif::Udpif;
 use crate::world::{BridgeId, World};
 use crate::xlate::frozen::FrozenState;
 use crate::xlate::{XlateIn, translate};
+use flow::action::Action;
 use flow::extract::{PacketMeta, extract_whole};
 use flow::seam::{DpPort, Execute};
 use flow::{Key, Msec};
@@ -124,9 +125,43 @@ impl Slowpath {
                 world.notices.push(notice);
             }
         }
+        let comes_up = sends_up(&packet.actions);
         if !packet.actions.is_empty() && udpif.dp.execute(vec![packet]).iter().any(Result::is_err) {
             PACKET_OUT_FAILED.inc();
         }
+        if comes_up {
+            // Packet-ins that it causes are there before whatever is asked for later, by this connection or another.
+            udpif.catch_up();
+        }
         udpif.linger(recircs, now);
     }
+}
+
+/// Whether a packet may come up again from these actions.
+fn sends_up(actions: &[Action]) -> bool {
+    actions.iter().any(|action| match action {
+        Action::Userspace(_) | Action::Recirc(_) | Action::TunnelPop(_) => true,
+        Action::Clone(actions) | Action::Sample { actions, .. } | Action::DecTtl { exceeded: actions } => sends_up(actions),
+        Action::CheckPktLen { greater, less_equal, .. } => sends_up(greater) || sends_up(less_equal),
+        Action::Output(_)
+        | Action::Set(_)
+        | Action::PushVlan { .. }
+        | Action::PopVlan
+        | Action::Hash { .. }
+        | Action::PushMpls { .. }
+        | Action::PopMpls { .. }
+        | Action::AddMpls { .. }
+        | Action::Trunc(_)
+        | Action::PushEth { .. }
+        | Action::PopEth
+        | Action::PushNsh(_)
+        | Action::PopNsh
+        | Action::Meter(_)
+        | Action::Ct(_)
+        | Action::CtClear
+        | Action::Drop(_)
+        | Action::Psample { .. }
+        | Action::TunnelPush(_)
+        | Action::LbOutput(_) => false,
+    })
 }

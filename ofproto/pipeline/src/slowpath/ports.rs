@@ -17,8 +17,10 @@ const CHANGEABLE: u32 =
 impl Slowpath {
     /// Takes the datapaths' events: links, MACs, devices that go and come back.
     pub(super) fn follow_ports(&self) {
+        let mut any = false;
         for udpif in self.udpifs() {
             for event in udpif.dp.events() {
+                any = true;
                 match event {
                     DpEvent::PortChanged(port) => self.follow_port(&udpif, port),
                     // The configuration still wants it: it stays, without a link, until it is taken out or comes back.
@@ -28,6 +30,9 @@ impl Slowpath {
                     }
                 }
             }
+        }
+        if any {
+            self.follow_mtus();
         }
     }
 

@@ -79,6 +79,8 @@ flow::counters! {
 
 /// Upcalls taken at once.
 pub const UPCALL_BATCH_MAX: usize = 64;
+/// Batches of upcalls that somebody handles who only wants to be behind them.
+const CATCH_UP_BATCHES_MAX: usize = 16;
 /// Recirculation ids stay valid for this long after the megaflow (or packet) that named them is gone.
 const LINGER_MS: Msec = 2000;
 const HANDLER_WAIT: Duration = Duration::from_millis(500);
@@ -319,6 +321,20 @@ impl Udpif {
         }
     }
 
+    /// Handles the upcalls that wait, on the caller's thread, and waits for those under way: what came up before the call has been seen when it
+    /// returns, unless there is a flood of them.
+    pub fn catch_up(&self) {
+        let gates = self.gates.lock().expect("no holder of the gates panics").clone();
+        let mut batch = Vec::new();
+        for (handler, gate) in gates.iter().enumerate() {
+            for _ in 0..CATCH_UP_BATCHES_MAX {
+                if !self.handle_once(handler, gate, &mut batch) {
+                    break;
+                }
+            }
+        }
+    }
+
     /// Rounds at their period; between them only what changes concern. Goes by real time, also while the clock of tests stands still.
     #[allow(clippy::disallowed_methods, reason = "paces a thread; nothing is decided by it")]
     fn revalidate_forever(&self) {
@@ -351,6 +367,12 @@ impl Udpif {
         if !recircs.is_empty() {
             self.lingering.lock().expect("no holder of the lingering ids panics").push_back((now, recircs));
         }
+    }
+
+    /// The same of ids whose megaflow is gone: nobody is to come by them any more.
+    pub(crate) fn let_go(&self, recircs: Vec<Arc<RecircRef>>, now: Msec) {
+        recircs.iter().for_each(RecircRef::retire);
+        self.linger(recircs, now);
     }
 
     fn forget_lingering(&self, now: Msec) {

@@ -199,7 +199,7 @@ impl Udpif {
         });
         mask_to_datapath(world, &at, &key, &mut t.mask);
         // Bits that decide now but are not in the mask: the megaflow is too wide.
-        if t.error.is_some() || !t.mask.is_subset_of(&mask) {
+        if t.error.is_some() || t.once || !t.mask.is_subset_of(&mask) {
             self.linger(t.recircs, now);
             return Verdict::Delete(Reason::Changed);
         }
@@ -217,7 +217,9 @@ impl Udpif {
         self.ukeys.refile(ukey, inner, t.deps);
         inner.credits = t.credits;
         inner.slow = t.slow;
-        self.linger(std::mem::replace(&mut inner.recircs, t.recircs), now);
+        let mut old = std::mem::replace(&mut inner.recircs, t.recircs);
+        old.retain(|held| !inner.recircs.iter().any(|now| Arc::ptr_eq(held, now)));
+        self.linger(old, now);
         inner.checked = checked;
         Verdict::Keep
     }
@@ -234,7 +236,7 @@ impl Udpif {
                     pay_up(&mut inner, &stats, world);
                 }
                 inner.credits.iter().for_each(|credit| credit.end(world));
-                self.linger(std::mem::take(&mut inner.recircs), now);
+                self.let_go(std::mem::take(&mut inner.recircs), now);
                 if self.ukeys.remove(ukey, &inner) {
                     self.flows.fetch_sub(1, Ordering::Relaxed);
                 }

@@ -65,7 +65,7 @@ impl Udpif {
         let exporter = bridge.exporters.sflow.as_ref()?;
         let input = self.port(world, bridge, in_port(&upcall.key));
         let leaving = upcall.actions.as_ref().filter(|_| is_one_output(output)).and_then(|actions| {
-            leaving(actions, |port| self.port(world, bridge, port).map_or(0, |p| tunnel_proto(&p.info.kind)))
+            leaving(&upcall.key, actions, |port| self.port(world, bridge, port).map_or(0, |p| tunnel_proto(&p.info.kind)))
         });
         let sampled = sflow::Sampled {
             packet: &upcall.packet,
@@ -106,9 +106,20 @@ fn tunnel_proto(kind: &str) -> u8 {
     }
 }
 
-/// The tunnel and the labels that the actions give to a packet that has one output. `None`: neither.
-fn leaving(actions: &Actions, proto_of: impl Fn(DpPort) -> u8) -> Option<sflow::Leaving> {
-    let mut out = sflow::Leaving::default();
+/// The labels that a packet came with, the top first.
+fn labels(key: &Key) -> Vec<u32> {
+    const BOTTOM: u32 = 0x100;
+    if !matches!(key.eth_type, [0x88, 0x47 | 0x48]) {
+        return Vec::new();
+    }
+    let stack = [key.mpls_lse0, key.mpls_lse1, key.mpls_lse2].map(u32::from_be_bytes);
+    let depth = stack.iter().position(|lse| lse & BOTTOM != 0).map_or(stack.len(), |last| last + 1);
+    stack[..depth].to_vec()
+}
+
+/// The tunnel and the labels that a packet of that key with one output has when the actions are done with it. `None`: neither.
+fn leaving(key: &Key, actions: &Actions, proto_of: impl Fn(DpPort) -> u8) -> Option<sflow::Leaving> {
+    let mut out = sflow::Leaving { labels: labels(key), ..sflow::Leaving::default() };
     let mut tunnel: Option<Box<Key>> = None;
     for action in actions {
         if let Action::Set(set) = action

@@ -76,7 +76,7 @@ impl Udpif {
 
     /// The bridge and port of a packet or megaflow of this datapath, and its key as the pipeline sees it: tunnel options as fields.
     pub(super) fn locate(&self, world: &World, dp_key: &Key) -> Option<Located> {
-        let (bridge, in_port) = world.port_of_packet(&self.kind, dp_key)?;
+        let (bridge, in_port) = world.port_of_packet(&self.kind, dp_key).or_else(|| port_before_recirculation(world, dp_key))?;
         let mut key = Box::new(*dp_key);
         key.in_port = in_port.to_key();
         if let Some(bridge) = world.bridges.get(&bridge) {
@@ -179,6 +179,9 @@ impl Udpif {
         actions: &Arc<Actions>,
         stamp: Stamp,
     ) -> Result<Candidate, Vec<Arc<RecircRef>>> {
+        if t.once {
+            return Err(t.recircs);
+        }
         if self.flow_count() >= self.limit.load(Ordering::Relaxed) {
             UPCALL_FLOW_LIMIT_HIT.inc();
             return Err(t.recircs);
@@ -255,6 +258,13 @@ impl Udpif {
             }
         }
     }
+}
+
+/// Where the pipeline goes on with a packet that came in by none of the ports: a controller sent it, and it has been round.
+fn port_before_recirculation(world: &World, dp_key: &Key) -> Option<(BridgeId, OfPort)> {
+    let recirc_id = u32::from_be_bytes(dp_key.recirc_id);
+    let held = (recirc_id != 0).then(|| world.recircs.find(recirc_id)).flatten()?;
+    Some((held.state.bridge, held.state.in_port()))
 }
 
 /// Puts the mask of a packet's tunnel options into the datapath's form, in which they lie as on the wire.

@@ -354,7 +354,7 @@ impl Ctx<'_> {
 
     /// Whether the datapath has `check_pkt_len`.
     fn datapath_measures(&self) -> bool {
-        true
+        self.world.backend(self.origin).is_none_or(|b| b.features.check_pkt_len)
     }
 
     fn delete_field(&mut self, field: Field) {

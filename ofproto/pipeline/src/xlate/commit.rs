@@ -53,7 +53,7 @@ impl Ctx<'_> {
             self.commit_mpls(false);
         }
         if self.key.eth_type == ETH_NSH && self.base.eth_type == ETH_NSH {
-            self.commit_fields(SetAttr::Nsh, NSH);
+            self.commit_nsh();
         }
         // Without a protocol there is no L3 header, or it lies beneath labels.
         if self.key.nw_proto != 0 {
@@ -93,6 +93,8 @@ impl Ctx<'_> {
                 self.base.eth_dst = self.key.eth_dst;
             }
             Pending::Encap => {}
+            // Of two NSH headers, one within the other, the outer goes.
+            Pending::Decap if old == PT_NSH && new == PT_NSH => self.emit(Action::PopNsh),
             Pending::Nothing | Pending::Decap if old == new => {}
             Pending::Nothing | Pending::Decap if old == PT_ETHERNET && new >> 16 == 1 => {
                 self.emit(Action::PopEth);
@@ -184,6 +186,21 @@ impl Ctx<'_> {
         }
     }
 
+    /// NSH is set with all that was matched of it, as OVS does: what is the same is written again.
+    fn commit_nsh(&mut self) {
+        if NSH.iter().all(|span| bytes(&self.key, *span) == bytes(&self.base, *span)) {
+            return;
+        }
+        let (mut value, mut mask) = (Key::ZERO, Key::ZERO);
+        for span in NSH {
+            bytes_mut(&mut mask, *span).copy_from_slice(bytes(&self.mask, *span));
+            bytes_mut(&mut value, *span).copy_from_slice(bytes(&self.key, *span));
+            bytes_mut(&mut self.base, *span).copy_from_slice(bytes(&self.key, *span));
+        }
+        let value = value.masked(&mask);
+        self.emit(Action::Set(Box::new(SetField { attr: SetAttr::Nsh, value, mask })));
+    }
+
     /// Emits one `set` for the fields of an attribute that differ. Gives whether any did.
     fn commit_fields(&mut self, attr: SetAttr, spans: &[Span]) -> bool {
         let (mut value, mut mask) = (Key::ZERO, Key::ZERO);
@@ -250,7 +267,8 @@ impl Ctx<'_> {
             let lse = u32::from_be_bytes(*lse);
             let eth_type = u16::from_be_bytes(self.key.eth_type);
             if encap {
-                self.emit(Action::AddMpls { lse, eth_type, l3: true });
+                // Before all of the packet: what was a frame is payload now.
+                self.emit(Action::AddMpls { lse, eth_type, l3: false });
             } else {
                 self.emit(Action::PushMpls { lse, eth_type });
             }

@@ -122,7 +122,7 @@ impl Ctx<'_> {
         }
         self.key.packet_type = packet_type.to_be_bytes();
         let eth_type = self.key.packet_type[2..].try_into().expect("two of four bytes");
-        self.push_label(depth, eth_type);
+        self.push_label(depth, eth_type, None);
         self.key.eth_src = [0; 6];
         self.key.eth_dst = [0; 6];
     }

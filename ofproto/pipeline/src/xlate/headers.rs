@@ -136,7 +136,8 @@ impl Ctx<'_> {
             // What lies beneath will not be parsed any more: headers set so far must reach the packet first.
             self.commit();
         }
-        self.push_label(depth, ethertype.to_be_bytes());
+        let beneath = self.key.eth_type;
+        self.push_label(depth, ethertype.to_be_bytes(), Some(beneath));
     }
 
     pub(super) fn too_many_labels(&mut self, what: &str) {
@@ -148,9 +149,10 @@ impl Ctx<'_> {
         self.error.get_or_insert(XlateError::TooManyMplsLabels);
     }
 
-    /// A label on top of `depth` others, with the values that the packet beneath suggests.
-    pub(super) fn push_label(&mut self, depth: usize, eth_type: [u8; 2]) {
-        let ip = matches!(self.key.eth_type, ETH_IPV4 | ETH_IPV6);
+    /// A label on top of `depth` others, with the values that the packet suggests whose Ethernet type is `beneath`; `None`: what is beneath is
+    /// only payload.
+    pub(super) fn push_label(&mut self, depth: usize, eth_type: [u8; 2], beneath: Option<[u8; 2]>) {
+        let ip = matches!(beneath, Some(ETH_IPV4 | ETH_IPV6));
         let lse = if depth > 0 {
             self.match_labels(0..depth);
             let mut lse = self.key.mpls_lse0;

@@ -11,7 +11,7 @@ use flow::Msec;
 use flow::fields::Value;
 use flow::key::{Key, Mask};
 use flow::matching::Match;
-use openflow::action::{Learn, LearnDst, LearnSrc, OfAction, SetForm};
+use openflow::action::{Learn, LearnDst, LearnSrc, OfAction, SetForm, Subfield};
 use openflow::{OfError, OfPort};
 use std::fmt::Write;
 use std::sync::Arc;
@@ -38,6 +38,13 @@ impl Learned {
     }
 }
 
+impl Learned {
+    /// Whether the rule is in its table.
+    fn is_there(&self, world: &World) -> bool {
+        flow_mod::has_learned(world, self.bridge, &self.learn, (&self.key, &self.mask), &self.actions)
+    }
+}
+
 impl Ctx<'_> {
     pub(super) fn learn(&mut self, learn: &Learn) {
         // Everything that the rule is made of has decided, whether or not it is made now.
@@ -52,7 +59,16 @@ impl Ctx<'_> {
         }
         let learned = Arc::new(self.learned(learn));
         self.report_learned(&learned);
-        let done = if self.side_effects { learned.apply(self.world, self.now) } else { Ok(true) };
+        let done = if self.side_effects {
+            learned.apply(self.world, self.now)
+        } else {
+            // Whether there is room for the rule is known when a packet asks for it.
+            self.once |= learn.limit != 0 && !learned.is_there(self.world);
+            Ok(true)
+        };
+        if learn.limit != 0 {
+            self.deps.whole_table(self.bridge.id, learn.table);
+        }
         match done {
             Ok(success) => {
                 if let Some(dst) = learn.result_dst.filter(|_| learn.flags & WRITE_RESULT != 0) {
@@ -85,13 +101,7 @@ impl Ctx<'_> {
                     LearnSrc::Immediate(value) => value.low(),
                 };
             match spec.dst {
-                LearnDst::Match(part) => {
-                    let bits = ones << part.ofs;
-                    let old = part.field.get(&key);
-                    part.field.set(&mut key, old & !bits | value << part.ofs & bits);
-                    let all = part.field.mask(&mask) | bits;
-                    part.field.set_mask(&mut mask, all);
-                }
+                LearnDst::Match(part) => self.learn_match((&mut key, &mut mask), part, value << part.ofs, ones << part.ofs),
                 LearnDst::Load(part) => {
                     let mask = Value::from(ones << part.ofs);
                     let value = Value::from(value << part.ofs);
@@ -106,6 +116,28 @@ impl Ctx<'_> {
             }
         }
         Learned { bridge: self.bridge.id, learn: learn.clone(), key, mask, actions }
+    }
+
+    /// Adds some bits of a field to the match of the rule that is made.
+    fn learn_match(&self, (key, mask): (&mut Key, &mut Mask), part: Subfield, value: u128, bits: u128) {
+        let value = value & bits;
+        match part.field.tun_metadata_number() {
+            None => {
+                let old = part.field.get(key);
+                part.field.set(key, old & !bits | value);
+                let all = part.field.mask(mask) | bits;
+                part.field.set_mask(mask, all);
+            }
+            Some(n) => {
+                // An option's place is the bridge's affair; that it is there is matched as well.
+                let options = &self.bridge.tunnel_options;
+                let bits = Value::from(bits);
+                let old = options.get(key, n).without(&bits);
+                options.set(key, n, &old.or(&Value::from(value)));
+                let all = options.get(mask, n).or(&bits);
+                options.set(mask, n, &all);
+            }
+        }
     }
 
     fn report_learned(&mut self, learned: &Learned) {

@@ -180,6 +180,7 @@ fn translate_with(world: &World, input: XlateIn<'_>, says_why: bool) -> (Transla
         deps: ctx.deps,
         recircs: ctx.recircs,
         error: ctx.error,
+        once: ctx.once,
         dropped: None,
     };
     (translation, said)
@@ -220,6 +221,7 @@ struct Ctx<'a> {
     deps: Deps,
     recircs: Vec<Arc<RecircRef>>,
     error: Option<XlateError>,
+    once: bool,
     /// Why an output came to nothing; counts if all did.
     drop_reason: Option<XlateError>,
 
@@ -287,6 +289,7 @@ impl<'a> Ctx<'a> {
             deps: Deps::default(),
             recircs: Vec::new(),
             error: None,
+            once: false,
             drop_reason: None,
             rule: None,
             rule_cookie: u64::MAX,
@@ -493,8 +496,13 @@ impl<'a> Ctx<'a> {
         }
     }
 
+    /// What went wrong: into the trace if there is one, else into the log.
     fn report_error(&mut self, text: Arguments<'_>) {
         self.report(Kind::Error, text);
+        if self.trace.is_none() && tracing::enabled!(target: "ofproto_dpif_xlate", tracing::Level::WARN) {
+            let (bridge, flow) = (self.bridge.name.as_str(), crate::commands::trace::flow_said(&self.initial));
+            tracing::warn!(target: "ofproto_dpif_xlate", rl = 1, burst = 5, "{text} on bridge {bridge} while processing {flow}");
+        }
     }
 
     /// Makes a trace node the current one; gives the one before.

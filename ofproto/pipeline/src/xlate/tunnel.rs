@@ -170,6 +170,7 @@ impl Ctx<'_> {
                 self.emit(Action::Trunc(u32::from(snaplen)));
             }
             self.emit(Action::Output(dp_port));
+            self.note_output(port);
         }
     }
 

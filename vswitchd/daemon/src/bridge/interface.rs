@@ -4,7 +4,7 @@
 use super::build::Builder;
 use super::rows::{Row, parse_mac};
 use crate::options::Dummy;
-use flow::seam::PortRequest;
+use flow::seam::{Policing, PortRequest};
 use ofproto::config::InterfaceConfig;
 
 /// Names that belong to datapaths.
@@ -52,6 +52,14 @@ pub(super) fn read(builder: &mut Builder<'_>, bridge: &str, datapath_type: &str,
             number: None,
             mac: mac(builder, name, is_local, row),
             mtu: row.opt_int("mtu_request").and_then(|m| u16::try_from(m).ok()).filter(|m| *m > 0),
+            // Of the port's row.
+            qos: None,
+            policing: Policing {
+                rate_kbps: policing(row, "ingress_policing_rate"),
+                burst_kb: policing(row, "ingress_policing_burst"),
+                rate_kpkts: policing(row, "ingress_policing_kpkts_rate"),
+                burst_kpkts: policing(row, "ingress_policing_kpkts_burst"),
+            },
         },
         ofport_request: row.opt_int("ofport_request").and_then(|n| u16::try_from(n).ok()).filter(|_| !is_local),
         ofport_before: row.opt_int("ofport").and_then(|n| u16::try_from(n).ok()).filter(|_| !is_local),
@@ -59,8 +67,6 @@ pub(super) fn read(builder: &mut Builder<'_>, bridge: &str, datapath_type: &str,
         bfd: row.map("bfd").pairs(),
         cfm_mpid: row.opt_int("cfm_mpid"),
         lldp: row.map("lldp").pairs(),
-        ingress_policing_kbps: policing(row, "ingress_policing_rate"),
-        ingress_policing_burst_kb: policing(row, "ingress_policing_burst"),
         other_config: other.pairs(),
     })
 }

@@ -3,6 +3,7 @@
 use super::build::Builder;
 use super::interface;
 use super::rows::{Row, parse_mac};
+use flow::seam::Qos;
 use ofproto::config::{BondConfig, PortConfig, PriorityTags, VlanMode};
 
 /// Reads a port; `None` if nothing of it is left after its interfaces were checked.
@@ -17,6 +18,8 @@ pub(super) fn read(builder: &mut Builder<'_>, bridge: &str, datapath_type: &str,
     if interfaces.is_empty() {
         return None;
     }
+    let qos = qos(row);
+    interfaces.iter_mut().filter(|i| i.peer.is_none()).for_each(|i| i.device.qos.clone_from(&qos));
     let other = row.map("other_config");
     if let Some(mode) = other.get("bond-detect-mode").filter(|mode| !matches!(*mode, "carrier" | "miimon")) {
         let text = format!("port {name}: unsupported bond-detect-mode {mode}, defaulting to carrier");
@@ -59,6 +62,18 @@ pub(super) fn local(builder: &Builder<'_>, bridge: &str, datapath_type: &str) ->
         qinq_ethtype: 0x88a8,
         ..PortConfig::default()
     }
+}
+
+/// How the kernel is to queue what leaves.
+fn qos(row: &Row<'_>) -> Option<Qos> {
+    let qos = row.refs("qos", "QoS").into_iter().find(|qos| !qos.str("type").is_empty())?;
+    let queues = qos.numbered_refs("queues", "Queue").into_iter();
+    let queue = |(number, queue): (i64, Row<'_>)| Some((u32::try_from(number).ok()?, queue.map("other_config").pairs()));
+    Some(Qos {
+        kind: qos.str("type").to_owned(),
+        options: qos.map("other_config").pairs(),
+        queues: queues.filter_map(queue).collect(),
+    })
 }
 
 /// Queues with a DSCP of their own.

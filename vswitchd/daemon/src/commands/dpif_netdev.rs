@@ -121,10 +121,9 @@ fn rebalance(daemon: &mut Daemon, args: &[String]) -> Answer {
     Ok("pmd rxq rebalance requested.\n".to_owned())
 }
 
-/// No datapath here balances a bond by itself (`lb_output`), so there is no table to show.
+/// The tables of bonds that the datapath balances by itself (`lb_output`).
 fn bond_show(daemon: &mut Daemon, args: &[String]) -> Answer {
-    Wish::read(args, &[]).datapath(daemon)?;
-    Ok(String::new())
+    Ok(Wish::read(args, &[]).datapath(daemon)?.bonds_show())
 }
 
 fn perf_log_set(daemon: &mut Daemon, args: &[String]) -> Answer {

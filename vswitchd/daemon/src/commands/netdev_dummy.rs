@@ -67,6 +67,10 @@ fn frame(text: &str, len: Option<usize>) -> Result<Vec<u8>, String> {
             flow.key.eth_type = *eth_type;
         }
     }
+    // A device receives frames, whether or not their addresses are said.
+    if !text.contains("packet_type(") {
+        flow.key.packet_type = [0; 4];
+    }
     let bytes = compose(&flow.key, len.map_or(DEFAULT_PAYLOAD, Payload::FrameLen));
     match len {
         Some(len) if bytes.len() > len => Err(format!("{len}: packet length is less than that of its headers")),

@@ -325,7 +325,8 @@ impl Writer<'_> {
         for (n, option) in options.iter().flat_map(|o| o.iter()) {
             let Some(field) = Field::tun_metadata(n).filter(|f| self.m.has(*f)) else { continue };
             let (value, mask) = self.m.get_long(field);
-            let mask = (mask != Value::ones(8 * option.bytes)).then_some(mask);
+            // Of an option without a value only its presence is said, as of one whose value is not asked for.
+            let mask = (option.bytes == 0 || mask != Value::ones(8 * option.bytes)).then_some(mask);
             oxm::put_sized(self.out, field, self.version, (&value, mask.as_ref()), option.bytes);
         }
         self.each(&[Field::TunErspanIdx, Field::TunErspanVer, Field::TunErspanDir, Field::TunErspanHwid]);

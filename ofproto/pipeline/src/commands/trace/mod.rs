@@ -127,7 +127,7 @@ impl<'a> Tracer<'a> {
         }
         if let Some(udpif) = self.kind().and_then(|kind| self.slowpath.udpif(&kind)) {
             // Packets on their way to controllers, and those who trace what recirculates, still need the states that are named.
-            udpif.linger(std::mem::take(&mut self.held), now_ms());
+            udpif.let_go(std::mem::take(&mut self.held), now_ms());
         }
         self.out
     }
@@ -250,7 +250,7 @@ fn tell(
     let unset = Key { actset_output: trace.final_key.actset_output, ..*key };
     let unchanged = unset == *trace.final_key && trace.final_key.actset_output == openflow::OfPort::UNSET.to_key();
     let last = if unchanged { "unchanged".to_owned() } else { flow_text::format(&trace.final_key, names) };
-    let megaflow = format_match_with(&Match { options, ..Match::new(key, &translation.mask) }, names);
+    let megaflow = with_byte_masks(format_match_with(&Match { options, ..Match::new(key, &translation.mask) }, names));
     let actions = format_actions(&translation.actions, dp_names);
     put(format_args!("\nFinal flow: {last}\nMegaflow: {megaflow}\nDatapath actions: {actions}"));
     if let Some(error) = translation.error {
@@ -261,6 +261,25 @@ fn tell(
             put(format_args!("\n  - {why}."));
         }
     }
+}
+
+/// OVS keeps ICMP's type and code in 16 bits, of which a datapath's flow has the lower half: there they never seem to be matched whole.
+fn with_byte_masks(text: String) -> String {
+    let byte_mask = |part: &str| {
+        let (name, value) = part.split_once('=')?;
+        let value: u8 = value.parse().ok().filter(|_| matches!(name, "icmp_type" | "icmp_code"))?;
+        Some(format!("{name}=0x{value:x}/0xff"))
+    };
+    if !text.contains("icmp_") {
+        return text;
+    }
+    text.split(',').map(|part| byte_mask(part).unwrap_or_else(|| part.to_owned())).collect::<Vec<_>>().join(",")
+}
+
+/// A flow as traces and the log tell it.
+pub(crate) fn flow_said(key: &Key) -> String {
+    let unset = Key { actset_output: [0; 4], ..*key };
+    flow_text::format(&unset, &OfPortNames::default())
 }
 
 /// A flow's trace, for the log: why its packets are dropped.

@@ -1,0 +1,53 @@
+//! MTUs of internal ports: who asks for none follows the least of the bridge's other ports, so that whatever it sends can leave by any.
+//!
+//! What enters: ports as the datapaths tell of them. What leaves: settings of internal ports. Neighbours: `apply`, `ports`.
+
+use super::Slowpath;
+use crate::bridge::{Bridge, Port};
+use flow::seam::{DpPort, PortRequest};
+
+/// Of a bridge without other ports (IEEE 802.3).
+const MTU_DEFAULT: u16 = 1500;
+/// IEEE 802.3 has no longer frames; devices that tell more have no limit.
+const MTU_MAX: u16 = u16::MAX;
+
+fn is_internal(port: &Port) -> bool {
+    matches!(port.info.kind.as_str(), "internal" | "dummy-internal")
+}
+
+/// The least MTU of the ports that have one of their own.
+fn least(bridge: &Bridge) -> u16 {
+    let others = bridge.ports.values().filter(|p| !is_internal(p) && p.tunnel.is_none() && p.dp_port.is_some());
+    others.map(|p| p.info.mtu).filter(|mtu| (1..MTU_MAX).contains(mtu)).min().unwrap_or(MTU_DEFAULT)
+}
+
+impl Slowpath {
+    /// Lets internal ports without an `mtu_request` follow.
+    pub(super) fn follow_mtus(&self) {
+        for (kind, port, request) in self.mtus_to_set() {
+            let Some(udpif) = self.udpif(&kind) else { continue };
+            let name = request.name.clone();
+            if let Err(error) = udpif.dp.port_set(port, &request) {
+                tracing::warn!(target: "ofproto", rl = 5, burst = 5, "Unable to set MTU for internal port {name}: {error}");
+            }
+            self.follow_port(&udpif, port);
+        }
+    }
+
+    fn mtus_to_set(&self) -> Vec<(String, DpPort, PortRequest)> {
+        let applied = self.lock_applied();
+        let world = self.read_world();
+        let mut found = Vec::new();
+        for bridge in world.bridges.values() {
+            let mtu = least(bridge);
+            for port in bridge.ports.values().filter(|p| is_internal(p) && p.info.mtu != mtu) {
+                let interface = applied.interfaces.get(&(bridge.name.clone(), port.name.clone()));
+                if let (Some(dp_port), Some(interface)) = (port.dp_port, interface.filter(|i| i.request.mtu.is_none())) {
+                    let mac = Some(port.info.mac);
+                    found.push((bridge.kind.clone(), dp_port, PortRequest { mtu: Some(mtu), mac, ..interface.request.clone() }));
+                }
+            }
+        }
+        found
+    }
+}
