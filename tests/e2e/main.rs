@@ -23,6 +23,7 @@ mod idle;
 mod ofctl;
 mod ofctl_rest;
 mod python_controllers;
+mod python_database;
 mod qos;
 mod queues;
 mod replace;

@@ -11,7 +11,7 @@ use std::time::Duration;
 pub(crate) const START: Duration = Duration::from_secs(40);
 
 /// A program of the environment that `python/setup.sh` makes.
-fn program(name: &str) -> PathBuf {
+pub(crate) fn program(name: &str) -> PathBuf {
     let dir = std::env::var("FERRULE_CONTROLLERS").expect("run.sh names the environment of the controllers");
     Path::new(&dir).join("bin").join(name)
 }

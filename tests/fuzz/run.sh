@@ -2,8 +2,9 @@
 # Fuzzes the decoders with libFuzzer on stable Rust, from the corpus and the crashes of the repository.
 #   run.sh check [TARGET...]         a fixed number of runs from a fixed seed: the same in every run of the gate
 #   run.sh [SECONDS [TARGET...]]     looks for what is new, SECONDS for each target (default 20); targets: openflow oxm text extract
+#                                    jsonrpc journal
 #   run.sh grow SECONDS TARGET       adds what reaches new code to the corpus
-# corpus/TARGET.txt has one input a line: hexadecimal, for `text` the text itself. A crash is written to crashes/TARGET/ and stays
+# corpus/TARGET.txt has one input a line: hexadecimal, for `text` and `jsonrpc` the text itself. A crash is written to crashes/TARGET/ and stays
 # there: each run begins with them.
 set -euo pipefail
 here=$(readlink -f "$(dirname "$0")")
@@ -17,7 +18,7 @@ else
 fi
 shift || true
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(openflow oxm text extract)
+[ ${#targets[@]} -gt 0 ] || targets=(openflow oxm text extract jsonrpc journal)
 
 out=${FERRULE_FUZZ_TARGET:-$here/../../target/fuzz}
 export RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=3 \
@@ -36,7 +37,7 @@ import sys
 target, corpus, seeds = sys.argv[1:]
 for n, line in enumerate(open(corpus, encoding="utf-8")):
     line = line.rstrip("\n")
-    data = line.encode() if target == "text" else bytes.fromhex(line)
+    data = line.encode() if target in ("text", "jsonrpc") else bytes.fromhex(line)
     open(f"{seeds}/{n:05}", "wb").write(data)
 PY
     echo "fuzz: $target, $(ls "$seeds" | wc -l) seeds, $(ls "crashes/$target" | wc -l) crashes of old, $amount"
@@ -59,7 +60,7 @@ target, merged, corpus = sys.argv[1:]
 lines = set()
 for name in os.listdir(merged):
     data = open(f"{merged}/{name}", "rb").read()
-    if target != "text":
+    if target not in ("text", "jsonrpc"):
         lines.add(data.hex())
         continue
     try:

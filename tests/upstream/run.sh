@@ -2,6 +2,7 @@
 # OVS's own unit suite (Debian's openvswitch-source, 3.1.0) with our ovs-vswitchd in the place of theirs.
 #   run.sh gate   every test that starts the daemon and is not on expected-failures: all must pass
 #   run.sh all    the same with the expected failures; one that passes must leave the list
+#   run.sh db     the database suites, with our vsctl, ovsdb-server, ovsdb-client and ovsdb-tool in the place of theirs; expected-failures-db
 #   run.sh system the system suite (packets between namespaces, userspace datapath), with expected-failures-system
 # Times in these tests are tight, and they were written for a quiet machine: what fails in `gate` is run once more by itself, and
 # only what fails again has failed.
@@ -23,9 +24,15 @@ gate)
     suite -j 1 -o "$out/second" "$daemon" "@$out/again"
     ;;
 all) suite --expected-fail "$list" "$daemon" vswitchd ;;
+db)
+    tools=$(mktemp -d)
+    trap 'rm -rf "$tools"' EXIT
+    for tool in ovs-vsctl ovs-appctl ovsdb-server ovsdb-client ovsdb-tool; do ln -s "$root/target/release/ferrule" "$tools/$tool"; done
+    suite -b "$tools" --expected-fail "$here/expected-failures-db" "$daemon" "@$here/database-suites"
+    ;;
 system) suite -s system -j 1 --expected-fail "$here/expected-failures-system" "$daemon" all ;;
 *)
-    echo "run.sh gate|all|system" >&2
+    echo "run.sh gate|all|db|system" >&2
     exit 2
     ;;
 esac

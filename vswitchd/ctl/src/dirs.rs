@@ -24,6 +24,11 @@ pub fn database() -> PathBuf {
     }
 }
 
+/// Schemas and scripts: `OVS_PKGDATADIR`.
+pub fn data() -> PathBuf {
+    folder("OVS_PKGDATADIR", "/usr/share/openvswitch")
+}
+
 /// `name` seen from the run folder; absolute names stay.
 pub fn in_run(name: impl AsRef<Path>) -> PathBuf {
     run().join(name)

@@ -89,6 +89,12 @@ const COMMANDS: &[Command] = &[
     ("normalize-actions", 2, ANY, "FLOW ACTIONS"),
 ];
 
+/// Names of the commands.
+#[must_use]
+pub fn commands() -> Vec<&'static str> {
+    COMMANDS.iter().map(|c| c.0).collect()
+}
+
 /// Runs it.
 ///
 /// # Errors

@@ -9,13 +9,19 @@
 
 pub mod alarm;
 pub mod appctl;
+pub mod completion;
 pub mod console;
 pub mod daemon;
 pub mod dirs;
 pub mod dpctl;
 pub mod fault;
 pub mod getopt;
+pub mod manual;
 pub mod ofctl;
+pub mod ovsdb_client;
+pub mod ovsdb_server;
+pub mod ovsdb_tool;
+pub mod process;
 pub mod suggest;
 pub mod table;
 pub mod unixctl;
@@ -41,15 +47,37 @@ pub struct Applet {
     pub about: &'static str,
     /// Runs it on the words after its name; the exit code.
     pub run: fn(&mut Io<'_>, &[String]) -> Result<u8, Fault>,
+    /// Its commands, for completion.
+    pub commands: fn() -> Vec<&'static str>,
+}
+
+const fn applet(
+    (name, link): (&'static str, &'static str),
+    about: &'static str,
+    run: fn(&mut Io<'_>, &[String]) -> Result<u8, Fault>,
+    commands: fn() -> Vec<&'static str>,
+) -> Applet {
+    Applet { name, link, about, run, commands }
 }
 
 /// All tools.
 pub const APPLETS: &[Applet] = &[
-    Applet { name: "daemon", link: "ferrule-daemon", about: "run the switch, with its own database", run: daemon::run },
-    Applet { name: "vsctl", link: "ovs-vsctl", about: "read and change the configuration", run: vsctl::run },
-    Applet { name: "ofctl", link: "ovs-ofctl", about: "look at and program the OpenFlow tables of a bridge", run: ofctl::run },
-    Applet { name: "appctl", link: "ovs-appctl", about: "query and control a running daemon", run: appctl::run },
-    Applet { name: "dpctl", link: "ovs-dpctl", about: "look at datapaths, their flows and connections", run: dpctl::run },
+    applet(("daemon", "ferrule-daemon"), "run the switch, with its own database", daemon::run, Vec::new),
+    applet(("vsctl", "ovs-vsctl"), "read and change the configuration", vsctl::run, vsctl::commands),
+    applet(("ofctl", "ovs-ofctl"), "look at and program the OpenFlow tables of a bridge", ofctl::run, ofctl::commands),
+    applet(("appctl", "ovs-appctl"), "query and control a running daemon", appctl::run, Vec::new),
+    applet(("dpctl", "ovs-dpctl"), "look at datapaths, their flows and connections", dpctl::run, dpctl::commands),
+    applet(("ovsdb-client", "ovsdb-client"), "talk to a database server", ovsdb_client::run, ovsdb_client::commands),
+    applet(("ovsdb-tool", "ovsdb-tool"), "work on a database file", ovsdb_tool::run, ovsdb_tool::commands),
+    applet(("ovsdb-server", "ovsdb-server"), "serve databases without a switch", ovsdb_server::run, Vec::new),
+];
+
+/// What `ferrule` does itself: name, what it does, how.
+type Own = (&'static str, &'static str, fn(&mut Io<'_>, &[String]) -> Result<u8, Fault>);
+
+const OWN: &[Own] = &[
+    ("completion", "print a completion script for bash", completion::run),
+    ("manual", "write a manual page for each command", manual::run),
 ];
 
 /// The program: picks the tool by link name or subcommand and runs it on the process's standard streams.
@@ -80,23 +108,29 @@ pub fn dispatch(io: &mut Io<'_>, link: &str, words: &[String]) -> Result<u8, Fau
             writeln!(io.out, "ferrule {} (Open vSwitch {OVS_VERSION})", env!("CARGO_PKG_VERSION"))?;
             Ok(0)
         }
-        name => match APPLETS.iter().find(|a| a.name == name || a.link == name) {
-            Some(applet) => {
-                io.program = applet.link;
-                (applet.run)(io, rest)
-            }
-            None => {
-                let names = APPLETS.iter().map(|a| a.name);
-                Err(Fault::say(format!("unknown command '{name}'; use --help for help{}", suggest::hint(name, names))))
-            }
-        },
+        name => named(io, name, rest),
     }
+}
+
+fn named(io: &mut Io<'_>, name: &str, words: &[String]) -> Result<u8, Fault> {
+    if let Some(applet) = APPLETS.iter().find(|a| a.name == name || a.link == name) {
+        io.program = applet.link;
+        return (applet.run)(io, words);
+    }
+    if let Some((_, _, run)) = OWN.iter().find(|own| own.0 == name) {
+        return run(io, words);
+    }
+    let names = APPLETS.iter().map(|a| a.name).chain(OWN.iter().map(|own| own.0));
+    Err(Fault::say(format!("unknown command '{name}'; use --help for help{}", suggest::hint(name, names))))
 }
 
 fn help(io: &mut Io<'_>) -> Result<u8, Fault> {
     writeln!(io.out, "ferrule: an Open vSwitch-compatible virtual switch\nusage: ferrule COMMAND [ARG...]\n\nCommands:")?;
     for applet in APPLETS {
         writeln!(io.out, "  {:<14}{} ({})", applet.name, applet.about, applet.link)?;
+    }
+    for (name, about, _) in OWN {
+        writeln!(io.out, "  {name:<14}{about}")?;
     }
     writeln!(io.out, "\nEach command has its own --help. A link to ferrule with the name in brackets is the command itself.")?;
     Ok(0)

@@ -181,7 +181,7 @@ impl Table {
     }
 
     fn print_table(&self, style: &Style, out: &mut dyn Write) -> io::Result<()> {
-        if let (Some(title), true) = (self.title(), style.headings) {
+        if let Some(title) = self.title() {
             writeln!(out, "{title}")?;
         }
         let rows: Vec<Vec<String>> = self.rows.iter().map(|row| row.iter().map(|c| c.text(style)).collect()).collect();
@@ -204,7 +204,7 @@ impl Table {
     }
 
     fn print_list(&self, style: &Style, out: &mut dyn Write) -> io::Result<()> {
-        if let (Some(title), true) = (self.title(), style.headings) {
+        if let Some(title) = self.title() {
             writeln!(out, "{title}")?;
         }
         for (n, row) in self.rows.iter().enumerate() {
@@ -223,7 +223,7 @@ impl Table {
 
     fn print_html(&self, style: &Style, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "<table border=1>")?;
-        if let (Some(title), true) = (self.title(), style.headings) {
+        if let Some(title) = self.title() {
             writeln!(out, "    <caption>{}</caption>", escape_html(&title))?;
         }
         if style.headings {
@@ -246,7 +246,7 @@ impl Table {
             let cells: Vec<String> = cells.into_iter().map(csv_cell).collect();
             writeln!(out, "{}", cells.join(","))
         };
-        if let (Some(title), true) = (self.title(), style.headings) {
+        if let Some(title) = self.title() {
             line(vec![title])?;
         }
         if style.headings {

@@ -172,7 +172,7 @@ pub async fn run(mut daemon: Daemon, mut sources: Sources, mut ready: impl FnMut
             daemon.announced = true;
             ready();
             // After the console has been left: who starts the daemon expects to read nothing.
-            tracing::info!(target: "vswitchd", "{}", usage::version(&daemon.options.program));
+            tracing::info!(target: "vswitchd", "{}", usage::version(&daemon.options.process.program));
         }
         if let Some(exit) = daemon.exit {
             if let Some(control) = sources.control.take() {

@@ -3,7 +3,10 @@
 
 use crate::options::Options;
 use ctl::dirs;
+use ctl::ovsdb_server::tls::DatabaseTls;
+use ovsdb::tls::TlsSource;
 use ovsdb::{Change, Datum, Event, Idl, IdlConfig, Outcome, Server, Txn};
+use std::sync::Arc;
 
 /// The lock by which one switch daemon per database is kept.
 const LOCK: &str = "ovs_vswitchd";
@@ -51,18 +54,22 @@ impl Database {
         let server = match &options.embedded_db {
             None => None,
             Some(file) => {
+                let keys = Arc::new(DatabaseTls::of_switch(options.process.tls.clone()));
                 let started = Server::builder()
+                    .tls(Some(Arc::clone(&keys) as Arc<dyn TlsSource>))
                     .database(file, ovsdb::schema::VSWITCH_SCHEMA)
                     .remote(format!("punix:{}", dirs::in_run("db.sock").display()))
                     .remote("db:Open_vSwitch,Open_vSwitch,manager_options")
                     .start()
                     .await;
-                Some(started.map_err(|error| DatabaseError::Server { file: file.display().to_string(), error })?)
+                let server = started.map_err(|error| DatabaseError::Server { file: file.display().to_string(), error })?;
+                keys.read_from(&server);
+                Some(server)
             }
         };
         let remote = options.database();
         tracing::info!(target: "reconnect", "{remote}: connecting...");
-        let idl = Idl::start(IdlConfig::new(&remote, "Open_vSwitch").lock(LOCK))?;
+        let idl = Idl::start(IdlConfig::new(&remote, "Open_vSwitch").lock(LOCK).tls(options.process.tls.source()).leader_only())?;
         Ok(Self { idl, server, writing: false, refused: false, told: false })
     }
 

@@ -3,21 +3,18 @@
 use crate::bridge::build::Environment;
 use crate::bridge::room::Room;
 use crate::daemon::{self, Daemon, Sources};
-use crate::daemonize::{self, Ready, Role, Wish};
+use crate::daemonize::{self, Ready, Role};
 use crate::database::Database;
 use crate::errno_text;
-use crate::options::{Asked, LogOption, Options};
-use crate::pidfile::Pidfile;
-use crate::signals::{self, Signals};
-use crate::socket::{self, BoundSocket};
+use crate::options::{Asked, Options};
+use crate::signals::Signals;
+use crate::socket::BoundSocket;
 use crate::switch::SlowSwitch;
 use crate::unixctl::Server;
 use crate::vlog::Log;
-use crate::vlog::levels::Level;
-use crate::vlog::modules::Module;
-use crate::vlog::sinks::{self, Syslog};
-use crate::{RUNTIME_THREAD, usage, user};
+use crate::{usage, user};
 use ctl::dirs;
+use ctl::process::Process;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -34,9 +31,8 @@ pub fn main() -> ExitCode {
         Ok(Asked::Version) => return print(&usage::version_text(&program)),
         Err(error) => return fail(&program, &error.to_string()),
     };
-    let wish = Wish { program: &program, detach: options.detach, monitor: options.monitor, chdir: options.chdir };
-    match daemonize::begin(&wish) {
-        Role::Ended(status) => status,
+    match daemonize::begin(&options.process.wish()) {
+        Role::Ended(code) => ExitCode::from(code),
         Role::Daemon(ready) => match serve(options, ready) {
             Ok(status) => status,
             Err(fault) => fail(&program, &fault),
@@ -64,35 +60,14 @@ fn fail(program: &str, text: &str) -> ExitCode {
 
 /// The daemon's life. An error here means that it never came up.
 fn serve(options: Options, ready: Ready) -> Result<ExitCode, String> {
-    let _ = nix::sys::prctl::set_name(&std::ffi::CString::new(options.program.clone()).unwrap_or_default());
-    let log = Log::start(&options.program);
-    configure_log(&log, &options)?;
-    die_on_panic(&log);
-    if let Some(spec) = &options.user {
-        user::become_user(spec).map_err(|e| e.to_string())?;
-    }
-    let pidfile = options.pidfile.as_deref().map(|path| Pidfile::create(path, options.overwrite_pidfile)).transpose();
-    let pidfile = pidfile.map_err(|e| e.to_string())?;
+    let mut process = Process::begin(&options.process, true)?;
     if options.mlockall {
         user::lock_memory();
     }
-    let control = options.control_socket(std::process::id()).map(|path| bind_control(&path)).transpose()?;
-    let signals = Signals::listen().map_err(|e| errno_text(&e))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        // With a second one each message read would wake it to look for work: a futex call and two context switches. What blocks hands
-        // the worker's tasks over to a thread that is made for it.
-        .worker_threads(1)
-        .thread_name(RUNTIME_THREAD)
-        .enable_all()
-        .build()
-        .map_err(|e| errno_text(&e))?;
-    let exit = runtime.block_on(live(Start { options, log, signals, control }, ready))?;
-    // Names in the file system go before the process does: who waits for it sees none of them.
-    drop(pidfile);
-    runtime.shutdown_background();
-    if let Some(signal) = exit.signal {
-        signals::die_of(signal);
-    }
+    let signals = process.signals.take().expect("nobody took them yet");
+    let (log, control) = (Arc::clone(&process.log), process.control.take());
+    let exit = process.run(live(Start { options, log, signals, control }, ready))?;
+    process.end(exit.signal);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -115,7 +90,7 @@ async fn live(start: Start, ready: Ready) -> Result<daemon::Exit, String> {
         dummy: options.dummy,
         rundir: dirs::run(),
         agents: Some(crate::bridge::export::agent_address),
-        tls: options.tls.files(),
+        tls: options.process.tls.files(),
     };
     let room = Room::new(environment);
     let switch = SlowSwitch::start(&options);
@@ -130,35 +105,4 @@ async fn live(start: Start, ready: Ready) -> Result<daemon::Exit, String> {
         }
     };
     Ok(daemon::run(daemon, Sources { control, signals, database }, report).await)
-}
-
-fn bind_control(path: &Path) -> Result<BoundSocket, String> {
-    socket::bind(path).map_err(|e| format!("could not initialize control socket {} ({})", path.display(), errno_text(&e)))
-}
-
-fn configure_log(log: &Log, options: &Options) -> Result<(), String> {
-    let method = std::env::var("OVS_SYSLOG_METHOD").unwrap_or_else(|_| "libc".into());
-    log.set_syslog(Syslog::new(&method)?);
-    for option in &options.log {
-        match option {
-            LogOption::Change(change) => log.change(change),
-            LogOption::File(path) => log.open_file(path),
-            LogOption::SyslogMethod(method) => log.set_syslog(Syslog::new(method)?),
-            LogOption::SyslogTarget(target) => match sinks::udp(target) {
-                Ok(socket) => log.set_syslog_target(socket),
-                Err(error) => return Err(format!("--syslog-target={target}: {}", errno_text(&error))),
-            },
-        }
-    }
-    Ok(())
-}
-
-/// A panic is a bug of ours. The process must not go on with a part of it dead: it says where it was, and aborts, so that a monitor
-/// starts it again.
-fn die_on_panic(log: &Arc<Log>) {
-    let log = Arc::clone(log);
-    std::panic::set_hook(Box::new(move |info| {
-        log.write(Module::of_target("util"), Level::Emer, &format!("assertion failed: {info}"));
-        std::process::abort();
-    }));
 }

@@ -1,9 +1,7 @@
 //! What `--help` and `--version` print. The first line of the version is OVS's, because ovs-ctl and others cut words out of it.
 
+pub use ctl::OVS_VERSION;
 use ctl::dirs;
-
-/// The version of Open vSwitch whose behaviour we stand for.
-pub const OVS_VERSION: &str = "3.7.1";
 
 /// The answer of the control command `version`, and the first line of `--version`.
 pub fn version(program: &str) -> String {

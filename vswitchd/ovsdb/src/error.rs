@@ -59,6 +59,8 @@ tags! {
     NotSupported = "not supported",
     /// Writing to a read-only database.
     NotAllowed = "not allowed",
+    /// The client's role does not permit it.
+    Permission = "permission error",
     /// A request was withdrawn.
     Canceled = "canceled",
     /// The request's parameters do not fit.
@@ -109,7 +111,11 @@ impl Error {
     /// A failed system call: `what` says on which file and what was tried.
     #[must_use]
     pub fn from_io(error: &std::io::Error, what: impl Into<String>) -> Self {
-        Self { io: Some(error.to_string()), ..Self::new(Tag::Io, what) }
+        let reason = match error.raw_os_error() {
+            Some(code) => nix::errno::Errno::from_raw(code).desc().to_owned(),
+            None => error.to_string(),
+        };
+        Self { io: Some(reason), ..Self::new(Tag::Io, what) }
     }
 
     /// The `<error>` object.

@@ -51,6 +51,8 @@ pub struct Damage {
 pub struct Contents {
     /// The good records.
     pub records: Vec<Value>,
+    /// Where each begins.
+    pub offsets: Vec<u64>,
     /// Where the good records end.
     pub end: u64,
     /// Present if something follows that is no good record.
@@ -74,31 +76,30 @@ fn hex(bytes: &[u8]) -> String {
 /// Reads the records in `bytes`.
 #[must_use]
 pub fn decode(bytes: &[u8]) -> Contents {
-    let mut records = Vec::new();
+    let (mut records, mut offsets) = (Vec::new(), Vec::new());
     let mut end = 0;
-    while end < bytes.len() {
-        match decode_one(&bytes[end..]) {
+    let mut damage = None;
+    while end < bytes.len() && damage.is_none() {
+        match decode_one(&bytes[end..], end) {
             Ok((record, length)) => {
                 records.push(record);
+                offsets.push(end as u64);
                 end += length;
             }
-            Err(reason) => {
-                let damage = Damage { record: records.len(), offset: end as u64, reason };
-                return Contents { records, end: end as u64, damage: Some(damage) };
-            }
+            Err(reason) => damage = Some(Damage { record: records.len(), offset: end as u64, reason }),
         }
     }
-    Contents { records, end: end as u64, damage: None }
+    Contents { records, offsets, end: end as u64, damage }
 }
 
-fn decode_one(bytes: &[u8]) -> std::result::Result<(Value, usize), String> {
+fn decode_one(bytes: &[u8], offset: usize) -> std::result::Result<(Value, usize), String> {
     let line_end = bytes.iter().take(HEADER_MAX).position(|b| *b == b'\n').ok_or(if bytes.len() < HEADER_MAX {
         "incomplete header line"
     } else {
         "no header line"
     })?;
     let line = String::from_utf8_lossy(&bytes[..line_end]);
-    let bad = || format!("parse error in header line \"{}\"", line.escape_debug());
+    let bad = || format!("parse error at offset {offset} in header line \"{}\"", line.escape_debug());
     let (length, hash) = line.strip_prefix(MAGIC).and_then(|rest| rest.split_once(' ')).ok_or_else(bad)?;
     let length: usize = length.parse().map_err(|_| bad())?;
     if hash.len() != 40 {
@@ -126,7 +127,7 @@ pub fn read(path: &Path) -> Result<Contents> {
     let mut file = File::open(path).map_err(|e| Error::from_io(&e, format!("{}: open failed", path.display())))?;
     file.read_to_end(&mut bytes).map_err(|e| Error::from_io(&e, format!("{}: read failed", path.display())))?;
     if bytes.starts_with(b"OVSDB CLUSTER ") {
-        let text = format!("{}: clustered databases are served by ovsdb-server, not here", path.display());
+        let text = format!("{}: cannot apply this operation to clustered database file", path.display());
         return Err(Error::new(Tag::OvsdbError, text));
     }
     Ok(decode(&bytes))
@@ -135,6 +136,9 @@ pub fn read(path: &Path) -> Result<Contents> {
 /// A journal open for appending.
 #[derive(Debug)]
 pub struct Journal {
+    /// As it was given, for messages.
+    name: PathBuf,
+    /// Absolute: the process may leave the folder that it was started in.
     path: PathBuf,
     file: Arc<File>,
     end: u64,
@@ -150,16 +154,18 @@ impl Journal {
         let lock = LockFile::lock(path)?;
         let fail = |e: &std::io::Error| Error::from_io(e, format!("{}: create failed", path.display()));
         if path.exists() {
-            return Err(fail(&std::io::Error::from(std::io::ErrorKind::AlreadyExists)));
+            return Err(fail(&std::io::Error::from(nix::errno::Errno::EEXIST)));
         }
-        // Complete under a temporary name first: a crash must not leave an empty file under the real one.
-        let file = write_new(path, &[encode(schema)]).map_err(|e| fail(&e))?;
+        // Complete under a temporary name first: a crash must not leave an empty file under the real one. A link that leads nowhere yet
+        // stays a link.
+        let file = write_new(&followed(path), &[encode(schema)]).map_err(|e| fail(&e))?;
         let end = file.metadata().map_err(|e| fail(&e))?.len();
-        Ok(Self { path: path.to_owned(), file: Arc::new(file), end, base: end, broken: false, _lock: lock })
+        Self::new(path, file, end, lock)
     }
 
-    /// Opens a journal, reads it, and cuts off a torn tail.
-    pub fn open(path: &Path) -> Result<(Self, Contents)> {
+    /// Opens a journal and has `replay` make sense of what it holds, up to a record that makes none. What is torn or makes no sense is cut
+    /// off, with all that follows it.
+    pub fn open_with<T>(path: &Path, replay: impl FnOnce(Contents) -> Result<(T, Option<Damage>)>) -> Result<(Self, T)> {
         let lock = LockFile::lock(path)?;
         let contents = read(path)?;
         let fail = |what: &str| {
@@ -172,18 +178,26 @@ impl Journal {
             return Err(Error::new(Tag::OvsdbError, text));
         }
         let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(fail("open"))?;
-        if let Some(damage) = &contents.damage {
-            cut_tail(path, &mut file, damage).map_err(fail("truncate"))?;
+        let (mut end, torn) = (contents.end, contents.damage.clone());
+        let (made, senseless) = replay(contents)?;
+        let torn = torn.map(|d| Damage { reason: format!("syntax error: {}: {}", path.display(), d.reason), ..d });
+        if let Some(damage) = senseless.or(torn) {
+            cut_tail(path, &mut file, &damage).map_err(fail("truncate"))?;
+            end = damage.offset;
         }
-        file.seek(SeekFrom::Start(contents.end)).map_err(fail("seek"))?;
-        let (end, file) = (contents.end, Arc::new(file));
-        Ok((Self { path: path.to_owned(), file, end, base: end, broken: false, _lock: lock }, contents))
+        file.seek(SeekFrom::Start(end)).map_err(fail("seek"))?;
+        Ok((Self::new(path, file, end, lock)?, made))
+    }
+
+    fn new(name: &Path, file: File, end: u64, lock: LockFile) -> Result<Self> {
+        let absolute = std::path::absolute(name).map_err(|e| Error::from_io(&e, format!("{}: no such place", name.display())))?;
+        Ok(Self { name: name.to_owned(), path: absolute, file: Arc::new(file), end, base: end, broken: false, _lock: lock })
     }
 
     /// Appends a record. When this returns, the record survives the process; to survive the machine it needs
     /// [`Syncer::sync`].
     pub fn append(&mut self, record: &Value) -> Result<()> {
-        let fail = |e: &std::io::Error| Error::from_io(e, format!("{}: write failed", self.path.display()));
+        let fail = |e: &std::io::Error| Error::from_io(e, format!("{}: write failed", self.name.display()));
         if self.broken {
             return Err(fail(&std::io::Error::other("an earlier write failed and could not be taken back")));
         }
@@ -203,10 +217,10 @@ impl Journal {
         Arc::clone(&self.file)
     }
 
-    /// Where the file is.
+    /// Where the file is, as it was given.
     #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
+    pub fn name(&self) -> &Path {
+        &self.name
     }
 
     /// Its size in bytes.
@@ -223,7 +237,7 @@ impl Journal {
 
     /// Puts `records` in the place of all that the journal holds.
     pub fn replace(&mut self, records: &[Value]) -> Result<()> {
-        let fail = |e: &std::io::Error| Error::from_io(e, format!("{}: compaction failed", self.path.display()));
+        let fail = |e: &std::io::Error| Error::from_io(e, format!("{}: compaction failed", self.name.display()));
         let encoded: Vec<Vec<u8>> = records.iter().map(encode).collect();
         // A database may be reached through a symbolic link, which must stay one.
         let real = self.path.canonicalize().map_err(|e| fail(&e))?;
@@ -234,6 +248,21 @@ impl Journal {
         self.broken = false;
         Ok(())
     }
+}
+
+/// Links followed by one path before it is given up as going round.
+const LINKS_MAX: usize = 40;
+
+/// Where a path leads, through links whose ends need not exist.
+pub(crate) fn followed(path: &Path) -> PathBuf {
+    let mut at = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        match std::fs::read_link(&at) {
+            Ok(target) => at = at.parent().map_or_else(|| target.clone(), |folder| folder.join(&target)),
+            Err(_) => break,
+        }
+    }
+    at
 }
 
 /// Writes a file under a temporary name, syncs it, gives it its name, syncs the directory.

@@ -10,7 +10,7 @@
 //! - [`schema`]: tables and columns; the embedded [`schema::VSWITCH_SCHEMA`]
 //! - [`db`]: rows, transactions, integrity
 //! - [`journal`], [`lockfile`], [`store`]: the file
-//! - [`server`], [`client`]: the protocol ([`message`], [`remote`])
+//! - [`server`], [`client`]: the protocol ([`message`], [`remote`], [`tls`])
 //!
 //! The daemon's two calls:
 //!
@@ -46,6 +46,7 @@ pub mod schema;
 pub mod server;
 pub mod store;
 pub mod text;
+pub mod tls;
 pub mod types;
 
 pub use atom::{Atom, AtomicType};

@@ -30,7 +30,8 @@ impl LockFile {
         if held.contains(&lock_path) {
             return Err(fail(&std::io::Error::from(nix::errno::Errno::EAGAIN)));
         }
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&lock_path);
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&lock_path);
         let file = file.map_err(|e| fail(&e))?;
         let region = libc::flock {
             l_type: libc::c_short::try_from(libc::F_WRLCK).unwrap_or_default(),
@@ -52,6 +53,7 @@ impl Drop for LockFile {
 }
 
 fn lock_path(path: &Path) -> PathBuf {
+    let path = &crate::journal::followed(path);
     let real = path.canonicalize().unwrap_or_else(|_| {
         let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         let parent = parent.canonicalize().unwrap_or_else(|_| parent.to_owned());

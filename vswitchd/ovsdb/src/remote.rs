@@ -31,6 +31,20 @@ pub enum Remote {
         /// Port; 0 lets the kernel choose.
         port: u16,
     },
+    /// `ssl:HOST[:PORT]`
+    Ssl {
+        /// Name or address.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// `pssl:[PORT][:IP]`
+    ListenSsl {
+        /// Local address.
+        ip: IpAddr,
+        /// Port; 0 lets the kernel choose.
+        port: u16,
+    },
     /// `db:DATABASE,TABLE,COLUMN`: the remotes that a column names.
     Column {
         /// Database.
@@ -46,14 +60,11 @@ pub enum Remote {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RemoteError {
     /// The part before the colon is unknown.
-    #[error("{0}: unknown connection method (expected unix:, tcp:, punix:, ptcp: or db:)")]
+    #[error("{0}: unknown connection method (expected unix:, tcp:, ssl:, punix:, ptcp:, pssl: or db:)")]
     Method(String),
     /// Host, port or address is malformed.
     #[error("{0}: bad host, port or address")]
     Address(String),
-    /// A method that this build does not have.
-    #[error("{0}: SSL remotes are not supported")]
-    Ssl(String),
 }
 
 impl Remote {
@@ -64,18 +75,23 @@ impl Remote {
         match method {
             "unix" if !rest.is_empty() => Ok(Self::Unix(rest.into())),
             "punix" if !rest.is_empty() => Ok(Self::ListenUnix(rest.into())),
-            "tcp" => {
+            "tcp" | "ssl" => {
                 let (host, port) = split_host(rest).ok_or_else(bad)?;
                 let port = port.map_or(Some(DEFAULT_PORT), |p| p.parse().ok()).ok_or_else(bad)?;
-                if host.is_empty() { Err(bad()) } else { Ok(Self::Tcp { host: host.to_owned(), port }) }
+                let host = host.to_owned();
+                match method {
+                    _ if host.is_empty() => Err(bad()),
+                    "tcp" => Ok(Self::Tcp { host, port }),
+                    _ => Ok(Self::Ssl { host, port }),
+                }
             }
-            "ptcp" => {
+            "ptcp" | "pssl" => {
                 let (port, ip) = rest.split_once(':').unwrap_or((rest, ""));
                 let port = if port.is_empty() { DEFAULT_PORT } else { port.parse().map_err(|_| bad())? };
                 let ip = ip.strip_prefix('[').and_then(|s| s.strip_suffix(']')).unwrap_or(ip);
                 let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
                 let ip = if ip.is_empty() { any } else { ip.parse().map_err(|_| bad())? };
-                Ok(Self::ListenTcp { ip, port })
+                Ok(if method == "ptcp" { Self::ListenTcp { ip, port } } else { Self::ListenSsl { ip, port } })
             }
             "db" => match rest.split(',').collect::<Vec<_>>().as_slice() {
                 [database, table, column] => Ok(Self::Column {
@@ -85,7 +101,6 @@ impl Remote {
                 }),
                 _ => Err(bad()),
             },
-            "ssl" | "pssl" => Err(RemoteError::Ssl(text.to_owned())),
             _ => Err(RemoteError::Method(text.to_owned())),
         }
     }
@@ -94,8 +109,17 @@ impl Remote {
     #[must_use]
     pub fn needs_probes(&self) -> bool {
         match self {
-            Self::Tcp { .. } | Self::ListenTcp { .. } => true,
+            Self::Tcp { .. } | Self::ListenTcp { .. } | Self::Ssl { .. } | Self::ListenSsl { .. } => true,
             Self::Unix(_) | Self::ListenUnix(_) | Self::Column { .. } => false,
+        }
+    }
+
+    /// Whether the other side connects to us.
+    #[must_use]
+    pub fn is_passive(&self) -> bool {
+        match self {
+            Self::ListenUnix(_) | Self::ListenTcp { .. } | Self::ListenSsl { .. } => true,
+            Self::Unix(_) | Self::Tcp { .. } | Self::Ssl { .. } | Self::Column { .. } => false,
         }
     }
 }
@@ -141,12 +165,23 @@ impl fmt::Display for Remote {
         match self {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
             Self::ListenUnix(path) => write!(f, "punix:{}", path.display()),
-            Self::Tcp { host, port } if host.contains(':') => write!(f, "tcp:[{host}]:{port}"),
-            Self::Tcp { host, port } => write!(f, "tcp:{host}:{port}"),
-            Self::ListenTcp { ip: IpAddr::V6(ip), port } => write!(f, "ptcp:{port}:[{ip}]"),
-            Self::ListenTcp { ip, port } => write!(f, "ptcp:{port}:{ip}"),
+            Self::Tcp { host, port } => write_host(f, "tcp", host, *port),
+            Self::Ssl { host, port } => write_host(f, "ssl", host, *port),
+            Self::ListenTcp { ip, port } => write_local(f, "ptcp", *ip, *port),
+            Self::ListenSsl { ip, port } => write_local(f, "pssl", *ip, *port),
             Self::Column { database, table, column } => write!(f, "db:{database},{table},{column}"),
         }
+    }
+}
+
+fn write_host(f: &mut fmt::Formatter<'_>, method: &str, host: &str, port: u16) -> fmt::Result {
+    if host.contains(':') { write!(f, "{method}:[{host}]:{port}") } else { write!(f, "{method}:{host}:{port}") }
+}
+
+fn write_local(f: &mut fmt::Formatter<'_>, method: &str, ip: IpAddr, port: u16) -> fmt::Result {
+    match ip {
+        IpAddr::V4(ip) => write!(f, "{method}:{port}:{ip}"),
+        IpAddr::V6(ip) => write!(f, "{method}:{port}:[{ip}]"),
     }
 }
 
@@ -165,7 +200,10 @@ mod tests {
             ("ptcp:6640:[::]", "ptcp:6640:[::]"),
             ("db:a,b,c", "db:a,b,c"),
             ("tcp:", "tcp:: bad host, port or address"),
-            ("foo:x", "foo:x: unknown connection method (expected unix:, tcp:, punix:, ptcp: or db:)"),
+            ("foo:x", "foo:x: unknown connection method (expected unix:, tcp:, ssl:, punix:, ptcp:, pssl: or db:)"),
+            ("ssl:[fe80::1]", "ssl:[fe80::1]:6640"),
+            ("pssl:0:[::1]", "pssl:0:[::1]"),
+            ("pssl:", "pssl:6640:0.0.0.0"),
         ] {
             assert_eq!(Remote::parse(text).map_or_else(|e| e.to_string(), |r| r.to_string()), expect);
         }

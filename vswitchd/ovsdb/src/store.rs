@@ -6,7 +6,7 @@
 use crate::datum::Datum;
 use crate::db::{Commit, Database, Row, RowChange, Txn};
 use crate::error::{Error, Result, Tag};
-use crate::journal::{Contents, Journal};
+use crate::journal::{Contents, Damage, Journal};
 use crate::schema::{COL_FIRST, Schema, TableSchema};
 use serde_json::{Map as Object, Value};
 use std::fs::File;
@@ -36,8 +36,7 @@ impl Store {
 
     /// Opens a database file, also one made by ovsdb-tool; a torn tail is cut off.
     pub fn open(path: &Path) -> Result<Self> {
-        let (journal, contents) = Journal::open(path)?;
-        let db = replay(path, &contents)?;
+        let (journal, db) = Journal::open_with(path, |contents| replay(path, &contents))?;
         Ok(Self { db, journal: Some(journal) })
     }
 
@@ -49,7 +48,24 @@ impl Store {
                 let text = format!("{}: unexpected file format: {}", path.display(), damage.reason);
                 Err(Error::new(Tag::OvsdbError, text))
             }
-            _ => replay(path, &contents),
+            _ => {
+                let (db, senseless) = replay(path, &contents)?;
+                if let Some(damage) = senseless.as_ref().or(contents.damage.as_ref()) {
+                    let Damage { record, offset, reason } = damage;
+                    tracing::warn!(target: "ovsdb_log", "{}: record {record} at offset {offset}: {reason}", path.display());
+                }
+                Ok(db)
+            }
+        }
+    }
+
+    /// Reads the bytes of a database file. Damage of any kind is an error here.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Database> {
+        let contents = crate::journal::decode(bytes);
+        let (db, senseless) = replay(Path::new("input"), &contents)?;
+        match senseless.or(contents.damage) {
+            None => Ok(db),
+            Some(d) => Err(Error::new(Tag::OvsdbError, format!("record {} at offset {}: {}", d.record, d.offset, d.reason))),
         }
     }
 
@@ -68,7 +84,7 @@ impl Store {
     /// Where the file is.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
-        self.journal.as_ref().map(Journal::path)
+        self.journal.as_ref().map(Journal::name)
     }
 
     /// Writes and applies `commit`, which must have been prepared against this state.
@@ -102,16 +118,38 @@ impl Store {
         }
     }
 
+    /// Puts the file on disk.
+    pub fn sync(&self) -> Result<()> {
+        let outcome = self.file().map_or(Ok(()), |file| file.sync_data());
+        outcome.map_err(|e| Error::from_io(&e, "fsync failed"))
+    }
+
+    /// Writes a new file with nothing but the present state.
+    pub fn export(&self, path: &Path, comment: &str, date_ms: u64) -> Result<()> {
+        write_out(&self.db, path, comment, date_ms)
+    }
+
+    /// Writes a new file with the present state under another schema.
+    pub fn export_as(&self, schema: Arc<Schema>, path: &Path, comment: &str, date_ms: u64) -> Result<()> {
+        write_out(&converted(&self.db, schema)?, path, comment, date_ms)
+    }
+
     /// Gives the database another schema: what fits is kept, other tables and columns go (ovsdb-server(7), "convert").
-    pub fn convert(&mut self, schema: Arc<Schema>, date_ms: u64) -> Result<()> {
+    pub fn convert(&mut self, schema: Arc<Schema>, comment: &str, date_ms: u64) -> Result<()> {
         let db = converted(&self.db, schema)?;
         if let Some(journal) = &mut self.journal {
-            let snapshot = snapshot_record(&db, "converted by ovsdb-server", date_ms);
+            let snapshot = snapshot_record(&db, comment, date_ms);
             journal.replace(&[db.schema().to_json(), snapshot])?;
         }
         self.db = db;
         Ok(())
     }
+}
+
+fn write_out(db: &Database, path: &Path, comment: &str, date_ms: u64) -> Result<()> {
+    let mut journal = Journal::create(path, &db.schema().to_json())?;
+    journal.append(&snapshot_record(db, comment, date_ms))?;
+    journal.file().sync_all().map_err(|e| Error::from_io(&e, format!("{}: sync failed", path.display())))
 }
 
 // ---- journal records ---------------------------------------------------------------------------------------------
@@ -197,25 +235,35 @@ fn snapshot_record(db: &Database, comment: &str, date_ms: u64) -> Value {
 
 // ---- reading back ------------------------------------------------------------------------------------------------
 
-fn replay(path: &Path, contents: &Contents) -> Result<Database> {
+/// The database that the records make, up to one that makes no sense.
+fn replay(path: &Path, contents: &Contents) -> Result<(Database, Option<Damage>)> {
     let at = |number: usize, e: Error| Error { details: format!("{}: record {number}: {}", path.display(), e.details), ..e };
     let mut records = contents.records.iter().enumerate();
     let (_, schema) =
         records.next().ok_or_else(|| Error::new(Tag::OvsdbError, format!("{}: file holds no schema", path.display())))?;
     let schema = Schema::from_json(schema).map_err(|e| at(0, e))?;
     let mut db = Database::new(Arc::new(schema));
+    let mut damage = None;
     for (number, record) in records {
-        if number > 1 && record.get("tables").is_some() && record.get("name").is_some() {
-            // A conversion appended a new schema.
-            let schema = Schema::from_json(record).map_err(|e| at(number, e))?;
-            db = Database::new(Arc::new(schema));
-            continue;
+        if let Err(e) = replay_one(&mut db, number, record) {
+            let offset = contents.offsets.get(number).copied().unwrap_or_default();
+            damage = Some(Damage { record: number, offset, reason: e.to_string() });
+            break;
         }
-        let changes = record_changes(&db, record).map_err(|e| at(number, e))?;
-        db.apply(&changes);
     }
     settle(&mut db).map_err(|e| at(contents.records.len(), e))?;
-    Ok(db)
+    Ok((db, damage))
+}
+
+fn replay_one(db: &mut Database, number: usize, record: &Value) -> Result<()> {
+    if number > 1 && record.get("tables").is_some() && record.get("name").is_some() {
+        // A conversion appended a new schema.
+        *db = Database::new(Arc::new(Schema::from_json(record)?));
+        return Ok(());
+    }
+    let changes = record_changes(db, record)?;
+    db.apply(&changes);
+    Ok(())
 }
 
 /// Applies the integrity rules to what the journal gave: dangling weak references go, unreferenced rows go.
@@ -242,7 +290,7 @@ fn record_changes(db: &Database, record: &Value) -> Result<Vec<RowChange>> {
             if matches!(name.as_str(), "_date" | "_is_diff" | "_comment") {
                 continue;
             }
-            return Err(Error::new(Tag::UnknownTable, format!("No table named {name}.")));
+            return Err(Error::at(record, Tag::UnknownTable, format!("No table named {name}.")));
         };
         let rows = rows.as_object().ok_or_else(|| Error::syntax(rows, "object expected"))?;
         for (uuid_text, row) in rows {

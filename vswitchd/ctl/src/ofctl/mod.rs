@@ -118,6 +118,12 @@ const COMMANDS: &[Command] = &[
     reads("benchmark", "TARGET N COUNT", (3, 3), info::benchmark),
 ];
 
+/// Names of the commands.
+#[must_use]
+pub fn commands() -> Vec<&'static str> {
+    COMMANDS.iter().map(|c| c.name).collect()
+}
+
 /// Runs it.
 ///
 /// # Errors

@@ -25,6 +25,12 @@ use crate::fault::Fault;
 use crate::{OVS_VERSION, alarm};
 use options::Asked;
 
+/// Names of the commands.
+#[must_use]
+pub fn commands() -> Vec<&'static str> {
+    command::COMMANDS.iter().map(|c| c.name).collect()
+}
+
 /// Runs it.
 ///
 /// # Errors

@@ -5,6 +5,7 @@ use crate::console::Io;
 use crate::dirs;
 use crate::fault::Fault;
 use crate::getopt::{self, Row, Value, Word};
+use crate::process::{ProcessId, ProcessOptions, Tls};
 use crate::table::{Format, Style};
 
 /// What the words before the first command decide.
@@ -17,6 +18,8 @@ pub struct Options {
     pub retry: bool,
     pub timeout: Option<String>,
     pub style: Style,
+    /// Keys for `ssl:` databases.
+    pub tls: Tls,
     /// Options of the first command.
     pub leading: Vec<(String, Option<String>)>,
 }
@@ -24,7 +27,7 @@ pub struct Options {
 /// What the words ask for.
 #[derive(Debug)]
 pub enum Asked<'a> {
-    Run(Options, &'a [String]),
+    Run(Box<Options>, &'a [String]),
     Help,
     Version,
     /// `--commands`: for shell completion.
@@ -50,7 +53,7 @@ pub(super) enum Id {
     Verbose,
     /// Taken and without effect: this tool keeps no log.
     Ignored,
-    Tls,
+    Tls(ProcessId),
     Help,
     Version,
     Commands,
@@ -85,15 +88,15 @@ pub(super) const ROWS: &[Row<Id>] = &[
     row("pretty", None, Value::None, Id::Pretty),
     row("bare", None, Value::None, Id::Bare),
     row("max-column-width", None, Value::Required, Id::MaxColumnWidth),
-    row("private-key", Some('p'), Value::Required, Id::Tls),
-    row("certificate", Some('c'), Value::Required, Id::Tls),
-    row("ca-cert", Some('C'), Value::Required, Id::Tls),
-    row("peer-ca-cert", None, Value::Required, Id::Tls),
-    row("bootstrap-ca-cert", None, Value::Required, Id::Tls),
-    row("ssl-protocols", None, Value::Required, Id::Tls),
-    row("ssl-ciphers", None, Value::Required, Id::Tls),
-    row("ssl-ciphersuites", None, Value::Required, Id::Tls),
-    row("ssl-server-name", None, Value::Required, Id::Tls),
+    row("private-key", Some('p'), Value::Required, Id::Tls(ProcessId::PrivateKey)),
+    row("certificate", Some('c'), Value::Required, Id::Tls(ProcessId::Certificate)),
+    row("ca-cert", Some('C'), Value::Required, Id::Tls(ProcessId::CaCert)),
+    row("peer-ca-cert", None, Value::Required, Id::Tls(ProcessId::PeerCaCert)),
+    row("bootstrap-ca-cert", None, Value::Required, Id::Tls(ProcessId::BootstrapCaCert)),
+    row("ssl-protocols", None, Value::Required, Id::Tls(ProcessId::SslProtocols)),
+    row("ssl-ciphers", None, Value::Required, Id::Tls(ProcessId::SslCiphers)),
+    row("ssl-ciphersuites", None, Value::Required, Id::Tls(ProcessId::SslCiphersuites)),
+    row("ssl-server-name", None, Value::Required, Id::Tls(ProcessId::SslServerName)),
 ];
 
 /// The options of all commands, each once.
@@ -126,8 +129,10 @@ pub fn parse<'a>(io: &mut Io<'_>, words: &'a [String]) -> Result<Asked<'a>, Faul
         retry: false,
         timeout: None,
         style: Style::new(Format::List),
+        tls: Tls::default(),
         leading: Vec::new(),
     };
+    let mut process = ProcessOptions::new(io.program);
     for word in parsed {
         let Word::Option(id, value) = word else {
             continue;
@@ -148,7 +153,7 @@ pub fn parse<'a>(io: &mut Io<'_>, words: &'a [String]) -> Result<Asked<'a>, Faul
             Id::MaxColumnWidth => options.style.width_max = text.parse().unwrap_or(0),
             Id::Verbose => io.log_spec(value.as_deref()),
             Id::Ignored => {}
-            Id::Tls => {}
+            Id::Tls(id) => process.set(id, value).map_err(|e| Fault::say(e.to_string()))?,
             Id::Help => return Ok(Asked::Help),
             Id::Version => return Ok(Asked::Version),
             Id::Commands => return Ok(Asked::Commands),
@@ -161,7 +166,8 @@ pub fn parse<'a>(io: &mut Io<'_>, words: &'a [String]) -> Result<Asked<'a>, Faul
             }
         }
     }
-    Ok(Asked::Run(options, rest))
+    options.tls = process.tls;
+    Ok(Asked::Run(Box::new(options), rest))
 }
 
 /// getopt's complaint in the words of vsctl, which quotes the word as it was typed.

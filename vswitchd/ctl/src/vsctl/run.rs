@@ -63,7 +63,7 @@ pub(super) fn run(io: &mut Io<'_>, options: &Options, calls: &[Call], words: &[S
 // ---- the connection ------------------------------------------------------------------------------------------------------
 
 fn connect(options: &Options, wanted: &Wanted) -> Result<BlockingIdl, Fault> {
-    let mut config = IdlConfig::new(&options.database, DATABASE);
+    let mut config = IdlConfig::new(&options.database, DATABASE).tls(options.tls.source());
     for (table, columns) in &wanted.0 {
         config = match columns {
             None => config.table(table),

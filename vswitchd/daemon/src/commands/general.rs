@@ -1,19 +1,17 @@
-//! Commands that every OVS daemon has: version, exit, coverage, memory.
+//! Commands that every OVS daemon has, as far as they are about this one: exit, coverage, memory. The others: `ctl::process::commands`.
 
 use crate::coverage;
 use crate::daemon::{Daemon, Exit};
 use crate::unixctl::{Answer, Command};
-use crate::usage;
+use crate::vlog::Log;
+use ctl::process::commands::Owner;
 
-/// The rows. `list-commands` is answered by the main loop and `set-options` by the connection; their rows are for the list.
+/// The rows.
 pub const COMMANDS: &[Command<Daemon>] = &[
     Command::now("coverage/read-counter", Some("COUNTER"), (1, 1), read_counter),
     Command::now("coverage/show", Some(""), (0, 0), |d, _| Ok(d.coverage.show(&coverage::counts()))),
     Command::now("exit", Some("[--cleanup]"), (0, 1), exit),
-    Command::now("list-commands", Some(""), (0, 0), |_, _| Ok(String::new())),
     Command::now("memory/show", Some(""), (0, 0), |d, _| Ok(d.memory())),
-    Command::now("set-options", Some("[--format text|json]"), (1, 2), |_, _| Ok(String::new())),
-    Command::now("version", Some(""), (0, 0), |d, _| Ok(usage::version(&d.options.program))),
 ];
 
 fn read_counter(_: &mut Daemon, args: &[String]) -> Answer {
@@ -27,4 +25,14 @@ fn exit(daemon: &mut Daemon, args: &[String]) -> Answer {
     let cleanup = args.first().is_some_and(|a| a == "--cleanup");
     daemon.exit = Some(Exit { cleanup, signal: None });
     Ok(String::new())
+}
+
+impl Owner for Daemon {
+    fn log(&self) -> &Log {
+        &self.log
+    }
+
+    fn program(&self) -> &str {
+        &self.options.process.program
+    }
 }

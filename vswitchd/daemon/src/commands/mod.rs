@@ -6,7 +6,6 @@ pub mod general;
 pub mod implementations;
 pub mod netdev_dummy;
 pub mod time;
-pub mod vlog;
 
 use crate::daemon::Daemon;
 use crate::unixctl::{Answer, Command, Registry, Run};
@@ -14,10 +13,9 @@ use crate::unixctl::{Answer, Command, Registry, Run};
 /// Every room's rows; the test commands only where dummies are enabled.
 pub fn registry(dummy: bool) -> Registry<Daemon> {
     let test: [&[Command<Daemon>]; 2] = [time::COMMANDS, netdev_dummy::COMMANDS];
-    let own: [&[Command<Daemon>]; 5] =
-        [bridge::COMMANDS, dpif_netdev::COMMANDS, general::COMMANDS, implementations::COMMANDS, vlog::COMMANDS];
+    let own: [&[Command<Daemon>]; 4] = [bridge::COMMANDS, dpif_netdev::COMMANDS, general::COMMANDS, implementations::COMMANDS];
     let own = own.into_iter().chain(test.into_iter().filter(|_| dummy)).flatten().cloned();
-    Registry::new(slowpath_rows().chain(own))
+    Registry::new(slowpath_rows().chain(ctl::process::commands::rows()).chain(own))
 }
 
 /// The rows that the slow path keeps itself.

@@ -7,6 +7,7 @@ use super::rpc::RpcClient;
 use super::txn::{Outcome, Txn};
 use crate::message::Message;
 use crate::schema::Schema;
+use crate::tls::Tls;
 use serde_json::Value;
 use std::future::Future;
 use std::time::Duration;
@@ -38,8 +39,13 @@ pub struct Client {
 impl Client {
     /// Connects; `limit` bounds this and every later call.
     pub fn connect(remotes: &str, limit: Option<Duration>) -> Result<Self, ClientError> {
+        Self::connect_with(remotes, &None, limit)
+    }
+
+    /// The same with TLS where a remote asks for it.
+    pub fn connect_with(remotes: &str, tls: &Tls, limit: Option<Duration>) -> Result<Self, ClientError> {
         let runtime = runtime()?;
-        let client = run(&runtime, limit, RpcClient::connect(remotes))??;
+        let client = run(&runtime, limit, RpcClient::connect_with(remotes, tls))??;
         Ok(Self { runtime, client, limit })
     }
 

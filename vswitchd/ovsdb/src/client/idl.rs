@@ -33,6 +33,7 @@
 //! changes is right without knowing of connections.
 
 use super::ClientError;
+use super::leader::{self, Servers};
 use super::link::{Link, LinkEvent};
 use super::replica::{Change, Form, Replica};
 use super::txn::{Outcome, Plan, Txn};
@@ -41,6 +42,7 @@ use crate::json;
 use crate::message::Message;
 use crate::remote::Remote;
 use crate::schema::{COL_FIRST, Schema};
+use crate::tls::Tls;
 use serde_json::{Value, json as object};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -55,6 +57,8 @@ pub struct IdlConfig {
     tables: Option<Vec<(String, Option<Vec<String>>)>>,
     lock: Option<String>,
     backoff: (Duration, Duration),
+    tls: Tls,
+    leader_only: bool,
 }
 
 impl IdlConfig {
@@ -67,6 +71,8 @@ impl IdlConfig {
             tables: None,
             lock: None,
             backoff: (Duration::from_secs(1), Duration::from_secs(8)),
+            tls: None,
+            leader_only: false,
         }
     }
 
@@ -89,6 +95,20 @@ impl IdlConfig {
     #[must_use]
     pub fn lock(mut self, name: &str) -> Self {
         self.lock = Some(name.to_owned());
+        self
+    }
+
+    /// Speaks TLS where a remote asks for it.
+    #[must_use]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = tls;
+        self
+    }
+
+    /// Stays only with the leader, where the database is a cluster's.
+    #[must_use]
+    pub fn leader_only(mut self) -> Self {
+        self.leader_only = true;
         self
     }
 
@@ -123,6 +143,8 @@ pub enum Event {
 #[derive(Clone, Debug, PartialEq)]
 enum State {
     Away,
+    /// The server was asked what it is, with this request id.
+    Server(u64),
     /// The schema was asked for, with this request id.
     Schema(u64),
     /// The contents were asked for, with this request id, by this method.
@@ -170,6 +192,9 @@ pub struct Idl {
     link: Link,
     connection: u64,
     state: State,
+    servers: Servers,
+    /// Servers given up: the next attempt begins with another one.
+    given_up: usize,
     replica: Replica,
     /// Names the state of the replica, if the server names states.
     last_id: String,
@@ -184,13 +209,15 @@ impl Idl {
     /// Starts following. Must be called within a tokio runtime. Errors: a malformed remote.
     pub fn start(config: IdlConfig) -> Result<Self, ClientError> {
         let remotes = config.remotes.split(',').map(Remote::parse).collect::<Result<Vec<_>, _>>()?;
-        let link = Link::start(remotes, config.backoff);
+        let link = Link::start(remotes, config.tls.clone(), config.backoff);
         let empty = Schema::from_json(&object!({"name": "none", "tables": {}}))?;
         Ok(Self {
             config,
             link,
             connection: 0,
             state: State::Away,
+            servers: Servers::default(),
+            given_up: 0,
             replica: Replica::new(Arc::new(empty)),
             last_id: Uuid::nil().to_string(),
             has_lock: false,
@@ -279,9 +306,14 @@ impl Idl {
         match event {
             LinkEvent::Up(connection) => {
                 self.connection = connection;
-                let id = self.take_id();
-                self.state = State::Schema(id);
-                self.send(id, "get_schema", vec![self.config.database.as_str().into()]);
+                self.servers = Servers::default();
+                if self.config.leader_only {
+                    let id = self.take_id();
+                    self.state = State::Server(id);
+                    self.send(id, "monitor_cond", leader::request());
+                } else {
+                    self.ask_schema();
+                }
             }
             LinkEvent::Down(reason) => self.down(reason),
             LinkEvent::Message(Message::Reply { id, result }) => self.reply(id.as_u64(), Ok(result)),
@@ -293,6 +325,12 @@ impl Idl {
                 self.link.send(self.connection, &refusal);
             }
         }
+    }
+
+    fn ask_schema(&mut self) {
+        let id = self.take_id();
+        self.state = State::Schema(id);
+        self.send(id, "get_schema", vec![self.config.database.as_str().into()]);
     }
 
     fn down(&mut self, reason: String) {
@@ -320,6 +358,13 @@ impl Idl {
             self.lock_request = None;
             let locked = result.is_ok_and(|r| r.get("locked").and_then(Value::as_bool) == Some(true));
             self.set_lock(locked);
+        } else if self.state == State::Server(id) {
+            // A server that cannot say is no cluster's.
+            self.servers.update(&result.unwrap_or_default());
+            match self.servers.fault(&self.config.database) {
+                Some(fault) => self.give_up(fault),
+                None => self.ask_schema(),
+            }
         } else if self.state == State::Schema(id) {
             match result.map_err(|e| super::txn::error_text(&e)).and_then(|schema| self.take_schema(&schema)) {
                 Ok(()) => self.ask_contents(Method::Since),
@@ -334,8 +379,11 @@ impl Idl {
 
     fn give_up(&mut self, reason: &str) {
         tracing::warn!(target: "ovsdb_idl", "{}: {reason}", self.config.database);
-        let remotes = self.config.remotes.split(',').filter_map(|r| Remote::parse(r).ok()).collect();
-        self.link = Link::start(remotes, self.config.backoff);
+        let mut remotes: Vec<Remote> = self.config.remotes.split(',').filter_map(|r| Remote::parse(r).ok()).collect();
+        self.given_up += 1;
+        let first = self.given_up % remotes.len().max(1);
+        remotes.rotate_left(first);
+        self.link = Link::start(remotes, self.config.tls.clone(), self.config.backoff);
         self.down(reason.to_owned());
     }
 
@@ -431,6 +479,12 @@ impl Idl {
 
     fn notification(&mut self, method: &str, params: &[Value]) {
         match (method, params) {
+            ("update2", [id, updates]) if self.config.leader_only && id.as_str() == Some(leader::MONITOR) => {
+                self.servers.update(updates);
+                if let Some(fault) = self.servers.fault(&self.config.database) {
+                    self.give_up(fault);
+                }
+            }
             ("update" | "update2", [_, updates]) => self.updates(updates),
             ("update3", [_, last_id, updates]) => {
                 self.last_id = last_id.as_str().unwrap_or_default().to_owned();

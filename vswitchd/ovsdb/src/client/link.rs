@@ -8,6 +8,7 @@ use super::{Stream, open};
 use crate::json::Splitter;
 use crate::message::Message;
 use crate::remote::Remote;
+use crate::tls::Tls;
 use serde_json::Value;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -44,10 +45,10 @@ impl Drop for Link {
 
 impl Link {
     /// Starts the task. `remotes` are tried in turn.
-    pub(super) fn start(remotes: Vec<Remote>, backoff: (Duration, Duration)) -> Self {
+    pub(super) fn start(remotes: Vec<Remote>, tls: Tls, backoff: (Duration, Duration)) -> Self {
         let (event_sender, events) = mpsc::channel(AHEAD_MAX);
         let (outgoing, queue) = mpsc::unbounded_channel();
-        let task = tokio::spawn(run(remotes, backoff, event_sender, queue));
+        let task = tokio::spawn(run((remotes, tls), backoff, event_sender, queue));
         Self { events, outgoing, task }
     }
 
@@ -66,7 +67,7 @@ impl Link {
 }
 
 async fn run(
-    remotes: Vec<Remote>,
+    (remotes, tls): (Vec<Remote>, Tls),
     (first, last): (Duration, Duration),
     events: mpsc::Sender<LinkEvent>,
     mut queue: mpsc::UnboundedReceiver<(u64, String)>,
@@ -75,7 +76,7 @@ async fn run(
     let mut connection = 0;
     for remote in remotes.iter().cycle() {
         connection += 1;
-        let reason = match timeout(last.max(Duration::from_secs(1)), open(remote)).await {
+        let reason = match timeout(last.max(Duration::from_secs(1)), open(remote, &tls)).await {
             Ok(Ok(stream)) => {
                 tracing::info!(target: "reconnect", "{remote}: connected");
                 pause = first;

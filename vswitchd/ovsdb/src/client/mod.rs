@@ -3,12 +3,14 @@
 
 pub mod blocking;
 pub mod idl;
+mod leader;
 mod link;
 pub mod replica;
 pub mod rpc;
 pub mod txn;
 
 use crate::remote::{Remote, RemoteError, socket_path};
+use crate::tls::{self, Tls};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
@@ -43,7 +45,7 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// Connects to an active remote; of a passive one takes the first connection that comes in.
-pub(crate) async fn open(remote: &Remote) -> std::io::Result<Box<dyn Stream>> {
+pub(crate) async fn open(remote: &Remote, tls: &Tls) -> std::io::Result<Box<dyn Stream>> {
     Ok(match remote {
         Remote::Unix(path) => {
             let (short, _folder) = socket_path(path)?;
@@ -55,6 +57,14 @@ pub(crate) async fn open(remote: &Remote) -> std::io::Result<Box<dyn Stream>> {
             Box::new(UnixListener::bind(short)?.accept().await?.0)
         }
         Remote::ListenTcp { ip, port } => Box::new(low_latency(TcpListener::bind((*ip, *port)).await?.accept().await?.0)),
+        Remote::Ssl { host, port } => {
+            let stream = low_latency(TcpStream::connect((host.as_str(), *port)).await?);
+            Box::new(tls::connect(tls, stream).await?)
+        }
+        Remote::ListenSsl { ip, port } => {
+            let stream = low_latency(TcpListener::bind((*ip, *port)).await?.accept().await?.0);
+            Box::new(tls::accept(tls, stream).await?)
+        }
         Remote::Column { .. } => return Err(std::io::Error::other("db: remotes are for servers")),
     })
 }

@@ -5,6 +5,7 @@ use crate::json::Splitter;
 use crate::message::Message;
 use crate::remote::Remote;
 use crate::schema::Schema;
+use crate::tls::Tls;
 use serde_json::Value;
 use std::collections::VecDeque;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -28,11 +29,17 @@ impl std::fmt::Debug for RpcClient {
 }
 
 impl RpcClient {
-    /// Connects to `unix:FILE`, `tcp:HOST[:PORT]`, or the first of a comma-separated list of these that answers.
+    /// Connects to `unix:FILE`, `tcp:HOST[:PORT]`, `ssl:HOST[:PORT]`, or the first of a comma-separated list of these that answers.
+    /// Without TLS; see [`RpcClient::connect_with`].
     pub async fn connect(remotes: &str) -> Result<Self, ClientError> {
+        Self::connect_with(remotes, &None).await
+    }
+
+    /// Connects, with TLS where a remote asks for it.
+    pub async fn connect_with(remotes: &str, tls: &Tls) -> Result<Self, ClientError> {
         let mut last = ClientError::Eof;
         for remote in remotes.split(',') {
-            match open(&Remote::parse(remote)?).await {
+            match open(&Remote::parse(remote)?, tls).await {
                 Ok(stream) => return Ok(Self::over(stream)),
                 Err(e) => last = e.into(),
             }

@@ -6,6 +6,7 @@
 
 use super::condition::Condition;
 use super::mutation::Mutation;
+use super::rbac::{self, Act, Actor};
 use super::{Commit, Database, Row, Txn};
 use crate::atom::{UuidNames, parse_uuid, uuid_json};
 use crate::datum::Datum;
@@ -28,6 +29,8 @@ pub struct Request<'a> {
     pub elapsed_ms: u64,
     /// Refuse operations that change anything.
     pub read_only: bool,
+    /// Whose role has to permit what is changed.
+    pub actor: Option<Actor<'a>>,
 }
 
 impl std::fmt::Debug for Request<'_> {
@@ -171,6 +174,15 @@ impl<'a> Execution<'a, '_> {
         rows.map(|(uuid, _)| *uuid).collect()
     }
 
+    /// Asks whether the client's role permits an act on these rows.
+    fn permit(&self, act: Act, table: usize, columns: &[usize], rows: &[Uuid]) -> Result<()> {
+        let Some(actor) = self.request.actor else {
+            return Ok(());
+        };
+        let rows = rows.iter().filter_map(|uuid| self.txn.row(table, uuid));
+        rbac::check(self.txn.database(), actor, (act, self.schema_of(table)), columns, rows)
+    }
+
     fn insert(&mut self, p: &mut Parser<'_>) -> Result<Value> {
         let table = self.table(p);
         let fixed_json = p.optional("uuid", &[Kind::Str]);
@@ -213,6 +225,7 @@ impl<'a> Execution<'a, '_> {
             field.check(&column.ty)?;
         }
         self.txn.insert(table, row);
+        self.permit(Act::Insert, table, &[], &[uuid])?;
         Ok(object!({"uuid": uuid_json(&uuid)}))
     }
 
@@ -265,6 +278,8 @@ impl<'a> Execution<'a, '_> {
         }
         let condition = self.condition(table, where_json)?;
         let matching = self.matching(table, &condition);
+        let columns: Vec<usize> = values.iter().map(|(c, _)| *c).collect();
+        self.permit(Act::Update, table, &columns, &matching)?;
         for uuid in &matching {
             let differs = |row: &Arc<Row>| values.iter().any(|(c, d)| row.fields[*c] != *d);
             if !self.txn.row(table, uuid).is_some_and(differs) {
@@ -294,6 +309,8 @@ impl<'a> Execution<'a, '_> {
         }
         let condition = self.condition(table, where_json)?;
         let matching = self.matching(table, &condition);
+        let columns: Vec<usize> = mutations.iter().map(Mutation::column).collect();
+        self.permit(Act::Mutate, table, &columns, &matching)?;
         for uuid in &matching {
             if let Some(row) = self.txn.modify(table, uuid) {
                 mutations.iter().try_for_each(|m| m.execute(schema, row))?;
@@ -311,6 +328,7 @@ impl<'a> Execution<'a, '_> {
         };
         let condition = self.condition(table, where_json)?;
         let matching = self.matching(table, &condition);
+        self.permit(Act::Delete, table, &[], &matching)?;
         matching.iter().for_each(|uuid| self.txn.delete(table, uuid));
         Ok(object!({"count": matching.len()}))
     }

@@ -12,11 +12,13 @@ pub mod commit;
 pub mod condition;
 pub mod execute;
 pub mod mutation;
+pub mod rbac;
 pub mod txn;
 
 pub use commit::Commit;
 pub use condition::Condition;
 pub use execute::{Executed, Request, execute};
+pub use rbac::Actor;
 pub use txn::Txn;
 
 use crate::datum::Datum;

@@ -55,6 +55,11 @@ pub struct Mutation {
 }
 
 impl Mutation {
+    /// Number of the column that it changes.
+    pub(super) fn column(&self) -> usize {
+        self.column
+    }
+
     /// Parses `[column, mutator, value]`.
     pub fn from_json(schema: &TableSchema, json: &Value, names: &mut dyn UuidNames) -> Result<Self> {
         let Some([Value::String(column_name), Value::String(mutator_name), arg]) = json.as_array().map(Vec::as_slice) else {

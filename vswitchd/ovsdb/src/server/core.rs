@@ -7,9 +7,10 @@
 
 use super::monitor::{Monitor, Version};
 use super::outbox::Outbox;
+use super::peer::Peer;
 use super::subscribe::notification;
 use crate::clock::wall_ms;
-use crate::db::{Commit, Executed, Request, RowChange, execute};
+use crate::db::{Actor, Commit, Executed, Request, RowChange, execute};
 use crate::error::{Error, Result, Tag};
 use crate::hash::Map;
 use crate::message::Message;
@@ -54,8 +55,18 @@ pub(super) struct Served {
     pub(super) history_rows: usize,
 }
 
+impl Served {
+    pub(super) fn new(store: Store) -> Self {
+        Self { store, last_id: Uuid::new_v4(), history: VecDeque::new(), history_rows: 0 }
+    }
+}
+
 pub(super) struct Session {
     pub(super) out: Outbox,
+    pub(super) peer: Peer,
+    pub(super) opened: Instant,
+    /// Locks that others stole.
+    pub(super) lost: Vec<String>,
     /// By the text of the client's id.
     pub(super) monitors: Map<String, Monitor>,
     pub(super) change_aware: bool,
@@ -100,16 +111,15 @@ pub(crate) struct Core {
     pub(crate) counters: Counters,
     pub(super) effects: Vec<Effect>,
     /// Databases that changed since their waiting requests were last tried.
-    dirty: Vec<usize>,
+    pub(super) dirty: Vec<usize>,
 }
 
 impl Core {
     /// A core that serves `stores` and the `_Server` database about them.
     pub(crate) fn new(stores: Vec<Store>) -> Result<Self> {
         let server = Store::in_memory(Arc::new(Schema::from_text(SERVER_SCHEMA)?));
-        let serve = |store| Served { store, last_id: Uuid::new_v4(), history: VecDeque::new(), history_rows: 0 };
         let mut core = Self {
-            dbs: std::iter::once(server).chain(stores).map(serve).collect(),
+            dbs: std::iter::once(server).chain(stores).map(Served::new).collect(),
             sessions: Map::default(),
             locks: Map::default(),
             waiting: Vec::new(),
@@ -126,10 +136,11 @@ impl Core {
 
     // ---- sessions --------------------------------------------------------------------------------------------------
 
-    pub(crate) fn open_session(&mut self, out: Outbox) -> SessionId {
+    pub(crate) fn open_session(&mut self, out: Outbox, peer: Peer, now: Instant) -> SessionId {
         let id = self.next_session;
         self.next_session += 1;
-        self.sessions.insert(id, Session { out, monitors: Map::default(), change_aware: false });
+        let session = Session { out, peer, opened: now, lost: Vec::new(), monitors: Map::default(), change_aware: false };
+        self.sessions.insert(id, session);
         id
     }
 
@@ -154,7 +165,7 @@ impl Core {
         {
             self.counters.dropped_slow += 1;
             tracing::warn!(target: "ovsdb_jsonrpc_server", "dropping session {session}: more than {} bytes of output wait for it", super::outbox::OUTPUT_MAX);
-            s.out.close();
+            s.out.abort();
             self.close_session(session);
         }
     }
@@ -197,7 +208,7 @@ impl Core {
                 Ok(db) => return self.transact(session, db, params, id, now),
                 Err(e) => Err(e.to_json()),
             },
-            "convert" => self.convert(&params).map_err(|e| e.to_json()),
+            "convert" => self.convert(session, &params).map_err(|e| e.to_json()),
             "monitor" => self.monitor(session, method, &params, Version::One).map_err(|e| e.to_json()),
             "monitor_cond" => self.monitor(session, method, &params, Version::Two).map_err(|e| e.to_json()),
             "monitor_cond_since" => self.monitor(session, method, &params, Version::Three).map_err(|e| e.to_json()),
@@ -206,7 +217,7 @@ impl Core {
             "get_schema" => {
                 self.lookup_db(method, &params).map(|db| self.dbs[db].store.db().schema().to_json()).map_err(|e| e.to_json())
             }
-            "list_dbs" => Ok(self.dbs.iter().map(|d| d.store.db().schema().name.as_str()).collect()),
+            "list_dbs" => Ok(self.database_names().into()),
             "get_server_id" => Ok(self.server_id.to_string().into()),
             "lock" => self.lock(session, method, &params, false).map_err(|e| e.to_json()),
             "steal" => self.lock(session, method, &params, true).map_err(|e| e.to_json()),
@@ -275,7 +286,10 @@ impl Core {
     fn attempt(&mut self, request: Waiting, now: Instant) -> Option<(Waiting, Option<u64>)> {
         let elapsed_ms = u64::try_from(now.saturating_duration_since(request.since).as_millis()).unwrap_or(u64::MAX);
         let owns_lock = |name: &str| self.locks.get(name).and_then(|q| q.front()) == Some(&request.session);
-        let what = Request { params: &request.params, owns_lock: &owns_lock, elapsed_ms, read_only: false };
+        let peer = self.sessions.get(&request.session).map(|s| &s.peer);
+        let read_only = peer.is_some_and(|p| p.read_only);
+        let actor = peer.map(|p| Actor { role: p.role.as_deref().unwrap_or_default(), id: p.id.as_deref().unwrap_or_default() });
+        let what = Request { params: &request.params, owns_lock: &owns_lock, elapsed_ms, read_only, actor };
         let (results, commit, durable) = match execute(self.dbs[request.db].store.db(), &what) {
             Executed::Wait(timeout) => return Some((request, timeout)),
             Executed::Failed(results) => (results, None, false),
@@ -352,8 +366,14 @@ impl Core {
         self.dbs[db].remember(id, changes);
     }
 
+    /// Ends a change that no session asked for.
+    pub(crate) fn finish(&mut self, now: Instant) -> Vec<Effect> {
+        self.retry(now);
+        std::mem::take(&mut self.effects)
+    }
+
     /// Tries again what waits for a change. A success may enable another, so it goes round until none does.
-    fn retry(&mut self, now: Instant) {
+    pub(super) fn retry(&mut self, now: Instant) {
         while let Some(db) = self.dirty.pop() {
             let (mine, others) = std::mem::take(&mut self.waiting).into_iter().partition(|w| w.db == db);
             self.waiting = others;

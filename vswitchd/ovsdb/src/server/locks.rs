@@ -24,6 +24,9 @@ impl Core {
         }
         let locked = queue.front() == Some(&session);
         if let Some(victim) = victim {
+            if let Some(s) = self.sessions.get_mut(&victim) {
+                s.lost.push(name.to_owned());
+            }
             self.notify_lock(victim, "stolen", name);
         }
         Ok(object!({"locked": locked}))
@@ -52,6 +55,22 @@ impl Core {
         if let (true, Some(next)) = (held, next) {
             self.notify_lock(next, "locked", name);
         }
+    }
+
+    /// Names of the locks that a session holds, waits for, and lost, for its remote's status.
+    pub(super) fn locks_of(&self, session: SessionId) -> [Vec<&str>; 3] {
+        let held = |q: &std::collections::VecDeque<SessionId>| q.front() == Some(&session);
+        let mine = self.locks.iter().filter(|(_, q)| q.contains(&session));
+        let (mut holds, mut waits) = (Vec::new(), Vec::new());
+        for (name, queue) in mine {
+            if held(queue) { holds.push(name.as_str()) } else { waits.push(name.as_str()) }
+        }
+        let lost = self.sessions.get(&session).map_or(&[][..], |s| s.lost.as_slice());
+        let mut lost: Vec<&str> = lost.iter().map(String::as_str).filter(|name| !holds.contains(name)).collect();
+        lost.dedup();
+        holds.sort_unstable();
+        waits.sort_unstable();
+        [holds, waits, lost]
     }
 
     pub(super) fn notify_lock(&mut self, session: SessionId, method: &str, name: &str) {

@@ -17,28 +17,35 @@
 //! decisions are in [`core`] and its parts `subscribe`, `locks` and `databases`; [`session`] moves bytes; [`remotes`] keeps listeners and connections in step with what is
 //! configured. The server runs on the caller's tokio runtime, plus one thread that syncs files.
 
+mod admin;
 mod core;
 mod databases;
 mod locks;
 mod monitor;
 mod outbox;
+mod peer;
 mod remotes;
 mod session;
+mod status;
 mod subscribe;
 
+pub use self::admin::{Admin, WeakAdmin};
 pub use self::core::{Counters, HISTORY_MAX, HISTORY_ROWS_MAX, MONITORS_MAX, WAITING_MAX};
 pub use self::outbox::OUTPUT_MAX;
 pub use self::session::SESSIONS_MAX;
 
 use self::core::{Core, Effect};
+use self::peer::Peer;
+use self::status::{Link, Place};
 use crate::error::{Error, Result, Tag};
 use crate::journal::Syncer;
 use crate::remote::Remote;
 use crate::schema::Schema;
 use crate::store::Store;
+use crate::tls::Tls;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -51,9 +58,15 @@ pub const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 pub(crate) struct Shared {
     core: Mutex<Core>,
     syncer: Syncer,
+    /// As they were given.
+    remotes: Mutex<BTreeMap<String, Remote>>,
     remotes_changed: Notify,
     stop: watch::Receiver<bool>,
     bound: Mutex<BTreeMap<String, SocketAddr>>,
+    /// What is known of each remote in use, by the name it prints with.
+    links: Mutex<BTreeMap<String, Link>>,
+    tls: Tls,
+    probe: Duration,
 }
 
 impl Shared {
@@ -85,6 +98,10 @@ impl Shared {
         }
     }
 
+    fn link(&self, remote: &str, change: impl FnOnce(&mut Link)) {
+        change(self.links.lock().unwrap_or_else(PoisonError::into_inner).entry(remote.to_owned()).or_default());
+    }
+
     async fn stopped(&self) {
         let mut stop = self.stop.clone();
         // An error means that the server is gone, which is as good as stopped.
@@ -103,6 +120,7 @@ pub struct Builder {
     sources: Vec<Source>,
     remotes: Vec<String>,
     probe: Option<Duration>,
+    tls: Tls,
 }
 
 impl std::fmt::Debug for Builder {
@@ -133,7 +151,7 @@ impl Builder {
         self
     }
 
-    /// Adds a connection method: `punix:`, `ptcp:`, `unix:`, `tcp:`, or `db:DATABASE,TABLE,COLUMN`.
+    /// Adds a connection method: `punix:`, `ptcp:`, `pssl:`, `unix:`, `tcp:`, `ssl:`, or `db:DATABASE,TABLE,COLUMN`.
     #[must_use]
     pub fn remote(mut self, remote: impl Into<String>) -> Self {
         self.remotes.push(remote.into());
@@ -147,6 +165,13 @@ impl Builder {
         self
     }
 
+    /// Where `ssl:` and `pssl:` remotes have their keys from.
+    #[must_use]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = tls;
+        self
+    }
+
     /// Opens the databases and the passive remotes. Errors: a file that cannot be opened, locked or read; a remote that
     /// is malformed or cannot be bound.
     pub async fn start(self) -> Result<Server> {
@@ -154,22 +179,34 @@ impl Builder {
         for source in &self.sources {
             let store = open(source)?;
             let name = &store.db().schema().name;
-            if name.starts_with('_') || stores.iter().any(|s| s.db().schema().name == *name) {
-                return Err(Error::new(Tag::OvsdbError, format!("{name}: duplicate or reserved database name")));
+            if stores.iter().any(|s| s.db().schema().name == *name) {
+                return Err(Error::new(Tag::OvsdbError, format!("{name}: duplicate database name")));
             }
             stores.push(store);
         }
         let remotes = parse_remotes(&self.remotes)?;
         let syncer = Syncer::start().map_err(|e| Error::from_io(&e, "starting the sync thread failed"))?;
         let (stop_sender, stop) = watch::channel(false);
+        let core = Core::new(stores)?;
+        for (text, remote) in &remotes {
+            if let Remote::Column { database, table, column } = remote
+                && let Some(fault) = core.fault_at(Place { database, table, column })
+            {
+                return Err(Error::new(Tag::OvsdbError, format!("\"{text}\": {fault}")));
+            }
+        }
         let shared = Arc::new(Shared {
-            core: Mutex::new(Core::new(stores)?),
+            core: Mutex::new(core),
             syncer,
+            remotes: Mutex::new(remotes),
             remotes_changed: Notify::new(),
             stop,
             bound: Mutex::default(),
+            links: Mutex::default(),
+            tls: self.tls,
+            probe: self.probe.unwrap_or(PROBE_INTERVAL),
         });
-        let keeper = remotes::Keeper::new(Arc::clone(&shared), remotes, self.probe.unwrap_or(PROBE_INTERVAL)).await?;
+        let keeper = remotes::Keeper::new(Arc::clone(&shared)).await?;
         let task = tokio::spawn(keeper.run());
         Ok(Server { shared, stop: stop_sender, task })
     }
@@ -181,13 +218,25 @@ fn open(source: &Source) -> Result<Store> {
         Source::File { path, schema: Some(schema) } if !path.exists() => {
             Store::create(path, Arc::new(Schema::from_text(schema)?))
         }
-        Source::File { path, .. } => Store::open(path),
+        Source::File { path, .. } => open_existing(path),
     }
 }
 
-fn parse_remotes(texts: &[String]) -> Result<Vec<Remote>> {
+fn open_existing(path: &Path) -> Result<Store> {
+    let store = Store::open(path)?;
+    let name = &store.db().schema().name;
+    if name.starts_with('_') {
+        return Err(Error::new(
+            Tag::OvsdbError,
+            format!("{}: names with a leading underscore are reserved ({name})", path.display()),
+        ));
+    }
+    Ok(store)
+}
+
+fn parse_remotes(texts: &[String]) -> Result<BTreeMap<String, Remote>> {
     let parse = |text: &String| Remote::parse(text).map_err(|e| Error::new(Tag::OvsdbError, e.to_string()));
-    texts.iter().map(parse).collect()
+    texts.iter().map(|text| Ok((text.clone(), parse(text)?))).collect()
 }
 
 /// A running server. Dropping it stops it without waiting.
@@ -212,7 +261,13 @@ impl Server {
 
     /// Rewrites the journals with nothing but the present rows (`ovsdb-server/compact`).
     pub fn compact(&self) -> Result<()> {
-        self.shared.core().compact()
+        self.shared.core().compact(None)
+    }
+
+    /// A handle for control commands.
+    #[must_use]
+    pub fn admin(&self) -> Admin {
+        Admin(Arc::clone(&self.shared))
     }
 
     /// Counters since the start.
@@ -239,7 +294,7 @@ impl Server {
     where
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + 'static,
     {
-        tokio::spawn(session::run(Arc::clone(&self.shared), stream, None));
+        tokio::spawn(session::run(Arc::clone(&self.shared), stream, Peer::default()));
     }
 
     /// Closes listeners and connections and releases the files.

@@ -20,6 +20,8 @@ pub(crate) struct Outbox {
 struct State {
     waiting: AtomicUsize,
     closed: AtomicBool,
+    /// Closed without regard to what still waits to be written.
+    aborted: AtomicBool,
     close: Notify,
     drained: Notify,
 }
@@ -46,7 +48,18 @@ impl Outbox {
         waiting <= OUTPUT_MAX
     }
 
-    /// Ends the session.
+    /// Ends the session at once.
+    pub(crate) fn abort(&self) {
+        self.state.aborted.store(true, Ordering::Relaxed);
+        self.close();
+    }
+
+    /// Whether what waits may still be written after [`Outbox::closed`].
+    pub(crate) fn may_flush(&self) -> bool {
+        !self.state.aborted.load(Ordering::Relaxed)
+    }
+
+    /// Ends the session when what waits has been written.
     pub(crate) fn close(&self) {
         self.state.closed.store(true, Ordering::Relaxed);
         self.state.close.notify_waiters();

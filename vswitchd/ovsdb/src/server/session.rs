@@ -2,6 +2,7 @@
 
 use super::Shared;
 use super::outbox::{Outbox, Output, outbox};
+use super::peer::Peer;
 use crate::json::Splitter;
 use crate::message::Message;
 use std::sync::Arc;
@@ -16,8 +17,9 @@ const FLUSH_MAX: Duration = Duration::from_secs(1);
 /// Messages taken from one client before others get a turn.
 const BURST_MAX: usize = 64;
 
-/// Serves one client until it goes, misbehaves, falls silent (if `probe` is given), or the server stops.
-pub(super) async fn run<S: AsyncRead + AsyncWrite + Send>(shared: Arc<Shared>, stream: S, probe: Option<Duration>) {
+/// Serves one client until it goes, misbehaves, falls silent (if it is probed), or the server stops.
+pub(super) async fn run<S: AsyncRead + AsyncWrite + Send>(shared: Arc<Shared>, stream: S, peer: Peer) {
+    let probe = peer.probe;
     let (out, output) = outbox();
     let session = {
         let mut core = shared.core();
@@ -26,14 +28,14 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Send>(shared: Arc<Shared>, s
             tracing::warn!(target: "ovsdb_jsonrpc_server", "refusing connection: {SESSIONS_MAX} clients are connected");
             return;
         }
-        core.open_session(out.clone())
+        core.open_session(out.clone(), peer, Instant::now())
     };
     let (reader, writer) = tokio::io::split(stream);
     let mut write = std::pin::pin!(write(writer, output));
     let (ended, flush) = tokio::select! {
         ended = read(&shared, session, reader, &out, probe) => (ended, true),
         () = &mut write => (Ok(()), false),
-        () = out.closed() => (Ok(()), false),
+        () = out.closed() => (Ok(()), out.may_flush()),
         () = shared.stopped() => (Ok(()), false),
     };
     shared.core().close_session(session);

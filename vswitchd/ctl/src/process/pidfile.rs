@@ -4,7 +4,7 @@
 //! POSIX record locks belong to the process, and closing any descriptor of the file gives them up (fcntl(2)): nothing else in this
 //! process may open the pidfile.
 
-use crate::errno_text;
+use crate::fault::errno_text;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;

@@ -1,6 +1,6 @@
 //! Rights of the process: `--mlockall`, and `--user`.
 
-use crate::errno_text;
+use crate::fault::errno_text;
 use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::unistd::{Gid, Group, Uid, User, setresgid, setresuid};
 

@@ -13,7 +13,7 @@ pub mod pattern;
 pub mod sinks;
 mod subscriber;
 
-use crate::errno_text;
+use crate::fault::errno_text;
 use flow::hash::Map;
 use jiff::Timestamp;
 use levels::{Change, Destination, Level};
@@ -332,7 +332,7 @@ fn subprogram() -> String {
     match std::thread::current().name() {
         // The slow path's own thread does what is the main thread's work elsewhere.
         None | Some("main" | "ofproto") => String::new(),
-        Some(name) if name.starts_with("tokio") || name.starts_with(crate::RUNTIME_THREAD) => String::new(),
+        Some(name) if name.starts_with("tokio") || name.starts_with(super::RUNTIME_THREAD) => String::new(),
         Some(name) => name.to_owned(),
     }
 }

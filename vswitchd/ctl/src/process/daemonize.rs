@@ -5,16 +5,18 @@
 //! programming error; and the `Daemon`. A stage that was started by another has a pipe as its standard input: a byte written there
 //! says "ready", the end of the pipe without one says "failed". The variable `STAGE` tells a process which stage it is.
 
-use crate::errno_text;
+use crate::fault::errno_text;
 use std::fs::File;
 use std::io::{self, PipeReader, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 const STAGE: &str = "FERRULE_DAEMON_STAGE";
+/// Number of the descriptor that keeps state from one start by the monitor to the next.
+const STATE: &str = "FERRULE_DAEMON_STATE";
 
 /// The least time between two starts by the monitor.
 const RESTART_INTERVAL: Duration = Duration::from_secs(10);
@@ -30,8 +32,8 @@ pub enum Stage {
 /// What this process is to do.
 #[derive(Debug)]
 pub enum Role {
-    /// Start the next stage, wait until it is ready, and end with this status.
-    Ended(ExitCode),
+    /// Its part is over; end with this exit code.
+    Ended(u8),
     /// Be the daemon; tell `Ready` when it is.
     Daemon(Ready),
 }
@@ -42,6 +44,7 @@ pub struct Ready {
     notify: bool,
     detach: bool,
     chdir: bool,
+    keep_output: bool,
 }
 
 /// What the command line says about it.
@@ -51,6 +54,8 @@ pub struct Wish<'a> {
     pub detach: bool,
     pub monitor: bool,
     pub chdir: bool,
+    /// Leave standard output and error open in the background.
+    pub keep_output: bool,
 }
 
 fn stage() -> Stage {
@@ -61,6 +66,12 @@ fn stage() -> Stage {
     }
 }
 
+/// A file that outlives this process and is there again when the monitor has started it anew; `None` without a monitor.
+pub fn state() -> Option<File> {
+    let number: u32 = std::env::var(STATE).ok()?.parse().ok()?;
+    File::options().read(true).write(true).open(format!("/proc/self/fd/{number}")).ok()
+}
+
 /// Decides by stage and wish, and plays the parts of the foreground command and of the monitor to their end.
 pub fn begin(wish: &Wish<'_>) -> Role {
     match stage() {
@@ -69,7 +80,7 @@ pub fn begin(wish: &Wish<'_>) -> Role {
             Role::Ended(wait_for_startup(wish, next))
         }
         Stage::Foreground if wish.monitor => Role::Ended(monitor(wish, false)),
-        Stage::Foreground => Role::Daemon(Ready { notify: false, detach: false, chdir: wish.chdir }),
+        Stage::Foreground => Role::Daemon(Ready { notify: false, detach: false, chdir: wish.chdir, keep_output: true }),
         Stage::Monitor => {
             let _ = nix::unistd::setsid();
             Role::Ended(monitor(wish, true))
@@ -78,7 +89,7 @@ pub fn begin(wish: &Wish<'_>) -> Role {
             if wish.detach && !wish.monitor {
                 let _ = nix::unistd::setsid();
             }
-            Role::Daemon(Ready { notify: true, detach: wish.detach, chdir: wish.chdir })
+            Role::Daemon(Ready { notify: true, detach: wish.detach, chdir: wish.chdir, keep_output: wish.keep_output })
         }
     }
 }
@@ -94,7 +105,7 @@ impl Ready {
         // The pipe is cloned first: its place at descriptor 0 is given up with the other two.
         let pipe = self.notify.then(|| io::stdin().as_fd().try_clone_to_owned().ok()).flatten();
         if self.detach {
-            leave_terminal();
+            leave_terminal(self.keep_output);
             if self.chdir {
                 drop(std::env::set_current_dir("/"));
             }
@@ -105,16 +116,19 @@ impl Ready {
     }
 }
 
-fn leave_terminal() {
+fn leave_terminal(keep_output: bool) {
     if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
         let _ = nix::unistd::dup2_stdin(&null);
+        if keep_output {
+            return;
+        }
         let _ = nix::unistd::dup2_stdout(&null);
         let _ = nix::unistd::dup2_stderr(&null);
     }
 }
 
 /// Starts this program again as `stage`. The pipe ends when the child does, or gives a byte when it is ready.
-fn start(stage: Stage) -> io::Result<(Child, PipeReader)> {
+fn start(stage: Stage, state: Option<&OwnedFd>) -> io::Result<(Child, PipeReader)> {
     let (reader, writer) = io::pipe()?;
     let mut words = std::env::args_os();
     let name = words.next().unwrap_or_default();
@@ -125,8 +139,12 @@ fn start(stage: Stage) -> io::Result<(Child, PipeReader)> {
         Stage::Monitor => "monitor",
         Stage::Daemon | Stage::Foreground => "daemon",
     };
-    let child = Command::new(program).arg0(name).args(words).env(STAGE, stage_name).stdin(Stdio::from(writer)).spawn()?;
-    Ok((child, reader))
+    let mut command = Command::new(program);
+    command.arg0(name).args(words).env(STAGE, stage_name).stdin(Stdio::from(writer));
+    if let Some(state) = state {
+        command.env(STATE, state.as_raw_fd().to_string());
+    }
+    Ok((command.spawn()?, reader))
 }
 
 /// Reads the pipe: true for ready.
@@ -141,13 +159,13 @@ fn is_ready(mut pipe: PipeReader) -> bool {
     }
 }
 
-fn wait_for_startup(wish: &Wish<'_>, next: Stage) -> ExitCode {
-    let (mut child, pipe) = match start(next) {
+fn wait_for_startup(wish: &Wish<'_>, next: Stage) -> u8 {
+    let (mut child, pipe) = match start(next, None) {
         Ok(started) => started,
         Err(error) => return complain(wish.program, &format!("fork failed ({})", errno_text(&error))),
     };
     if is_ready(pipe) {
-        return ExitCode::SUCCESS;
+        return 0;
     }
     match child.wait() {
         Ok(status) => startup_failed(wish.program, status),
@@ -156,16 +174,16 @@ fn wait_for_startup(wish: &Wish<'_>, next: Stage) -> ExitCode {
 }
 
 /// The child ended before it was ready. It has said why; if not, say what is known.
-fn startup_failed(program: &str, status: ExitStatus) -> ExitCode {
+fn startup_failed(program: &str, status: ExitStatus) -> u8 {
     match status.code().and_then(|c| u8::try_from(c).ok()) {
-        Some(code) if code != 0 => ExitCode::from(code),
+        Some(code) if code != 0 => code,
         Some(_) | None => complain(program, &format!("fork child died before signaling startup ({})", describe(status))),
     }
 }
 
-fn complain(program: &str, text: &str) -> ExitCode {
+fn complain(program: &str, text: &str) -> u8 {
     drop(writeln!(io::stderr(), "{program}: {text}"));
-    ExitCode::FAILURE
+    1
 }
 
 fn describe(status: ExitStatus) -> String {
@@ -207,18 +225,20 @@ fn is_programming_error(signal: i32) -> bool {
 
 /// Starts the daemon, and again whenever it dies of a programming error, at most once per `RESTART_INTERVAL`.
 #[allow(clippy::disallowed_methods, reason = "the monitor is a process of its own, with no switch clock in it")]
-fn monitor(wish: &Wish<'_>, detached: bool) -> ExitCode {
+fn monitor(wish: &Wish<'_>, detached: bool) -> u8 {
     let mut first = true;
     let mut crashes = 0u32;
+    // Without the flag that closes it on exec: each daemon inherits it.
+    let state = nix::sys::memfd::memfd_create(c"state", nix::sys::memfd::MFdFlags::empty()).ok();
     loop {
         let started_at = std::time::Instant::now();
-        let (mut child, pipe) = match start(Stage::Daemon) {
+        let (mut child, pipe) = match start(Stage::Daemon, state.as_ref()) {
             Ok(started) => started,
             Err(error) => return complain(wish.program, &format!("fork failed ({})", errno_text(&error))),
         };
         let ready = is_ready(pipe);
         if ready && first {
-            Ready { notify: detached, detach: detached, chdir: wish.chdir }.report();
+            Ready { notify: detached, detach: detached, chdir: wish.chdir, keep_output: wish.keep_output }.report();
             first = false;
         }
         let status = match child.wait() {
@@ -239,7 +259,7 @@ fn monitor(wish: &Wish<'_>, detached: bool) -> ExitCode {
             Some(_) | None => {
                 let code = status.code().and_then(|c| u8::try_from(c).ok());
                 tracing::info!(target: "daemon_unix", "pid {} died, {}, exiting", child.id(), describe(status));
-                return code.map_or(ExitCode::FAILURE, ExitCode::from);
+                return code.unwrap_or(1);
             }
         }
     }

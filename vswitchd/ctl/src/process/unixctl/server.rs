@@ -257,7 +257,7 @@ mod tests {
     #[tokio::test]
     async fn several_requests_on_one_connection() {
         let dir = tempfile::tempdir().unwrap();
-        let bound = crate::socket::bind(&dir.path().join("ctl")).unwrap();
+        let bound = crate::process::socket::bind(&dir.path().join("ctl")).unwrap();
         let mut server = Server::start(bound.listener).unwrap();
         let client = tokio::spawn({
             let path = bound.name.path().to_owned();

@@ -7,9 +7,12 @@ use tokio::sync::mpsc;
 
 /// SIGTERM, SIGINT and SIGHUP all end the daemon, as OVS's do (logs are reopened by `vlog/reopen`).
 const FATAL: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+/// A fault that another process reports with kill(2) is to end this one as a fault of its own would: Rust's runtime handles the signal to
+/// tell stack overflows, and survives the first. Blocked, a true fault still kills (signal(7)).
+const FAULT: Signal = Signal::SIGSEGV;
 
 fn fatal_set() -> SigSet {
-    FATAL.into_iter().collect()
+    FATAL.into_iter().chain([FAULT]).collect()
 }
 
 /// The stream of termination signals.
@@ -23,8 +26,11 @@ impl Signals {
     pub fn listen() -> io::Result<Self> {
         fatal_set().thread_block()?;
         let (sender, receiver) = mpsc::unbounded_channel();
-        std::thread::Builder::new().name(format!("{}-signals", crate::RUNTIME_THREAD)).spawn(move || {
+        std::thread::Builder::new().name(format!("{}-signals", super::RUNTIME_THREAD)).spawn(move || {
             while let Ok(signal) = fatal_set().wait() {
+                if signal == FAULT {
+                    die_of(signal);
+                }
                 if sender.send(signal).is_err() {
                     return;
                 }
@@ -46,4 +52,6 @@ impl Signals {
 pub fn die_of(signal: Signal) {
     let _ = raise(signal);
     let _ = fatal_set().thread_unblock();
+    // Only after a handled one.
+    let _ = raise(signal);
 }

@@ -1,0 +1,40 @@
+//! What a server serves, kept where its successor finds it when a monitor starts it anew: control commands change it, the command line
+//! does not know.
+
+use crate::process::daemonize;
+use serde_json::{Value, json};
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::PathBuf;
+
+/// The place; nowhere without a monitor.
+#[derive(Debug)]
+pub(super) struct State(Option<File>);
+
+impl State {
+    pub(super) fn open() -> Self {
+        Self(daemonize::state())
+    }
+
+    /// Remotes and files as the predecessor left them; nothing for the first.
+    pub(super) fn read(&self) -> Option<(Vec<String>, Vec<PathBuf>)> {
+        let mut file = self.0.as_ref()?;
+        let mut text = String::new();
+        file.seek(SeekFrom::Start(0)).ok()?;
+        file.read_to_string(&mut text).ok()?;
+        let value: Value = serde_json::from_str(&text).ok()?;
+        let texts = |name: &str| -> Option<Vec<String>> {
+            Some(value.get(name)?.as_array()?.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+        };
+        Some((texts("remotes")?, texts("databases")?.into_iter().map(PathBuf::from).collect()))
+    }
+
+    pub(super) fn write(&self, remotes: &[String], databases: &[PathBuf]) {
+        let Some(mut file) = self.0.as_ref() else { return };
+        let text = json!({"remotes": remotes, "databases": databases}).to_string();
+        let written = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).and_then(|_| file.write_all(text.as_bytes()));
+        if let Err(error) = written {
+            tracing::warn!(target: "ovsdb_server", "what is served could not be noted for a restart: {error}");
+        }
+    }
+}
