@@ -95,11 +95,26 @@ impl TlsFiles {
         let key = self.private_key.as_deref().ok_or(TlsError::Missing("Private key"))?;
         let certificate = self.certificate.as_deref().ok_or(TlsError::Missing("Certificate"))?;
         let mut chain = certificates(certificate)?;
-        if let Some(path) = &self.peer_ca_cert {
-            chain.extend(certificates(path)?);
+        match &self.peer_ca_cert {
+            Some(path) => chain.extend(certificates(path)?),
+            // As OpenSSL has it, the CA that certified us goes along if we know it: peers that bootstrap learn it from there.
+            None => chain.extend(self.issuer(&chain)),
         }
         let key = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|error| TlsError::BadPem { path: key.to_owned(), error })?;
         Ok((chain, key))
+    }
+
+    /// The certificate among our CA's that has signed our own.
+    fn issuer(&self, chain: &[CertificateDer<'static>]) -> Option<CertificateDer<'static>> {
+        let (end, between) = chain.split_first()?;
+        let end = rustls::server::ParsedCertificate::try_from(end).ok()?;
+        let algorithms = ring::default_provider().signature_verification_algorithms.all;
+        let signed = |ca: &CertificateDer<'static>| {
+            let mut roots = RootCertStore::empty();
+            roots.add(ca.clone()).is_ok()
+                && verify_server_cert_signed_by_trust_anchor(&end, &roots, between, UnixTime::now(), algorithms).is_ok()
+        };
+        certificates(self.ca_cert.as_deref()?).ok()?.into_iter().find(signed)
     }
 
     fn anchors(&self) -> Result<Anchors, TlsError> {
@@ -146,7 +161,12 @@ fn versions(names: &str) -> Result<Vec<&'static SupportedProtocolVersion>, TlsEr
             other => return Err(TlsError::BadProtocol(other.to_owned())),
         }
     }
-    if found.is_empty() { Ok(rustls::ALL_VERSIONS.to_vec()) } else { Ok(found) }
+    match (found.is_empty(), names.trim_matches([' ', ',']).is_empty()) {
+        (false, _) => Ok(found),
+        (true, true) => Ok(rustls::ALL_VERSIONS.to_vec()),
+        // Only what is too old was named: nothing else may take its place.
+        (true, false) => Err(TlsError::BadProtocol(names.to_owned())),
+    }
 }
 
 /// Who certifies peers.

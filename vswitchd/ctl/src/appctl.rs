@@ -14,6 +14,8 @@ enum Id {
     Timeout,
     Format,
     Pretty,
+    /// What the command line does anyway; old scripts say it.
+    Execute,
     Verbose,
     Help,
     Version,
@@ -28,6 +30,7 @@ const ROWS: &[Row<Id>] = &[
     row("timeout", Some('T'), Value::Required, Id::Timeout),
     row("format", Some('f'), Value::Required, Id::Format),
     row("pretty", None, Value::None, Id::Pretty),
+    row("execute", Some('e'), Value::None, Id::Execute),
     row("verbose", Some('v'), Value::Optional, Id::Verbose),
     row("help", Some('h'), Value::None, Id::Help),
     row("version", Some('V'), Value::None, Id::Version),
@@ -117,6 +120,7 @@ fn parse(io: &mut Io<'_>, words: &[String]) -> Result<Option<Options>, Fault> {
                 }
             },
             Id::Pretty => options.pretty = true,
+            Id::Execute => {}
             Id::Verbose => io.log_spec(value.as_deref()),
             Id::Help => {
                 help(io)?;

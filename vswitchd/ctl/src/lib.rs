@@ -21,6 +21,7 @@ pub mod ofctl;
 pub mod ovsdb_client;
 pub mod ovsdb_server;
 pub mod ovsdb_tool;
+pub mod pki;
 pub mod process;
 pub mod suggest;
 pub mod table;
@@ -69,6 +70,7 @@ pub const APPLETS: &[Applet] = &[
     applet(("dpctl", "ovs-dpctl"), "look at datapaths, their flows and connections", dpctl::run, dpctl::commands),
     applet(("ovsdb-client", "ovsdb-client"), "talk to a database server", ovsdb_client::run, ovsdb_client::commands),
     applet(("ovsdb-tool", "ovsdb-tool"), "work on a database file", ovsdb_tool::run, ovsdb_tool::commands),
+    applet(("pki", "ovs-pki"), "make keys and certificates", pki::run, pki::commands),
     applet(("ovsdb-server", "ovsdb-server"), "serve databases without a switch", ovsdb_server::run, Vec::new),
 ];
 

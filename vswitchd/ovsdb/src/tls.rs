@@ -13,7 +13,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
 /// How long a handshake may take.
 pub const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
-/// rustls wants a name to connect to; certificates of the field bear none to compare it with.
+/// rustls wants a name to connect to, even where a host's is none; certificates of the field bear none to compare it with.
 const SERVER_NAME: &str = "openvswitch";
 
 /// Where TLS configurations come from. The error is a text for the log.
@@ -29,6 +29,11 @@ pub trait TlsSource: Send + Sync + fmt::Debug {
     /// # Errors
     /// A file is missing or bad.
     fn server(&self) -> Result<Arc<ServerConfig>, String>;
+
+    /// The name to ask a server for (RFC 6066, 3) in place of the host that is connected to.
+    fn server_name(&self) -> Option<String> {
+        None
+    }
 }
 
 /// TLS, if the program has it.
@@ -43,13 +48,15 @@ async fn in_time<T>(handshake: impl Future<Output = std::io::Result<T>>) -> std:
     timeout(HANDSHAKE_MAX, handshake).await.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))?
 }
 
-/// Speaks TLS as the side that connected.
-pub(crate) async fn connect<S>(tls: &Tls, stream: S) -> std::io::Result<client::TlsStream<S>>
+/// Speaks TLS as the side that connected, with `host`.
+pub(crate) async fn connect<S>(tls: &Tls, host: &str, stream: S) -> std::io::Result<client::TlsStream<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let config = source(tls)?.client().map_err(std::io::Error::other)?;
-    let name = ServerName::try_from(SERVER_NAME).map_err(std::io::Error::other)?;
+    let source = source(tls)?;
+    let config = source.client().map_err(std::io::Error::other)?;
+    let wanted = source.server_name().unwrap_or_else(|| host.to_owned());
+    let name = ServerName::try_from(wanted).or_else(|_| ServerName::try_from(SERVER_NAME)).map_err(std::io::Error::other)?;
     in_time(TlsConnector::from(config).connect(name, stream)).await
 }
 
@@ -59,7 +66,11 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let config = source(tls)?.server().map_err(std::io::Error::other)?;
-    in_time(TlsAcceptor::from(config).accept(stream)).await
+    let stream = in_time(TlsAcceptor::from(config).accept(stream)).await?;
+    if let Some(name) = stream.get_ref().1.server_name() {
+        tracing::info!(target: "stream_ssl", "connection indicated server name {name}");
+    }
+    Ok(stream)
 }
 
 /// The common name in the subject of a peer's certificate (RFC 5280, 4.1.2.6), by which role-based access knows the peer.

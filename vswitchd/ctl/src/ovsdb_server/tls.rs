@@ -75,4 +75,8 @@ impl TlsSource for DatabaseTls {
     fn server(&self) -> Result<Arc<ServerConfig>, String> {
         self.resolved().server()
     }
+
+    fn server_name(&self) -> Option<String> {
+        self.options.server_name.clone()
+    }
 }

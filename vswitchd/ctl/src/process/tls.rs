@@ -12,6 +12,10 @@ impl TlsSource for Tls {
     fn server(&self) -> Result<Arc<ServerConfig>, String> {
         self.files().server().map_err(|e| e.to_string())
     }
+
+    fn server_name(&self) -> Option<String> {
+        self.server_name.clone()
+    }
 }
 
 impl Tls {

@@ -59,7 +59,7 @@ pub(crate) async fn open(remote: &Remote, tls: &Tls) -> std::io::Result<Box<dyn 
         Remote::ListenTcp { ip, port } => Box::new(low_latency(TcpListener::bind((*ip, *port)).await?.accept().await?.0)),
         Remote::Ssl { host, port } => {
             let stream = low_latency(TcpStream::connect((host.as_str(), *port)).await?);
-            Box::new(tls::connect(tls, stream).await?)
+            Box::new(tls::connect(tls, host, stream).await?)
         }
         Remote::ListenSsl { ip, port } => {
             let stream = low_latency(TcpListener::bind((*ip, *port)).await?.accept().await?.0);

@@ -262,7 +262,7 @@ async fn open(shared: &Shared, remote: &Remote, peer: &mut Peer) -> std::io::Res
         Remote::Tcp { host, port } => Box::new(low_latency(TcpStream::connect((host.as_str(), *port)).await?)),
         Remote::Ssl { host, port } => {
             let stream = low_latency(TcpStream::connect((host.as_str(), *port)).await?);
-            let stream = tls::connect(&shared.tls, stream).await?;
+            let stream = tls::connect(&shared.tls, host, stream).await?;
             let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
             peer.id = certificate.and_then(tls::common_name).map(Arc::from);
             Box::new(stream)
