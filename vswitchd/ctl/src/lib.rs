@@ -27,6 +27,7 @@ pub mod suggest;
 pub mod table;
 pub mod unixctl;
 pub mod vsctl;
+pub mod watch;
 
 pub use console::Io;
 pub use fault::Fault;
@@ -78,6 +79,8 @@ pub const APPLETS: &[Applet] = &[
 type Own = (&'static str, &'static str, fn(&mut Io<'_>, &[String]) -> Result<u8, Fault>);
 
 const OWN: &[Own] = &[
+    ("show", "bridges, ports with their rates, the busiest flows", watch::show),
+    ("top", "the same, again and again", watch::top),
     ("completion", "print a completion script for bash", completion::run),
     ("manual", "write a manual page for each command", manual::run),
 ];
