@@ -151,5 +151,8 @@ pub(super) fn set(slowpath: &Slowpath, args: &[&str]) -> Outcome {
     world.changed(Object::Everything);
     drop(world);
     slowpath.settle();
+    if let Some(udpif) = slowpath.udpif(&kind) {
+        udpif.purge();
+    }
     Ok(String::new())
 }

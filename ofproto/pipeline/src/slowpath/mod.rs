@@ -169,7 +169,8 @@ impl Slowpath {
         self.close_datapaths(config);
         self.configure_upcalls(config);
         self.configure_tracking(config);
-        let differs = !is_same(&applied.config, config);
+        let nothing = applied.config.bridges.is_empty() && config.bridges.is_empty();
+        let differs = !nothing && !is_same(&applied.config, config);
         applied.config = config.clone();
         drop(applied);
         self.follow_mtus();

@@ -65,7 +65,7 @@ impl Udpif {
         let exporter = bridge.exporters.sflow.as_ref()?;
         let input = self.port(world, bridge, in_port(&upcall.key));
         let leaving = upcall.actions.as_ref().filter(|_| is_one_output(output)).and_then(|actions| {
-            leaving(&upcall.key, actions, |port| self.port(world, bridge, port).map_or(0, |p| tunnel_proto(&p.info.kind)))
+            leaving(&upcall.key, actions, |port| self.tunnel_behind(world, port).map_or(0, |p| tunnel_proto(&p.info.kind)))
         });
         let sampled = sflow::Sampled {
             packet: &upcall.packet,
@@ -79,6 +79,13 @@ impl Udpif {
         };
         exporter.lock().sample(&sampled, now);
         Some(())
+    }
+
+    /// A tunnel that shares the datapath port.
+    fn tunnel_behind<'w>(&self, world: &'w World, port: DpPort) -> Option<&'w Port> {
+        let mut tunnels = world.backends.get(self.kind())?.tunnels.iter();
+        let ((bridge, number), _) = tunnels.find(|(_, dp_port)| *dp_port == port)?;
+        world.bridges.get(&bridge)?.ports.get(&number)
     }
 
     fn port<'w>(&self, world: &'w World, bridge: &'w Bridge, port: DpPort) -> Option<&'w Port> {

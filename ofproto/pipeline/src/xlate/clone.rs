@@ -59,7 +59,8 @@ impl Ctx<'_> {
         if let Some(outer) = outer {
             let inner = std::mem::replace(&mut self.actions, outer);
             if !inner.is_empty() {
-                self.emit(Action::Clone(inner));
+                let clones = self.world.backend(self.origin).is_none_or(|b| b.features.clone);
+                self.emit(if clones { Action::Clone(inner) } else { Action::Sample { probability: u32::MAX, actions: inner } });
             }
             self.base = base;
         }

@@ -269,6 +269,7 @@ impl Ctx<'_> {
             if encap {
                 // Before all of the packet: what was a frame is payload now.
                 self.emit(Action::AddMpls { lse, eth_type, l3: false });
+                self.slow_if(self.world.backend(self.origin).is_some_and(|b| !b.features.add_mpls));
             } else {
                 self.emit(Action::PushMpls { lse, eth_type });
             }

@@ -500,7 +500,7 @@ impl<'a> Ctx<'a> {
     fn report_error(&mut self, text: Arguments<'_>) {
         self.report(Kind::Error, text);
         if self.trace.is_none() && tracing::enabled!(target: "ofproto_dpif_xlate", tracing::Level::WARN) {
-            let (bridge, flow) = (self.bridge.name.as_str(), crate::commands::trace::flow_said(&self.initial));
+            let (bridge, flow) = (self.bridge.name.as_str(), crate::commands::trace::flow_said(&self.key));
             tracing::warn!(target: "ofproto_dpif_xlate", rl = 1, burst = 5, "{text} on bridge {bridge} while processing {flow}");
         }
     }

@@ -252,6 +252,12 @@ pub fn parse_flow_file(text: &str, name: &str, syntax: FlowSyntax, names: &Names
     lines::parse(text, name, |line| parse_flow(line, syntax, names))
 }
 
+/// The key of a packet that is no frame, with the Ethertype that its packet type stands for.
+fn without_frame(key: &Key) -> Key {
+    let [_, namespace, high, low] = key.packet_type;
+    if namespace == 1 { Key { eth_type: [high, low], ..*key } } else { *key }
+}
+
 /// Reads a packet's fields, each whole (`ofproto/trace`, and tests): key and mask of what was given. A field must come after those
 /// that it needs.
 ///
@@ -278,7 +284,7 @@ pub fn parse_exact_flow(text: &str, names: &Names<'_>) -> Result<(Key, Mask), Te
             }
             continue;
         };
-        if !field.row().need.holds(&m.key) {
+        if !field.row().need.holds(&m.key) && !field.row().need.holds(&without_frame(&m.key)) {
             return Err(TextError::ExactPrerequisites { text: owned(), name: name.to_owned() });
         }
         if m.get_long(field).0.bit_len() != 0 {

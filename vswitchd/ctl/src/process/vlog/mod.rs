@@ -330,9 +330,10 @@ impl Sinks {
 /// The name under which this thread logs; empty for the main thread and the runtime's, which do its work.
 fn subprogram() -> String {
     match std::thread::current().name() {
-        // The slow path's own thread does what is the main thread's work elsewhere.
+        // The slow path's own thread does what is the main thread's work elsewhere; handlers' work is, with a datapath in the process.
         None | Some("main" | "ofproto") => String::new(),
         Some(name) if name.starts_with("tokio") || name.starts_with(super::RUNTIME_THREAD) => String::new(),
+        Some(name) if name.starts_with("handler") => String::new(),
         Some(name) => name.to_owned(),
     }
 }

@@ -72,7 +72,7 @@ fn other_threads_are_named_and_number_their_own_lines() {
     log.change(&levels::parse("PATTERN:file:%05N|%c%T|%t").unwrap());
     std::thread::scope(|scope| {
         std::thread::Builder::new()
-            .name("handler1".into())
+            .name("revalidator1".into())
             .spawn_scoped(scope, || {
                 log.write(bridge(), Level::Info, "");
                 log.write(bridge(), Level::Info, "");
@@ -80,5 +80,5 @@ fn other_threads_are_named_and_number_their_own_lines() {
             .unwrap();
     });
     let text = std::fs::read_to_string(dir.path().join("log")).unwrap();
-    assert_eq!(text, "00001|bridge(handler1)|handler1\n00002|bridge(handler1)|handler1\n");
+    assert_eq!(text, "00001|bridge(revalidator1)|revalidator1\n00002|bridge(revalidator1)|revalidator1\n");
 }
