@@ -39,7 +39,7 @@ pub(crate) enum Look {
     Dec,
     /// `0x1`, `0` for zero
     Hex,
-    /// `0x1`, `0x0` for zero
+    /// `0x1`, `0x0` for zero; its mask as `Hex`
     Hex0,
     /// `0x0800`
     Hex4,

@@ -304,7 +304,7 @@ pub(super) fn value_text(look: Look, value: u128, mask: u128, all: u128, verbose
     match look {
         Look::Dec => with_mask(value.to_string(), hex(mask)),
         Look::Hex => with_mask(hex(value), hex(mask)),
-        Look::Hex0 => with_mask(format!("0x{value:x}"), format!("0x{mask:x}")),
+        Look::Hex0 => with_mask(format!("0x{value:x}"), hex(mask)),
         Look::Hex4 => with_mask(format!("0x{value:04x}"), format!("0x{mask:04x}")),
         Look::Mac => with_mask(Mac(value).to_string(), Mac(mask).to_string()),
         Look::Ip4 => with_mask(ipv4_text(value).to_string(), ipv4_text(mask).to_string()),
