@@ -180,7 +180,7 @@ fn changes_are_followed_and_a_lost_device_is_taken_up_again() {
             assert!(rx[0].poll_fd().is_some());
             world.ip("sw", "link del swa");
             // Found out by the queue itself, without netlink.
-            assert!(soon(Duration::from_secs(2), || rx[0].prepare_sleep() && device.link().gone));
+            assert!(soon(Duration::from_secs(20), || rx[0].prepare_sleep() && device.link().gone));
             assert!(rx[0].poll_fd().is_none());
             follow(&device, &|device| device.link().gone);
             drop((rx, device));
