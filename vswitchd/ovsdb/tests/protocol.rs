@@ -197,7 +197,7 @@ async fn remotes_follow_the_managers() {
     let mut answer = [0; 200];
     let n = within(stream.read(&mut answer)).await.unwrap();
     let answer: Value = serde_json::from_slice(&answer[..n]).unwrap();
-    assert_eq!(answer["result"], json!(["_Server", DB]));
+    assert_eq!(answer["result"], json!([DB, "_Server"]));
     for _ in 0..200 {
         if std::path::Path::new(&extra).exists() {
             break;

@@ -2,10 +2,11 @@
 //! busiest flows, how the caches and the slow path fare, what is in hardware.
 //!
 //! What enters: the database, and two looks at the daemon's control socket an interval apart (`sample`). What leaves: a text for people or
-//! JSON for programs (`report`); `top` draws it again and again.
+//! JSON for programs (`report`); `top` draws it again and again (`screen`), or prints it where its output is no terminal.
 
 pub mod report;
 pub mod sample;
+mod screen;
 
 use crate::console::Io;
 use crate::fault::Fault;
@@ -16,6 +17,8 @@ use ovsdb::client::blocking::BlockingIdl;
 use ovsdb::{IdlConfig, Replica};
 use report::{Bridge, Configured, Report};
 use sample::Sample;
+use screen::Screen;
+use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -49,8 +52,8 @@ const ROWS: &[Row<Id>] = &[
 
 /// How long the database may take to answer.
 const DATABASE_MAX: Duration = Duration::from_secs(5);
-/// Clears the screen and goes to its beginning (ECMA-48, ED and CUP).
-const CLEAR: &str = "\x1b[2J\x1b[H";
+/// How long a key waits to be seen.
+const KEYS: Duration = Duration::from_millis(100);
 
 struct Options {
     database: String,
@@ -85,20 +88,27 @@ fn run(io: &mut Io<'_>, words: &[String], once: bool) -> Result<u8, Fault> {
     let mut idl = follow(&options)?;
     let mut client = unixctl::connect(io, &options.target)?;
     let (mut before, mut then) = (look(&mut client, &options)?, Instant::now());
+    let drawn = !options.once && !options.json && std::io::stdout().is_terminal();
+    let mut screen = if drawn { Some(Screen::open()?) } else { None };
     loop {
         // The database is served meanwhile, so that what changes there is known.
         let until = then + options.interval;
         while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
-            let _ = idl.next(Some(left));
+            let _ = idl.next(Some(left.min(KEYS)));
+            if let Some(screen) = &screen
+                && screen.is_left()?
+            {
+                return Ok(0);
+            }
         }
         let (after, now) = (look(&mut client, &options)?, Instant::now());
         let bridges = bridges(idl.replica());
         let seconds = now.duration_since(then).as_secs_f64();
         let report = Report { bridges: &bridges, before: &before, after: &after, seconds, flows_max: options.flows };
-        match (options.json, options.once) {
-            (true, _) => writeln!(io.out, "{}", report.json())?,
-            (false, true) => write!(io.out, "{}", report.text())?,
-            (false, false) => write!(io.out, "{CLEAR}{}", report.text())?,
+        match &mut screen {
+            Some(screen) => screen.draw(&format!("ferrule top - {} - q: leave", options.target), &report.text())?,
+            None if options.json => writeln!(io.out, "{}", report.json())?,
+            None => write!(io.out, "{}", report.text())?,
         }
         io.out.flush()?;
         if options.once {

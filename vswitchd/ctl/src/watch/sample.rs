@@ -111,6 +111,18 @@ fn parts(text: &str) -> Vec<&str> {
     found
 }
 
+/// Masks that leave everything open, as they print.
+const OPEN: [&str; 4] = ["/0", "/0.0.0.0", "/::", "/00:00:00:00:00:00"];
+
+/// A field of a match without what it leaves open; nothing if that is all of it.
+fn tightened(field: &str) -> Option<String> {
+    let Some((name, inner)) = field.strip_suffix(')').and_then(|f| f.split_once('(')) else {
+        return Some(field.to_owned()).filter(|f| !f.is_empty());
+    };
+    let kept: Vec<&str> = parts(inner).into_iter().filter(|item| !OPEN.iter().any(|mask| item.ends_with(mask))).collect();
+    (!kept.is_empty()).then(|| format!("{name}({})", kept.join(",")))
+}
+
 /// Reads `dpctl/dump-flows -m`.
 #[must_use]
 pub fn flows(text: &str) -> BTreeMap<String, Flow> {
@@ -126,8 +138,7 @@ pub fn flows(text: &str) -> BTreeMap<String, Flow> {
                 Some(("bytes", rest)) => flow.bytes = rest.parse().unwrap_or(0),
                 Some(("offloaded", rest)) => flow.offloaded = rest.starts_with("yes"),
                 Some(("used" | "dp" | "flags", _)) => {}
-                Some(_) | None if part.is_empty() || part.ends_with("(0/0)") => {}
-                Some(_) | None => matches.push(part),
+                Some(_) | None => matches.extend(tightened(part)),
             }
         }
         flow.matches = matches.join(",");
@@ -174,10 +185,10 @@ mod tests {
 
     #[test]
     fn flows_without_what_they_leave_open() {
-        let text = "flow-dump from the main thread:\nufid:10-2, skb_priority(0/0),recirc_id(0),in_port(p1),eth(src=1:2,dst=3:4), \
+        let text = "flow-dump from the main thread:\nufid:10-2, skb_priority(0/0),recirc_id(0),in_port(p1),eth(src=1:2/00:00:00:00:00:00,dst=3:4), \
                     packets:9, bytes:90, used:0.1s, offloaded:yes, dp:tc, actions:push_vlan(vid=1,pcp=0),p2\n";
         let flow = Flow {
-            matches: "recirc_id(0),in_port(p1),eth(src=1:2,dst=3:4)".into(),
+            matches: "recirc_id(0),in_port(p1),eth(dst=3:4)".into(),
             actions: "push_vlan(vid=1,pcp=0),p2".into(),
             packets: 9,
             bytes: 90,
