@@ -103,7 +103,8 @@ pub fn put(out: &mut Writer, order: u16, act: &Act, cookie: &[u8], devices: &dyn
     Ok(())
 }
 
-const fn kind(act: &Act) -> &'static str {
+/// As tc names it.
+pub(crate) const fn kind(act: &Act) -> &'static str {
     match act {
         Act::Output { .. } => "mirred",
         Act::Drop | Act::Goto(_) => "gact",
@@ -247,6 +248,17 @@ pub fn read(list: Attribute<'_>, devices: &dyn Devices) -> Result<Vec<ReadAct>, 
     orders.into_iter().map(|order| read_one(&order.nested()?, devices)).collect()
 }
 
+/// The counters of the first action (`Filter::counters`), without a look at what the actions do.
+///
+/// # Errors
+/// For a list that is cut short.
+pub fn counters(list: Attribute<'_>) -> Result<(u64, u64), ReadError> {
+    let Some(first) = list.nested()?.into_iter().min_by_key(|a| a.kind) else {
+        return Ok((0, 0));
+    };
+    find(&first.nested()?, a::STATS).map_or(Ok((0, 0)), read_stats)
+}
+
 fn read_one(parts: &[Attribute<'_>], devices: &dyn Devices) -> Result<ReadAct, ReadError> {
     let kind = find(parts, a::KIND).ok_or(ReadError::Missing("the kind of an action"))?.text();
     let options = find(parts, a::OPTIONS).ok_or(ReadError::Missing("the options of an action"))?.nested()?;
@@ -275,7 +287,9 @@ fn read_stats(stats: Attribute<'_>) -> Result<(u64, u64), ReadError> {
     let short = ReadError::Size { kind: basic.kind, len: basic.payload.len(), expected: 12 };
     let bytes = basic.payload.first_chunk::<8>().ok_or_else(|| short.clone())?;
     let packets = basic.payload.get(8..).and_then(|p| p.first_chunk::<4>()).ok_or(short)?;
-    Ok((u32::from_ne_bytes(*packets).into(), u64::from_ne_bytes(*bytes)))
+    // More packets than 32 bits hold come in an attribute of their own.
+    let packets64 = find(&parts, a::STATS_PACKETS64).map(Attribute::array).transpose()?.map(u64::from_ne_bytes);
+    Ok((packets64.unwrap_or_else(|| u32::from_ne_bytes(*packets).into()), u64::from_ne_bytes(*bytes)))
 }
 
 /// The parameters behind `tc_gen` and its verdict.

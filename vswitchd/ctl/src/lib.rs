@@ -13,9 +13,11 @@ pub mod console;
 pub mod daemon;
 pub mod dirs;
 pub mod dpctl;
+pub mod eswitch_model;
 pub mod fault;
 pub mod getopt;
 pub mod ofctl;
+pub mod offload;
 pub mod suggest;
 pub mod table;
 pub mod unixctl;
@@ -50,6 +52,13 @@ pub const APPLETS: &[Applet] = &[
     Applet { name: "ofctl", link: "ovs-ofctl", about: "look at and program the OpenFlow tables of a bridge", run: ofctl::run },
     Applet { name: "appctl", link: "ovs-appctl", about: "query and control a running daemon", run: appctl::run },
     Applet { name: "dpctl", link: "ovs-dpctl", about: "look at datapaths, their flows and connections", run: dpctl::run },
+    Applet { name: "offload", link: "ferrule-offload", about: "what is in hardware, and why not the rest", run: offload::run },
+    Applet {
+        name: "eswitch-model",
+        link: "ferrule-eswitch-model",
+        about: "an eSwitch in software, for machines without one",
+        run: eswitch_model::run,
+    },
 ];
 
 /// The program: picks the tool by link name or subcommand and runs it on the process's standard streams.

@@ -5,6 +5,7 @@ pub mod dpif_netdev;
 pub mod general;
 pub mod implementations;
 pub mod netdev_dummy;
+pub mod offload;
 pub mod time;
 pub mod vlog;
 
@@ -14,8 +15,14 @@ use crate::unixctl::{Answer, Command, Registry, Run};
 /// Every room's rows; the test commands only where dummies are enabled.
 pub fn registry(dummy: bool) -> Registry<Daemon> {
     let test: [&[Command<Daemon>]; 2] = [time::COMMANDS, netdev_dummy::COMMANDS];
-    let own: [&[Command<Daemon>]; 5] =
-        [bridge::COMMANDS, dpif_netdev::COMMANDS, general::COMMANDS, implementations::COMMANDS, vlog::COMMANDS];
+    let own: [&[Command<Daemon>]; 6] = [
+        bridge::COMMANDS,
+        dpif_netdev::COMMANDS,
+        general::COMMANDS,
+        implementations::COMMANDS,
+        offload::COMMANDS,
+        vlog::COMMANDS,
+    ];
     let own = own.into_iter().chain(test.into_iter().filter(|_| dummy)).flatten().cloned();
     Registry::new(slowpath_rows().chain(own))
 }
