@@ -50,8 +50,8 @@ const NAME: &str = "tc";
 const LOOK_MS: Msec = 100;
 /// So few rules are asked for one by one.
 const FEW: usize = 8;
-/// How late drivers may be with their counters.
-const LAG_MS: Msec = 2_000;
+/// How late drivers may be with their counters, unless the operator knows better.
+pub const LAG_MS: Msec = 2_000;
 
 /// Software below, hardware beside it.
 #[derive(Debug)]
@@ -75,7 +75,7 @@ impl<D: Datapath, N: Netlink, V: Devices + fmt::Debug> Tiered<D, N, V> {
 
     /// The same, switched off.
     pub fn idle(inner: impl Into<Arc<D>>, hardware: Tc<N, V>) -> Self {
-        let state = State { rebalance: true, ..State::default() };
+        let state = State { rebalance: true, lag_ms: LAG_MS, ..State::default() };
         Self { inner: inner.into(), hardware, enabled: AtomicBool::new(false), gate: RwLock::new(()), state: Mutex::new(state) }
     }
 
@@ -138,7 +138,7 @@ impl<D: Datapath, N: Netlink, V: Devices + fmt::Debug> Tiered<D, N, V> {
         }
         let mut state = self.state();
         let ufids: Vec<Ufid> = state.entries.keys().copied().collect();
-        self.take_out(&mut state, &ufids, &Refusal::new(Reason::Disabled, ""));
+        self.take_out(&mut state, &ufids, &Refusal::new(Reason::Disabled, ""), clock::now_ms());
         state.waiting.clear();
     }
 
@@ -147,9 +147,13 @@ impl<D: Datapath, N: Netlink, V: Devices + fmt::Debug> Tiered<D, N, V> {
         self.state().rebalance = on;
     }
 
+    /// How late the driver may be with its counters.
+    pub fn set_lag(&self, lag_ms: Msec) {
+        self.state().lag_ms = lag_ms;
+    }
+
     /// Removes the rules of megaflows, where they have any; they go on in software for `why`.
-    fn take_out(&self, state: &mut State, ufids: &[Ufid], why: &Refusal) {
-        let now = clock::now_ms();
+    fn take_out(&self, state: &mut State, ufids: &[Ufid], why: &Refusal, now: Msec) {
         let there: Vec<Ufid> = ufids.iter().copied().filter(|u| state.is_in_hardware(*u)).collect();
         for (ufid, last) in there.iter().zip(self.hardware.remove_all(&there)) {
             if let Some(entry) = state.entries.get_mut(ufid) {
@@ -207,7 +211,7 @@ impl<D: Datapath, N: Netlink, V: Devices + fmt::Debug> Tiered<D, N, V> {
         let done: Vec<&FlowPut> = batch.iter().zip(&results).filter_map(|(put, r)| r.is_ok().then_some(put)).collect();
         let ufids: Vec<Ufid> = done.iter().map(|put| put.flow.ufid).collect();
         // The old rule goes first: a table takes no two rules with the same match.
-        self.take_out(&mut state, &ufids, &Refusal::new(Reason::Disabled, ""));
+        self.take_out(&mut state, &ufids, &Refusal::new(Reason::Disabled, ""), now);
         let mut planned = Vec::with_capacity(done.len());
         for put in done {
             if put.clear_stats
@@ -314,7 +318,7 @@ impl<D: Datapath, N: Netlink, V: Devices + Send + Sync + fmt::Debug> Datapath fo
             // Still under the lock: what is being deleted is not to be adopted meanwhile.
             return self.inner.del(batch);
         }
-        self.take_out(&mut state, batch, &Refusal::new(Reason::Disabled, ""));
+        self.take_out(&mut state, batch, &Refusal::new(Reason::Disabled, ""), clock::now_ms());
         let results = self.inner.del(batch);
         let mut one = |(ufid, result): (&Ufid, Result<FlowStats, DpError>)| {
             state.waiting.forget(*ufid);
@@ -366,7 +370,7 @@ impl<D: Datapath, N: Netlink, V: Devices + Send + Sync + fmt::Debug> Datapath fo
         if state.entries.is_empty() {
             return;
         }
-        let now = clock::now_ms();
+        let (now, lag_ms) = (clock::now_ms(), state.lag_ms);
         self.look(&mut state, batch, now);
         for (ufid, stats) in batch.iter().zip(&mut out[first..]) {
             if let Some(stats) = stats
@@ -375,7 +379,7 @@ impl<D: Datapath, N: Netlink, V: Devices + Send + Sync + fmt::Debug> Datapath fo
                 *stats = entry.counted.with(*stats);
                 if entry.home == Home::Hardware {
                     // A rule was not idle before its driver has had the time to say so.
-                    stats.used_ms = stats.used_ms.max((stats.used_ms.max(entry.since_ms) + LAG_MS).min(now));
+                    stats.used_ms = stats.used_ms.max((stats.used_ms.max(entry.since_ms) + lag_ms).min(now));
                 }
             }
         }
@@ -384,7 +388,7 @@ impl<D: Datapath, N: Netlink, V: Devices + Send + Sync + fmt::Debug> Datapath fo
     fn flush(&self) {
         let mut state = self.state();
         let ufids: Vec<Ufid> = state.entries.keys().copied().collect();
-        self.take_out(&mut state, &ufids, &Refusal::new(Reason::Disabled, ""));
+        self.take_out(&mut state, &ufids, &Refusal::new(Reason::Disabled, ""), clock::now_ms());
         state.entries.clear();
         state.waiting.clear();
         drop(state);

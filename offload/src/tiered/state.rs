@@ -96,6 +96,8 @@ pub(super) struct State {
     /// Rules that have gone since the last tick: so many may find room.
     pub(super) freed: usize,
     pub(super) rebalance: bool,
+    /// How late the driver may be with its counters.
+    pub(super) lag_ms: Msec,
 }
 
 impl State {

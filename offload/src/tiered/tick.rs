@@ -68,7 +68,7 @@ impl<D: Datapath, N: Netlink, V: Devices + fmt::Debug> Tiered<D, N, V> {
             entry.rate.look(entry.counted.sum().packets, now);
         }
         if !lost.is_empty() {
-            self.take_out(state, &lost, &Refusal::new(Reason::Lost, ""));
+            self.take_out(state, &lost, &Refusal::new(Reason::Lost, ""), now);
         }
     }
 
@@ -77,7 +77,7 @@ impl<D: Datapath, N: Netlink, V: Devices + fmt::Debug> Tiered<D, N, V> {
         for port in self.hardware.usage().2 {
             let there: Vec<Ufid> =
                 state.entries.iter().filter(|(_, e)| e.port == port && e.home == Home::Hardware).map(|(u, _)| *u).collect();
-            self.take_out(state, &there, &Refusal::of_port(Reason::PortDirty, port));
+            self.take_out(state, &there, &Refusal::of_port(Reason::PortDirty, port), now);
             if self.hardware.sweep(port).is_ok() {
                 state.hasten(now, usize::MAX, |reason| reason == Reason::PortDirty);
             }
@@ -144,7 +144,7 @@ impl<D: Datapath, N: Netlink, V: Devices + fmt::Debug> Tiered<D, N, V> {
             return;
         }
         let (out, new): (Vec<Ufid>, Vec<Ufid>) = pairs.into_iter().unzip();
-        self.take_out(state, &out, &Refusal::new(Reason::TableFull, "others have more packets"));
+        self.take_out(state, &out, &Refusal::new(Reason::TableFull, "others have more packets"), now);
         // Their places are given away already.
         state.freed = 0;
         self.try_again(state, &new, now);
@@ -160,7 +160,7 @@ impl<D: Datapath, N: Netlink, V: Devices + fmt::Debug> Tiered<D, N, V> {
             for ufid in there {
                 let Ok(dump) = self.inner.get(ufid) else { continue };
                 if let Err(why) = Self::plan(&whole(&dump), &state.can) {
-                    self.take_out(&mut state, &[ufid], &why);
+                    self.take_out(&mut state, &[ufid], &why, now);
                 }
             }
         }
@@ -172,7 +172,7 @@ impl<D: Datapath, N: Netlink, V: Devices + fmt::Debug> Tiered<D, N, V> {
     pub(super) fn lose_port(&self, port: DpPort) {
         let mut state = self.state();
         let of_port: Vec<Ufid> = state.entries.iter().filter(|(_, e)| e.port == port).map(|(u, _)| *u).collect();
-        self.take_out(&mut state, &of_port, &Refusal::of_port(Reason::InPort, port));
+        self.take_out(&mut state, &of_port, &Refusal::of_port(Reason::InPort, port), flow::clock::now_ms());
     }
 }
 

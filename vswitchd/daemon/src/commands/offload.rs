@@ -6,6 +6,7 @@ use flow::Ufid;
 
 /// The rows.
 pub const COMMANDS: &[Command<Daemon>] = &[
+    Command::now("dpif/offload/show", Some(""), (0, 0), |daemon, _| Ok(daemon.switch.datapaths.offload.status())),
     Command::now("offload/audit", Some(""), (0, 0), audit),
     Command::now("offload/show", Some(""), (0, 0), |daemon, _| Ok(daemon.switch.datapaths.offload.show())),
     Command::now("offload/sweep", Some(""), (0, 0), sweep),

@@ -13,9 +13,10 @@ pub use ports::Ports;
 use datapath::Switch;
 use flow::clock::now_ms;
 use flow::hash::Map;
-use flow::{Datapath as _, Ufid};
+use flow::{Datapath as _, Msec, Ufid};
 use offload::Tiered;
 use offload::tc::client::{Netlink as _, Tc};
+use offload::tiered::LAG_MS;
 use port::netlink::{Event, Link, decode, raw};
 use ports::{Hardware, capabilities, discover};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -37,6 +38,8 @@ pub struct Settings {
     pub choice: Choice,
     /// `offload-rebalance`
     pub rebalance: bool,
+    /// `offloaded-stats-delay`
+    pub lag_ms: Msec,
 }
 
 impl Settings {
@@ -52,6 +55,7 @@ impl Settings {
             on: get("hw-offload") == "true" && get("tc-policy") != "skip_hw" && choice.is_some(),
             choice: choice.unwrap_or_default(),
             rebalance: get("offload-rebalance") != "false",
+            lag_ms: get("offloaded-stats-delay").parse().ok().filter(|ms| *ms >= 0).unwrap_or(LAG_MS),
         }
     }
 }
@@ -76,7 +80,7 @@ pub struct Offload {
 
 impl Default for Offload {
     fn default() -> Self {
-        let settings = Settings { on: false, choice: Choice::Tc, rebalance: true };
+        let settings = Settings { on: false, choice: Choice::Tc, rebalance: true, lag_ms: LAG_MS };
         let shared = Shared { tiers: Vec::new(), settings, stopping: false, ports: Map::default(), swept: Vec::new() };
         Self { shared: Arc::new((Mutex::new(shared), Condvar::new())), thread: Mutex::default() }
     }
@@ -166,6 +170,23 @@ impl Offload {
         self.tiers().iter().map(|tier| tier.show()).collect()
     }
 
+    /// `dpif/offload/show`: whether it is on, and which ports take part.
+    pub fn status(&self) -> String {
+        let shared = lock(&self.shared.0);
+        let mut out = format!("Globally enabled: {}\nDatapaths:\n", shared.settings.on);
+        for tier in shared.tiers.iter().filter_map(Weak::upgrade) {
+            out += &format!("{}@{}:\n", tier.kind(), tier.name());
+            let ports = shared.ports.get(tier.name()).map_or(&[][..], Vec::as_slice);
+            if !ports.is_empty() {
+                out += "    tc\n";
+            }
+            for Hardware { port, ifindex, name, .. } in ports {
+                out += &format!("     - {name}: port_no: {}, ifindex: {ifindex}\n", port.0);
+            }
+        }
+        out
+    }
+
     /// `offload/why`: of one megaflow, or of all that are in software.
     pub fn why(&self, ufid: Option<Ufid>) -> Option<String> {
         let texts: Vec<String> = self.tiers().iter().filter_map(|tier| tier.why(ufid)).collect();
@@ -219,6 +240,7 @@ fn turn(shared: &mut Shared) {
             tier.hardware().devices().set(&found);
         }
         tier.set_rebalance(shared.settings.rebalance);
+        tier.set_lag(shared.settings.lag_ms);
         tier.set_enabled(true);
         tier.tick(now);
     }
@@ -292,5 +314,6 @@ mod tests {
         assert!(!read("hw-offload=true offload-backend=moon").on);
         assert_eq!(read("offload-backend=model:/m").choice, Choice::Model("/m".into()));
         assert!(read("").rebalance && !read("offload-rebalance=false").rebalance);
+        assert_eq!((read("").lag_ms, read("offloaded-stats-delay=50").lag_ms), (2_000, 50));
     }
 }
