@@ -175,7 +175,11 @@ fn delete(link: &Kernel, id: FilterId) {
     link.talk(&out.bytes).unwrap();
 }
 
+const MODULES: &str = "veth dummy vxlan geneve sch_ingress cls_flower act_mirred act_gact act_ct act_tunnel_key act_vlan act_pedit act_csum \
+                       act_mpls act_police";
+
 fn software_devices() -> ByName {
+    sh(&format!("for m in {MODULES}; do modprobe $m 2>/dev/null || true; done"));
     for n in 1..=4 {
         sh(&format!("ip link add p{n} type veth peer name h{n}"));
         for device in [format!("p{n}"), format!("h{n}")] {
@@ -479,7 +483,10 @@ fn main() -> ExitCode {
     let devices = software_devices();
     golden_rules_read_back(&tally, &link, &devices);
     golden_packets(&tally, &link, &devices);
-    in_hardware(&tally);
+    // `tc`: in a kernel whose netdevsim takes no rules, only what needs none.
+    if std::env::args().nth(1).as_deref() != Some("tc") {
+        in_hardware(&tally);
+    }
     let (passed, failed) = (tally.passed.get(), tally.failed.get());
     println!("{passed} passed, {failed} failed");
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }

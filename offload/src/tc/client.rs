@@ -74,6 +74,9 @@ struct Installed {
     masks: Masks,
 }
 
+/// Where a rule is, if it is.
+type Place = Option<(FilterId, DpPort)>;
+
 /// What a table shows at one place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
@@ -290,14 +293,13 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
     fn remove_some(&self, table: &mut Table, batch: &[Ufid]) -> Vec<Result<HwStats, TcError>> {
         let first = table.sequences(batch.len());
         let mut request = Writer::default();
-        let there: Vec<Option<(FilterId, DpPort)>> =
-            batch.iter().map(|u| table.installed.get(u).map(|i| (i.id, i.port))).collect();
+        let there: Vec<Place> = batch.iter().map(|u| table.installed.get(u).map(|i| (i.id, i.port))).collect();
         for (n, (id, _)) in (first..).zip(&there).filter_map(|(n, t)| t.as_ref().map(|t| (n, t))) {
             delete(&mut request, n, *id);
         }
         let bytes = if request.bytes.is_empty() { Ok(Vec::new()) } else { self.link.talk(&request.bytes) };
         let answers = bytes.as_ref().map(|bytes| answers(bytes, first, batch.len())).unwrap_or_default();
-        let one = |(i, (ufid, there)): (usize, (&Ufid, Option<(FilterId, DpPort)>))| {
+        let one = |(i, (ufid, there)): (usize, (&Ufid, Place))| {
             let Some((_, port)) = there else { return Ok(HwStats::default()) };
             let said = match (answers.get(i), &bytes) {
                 (Some(answer), _) if answer.error == 0 || answer.error == ENOENT || answer.error == ENODEV => {

@@ -52,7 +52,7 @@ pub struct Hardware {
 
 /// Those of `ports` that can take part, by the devices that the back end has. A device that is elsewhere now (gone, renamed, in another
 /// namespace) is not among them.
-pub fn discover(ports: &[PortInfo], links: &[Link]) -> Vec<Hardware> {
+pub(super) fn discover(ports: &[PortInfo], links: &[Link]) -> Vec<Hardware> {
     let links: Map<u32, &Link> = links.iter().map(|l| (l.ifindex, l)).collect();
     let one = |info: &PortInfo| {
         let link = links.get(&info.ifindex).filter(|l| l.name == info.name && !info.vanished)?;
@@ -73,7 +73,7 @@ pub fn discover(ports: &[PortInfo], links: &[Link]) -> Vec<Hardware> {
 }
 
 /// What can be said of megaflows of these ports. Connection tracking is the datapath's own: the kernel's knows nothing of it.
-pub fn capabilities(all: &[Hardware]) -> Capabilities {
+pub(super) fn capabilities(all: &[Hardware]) -> Capabilities {
     let mut can = Capabilities { ct: false, ..Capabilities::all() };
     can.ports.extend(all.iter().map(|h| (h.port, h.kind)));
     can
