@@ -34,8 +34,8 @@ use flow::conntrack::Conntrack;
 use flow::hash::Map;
 use flow::key::{Key, Mask};
 use flow::seam::{
-    DpError, DpEvent, DpFeatures, DpStats, Execute, FlowDump, FlowPut, FlowStats, MeterConfig, MeterStats, Placement, PortInfo,
-    PortRequest, PortStats, Upcall,
+    BOND_BUCKETS, BondTable, DpError, DpEvent, DpFeatures, DpStats, Execute, FlowDump, FlowPut, FlowStats, MeterConfig,
+    MeterStats, Placement, PortInfo, PortRequest, PortStats, Upcall,
 };
 use flow::{Datapath, DpPort, Megaflow, Msec, Ufid, clock};
 use state::{Counted, Entry, Home, Rate, State};
@@ -287,6 +287,9 @@ impl<D: Datapath, N: Netlink, V: Devices + Send + Sync + fmt::Debug> Datapath fo
         fn meter_set(&self, id: u32, config: &MeterConfig) -> Result<(), DpError>;
         fn meter_get(&self, id: u32) -> Result<MeterStats, DpError>;
         fn meter_del(&self, id: u32) -> Result<MeterStats, DpError>;
+        fn bond_set(&self, bond: u32, table: &BondTable) -> Result<(), DpError>;
+        fn bond_del(&self, bond: u32);
+        fn bond_bytes(&self, bond: u32) -> Option<[u64; BOND_BUCKETS]>;
         fn conntrack(&self) -> Option<&dyn Conntrack>;
         fn stats(&self) -> DpStats;
         fn set_config(&self, config: &[(String, String)]);
