@@ -138,10 +138,14 @@ fn megaflow(flow: &str, actions: &str) -> Megaflow {
     Megaflow { ufid: Ufid(1), key: parsed.key, mask: parsed.mask, actions: Arc::new(actions) }
 }
 
+/// The case of which stock Open vSwitch's rule is wider than its megaflow.
+const WIDER: &str = "geneve_decap";
+
 /// Case and rule of each golden megaflow that stock Open vSwitch put into tc.
 fn golden() -> Vec<(&'static str, Rule)> {
     let lines = include_str!("golden.txt").lines().filter(|l| !l.starts_with('#'));
     let parts = lines.map(|l| l.splitn(4, " | ").collect::<Vec<_>>()).filter(|p| p[1] == "tc");
+    let parts = parts.filter(|p| p[0] != WIDER);
     parts.map(|p| (p[0], plan(&megaflow(p[2], p[3]), &hardware(true)).unwrap_or_else(|e| panic!("{}: {e}", p[0])).rule)).collect()
 }
 
@@ -191,7 +195,7 @@ fn software_devices() -> ByName {
     sh("ip link add vxlan_sys_4789 type vxlan external dstport 4789 && ip link set vxlan_sys_4789 up");
     sh("ip link add vxlan_sys_4790 type vxlan external dstport 4790 && ip link set vxlan_sys_4790 up");
     sh("ip link add genev_sys_6081 type geneve external dstport 6081 && ip link set genev_sys_6081 up");
-    sh("tc actions add action police rate 1mbit burst 10k conform-exceed drop/pipe index 268435456");
+    sh("tc actions add action police rate 1mbit burst 10k conform-exceed drop/pipe index 268435456 skip_hw");
     for (name, _) in PORTS {
         sh(&format!("tc qdisc add dev {name} clsact"));
     }
@@ -260,6 +264,7 @@ const NOT_FORWARDED: &[(&str, &str)] = &[
     ("learn", "depends on what was learned"),
     ("ct_snat_range_ports", "the port is chosen at random"),
     ("meter_kbps", "the bucket of this bench is another"),
+    ("mpls_match", "the megaflow as stock Open vSwitch shows it matches fields that its rule does not"),
     ("output_local", "the host's own port"),
 ];
 
