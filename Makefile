@@ -1,6 +1,6 @@
 # The two commands of the README are `make demo` and `make check`; each installs what it needs (Debian packages, as root).
 SHELL := /bin/bash
-.PHONY: deb bench bench-quick build-bench setup-bench demo check check-unit check-e2e check-ovs check-ovs-all check-ovs-system check-ovs-db check-durability check-fuzz fuzz lint build bench-key setup-demo setup-check
+.PHONY: deb bench bench-quick build-bench setup-bench demo check check-unit check-e2e check-ovs check-ovs-all check-ovs-system check-ovs-db check-durability check-fuzz check-offload fuzz lint build bench-key setup-demo setup-check
 
 DEMO_PACKAGES  := build-essential iproute2 iputils-ping ethtool procps netcat-openbsd
 CHECK_PACKAGES := $(DEMO_PACKAGES) openvswitch-switch openvswitch-common openvswitch-testcontroller openssl python3 python3-venv tcpdump socat
@@ -32,6 +32,10 @@ check-fuzz:
 # The same with new inputs, FUZZ_SECONDS for each target.
 fuzz:
 	tests/fuzz/run.sh $(or $(FUZZ_SECONDS),60)
+
+# Offload: rule and model, the differential property with a million packets, real kernels in a virtual machine.
+check-offload: setup-check build
+	tests/offload/run.sh
 
 # End to end: the release build, foreign clients, 1 GB through namespaces.
 check-e2e: build

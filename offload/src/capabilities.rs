@@ -4,6 +4,7 @@
 
 use flow::DpPort;
 use flow::hash::Map;
+use std::fmt;
 
 /// The kind of a tunnel device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,13 +25,24 @@ pub enum PortKind {
     Internal,
 }
 
+impl fmt::Display for PortKind {
+    /// `switch 1`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Switch(number) => write!(f, "switch {number:x}"),
+            Self::Tunnel(kind) => write!(f, "tunnel {}", format!("{kind:?}").to_lowercase()),
+            Self::Internal => f.write_str("internal"),
+        }
+    }
+}
+
 /// The actions that a rule may have at most (the kernel's `TCA_ACT_MAX_PRIO`).
 pub const ACTIONS_MAX: usize = 32;
 /// The highest chain: the kernel keeps the upper four bits of `TCA_CHAIN` for itself.
 pub const CHAIN_MAX: u32 = 0x0fff_ffff;
 
 /// What can be said.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Capabilities {
     pub ports: Map<DpPort, PortKind>,
     /// Meters that are in hardware.

@@ -54,8 +54,40 @@ reasons! {
     Driver "driver": "the driver refused the rule";
     NotInHardware "not-in-hw": "the driver took the rule without putting it into hardware";
     Echo "echo": "the rule that was read back is another than the one that was asked for";
+    Lost "lost": "the hardware has lost the rule";
     PortDirty "port-dirty": "an earlier rule of this port could not be removed; it waits for an audit";
     Disabled "disabled": "offload is switched off";
+}
+
+impl Reason {
+    /// Whether another try may succeed, without a change of the megaflow.
+    #[must_use]
+    pub const fn may_pass(self) -> bool {
+        match self {
+            Self::TableFull | Self::Driver | Self::NotInHardware | Self::Echo | Self::Lost | Self::PortDirty => true,
+            // Ports that come are an event; the rest is a matter of the megaflow itself.
+            Self::InPort
+            | Self::OutPort
+            | Self::OtherSwitch
+            | Self::TunnelPort
+            | Self::MatchField
+            | Self::MatchValue
+            | Self::MatchContext
+            | Self::Chain
+            | Self::Action
+            | Self::ActionOption
+            | Self::ActionOrder
+            | Self::ActionCount
+            | Self::Fragment
+            | Self::Protocol
+            | Self::Sampling
+            | Self::Userspace
+            | Self::Meter
+            | Self::Group
+            | Self::Parent
+            | Self::Disabled => false,
+        }
+    }
 }
 
 /// A reason with what it is about.
@@ -72,6 +104,19 @@ impl Refusal {
     #[must_use]
     pub fn new(reason: Reason, what: impl Into<String>) -> Self {
         Self { reason, what: what.into(), port: None }
+    }
+
+    /// `match-field(ct_nw_src)`, `in-port(3)`, `table-full`: without blanks or commas, for a line of other things.
+    #[must_use]
+    pub fn short(&self) -> String {
+        let name = self.reason.name();
+        // A driver's text is a sentence; whoever wants it asks why.
+        let word = !self.what.is_empty() && !self.what.contains([' ', ',']);
+        match self.port {
+            Some(port) => format!("{name}({})", port.0),
+            None if word => format!("{name}({})", self.what),
+            None => name.to_owned(),
+        }
     }
 
     /// `reason`, about a port.

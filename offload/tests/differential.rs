@@ -4,6 +4,7 @@
 
 use datapath::Reference;
 use flow::action_text::parse_actions;
+use flow::clock::now_ms;
 use flow::compose::{Payload, compose};
 use flow::extract::{PacketMeta, extract_whole};
 use flow::extract_gen::PacketGen;
@@ -48,12 +49,16 @@ fn ports(dp: &dyn Datapath) {
     }
 }
 
-fn tiered(options: Options) -> Switch {
+fn capabilities(ports: u32) -> Capabilities {
     let mut can = Capabilities::all();
     // The model has no such actions; it would refuse them itself.
     (can.ct, can.eth_push_pop) = (false, false);
-    can.ports.extend((1..=PORTS).map(|n| (DpPort(n), PortKind::Switch(1))));
-    let dp = Tiered::new(Reference::new(), Tc::new(Model::new(options), SameNumbers), can);
+    can.ports.extend((1..=ports).map(|n| (DpPort(n), PortKind::Switch(1))));
+    can
+}
+
+fn tiered(options: Options) -> Switch {
+    let dp = Tiered::new(Reference::new(), Tc::new(Model::new(options), SameNumbers), capabilities(PORTS));
     ports(&dp);
     dp
 }
@@ -115,8 +120,31 @@ fn megaflow(random: &mut PacketGen, ufid: u128, actions: &[Vec<Action>]) -> Mega
     Megaflow { ufid: Ufid(ufid), key, mask, actions: Arc::new(actions) }
 }
 
+/// What befalls hardware while packets pass: time, with all that the tier then does by itself; a lost rule; offload off and on; a port that
+/// leaves it and comes back.
+fn happen(with: &Switch, event: usize, step: usize, random: &mut PacketGen) {
+    let now = now_ms() + 700 * i64::try_from(step).unwrap();
+    match event {
+        8 => with.tick(now),
+        9 => {
+            // What a rule counted after the last look is lost with it, as with any hardware; here it is looked at first, twice for lag.
+            (0..2).for_each(|_| with.dump(&mut |_| true));
+            with.hardware().link().lose(random.below(1_000));
+        }
+        10 => {
+            with.set_enabled(false);
+            assert_eq!(with.hardware().link().rules(), 0, "step {step}");
+            with.set_enabled(true);
+        }
+        _ => {
+            with.set_capabilities(capabilities(2), now);
+            with.set_capabilities(capabilities(PORTS), now);
+        }
+    }
+}
+
 /// Ports of packets whose bytes are all right, whatever happens to rules.
-fn equal_while_things_happen(seed: u64, packets: usize, options: Options) -> (Switch, usize) {
+fn equal_while_things_happen(seed: u64, packets: usize, options: Options, things: bool) -> (Switch, usize) {
     let (with, alone) = (tiered(options), Reference::new());
     ports(&alone);
     let actions: Vec<Vec<Action>> = ACTIONS.iter().map(|a| parse_actions(a, &NoNames).unwrap()).collect();
@@ -150,6 +178,7 @@ fn equal_while_things_happen(seed: u64, packets: usize, options: Options) -> (Sw
                 let put = FlowPut { flow: there[at].clone(), mode: PutMode::Modify, clear_stats: random.below(2) == 0 };
                 assert_eq!(with.put(std::slice::from_ref(&put)), alone.put(&[put]));
             }
+            event @ 8..12 if things => happen(&with, event, n, &mut random),
             _ => {}
         }
         let bytes = packet(&mut random);
@@ -161,6 +190,8 @@ fn equal_while_things_happen(seed: u64, packets: usize, options: Options) -> (Sw
     }
     let ufids: Vec<Ufid> = there.iter().map(|f| f.ufid).collect();
     let (mut a, mut b) = (Vec::new(), Vec::new());
+    // Counters that lag are told at the second question.
+    (0..2).for_each(|_| with.dump(&mut |_| true));
     with.stats_of(&ufids, &mut a);
     alone.stats_of(&ufids, &mut b);
     for ((a, b), ufid) in a.iter().zip(&b).zip(&ufids) {
@@ -177,7 +208,15 @@ fn packets() -> usize {
 #[test]
 fn with_hardware_that_works() {
     let n = packets();
-    let (dp, in_hardware) = equal_while_things_happen(1, n, Options::default());
+    let (dp, in_hardware) = equal_while_things_happen(1, n, Options::default(), false);
+    assert!(in_hardware > n / 20, "hardware forwarded {in_hardware} of {n}");
+    assert!(dp.census().0 > 0);
+}
+
+#[test]
+fn while_all_that_can_happen_happens() {
+    let n = packets();
+    let (dp, in_hardware) = equal_while_things_happen(7, n, Options { lag: true, ..Options::default() }, true);
     assert!(in_hardware > n / 20, "hardware forwarded {in_hardware} of {n}");
     assert!(dp.census().0 > 0);
 }
@@ -186,9 +225,15 @@ fn with_hardware_that_works() {
 fn with_a_small_table_and_a_driver_that_errs() {
     for seed in 2..6 {
         let every = |k: u64, of: u64| (0..100_000).filter(|n| n % of == k).collect::<Vec<u64>>();
-        let options =
-            Options { capacity: 40, refuse: every(1, 7), not_in_hw: every(2, 7), corrupt: every(3, 7), keep: Vec::new() };
-        let (dp, in_hardware) = equal_while_things_happen(seed, packets() / 20, options);
+        let options = Options {
+            capacity: 40,
+            refuse: every(1, 7),
+            not_in_hw: every(2, 7),
+            corrupt: every(3, 7),
+            lag: seed > 3,
+            ..Options::default()
+        };
+        let (dp, in_hardware) = equal_while_things_happen(seed, packets() / 20, options, true);
         assert!(in_hardware > 0);
         assert!(dp.hardware().link().rules() <= 40);
     }

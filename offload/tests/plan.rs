@@ -76,6 +76,10 @@ fn golden_megaflows() {
         let [case, dp, flow, actions] = line.splitn(4, " | ").collect::<Vec<_>>()[..] else { panic!("{line}") };
         let result = plan(&megaflow(flow, actions), &hardware());
         match (dp, &result) {
+            // Stock Open vSwitch leaves out that there are no options: its rule is wider than the megaflow.
+            ("tc", Err(refusal)) if case == "geneve_decap" => {
+                assert_eq!(refusal.to_string(), "tunnel(geneve()): the hardware cannot match this value");
+            }
             ("tc", Err(refusal)) => panic!("{case}: {refusal}\n{line}"),
             ("tc", Ok(_)) => counts.0 += 1,
             (_, Ok(_)) => {}

@@ -17,6 +17,7 @@ cleanup() {
     for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
     if [ -s "$run/ovs-vswitchd.pid" ]; then kill "$(cat "$run/ovs-vswitchd.pid")" 2>/dev/null || true; fi
     for ns in "$c1" "$c2"; do ip netns del "$ns" 2>/dev/null || true; done
+    offload_cleanup
     for dev in "$v1" "$v2"; do ip link del "$dev" 2>/dev/null || true; done
     if [ $status -ne 0 ]; then
         echo "demo: failed; the daemon's log ends with:" >&2
@@ -25,6 +26,7 @@ cleanup() {
     rm -rf "$run"
 }
 trap cleanup EXIT
+. "$root/tests/demo/offload.sh"
 
 now_ms() { date +%s%3N; }
 started=$(now_ms)
@@ -95,6 +97,7 @@ step "TCP transfer between the containers" transfer
 step "show rules and megaflows with their packet counts" show
 flows=$("$ferrule" dpctl dump-flows)
 grep -q 'packets:[1-9]' <<<"$flows" || { echo "demo: no megaflow counted a packet" >&2; exit 1; }
+offload_act
 step "stop the switch" "$ferrule" appctl exit --cleanup
 printf 'demo: %-58s %6d ms\n' "all" $(($(now_ms) - started))
 echo "demo: ok"

@@ -63,6 +63,8 @@ pub enum Placement {
     Software,
     /// All in hardware; the provider's name ("tc").
     Hardware(&'static str),
+    /// In software although offload is on; why, in a word (`in-port(3)`).
+    Declined(String),
 }
 
 /// A flow with its state, as dumped.
@@ -355,6 +357,8 @@ pub trait Datapath: Send + Sync + fmt::Debug {
 
     // Megaflows. Results stand in the order of the batch.
     fn put(&self, batch: &[FlowPut]) -> Vec<Result<(), DpError>>;
+    /// Narrows the mask of a megaflow that is to be put, where only the narrower one can be in hardware. `key` is the packet's.
+    fn narrow(&self, _key: &Key, _actions: &Arc<Actions>, _mask: &mut Box<Mask>) {}
     /// Gives the last counters of what it removed.
     fn del(&self, batch: &[Ufid]) -> Vec<Result<FlowStats, DpError>>;
     fn get(&self, ufid: Ufid) -> Result<FlowDump, DpError>;

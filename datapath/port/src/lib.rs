@@ -54,4 +54,4 @@ pub use batch::{BATCH_MAX, Batch, Drain};
 pub use counters::{COUNTERS, Cell, Counters, QueueCells, QueueStats};
 pub use device::{Device, Kind, LinkState, Mac, PortConfig, PortError, PortStats};
 pub use packet::{Checksum, Gso, GsoKind, Packet};
-pub use queue::{Capabilities, Receive, RxQueue, Transmit, TxQueue};
+pub use queue::{Capabilities, Receive, RxQueue, Transmit, TxQueue, wait};

@@ -116,3 +116,19 @@ kinds! {
     Memory => memory,
     Dummy => dummy,
 }
+
+/// Sleeps until one of the queues may have packets, or for at most `timeout_ms`. For programs with threads of their own; the switch's workers
+/// wait in their own way.
+///
+/// # Errors
+/// The system's, but for interruptions.
+pub fn wait(queues: &[RxQueue], timeout_ms: i32) -> std::io::Result<()> {
+    let fd = |q: &RxQueue| q.poll_fd().map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
+    let mut fds: Vec<libc::pollfd> = queues.iter().filter_map(fd).collect();
+    let n = libc::nfds_t::try_from(fds.len()).expect("queues are few");
+    // SAFETY: `fds` holds `n` records for the time of the call; the descriptors belong to the queues, which are borrowed.
+    match crate::sys::check(unsafe { libc::poll(fds.as_mut_ptr(), n, timeout_ms) }) {
+        Err(error) if error.kind() != std::io::ErrorKind::Interrupted => Err(error),
+        _ => Ok(()),
+    }
+}

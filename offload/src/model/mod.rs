@@ -8,9 +8,12 @@
 mod packet;
 
 use crate::rule::{Act, IS_FRAGMENT};
+use crate::tc::acts::{self, ReadAct};
 use crate::tc::attributes::Writer;
 use crate::tc::client::Netlink;
-use crate::tc::numbers::{IN_HW, RTM_DELTFILTER, RTM_GETTFILTER, RTM_NEWTFILTER, SKIP_SW, TCA_KIND, TCA_OPTIONS, act, flower};
+use crate::tc::numbers::{
+    IN_HW, RTM_DELTFILTER, RTM_GETTFILTER, RTM_NEWQDISC, RTM_NEWTFILTER, SKIP_SW, TCA_KIND, TCA_OPTIONS, act, flower,
+};
 use crate::tc::read::{Filter, Message, filter, message};
 use crate::tc::write::HEADER;
 use crate::tc::{Devices, FilterId, Hook};
@@ -25,6 +28,7 @@ const ROUNDS_MAX: u32 = 16;
 const EEXIST: i32 = 17;
 const EINVAL: i32 = 22;
 const ENOENT: i32 = 2;
+const ENODEV: i32 = 19;
 const ENOSPC: i32 = 28;
 const EOPNOTSUPP: i32 = 95;
 
@@ -41,11 +45,26 @@ pub struct Options {
     pub corrupt: Vec<u64>,
     /// Of the deletions: those that fail.
     pub keep: Vec<u64>,
+    /// Whether counters are as they were when they were last asked for, as a driver's that polls its hardware. A deletion tells the last.
+    pub lag: bool,
+    /// Kinds of actions, as tc names them, that it does not have.
+    pub without: Vec<String>,
+    /// Interfaces that it has; none: any.
+    pub ports: Vec<u32>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { capacity: 1 << 20, refuse: Vec::new(), not_in_hw: Vec::new(), corrupt: Vec::new(), keep: Vec::new() }
+        Self {
+            capacity: 1 << 20,
+            refuse: Vec::new(),
+            not_in_hw: Vec::new(),
+            corrupt: Vec::new(),
+            keep: Vec::new(),
+            lag: false,
+            without: Vec::new(),
+            ports: Vec::new(),
+        }
     }
 }
 
@@ -54,6 +73,16 @@ struct Stored {
     filter: Filter,
     packets: u64,
     bytes_counted: u64,
+    /// The counters that the next one who asks is told, if they lag.
+    told: (u64, u64),
+}
+
+impl Stored {
+    /// What whoever asks is told.
+    fn counters(&mut self, lag: bool) -> (u64, u64) {
+        let now = (self.packets, self.bytes_counted);
+        if lag { std::mem::replace(&mut self.told, now) } else { now }
+    }
 }
 
 /// Where a filter is found: port, chain, preference, handle.
@@ -128,6 +157,35 @@ impl Model {
         self.state().filters.clear();
     }
 
+    /// Loses one rule of many, the same for the same `which`.
+    pub fn lose(&self, which: usize) {
+        let mut state = self.state();
+        let nth = which % state.filters.len().max(1);
+        if let Some(at) = state.filters.keys().nth(nth).copied() {
+            state.filters.remove(&at);
+        }
+    }
+
+    /// A line for each rule: port, chain, preference, handle, counters, what it does.
+    pub fn table(&self) -> String {
+        let state = self.state();
+        let line = |((port, chain, prio, handle), s): (&At, &Stored)| {
+            let acts: Vec<String> = s.filter.acts.iter().map(|a| format!("{:?}", a.act)).collect();
+            let (packets, bytes, acts) = (s.packets, s.bytes_counted, acts.join(", "));
+            format!("dev {port} chain {chain} pref {prio} handle {handle:#x} packets:{packets} bytes:{bytes} {acts}\n")
+        };
+        state.filters.iter().map(line).collect()
+    }
+
+    /// Puts a rule there that nobody asked for, beside another.
+    pub fn duplicate(&self, handle: u32) {
+        let mut state = self.state();
+        let Some((at, stored)) = state.filters.iter().next() else { return };
+        let (mut at, mut filter) = (*at, stored.filter.clone());
+        (at.3, filter.id.handle) = (handle, handle);
+        state.filters.insert(at, Stored { filter, packets: 0, bytes_counted: 0, told: (0, 0) });
+    }
+
     /// A packet comes in by a port.
     pub fn receive(&self, port: DpPort, bytes: &[u8]) -> Outcome {
         let mut state = self.state();
@@ -165,43 +223,86 @@ impl Model {
             return Err((ENOSPC, "the table is full"));
         }
         check(&read)?;
+        self.has(&read, at.0)?;
         if self.options.corrupt.contains(&nth)
             && let Some(last) = read.acts.last_mut()
         {
             last.act = Act::Drop;
         }
         read.in_hw = !self.options.not_in_hw.contains(&nth);
-        let bytes = show(&read, 0, 0);
+        let bytes = show(RTM_NEWTFILTER, sequence(request), &read, (0, 0));
         out.bytes.extend_from_slice(&bytes);
-        state.filters.insert(at, Stored { filter: read, packets: 0, bytes_counted: 0 });
+        state.filters.insert(at, Stored { filter: read, packets: 0, bytes_counted: 0, told: (0, 0) });
         Ok(())
     }
 }
 
 impl Netlink for Model {
-    fn talk(&self, request: &[u8]) -> io::Result<Vec<u8>> {
+    fn talk(&self, requests: &[u8]) -> io::Result<Vec<u8>> {
         let mut state = self.state();
         let mut out = Writer::default();
-        let kind = request.get(4..6).map_or(0, |k| u16::from_ne_bytes([k[0], k[1]]));
-        let result = match kind {
-            RTM_NEWTFILTER => self.create(&mut state, request, &mut out),
-            RTM_DELTFILTER => {
-                let nth = state.deleted;
-                state.deleted += 1;
-                let kept = self.options.keep.contains(&nth);
-                let at = one(request);
-                match at {
-                    Some(_) if kept => Err((EINVAL, "the model keeps this rule on purpose")),
-                    Some(at) => state.filters.remove(&at).map(|_| ()).ok_or((ENOENT, "no such filter")),
-                    None => Err((EINVAL, "no filter is named")),
-                }
-            }
-            RTM_GETTFILTER => answer(&state, request, &mut out),
-            _ => Err((EOPNOTSUPP, "messages of this kind are not modelled")),
-        };
-        acknowledge(&mut out, request, result);
+        let mut rest = requests;
+        while let Some(len) = rest.first_chunk::<4>().map(|l| u32::from_ne_bytes(*l) as usize) {
+            let Some(request) = rest.get(..len).filter(|_| len >= HEADER) else {
+                return Err(io::ErrorKind::InvalidInput.into());
+            };
+            rest = rest.get(len.next_multiple_of(4)..).unwrap_or(&[]);
+            let result = self.one(&mut state, request, &mut out);
+            acknowledge(&mut out, request, result);
+        }
         Ok(out.bytes)
     }
+}
+
+impl Model {
+    fn one(&self, state: &mut State, request: &[u8], out: &mut Writer) -> Result<(), (i32, &'static str)> {
+        match request.get(4..6).map_or(0, |k| u16::from_ne_bytes([k[0], k[1]])) {
+            RTM_NEWTFILTER => self.create(state, request, out),
+            RTM_DELTFILTER => self.delete(state, request, out),
+            RTM_GETTFILTER => answer(state, self.options.lag, request, out),
+            // Every port of it can have filters.
+            RTM_NEWQDISC => Err((EEXIST, "Exclusivity flag on, cannot modify")),
+            _ => Err((EOPNOTSUPP, "messages of this kind are not modelled")),
+        }
+    }
+
+    fn delete(&self, state: &mut State, request: &[u8], out: &mut Writer) -> Result<(), (i32, &'static str)> {
+        let nth = state.deleted;
+        state.deleted += 1;
+        let at = named(request).ok_or((EINVAL, "no filter is named"))?;
+        if self.options.keep.contains(&nth) {
+            return Err((EINVAL, "the model keeps this rule on purpose"));
+        }
+        let gone = state.filters.remove(&at).ok_or((ENOENT, "no such filter"))?;
+        let bytes = show(RTM_DELTFILTER, sequence(request), &gone.filter, (gone.packets, gone.bytes_counted));
+        out.bytes.extend_from_slice(&bytes);
+        Ok(())
+    }
+}
+
+impl Model {
+    /// Whether it has the ports and actions that a rule names.
+    fn has(&self, read: &Filter, ifindex: u32) -> Result<(), (i32, &'static str)> {
+        let known = |port: u32| self.options.ports.is_empty() || self.options.ports.contains(&port);
+        if !known(ifindex) {
+            return Err((ENODEV, "no such port"));
+        }
+        for ReadAct { act, .. } in &read.acts {
+            if let Act::Output { port, ingress, .. } = act
+                && (*ingress || !known(port.0))
+            {
+                return Err((EOPNOTSUPP, "the output is no port of this switch"));
+            }
+            if self.options.without.iter().any(|kind| kind == acts::kind(act)) {
+                return Err((EOPNOTSUPP, "the hardware has no such action"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn sequence(request: &[u8]) -> u32 {
+    request.get(8..).and_then(|b| b.first_chunk::<4>()).map_or(0, |b| u32::from_ne_bytes(*b))
 }
 
 fn at_of(id: FilterId) -> Option<At> {
@@ -212,7 +313,7 @@ fn at_of(id: FilterId) -> Option<At> {
 }
 
 /// The filter that a request names. Requests have another type than answers; the fixed part is the same.
-fn one(request: &[u8]) -> Option<At> {
+fn named(request: &[u8]) -> Option<At> {
     let mut as_answer = request.to_vec();
     as_answer.get_mut(4..6)?.copy_from_slice(&RTM_NEWTFILTER.to_ne_bytes());
     match message(&as_answer).ok()? {
@@ -221,16 +322,20 @@ fn one(request: &[u8]) -> Option<At> {
 }
 
 /// One filter, or all of a port.
-fn answer(state: &State, request: &[u8], out: &mut Writer) -> Result<(), (i32, &'static str)> {
-    let at = one(request).ok_or((EINVAL, "no filter is named"))?;
-    let all = at.3 == 0;
-    let wanted = |key: &At| if all { key.0 == at.0 } else { *key == at };
-    let mut found = false;
-    for (_, stored) in state.filters.iter().filter(|(key, _)| wanted(key)) {
-        out.bytes.extend_from_slice(&show(&stored.filter, stored.packets, stored.bytes_counted));
-        found = true;
+fn answer(state: &mut State, lag: bool, request: &[u8], out: &mut Writer) -> Result<(), (i32, &'static str)> {
+    let at = named(request).ok_or((EINVAL, "no filter is named"))?;
+    let sequence = sequence(request);
+    if at.3 != 0 {
+        let stored = state.filters.get_mut(&at).ok_or((ENOENT, "no such filter"))?;
+        let counters = stored.counters(lag);
+        out.bytes.extend_from_slice(&show(RTM_NEWTFILTER, sequence, &stored.filter, counters));
+        return Ok(());
     }
-    if found || all { Ok(()) } else { Err((ENOENT, "no such filter")) }
+    for (_, stored) in state.filters.range_mut((at.0, 0, 0, 0)..=(at.0, u32::MAX, u16::MAX, u32::MAX)) {
+        let counters = stored.counters(lag);
+        out.bytes.extend_from_slice(&show(RTM_NEWTFILTER, sequence, &stored.filter, counters));
+    }
+    Ok(())
 }
 
 /// What this model cannot do, as a driver says it.
@@ -260,11 +365,11 @@ fn check(read: &Filter) -> Result<(), (i32, &'static str)> {
 }
 
 /// The filter as the kernel shows it: in hardware or not, counters on each action.
-fn show(read: &Filter, packets: u64, bytes: u64) -> Vec<u8> {
-    use crate::tc::{acts, matches};
+fn show(kind: u16, sequence: u32, read: &Filter, (packets, bytes): (u64, u64)) -> Vec<u8> {
+    use crate::tc::matches;
     let mut out = Writer::default();
     let rule = read.rule(DpPort(0), Box::new(flow::Key::ZERO));
-    crate::tc::write::fixed(&mut out, RTM_NEWTFILTER, read.id);
+    crate::tc::write::fixed(&mut out, kind, sequence, read.id);
     out.put_text(TCA_KIND, "flower");
     let options = out.nest(TCA_OPTIONS);
     matches::put(&mut out, &rule);

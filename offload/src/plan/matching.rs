@@ -185,6 +185,10 @@ fn tunnel(known: Known<'_>, left: &mut Mask, can: &Capabilities) -> Result<Optio
         if geneve_lengths(&known.key.tun_metadata[..len]).iter().any(|(at, _)| known.key.tun_metadata[at + 3] & 0xe0 != 0) {
             return Err(Refusal::new(Reason::MatchValue, "tunnel(geneve())"));
         }
+        // Without an option there is nothing that tc could match, and a rule without any matches packets that have some.
+        if len == 0 {
+            return Err(Refusal::new(Reason::MatchValue, "tunnel(geneve())"));
+        }
         said.geneve = Some((known.key.tun_metadata[..len].to_vec(), known.mask.tun_metadata[..len].to_vec()));
         left.tun_metadata_present = [0; 8];
         left.tun_metadata[..len].fill(0);

@@ -4,13 +4,13 @@
 //! capabilities, verdict, two counts. A verdict other than `pipe` ends the list, or jumps in it.
 
 use super::Devices;
-use super::attributes::{Attribute, ReadError, Writer, find};
+use super::attributes::{Attribute, NESTED, ReadError, Writer, find};
 use super::matches::{geneve_lengths, put_geneve, read_geneve};
 use super::numbers::{act as a, csum, ct, flower as f, gact, mirred, mpls, pedit, police, tunnel_key as t, verdict, vlan};
 use super::write::no_device;
 use crate::refusal::Refusal;
 use crate::rule::{Act, CtAct, CtNat, Header, TunnelSet, Word};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Bytes of `tc_gen`.
 const GEN: usize = 20;
@@ -34,7 +34,8 @@ fn parms_i32(verdict: i32, more: i32) -> Vec<u8> {
 pub fn put(out: &mut Writer, order: u16, act: &Act, cookie: &[u8], devices: &dyn Devices) -> Result<(), Refusal> {
     let nest = out.nest(order);
     out.put_text(a::KIND, kind(act));
-    let options = out.nest(a::OPTIONS);
+    // Kinds of later kernels insist on the flag.
+    let options = out.nest(a::OPTIONS | NESTED);
     match act {
         Act::Output { port, ingress, last } => {
             let ifindex = devices.ifindex(*port).ok_or_else(|| no_device(*port))?;
@@ -103,7 +104,8 @@ pub fn put(out: &mut Writer, order: u16, act: &Act, cookie: &[u8], devices: &dyn
     Ok(())
 }
 
-const fn kind(act: &Act) -> &'static str {
+/// As tc names it.
+pub(crate) const fn kind(act: &Act) -> &'static str {
     match act {
         Act::Output { .. } => "mirred",
         Act::Drop | Act::Goto(_) => "gact",
@@ -139,9 +141,9 @@ fn put_pedit(out: &mut Writer, header: Header, words: &[Word]) {
         sel.extend_from_slice(&[0; 12]);
     }
     out.put(pedit::PARMS_EX, &sel);
-    let keys = out.nest(pedit::KEYS_EX | super::attributes::NESTED);
+    let keys = out.nest(pedit::KEYS_EX | NESTED);
     for _ in words {
-        let key = out.nest(pedit::KEY_EX | super::attributes::NESTED);
+        let key = out.nest(pedit::KEY_EX | NESTED);
         out.put_u16(pedit::HTYPE, header as u16);
         out.put_u16(pedit::CMD, pedit::CMD_SET);
         out.end(key);
@@ -151,7 +153,11 @@ fn put_pedit(out: &mut Writer, header: Header, words: &[Word]) {
 
 fn put_tunnel(out: &mut Writer, set: &TunnelSet) {
     out.put(t::PARMS, &parms_i32(verdict::PIPE, t::SET));
-    for (address, v4, v6) in [(set.src, t::IPV4_SRC, t::IPV6_SRC), (Some(set.dst), t::IPV4_DST, t::IPV6_DST)] {
+    // The kernel wants both addresses; the source that is nought is its choice.
+    let none: IpAddr = if set.dst.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    for (address, v4, v6) in
+        [(Some(set.src.unwrap_or(none)), t::IPV4_SRC, t::IPV6_SRC), (Some(set.dst), t::IPV4_DST, t::IPV6_DST)]
+    {
         match address {
             Some(IpAddr::V4(a)) => out.put(v4, &a.octets()),
             Some(IpAddr::V6(a)) => out.put(v6, &a.octets()),
@@ -247,6 +253,17 @@ pub fn read(list: Attribute<'_>, devices: &dyn Devices) -> Result<Vec<ReadAct>, 
     orders.into_iter().map(|order| read_one(&order.nested()?, devices)).collect()
 }
 
+/// The counters of the first action (`Filter::counters`), without a look at what the actions do.
+///
+/// # Errors
+/// For a list that is cut short.
+pub fn counters(list: Attribute<'_>) -> Result<(u64, u64), ReadError> {
+    let Some(first) = list.nested()?.into_iter().min_by_key(|a| a.kind) else {
+        return Ok((0, 0));
+    };
+    find(&first.nested()?, a::STATS).map_or(Ok((0, 0)), read_stats)
+}
+
 fn read_one(parts: &[Attribute<'_>], devices: &dyn Devices) -> Result<ReadAct, ReadError> {
     let kind = find(parts, a::KIND).ok_or(ReadError::Missing("the kind of an action"))?.text();
     let options = find(parts, a::OPTIONS).ok_or(ReadError::Missing("the options of an action"))?.nested()?;
@@ -275,7 +292,9 @@ fn read_stats(stats: Attribute<'_>) -> Result<(u64, u64), ReadError> {
     let short = ReadError::Size { kind: basic.kind, len: basic.payload.len(), expected: 12 };
     let bytes = basic.payload.first_chunk::<8>().ok_or_else(|| short.clone())?;
     let packets = basic.payload.get(8..).and_then(|p| p.first_chunk::<4>()).ok_or(short)?;
-    Ok((u32::from_ne_bytes(*packets).into(), u64::from_ne_bytes(*bytes)))
+    // More packets than 32 bits hold come in an attribute of their own.
+    let packets64 = find(&parts, a::STATS_PACKETS64).map(Attribute::array).transpose()?.map(u64::from_ne_bytes);
+    Ok((packets64.unwrap_or_else(|| u32::from_ne_bytes(*packets).into()), u64::from_ne_bytes(*bytes)))
 }
 
 /// The parameters behind `tc_gen` and its verdict.
@@ -419,7 +438,7 @@ fn read_tunnel(options: &[Attribute<'_>]) -> Result<Act, ReadError> {
         }
     }
     Ok(Act::TunnelSet(Box::new(TunnelSet {
-        src: read_address(options, t::IPV4_SRC, t::IPV6_SRC)?,
+        src: read_address(options, t::IPV4_SRC, t::IPV6_SRC)?.filter(|a| !a.is_unspecified()),
         dst: read_address(options, t::IPV4_DST, t::IPV6_DST)?.ok_or(ReadError::Missing("a tunnel's destination"))?,
         id: find(options, t::KEY_ID).map(|a| a.array().map(u32::from_be_bytes)).transpose()?,
         tos: find(options, t::TOS).map_or(Ok(0), Attribute::u8)?,

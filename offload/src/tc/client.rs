@@ -1,7 +1,7 @@
 //! The `tc` back end: rules put into a device's table by netlink, each verified by what comes back.
 //!
-//! What enters: plans and cookies. What leaves: messages to whatever answers netlink (the kernel, or the model); what was installed, or
-//! the reason why not. Neighbours: `write`, `read`, `tiered`.
+//! What enters: plans and names. What leaves: messages to whatever answers netlink (the kernel, or the model); what was installed, or
+//! the reason why not. Neighbours: `write`, `read`, `answer`, `preferences`, `tiered`.
 //!
 //! # What holds
 //!
@@ -9,14 +9,17 @@
 //!   removed before `install` returns: it counts as refused.
 //! - If that removal fails, the port is dirty: nothing more is installed on it until `sweep` has found it clean.
 //! - Every filter's first action has a cookie that begins with `MAGIC`. `sweep` removes those, and touches no others.
-//! - Preferences are one per set of masks, counted, and given back with their last filter.
+//! - The queueing discipline that filters hang from (clsact, or an ingress of somebody else's) is made where there is none, and never
+//!   removed: others may hang their filters from it.
+//! - Requests go in batches: one message of the socket carries up to `BATCH_MAX` of them.
 
-use super::attributes::{Attribute, Writer, attributes, find};
-use super::numbers::{TCA_KIND, TCA_OPTIONS, act, flower};
-use super::read::{Filter, Message, filter, message};
-use super::write::{HEADER, TCMSG, create, delete, dump, query};
-use super::{Devices, FilterId, Hook, matches};
-use crate::keys::FlowerKey;
+use super::answer::{Answer, answers};
+use super::attributes::{Writer, attributes, find};
+use super::numbers::{TCA_OPTIONS, act, flower};
+use super::preferences::{Masks, Preferences};
+use super::read::{Filter, Message, filter, glance, message};
+use super::write::{HEADER, TCMSG, clsact, create, delete, dump, query};
+use super::{Devices, FilterId, Hook};
 use crate::refusal::{Reason, Refusal};
 use crate::rule::Rule;
 use flow::hash::{Map, Set};
@@ -27,27 +30,22 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How cookies of ours begin.
 pub const MAGIC: [u8; 4] = *b"FRRL";
-/// Preferences that are ours; lower ones are left to others.
-pub const PRIO_MIN: u16 = 0x4000;
-pub const PRIO_MAX: u16 = 0x7fff;
-/// `NLMSG_ERROR`
-const ERROR: u16 = 2;
-/// `NLMSG_DONE`
-const DONE: u16 = 3;
-/// Flags of an error's message: the request is cut, texts follow.
-const CAPPED: u16 = 0x100;
-const TEXTS: u16 = 0x200;
+/// Requests that are sent together.
+const BATCH_MAX: usize = 64;
 const ENOENT: i32 = 2;
+const EEXIST: i32 = 17;
+const ENODEV: i32 = 19;
+const EINVAL: i32 = 22;
 const ENOSPC: i32 = 28;
 
 /// Something that answers route netlink.
 pub trait Netlink: Send + Sync + fmt::Debug {
-    /// Sends a request of one message; gives the bytes of all messages of the answer, up to and with the acknowledgement or the
-    /// end of the dump.
+    /// Sends requests, one message after another; gives the bytes of all messages of the answers, up to and with each one's
+    /// acknowledgement or end of its dump.
     ///
     /// # Errors
-    /// Of the socket, not of the request.
-    fn talk(&self, request: &[u8]) -> io::Result<Vec<u8>>;
+    /// Of the socket, not of the requests.
+    fn talk(&self, requests: &[u8]) -> io::Result<Vec<u8>>;
 }
 
 /// Packets and bytes that a filter has counted since it was installed.
@@ -57,31 +55,57 @@ pub struct HwStats {
     pub bytes: u64,
 }
 
-/// Why a filter could not be removed.
+/// Why a filter could not be removed, listed or hung up.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the rule could not be removed: {0}")]
-pub struct RemoveError(pub String);
+pub enum TcError {
+    #[error("the rule could not be removed: {0}")]
+    Remove(String),
+    #[error("the rules could not be listed: {0}")]
+    List(String),
+    #[error("no clsact: {0}")]
+    Clsact(String),
+}
 
-/// What a set of filters has in common that share a preference.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Masks {
-    hook: Hook,
-    chain: u32,
-    protocol: u16,
-    items: Vec<(FlowerKey, u128)>,
-    fragment: Option<u32>,
-    ct_state: Option<u16>,
-    /// Whether id and priority of each tag are matched.
-    tags: [Option<(bool, bool)>; 2],
-    /// Of a tunnel: id, flags, Geneve options, group policy.
-    tunnel: Option<(bool, u16, bool, bool)>,
+/// A rule of ours in a table.
+#[derive(Clone, Debug)]
+struct Installed {
+    id: FilterId,
+    port: DpPort,
+    masks: Masks,
+}
+
+/// Where a rule is, if it is.
+type Place = Option<(FilterId, DpPort)>;
+
+/// What a table shows at one place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// What we put there, in hardware.
+    Right,
+    /// Ours, but no longer in hardware.
+    NotInHardware,
+    /// Where our rule was, another is.
+    Other,
+    /// It bears our mark, but we know nothing of it.
+    Stray,
+}
+
+/// A filter of ours that was found, or that should be there (`found` is `None`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sight {
+    pub port: DpPort,
+    pub chain: u32,
+    pub prio: u16,
+    pub handle: u32,
+    pub ufid: Option<Ufid>,
+    pub found: Option<Found>,
 }
 
 #[derive(Debug, Default)]
 struct Table {
-    installed: Map<Ufid, (FilterId, DpPort, Masks)>,
-    prios: Map<Masks, (u16, u32)>,
-    used: Set<u16>,
+    installed: Map<Ufid, Installed>,
+    at: Map<FilterId, Ufid>,
+    preferences: Preferences,
     next_handle: u32,
     sequence: u32,
     dirty: Set<DpPort>,
@@ -95,13 +119,6 @@ pub struct Tc<N, D> {
     table: Mutex<Table>,
 }
 
-/// An answer taken apart.
-struct Answer<'a> {
-    messages: Vec<&'a [u8]>,
-    error: i32,
-    text: String,
-}
-
 impl<N: Netlink, D: Devices> Tc<N, D> {
     /// Over something that answers, with the ports' devices.
     pub fn new(link: N, devices: D) -> Self {
@@ -113,9 +130,38 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
         &self.link
     }
 
+    /// The ports' devices.
+    pub const fn devices(&self) -> &D {
+        &self.devices
+    }
+
     fn table(&self) -> MutexGuard<'_, Table> {
         // A panic elsewhere leaves the table as it was between two steps.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Rules that are installed, preferences that they use, ports that wait for a sweep.
+    pub fn usage(&self) -> (usize, usize, Vec<DpPort>) {
+        let table = self.table();
+        let mut dirty: Vec<DpPort> = table.dirty.iter().copied().collect();
+        dirty.sort_unstable();
+        (table.installed.len(), table.preferences.taken(), dirty)
+    }
+
+    /// Makes sure that filters can be hung from a device.
+    ///
+    /// # Errors
+    /// The kernel's, if it has no such device or takes no queueing discipline for it.
+    pub fn prepare(&self, ifindex: u32) -> Result<(), TcError> {
+        let mut request = Writer::default();
+        let sequence = self.table().sequences(1);
+        clsact(&mut request, sequence, ifindex);
+        let bytes = self.link.talk(&request.bytes).map_err(|e| TcError::Clsact(e.to_string()))?;
+        match answers(&bytes, sequence, 1).first() {
+            Some(answer) if answer.error == 0 || answer.error == EEXIST => Ok(()),
+            Some(answer) => Err(TcError::Clsact(answer.said())),
+            None => Err(TcError::Clsact("no answer".to_owned())),
+        }
     }
 
     /// Puts a rule into hardware.
@@ -123,32 +169,92 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
     /// # Errors
     /// The reason, in the driver's words where it gave any. Nothing of the rule is then left, or the port is marked dirty.
     pub fn install(&self, ufid: Ufid, rule: &Rule) -> Result<(), Refusal> {
+        self.install_all(&[(ufid, rule)]).pop().unwrap_or_else(|| Err(Refusal::new(Reason::Driver, "no answer")))
+    }
+
+    /// Puts many in; the results stand in the order of the batch.
+    pub fn install_all(&self, batch: &[(Ufid, &Rule)]) -> Vec<Result<(), Refusal>> {
         let mut table = self.table();
+        batch.chunks(BATCH_MAX).flat_map(|some| self.install_some(&mut table, some)).collect()
+    }
+
+    fn install_some(&self, table: &mut Table, batch: &[(Ufid, &Rule)]) -> Vec<Result<(), Refusal>> {
+        let first = table.sequences(batch.len());
+        let mut request = Writer::default();
+        let places: Vec<Result<Installed, Refusal>> = (first..)
+            .zip(batch)
+            .map(|(n, (ufid, rule))| {
+                let place = self.place(table, rule)?;
+                if let Err(refusal) = create(&mut request, n, place.id, rule, &cookie(*ufid), &self.devices) {
+                    table.preferences.give(&place.masks);
+                    return Err(refusal);
+                }
+                Ok(place)
+            })
+            .collect();
+        let bytes = if request.bytes.is_empty() { Ok(Vec::new()) } else { self.link.talk(&request.bytes) };
+        let answers = bytes.as_ref().map(|bytes| answers(bytes, first, batch.len())).unwrap_or_default();
+        let lost = bytes.as_ref().err().map(ToString::to_string);
+        places
+            .into_iter()
+            .enumerate()
+            .zip(batch)
+            .map(|((i, place), (ufid, rule))| {
+                let place = place?;
+                let verdict = match answers.get(i) {
+                    Some(answer) => self.verdict(table, &place, *ufid, rule, answer),
+                    // Nobody knows whether it is there.
+                    None => {
+                        table.dirty.insert(place.port);
+                        Err(Refusal::new(Reason::Driver, lost.clone().unwrap_or_default()))
+                    }
+                };
+                match &verdict {
+                    Ok(()) => table.add(*ufid, place),
+                    Err(_) => table.preferences.give(&place.masks),
+                }
+                verdict
+            })
+            .collect()
+    }
+
+    /// Where a rule is to stand.
+    fn place(&self, table: &mut Table, rule: &Rule) -> Result<Installed, Refusal> {
         if table.dirty.contains(&rule.port) {
             return Err(Refusal::of_port(Reason::PortDirty, rule.port));
         }
         let ifindex = self.devices.ifindex(rule.port).ok_or_else(|| Refusal::of_port(Reason::InPort, rule.port))?;
         let hook = Hook::Ingress { ifindex };
-        let masks = masks(hook, rule);
-        let prio = table.take_prio(&masks).ok_or_else(|| Refusal::new(Reason::TableFull, "preferences"))?;
+        let masks = Masks::of(hook, rule);
+        let prio = table.preferences.take(&masks).ok_or_else(|| Refusal::new(Reason::TableFull, "preferences"))?;
         table.next_handle = table.next_handle % 0x7fff_ffff + 1;
-        let id = FilterId { hook, chain: rule.chain, prio, handle: table.next_handle, protocol: masks.protocol };
-        let result = self.install_as(&mut table, id, ufid, rule);
-        if result.is_err() {
-            table.give_prio(&masks);
-        } else {
-            table.installed.insert(ufid, (id, rule.port, masks));
-        }
-        result
+        let id = FilterId { hook, chain: rule.chain, prio, handle: table.next_handle, protocol: masks.protocol() };
+        Ok(Installed { id, port: rule.port, masks })
     }
 
-    fn install_as(&self, table: &mut Table, id: FilterId, ufid: Ufid, rule: &Rule) -> Result<(), Refusal> {
-        let mut request = Writer::default();
-        create(&mut request, table.sequence(), id, rule, &cookie(ufid), &self.devices)?;
-        let bytes = self.link.talk(&request.bytes).map_err(|e| Refusal::new(Reason::Driver, e.to_string()))?;
-        let answer = Answer::of(&bytes);
+    fn verdict(&self, table: &mut Table, place: &Installed, ufid: Ufid, rule: &Rule, answer: &Answer<'_>) -> Result<(), Refusal> {
+        let Installed { id, port, .. } = *place;
+        let mut again = Vec::new();
+        let second;
+        let mut answer = answer;
+        // Somebody took away the queueing discipline; a new one, and once more.
+        if matches!(answer.error, EINVAL | ENOENT)
+            && let Hook::Ingress { ifindex } = id.hook
+            && self.remake(table, ifindex)
+        {
+            let sequence = table.sequences(1);
+            let mut request = Writer::default();
+            create(&mut request, sequence, id, rule, &cookie(ufid), &self.devices)?;
+            again = self.link.talk(&request.bytes).unwrap_or(again);
+            second = answers(&again, sequence, 1);
+            answer = second.first().unwrap_or(answer);
+        }
         if answer.error != 0 {
-            let reason = if answer.error == ENOSPC { Reason::TableFull } else { Reason::Driver };
+            let reason = match answer.error {
+                ENOSPC => Reason::TableFull,
+                ENODEV => Reason::InPort,
+                _ => Reason::Driver,
+            };
             return Err(Refusal::new(reason, answer.said()));
         }
         let verdict = answer.messages.first().map_or_else(
@@ -156,84 +262,212 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
             |echo| judge(&filter(echo, &self.devices).map_err(|e| Refusal::new(Reason::Echo, e.to_string()))?, rule),
         );
         if verdict.is_err() && self.delete(table, id).is_err() {
-            table.dirty.insert(rule.port);
+            table.dirty.insert(port);
         }
         verdict
+    }
+
+    /// Whether the device had no queueing discipline and has one now.
+    fn remake(&self, table: &mut Table, ifindex: u32) -> bool {
+        let mut request = Writer::default();
+        let sequence = table.sequences(1);
+        clsact(&mut request, sequence, ifindex);
+        let Ok(bytes) = self.link.talk(&request.bytes) else { return false };
+        answers(&bytes, sequence, 1).first().is_some_and(|a| a.error == 0)
     }
 
     /// Takes a rule out of hardware; gives its last counters.
     ///
     /// # Errors
     /// If it may still be there: its port is dirty then.
-    pub fn remove(&self, ufid: Ufid) -> Result<HwStats, RemoveError> {
+    pub fn remove(&self, ufid: Ufid) -> Result<HwStats, TcError> {
+        self.remove_all(&[ufid]).pop().unwrap_or_else(|| Ok(HwStats::default()))
+    }
+
+    /// Takes many out; the results stand in the order of the batch. One that is not there had no packets.
+    pub fn remove_all(&self, batch: &[Ufid]) -> Vec<Result<HwStats, TcError>> {
         let mut table = self.table();
-        let Some((id, port, masks)) = table.installed.get(&ufid).cloned() else {
-            return Ok(HwStats::default());
-        };
-        let last = self.ask(&mut table, id).unwrap_or_default();
-        if let Err(error) = self.delete(&mut table, id) {
-            table.dirty.insert(port);
-            return Err(error);
+        batch.chunks(BATCH_MAX).flat_map(|some| self.remove_some(&mut table, some)).collect()
+    }
+
+    fn remove_some(&self, table: &mut Table, batch: &[Ufid]) -> Vec<Result<HwStats, TcError>> {
+        let first = table.sequences(batch.len());
+        let mut request = Writer::default();
+        let there: Vec<Place> = batch.iter().map(|u| table.installed.get(u).map(|i| (i.id, i.port))).collect();
+        for (n, (id, _)) in (first..).zip(&there).filter_map(|(n, t)| t.as_ref().map(|t| (n, t))) {
+            delete(&mut request, n, *id);
         }
-        table.installed.remove(&ufid);
-        table.give_prio(&masks);
-        Ok(last)
+        let bytes = if request.bytes.is_empty() { Ok(Vec::new()) } else { self.link.talk(&request.bytes) };
+        let answers = bytes.as_ref().map(|bytes| answers(bytes, first, batch.len())).unwrap_or_default();
+        let one = |(i, (ufid, there)): (usize, (&Ufid, Place))| {
+            let Some((_, port)) = there else { return Ok(HwStats::default()) };
+            let said = match (answers.get(i), &bytes) {
+                (Some(answer), _) if answer.error == 0 || answer.error == ENOENT || answer.error == ENODEV => {
+                    table.take(*ufid);
+                    // The kernel tells what it deletes, with the last counters.
+                    return Ok(answer.messages.first().and_then(|m| glance(m)).map_or_else(HwStats::default, |g| g.stats));
+                }
+                (Some(answer), _) => answer.said(),
+                (None, Err(error)) => error.to_string(),
+                (None, Ok(_)) => String::new(),
+            };
+            table.dirty.insert(port);
+            Err(TcError::Remove(said))
+        };
+        batch.iter().zip(there).enumerate().map(one).collect()
     }
 
-    fn delete(&self, table: &mut Table, id: FilterId) -> Result<(), RemoveError> {
+    fn delete(&self, table: &mut Table, id: FilterId) -> Result<(), TcError> {
         let mut request = Writer::default();
-        delete(&mut request, table.sequence(), id);
-        let bytes = self.link.talk(&request.bytes).map_err(|e| RemoveError(e.to_string()))?;
-        let answer = Answer::of(&bytes);
-        if answer.error == 0 || answer.error == ENOENT { Ok(()) } else { Err(RemoveError(answer.said())) }
-    }
-
-    fn ask(&self, table: &mut Table, id: FilterId) -> Option<HwStats> {
-        let mut request = Writer::default();
-        query(&mut request, table.sequence(), id);
-        let bytes = self.link.talk(&request.bytes).ok()?;
-        let answer = Answer::of(&bytes);
-        let (packets, bytes) = filter(answer.messages.first()?, &self.devices).ok()?.counters();
-        Some(HwStats { packets, bytes })
+        let sequence = table.sequences(1);
+        delete(&mut request, sequence, id);
+        let bytes = self.link.talk(&request.bytes).map_err(|e| TcError::Remove(e.to_string()))?;
+        match answers(&bytes, sequence, 1).first() {
+            Some(a) if a.error == 0 || a.error == ENOENT => Ok(()),
+            Some(a) => Err(TcError::Remove(a.said())),
+            None => Err(TcError::Remove("no answer".to_owned())),
+        }
     }
 
     /// The counters of a rule; `None` if hardware has it no longer.
     pub fn stats(&self, ufid: Ufid) -> Option<HwStats> {
         let mut table = self.table();
-        let id = table.installed.get(&ufid)?.0;
-        self.ask(&mut table, id)
+        let id = table.installed.get(&ufid)?.id;
+        let mut request = Writer::default();
+        let sequence = table.sequences(1);
+        query(&mut request, sequence, id);
+        let bytes = self.link.talk(&request.bytes).ok()?;
+        let answers = answers(&bytes, sequence, 1);
+        Some(glance(answers.first()?.messages.first()?)?.stats)
+    }
+
+    /// The counters of every rule, one dump per device. A rule that is missing in a dump is lost: hardware has it no longer.
+    ///
+    /// Rules of a device whose dump failed are not in the result.
+    pub fn counters(&self) -> Vec<(Ufid, Option<HwStats>)> {
+        let mut table = self.table();
+        let hooks: Set<Hook> = table.installed.values().map(|i| i.id.hook).collect();
+        let mut seen: Map<Ufid, HwStats> = Map::default();
+        let mut asked: Set<Hook> = Set::default();
+        for hook in hooks {
+            let Ok(bytes) = self.list(&mut table, hook) else { continue };
+            asked.insert(hook);
+            for glance in messages(&bytes).filter_map(glance) {
+                if let Some(ufid) = table.at.get(&glance.id)
+                    && glance.in_hw
+                {
+                    seen.insert(*ufid, glance.stats);
+                }
+            }
+        }
+        let there = table.installed.iter().filter(|(_, i)| asked.contains(&i.id.hook));
+        there.map(|(ufid, _)| (*ufid, seen.get(ufid).copied())).collect()
+    }
+
+    /// All bytes of a dump, without a look inside.
+    fn list(&self, table: &mut Table, hook: Hook) -> Result<Vec<u8>, TcError> {
+        let mut request = Writer::default();
+        let sequence = table.sequences(1);
+        dump(&mut request, sequence, hook);
+        let bytes = self.link.talk(&request.bytes).map_err(|e| TcError::List(e.to_string()))?;
+        match answers(&bytes, sequence, 1).first() {
+            Some(answer) if answer.error != 0 => Err(TcError::List(answer.said())),
+            _ => Ok(bytes),
+        }
+    }
+
+    /// What a port's table has of ours, and what it lacks. `right` says what rule a megaflow should have.
+    ///
+    /// # Errors
+    /// If the filters cannot be listed.
+    pub fn audit(&self, port: DpPort, right: &dyn Fn(Ufid) -> Option<Rule>) -> Result<Vec<Sight>, TcError> {
+        let mut table = self.table();
+        let Some(ifindex) = self.devices.ifindex(port) else { return Ok(Vec::new()) };
+        let bytes = self.list(&mut table, Hook::Ingress { ifindex })?;
+        let mut sights = Vec::new();
+        let mut seen: Set<Ufid> = Set::default();
+        for bytes in messages(&bytes) {
+            let Ok(Message::Flower(id)) = message(bytes) else { continue };
+            let ufid = table.at.get(&id).copied();
+            if ufid.is_none() && !is_ours(bytes) {
+                continue;
+            }
+            seen.extend(ufid);
+            let found = ufid.map_or(Found::Stray, |ufid| compare(bytes, &self.devices, port, right(ufid).as_ref()));
+            sights.push(Sight { port, chain: id.chain, prio: id.prio, handle: id.handle, ufid, found: Some(found) });
+        }
+        for (ufid, Installed { id, .. }) in table.installed.iter().filter(|(u, i)| i.port == port && !seen.contains(*u)) {
+            sights.push(Sight { port, chain: id.chain, prio: id.prio, handle: id.handle, ufid: Some(*ufid), found: None });
+        }
+        sights.sort_unstable_by_key(|s| (s.chain, s.prio, s.handle));
+        Ok(sights)
     }
 
     /// Removes every filter of ours from a port, and gives how many there were. Afterwards the port is clean.
     ///
     /// # Errors
     /// If the filters cannot be listed or one cannot be removed.
-    pub fn sweep(&self, port: DpPort) -> Result<usize, RemoveError> {
-        let mut table = self.table();
+    pub fn sweep(&self, port: DpPort) -> Result<usize, TcError> {
         let Some(ifindex) = self.devices.ifindex(port) else {
             return Ok(0);
         };
-        let mut request = Writer::default();
-        dump(&mut request, table.sequence(), Hook::Ingress { ifindex });
-        let bytes = self.link.talk(&request.bytes).map_err(|e| RemoveError(e.to_string()))?;
+        let swept = self.sweep_device(ifindex)?;
+        let mut table = self.table();
+        let gone: Vec<Ufid> = table.installed.iter().filter(|(_, i)| i.port == port).map(|(u, _)| *u).collect();
+        gone.into_iter().for_each(|ufid| table.take(ufid));
+        table.dirty.remove(&port);
+        Ok(swept)
+    }
+
+    /// Removes every filter of ours from a device, also of an earlier life of this program.
+    ///
+    /// # Errors
+    /// As `sweep`.
+    pub fn sweep_device(&self, ifindex: u32) -> Result<usize, TcError> {
+        self.sweep_those(ifindex, &|_, _| true)
+    }
+
+    /// Removes those that bear our mark, but are no rules that we know of.
+    ///
+    /// # Errors
+    /// As `sweep`.
+    pub fn sweep_strays(&self, ifindex: u32) -> Result<usize, TcError> {
+        self.sweep_those(ifindex, &|table, id| !table.at.contains_key(&id))
+    }
+
+    fn sweep_those(&self, ifindex: u32, which: &dyn Fn(&Table, FilterId) -> bool) -> Result<usize, TcError> {
+        let mut table = self.table();
+        let bytes = self.list(&mut table, Hook::Ingress { ifindex })?;
         let mut swept = 0;
-        for bytes in Answer::of(&bytes).messages {
+        for bytes in messages(&bytes) {
             if let Ok(Message::Flower(id)) = message(bytes)
-                && first_cookie(bytes).is_some_and(|c| c.starts_with(&MAGIC))
+                && is_ours(bytes)
+                && which(&table, id)
             {
                 self.delete(&mut table, id)?;
                 swept += 1;
             }
         }
-        let gone: Vec<Ufid> = table.installed.iter().filter(|(_, (_, p, _))| *p == port).map(|(u, _)| *u).collect();
-        for ufid in gone {
-            if let Some((_, _, masks)) = table.installed.remove(&ufid) {
-                table.give_prio(&masks);
-            }
-        }
-        table.dirty.remove(&port);
         Ok(swept)
     }
+
+    /// Forgets a port's rules: its device is gone, and they with it.
+    pub fn forget(&self, port: DpPort) {
+        let mut table = self.table();
+        let gone: Vec<Ufid> = table.installed.iter().filter(|(_, i)| i.port == port).map(|(u, _)| *u).collect();
+        gone.into_iter().for_each(|ufid| table.take(ufid));
+        table.dirty.remove(&port);
+    }
+}
+
+/// The messages in the bytes of a dump.
+fn messages(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let len = u32::from_ne_bytes(*bytes.first_chunk::<4>()?) as usize;
+        let one = bytes.get(..len).filter(|_| len >= HEADER)?;
+        bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or(&[]);
+        Some(one)
+    })
 }
 
 /// Whether what came back is what was asked for, in hardware.
@@ -248,105 +482,51 @@ fn judge(echo: &Filter, rule: &Rule) -> Result<(), Refusal> {
     Ok(())
 }
 
+fn compare(bytes: &[u8], devices: &dyn Devices, port: DpPort, right: Option<&Rule>) -> Found {
+    let Ok(read) = filter(bytes, devices) else { return Found::Other };
+    match right {
+        Some(rule) if read.rule(port, rule.nought.clone()) != *rule => Found::Other,
+        None => Found::Stray,
+        Some(_) if !read.in_hw => Found::NotInHardware,
+        Some(_) => Found::Right,
+    }
+}
+
 fn cookie(ufid: Ufid) -> [u8; 16] {
     let mut out = ufid.0.to_be_bytes();
     out[..4].copy_from_slice(&MAGIC);
     out
 }
 
-/// The cookie of the first action, of whatever form the filter is otherwise.
-fn first_cookie(bytes: &[u8]) -> Option<Vec<u8>> {
-    let list = attributes(bytes.get(HEADER + TCMSG..)?).ok()?;
-    debug_assert!(find(&list, TCA_KIND).is_some());
-    let options = find(&list, TCA_OPTIONS)?.nested().ok()?;
-    let orders = find(&options, flower::ACT)?.nested().ok()?;
-    let first = orders.iter().min_by_key(|a| a.kind)?.nested().ok()?;
-    find(&first, act::COOKIE).map(|c| c.payload.to_vec())
-}
-
-fn masks(hook: Hook, rule: &Rule) -> Masks {
-    let tag = |t: Option<crate::rule::Tag>| t.map(|t| (t.vid.is_some(), t.pcp.is_some()));
-    let tunnel = rule.tunnel.as_ref().map(|t| (t.id.is_some(), t.flags_mask, t.geneve.is_some(), t.gbp.is_some()));
-    Masks {
-        hook,
-        chain: rule.chain,
-        protocol: matches::protocol(&rule.link),
-        items: rule.items.iter().map(|i| (i.key, i.mask)).collect(),
-        fragment: rule.fragment.map(|f| f.mask),
-        ct_state: rule.ct_state.map(|s| s.mask),
-        tags: rule.link.tags.map(tag),
-        tunnel,
-    }
+/// Whether a filter of flower bears our mark, of whatever form it is otherwise.
+fn is_ours(bytes: &[u8]) -> bool {
+    let first_cookie = || {
+        let list = attributes(bytes.get(HEADER + TCMSG..)?).ok()?;
+        let options = find(&list, TCA_OPTIONS)?.nested().ok()?;
+        let orders = find(&options, flower::ACT)?.nested().ok()?;
+        let first = orders.iter().min_by_key(|a| a.kind)?.nested().ok()?;
+        find(&first, act::COOKIE).map(|c| c.payload.starts_with(&MAGIC))
+    };
+    first_cookie().unwrap_or(false)
 }
 
 impl Table {
-    fn sequence(&mut self) -> u32 {
-        self.sequence = self.sequence.wrapping_add(1);
-        self.sequence
+    /// So many sequence numbers in a row; the first.
+    fn sequences(&mut self, count: usize) -> u32 {
+        let first = self.sequence.wrapping_add(1);
+        self.sequence = self.sequence.wrapping_add(u32::try_from(count).unwrap_or(u32::MAX));
+        first
     }
 
-    fn take_prio(&mut self, masks: &Masks) -> Option<u16> {
-        if let Some((prio, users)) = self.prios.get_mut(masks) {
-            *users += 1;
-            return Some(*prio);
+    fn add(&mut self, ufid: Ufid, place: Installed) {
+        self.at.insert(place.id, ufid);
+        self.installed.insert(ufid, place);
+    }
+
+    fn take(&mut self, ufid: Ufid) {
+        if let Some(place) = self.installed.remove(&ufid) {
+            self.at.remove(&place.id);
+            self.preferences.give(&place.masks);
         }
-        let prio = (PRIO_MIN..=PRIO_MAX).find(|p| !self.used.contains(p))?;
-        self.used.insert(prio);
-        self.prios.insert(masks.clone(), (prio, 1));
-        Some(prio)
-    }
-
-    fn give_prio(&mut self, masks: &Masks) {
-        let Some((prio, users)) = self.prios.get_mut(masks) else {
-            return;
-        };
-        *users -= 1;
-        if *users == 0 {
-            self.used.remove(prio);
-            self.prios.remove(masks);
-        }
-    }
-}
-
-impl<'a> Answer<'a> {
-    fn of(bytes: &'a [u8]) -> Self {
-        let mut out = Self { messages: Vec::new(), error: 0, text: String::new() };
-        let mut rest = bytes;
-        while rest.len() >= HEADER {
-            let len = u32::from_ne_bytes([rest[0], rest[1], rest[2], rest[3]]) as usize;
-            if len < HEADER || len > rest.len() {
-                out.error = -1;
-                break;
-            }
-            let (one, after) = rest.split_at(len);
-            rest = after.get(len.next_multiple_of(4) - len..).unwrap_or(&[]);
-            match u16::from_ne_bytes([one[4], one[5]]) {
-                ERROR => out.read_error(one),
-                DONE => break,
-                _ => out.messages.push(one),
-            }
-        }
-        out
-    }
-
-    fn read_error(&mut self, one: &[u8]) {
-        let Some(code) = one.get(HEADER..).and_then(|b| b.first_chunk::<4>()) else {
-            return;
-        };
-        self.error = -i32::from_ne_bytes(*code);
-        let flags = u16::from_ne_bytes([one[6], one[7]]);
-        let request = one.get(HEADER + 4..).and_then(|b| b.first_chunk::<4>()).map_or(0, |l| u32::from_ne_bytes(*l) as usize);
-        let at = HEADER + 4 + if flags & CAPPED != 0 { HEADER } else { request };
-        if flags & TEXTS != 0
-            && let Some(Ok(texts)) = one.get(at..).map(attributes)
-        {
-            // NLMSGERR_ATTR_MSG
-            self.text = find(&texts, 1).map_or_else(String::new, |a: Attribute<'_>| a.text().to_owned());
-        }
-    }
-
-    fn said(&self) -> String {
-        let system = io::Error::from_raw_os_error(self.error);
-        if self.text.is_empty() { system.to_string() } else { format!("{} ({system})", self.text) }
     }
 }

@@ -9,12 +9,15 @@
 //! | [`write`] | a filter as a message |
 //! | [`matches`], [`acts`] | matches and actions, both ways |
 //! | [`read`] | a message as a filter |
+//! | [`client`] | rules in a table, and what is known of them |
 
 pub mod acts;
+mod answer;
 pub mod attributes;
 pub mod client;
 pub mod matches;
 pub mod numbers;
+pub mod preferences;
 pub mod read;
 pub mod write;
 

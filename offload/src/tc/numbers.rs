@@ -4,6 +4,11 @@
 pub const RTM_NEWTFILTER: u16 = 44;
 pub const RTM_DELTFILTER: u16 = 45;
 pub const RTM_GETTFILTER: u16 = 46;
+/// A queueing discipline is made.
+pub const RTM_NEWQDISC: u16 = 36;
+/// The parent of clsact, and its handle.
+pub const CLSACT: u32 = 0xffff_fff1;
+pub const CLSACT_HANDLE: u32 = 0xffff_0000;
 /// `TCM_IFINDEX_MAGIC_BLOCK`: the parent is a shared block.
 pub const BLOCK: i32 = -1;
 /// The ingress side of clsact.
@@ -65,6 +70,7 @@ pub mod act {
     /// Inside `STATS`.
     pub const STATS_BASIC: u16 = 1;
     pub const STATS_BASIC_HW: u16 = 7;
+    pub const STATS_PACKETS64: u16 = 8;
 }
 
 /// What happens after an action (`TC_ACT_*`).

@@ -2,11 +2,12 @@
 
 use super::acts::{self, ReadAct};
 use super::attributes::{ReadError, attributes, find};
+use super::client::HwStats;
 use super::matches::{self, Matches};
 use super::numbers::{BLOCK, IN_HW, NOT_IN_HW, RTM_DELTFILTER, RTM_NEWTFILTER, TCA_CHAIN, TCA_KIND, TCA_OPTIONS, flower};
 use super::write::{HEADER, TCMSG};
 use super::{Devices, FilterId, Hook};
-use crate::rule::{Act, Rule};
+use crate::rule::Rule;
 use flow::DpPort;
 use flow::key::Mask;
 
@@ -53,12 +54,10 @@ impl Filter {
         self.acts.first().map_or(&[], |a| &a.cookie)
     }
 
-    /// Packets and bytes of the one action that counts for the flow: the last that every packet passes, which is the first of all
-    /// unless a police drops some.
+    /// Packets and bytes of the first action, which counts every packet of the flow, as a megaflow does.
     #[must_use]
     pub fn counters(&self) -> (u64, u64) {
-        let counting = self.acts.iter().find(|a| !matches!(a.act, Act::Police { .. } | Act::Length { .. }));
-        counting.map_or((0, 0), |a| (a.packets, a.bytes))
+        self.acts.first().map_or((0, 0), |a| (a.packets, a.bytes))
     }
 }
 
@@ -88,6 +87,25 @@ fn identity(bytes: &[u8]) -> Result<FilterId, ReadError> {
     let chain = find(&list, TCA_CHAIN).map_or(Ok(0), super::attributes::Attribute::u32)?;
     let half = |n: u32| u16::try_from(n & 0xffff).expect("sixteen bits");
     Ok(FilterId { hook, chain, prio: half(info >> 16), handle, protocol: u16::from_be(half(info)) })
+}
+
+/// What a table says of a filter at a glance, for the counters of many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Glance {
+    pub id: FilterId,
+    pub in_hw: bool,
+    pub stats: HwStats,
+}
+
+/// Reads identity and counters of a filter of flower, without what it matches. `None` for anything else.
+#[must_use]
+pub fn glance(bytes: &[u8]) -> Option<Glance> {
+    let Ok(Message::Flower(id)) = message(bytes) else { return None };
+    let list = attributes(&bytes[HEADER + TCMSG..]).ok()?;
+    let options = find(&list, TCA_OPTIONS)?.nested().ok()?;
+    let flags = find(&options, flower::FLAGS)?.u32().ok()?;
+    let (packets, bytes) = acts::counters(find(&options, flower::ACT)?).ok()?;
+    Some(Glance { id, in_hw: flags & IN_HW != 0 && flags & NOT_IN_HW == 0, stats: HwStats { packets, bytes } })
 }
 
 /// Reads a filter of flower, whole.

@@ -2,7 +2,8 @@
 
 use super::attributes::Writer;
 use super::numbers::{
-    BLOCK, INGRESS, RTM_DELTFILTER, RTM_GETTFILTER, RTM_NEWTFILTER, SKIP_SW, TCA_CHAIN, TCA_KIND, TCA_OPTIONS, flower,
+    BLOCK, CLSACT, CLSACT_HANDLE, INGRESS, RTM_DELTFILTER, RTM_GETTFILTER, RTM_NEWQDISC, RTM_NEWTFILTER, SKIP_SW, TCA_CHAIN,
+    TCA_KIND, TCA_OPTIONS, flower,
 };
 use super::{Devices, FilterId, Hook, acts, matches};
 use crate::refusal::{Reason, Refusal};
@@ -55,9 +56,20 @@ pub fn create(
     Ok(())
 }
 
-/// Appends a message that deletes a filter.
+/// Appends a message that deletes a filter; the kernel echoes it, with its last counters.
 pub fn delete(out: &mut Writer, sequence: u32, id: FilterId) {
-    one(out, RTM_DELTFILTER, F_REQUEST | F_ACK, sequence, id);
+    one(out, RTM_DELTFILTER, F_REQUEST | F_ACK | F_ECHO, sequence, id);
+}
+
+/// Appends a message that gives a device the queueing discipline that filters hang from, if it has none (else: `EEXIST`).
+pub fn clsact(out: &mut Writer, sequence: u32, ifindex: u32) {
+    let start = out.bytes.len();
+    let id = FilterId { hook: Hook::Ingress { ifindex }, chain: 0, prio: 0, handle: CLSACT_HANDLE, protocol: 0 };
+    header(out, RTM_NEWQDISC, F_REQUEST | F_ACK | F_CREATE | F_EXCL, sequence, id);
+    let parent = start + HEADER + 12;
+    out.bytes[parent..parent + 4].copy_from_slice(&CLSACT.to_ne_bytes());
+    out.put_text(TCA_KIND, "clsact");
+    close(out, start);
 }
 
 /// Appends a message that asks for a filter with its counters.
@@ -104,8 +116,8 @@ fn header(out: &mut Writer, kind: u16, flags: u16, sequence: u32, id: FilterId) 
 }
 
 /// The fixed part and chain of a message that shows a filter, at the start of `out`.
-pub(crate) fn fixed(out: &mut Writer, kind: u16, id: FilterId) {
-    head(out, kind, 0, 0, id);
+pub(crate) fn fixed(out: &mut Writer, kind: u16, sequence: u32, id: FilterId) {
+    head(out, kind, 0, sequence, id);
 }
 
 /// Writes the length of the message that is all of `out`.

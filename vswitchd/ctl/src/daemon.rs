@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The daemon's file name.
-const DAEMON: &str = "ovs-vswitchd";
+pub(crate) const DAEMON: &str = "ovs-vswitchd";
 
 /// Options of the daemon that take their value from the next word, and those that name a database or ask for no run at all.
 const ROWS: &[Row<Kind>] = &[
@@ -61,7 +61,7 @@ pub fn run(_: &mut Io<'_>, words: &[String]) -> Result<u8, Fault> {
     Err(Fault::because(format!("{}: exec failed", program.display()), &command.exec()))
 }
 
-fn beside(own: &Path) -> Option<PathBuf> {
+pub(crate) fn beside(own: &Path) -> Option<PathBuf> {
     Some(own.parent()?.join(DAEMON)).filter(|p| p.is_file())
 }
 

@@ -14,10 +14,12 @@ pub mod console;
 pub mod daemon;
 pub mod dirs;
 pub mod dpctl;
+pub mod eswitch_model;
 pub mod fault;
 pub mod getopt;
 pub mod manual;
 pub mod ofctl;
+pub mod offload;
 pub mod ovsdb_client;
 pub mod ovsdb_server;
 pub mod ovsdb_tool;
@@ -69,6 +71,8 @@ pub const APPLETS: &[Applet] = &[
     applet(("ofctl", "ovs-ofctl"), "look at and program the OpenFlow tables of a bridge", ofctl::run, ofctl::commands),
     applet(("appctl", "ovs-appctl"), "query and control a running daemon", appctl::run, Vec::new),
     applet(("dpctl", "ovs-dpctl"), "look at datapaths, their flows and connections", dpctl::run, dpctl::commands),
+    applet(("offload", "ferrule-offload"), "what is in hardware, and why not the rest", offload::run, Vec::new),
+    applet(("eswitch-model", "ferrule-eswitch-model"), "an eSwitch in software, for machines without one", eswitch_model::run, Vec::new),
     applet(("ovsdb-client", "ovsdb-client"), "talk to a database server", ovsdb_client::run, ovsdb_client::commands),
     applet(("ovsdb-tool", "ovsdb-tool"), "work on a database file", ovsdb_tool::run, ovsdb_tool::commands),
     applet(("pki", "ovs-pki"), "make keys and certificates", pki::run, pki::commands),

@@ -2,6 +2,7 @@
 //! and names. What leaves: the same objects as the seam, and as what they are, for commands that reach below it.
 
 use crate::bridge::interface::is_dummy_datapath;
+use crate::offload::Offload;
 use crate::options::Dummy;
 use datapath::{Options, Switch, Topology};
 use flow::seam::{Datapath, DpError, DpPort, PortRequest};
@@ -17,12 +18,14 @@ pub struct Datapaths {
     system: bool,
     topology: Topology,
     open: Mutex<Vec<Weak<Switch>>>,
+    /// Hardware beside them.
+    pub offload: Offload,
 }
 
 impl Datapaths {
     /// None open yet.
     pub fn new(dummy: Option<Dummy>, system: bool, topology: Topology) -> Self {
-        Self { dummy, system, topology, open: Mutex::default() }
+        Self { dummy, system, topology, open: Mutex::default(), offload: Offload::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Weak<Switch>>> {
@@ -63,7 +66,7 @@ impl Datapaths {
             dp.port_add(&PortRequest { name: name.to_owned(), kind: "dummy-internal".into(), number, ..PortRequest::default() })?;
         }
         self.lock().push(Arc::downgrade(&dp));
-        Ok(dp)
+        Ok(self.offload.over(dp))
     }
 
     /// Every dummy port with its name.

@@ -6,6 +6,7 @@ use crate::daemon::{self, Daemon, Sources};
 use crate::daemonize::{self, Ready, Role};
 use crate::database::Database;
 use crate::errno_text;
+use crate::eswitch_model;
 use crate::options::{Asked, Options};
 use crate::signals::Signals;
 use crate::socket::BoundSocket;
@@ -25,6 +26,9 @@ pub fn main() -> ExitCode {
     let mut words = std::env::args();
     let program = program_name(&words.next().unwrap_or_default());
     let words: Vec<String> = words.collect();
+    if program == eswitch_model::NAME {
+        return eswitch_model::main(&words);
+    }
     let options = match Options::parse(&program, &words) {
         Ok(Asked::Run(options)) => *options,
         Ok(Asked::Help) => return print(&usage::help(&program)),

@@ -4,6 +4,7 @@
 use crate::bridge::room::Switch;
 use crate::bridge::status::Report;
 use crate::datapaths::Datapaths;
+use crate::offload::Settings;
 use crate::options::{Dummy, Options};
 use crate::routes::Routes;
 use datapath::Topology;
@@ -101,6 +102,7 @@ impl SlowSwitch {
     /// Ends all threads; with `cleanup` ports and megaflows go first.
     pub fn close(&mut self, cleanup: bool) {
         self.routes = None;
+        self.datapaths.offload.close();
         self.agents.shutdown();
         self.slowpath.shutdown(cleanup);
     }
@@ -109,6 +111,7 @@ impl SlowSwitch {
 impl Switch for SlowSwitch {
     fn configure(&mut self, config: &SwitchConfig) {
         self.slowpath.configure(config);
+        self.datapaths.offload.configure(&Settings::read(&config.datapath));
         self.agents.configure(config);
     }
 

@@ -8,6 +8,7 @@
 
 pub mod ethtool;
 pub mod qdisc;
+pub mod raw;
 pub mod request;
 mod wire;
 

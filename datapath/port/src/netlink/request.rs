@@ -152,7 +152,7 @@ fn acknowledged(payload: &[u8]) -> io::Result<()> {
 }
 
 /// struct ifinfomsg.
-fn ifinfo(ifindex: u32, flags: u32, change: u32) -> [u8; 16] {
+pub(super) fn ifinfo(ifindex: u32, flags: u32, change: u32) -> [u8; 16] {
     let mut body = [0; 16];
     body[4..8].copy_from_slice(&ifindex.to_ne_bytes());
     body[8..12].copy_from_slice(&flags.to_ne_bytes());

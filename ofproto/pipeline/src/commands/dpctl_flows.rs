@@ -38,7 +38,7 @@ const TYPES: [&str; 7] = ["ovs", "tc", "dpdk", "offloaded", "non-offloaded", "pa
 
 fn is_of_type(kind: &str, placement: &Placement) -> bool {
     match placement {
-        Placement::Software => matches!(kind, "ovs" | "non-offloaded" | "all"),
+        Placement::Software | Placement::Declined(_) => matches!(kind, "ovs" | "non-offloaded" | "all"),
         Placement::Hardware(provider) => kind == *provider || matches!(kind, "offloaded" | "all"),
     }
 }

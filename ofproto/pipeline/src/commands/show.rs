@@ -62,6 +62,7 @@ pub(super) fn flow_line(dump: &FlowDump, style: FlowStyle, ports: &dyn PortNames
         match &dump.placement {
             Placement::Software => line.push_str(", dp:ovs"),
             Placement::Hardware(provider) => write(&mut line, format_args!(", offloaded:yes, dp:{provider}")),
+            Placement::Declined(why) => write(&mut line, format_args!(", dp:ovs, offload-reason:{why}")),
         }
     }
     write(&mut line, format_args!(", actions:{}", format_actions(&dump.flow.actions, ports)));

@@ -189,7 +189,10 @@ impl Udpif {
         let in_port = DpPort(u32::from_be_bytes(key.in_port));
         let crowded = !self.dp.has_mask_room(&t.mask, in_port);
         let exact = crowded || !self.switches.megaflows.load(Ordering::Relaxed);
-        let mask = if exact { Box::new(exact_mask(key, &t.mask)) } else { t.mask };
+        let mut mask = if exact { Box::new(exact_mask(key, &t.mask)) } else { t.mask };
+        if t.slow == 0 {
+            self.dp.narrow(key, actions, &mut mask);
+        }
         if crowded {
             UPCALL_MASKS_FULL.inc();
         }

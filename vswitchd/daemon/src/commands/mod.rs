@@ -5,6 +5,7 @@ pub mod dpif_netdev;
 pub mod general;
 pub mod implementations;
 pub mod netdev_dummy;
+pub mod offload;
 pub mod time;
 
 use crate::daemon::Daemon;
@@ -13,7 +14,8 @@ use crate::unixctl::{Answer, Command, Registry, Run};
 /// Every room's rows; the test commands only where dummies are enabled.
 pub fn registry(dummy: bool) -> Registry<Daemon> {
     let test: [&[Command<Daemon>]; 2] = [time::COMMANDS, netdev_dummy::COMMANDS];
-    let own: [&[Command<Daemon>]; 4] = [bridge::COMMANDS, dpif_netdev::COMMANDS, general::COMMANDS, implementations::COMMANDS];
+    let own: [&[Command<Daemon>]; 5] =
+        [bridge::COMMANDS, dpif_netdev::COMMANDS, general::COMMANDS, implementations::COMMANDS, offload::COMMANDS];
     let own = own.into_iter().chain(test.into_iter().filter(|_| dummy)).flatten().cloned();
     Registry::new(slowpath_rows().chain(ctl::process::commands::rows()).chain(own))
 }

@@ -1,0 +1,141 @@
+//! What the operator is told: `offload show`, `why`, `audit` and `sweep`, as text.
+//!
+//! What enters: the tier's state, the software table, what the tables of the devices show. What leaves: lines. Names of ports are those of
+//! the software datapath.
+
+use super::Tiered;
+use super::state::Home;
+use super::tick::whole;
+use crate::capabilities::PortKind;
+use crate::refusal::Reason;
+use crate::tc::Devices;
+use crate::tc::client::{Found, Netlink, Sight, TcError};
+use flow::hash::{Map, Set};
+use flow::{Datapath, DpPort, Ufid};
+use std::fmt::{self, Write as _};
+
+/// Lines of a report about single rules.
+const LINES_MAX: usize = 1_000;
+
+impl<D: Datapath, N: Netlink, V: Devices + fmt::Debug> Tiered<D, N, V> {
+    /// Whether offload is on, what is in hardware, and why not the rest; then each port.
+    pub fn show(&self) -> String {
+        let names = self.names();
+        let (hardware, reasons) = self.census();
+        let (rules, preferences, dirty) = self.hardware.usage();
+        let on = if self.is_enabled() { "on" } else { "off" };
+        let state = self.state();
+        let mut out = format!("{}@{}: offload {on}\n", self.inner.kind(), self.inner.name());
+        put(&mut out, format_args!("  hardware: {hardware} megaflows, {rules} rules, {preferences} preferences\n"));
+        let software: usize = reasons.iter().map(|(_, n)| n).sum();
+        put(&mut out, format_args!("  software: {software} megaflows, {} to be tried again\n", state.waiting.len()));
+        for (reason, n) in reasons {
+            put(&mut out, format_args!("    {} {n}: {}\n", reason.name(), reason.sentence()));
+        }
+        let mut ports: Vec<(DpPort, PortKind)> = state.can.ports.iter().map(|(p, k)| (*p, *k)).collect();
+        ports.sort_unstable_by_key(|(port, _)| *port);
+        for (port, kind) in ports {
+            put(&mut out, format_args!("  port {} ({}): {kind}", port.0, names.get(&port).map_or("?", String::as_str)));
+            let (mut inside, mut why) = (0, Map::<Reason, usize>::default());
+            for entry in state.entries.values().filter(|e| e.port == port) {
+                match &entry.home {
+                    Home::Hardware => inside += 1,
+                    Home::Software(refusal) => *why.entry(refusal.reason).or_default() += 1,
+                }
+            }
+            put(&mut out, format_args!(", hardware {inside}"));
+            let mut why: Vec<_> = why.into_iter().collect();
+            why.sort_unstable();
+            for (reason, n) in why {
+                put(&mut out, format_args!(", {} {n}", reason.name()));
+            }
+            out.push_str(if dirty.contains(&port) { ", dirty\n" } else { "\n" });
+        }
+        out
+    }
+
+    /// Where a megaflow is and why; of all that are in software, if none is named. `None` if there is none of that name here.
+    pub fn why(&self, ufid: Option<Ufid>) -> Option<String> {
+        let state = self.state();
+        let line = |ufid: &Ufid, home: &Home| match home {
+            Home::Hardware => format!("ufid:{ufid} hardware\n"),
+            Home::Software(why) => format!("ufid:{ufid} software, {}: {why}\n", why.reason.name()),
+        };
+        if let Some(ufid) = ufid {
+            return state.entries.get(&ufid).map(|e| line(&ufid, &e.home));
+        }
+        let mut lines: Vec<String> =
+            state.entries.iter().filter(|(_, e)| e.home != Home::Hardware).map(|(u, e)| line(u, &e.home)).collect();
+        lines.sort_unstable();
+        lines.truncate(LINES_MAX);
+        Some(lines.concat())
+    }
+
+    /// Compares software, what we believe is in hardware, and what the devices' tables show. The number of differences, and a line for each.
+    ///
+    /// # Errors
+    /// If a table cannot be listed.
+    pub fn audit(&self) -> Result<(usize, String), TcError> {
+        let names = self.names();
+        let mut ports: Vec<DpPort> = self.state().can.ports.keys().copied().collect();
+        ports.sort_unstable();
+        let mut out = String::new();
+        let mut differences = 0;
+        let mut right = 0;
+        for port in ports {
+            let rule = |ufid| {
+                let dump = self.inner.get(ufid).ok()?;
+                Self::plan(&whole(&dump), &self.state().can).ok().map(|plan| plan.rule)
+            };
+            let name = names.get(&port).map_or("?", String::as_str);
+            for sight in self.hardware.audit(port, &rule)? {
+                let Some(text) = difference(&sight) else {
+                    right += 1;
+                    continue;
+                };
+                differences += 1;
+                let who = sight.ufid.map_or_else(String::new, |u| format!(" ufid:{u}"));
+                let Sight { chain, prio, handle, .. } = sight;
+                put(&mut out, format_args!("{name} chain {chain} pref {prio} handle {handle:#x}{who}: {text}\n"));
+            }
+        }
+        let known: Set<Ufid> = self.state().entries.iter().filter(|(_, e)| e.home == Home::Hardware).map(|(u, _)| *u).collect();
+        for ufid in known.iter().filter(|u| self.inner.get(**u).is_err()) {
+            differences += 1;
+            put(&mut out, format_args!("ufid:{ufid}: in hardware, but software has no such megaflow\n"));
+        }
+        put(&mut out, format_args!("{right} rules as they should be, {differences} differences\n"));
+        Ok((differences, out))
+    }
+
+    /// Removes what bears our mark and is no rule of a megaflow, on every hardware port. The number of removed filters.
+    ///
+    /// # Errors
+    /// If a table cannot be listed, or a filter not removed.
+    pub fn sweep(&self) -> Result<usize, TcError> {
+        let ports: Vec<DpPort> = self.state().can.ports.keys().copied().collect();
+        let mut swept = 0;
+        for ifindex in ports.into_iter().filter_map(|port| self.hardware.devices().ifindex(port)) {
+            swept += self.hardware.sweep_strays(ifindex)?;
+        }
+        Ok(swept)
+    }
+
+    fn names(&self) -> Map<DpPort, String> {
+        self.inner.ports().into_iter().map(|p| (p.number, p.name)).collect()
+    }
+}
+
+const fn difference(sight: &Sight) -> Option<&'static str> {
+    match sight.found {
+        Some(Found::Right) => None,
+        Some(Found::NotInHardware) => Some("no longer in hardware"),
+        Some(Found::Other) => Some("another rule than the megaflow's"),
+        Some(Found::Stray) => Some("bears our mark, but belongs to no megaflow"),
+        None => Some("missing"),
+    }
+}
+
+fn put(out: &mut String, text: fmt::Arguments<'_>) {
+    out.write_fmt(text).expect("a String takes all");
+}

@@ -1,0 +1,135 @@
+//! What the tier knows of each megaflow: where it is and why, what hardware has counted, how busy it is.
+
+use super::waiting::Waiting;
+use crate::capabilities::Capabilities;
+use crate::refusal::{Reason, Refusal};
+use crate::tc::client::HwStats;
+use flow::hash::Map;
+use flow::seam::FlowStats;
+use flow::{DpPort, Msec, Ufid};
+
+/// Where a megaflow is, and why.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Home {
+    Hardware,
+    Software(Refusal),
+}
+
+/// What hardware has counted: by the rule that is there, and by those before it. It only rises: a driver that lost a rule, or answers late,
+/// takes nothing back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counted {
+    pub(super) now: HwStats,
+    pub(super) before: HwStats,
+    pub(super) used_ms: Msec,
+}
+
+impl Counted {
+    /// A look at the rule that is there.
+    pub(super) fn look(&mut self, seen: HwStats, now: Msec) {
+        if seen.packets > self.now.packets {
+            self.used_ms = now;
+        }
+        self.now = HwStats { packets: self.now.packets.max(seen.packets), bytes: self.now.bytes.max(seen.bytes) };
+    }
+
+    /// The rule is gone.
+    pub(super) fn close(&mut self) {
+        self.before = self.sum();
+        self.now = HwStats::default();
+    }
+
+    pub(super) const fn sum(&self) -> HwStats {
+        HwStats { packets: self.before.packets + self.now.packets, bytes: self.before.bytes + self.now.bytes }
+    }
+
+    /// Both layers together.
+    pub(super) fn with(&self, software: FlowStats) -> FlowStats {
+        let hw = self.sum();
+        FlowStats {
+            packets: software.packets + hw.packets,
+            bytes: software.bytes + hw.bytes,
+            used_ms: software.used_ms.max(self.used_ms),
+            tcp_flags: software.tcp_flags,
+        }
+    }
+}
+
+/// Packets per second, from one look to the next.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Rate {
+    packets: u64,
+    at_ms: Msec,
+    pub(super) pps: u64,
+}
+
+impl Rate {
+    pub(super) fn look(&mut self, packets: u64, now: Msec) {
+        let took = u64::try_from(now - self.at_ms).unwrap_or(0);
+        if self.at_ms != 0 && took > 0 {
+            self.pps = packets.saturating_sub(self.packets).saturating_mul(1_000) / took;
+        }
+        (self.packets, self.at_ms) = (packets, now);
+    }
+}
+
+/// A megaflow.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) port: DpPort,
+    pub(super) home: Home,
+    pub(super) counted: Counted,
+    pub(super) rate: Rate,
+    /// Since when it is where it is.
+    pub(super) since_ms: Msec,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) entries: Map<Ufid, Entry>,
+    pub(super) can: Capabilities,
+    pub(super) waiting: Waiting,
+    /// When hardware's counters were asked for last.
+    pub(super) looked_ms: Msec,
+    /// When the rest of what a tick does was done last.
+    pub(super) cleaned_ms: Msec,
+    /// Rules that have gone since the last tick: so many may find room.
+    pub(super) freed: usize,
+    pub(super) rebalance: bool,
+    /// How late the driver may be with its counters.
+    pub(super) lag_ms: Msec,
+}
+
+impl State {
+    pub(super) fn is_in_hardware(&self, ufid: Ufid) -> bool {
+        self.entries.get(&ufid).is_some_and(|e| e.home == Home::Hardware)
+    }
+
+    /// Makes it known that a megaflow is in software.
+    pub(super) fn refuse(&mut self, ufid: Ufid, why: Refusal, now: Msec) {
+        if why.reason.may_pass() {
+            self.waiting.refused(ufid, now);
+        } else {
+            self.waiting.forget(ufid);
+        }
+        if let Some(entry) = self.entries.get_mut(&ufid) {
+            if entry.home == Home::Hardware {
+                entry.since_ms = now;
+            }
+            entry.home = Home::Software(why);
+        }
+    }
+
+    /// Hastens those that are in software for such a reason, at most so many.
+    pub(super) fn hasten(&mut self, now: Msec, most: usize, such: impl Fn(Reason) -> bool) {
+        let matching = |(ufid, e): (&Ufid, &Entry)| match &e.home {
+            Home::Software(why) if such(why.reason) => Some((e.rate.pps, *ufid)),
+            Home::Software(_) | Home::Hardware => None,
+        };
+        let mut found: Vec<(u64, Ufid)> = self.entries.iter().filter_map(matching).collect();
+        found.sort_unstable_by(|a, b| b.cmp(a));
+        for (_, ufid) in found.into_iter().take(most) {
+            self.waiting.hasten(ufid, now);
+        }
+    }
+}

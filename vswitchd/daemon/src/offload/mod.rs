@@ -1,0 +1,319 @@
+//! Offload as the daemon runs it: a tier over each datapath, `other_config:hw-offload` switching it while packets pass, and a thread that
+//! follows ports and gives the tiers their time.
+//!
+//! What enters: keys of `Open_vSwitch.other_config`; commands. What leaves: rules in hardware, by the tiers; texts. Neighbours: `datapaths`
+//! (opens), `switch` (configures), `commands::offload`.
+
+mod backend;
+mod ports;
+
+pub use backend::{Backend, Choice};
+pub use ports::Ports;
+
+use datapath::Switch;
+use flow::clock::now_ms;
+use flow::hash::Map;
+use flow::{Datapath as _, Msec, Ufid};
+use offload::Tiered;
+use offload::tc::client::{Netlink as _, Tc};
+use offload::tiered::LAG_MS;
+use port::netlink::{Event, Link, decode, raw};
+use ports::{Hardware, capabilities, discover};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// A datapath with hardware beside it.
+pub type Tier = Tiered<Switch, Backend, Ports>;
+
+/// How often the thread looks.
+const TURN: Duration = Duration::from_millis(500);
+
+/// What the configuration wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// `hw-offload`, unless `tc-policy` is `skip_hw`.
+    pub on: bool,
+    /// `offload-backend`
+    pub choice: Choice,
+    /// `offload-rebalance`
+    pub rebalance: bool,
+    /// `offloaded-stats-delay`
+    pub lag_ms: Msec,
+}
+
+impl Settings {
+    /// Of `Open_vSwitch.other_config`. `tc-policy` has OVS's words: `none` and `skip_sw` are the same here, since no rule is ever left where
+    /// only the kernel's software runs it; with `skip_hw` nothing is put into hardware.
+    pub fn read(pairs: &[(String, String)]) -> Self {
+        let get = |key: &str| pairs.iter().find(|(k, _)| k == key).map_or("", |(_, v)| v.as_str());
+        let choice = Choice::parse(get("offload-backend"));
+        if choice.is_none() {
+            tracing::warn!(target: "dpif_offload", "offload-backend \"{}\" is neither tc nor model:PATH", get("offload-backend"));
+        }
+        Self {
+            on: get("hw-offload") == "true" && get("tc-policy") != "skip_hw" && choice.is_some(),
+            choice: choice.unwrap_or_default(),
+            rebalance: get("offload-rebalance") != "false",
+            lag_ms: get("offloaded-stats-delay").parse().ok().filter(|ms| *ms >= 0).unwrap_or(LAG_MS),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Shared {
+    tiers: Vec<Weak<Tier>>,
+    settings: Settings,
+    stopping: bool,
+    /// Hardware ports of each datapath, by name.
+    ports: Map<String, Vec<Hardware>>,
+    /// Back ends that have been swept of what an earlier life left.
+    swept: Vec<Choice>,
+}
+
+/// All tiers, and the thread.
+#[derive(Debug)]
+pub struct Offload {
+    shared: Arc<(Mutex<Shared>, Condvar)>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Default for Offload {
+    fn default() -> Self {
+        let settings = Settings { on: false, choice: Choice::Tc, rebalance: true, lag_ms: LAG_MS };
+        let shared = Shared { tiers: Vec::new(), settings, stopping: false, ports: Map::default(), swept: Vec::new() };
+        Self { shared: Arc::new((Mutex::new(shared), Condvar::new())), thread: Mutex::default() }
+    }
+}
+
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    // A panic elsewhere leaves it as it was between two steps.
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Offload {
+    /// A tier over a datapath just opened.
+    pub fn over(&self, dp: Arc<Switch>) -> Arc<Tier> {
+        let tier = Arc::new(Tier::idle(dp, Tc::new(Backend::default(), Ports::default())));
+        let mut shared = lock(&self.shared.0);
+        shared.tiers.retain(|weak| weak.strong_count() > 0);
+        shared.tiers.push(Arc::downgrade(&tier));
+        if shared.settings.on {
+            self.shared.1.notify_all();
+        }
+        tier
+    }
+
+    /// Every tier.
+    pub fn tiers(&self) -> Vec<Arc<Tier>> {
+        lock(&self.shared.0).tiers.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Makes it as the configuration wants it. Rules are gone when this returns, if they are to go.
+    pub fn configure(&self, settings: &Settings) {
+        let mut shared = lock(&self.shared.0);
+        if shared.swept.is_empty() && !settings.on {
+            // The life before this one may have had offload on, and ended without a word.
+            shared.swept.push(Choice::Tc);
+            sweep_leftovers(&Choice::Tc);
+        }
+        if shared.settings == *settings {
+            return;
+        }
+        let (was, other) = (shared.settings.on, shared.settings.choice != settings.choice);
+        if was && (!settings.on || other) {
+            stop_all(&mut shared);
+        }
+        shared.settings = settings.clone();
+        if settings.on {
+            tracing::info!(target: "dpif_offload", "hardware offload is on");
+            if !shared.swept.contains(&settings.choice) {
+                shared.swept.push(settings.choice.clone());
+                sweep_leftovers(&settings.choice);
+            }
+            drop(shared);
+            self.start_thread();
+            self.shared.1.notify_all();
+        } else if was {
+            tracing::info!(target: "dpif_offload", "hardware offload is off");
+        }
+    }
+
+    fn start_thread(&self) {
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if thread.is_none() {
+            let shared = Arc::clone(&self.shared);
+            let body = move || run(&shared);
+            match std::thread::Builder::new().name("offload".into()).spawn(body) {
+                Ok(handle) => *thread = Some(handle),
+                Err(error) => tracing::error!(target: "dpif_offload", "no thread for offload: {error}"),
+            }
+        }
+    }
+
+    /// Takes every rule out and ends the thread.
+    pub fn close(&self) {
+        {
+            let mut shared = lock(&self.shared.0);
+            shared.stopping = true;
+            stop_all(&mut shared);
+            self.shared.1.notify_all();
+        }
+        if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // It does not panic; if it did, there is nothing to do about it here.
+            let _ = thread.join();
+        }
+    }
+
+    /// `offload/show`
+    pub fn show(&self) -> String {
+        self.tiers().iter().map(|tier| tier.show()).collect()
+    }
+
+    /// `dpif/offload/show`: whether it is on, and which ports take part.
+    pub fn status(&self) -> String {
+        let shared = lock(&self.shared.0);
+        let mut out = format!("Globally enabled: {}\nDatapaths:\n", shared.settings.on);
+        for tier in shared.tiers.iter().filter_map(Weak::upgrade) {
+            out += &format!("{}@{}:\n", tier.kind(), tier.name());
+            let ports = shared.ports.get(tier.name()).map_or(&[][..], Vec::as_slice);
+            if !ports.is_empty() {
+                out += "    tc\n";
+            }
+            for Hardware { port, ifindex, name, .. } in ports {
+                out += &format!("     - {name}: port_no: {}, ifindex: {ifindex}\n", port.0);
+            }
+        }
+        out
+    }
+
+    /// `offload/why`: of one megaflow, or of all that are in software.
+    pub fn why(&self, ufid: Option<Ufid>) -> Option<String> {
+        let texts: Vec<String> = self.tiers().iter().filter_map(|tier| tier.why(ufid)).collect();
+        (ufid.is_none() || !texts.is_empty()).then(|| texts.concat())
+    }
+}
+
+/// Switches every tier off and forgets its ports.
+fn stop_all(shared: &mut Shared) {
+    for tier in shared.tiers.iter().filter_map(Weak::upgrade) {
+        tier.set_enabled(false);
+        tier.hardware().devices().set(&[]);
+        tier.set_capabilities(capabilities(&[]), now_ms());
+    }
+    shared.ports.clear();
+}
+
+fn run(shared: &(Mutex<Shared>, Condvar)) {
+    let (mutex, woken) = shared;
+    let mut state = lock(mutex);
+    while !state.stopping {
+        if state.settings.on {
+            turn(&mut state);
+        }
+        let wait = if state.settings.on { TURN } else { Duration::from_secs(3600) };
+        state = woken.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
+    }
+}
+
+/// One look at every tier.
+fn turn(shared: &mut Shared) {
+    let tiers: Vec<Arc<Tier>> = shared.tiers.iter().filter_map(Weak::upgrade).collect();
+    for tier in tiers {
+        let backend = tier.hardware().link();
+        if !tier.is_enabled()
+            && let Err(error) = backend.choose(&shared.settings.choice)
+        {
+            tracing::warn!(target: "dpif_offload", "no back end for offload: {error}");
+            continue;
+        }
+        let Some(links) = links(backend) else { continue };
+        let found = follow(&tier, discover(&tier.inner().ports(), &links), shared.ports.get(tier.name()));
+        let now = now_ms();
+        if shared.ports.get(tier.name()) != Some(&found) {
+            // New ports are known before rules name them, old ones until theirs are gone.
+            let old = shared.ports.insert(tier.name().to_owned(), found.clone()).unwrap_or_default();
+            let both: Vec<Hardware> =
+                old.into_iter().filter(|o| !found.iter().any(|f| f.port == o.port)).chain(found.clone()).collect();
+            tier.hardware().devices().set(&both);
+            tier.set_capabilities(capabilities(&found), now);
+            tier.hardware().devices().set(&found);
+        }
+        tier.set_rebalance(shared.settings.rebalance);
+        tier.set_lag(shared.settings.lag_ms);
+        tier.set_enabled(true);
+        tier.tick(now);
+    }
+}
+
+/// Those of the ports that were found whose devices take filters. New ones are swept first.
+fn follow(tier: &Tier, found: Vec<Hardware>, known: Option<&Vec<Hardware>>) -> Vec<Hardware> {
+    let is_known = |one: &Hardware| known.is_some_and(|known| known.contains(one));
+    let ready = |one: &Hardware| {
+        if is_known(one) {
+            return true;
+        }
+        let done = tier.hardware().prepare(one.ifindex).and_then(|()| tier.hardware().sweep_device(one.ifindex));
+        match done {
+            Ok(swept) => {
+                tracing::info!(target: "dpif_offload", "{} takes part in offload ({swept} old rules removed)", one.name);
+                true
+            }
+            Err(error) => {
+                tracing::debug!(target: "dpif_offload", "{} takes no part in offload: {error}", one.name);
+                false
+            }
+        }
+    };
+    found.into_iter().filter(ready).collect()
+}
+
+fn links(backend: &Backend) -> Option<Vec<Link>> {
+    let bytes = backend.talk(&raw::all_links()).ok()?;
+    let link = |event| if let Event::Link(link) = event { Some(*link) } else { None };
+    Some(decode(&bytes).into_iter().filter_map(link).collect())
+}
+
+/// Removes what bears our mark from every device of every eSwitch: nothing of this life is there yet.
+fn sweep_leftovers(choice: &Choice) {
+    let backend = Backend::default();
+    if backend.choose(choice).is_err() {
+        return;
+    }
+    let devices: Vec<Link> = links(&backend)
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|l| l.phys_switch_id.as_ref().is_some_and(|id| !id.is_empty()))
+        .collect();
+    let tc = Tc::new(backend, Ports::default());
+    for device in devices {
+        match tc.sweep_device(device.ifindex) {
+            Ok(0) => {}
+            Ok(n) => tracing::info!(target: "dpif_offload", "{n} rules of an earlier life removed from {}", device.name),
+            // A device without a queueing discipline has no filters either.
+            Err(error) => tracing::debug!(target: "dpif_offload", "{}: {error}", device.name),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Settings {
+        let pairs: Vec<(String, String)> =
+            text.split_whitespace().filter_map(|p| p.split_once('=')).map(|(k, v)| (k.into(), v.into())).collect();
+        Settings::read(&pairs)
+    }
+
+    #[test]
+    fn keys_keep_their_meaning() {
+        assert!(!read("").on);
+        assert!(read("hw-offload=true").on && read("hw-offload=true tc-policy=skip_sw").on);
+        assert!(!read("hw-offload=true tc-policy=skip_hw").on, "nothing goes into hardware then");
+        assert!(!read("hw-offload=true offload-backend=moon").on);
+        assert_eq!(read("offload-backend=model:/m").choice, Choice::Model("/m".into()));
+        assert!(read("").rebalance && !read("offload-rebalance=false").rebalance);
+        assert_eq!((read("").lag_ms, read("offloaded-stats-delay=50").lag_ms), (2_000, 50));
+    }
+}

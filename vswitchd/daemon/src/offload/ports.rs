@@ -1,0 +1,118 @@
+//! Which of a datapath's ports an eSwitch has: found by what the back end says of its devices (`phys_switch_id`), followed while they come
+//! and go, move to another namespace, or are replaced.
+//!
+//! What enters: ports of the datapath, devices of the back end. What leaves: `Devices` for the codec, `Capabilities` for the plan. Pure but
+//! for the shared map.
+
+use flow::DpPort;
+use flow::hash::Map;
+use flow::seam::PortInfo;
+use offload::tc::Devices;
+use offload::{Capabilities, PortKind};
+use port::netlink::Link;
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// Ports and interface indexes, both ways.
+#[derive(Clone, Debug, Default)]
+pub struct Ports(Arc<RwLock<Both>>);
+
+#[derive(Debug, Default)]
+struct Both {
+    by_port: Map<DpPort, u32>,
+    by_index: Map<u32, DpPort>,
+}
+
+impl Ports {
+    /// They are these now.
+    pub fn set(&self, all: &[Hardware]) {
+        let mut both = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        both.by_port = all.iter().map(|h| (h.port, h.ifindex)).collect();
+        both.by_index = all.iter().map(|h| (h.ifindex, h.port)).collect();
+    }
+}
+
+impl Devices for Ports {
+    fn ifindex(&self, port: DpPort) -> Option<u32> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).by_port.get(&port).copied()
+    }
+
+    fn port(&self, ifindex: u32) -> Option<DpPort> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).by_index.get(&ifindex).copied()
+    }
+}
+
+/// A port that can take part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hardware {
+    pub port: DpPort,
+    pub ifindex: u32,
+    pub name: String,
+    pub kind: PortKind,
+}
+
+/// Those of `ports` that can take part, by the devices that the back end has. A device that is elsewhere now (gone, renamed, in another
+/// namespace) is not among them.
+pub(super) fn discover(ports: &[PortInfo], links: &[Link]) -> Vec<Hardware> {
+    let links: Map<u32, &Link> = links.iter().map(|l| (l.ifindex, l)).collect();
+    let one = |info: &PortInfo| {
+        let link = links.get(&info.ifindex).filter(|l| l.name == info.name && !info.vanished)?;
+        let kind = match &link.phys_switch_id {
+            Some(id) if !id.is_empty() => PortKind::Switch(number(id)),
+            _ if info.kind == "internal" || info.kind == "tap" => PortKind::Internal,
+            _ => return None,
+        };
+        Some(Hardware { port: info.number, ifindex: info.ifindex, name: info.name.clone(), kind })
+    };
+    let mut found: Vec<Hardware> = ports.iter().filter(|p| p.ifindex != 0).filter_map(one).collect();
+    // Without a switch there is nothing that internal ports could be a part of.
+    if !found.iter().any(|h| matches!(h.kind, PortKind::Switch(_))) {
+        found.clear();
+    }
+    found.sort_unstable_by_key(|h| h.port);
+    found
+}
+
+/// What can be said of megaflows of these ports. Connection tracking is the datapath's own: the kernel's knows nothing of it.
+pub(super) fn capabilities(all: &[Hardware]) -> Capabilities {
+    let mut can = Capabilities { ct: false, ..Capabilities::all() };
+    can.ports.extend(all.iter().map(|h| (h.port, h.kind)));
+    can
+}
+
+/// A switch's id as a number; ids are up to 32 bytes, of which the last are those that differ.
+fn number(id: &[u8]) -> u64 {
+    id.iter().fold(0, |n: u64, byte| n.rotate_left(8) ^ u64::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn port(number: u32, name: &str, kind: &str, ifindex: u32) -> PortInfo {
+        PortInfo { number: DpPort(number), name: name.into(), kind: kind.into(), ifindex, ..PortInfo::default() }
+    }
+
+    fn link(ifindex: u32, name: &str, id: &[u8]) -> Link {
+        Link { ifindex, name: name.into(), phys_switch_id: (!id.is_empty()).then(|| id.to_vec()), ..Link::default() }
+    }
+
+    #[test]
+    fn representors_are_found_by_their_switch() {
+        let ports =
+            [port(0, "br0", "internal", 3), port(1, "rep0", "system", 7), port(2, "veth", "system", 8), port(3, "d", "dummy", 0)];
+        let links = [link(3, "br0", &[]), link(7, "rep0", &[1, 2]), link(8, "veth", &[])];
+        let found = discover(&ports, &links);
+        let kinds: Vec<_> = found.iter().map(|h| (h.port.0, h.ifindex, h.kind)).collect();
+        assert_eq!(kinds, [(0, 3, PortKind::Internal), (1, 7, PortKind::Switch(0x102))]);
+        let shared = Ports::default();
+        shared.set(&found);
+        assert_eq!((shared.ifindex(DpPort(1)), shared.port(3), shared.ifindex(DpPort(2))), (Some(7), Some(DpPort(0)), None));
+    }
+
+    #[test]
+    fn a_device_that_moved_is_none_and_without_a_switch_there_is_nothing() {
+        let ports = [port(0, "br0", "internal", 3), port(1, "rep0", "system", 7)];
+        assert!(discover(&ports, &[link(3, "br0", &[])]).is_empty(), "the representor went to another namespace");
+        assert!(discover(&ports, &[link(3, "br0", &[]), link(7, "other", &[1])]).is_empty(), "its index is another's now");
+    }
+}
