@@ -3,12 +3,16 @@
 //! What enters: packets with their keys. What leaves: upcalls in the queue of the packet's input port (`upcall`), or a counted loss.
 //! Neighbours: `forward` and `execute`, the callers.
 
+use crate::bundle::Bundle;
 use crate::counters::DROP_UPCALL_ERROR;
 use crate::forward::{Core, Shared};
 use crate::parsed::Parsed;
+use crate::slots::Entry;
 use crate::stats::add;
+use crate::upcall::PortQueue;
 use flow::seam::{Upcall, UpcallKind};
 use port::{GsoKind, Packet};
+use std::sync::Arc;
 
 impl Core {
     /// Hands a packet without megaflow up.
@@ -16,6 +20,25 @@ impl Core {
         if !self.hand_up(shared, packet, parsed, |_| ()) {
             DROP_UPCALL_ERROR.inc();
         }
+    }
+
+    /// The input port of the first packet that found nothing, if that port's queue is full: what else came from there need not be tried.
+    #[inline]
+    pub(crate) fn full_port(&self, shared: &Shared, bundle: &Bundle, found: &[Option<Entry<'_>>]) -> Option<[u8; 4]> {
+        let first = found.iter().position(Option::is_none)?;
+        let in_port = bundle.parsed[first].key.in_port;
+        (!shared.upcalls.would_take(self.queue_of(shared, in_port))).then_some(in_port)
+    }
+
+    /// Counts packets without megaflow that found the queue of their port full.
+    pub(crate) fn turn_away(&self, shared: &Shared, in_port: [u8; 4], packets: u64) {
+        self.queue_of(shared, in_port).lose(packets);
+        add(&self.work(shared).lost, packets);
+        DROP_UPCALL_ERROR.add(packets);
+    }
+
+    fn queue_of<'s>(&'s self, shared: &'s Shared, in_port: [u8; 4]) -> &'s Arc<PortQueue> {
+        self.outlets.outlet(u32::from_be_bytes(in_port)).map_or(&shared.strangers, |o| &o.upcalls)
     }
 
     /// Queues a packet for userspace; false (and counted) if it, or a part of it, is lost. Userspace sees finished packets: a GSO
@@ -32,8 +55,7 @@ impl Core {
     }
 
     fn hand_up_one(&self, shared: &Shared, packet: &Packet, parsed: &Parsed, fill: &impl Fn(&mut Upcall)) -> bool {
-        let in_port = u32::from_be_bytes(parsed.key.in_port);
-        let queue = self.outlets.outlet(in_port).map_or(&shared.strangers, |o| &o.upcalls);
+        let queue = self.queue_of(shared, parsed.key.in_port);
         let queued = shared.upcalls.has_room(queue) && {
             let key = parsed.whole();
             let mut upcall = Box::new(Upcall {
