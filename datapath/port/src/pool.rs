@@ -399,7 +399,7 @@ thread_local! {
 }
 
 /// Runs `f` on this thread's cache of `class`.
-#[inline]
+#[inline(always)]
 fn with_cache<R>(class: Class, f: impl FnOnce(&mut Cache) -> R) -> R {
     CACHES.with(|caches| {
         // SAFETY: the cell belongs to this thread, and no `f` in this file calls back into `with_cache`.
@@ -446,7 +446,7 @@ pub(crate) fn alloc_bulk(class: Class, n: usize, mut f: impl FnMut(NonNull<u8>))
 }
 
 /// Fills `out` from the front with what `make` makes of free small chunks; how many there were.
-#[inline]
+#[inline(always)]
 pub(crate) fn alloc_into<T>(out: &mut [MaybeUninit<T>], mut make: impl FnMut(NonNull<u8>) -> T) -> usize {
     with_cache(Class::Small, |cache| {
         let mut done = 0;
