@@ -32,7 +32,7 @@ impl Line {
     #[inline]
     #[must_use]
     #[target_feature(enable = "avx2")]
-    pub fn equals_masked_avx2(&self, key: &[u64; 8], mask: &[u64; 8]) -> bool {
+    fn equals_masked_avx2(&self, key: &[u64; 8], mask: &[u64; 8]) -> bool {
         use std::arch::x86_64::{
             __m256i, _mm256_and_si256, _mm256_loadu_si256, _mm256_or_si256, _mm256_testz_si256, _mm256_xor_si256,
         };
