@@ -290,7 +290,7 @@ impl Core {
             }
         }
         self.spares.give(bundle);
-        for (entry, group) in groups.into_iter().flatten() {
+        for (entry, group) in groups[..n_groups].iter_mut().filter_map(Option::take) {
             self.carry_out(scope, entry, group);
         }
     }
