@@ -290,7 +290,7 @@ impl Core {
             }
         }
         self.spares.give(bundle);
-        for (entry, group) in groups.into_iter().flatten() {
+        for (entry, group) in groups[..n_groups].iter_mut().filter_map(Option::take) {
             self.carry_out(scope, entry, group);
         }
     }
@@ -323,7 +323,7 @@ impl Core {
                 program.prefetch();
             }
         }
-        for ((packet, parsed), cell) in bundle.packets.iter().zip(&bundle.parsed).zip(cells) {
+        for ((packet, parsed), cell) in bundle.packets.iter().zip(&bundle.parsed).zip(&cells) {
             if let Some(cell) = cell {
                 cell.count(1, packet.len() as u64, self.now_ms, parsed.tcp_flags());
             }

@@ -114,4 +114,34 @@ mod tests {
             assert_eq!(offload::verify(&up.packet), (offload::Verdict::Good, offload::Verdict::Good));
         }
     }
+
+    /// A full queue costs its port the packets, each of which is counted once, and nobody anything else.
+    #[test]
+    fn what_finds_the_queue_full_is_turned_away_and_counted() {
+        use crate::forward::Scope;
+        use crate::upcall::QUEUE_MAX;
+        use port::BATCH_MAX;
+        use std::sync::atomic::Ordering::Relaxed;
+        let (slots, _slot_writer) = SlotWriter::new();
+        let (classifier, _classifier_writer) = Classifier::new();
+        let shared = Shared::new(slots, classifier);
+        let mut member = shared.epochs.join().unwrap();
+        member.online();
+        let mut core = Core::new(member.seat(), 16);
+        let bytes = flow::compose::compose(&key(), flow::compose::Payload::Len(20));
+        let batches = QUEUE_MAX / BATCH_MAX;
+        for i in 0..batches + 2 {
+            for _ in 0..BATCH_MAX {
+                core.inbox().push(Packet::from_bytes(&bytes).unwrap()).unwrap();
+            }
+            core.received(Scope { shared: &shared, guard: member.guard() }, flow::DpPort(9));
+            let (queued, lost) = shared.strangers.counts();
+            let full = i.saturating_sub(batches - 1) * BATCH_MAX;
+            assert_eq!((queued, lost), (((i + 1) * BATCH_MAX - full) as u64, full as u64));
+            assert_eq!(core.work(&shared).lost.load(Relaxed), lost);
+        }
+        let mut ups = Vec::new();
+        shared.upcalls.take(0, QUEUE_MAX + 1, Duration::ZERO, &mut ups);
+        assert_eq!(ups.len(), QUEUE_MAX);
+    }
 }

@@ -87,10 +87,10 @@ impl Core {
             }
         }
         let mut missing = 0u32;
-        for (i, (parsed, place)) in parsed.iter_mut().zip(places).enumerate() {
-            let entry = place.and_then(|place| place.entry(scope.guard)).filter(|entry| entry.matches_as::<WIDE>(parsed));
-            missing |= u32::from(entry.is_none()) << i;
-            found[i] = entry;
+        // Arrays are walked by reference: an iterator that owns one keeps its state, and the array, in memory.
+        for (i, ((parsed, place), found)) in parsed.iter_mut().zip(&places).zip(found.iter_mut()).enumerate() {
+            *found = place.and_then(|place| place.entry(scope.guard)).filter(|entry| entry.matches_as::<WIDE>(parsed));
+            missing |= u32::from(found.is_none()) << i;
         }
         add(&self.work(shared).cache_hits, n as u64 - u64::from(missing.count_ones()));
         missing
