@@ -42,6 +42,14 @@ impl<'a> Arrival<'a> {
         Self { meta, port, round, plain }
     }
 
+    /// The words of the key that hold the port and the round, for forms of extraction that take common packets only; `None` if there is
+    /// metadata that a common packet has not.
+    #[inline]
+    #[must_use]
+    pub fn plain_words(&self) -> Option<[u64; 2]> {
+        self.plain.then_some([self.port, self.round])
+    }
+
     /// Extracts the key of `packet` into `key`, writing only the lines named in `found`.
     // The result goes where it is to be, since a copy of fields just written would wait for each of them.
     #[inline(always)]

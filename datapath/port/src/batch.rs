@@ -58,7 +58,7 @@ impl Batch {
     }
 
     /// Appends what `make` makes of free small buffers until the batch is full; how many there were.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn fill(&mut self, make: impl FnMut(NonNull<u8>) -> Packet) -> usize {
         let got = pool::alloc_into(&mut self.slots[self.len..], make);
         self.len += got;

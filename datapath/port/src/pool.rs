@@ -399,15 +399,15 @@ thread_local! {
 }
 
 /// Runs `f` on this thread's cache of `class`.
-#[inline]
+#[inline(always)]
 fn with_cache<R>(class: Class, f: impl FnOnce(&mut Cache) -> R) -> R {
-    CACHES.with(|caches| {
-        // SAFETY: the cell belongs to this thread, and no `f` in this file calls back into `with_cache`.
-        let caches = unsafe { &mut *caches.get() };
-        f(match class {
-            Class::Small => &mut caches.small,
-            Class::Jumbo => &mut caches.jumbo,
-        })
+    // Only the address is taken inside of `with`, so that `f` is compiled for the processor that its caller is compiled for.
+    let caches = CACHES.with(UnsafeCell::get);
+    // SAFETY: the cell belongs to this thread, needs no destructor, and no `f` in this file calls back into `with_cache`.
+    let caches = unsafe { &mut *caches };
+    f(match class {
+        Class::Small => &mut caches.small,
+        Class::Jumbo => &mut caches.jumbo,
     })
 }
 
@@ -446,7 +446,7 @@ pub(crate) fn alloc_bulk(class: Class, n: usize, mut f: impl FnMut(NonNull<u8>))
 }
 
 /// Fills `out` from the front with what `make` makes of free small chunks; how many there were.
-#[inline]
+#[inline(always)]
 pub(crate) fn alloc_into<T>(out: &mut [MaybeUninit<T>], mut make: impl FnMut(NonNull<u8>) -> T) -> usize {
     with_cache(Class::Small, |cache| {
         let mut done = 0;

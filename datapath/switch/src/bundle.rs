@@ -27,7 +27,7 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    fn new() -> Box<Self> {
+    pub(crate) fn new() -> Box<Self> {
         Box::new(Self {
             packets: Batch::new(),
             parsed: std::array::from_fn(|_| Parsed::new()),

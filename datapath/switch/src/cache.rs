@@ -8,6 +8,9 @@
 //! and mask. An entry may therefore be wrong or outdated without harm, and nobody has to remove any.
 //!
 //! A bucket is one cache line with eight ways. A hash has two buckets; when both are full an entry in the second gives way.
+//!
+//! The cache begins small, so that few flows are close together, and doubles when half of it was filled. Nothing is moved then: an entry that
+//! is no longer looked for where it stands is made again by its next packet, and gives way in its time.
 
 use crate::slots::NO_SLOT;
 use crate::tags::{self, WAYS};
@@ -16,6 +19,11 @@ use crate::tags::{self, WAYS};
 pub const FLOWS_DEFAULT: usize = 1 << 20;
 /// Flows that a cache may be made to hold.
 pub const FLOWS_MAX: usize = 1 << 26;
+
+/// Buckets that it begins with: 32 KiB.
+const FIRST_BUCKETS: usize = 512;
+/// Entries per bucket, of eight, at which it doubles.
+const FILL: usize = 5;
 
 #[repr(C, align(64))]
 #[derive(Clone, Copy)]
@@ -34,7 +42,10 @@ const EMPTY: Bucket = Bucket { tags: [0; 2], slots: [NO_SLOT; WAYS], victim: 0, 
 /// A worker's cache; for 0 flows it is off.
 pub struct Cache {
     buckets: crate::memory::Lines<Bucket>,
+    /// Of the buckets in use: the first ones.
     mask: usize,
+    /// Entries made since it began.
+    added: usize,
     off: bool,
 }
 
@@ -60,7 +71,7 @@ impl Cache {
     pub fn new(flows: usize) -> Self {
         // Six of eight ways used: with two choices nearly nothing is evicted until then.
         let n = (flows.clamp(1, FLOWS_MAX) / 6 + 1).next_power_of_two().max(16);
-        Self { buckets: crate::memory::Lines::zeroed(n), mask: n - 1, off: flows == 0 }
+        Self { buckets: crate::memory::Lines::zeroed(n), mask: n.min(FIRST_BUCKETS) - 1, added: 0, off: flows == 0 }
     }
 
     /// Memory that it takes when all of it is used.
@@ -114,6 +125,9 @@ impl Cache {
 
     /// Remembers where a packet with this hash belongs.
     pub fn insert(&mut self, hash: u64, slot: u32) -> Inserted {
+        if self.added > self.mask * FILL && self.mask + 1 < self.buckets.len() {
+            self.mask = self.mask * 2 + 1;
+        }
         let tag = tags::tag_of(hash);
         let home = self.home(hash);
         let both = [home, self.other(home, hash)];
@@ -122,7 +136,11 @@ impl Cache {
                 let same = tags::equal(self.buckets[at].tags, wanted);
                 if same != 0 {
                     self.buckets[at].set(same.trailing_zeros() as usize, tag, slot);
-                    return if wanted == 0 { Inserted::Added } else { Inserted::Renewed };
+                    if wanted != 0 {
+                        return Inserted::Renewed;
+                    }
+                    self.added += 1;
+                    return Inserted::Added;
                 }
             }
         }
@@ -130,12 +148,14 @@ impl Cache {
         let way = bucket.victim as usize % WAYS;
         bucket.victim = bucket.victim.wrapping_add(1);
         bucket.set(way, tag, slot);
+        self.added += 1;
         Inserted::Evicted
     }
 
     /// Forgets everything.
     pub fn clear(&mut self) {
-        self.buckets.fill(EMPTY);
+        self.buckets[..=self.mask].fill(EMPTY);
+        (self.mask, self.added) = (self.buckets.len().min(FIRST_BUCKETS) - 1, 0);
     }
 }
 
@@ -165,8 +185,9 @@ mod tests {
         const N: u32 = 50_000;
         let mut cache = Cache::new(N as usize);
         let mut evicted = 0;
-        for i in 0..N {
-            if cache.insert(hash(u64::from(i)), i) == Inserted::Evicted {
+        // Flows have many packets: what was where it is no longer looked for comes in again.
+        for i in (0..8).flat_map(|_| 0..N) {
+            if cache.candidate(hash(u64::from(i))) != i && cache.insert(hash(u64::from(i)), i) == Inserted::Evicted {
                 evicted += 1;
             }
         }
@@ -176,6 +197,19 @@ mod tests {
         assert_eq!(cache.candidate(hash(1)), 7);
         cache.clear();
         assert_eq!(cache.candidate(hash(1)), NO_SLOT);
+    }
+
+    #[test]
+    fn few_flows_stand_close_together() {
+        let mut cache = Cache::new(FLOWS_DEFAULT);
+        for i in (0..4).flat_map(|_| 0..1000) {
+            cache.insert(hash(i), 1);
+        }
+        assert_eq!(cache.mask + 1, FIRST_BUCKETS);
+        for i in 0..6400 {
+            cache.insert(hash(i), 1);
+        }
+        assert!(cache.mask < 4 * FIRST_BUCKETS, "{}", cache.mask);
     }
 
     #[test]

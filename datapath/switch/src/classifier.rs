@@ -1,7 +1,7 @@
 //! The megaflow classifier: for a packet that no cache knows, the megaflow whose masked key it has.
 //!
-//! What enters: slots and their shapes, from the control thread; keys of a batch, from workers. What leaves: slot numbers.
-//! Neighbours: `slots` (what numbers name), `shape` (hashing under a mask), `worker`.
+//! What enters: slots and their shapes, from the control thread. What leaves: subtables of slot numbers, which `search` takes the keys of a
+//! batch through. Neighbours: `search`, `slots` (what numbers name), `shape` (hashing under a mask), `flows` (the writer's owner).
 //!
 //! # Structure
 //!
@@ -9,8 +9,7 @@
 //! slot numbers under the masked key. Megaflows that the slow path installs do not overlap unless they do the same, so the first
 //! subtable that matches decides and the order only matters for speed: subtables with more hits come first (`sort`).
 //!
-//! A lookup takes a whole batch through one subtable before the next: the hash is specialised by the number of words the mask lets
-//! through, and each bucket is fetched while the other packets are hashed. What matched leaves the batch.
+//! A subtable with one megaflow names it beside its table (`only`): packets are compared with it, and nothing is hashed.
 //!
 //! # Concurrency: what holds
 //!
@@ -19,13 +18,12 @@
 //! - Within a subtable's table entries are published in place: the slot number is stored first, then its tag (Release). An entry
 //!   never moves while its table lives, so a lookup cannot miss a megaflow that was there before it began and is there after.
 //!   A table that is half full is copied into one of twice the size, and replaced: insertion is O(1) amortised.
+//! - `only` names a megaflow until a second one can be found by its tag, and again after all others are gone.
 //! - A tag that was read before its entry was replaced leads to another slot number; comparing decides, as always.
 
-use crate::hash::line_of;
-use crate::parsed::Parsed;
 use crate::qsbr::{Epoch, Guard, Limbo, Rcu, Unlinked};
 use crate::shape::{FirstHash, Shape};
-use crate::slots::{Entry, SlotWriter, Slots};
+use crate::slots::{NO_SLOT, SlotWriter};
 use crate::tags::{self, WAYS};
 use flow::Key;
 use flow::hash::Map;
@@ -47,25 +45,27 @@ pub const BATCH: usize = 32;
 
 #[repr(C, align(64))]
 #[derive(Default)]
-struct Bucket {
+pub(crate) struct Bucket {
     tags: [AtomicU64; 2],
-    slots: [AtomicU32; WAYS],
+    pub(crate) slots: [AtomicU32; WAYS],
     /// Entries whose home is this bucket or one before it, and that found it full: lookups go on while this is not 0.
-    passed: AtomicU32,
+    pub(crate) passed: AtomicU32,
 }
 
 const _: () = assert!(size_of::<Bucket>() == 64);
 
 /// A hash table of slot numbers.
-struct Table {
-    buckets: Box<[Bucket]>,
+pub(crate) struct Table {
+    pub(crate) buckets: Box<[Bucket]>,
     mask: usize,
+    /// The slot of the only entry; `NO_SLOT` if there are several.
+    pub(crate) only: AtomicU32,
 }
 
 impl Table {
     fn new(buckets: usize) -> Self {
         let n = buckets.next_power_of_two();
-        Self { buckets: (0..n).map(|_| Bucket::default()).collect(), mask: n - 1 }
+        Self { buckets: (0..n).map(|_| Bucket::default()).collect(), mask: n - 1, only: AtomicU32::new(NO_SLOT) }
     }
 
     fn home(&self, hash: u64) -> usize {
@@ -141,19 +141,19 @@ impl Table {
 
 impl Bucket {
     #[inline]
-    fn words(&self, order: Ordering) -> [u64; 2] {
+    pub(crate) fn words(&self, order: Ordering) -> [u64; 2] {
         [self.tags[0].load(order), self.tags[1].load(order)]
     }
 }
 
 /// Megaflows of one input port with one mask, as workers see them.
 pub struct Subtable {
-    shape: Arc<Shape>,
+    pub(crate) shape: Arc<Shape>,
     /// The short way to hash, where there is one.
-    first: Option<(FirstHash, usize)>,
-    table: Rcu<Table>,
+    pub(crate) first: Option<(FirstHash, usize)>,
+    pub(crate) table: Rcu<Table>,
     /// Packets that matched here; approximate when several workers count.
-    hits: AtomicU64,
+    pub(crate) hits: AtomicU64,
 }
 
 impl std::fmt::Debug for Subtable {
@@ -163,7 +163,7 @@ impl std::fmt::Debug for Subtable {
 }
 
 /// A port's subtables, in the order of search.
-type Space = Box<[Arc<Subtable>]>;
+pub(crate) type Space = Box<[Arc<Subtable>]>;
 
 /// What workers search.
 pub struct Classifier {
@@ -177,19 +177,6 @@ impl std::fmt::Debug for Classifier {
     }
 }
 
-/// A batch on its way through the subtables.
-#[derive(Debug)]
-pub struct Search<'s, 'g> {
-    pub slots: &'g Slots,
-    pub parsed: &'s mut [Parsed; BATCH],
-    /// Packets still looked for, one bit each.
-    pub live: u32,
-    /// Where what is found goes; others stay as they are.
-    pub found: &'s mut [Option<Entry<'g>>; BATCH],
-    /// Subtables searched, summed over the packets.
-    pub searched: u64,
-}
-
 impl Classifier {
     /// Without megaflows.
     #[must_use]
@@ -198,7 +185,8 @@ impl Classifier {
         (Arc::clone(&shared), ClassifierWriter { shared, spaces: Map::default(), shapes: Map::default(), crowded: Vec::new() })
     }
 
-    fn space(&self, in_port: u32) -> &Rcu<Space> {
+    #[inline]
+    pub(crate) fn space(&self, in_port: u32) -> &Rcu<Space> {
         self.spaces.get(in_port as usize).unwrap_or(&self.others)
     }
 
@@ -207,160 +195,6 @@ impl Classifier {
     pub fn n_subtables(&self, in_port: u32, guard: Guard<'_>) -> usize {
         self.space(in_port).load(guard).map_or(0, |s| s.len())
     }
-
-    /// Looks for every live packet of the search, and takes those found out of `live`.
-    pub fn lookup<'g>(&'g self, search: &mut Search<'_, 'g>, guard: Guard<'g>) {
-        let mut rest = search.live;
-        while rest != 0 {
-            let first = rest.trailing_zeros() as usize;
-            let in_port = search.parsed[first].key.in_port;
-            let mut same = 0;
-            let mut left = rest;
-            while left != 0 {
-                let i = left.trailing_zeros() as usize;
-                left &= left - 1;
-                if search.parsed[i].key.in_port == in_port {
-                    same |= 1 << i;
-                }
-            }
-            rest &= !same;
-            if let Some(space) = self.space(u32::from_be_bytes(in_port)).load(guard) {
-                let others = search.live & !same;
-                search.live = same;
-                for subtable in space {
-                    if search.live == 0 {
-                        break;
-                    }
-                    subtable.lookup(search, guard);
-                }
-                search.live |= others;
-            }
-        }
-    }
-}
-
-impl Subtable {
-    fn lookup<'g>(&'g self, search: &mut Search<'_, 'g>, guard: Guard<'g>) {
-        let before = search.live.count_ones();
-        search.searched += u64::from(before);
-        match self.first {
-            Some((first, 1)) => self.probe(search, guard, |parsed| first.hash::<1>(line_of(&parsed.key, 0))),
-            Some((first, 2)) => self.probe(search, guard, |parsed| first.hash::<2>(line_of(&parsed.key, 0))),
-            Some((first, 3)) => self.probe(search, guard, |parsed| first.hash::<3>(line_of(&parsed.key, 0))),
-            Some((first, 4)) => self.probe(search, guard, |parsed| first.hash::<4>(line_of(&parsed.key, 0))),
-            Some((first, 5)) => self.probe(search, guard, |parsed| first.hash::<5>(line_of(&parsed.key, 0))),
-            Some((first, _)) => self.probe(search, guard, |parsed| first.hash::<6>(line_of(&parsed.key, 0))),
-            None => self.probe(search, guard, |parsed| {
-                parsed.ensure(self.shape.lines);
-                self.shape.hash(parsed.key.words())
-            }),
-        }
-        let matched = u64::from(before - search.live.count_ones());
-        if matched > 0 {
-            crate::stats::add(&self.hits, matched);
-        }
-    }
-
-    /// A small table is near, and looked at in one pass. For a large one there are two, so that the misses of all packets overlap: hash and
-    /// fetch, then compare.
-    #[inline]
-    fn probe<'g>(&'g self, search: &mut Search<'_, 'g>, guard: Guard<'g>, hash: impl Fn(&mut Parsed) -> u64) {
-        let Some(table) = self.table.load(guard) else {
-            return;
-        };
-        let (slots, buckets) = (search.slots, &*table.buckets);
-        if buckets.len() <= NEAR_BUCKETS {
-            let mut matched = 0;
-            for i in bits(search.live) {
-                let parsed = &mut search.parsed[i];
-                let hash = hash(parsed);
-                if let Some(entry) = find(buckets, hash, slots, parsed, guard) {
-                    search.found[i] = Some(entry);
-                    matched |= 1 << i;
-                }
-            }
-            search.live &= !matched;
-            return;
-        }
-        let mut hashes = [0u64; BATCH];
-        for i in bits(search.live) {
-            hashes[i] = hash(&mut search.parsed[i]);
-            crate::prefetch(&raw const buckets[home(buckets, hashes[i])]);
-        }
-        for i in bits(search.live) {
-            if let Some(entry) = find(buckets, hashes[i], slots, &mut search.parsed[i], guard) {
-                search.found[i] = Some(entry);
-                search.live &= !(1 << i);
-            }
-        }
-    }
-}
-
-/// The numbers of the 1-bits, lowest first.
-#[inline]
-fn bits(mut set: u32) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        if set == 0 {
-            return None;
-        }
-        let i = set.trailing_zeros() as usize % BATCH;
-        set &= set - 1;
-        Some(i)
-    })
-}
-
-/// The megaflow in `bucket` that has the tag and matches.
-#[inline]
-fn find_here<'g>(bucket: &Bucket, tag: u16, slots: &'g Slots, parsed: &mut Parsed, guard: Guard<'g>) -> Option<Entry<'g>> {
-    let mut same = tags::equal(bucket.words(Ordering::Acquire), tag);
-    while same != 0 {
-        let way = same.trailing_zeros() as usize;
-        same &= same - 1;
-        let slot = bucket.slots[way].load(Ordering::Relaxed);
-        if let Some(entry) = slots.entry(slot, guard)
-            && entry.matches(parsed)
-        {
-            return Some(entry);
-        }
-    }
-    None
-}
-
-#[inline]
-fn find<'g>(buckets: &'g [Bucket], hash: u64, slots: &'g Slots, parsed: &mut Parsed, guard: Guard<'g>) -> Option<Entry<'g>> {
-    let bucket = &buckets[home(buckets, hash)];
-    let found = find_here(bucket, tags::tag_of(hash), slots, parsed, guard);
-    // Nearly always nothing went past the first bucket.
-    if found.is_some() || bucket.passed.load(Ordering::Acquire) == 0 {
-        return found;
-    }
-    find_beyond(buckets, hash, slots, parsed, guard)
-}
-
-#[inline(never)]
-fn find_beyond<'g>(
-    buckets: &'g [Bucket],
-    hash: u64,
-    slots: &'g Slots,
-    parsed: &mut Parsed,
-    guard: Guard<'g>,
-) -> Option<Entry<'g>> {
-    let mut at = home(buckets, hash);
-    loop {
-        at = (at + 1) & (buckets.len() - 1);
-        let bucket = &buckets[at];
-        let found = find_here(bucket, tags::tag_of(hash), slots, parsed, guard);
-        if found.is_some() || bucket.passed.load(Ordering::Acquire) == 0 {
-            return found;
-        }
-    }
-}
-
-/// Where a hash's chain begins. The number of buckets is a power of two.
-#[inline]
-#[allow(clippy::cast_possible_truncation, reason = "the lowest bits are what is asked for")]
-fn home(buckets: &[Bucket], hash: u64) -> usize {
-    hash as usize & (buckets.len() - 1)
 }
 
 /// A subtable as the writer keeps it.
@@ -416,8 +250,6 @@ impl Removed {
 }
 
 const FIRST_BUCKETS: usize = 4;
-/// Tables below this size are as good as in the first or second level cache.
-const NEAR_BUCKETS: usize = 256;
 const DATAPATH_WORDS: usize = DATAPATH_LINES * LINE_BYTES / 8;
 
 impl ClassifierWriter {
@@ -455,10 +287,12 @@ impl ClassifierWriter {
             let table = owned.make_room(slots);
             owned.with_table(|table| table.insert(hash, slot));
             owned.entries += 1;
+            owned.name_only();
             return Removed { table, space: None };
         }
         let table = Table::new(FIRST_BUCKETS);
         table.insert(hash, slot);
+        table.only.store(slot, Ordering::Relaxed);
         let capacity = table.capacity();
         let subtable = Arc::new(Subtable {
             shape: Arc::clone(shape),
@@ -488,6 +322,7 @@ impl ClassifierWriter {
         }
         owned.entries -= 1;
         if owned.entries > 0 {
+            owned.name_only();
             return Removed::default();
         }
         space.remove(at);
@@ -580,6 +415,13 @@ impl ClassifierWriter {
     }
 }
 
+/// Where a hash's chain begins. The number of buckets is a power of two.
+#[inline]
+#[allow(clippy::cast_possible_truncation, reason = "the lowest bits are what is asked for")]
+pub(crate) fn home(buckets: &[Bucket], hash: u64) -> usize {
+    hash as usize & (buckets.len() - 1)
+}
+
 fn space_index(in_port: u32) -> usize {
     (in_port as usize).min(SPACES)
 }
@@ -611,6 +453,14 @@ impl Owned {
         // SAFETY: only the writer replaces the table, and it is borrowed for the time of the call (`self` is part of it).
         let table = unsafe { self.subtable.table.held() };
         f(table.expect("a subtable has a table as long as it lives"))
+    }
+
+    /// Says which entry is the only one, after the number of entries has changed.
+    fn name_only(&self) {
+        self.with_table(|table| {
+            let only = if self.entries == 1 { table.entries().next() } else { None };
+            table.only.store(only.unwrap_or(NO_SLOT), Ordering::Release);
+        });
     }
 
     /// Replaces the table by one of twice the size when it is half full.

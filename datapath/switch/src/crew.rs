@@ -11,6 +11,7 @@ use crate::account::Totals;
 use crate::balance::{Balancer, INTERVAL_MS, INTERVALS, Intervals, Situation};
 use crate::config::Settings;
 use crate::cycles;
+use crate::fair::Share;
 use crate::schedule::{self, Plan, Queue, Seat};
 use crate::topology::{CoreId, NumaId, Topology};
 use crate::worker::{Command, Handle, Pause, Rx};
@@ -162,7 +163,8 @@ impl Crew {
     pub fn board(&mut self, berth: &Berth, queues: Vec<RxQueue>) {
         for (number, queue) in queues.into_iter().enumerate() {
             let load = Arc::new(AtomicU64::new(0));
-            let rx = Rx { port: berth.port, number, queue, load: Arc::clone(&load), pause: Pause::default() };
+            let rx =
+                Rx { port: berth.port, number, queue, load: Arc::clone(&load), pause: Pause::default(), share: Share::default() };
             let placed = Placed {
                 owner: None,
                 parked: Some(rx),

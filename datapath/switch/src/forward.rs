@@ -1,7 +1,7 @@
 //! A forwarding thread's core: from a batch received to megaflows, and on to their actions.
 //!
 //! What enters: batches from `worker` (received) and `switch` (executed). What leaves: packets to `outlets`, misses to `upcall`, figures to
-//! `stats`. Neighbours: `cache`, `classifier`, `slots` (lookup), `execute` (actions).
+//! `stats`. Neighbours: `parse` (keys), `cache`, `classifier`, `slots` (lookup), `execute` (actions).
 //!
 //! # One round
 //!
@@ -26,6 +26,7 @@ use crate::ct::{Ct, Local};
 use crate::hash::LineHash;
 use crate::meter::Meters;
 use crate::outlets::{Outlets, PORTS_MAX};
+use crate::parse::{FRAME_MIN, parse};
 use crate::parsed::Parsed;
 use crate::perf::{Laps, Stage};
 use crate::qsbr::{Epochs, Guard, MEMBERS_MAX};
@@ -43,8 +44,6 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Bytes of the shortest frame that is one.
-const FRAME_MIN: usize = 14;
 const BATCHES_PER_TICK: u32 = 8;
 
 /// What all forwarding threads and the control thread share.
@@ -116,6 +115,8 @@ pub struct Core {
     pub laps: Laps,
     pub(crate) answers: Answers,
     ticks: u32,
+    /// The loops over a batch run in their wide form (`wide`).
+    pub(crate) wide: bool,
     pub(crate) hashes: [u64; BATCH],
 }
 
@@ -136,6 +137,7 @@ impl Core {
             laps: Laps::default(),
             answers: Answers::default(),
             ticks: 0,
+            wide: crate::wide::on(),
             hashes: [0; BATCH],
         }
     }
@@ -159,12 +161,7 @@ impl Core {
         };
         let meta = PacketMeta { in_port, vlan_limit: scope.shared.live.vlan_limit(), ..PacketMeta::default() };
         let arrival = Arrival::new(meta);
-        let mut short = false;
-        for (packet, parsed) in bundle.packets.iter().zip(&mut bundle.parsed) {
-            short |= packet.len() < FRAME_MIN;
-            parsed.arrive(packet.data(), &arrival);
-        }
-        if short {
+        if parse(&mut bundle, &arrival, self.wide) {
             let before = bundle.packets.len();
             bundle.split(|_, packet| packet.len() >= FRAME_MIN, None);
             DROP_RX_INVALID.add((before - bundle.packets.len()) as u64);
@@ -290,12 +287,26 @@ impl Core {
             return self.spares.give(bundle);
         }
         let mut ways = [Way(0); BATCH];
+        let full = self.full_port(scope.shared, &bundle, found);
+        let mut turned_away = 0;
         for (i, entry) in found.iter().enumerate() {
-            ways[i] = entry.map_or(Way::UP, |entry| way(scope, entry, &mut bundle, i));
+            ways[i] = match entry {
+                Some(entry) => way(scope, *entry, &mut bundle, i),
+                None if full == Some(bundle.parsed[i].key.in_port) => {
+                    turned_away += 1;
+                    Way::FREE
+                }
+                None => Way::UP,
+            };
+        }
+        if let (Some(port), 1..) = (full, turned_away) {
+            self.turn_away(scope.shared, port, turned_away);
         }
         let ways = &ways[..found.len()];
-        if ways[0].is_port() && ways.iter().all(|way| *way == ways[0]) {
-            self.outlets.send_all(ways[0].0, &mut bundle.packets);
+        if ways.iter().all(|way| *way == ways[0]) && (ways[0].is_port() || ways[0] == Way::FREE) {
+            if ways[0].is_port() {
+                self.outlets.send_all(ways[0].0, &mut bundle.packets);
+            }
             return self.spares.give(bundle);
         }
         let mut groups: [Option<(Entry<'g>, Box<Bundle>)>; BATCH] = [const { None }; BATCH];
@@ -320,7 +331,7 @@ impl Core {
             }
         }
         self.spares.give(bundle);
-        for (entry, group) in groups.into_iter().flatten() {
+        for (entry, group) in groups[..n_groups].iter_mut().filter_map(Option::take) {
             self.carry_out(scope, entry, group);
         }
     }
@@ -353,7 +364,7 @@ impl Core {
                 program.prefetch();
             }
         }
-        for ((packet, parsed), cell) in bundle.packets.iter().zip(&bundle.parsed).zip(cells) {
+        for ((packet, parsed), cell) in bundle.packets.iter().zip(&bundle.parsed).zip(&cells) {
             if let Some(cell) = cell {
                 cell.count(1, packet.len() as u64, self.now_ms, parsed.tcp_flags());
             }

@@ -3,12 +3,16 @@
 //! What enters: packets with their keys. What leaves: upcalls in the queue of the packet's input port (`upcall`), or a counted loss.
 //! Neighbours: `forward` and `execute`, the callers.
 
+use crate::bundle::Bundle;
 use crate::counters::DROP_UPCALL_ERROR;
 use crate::forward::{Core, Shared};
 use crate::parsed::Parsed;
+use crate::slots::Entry;
 use crate::stats::add;
+use crate::upcall::PortQueue;
 use flow::seam::{Upcall, UpcallKind};
 use port::{GsoKind, Packet};
+use std::sync::Arc;
 
 impl Core {
     /// Hands a packet without megaflow up.
@@ -16,6 +20,25 @@ impl Core {
         if !self.hand_up(shared, packet, parsed, |_| ()) {
             DROP_UPCALL_ERROR.inc();
         }
+    }
+
+    /// The input port of the first packet that found nothing, if that port's queue is full: what else came from there need not be tried.
+    #[inline]
+    pub(crate) fn full_port(&self, shared: &Shared, bundle: &Bundle, found: &[Option<Entry<'_>>]) -> Option<[u8; 4]> {
+        let first = found.iter().position(Option::is_none)?;
+        let in_port = bundle.parsed[first].key.in_port;
+        (!shared.upcalls.would_take(self.queue_of(shared, in_port))).then_some(in_port)
+    }
+
+    /// Counts packets without megaflow that found the queue of their port full.
+    pub(crate) fn turn_away(&self, shared: &Shared, in_port: [u8; 4], packets: u64) {
+        self.queue_of(shared, in_port).lose(packets);
+        add(&self.work(shared).lost, packets);
+        DROP_UPCALL_ERROR.add(packets);
+    }
+
+    fn queue_of<'s>(&'s self, shared: &'s Shared, in_port: [u8; 4]) -> &'s Arc<PortQueue> {
+        self.outlets.outlet(u32::from_be_bytes(in_port)).map_or(&shared.strangers, |o| &o.upcalls)
     }
 
     /// Queues a packet for userspace; false (and counted) if it, or a part of it, is lost. Userspace sees finished packets: a GSO
@@ -32,8 +55,7 @@ impl Core {
     }
 
     fn hand_up_one(&self, shared: &Shared, packet: &Packet, parsed: &Parsed, fill: &impl Fn(&mut Upcall)) -> bool {
-        let in_port = u32::from_be_bytes(parsed.key.in_port);
-        let queue = self.outlets.outlet(in_port).map_or(&shared.strangers, |o| &o.upcalls);
+        let queue = self.queue_of(shared, parsed.key.in_port);
         let queued = shared.upcalls.has_room(queue) && {
             let mut key = parsed.whole();
             shared.ct.tell_key(parsed, &mut key);
@@ -92,5 +114,35 @@ mod tests {
         for up in &ups {
             assert_eq!(offload::verify(&up.packet), (offload::Verdict::Good, offload::Verdict::Good));
         }
+    }
+
+    /// A full queue costs its port the packets, each of which is counted once, and nobody anything else.
+    #[test]
+    fn what_finds_the_queue_full_is_turned_away_and_counted() {
+        use crate::forward::Scope;
+        use crate::upcall::QUEUE_MAX;
+        use port::BATCH_MAX;
+        use std::sync::atomic::Ordering::Relaxed;
+        let (slots, _slot_writer) = SlotWriter::new();
+        let (classifier, _classifier_writer) = Classifier::new();
+        let shared = Shared::new(slots, classifier);
+        let mut member = shared.epochs.join().unwrap();
+        member.online();
+        let mut core = Core::new(member.seat(), 16);
+        let bytes = flow::compose::compose(&key(), flow::compose::Payload::Len(20));
+        let batches = QUEUE_MAX / BATCH_MAX;
+        for i in 0..batches + 2 {
+            for _ in 0..BATCH_MAX {
+                core.inbox().push(Packet::from_bytes(&bytes).unwrap()).unwrap();
+            }
+            core.received(Scope { shared: &shared, guard: member.guard() }, flow::DpPort(9));
+            let (queued, lost) = shared.strangers.counts();
+            let full = i.saturating_sub(batches - 1) * BATCH_MAX;
+            assert_eq!((queued, lost), (((i + 1) * BATCH_MAX - full) as u64, full as u64));
+            assert_eq!(core.work(&shared).lost.load(Relaxed), lost);
+        }
+        let mut ups = Vec::new();
+        shared.upcalls.take(0, QUEUE_MAX + 1, Duration::ZERO, &mut ups);
+        assert_eq!(ups.len(), QUEUE_MAX);
     }
 }

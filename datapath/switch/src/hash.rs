@@ -152,6 +152,7 @@ mod aes {
 
     /// Two rounds on each block of 16 bytes, each block with its own key; the blocks of a line added; one round more for each line
     /// and two at the end.
+    #[inline]
     #[target_feature(enable = "aes")]
     #[allow(clippy::cast_sign_loss, clippy::cast_possible_wrap, reason = "bits, not numbers")]
     pub(super) fn hash_all(keys: &[[u64; LINE_WORDS]; LINES + 1], parsed: &[Parsed], out: &mut [u64]) {

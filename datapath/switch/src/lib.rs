@@ -8,10 +8,10 @@
 //! | [`switch`] | the seam: [`Switch`] |
 //! | [`flows`], [`ports`], [`config`] | what control threads keep, behind one lock |
 //! | [`crew`], [`schedule`], [`balance`], [`topology`], [`account`] | who polls which receive queue, and what it costs |
-//! | [`worker`], [`forward`], [`lookup`], [`hand_up`] | the packet's way to its megaflow |
+//! | [`worker`], [`fair`], [`forward`], [`lookup`], [`hand_up`] | the packet's way to its megaflow |
 //! | [`execute`], [`straight`], [`edit`], [`tunnel`], [`tunnel_mtu`], [`tunnel_pop`], [`meter`], [`bonds`] | the actions; [`policer`]: what a port takes in |
 //! | [`ct`] | connection tracking |
-//! | [`cache`], [`classifier`], [`slots`], [`shape`], [`tags`], [`hash`] | from a packet to its megaflow |
+//! | [`cache`], [`classifier`], [`search`], [`slots`], [`shape`], [`tags`], [`hash`], [`wide`] | from a packet to its megaflow |
 //! | [`qsbr`], [`stats`], [`perf`], [`upcall`] | what threads share without locks |
 //! | [`reference`], [`failing`] | the seam again, obvious and failing, for tests |
 
@@ -29,6 +29,7 @@ pub mod cycles;
 pub mod edit;
 pub mod execute;
 pub mod failing;
+pub mod fair;
 pub mod flows;
 pub mod forward;
 mod hand_up;
@@ -38,6 +39,7 @@ mod lookup;
 pub mod memory;
 pub mod meter;
 pub mod outlets;
+mod parse;
 pub mod parsed;
 pub mod perf;
 mod pmd;
@@ -48,6 +50,7 @@ pub mod program;
 pub mod qsbr;
 pub mod reference;
 pub mod schedule;
+pub mod search;
 pub mod shape;
 pub mod slots;
 pub mod stats;
@@ -59,6 +62,7 @@ pub mod tunnel;
 mod tunnel_mtu;
 pub mod tunnel_pop;
 pub mod upcall;
+pub mod wide;
 pub mod worker;
 
 pub use account::LogSettings;

@@ -10,11 +10,12 @@
 //! one bucket costs no more than the signature cache would, and does not depend on the number of flows.
 
 use crate::cache::Inserted;
-use crate::classifier::{BATCH, Search};
+use crate::classifier::BATCH;
 use crate::counters::CACHE_EVICTED;
 use crate::forward::{Core, Scope};
 use crate::parsed::Parsed;
 use crate::perf::Stage;
+use crate::search::Search;
 use crate::slots::Entry;
 use crate::stats::add;
 
@@ -38,7 +39,7 @@ impl Core {
         if missing == 0 {
             return 0;
         }
-        let mut search = Search { slots: &shared.slots, parsed, live: missing, found, searched: 0 };
+        let mut search = Search { slots: &shared.slots, parsed, live: missing, found, searched: 0, wide: self.wide };
         shared.classifier.lookup(&mut search, scope.guard);
         let (lost, searched) = (search.live, search.searched);
         add(&self.work(shared).mask_hit, searched);
@@ -50,6 +51,27 @@ impl Core {
     }
 
     fn look_in_cache<'g>(&mut self, scope: Scope<'g>, parsed: &mut [Parsed], found: &mut [Option<Entry<'g>>; BATCH]) -> u32 {
+        #[cfg(target_arch = "x86_64")]
+        if self.wide {
+            // SAFETY: `wide` is only true where `wide::on` is, which asks for these features.
+            return unsafe { self.look_in_cache_wide(scope, parsed, found) };
+        }
+        self.look_in_cache_as::<false>(scope, parsed, found)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,aes")]
+    fn look_in_cache_wide<'g>(&mut self, scope: Scope<'g>, parsed: &mut [Parsed], found: &mut [Option<Entry<'g>>; BATCH]) -> u32 {
+        self.look_in_cache_as::<true>(scope, parsed, found)
+    }
+
+    #[inline(always)]
+    fn look_in_cache_as<'g, const WIDE: bool>(
+        &mut self,
+        scope: Scope<'g>,
+        parsed: &mut [Parsed],
+        found: &mut [Option<Entry<'g>>; BATCH],
+    ) -> u32 {
         let shared = scope.shared;
         let n = parsed.len();
         let hashes = &mut self.hashes[..n];
@@ -65,10 +87,10 @@ impl Core {
             }
         }
         let mut missing = 0u32;
-        for (i, (parsed, place)) in parsed.iter_mut().zip(places).enumerate() {
-            let entry = place.and_then(|place| place.entry(scope.guard)).filter(|entry| entry.matches(parsed));
-            missing |= u32::from(entry.is_none()) << i;
-            found[i] = entry;
+        // Arrays are walked by reference: an iterator that owns one keeps its state, and the array, in memory.
+        for (i, ((parsed, place), found)) in parsed.iter_mut().zip(&places).zip(found.iter_mut()).enumerate() {
+            *found = place.and_then(|place| place.entry(scope.guard)).filter(|entry| entry.matches_as::<WIDE>(parsed));
+            missing |= u32::from(found.is_none()) << i;
         }
         add(&self.work(shared).cache_hits, n as u64 - u64::from(missing.count_ones()));
         missing

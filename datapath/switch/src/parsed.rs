@@ -74,7 +74,7 @@ impl Parsed {
     }
 
     /// Extracts a packet as it comes from a port.
-    #[inline]
+    #[inline(always)]
     pub fn arrive(&mut self, packet: &[u8], arrival: &Arrival<'_>) {
         arrival.extract(packet, &mut self.key, &mut self.found);
         self.conn = 0;

@@ -82,6 +82,10 @@ impl Switch {
         let time = wall_time(clock::clock().wall_ms());
         let mut out = format!("\nTime: {time}\nMeasurement duration: {seconds:.3} s\n\n{}\n", title(worker));
         out += &pmd_text::overall(&self.totals(worker).since(&worker.cleared), seconds);
+        // OVS has no such lines: they are there once somebody has asked for the account (`pmd-stage-show on`).
+        if let Some(report) = self.stage_reports().iter().find(|r| r.seat == worker.handle.seat) {
+            out += &format!("\n{}", report.text());
+        }
         let metrics: Option<Box<Metrics>> = worker.handle.ask(Command::Metrics).flatten();
         if let Some(metrics) = metrics {
             if view.histograms {

@@ -26,6 +26,37 @@ impl Line {
         }
         difference == 0
     }
+
+    /// The same in two vectors.
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    #[must_use]
+    #[target_feature(enable = "avx2")]
+    fn equals_masked_avx2(&self, key: &[u64; 8], mask: &[u64; 8]) -> bool {
+        use std::arch::x86_64::{
+            __m256i, _mm256_and_si256, _mm256_loadu_si256, _mm256_or_si256, _mm256_testz_si256, _mm256_xor_si256,
+        };
+        let half = |words: &[u64; 8], i: usize| {
+            let at = words.as_ptr().cast::<__m256i>().wrapping_add(i);
+            // SAFETY: eight words are two vectors, and `i` is 0 or 1.
+            unsafe { _mm256_loadu_si256(at) }
+        };
+        let difference = |i: usize| _mm256_xor_si256(_mm256_and_si256(half(key, i), half(mask, i)), half(&self.0, i));
+        let both = _mm256_or_si256(difference(0), difference(1));
+        _mm256_testz_si256(both, both) != 0
+    }
+
+    /// Whether `key & mask` is this line, in the form asked for. The wide one only where `wide::on` says so.
+    #[inline(always)]
+    #[must_use]
+    pub(crate) fn equals_masked_as<const WIDE: bool>(&self, key: &[u64; 8], mask: &[u64; 8]) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        if WIDE {
+            // SAFETY: `WIDE` is only true in functions that were called because the processor has AVX2 (`wide`).
+            return unsafe { self.equals_masked_avx2(key, mask) };
+        }
+        self.equals_masked(key, mask)
+    }
 }
 
 /// Words that a hash under a mask of the first line takes at most.
@@ -154,6 +185,19 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn wide_compare_equals_plain(key in prop::array::uniform8(any::<u64>()), mask in prop::array::uniform8(any::<u64>()), flip in 0usize..1024) {
+            let mut line = Line(std::array::from_fn(|i| key[i] & mask[i]));
+            // Half of the time a bit differs.
+            if flip < 512 {
+                line.0[flip / 64] ^= 1 << (flip % 64);
+            }
+            prop_assert_eq!(line.equals_masked(&key, &mask), flip >= 512);
+            if crate::wide::on() {
+                prop_assert_eq!(line.equals_masked_as::<true>(&key, &mask), flip >= 512);
+            }
+        }
+
         /// The short form is the general one, and every bit of a word counts that the mask lets through.
         #[test]
         fn short_equals_general(at in prop::collection::btree_set(0usize..8, 1..8), words in prop::array::uniform8(any::<u64>()), flip in 0usize..512) {

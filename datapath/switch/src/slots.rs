@@ -162,13 +162,26 @@ impl<'g> Entry<'g> {
     #[inline]
     #[must_use]
     pub fn matches(self, parsed: &mut Parsed) -> bool {
-        let mask = &self.head().shape.mask;
-        let first = self.line0().equals_masked(line_of(&parsed.key, 0), line_of(mask, 0));
-        first && (self.lines() == FIRST || self.rest_matches(parsed))
+        self.matches_as::<false>(parsed)
     }
 
+    /// The same, in the form asked for (`wide`).
+    #[inline(always)]
+    pub(crate) fn matches_as<const WIDE: bool>(self, parsed: &mut Parsed) -> bool {
+        let mask = &self.head().shape.mask;
+        let first = self.line0().equals_masked_as::<WIDE>(line_of(&parsed.key, 0), line_of(mask, 0));
+        first && (self.is_short() || self.rest_matches(parsed))
+    }
+
+    /// Whether the mask has bits in the first line only.
+    #[inline]
+    pub(crate) fn is_short(self) -> bool {
+        self.lines() == FIRST
+    }
+
+    /// Whether `parsed`, whose first line matches, does so in the others.
     #[inline(never)]
-    fn rest_matches(self, parsed: &mut Parsed) -> bool {
+    pub(crate) fn rest_matches(self, parsed: &mut Parsed) -> bool {
         let shape = &*self.head().shape;
         parsed.ensure(shape.lines);
         let key = &parsed.key;

@@ -63,6 +63,11 @@ impl PortQueue {
         })
     }
 
+    /// Counts packets that were not even made upcalls, since there was no room.
+    pub fn lose(&self, packets: u64) {
+        self.counts.lost.fetch_add(packets, Ordering::Relaxed);
+    }
+
     /// Upcalls queued, and lost, since the port is there.
     #[must_use]
     pub fn counts(&self) -> (u64, u64) {
@@ -125,11 +130,18 @@ impl Upcalls {
     /// Whether `push` would find room; to be asked before an upcall is made. Counts the loss if not.
     #[inline]
     pub fn has_room(&self, queue: &PortQueue) -> bool {
-        let room = self.enabled() && !queue.queue.is_full();
+        let room = self.would_take(queue);
         if !room {
-            queue.counts.lost.fetch_add(1, Ordering::Relaxed);
+            queue.lose(1);
         }
         room
+    }
+
+    /// Whether there is room, and someone to take it up.
+    #[inline]
+    #[must_use]
+    pub fn would_take(&self, queue: &PortQueue) -> bool {
+        self.enabled() && !queue.queue.is_full()
     }
 
     /// Queues an upcall; false (and counted) if it is lost.

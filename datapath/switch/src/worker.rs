@@ -5,7 +5,8 @@
 //!
 //! # Life
 //!
-//! Busy: every queue is polled in turn, a batch each, and what was sent is flushed once per round. Without packets it polls on for a
+//! Busy: every queue is polled in turn, a batch each (one that has used more than its share of the time is passed over, `fair`), and what was
+//! sent is flushed once per round. Without packets it polls on for a
 //! window, asks each queue whether it may sleep, goes offline (nobody waits for it then) and sleeps in epoll on the queues' descriptors
 //! and on its own eventfd, through which commands wake it. An idle worker makes no system call and takes no CPU.
 //!
@@ -20,6 +21,7 @@
 use crate::account::{Account, LogSettings, Metrics, Sample, Suspicion, Totals};
 use crate::counters::WORKER_SLEEPS;
 use crate::cycles;
+use crate::fair::{self, Share};
 use crate::forward::{Core, Scope, Shared};
 use crate::outlets::Outlet;
 use crate::perf::Stage;
@@ -64,6 +66,7 @@ pub struct Rx {
     /// Cycles spent on its packets; only the worker that polls it adds to it.
     pub load: Arc<AtomicU64>,
     pub pause: Pause,
+    pub share: Share,
 }
 
 /// When a queue that is polled by a system call is polled again: the longer it was empty, the later. Times in cycles.
@@ -365,8 +368,15 @@ impl Worker {
     /// A batch from every queue; how many packets there were.
     fn round(&mut self) -> usize {
         let mut received = 0;
+        let floor = fair::floor(self.rx.iter().map(|rx| &rx.share));
         for i in 0..self.rx.len() {
-            received += self.poll(i);
+            if !self.rx[i].share.has_turn(floor) {
+                continue;
+            }
+            let begin = self.last;
+            let n = self.poll(i);
+            self.rx[i].share.charge(n == BATCH_MAX, self.last.wrapping_sub(begin), floor);
+            received += n;
         }
         if received > 0 {
             self.core.outlets.flush();
@@ -481,7 +491,9 @@ impl Worker {
         self.core.outlets.flush();
     }
 
-    fn add_rx(&mut self, rx: Rx) {
+    fn add_rx(&mut self, mut rx: Rx) {
+        // What it used elsewhere is nothing that the queues here could be compared with.
+        rx.share = Share::default();
         if let Some(fd) = rx.queue.poll_fd() {
             // SAFETY: the queue owns the descriptor and keeps it open as long as it lives; it is borrowed for this call only.
             let fd = unsafe { BorrowedFd::borrow_raw(fd) };

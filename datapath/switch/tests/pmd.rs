@@ -111,6 +111,11 @@ fn metrics_are_kept_when_asked_for() {
     assert!(text.contains("pmd thread numa_id 0 core_id 0:\n\n  Iterations: "), "{text}");
     assert!(text.contains("\nHistograms\n") && text.contains("\n   iter ") && text.contains("\n   ms "), "{text}");
     assert!(text.contains("  Rx packets:                    1  ("), "{text}");
+    assert!(!text.contains("stage"), "{text}");
+    dp.account_stages(true);
+    dp.inject(DpPort(1), 0, &frame(TCP, 60)).unwrap();
+    let text = dp.pmd_perf_show(None, PerfView { histograms: false, ..view });
+    assert!(text.contains("\n\n  stage receive: ") && text.contains("\n  stage send: "), "{text}");
     let sleep = "Default max sleep:   20 us\npmd thread numa_id 0 core_id 0:\n  max sleep:   30 us\n";
     assert_eq!(dp.pmd_sleep_show(), sleep);
 }

@@ -72,7 +72,12 @@ pub const APPLETS: &[Applet] = &[
     applet(("appctl", "ovs-appctl"), "query and control a running daemon", appctl::run, Vec::new),
     applet(("dpctl", "ovs-dpctl"), "look at datapaths, their flows and connections", dpctl::run, dpctl::commands),
     applet(("offload", "ferrule-offload"), "what is in hardware, and why not the rest", offload::run, Vec::new),
-    applet(("eswitch-model", "ferrule-eswitch-model"), "an eSwitch in software, for machines without one", eswitch_model::run, Vec::new),
+    applet(
+        ("eswitch-model", "ferrule-eswitch-model"),
+        "an eSwitch in software, for machines without one",
+        eswitch_model::run,
+        Vec::new,
+    ),
     applet(("ovsdb-client", "ovsdb-client"), "talk to a database server", ovsdb_client::run, ovsdb_client::commands),
     applet(("ovsdb-tool", "ovsdb-tool"), "work on a database file", ovsdb_tool::run, ovsdb_tool::commands),
     applet(("pki", "ovs-pki"), "make keys and certificates", pki::run, pki::commands),

@@ -1,0 +1,21 @@
+//! Whether this processor runs the wide form of the stages that go over a batch: AVX2 and the bit instructions that came with it.
+//!
+//! What enters: nothing. What leaves: a yes or no, found once at start. Neighbours: `forward`, `lookup`, `search`, whose loops exist twice: made
+//! of one source, compiled once for every x86-64 processor and once for those that have these features. Where the wide form
+//! differs in more than the compiler's choice of instructions (`Line::equals_masked_avx2`, `LineHash`) a test holds it to its plain twin, and
+//! `search` has a test that both find the same.
+
+/// Whether the wide forms may be called.
+#[inline]
+#[must_use]
+pub fn on() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::is_x86_feature_detected as has;
+        has!("avx2") && has!("bmi1") && has!("bmi2") && has!("lzcnt") && has!("popcnt") && has!("aes")
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        false
+    }
+}
