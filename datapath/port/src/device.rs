@@ -212,7 +212,7 @@ pub struct PortStats {
 /// What the workers' queues and the `Device` both look at.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
-    pub(crate) mtu: AtomicU32,
+    pub(crate) mtu: Arc<AtomicU32>,
     pub(crate) admin_up: AtomicBool,
     pub(crate) carrier: AtomicBool,
     pub(crate) gone: AtomicBool,
@@ -373,6 +373,11 @@ impl Device {
     /// The MTU in bytes, without the Ethernet header.
     pub fn mtu(&self) -> u32 {
         self.shared.mtu.load(Ordering::Relaxed)
+    }
+
+    /// The same, for who looks at it with every packet.
+    pub fn mtu_cell(&self) -> Arc<AtomicU32> {
+        Arc::clone(&self.shared.mtu)
     }
 
     /// The Ethernet address.

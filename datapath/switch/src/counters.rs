@@ -6,6 +6,9 @@ flow::counters! {
     DROP_USERSPACE_ACTION = "datapath_drop_userspace_action_error", "A packet that a userspace action sent up was lost.";
     DROP_TUNNEL_PUSH = "datapath_drop_tunnel_push_error", "A tunnel header could not be put before the packet.";
     DROP_TUNNEL_POP = "datapath_drop_tunnel_pop_error", "A tunnel header could not be removed.";
+    DROP_TUNNEL_MTU = "datapath_drop_tunnel_mtu", "A packet was too long for the tunnel's way out, and no answer may be given to its sender.";
+    TUNNEL_MTU_ANSWERED = "datapath_tunnel_mtu_answered", "The sender of a packet too long for a tunnel was told how long it may be.";
+    TUNNEL_MTU_FRAGMENTED = "datapath_tunnel_mtu_fragmented", "A packet too long for a tunnel was cut into fragments.";
     DROP_RECIRC = "datapath_drop_recirc_error", "The packet went round too often.";
     DROP_INVALID_PORT = "datapath_drop_invalid_port", "The output port does not exist or is down.";
     DROP_INVALID_BOND = "datapath_drop_invalid_bond", "The bond of a lb_output action does not exist.";

@@ -12,6 +12,7 @@ use crate::counters::{
     self, DROP_INVALID_BOND, DROP_INVALID_PORT, DROP_METER, DROP_NO_BUFFER, DROP_RECIRC, DROP_TTL, DROP_UNSUPPORTED,
     DROP_USERSPACE_ACTION,
 };
+use crate::ct::fragments::Taken;
 use crate::edit;
 use crate::forward::{Core, Scope};
 use crate::meter::Judged;
@@ -264,6 +265,15 @@ impl Core {
             // What is encapsulated is the short packet.
             bundle.packets.iter_mut().for_each(|packet| truncate(packet, cut as usize));
         }
+        let room = self.room_behind(push, rest);
+        if bundle.packets.iter().any(|packet| packet.len() > room) {
+            self.fit(scope, bundle, (push, room), rest);
+        }
+        self.encapsulate(scope, bundle, push, rest);
+    }
+
+    /// Puts the outer header on; what GSO frames are cut into beyond the bundle's room goes on by `rest` at once.
+    pub(crate) fn encapsulate(&mut self, scope: Scope<'_>, bundle: &mut Bundle, push: &TunnelPush, rest: &[Action]) {
         let n = bundle.packets.len();
         let mut hashes = [0; BUNDLE_MAX];
         for (hash, parsed) in hashes.iter_mut().zip(&mut bundle.parsed[..n]) {
@@ -283,8 +293,12 @@ impl Core {
     }
 
     /// Takes outer headers off; the inner packets go round as if they had come in by the tunnel port.
-    fn tunnel_pop(&mut self, scope: Scope<'_>, mut bundle: Box<Bundle>, port: DpPort) {
+    pub(crate) fn tunnel_pop(&mut self, scope: Scope<'_>, mut bundle: Box<Bundle>, port: DpPort) {
         let vlan_limit = scope.shared.live.vlan_limit();
+        bundle.refresh(vlan_limit);
+        if bundle.parsed[..bundle.packets.len()].iter().any(|parsed| parsed.key.nw_frag != 0) {
+            bundle = self.join_outer(scope, bundle);
+        }
         let Some(decap) = self.outlets.outlet(port.0).and_then(|o| o.decap) else {
             counters::DROP_INVALID_TUNNEL_PORT.add(bundle.packets.len() as u64);
             return self.spares.give(bundle);
@@ -293,7 +307,6 @@ impl Core {
             DROP_RECIRC.add(bundle.packets.len() as u64);
             return self.spares.give(bundle);
         }
-        bundle.refresh(vlan_limit);
         let mut bad = 0u32;
         for (i, (packet, parsed)) in bundle.packets.iter_mut().zip(&mut bundle.parsed).enumerate() {
             if tunnel_pop::pop(packet, parsed, decap, port, vlan_limit).is_none() {
@@ -308,6 +321,41 @@ impl Core {
         self.depth += 1;
         self.round(scope, bundle);
         self.depth -= 1;
+    }
+
+    /// Puts fragments of encapsulated packets together: later ones do not say which tunnel they are for, so the whole packet is looked up
+    /// again as if it had come so. What was no fragment is given back.
+    #[cold]
+    fn join_outer(&mut self, scope: Scope<'_>, mut bundle: Box<Bundle>) -> Box<Bundle> {
+        let vlan_limit = scope.shared.live.vlan_limit();
+        let mut plain = self.spares.take_like(&bundle);
+        let mut joined = self.spares.take();
+        let mut packets = std::mem::take(&mut bundle.packets);
+        for (packet, parsed) in packets.drain().zip(&mut bundle.parsed) {
+            if parsed.key.nw_frag == 0 {
+                plain.push(packet, parsed);
+                continue;
+            }
+            match scope.shared.ct.outer.take(packet, parsed, 0, self.now_ms) {
+                Taken::Held => {}
+                Taken::Refused(_) => counters::DROP_TUNNEL_POP.inc(),
+                Taken::Whole(whole) => {
+                    let mut again = Box::new(Parsed::new());
+                    again.read(whole.packet.data(), &parsed.meta(vlan_limit));
+                    joined.push(whole.packet, &again);
+                }
+            }
+        }
+        self.spares.give(bundle);
+        if self.depth >= RECIRC_MAX {
+            DROP_RECIRC.add(joined.packets.len() as u64);
+            self.spares.give(joined);
+        } else {
+            self.depth += 1;
+            self.round(scope, joined);
+            self.depth -= 1;
+        }
+        plain
     }
 
     /// True `probability` times out of `u32::MAX`.
@@ -331,7 +379,7 @@ fn truncate(packet: &mut Packet, len: usize) {
 }
 
 /// The length of the longest frame that the packet will be on the wire.
-fn wire_len(packet: &Packet) -> usize {
+pub(crate) fn wire_len(packet: &Packet) -> usize {
     let gso = packet.gso();
     match (gso.kind, packet.checksum()) {
         (GsoKind::None, _) => packet.len(),

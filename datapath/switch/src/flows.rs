@@ -18,6 +18,7 @@ use flow::key::{DATAPATH_LINES, LINE_BYTES};
 use flow::seam::{DpError, FlowDump, FlowPut, FlowStats, Placement, PutMode};
 use flow::{Key, Megaflow, Ufid};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// How often subtables are sorted by hits.
 const SORT_MS: Msec = 1_000;
@@ -68,6 +69,13 @@ impl Loose {
     }
 }
 
+/// Whether a mask has bits of what only a connection knows (`ct::Ct::tell`).
+fn looks_at_connection(mask: &Key) -> bool {
+    let Key { ct_label, ct_nw_src, ct_nw_dst, ct_ipv6_src, ct_ipv6_dst, ct_tp_src, ct_tp_dst, .. } = mask;
+    let tuple = [*ct_nw_src, *ct_nw_dst] != [[0; 4]; 2] || [*ct_tp_src, *ct_tp_dst] != [[0; 2]; 2];
+    tuple || [*ct_label, *ct_ipv6_src, *ct_ipv6_dst] != [[0; 16]; 3]
+}
+
 /// The table and the right to change it.
 #[derive(Debug)]
 pub struct FlowTable {
@@ -77,6 +85,8 @@ pub struct FlowTable {
     flows: Map<Ufid, Record>,
     /// Flows whose `olds` name a slot.
     old_owner: Map<u32, Ufid>,
+    /// Slots of megaflows that look at a connection's label or tuple, until no worker can find them any more.
+    asking: Map<u32, ()>,
     limbo: Limbo,
     sorted_ms: Msec,
     next_serial: u32,
@@ -96,9 +106,9 @@ impl FlowTable {
     /// The writers' owner.
     #[must_use]
     pub fn new(shared: Arc<Shared>, slots: SlotWriter, classifier: ClassifierWriter) -> Self {
-        let (flows, old_owner) = (Map::default(), Map::default());
+        let (flows, old_owner, asking) = (Map::default(), Map::default(), Map::default());
         let (limbo, unwanted) = (Limbo::default(), Vec::new());
-        Self { shared, slots, classifier, flows, old_owner, limbo, sorted_ms: 0, next_serial: 0, unwanted }
+        Self { shared, slots, classifier, flows, old_owner, asking, limbo, sorted_ms: 0, next_serial: 0, unwanted }
     }
 
     /// Megaflows.
@@ -174,7 +184,14 @@ impl FlowTable {
         let shape = self.classifier.shape(mask);
         let quick = program.quick();
         let rest = shape.rest(key);
+        let asks = looks_at_connection(mask);
+        if asks {
+            self.shared.ct_asked.fetch_add(1, Ordering::Release);
+        }
         let slot = self.slots.fill(key, Head { ufid, shape, rest, program: Rcu::new(Box::new(program)) }, quick);
+        if asks {
+            self.asking.insert(slot, ());
+        }
         let removed = self.classifier.insert(slot, &self.slots);
         self.keep(removed);
         Ok(slot)
@@ -280,6 +297,9 @@ impl FlowTable {
         }
         for shard in self.shared.shards.iter().filter_map(|s| s.get()) {
             shard.zero(slot);
+        }
+        if self.asking.remove(&slot).is_some() {
+            self.shared.ct_asked.fetch_sub(1, Ordering::Release);
         }
         // SAFETY: slots enter limbo once, when they are killed, with an epoch that began after that; `pop` says that it has passed.
         unsafe { self.slots.release(slot) };

@@ -26,11 +26,13 @@ use crate::ct::{Ct, Local};
 use crate::hash::LineHash;
 use crate::meter::Meters;
 use crate::outlets::{Outlets, PORTS_MAX};
+use crate::parsed::Parsed;
 use crate::perf::{Laps, Stage};
 use crate::qsbr::{Epochs, Guard, MEMBERS_MAX};
 use crate::slots::{Entry, NOT_QUICK, Slots};
 use crate::stats::{Cell, Shard, Work, add};
 use crate::tunnel::Sequences;
+use crate::tunnel_mtu::Answers;
 use crate::upcall::{PortQueue, Upcalls};
 use crossbeam_utils::CachePadded;
 use flow::DpPort;
@@ -39,6 +41,7 @@ use flow::extract::{Arrival, PacketMeta};
 use port::Batch;
 use std::sync::Arc;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Bytes of the shortest frame that is one.
 const FRAME_MIN: usize = 14;
@@ -56,6 +59,8 @@ pub struct Shared {
     pub live: Live,
     pub sequences: Sequences,
     pub ct: Arc<Ct>,
+    /// Megaflows that look at a connection's label or original tuple. Raised before the first of them can be found.
+    pub ct_asked: AtomicU32,
     /// For packets whose input port is not one of ours.
     pub strangers: Arc<PortQueue>,
     /// By seat.
@@ -78,6 +83,7 @@ impl Shared {
             live: Live::default(),
             sequences: Sequences::default(),
             ct: Arc::new(Ct::new()),
+            ct_asked: AtomicU32::new(0),
             strangers: PortQueue::new(DpPort(u32::MAX)),
             shards: (0..MEMBERS_MAX).map(|_| OnceLock::new()).collect(),
             work: (0..MEMBERS_MAX).map(|_| CachePadded::default()).collect(),
@@ -108,6 +114,7 @@ pub struct Core {
     pub depth: u32,
     pub random: u64,
     pub laps: Laps,
+    pub(crate) answers: Answers,
     ticks: u32,
     pub(crate) hashes: [u64; BATCH],
 }
@@ -127,6 +134,7 @@ impl Core {
             depth: 0,
             random: crate::hash::random() | 1,
             laps: Laps::default(),
+            answers: Answers::default(),
             ticks: 0,
             hashes: [0; BATCH],
         }
@@ -202,7 +210,7 @@ impl Core {
             return self.spares.give(bundle);
         }
         let mut found: [Option<Entry<'_>>; BATCH] = [None; BATCH];
-        let missing = self.look_up(scope, (&mut bundle.parsed, n), &mut found);
+        let missing = self.look_up_told(scope, (&mut bundle.parsed, n), &mut found);
         let work = self.work(scope.shared);
         add(&work.hit, n as u64 - u64::from(missing.count_ones()));
         if missing != 0 {
@@ -221,6 +229,31 @@ impl Core {
                 self.part(scope, bundle, found);
             }
         }
+    }
+
+    /// Finds megaflows, of packets in whose keys everything stands that megaflows look at.
+    #[inline]
+    fn look_up_told<'g>(
+        &mut self,
+        scope: Scope<'g>,
+        (parsed, n): (&mut [Parsed; BATCH], usize),
+        found: &mut [Option<Entry<'g>>; BATCH],
+    ) -> u32 {
+        // Only what goes round again has been tracked.
+        let tracked = self.depth > 0;
+        let asked = || scope.shared.ct_asked.load(Ordering::Acquire) != 0;
+        if tracked && asked() {
+            parsed[..n].iter_mut().for_each(|parsed| scope.shared.ct.tell(parsed));
+            return self.look_up(scope, (parsed, n), found);
+        }
+        let missing = self.look_up(scope, (parsed, n), found);
+        if !tracked || !asked() {
+            return missing;
+        }
+        // The first megaflow that asks came meanwhile, and may have been found for packets that it is not for.
+        parsed[..n].iter_mut().for_each(|parsed| scope.shared.ct.tell(parsed));
+        *found = [None; BATCH];
+        self.look_up(scope, (parsed, n), found)
     }
 
     /// All packets of the bundle are `entry`'s.

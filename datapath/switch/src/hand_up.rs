@@ -35,7 +35,8 @@ impl Core {
         let in_port = u32::from_be_bytes(parsed.key.in_port);
         let queue = self.outlets.outlet(in_port).map_or(&shared.strangers, |o| &o.upcalls);
         let queued = shared.upcalls.has_room(queue) && {
-            let key = parsed.whole();
+            let mut key = parsed.whole();
+            shared.ct.tell_key(parsed, &mut key);
             let mut upcall = Box::new(Upcall {
                 kind: UpcallKind::Miss,
                 key,

@@ -9,7 +9,7 @@
 //! | [`flows`], [`ports`], [`config`] | what control threads keep, behind one lock |
 //! | [`crew`], [`schedule`], [`balance`], [`topology`], [`account`] | who polls which receive queue, and what it costs |
 //! | [`worker`], [`forward`], [`lookup`], [`hand_up`] | the packet's way to its megaflow |
-//! | [`execute`], [`straight`], [`edit`], [`tunnel`], [`tunnel_pop`], [`meter`], [`bonds`] | the actions; [`policer`]: what a port takes in |
+//! | [`execute`], [`straight`], [`edit`], [`tunnel`], [`tunnel_mtu`], [`tunnel_pop`], [`meter`], [`bonds`] | the actions; [`policer`]: what a port takes in |
 //! | [`ct`] | connection tracking |
 //! | [`cache`], [`classifier`], [`slots`], [`shape`], [`tags`], [`hash`] | from a packet to its megaflow |
 //! | [`qsbr`], [`stats`], [`perf`], [`upcall`] | what threads share without locks |
@@ -56,6 +56,7 @@ pub mod switch;
 pub mod tags;
 pub mod topology;
 pub mod tunnel;
+mod tunnel_mtu;
 pub mod tunnel_pop;
 pub mod upcall;
 pub mod worker;

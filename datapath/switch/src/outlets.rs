@@ -9,6 +9,7 @@ use crate::upcall::PortQueue;
 use flow::DpPort;
 use port::{Batch, Packet, Transmit, TxQueue};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Port numbers are below this (OVS: MAX_PORTS).
 pub const PORTS_MAX: u32 = 65_535;
@@ -22,6 +23,8 @@ pub struct Outlet {
     pub upcalls: Arc<PortQueue>,
     /// What a tunnel port takes off packets.
     pub decap: Option<Decap>,
+    /// The device's MTU.
+    mtu: Option<Arc<AtomicU32>>,
     waiting: Batch,
 }
 
@@ -29,7 +32,7 @@ impl Outlet {
     /// A port as a worker sees it.
     #[must_use]
     pub fn new(tx: Option<TxQueue>, upcalls: Arc<PortQueue>) -> Box<Self> {
-        Box::new(Self { tx, upcalls, decap: None, waiting: Batch::new() })
+        Box::new(Self { tx, upcalls, decap: None, mtu: None, waiting: Batch::new() })
     }
 
     /// The same for a tunnel port.
@@ -37,6 +40,19 @@ impl Outlet {
     pub fn decapsulating(mut self: Box<Self>, decap: Option<Decap>) -> Box<Self> {
         self.decap = decap;
         self
+    }
+
+    /// The same for a device with an MTU.
+    #[must_use]
+    pub fn limited(mut self: Box<Self>, mtu: Option<Arc<AtomicU32>>) -> Box<Self> {
+        self.mtu = mtu;
+        self
+    }
+
+    /// Bytes that a packet which leaves here may have behind its Ethernet header.
+    #[must_use]
+    pub fn mtu(&self) -> usize {
+        self.mtu.as_ref().map_or(usize::MAX, |mtu| mtu.load(Ordering::Relaxed) as usize)
     }
 }
 

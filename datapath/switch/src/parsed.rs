@@ -14,12 +14,15 @@ pub struct Parsed {
     pub key: Key,
     /// Valid lines and offsets of the layers.
     pub found: Extracted,
-    /// The connection that this batch has tracked the packet by (`ct::track`); 0 for none.
+    /// The connection that this batch has tracked the packet by (`ct::track`); 0 for none. With `UNTOLD` only it knows label and original
+    /// tuple, which are not in the key.
     pub conn: u32,
 }
 
 const _: () = assert!(size_of::<Parsed>() == 13 * LINE_BYTES);
 
+/// Set in `conn`: label and original tuple have not been written into the key, since no megaflow looked at them.
+pub const UNTOLD: u32 = 1 << 31;
 /// Lines of metadata that few packets have: ct label, original tuple, tunnel.
 const RARE: u16 = 0b1_1111_1100;
 /// The line of priority and mark.

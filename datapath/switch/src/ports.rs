@@ -398,7 +398,8 @@ impl Port {
     /// A worker's way out by this port.
     fn outlet(&self) -> Result<Box<Outlet>, DpError> {
         let tx = self.device.as_ref().map(Device::tx).transpose().map_err(|e| DpError::Device(e.to_string()))?;
-        Ok(Outlet::new(tx, Arc::clone(&self.upcalls)).decapsulating(self.tunnel))
+        let mtu = self.device.as_ref().map(Device::mtu_cell);
+        Ok(Outlet::new(tx, Arc::clone(&self.upcalls)).decapsulating(self.tunnel).limited(mtu))
     }
 
     fn berth(&self, port: DpPort) -> Berth {

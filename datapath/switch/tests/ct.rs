@@ -122,12 +122,27 @@ fn floods_do_not_end_what_is_established() {
     let tracker = ct(&bench);
     bench.send(1, &frame(UDP, 100));
     bench.send(2, &frame(BACK, 100));
-    tracker.set_max_connections(3).unwrap();
-    for port in 1..200u16 {
-        bench.send(1, &frame(&UDP.replace("src=1000", &format!("src={port}")), 100));
-        assert!(tracker.connections() <= 3);
+    tracker.set_max_connections(30).unwrap();
+    // A hundred times as many as may be; what is established is forwarded all the time.
+    for port in 1..=3000u16 {
+        let first = frame(&UDP.replace("src=1000,dst=2000", &format!("src={port},dst=2001")), 100);
+        assert_eq!(out(&bench, 1, &first), [2], "the packet itself is not lost");
+        assert!(tracker.connections() <= 30);
+        if port % 100 == 0 {
+            assert_eq!(out(&bench, 2, &frame(BACK, 100)), [1]);
+        }
     }
-    assert_eq!(out(&bench, 2, &frame(BACK, 100)), [1]);
+    // Enough that are established leave no room for others, and are not ended for them.
+    tracker.flush(&CtFilter::default()).unwrap();
+    let both = |port: u16| {
+        bench.send(1, &frame(&UDP.replace("src=1000", &format!("src={port}")), 100));
+        out(&bench, 2, &frame(&BACK.replace("dst=1000", &format!("dst={port}")), 100))
+    };
+    (1000..1030).for_each(|port| assert_eq!(both(port), [1]));
+    let full = datapath::ct::CT_FULL.count();
+    (2000..2100).for_each(|port| assert_eq!(both(port), [3]));
+    assert_eq!(datapath::ct::CT_FULL.count() - full, 100);
+    (1000..1030).for_each(|port| assert_eq!(both(port), [1]));
     assert!(dump(&bench).iter().any(|l| l.contains("sport=1000,")));
     assert!(tracker.set_max_connections(u32::MAX).is_err());
 }

@@ -233,6 +233,13 @@ impl Entry {
         load(&self.orig)
     }
 
+    /// The protocol that rules see: of the connection that announced it, if one did.
+    #[inline]
+    #[must_use]
+    pub fn proto(&self) -> u8 {
+        self.parent().map_or_else(|| self.orig().proto(), |parent| parent.proto())
+    }
+
     #[inline]
     #[must_use]
     pub fn reply(&self) -> Tuple {

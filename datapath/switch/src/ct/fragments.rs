@@ -215,6 +215,12 @@ impl Whole {
 }
 
 impl Fragments {
+    /// Takes fragments of every size.
+    #[must_use]
+    pub fn of_any_size() -> Self {
+        Self { families: [0; 2].map(Family::new), ..Self::default() }
+    }
+
     fn shard(&self, of: &Datagram) -> MutexGuard<'_, Map<Datagram, Parts>> {
         let word = |a: IpAddr| match a {
             IpAddr::V4(a) => u64::from(u32::from(a)),

@@ -90,6 +90,8 @@ pub struct Ct {
     policies: Policies,
     expectations: Expectations,
     fragments: Fragments,
+    /// Fragments of encapsulated packets, put together before they are decapsulated.
+    pub outer: Fragments,
     watched: AtomicBool,
     events: Mutex<VecDeque<CtEvent>>,
 }
@@ -145,6 +147,7 @@ impl Ct {
             policies: Policies::default(),
             expectations: Expectations::default(),
             fragments: Fragments::default(),
+            outer: Fragments::of_any_size(),
             watched: AtomicBool::new(false),
             events: Mutex::default(),
         }

@@ -95,7 +95,9 @@ impl Reaper {
         let n = self.bury(dead);
         self.release();
         self.ct.fragments.expire(now_ms);
-        let busy = self.ct.count.load(Ordering::Relaxed) > 0 || !self.limbo.is_empty() || self.ct.fragments.held() > 0;
+        self.ct.outer.expire(now_ms);
+        let held = self.ct.fragments.held() + self.ct.outer.held();
+        let busy = self.ct.count.load(Ordering::Relaxed) > 0 || !self.limbo.is_empty() || held > 0;
         REST[usize::from(busy) + usize::from(busy && n >= MANY)]
     }
 

@@ -19,12 +19,12 @@ use super::tcp::{Tcp, Verdict, flags_are_sound};
 use super::tuple::Tuple;
 use super::{Born, CT_ZONE_FULL, Ct, Local, helper, nat};
 use crate::bundle::{BUNDLE_MAX, Bundle};
-use crate::forward::{Core, Scope};
-use crate::parsed::Parsed;
+use crate::forward::{Core, Scope, Shared};
+use crate::parsed::{Parsed, UNTOLD};
 use flow::action::{self, Action, Nat};
 use flow::clock::Msec;
 use flow::conntrack::CtStage;
-use flow::key::Lines;
+use flow::key::{Key, Lines};
 use flow::wire::ip_proto;
 use port::Packet;
 use std::sync::atomic::Ordering;
@@ -65,11 +65,13 @@ struct Spec<'a> {
     policy: u16,
     /// The packet was joined from fragments, whose lengths must stay.
     joined: bool,
+    /// Some megaflow looks at labels or original tuples.
+    told: bool,
     now_ms: Msec,
 }
 
 impl<'a> Spec<'a> {
-    fn of(ct: &'a action::Ct, now_ms: Msec) -> Self {
+    fn of(ct: &'a action::Ct, shared: &Shared, now_ms: Msec) -> Self {
         Self {
             zone: ct.zone,
             commit: ct.commit || ct.force,
@@ -81,6 +83,7 @@ impl<'a> Spec<'a> {
             // Policies are named by their number; an unknown one is the default.
             policy: ct.timeout.as_deref().and_then(|t| t.parse().ok()).unwrap_or(0),
             joined: false,
+            told: shared.ct_asked.load(Ordering::Acquire) != 0,
             now_ms,
         }
     }
@@ -100,11 +103,12 @@ struct Handle {
 
 impl Handle {
     const fn pack(self) -> u32 {
+        const { assert!(super::slab::CONNS_MAX < UNTOLD >> 3) };
         self.number << 2 | (self.related as u32) << 1 | self.reply as u32
     }
 
     const fn unpack(word: u32) -> Self {
-        Self { number: word >> 2, reply: word & 1 != 0, related: word & 2 != 0 }
+        Self { number: (word & !UNTOLD) >> 2, reply: word & 1 != 0, related: word & 2 != 0 }
     }
 }
 
@@ -148,7 +152,7 @@ impl Core {
     /// Carries out `ct` on a bundle: what goes on is given back.
     pub fn track(&mut self, scope: Scope<'_>, mut bundle: Box<Bundle>, ct: &action::Ct, rest: &[Action]) -> Box<Bundle> {
         bundle.refresh(scope.shared.live.vlan_limit());
-        let spec = Spec::of(ct, self.now_ms);
+        let spec = Spec::of(ct, scope.shared, self.now_ms);
         let n = bundle.packets.len();
         if bundle.parsed[..n].iter().any(|p| p.key.nw_frag != 0) {
             return self.track_fragments(scope, bundle, &spec, rest);
@@ -253,13 +257,10 @@ pub fn clear(bundle: &mut Bundle) {
 }
 
 /// Writes the fields that rules see.
-#[inline]
 fn write(parsed: &mut Parsed, state: u8, zone: u16, mark: u32, label: u128, tuple: Option<&Tuple>) {
+    write_first(parsed, state, zone, mark);
     parsed.ensure(LABEL_AND_TUPLE);
     let key = &mut parsed.key;
-    key.ct_state = state | TRK;
-    key.ct_zone = zone.to_be_bytes();
-    key.ct_mark = mark.to_be_bytes();
     key.ct_label = label.to_be_bytes();
     match tuple {
         Some(tuple) => tuple.write_original(key),
@@ -269,6 +270,15 @@ fn write(parsed: &mut Parsed, state: u8, zone: u16, mark: u32, label: u128, tupl
             (key.ct_ipv6_src, key.ct_ipv6_dst) = Default::default();
         }
     }
+}
+
+/// Those that stand in the first line.
+#[inline]
+fn write_first(parsed: &mut Parsed, state: u8, zone: u16, mark: u32) {
+    let key = &mut parsed.key;
+    key.ct_state = state | TRK;
+    key.ct_zone = zone.to_be_bytes();
+    key.ct_mark = mark.to_be_bytes();
 }
 
 impl Ct {
@@ -309,8 +319,38 @@ impl Ct {
         let entry = self.slab.at(conn.number);
         parsed.conn = conn.pack();
         let (mark, label) = settle(entry, spec);
-        let tuple = entry.parent().unwrap_or_else(|| entry.orig());
-        write(parsed, judged.state, spec.zone, mark, label, Some(&tuple));
+        if spec.told || parsed.found.lines.0 & LABEL_AND_TUPLE.0 != 0 {
+            let tuple = entry.parent().unwrap_or_else(|| entry.orig());
+            return write(parsed, judged.state, spec.zone, mark, label, Some(&tuple));
+        }
+        // Two lines less to clear, to write and to hash.
+        write_first(parsed, judged.state, spec.zone, mark);
+        parsed.key.ct_nw_proto = entry.proto();
+        parsed.conn |= UNTOLD;
+    }
+
+    /// Writes label and original tuple into a packet's key, if that was put off.
+    #[inline]
+    pub fn tell(&self, parsed: &mut Parsed) {
+        if parsed.conn & UNTOLD != 0 {
+            parsed.ensure(LABEL_AND_TUPLE);
+            self.tell_rest(parsed.conn, &mut parsed.key);
+            parsed.conn &= !UNTOLD;
+        }
+    }
+
+    /// The same for a copy of the key in which every line is valid.
+    pub fn tell_key(&self, parsed: &Parsed, key: &mut Key) {
+        if parsed.conn & UNTOLD != 0 {
+            self.tell_rest(parsed.conn, key);
+        }
+    }
+
+    /// The batch that the packet is of began when the connection could still be found, so its entry still says what it said.
+    fn tell_rest(&self, conn: u32, key: &mut Key) {
+        let entry = self.slab.at(Handle::unpack(conn).number);
+        key.ct_label = entry.label().to_be_bytes();
+        entry.parent().unwrap_or_else(|| entry.orig()).write_original(key);
     }
 
     /// A packet that this batch has tracked already.

@@ -70,14 +70,23 @@ impl Listening {
     /// The tunnel port for a packet that has come to one of our addresses.
     #[must_use]
     pub fn find(&self, key: &Key) -> Option<DpPort> {
-        let v4 = key.eth_type == [0x08, 0x00];
         let port = u16::from_be_bytes(key.tp_dst);
-        let fits = |l: &&Listener| {
-            let by_proto = if l.proto == ROUTING { matches!(key.nw_proto, IPIP | IPV6_IN_IPV6) } else { l.proto == key.nw_proto };
-            by_proto && (if v4 { l.over.0 } else { l.over.1 }) && (l.dst_port == 0 || l.dst_port == port)
-        };
         // GRE ports of both families and ERSPAN share the protocol: the datapath finds the right one by what the header says.
-        self.listeners.values().find(fits).map(|l| l.port)
+        self.by_protocol(key).find(|l| l.dst_port == 0 || l.dst_port == port).map(|l| l.port)
+    }
+
+    /// A tunnel port that a fragment may be for: only the first one says which.
+    #[must_use]
+    pub fn find_any(&self, key: &Key) -> Option<DpPort> {
+        self.by_protocol(key).next().map(|l| l.port)
+    }
+
+    fn by_protocol(&self, key: &Key) -> impl Iterator<Item = &Listener> {
+        let (v4, proto) = (key.eth_type == [0x08, 0x00], key.nw_proto);
+        self.listeners.values().filter(move |l| {
+            let fits = if l.proto == ROUTING { matches!(proto, IPIP | IPV6_IN_IPV6) } else { l.proto == proto };
+            fits && (if v4 { l.over.0 } else { l.over.1 })
+        })
     }
 
     /// Whether the packet's port number decides.

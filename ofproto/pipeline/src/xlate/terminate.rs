@@ -63,7 +63,8 @@ impl<'a> Ctx<'a> {
         self.mask.nw_proto = 0xff;
         Field::IpFrag.unwildcard(&mut self.mask);
         if self.key.nw_frag != 0 {
-            return None;
+            // The datapath puts it together and looks the whole packet up again.
+            return listening.find_any(&self.key);
         }
         if listening.asks_for_port(self.key.nw_proto) {
             self.mask.tp_dst = [0xff; 2];
