@@ -240,3 +240,6 @@ proptest::proptest! {
         }
     }
 }
+
+#[path = "tcp_linux_tests.rs"]
+mod linux;
