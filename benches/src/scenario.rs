@@ -224,6 +224,20 @@ pub const ALL: &[Scenario] = &[
         ),
     },
     Scenario {
+        name: "ct-new",
+        about: "connections begun per second, every packet a new one",
+        sizes: &[of(1_000_000)],
+        quick: 1,
+        kind: Kind::Own(parts::connections::new),
+    },
+    Scenario {
+        name: "ct-memory",
+        about: "resident bytes per connection (rate is KB per connection)",
+        sizes: &[of(3_000_000)],
+        quick: 0,
+        kind: Kind::Own(parts::connections::memory),
+    },
+    Scenario {
         name: "setup",
         about: "megaflows set up per second when each packet is a new 5-tuple (flow limit raised)",
         sizes: &[of(1_000_000)],

@@ -1,6 +1,7 @@
 //! Scenarios that are more than packets per second through one port.
 
 pub mod barrier;
+pub mod connections;
 pub mod flow_mods;
 pub mod lookup;
 pub mod neighbours;
