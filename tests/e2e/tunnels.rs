@@ -14,6 +14,8 @@ fn underlay(n: u32) -> [String; 2] {
 fn make_underlay(host: &Host, n: u32, device: &str) {
     host.bridge("br-phy", "");
     host.ns.ip(&format!("link set {device} up"));
+    // The kernel, too, sees what comes in by the uplink, and would answer for br-phy's address with the uplink's MAC.
+    host.ns.exec(&format!("sysctl -qw net.ipv4.conf.{device}.arp_ignore=1"));
     host.vsctl(&format!("add-port br-phy {device}"));
     host.ns.quiet("br-phy");
     host.ns.ip("link set br-phy up");
@@ -43,6 +45,12 @@ fn vxlan_with_the_kernels_device_over_ipv4_and_ipv6() {
     kernel_vxlan(&peer.ns, "vx4", 77, ("172.16.0.1", &v4), "10.1.0.2/24");
     kernel_vxlan(&peer.ns, "vx6", 78, ("fd16::1", &v6), "10.2.0.2/24");
     wait_until("the kernel's routes are known", || host.appctl("ovs/route/show").contains("fd16::/64"));
+    for target in ["10.1.0.2", "10.2.0.2"] {
+        a.reaches(target);
+        // The kernel's device takes inner fragments of 1,500 bytes, so that outer packets come in fragments; ours cuts them smaller.
+        wait_until("fragments come through", || a.ping(target, 1, "-s 4000") == 1);
+        assert_eq!(a.ping(target, 5, "-s 4000"), 5, "{target}, fragments");
+    }
     // The outer header must fit as well.
     a.ns.ip("link set eth0 mtu 1400");
     for target in ["10.1.0.2", "10.2.0.2"] {
@@ -53,6 +61,13 @@ fn vxlan_with_the_kernels_device_over_ipv4_and_ipv6() {
     let neighbours = host.appctl("tnl/neigh/show");
     assert_has(&neighbours, &[&v4, &v6, &peer.mac]);
     assert_has(&host.appctl("dpctl/dump-flows"), &["tnl_push(", "tnl_pop(", "tunnel(tun_id=0x4d,src=172.16.0.2"]);
+    // The peer gets another MAC: its own ping tells, and the tunnel follows.
+    peer.ns.ip("link set eth0 address 02:00:00:00:77:01");
+    assert_eq!(peer.ping("172.16.0.1", 1, ""), 1, "the switch's side of the underlay");
+    wait_until("the neighbour is known anew", || host.appctl("tnl/neigh/show").contains("02:00:00:00:77:01"));
+    for target in ["10.1.0.2", "10.2.0.2"] {
+        wait_until("packets find the new MAC", || a.ping(target, 1, "") == 1);
+    }
     // Without a route nothing is sent; with it again all is.
     host.ns.ip("addr del 172.16.0.1/24 dev br-phy");
     wait_until("the route is gone", || !host.appctl("ovs/route/show").contains("172.16.0.0/24"));
@@ -60,6 +75,41 @@ fn vxlan_with_the_kernels_device_over_ipv4_and_ipv6() {
     host.ns.ip("addr add 172.16.0.1/24 dev br-phy");
     wait_until("the route is back", || host.appctl("ovs/route/show").contains("172.16.0.0/24"));
     wait_until("packets come through again", || a.ping("10.1.0.2", 1, "") == 1);
+}
+
+/// What the kernel learned of the way to an address.
+fn path_mtu(container: &Container, target: &str) -> Option<u64> {
+    let route = container.ns.ip(&format!("route get {target}"));
+    crate::rig::number_after(&route, "mtu ")
+}
+
+#[test]
+fn a_sender_of_packets_too_long_for_a_tunnel_is_told_its_mtu() {
+    let host = Host::new();
+    let [v4, v6] = underlay(2);
+    let peer = Container::new(&host.ns, "p2", &[&format!("{v4}/24"), &format!("{v6}/64")]);
+    make_underlay(&host, 1, "p2");
+    host.bridge("br-int", "");
+    let a = host.attach("br-int", "p1", 1, &["10.1.0.1/24", "fd10::1/64"], "");
+    host.vsctl(&format!("add-port br-int vx4 -- set interface vx4 type=vxlan options:remote_ip={v4} options:key=77"));
+    kernel_vxlan(&peer.ns, "vx4", 77, ("172.16.0.1", &v4), "10.1.0.2/24");
+    peer.ns.ip("addr add fd10::2/64 dev vx4 nodad");
+    peer.ns.ip("link set vx4 mtu 1450");
+    wait_until("the kernel's routes are known", || host.appctl("ovs/route/show").contains("172.16.0.0/24"));
+    a.reaches("10.1.0.2");
+    a.reaches("fd10::2");
+    // 1,500 bytes that may not be cut, where 1,450 fit.
+    assert_eq!(a.ping("10.1.0.2", 1, "-M do -s 1472"), 0);
+    assert_eq!(path_mtu(&a, "10.1.0.2"), Some(1450));
+    assert_eq!(a.ping("10.1.0.2", 3, "-M do -s 1422"), 3);
+    assert_eq!(a.ping("fd10::2", 1, "-M do -s 1452"), 0);
+    assert_eq!(path_mtu(&a, "fd10::2"), Some(1450));
+    assert_eq!(a.ping("fd10::2", 3, "-s 1452"), 3);
+    // What may be cut is.
+    a.ns.ip("route flush cache");
+    assert_eq!(a.ping("10.1.0.2", 3, "-M dont -s 1472"), 3);
+    let counted = host.appctl("coverage/show");
+    assert_has(&counted, &["datapath_tunnel_mtu_answered", "datapath_tunnel_mtu_fragmented"]);
 }
 
 /// Two switches with an overlay between them.

@@ -90,10 +90,12 @@ impl Container {
 
     /// Pings; the number of answers out of `count`.
     pub(crate) fn ping(&self, target: &str, count: u32, more: &str) -> u64 {
+        // Once an answer has come, ping waits for the others no longer than an interval, which few pings can have longer.
+        let interval = (1.0 / f64::from(count)).clamp(0.02, 0.5).to_string();
         let ran = run(self
             .ns
             .command("ping")
-            .args(["-q", "-c", &count.to_string(), "-i", "0.02", "-W", "2"])
+            .args(["-q", "-c", &count.to_string(), "-i", &interval, "-W", "2"])
             .args(more.split_whitespace())
             .arg(target));
         let line = ran
