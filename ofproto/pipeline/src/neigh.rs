@@ -288,6 +288,23 @@ mod tests {
     }
 
     #[test]
+    fn a_flood_is_refused_and_flapping_leaves_nothing() {
+        let n = Neighbours::new(Arc::default());
+        n.set("br0", A, [2; 6], 0);
+        let refused = NEIGHBOURS_FULL.count();
+        for i in 0..NEIGHBOURS_MAX as u128 + 99 {
+            n.set("br0", Addr(i), [4; 6], 0);
+        }
+        assert_eq!((n.all(0).len(), NEIGHBOURS_FULL.count() - refused), (NEIGHBOURS_MAX, 100));
+        assert_eq!(n.find("br0", A, 0), Some([2; 6]), "who was known stays");
+        for i in 0..10_000u16 {
+            n.set("br0", A, [2, 0, 0, 0, i.to_be_bytes()[0], i.to_be_bytes()[1]], 0);
+        }
+        assert_eq!(n.find("br0", A, 0), Some([2, 0, 0, 0, 0x27, 0x0f]));
+        assert_eq!(n.all(0).len(), NEIGHBOURS_MAX);
+    }
+
+    #[test]
     fn solicitations_are_sound() {
         let parse = |t| Addr::parse(t).unwrap();
         let (src, target) = (parse("2001:cafe::88"), parse("2001:cafe::92"));

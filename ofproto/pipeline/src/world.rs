@@ -143,7 +143,13 @@ impl World {
     #[must_use]
     pub fn port_of_packet(&self, kind: &str, key: &Key) -> Option<(BridgeId, OfPort)> {
         let dp_port = DpPort(u32::from_be_bytes(key.in_port));
-        if came_by_tunnel(key) { self.backends.get(kind)?.tunnels.find(dp_port, key) } else { self.port_of(kind, dp_port) }
+        if !came_by_tunnel(key) {
+            return self.port_of(kind, dp_port);
+        }
+        let tunnels = &self.backends.get(kind)?.tunnels;
+        // What goes round again may have got an Ethernet header since it came in, or lost it.
+        let changed = || (key.recirc_id != [0; 4]).then(|| tunnels.find_changed(dp_port, key)).flatten();
+        tunnels.find(dp_port, key).or_else(changed)
     }
 
     /// The port that a device is, on a datapath: a bridge's own port of that name first, then any bridge's.

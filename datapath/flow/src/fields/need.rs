@@ -44,7 +44,7 @@ impl Need {
     pub fn holds_in_match(self, key: &Key, mask: &Mask) -> bool {
         // A packet type of another namespace's Ethernet type says as much as the Ethernet type itself.
         let [ns @ .., high, low] = key.packet_type;
-        let eth_type = if ns == [0, 1] && mask.packet_type == [0xff; 4] { [high, low] } else { key.eth_type };
+        let eth_type = if ns == [0, 1] { [high, low] } else { key.eth_type };
         let ip = matches!(eth_type, ETH_IPV4 | ETH_IPV6);
         let transport = |proto| ip && key.nw_proto == proto && key.nw_frag & FRAG_LATER == 0;
         let icmpv6 = eth_type == ETH_IPV6 && key.nw_proto == PROTO_ICMPV6;

@@ -285,7 +285,7 @@ fn show_one(out: &mut String, dp: &dyn Datapath, options: Options) {
     for port in sorted_ports(dp) {
         write(out, format_args!("  port {}: {}", port.number.0, port.name));
         if port.kind != "system" {
-            write(out, format_args!(" {}", device_text(&port.kind, &port.config)));
+            write(out, format_args!(" {}", device_text(dp.kind(), &port.kind, &port.config)));
         }
         out.push('\n');
         if options.statistics

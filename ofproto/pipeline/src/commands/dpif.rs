@@ -40,7 +40,7 @@ pub(super) fn show(slowpath: &Slowpath, _: &[&str]) -> Outcome {
             ports.sort_by(|a, b| a.name.cmp(&b.name));
             for port in ports {
                 let dp_port = port.dp_port.map_or_else(|| "none".to_owned(), |p| p.0.to_string());
-                let device = device_text(&port.info.kind, &port.info.config);
+                let device = device_text(kind, &port.info.kind, &port.info.config);
                 write(&mut out, format_args!("    {} {}/{dp_port}: {device}\n", port.name, port.number.0 & 0xffff));
             }
         }

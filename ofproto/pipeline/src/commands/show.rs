@@ -105,11 +105,13 @@ fn tcp_flags(flags: u16) -> String {
 }
 
 /// `(dummy: a=b, c=d)`: the type of a port and what its device is configured with.
-pub(super) fn device_text(kind: &str, options: &[(String, String)]) -> String {
+pub(super) fn device_text(datapath: &str, kind: &str, options: &[(String, String)]) -> String {
     // A dummy does not tell where it records (OVS has forgotten the names).
     let told = |key: &str| !kind.starts_with("dummy") || !matches!(key, "pcap" | "rxq_pcap" | "tx_pcap");
     let mut options: Vec<_> = options.iter().filter(|(key, _)| told(key)).collect();
     options.sort();
+    // In userspace a bridge's own port is a tap.
+    let kind = if (datapath, kind) == ("netdev", "internal") { "tap" } else { kind };
     let mut text = format!("({kind}");
     for (n, (key, value)) in options.iter().enumerate() {
         write(&mut text, format_args!("{} {key}={value}", if n == 0 { ':' } else { ',' }));

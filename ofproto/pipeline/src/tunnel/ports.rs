@@ -96,9 +96,18 @@ impl TunnelPorts {
     /// The port of a packet that came by `dp_port` with the outer header in `key`.
     #[must_use]
     pub fn find(&self, dp_port: DpPort, key: &Key) -> Option<Place> {
+        self.find_typed(dp_port, key, if is_packet(key) { PacketTypes::LegacyL3 } else { PacketTypes::LegacyL2 })
+    }
+
+    /// The same for a packet that came with an Ethernet header if it has none now, and without one if it has.
+    #[must_use]
+    pub fn find_changed(&self, dp_port: DpPort, key: &Key) -> Option<Place> {
+        self.find_typed(dp_port, key, if is_packet(key) { PacketTypes::LegacyL2 } else { PacketTypes::LegacyL3 })
+    }
+
+    fn find_typed(&self, dp_port: DpPort, key: &Key, legacy: PacketTypes) -> Option<Place> {
         let from = Addr::of_fields(key.tun_src, key.tun_ipv6_src);
         let to = Addr::of_fields(key.tun_dst, key.tun_ipv6_dst);
-        let legacy = if is_packet(key) { PacketTypes::LegacyL3 } else { PacketTypes::LegacyL2 };
         for id in [ByFlow::Fixed(u64::from_be_bytes(key.tun_id)), ByFlow::Flow] {
             for remote in [ByFlow::Fixed(from), ByFlow::Flow] {
                 for local in [Local::Fixed(to), Local::Any, Local::Flow] {

@@ -273,8 +273,12 @@ impl Ctx<'_> {
 
     fn register_move(&mut self, src: Subfield, dst: Subfield) {
         if self.has_field(dst.field) && self.has_field(src.field) {
-            let value = self.read(src);
-            self.write(dst, value);
+            // Tunnel options are wider than a number.
+            for at in (0..src.bits).step_by(128) {
+                let bits = (src.bits - at).min(128);
+                let value = self.read(Subfield { ofs: src.ofs + at, bits, ..src });
+                self.write(Subfield { ofs: dst.ofs + at, bits, ..dst }, value);
+            }
         }
         self.report_value(dst);
     }

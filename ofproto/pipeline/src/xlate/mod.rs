@@ -69,7 +69,7 @@ use crate::drops::DropFact;
 use crate::effects::{Credit, Notice, Translation, XlateError};
 use crate::recirc::RecircRef;
 use crate::rule::Rule;
-use crate::world::{BridgeId, World};
+use crate::world::{BridgeId, DatapathBackend, World};
 use flow::action::{Actions, HashAlg};
 use flow::key::{Key, Mask};
 use flow::{Action, Msec};
@@ -512,7 +512,18 @@ impl<'a> Ctx<'a> {
 
     /// Adds an action to what the datapath does.
     fn emit(&mut self, action: Action) {
+        self.slow |= self.slow_for(&action);
         self.actions.push(action);
+    }
+
+    /// An action that the datapath does not have, or is not to be used with (`dpif/set-dp-features`), is carried out in the slow path.
+    fn slow_for(&self, action: &Action) -> u32 {
+        let (cuts, labels) = (matches!(action, Action::Trunc(_)), matches!(action, Action::AddMpls { .. }));
+        if !cuts && !labels {
+            return 0;
+        }
+        let lacks = |backend: &DatapathBackend| cuts && !backend.features.trunc || labels && !backend.features.add_mpls;
+        if self.world.backend(self.origin).is_some_and(lacks) { compose::SLOW_ACTION } else { 0 }
     }
 
     /// Ends the translation: the packet is dropped.

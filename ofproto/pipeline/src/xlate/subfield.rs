@@ -2,7 +2,8 @@
 
 use super::Ctx;
 use super::trace::Kind;
-use flow::fields::{Field, Value};
+use flow::fields::{Field, TunnelOptions, Value};
+use flow::key::{Key, Mask};
 use openflow::action::Subfield;
 
 /// Whether the packet has the field, so that it may be read or written; what decides that goes into the mask.
@@ -24,14 +25,18 @@ impl Ctx<'_> {
 
     /// The value of a part of a field.
     pub(super) fn value(&self, part: Subfield) -> u128 {
-        part.field.get(&self.key) >> part.ofs & Value::ones(usize::from(part.bits)).low()
+        match part.field.tun_metadata_number() {
+            Some(n) => {
+                let whole = self.bridge.tunnel_options.get(&self.key, n);
+                whole.shifted_right(part.ofs.into()).and(&Value::ones(part.bits.into())).low()
+            }
+            None => part.field.get(&self.key) >> part.ofs & Value::ones(usize::from(part.bits)).low(),
+        }
     }
 
     /// Adds the bits of a part of a field to the mask.
     pub(super) fn unwildcard(&mut self, part: Subfield) {
-        let bits = Value::ones(usize::from(part.bits)).low() << part.ofs;
-        let all = part.field.mask(&self.mask) | bits;
-        part.field.set_mask(&mut self.mask, all);
+        unwildcard_in(&self.bridge.tunnel_options, &mut self.mask, part);
     }
 
     /// Sets a part of a field, if the packet has it.
@@ -40,17 +45,13 @@ impl Ctx<'_> {
             return false;
         }
         self.unwildcard(part);
-        let bits = Value::ones(usize::from(part.bits)).low() << part.ofs;
-        let old = part.field.get(&self.key);
-        part.field.set(&mut self.key, old & !bits | value << part.ofs & bits);
+        set_in(&self.bridge.tunnel_options, &mut self.key, part, value);
         true
     }
 
     /// Sets a part of a field without a word in the mask: what decides its value is not in the key.
     pub(super) fn write_unseen(&mut self, part: Subfield, value: u128) {
-        let bits = Value::ones(usize::from(part.bits)).low() << part.ofs;
-        let old = part.field.get(&self.key);
-        part.field.set(&mut self.key, old & !bits | value << part.ofs & bits);
+        set_in(&self.bridge.tunnel_options, &mut self.key, part, value);
     }
 
     /// Tells the trace what a part of a field has become.
@@ -66,5 +67,36 @@ impl Ctx<'_> {
             if value.is_zero() { "0".to_owned() } else { format!("{value:#x}") }
         };
         self.report(Kind::Detail, format_args!("{text} is now {shown}"));
+    }
+}
+
+/// Adds the bits of a part of a field to a mask; of a tunnel option also whether it is there.
+pub(super) fn unwildcard_in(options: &TunnelOptions, mask: &mut Mask, part: Subfield) {
+    match part.field.tun_metadata_number() {
+        Some(n) => {
+            let bits = Value::ones(part.bits.into()).shifted_left(part.ofs.into());
+            options.set(mask, n, &options.get(mask, n).or(&bits));
+        }
+        None => {
+            let bits = Value::ones(usize::from(part.bits)).low() << part.ofs;
+            let all = part.field.mask(mask) | bits;
+            part.field.set_mask(mask, all);
+        }
+    }
+}
+
+/// Sets a part of a field; a tunnel option that was not there is then.
+pub(super) fn set_in(options: &TunnelOptions, key: &mut Key, part: Subfield, value: u128) {
+    match part.field.tun_metadata_number() {
+        Some(n) => {
+            let bits = Value::ones(part.bits.into()).shifted_left(part.ofs.into());
+            let value = Value::from(value).shifted_left(part.ofs.into()).and(&bits);
+            options.set(key, n, &options.get(key, n).without(&bits).or(&value));
+        }
+        None => {
+            let bits = Value::ones(usize::from(part.bits)).low() << part.ofs;
+            let old = part.field.get(key);
+            part.field.set(key, old & !bits | value << part.ofs & bits);
+        }
     }
 }
