@@ -72,9 +72,7 @@ impl SlowSwitch {
         let v4 = port.ip4().map(|(a, mask)| (Addr::v4(a.octets()), mask.to_bits().leading_ones() + 96));
         let v6 = port.ip6().map(|(a, mask)| (Addr(a.to_bits()), mask.to_bits().leading_ones()));
         let of = |(address, plen): (Addr, u32)| DeviceAddr { address, plen: u8::try_from(plen).unwrap_or(128) };
-        // Beside the kernel's routes there are none of a dummy's own, as in OVS, which forgets them with every change of the kernel's.
-        let with_routes = self.routes.is_none();
-        self.slowpath.set_device_addresses(name, v4.into_iter().chain(v6).map(of).collect(), with_routes);
+        self.slowpath.set_device_addresses(name, v4.into_iter().chain(v6).map(of).collect(), true);
         self.slowpath.settle();
     }
 
