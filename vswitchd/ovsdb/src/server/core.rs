@@ -6,7 +6,7 @@
 //! for time to pass) is returned as an [`Effect`].
 
 use super::monitor::{Monitor, Version};
-use super::outbox::Outbox;
+use super::outbox::{OUTPUT_MAX, Outbox};
 use super::peer::Peer;
 use super::subscribe::notification;
 use crate::clock::wall_ms;
@@ -65,6 +65,8 @@ pub(super) struct Session {
     pub(super) out: Outbox,
     pub(super) peer: Peer,
     pub(super) opened: Instant,
+    /// Bytes, roughly, of the changes that its monitors have gathered.
+    pub(super) missed: usize,
     /// Locks that others stole.
     pub(super) lost: Vec<String>,
     /// By the text of the client's id.
@@ -139,7 +141,8 @@ impl Core {
     pub(crate) fn open_session(&mut self, out: Outbox, peer: Peer, now: Instant) -> SessionId {
         let id = self.next_session;
         self.next_session += 1;
-        let session = Session { out, peer, opened: now, lost: Vec::new(), monitors: Map::default(), change_aware: false };
+        let session =
+            Session { out, peer, opened: now, missed: 0, lost: Vec::new(), monitors: Map::default(), change_aware: false };
         self.sessions.insert(id, session);
         id
     }
@@ -156,6 +159,8 @@ impl Core {
     }
 
     pub(super) fn send(&mut self, session: SessionId, message: &Message) {
+        // A client sees the updates that came before a reply before the reply.
+        self.tell_gathered(session);
         self.send_text(session, Arc::from(message.to_json().to_string()));
     }
 
@@ -163,11 +168,17 @@ impl Core {
         if let Some(s) = self.sessions.get(&session)
             && !s.out.push(text)
         {
-            self.counters.dropped_slow += 1;
-            tracing::warn!(target: "ovsdb_jsonrpc_server", "dropping session {session}: more than {} bytes of output wait for it", super::outbox::OUTPUT_MAX);
-            s.out.abort();
-            self.close_session(session);
+            self.drop_slow(session);
         }
+    }
+
+    fn drop_slow(&mut self, session: SessionId) {
+        self.counters.dropped_slow += 1;
+        tracing::warn!(target: "ovsdb_jsonrpc_server", "dropping session {session}: more than {OUTPUT_MAX} bytes of output wait for it");
+        if let Some(s) = self.sessions.get(&session) {
+            s.out.abort();
+        }
+        self.close_session(session);
     }
 
     pub(super) fn reply(&mut self, session: SessionId, id: Value, result: std::result::Result<Value, Value>) {
@@ -349,9 +360,15 @@ impl Core {
         changes.iter().for_each(|c| changed[c.table] = true);
         // Monitors that ask the same are told the same; the text is made once.
         let mut texts: Map<Arc<str>, Option<Arc<str>>> = Map::default();
-        let mut outgoing = Vec::new();
-        for (session, state) in &self.sessions {
-            for monitor in state.monitors.values().filter(|m| m.db == db && m.concerns(&changed)) {
+        let (mut outgoing, mut late, mut weight) = (Vec::new(), Vec::new(), None);
+        for (session, state) in &mut self.sessions {
+            let (busy, mut gathered) = (state.out.is_busy(), false);
+            for monitor in state.monitors.values_mut().filter(|m| m.db == db && m.concerns(&changed)) {
+                if busy {
+                    monitor.gather(id, &changes);
+                    gathered = true;
+                    continue;
+                }
                 let text = texts
                     .entry(Arc::clone(&monitor.spec))
                     .or_insert_with(|| monitor.updates(&schema, &changes).map(|u| Arc::from(u.to_string())));
@@ -359,11 +376,42 @@ impl Core {
                     outgoing.push((*session, notification(monitor, id, text)));
                 }
             }
+            if gathered {
+                state.missed += *weight.get_or_insert_with(|| weight_of(&changes));
+                late.push(*session);
+            }
         }
         for (session, text) in outgoing {
             self.send_text(session, text);
         }
+        late.into_iter().for_each(|session| self.fall_behind(session));
         self.dbs[db].remember(id, changes);
+    }
+
+    /// A session could not be told at once.
+    fn fall_behind(&mut self, session: SessionId) {
+        let Some(state) = self.sessions.get(&session) else { return };
+        if state.missed > OUTPUT_MAX {
+            self.drop_slow(session);
+        } else if state.out.fall_behind() {
+            self.tell_gathered(session);
+        }
+    }
+
+    /// Tells a session what its monitors have gathered.
+    pub(crate) fn tell_gathered(&mut self, session: SessionId) {
+        let Some(state) = self.sessions.get_mut(&session).filter(|s| s.out.catch_up()) else {
+            return;
+        };
+        state.missed = 0;
+        let mut texts = Vec::new();
+        for monitor in state.monitors.values_mut() {
+            let schema = self.dbs[monitor.db].store.db().schema();
+            if let Some((id, updates)) = monitor.take_gathered(schema) {
+                texts.push(notification(monitor, id, &updates.to_string()));
+            }
+        }
+        texts.into_iter().for_each(|text| self.send_text(session, text));
     }
 
     /// Ends a change that no session asked for.
@@ -407,4 +455,11 @@ impl Core {
             self.reply(session, request.id, Err("canceled".into()));
         }
     }
+}
+
+/// Bytes of the rows that changes leave, roughly: what a monitor would be told.
+fn weight_of(changes: &[RowChange]) -> usize {
+    let fields = changes.iter().filter_map(|c| c.new.as_ref()).flat_map(|row| row.fields.iter());
+    let atoms = fields.flat_map(|field| field.keys().iter().chain(field.values()));
+    atoms.map(|atom| atom.as_str().map_or(size_of::<u64>(), str::len)).sum()
 }

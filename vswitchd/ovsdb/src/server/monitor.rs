@@ -12,6 +12,7 @@ use crate::parser::{Kind, Parser};
 use crate::schema::{COL_UUID, Schema, TableSchema};
 use serde_json::{Map as Object, Value};
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// Which of the three request methods made the monitor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +71,9 @@ struct MonitoredTable {
     condition: Condition,
 }
 
+/// The last of some commits, and the rows that they changed, by table and identity.
+type Gathered = (Uuid, Map<(usize, Uuid), RowChange>);
+
 /// One monitor of one session.
 #[derive(Clone, Debug)]
 pub(crate) struct Monitor {
@@ -79,6 +83,8 @@ pub(crate) struct Monitor {
     /// The id that the client chose.
     pub(crate) id: Value,
     tables: Vec<MonitoredTable>,
+    /// What its session has not been told yet: the last commit, and each row before the first and after the last of them.
+    gathered: Option<Gathered>,
     /// Equal for monitors that are told the same.
     pub(crate) spec: Arc<str>,
 }
@@ -95,7 +101,7 @@ impl Monitor {
             tables.push(table_from_json(&schema.tables[table], table, request, version)?);
         }
         let spec = format!("{db} {version:?} {}", crate::json::to_sorted(requests));
-        Ok(Self { db, version, id: id.clone(), tables, spec: Arc::from(spec) })
+        Ok(Self { db, version, id: id.clone(), tables, gathered: None, spec: Arc::from(spec) })
     }
 
     /// The notification's method.
@@ -110,6 +116,24 @@ impl Monitor {
     /// Whether any of its tables is among the changed ones.
     pub(crate) fn concerns(&self, changed_tables: &[bool]) -> bool {
         self.tables.iter().any(|t| changed_tables.get(t.table) == Some(&true))
+    }
+
+    /// Keeps a commit's changes for later.
+    pub(crate) fn gather(&mut self, commit: Uuid, changes: &[RowChange]) {
+        let (last, rows) = self.gathered.get_or_insert_with(|| (commit, Map::default()));
+        *last = commit;
+        for change in changes.iter().filter(|c| self.tables.iter().any(|t| t.table == c.table)) {
+            rows.entry((change.table, change.uuid))
+                .and_modify(|known| known.new.clone_from(&change.new))
+                .or_insert_with(|| change.clone());
+        }
+    }
+
+    /// The last commit kept, and what all that was kept means for the client; `None` if nothing.
+    pub(crate) fn take_gathered(&mut self, schema: &Schema) -> Option<(Uuid, Value)> {
+        let (last, rows) = self.gathered.take()?;
+        let changes: Vec<RowChange> = rows.into_values().filter(|c| c.old.is_some() || c.new.is_some()).collect();
+        Some((last, self.updates(schema, &changes)?))
     }
 
     /// The rows that the client is to start with.

@@ -1,4 +1,8 @@
 //! A session's output: a queue with a limit, so that a client that does not read costs bounded memory.
+//!
+//! While anything waits in the queue, updates are not put behind it: the session falls behind, its monitors gather what they miss, and when
+//! the queue is empty they tell it at once. Whoever of the two notices last does so: both sides look at `waiting` and `behind` in
+//! opposite order, and sequential consistency says that one of them sees the other's mark.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -19,6 +23,8 @@ pub(crate) struct Outbox {
 #[derive(Debug, Default)]
 struct State {
     waiting: AtomicUsize,
+    /// Monitors have something to tell when the queue is empty.
+    behind: AtomicBool,
     closed: AtomicBool,
     /// Closed without regard to what still waits to be written.
     aborted: AtomicBool,
@@ -42,10 +48,26 @@ pub(crate) fn outbox() -> (Outbox, Output) {
 impl Outbox {
     /// Queues a message. Says false when the client has to be dropped.
     pub(crate) fn push(&self, message: Arc<str>) -> bool {
-        let waiting = self.state.waiting.fetch_add(message.len(), Ordering::Relaxed) + message.len();
+        let waiting = self.state.waiting.fetch_add(message.len(), Ordering::SeqCst) + message.len();
         // The session may be ending; its queue is gone then.
         let _ = self.queue.send(message);
         waiting <= OUTPUT_MAX
+    }
+
+    /// Whether updates have to be gathered instead of queued.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.state.waiting.load(Ordering::SeqCst) > 0 || self.state.behind.load(Ordering::SeqCst)
+    }
+
+    /// Notes that updates were gathered. Says true if the queue has become empty meanwhile, so that they are to be told now.
+    pub(crate) fn fall_behind(&self) -> bool {
+        self.state.behind.store(true, Ordering::SeqCst);
+        self.state.waiting.load(Ordering::SeqCst) == 0
+    }
+
+    /// Notes that what was gathered is being told. Says whether there was anything.
+    pub(crate) fn catch_up(&self) -> bool {
+        self.state.behind.swap(false, Ordering::SeqCst)
     }
 
     /// Ends the session at once.
@@ -91,11 +113,12 @@ impl Output {
         self.queue.recv().await
     }
 
-    /// A message of this length was written.
-    pub(crate) fn written(&self, length: usize) {
-        let before = self.state.waiting.fetch_sub(length, Ordering::Relaxed);
+    /// A message of this length was written. Says true if nothing waits any more and the session is behind.
+    pub(crate) fn written(&self, length: usize) -> bool {
+        let before = self.state.waiting.fetch_sub(length, Ordering::SeqCst);
         if before >= OUTPUT_HIGH && before - length < OUTPUT_HIGH {
             self.state.drained.notify_one();
         }
+        before == length && self.state.behind.load(Ordering::SeqCst)
     }
 }

@@ -31,7 +31,7 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Send>(shared: Arc<Shared>, s
         core.open_session(out.clone(), peer, Instant::now())
     };
     let (reader, writer) = tokio::io::split(stream);
-    let mut write = std::pin::pin!(write(writer, output));
+    let mut write = std::pin::pin!(write(&shared, session, writer, output));
     let (ended, flush) = tokio::select! {
         ended = read(&shared, session, reader, &out, probe) => (ended, true),
         () = &mut write => (Ok(()), false),
@@ -99,11 +99,13 @@ fn malformed(shared: &Arc<Shared>, reason: &str) -> String {
     reason.to_owned()
 }
 
-async fn write<W: AsyncWrite + Unpin>(mut writer: W, mut output: Output) {
+async fn write<W: AsyncWrite + Unpin>(shared: &Arc<Shared>, session: u64, mut writer: W, mut output: Output) {
     while let Some(text) = output.next().await {
         if writer.write_all(text.as_bytes()).await.is_err() {
             return;
         }
-        output.written(text.len());
+        if output.written(text.len()) {
+            shared.core().tell_gathered(session);
+        }
     }
 }

@@ -50,6 +50,8 @@ impl Core {
         let [old_id, new_id, requests] = params else {
             return Err(Error::syntax(&Value::Array(params.to_vec()), "invalid parameters"));
         };
+        // What was gathered was gathered under the old conditions.
+        self.tell_gathered(session);
         let (old_key, new_key) = (json::to_sorted(old_id), json::to_sorted(new_id));
         let Some(s) = self.sessions.get_mut(&session) else {
             return Ok(Value::Null);
