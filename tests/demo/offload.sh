@@ -26,6 +26,8 @@ start_model() {
 }
 function_in() { # NAMESPACE VF MAC ADDRESS
     ip netns add "$1"
+    # Nothing but what the act sends.
+    ip netns exec "$1" sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1
     ip link set "$2" netns "$1"
     ip -n "$1" link set "$2" name eth0 address "$3"
     ip -n "$1" addr add "$4/24" dev eth0
@@ -51,7 +53,7 @@ FLOWS
     soon "both representors take part" "\"$ferrule\" offload show | grep -c ': switch ' | grep -qx 2"
 }
 pings() { ip netns exec "$m1" ping -q -c "$1" -i 0.01 -W 2 10.2.0.2 | grep -E "$1 packets transmitted, $1 received"; }
-in_hardware() { "$ferrule" dpctl dump-flows -m type=offloaded | grep -c 'offloaded:yes, dp:tc'; }
+in_hardware() { "$ferrule" dpctl dump-flows -m type=offloaded | grep 'eth_type(0x0800)' | grep -c 'offloaded:yes, dp:tc'; }
 promoted() {
     pings 1
     soon "both directions are in hardware" "[ \$(in_hardware) = 2 ]"

@@ -71,7 +71,7 @@ pub const APPLETS: &[Applet] = &[
     applet(("ofctl", "ovs-ofctl"), "look at and program the OpenFlow tables of a bridge", ofctl::run, ofctl::commands),
     applet(("appctl", "ovs-appctl"), "query and control a running daemon", appctl::run, Vec::new),
     applet(("dpctl", "ovs-dpctl"), "look at datapaths, their flows and connections", dpctl::run, dpctl::commands),
-    applet(("offload", "ferrule-offload"), "what is in hardware, and why not the rest", offload::run, Vec::new),
+    applet(("offload", "ferrule-offload"), "what is in hardware, and why not the rest", offload::run, offload::commands),
     applet(
         ("eswitch-model", "ferrule-eswitch-model"),
         "an eSwitch in software, for machines without one",

@@ -17,8 +17,8 @@ pub fn run(io: &mut Io<'_>, words: &[String]) -> Result<u8, Fault> {
         let path = Path::new(folder).join(format!("{name}.8"));
         std::fs::write(&path, text).map_err(|e| Fault::because(format!("{}: write failed", path.display()), &e))
     };
-    // The daemon's help comes from another program, which `run` would turn this one into.
-    let tools = || APPLETS.iter().filter(|a| a.name != "daemon");
+    // The help of these comes from another program, which `run` would turn this one into.
+    let tools = || APPLETS.iter().filter(|a| !matches!(a.name, "daemon" | "eswitch-model"));
     for applet in tools() {
         write(applet.link, page(applet.link, applet.about, &help_of(applet)?))?;
     }

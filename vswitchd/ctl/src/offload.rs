@@ -21,6 +21,11 @@ usage: ferrule offload COMMAND
                 an eSwitch's mode (DEVICE as devlink names it: pci/0000:03:00.0); each step is checked
 ";
 
+/// Its commands, for completion.
+pub fn commands() -> Vec<&'static str> {
+    vec!["show", "why", "audit", "sweep", "mode"]
+}
+
 /// Runs it.
 ///
 /// # Errors
