@@ -166,7 +166,8 @@ fn pipeline_fields(shared: &Shared, notice: &PacketInNotice) -> flow::Match {
         // What the fields of connections mean depends on it.
         fields.push(Field::EthType);
     }
-    if key.ct_state != 0 && key.ct_nw_proto != 0 {
+    // An invalid packet has no connection whose tuple could be told.
+    if Field::CtNwProto.row().need.holds(key) && key.ct_nw_proto != 0 {
         fields.extend([Field::CtNwProto, Field::CtTpSrc, Field::CtTpDst]);
         match key.eth_type {
             [0x08, 0x00] => fields.extend([Field::CtNwSrc, Field::CtNwDst]),
