@@ -23,6 +23,8 @@ const _: () = assert!(size_of::<Parsed>() == 13 * LINE_BYTES);
 
 /// Set in `conn`: label and original tuple have not been written into the key, since no megaflow looked at them.
 pub const UNTOLD: u32 = 1 << 31;
+/// Set in `conn`: actions have changed the packet's addresses or ports since, so that it may be another connection's now.
+pub const MOVED: u32 = 1 << 30;
 /// Lines of metadata that few packets have: ct label, original tuple, tunnel.
 const RARE: u16 = 0b1_1111_1100;
 /// The line of priority and mark.
@@ -47,7 +49,17 @@ impl Parsed {
     pub fn read_again(&mut self, packet: &[u8], vlan_limit: u8) {
         let mut old = self.clone();
         self.read(packet, &old.meta(vlan_limit));
-        self.conn = old.conn;
+        let moved = old.conn != 0 && !self.has_same_ends(&old);
+        self.conn = old.conn | if moved { MOVED } else { 0 };
+    }
+
+    /// Whether addresses, protocol and ports are those of `other`.
+    fn has_same_ends(&self, other: &Self) -> bool {
+        const ADDRESSES: u16 = 0b10;
+        let four = |key: &Key| (key.nw_src, key.nw_dst, key.nw_proto, key.tp_src, key.tp_dst);
+        let six = |key: &Key| (key.ipv6_src, key.ipv6_dst);
+        let valid = self.found.lines.0 & other.found.lines.0 & ADDRESSES != 0;
+        four(&self.key) == four(&other.key) && (!valid || six(&self.key) == six(&other.key))
     }
 
     /// Sets metadata: the bits of `mask` taken from `value`.

@@ -252,6 +252,15 @@ fn events_say_what_may_be_offloaded() {
     assert!(matches!(&events[0], CtEvent::Established(e) if e.orig.src_port == 1000 && e.zone == 7));
 }
 
+/// A packet whose addresses an action changes between two `ct` of a zone is of two connections.
+#[test]
+fn changed_packets_are_looked_up_again() {
+    let bench = bench(&[("recirc_id(0),in_port(1)", "ct(commit,zone=1),set(ipv4(dst=10.0.0.9)),ct(commit,zone=1),2")]);
+    assert_eq!(out(&bench, 1, &frame(UDP, 100)), [2]);
+    let lines = dump(&bench);
+    assert!(lines.len() == 2 && lines.iter().any(|l| l.contains("dst=10.0.0.9,")), "{lines:?}");
+}
+
 #[test]
 fn cleared_and_untracked() {
     let bench = bench(&[

@@ -20,7 +20,7 @@ use super::tuple::Tuple;
 use super::{Born, CT_ZONE_FULL, Ct, Local, helper, nat};
 use crate::bundle::{BUNDLE_MAX, Bundle};
 use crate::forward::{Core, Scope, Shared};
-use crate::parsed::{Parsed, UNTOLD};
+use crate::parsed::{MOVED, Parsed, UNTOLD};
 use flow::action::{self, Action, Nat};
 use flow::clock::Msec;
 use flow::conntrack::CtStage;
@@ -103,12 +103,12 @@ struct Handle {
 
 impl Handle {
     const fn pack(self) -> u32 {
-        const { assert!(super::slab::CONNS_MAX < UNTOLD >> 3) };
+        const { assert!(super::slab::CONNS_MAX < MOVED >> 3) };
         self.number << 2 | (self.related as u32) << 1 | self.reply as u32
     }
 
     const fn unpack(word: u32) -> Self {
-        Self { number: (word & !UNTOLD) >> 2, reply: word & 1 != 0, related: word & 2 != 0 }
+        Self { number: (word & !(UNTOLD | MOVED)) >> 2, reply: word & 1 != 0, related: word & 2 != 0 }
     }
 }
 
@@ -290,7 +290,7 @@ impl Ct {
             // What another zone said does not count in this one.
             parsed.key.ct_state = 0;
         }
-        if parsed.conn != 0 && same_zone && !spec.force && parsed.key.ct_state & TRK != 0 {
+        if parsed.conn != 0 && parsed.conn & MOVED == 0 && same_zone && !spec.force && parsed.key.ct_state & TRK != 0 {
             let handle = Handle::unpack(parsed.conn);
             let entry = self.slab.at(handle.number);
             if entry.is_alive(spec.now_ms) && entry.orig().zone() == spec.zone {

@@ -70,6 +70,28 @@ const FEATURES: &[Feature] = features![
     "nd_ext", "IPv6 ND Extension", flag nd_extensions own;
 ];
 
+/// What the log tells of a datapath, in OVS's words: scripts look for them.
+const TOLD: &[(&str, fn(&DpFeatures) -> bool)] = &[
+    ("recirculation", |f| f.recirc),
+    ("truncate action", |f| f.trunc),
+    ("unique flow ids", |f| f.ufid),
+    ("clone action", |f| f.clone),
+    ("eventmask in conntrack action", |f| f.ct),
+    ("ct_clear action", |f| f.ct),
+    ("check_pkt_len action", |f| f.check_pkt_len),
+    ("timeout policy in conntrack action", |f| f.ct),
+    ("ct_zero_snat", |f| f.ct_nat),
+    ("add_mpls action", |f| f.add_mpls),
+];
+
+/// Tells the log what a datapath that was opened can do.
+pub(crate) fn log(datapath: &str, features: &DpFeatures) {
+    for (what, has) in TOLD {
+        let verb = if has(features) { "supports" } else { "does not support" };
+        tracing::info!(target: "ofproto_dpif", "{datapath}: Datapath {verb} {what}");
+    }
+}
+
 impl Feature {
     fn now(&self, backend: &DatapathBackend) -> Value {
         match (self.read)(&backend.features) {

@@ -11,7 +11,7 @@ mod dpctl_ct;
 mod dpctl_flows;
 mod dpif;
 mod fdb;
-mod features;
+pub(crate) mod features;
 mod links;
 mod mdb;
 mod route;

@@ -282,6 +282,7 @@ impl Slowpath {
                 Ok(dp) => {
                     dp.set_config(&config.datapath);
                     let backend = DatapathBackend::new(Arc::clone(&dp));
+                    crate::commands::features::log(&format!("{}@{}", dp.kind(), dp.name()), &backend.features);
                     self.write_world().backends.insert(kind.clone(), backend);
                     let udpif = Udpif::new(dp, Arc::clone(&self.world), Arc::clone(&self.translator), config.upcalls);
                     udpif.start();
