@@ -70,8 +70,11 @@ const FEATURES: &[Feature] = features![
     "nd_ext", "IPv6 ND Extension", flag nd_extensions own;
 ];
 
+/// Words of the log, and whether a datapath has what they name.
+type Told = (&'static str, fn(&DpFeatures) -> bool);
+
 /// What the log tells of a datapath, in OVS's words: scripts look for them.
-const TOLD: &[(&str, fn(&DpFeatures) -> bool)] = &[
+const TOLD: &[Told] = &[
     ("recirculation", |f| f.recirc),
     ("truncate action", |f| f.trunc),
     ("unique flow ids", |f| f.ufid),
