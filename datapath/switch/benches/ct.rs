@@ -14,7 +14,7 @@ use flow::{Datapath, DpPort, Key, Megaflow, NoNames, Ufid};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-const IP: &str = "eth_type(0x0800),ipv4(frag=no)";
+const IP: &str = "packet_type(ns=0,id=0),eth_type(0x0800),ipv4(frag=no)";
 
 fn request(flow: u32) -> Key {
     let mut key = Key::ZERO;
