@@ -1,7 +1,12 @@
 //! How fast rules go in, are counted and go out, for measuring by hand: `rates [FLOWS]`.
 //!
 //! The whole way of a rule: plan, encode, the model's decoding and echo, the check of the echo; no software datapath below.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program to look at")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a program to look at; it measures the wall clock"
+)]
 
 use flow::action_text::parse_actions;
 use flow::dptext::parse_flow;
