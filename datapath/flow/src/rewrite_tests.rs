@@ -304,8 +304,8 @@ fn ttl_counts_down_to_one() {
     assert_eq!(dec_ttl(&mut vec![0; 60], &Extracted::NOTHING), None);
 }
 
-fn marked(key: Key, dscp: u8) -> Key {
-    Key { nw_tos: dscp << 2 | 1, nw_proto: 17, nw_ttl: 9, tp_src: [0, 7], ..key }
+fn marked(key: &Key, dscp: u8) -> Key {
+    Key { nw_tos: dscp << 2 | 1, nw_proto: 17, nw_ttl: 9, tp_src: [0, 7], ..*key }
 }
 
 #[test]
@@ -316,7 +316,7 @@ fn drop_precedence_is_raised_up_to_the_highest() {
     let cases =
         [(10, 1, 12), (10, 2, 14), (10, 255, 14), (14, 1, 14), (34, 1, 36), (0, 3, 0), (46, 1, 46), (8, 1, 8), (40, 1, 40)];
     for (dscp, levels, then) in cases {
-        for key in [v4, v6] {
+        for key in [&v4, &v6] {
             let mut packet = compose(&marked(key, dscp), Payload::Len(8));
             let (_, at) = extracted(&packet, 0);
             assert_eq!(raise_drop_precedence(&mut packet, &at, levels), dscp != then);
