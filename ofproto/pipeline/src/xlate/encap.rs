@@ -177,17 +177,18 @@ impl Ctx<'_> {
     }
 
     fn decap_mpls(&mut self, packet_type: u32) -> bool {
-        self.key.packet_type = packet_type.to_be_bytes();
         let depth = self.count_labels();
         let eth_type = match packet_type.to_be_bytes() {
             [_, _, 0, 0] => ETH_TEB.to_be_bytes(),
             [_, _, high, low] => [high, low],
         };
-        if !self.pop_label(depth, eth_type) {
-            if depth >= MPLS_LABELS_MAX {
-                self.too_many_labels("an MPLS decap can't be performed as it has");
-                self.actions.clear();
-            }
+        let popped = self.pop_label(depth, eth_type);
+        if !popped && depth >= MPLS_LABELS_MAX {
+            self.too_many_labels("an MPLS decap can't be performed as it has");
+            self.actions.clear();
+        }
+        self.key.packet_type = packet_type.to_be_bytes();
+        if !popped {
             return false;
         }
         self.pending = Pending::Decap;
