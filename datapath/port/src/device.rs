@@ -429,10 +429,15 @@ impl Device {
 
     /// Makes the kernel queue what leaves by this port as asked; `None` takes away what was asked for before.
     pub fn set_qos(&self, qos: Option<&Qos>) -> Result<(), PortError> {
-        // Frames over AF_XDP pass the kernel's queues by, and what is written to a tap has come in by it.
-        let Driver::AfPacket(port) = &self.driver else {
-            let refused = PortError::Unsupported { name: self.name.clone(), what: "QoS" };
-            return if qos.is_some_and(|q| q.kind != "linux-noop") { Err(refused) } else { Ok(()) };
+        let port = match &self.driver {
+            Driver::AfPacket(port) => port,
+            // What leaves by these is not queued.
+            Driver::Memory | Driver::Dummy(_) => return Ok(()),
+            // Frames over AF_XDP pass the kernel's queues by, and what is written to a tap has come in by it.
+            Driver::Tap(_) | Driver::AfXdp(_) => {
+                let refused = PortError::Unsupported { name: self.name.clone(), what: "QoS" };
+                return if qos.is_some_and(|q| q.kind != "linux-noop") { Err(refused) } else { Ok(()) };
+            }
         };
         let speed_bps = self.link_settings().map_or(0, |link| u64::from(link.speed_mbps.unwrap_or(0)) * 1_000_000);
         port.netdev.set_qos(qos, speed_bps)

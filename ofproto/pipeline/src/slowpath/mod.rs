@@ -280,9 +280,9 @@ impl Slowpath {
             }
             match (self.factory)(kind) {
                 Ok(dp) => {
-                    dp.set_config(&config.datapath);
                     let backend = DatapathBackend::new(Arc::clone(&dp));
                     crate::commands::features::log(&format!("{}@{}", dp.kind(), dp.name()), &backend.features);
+                    dp.set_config(&config.datapath);
                     self.write_world().backends.insert(kind.clone(), backend);
                     let udpif = Udpif::new(dp, Arc::clone(&self.world), Arc::clone(&self.translator), config.upcalls);
                     udpif.start();

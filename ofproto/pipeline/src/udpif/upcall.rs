@@ -64,7 +64,7 @@ impl Udpif {
         for upcall in upcalls {
             self.translate_upcall(&world, upcall, now, &mut work);
         }
-        self.install(work.candidates);
+        self.install(work.candidates, now);
         for result in self.dp.execute(work.packets) {
             if result.is_err() {
                 UPCALL_EXECUTE_FAILED.inc();
@@ -222,7 +222,7 @@ impl Udpif {
     }
 
     /// Puts new megaflows: map first, then the question whether anything changed, then the datapath.
-    fn install(&self, candidates: Vec<Candidate>) {
+    fn install(&self, candidates: Vec<Candidate>, now: Msec) {
         if candidates.is_empty() {
             return;
         }
@@ -238,8 +238,7 @@ impl Udpif {
             let seen = self.changes.now();
             if self.changes.concerns(inner.checked, &inner.deps, ukey.as_ref()) {
                 UPCALL_OUTRUN.inc();
-                inner.state = State::Evicted;
-                self.ukeys.remove(ukey, &inner);
+                self.forgo(ukey, &mut inner, now);
             } else {
                 inner.checked = seen;
                 held.push((ukey, inner));
@@ -255,11 +254,17 @@ impl Udpif {
                 Err(error) => {
                     UPCALL_PUT_FAILED.inc();
                     log_refusal(&error);
-                    inner.state = State::Evicted;
-                    self.ukeys.remove(ukey, &inner);
+                    self.forgo(ukey, &mut inner, now);
                 }
             }
         }
+    }
+
+    /// There is to be no megaflow; the packet that asked for it is yet to bear its ids.
+    fn forgo(&self, ukey: &Arc<Ukey>, inner: &mut Inner, now: Msec) {
+        inner.state = State::Evicted;
+        self.ukeys.remove(ukey, inner);
+        self.linger(std::mem::take(&mut inner.recircs), now);
     }
 }
 
