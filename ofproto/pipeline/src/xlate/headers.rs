@@ -37,8 +37,12 @@ impl Ctx<'_> {
         self.key.vlan_tci = tci.to_be_bytes();
     }
 
-    /// Whether there is a tag is matched anyway; the commit matches the tag that it pops.
+    /// What is pushed later may be the tag again that the packet has, for which there is nothing to do: that hangs on all of the tag.
     pub(super) fn pop_vlan(&mut self) {
+        if self.has_vlan() {
+            self.mask.vlan_tci = [0xff; 2];
+            self.mask.vlan_tpid = [0xff; 2];
+        }
         if super::vlan::tags_of(&self.key)[1].tpid != 0 {
             self.mask.vlan2_tci = [0xff; 2];
             self.mask.vlan2_tpid = [0xff; 2];
