@@ -90,7 +90,8 @@ fn groups_come_from_files_and_may_be_created_by_a_change() {
 #[test]
 fn tunnel_options_are_mapped_and_used() {
     let host = host();
-    for version in ALL {
+    // OpenFlow 1.1's own match has no room for them, and ovs-ofctl knows that.
+    for version in ALL.iter().filter(|v| **v != "OpenFlow11") {
         ofctl(
             &host,
             version,
@@ -126,7 +127,9 @@ fn flow_monitors_tell_of_changes() {
         host.ofctl("add-flow br0 priority=1,udp,actions=output:1");
         let log = host.file(&format!("watch-{version}"));
         let mut command = host.command("ovs-ofctl");
-        command.args([&format!("-O{version}"), "monitor", "br0", "watch:table=0"]).stderr(File::create(&log).unwrap());
+        command.args([&format!("-O{version}"), "monitor", "br0", "watch:table=0"]);
+        let file = File::create(&log).unwrap();
+        command.stdout(file.try_clone().unwrap()).stderr(file);
         let watch = Running::start(&mut command);
         let text = || std::fs::read_to_string(&log).unwrap();
         // Before OpenFlow 1.4 what is there is told as added.
@@ -175,7 +178,7 @@ fn queues_and_exporters_say_what_is_configured() {
             assert_has(&ran.out, &["NXST_NOT_CONFIGURED"]);
         }
     }
-    host.vsctl("-- set bridge br0 ipfix=@i -- --id=@i create IPFIX targets=\\\"127.0.0.1:5555\\\" sampling=1");
+    host.vsctl("-- set bridge br0 ipfix=@i -- --id=@i create IPFIX targets=\"127.0.0.1:5555\" sampling=1");
     wait_until("the exporter is there", || ofctl(&host, "OpenFlow13", "dump-ipfix-bridge br0").contains("flows="));
 }
 
