@@ -213,8 +213,8 @@ impl Verifier {
     }
 }
 
-/// Writes the last certificate of a peer's chain as that of its CA, if it has signed itself and the peer's. Never a success: the
-/// connection that brings it is not trusted.
+/// Writes the last certificate of a peer's chain as that of its CA, if it has signed itself and the peer's (it may be the peer's).
+/// Never a success: the connection that brings it is not trusted.
 fn bootstrap(
     path: &Path,
     end: &CertificateDer<'_>,
@@ -222,9 +222,8 @@ fn bootstrap(
     now: UnixTime,
     provider: &CryptoProvider,
 ) -> Error {
-    let Some((ca, between)) = chain.split_last() else {
-        return general("could not bootstrap CA cert: no certificate presented by peer beside its own".to_owned());
-    };
+    // A peer that has signed its own certificate (`ovs-pki self-sign`) shows no other.
+    let (ca, between) = chain.split_last().unwrap_or((end, &[]));
     let mut roots = RootCertStore::empty();
     let signed = roots.add(ca.clone().into_owned()).and_then(|()| {
         let parsed = rustls::server::ParsedCertificate::try_from(end)?;

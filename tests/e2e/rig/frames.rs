@@ -81,9 +81,10 @@ impl Sniffer {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("caught.pcap");
         let errors = dir.path().join("errors");
+        // Its usual buffer holds about 30 frames of a device that may hand over large ones: less than a burst.
         let child = ns
             .command("tcpdump")
-            .args(["-Z", "root", "-i", device, "-U", "--immediate-mode", "-Q", "in", "-w"])
+            .args(["-Z", "root", "-i", device, "-U", "--immediate-mode", "-B", "16384", "-Q", "in", "-w"])
             .arg(&file)
             .args(filter.split_whitespace())
             .stdin(Stdio::null())
