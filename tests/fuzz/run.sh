@@ -12,7 +12,7 @@ cd "$here"
 grow=
 if [ "${1:-}" = grow ]; then grow=1; shift; fi
 if [ "${1:-}" = check ]; then
-    amount="400000 runs"; limit=(-runs=400000 -seed=1 -max_total_time=120)
+    amount="200000 runs"; limit=(-runs=200000 -seed=1 -max_total_time=120)
 else
     amount="${1:-20} s"; limit=(-max_total_time="${1:-20}")
 fi
