@@ -16,9 +16,16 @@ impl Sum {
         for w in words {
             sum += u64::from(u32::from_ne_bytes(*w));
         }
-        let mut last = [0; 4];
-        last[..rest.len()].copy_from_slice(rest);
-        Self(fold32(sum + u64::from(u32::from_ne_bytes(last))))
+        // By value: copying a few bytes of unknown number would be a call.
+        let last = match *rest {
+            [a] => [a, 0, 0, 0],
+            [a, b] => [a, b, 0, 0],
+            [a, b, c] => [a, b, c, 0],
+            _ => [0; 4],
+        };
+        let sum = sum + u64::from(u32::from_ne_bytes(last));
+        // There is room for many more words: folding waits until that is used up.
+        Self(if sum >> 62 == 0 { sum } else { fold32(sum) })
     }
 
     /// Takes `bytes` away again.
@@ -89,17 +96,21 @@ pub fn updated_words<const N: usize>(old: [u8; 2], from: &[u8; N], to: &[u8; N])
 }
 
 /// Sum of the IPv4 pseudo header (RFC 9293, 3.1).
+#[inline]
 #[must_use]
 pub fn pseudo4(src: [u8; 4], dst: [u8; 4], proto: u8, l4_len: usize) -> Sum {
-    Sum::default().plus(&src).plus(&dst).plus(&[0, proto]).plus(&length(l4_len))
+    let words = [u32::from_ne_bytes(src), u32::from_ne_bytes(dst), u32::from_ne_bytes(length(l4_len))];
+    Sum(words.iter().fold(u64::from(u16::from_ne_bytes([0, proto])), |sum, word| sum + u64::from(*word)))
 }
 
 /// Sum of the IPv6 pseudo header (RFC 8200, 8.1).
+#[inline]
 #[must_use]
 pub fn pseudo6(src: &[u8; 16], dst: &[u8; 16], proto: u8, l4_len: usize) -> Sum {
     Sum::default().plus(src).plus(dst).plus(&[0, proto]).plus(&length(l4_len))
 }
 
+#[inline]
 fn length(l4_len: usize) -> [u8; 4] {
     u32::try_from(l4_len).unwrap_or(u32::MAX).to_be_bytes()
 }

@@ -24,6 +24,7 @@ use crate::config::Live;
 use crate::counters::{DROP_POLICED, DROP_RX_INVALID};
 use crate::ct::{Ct, Local};
 use crate::hash::LineHash;
+use crate::memo::Memo;
 use crate::meter::Meters;
 use crate::outlets::{Outlets, PORTS_MAX};
 use crate::parse::{FRAME_MIN, parse};
@@ -105,6 +106,7 @@ pub struct Core {
     pub spares: Spares,
     pub ct: Local,
     pub(crate) cache: Cache,
+    pub(crate) memo: Memo,
     /// Where the next batch is received.
     inbox: Option<Box<Bundle>>,
     pub seat: usize,
@@ -129,6 +131,7 @@ impl Core {
             spares: Spares::default(),
             ct: Local::new(seat),
             cache: Cache::new(flows),
+            memo: Memo::new(),
             inbox: None,
             seat,
             now_ms: 0,

@@ -36,6 +36,7 @@ mod hand_up;
 pub mod hash;
 mod log;
 mod lookup;
+mod memo;
 pub mod memory;
 pub mod meter;
 pub mod outlets;

@@ -4,7 +4,7 @@
 //!
 //! The stages of the cache go over the whole batch, each asking for the memory that the next needs: hash, fetch the bucket; look for
 //! the tag, fetch the megaflow that the entry names; compare. What the cache does not know, or knows wrongly, is searched for in
-//! the classifier, and remembered.
+//! the classifier, and remembered. Before all that a batch is compared with the megaflow that the last one of its kind was of (`memo`).
 //!
 //! Where an input port has no more than `DIRECT_MAX` subtables the classifier is asked at once: hashing under one mask and looking at
 //! one bucket costs no more than the signature cache would, and does not depend on the number of flows.
@@ -34,9 +34,15 @@ impl Core {
         let shared = scope.shared;
         let in_port = u32::from_be_bytes(parsed[0].key.in_port);
         let direct = self.cache.is_off() || shared.classifier.n_subtables(in_port, scope.guard) <= DIRECT_MAX;
+        if !direct && self.memo.recall(scope, (&mut *parsed, n, self.wide), found) {
+            add(&self.work(shared).cache_hits, n as u64);
+            self.lap(shared, Stage::Cache);
+            return 0;
+        }
         let missing = if direct { all } else { self.look_in_cache(scope, &mut parsed[..n], found) };
         self.lap(shared, Stage::Cache);
         if missing == 0 {
+            self.memo.learn(&parsed[0].key, &found[..n]);
             return 0;
         }
         let mut search = Search { slots: &shared.slots, parsed, live: missing, found, searched: 0, wide: self.wide };

@@ -5,6 +5,7 @@
 
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 const HUGE_PAGE: usize = 2 << 20;
 
@@ -55,6 +56,23 @@ impl<T: Zeroable> Lines<T> {
             first: NonNull::new(first.cast()).expect("a mapping is not at address 0"),
             len,
         }
+    }
+}
+
+impl<T> Lines<T> {
+    /// Makes the pages of the values before `end` present, so that nobody who uses them waits for the kernel to clear them. `done` is how many
+    /// bytes earlier calls have seen to: only one thread calls this. A kernel that cannot do it only costs speed.
+    pub fn fault_in(&self, end: usize, done: &AtomicUsize) {
+        let all = self.len * size_of::<T>();
+        let end = (end * size_of::<T>()).next_multiple_of(HUGE_PAGE).min(all);
+        let from = done.load(Ordering::Relaxed);
+        if from >= end {
+            return;
+        }
+        done.store(end, Ordering::Relaxed);
+        let first = self.first.as_ptr().cast::<libc::c_void>().wrapping_byte_add(from);
+        // SAFETY: the range lies in the mapping; its pages become present, and what is in them stays.
+        let _ = unsafe { libc::madvise(first, end - from, libc::MADV_POPULATE_WRITE) };
     }
 }
 

@@ -123,6 +123,25 @@ impl Subtable {
     }
 }
 
+impl<'g> Search<'_, 'g> {
+    /// Compares every live packet with one megaflow, and takes those that are its own out of `live`.
+    #[inline]
+    pub(crate) fn compare(&mut self, only: Entry<'g>) {
+        #[cfg(target_arch = "x86_64")]
+        if self.wide {
+            // SAFETY: `wide` is only true where `wide::on` is, which asks for these features.
+            return unsafe { self.compare_wide(only) };
+        }
+        compare_all::<false>(self, only);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+    fn compare_wide(&mut self, only: Entry<'g>) {
+        compare_all::<true>(self, only);
+    }
+}
+
 /// Compares every packet with one megaflow.
 #[inline(always)]
 fn compare_all<'g, const WIDE: bool>(search: &mut Search<'_, 'g>, only: Entry<'g>) {

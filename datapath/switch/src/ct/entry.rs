@@ -5,7 +5,8 @@
 //!
 //! # What holds
 //!
-//! - Line 0 is all that a packet of an established connection without NAT touches, except TCP's windows in line 1.
+//! - Line 0 is all that a packet of an established connection without NAT touches, except TCP's windows in line 1. A new one without NAT and
+//!   states of TCP has its link in line 2 written besides: what its flags say is not there is not written.
 //! - `orig`, `reply`, `parent` and what else is said once are written before `LIVE` is set (Release) and not changed until the entry is
 //!   free again, which is a grace period after `DEAD` was set: who found a live entry under a guard may read them to the end of its batch.
 //! - TCP's ends change together: whoever moves them holds `lock`, a bit that is held for some tens of instructions and never across
@@ -47,6 +48,9 @@ pub const SKEWED: u32 = 1 << 11;
 /// No entry.
 pub const NONE: u32 = 0;
 
+/// Free entries of a chain, apart from its first.
+pub const MEMBERS: usize = 12;
+
 /// A connection.
 #[repr(C, align(64))]
 #[derive(Debug)]
@@ -69,28 +73,29 @@ pub struct Entry {
     // line 2
     label: [AtomicU64; 2],
     parent: [AtomicU64; 5],
+    /// The next in the wheel; until the reaper has seen the entry, the next among births.
     pub wheel_next: AtomicU32,
     pub wheel_prev: AtomicU32,
     // line 3
-    /// Among births, deaths or free entries.
-    pub link: AtomicU32,
-    /// The next list of free entries.
+    /// The next among deaths; of the first of a chain of free entries, the next chain.
     pub chain: AtomicU32,
     generation: AtomicU32,
     /// Bytes that the helper's changes have added.
     pub skew: AtomicU32,
     pub wheel_slot: AtomicU32,
-    spare: [AtomicU32; 11],
+    /// Of the first of a chain of free entries: the others.
+    pub members: [AtomicU32; MEMBERS],
 }
 
 const _: () = assert!(size_of::<Entry>() == 256);
 const _: () = assert!(core::mem::offset_of!(Entry, reply) == 64);
 const _: () = assert!(core::mem::offset_of!(Entry, label) == 128);
-const _: () = assert!(core::mem::offset_of!(Entry, link) == 192);
+const _: () = assert!(core::mem::offset_of!(Entry, chain) == 192);
 
 // SAFETY: an entry is made of atomic integers only: all zeroes is an entry that is free, and there is nothing to drop.
 unsafe impl Zeroable for Entry {}
 
+#[inline]
 fn load(words: &[AtomicU64; 5]) -> Tuple {
     Tuple(std::array::from_fn(|i| words[i].load(Ordering::Relaxed)))
 }
@@ -166,9 +171,9 @@ impl Entry {
     /// Fills a free entry, whose only owner is the caller. It is not live yet.
     pub fn fill(&self, birth: &Birth) {
         store(&self.orig, &birth.orig);
-        store(&self.reply, &birth.reply);
         let mut flags = birth.flags;
         if birth.reply != birth.orig.reversed() {
+            store(&self.reply, &birth.reply);
             flags |= NAT;
         }
         if let Some(parent) = &birth.parent {
@@ -176,22 +181,42 @@ impl Entry {
             flags |= RELATED;
         }
         if birth.label != 0 {
+            self.write_label(birth.label);
             flags |= LABEL;
         }
-        self.write_label(birth.label);
         self.mark.store(birth.mark, Ordering::Relaxed);
         self.policy.store(birth.policy, Ordering::Relaxed);
         self.helper.store(birth.helper, Ordering::Relaxed);
-        self.skew.store(0, Ordering::Relaxed);
         self.skew_reply.store(0, Ordering::Relaxed);
-        self.set_tcp(&birth.tcp.unwrap_or_default());
+        if let Some(tcp) = &birth.tcp {
+            self.set_tcp(tcp);
+        }
         self.expires_ms.store(birth.expires_ms, Ordering::Relaxed);
         self.flags.store(flags, Ordering::Relaxed);
     }
 
     /// Makes a filled entry live.
     pub fn publish(&self) {
-        self.flags.fetch_or(LIVE, Ordering::Release);
+        self.flags.store(self.flags.load(Ordering::Relaxed) | LIVE, Ordering::Release);
+    }
+
+    /// Fetches what a packet of it reads; `more` for TCP and NAT.
+    #[inline]
+    pub fn prefetch_known(&self, more: bool) {
+        crate::prefetch(&raw const self.orig);
+        if more {
+            crate::prefetch(&raw const self.reply);
+        }
+    }
+
+    /// Fetches what a new connection writes.
+    #[inline]
+    pub fn prefetch_free(&self, nat: bool) {
+        crate::prefetch(&raw const self.orig);
+        crate::prefetch(&raw const self.label);
+        if nat {
+            crate::prefetch(&raw const self.reply);
+        }
     }
 
     /// Ends a connection; false if that happened already.
@@ -256,11 +281,11 @@ impl Entry {
     #[must_use]
     pub fn direction(&self, tuple: &Tuple) -> Option<bool> {
         let orig = self.orig();
-        if orig == *tuple {
+        if orig.is(tuple) {
             return Some(false);
         }
         let reply = if self.has(NAT) { load(&self.reply) } else { orig.reversed() };
-        (reply == *tuple).then_some(true)
+        reply.is(tuple).then_some(true)
     }
 
     /// Starts the timeout again. Less than an eighth of a second is not worth a write that other cores would have to fetch.

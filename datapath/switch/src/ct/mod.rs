@@ -41,6 +41,7 @@ pub mod tcp;
 pub mod track;
 pub mod tuple;
 
+use crate::bundle::BUNDLE_MAX;
 use crate::qsbr::MEMBERS_MAX;
 use entry::{ASSURED, Birth, CLOSING, Entry, NAT, NONE};
 use expect::Expectations;
@@ -96,10 +97,14 @@ pub struct Ct {
     events: Mutex<VecDeque<CtEvent>>,
 }
 
+/// Entries that a forwarding thread has at hand at most: for a whole batch of new connections.
+const STOCK: usize = BUNDLE_MAX + slab::CHAIN;
+
 /// A forwarding thread's free entries, and its seat.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Local {
-    free: u32,
+    stock: [u32; STOCK],
+    n: usize,
     seat: usize,
 }
 
@@ -107,7 +112,7 @@ impl Local {
     /// For the thread in a seat.
     #[must_use]
     pub const fn new(seat: usize) -> Self {
-        Self { free: NONE, seat }
+        Self { stock: [NONE; STOCK], n: 0, seat }
     }
 }
 
@@ -203,15 +208,16 @@ impl Ct {
         });
         if let Err(refused) = placed {
             drop(held);
-            self.slab.at(number).link.store(local.free, Ordering::Relaxed);
-            local.free = number;
+            // It was taken from there.
+            local.stock[local.n] = number;
+            local.n += 1;
             if refused == Born::Full {
                 CT_FULL.inc();
             }
             return refused;
         }
         self.count.fetch_add(1, Ordering::Relaxed);
-        self.births[local.seat].push(&self.slab, number, |e| &e.link);
+        self.births[local.seat].push(&self.slab, number, |e| &e.wheel_next);
         entry.publish();
         drop(held);
         Born::New(number)
@@ -219,19 +225,43 @@ impl Ct {
 
     /// A free entry of the thread's own, or of the shared ones.
     fn take(&self, local: &mut Local) -> u32 {
-        if local.free == NONE {
-            local.free = self.slab.take_chain();
+        self.stock_up(local, 1);
+        match local.n.checked_sub(1) {
+            Some(last) => {
+                local.n = last;
+                local.stock[last]
+            }
+            None => NONE,
         }
-        let number = local.free;
-        if number != NONE {
-            local.free = self.slab.at(number).link.load(Ordering::Relaxed);
+    }
+
+    /// Sees to it that the thread has `want` free entries at hand, as far as there are any.
+    #[inline]
+    fn stock_up(&self, local: &mut Local, want: usize) {
+        while local.n < want.min(BUNDLE_MAX) {
+            let got = self.slab.take_chain(&mut local.stock[local.n..]);
+            if got == 0 {
+                return;
+            }
+            local.n += got;
         }
-        number
+    }
+
+    /// Fetches what the next `births` connections of the thread will be written to.
+    #[inline]
+    fn prepare_births(&self, local: &mut Local, births: usize, nat: bool) {
+        self.stock_up(local, births);
+        for number in local.stock[..local.n].iter().rev().take(births) {
+            self.slab.at(*number).prefetch_free(nat);
+        }
     }
 
     /// Gives a thread's free entries back.
     pub fn leave(&self, local: &mut Local) {
-        self.slab.give_chain(std::mem::replace(&mut local.free, NONE));
+        for chain in local.stock[..local.n].chunks(slab::CHAIN) {
+            self.slab.give_chain(chain);
+        }
+        local.n = 0;
     }
 
     fn has_room(&self, hash: u64, now_ms: Msec) -> bool {

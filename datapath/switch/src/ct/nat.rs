@@ -15,7 +15,7 @@ use super::tuple::{Tuple, V4};
 use crate::hash::fold;
 use crate::parsed::Parsed;
 use flow::action::Nat;
-use flow::checksum::{checksum, crc32c, pseudo6, updated};
+use flow::checksum::{checksum, crc32c, pseudo6, updated, updated_words};
 use flow::extract::NetworkLayer;
 use flow::wire::ip_proto;
 use port::{Checksum, Packet};
@@ -141,6 +141,59 @@ pub fn apply(packet: &mut Packet, parsed: &mut Parsed, from: &Tuple, to: &Tuple,
     if related && partial {
         packet.set_checksum(Checksum::Good);
     }
+}
+
+/// `apply` for what is common: TCP or UDP over IPv4 with a whole checksum. False, and nothing done, for others.
+#[inline]
+#[must_use]
+pub fn apply_common(packet: &mut Packet, parsed: &mut Parsed, from: &Tuple, to: &Tuple) -> bool {
+    let proto = from.proto();
+    let place = match proto {
+        ip_proto::TCP => 16,
+        ip_proto::UDP => 6,
+        _ => return false,
+    };
+    let whole = !matches!(packet.checksum(), Checksum::Partial { .. });
+    if parsed.found.network != NetworkLayer::Ipv4 || parsed.key.nw_proto != proto || !whole {
+        return false;
+    }
+    let (l3, l4) = (usize::from(parsed.found.l3), usize::from(parsed.found.l4));
+    let data = packet.data_mut();
+    if l3 + 20 > l4 || l4 + place + 2 > data.len() {
+        return false;
+    }
+    let (ip, transport) = data.split_at_mut(l4);
+    let (Some(ip), Some(ports)) = (ip[l3..].first_chunk_mut::<20>(), transport.first_chunk_mut::<4>()) else {
+        return false;
+    };
+    let (new, was) = (to.words_v4(), from.words_v4());
+    let mut old = [0; 12];
+    old[..8].copy_from_slice(&ip[12..]);
+    old[8..].copy_from_slice(ports);
+    if old != was {
+        return false;
+    }
+    ip[12..].copy_from_slice(&new[..8]);
+    ports.copy_from_slice(&new[8..]);
+    let (addresses, new_addresses) = (old.first_chunk::<8>(), new.first_chunk::<8>());
+    if let (Some(old), Some(new)) = (addresses, new_addresses) {
+        let sum = updated_words([ip[10], ip[11]], old, new);
+        ip[10..12].copy_from_slice(&sum);
+    }
+    let sum = [transport[place], transport[place + 1]];
+    let udp = proto == ip_proto::UDP;
+    if !(udp && sum == [0, 0]) {
+        let sum = match updated_words(sum, &old, &new) {
+            [0, 0] if udp => [0xff; 2],
+            sum => sum,
+        };
+        transport[place..place + 2].copy_from_slice(&sum);
+    }
+    let key = &mut parsed.key;
+    let [s0, s1, s2, s3, d0, d1, d2, d3, p0, p1, p2, p3] = new;
+    (key.nw_src, key.nw_dst) = ([s0, s1, s2, s3], [d0, d1, d2, d3]);
+    (key.tp_src, key.tp_dst) = ([p0, p1], [p2, p3]);
+    true
 }
 
 struct Edit<'p> {

@@ -127,6 +127,39 @@ proptest! {
     }
 }
 
+proptest! {
+    /// The short way changes the same bytes, and the key as much; what it does not take it leaves alone.
+    #[test]
+    fn common_translations_are_the_general_ones(
+        proto in prop_oneof![Just(6u8), Just(17), Just(132)], six: bool, partial: bool, bare: bool, other: bool,
+        src: [u8; 4], dst: [u8; 4], sport: u16, dport: u16,
+    ) {
+        let partial = partial && proto != 132;
+        let (mut packet, mut parsed) = packet_of(proto, six, partial);
+        if bare && proto == 17 {
+            let at = usize::from(parsed.found.l4) + 6;
+            packet.data_mut()[at..at + 2].fill(0);
+            packet.set_checksum(Checksum::Good);
+        }
+        let old = packet::see(&packet, &parsed, 3).unwrap().tuple;
+        let new = if six { old } else { old.with_src(IpAddr::from(src)).with_dst(IpAddr::from(dst)) };
+        let new = new.with_ports(sport, dport);
+        let from = if other { old.with_ports(1, 1) } else { old };
+        let (before, key) = (packet.data().to_vec(), parsed.key);
+        let mut twin = packet.duplicate().unwrap();
+        let mut twin_parsed = parsed.clone();
+        let done = apply_common(&mut packet, &mut parsed, &from, &new);
+        prop_assert_eq!(done, proto != 132 && !six && (!partial || bare && proto == 17) && !other);
+        if done {
+            apply(&mut twin, &mut twin_parsed, &from, &new, false);
+            prop_assert_eq!(packet.data(), twin.data());
+            prop_assert_eq!(parsed.key, twin_parsed.key);
+        } else {
+            prop_assert_eq!((packet.data(), parsed.key), (&before[..], key));
+        }
+    }
+}
+
 /// An ICMP error about a translated packet: the quoted packet goes back to what its sender sent.
 #[test]
 fn icmp_errors_carry_the_translation_inside() {

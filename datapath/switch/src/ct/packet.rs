@@ -196,7 +196,12 @@ fn checksums_are_right(data: &[u8], parsed: &Parsed) -> bool {
     let (l3, l4) = (usize::from(at.l3), usize::from(at.l4));
     if at.network == NetworkLayer::Ipv4 {
         let header = data.get(l3).map_or(0, |b| usize::from(b & 0xf) * 4);
-        if data.get(l3..l3 + header).is_none_or(|h| checksum(h) != [0, 0]) {
+        let right = match data.get(l3..).and_then(|ip| ip.first_chunk::<20>()) {
+            // Nearly all: a number of words that is known needs no loop.
+            Some(ip) if header == 20 => checksum(ip) == [0, 0],
+            _ => data.get(l3..l3 + header).is_some_and(|h| checksum(h) == [0, 0]),
+        };
+        if !right {
             L3_CHECKSUM.inc();
             return false;
         }

@@ -27,7 +27,11 @@ const SLOT_MS: Msec = 1000;
 /// As many slots, as the clock counts.
 const TURN: Msec = 128;
 /// Rests between turns: without connections, with some, and while many end.
-const REST: [Duration; 3] = [Duration::from_secs(1), Duration::from_millis(50), Duration::from_millis(2)];
+const REST: [Duration; 3] = [Duration::from_millis(200), Duration::from_millis(50), Duration::from_millis(2)];
+/// From so many connections on memory is made present before it is used.
+const AHEAD_FROM: u32 = 1024;
+/// The least number of entries that are present and unused then: 4 MiB.
+const AHEAD_MIN: u32 = 1 << 14;
 /// Deaths in a turn that are many.
 const MANY: usize = 256;
 
@@ -40,6 +44,8 @@ pub struct Reaper {
     /// The slot that was last looked at, counted from time 0.
     at: Msec,
     limbo: VecDeque<(Epoch, Vec<u32>)>,
+    /// Entries that had ever been used at the last turn.
+    used: u32,
 }
 
 /// The thread, until it is dropped.
@@ -84,11 +90,12 @@ impl Reaper {
     /// Nothing known yet.
     #[must_use]
     pub fn new(ct: Arc<Ct>, epochs: Arc<Epochs>, now_ms: Msec) -> Self {
-        Self { ct, epochs, slots: vec![NONE; SLOTS], at: now_ms / SLOT_MS, limbo: VecDeque::new() }
+        Self { ct, epochs, slots: vec![NONE; SLOTS], at: now_ms / SLOT_MS, limbo: VecDeque::new(), used: 0 }
     }
 
     /// One turn; how long to rest.
     pub fn turn(&mut self, now_ms: Msec) -> Duration {
+        self.fault_ahead();
         let dead = self.ct.deaths.take();
         self.welcome(now_ms);
         self.sweep(now_ms);
@@ -101,11 +108,21 @@ impl Reaper {
         REST[usize::from(busy) + usize::from(busy && n >= MANY)]
     }
 
+    /// Makes memory present for twice as many connections as began since the last turn.
+    fn fault_ahead(&mut self) {
+        let used = self.ct.slab.end();
+        if used >= AHEAD_FROM {
+            self.ct.table.fault_in();
+            self.ct.slab.fault_ahead((used - self.used).saturating_mul(2).max(AHEAD_MIN));
+        }
+        self.used = used;
+    }
+
     fn welcome(&mut self, now_ms: Msec) {
         for seat in 0..self.ct.births.len() {
             let mut number = self.ct.births[seat].take();
             while number != NONE {
-                let next = self.ct.slab.at(number).link.load(Ordering::Relaxed);
+                let next = self.ct.slab.at(number).wheel_next.load(Ordering::Relaxed);
                 self.schedule(number, now_ms);
                 number = next;
             }
@@ -194,15 +211,9 @@ impl Reaper {
     fn release(&mut self) {
         while self.limbo.front().is_some_and(|(epoch, _)| self.epochs.passed(*epoch)) {
             let Some((_, gone)) = self.limbo.pop_front() else { return };
-            for chain in gone.chunks(CHAIN as usize) {
-                let mut first = NONE;
-                for number in chain {
-                    let entry = self.ct.slab.at(*number);
-                    entry.free();
-                    entry.link.store(first, Ordering::Relaxed);
-                    first = *number;
-                }
-                self.ct.slab.give_chain(first);
+            for chain in gone.chunks(CHAIN) {
+                chain.iter().for_each(|number| self.ct.slab.at(*number).free());
+                self.ct.slab.give_chain(chain);
             }
         }
     }

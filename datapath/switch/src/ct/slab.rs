@@ -2,19 +2,25 @@
 //!
 //! What enters: entries whose grace period is over. What leaves: free entries. Numbers name them; 0 is none.
 //!
-//! Forwarding threads take entries in chains of `CHAIN`, so that they meet on the shared list once in that many connections. The list is a
-//! stack with a tag against ABA; memory is never given back, so a stale number can be followed safely.
+//! Forwarding threads take entries in chains of `CHAIN`, so that they meet on the shared list once in that many connections. The first entry of
+//! a chain names the others, so that one line of memory is looked at for all. The list is a stack with a tag against ABA; memory is never
+//! given back, so a stale number can be followed safely.
+//!
+//! Memory that was never used is made present ahead of use by the reaper's thread (`fault_ahead`): a forwarding thread that touched it first
+//! would have to wait for the kernel to clear a page.
 
-use super::entry::{Entry, NONE};
+use super::entry::{Entry, MEMBERS, NONE};
 use crate::memory::Lines;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// Connections at most. 256 bytes each.
 pub const CONNS_MAX: u32 = 1 << 22;
 /// Entries that have ended and are not free yet, and chains in threads' hands.
 const SLACK: u32 = 1 << 18;
 /// Entries that are handed over together.
-pub const CHAIN: u32 = 64;
+pub const CHAIN: usize = 1 + MEMBERS;
+const CHAIN_32: u32 = 13;
+const _: () = assert!(CHAIN_32 as usize == CHAIN);
 
 /// All entries.
 #[derive(Debug)]
@@ -24,6 +30,8 @@ pub struct Slab {
     fresh: AtomicU32,
     /// Tag, and the first entry of the first chain.
     chains: AtomicU64,
+    /// Bytes that `fault_ahead` has seen to.
+    present: AtomicUsize,
 }
 
 impl Default for Slab {
@@ -37,7 +45,7 @@ impl Slab {
     #[must_use]
     pub fn new() -> Self {
         let len = usize::try_from(CONNS_MAX + SLACK).expect("32 bits fit");
-        Self { entries: Lines::zeroed(len), fresh: AtomicU32::new(1), chains: AtomicU64::new(0) }
+        Self { entries: Lines::zeroed(len), fresh: AtomicU32::new(1), chains: AtomicU64::new(0), present: AtomicUsize::new(0) }
     }
 
     /// An entry by its number.
@@ -56,52 +64,72 @@ impl Slab {
         self.fresh.load(Ordering::Acquire).min(CONNS_MAX + SLACK)
     }
 
-    /// A chain of free entries: its first, linked by `link`. `NONE` when there are none.
+    /// A chain of free entries, put into `out`, which has room for one: how many; 0 when there are none.
+    ///
+    /// # Panics
+    /// If `out` has no room for a chain: a bug of ours.
     #[must_use]
-    pub fn take_chain(&self) -> u32 {
+    pub fn take_chain(&self, out: &mut [u32]) -> usize {
+        let out = out.first_chunk_mut::<CHAIN>().expect("callers have room for a chain");
         let mut head = self.chains.load(Ordering::Acquire);
         loop {
             let (tag, first) = (head >> 32, low(head));
             if first == NONE {
-                return self.fresh_chain();
+                return self.fresh_chain(out);
             }
-            let next = self.at(first).chain.load(Ordering::Relaxed);
+            let entry = self.at(first);
+            let next = entry.chain.load(Ordering::Relaxed);
             let new = tag.wrapping_add(1) << 32 | u64::from(next);
             match self.chains.compare_exchange_weak(head, new, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return first,
+                Ok(_) => {
+                    out[0] = first;
+                    for (to, member) in out[1..].iter_mut().zip(&entry.members) {
+                        *to = member.load(Ordering::Relaxed);
+                    }
+                    return 1 + out[1..].iter().take_while(|n| **n != NONE).count();
+                }
                 Err(now) => head = now,
             }
         }
     }
 
-    fn fresh_chain(&self) -> u32 {
-        if self.fresh.load(Ordering::Relaxed) + CHAIN >= CONNS_MAX + SLACK {
-            return NONE;
+    fn fresh_chain(&self, out: &mut [u32; CHAIN]) -> usize {
+        if self.fresh.load(Ordering::Relaxed) + CHAIN_32 >= CONNS_MAX + SLACK {
+            return 0;
         }
-        let first = self.fresh.fetch_add(CHAIN, Ordering::AcqRel);
-        if first + CHAIN >= CONNS_MAX + SLACK {
-            return NONE;
+        let first = self.fresh.fetch_add(CHAIN_32, Ordering::AcqRel);
+        if first + CHAIN_32 >= CONNS_MAX + SLACK {
+            return 0;
         }
-        for n in first..first + CHAIN {
-            self.at(n).link.store(if n + 1 < first + CHAIN { n + 1 } else { NONE }, Ordering::Relaxed);
+        // The lowest is taken first: neighbours share pages.
+        for (to, number) in out.iter_mut().rev().zip(first..) {
+            *to = number;
         }
-        first
+        CHAIN
     }
 
-    /// Gives back a chain of free entries.
-    pub fn give_chain(&self, first: u32) {
-        if first == NONE {
-            return;
+    /// Gives back free entries, `CHAIN` at most.
+    pub fn give_chain(&self, numbers: &[u32]) {
+        let Some((first, others)) = numbers.split_first() else { return };
+        let entry = self.at(*first);
+        for (i, member) in entry.members.iter().enumerate() {
+            member.store(others.get(i).copied().unwrap_or(NONE), Ordering::Relaxed);
         }
         let mut head = self.chains.load(Ordering::Acquire);
         loop {
-            self.at(first).chain.store(low(head), Ordering::Relaxed);
-            let new = (head >> 32).wrapping_add(1) << 32 | u64::from(first);
+            entry.chain.store(low(head), Ordering::Relaxed);
+            let new = (head >> 32).wrapping_add(1) << 32 | u64::from(*first);
             match self.chains.compare_exchange_weak(head, new, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return,
                 Err(now) => head = now,
             }
         }
+    }
+
+    /// Makes the memory of `entries` entries present, beyond those that were ever used. For the reaper's thread: it may take milliseconds.
+    pub fn fault_ahead(&self, entries: u32) {
+        let end = self.end().saturating_add(entries).min(CONNS_MAX + SLACK);
+        self.entries.fault_in(end as usize, &self.present);
     }
 }
 
@@ -131,5 +159,35 @@ impl Pile {
     #[must_use]
     pub fn take(&self) -> u32 {
         if self.0.load(Ordering::Relaxed) == NONE { NONE } else { self.0.swap(NONE, Ordering::Acquire) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    /// Whatever comes and goes, no entry is in two hands, and none is lost.
+    #[test]
+    fn chains_come_back_whole() {
+        let slab = Slab::new();
+        let mut out = [NONE; 2 * CHAIN];
+        assert_eq!(slab.take_chain(&mut out[1..]), CHAIN);
+        assert_eq!(out[1..=CHAIN].iter().copied().collect::<BTreeSet<_>>(), (1..=CHAIN_32).collect());
+        assert_eq!(slab.take_chain(&mut out), CHAIN, "fresh ones again");
+        assert_eq!(slab.end(), 1 + 2 * CHAIN_32);
+        slab.give_chain(&[]);
+        slab.give_chain(&[7]);
+        slab.give_chain(&[1, 2, 3]);
+        slab.give_chain(&(14..14 + CHAIN_32).collect::<Vec<_>>());
+        let mut taken: Vec<u32> = Vec::new();
+        for want in [CHAIN, 3, 1] {
+            assert_eq!(slab.take_chain(&mut out), want);
+            taken.extend(&out[..want]);
+        }
+        assert_eq!(taken.split_off(CHAIN), [1, 2, 3, 7]);
+        assert_eq!(taken, (14..14 + CHAIN_32).collect::<Vec<_>>());
+        assert_eq!(slab.end(), 1 + 2 * CHAIN_32);
+        slab.fault_ahead(1000);
     }
 }

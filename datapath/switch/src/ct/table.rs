@@ -3,7 +3,7 @@
 //! What enters: hashes and entries' numbers. What leaves: numbers of candidates, which the caller compares. Neighbours: `slab`, `track`.
 //!
 //! A slot is a word: half of the hash, and the entry's number (0: empty). A hash has two buckets; the second is used when the first is
-//! full. A connection with NAT has two slots, one by each direction's hash; without NAT both directions have the same hash.
+//! full, which a bit of the first says from then on, so that most of those who look for what is not there read one line only. A connection with NAT has two slots, one by each direction's hash; without NAT both directions have the same hash.
 //!
 //! Readers take no lock: a slot is one atomic word, and what it names is compared. Writers of one hash exclude each other by one of `LOCKS`
 //! bits, so that two threads cannot both make the same connection; other writers of the same bucket are kept apart by compare-and-swap
@@ -11,7 +11,7 @@
 
 use super::entry::NONE;
 use crate::memory::{Lines, Zeroable};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// Buckets, a power of two.
 pub const BUCKETS: usize = 1 << 20;
@@ -29,6 +29,9 @@ unsafe impl Zeroable for Bucket {}
 #[derive(Debug)]
 pub struct Table {
     buckets: Lines<Bucket>,
+    /// A bit for each bucket that was full when something was to go into it: what it was looked for in may be in the second.
+    spilled: Box<[AtomicU64]>,
+    present: AtomicUsize,
     locks: Box<[AtomicBool]>,
 }
 
@@ -71,7 +74,12 @@ impl Table {
     /// Empty.
     #[must_use]
     pub fn new() -> Self {
-        Self { buckets: Lines::zeroed(BUCKETS), locks: (0..LOCKS).map(|_| AtomicBool::new(false)).collect() }
+        Self {
+            buckets: Lines::zeroed(BUCKETS),
+            spilled: (0..BUCKETS / 64).map(|_| AtomicU64::new(0)).collect(),
+            present: AtomicUsize::new(0),
+            locks: (0..LOCKS).map(|_| AtomicBool::new(false)).collect(),
+        }
     }
 
     /// Fetches the first bucket of a hash.
@@ -109,8 +117,21 @@ impl Table {
                     return Some(found);
                 }
             }
+            if !self.has_spilled(first) {
+                break;
+            }
         }
         None
+    }
+
+    #[inline]
+    fn has_spilled(&self, bucket: usize) -> bool {
+        self.spilled[bucket / 64].load(Ordering::Acquire) & 1 << (bucket % 64) != 0
+    }
+
+    /// Makes the memory of the buckets present. For the reaper's thread: it takes milliseconds.
+    pub fn fault_in(&self) {
+        self.buckets.fault_in(BUCKETS, &self.present);
     }
 
     /// Keeps other writers of these hashes away.
@@ -139,7 +160,12 @@ impl Table {
         let take = |slot: &AtomicU64| {
             slot.load(Ordering::Relaxed) == 0 && slot.compare_exchange(0, word, Ordering::AcqRel, Ordering::Relaxed).is_ok()
         };
-        self.buckets[first].0.iter().any(take) || self.buckets[second].0.iter().any(take)
+        if self.buckets[first].0.iter().any(take) {
+            return true;
+        }
+        // Before anything stands there: who looks for it under the same lock sees the bit.
+        self.spilled[first / 64].fetch_or(1 << (first % 64), Ordering::AcqRel);
+        self.buckets[second].0.iter().any(take)
     }
 
     /// Removes an entry.

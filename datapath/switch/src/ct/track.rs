@@ -7,7 +7,8 @@
 //!
 //! Tuples and hashes first, fetching buckets; then candidates, fetching entries; then packet by packet, in order, so that a connection
 //! that one packet begins is known to the next. A packet that this batch has tracked in the same zone already has its connection at hand
-//! (`Parsed::conn`) and is not counted twice.
+//! (`Parsed::conn`) and is not counted twice. `track_common` takes most packets of known connections in few steps; `track_one` is its plain
+//! twin, and does the rest.
 
 use super::entry::{ASSURED, Birth, CLOSING, Entry, NAT_DST, NAT_SRC, NONE, RELATED};
 use super::expect::Expectation;
@@ -88,6 +89,12 @@ impl<'a> Spec<'a> {
         }
     }
 
+    /// Whether the action asks for nothing but the state, and a translation that is known.
+    #[inline]
+    const fn is_plain(&self) -> bool {
+        !self.force && self.mark.is_none() && self.label.is_none() && !self.told
+    }
+
     const fn side(&self, reply: bool, nat: bool) -> Side {
         Side { reply, nat: nat && !self.joined }
     }
@@ -117,6 +124,8 @@ impl Handle {
 struct Sought {
     seen: Seen,
     hash: u64,
+    /// The entry that the first bucket of the hash names; `NONE` if there is none, or nobody has looked.
+    candidate: u32,
 }
 
 /// What is looked up for a packet.
@@ -160,18 +169,27 @@ impl Core {
         let tracker = &*scope.shared.ct;
         let mut lookups = [Lookup::Nothing; BUNDLE_MAX];
         for ((lookup, packet), parsed) in lookups.iter_mut().zip(bundle.packets.iter()).zip(&mut bundle.parsed) {
-            *lookup = tracker.prepare(packet, parsed, &spec);
+            tracker.prepare(packet, parsed, &spec, lookup);
         }
-        for lookup in &lookups[..n] {
+        let nat = spec.nat.is_some();
+        let mut unknown = 0;
+        for lookup in &mut lookups[..n] {
             if let Lookup::Tuple(sought) = lookup {
-                let candidate = tracker.table.first_candidate(sought.hash);
-                if candidate != NONE {
-                    crate::prefetch(tracker.slab.at(candidate));
+                sought.candidate = tracker.table.first_candidate(sought.hash);
+                if sought.candidate == NONE {
+                    unknown += 1;
+                } else {
+                    tracker.slab.at(sought.candidate).prefetch_known(nat || sought.seen.tuple.proto() == ip_proto::TCP);
                 }
             }
         }
+        if spec.commit && unknown > 0 {
+            tracker.prepare_births(&mut self.ct, unknown, nat);
+        }
         for ((lookup, packet), parsed) in lookups.iter().zip(bundle.packets.iter_mut()).zip(&mut bundle.parsed) {
-            tracker.track_one(&mut self.ct, packet, parsed, &spec, *lookup);
+            if !tracker.track_common(packet, parsed, &spec, lookup) {
+                tracker.track_one(&mut self.ct, packet, parsed, &spec, *lookup);
+            }
         }
         bundle
     }
@@ -186,7 +204,8 @@ impl Core {
         for (packet, parsed) in packets.drain().zip(&mut bundle.parsed) {
             if parsed.key.nw_frag == 0 {
                 let mut packet = packet;
-                let lookup = tracker.prepare(&packet, parsed, spec);
+                let mut lookup = Lookup::Nothing;
+                tracker.prepare(&packet, parsed, spec, &mut lookup);
                 tracker.track_one(&mut self.ct, &mut packet, parsed, spec, lookup);
                 out = self.add_tracked(scope, out, packet, parsed, rest);
                 continue;
@@ -201,7 +220,8 @@ impl Core {
                     let mut joined = Box::new(Parsed::new());
                     joined.read(whole.packet.data(), &parsed.meta(vlan_limit));
                     let spec = &Spec { joined: true, ..*spec };
-                    let lookup = tracker.prepare(&whole.packet, &mut joined, spec);
+                    let mut lookup = Lookup::Nothing;
+                    tracker.prepare(&whole.packet, &mut joined, spec, &mut lookup);
                     tracker.track_one(&mut self.ct, &mut whole.packet, &mut joined, spec, lookup);
                     for packet in whole.into_fragments() {
                         parsed.read(packet.data(), &joined.meta(vlan_limit));
@@ -282,9 +302,10 @@ fn write_first(parsed: &mut Parsed, state: u8, zone: u16, mark: u32) {
 }
 
 impl Ct {
-    /// What to look up for a packet; its bucket is fetched.
+    /// What to look up for a packet, which is left in `lookup`, where it was `Nothing`; its bucket is fetched. Given back by value it would be
+    /// copied, faster than the processor has written it.
     #[inline]
-    fn prepare(&self, packet: &Packet, parsed: &mut Parsed, spec: &Spec<'_>) -> Lookup {
+    fn prepare(&self, packet: &Packet, parsed: &mut Parsed, spec: &Spec<'_>, lookup: &mut Lookup) {
         let same_zone = parsed.key.ct_zone == spec.zone.to_be_bytes();
         if !same_zone {
             // What another zone said does not count in this one.
@@ -294,15 +315,60 @@ impl Ct {
             let handle = Handle::unpack(parsed.conn);
             let entry = self.slab.at(handle.number);
             if entry.is_alive(spec.now_ms) && entry.orig().zone() == spec.zone {
-                return Lookup::Known(handle);
+                *lookup = Lookup::Known(handle);
+                return;
             }
         }
         let Some(seen) = packet::see(packet, parsed, spec.zone) else {
-            return Lookup::Nothing;
+            return;
         };
         let hash = self.hash(&seen.tuple);
         self.table.prefetch(hash);
-        Lookup::Tuple(Sought { seen, hash })
+        *lookup = Lookup::Tuple(Sought { seen, hash, candidate: NONE });
+    }
+
+    /// The common packet in few steps: of a connection that the first bucket names, where neither has anything that few have. False, and
+    /// nothing done, for others: `track_one` says what a packet is, and for these the same.
+    #[inline]
+    fn track_common(&self, packet: &mut Packet, parsed: &mut Parsed, spec: &Spec<'_>, lookup: &Lookup) -> bool {
+        let Lookup::Tuple(sought) = lookup else { return false };
+        let rare = sought.seen.related
+            | (parsed.key.ct_state & (SNAT | DNAT) != 0)
+            | (parsed.found.lines.0 & LABEL_AND_TUPLE.0 != 0)
+            | (sought.candidate == NONE);
+        if !spec.is_plain() || rare {
+            return false;
+        }
+        let (tuple, entry) = (&sought.seen.tuple, self.slab.at(sought.candidate));
+        let flags = entry.flags.load(Ordering::Acquire);
+        if !entry.is_alive(spec.now_ms) || flags & RELATED != 0 || entry.helper.load(Ordering::Relaxed) != helper::NONE {
+            return false;
+        }
+        let Some(reply) = entry.direction(tuple) else { return false };
+        let mut state = EST | if reply { RPL } else { 0 };
+        if tuple.proto() == ip_proto::TCP {
+            match self.advance_tcp(packet, parsed, entry, reply, spec.now_ms) {
+                Verdict::Valid(_) => {}
+                Verdict::Opening(_) => state = NEW,
+                Verdict::Invalid => state = INV,
+                // Which has changed nothing.
+                Verdict::Restart => return false,
+            }
+        } else {
+            let step = stage::step(tuple.is_icmp(), flags, reply);
+            if step.flags & !flags != 0 || step.new {
+                return false;
+            }
+            self.extend(entry, step.stage, spec.now_ms);
+        }
+        let handle = Handle { number: sought.candidate, reply, related: false };
+        if spec.nat.is_some() && state != INV && flags & (NAT_SRC | NAT_DST) != 0 {
+            translate(packet, parsed, entry, handle, &mut state);
+        }
+        write_first(parsed, state, spec.zone, entry.mark.load(Ordering::Relaxed));
+        parsed.key.ct_nw_proto = tuple.proto();
+        parsed.conn = handle.pack() | UNTOLD;
+        true
     }
 
     fn track_one(&self, local: &mut Local, packet: &mut Packet, parsed: &mut Parsed, spec: &Spec<'_>, lookup: Lookup) {
@@ -372,7 +438,7 @@ impl Ct {
     }
 
     fn judge(&self, local: &mut Local, packet: &mut Packet, parsed: &mut Parsed, spec: &Spec<'_>, sought: &Sought) -> Judged {
-        let Sought { seen, hash } = *sought;
+        let Sought { seen, hash, .. } = *sought;
         let was = parsed.key.ct_state;
         let mut found = self.look(&seen, hash, was, spec.now_ms);
         if let Some(handle) = found
@@ -634,7 +700,7 @@ fn translate(packet: &mut Packet, parsed: &mut Parsed, entry: &Entry, handle: Ha
     *state |= if source { SNAT } else { 0 } | if destination { DNAT } else { 0 };
     let (orig, reply) = (entry.orig(), entry.reply());
     let (from, to) = if handle.reply { (reply, orig.reversed()) } else { (orig, reply.reversed()) };
-    if from != to {
+    if !from.is(&to) && (handle.related || !nat::apply_common(packet, parsed, &from, &to)) {
         nat::apply(packet, parsed, &from, &to, handle.related);
     }
 }
@@ -659,3 +725,7 @@ fn settle(entry: &Entry, spec: &Spec<'_>) -> (u32, u128) {
     }
     (mark, label)
 }
+
+#[cfg(test)]
+#[path = "track_tests.rs"]
+mod tests;

@@ -153,6 +153,27 @@ impl Tuple {
         Self([d0, d1, s0, s1, t & !0xffff_ffff | ports])
     }
 
+    /// Source, destination, source port and destination port as they stand in IPv4 and transport headers.
+    #[inline]
+    #[must_use]
+    pub fn words_v4(&self) -> [u8; 12] {
+        let mut out = [0; 12];
+        for (to, word) in out[..8].chunks_exact_mut(4).zip([self.0[0], self.0[2]]) {
+            let octets = word.to_ne_bytes();
+            to.copy_from_slice(if cfg!(target_endian = "little") { &octets[..4] } else { &octets[4..] });
+        }
+        out[8..10].copy_from_slice(&self.sport().to_be_bytes());
+        out[10..].copy_from_slice(&self.dport().to_be_bytes());
+        out
+    }
+
+    /// Whether it is `other`: a few words, for which a call that compares memory is not worth it.
+    #[inline]
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        self.0.iter().zip(&other.0).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+    }
+
     /// Equal for both directions of a connection without NAT.
     #[inline]
     #[must_use]

@@ -1,0 +1,157 @@
+//! The short cut of common packets beside `track_one`, its plain twin: the same packets through two trackers.
+
+use super::*;
+use crate::hash::fold;
+use flow::compose::{Payload, compose};
+use flow::extract::PacketMeta;
+use proptest::prelude::*;
+
+struct Rng(u64);
+
+impl Rng {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        fold(self.0, 0x1234_5678_9abc_def1) % n
+    }
+
+    fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+
+    fn byte(&mut self, n: u64) -> u8 {
+        u8::try_from(self.below(n)).unwrap()
+    }
+}
+
+/// A packet of a small world, mostly of a connection that began before; `outside` is an address that sources are translated to.
+fn frame(rng: &mut Rng) -> Vec<u8> {
+    let mut key = Key::ZERO;
+    let six = rng.one_in(5);
+    let proto = [6, 6, 17, 17, 17, 132, 1][usize::from(rng.byte(7))];
+    (key.nw_proto, key.nw_ttl) = (if proto == 1 && six { 58 } else { proto }, 64);
+    let (mut src, mut dst) = (1 + rng.byte(2), 3 + rng.byte(2));
+    let (mut sport, mut dport) = (1000 + u16::from(rng.byte(2)), 2000u16);
+    let outside = rng.one_in(3);
+    if rng.one_in(2) {
+        (src, dst, sport, dport) = (dst, if outside { 9 } else { src }, dport, sport);
+    }
+    if six {
+        key.eth_type = [0x86, 0xdd];
+        (key.ipv6_src[15], key.ipv6_dst[15]) = (src, dst);
+        (key.ipv6_src[0], key.ipv6_dst[0]) = (0xfc, 0xfc);
+    } else {
+        key.eth_type = [8, 0];
+        (key.nw_src, key.nw_dst) = ([10, 0, 0, src], [10, 0, 0, dst]);
+    }
+    (key.tp_src, key.tp_dst) = (sport.to_be_bytes(), dport.to_be_bytes());
+    if proto == 1 {
+        let (request, answer) = if six { (128, 129) } else { (8, 0) };
+        (key.tp_src, key.tp_dst) = ([0, if src > 2 { answer } else { request }], [0, 0]);
+    }
+    if proto == 6 {
+        let flags = [0x02, 0x12, 0x10, 0x10, 0x18, 0x11, 0x04, 0x00][usize::from(rng.byte(8))];
+        key.tcp_flags = [0, flags];
+    }
+    let mut bytes = compose(&key, Payload::Len(20));
+    let l4 = if six { 54 } else { 34 };
+    if proto == 6 {
+        bytes[l4 + 7] = rng.byte(4);
+        bytes[l4 + 11] = rng.byte(4);
+        bytes[l4 + 14] = 0x20;
+    }
+    bytes
+}
+
+fn spec<'a>(rng: &mut Rng, nats: &'a [Nat], now_ms: Msec) -> Spec<'a> {
+    Spec {
+        zone: u16::from(rng.one_in(4)),
+        commit: !rng.one_in(3),
+        force: rng.one_in(80),
+        mark: rng.one_in(10).then_some((5, 0xff)),
+        label: rng.one_in(20).then_some((7, 0xff)),
+        nat: if rng.one_in(2) { None } else { nats.get(usize::from(rng.byte(2))) },
+        helper: if rng.one_in(60) { helper::FTP } else { helper::NONE },
+        policy: 0,
+        joined: false,
+        told: rng.one_in(20),
+        now_ms,
+    }
+}
+
+/// One tracker, its free entries, and how many packets went the short way.
+struct Side {
+    ct: Ct,
+    local: Local,
+    short: Option<u32>,
+}
+
+impl Side {
+    fn track(&mut self, packet: &mut Packet, parsed: &mut Parsed, spec: &Spec<'_>) {
+        let mut lookup = Lookup::Nothing;
+        self.ct.prepare(packet, parsed, spec, &mut lookup);
+        if let Lookup::Tuple(sought) = &mut lookup {
+            sought.candidate = self.ct.table.first_candidate(sought.hash);
+        }
+        if let Some(short) = &mut self.short
+            && self.ct.track_common(packet, parsed, spec, &lookup)
+        {
+            *short += 1;
+        } else {
+            self.ct.track_one(&mut self.local, packet, parsed, spec, lookup);
+        }
+    }
+
+    fn shown(&self, now_ms: Msec) -> Vec<String> {
+        (1..self.ct.slab.end()).filter_map(|n| self.ct.slab.at(n).shown(now_ms)).map(|e| format!("{e:?}")).collect()
+    }
+}
+
+fn run(seed: u64) -> u32 {
+    let mut rng = Rng(seed);
+    let outside = ("10.0.0.9".parse().unwrap(), "10.0.0.9".parse().unwrap());
+    let nats = [Nat::default(), Nat { src: true, addr: Some(outside), ..Nat::default() }];
+    let mut sides = [None, Some(0)].map(|short| Side { ct: Ct::new(), local: Local::new(0), short });
+    sides[1].ct.keys = sides[0].ct.keys;
+    if rng.one_in(2) {
+        sides.iter().for_each(|side| side.ct.liberal.store(true, Ordering::Relaxed));
+    }
+    let mut now_ms = 1_000_000;
+    for _ in 0..300 {
+        now_ms += i64::try_from(rng.below(if rng.0 % 50 == 0 { 100_000 } else { 300 })).unwrap();
+        let bytes = frame(&mut rng);
+        let good = !rng.one_in(8) || bytes[23] == 6 || bytes[20] == 6;
+        let specs: Vec<_> = (0..1 + rng.below(2)).map(|_| spec(&mut rng, &nats, now_ms)).collect();
+        let seen = sides.each_mut().map(|side| {
+            let mut packet = Packet::from_bytes(&bytes).unwrap();
+            if good {
+                packet.set_checksum(port::Checksum::Good);
+            }
+            let mut parsed = Box::new(Parsed::new());
+            parsed.read(packet.data(), &PacketMeta::default());
+            for spec in &specs {
+                side.track(&mut packet, &mut parsed, spec);
+            }
+            (packet.data().to_vec(), parsed.whole(), parsed.found.lines.0, parsed.conn)
+        });
+        assert_eq!(seen[0], seen[1], "seed {seed}");
+        assert_eq!(sides[0].shown(now_ms), sides[1].shown(now_ms), "seed {seed}");
+        let counts = sides.each_ref().map(|side| side.ct.count.load(Ordering::Relaxed));
+        assert_eq!(counts[0], counts[1]);
+    }
+    sides[1].short.unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+    #[test]
+    fn the_short_way_leads_to_the_same_place(seed: u64) {
+        run(seed);
+    }
+}
+
+/// The test above would show nothing if the short way were never taken.
+#[test]
+fn the_short_way_is_taken() {
+    let taken: u32 = (0..5).map(run).sum();
+    assert!(taken > 150, "{taken} of 1500");
+}
