@@ -204,6 +204,8 @@ struct Log {
     floor: Revision,
     objects: Map<Object, Revision>,
     rules: Map<(BridgeId, TableId), Vec<RuleChange>>,
+    /// Threads in `wait_beyond`: where there are none, nobody has to be woken, which is a system call.
+    waiting: usize,
 }
 
 /// The history of changes, bounded. All methods may be called from any thread, under any lock but its own.
@@ -224,7 +226,7 @@ impl ChangeLog {
     /// Records that an object has changed. Call it before releasing the lock under which it changed.
     pub fn object(&self, object: Object) {
         let mut log = self.lock();
-        let at = self.next();
+        let at = self.next(&log);
         log.objects.insert(object, at);
     }
 
@@ -236,7 +238,7 @@ impl ChangeLog {
     /// The same of a match that is made at full size only where it is kept: of many changes only the table is.
     pub fn rule_of(&self, bridge: BridgeId, table: TableId, priority: i32, matching: impl FnOnce() -> (Key, Mask)) {
         let mut log = self.lock();
-        let at = self.next();
+        let at = self.next(&log);
         let Log { objects, rules, .. } = &mut *log;
         let of_table = rules.entry((bridge, table)).or_default();
         if let Some(whole) = objects.get_mut(&Object::Table(bridge, table)) {
@@ -278,9 +280,11 @@ impl ChangeLog {
 
     /// Returns when something newer than `seen` is recorded, on `wake`, or when `timeout` is over.
     pub fn wait_beyond(&self, seen: Revision, timeout: Duration) {
-        let log = self.lock();
+        let mut log = self.lock();
         if self.now() <= seen {
-            drop(self.grown.wait_timeout(log, timeout).expect("no holder of the change log panics"));
+            log.waiting += 1;
+            let (mut log, _) = self.grown.wait_timeout(log, timeout).expect("no holder of the change log panics");
+            log.waiting -= 1;
         }
     }
 
@@ -294,8 +298,10 @@ impl ChangeLog {
         Pending { forgotten: since < log.floor, objects, rules: rules.collect() }
     }
 
-    fn next(&self) -> Revision {
-        self.grown.notify_all();
+    fn next(&self, log: &Log) -> Revision {
+        if log.waiting > 0 {
+            self.grown.notify_all();
+        }
         Revision(self.last.fetch_add(1, Ordering::AcqRel) + 1)
     }
 
@@ -425,6 +431,21 @@ mod tests {
         let mut deps = Deps::default();
         deps.table(BR, T0, priority, at_lookup, initial);
         deps
+    }
+
+    #[test]
+    fn who_waits_is_woken_by_a_change() {
+        let log = ChangeLog::default();
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| log.wait_beyond(Revision(0), Duration::from_secs(3600)));
+            }
+            while log.lock().waiting < 2 {
+                std::thread::yield_now();
+            }
+            log.object(Object::Routes);
+        });
+        assert_eq!((log.lock().waiting, log.now()), (0, Revision(1)));
     }
 
     #[test]

@@ -148,47 +148,30 @@ fn add(world: &World, bridge: &Bridge, fm: &FlowMod, now: Msec, journal: &mut Jo
         return Err(OfError::OfpfmfcTableFull);
     }
     let mini = mini_of(table, &fm.matching);
-    let (old, overlap) = {
+    if fm.flags & flags::CHECK_OVERLAP != 0 {
         let rules = table.rules.read().expect("no holder of a table's rules panics");
-        let priority = u32::from(fm.priority);
-        let overlap = fm.flags & flags::CHECK_OVERLAP != 0 && rules.overlaps(&mini, priority);
-        (rules.get(&mini, priority).cloned(), overlap)
-    };
-    if overlap {
-        return Err(OfError::OfpfmfcOverlap);
+        if rules.overlaps(&mini, u32::from(fm.priority)) {
+            return Err(OfError::OfpfmfcOverlap);
+        }
     }
-    if old.is_none() {
-        eviction::make_room(world, table, journal)?;
+    if table.config.flow_limit.is_some() {
+        let rules = table.rules.read().expect("no holder of a table's rules panics");
+        let is_new = rules.get(&mini, u32::from(fm.priority)).is_none();
+        drop(rules);
+        if is_new {
+            eviction::make_room(world, table, journal)?;
+        }
     }
-    let life = Life {
-        created_ms: now,
-        // The new rule is as idle as the one whose place it takes.
-        used_ms: AtomicI64::new(old.as_ref().map_or(now, |o| o.life.used_ms.load(Ordering::Relaxed))),
-        modified_ms: AtomicI64::new(now),
-        idle_timeout_s: AtomicU16::new(fm.idle_timeout),
-        hard_timeout_s: AtomicU16::new(fm.hard_timeout),
-        // Who takes the place of another has its place in dumps, too.
-        serial: old.as_ref().map_or_else(|| NEXT_SERIAL.fetch_add(1, Ordering::Relaxed), |o| o.life.serial),
-        ..Life::default()
-    };
-    if let Some(old) = old.as_ref().filter(|_| fm.flags & flags::RESET_COUNTS == 0) {
-        let (packets, bytes) = old.life.tally.read();
-        life.tally.add(packets, bytes);
+    let mut rule = Arc::new(new_rule(bridge.id, table.id, mini, fm, now));
+    // The rule is put where it belongs at once: that there is another in its place is the exception, which is found while that is done.
+    let mut rules = table.rules.write().expect("no holder of a table's rules panics");
+    let old = rules.insert(Arc::clone(&rule));
+    if let Some(old) = &old {
+        rule = Arc::new(in_place_of(old, &rule, fm.flags & flags::RESET_COUNTS == 0));
+        rules.insert(Arc::clone(&rule));
     }
-    let rule = Arc::new(Rule {
-        bridge: bridge.id,
-        table: table.id,
-        priority: i32::from(fm.priority),
-        mini,
-        conjunctions: conjunctions_of(&fm.actions),
-        actions: fm.actions.clone(),
-        cookie: AtomicU64::new(fm.new_cookie),
-        flags: fm.flags,
-        importance: fm.importance,
-        life: Arc::new(life),
-        removed: AtomicBool::new(false),
-    });
-    put(table, &rule, &world.changes);
+    drop(rules);
+    note(&rule, &world.changes);
     match old {
         Some(old) => {
             old.removed.store(true, Ordering::Relaxed);
@@ -198,6 +181,65 @@ fn add(world: &World, bridge: &Bridge, fm: &FlowMod, now: Msec, journal: &mut Jo
         None => journal.0.push(Change::Added(rule)),
     }
     Ok(())
+}
+
+/// The rule that a flow-mod adds.
+fn new_rule(bridge: BridgeId, table: TableId, mini: MiniMatch, fm: &FlowMod, now: Msec) -> Rule {
+    let life = Life {
+        created_ms: now,
+        used_ms: AtomicI64::new(now),
+        modified_ms: AtomicI64::new(now),
+        idle_timeout_s: AtomicU16::new(fm.idle_timeout),
+        hard_timeout_s: AtomicU16::new(fm.hard_timeout),
+        serial: NEXT_SERIAL.fetch_add(1, Ordering::Relaxed),
+        ..Life::default()
+    };
+    Rule {
+        bridge,
+        table,
+        priority: i32::from(fm.priority),
+        mini,
+        conjunctions: conjunctions_of(&fm.actions),
+        actions: fm.actions.clone(),
+        cookie: AtomicU64::new(fm.new_cookie),
+        flags: fm.flags,
+        importance: fm.importance,
+        life: Arc::new(life),
+        removed: AtomicBool::new(false),
+    }
+}
+
+/// The rule `new`, which nobody has found yet, as it is when it takes the place of `old`.
+fn in_place_of(old: &Rule, new: &Rule, keeps_counts: bool) -> Rule {
+    let (idle_s, hard_s) = new.timeouts_s();
+    let life = Life {
+        created_ms: new.life.created_ms,
+        // The new rule is as idle as the one whose place it takes.
+        used_ms: AtomicI64::new(old.life.used_ms.load(Ordering::Relaxed)),
+        modified_ms: AtomicI64::new(new.life.modified_ms.load(Ordering::Relaxed)),
+        idle_timeout_s: AtomicU16::new(idle_s),
+        hard_timeout_s: AtomicU16::new(hard_s),
+        // It has its place in dumps, too.
+        serial: old.life.serial,
+        ..Life::default()
+    };
+    if keeps_counts {
+        let (packets, bytes) = old.life.tally.read();
+        life.tally.add(packets, bytes);
+    }
+    Rule {
+        bridge: new.bridge,
+        table: new.table,
+        priority: new.priority,
+        mini: new.mini.clone(),
+        conjunctions: new.conjunctions.clone(),
+        actions: new.actions.clone(),
+        cookie: AtomicU64::new(new.cookie.load(Ordering::Relaxed)),
+        flags: new.flags,
+        importance: new.importance,
+        life: Arc::new(life),
+        removed: AtomicBool::new(false),
+    }
 }
 
 fn modify(world: &World, bridge: &Bridge, fm: &FlowMod, now: Msec, journal: &mut Journal) -> Result<(), OfError> {

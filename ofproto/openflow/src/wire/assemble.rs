@@ -32,6 +32,12 @@ struct Partial {
 }
 
 impl Assembler {
+    /// Whether a message may have to wait for others: all but multipart requests come back from `take` at once.
+    #[must_use]
+    pub fn may_be_part(header: Header) -> bool {
+        matches!((header.version, header.kind), (1, 16) | (2.., 18))
+    }
+
     /// Takes a message. A message that is no multipart request, or the last part of one, comes back with what was kept of it;
     /// parts without a body are left out unless there is nothing else.
     ///

@@ -30,7 +30,6 @@ use crate::message::{Body, ErrorMessage, Message};
 use crate::types::{OfPort, Version, Xid};
 use bytes::Put;
 use flow::fields::{Field, TunnelOptions, Value};
-use flow::matching::Match;
 use std::sync::Arc;
 
 /// What encoding and decoding depend on beside the bytes: what a connection has agreed on and what its switch has.
@@ -246,10 +245,5 @@ impl Codec<'_> {
     /// The value that these bytes of the wire are for `field`.
     pub(crate) fn cut(&self, field: Field, bytes: &[u8]) -> Value {
         Value::from_be_bytes(&bytes[..bytes.len().min(self.bytes_of(field))])
-    }
-
-    /// A match without fields, whose tunnel options lie as the bridge's do.
-    pub(crate) fn empty_match(&self) -> Match {
-        self.options.map_or_else(Match::default, |options| Match::with_options(Arc::clone(options)))
     }
 }

@@ -31,11 +31,21 @@ const FRAG_MASK: u16 = 3;
 impl Conn {
     /// Handles one message. `raw` is what an error reply quotes.
     #[must_use]
-    pub(super) fn handle(&self, slowpath: &Slowpath, message: &Message, raw: &[u8], now: Msec) -> Vec<Message> {
-        let reply = |body| Message { version: message.version, xid: message.xid, body };
+    pub(super) fn handle(&self, slowpath: &Slowpath, message: Message, raw: &[u8], now: Msec) -> Vec<Message> {
+        let (version, xid) = (message.version, message.xid);
+        let reply = |body| Message { version, xid, body };
+        let refusal = |error| vec![reply(Body::Error(ErrorMessage::reply_to(error, raw)))];
         if let Err(error) = self.may(&message.body) {
-            return vec![reply(Body::Error(ErrorMessage::reply_to(error, raw)))];
+            return refusal(error);
         }
+        // By value: a bundle keeps it.
+        let message = match message {
+            Message { body: Body::BundleAdd { id, flags, message, raw }, .. } => {
+                let added = self.bundle_add((id, flags), Member { message: *message, raw }, now);
+                return added.err().map(refusal).unwrap_or_default();
+            }
+            other => other,
+        };
         if let Body::BundleControl(request) = &message.body {
             return match self.bundle_control(slowpath, request, raw, now) {
                 Ok(body) => vec![reply(body)],
@@ -45,10 +55,18 @@ impl Conn {
                 }
             };
         }
-        match self.answer(slowpath, message, now) {
+        match self.answer(slowpath, &message, now) {
             Ok(bodies) => bodies.into_iter().map(reply).collect(),
-            Err(error) => vec![reply(Body::Error(ErrorMessage::reply_to(error, raw)))],
+            Err(error) => refusal(error),
         }
+    }
+
+    /// OFPT_BUNDLE_ADD_MESSAGE
+    fn bundle_add(&self, (id, flags): (u32, u16), member: Member, now: Msec) -> Result<(), OfError> {
+        if let Body::FlowMod(fm) = &member.message.body {
+            flow_mod::check_table(fm)?;
+        }
+        self.lock().bundles.add(id, flags, member, now)
     }
 
     /// A secondary may look, not touch (OpenFlow 1.2 section 6.3).
@@ -143,13 +161,6 @@ impl Conn {
                 self.lock().controller_id = *controller;
                 Ok(vec![])
             }
-            Body::BundleAdd { id, flags, message, raw } => {
-                if let Body::FlowMod(fm) = &message.body {
-                    flow_mod::check_table(fm)?;
-                }
-                let member = Member { message: (**message).clone(), raw: raw.clone() };
-                self.lock().bundles.add(*id, *flags, member, now).map(none)
-            }
             Body::TlvTableMod(tm) => tlv::table_mod(&mut slowpath.write_world(), id, tm).map(none),
             Body::TlvTableRequest => self.with_bridge(slowpath, |_, b| Ok(vec![Body::TlvTableReply(tlv::table(b))])),
             Body::CtFlushZone(zone) => {
@@ -167,8 +178,9 @@ impl Conn {
             Body::Stats(request) => self.multipart(slowpath, request, now),
             Body::Resume(packet) => self.resume(slowpath, packet, now).map(none),
             Body::FlowMonitorCancel(monitor) => self.watcher.cancel(*monitor).map(none),
-            // `handle` has dealt with bundle control.
+            // `handle` has dealt with bundles.
             Body::BundleControl(_)
+            | Body::BundleAdd { .. }
             | Body::FeaturesReply(_)
             | Body::GetConfigReply(_)
             | Body::PacketIn(_)

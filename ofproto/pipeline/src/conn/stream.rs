@@ -8,7 +8,7 @@ use super::reconnect::{CONNECT_TIMEOUT_MS, Effect, Event, Status};
 use super::state::State;
 use super::{CONN_BAD_MESSAGE, CONN_NEGOTIATION_FAILED, Conn, RCONN_DISCONNECTED, Shared};
 use flow::clock::now_ms;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{MsgFlags, recv};
 use openflow::message::{Body, ErrorMessage, Message, Role};
 use openflow::text::Names;
 use openflow::tls::SERVER_NAME;
@@ -45,34 +45,36 @@ const SUN_PATH_MAX: usize = 107;
 /// How often the socket is looked at before going to sleep, after a short message: peers that send a flow-mod and a barrier at a time are
 /// answered in less than it takes to be woken. Some 50 us where nobody else wants the processor.
 const LINGER_LOOKS: usize = 64;
+/// How often in a row, before other tasks have their turn.
+const LINGER_ROUNDS_MAX: usize = 1024;
 
 /// What a conversation runs over.
 pub(super) trait Wire: AsyncRead + AsyncWrite + Unpin + Send {
-    /// The socket at the bottom.
-    fn socket(&self) -> BorrowedFd<'_>;
+    /// The socket, if its bytes are the peer's messages.
+    fn plain(&self) -> Option<BorrowedFd<'_>>;
 }
 
 impl Wire for TcpStream {
-    fn socket(&self) -> BorrowedFd<'_> {
-        self.as_fd()
+    fn plain(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.as_fd())
     }
 }
 
 impl Wire for UnixStream {
-    fn socket(&self) -> BorrowedFd<'_> {
-        self.as_fd()
+    fn plain(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.as_fd())
     }
 }
 
-impl<S: Wire> Wire for tokio_rustls::client::TlsStream<S> {
-    fn socket(&self) -> BorrowedFd<'_> {
-        self.get_ref().0.socket()
+impl Wire for tokio_rustls::client::TlsStream<TcpStream> {
+    fn plain(&self) -> Option<BorrowedFd<'_>> {
+        None
     }
 }
 
-impl<S: Wire> Wire for tokio_rustls::server::TlsStream<S> {
-    fn socket(&self) -> BorrowedFd<'_> {
-        self.get_ref().0.socket()
+impl Wire for tokio_rustls::server::TlsStream<TcpStream> {
+    fn plain(&self) -> Option<BorrowedFd<'_>> {
+        None
     }
 }
 
@@ -376,12 +378,12 @@ async fn converse<S: Wire>(
     let mut assembler = Assembler::default();
     let mut buffer = vec![0; READ_BYTES];
     let mut out = Vec::new();
+    let mut rounds = 0;
     loop {
         let mut short = false;
         while let Some(raw) = splitter.next_message().map_err(io::Error::other)? {
-            let raw = raw.to_vec();
-            short = is_short(&raw);
-            run(job, &raw, || handle_one(job, conn, &mut assembler, &raw, &mut out));
+            short = is_short(raw);
+            run(job, raw, || handle_one(job, conn, &mut assembler, raw, &mut out));
             if out.len() >= READ_BYTES {
                 stream.write_all(&out).await?;
                 out.clear();
@@ -398,9 +400,15 @@ async fn converse<S: Wire>(
             out.clear();
             resume_monitors(job, conn);
         }
-        if short {
-            linger(stream.socket());
+        if short
+            && rounds < LINGER_ROUNDS_MAX
+            && let Some(n) = stream.plain().and_then(|socket| linger(socket, &mut buffer))
+        {
+            rounds += 1;
+            splitter.push(&buffer[..n]);
+            continue;
         }
+        rounds = 0;
         let now = now_ms();
         let tick = status.and_then(|s| s.lock().expect("no holder of a status panics").next_tick_ms());
         // The clock of tests leaps: what waits for the rate limit looks at it often.
@@ -477,16 +485,17 @@ fn run(job: &Job, raw: &[u8], handle: impl FnOnce()) {
     if is_short(raw) && job.shared.slowpath.is_calm() { handle() } else { tokio::task::block_in_place(handle) }
 }
 
-/// Returns when the socket has something to read, and after `LINGER_LOOKS`. Other threads that want the processor get it meanwhile: the peer
-/// may be one of them.
-fn linger(socket: BorrowedFd<'_>) {
-    let mut sockets = [PollFd::new(socket, PollFlags::POLLIN)];
+/// Reads what comes while it is looked for `LINGER_LOOKS` times; an end or an error is left to whoever reads next. Other threads that want the
+/// processor get it meanwhile: the peer may be one of them.
+fn linger(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Option<usize> {
     for _ in 0..LINGER_LOOKS {
-        if poll(&mut sockets, PollTimeout::ZERO) != Ok(0) {
-            return;
+        match recv(socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
+            Ok(n) => return Some(n).filter(|n| *n > 0),
+            Err(nix::errno::Errno::EAGAIN) => std::thread::yield_now(),
+            Err(_) => return None,
         }
-        std::thread::yield_now();
     }
+    None
 }
 
 /// Flow-mods, barriers, and additions to a bundle.
@@ -530,17 +539,20 @@ fn handle_one(job: &Job, conn: &Conn, assembler: &mut Assembler, raw: &[u8], out
     let is_hello = header.kind == 0;
     let options = job.shared.tunnel_options(conn.bridge);
     let codec = Codec { nxm, table_id, n_tables: TABLES_VISIBLE, options: Some(&options), ..Codec::default() };
-    let decoded = if version == Some(agreed) || is_hello {
+    let decoded = if version != Some(agreed) && !is_hello {
+        Err(OfError::OfpbrcBadVersion)
+    } else if Assembler::may_be_part(header) {
         assembler.take(raw, now_ms()).and_then(|parts| assemble(&codec, &parts))
     } else {
-        Err(OfError::OfpbrcBadVersion)
+        codec.decode(raw).map(Some)
     };
     match decoded {
         Ok(Some(message)) => {
             let asked_for_misses = matches!(message.body, Body::SetConfig(_) | Body::SetAsync(_) | Body::SetControllerId(_));
-            let replies = conn.handle(&job.shared.slowpath, &message, raw, now_ms());
+            let is_barrier = matches!(message.body, Body::BarrierRequest);
+            let replies = conn.handle(&job.shared.slowpath, message, raw, now_ms());
             take_updates(job, conn, out);
-            if matches!(message.body, Body::BarrierRequest) {
+            if is_barrier {
                 take_notices(job, conn, out);
             }
             for reply in replies {

@@ -14,8 +14,9 @@ use crate::error::OfError;
 use crate::types::Version;
 use flow::fields::{Field, MaskKind, Need, Value};
 use flow::key::{DATAPATH_LINES, Key, Mask, VLAN_CFI};
-use flow::matching::Match;
+use flow::matching::{Match, TunnelLayout};
 use oxm::Said;
+use std::sync::Arc;
 
 const PT_ETHERNET: [u8; 4] = [0; 4];
 const VID_MASK: u16 = 0xfff;
@@ -45,8 +46,17 @@ pub(crate) const STRICT_WITH_COOKIE: How = How { cookie: true, ..STRICT };
 pub(crate) type WithCookie = (Match, u64, u64);
 
 /// Reads a list of entries to its end.
-pub(crate) fn pull_entries(mut r: Reader<'_>, codec: &Codec<'_>, how: How) -> Result<WithCookie, OfError> {
-    let mut m = codec.empty_match();
+pub(crate) fn pull_entries(r: Reader<'_>, codec: &Codec<'_>, how: How) -> Result<WithCookie, OfError> {
+    let mut m = Match::default();
+    let (cookie, cookie_mask) = pull_entries_into(&mut m, r, codec, how)?;
+    Ok((m, cookie, cookie_mask))
+}
+
+/// The same into a match that has nothing in it yet: a match is long to copy. Answers the cookie and its mask.
+fn pull_entries_into(m: &mut Match, mut r: Reader<'_>, codec: &Codec<'_>, how: How) -> Result<(u64, u64), OfError> {
+    if let Some(options) = codec.options {
+        m.options = TunnelLayout::Bridge(Arc::clone(options));
+    }
     let (mut cookie, mut cookie_mask) = (0, 0);
     while !r.is_empty() {
         match oxm::pull_match_entry(&mut r, codec, how.cookie)? {
@@ -54,10 +64,10 @@ pub(crate) fn pull_entries(mut r: Reader<'_>, codec: &Codec<'_>, how: How) -> Re
             Said::Unknown => {}
             Said::Cookie { .. } if cookie_mask != 0 => return Err(OfError::OfpbmcDupField),
             Said::Cookie { value, mask } => (cookie, cookie_mask) = (value, mask),
-            Said::Field { field, value, mask } => add(&mut m, how, (field, &value, mask.as_ref()))?,
+            Said::Field { field, value, mask } => add(m, how, (field, &value, mask.as_ref()))?,
         }
     }
-    Ok((m, cookie, cookie_mask))
+    Ok((cookie, cookie_mask))
 }
 
 fn add(m: &mut Match, how: How, (field, value, mask): (Field, &Value, Option<&Value>)) -> Result<(), OfError> {
@@ -119,18 +129,32 @@ pub(crate) fn pull_nxm(r: &mut Reader<'_>, len: u16, codec: &Codec<'_>, how: How
 
 /// Reads a match of OpenFlow 1.1+, either form.
 pub(crate) fn pull11(r: &mut Reader<'_>, codec: &Codec<'_>) -> Result<Match, OfError> {
+    let mut m = Match::default();
+    pull11_into(&mut m, r, codec)?;
+    Ok(m)
+}
+
+/// The same into a match that has nothing in it yet.
+pub(crate) fn pull11_into(m: &mut Match, r: &mut Reader<'_>, codec: &Codec<'_>) -> Result<(), OfError> {
     let mut head = r.or(OfError::OfpbmcBadLen);
     match head.u16()? {
         TYPE_STANDARD => {
             let length = head.u16()?;
-            fixed::pull11(r, length)
+            *m = fixed::pull11(r, length)?;
+            Ok(())
         }
-        _ => pull_oxm(r, codec, STRICT),
+        _ => pull_oxm_into(m, r, codec, STRICT),
     }
 }
 
 /// Reads an OXM match with its header and padding.
 pub(crate) fn pull_oxm(r: &mut Reader<'_>, codec: &Codec<'_>, how: How) -> Result<Match, OfError> {
+    let mut m = Match::default();
+    pull_oxm_into(&mut m, r, codec, how)?;
+    Ok(m)
+}
+
+fn pull_oxm_into(m: &mut Match, r: &mut Reader<'_>, codec: &Codec<'_>, how: How) -> Result<(), OfError> {
     let mut head = r.or(OfError::OfpbmcBadLen);
     let kind = head.u16()?;
     let len = usize::from(head.u16()?);
@@ -142,7 +166,7 @@ pub(crate) fn pull_oxm(r: &mut Reader<'_>, codec: &Codec<'_>, how: How) -> Resul
     }
     let padded = r.or(OfError::OfpbmcBadLen).sub(round8(len))?;
     r.skip(round8(len))?;
-    pull_entries(Reader::new(&padded.peek()[MATCH_HEADER..len], OfError::OfpbmcBadLen), codec, how).map(|(m, _, _)| m)
+    pull_entries_into(m, Reader::new(&padded.peek()[MATCH_HEADER..len], OfError::OfpbmcBadLen), codec, how).map(|_| ())
 }
 
 /// Appends a match as flow-mods and flow-removed of 1.1+ carry it: fixed in 1.1, OXM later.

@@ -50,10 +50,12 @@ fn put_flags(version: Version, flags: u16) -> u16 {
 }
 
 pub(super) fn flow_mod(i: &In<'_>, r: &mut Reader<'_>) -> Result<Body, OfError> {
-    let (mut fm, raw_flags, raw_command) = match (i.extension(), i.version) {
-        (true, _) => flow_mod_nx(i, r)?,
-        (false, Version::V10) => flow_mod10(i, r)?,
-        (false, _) => flow_mod11(i, r)?,
+    // Where it stays: with its match it is long to copy.
+    let mut fm = Box::new(empty());
+    let (raw_flags, raw_command) = match (i.extension(), i.version) {
+        (true, _) => flow_mod_nx(i, r, &mut fm)?,
+        (false, Version::V10) => flow_mod10(i, r, &mut fm)?,
+        (false, _) => flow_mod11(i, r, &mut fm)?,
     };
     let mask = &fm.matching.mask;
     // A connection's addresses are only there with the packet's own version of IP.
@@ -75,11 +77,11 @@ pub(super) fn flow_mod(i: &In<'_>, r: &mut Reader<'_>) -> Result<Body, OfError> 
     }
     let against = Against { codec: i.codec, version: i.version, key: &fm.matching.key, mask: &fm.matching.mask, table: fm.table };
     check(against, &fm.actions)?;
-    Ok(Body::FlowMod(Box::new(fm)))
+    Ok(Body::FlowMod(fm))
 }
 
-/// A flow-mod, its flags and its command as they came.
-type Partial = (FlowMod, u16, Result<FlowModCommand, OfError>);
+/// Flags and command of a flow-mod as they came.
+type Partial = (u16, Result<FlowModCommand, OfError>);
 
 fn empty() -> FlowMod {
     FlowMod {
@@ -102,8 +104,7 @@ fn empty() -> FlowMod {
     }
 }
 
-fn flow_mod11(i: &In<'_>, r: &mut Reader<'_>) -> Result<Partial, OfError> {
-    let mut fm = empty();
+fn flow_mod11(i: &In<'_>, r: &mut Reader<'_>, fm: &mut FlowMod) -> Result<Partial, OfError> {
     let (cookie, cookie_mask) = (r.u64()?, r.u64()?);
     fm.table = TableId(r.u8()?);
     let number = r.u8()?;
@@ -112,7 +113,7 @@ fn flow_mod11(i: &In<'_>, r: &mut Reader<'_>) -> Result<Partial, OfError> {
     fm.priority = r.u16()?;
     fm.buffer_id = r.u32()?;
     let (out_port, out_group, flags, importance) = (r.u32()?, r.u32()?, r.u16()?, r.u16()?);
-    fm.matching = matches::pull11(r, i.codec)?;
+    matches::pull11_into(&mut fm.matching, r, i.codec)?;
     let modifies = matches!(number, 1 | 2);
     if number == 0 || i.version == Version::V11 && modifies && cookie_mask == 0 {
         fm.new_cookie = cookie;
@@ -129,7 +130,7 @@ fn flow_mod11(i: &In<'_>, r: &mut Reader<'_>) -> Result<Partial, OfError> {
     if deletes(number) {
         fm.out_group = GroupId(out_group);
     }
-    Ok((fm, flags, command(number)))
+    Ok((flags, command(number)))
 }
 
 /// The command of 1.0, whose high byte is the table when that has been agreed on.
@@ -143,8 +144,7 @@ fn command10(i: &In<'_>, fm: &mut FlowMod, wire: u16) -> Result<FlowModCommand, 
     command(number)
 }
 
-fn flow_mod10(i: &In<'_>, r: &mut Reader<'_>) -> Result<Partial, OfError> {
-    let mut fm = empty();
+fn flow_mod10(i: &In<'_>, r: &mut Reader<'_>, fm: &mut FlowMod) -> Result<Partial, OfError> {
     let (matching, wildcards) = fixed::pull10(r)?;
     fm.matching = matching;
     fm.matching.normalize();
@@ -159,12 +159,11 @@ fn flow_mod10(i: &In<'_>, r: &mut Reader<'_>) -> Result<Partial, OfError> {
     fm.out_port = OfPort::from_wire16(r.u16()?);
     let flags = r.u16()?;
     fm.modify_cookie = fm.new_cookie != u64::MAX;
-    let command = command10(i, &mut fm, wire);
-    Ok((fm, flags, command))
+    let command = command10(i, fm, wire);
+    Ok((flags, command))
 }
 
-fn flow_mod_nx(i: &In<'_>, r: &mut Reader<'_>) -> Result<Partial, OfError> {
-    let mut fm = empty();
+fn flow_mod_nx(i: &In<'_>, r: &mut Reader<'_>, fm: &mut FlowMod) -> Result<Partial, OfError> {
     fm.new_cookie = r.u64()?;
     let wire = r.u16()?;
     fm.idle_timeout = r.u16()?;
@@ -179,8 +178,8 @@ fn flow_mod_nx(i: &In<'_>, r: &mut Reader<'_>) -> Result<Partial, OfError> {
         return Err(OfError::NxbrcNxmInvalid);
     }
     fm.modify_cookie = fm.new_cookie != u64::MAX;
-    let command = command10(i, &mut fm, wire);
-    Ok((fm, flags, command))
+    let command = command10(i, fm, wire);
+    Ok((flags, command))
 }
 
 /// Whether OpenFlow 1.0 needs Nicira's form for a flow-mod.
