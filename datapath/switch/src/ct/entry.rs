@@ -43,6 +43,8 @@ pub const CLOSING: u32 = 1 << 9;
 pub const WHEEL: u32 = 1 << 10;
 /// Payload that the helper changed has moved sequence numbers (`skew`).
 pub const SKEWED: u32 = 1 << 11;
+/// Packets of it pass elsewhere: windows are not known.
+pub const CARRIED: u32 = 1 << 12;
 
 /// No entry.
 pub const NONE: u32 = 0;
@@ -328,8 +330,22 @@ impl Entry {
         if !self.is_alive(now_ms) {
             return None;
         }
+        let entry = self.described(now_ms);
+        fence(Ordering::Acquire);
+        (self.generation.load(Ordering::Relaxed) == generation && self.is_alive(now_ms)).then_some(entry)
+    }
+
+    /// The same for who knows that the entry is not freed meanwhile, also when it has just ended.
+    #[must_use]
+    pub fn described(&self, now_ms: Msec) -> CtEntry {
         let orig = self.orig();
-        let entry = CtEntry {
+        let mut tcp = (orig.proto() == flow::wire::ip_proto::TCP).then(|| self.tcp().shown());
+        if let Some(tcp) = &mut tcp
+            && self.has(CARRIED)
+        {
+            tcp.liberal = [true; 2];
+        }
+        CtEntry {
             orig: orig.shown(),
             reply: self.reply().shown(),
             parent: self.parent().map(|p| p.shown()),
@@ -337,11 +353,11 @@ impl Entry {
             mark: self.mark.load(Ordering::Relaxed),
             label: self.label(),
             timeout_ms: self.expires_ms.load(Ordering::Relaxed) - now_ms,
-            tcp: (orig.proto() == flow::wire::ip_proto::TCP).then(|| self.tcp().shown()),
+            tcp,
             helper: super::helper::name_of(self.helper.load(Ordering::Relaxed)),
+            established: self.has(ASSURED) && !self.has(CLOSING),
+            translated: [self.has(NAT_SRC), self.has(NAT_DST)],
             bucket: 0,
-        };
-        fence(Ordering::Acquire);
-        (self.generation.load(Ordering::Relaxed) == generation && self.is_alive(now_ms)).then_some(entry)
+        }
     }
 }

@@ -9,7 +9,7 @@
 //! that one packet begins is known to the next. A packet that this batch has tracked in the same zone already has its connection at hand
 //! (`Parsed::conn`) and is not counted twice.
 
-use super::entry::{ASSURED, Birth, CLOSING, Entry, NAT_DST, NAT_SRC, NONE, RELATED};
+use super::entry::{ASSURED, Birth, CARRIED, CLOSING, Entry, NAT_DST, NAT_SRC, NONE, RELATED};
 use super::expect::Expectation;
 use super::fragments::Taken;
 use super::helper::Side;
@@ -318,7 +318,10 @@ impl Ct {
         };
         let entry = self.slab.at(conn.number);
         parsed.conn = conn.pack();
-        let (mark, label) = settle(entry, spec);
+        let (mark, label, changed) = settle(entry, spec);
+        if changed && entry.has(ASSURED) && self.watched.load(Ordering::Relaxed) {
+            self.note_change(entry, spec.now_ms);
+        }
         if spec.told || parsed.found.lines.0 & LABEL_AND_TUPLE.0 != 0 {
             let tuple = entry.parent().unwrap_or_else(|| entry.orig());
             return write(parsed, judged.state, spec.zone, mark, label, Some(&tuple));
@@ -461,7 +464,7 @@ impl Ct {
 
     fn advance_tcp(&self, packet: &Packet, parsed: &Parsed, entry: &Entry, reply: bool, now_ms: Msec) -> Verdict {
         let segment = packet::segment(packet, parsed);
-        let liberal = self.liberal.load(Ordering::Relaxed);
+        let liberal = self.liberal.load(Ordering::Relaxed) || entry.has(CARRIED);
         let held = entry.hold_tcp();
         let (next, verdict) = held.tcp().step(&segment, reply, liberal);
         match verdict {
@@ -498,7 +501,7 @@ impl Ct {
         verdict
     }
 
-    fn extend(&self, entry: &Entry, stage: CtStage, now_ms: Msec) {
+    pub(super) fn extend(&self, entry: &Entry, stage: CtStage, now_ms: Msec) {
         let policy = entry.policy.load(Ordering::Relaxed);
         entry.expire_at(now_ms + self.policies.timeout_ms(policy, stage));
     }
@@ -639,10 +642,11 @@ fn translate(packet: &mut Packet, parsed: &mut Parsed, entry: &Entry, handle: Ha
     }
 }
 
-/// Sets the connection's mark and label as the action says; what they are then.
+/// Sets the connection's mark and label as the action says; what they are then, and whether they were something else.
 #[inline]
-fn settle(entry: &Entry, spec: &Spec<'_>) -> (u32, u128) {
-    let (mut mark, mut label) = (entry.mark.load(Ordering::Relaxed), entry.label());
+fn settle(entry: &Entry, spec: &Spec<'_>) -> (u32, u128, bool) {
+    let was = (entry.mark.load(Ordering::Relaxed), entry.label());
+    let (mut mark, mut label) = was;
     // A related connection has what its parent has.
     let own = !entry.has(RELATED);
     if let Some((value, bits)) = spec.mark
@@ -657,5 +661,5 @@ fn settle(entry: &Entry, spec: &Spec<'_>) -> (u32, u128) {
         label = value | label & !bits;
         entry.set_label(label);
     }
-    (mark, label)
+    (mark, label, was != (mark, label))
 }
