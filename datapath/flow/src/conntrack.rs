@@ -5,7 +5,7 @@
 
 use crate::clock::Msec;
 use crate::forms::Ip6;
-use crate::seam::DpError;
+use crate::seam::{DpError, DpPort};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -133,6 +133,8 @@ pub struct CtEntry {
     pub established: bool,
     /// Source and destination of the original direction are translated, be it to what they were.
     pub translated: [bool; 2],
+    /// Where packets of the original direction and answers came in, before it was established.
+    pub ports: [Option<DpPort>; 2],
     /// Of the hash table's buckets.
     pub bucket: u32,
 }
@@ -456,6 +458,7 @@ mod tests {
             helper: Some("ftp"),
             established: false,
             translated: [false; 2],
+            ports: [None; 2],
             bucket: 0,
         }
     }

@@ -2,16 +2,14 @@
 //!
 //! What enters: calls from any thread. What leaves: answers. Nothing here holds up a forwarding thread.
 
+use super::entry::CARRIED;
 use super::reaper::SWEEP_MAX_MS;
 use super::slab::CONNS_MAX;
 use super::table::BUCKETS;
 use super::tuple::{Ends, Tuple};
 use super::{Ct, packet};
-use super::entry::CARRIED;
 use flow::clock::{self, Msec};
-use flow::conntrack::{
-    CT_STAGES, Conntrack, CtEntry, CtEvent, CtFilter, CtLimit, CtStage, CtTuple, FragStatus, protocol_name,
-};
+use flow::conntrack::{CT_STAGES, Conntrack, CtEntry, CtEvent, CtFilter, CtLimit, CtStage, CtTuple, FragStatus, protocol_name};
 use flow::seam::DpError;
 use flow::wire::ip_proto;
 use std::sync::PoisonError;

@@ -15,6 +15,7 @@
 use super::tcp::{End, Scale, Tcp};
 use super::tuple::Tuple;
 use crate::memory::Zeroable;
+use flow::DpPort;
 use flow::clock::Msec;
 use flow::conntrack::{CtEntry, TcpState};
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
@@ -82,7 +83,9 @@ pub struct Entry {
     /// Bytes that the helper's changes have added.
     pub skew: AtomicU32,
     pub wheel_slot: AtomicU32,
-    spare: [AtomicU32; 11],
+    /// Ports that both directions come in by, and one; 0 for unknown.
+    ports: [AtomicU32; 2],
+    spare: [AtomicU32; 9],
 }
 
 const _: () = assert!(size_of::<Entry>() == 256);
@@ -186,9 +189,15 @@ impl Entry {
         self.helper.store(birth.helper, Ordering::Relaxed);
         self.skew.store(0, Ordering::Relaxed);
         self.skew_reply.store(0, Ordering::Relaxed);
+        self.ports.iter().for_each(|port| port.store(0, Ordering::Relaxed));
         self.set_tcp(&birth.tcp.unwrap_or_default());
         self.expires_ms.store(birth.expires_ms, Ordering::Relaxed);
         self.flags.store(flags, Ordering::Relaxed);
+    }
+
+    /// A packet came in by a port.
+    pub fn came_by(&self, reply: bool, port: DpPort) {
+        self.ports[usize::from(reply)].store(port.0.wrapping_add(1), Ordering::Relaxed);
     }
 
     /// Makes a filled entry live.
@@ -357,6 +366,7 @@ impl Entry {
             helper: super::helper::name_of(self.helper.load(Ordering::Relaxed)),
             established: self.has(ASSURED) && !self.has(CLOSING),
             translated: [self.has(NAT_SRC), self.has(NAT_DST)],
+            ports: [0, 1].map(|i| self.ports[i].load(Ordering::Relaxed).checked_sub(1).map(DpPort)),
             bucket: 0,
         }
     }

@@ -21,6 +21,7 @@ use super::{Born, CT_ZONE_FULL, Ct, Local, helper, nat};
 use crate::bundle::{BUNDLE_MAX, Bundle};
 use crate::forward::{Core, Scope, Shared};
 use crate::parsed::{MOVED, Parsed, UNTOLD};
+use flow::DpPort;
 use flow::action::{self, Action, Nat};
 use flow::clock::Msec;
 use flow::conntrack::CtStage;
@@ -424,6 +425,9 @@ impl Ct {
         if handle.related {
             state |= REL;
         } else {
+            if !entry.has(ASSURED) {
+                entry.came_by(handle.reply, in_port(parsed));
+            }
             match self.advance(packet, parsed, entry, handle.reply, spec.now_ms) {
                 Verdict::Valid(_) => state |= EST,
                 // Not answered yet: neither established nor an answer.
@@ -557,6 +561,7 @@ impl Ct {
         }
         let handle = Handle { number, reply: false, related: false };
         let entry = self.slab.at(number);
+        entry.came_by(false, in_port(parsed));
         let nat = spec.nat.is_some() && is_to_translate(entry, state);
         if nat {
             translate(packet, parsed, entry, handle, &mut state);
@@ -623,6 +628,10 @@ impl Ct {
         }
         None
     }
+}
+
+const fn in_port(parsed: &Parsed) -> DpPort {
+    DpPort(u32::from_be_bytes(parsed.key.in_port))
 }
 
 /// Whether a packet with that state is to be translated as its connection says: it was not yet, in this zone.
