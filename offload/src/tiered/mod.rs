@@ -20,6 +20,7 @@
 
 mod admission;
 mod connections;
+mod figures;
 mod report;
 mod state;
 mod tick;
@@ -299,7 +300,6 @@ impl<D: Datapath, N: Netlink, V: Devices + Send + Sync + fmt::Debug> Datapath fo
         fn port(&self, port: DpPort) -> Result<PortInfo, DpError>;
         fn ports(&self) -> Vec<PortInfo>;
         fn port_stats(&self, port: DpPort) -> Result<PortStats, DpError>;
-        fn port_custom_stats(&self, port: DpPort) -> Vec<(String, u64)>;
         fn events(&self) -> Vec<DpEvent>;
         fn quiesce(&self);
         fn execute(&self, batch: Vec<Execute>) -> Vec<Result<(), DpError>>;
@@ -315,6 +315,14 @@ impl<D: Datapath, N: Netlink, V: Devices + Send + Sync + fmt::Debug> Datapath fo
         fn bond_bytes(&self, bond: u32) -> Option<[u64; BOND_BUCKETS]>;
         fn stats(&self) -> DpStats;
         fn set_config(&self, config: &[(String, String)]);
+    }
+
+    fn port_custom_stats(&self, port: DpPort) -> Vec<(String, u64)> {
+        let mut all = self.inner.port_custom_stats(port);
+        if self.is_enabled() {
+            all.extend(self.state().figures(port, clock::now_ms()));
+        }
+        all
     }
 
     fn conntrack(&self) -> Option<&dyn Conntrack> {

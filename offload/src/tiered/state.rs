@@ -1,6 +1,7 @@
 //! What the tier knows of each megaflow: where it is and why, what hardware has counted, how busy it is.
 
 use super::connections::Connected;
+use super::figures::Figures;
 use super::waiting::Waiting;
 use crate::capabilities::Capabilities;
 use crate::refusal::{Reason, Refusal};
@@ -99,6 +100,9 @@ pub(super) struct State {
     pub(super) can: Capabilities,
     pub(super) waiting: Waiting,
     pub(super) connected: Connected,
+    pub(super) figures: Figures,
+    /// What hardware has taken in by each port since the tier began.
+    pub(super) passed: Map<DpPort, HwStats>,
     /// When hardware's counters were asked for last.
     pub(super) looked_ms: Msec,
     /// When the rest of what a tick does was done last.
@@ -141,6 +145,8 @@ impl State {
         if more == HwStats::default() {
             return;
         }
+        let passed = self.passed.entry(entry.port).or_default();
+        (passed.packets, passed.bytes) = (passed.packets + more.packets, passed.bytes + more.bytes);
         for part in self.connected.used(ufid) {
             if let Some(entry) = self.entries.get_mut(part) {
                 entry.counted.credit(more, now);
