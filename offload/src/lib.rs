@@ -10,6 +10,7 @@
 //! | [`rule`] | a rule as values |
 //! | [`keys`], [`headers`] | the tables of matches and of rewritten headers |
 //! | [`tc`] | rules as netlink messages, and back |
+//! | [`merge`] | established connections as megaflows without `ct` and recirculation |
 //! | [`model`] | an eSwitch in memory, programmed by the same messages |
 //! | [`tiered`] | the seam over two layers, software and hardware |
 //! | [`refusal`], [`capabilities`] | reasons; what hardware can do |
@@ -20,6 +21,7 @@ pub mod capabilities;
 pub mod decode;
 pub mod headers;
 pub mod keys;
+pub mod merge;
 pub mod model;
 pub mod plan;
 pub mod refusal;

@@ -50,6 +50,7 @@ reasons! {
     Meter "meter": "the meter is not in hardware";
     Group "group": "another megaflow of the same unit is in software";
     Parent "parent": "the megaflow that recirculates to this one is in software";
+    Connection "connection": "the connection is none whose packets hardware can have";
     TableFull "table-full": "the hardware's table is full";
     Driver "driver": "the driver refused the rule";
     NotInHardware "not-in-hw": "the driver took the rule without putting it into hardware";
@@ -85,6 +86,7 @@ impl Reason {
             | Self::Meter
             | Self::Group
             | Self::Parent
+            | Self::Connection
             | Self::Disabled => false,
         }
     }

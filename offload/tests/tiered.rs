@@ -93,6 +93,22 @@ fn a_refusal_that_may_pass_is_tried_again_and_one_that_may_not_is_not() {
 }
 
 #[test]
+fn a_port_tells_what_hardware_has_of_it() {
+    let dp = tiered(Options::default());
+    put(&dp, 1, "2");
+    put(&dp, 2, "trunc(60),2");
+    send(&dp, 1, 3);
+    assert_eq!(packets(&dp, 1), 3);
+    let told: Vec<u64> = dp.port_custom_stats(DpPort(1)).into_iter().map(|(_, n)| n).collect();
+    assert_eq!(told[..4], [1, 0, 1, 3]);
+    assert!(told[4] >= 3 * 60);
+    dp.del(&[Ufid(1)])[0].clone().unwrap();
+    assert_eq!(dp.port_custom_stats(DpPort(1))[3], ("offload_rx_packets".to_owned(), 3), "what passed is not forgotten");
+    dp.set_enabled(false);
+    assert!(dp.port_custom_stats(DpPort(1)).is_empty());
+}
+
+#[test]
 fn a_lost_rule_is_noticed_its_packets_are_not_forgotten_and_it_comes_back() {
     let dp = tiered(Options::default());
     put(&dp, 1, "2");

@@ -79,6 +79,7 @@ soon "both directions are rules of the device" "[ \$(rules) = 3 ]"
 soon "packets pass in hardware" "ping_across 20"
 soon "the device moved them itself" "grep -qE 'runs=hw packets=[0-9]{2,}' /sys/kernel/debug/netdevsim/netdevsim0/ports/*/flower"
 soon "their counters reach the OpenFlow rules" "[ \$(\"$ferrule\" ofctl dump-flows br0 | grep in_port=1 | grep -oE 'n_packets=[0-9]+' | cut -d= -f2) -ge 24 ]"
+soon "and the database" "[ \$(\"$ferrule\" vsctl get interface $R0 statistics:offload_rx_packets) -ge 20 ]"
 soon "offload show tells it" "\"$ferrule\" offload show | grep -q 'hardware: 2 megaflows'"
 soon "the audit finds no difference" "\"$ferrule\" offload audit | grep -q '2 rules as they should be, 0 differences'"
 
@@ -126,6 +127,32 @@ program
 soon "also with offload off, a new life sweeps what an earlier one left" "[ \$(rules) = 1 ] && ping_across 1"
 set_config other_config:hw-offload=true
 soon "on again" "ping_across 1; [ \$(rules) = 3 ]"
+# Connections are tracked by software; established ones are in hardware.
+"$ferrule" ofctl del-flows br0
+"$ferrule" ofctl add-flow br0 'tcp,ct_state=-trk,actions=ct(table=1)'
+"$ferrule" ofctl add-flow br0 'table=1,in_port=1,tcp,ct_state=+trk+new,actions=ct(commit),output:2'
+"$ferrule" ofctl add-flow br0 'table=1,in_port=1,tcp,ct_state=+trk+est,actions=output:2'
+"$ferrule" ofctl add-flow br0 'table=1,in_port=2,tcp,ct_state=+trk+est,actions=output:1'
+ip netns exec x1 busybox nc -ll -p 7 -e cat &
+server=$!
+ip netns exec x0 bash -c 'exec 5<>/dev/tcp/10.9.1.2/7 || exit 1
+    for i in {1..150}; do
+        echo "$i" >&5
+        read -r -u 5 -t 5 line && [ "$line" = "$i" ] || exit 1
+        sleep 0.05
+    done' &
+talker=$!
+soon "an established connection has a rule for each direction" "[ \$(rules) = 3 ] && \"$ferrule\" offload show | grep -q 'connections: 1 established, 2 rules, 0 more'"
+soon "the device moves its packets itself" "grep -qE 'runs=hw packets=[0-9]{2,}' /sys/kernel/debug/netdevsim/netdevsim0/ports/*/flower"
+soon "the megaflows of its way say so" "[ \$(flows non-offloaded | grep -c 'offload-reason:parent(recirc)+connections(1)') -ge 3 ]"
+soon "its packets count for the OpenFlow rule" "[ \$(\"$ferrule\" ofctl dump-flows br0 table=1 | grep in_port=2 | grep -oE 'n_packets=[0-9]+' | cut -d= -f2) -ge 30 ]"
+soon "the audit knows its rules" "\"$ferrule\" offload audit | grep -q '2 rules as they should be, 0 differences'"
+if wait "$talker"; then ok "what was said over it came back, to the last word"; else bad "what was said over it came back" "$("$ferrule" offload show 2>&1)" "$("$ferrule" dpctl dump-conntrack -m 2>&1)"; fi
+soon "closed, it leaves hardware" "[ \$(rules) = 1 ]"
+kill "$server"
+"$ferrule" ofctl del-flows br0
+program
+soon "megaflows again" "ping_across 1; [ \$(rules) = 3 ]"
 ip netns add elsewhere
 ip link set "$R1" netns elsewhere
 soon "a port that goes to another namespace leaves offload" "\"$ferrule\" offload show | grep -c 'switch ' | grep -qx 1"

@@ -5,7 +5,7 @@
 
 use crate::clock::Msec;
 use crate::forms::Ip6;
-use crate::seam::DpError;
+use crate::seam::{DpError, DpPort};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -129,6 +129,12 @@ pub struct CtEntry {
     pub timeout_ms: Msec,
     pub tcp: Option<CtTcp>,
     pub helper: Option<&'static str>,
+    /// Both sides have spoken, and neither has closed: its packets need no decision any more.
+    pub established: bool,
+    /// Source and destination of the original direction are translated, be it to what they were.
+    pub translated: [bool; 2],
+    /// Where packets of the original direction and answers came in, before it was established.
+    pub ports: [Option<DpPort>; 2],
     /// Of the hash table's buckets.
     pub bucket: u32,
 }
@@ -369,8 +375,12 @@ pub struct FragStatus {
 pub enum CtEvent {
     /// Both sides have spoken: its packets need no decision any more.
     Established(Box<CtEntry>),
+    /// An established one has another mark or label now.
+    Changed(Box<CtEntry>),
     /// A FIN or RST has been seen, or it has gone.
     Closing(Box<CtEntry>),
+    /// There were more events than are kept: a dump tells what is there.
+    Lost,
 }
 
 /// A datapath's connection tracker.
@@ -414,6 +424,11 @@ pub trait Conntrack: Send + Sync + fmt::Debug {
     fn set_fragments_max(&self, max: u32) -> Result<(), DpError>;
     /// From now on events are kept (a bounded number) for `events`.
     fn watch(&self, on: bool);
+    /// Others forward packets of this connection (TCP or UDP, named by its original tuple) from now on: its windows are not looked at any
+    /// more, as nobody tells them. False if there is none.
+    fn carry(&self, zone: u16, orig: &CtTuple) -> bool;
+    /// How long a connection has still to live (ms), from now on if others have seen packets of it (`used`). `None` if there is none.
+    fn lifetime(&self, zone: u16, orig: &CtTuple, used: bool) -> Option<Msec>;
     /// Takes pending events; returns at once.
     fn events(&self) -> Vec<CtEvent>;
 }
@@ -441,6 +456,9 @@ mod tests {
             timeout_ms: 86_399_500,
             tcp: Some(CtTcp { states: [TcpState::Established, TcpState::SynRecv], scales: [Some(7), None], liberal: [false; 2] }),
             helper: Some("ftp"),
+            established: false,
+            translated: [false; 2],
+            ports: [None; 2],
             bucket: 0,
         }
     }

@@ -249,7 +249,42 @@ fn events_say_what_may_be_offloaded() {
     bench.send(2, &frame(BACK, 100));
     let events = tracker.events();
     assert_eq!(events.len(), 1);
-    assert!(matches!(&events[0], CtEvent::Established(e) if e.orig.src_port == 1000 && e.zone == 7));
+    assert!(matches!(&events[0], CtEvent::Established(e) if e.orig.src_port == 1000 && e.zone == 7 && e.established));
+    // Its mark stays as it is, changes, and it is ended.
+    bench.send(1, &frame(UDP, 100));
+    assert_eq!(tracker.events(), []);
+    bench.put(90, "recirc_id(0),in_port(3)", parse_actions("ct(commit,zone=7,mark=0x9/0xff),2", &NoNames).unwrap());
+    bench.send(3, &frame(UDP, 100));
+    assert!(matches!(&tracker.events()[..], [CtEvent::Changed(e)] if e.mark == 9));
+    assert_eq!(tracker.flush(&CtFilter::default()), Ok(1));
+    assert!(matches!(&tracker.events()[..], [CtEvent::Closing(e)] if e.mark == 9 && e.zone == 7));
+    bench.send(1, &frame(UDP, 100));
+    assert_eq!(tracker.flush(&CtFilter::default()), Ok(1));
+    assert_eq!(tracker.events(), [], "it was not established");
+}
+
+/// A connection whose packets pass elsewhere lives as long as they do, and its windows are not looked at.
+#[test]
+fn carried_elsewhere() {
+    let bench = bench(FIREWALL);
+    let tracker = ct(&bench);
+    bench.send(1, &frame(UDP, 100));
+    bench.send(2, &frame(BACK, 100));
+    let mut all = Vec::new();
+    tracker.dump(None, &mut |e| {
+        all.push(e.clone());
+        true
+    });
+    let orig = all[0].orig;
+    assert!(tracker.carry(7, &orig) && !tracker.carry(8, &orig));
+    assert!(!tracker.carry(7, &all[0].reply), "its own direction names it");
+    let mut seconds = [None; CT_STAGES.len()];
+    seconds[CtStage::UdpMultiple as usize] = Some(500);
+    tracker.set_timeouts(0, &seconds).unwrap();
+    assert!(tracker.lifetime(7, &orig, false).unwrap() <= 60_000);
+    assert!(tracker.lifetime(7, &orig, true).unwrap() > 490_000);
+    assert!(tracker.lifetime(7, &orig, false).unwrap() > 490_000);
+    assert_eq!(tracker.lifetime(1, &orig, true), None);
 }
 
 /// A packet whose addresses an action changes between two `ct` of a zone is of two connections.

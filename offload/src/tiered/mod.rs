@@ -13,12 +13,14 @@
 //! - Counters are those of both layers added up. Hardware counters that fall (a driver lost the rule) are never subtracted, and a megaflow
 //!   is not idle before hardware has had the time to tell that it was used.
 //! - A megaflow that recirculates stays in software: a packet that misses in a chain comes up changed, and userspace cannot tell in
-//!   which round it was.
+//!   which round it was. The packets of established connections have rules of their own, composed of all that they pass (`connections`).
 //! - Switched off, all calls go below as they are, and nothing of ours is in hardware.
 //!
 //! Any thread may call; the state is locked for one batch of puts or deletes at a time.
 
 mod admission;
+mod connections;
+mod figures;
 mod report;
 mod state;
 mod tick;
@@ -64,11 +66,15 @@ pub struct Tiered<D, N, V> {
     state: Mutex<State>,
 }
 
-impl<D: Datapath, N: Netlink, V: Devices + fmt::Debug> Tiered<D, N, V> {
+impl<D: Datapath, N: Netlink, V: Devices + Send + Sync + fmt::Debug> Tiered<D, N, V> {
     /// Over a software datapath and a back end that can do so much. Offload is on.
     pub fn new(inner: impl Into<Arc<D>>, hardware: Tc<N, V>, can: Capabilities) -> Self {
         let this = Self::idle(inner, hardware);
-        this.state().can = can;
+        {
+            let mut state = this.state();
+            state.can = can;
+            this.watch(&mut state);
+        }
         this.enabled.store(true, Ordering::Release);
         this
     }
@@ -112,7 +118,7 @@ impl<D: Datapath, N: Netlink, V: Devices + fmt::Debug> Tiered<D, N, V> {
         let state = self.state();
         let mut reasons: Map<Reason, usize> = Map::default();
         let mut hardware = 0;
-        for entry in state.entries.values() {
+        for (_, entry) in state.megaflows() {
             match &entry.home {
                 Home::Hardware => hardware += 1,
                 Home::Software(refusal) => *reasons.entry(refusal.reason).or_default() += 1,
@@ -133,13 +139,17 @@ impl<D: Datapath, N: Netlink, V: Devices + fmt::Debug> Tiered<D, N, V> {
             return;
         }
         if on {
+            self.watch(&mut self.state());
             self.adopt(clock::now_ms());
             return;
         }
         let mut state = self.state();
         let ufids: Vec<Ufid> = state.entries.keys().copied().collect();
         self.take_out(&mut state, &ufids, &Refusal::new(Reason::Disabled, ""), clock::now_ms());
+        let State { entries, connected, .. } = &mut *state;
+        entries.retain(|ufid, _| !connected.is_merged(*ufid));
         state.waiting.clear();
+        self.unwatch(&mut state);
     }
 
     /// Whether megaflows that are busier may take the place of others in a full table.
@@ -156,11 +166,11 @@ impl<D: Datapath, N: Netlink, V: Devices + fmt::Debug> Tiered<D, N, V> {
     fn take_out(&self, state: &mut State, ufids: &[Ufid], why: &Refusal, now: Msec) {
         let there: Vec<Ufid> = ufids.iter().copied().filter(|u| state.is_in_hardware(*u)).collect();
         for (ufid, last) in there.iter().zip(self.hardware.remove_all(&there)) {
+            // A rule that may still be there would go on forwarding: its port is dirty now, and a sweep is due.
+            if let Ok(last) = last {
+                state.saw(*ufid, last, now);
+            }
             if let Some(entry) = state.entries.get_mut(ufid) {
-                // A rule that may still be there would go on forwarding: its port is dirty now, and a sweep is due.
-                if let Ok(last) = last {
-                    entry.counted.look(last, now);
-                }
                 entry.counted.close();
             }
         }
@@ -211,17 +221,24 @@ impl<D: Datapath, N: Netlink, V: Devices + fmt::Debug> Tiered<D, N, V> {
         let done: Vec<&FlowPut> = batch.iter().zip(&results).filter_map(|(put, r)| r.is_ok().then_some(put)).collect();
         let ufids: Vec<Ufid> = done.iter().map(|put| put.flow.ufid).collect();
         // The old rule goes first: a table takes no two rules with the same match.
+        self.unmerge_riders(&mut state, &ufids, now);
         self.take_out(&mut state, &ufids, &Refusal::new(Reason::Disabled, ""), now);
         let mut planned = Vec::with_capacity(done.len());
+        let mut ways = false;
         for put in done {
             if put.clear_stats
                 && let Some(entry) = state.entries.get_mut(&put.flow.ufid)
             {
                 entry.counted = Counted::default();
             }
-            planned.push((put.flow.ufid, in_port(&put.flow), Self::plan(&put.flow, &state.can)));
+            let flow = &put.flow;
+            planned.push((flow.ufid, in_port(flow), Self::plan(flow, &state.can)));
+            ways |= state.connected.ways.put(flow);
         }
         self.settle(&mut state, planned, now);
+        if ways {
+            state.connected.wake_all();
+        }
         results
     }
 
@@ -233,12 +250,15 @@ impl<D: Datapath, N: Netlink, V: Devices + fmt::Debug> Tiered<D, N, V> {
             }
             return;
         }
-        for ufid in wanted {
+        let riders: Vec<Ufid> = wanted.iter().flat_map(|ufid| state.connected.riders(*ufid)).collect();
+        if riders.len() > FEW {
+            return self.look(state, &riders, now);
+        }
+        for ufid in wanted.iter().chain(&riders) {
             if state.is_in_hardware(*ufid)
                 && let Some(seen) = self.hardware.stats(*ufid)
-                && let Some(entry) = state.entries.get_mut(ufid)
             {
-                entry.counted.look(seen, now);
+                state.saw(*ufid, seen, now);
             }
         }
     }
@@ -248,7 +268,11 @@ impl<D: Datapath, N: Netlink, V: Devices + fmt::Debug> Tiered<D, N, V> {
         dump.stats = entry.counted.with(dump.stats);
         dump.placement = match &entry.home {
             Home::Hardware => Placement::Hardware(NAME),
-            Home::Software(why) if why.reason != Reason::Disabled => Placement::Declined(why.short()),
+            Home::Software(why) if why.reason != Reason::Disabled => {
+                let riders = state.connected.riders(dump.flow.ufid).filter(|rule| state.is_in_hardware(*rule)).count();
+                let beside = if riders > 0 { format!("+connections({riders})") } else { String::new() };
+                Placement::Declined(why.short() + &beside)
+            }
             Home::Software(_) => Placement::Software,
         };
     }
@@ -276,7 +300,6 @@ impl<D: Datapath, N: Netlink, V: Devices + Send + Sync + fmt::Debug> Datapath fo
         fn port(&self, port: DpPort) -> Result<PortInfo, DpError>;
         fn ports(&self) -> Vec<PortInfo>;
         fn port_stats(&self, port: DpPort) -> Result<PortStats, DpError>;
-        fn port_custom_stats(&self, port: DpPort) -> Vec<(String, u64)>;
         fn events(&self) -> Vec<DpEvent>;
         fn quiesce(&self);
         fn execute(&self, batch: Vec<Execute>) -> Vec<Result<(), DpError>>;
@@ -290,9 +313,20 @@ impl<D: Datapath, N: Netlink, V: Devices + Send + Sync + fmt::Debug> Datapath fo
         fn bond_set(&self, bond: u32, table: &BondTable) -> Result<(), DpError>;
         fn bond_del(&self, bond: u32);
         fn bond_bytes(&self, bond: u32) -> Option<[u64; BOND_BUCKETS]>;
-        fn conntrack(&self) -> Option<&dyn Conntrack>;
         fn stats(&self) -> DpStats;
         fn set_config(&self, config: &[(String, String)]);
+    }
+
+    fn port_custom_stats(&self, port: DpPort) -> Vec<(String, u64)> {
+        let mut all = self.inner.port_custom_stats(port);
+        if self.is_enabled() {
+            all.extend(self.state().figures(port, clock::now_ms()));
+        }
+        all
+    }
+
+    fn conntrack(&self) -> Option<&dyn Conntrack> {
+        self.inner.conntrack().map(|_| self as &dyn Conntrack)
     }
 
     fn port_del(&self, port: DpPort) -> Result<(), DpError> {
@@ -321,10 +355,13 @@ impl<D: Datapath, N: Netlink, V: Devices + Send + Sync + fmt::Debug> Datapath fo
             // Still under the lock: what is being deleted is not to be adopted meanwhile.
             return self.inner.del(batch);
         }
-        self.take_out(&mut state, batch, &Refusal::new(Reason::Disabled, ""), clock::now_ms());
+        let now = clock::now_ms();
+        self.unmerge_riders(&mut state, batch, now);
+        self.take_out(&mut state, batch, &Refusal::new(Reason::Disabled, ""), now);
         let results = self.inner.del(batch);
         let mut one = |(ufid, result): (&Ufid, Result<FlowStats, DpError>)| {
             state.waiting.forget(*ufid);
+            state.connected.ways.del(*ufid);
             let entry = state.entries.remove(ufid);
             result.map(|software| entry.map_or(software, |e| e.counted.with(software)))
         };
@@ -363,7 +400,7 @@ impl<D: Datapath, N: Netlink, V: Devices + Send + Sync + fmt::Debug> Datapath fo
     fn unwanted(&self) -> Vec<Ufid> {
         let unwanted = self.inner.unwanted();
         let state = self.state();
-        unwanted.into_iter().filter(|ufid| !state.is_in_hardware(*ufid)).collect()
+        unwanted.into_iter().filter(|ufid| !state.is_carried(*ufid)).collect()
     }
 
     fn stats_of(&self, batch: &[Ufid], out: &mut Vec<Option<FlowStats>>) {
@@ -380,9 +417,9 @@ impl<D: Datapath, N: Netlink, V: Devices + Send + Sync + fmt::Debug> Datapath fo
                 && let Some(entry) = state.entries.get(ufid)
             {
                 *stats = entry.counted.with(*stats);
-                if entry.home == Home::Hardware {
+                if let Some(since_ms) = state.carried_since(*ufid) {
                     // A rule was not idle before its driver has had the time to say so.
-                    stats.used_ms = stats.used_ms.max((stats.used_ms.max(entry.since_ms) + lag_ms).min(now));
+                    stats.used_ms = stats.used_ms.max((stats.used_ms.max(since_ms) + lag_ms).min(now));
                 }
             }
         }
@@ -394,6 +431,7 @@ impl<D: Datapath, N: Netlink, V: Devices + Send + Sync + fmt::Debug> Datapath fo
         self.take_out(&mut state, &ufids, &Refusal::new(Reason::Disabled, ""), clock::now_ms());
         state.entries.clear();
         state.waiting.clear();
+        state.connected.clear_rules();
         drop(state);
         self.inner.flush();
     }

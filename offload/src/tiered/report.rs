@@ -5,7 +5,6 @@
 
 use super::Tiered;
 use super::state::Home;
-use super::tick::whole;
 use crate::capabilities::PortKind;
 use crate::refusal::Reason;
 use crate::tc::Devices;
@@ -17,7 +16,7 @@ use std::fmt::{self, Write as _};
 /// Lines of a report about single rules.
 const LINES_MAX: usize = 1_000;
 
-impl<D: Datapath, N: Netlink, V: Devices + fmt::Debug> Tiered<D, N, V> {
+impl<D: Datapath, N: Netlink, V: Devices + Send + Sync + fmt::Debug> Tiered<D, N, V> {
     /// Whether offload is on, what is in hardware, and why not the rest; then each port.
     pub fn show(&self) -> String {
         let names = self.names();
@@ -29,6 +28,11 @@ impl<D: Datapath, N: Netlink, V: Devices + fmt::Debug> Tiered<D, N, V> {
         put(&mut out, format_args!("  hardware: {hardware} megaflows, {rules} rules, {preferences} preferences\n"));
         let software: usize = reasons.iter().map(|(_, n)| n).sum();
         put(&mut out, format_args!("  software: {software} megaflows, {} to be tried again\n", state.waiting.len()));
+        if state.connected.rules() > 0 || !state.connected.conns.is_empty() {
+            let inside = state.entries.iter().filter(|(u, e)| state.connected.is_merged(**u) && e.home == Home::Hardware).count();
+            let (known, waiting) = (state.connected.conns.len(), state.connected.rules() - inside);
+            put(&mut out, format_args!("  connections: {known} established, {inside} rules, {waiting} more to be tried again\n"));
+        }
         for (reason, n) in reasons {
             put(&mut out, format_args!("    {} {n}: {}\n", reason.name(), reason.sentence()));
         }
@@ -37,7 +41,7 @@ impl<D: Datapath, N: Netlink, V: Devices + fmt::Debug> Tiered<D, N, V> {
         for (port, kind) in ports {
             put(&mut out, format_args!("  port {} ({}): {kind}", port.0, names.get(&port).map_or("?", String::as_str)));
             let (mut inside, mut why) = (0, Map::<Reason, usize>::default());
-            for entry in state.entries.values().filter(|e| e.port == port) {
+            for (_, entry) in state.megaflows().filter(|(_, e)| e.port == port) {
                 match &entry.home {
                     Home::Hardware => inside += 1,
                     Home::Software(refusal) => *why.entry(refusal.reason).or_default() += 1,
@@ -84,8 +88,8 @@ impl<D: Datapath, N: Netlink, V: Devices + fmt::Debug> Tiered<D, N, V> {
         let mut right = 0;
         for port in ports {
             let rule = |ufid| {
-                let dump = self.inner.get(ufid).ok()?;
-                Self::plan(&whole(&dump), &self.state().can).ok().map(|plan| plan.rule)
+                let state = self.state();
+                Self::plan(&self.flow(&state, ufid)?, &state.can).ok().map(|plan| plan.rule)
             };
             let name = names.get(&port).map_or("?", String::as_str);
             for sight in self.hardware.audit(port, &rule)? {
@@ -99,7 +103,7 @@ impl<D: Datapath, N: Netlink, V: Devices + fmt::Debug> Tiered<D, N, V> {
                 put(&mut out, format_args!("{name} chain {chain} pref {prio} handle {handle:#x}{who}: {text}\n"));
             }
         }
-        let known: Set<Ufid> = self.state().entries.iter().filter(|(_, e)| e.home == Home::Hardware).map(|(u, _)| *u).collect();
+        let known: Set<Ufid> = self.state().megaflows().filter(|(_, e)| e.home == Home::Hardware).map(|(u, _)| *u).collect();
         for ufid in known.iter().filter(|u| self.inner.get(**u).is_err()) {
             differences += 1;
             put(&mut out, format_args!("ufid:{ufid}: in hardware, but software has no such megaflow\n"));

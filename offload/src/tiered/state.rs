@@ -1,5 +1,7 @@
 //! What the tier knows of each megaflow: where it is and why, what hardware has counted, how busy it is.
 
+use super::connections::Connected;
+use super::figures::Figures;
 use super::waiting::Waiting;
 use crate::capabilities::Capabilities;
 use crate::refusal::{Reason, Refusal};
@@ -31,6 +33,14 @@ impl Counted {
             self.used_ms = now;
         }
         self.now = HwStats { packets: self.now.packets.max(seen.packets), bytes: self.now.bytes.max(seen.bytes) };
+    }
+
+    /// A rule of a connection whose packets pass here has counted so much more.
+    fn credit(&mut self, more: HwStats, now: Msec) {
+        self.before = HwStats { packets: self.before.packets + more.packets, bytes: self.before.bytes + more.bytes };
+        if more.packets > 0 {
+            self.used_ms = now;
+        }
     }
 
     /// The rule is gone.
@@ -89,6 +99,10 @@ pub(super) struct State {
     pub(super) entries: Map<Ufid, Entry>,
     pub(super) can: Capabilities,
     pub(super) waiting: Waiting,
+    pub(super) connected: Connected,
+    pub(super) figures: Figures,
+    /// What hardware has taken in by each port since the tier began.
+    pub(super) passed: Map<DpPort, HwStats>,
     /// When hardware's counters were asked for last.
     pub(super) looked_ms: Msec,
     /// When the rest of what a tick does was done last.
@@ -103,6 +117,41 @@ pub(super) struct State {
 impl State {
     pub(super) fn is_in_hardware(&self, ufid: Ufid) -> bool {
         self.entries.get(&ufid).is_some_and(|e| e.home == Home::Hardware)
+    }
+
+    /// Entries but those of composed rules.
+    pub(super) fn megaflows(&self) -> impl Iterator<Item = (&Ufid, &Entry)> {
+        self.entries.iter().filter(|(ufid, _)| !self.connected.is_merged(**ufid))
+    }
+
+    /// Whether hardware forwards packets of it: by its own rule, or by one of a connection.
+    pub(super) fn is_carried(&self, ufid: Ufid) -> bool {
+        self.is_in_hardware(ufid) || self.connected.riders(ufid).any(|rule| self.is_in_hardware(rule))
+    }
+
+    /// Since when hardware forwards packets of it; the latest of its rules.
+    pub(super) fn carried_since(&self, ufid: Ufid) -> Option<Msec> {
+        let rules = std::iter::once(ufid).chain(self.connected.riders(ufid));
+        rules.filter_map(|u| self.entries.get(&u)).filter(|e| e.home == Home::Hardware).map(|e| e.since_ms).max()
+    }
+
+    /// A look at the counters of a rule. Those of a connection's count for each megaflow that its packets pass.
+    pub(super) fn saw(&mut self, ufid: Ufid, seen: HwStats, now: Msec) {
+        let Some(entry) = self.entries.get_mut(&ufid) else { return };
+        let old = entry.counted.now;
+        entry.counted.look(seen, now);
+        let new = entry.counted.now;
+        let more = HwStats { packets: new.packets - old.packets, bytes: new.bytes - old.bytes };
+        if more == HwStats::default() {
+            return;
+        }
+        let passed = self.passed.entry(entry.port).or_default();
+        (passed.packets, passed.bytes) = (passed.packets + more.packets, passed.bytes + more.bytes);
+        for part in self.connected.used(ufid) {
+            if let Some(entry) = self.entries.get_mut(part) {
+                entry.counted.credit(more, now);
+            }
+        }
     }
 
     /// Makes it known that a megaflow is in software.

@@ -24,7 +24,7 @@ const TRIES_MAX: usize = 4_096;
 const BATCH: usize = 512;
 const RATED_MAX: usize = 4_096;
 
-impl<D: Datapath, N: Netlink, V: Devices + fmt::Debug> Tiered<D, N, V> {
+impl<D: Datapath, N: Netlink, V: Devices + Send + Sync + fmt::Debug> Tiered<D, N, V> {
     /// Everything that is due at `now`. To be called a few times a second.
     pub fn tick(&self, now: Msec) {
         if !self.is_enabled() {
@@ -33,11 +33,13 @@ impl<D: Datapath, N: Netlink, V: Devices + fmt::Debug> Tiered<D, N, V> {
         let mut state = self.state();
         if now - state.looked_ms >= LOOK_MS {
             self.look_at_all(&mut state, now);
+            self.keep_alive(&mut state, now);
         }
         if now - state.cleaned_ms >= CLEAN_MS {
             state.cleaned_ms = now;
             self.clean(&mut state, now);
-            let unseen = usize::try_from(self.inner.stats().flows).is_ok_and(|flows| flows > state.entries.len());
+            let known = state.entries.len() - state.connected.rules();
+            let unseen = usize::try_from(self.inner.stats().flows).is_ok_and(|flows| flows > known);
             if unseen {
                 drop(state);
                 self.adopt(now);
@@ -60,12 +62,16 @@ impl<D: Datapath, N: Netlink, V: Devices + fmt::Debug> Tiered<D, N, V> {
         state.looked_ms = now;
         let mut lost = Vec::new();
         for (ufid, seen) in self.hardware.counters() {
-            let Some(entry) = state.entries.get_mut(&ufid).filter(|e| e.home == Home::Hardware) else { continue };
+            if !state.is_in_hardware(ufid) {
+                continue;
+            }
             match seen {
-                Some(seen) => entry.counted.look(seen, now),
+                Some(seen) => state.saw(ufid, seen, now),
                 None => lost.push(ufid),
             }
-            entry.rate.look(entry.counted.sum().packets, now);
+            if let Some(entry) = state.entries.get_mut(&ufid) {
+                entry.rate.look(entry.counted.sum().packets, now);
+            }
         }
         if !lost.is_empty() {
             self.take_out(state, &lost, &Refusal::new(Reason::Lost, ""), now);
@@ -99,9 +105,19 @@ impl<D: Datapath, N: Netlink, V: Devices + fmt::Debug> Tiered<D, N, V> {
             // One that was deleted meanwhile must not come back.
             let there = |flow: &&Megaflow| self.inner.get(flow.ufid).is_ok_and(|dump| dump.flow.actions == flow.actions);
             let news: Vec<&Megaflow> = some.iter().filter(|f| !is_settled(&state, f.ufid)).filter(there).collect();
-            let planned = news.into_iter().map(|f| (f.ufid, in_port(f), Self::plan(f, &state.can))).collect();
+            let planned = news.iter().map(|f| (f.ufid, in_port(f), Self::plan(f, &state.can))).collect();
+            news.iter().for_each(|flow| {
+                state.connected.ways.put(flow);
+            });
             self.settle(&mut state, planned, now);
+            state.connected.wake_all();
         }
+    }
+
+    /// A megaflow of the software table, with the key of the packet that made it; or a composed one.
+    pub(super) fn flow(&self, state: &State, ufid: Ufid) -> Option<Megaflow> {
+        let composed = state.connected.flow(ufid).cloned();
+        composed.or_else(|| self.inner.get(ufid).ok().map(|dump| whole(&dump)))
     }
 
     fn try_again(&self, state: &mut State, ufids: &[Ufid], now: Msec) {
@@ -109,15 +125,15 @@ impl<D: Datapath, N: Netlink, V: Devices + fmt::Debug> Tiered<D, N, V> {
             let mut planned = Vec::with_capacity(some.len());
             let outside: Vec<&Ufid> = some.iter().filter(|u| !state.is_in_hardware(**u)).collect();
             for ufid in outside {
-                let Ok(dump) = self.inner.get(*ufid) else {
+                let Some(flow) = self.flow(state, *ufid) else {
                     state.waiting.forget(*ufid);
                     state.entries.remove(ufid);
                     continue;
                 };
-                let flow = whole(&dump);
                 planned.push((*ufid, in_port(&flow), Self::plan(&flow, &state.can)));
             }
             self.settle(state, planned, now);
+            self.drop_refused(state, some, now);
         }
     }
 
@@ -158,12 +174,14 @@ impl<D: Datapath, N: Netlink, V: Devices + fmt::Debug> Tiered<D, N, V> {
         if gone {
             let there: Vec<Ufid> = state.entries.keys().copied().filter(|u| state.is_in_hardware(*u)).collect();
             for ufid in there {
-                let Ok(dump) = self.inner.get(ufid) else { continue };
-                if let Err(why) = Self::plan(&whole(&dump), &state.can) {
+                let Some(flow) = self.flow(&state, ufid) else { continue };
+                if let Err(why) = Self::plan(&flow, &state.can) {
                     self.take_out(&mut state, &[ufid], &why, now);
+                    self.drop_refused(&mut state, &[ufid], now);
                 }
             }
         }
+        state.connected.wake_all();
         let of_ports = [Reason::InPort, Reason::OutPort, Reason::OtherSwitch, Reason::TunnelPort];
         state.hasten(now, usize::MAX, |reason| of_ports.contains(&reason));
     }
@@ -172,7 +190,9 @@ impl<D: Datapath, N: Netlink, V: Devices + fmt::Debug> Tiered<D, N, V> {
     pub(super) fn lose_port(&self, port: DpPort) {
         let mut state = self.state();
         let of_port: Vec<Ufid> = state.entries.iter().filter(|(_, e)| e.port == port).map(|(u, _)| *u).collect();
-        self.take_out(&mut state, &of_port, &Refusal::of_port(Reason::InPort, port), flow::clock::now_ms());
+        let now = flow::clock::now_ms();
+        self.take_out(&mut state, &of_port, &Refusal::of_port(Reason::InPort, port), now);
+        self.drop_refused(&mut state, &of_port, now);
     }
 }
 

@@ -2,14 +2,16 @@
 //!
 //! What enters: calls from any thread. What leaves: answers. Nothing here holds up a forwarding thread.
 
+use super::entry::CARRIED;
 use super::reaper::SWEEP_MAX_MS;
 use super::slab::CONNS_MAX;
 use super::table::BUCKETS;
 use super::tuple::{Ends, Tuple};
 use super::{Ct, packet};
-use flow::clock;
-use flow::conntrack::{CT_STAGES, Conntrack, CtEntry, CtEvent, CtFilter, CtLimit, FragStatus, protocol_name};
+use flow::clock::{self, Msec};
+use flow::conntrack::{CT_STAGES, Conntrack, CtEntry, CtEvent, CtFilter, CtLimit, CtStage, CtTuple, FragStatus, protocol_name};
 use flow::seam::DpError;
+use flow::wire::ip_proto;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
@@ -32,6 +34,14 @@ impl Ct {
         let ends = Ends { src: t.src, dst: t.dst, sport: t.src_port, dport };
         let tuple = Tuple::new(&ends, filter.proto, filter.zone.unwrap_or(0));
         self.find(self.hash(&tuple), &tuple, clock::now_ms()).map(|(number, _)| number)
+    }
+}
+
+impl Ct {
+    /// The connection with this original tuple, not one whose answers have it.
+    fn of_tuple(&self, zone: u16, orig: &CtTuple) -> Option<u32> {
+        let filter = CtFilter { zone: Some(zone), proto: orig.proto, orig: *orig, ..CtFilter::default() };
+        self.named(&filter).filter(|number| self.slab.at(*number).orig().shown() == *orig)
     }
 }
 
@@ -171,6 +181,25 @@ impl Conntrack for Ct {
 
     fn watch(&self, on: bool) {
         self.watched.store(on, Ordering::Relaxed);
+        if !on {
+            self.events.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+    }
+
+    fn carry(&self, zone: u16, orig: &CtTuple) -> bool {
+        let Some(number) = self.of_tuple(zone, orig) else { return false };
+        self.slab.at(number).add(CARRIED);
+        true
+    }
+
+    fn lifetime(&self, zone: u16, orig: &CtTuple, used: bool) -> Option<Msec> {
+        let entry = self.slab.at(self.of_tuple(zone, orig)?);
+        let now_ms = clock::now_ms();
+        if used {
+            let tcp = orig.proto == ip_proto::TCP;
+            self.extend(entry, if tcp { CtStage::TcpEstablished } else { CtStage::UdpMultiple }, now_ms);
+        }
+        Some(entry.expires_ms.load(Ordering::Relaxed) - now_ms)
     }
 
     fn events(&self) -> Vec<CtEvent> {

@@ -16,6 +16,7 @@
 use super::tcp::{End, Scale, Tcp};
 use super::tuple::Tuple;
 use crate::memory::Zeroable;
+use flow::DpPort;
 use flow::clock::Msec;
 use flow::conntrack::{CtEntry, TcpState};
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
@@ -44,12 +45,14 @@ pub const CLOSING: u32 = 1 << 9;
 pub const WHEEL: u32 = 1 << 10;
 /// Payload that the helper changed has moved sequence numbers (`skew`).
 pub const SKEWED: u32 = 1 << 11;
+/// Packets of it pass elsewhere: windows are not known.
+pub const CARRIED: u32 = 1 << 12;
 
 /// No entry.
 pub const NONE: u32 = 0;
 
 /// Free entries of a chain, apart from its first.
-pub const MEMBERS: usize = 12;
+pub const MEMBERS: usize = 10;
 
 /// A connection.
 #[repr(C, align(64))]
@@ -83,6 +86,8 @@ pub struct Entry {
     /// Bytes that the helper's changes have added.
     pub skew: AtomicU32,
     pub wheel_slot: AtomicU32,
+    /// Ports that both directions come in by, and one; 0 for unknown.
+    ports: [AtomicU32; 2],
     /// Of the first of a chain of free entries: the others.
     pub members: [AtomicU32; MEMBERS],
 }
@@ -188,11 +193,17 @@ impl Entry {
         self.policy.store(birth.policy, Ordering::Relaxed);
         self.helper.store(birth.helper, Ordering::Relaxed);
         self.skew_reply.store(0, Ordering::Relaxed);
+        self.ports.iter().for_each(|port| port.store(0, Ordering::Relaxed));
         if let Some(tcp) = &birth.tcp {
             self.set_tcp(tcp);
         }
         self.expires_ms.store(birth.expires_ms, Ordering::Relaxed);
         self.flags.store(flags, Ordering::Relaxed);
+    }
+
+    /// A packet came in by a port.
+    pub fn came_by(&self, reply: bool, port: DpPort) {
+        self.ports[usize::from(reply)].store(port.0.wrapping_add(1), Ordering::Relaxed);
     }
 
     /// Makes a filled entry live.
@@ -214,6 +225,7 @@ impl Entry {
     pub fn prefetch_free(&self, nat: bool) {
         crate::prefetch(&raw const self.orig);
         crate::prefetch(&raw const self.label);
+        crate::prefetch(&raw const self.chain);
         if nat {
             crate::prefetch(&raw const self.reply);
         }
@@ -353,8 +365,22 @@ impl Entry {
         if !self.is_alive(now_ms) {
             return None;
         }
+        let entry = self.described(now_ms);
+        fence(Ordering::Acquire);
+        (self.generation.load(Ordering::Relaxed) == generation && self.is_alive(now_ms)).then_some(entry)
+    }
+
+    /// The same for who knows that the entry is not freed meanwhile, also when it has just ended.
+    #[must_use]
+    pub fn described(&self, now_ms: Msec) -> CtEntry {
         let orig = self.orig();
-        let entry = CtEntry {
+        let mut tcp = (orig.proto() == flow::wire::ip_proto::TCP).then(|| self.tcp().shown());
+        if let Some(tcp) = &mut tcp
+            && self.has(CARRIED)
+        {
+            tcp.liberal = [true; 2];
+        }
+        CtEntry {
             orig: orig.shown(),
             reply: self.reply().shown(),
             parent: self.parent().map(|p| p.shown()),
@@ -362,11 +388,12 @@ impl Entry {
             mark: self.mark.load(Ordering::Relaxed),
             label: self.label(),
             timeout_ms: self.expires_ms.load(Ordering::Relaxed) - now_ms,
-            tcp: (orig.proto() == flow::wire::ip_proto::TCP).then(|| self.tcp().shown()),
+            tcp,
             helper: super::helper::name_of(self.helper.load(Ordering::Relaxed)),
+            established: self.has(ASSURED) && !self.has(CLOSING),
+            translated: [self.has(NAT_SRC), self.has(NAT_DST)],
+            ports: [0, 1].map(|i| self.ports[i].load(Ordering::Relaxed).checked_sub(1).map(DpPort)),
             bucket: 0,
-        };
-        fence(Ordering::Acquire);
-        (self.generation.load(Ordering::Relaxed) == generation && self.is_alive(now_ms)).then_some(entry)
+        }
     }
 }

@@ -289,6 +289,10 @@ impl Ct {
         if !entry.kill() {
             return false;
         }
+        if entry.has(ASSURED) && self.watched.load(Ordering::Relaxed) {
+            // Dead, but not free before a grace period has passed.
+            self.say(CtEvent::Closing(Box::new(entry.described(0))));
+        }
         let orig = entry.orig();
         let hash = self.hash(&orig);
         self.table.remove(hash, number);
@@ -311,12 +315,27 @@ impl Ct {
     #[cold]
     fn note(&self, entry: &Entry, closing: bool, now_ms: Msec) {
         let Some(shown) = entry.shown(now_ms).map(Box::new) else { return };
+        self.say(if closing { CtEvent::Closing(shown) } else { CtEvent::Established(shown) });
+    }
+
+    /// Says that an established connection has another mark or label, to who watches.
+    #[cold]
+    fn note_change(&self, entry: &Entry, now_ms: Msec) {
+        if let Some(shown) = entry.shown(now_ms) {
+            self.say(CtEvent::Changed(Box::new(shown)));
+        }
+    }
+
+    /// Whoever does not take events in time is told that some were lost, and that alone.
+    #[cold]
+    fn say(&self, event: CtEvent) {
         let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         if events.len() >= EVENTS_MAX {
-            CT_EVENTS_LOST.inc();
-        } else {
-            events.push_back(if closing { CtEvent::Closing(shown) } else { CtEvent::Established(shown) });
+            CT_EVENTS_LOST.add(u64::try_from(events.len()).unwrap_or(u64::MAX));
+            events.clear();
+            events.push_back(CtEvent::Lost);
         }
+        events.push_back(event);
     }
 
     /// Marks a connection assured or closing, once.

@@ -10,7 +10,7 @@
 //! (`Parsed::conn`) and is not counted twice. `track_common` takes most packets of known connections in few steps; `track_one` is its plain
 //! twin, and does the rest.
 
-use super::entry::{ASSURED, Birth, CLOSING, Entry, NAT_DST, NAT_SRC, NONE, RELATED};
+use super::entry::{ASSURED, Birth, CARRIED, CLOSING, Entry, NAT_DST, NAT_SRC, NONE, RELATED};
 use super::expect::Expectation;
 use super::fragments::Taken;
 use super::helper::Side;
@@ -22,6 +22,7 @@ use super::{Born, CT_ZONE_FULL, Ct, Local, helper, nat};
 use crate::bundle::{BUNDLE_MAX, Bundle};
 use crate::forward::{Core, Scope, Shared};
 use crate::parsed::{MOVED, Parsed, UNTOLD};
+use flow::DpPort;
 use flow::action::{self, Action, Nat};
 use flow::clock::Msec;
 use flow::conntrack::CtStage;
@@ -384,7 +385,10 @@ impl Ct {
         };
         let entry = self.slab.at(conn.number);
         parsed.conn = conn.pack();
-        let (mark, label) = settle(entry, spec);
+        let (mark, label, changed) = settle(entry, spec);
+        if changed && entry.has(ASSURED) && self.watched.load(Ordering::Relaxed) {
+            self.note_change(entry, spec.now_ms);
+        }
         if spec.told || parsed.found.lines.0 & LABEL_AND_TUPLE.0 != 0 {
             let tuple = entry.parent().unwrap_or_else(|| entry.orig());
             return write(parsed, judged.state, spec.zone, mark, label, Some(&tuple));
@@ -487,6 +491,9 @@ impl Ct {
         if handle.related {
             state |= REL;
         } else {
+            if !entry.has(ASSURED) {
+                entry.came_by(handle.reply, in_port(parsed));
+            }
             match self.advance(packet, parsed, entry, handle.reply, spec.now_ms) {
                 Verdict::Valid(_) => state |= EST,
                 // Not answered yet: neither established nor an answer.
@@ -527,7 +534,7 @@ impl Ct {
 
     fn advance_tcp(&self, packet: &Packet, parsed: &Parsed, entry: &Entry, reply: bool, now_ms: Msec) -> Verdict {
         let segment = packet::segment(packet, parsed);
-        let liberal = self.liberal.load(Ordering::Relaxed);
+        let liberal = self.liberal.load(Ordering::Relaxed) || entry.has(CARRIED);
         let held = entry.hold_tcp();
         let (next, verdict) = held.tcp().step(&segment, reply, liberal);
         match verdict {
@@ -564,7 +571,7 @@ impl Ct {
         verdict
     }
 
-    fn extend(&self, entry: &Entry, stage: CtStage, now_ms: Msec) {
+    pub(super) fn extend(&self, entry: &Entry, stage: CtStage, now_ms: Msec) {
         let policy = entry.policy.load(Ordering::Relaxed);
         entry.expire_at(now_ms + self.policies.timeout_ms(policy, stage));
     }
@@ -620,6 +627,7 @@ impl Ct {
         }
         let handle = Handle { number, reply: false, related: false };
         let entry = self.slab.at(number);
+        entry.came_by(false, in_port(parsed));
         let nat = spec.nat.is_some() && is_to_translate(entry, state);
         if nat {
             translate(packet, parsed, entry, handle, &mut state);
@@ -688,6 +696,10 @@ impl Ct {
     }
 }
 
+const fn in_port(parsed: &Parsed) -> DpPort {
+    DpPort(u32::from_be_bytes(parsed.key.in_port))
+}
+
 /// Whether a packet with that state is to be translated as its connection says: it was not yet, in this zone.
 fn is_to_translate(entry: &Entry, state: u8) -> bool {
     entry.has(NAT_SRC | NAT_DST) && state & (SNAT | DNAT) == 0
@@ -705,10 +717,11 @@ fn translate(packet: &mut Packet, parsed: &mut Parsed, entry: &Entry, handle: Ha
     }
 }
 
-/// Sets the connection's mark and label as the action says; what they are then.
+/// Sets the connection's mark and label as the action says; what they are then, and whether they were something else.
 #[inline]
-fn settle(entry: &Entry, spec: &Spec<'_>) -> (u32, u128) {
-    let (mut mark, mut label) = (entry.mark.load(Ordering::Relaxed), entry.label());
+fn settle(entry: &Entry, spec: &Spec<'_>) -> (u32, u128, bool) {
+    let was = (entry.mark.load(Ordering::Relaxed), entry.label());
+    let (mut mark, mut label) = was;
     // A related connection has what its parent has.
     let own = !entry.has(RELATED);
     if let Some((value, bits)) = spec.mark
@@ -723,7 +736,7 @@ fn settle(entry: &Entry, spec: &Spec<'_>) -> (u32, u128) {
         label = value | label & !bits;
         entry.set_label(label);
     }
-    (mark, label)
+    (mark, label, was != (mark, label))
 }
 
 #[cfg(test)]

@@ -26,8 +26,9 @@ use std::time::Duration;
 /// A datapath with hardware beside it.
 pub type Tier = Tiered<Switch, Backend, Ports>;
 
-/// How often the thread looks.
-const TURN: Duration = Duration::from_millis(500);
+/// How often the thread looks at ports, rules and counters, and how often at what connections did.
+const TURN_MS: Msec = 500;
+const CONNECTIONS: Duration = Duration::from_millis(100);
 
 /// What the configuration wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -207,11 +208,19 @@ fn stop_all(shared: &mut Shared) {
 fn run(shared: &(Mutex<Shared>, Condvar)) {
     let (mutex, woken) = shared;
     let mut state = lock(mutex);
+    let mut turned_ms = None;
     while !state.stopping {
         if state.settings.on {
-            turn(&mut state);
+            let now = now_ms();
+            if turned_ms.is_none_or(|then| now - then >= TURN_MS) {
+                turned_ms = Some(now);
+                turn(&mut state);
+            }
+            state.tiers.iter().filter_map(Weak::upgrade).for_each(|tier| tier.follow(now));
+        } else {
+            turned_ms = None;
         }
-        let wait = if state.settings.on { TURN } else { Duration::from_secs(3600) };
+        let wait = if state.settings.on { CONNECTIONS } else { Duration::from_secs(3600) };
         state = woken.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
     }
 }
