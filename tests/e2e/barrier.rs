@@ -1,7 +1,7 @@
 //! A barrier tells the truth: after its reply no packet is forwarded by what the flow-mods before it replaced. Packets bear the time
 //! at which they were sent; what was sent after a reply may appear only where the new rules say.
 
-use crate::rig::Host;
+use crate::rig::{Host, Wire};
 use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,8 +45,34 @@ fn nanos(start: Instant) -> u64 {
 }
 
 #[test]
-#[allow(clippy::too_many_lines, reason = "one story: send, turn, judge")]
 fn no_packet_takes_the_old_way_after_the_reply() {
+    let begin = |wire: &mut Wire| {
+        wire.output_all(0, 100, 2);
+    };
+    turning(1, begin, |wire, _, way| {
+        wire.output_all(1, 100, way);
+    });
+}
+
+#[test]
+fn the_same_when_a_group_is_turned() {
+    let begin = |wire: &mut Wire| {
+        wire.indirect_group(0, 2);
+    };
+    turning(4, begin, |wire, _, way| {
+        wire.indirect_group(1, way);
+    });
+}
+
+#[test]
+fn the_same_when_a_bundle_turns_the_rule() {
+    turning(5, |_| (), |wire, round, way| wire.output_all_by_bundle(round, way));
+}
+
+/// Sends stamped packets while `turn` leads them by turns to one port and to another, and judges where each appeared. `begin` is said first;
+/// then a rule leads to port 2, by group 1 where there is one.
+#[allow(clippy::too_many_lines, reason = "one story: send, turn, judge")]
+fn turning(version: u8, begin: impl FnOnce(&mut Wire), mut turn: impl FnMut(&mut Wire, u32, u16)) {
     let host = Host::new();
     let (a, b) = host.pair("fail_mode=secure");
     let c = host.attach("br0", "p3", 3, &[], "");
@@ -58,9 +84,13 @@ fn no_packet_takes_the_old_way_after_the_reply() {
     }
     a.knows("10.0.0.50", &mac);
     without_offload(&a);
-    let mut wire = host.wire("br0", 1);
-    wire.output_all(0, 100, 2);
+    let mut wire = host.wire("br0", version);
+    begin(&mut wire);
     wire.barrier();
+    if version != 1 {
+        let way = if version == 4 { "group:1" } else { "output:2" };
+        host.ofctl(&format!("-O OpenFlow14 add-flow br0 priority=100,actions={way}"));
+    }
     let start = Instant::now();
     let stop = Arc::new(AtomicBool::new(false));
     let deaf = Arc::new(AtomicBool::new(false));
@@ -89,7 +119,7 @@ fn no_packet_takes_the_old_way_after_the_reply() {
         std::thread::sleep(Duration::from_millis(25));
         let way: u16 = if round.is_multiple_of(2) { 3 } else { 2 };
         let asked = nanos(start);
-        wire.output_all(1, 100, way);
+        turn(&mut wire, u32::try_from(round).unwrap(), way);
         wire.barrier();
         turns.push((asked, nanos(start), way));
     }

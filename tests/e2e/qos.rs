@@ -72,3 +72,36 @@ fn policing_lets_in_what_it_says() {
     host.vsctl("set interface p1 ingress_policing_rate=0");
     assert_eq!(burst(), 500);
 }
+
+#[test]
+fn a_packet_leaves_by_the_class_of_its_queue() {
+    if is_stock() {
+        return; // Its packets bear no priority.
+    }
+    let host = Host::new();
+    let (a, b) = host.pair("fail_mode=secure");
+    host.vsctl(
+        "set port p2 qos=@qos -- --id=@qos create qos type=linux-htb other-config:max-rate=1000000000 queues:5=@q5 \
+         -- --id=@q5 create queue other_config:min-rate=2000000",
+    );
+    wait_until("the discipline is there", || tc(&host, "class", "p2").contains("class htb 1:6 "));
+    host.flows("br0", "in_port=1,udp,tp_dst=7,actions=set_queue:5,output:2\nin_port=1,udp,tp_dst=8,actions=output:2\n");
+    let seen = Sniffer::start(&b.ns, "eth0", "udp");
+    let frames = |port: u16, n: usize| vec![udp_frame(1, port, &[0; 100]); n];
+    a.ns.send_frames("eth0", [frames(7, 20), frames(8, 30), frames(7, 3)].concat());
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert_eq!(seen.lines().len(), 53);
+    // 14 + 20 + 8 bytes of headers and 100 of payload.
+    let shown = host.appctl("qos/show p2");
+    assert!(shown.starts_with("QoS: p2 linux-htb\nmax-rate: 1000000000\n\nDefault:\n  min-rate: 12000\n"), "{shown}");
+    let queue5 = shown.split("Queue 5:\n").nth(1).unwrap();
+    assert!(queue5.contains("  min-rate: 2000000\n") && queue5.contains("  tx_packets: 23\n  tx_bytes: 3266\n"), "{shown}");
+    // The host's own packets (neighbour discovery) go by the default class as well.
+    let default = shown.split("tx_packets: ").nth(1).and_then(|rest| rest.lines().next()?.parse::<u32>().ok());
+    assert!(default.is_some_and(|n| (30..40).contains(&n)), "{shown}");
+    let stats = host.ofctl("queue-stats br0 2 5");
+    assert!(stats.contains("port p2 queue 5: bytes=3266, pkts=23, errors=0, duration="), "{stats}");
+    assert!(host.appctl("qos/show-types p2").contains("QoS type: linux-htb\n"));
+    let both = host.ofctl("queue-get-config br0 2");
+    assert!(both.contains("queue 0") && both.contains("queue 5"), "{both}");
+}

@@ -150,6 +150,8 @@ pub struct PortRequest {
     pub number: Option<DpPort>,
     pub mac: Option<[u8; 6]>,
     pub mtu: Option<u16>,
+    /// How often the PHY is asked for the link; 0: never, the driver tells.
+    pub miimon_ms: u32,
     /// How the kernel is to queue what leaves.
     pub qos: Option<Qos>,
     pub policing: Policing,
@@ -164,6 +166,36 @@ pub struct Qos {
     pub options: Vec<(String, String)>,
     /// Queues by number, with `Queue.other_config`.
     pub queues: Vec<(u32, Vec<(String, String)>)>,
+}
+
+/// What a port's QoS has come to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QosReport {
+    /// `QoS.type`
+    pub kind: String,
+    /// Options of the whole, with their defaults, in the database's words and units.
+    pub details: Vec<(String, String)>,
+    pub queues: Vec<QueueReport>,
+    /// When it was set up.
+    pub since_ms: Msec,
+}
+
+/// A queue of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QueueReport {
+    pub queue: u32,
+    pub details: Vec<(String, String)>,
+    /// `None`: the kernel does not tell.
+    pub counters: Option<QueueCounters>,
+}
+
+/// What has left by a queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueCounters {
+    pub tx_packets: u64,
+    pub tx_bytes: u64,
+    /// Packets that found no room.
+    pub tx_errors: u64,
 }
 
 /// How much a port takes in: `Interface.ingress_policing_*`; a rate of 0 is no limit, a burst of 0 the usual one.
@@ -350,6 +382,14 @@ pub trait Datapath: Send + Sync + fmt::Debug {
     fn port_stats(&self, port: DpPort) -> Result<PortStats, DpError>;
     /// Further counters of a port's device beside the usual ones, by name.
     fn port_custom_stats(&self, _port: DpPort) -> Vec<(String, u64)> {
+        Vec::new()
+    }
+    /// What a port's QoS has come to; `None` if there is none.
+    fn port_qos(&self, _port: DpPort) -> Result<Option<QosReport>, DpError> {
+        Ok(None)
+    }
+    /// The types of QoS that a port can have.
+    fn port_qos_kinds(&self, _port: DpPort) -> Vec<&'static str> {
         Vec::new()
     }
     /// Takes pending events; returns at once.

@@ -16,8 +16,10 @@
 //! Our own sends do not come back (PACKET_IGNORE_OUTGOING).
 
 use crate::batch::{BATCH_MAX, Batch};
+use crate::class_sockets::ClassSockets;
 use crate::counters::Counters;
 use crate::netdev::Netdev;
+use crate::netlink::qdisc;
 use crate::offload::{settle, vnet};
 use crate::packet::Packet;
 use crate::pool::FRAME_MAX;
@@ -26,6 +28,7 @@ use crate::sys::{self, Mapping};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Bytes of a slot: header, address, virtio-net header, frame.
@@ -79,6 +82,16 @@ impl Port {
     /// A handle for one more worker.
     pub(crate) fn tx(&self) -> io::Result<Tx> {
         self.tx.duplicate()
+    }
+
+    /// Packets of these queues are given to the kernel with the priorities of their classes from now on; others with none.
+    pub(crate) fn set_queues(&self, queues: &[u16]) -> io::Result<()> {
+        self.tx.classes.set(queues, |queue| {
+            let fd = tx_socket(&self.netdev)?;
+            let priority = qdisc::priority(queue);
+            sys::set_option(fd.as_fd(), libc::SOL_SOCKET, libc::SO_PRIORITY, &priority)?;
+            Ok(fd)
+        })
     }
 
     /// Frames that found no room in a ring since the start.
@@ -340,11 +353,22 @@ impl Receive for Rx {
     }
 }
 
+/// A socket to send from.
+fn tx_socket(netdev: &Netdev) -> io::Result<OwnedFd> {
+    let fd = packet_socket()?;
+    let on: libc::c_int = 1;
+    sys::set_option(fd.as_fd(), libc::SOL_PACKET, libc::PACKET_VNET_HDR, &on)?;
+    sys::set_option(fd.as_fd(), libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &SOCKET_BUFFER)?;
+    bind(fd.as_fd(), netdev.ifindex, 0)?;
+    Ok(fd)
+}
+
 /// A transmit handle. All handles of a port are duplicates of one socket: the kernel takes no lock for a send, and a duplicate
-/// stays in the network namespace in which the port was opened.
+/// stays in the network namespace in which the port was opened. Packets that name a queue go by that queue's socket.
 #[derive(Debug)]
 pub struct Tx {
     fd: OwnedFd,
+    classes: Arc<ClassSockets>,
     netdev: Netdev,
     counters: Counters,
 }
@@ -352,22 +376,36 @@ pub struct Tx {
 impl Tx {
     /// The handle that others are made of; what it sends itself is not counted for the port.
     fn open(netdev: &Netdev) -> io::Result<Self> {
-        let fd = packet_socket()?;
-        let on: libc::c_int = 1;
-        sys::set_option(fd.as_fd(), libc::SOL_PACKET, libc::PACKET_VNET_HDR, &on)?;
-        sys::set_option(fd.as_fd(), libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &SOCKET_BUFFER)?;
-        bind(fd.as_fd(), netdev.ifindex, 0)?;
-        Ok(Self { fd, netdev: netdev.clone(), counters: Counters::default() })
+        let (fd, classes) = (tx_socket(netdev)?, Arc::default());
+        Ok(Self { fd, classes, netdev: netdev.clone(), counters: Counters::default() })
     }
 
     /// A handle for one more worker.
     fn duplicate(&self) -> io::Result<Self> {
         let (fd, netdev) = (self.fd.try_clone()?, self.netdev.clone());
-        Ok(Self { fd, counters: netdev.shared.new_tx_counters(), netdev })
+        Ok(Self { fd, classes: Arc::clone(&self.classes), counters: netdev.shared.new_tx_counters(), netdev })
     }
 
     /// Sends up to 32 packets that need no more work.
     fn send_ready(&self, ready: &[Packet]) {
+        if ready.iter().all(|packet| packet.queue() == 0) {
+            self.send_by(self.fd.as_fd(), ready);
+        } else {
+            self.send_by_queue(ready);
+        }
+    }
+
+    /// The same where some name a queue; what stands together and goes by one queue goes in one call.
+    #[cold]
+    fn send_by_queue(&self, ready: &[Packet]) {
+        for run in ready.chunk_by(|a, b| a.queue() == b.queue()) {
+            let queue = run.first().map_or(0, Packet::queue);
+            let own = if queue == 0 { None } else { self.classes.find(queue) };
+            self.send_by(own.unwrap_or_else(|| self.fd.as_fd()), run);
+        }
+    }
+
+    fn send_by(&self, fd: BorrowedFd<'_>, ready: &[Packet]) {
         let mut headers = [[0; vnet::LEN]; BATCH_MAX];
         for (header, packet) in headers.iter_mut().zip(ready) {
             *header = vnet::header(packet);
@@ -375,7 +413,7 @@ impl Tx {
         let mut done = 0;
         while done < ready.len() {
             self.counters.syscalls.add(1);
-            match sys::send_many(self.fd.as_fd(), &headers[done..ready.len()], &ready[done..]) {
+            match sys::send_many(fd, &headers[done..ready.len()], &ready[done..]) {
                 Ok(sent) => {
                     self.counters.packets.add(sent as u64);
                     self.counters.bytes.add(ready[done..done + sent].iter().map(|p| p.len() as u64).sum());

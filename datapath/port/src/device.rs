@@ -5,15 +5,15 @@
 
 use crate::counters::{Counters, QueueStats};
 use crate::netdev::{self, Netdev};
-use crate::netlink::{self, ethtool};
+use crate::netlink::{self, ethtool, mii, qdisc, qdisc_report};
 use crate::pcap::{self, PcapError};
 use crate::queue::{RxQueue, TxQueue};
 use crate::{af_packet, af_xdp, dummy, memory, tap};
-use flow::seam::Qos;
+use flow::seam::{Qos, QosReport};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// An Ethernet address.
@@ -216,6 +216,8 @@ pub(crate) struct Shared {
     pub(crate) admin_up: AtomicBool,
     pub(crate) carrier: AtomicBool,
     pub(crate) gone: AtomicBool,
+    /// What the PHY says of the link, where it is asked: [`MII_DOWN`], [`MII_UP`].
+    mii: AtomicU8,
     mac: AtomicU64,
     rx_counters: Mutex<Vec<Counters>>,
     tx_counters: Mutex<Vec<Counters>>,
@@ -245,11 +247,20 @@ impl Shared {
         self.mac.store(u64::from_be_bytes([0, 0, a, b, c, d, e, f]), Ordering::Relaxed);
     }
 
+    /// Whether there is a carrier: the PHY's word where it is asked, the driver's otherwise.
+    pub(crate) fn carrier(&self) -> bool {
+        match self.mii.load(Ordering::Relaxed) {
+            MII_DOWN => false,
+            MII_UP => true,
+            _ => self.carrier.load(Ordering::Relaxed),
+        }
+    }
+
     /// Everything that an operator would see change.
     pub(crate) fn fingerprint(&self) -> (u32, u64, bool, bool, bool) {
         let flag = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
         let mac = self.mac.load(Ordering::Relaxed);
-        (self.mtu.load(Ordering::Relaxed), mac, flag(&self.admin_up), flag(&self.carrier), flag(&self.gone))
+        (self.mtu.load(Ordering::Relaxed), mac, flag(&self.admin_up), self.carrier(), flag(&self.gone))
     }
 
     pub(crate) fn mac(&self) -> Mac {
@@ -257,6 +268,11 @@ impl Shared {
         [a, b, c, d, e, f]
     }
 }
+
+/// `Shared::mii`: nobody asks the PHY.
+const MII_UNASKED: u8 = 0;
+const MII_DOWN: u8 = 1;
+const MII_UP: u8 = 2;
 
 /// An opened port. Dropping it closes the device once the queues are dropped too.
 #[derive(Debug)]
@@ -398,9 +414,19 @@ impl Device {
     pub fn link(&self) -> LinkState {
         LinkState {
             admin_up: self.shared.admin_up.load(Ordering::Relaxed),
-            carrier: self.shared.carrier.load(Ordering::Relaxed),
+            carrier: self.shared.carrier(),
             gone: self.shared.gone.load(Ordering::Relaxed),
         }
+    }
+
+    /// Asks the PHY whether there is a link (`on`), or goes by the driver's word again. Blocks for two system calls.
+    pub fn poll_mii(&self, on: bool) {
+        let said = match self.netdev().filter(|_| on) {
+            None => MII_UNASKED,
+            Some(netdev) if mii::has_link(&netdev.name) => MII_UP,
+            Some(_) => MII_DOWN,
+        };
+        self.shared.mii.store(said, Ordering::Relaxed);
     }
 
     /// Takes over what a netlink event says about this port's device; whether MTU, MAC or link state changed.
@@ -439,8 +465,26 @@ impl Device {
                 return if qos.is_some_and(|q| q.kind != "linux-noop") { Err(refused) } else { Ok(()) };
             }
         };
-        let speed_bps = self.link_settings().map_or(0, |link| u64::from(link.speed_mbps.unwrap_or(0)) * 1_000_000);
-        port.netdev.set_qos(qos, speed_bps)
+        port.netdev.set_qos(qos, self.speed_bps())?;
+        let classful = qos.filter(|q| qdisc_report::has_classes(&q.kind));
+        let queues: Vec<u16> = classful.iter().flat_map(|q| &q.queues).filter_map(|(n, _)| u16::try_from(*n).ok()).collect();
+        port.set_queues(&queues).map_err(|e| port.netdev.fault("opening a socket for a queue", e))
+    }
+
+    /// What a QoS that was set has come to; `None` where nothing is queued.
+    pub fn qos_report(&self, qos: &Qos) -> Result<Option<QosReport>, PortError> {
+        let Driver::AfPacket(port) = &self.driver else { return Ok(None) };
+        port.netdev.qos_report(qos, self.speed_bps()).map(Some)
+    }
+
+    /// The types of QoS that there are for this port.
+    #[must_use]
+    pub fn qos_kinds(&self) -> Vec<&'static str> {
+        if matches!(self.driver, Driver::AfPacket(_)) { qdisc::kinds() } else { Vec::new() }
+    }
+
+    fn speed_bps(&self) -> u64 {
+        self.link_settings().map_or(0, |link| u64::from(link.speed_mbps.unwrap_or(0)) * 1_000_000)
     }
 
     /// Sets the administrative state.

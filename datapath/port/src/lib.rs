@@ -36,6 +36,7 @@
 pub mod af_packet;
 pub mod af_xdp;
 mod batch;
+mod class_sockets;
 mod counters;
 mod device;
 pub mod dummy;
@@ -53,5 +54,5 @@ pub mod tap;
 pub use batch::{BATCH_MAX, Batch, Drain};
 pub use counters::{COUNTERS, Cell, Counters, QueueCells, QueueStats};
 pub use device::{Device, Kind, LinkState, Mac, PortConfig, PortError, PortStats};
-pub use packet::{Checksum, Gso, GsoKind, Packet};
+pub use packet::{CSUM_OFFSET_MAX, Checksum, Gso, GsoKind, Packet};
 pub use queue::{Capabilities, Receive, RxQueue, Transmit, TxQueue, wait};

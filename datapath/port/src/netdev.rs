@@ -4,8 +4,8 @@
 
 use crate::device::{LinkState, Mac, PortError, PortStats, Shared};
 use crate::netlink::request::Session;
-use crate::netlink::{Event, Link, LinkStats, qdisc};
-use flow::seam::Qos;
+use crate::netlink::{Event, Link, LinkStats, qdisc, qdisc_report};
+use flow::seam::{Qos, QosReport};
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -105,6 +105,13 @@ impl Netdev {
         };
         drop(session);
         set.map_err(|e| self.fault("setting the queueing discipline", e))
+    }
+
+    /// What the QoS that was set has come to, with what its classes have sent.
+    pub(crate) fn qos_report(&self, qos: &Qos, speed_bps: u64) -> Result<QosReport, PortError> {
+        let line = qdisc::Line { speed: speed_bps / 8, mtu: self.shared.mtu.load(Ordering::Relaxed) };
+        let told = qdisc_report::report(&mut self.session(), self.ifindex, qos, line);
+        told.map_err(|e| self.fault("asking for the queues", e))
     }
 
     pub(crate) fn set_mac(&self, mac: Mac) -> Result<(), PortError> {

@@ -11,6 +11,9 @@ use std::fmt;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
+/// Furthest that a checksum's field may lie from where summing starts.
+pub const CSUM_OFFSET_MAX: u16 = 255;
+
 /// What is known about the packet's layer 4 checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Checksum {
@@ -66,21 +69,54 @@ pub struct Packet {
     /// Start of what a partial checksum covers, from `base`.
     csum_start: u32,
     hash: u32,
-    csum_offset: u16,
     gso_size: u16,
+    /// The queue that it is to leave by; 0 for whatever has none.
+    queue: u16,
     class: Class,
-    csum: CsumState,
     gso: GsoKind,
-    ecn: bool,
+    /// Transport protocols have their checksums within the first bytes of their headers.
+    csum_offset: u8,
+    marks: Marks,
 }
 const _: () = assert!(size_of::<Packet>() == 32);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
 enum CsumState {
     Unknown,
     Good,
     Partial,
+}
+
+/// What is known of the checksum (two bits) and `Gso::ecn` (one) in a byte.
+#[derive(Clone, Copy)]
+struct Marks(u8);
+
+impl Marks {
+    const CSUM: u8 = 3;
+    const ECN: u8 = 4;
+
+    const fn new(csum: CsumState, ecn: bool) -> Self {
+        let csum = match csum {
+            CsumState::Unknown => 0,
+            CsumState::Good => 1,
+            CsumState::Partial => 2,
+        };
+        Self(csum | if ecn { Self::ECN } else { 0 })
+    }
+
+    #[inline]
+    const fn csum(self) -> CsumState {
+        match self.0 & Self::CSUM {
+            1 => CsumState::Good,
+            2 => CsumState::Partial,
+            _ => CsumState::Unknown,
+        }
+    }
+
+    #[inline]
+    const fn ecn(self) -> bool {
+        self.0 & Self::ECN != 0
+    }
 }
 
 // SAFETY: the handle is the only owner of its chunk, and chunks may be freed by any thread.
@@ -122,12 +158,12 @@ impl Packet {
             len: 0,
             csum_start: 0,
             hash: 0,
-            csum_offset: 0,
             gso_size: 0,
+            queue: 0,
             class,
-            csum: CsumState::Unknown,
             gso: GsoKind::None,
-            ecn: false,
+            csum_offset: 0,
+            marks: Marks::new(CsumState::Unknown, false),
         }
     }
 
@@ -255,12 +291,12 @@ impl Packet {
             len: self.len,
             csum_start: self.csum_start,
             hash: self.hash,
-            csum_offset: self.csum_offset,
             gso_size: self.gso_size,
+            queue: self.queue,
             class: self.class,
-            csum: self.csum,
             gso: self.gso,
-            ecn: self.ecn,
+            csum_offset: self.csum_offset,
+            marks: self.marks,
         };
         copy.data_mut().copy_from_slice(self.data());
         Some(copy)
@@ -269,31 +305,38 @@ impl Packet {
     /// What is known about the checksum.
     #[inline]
     pub fn checksum(&self) -> Checksum {
-        match self.csum {
+        match self.marks.csum() {
             CsumState::Unknown => Checksum::Unknown,
             CsumState::Good => Checksum::Good,
-            CsumState::Partial => Checksum::Partial { start: self.csum_start.wrapping_sub(self.off), offset: self.csum_offset },
+            CsumState::Partial => {
+                Checksum::Partial { start: self.csum_start.wrapping_sub(self.off), offset: self.csum_offset.into() }
+            }
         }
     }
 
     /// Says what is known about the checksum.
+    ///
+    /// # Panics
+    /// If a field lies further than [`CSUM_OFFSET_MAX`] from where summing starts (a caller's bug: what the kernel says is checked where
+    /// it comes in).
     #[inline]
     pub fn set_checksum(&mut self, checksum: Checksum) {
-        match checksum {
-            Checksum::Unknown => self.csum = CsumState::Unknown,
-            Checksum::Good => self.csum = CsumState::Good,
+        let csum = match checksum {
+            Checksum::Unknown => CsumState::Unknown,
+            Checksum::Good => CsumState::Good,
             Checksum::Partial { start, offset } => {
-                self.csum = CsumState::Partial;
                 self.csum_start = self.off.wrapping_add(start);
-                self.csum_offset = offset;
+                self.csum_offset = u8::try_from(offset).expect("callers keep to CSUM_OFFSET_MAX");
+                CsumState::Partial
             }
-        }
+        };
+        self.marks = Marks::new(csum, self.marks.ecn());
     }
 
     /// How the frame is to be cut.
     #[inline]
     pub fn gso(&self) -> Gso {
-        Gso { kind: self.gso, size: self.gso_size, ecn: self.ecn }
+        Gso { kind: self.gso, size: self.gso_size, ecn: self.marks.ecn() }
     }
 
     /// Says how the frame is to be cut.
@@ -301,13 +344,13 @@ impl Packet {
     pub fn set_gso(&mut self, gso: Gso) {
         self.gso = gso.kind;
         self.gso_size = gso.size;
-        self.ecn = gso.ecn;
+        self.marks = Marks::new(self.marks.csum(), gso.ecn);
     }
 
     /// Whether a port without any offload could send the bytes as they are.
     #[inline]
     pub fn is_plain(&self) -> bool {
-        self.csum != CsumState::Partial && self.gso == GsoKind::None
+        self.marks.csum() != CsumState::Partial && self.gso == GsoKind::None
     }
 
     /// A hash of the flow, 0 if unknown; set by whoever computed one.
@@ -320,6 +363,18 @@ impl Packet {
     #[inline]
     pub fn set_hash(&mut self, hash: u32) {
         self.hash = hash;
+    }
+
+    /// The queue of its port that it is to leave by; 0 for none.
+    #[inline]
+    pub fn queue(&self) -> u16 {
+        self.queue
+    }
+
+    /// Says by which queue it is to leave.
+    #[inline]
+    pub fn set_queue(&mut self, queue: u16) {
+        self.queue = queue;
     }
 }
 

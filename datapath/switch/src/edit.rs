@@ -56,8 +56,11 @@ impl PacketBuf for Buf<'_> {
 pub fn set(bundle: &mut Bundle, field: &SetField) {
     match field.attr {
         SetAttr::Priority | SetAttr::Mark | SetAttr::Tunnel => {
-            for parsed in &mut bundle.parsed[..bundle.packets.len()] {
+            for (packet, parsed) in bundle.packets.iter_mut().zip(&mut bundle.parsed) {
                 parsed.merge(&field.value, &field.mask);
+                if field.attr == SetAttr::Priority {
+                    packet.set_queue(queue_of(parsed.key.skb_priority));
+                }
             }
         }
         SetAttr::Eth
@@ -83,6 +86,11 @@ pub fn set(bundle: &mut Bundle, field: &SetField) {
             bundle.stale = true;
         }
     }
+}
+
+/// The queue that a priority names: our priorities are queue numbers.
+pub fn queue_of(skb_priority: [u8; 4]) -> u16 {
+    u16::try_from(u32::from_be_bytes(skb_priority)).unwrap_or(0)
 }
 
 /// Sets fields of one packet, by the short form.

@@ -19,7 +19,7 @@ use crate::upcall::PortQueue;
 use crate::worker::Command;
 use flow::DpPort;
 use flow::clock::Msec;
-use flow::seam::{DpError, DpEvent, PortInfo, PortRequest, PortStats};
+use flow::seam::{DpError, DpEvent, PortInfo, PortRequest, PortStats, QosReport};
 use port::netlink::{Event, Monitor};
 use port::{Device, LinkState, PortConfig};
 use std::collections::BTreeMap;
@@ -41,6 +41,10 @@ struct Port {
     seen: LinkState,
     link_resets: u64,
     retry_ms: Msec,
+    /// When its PHY is to be asked again; `None`: it is not asked.
+    mii_ms: Option<Msec>,
+    /// When its QoS was set up.
+    queued_ms: Msec,
 }
 
 /// What ports need to be connected: the core that carries `execute` out, and workers.
@@ -87,7 +91,8 @@ impl Ports {
         let upcalls = PortQueue::new(number);
         let seen = device.as_ref().map(Device::link).unwrap_or_default();
         let request = request.clone();
-        let port = Port { request, device, tunnel, upcalls, seen, link_resets: 0, retry_ms: 0 };
+        let port =
+            Port { request, device, tunnel, upcalls, seen, link_resets: 0, retry_ms: 0, mii_ms: None, queued_ms: means.now_ms };
         self.ports.insert(number, port);
         if let Err(error) = self.connect(number, means) {
             self.disconnect(number, means.aux);
@@ -199,6 +204,7 @@ impl Ports {
             && let Some(device) = &port.device
         {
             device.set_qos(request.qos.as_ref()).map_err(fault)?;
+            port.queued_ms = means.now_ms;
         }
         let had_device = port.device.is_some();
         let wanted = PortRequest { name: port.request.name.clone(), kind: port.request.kind.clone(), ..request.clone() };
@@ -228,6 +234,14 @@ impl Ports {
         {
             tracing::warn!(target: "netdev_linux", "{error}");
         }
+    }
+
+    /// What a port's QoS has come to; `None` if it has none.
+    pub fn qos(&self, number: DpPort) -> Result<Option<QosReport>, DpError> {
+        let port = self.ports.get(&number).ok_or(DpError::NoPort)?;
+        let (Some(device), Some(qos)) = (&port.device, &port.request.qos) else { return Ok(None) };
+        let told = device.qos_report(qos).map_err(|e| DpError::Device(e.to_string()))?;
+        Ok(told.map(|report| QosReport { since_ms: port.queued_ms, ..report }))
     }
 
     /// The policer of a port is to be the one asked for; the old one has to wait for the workers.
@@ -341,6 +355,13 @@ impl Ports {
         let mut changed = false;
         for event in heard {
             changed |= device.follow(event);
+        }
+        let interval_ms = Msec::from(port.request.miimon_ms);
+        if interval_ms > 0 && port.mii_ms.is_none_or(|at| now_ms >= at) {
+            device.poll_mii(true);
+            port.mii_ms = Some(now_ms + interval_ms);
+        } else if interval_ms == 0 && port.mii_ms.take().is_some() {
+            device.poll_mii(false);
         }
         let link = device.link();
         if link != port.seen {

@@ -34,7 +34,7 @@ use flow::clock::{self, Msec};
 use flow::conntrack::Conntrack;
 use flow::seam::{
     BOND_BUCKETS, BondTable, DpError, DpEvent, DpFeatures, DpStats, Execute, FlowDump, FlowPut, FlowStats, MeterConfig,
-    MeterStats, PortInfo, PortRequest, PortStats, Upcall,
+    MeterStats, PortInfo, PortRequest, PortStats, QosReport, Upcall,
 };
 use flow::{Datapath, DpPort, Ufid};
 use port::{Device, Packet};
@@ -282,7 +282,8 @@ impl Switch {
         if execute.probe {
             return Ok(());
         }
-        let packet = Packet::from_bytes(&execute.packet).ok_or(DpError::Full("the packet pool"))?;
+        let mut packet = Packet::from_bytes(&execute.packet).ok_or(DpError::Full("the packet pool"))?;
+        packet.set_queue(crate::edit::queue_of(execute.key.skb_priority));
         let mut meta = Parsed::new();
         meta.key = *execute.key;
         meta.found.lines = execute.key.lines();
@@ -380,6 +381,14 @@ impl Datapath for Switch {
 
     fn port_custom_stats(&self, port: DpPort) -> Vec<(String, u64)> {
         self.with_device(port, Device::custom_stats).unwrap_or_default()
+    }
+
+    fn port_qos(&self, port: DpPort) -> Result<Option<QosReport>, DpError> {
+        lock(&self.control).ports.qos(port)
+    }
+
+    fn port_qos_kinds(&self, port: DpPort) -> Vec<&'static str> {
+        self.with_device(port, Device::qos_kinds).unwrap_or_default()
     }
 
     fn events(&self) -> Vec<DpEvent> {

@@ -319,6 +319,7 @@ fn cut(packet: &Packet, l3: usize, room: usize) -> Vec<Packet> {
             break;
         };
         piece.set_len(l3 + header + data.len());
+        piece.set_queue(packet.queue());
         let bytes = piece.data_mut();
         bytes[..l3 + header].copy_from_slice(&frame[..l3 + header]);
         bytes[l3 + header..].copy_from_slice(data);

@@ -37,7 +37,7 @@ use flow::hash::Map;
 use flow::key::{Key, Mask};
 use flow::seam::{
     BOND_BUCKETS, BondTable, DpError, DpEvent, DpFeatures, DpStats, Execute, FlowDump, FlowPut, FlowStats, MeterConfig,
-    MeterStats, Placement, PortInfo, PortRequest, PortStats, Upcall,
+    MeterStats, Placement, PortInfo, PortRequest, PortStats, QosReport, Upcall,
 };
 use flow::{Datapath, DpPort, Megaflow, Msec, Ufid, clock};
 use state::{Counted, Entry, Home, Rate, State};
@@ -300,6 +300,8 @@ impl<D: Datapath, N: Netlink, V: Devices + Send + Sync + fmt::Debug> Datapath fo
         fn port(&self, port: DpPort) -> Result<PortInfo, DpError>;
         fn ports(&self) -> Vec<PortInfo>;
         fn port_stats(&self, port: DpPort) -> Result<PortStats, DpError>;
+        fn port_qos(&self, port: DpPort) -> Result<Option<QosReport>, DpError>;
+        fn port_qos_kinds(&self, port: DpPort) -> Vec<&'static str>;
         fn events(&self) -> Vec<DpEvent>;
         fn quiesce(&self);
         fn execute(&self, batch: Vec<Execute>) -> Vec<Result<(), DpError>>;

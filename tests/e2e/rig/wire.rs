@@ -1,4 +1,4 @@
-//! An OpenFlow connection by bytes, so that no codec stands between a test and the switch. OpenFlow 1.0 (version 1) and 1.3 (4).
+//! An OpenFlow connection by bytes, so that no codec stands between a test and the switch. OpenFlow 1.0 (version 1), 1.3 (4) and 1.4 (5).
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -168,4 +168,51 @@ impl Wire {
         body.extend(0xffff_u16.to_be_bytes());
         self.send(FLOW_MOD, &body)
     }
+
+    /// An OpenFlow 1.3 group-mod of group 1, of type indirect, that outputs to `port`. `command`: 0 adds, 1 modifies.
+    pub(crate) fn indirect_group(&mut self, command: u16, port: u16) -> u32 {
+        const GROUP_MOD: u8 = 15;
+        const INDIRECT: u8 = 2;
+        const BUCKET: u16 = 32;
+        let mut body = command.to_be_bytes().to_vec();
+        body.extend([INDIRECT, 0, 0, 0, 0, 1]);
+        body.extend(BUCKET.to_be_bytes());
+        body.extend([0; 2]); // weight
+        body.extend([0xff; 8]); // watch_port, watch_group: any
+        body.extend([0; 4]);
+        body.extend(output_11(port));
+        self.send(GROUP_MOD, &body)
+    }
+
+    /// An OpenFlow 1.4 bundle, atomic and ordered, of one flow-mod that modifies the rules of table 0 to output to `port`.
+    pub(crate) fn output_all_by_bundle(&mut self, bundle: u32, port: u16) {
+        const CONTROL: u8 = 33;
+        const ADD_MESSAGE: u8 = 34;
+        const ATOMIC_ORDERED: [u8; 2] = [0, 3];
+        const MODIFY: u8 = 1;
+        let control = |kind: u16| [&bundle.to_be_bytes()[..], &kind.to_be_bytes(), &ATOMIC_ORDERED].concat();
+        let opened = self.send(CONTROL, &control(0));
+        assert_eq!(self.answer_to(opened).kind, CONTROL);
+        let mut flow_mod = vec![0; 16]; // cookie, mask
+        flow_mod.extend([0, MODIFY, 0, 0, 0, 0, 0, 100]); // table, command, timeouts, priority
+        flow_mod.extend([0xff; 12]); // buffer, out_port, out_group
+        flow_mod.extend([0; 4]); // flags
+        flow_mod.extend([0, 1, 0, 4, 0, 0, 0, 0]); // a match of nothing
+        flow_mod.extend([0, 4, 0, 24, 0, 0, 0, 0]); // apply actions
+        flow_mod.extend(output_11(port));
+        let mut member = [&bundle.to_be_bytes()[..], &[0; 2], &ATOMIC_ORDERED].concat();
+        member.extend([self.version, FLOW_MOD]);
+        member.extend(u16::try_from(flow_mod.len() + 8).unwrap().to_be_bytes());
+        // A member has the transaction id of the message that brings it.
+        member.extend(self.next_xid.to_be_bytes());
+        member.extend(flow_mod);
+        self.send(ADD_MESSAGE, &member);
+        let committed = self.send(CONTROL, &control(4));
+        assert_eq!(self.answer_to(committed).kind, CONTROL);
+    }
+}
+
+/// OFPAT_OUTPUT of OpenFlow 1.1 and later.
+fn output_11(port: u16) -> Vec<u8> {
+    [&[0, 0, 0, 16, 0, 0][..], &port.to_be_bytes(), &[0xff, 0xff], &[0; 6]].concat()
 }

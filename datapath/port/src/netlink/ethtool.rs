@@ -9,6 +9,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 const SIOCETHTOOL: libc::c_ulong = 0x8946;
 const GDRVINFO: u32 = 0x03;
+const GLINK: u32 = 0x0a;
 const GLINKSETTINGS: u32 = 0x4c;
 const GCHANNELS: u32 = 0x3c;
 
@@ -79,6 +80,14 @@ pub fn link_settings(name: &str) -> io::Result<LinkSettings> {
         _ => None,
     };
     Ok(LinkSettings { speed_mbps: (speed != 0 && speed != u32::MAX).then_some(speed), full_duplex })
+}
+
+/// Whether the driver sees a link (ETHTOOL_GLINK).
+pub fn link(name: &str) -> io::Result<bool> {
+    let mut value = [0u8; 8];
+    value[..4].copy_from_slice(&GLINK.to_ne_bytes());
+    ioctl(name, &mut value)?;
+    Ok(value[4..] != [0; 4])
 }
 
 /// Whether a feature is on.

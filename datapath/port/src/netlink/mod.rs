@@ -7,7 +7,9 @@
 //! socket for the daemon's loop; [`request`] holds the blocking questions.
 
 pub mod ethtool;
+pub mod mii;
 pub mod qdisc;
+pub(crate) mod qdisc_report;
 pub mod raw;
 pub mod request;
 mod wire;

@@ -17,12 +17,12 @@ const RTM_NEWTCLASS: u16 = 40;
 const TCA_KIND: u16 = 1;
 const TCA_OPTIONS: u16 = 2;
 const TC_H_ROOT: u32 = u32::MAX;
-const QDISC: u32 = 1 << 16;
-const ALL_TRAFFIC: u32 = QDISC | 0xfffe;
+pub(super) const QDISC: u32 = 1 << 16;
+pub(super) const ALL_TRAFFIC: u32 = QDISC | 0xfffe;
 /// Largest number of a queue (61440 are OVS's `HTB_N_QUEUES`).
 const QUEUE_MAX: u32 = 0xeffe;
 /// Least rate of a class, bytes per second: a longest frame in a second.
-const RATE_MIN: u64 = 1500;
+pub(super) const RATE_MIN: u64 = 1500;
 /// Of a device that does not tell its speed: 100 Mbit/s.
 const RATE_UNKNOWN: u64 = 12_500_000;
 /// The kernel's unit of time in these messages: 64 ns (PSCHED_SHIFT).
@@ -101,8 +101,18 @@ pub fn clear(session: &mut Session, ifindex: u32) -> io::Result<()> {
     }
 }
 
+/// The types of QoS that there are.
+pub(crate) fn kinds() -> Vec<&'static str> {
+    ROWS.iter().map(|row| row.name).chain(["linux-noop"]).collect()
+}
+
+/// The priority of packets of a queue: the number of its class.
+pub(crate) fn priority(queue: u16) -> u32 {
+    QDISC | (u32::from(queue) + 1)
+}
+
 /// struct tcmsg.
-fn body(ifindex: u32, handle: u32, parent: u32) -> [u8; 20] {
+pub(super) fn body(ifindex: u32, handle: u32, parent: u32) -> [u8; 20] {
     let mut body = [0; 20];
     body[4..8].copy_from_slice(&ifindex.to_ne_bytes());
     body[8..12].copy_from_slice(&handle.to_ne_bytes());
@@ -126,19 +136,19 @@ impl Session {
 
 // ---- what rows say ----
 
-fn number(options: &[(String, String)], key: &str) -> Option<u64> {
+pub(super) fn number(options: &[(String, String)], key: &str) -> Option<u64> {
     options.iter().find(|(k, _)| k == key)?.1.trim().parse().ok()
 }
 
 /// Bytes per second of everything together.
-fn whole_rate(qos: &Qos, line: Line) -> u64 {
+pub(super) fn whole_rate(qos: &Qos, line: Line) -> u64 {
     let asked = number(&qos.options, "max-rate").map(|bits| bits / 8).filter(|rate| *rate != 0);
     let own = if line.speed == 0 { RATE_UNKNOWN } else { line.speed };
     asked.unwrap_or(own).max(RATE_MIN)
 }
 
 /// The queues, with queue 0 even where nobody asks for it: it has what names none.
-fn queues(qos: &Qos) -> Vec<(u32, &[(String, String)])> {
+pub(super) fn queues(qos: &Qos) -> Vec<(u32, &[(String, String)])> {
     let mut all: Vec<_> = qos.queues.iter().filter(|(n, _)| *n <= QUEUE_MAX).map(|(n, o)| (*n, o.as_slice())).collect();
     if all.iter().all(|(n, _)| *n != 0) {
         all.insert(0, (0, &[]));
@@ -155,6 +165,11 @@ fn short(value: u64) -> u32 {
 }
 
 // ---- HTB ----
+
+/// Bytes that a class may send at once for its rate to be reached.
+pub(super) fn burst_min(rate: u64, line: Line) -> u64 {
+    rate / TICKS_PER_SECOND + u64::from(line.mtu)
+}
 
 /// Time that `bytes` take at a rate, in ticks.
 fn ticks(bytes: u64, rate: u64) -> u32 {
@@ -193,12 +208,11 @@ fn htb(qos: &Qos, line: Line) -> Plan {
     let mut options = Nested::default();
     options.add(INIT, &words(&[3, 10, 1, 0, 0]));
     let whole = whole_rate(qos, line);
-    let burst_min = |rate: u64| rate / TICKS_PER_SECOND + u64::from(line.mtu);
-    let mut classes = vec![(QDISC, ALL_TRAFFIC, htb_class(whole, whole, burst_min(whole), 0))];
+    let mut classes = vec![(QDISC, ALL_TRAFFIC, htb_class(whole, whole, burst_min(whole, line), 0))];
     for (n, o) in queues(qos) {
         let rate = number(o, "min-rate").map_or(RATE_MIN, |bits| bits / 8).max(RATE_MIN).min(whole);
         let ceil = number(o, "max-rate").map_or(whole, |bits| bits / 8).max(rate).min(whole);
-        let burst = number(o, "burst").map_or(0, |bits| bits / 8).max(burst_min(ceil));
+        let burst = number(o, "burst").map_or(0, |bits| bits / 8).max(burst_min(ceil, line));
         let prio = number(o, "priority").map_or(0, short);
         classes.push((ALL_TRAFFIC, QDISC | (n + 1), htb_class(rate, ceil, burst, prio)));
     }

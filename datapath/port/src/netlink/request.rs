@@ -3,7 +3,7 @@
 //! What enters: names, indices, values. What leaves: [`Link`]s, [`Address`]es, [`Route`]s, or the kernel's error. Neighbours: `device`, the
 //! daemon.
 
-use super::wire::{Builder, messages};
+use super::wire::{Builder, Message, messages};
 use super::{Address, Event, Link, READ_MAX, Route, decode_one, open};
 use crate::device::Mac;
 use nix::errno::Errno;
@@ -116,6 +116,15 @@ impl Session {
     /// Sends the request just made and hands the answer's entries to `each`, up to the acknowledgement, the end of the dump, or (for
     /// a question about one thing) the only entry. What is left of an earlier answer is passed over.
     pub(super) fn transact(&self, request: Builder, each: &mut dyn FnMut(Event)) -> io::Result<()> {
+        self.converse(request, &mut |message| {
+            if let Some(event) = decode_one(message) {
+                each(event);
+            }
+        })
+    }
+
+    /// The same with the entries as they come.
+    pub(super) fn converse(&self, request: Builder, each: &mut dyn FnMut(&Message<'_>)) -> io::Result<()> {
         send(self.fd.as_raw_fd(), &request.finish(), MsgFlags::empty())?;
         let mut bytes = vec![0; READ_MAX];
         loop {
@@ -128,11 +137,7 @@ impl Session {
                 match libc::c_int::from(message.kind) {
                     libc::NLMSG_DONE => return Ok(()),
                     libc::NLMSG_ERROR => return acknowledged(message.payload),
-                    _ => {
-                        if let Some(event) = decode_one(&message) {
-                            each(event);
-                        }
-                    }
+                    _ => each(&message),
                 }
                 // Entries of a dump are marked as parts; a single answer is not, and nothing follows it.
                 if !message.multi {

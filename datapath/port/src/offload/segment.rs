@@ -58,6 +58,7 @@ pub fn segment(packet: &Packet, put: &mut dyn FnMut(Packet)) -> Result<usize, Se
         mend(bytes, &plan, i, i == last);
         piece.set_checksum(Checksum::Good);
         piece.set_hash(packet.hash());
+        piece.set_queue(packet.queue());
         put(piece);
     }
     Ok(last + 1)

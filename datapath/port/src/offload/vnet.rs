@@ -5,7 +5,7 @@
 
 use super::layout::Layout;
 use super::{SCTP, complete};
-use crate::packet::{Checksum, Gso, GsoKind, Packet, u32_of};
+use crate::packet::{CSUM_OFFSET_MAX, Checksum, Gso, GsoKind, Packet, u32_of};
 
 /// Bytes of the header.
 pub(crate) const LEN: usize = 10;
@@ -31,7 +31,7 @@ pub(crate) fn apply(header: &[u8; LEN], packet: &mut Packet) -> Result<(), BadHe
     }
     let start = u16::from_ne_bytes([header[6], header[7]]);
     let offset = u16::from_ne_bytes([header[8], header[9]]);
-    if usize::from(start) + usize::from(offset) + 2 > packet.len() {
+    if usize::from(start) + usize::from(offset) + 2 > packet.len() || offset > CSUM_OFFSET_MAX {
         return Err(BadHeader);
     }
     packet.set_checksum(Checksum::Partial { start: start.into(), offset });

@@ -255,6 +255,22 @@ pub(super) fn cache_get_size(slowpath: &Slowpath, args: &[&str]) -> Outcome {
     slowpath.optional_datapath(args, 1).map(|(dp, _)| format!("{}:\n", full_name(dp.as_ref())))
 }
 
+pub(super) fn cache_set_size(slowpath: &Slowpath, args: &[&str]) -> Outcome {
+    if args[2].parse::<u32>().is_err() {
+        return Err(error(format_args!("size is malformed (Invalid argument)")));
+    }
+    match slowpath.datapath(args[0]) {
+        Some(_) => Err(error(format_args!("Setting caches not supported (Operation not supported)"))),
+        None => Err(error(format_args!("Opening datapath {} failed ({})", args[0], missing(args[0])))),
+    }
+}
+
+pub(super) fn list_commands(_: &Slowpath, _: &[&str]) -> Outcome {
+    let ours = super::COMMANDS.iter().filter(|c| c.name.starts_with("dpctl/"));
+    let line = |c: &super::Command| Some(format!("  dpctl/{:<23} {}\n", c.name.strip_prefix("dpctl/")?, c.usage?));
+    Ok(std::iter::once("The available commands are:\n".to_owned()).chain(ours.filter_map(line)).collect())
+}
+
 pub(super) fn show(slowpath: &Slowpath, args: &[&str]) -> Outcome {
     let (options, args) = Options::take(args)?;
     let mut out = String::new();

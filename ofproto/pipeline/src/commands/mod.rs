@@ -14,6 +14,7 @@ mod fdb;
 pub(crate) mod features;
 mod links;
 mod mdb;
+mod qos;
 mod route;
 mod show;
 #[cfg(test)]
@@ -78,6 +79,7 @@ pub const COMMANDS: &[Command] = &[
     row("dpctl/add-flows", "[dp] file", (1, 2), dpctl_flows::add_flows),
     row("dpctl/add-if", "dp iface...", (2, MANY), dpctl::add_if),
     row("dpctl/cache-get-size", "[dp]", (0, 1), dpctl::cache_get_size),
+    row("dpctl/cache-set-size", "dp cache <size>", (3, 3), dpctl::cache_set_size),
     row("dpctl/ct-bkts", "[dp] [gt=N]", (0, 2), dpctl_ct::buckets),
     row("dpctl/ct-del-limits", "[dp] [default] [zone=N1[,N2]...]", (1, 3), dpctl_ct::delete_limits),
     row("dpctl/ct-disable-tcp-seq-chk", "[dp]", (0, 1), dpctl_ct::disable_sequence),
@@ -111,6 +113,7 @@ pub const COMMANDS: &[Command] = &[
     row("dpctl/ipf-set-enabled", "[dp] v4|v6", (1, 2), dpctl_ct::fragments_on),
     row("dpctl/ipf-set-max-nfrags", "[dp] maxfrags", (1, 2), dpctl_ct::fragments_max),
     row("dpctl/ipf-set-min-frag", "[dp] v4|v6 minfragment", (2, 3), dpctl_ct::fragment_min),
+    row("dpctl/list-commands", "", (0, 0), dpctl::list_commands),
     row("dpctl/mod-flow", "[dp] flow actions", (2, 3), dpctl_flows::mod_flow),
     row("dpctl/mod-flows", "[dp] file", (1, 2), dpctl_flows::mod_flows),
     row("dpctl/parse-actions", "actions", (1, MANY), dpctl_flows::parse_and_format),
@@ -149,6 +152,8 @@ pub const COMMANDS: &[Command] = &[
     row("ovs/route/rule/del", "[-6] [not] from=all|ip/plen [prio=num] table=local|main|default|id", (2, 5), route::rule_del),
     row("ovs/route/rule/show", "[-6]", (0, 1), route::rule_show),
     row("ovs/route/show", "[table=all|id]", (0, 1), route::show),
+    row("qos/show", "interface", (1, 1), qos::show),
+    row("qos/show-types", "interface", (1, 1), qos::show_types),
     hidden("revalidator/pause", (0, 0), upcall::pause),
     row("revalidator/purge", "", (0, 0), upcall::purge),
     hidden("revalidator/resume", (0, 0), upcall::resume),

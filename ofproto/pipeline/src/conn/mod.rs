@@ -21,6 +21,7 @@ pub(crate) mod groups;
 mod notices;
 mod outbox;
 pub mod pinsched;
+mod queues;
 mod reconnect;
 mod replies;
 mod requests;

@@ -12,8 +12,8 @@ use flow::Msec;
 use flow::fields::{Field, MaskKind};
 use flow::seam::PortStats;
 use openflow::message::{
-    ActionFeatures, Features, FlowStatsEntry, FlowStatsRequest, PortCounters, PortDesc, PortStatsEntry, QueueConfig,
-    QueueStatsEntry, SwitchDesc, TableDesc, TableFeatureSet, TableFeatures, TableStats,
+    ActionFeatures, Features, FlowStatsEntry, FlowStatsRequest, PortCounters, PortDesc, PortStatsEntry, SwitchDesc, TableDesc,
+    TableFeatureSet, TableFeatures, TableStats,
 };
 use openflow::{OfError, OfPort, TableId, Version};
 use std::sync::Arc;
@@ -299,43 +299,4 @@ fn miss_code(miss: Miss) -> u8 {
 pub(super) fn table_descs(bridge: &Bridge) -> Vec<TableDesc> {
     let tables = bridge.tables.iter().filter(|t| t.id != INTERNAL);
     tables.map(Table::desc).collect()
-}
-
-/// OFPMP_QUEUE. A port without configured queues has none to tell of.
-pub(super) fn queue_stats(bridge: &Bridge, port: OfPort, queue: u32) -> Result<Vec<QueueStatsEntry>, OfError> {
-    const UNKNOWN: u64 = u64::MAX;
-    let found: Vec<QueueStatsEntry> = ports_with_queues(bridge, port)?
-        .filter(|_| matches!(queue, ALL_QUEUES | DUMMY_QUEUE))
-        .map(|port| QueueStatsEntry {
-            port,
-            queue: DUMMY_QUEUE,
-            tx_bytes: UNKNOWN,
-            tx_packets: UNKNOWN,
-            tx_errors: UNKNOWN,
-            duration_sec: u32::MAX,
-            duration_nsec: u32::MAX,
-        })
-        .collect();
-    if found.is_empty() && queue != ALL_QUEUES { Err(OfError::OfpqofcBadQueue) } else { Ok(found) }
-}
-
-/// The configured queues of a port, or of all.
-pub(super) fn queues(bridge: &Bridge, port: OfPort, queue: u32) -> Result<Vec<QueueConfig>, OfError> {
-    const UNSET: u16 = u16::MAX;
-    let found = ports_with_queues(bridge, port)?.filter(|_| matches!(queue, ALL_QUEUES | DUMMY_QUEUE));
-    let found: Vec<_> = found.map(|port| QueueConfig { port, queue: DUMMY_QUEUE, min_rate: UNSET, max_rate: UNSET }).collect();
-    if found.is_empty() && queue != ALL_QUEUES { Err(OfError::OfpqofcBadQueue) } else { Ok(found) }
-}
-
-/// OFPQ_ALL
-const ALL_QUEUES: u32 = 0xffff_ffff;
-/// Dummy ports pretend to have one queue.
-const DUMMY_QUEUE: u32 = 0;
-
-fn ports_with_queues(bridge: &Bridge, port: OfPort) -> Result<impl Iterator<Item = OfPort>, OfError> {
-    if port != OfPort::ANY && !bridge.ports.contains_key(&port) {
-        return Err(OfError::OfpqofcBadPort);
-    }
-    let of_bridge = bridge.ports.values();
-    Ok(of_bridge.filter(move |p| (port == OfPort::ANY || p.number == port) && p.kind.starts_with("dummy")).map(|p| p.number))
 }

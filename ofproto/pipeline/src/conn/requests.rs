@@ -7,7 +7,7 @@
 //! is about to be dropped. A barrier waits, without any lock, until no stale megaflow can forward (`Slowpath::settle`).
 
 use super::bundles::Member;
-use super::{Conn, ct_flush, groups, replies, tables, tlv};
+use super::{Conn, ct_flush, groups, queues, replies, tables, tlv};
 use crate::flow_mod::{self, Journal};
 use crate::slowpath::{PortModError, Prepared, Slowpath};
 use crate::world::{BridgeId, World};
@@ -171,8 +171,8 @@ impl Conn {
                 let dp = self.with_bridge(slowpath, ct_flush::datapath)?;
                 ct_flush::flush(dp.as_ref(), &ct_flush::of_request(request)).map(none)
             }
-            Body::QueueGetConfigRequest { port, queue } => self.with_bridge(slowpath, |_, b| {
-                let queues = replies::queues(b, *port, *queue)?;
+            Body::QueueGetConfigRequest { port, queue } => self.with_bridge(slowpath, |world, b| {
+                let queues = queues::configured(world, b, *port, *queue)?;
                 Ok(vec![Body::QueueGetConfigReply { port: *port, queues }])
             }),
             Body::Stats(request) => self.multipart(slowpath, request, now),
@@ -328,7 +328,7 @@ impl Conn {
                 }
                 M::TableRequest => M::TableReply(replies::table_stats(b)),
                 M::PortRequest(port) => M::PortReply(replies::port_stats(world, b, *port, now)?),
-                M::QueueRequest { port, queue } => M::QueueReply(replies::queue_stats(b, *port, *queue)?),
+                M::QueueRequest { port, queue } => M::QueueReply(queues::stats(world, b, *port, *queue, now)?),
                 M::GroupRequest(group) => M::GroupReply(groups::group_stats(b, *group, now)),
                 M::GroupDescRequest(group) => M::GroupDescReply(groups::group_descs(b, *group)),
                 M::GroupFeaturesRequest => M::GroupFeaturesReply(groups::group_features()),

@@ -29,7 +29,7 @@ impl Add for Sent {
 /// Why there is no socket for a target.
 #[derive(Debug, thiserror::Error)]
 enum TargetError {
-    #[error("{0}: expected IP[:PORT]")]
+    #[error("{0}: expected IP[:PORT] (names of collectors are not resolved)")]
     Syntax(String),
     #[error("couldn't open connection to collector {0}: {1}")]
     Socket(String, std::io::Error),

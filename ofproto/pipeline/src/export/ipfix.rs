@@ -1,7 +1,8 @@
 //! IPFIX (RFC 7011): records of flows, made of sampled packets, with templates that say what stands in them.
 //!
-//! What enters: packets that the datapath has sampled, time. What leaves: messages, a record each, and templates at their interval.
-//! Pure. What stands in a record is a table of elements: templates and records are two loops over the same rows.
+//! What enters: packets that the datapath has sampled, time. What leaves: messages, a record each, and templates at their interval; the
+//! exporting process's own statistics at theirs (RFC 5101 section 4.3). Pure. What stands in a record is a table of elements: templates
+//! and records are two loops over the same rows.
 
 use super::collectors::Sent;
 use super::write::{Writer, low32};
@@ -19,12 +20,18 @@ const FLOWS_MAX: usize = 1 << 18;
 const WAITING_MAX: usize = 10_000;
 const VERSION: u16 = 10;
 const TEMPLATE_SET: u16 = 2;
+const OPTIONS_TEMPLATE_SET: u16 = 3;
 /// Number of the first template.
 const TEMPLATES: u16 = 256;
-/// Enterprise of element 898, the name of a virtual observation point.
+/// Elements of the statistics: exportingProcessId (the scope), notSentPacketTotalCount.
+const EXPORTING_PROCESS: (u16, u16) = (144, 4);
+const NOT_SENT_PACKETS: (u16, u16) = (167, 8);
+/// Enterprise of the elements of tunnels and of 898, the name of a virtual observation point.
 const VMWARE: u32 = 6876;
 const VIRTUAL_OBS_ID: u16 = 898;
 const VARIABLE: u16 = 65_535;
+/// The bit of an element that has an enterprise.
+const ENTERPRISE: u16 = 0x8000;
 
 const ETH_IPV4: [u8; 2] = [0x08, 0x00];
 const ETH_IPV6: [u8; 2] = [0x86, 0xdd];
@@ -52,6 +59,7 @@ struct Shape {
     vlan: bool,
     l3: L3,
     l4: L4,
+    tunnel: bool,
     egress: bool,
 }
 
@@ -62,8 +70,11 @@ impl Shape {
     fn all() -> impl Iterator<Item = Self> {
         let l4 = |l3| if l3 == L3::Other { &Self::ALL_L4[..1] } else { &Self::ALL_L4[..] };
         [false, true].into_iter().flat_map(move |egress| {
-            [false, true].into_iter().flat_map(move |vlan| {
-                Self::ALL_L3.into_iter().flat_map(move |l3| l4(l3).iter().map(move |l4| Self { vlan, l3, l4: *l4, egress }))
+            [false, true].into_iter().flat_map(move |tunnel| {
+                [false, true].into_iter().flat_map(move |vlan| {
+                    let of_l3 = move |l3| l4(l3).iter().map(move |l4| Self { vlan, l3, l4: *l4, tunnel, egress });
+                    Self::ALL_L3.into_iter().flat_map(of_l3)
+                })
             })
         })
     }
@@ -73,7 +84,12 @@ impl Shape {
         TEMPLATES + u16::try_from(at).expect("few shapes")
     }
 
-    fn of(key: &Key, egress: bool) -> Self {
+    /// Number of the template of statistics, behind those of the shapes.
+    fn statistics_template() -> u16 {
+        TEMPLATES + u16::try_from(Self::all().count()).expect("few shapes")
+    }
+
+    fn of(key: &Key, tunnel: bool, egress: bool) -> Self {
         let l3 = match key.eth_type {
             ETH_IPV4 => L3::V4,
             ETH_IPV6 => L3::V6,
@@ -86,7 +102,40 @@ impl Shape {
             (L3::V4, 1) | (L3::V6, 58) => L4::Icmp,
             _ => L4::Other,
         };
-        Self { vlan: u16::from_be_bytes(key.vlan_tci) & VLAN_CFI != 0, l3, l4, egress }
+        Self { vlan: u16::from_be_bytes(key.vlan_tci) & VLAN_CFI != 0, l3, l4, tunnel, egress }
+    }
+}
+
+/// The tunnel that a packet came by or leaves by. Addresses are zero where the outer packet is IPv6, for which there are no elements.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Tunnel {
+    kind: u8,
+    proto: u8,
+    /// Bytes that the id has on the wire.
+    id_len: u8,
+    id: u64,
+    src: [u8; 4],
+    dst: [u8; 4],
+    tp_src: [u8; 2],
+    tp_dst: [u8; 2],
+}
+
+/// Kinds of tunnels that records tell of: `Interface.type`, number, IP protocol, bytes of the id.
+const TUNNELS: &[(&str, u8, u8, u8)] =
+    &[("vxlan", 1, 17, 3), ("gre", 2, 47, 4), ("ip6gre", 2, 47, 4), ("lisp", 3, 17, 3), ("stt", 4, 6, 8), ("geneve", 7, 17, 3)];
+
+impl Tunnel {
+    /// That of a port of type `kind`, with the outer header as the tunnel fields of `key` tell it; `None` if it is no tunnel, or a kind
+    /// without a number.
+    #[must_use]
+    pub fn of(kind: &str, key: &Key) -> Option<Self> {
+        let (_, kind, proto, id_len) = *TUNNELS.iter().find(|(name, ..)| *name == kind)?;
+        let id = u64::from_be_bytes(key.tun_id);
+        Some(Self { kind, proto, id_len, id, src: key.tun_src, dst: key.tun_dst, tp_src: key.tun_tp_src, tp_dst: key.tun_tp_dst })
+    }
+
+    fn id_bytes(&self) -> Vec<u8> {
+        self.id.to_be_bytes()[8 - usize::from(self.id_len).min(8)..].to_vec()
     }
 }
 
@@ -95,6 +144,7 @@ impl Shape {
 struct FlowKey {
     shape: Shape,
     key: Box<Key>,
+    tunnel: Tunnel,
     input: u32,
     output: u32,
     domain: u32,
@@ -105,7 +155,7 @@ struct FlowKey {
 impl Hash for FlowKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.key.words().hash(state);
-        (self.shape, self.input, self.output, self.domain, self.point, self.direction).hash(state);
+        (self.shape, self.tunnel, self.input, self.output, self.domain, self.point, self.direction).hash(state);
     }
 }
 
@@ -130,6 +180,8 @@ struct Sums {
 struct Element {
     id: u16,
     len: u16,
+    /// Whose number it is, where it is not IANA's.
+    enterprise: Option<u32>,
     has: fn(Shape) -> bool,
     put: Put,
 }
@@ -164,9 +216,17 @@ fn is_icmp6(s: Shape) -> bool {
 fn is_tcp(s: Shape) -> bool {
     s.l4 == L4::Tcp
 }
+fn is_tunneled(s: Shape) -> bool {
+    s.tunnel
+}
 
 const fn row(id: u16, len: u16, has: fn(Shape) -> bool, put: Put) -> Element {
-    Element { id, len, has, put }
+    Element { id, len, enterprise: None, has, put }
+}
+
+/// An element of a tunnel.
+const fn outer(id: u16, len: u16, put: Put) -> Element {
+    Element { id, len, enterprise: Some(VMWARE), has: is_tunneled, put }
 }
 
 /// Everything that records are made of (IANA, "IPFIX Information Elements").
@@ -199,6 +259,13 @@ const ELEMENTS: &[Element] = &[
     row(177, 1, is_icmp4, |w, f, _| w.u8(f.key.tp_dst[1])),
     row(178, 1, is_icmp6, |w, f, _| w.u8(f.key.tp_src[1])),
     row(179, 1, is_icmp6, |w, f, _| w.u8(f.key.tp_dst[1])),
+    outer(893, 4, |w, f, _| w.bytes(&f.tunnel.src)),
+    outer(894, 4, |w, f, _| w.bytes(&f.tunnel.dst)),
+    outer(895, 1, |w, f, _| w.u8(f.tunnel.proto)),
+    outer(896, 2, |w, f, _| w.bytes(&f.tunnel.tp_src)),
+    outer(897, 2, |w, f, _| w.bytes(&f.tunnel.tp_dst)),
+    outer(891, 1, |w, f, _| w.u8(f.tunnel.kind)),
+    outer(892, VARIABLE, |w, f, _| w.u8(f.tunnel.id_len).bytes(&f.tunnel.id_bytes())),
     row(158, 4, always, |w, _, s| w.u32(ago_us(s, s.first_ms))),
     row(159, 4, always, |w, _, s| w.u32(ago_us(s, s.last_ms))),
     row(2, 8, always, |w, _, s| w.u64(s.packets)),
@@ -232,6 +299,8 @@ pub struct Sampled<'a> {
     pub output: Option<u32>,
     /// Observation domain and point that a `sample` action names.
     pub observed: Option<(u32, u32)>,
+    /// What the packet came by, or leaves by.
+    pub tunnel: Option<Tunnel>,
 }
 
 /// What NXST_IPFIX_BRIDGE and NXST_IPFIX_FLOW tell.
@@ -259,12 +328,16 @@ pub struct Ipfix {
     cache: Map<FlowKey, Sums>,
     waiting: Vec<(FlowKey, Sums)>,
     totals: Totals,
+    /// Packets of records that were lost before they could be sent.
+    lost_packets: u64,
+    /// When the statistics were last sent.
+    told_ms: Msec,
 }
 
 impl Ipfix {
     /// With an empty cache.
     #[must_use]
-    pub fn new(config: IpfixConfig, _now: Msec) -> Self {
+    pub fn new(config: IpfixConfig, now: Msec) -> Self {
         Self {
             config,
             sequence: 0,
@@ -272,6 +345,8 @@ impl Ipfix {
             cache: Map::default(),
             waiting: Vec::new(),
             totals: Totals::default(),
+            lost_packets: 0,
+            told_ms: now,
         }
     }
 
@@ -297,10 +372,12 @@ impl Ipfix {
     pub fn sample(&mut self, s: &Sampled<'_>, now: Msec) {
         self.count(s);
         let (domain, point) = s.observed.unwrap_or((self.config.obs_domain_id, self.config.obs_point_id));
-        let shape = Shape::of(s.key, s.output.is_some());
+        let tunnel = s.tunnel.filter(|_| self.config.tunnel_sampling);
+        let shape = Shape::of(s.key, tunnel.is_some(), s.output.is_some());
         let key = FlowKey {
             shape,
             key: Box::new(told_of(s.key)),
+            tunnel: tunnel.unwrap_or_default(),
             input: s.input,
             output: s.output.unwrap_or(0),
             domain,
@@ -346,7 +423,7 @@ impl Ipfix {
     fn finish(&mut self, key: &FlowKey, end_reason: u8) {
         let Some((key, sums)) = self.cache.remove_entry(key) else { return };
         if self.waiting.len() >= WAITING_MAX {
-            self.waiting.remove(0);
+            self.lost_packets += self.waiting.remove(0).1.packets;
         }
         self.waiting.push((key, Sums { end_reason, ..sums }));
     }
@@ -358,14 +435,43 @@ impl Ipfix {
         lasted.iter().for_each(|key| self.finish(key, 2));
         let mut messages = Vec::new();
         for (key, sums) in std::mem::take(&mut self.waiting) {
-            let again = now - Msec::from(self.config.template_interval_s) * 1000;
-            if self.templates_at.get(&key.domain).is_none_or(|at| *at <= again) {
-                self.templates_at.insert(key.domain, now);
-                messages.extend(self.templates(key.domain, wall_ms));
-            }
+            self.templates_if_due(key.domain, now, wall_ms, &mut messages);
             messages.push(self.message(&key, Sums { sent_ms: now, ..sums }, wall_ms));
         }
+        if now - self.told_ms >= Msec::from(self.config.stats_interval_s) * 1000 {
+            self.told_ms = now;
+            let domain = self.config.obs_domain_id;
+            self.templates_if_due(domain, now, wall_ms, &mut messages);
+            messages.push(self.statistics(domain, wall_ms));
+        }
         messages
+    }
+
+    fn templates_if_due(&mut self, domain: u32, now: Msec, wall_ms: i64, messages: &mut Vec<Vec<u8>>) {
+        let again = now - Msec::from(self.config.template_interval_s) * 1000;
+        if self.templates_at.get(&domain).is_none_or(|at| *at <= again) {
+            self.templates_at.insert(domain, now);
+            messages.extend(self.templates(domain, wall_ms));
+            messages.push(self.options_template(domain, wall_ms));
+        }
+    }
+
+    /// The template of statistics: one field, within the scope of the exporting process (RFC 7011 section 3.4.2.2).
+    fn options_template(&self, domain: u32, wall_ms: i64) -> Vec<u8> {
+        let mut w = self.header(domain, wall_ms);
+        w.u16(OPTIONS_TEMPLATE_SET).u16(0).u16(Shape::statistics_template()).u16(2).u16(1);
+        for (id, len) in [EXPORTING_PROCESS, NOT_SENT_PACKETS] {
+            w.u16(id).u16(len);
+        }
+        closed(w)
+    }
+
+    /// The exporting process's statistics: what could not be sent, in messages and in packets that were never told of.
+    fn statistics(&mut self, domain: u32, wall_ms: i64) -> Vec<u8> {
+        let mut w = self.header(domain, wall_ms);
+        w.u16(Shape::statistics_template()).u16(0).u32(std::process::id()).u64(self.totals.send_errors + self.lost_packets);
+        self.sequence = self.sequence.wrapping_add(1);
+        closed(w)
     }
 
     fn header(&self, domain: u32, wall_ms: i64) -> Writer {
@@ -393,10 +499,13 @@ impl Ipfix {
         let count = u16::try_from(elements.len()).expect("few elements") + u16::from(named);
         w.u16(shape.template()).u16(count);
         for element in elements {
-            w.u16(element.id).u16(element.len);
+            match element.enterprise {
+                None => w.u16(element.id).u16(element.len),
+                Some(number) => w.u16(element.id | ENTERPRISE).u16(element.len).u32(number),
+            };
         }
         if named {
-            w.u16(VIRTUAL_OBS_ID | 0x8000).u16(VARIABLE).u32(VMWARE);
+            w.u16(VIRTUAL_OBS_ID | ENTERPRISE).u16(VARIABLE).u32(VMWARE);
         }
     }
 
@@ -476,7 +585,7 @@ mod tests {
             template_interval_s: 600,
             input_sampling: true,
             output_sampling: true,
-            tunnel_sampling: false,
+            tunnel_sampling: true,
             virtual_obs_id: Some("here".into()),
         };
         Ipfix::new(config, 0)
@@ -488,7 +597,7 @@ mod tests {
 
     fn sample(e: &mut Ipfix, n: u8, now: Msec) {
         let key = key(n);
-        e.sample(&Sampled { key: &key, len: 60, sound: true, input: 3, output: None, observed: None }, now);
+        e.sample(&Sampled { key: &key, len: 60, sound: true, input: 3, output: None, observed: None, tunnel: None }, now);
     }
 
     fn data(messages: &[Vec<u8>]) -> Vec<&Vec<u8>> {
@@ -510,7 +619,12 @@ mod tests {
                 for _ in 0..count {
                     let (id, size) = (u16::from_be_bytes([at[0], at[1]]), u16::from_be_bytes([at[2], at[3]]));
                     let enterprise = id & 0x8000 != 0;
-                    len += if size == VARIABLE { 1 + 4 } else { usize::from(size) };
+                    // The name "here", and the id of a tunnel of no kind.
+                    len += match (id & !ENTERPRISE, size) {
+                        (VIRTUAL_OBS_ID, _) => 1 + 4,
+                        (_, VARIABLE) => 1,
+                        (_, size) => usize::from(size),
+                    };
                     at = &at[if enterprise { 8 } else { 4 }..];
                 }
                 lengths.insert(u16::from_be_bytes([*a, *b]), len);
@@ -519,7 +633,9 @@ mod tests {
         assert_eq!(lengths.len(), Shape::all().count());
         for shape in Shape::all() {
             let mut e = ipfix(0);
-            let flow = FlowKey { shape, key: Box::new(Key::ZERO), input: 1, output: 2, domain: 7, point: 9, direction: 0 };
+            let tunnel = Tunnel::default();
+            let flow =
+                FlowKey { shape, key: Box::new(Key::ZERO), tunnel, input: 1, output: 2, domain: 7, point: 9, direction: 0 };
             assert_eq!(e.message(&flow, Sums::default(), 0).len(), 20 + lengths[&shape.template()], "{shape:?}");
         }
     }
@@ -560,8 +676,53 @@ mod tests {
     fn what_cannot_be_read_is_counted() {
         let mut e = ipfix(0);
         let key = key(1);
-        e.sample(&Sampled { key: &key, len: 14, sound: false, input: 3, output: Some(4), observed: Some((1, 2)) }, 0);
+        e.sample(
+            &Sampled { key: &key, len: 14, sound: false, input: 3, output: Some(4), observed: Some((1, 2)), tunnel: None },
+            0,
+        );
         let t = e.totals();
         assert_eq!((t.packets, t.ipv4, t.errors, t.ipv4_errors), (1, 0, 1, 1));
+    }
+
+    #[test]
+    fn a_tunnel_is_told_with_its_id_as_long_as_on_the_wire() {
+        let mut e = ipfix(0);
+        let key = Key {
+            tun_id: 0x0001_0203_u64.to_be_bytes(),
+            tun_src: [1, 1, 1, 1],
+            tun_dst: [2; 4],
+            tun_tp_dst: [0x12, 0xb5],
+            ..key(1)
+        };
+        assert_eq!(Tunnel::of("dummy", &key), None);
+        let tunnel = Tunnel::of("vxlan", &key);
+        e.sample(&Sampled { key: &key, len: 60, sound: true, input: 3, output: None, observed: None, tunnel }, 0);
+        let messages = e.run(0, 0);
+        let record = data(&messages)[0];
+        let told = [1, 1, 1, 1, 2, 2, 2, 2, 17, 0, 0, 0x12, 0xb5, 1, 3, 1, 2, 3];
+        assert!(record.windows(told.len()).any(|w| w == told), "{record:x?}");
+        e.config.tunnel_sampling = false;
+        e.sample(&Sampled { key: &key, len: 60, sound: true, input: 3, output: None, observed: None, tunnel }, 0);
+        let messages = e.run(0, 0);
+        assert!(!data(&messages)[0].windows(told.len()).any(|w| w == told));
+    }
+
+    #[test]
+    fn the_exporter_tells_of_itself_at_its_interval() {
+        let mut e = ipfix(10);
+        assert!(e.run(599_999, 0).is_empty());
+        e.sent(Sent { ok: 4, failed: 3 });
+        let told = e.run(600_000, 0);
+        let template = &told[told.len() - 2];
+        assert_eq!(template[16..18], [0, 3], "an options template");
+        assert_eq!(
+            template[20..],
+            [&Shape::statistics_template().to_be_bytes()[..], &[0, 2, 0, 1, 0, 144, 0, 4, 0, 167, 0, 8]].concat()
+        );
+        let record = told.last().unwrap();
+        assert_eq!(record[16..18], Shape::statistics_template().to_be_bytes());
+        assert_eq!(record[24..], 3u64.to_be_bytes());
+        assert_eq!(e.run(600_001, 0).len(), 0);
+        assert_eq!(e.run(1_200_000, 0).len(), told.len(), "templates are due again as well");
     }
 }

@@ -1,15 +1,21 @@
 //! In-band control: rules of the switch's own that let the connections to its controllers through, whatever the controllers' rules say.
 //!
-//! What enters: the MAC of the local port, the controllers' addresses. What leaves: rules of table 0, above all others. Neighbours: `protocols`
-//! puts them, translation delivers DHCP replies to the local port.
+//! What enters: the MAC of the local port, the controllers' addresses, the MACs of the next hops towards them. What leaves: rules of table 0,
+//! above all others. Neighbours: `protocols` puts them, translation delivers DHCP replies to the local port.
 //!
 //! A switch that is reached through itself must be able to find its controllers before any of them has said a word: it asks for an address
-//! (DHCP), asks who has theirs (ARP), and connects (TCP). The same goes for switches behind this one: connections to the controllers pass.
+//! (DHCP), asks who has theirs (ARP), and connects (TCP). The same goes for switches behind this one: connections to the controllers pass,
+//! and so do questions for the router on the way to them, or for a controller on the same link, and their answers. Who that is, is known
+//! once it has answered: then its MAC is in the table of neighbours.
 
 #[cfg(test)]
 mod tests;
 
 use crate::config::{BridgeConfig, ControllerConfig};
+use crate::router::Query;
+use crate::tunnel::Addr;
+use crate::world::World;
+use flow::Msec;
 use flow::key::{Key, Mask};
 use flow::matching::Match;
 use openflow::OfPort;
@@ -26,6 +32,8 @@ const TCP: u8 = 6;
 const UDP: u8 = 17;
 const REQUEST: u8 = 1;
 const REPLY: u8 = 2;
+/// How often the next hops are looked at.
+const LOOK_MS: Msec = 1_000;
 /// OpenFlow's port, where a target names none.
 const DEFAULT_PORT: u16 = 6653;
 
@@ -69,9 +77,53 @@ fn tcp(offset: i32, key: &Key, mask: &Mask) -> Rule {
     rule(offset, &key, &Mask { eth_type: [0xff; 2], nw_proto: 0xff, ..*mask })
 }
 
+/// What a bridge has in place.
+#[derive(Debug, Default)]
+pub struct InBand {
+    pub rules: Vec<Rule>,
+    pub queue: Option<u32>,
+    pub remotes: Vec<SocketAddrV4>,
+    /// MACs of the next hops.
+    pub hops: Vec<[u8; 6]>,
+    /// When the next hops are to be looked at again.
+    next_ms: Msec,
+}
+
+impl InBand {
+    /// The same with what the configuration wants.
+    #[must_use]
+    pub fn new(rules: Vec<Rule>, queue: Option<u32>, remotes: Vec<SocketAddrV4>, hops: Vec<[u8; 6]>) -> Self {
+        Self { rules, queue, remotes, hops, next_ms: 0 }
+    }
+
+    /// When the next hops are to be looked at again.
+    #[must_use]
+    pub fn wake_ms(&self) -> Msec {
+        if self.remotes.is_empty() { Msec::MAX } else { self.next_ms }
+    }
+
+    /// The MACs of the next hops of a bridge's local port, if it is time to look and they have changed.
+    pub fn look(&mut self, world: &World, bridge: &str, now: Msec) -> Option<Vec<[u8; 6]>> {
+        if self.wake_ms() > now {
+            return None;
+        }
+        self.next_ms = now + LOOK_MS;
+        let hop = |remote: &SocketAddrV4| {
+            let dst = Addr::v4(remote.ip().octets());
+            let way = world.router.find(Query { dst, src: Addr(0), mark: 0 }).filter(|way| way.device == bridge)?;
+            let hop = if way.gateway == Addr(0) { dst } else { way.gateway };
+            world.neighbours.find(bridge, hop, now)
+        };
+        let mut hops: Vec<[u8; 6]> = self.remotes.iter().filter_map(hop).collect();
+        hops.sort_unstable();
+        hops.dedup();
+        (hops != self.hops).then_some(hops)
+    }
+}
+
 /// The rules of a switch whose local port has this MAC.
 #[must_use]
-pub fn rules(mac: [u8; 6], remotes: &[SocketAddrV4]) -> Vec<Rule> {
+pub fn rules(mac: [u8; 6], remotes: &[SocketAddrV4], hops: &[[u8; 6]]) -> Vec<Rule> {
     if remotes.is_empty() || mac == [0; 6] {
         return Vec::new();
     }
@@ -99,6 +151,10 @@ pub fn rules(mac: [u8; 6], remotes: &[SocketAddrV4]) -> Vec<Rule> {
         arp(1, REPLY, &Key { eth_dst: mac, ..Key::ZERO }, &Key { eth_dst: all, ..Key::ZERO }),
         arp(2, REQUEST, &Key { eth_src: mac, ..Key::ZERO }, &Key { eth_src: all, ..Key::ZERO }),
     ];
+    for hop in hops {
+        rules.push(arp(3, REPLY, &Key { eth_dst: *hop, ..Key::ZERO }, &Key { eth_dst: all, ..Key::ZERO }));
+        rules.push(arp(4, REQUEST, &Key { eth_src: *hop, ..Key::ZERO }, &Key { eth_src: all, ..Key::ZERO }));
+    }
     for remote in remotes {
         let (ip, port) = (remote.ip().octets(), remote.port().to_be_bytes());
         let to = Key { nw_dst: ip, ..Key::ZERO };

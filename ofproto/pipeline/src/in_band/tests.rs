@@ -1,6 +1,7 @@
 //! Which rules there are, and for whom.
 
 use super::*;
+use crate::router::DeviceAddr;
 use crate::scenario::{Scenario, config};
 
 fn controller(target: &str) -> ControllerConfig {
@@ -50,6 +51,39 @@ fn rules_come_and_go_with_the_controllers() {
     wanted.bridges[0].disable_in_band = true;
     s.slowpath.configure(&wanted);
     assert_eq!(hidden(&s), 0);
+}
+
+#[test]
+fn the_next_hop_is_let_through_once_it_is_known() {
+    let mut wanted = config(&["br0 p1@1"]);
+    wanted.bridges[0].controllers = vec![controller("tcp:192.0.2.7:6653")];
+    let s = Scenario::new(&wanted);
+    let run = |command: &str, args: &[&str]| s.run_command(command, args).unwrap();
+    let hops = |now: Msec| {
+        s.slowpath.run_protocols(now);
+        let text = run("bridge/dump-flows", &["br0"]);
+        let line = |l: &str| l.split("priority=").nth(1).map(str::to_owned);
+        let ours = |l: &&str| l.contains("priority=180003") || l.contains("priority=180004");
+        let mut lines: Vec<String> = text.lines().filter(ours).filter_map(line).collect();
+        lines.sort();
+        lines
+    };
+    let start = flow::clock::now_ms();
+    assert!(hops(start).is_empty());
+    let address = DeviceAddr { address: Addr::v4([10, 0, 0, 1]), plen: 96 + 24 };
+    s.slowpath.write_world().router.set_addresses("br0", vec![address]);
+    run("ovs/route/add", &["192.0.2.0/24", "br0", "10.0.0.254"]);
+    assert!(hops(start + 2_000).is_empty(), "the way is known, the router's MAC is not");
+    run("tnl/neigh/set", &["br0", "10.0.0.254", "02:00:00:00:00:fe"]);
+    assert_eq!(
+        hops(start + 4_000),
+        [
+            "180003,arp,dl_dst=02:00:00:00:00:fe,arp_op=2,actions=NORMAL",
+            "180004,arp,dl_src=02:00:00:00:00:fe,arp_op=1,actions=NORMAL"
+        ]
+    );
+    run("tnl/neigh/flush", &[]);
+    assert!(hops(start + 6_000).is_empty());
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Link layer discovery (IEEE 802.1AB), and what auto-attach says by it: which services (I-SIDs) the switch wants on which VLANs, and what the
 //! server has made of that.
 //!
-//! What enters: settings, data units, time. What leaves: data units to send, text. Neighbours: `protocols` gives it packets and time.
+//! What enters: settings, data units, time. What leaves: data units to send, VLANs for the port to carry, text. Neighbours: `protocols` gives it
+//! packets and time; the daemon puts the VLANs into `Port.trunks`.
 
 #[cfg(test)]
 mod tests;
@@ -9,7 +10,7 @@ pub mod wire;
 
 use crate::options::Options;
 use flow::Msec;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use wire::{Assignment, Local, Neighbour};
 
@@ -17,6 +18,10 @@ use wire::{Assignment, Local, Neighbour};
 const INTERVAL_MS: Msec = 5000;
 /// How long a neighbour shall remember us.
 const TTL_S: u16 = 120;
+/// How long is told that a VLAN is not granted any more: whoever acts on it looks more often. Later it may be carried for other reasons.
+const TOLD_MS: Msec = 10_000;
+/// State of an assignment that the server has accepted.
+const ACTIVE: u8 = 2;
 const DESCRIPTION: &str = "Open vSwitch";
 /// Neighbours remembered per port.
 pub const NEIGHBOURS_MAX: usize = 32;
@@ -28,6 +33,24 @@ pub struct AutoAttach {
     pub system_description: String,
     /// I-SID and VLAN, by I-SID.
     pub mappings: Vec<(u32, u16)>,
+}
+
+/// VLANs of auto-attach.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Vlans {
+    pub granted: BTreeSet<u16>,
+    pub withdrawn: BTreeSet<u16>,
+}
+
+impl Vlans {
+    /// What a port carries of `trunks` and these; `None` if it does already.
+    #[must_use]
+    pub fn change(&self, trunks: &[u16]) -> Option<BTreeSet<u16>> {
+        let before: BTreeSet<u16> = trunks.iter().copied().collect();
+        let kept = before.iter().filter(|vlan| !self.withdrawn.contains(vlan));
+        let after: BTreeSet<u16> = kept.chain(&self.granted).copied().collect();
+        (after != before).then_some(after)
+    }
 }
 
 /// Whether `Interface.lldp` enables a port.
@@ -55,6 +78,8 @@ pub struct Session {
     wants: AutoAttach,
     /// What servers said of the mappings, by I-SID.
     answers: BTreeMap<u32, u8>,
+    /// VLANs that were granted and are not any more, with until when that is told.
+    withdrawn: BTreeMap<u16, Msec>,
     /// By chassis and port, with when they are to be forgotten.
     neighbours: BTreeMap<(Vec<u8>, Vec<u8>), (Neighbour, Msec)>,
     tx_ms: Msec,
@@ -69,6 +94,7 @@ impl Session {
             name: name.to_owned(),
             wants,
             answers: BTreeMap::new(),
+            withdrawn: BTreeMap::new(),
             neighbours: BTreeMap::new(),
             tx_ms: now + INTERVAL_MS,
             counts: Counts::default(),
@@ -76,9 +102,30 @@ impl Session {
     }
 
     /// Takes up other wishes; answers to those that stay are kept.
-    pub fn configure(&mut self, wants: AutoAttach) {
+    pub fn configure(&mut self, wants: AutoAttach, now: Msec) {
+        let before = self.granted();
         self.answers.retain(|isid, _| wants.mappings.iter().any(|(i, _)| i == isid));
         self.wants = wants;
+        self.note_withdrawn(&before, now);
+    }
+
+    /// VLANs that a server has granted.
+    fn granted(&self) -> BTreeSet<u16> {
+        let granted = |isid: &u32| self.answers.get(isid) == Some(&ACTIVE);
+        self.wants.mappings.iter().filter(|(isid, _)| granted(isid)).map(|(_, vlan)| *vlan).collect()
+    }
+
+    fn note_withdrawn(&mut self, before: &BTreeSet<u16>, now: Msec) {
+        let granted = self.granted();
+        self.withdrawn.retain(|vlan, until| !granted.contains(vlan) && now < *until);
+        self.withdrawn.extend(before.difference(&granted).map(|vlan| (*vlan, now + TOLD_MS)));
+    }
+
+    /// VLANs that the port is to carry for auto-attach, and such as it is not to carry any longer.
+    #[must_use]
+    pub fn vlans(&self, now: Msec) -> Vlans {
+        let lost = self.withdrawn.iter().filter(|(_, until)| now < **until);
+        Vlans { granted: self.granted(), withdrawn: lost.map(|(vlan, _)| *vlan).collect() }
     }
 
     /// A data unit came (what follows the Ethernet type).
@@ -93,11 +140,13 @@ impl Session {
             }
         };
         self.counts.unrecognized += neighbour.unrecognized;
+        let before = self.granted();
         for answer in &neighbour.assignments {
             if self.wants.mappings.iter().any(|(isid, _)| *isid == answer.isid) {
                 self.answers.insert(answer.isid, answer.status);
             }
         }
+        self.note_withdrawn(&before, now);
         let key = (neighbour.chassis.clone(), neighbour.port.clone());
         if neighbour.ttl_s == 0 {
             self.counts.deleted += u64::from(self.neighbours.remove(&key).is_some());
@@ -188,7 +237,7 @@ impl Session {
         for (isid, vlan) in &self.wants.mappings {
             let status = match self.answers.get(isid) {
                 None | Some(1) => "Pending",
-                Some(2) => "Active",
+                Some(&ACTIVE) => "Active",
                 Some(3..=8) => "Rejected",
                 Some(_) => "Undefined",
             };

@@ -63,9 +63,29 @@ fn neighbours_age_and_mappings_are_answered() {
         mappings.contains("5        10   Switch      Active") && mappings.contains("6        11   Switch      Pending"),
         "{mappings}"
     );
+    let (none, ten) = (BTreeSet::new(), BTreeSet::from([10]));
+    assert_eq!(s.vlans(6000), Vlans { granted: ten.clone(), withdrawn: none.clone() });
+    assert_eq!(s.vlans(6000).change(&[1]), Some(BTreeSet::from([1, 10])));
+    assert_eq!(s.vlans(6000).change(&[10, 1]), None);
     assert_eq!(s.wake_ms(), 10_000);
     s.transmit([2; 6], 126_000);
     assert_eq!(s.servers(), "LLDP: p1\n");
     let text = s.statistics();
     assert!(text.contains("  rx discarded cnt: 1\n") && text.contains("  ageout cnt: 1\n"), "{text}");
+}
+
+#[test]
+fn a_vlan_goes_when_its_mapping_goes_or_is_refused() {
+    let mapped = |mappings: &[(u32, u16)]| AutoAttach { mappings: mappings.to_vec(), ..AutoAttach::default() };
+    let mut s = Session::new("p1", mapped(&[(5, 10), (6, 11)]), 0);
+    let answer = |s: &mut Session, isid, vlan, status, now| s.receive(&local(&[Assignment { isid, vlan, status }])[14..], now);
+    answer(&mut s, 5, 10, 2, 0);
+    answer(&mut s, 6, 11, 2, 0);
+    answer(&mut s, 6, 11, 4, 1000);
+    assert_eq!(s.vlans(1000), Vlans { granted: BTreeSet::from([10]), withdrawn: BTreeSet::from([11]) });
+    s.configure(mapped(&[(6, 11)]), 2000);
+    assert_eq!(s.vlans(2000).change(&[1, 10, 11]), Some(BTreeSet::from([1])));
+    assert_eq!(s.vlans(13_000).change(&[1, 10, 11]), None, "from then on they are the operator's");
+    answer(&mut s, 6, 11, 2, 13_000);
+    assert_eq!(s.vlans(13_000).change(&[1]), Some(BTreeSet::from([1, 11])));
 }

@@ -34,8 +34,13 @@ impl Slowpath {
             self.world_wake().take_due();
             self.run_sessions(now);
             let todo = run::pass(&self.read_world(), now);
-            if !todo.enables.is_empty() || !todo.gates.is_empty() {
+            if !todo.enables.is_empty() || !todo.gates.is_empty() || !todo.hops.is_empty() {
                 let mut world = self.write_world();
+                for (bridge, hops) in todo.hops {
+                    if let Some(bridge) = world.bridges.get(&bridge) {
+                        super::configure::change_hops(&world, bridge, hops);
+                    }
+                }
                 for (bridge, port, gate) in todo.gates {
                     set_gate(&mut world, bridge, port, gate);
                 }

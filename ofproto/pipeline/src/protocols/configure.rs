@@ -5,6 +5,7 @@ use crate::bond::{self, Bond};
 use crate::bridge::{Bridge, BundleId};
 use crate::config::{BridgeConfig, InterfaceConfig, PortConfig};
 use crate::deps::Object;
+use crate::in_band::InBand;
 use crate::lacp::{self, Lacp, MemberSettings};
 use crate::table::INTERNAL;
 use crate::world::{BridgeId, World};
@@ -90,7 +91,7 @@ fn configure_sessions(world: &World, bridge: &Bridge, wanted: &BridgeConfig, mac
         sessions.lldp = speaks_lldp.then(|| {
             let wants = wanted.auto_attach.clone();
             let mut session = sessions.lldp.take().unwrap_or_else(|| lldp::Session::new(&port.name, wants.clone(), now));
-            session.configure(wants);
+            session.configure(wants, now);
             session
         });
         if before != kinds(&sessions) {
@@ -174,16 +175,31 @@ fn configure_bonds(world: &World, bridge: &Bridge, wanted: &BridgeConfig, machin
 
 /// The rules for in-band control: those that are new are put, those that are not wanted any more taken. Whether there are any.
 fn configure_in_band(world: &World, bridge: &Bridge, wanted: &BridgeConfig, machines: &mut Machines) -> bool {
-    let queue = wanted.in_band_queue;
-    let rules = in_band::rules(bridge.mac, &in_band::remotes(wanted));
-    let (old, old_queue) = std::mem::replace(&mut machines.in_band, (rules.clone(), queue));
-    for (priority, matching) in old.iter().filter(|rule| !rules.contains(rule)) {
+    let remotes = in_band::remotes(wanted);
+    let hops = std::mem::take(&mut machines.in_band.hops);
+    let rules = in_band::rules(bridge.mac, &remotes, &hops);
+    put_in_band(world, bridge, InBand::new(rules, wanted.in_band_queue, remotes, hops), machines);
+    !machines.in_band.rules.is_empty()
+}
+
+/// The next hops towards the controllers have other MACs.
+pub(super) fn change_hops(world: &World, bridge: &Bridge, hops: Vec<[u8; 6]>) {
+    let mut machines = bridge.protocols.lock();
+    let InBand { queue, remotes, .. } = &machines.in_band;
+    let rules = in_band::rules(bridge.mac, remotes, &hops);
+    let wanted = InBand::new(rules, *queue, remotes.clone(), hops);
+    put_in_band(world, bridge, wanted, &mut machines);
+}
+
+fn put_in_band(world: &World, bridge: &Bridge, wanted: InBand, machines: &mut Machines) {
+    let old = std::mem::replace(&mut machines.in_band, wanted);
+    let InBand { rules, queue, .. } = &machines.in_band;
+    for (priority, matching) in old.rules.iter().filter(|rule| !rules.contains(rule)) {
         flow_mod::take_own_match(world, bridge.id, TableId(0), *priority, matching);
     }
-    for (priority, matching) in rules.iter().filter(|rule| old_queue != queue || !old.contains(rule)) {
-        flow_mod::put_own_match(world, bridge.id, TableId(0), *priority, matching, in_band::actions(queue));
+    for (priority, matching) in rules.iter().filter(|rule| old.queue != *queue || !old.rules.contains(rule)) {
+        flow_mod::put_own_match(world, bridge.id, TableId(0), *priority, matching, in_band::actions(*queue));
     }
-    !rules.is_empty()
 }
 
 /// What a packet that the datapath has hashed for a bond goes on with: a lookup in the internal table. Mirrors have had it already.

@@ -103,8 +103,7 @@ pub struct Machines {
     pub bonds: BTreeMap<BundleId, BondEntry>,
     pub stp: Option<Stp>,
     pub rstp: Option<Rstp>,
-    /// Rules for in-band control that are in place, and the queue that they send by.
-    pub in_band: (Vec<in_band::Rule>, Option<u32>),
+    pub in_band: in_band::InBand,
 }
 
 impl Machines {
@@ -115,7 +114,13 @@ impl Machines {
         let lacps = self.lacps.values().map(Lacp::wake_ms);
         let bonds = self.bonds.values().map(|b| b.bond.wake_ms());
         let trees = [self.stp.as_ref().map(Stp::wake_ms), self.rstp.as_ref().map(Rstp::wake_ms)];
-        sessions.chain(trees.into_iter().flatten()).chain(lacps).chain(bonds).min().unwrap_or(Msec::MAX)
+        sessions
+            .chain(trees.into_iter().flatten())
+            .chain(lacps)
+            .chain(bonds)
+            .min()
+            .unwrap_or(Msec::MAX)
+            .min(self.in_band.wake_ms())
     }
 }
 

@@ -32,6 +32,8 @@ pub(super) struct Todo {
     pub gates: Vec<(BridgeId, OfPort, Gate)>,
     /// Learned addresses to forget: of one port, or of the whole bridge.
     pub flushes: Vec<(BridgeId, Option<OfPort>)>,
+    /// MACs of the next hops towards controllers, where they have changed.
+    pub hops: Vec<(BridgeId, Vec<[u8; 6]>)>,
 }
 
 /// One pass over all bridges.
@@ -48,6 +50,8 @@ pub(super) fn pass(world: &World, now: Msec) -> Todo {
         }
         run_bonds((world, bridge), &mut machines, now, &mut todo);
         spanning::run(bridge, &mut machines, now, &mut todo);
+        let hops = machines.in_band.look(world, &bridge.name, now);
+        todo.hops.extend(hops.map(|hops| (bridge.id, hops)));
     }
     todo
 }

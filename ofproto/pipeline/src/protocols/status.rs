@@ -2,7 +2,7 @@
 
 use crate::bridge::Bundle;
 use crate::bridge::{Bridge, Port};
-use crate::{bfd, cfm, rstp, stp};
+use crate::{bfd, cfm, lldp, rstp, stp};
 use flow::Msec;
 use openflow::OfPort;
 
@@ -15,6 +15,8 @@ pub struct PortStatus {
     pub bond_active_mac: Option<[u8; 6]>,
     pub stp: Option<stp::PortStatus>,
     pub rstp: Option<rstp::PortStatus>,
+    /// What auto-attach wants of its trunks.
+    pub auto_attach: lldp::Vlans,
 }
 
 /// What came of an interface's protocols.
@@ -56,12 +58,21 @@ pub(crate) fn tree_status(bridge: &Bridge) -> (Option<stp::BridgeStatus>, Option
 /// The ports of a bridge.
 pub(crate) fn port_status(bridge: &Bridge, now: Msec) -> Vec<PortStatus> {
     let machines = bridge.protocols.lock();
+    let vlans = |bundle: &Bundle| {
+        let sessions = bundle.ports.iter().filter_map(|port| machines.sessions.get(port)?.lldp.as_ref());
+        sessions.map(|session| session.vlans(now)).fold(lldp::Vlans::default(), |mut all, of_one| {
+            all.granted.extend(of_one.granted);
+            all.withdrawn.extend(of_one.withdrawn);
+            all
+        })
+    };
     let of = |bundle: &Bundle| PortStatus {
         bridge: bridge.name.clone(),
         name: bundle.name.clone(),
         bond_active_mac: machines.bonds.get(&bundle.id).map(|b| b.bond.active_mac()),
         stp: of_only(bundle, machines.stp.as_ref(), |stp, port| stp.port_status(port, now)),
         rstp: of_only(bundle, machines.rstp.as_ref(), |rstp, port| rstp.port_status(port, now)),
+        auto_attach: vlans(bundle),
     };
     bridge.bundles.values().map(of).collect()
 }

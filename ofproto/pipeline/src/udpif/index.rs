@@ -20,6 +20,7 @@ use crate::deps::{Deps, JUDGED_WORDS, Judged, Object, Pending, RuleChange};
 use crate::world::BridgeId;
 use flow::hash::{Map, Set};
 use openflow::{OfPort, TableId};
+use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// Stands for "no slot": a ukey that is not filed.
@@ -94,12 +95,7 @@ impl Index {
         let Some(filed) = self.slots.get_mut(slot as usize).and_then(Option::take) else { return };
         self.free.push(slot);
         for object in deps.objects() {
-            if let Some(of_object) = self.postings.get_mut(object) {
-                of_object.remove(&slot);
-                if of_object.is_empty() {
-                    self.postings.remove(object);
-                }
-            }
+            self.unpost(object, slot);
         }
         let class = &mut self.classes[filed.class as usize];
         class.swap_remove(filed.row as usize);
@@ -110,6 +106,33 @@ impl Index {
             moved.row = filed.row;
         }
         self.shrink(filed.class);
+    }
+
+    /// Files a ukey under other dependencies; gives its slot. Most that are translated again stay in their class.
+    pub(super) fn refile(&mut self, slot: u32, ukey: &Arc<Ukey>, old: &Deps, new: &Deps) -> u32 {
+        let place = |deps: &Deps| deps.tables().iter().map(|t| (t.bridge, t.table, t.known())).collect::<SmallVec<[_; 4]>>();
+        let filed = self.slots.get(slot as usize).and_then(Option::as_ref).map(|f| (f.class, f.row));
+        let Some((class, row)) = filed.filter(|_| place(old) == place(new)) else {
+            self.remove(slot, old);
+            return self.insert(ukey, new);
+        };
+        self.classes[class as usize].set_row(row as usize, new);
+        for gone in old.objects().iter().filter(|o| !new.objects().contains(o)) {
+            self.unpost(gone, slot);
+        }
+        for come in new.objects().iter().filter(|o| is_posted(o) && !old.objects().contains(o)) {
+            self.postings.entry(*come).or_default().insert(slot);
+        }
+        slot
+    }
+
+    fn unpost(&mut self, object: &Object, slot: u32) {
+        if let Some(of_object) = self.postings.get_mut(object) {
+            of_object.remove(&slot);
+            if of_object.is_empty() {
+                self.postings.remove(object);
+            }
+        }
     }
 
     /// Every ukey that something in `pending` can concern.
@@ -247,6 +270,14 @@ impl Class {
         row
     }
 
+    /// What a row's lookups have come to be.
+    fn set_row(&mut self, row: usize, deps: &Deps) {
+        for (dep, (priorities, ports)) in deps.tables().iter().zip(&mut self.tables) {
+            priorities[row] = dep.min_priority;
+            ports[row] = dep.in_port.map_or(ANY_PORT, port_word);
+        }
+    }
+
     fn swap_remove(&mut self, row: usize) {
         self.slots.swap_remove(row);
         for column in &mut self.words {
@@ -265,39 +296,50 @@ impl Class {
                 continue;
             }
             let judged = self.key.words.iter().zip(&self.words).filter(|((i, _), _)| known & 1 << i != 0);
-            let mut columns = judged.filter_map(|((i, mask), column)| {
+            let wanted = judged.filter_map(|((i, mask), column)| {
                 let (value, wanted) = change.word(*i)?;
-                (wanted & mask != 0).then_some((column.as_slice(), value, wanted & mask))
+                (wanted & mask != 0).then_some(Wanted { column, value, bits: wanted & mask })
             });
-            let mut rows = match columns.next() {
-                Some(column) => matching(column),
-                None => (0..self.slots.len()).collect(),
-            };
-            for (column, value, bits) in columns {
-                rows.retain(|row| (column[*row] ^ value) & bits == 0);
-            }
+            let mut columns: Vec<Wanted<'_>> = wanted.collect();
+            // A word of which much is wanted leaves few rows, so that the others are hardly looked at.
+            columns.sort_by_key(|c| std::cmp::Reverse(c.bits.count_ones()));
             let (port, port_bits) = change.in_port();
-            rows.retain(|row| {
-                change.priority() >= priorities[*row] && (ports[*row] == ANY_PORT || (ports[*row] ^ port) & port_bits == 0)
+            let meets = |row: usize| {
+                change.priority() >= priorities[row] && (ports[row] == ANY_PORT || (ports[row] ^ port) & port_bits == 0)
+            };
+            each_match(&columns, self.slots.len(), |row| {
+                if meets(row) {
+                    hits.push(self.slots[row]);
+                }
             });
-            hits.extend(rows.into_iter().map(|row| self.slots[row]));
         }
     }
 }
 
-/// Rows of a column that agree with a value in the bits named.
-fn matching((column, value, bits): (&[u64], u64, u64)) -> Vec<usize> {
+/// What a change wants of a column: a value in the bits named.
+#[derive(Clone, Copy, Debug)]
+struct Wanted<'c> {
+    column: &'c [u64],
+    value: u64,
+    bits: u64,
+}
+
+/// Calls `each` with every row, of `len`, that has what is wanted of all columns.
+fn each_match(columns: &[Wanted<'_>], len: usize, mut each: impl FnMut(usize)) {
     const CHUNK: usize = 64;
-    let mut rows = Vec::new();
-    for (n, chunk) in column.chunks(CHUNK).enumerate() {
+    for start in (0..len).step_by(CHUNK) {
+        let end = len.min(start + CHUNK);
         // Without a branch per row the compiler makes this a few wide instructions.
-        let some = chunk.iter().fold(false, |some, word| some | ((word ^ value) & bits == 0));
-        if some {
-            let at = n * CHUNK;
-            rows.extend(chunk.iter().enumerate().filter(|(_, word)| (**word ^ value) & bits == 0).map(|(i, _)| at + i));
+        let some = |c: &Wanted<'_>| c.column[start..end].iter().fold(false, |some, word| some | ((word ^ c.value) & c.bits == 0));
+        if !columns.iter().all(some) {
+            continue;
+        }
+        for row in start..end {
+            if columns.iter().all(|c| (c.column[row] ^ c.value) & c.bits == 0) {
+                each(row);
+            }
         }
     }
-    rows
 }
 
 fn port_word(port: OfPort) -> u32 {
@@ -393,10 +435,22 @@ mod tests {
             let mut g = PacketGen::new(seed);
             let mut index = Index::default();
             let mut filed: Vec<(u32, Arc<Ukey>, Deps)> = Vec::new();
-            for _ in 0..100 {
-                if !filed.is_empty() && g.below(3) == 0 {
+            for _ in 0..300 {
+                if !filed.is_empty() && g.below(4) == 0 {
                     let (slot, _, deps) = filed.swap_remove(g.below(filed.len()));
                     index.remove(slot, &deps);
+                    continue;
+                }
+                if !filed.is_empty() && g.below(2) == 0 {
+                    let at = g.below(filed.len());
+                    let (slot, ukey, deps) = &mut filed[at];
+                    let mut new = if g.below(3) == 0 { random_deps(&mut g, &ukey.key()) } else { deps.clone() };
+                    new.object(random_object(&mut g));
+                    if g.below(2) == 0 {
+                        new.table(BR, TableId(u8::try_from(g.below(2)).unwrap()), None, &Key::ZERO, &Key::ZERO);
+                    }
+                    *slot = index.refile(*slot, ukey, deps, &new);
+                    *deps = new;
                     continue;
                 }
                 let (ukey, deps) = ukey(&mut g);

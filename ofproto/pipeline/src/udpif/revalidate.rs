@@ -278,9 +278,12 @@ impl Udpif {
             return;
         }
         let now = now_ms();
+        // Asked in one go, and before: figures that are older than those paid for are passed over.
+        let mut stats = Vec::with_capacity(ukeys.len());
+        self.dp.stats_of(&ukeys.iter().map(|u| u.ufid).collect::<Vec<_>>(), &mut stats);
         let world = self.world.read().expect("no holder of the world panics");
         let mut doomed = Vec::new();
-        for ukey in ukeys {
+        for (ukey, stats) in ukeys.iter().zip(stats) {
             let mut inner = ukey.lock();
             match inner.state {
                 State::Visible => continue,
@@ -292,9 +295,7 @@ impl Udpif {
                     {
                         continue;
                     }
-                    let mut stats = Vec::with_capacity(1);
-                    self.dp.stats_of(&[ukey.ufid], &mut stats);
-                    if let Some(Some(stats)) = stats.first() {
+                    if let Some(stats) = &stats {
                         pay_up(&mut inner, stats, &world);
                     }
                     match self.renew(ukey, &mut inner, &world, now) {

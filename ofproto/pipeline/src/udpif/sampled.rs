@@ -5,6 +5,7 @@
 use super::{UPCALL_NO_PORT, UPCALL_UNHANDLED, Udpif};
 use crate::bridge::{Bridge, Port};
 use crate::export::{ipfix, sflow};
+use crate::tunnel::came_by_tunnel;
 use crate::world::World;
 use flow::action::{Action, Actions, Cookie, SetAttr};
 use flow::extract::{NetworkLayer, PacketMeta, extract_whole};
@@ -51,7 +52,25 @@ impl Udpif {
             input: self.port(world, bridge, in_port(&upcall.key)).map_or(0, |p| p.info.ifindex),
             output: (output != NO_PORT).then(|| self.port(world, bridge, output).map_or(0, |p| p.info.ifindex)),
             observed: None,
+            tunnel: self.tunnel_of(world, bridge, upcall, output),
         }
+    }
+
+    /// The tunnel that a sampled packet leaves by, or came by.
+    fn tunnel_of(&self, world: &World, bridge: &Bridge, upcall: &Upcall, output: DpPort) -> Option<ipfix::Tunnel> {
+        if output == NO_PORT {
+            let at = self.locate(world, &upcall.key).filter(|_| came_by_tunnel(&upcall.key))?;
+            let port = world.bridges.get(&at.bridge)?.ports.get(&at.in_port)?;
+            return ipfix::Tunnel::of(&port.info.kind, &upcall.key);
+        }
+        let port = self.port(world, bridge, output).or_else(|| self.tunnel_behind(world, output))?;
+        if let Some(key) = upcall.out_tunnel.as_ref().filter(|key| came_by_tunnel(key)) {
+            return ipfix::Tunnel::of(&port.info.kind, key);
+        }
+        let pushes = upcall.actions.iter().flat_map(|actions| actions.iter());
+        let push = pushes.filter_map(|a| if let Action::TunnelPush(push) = a { Some(push) } else { None });
+        let push = push.into_iter().find(|push| push.tunnel_port == output)?;
+        ipfix::Tunnel::of(&port.info.kind, &outer_of(&push.header))
     }
 
     fn sample_sflow(
@@ -113,6 +132,34 @@ fn tunnel_proto(kind: &str) -> u8 {
     }
 }
 
+/// The tunnel fields that an outer header amounts to.
+fn outer_of(header: &[u8]) -> Key {
+    let mut outer = Key::ZERO;
+    let at = extract_whole(header, &PacketMeta::default(), &mut outer);
+    Key {
+        tun_src: outer.nw_src,
+        tun_dst: outer.nw_dst,
+        tun_tos: outer.nw_tos,
+        tun_tp_src: outer.tp_src,
+        tun_tp_dst: outer.tp_dst,
+        tun_id: id_in(header.get(usize::from(at.l4)..).unwrap_or_default(), outer.nw_proto).to_be_bytes(),
+        ..Key::ZERO
+    }
+}
+
+/// The id in a header from the transport layer on: the VNI of VXLAN (RFC 7348) and Geneve (RFC 8926), the key of GRE (RFC 2890).
+fn id_in(l4: &[u8], proto: u8) -> u64 {
+    const GRE_CSUM: u8 = 0x80;
+    const GRE_KEY: u8 = 0x20;
+    let word = |at: usize| l4.get(at..at + 4).and_then(|w| w.first_chunk()).map_or(0, |w| u64::from(u32::from_be_bytes(*w)));
+    match (proto, l4) {
+        // UDP and the first word of either header come before the VNI and a byte of zero.
+        (17, _) => word(12) >> 8,
+        (47, [flags, ..]) if flags & GRE_KEY != 0 => word(if flags & GRE_CSUM == 0 { 4 } else { 8 }),
+        _ => 0,
+    }
+}
+
 /// The labels that a packet came with, the top first.
 fn labels(key: &Key) -> Vec<u32> {
     const BOTTOM: u32 = 0x100;
@@ -152,15 +199,7 @@ fn leaving(key: &Key, actions: &Actions, proto_of: impl Fn(DpPort) -> u8) -> Opt
         } else if let Action::TunnelPush(push) = action {
             let mut outer = Key::ZERO;
             extract_whole(&push.header, &PacketMeta::default(), &mut outer);
-            let told = Key {
-                tun_src: outer.nw_src,
-                tun_dst: outer.nw_dst,
-                tun_tos: outer.nw_tos,
-                tun_tp_src: outer.tp_src,
-                tun_tp_dst: outer.tp_dst,
-                ..Key::ZERO
-            };
-            out.tunnel = Some((Box::new(told), outer.nw_proto));
+            out.tunnel = Some((Box::new(outer_of(&push.header)), outer.nw_proto));
         }
     }
     (out.tunnel.is_some() || !out.labels.is_empty()).then_some(out)

@@ -240,8 +240,7 @@ impl UkeyMap {
         let mut index = self.lock_index();
         let slot = ukey.slot.load(Ordering::Relaxed);
         if slot != NO_SLOT {
-            index.remove(slot, &inner.deps);
-            ukey.slot.store(index.insert(ukey, &deps), Ordering::Relaxed);
+            ukey.slot.store(index.refile(slot, ukey, &inner.deps, &deps), Ordering::Relaxed);
         }
         inner.deps = deps;
     }

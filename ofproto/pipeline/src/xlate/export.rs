@@ -59,6 +59,24 @@ impl Ctx<'_> {
         }
     }
 
+    /// A sample for the bridge's IPFIX exporter of what leaves by a tunnel. It comes before the outer header, and has the actions that
+    /// make it along where the datapath makes it.
+    pub(super) fn sample_ipfix_tunnel(&mut self, output: DpPort, natively: bool) {
+        let Some(ipfix) = &self.bridge.exporters.ipfix else { return };
+        let (wanted, tunnels, sampling) = {
+            let encoder = ipfix.lock();
+            let config = encoder.config();
+            (config.output_sampling, config.tunnel_sampling, config.sampling.max(1))
+        };
+        if wanted {
+            let mut sample = self.sampling(u32::MAX / sampling, Cookie::Ipfix { output_port: output }, natively && tunnels);
+            if tunnels {
+                tell_tunnel(&mut sample, output);
+            }
+            self.emit(sample);
+        }
+    }
+
     /// Sends a share of the packets up, limited by the bridge's meter for the slow path if it has one.
     pub(super) fn sampling(&mut self, probability: u32, cookie: Cookie, actions: bool) -> Action {
         self.deps.object(crate::deps::Object::Meters(self.bridge.id));
@@ -115,6 +133,15 @@ impl Ctx<'_> {
             let key = Box::new(key);
             self.credits.push(Credit::Netflow { bridge: origin.id, key, output: self.exports.netflow });
         }
+    }
+}
+
+/// The packet goes up with the tunnel that it is about to leave by.
+pub(super) fn tell_tunnel(action: &mut Action, port: DpPort) {
+    if let Action::Sample { actions, .. } = action {
+        actions.iter_mut().for_each(|a| tell_tunnel(a, port));
+    } else if let Action::Userspace(up) = action {
+        up.tunnel_out_port = Some(port);
     }
 }
 

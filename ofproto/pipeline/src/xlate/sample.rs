@@ -1,7 +1,7 @@
 //! sample(...): copies of packets for IPFIX collectors.
 
 use super::Ctx;
-use super::export::NO_PORT;
+use super::export::{NO_PORT, tell_tunnel};
 use flow::action::Cookie;
 use openflow::OfPort;
 use openflow::action::Sample;
@@ -13,9 +13,13 @@ impl Ctx<'_> {
             return;
         }
         let mut output_port = NO_PORT;
+        let mut tunnel = None;
         if sample.sampling_port != OfPort::ANY && sample.sampling_port != self.in_port() {
-            match self.port(sample.sampling_port).and_then(|p| p.dp_port) {
-                Some(port) => output_port = port,
+            match self.port(sample.sampling_port).and_then(|p| Some((p.dp_port?, p.tunnel.clone()))) {
+                Some((port, config)) => {
+                    output_port = port;
+                    tunnel = config.filter(|_| self.samples_tunnels());
+                }
                 None => {
                     let port = sample.sampling_port.0 & 0xffff;
                     self.report_error(format_args!("can't use unknown port {port} in flow sample action"));
@@ -24,6 +28,9 @@ impl Ctx<'_> {
             }
         }
         self.commit();
+        if let Some(config) = &tunnel {
+            self.announce_tunnel(config);
+        }
         let cookie = Cookie::FlowSample {
             probability: sample.probability,
             collector_set_id: sample.collector_set_id,
@@ -34,8 +41,17 @@ impl Ctx<'_> {
         };
         // The same share of 2^32 as the action's is of 2^16.
         let probability = u32::from(sample.probability) << 16 | u32::from(sample.probability);
-        let sample = self.sampling(probability, cookie, false);
+        let natively = tunnel.is_some() && self.tunnels_natively();
+        let mut sample = self.sampling(probability, cookie, natively);
+        if tunnel.is_some() {
+            tell_tunnel(&mut sample, output_port);
+        }
         self.emit(sample);
+    }
+
+    fn samples_tunnels(&self) -> bool {
+        let exporters = &self.bridge.exporters;
+        exporters.ipfix.iter().chain(exporters.flow_ipfix.values()).any(|e| e.lock().config().tunnel_sampling)
     }
 
     fn exports_flows(&self) -> bool {

@@ -156,6 +156,7 @@ impl Ctx<'_> {
                 self.emit(Action::Trunc(max_len));
             }
             self.commit();
+            self.sample_ipfix_tunnel(dp_port, true);
             self.output_natively(config, dp_port, truncate.is_some(), last);
             mask::copy_tunnel(&mut self.key, &before);
         } else {
@@ -166,12 +167,26 @@ impl Ctx<'_> {
             self.commit_tunnel(config);
             mask::copy_tunnel(&mut self.key, &before);
             self.commit();
+            self.sample_ipfix_tunnel(dp_port, false);
             if let Some(snaplen) = self.snaplen {
                 self.emit(Action::Trunc(u32::from(snaplen)));
             }
             self.emit(Action::Output(dp_port));
             self.note_output(port);
         }
+    }
+
+    /// Tells the datapath the tunnel of a port ahead of the output to it, for a sample of what leaves there. Where the datapath puts outer
+    /// headers on itself they are among the actions that follow.
+    pub(super) fn announce_tunnel(&mut self, config: &Config) {
+        if self.tunnels_natively() {
+            return;
+        }
+        let mut before = Key::ZERO;
+        mask::copy_tunnel(&mut before, &self.key);
+        self.address_tunnel(config);
+        self.commit_tunnel(config);
+        mask::copy_tunnel(&mut self.key, &before);
     }
 
     /// Whether the datapath puts outer headers on itself.

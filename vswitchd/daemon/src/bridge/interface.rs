@@ -53,6 +53,7 @@ pub(super) fn read(builder: &mut Builder<'_>, bridge: &str, datapath_type: &str,
             mac: mac(builder, name, is_local, row),
             mtu: row.opt_int("mtu_request").and_then(|m| u16::try_from(m).ok()).filter(|m| *m > 0),
             // Of the port's row.
+            miimon_ms: 0,
             qos: None,
             policing: Policing {
                 rate_kbps: policing(row, "ingress_policing_rate"),

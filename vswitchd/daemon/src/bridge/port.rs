@@ -2,7 +2,7 @@
 
 use super::build::Builder;
 use super::interface;
-use super::rows::{Row, parse_mac};
+use super::rows::{Map, Row, parse_mac};
 use flow::seam::Qos;
 use ofproto::config::{BondConfig, PortConfig, PriorityTags, VlanMode};
 
@@ -24,6 +24,9 @@ pub(super) fn read(builder: &mut Builder<'_>, bridge: &str, datapath_type: &str,
     if let Some(mode) = other.get("bond-detect-mode").filter(|mode| !matches!(*mode, "carrier" | "miimon")) {
         let text = format!("port {name}: unsupported bond-detect-mode {mode}, defaulting to carrier");
         builder.complaints.warn(text);
+    }
+    if interfaces.len() > 1 {
+        interfaces.iter_mut().for_each(|i| i.device.miimon_ms = miimon_ms(&other));
     }
     let tag = row.opt_int("tag").and_then(|t| u16::try_from(t).ok()).filter(|t| *t < 4096);
     let trunks = row.vlans("trunks");
@@ -52,6 +55,16 @@ pub(super) fn read(builder: &mut Builder<'_>, bridge: &str, datapath_type: &str,
         other_config: other.pairs(),
         name,
     })
+}
+
+/// How often the PHYs of a bond's members are asked for their links; 0: the drivers tell.
+fn miimon_ms(other: &Map) -> u32 {
+    const DEFAULT_MS: u32 = 200;
+    if other.get("bond-detect-mode") != Some("miimon") {
+        return 0;
+    }
+    let asked = other.get("bond-miimon-interval").and_then(|ms| ms.parse().ok());
+    asked.filter(|ms| *ms > 0).unwrap_or(DEFAULT_MS)
 }
 
 /// The port that every bridge has, when the database has none.

@@ -2,9 +2,10 @@
 //! its schema knows. Pure.
 
 use super::build::Built;
-use super::rows::{Replica, mac_text};
+use super::rows::{Replica, Row, mac_text};
 use flow::seam::{PortInfo, PortStats};
 use ofproto::config::{BridgeStatus, ControllerStatus, InterfaceStatus};
+use ofproto::lldp::Vlans;
 use ofproto::protocols::{LinkStatus, PortStatus};
 use ofproto::{rstp, stp};
 use ovsdb::{Atom, Datum};
@@ -142,10 +143,26 @@ impl Writer<'_> {
         put("cfm_remote_opstate", Datum::optional(opstate));
     }
 
+    /// VLANs that auto-attach has been granted are carried, and such as it has lost no longer. A trunk port without trunks would carry all.
+    fn trunks(&mut self, row: Uuid, vlans: &Vlans) {
+        let port = Row::new(self.replica, "Port", row);
+        let Some(trunks) = port.and_then(|port| vlans.change(&port.vlans("trunks"))) else { return };
+        let mode = match trunks.len() {
+            0 => Some("access"),
+            1 => Some("trunk"),
+            _ => None,
+        };
+        self.put("Port", row, "trunks", Datum::set(trunks.into_iter().map(i64::from)));
+        if mode.is_some() {
+            self.put("Port", row, "vlan_mode", Datum::optional(mode));
+        }
+    }
+
     fn port(&mut self, row: Uuid, status: &PortStatus, statistics: bool) {
         if let Some(mac) = status.bond_active_mac {
             self.put("Port", row, "bond_active_slave", Datum::from(mac_text(mac)));
         }
+        self.trunks(row, &status.auto_attach);
         let stp = status.stp.as_ref().map(stp_port).unwrap_or_default();
         self.put("Port", row, "status", pairs(&stp));
         let rstp = status.rstp.as_ref().map(rstp_port).unwrap_or_default();
@@ -313,5 +330,29 @@ mod tests {
         let failed = InterfaceStatus { name: "p1".into(), error: Some("could not".into()), ..Default::default() };
         check(failed, &["ofport=-1", "error=\"could not\"", "statistics=[\"map\",[]]"]);
         check(InterfaceStatus { name: "p1".into(), ..Default::default() }, &[]);
+    }
+
+    #[test]
+    fn auto_attach_adds_trunks_and_takes_them_away() {
+        let replica = Text::new(
+            "Open_vSwitch . bridges={@br0}
+             Bridge br0 ports={@p1p}
+             Port p1p name=p1 interfaces={@p1i} trunks={7} vlan_mode={}
+             Interface p1i name=p1",
+        );
+        let built = build(&replica, &Environment::default(), &mut Complaints::default());
+        let wrote = |granted: &[u16], withdrawn: &[u16]| {
+            let set = |vlans: &[u16]| vlans.iter().copied().collect();
+            let auto_attach = Vlans { granted: set(granted), withdrawn: set(withdrawn) };
+            let status = PortStatus { bridge: "br0".into(), name: "p1".into(), auto_attach, ..PortStatus::default() };
+            let report = Report { ports: vec![status], ..Report::default() };
+            let writes = writes(&replica, &built, &report, false);
+            let ours = writes.iter().filter(|w| matches!(w.column, "trunks" | "vlan_mode"));
+            ours.map(|w| format!("{}={}", w.column, w.value.to_json())).collect::<Vec<_>>()
+        };
+        assert_eq!(wrote(&[], &[]), Vec::<String>::new());
+        assert_eq!(wrote(&[10], &[]), ["trunks=[\"set\",[7,10]]"]);
+        assert_eq!(wrote(&[10], &[7]), ["trunks=10", "vlan_mode=\"trunk\""]);
+        assert_eq!(wrote(&[], &[7]), ["trunks=[\"set\",[]]", "vlan_mode=\"access\""]);
     }
 }

@@ -95,3 +95,24 @@ fn datapath_ids_have_sixteen_digits_or_a_prefix() {
         assert_eq!(parse_datapath_id(text), expect, "{text}");
     }
 }
+
+#[test]
+fn only_members_of_bonds_with_miimon_have_their_phys_asked() {
+    let (built, _) = build_text(
+        "Open_vSwitch . bridges={@b}
+         Bridge b name=b ports={@m,@c,@s} datapath_type=dummy
+         Port m name=m interfaces={@m1,@m2} bond_mode=active-backup other_config={bond-detect-mode=miimon,bond-miimon-interval=50}
+         Port c name=c interfaces={@c1,@c2} bond_mode=active-backup other_config={bond-miimon-interval=50}
+         Port s name=s1 interfaces={@s1} other_config={bond-detect-mode=miimon}
+         Interface m1 name=m1
+         Interface m2 name=m2
+         Interface c1 name=c1
+         Interface c2 name=c2
+         Interface s1 name=s1",
+    );
+    let of = |name: &str| {
+        let mut all = built.config.bridges[0].ports.iter().flat_map(|p| &p.interfaces);
+        all.find(|i| i.name == name).map(|i| i.device.miimon_ms)
+    };
+    assert_eq!(["m1", "m2", "c1", "s1"].map(of), [Some(50), Some(50), Some(0), Some(0)]);
+}
