@@ -19,7 +19,7 @@ pub const CONNS_MAX: u32 = 1 << 22;
 const SLACK: u32 = 1 << 18;
 /// Entries that are handed over together.
 pub const CHAIN: usize = 1 + MEMBERS;
-const CHAIN_32: u32 = 13;
+const CHAIN_32: u32 = 11;
 const _: () = assert!(CHAIN_32 as usize == CHAIN);
 
 /// All entries.
