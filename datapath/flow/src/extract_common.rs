@@ -117,7 +117,8 @@ impl<'a> Arrival<'a> {
         let l4 = l3 + IPV6_BYTES;
         let ip: &[u8; IPV6_BYTES + UDP_BYTES] = frame.get(l3..)?.first_chunk()?;
         let proto = ip[6];
-        let offset_flags = if proto == ip_proto::TCP { *frame.get(l4 + 12..)?.first_chunk()? } else { [0; 2] };
+        // Of UDP its ports, which are not looked at: no branch on the protocol.
+        let offset_flags = *frame.get(l4 + usize::from(proto == ip_proto::TCP) * 12..)?.first_chunk()?;
         let transport = Transport::of(proto, offset_flags);
         let payload = usize::from(u16::from_be_bytes(bytes(ip, 4)));
         let fits = payload >= transport.bytes && payload + l4 <= len && len <= usize::from(u16::MAX);
@@ -187,9 +188,11 @@ impl Transport {
         let tcp = proto == ip_proto::TCP;
         let header = usize::from(offset_flags[0] >> 4) * 4;
         let flags = u64::from(u16::from_le_bytes([offset_flags[0] & 15, offset_flags[1]]));
+        // Masks where an `if` would become a branch.
+        let if_tcp = usize::from(tcp).wrapping_neg();
         Self {
-            bytes: if tcp { header } else { UDP_BYTES },
-            flags: if tcp { flags } else { 0 },
+            bytes: header & if_tcp | UDP_BYTES & !if_tcp,
+            flags: flags & u64::from(tcp).wrapping_neg(),
             sound: (tcp & (header >= TCP_BYTES)) | (proto == ip_proto::UDP),
         }
     }

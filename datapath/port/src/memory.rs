@@ -3,8 +3,8 @@
 //! What enters: a file's frames, copied into the switch's own buffers each time, as a driver's DMA would. What leaves: nothing; `send`
 //! frees. Neighbours: `pcap`, `pool`. Every queue replays the whole file, starting at a different frame.
 //!
-//! Frames of up to 64 bytes are kept padded to one cache line, and copied as such: the copy has a constant length, so it is two vector
-//! loads and stores where the processor has AVX (four elsewhere; the source is the same, `recv_as`, compiled twice).
+//! Where no frame is longer than one cache line, or than two, all are kept padded to that, and copied as such: the copy has a constant length, so
+//! it is two vector loads and stores for a line where the processor has AVX (four elsewhere; the source is the same, `recv_as`, compiled twice).
 
 use crate::batch::Batch;
 use crate::counters::Counters;
@@ -18,6 +18,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 const LINE: usize = 64;
+/// Frames are padded to the longest one's lines if these are no more.
+const PADDED_LINES_MAX: usize = 2;
 
 /// The frames of a source, in one block of memory.
 #[derive(Debug)]
@@ -26,8 +28,8 @@ pub(crate) struct Frames {
     bytes: Vec<Aligned>,
     /// First line and length in bytes of each frame.
     index: Vec<(u32, u32)>,
-    /// Whether every frame fits one line.
-    short: bool,
+    /// The least number of lines that every frame fits.
+    lines: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +39,11 @@ struct Aligned([u8; LINE]);
 impl Frames {
     /// Takes the frames that fit a small buffer, and says how many did not.
     pub(crate) fn new(frames: &[Vec<u8>]) -> (Self, usize) {
-        let mut made = Self { bytes: Vec::new(), index: Vec::new(), short: true };
+        let fits = |frame: &&Vec<u8>| frame.len() <= SMALL_FRAME_MAX;
+        let lines = frames.iter().filter(fits).map(|frame| frame.len().div_ceil(LINE)).max().unwrap_or_default().max(1);
+        // Longer frames are not padded: what most of them would be copied for nothing.
+        let least = if lines <= PADDED_LINES_MAX { lines } else { 1 };
+        let mut made = Self { bytes: Vec::new(), index: Vec::new(), lines };
         let mut refused = 0;
         for frame in frames {
             if frame.len() > SMALL_FRAME_MAX {
@@ -46,16 +52,14 @@ impl Frames {
             }
             let first = u32::try_from(made.bytes.len()).expect("a file has at most 1 GiB");
             let len = u32::try_from(frame.len()).expect("bounded above");
-            made.short &= frame.len() <= LINE;
             made.index.push((first, len));
+            let end = made.bytes.len() + frame.len().div_ceil(LINE).max(least);
             for part in frame.chunks(LINE) {
                 let mut line = Aligned([0; LINE]);
                 line.0[..part.len()].copy_from_slice(part);
                 made.bytes.push(line);
             }
-            if frame.is_empty() {
-                made.bytes.push(Aligned([0; LINE]));
-            }
+            made.bytes.resize(end, Aligned([0; LINE]));
         }
         (made, refused)
     }
@@ -92,13 +96,17 @@ impl Rx {
         }
         let (mut at, mut bytes) = (self.at, 0);
         let want = batch.space();
-        let short = frames.short;
+        let lines = frames.lines;
         let got = batch.fill(|base| {
             let (first, len) = frames.index[at];
             at = if at + 1 == frames.index.len() { 0 } else { at + 1 };
             let len = len as usize;
             bytes += len as u64;
-            if short { place_short(frames, first, len, base) } else { place(frames, first, len, base) }
+            match lines {
+                1 => place_padded::<1>(frames, first, len, base),
+                2 => place_padded::<2>(frames, first, len, base),
+                _ => place(frames, first, len, base),
+            }
         });
         self.at = at;
         self.counters.packets.add(got as u64);
@@ -147,11 +155,13 @@ impl Receive for Rx {
 }
 
 #[inline(always)]
-fn place_short(frames: &Frames, first: u32, len: usize, base: NonNull<u8>) -> Packet {
+fn place_padded<const N: usize>(frames: &Frames, first: u32, len: usize, base: NonNull<u8>) -> Packet {
+    const { assert!(N <= PADDED_LINES_MAX && HEADROOM + 7 * LINE + N * LINE <= 2048) };
     let off = colour(base);
-    let to = base.as_ptr().wrapping_add(off).cast::<Aligned>();
-    // SAFETY: `off + 64` is within the 2 KiB chunk that the caller owns, and both are multiples of 64.
-    unsafe { to.write(frames.bytes[first as usize]) };
+    let lines = frames.bytes[first as usize..].first_chunk::<N>().expect("every frame is padded to as many lines");
+    let to = base.as_ptr().wrapping_add(off).cast::<[Aligned; N]>();
+    // SAFETY: `off` and the lines are within the 2 KiB chunk that the caller owns, and `off` is a multiple of 64.
+    unsafe { to.write(*lines) };
     Packet::at(base, Class::Small, off, len)
 }
 

@@ -9,7 +9,7 @@
 //! slot numbers under the masked key. Megaflows that the slow path installs do not overlap unless they do the same, so the first
 //! subtable that matches decides and the order only matters for speed: subtables with more hits come first (`sort`).
 //!
-//! A subtable with one megaflow names it beside its table (`only`): packets are compared with it, and nothing is hashed.
+//! A subtable with up to `FEW_MAX` megaflows names them beside its table (`few`): packets are compared with them, and nothing is hashed.
 //!
 //! # Concurrency: what holds
 //!
@@ -18,7 +18,10 @@
 //! - Within a subtable's table entries are published in place: the slot number is stored first, then its tag (Release). An entry
 //!   never moves while its table lives, so a lookup cannot miss a megaflow that was there before it began and is there after.
 //!   A table that is half full is copied into one of twice the size, and replaced: insertion is O(1) amortised.
-//! - `only` names a megaflow until a second one can be found by its tag, and again after all others are gone.
+//! - `few` names all megaflows of a table until there is one too many, which can be found by its tag before the first name goes; from then on the
+//!   table has no names. One that again has few is replaced by a small one that has. Names stand without gaps: where one goes the last takes
+//!   its place. It is written there before it is taken from its old place (Release), and names are read from the last to the first
+//!   (Acquire): whoever no longer sees the old place sees the new one.
 //! - A tag that was read before its entry was replaced leads to another slot number; comparing decides, as always.
 
 use crate::qsbr::{Epoch, Guard, Limbo, Rcu, Unlinked};
@@ -58,14 +61,15 @@ const _: () = assert!(size_of::<Bucket>() == 64);
 pub(crate) struct Table {
     pub(crate) buckets: Box<[Bucket]>,
     mask: usize,
-    /// The slot of the only entry; `NO_SLOT` if there are several.
-    pub(crate) only: AtomicU32,
+    /// The slots of all entries, from the first place on; `NO_SLOT` in the first place if there are too many.
+    pub(crate) few: [AtomicU32; FEW_MAX],
 }
 
 impl Table {
     fn new(buckets: usize) -> Self {
         let n = buckets.next_power_of_two();
-        Self { buckets: (0..n).map(|_| Bucket::default()).collect(), mask: n - 1, only: AtomicU32::new(NO_SLOT) }
+        let few = std::array::from_fn(|_| AtomicU32::new(NO_SLOT));
+        Self { buckets: (0..n).map(|_| Bucket::default()).collect(), mask: n - 1, few }
     }
 
     fn home(&self, hash: u64) -> usize {
@@ -128,6 +132,29 @@ impl Table {
             passed.store(passed.load(Ordering::Relaxed) - 1, Ordering::Release);
             at = (at + 1) & self.mask;
         }
+    }
+
+    /// Names an entry that has just been added to `entries - 1` others, or leaves off naming.
+    fn name(&self, slot: u32, entries: usize) {
+        match self.few.get(entries - 1) {
+            // Where there have been too many the first place stays empty.
+            Some(place) if entries == 1 || self.has_names() => place.store(slot, Ordering::Release),
+            _ => self.few[0].store(NO_SLOT, Ordering::Release),
+        }
+    }
+
+    /// Takes the name of an entry away.
+    fn unname(&self, slot: u32) {
+        let used = self.few.iter().take_while(|place| place.load(Ordering::Relaxed) != NO_SLOT).count();
+        let at = self.few[..used].iter().position(|place| place.load(Ordering::Relaxed) == slot);
+        if let (Some(at), Some(last)) = (at, used.checked_sub(1)) {
+            self.few[at].store(self.few[last].load(Ordering::Relaxed), Ordering::Release);
+            self.few[last].store(NO_SLOT, Ordering::Release);
+        }
+    }
+
+    fn has_names(&self) -> bool {
+        self.few[0].load(Ordering::Relaxed) != NO_SLOT
     }
 
     /// The slots of all entries.
@@ -250,6 +277,8 @@ impl Removed {
 }
 
 const FIRST_BUCKETS: usize = 4;
+/// Megaflows that packets are compared with one after the other: their lines and the mask fit the vector registers.
+pub(crate) const FEW_MAX: usize = 4;
 const DATAPATH_WORDS: usize = DATAPATH_LINES * LINE_BYTES / 8;
 
 impl ClassifierWriter {
@@ -285,14 +314,16 @@ impl ClassifierWriter {
         let space = self.spaces.entry(index).or_default();
         if let Some(owned) = space.iter_mut().find(|o| Arc::ptr_eq(&o.subtable.shape, shape)) {
             let table = owned.make_room(slots);
-            owned.with_table(|table| table.insert(hash, slot));
             owned.entries += 1;
-            owned.name_only();
+            owned.with_table(|table| {
+                table.insert(hash, slot);
+                table.name(slot, owned.entries);
+            });
             return Removed { table, space: None };
         }
         let table = Table::new(FIRST_BUCKETS);
         table.insert(hash, slot);
-        table.only.store(slot, Ordering::Relaxed);
+        table.name(slot, 1);
         let capacity = table.capacity();
         let subtable = Arc::new(Subtable {
             shape: Arc::clone(shape),
@@ -322,8 +353,7 @@ impl ClassifierWriter {
         }
         owned.entries -= 1;
         if owned.entries > 0 {
-            owned.name_only();
-            return Removed::default();
+            return Removed { table: owned.unname(slot, slots), space: None };
         }
         space.remove(at);
         let last_of_port = space.is_empty();
@@ -455,12 +485,16 @@ impl Owned {
         f(table.expect("a subtable has a table as long as it lives"))
     }
 
-    /// Says which entry is the only one, after the number of entries has changed.
-    fn name_only(&self) {
-        self.with_table(|table| {
-            let only = if self.entries == 1 { table.entries().next() } else { None };
-            table.only.store(only.unwrap_or(NO_SLOT), Ordering::Release);
-        });
+    /// Takes the name of an entry that was removed away. A table that has come to have few entries again gives way to a small one.
+    fn unname(&mut self, slot: u32, slots: &SlotWriter) -> Option<Unlinked<Table>> {
+        if self.entries > FEW_MAX {
+            return None;
+        }
+        if self.with_table(Table::has_names) {
+            self.with_table(|table| table.unname(slot));
+            return None;
+        }
+        self.rebuild(FIRST_BUCKETS, slots)
     }
 
     /// Replaces the table by one of twice the size when it is half full.
@@ -468,11 +502,18 @@ impl Owned {
         if (self.entries + 1) * 2 <= self.capacity {
             return None;
         }
+        let buckets = self.with_table(|old| old.buckets.len() * 2);
+        self.rebuild(buckets, slots)
+    }
+
+    /// Replaces the table by one of that many buckets, with names if it has few entries.
+    fn rebuild(&mut self, buckets: usize, slots: &SlotWriter) -> Option<Unlinked<Table>> {
         let shape = Arc::clone(&self.subtable.shape);
         let new = self.with_table(|old| {
-            let new = Table::new(old.buckets.len() * 2);
-            for slot in old.entries() {
+            let new = Table::new(buckets);
+            for (slot, entries) in old.entries().zip(1..) {
                 new.insert(shape.hash(slots.entry(slot).key().words()), slot);
+                new.name(slot, entries);
             }
             new
         });

@@ -45,7 +45,8 @@ impl Core {
             self.memo.learn(&parsed[0].key, &found[..n]);
             return 0;
         }
-        let mut search = Search { slots: &shared.slots, parsed, live: missing, found, searched: 0, wide: self.wide };
+        let (slots, shard, wide) = (&shared.slots, shared.shards[self.seat].get(), self.wide);
+        let mut search = Search { slots, parsed, live: missing, found, searched: 0, shard, wide };
         shared.classifier.lookup(&mut search, scope.guard);
         let (lost, searched) = (search.live, search.searched);
         add(&self.work(shared).mask_hit, searched);
@@ -85,11 +86,16 @@ impl Core {
         for hash in &*hashes {
             self.cache.prefetch(*hash);
         }
+        let shard = shared.shards[self.seat].get();
         let mut places = [None; BATCH];
         for (place, hash) in places.iter_mut().zip(&*hashes) {
-            *place = shared.slots.place(self.cache.candidate(*hash));
+            let slot = self.cache.candidate(*hash);
+            *place = shared.slots.place(slot);
             if let Some(place) = place {
                 place.prefetch();
+            }
+            if let Some(shard) = shard {
+                shard.prefetch(slot);
             }
         }
         let mut missing = 0u32;

@@ -5,8 +5,8 @@
 //!
 //! The plain form is extraction itself, packet by packet. The wide form takes TCP and UDP over IPv4, with one VLAN tag or none, in vectors: addresses, ports,
 //! protocol and TTL stand within sixteen bytes of the frame, and one permutation puts them where the key has them. What is
-//! unusual about a packet is found by arithmetic, in one branch that is nearly never taken; such packets, and all others, go
-//! through extraction.
+//! unusual about a packet is found by arithmetic, and remembered as a bit: such packets, and all others, go through extraction when the batch
+//! has been gone through, so that no branch has to be guessed from packet to packet.
 
 use crate::bundle::Bundle;
 use flow::extract::Arrival;
@@ -39,6 +39,7 @@ mod vector {
     use super::FRAME_MIN;
     use crate::bundle::Bundle;
     use crate::parsed::Parsed;
+    use crate::search::bits;
     use flow::extract::{Arrival, Extracted, NO_OFFSET, NetworkLayer};
     use flow::key::{Lines, VLAN_CFI};
     use flow::wire::{eth_type, ip_proto};
@@ -73,14 +74,14 @@ mod vector {
     #[allow(clippy::cast_possible_wrap, reason = "bits, not numbers")]
     pub(super) fn parse(bundle: &mut Bundle, arrival: &Arrival<'_>, common: [u64; 2]) -> bool {
         let common = _mm_set_epi64x(common[1] as i64, common[0] as i64);
-        let mut short = false;
-        for (packet, parsed) in bundle.packets.iter().zip(&mut bundle.parsed) {
+        let (mut short, mut others) = (false, 0u32);
+        for (i, (packet, parsed)) in bundle.packets.iter().zip(&mut bundle.parsed).enumerate() {
             short |= packet.len() < FRAME_MIN;
-            if ipv4(packet.data(), common, parsed) {
-                parsed.conn = 0;
-            } else {
-                other(packet.data(), arrival, parsed);
-            }
+            others |= u32::from(!ipv4(packet.data(), common, parsed)) << i;
+            parsed.conn = 0;
+        }
+        for i in bits(others) {
+            other(bundle.packets[i].data(), arrival, &mut bundle.parsed[i]);
         }
         short
     }
@@ -116,7 +117,7 @@ mod vector {
         unsafe { _mm_loadu_si128(place::<AT, 16>(head, tagged).cast()) }
     }
 
-    /// The key of a common packet; false, and nothing written, if it is none.
+    /// The key of a common packet; false if it is none, and the key is of no use then.
     #[inline]
     #[target_feature(enable = "avx2,bmi1,bmi2")]
     #[allow(clippy::cast_possible_truncation, reason = "parts of words, and lengths that were compared")]
@@ -131,7 +132,8 @@ mod vector {
         let offset_flags = half::<46>(head, tagged);
         let tcp = proto == ip_proto::TCP;
         let tcp_bytes = usize::from(offset_flags >> 4 & 15) * 4;
-        let least = if tcp { tcp_bytes } else { UDP };
+        let if_tcp = usize::from(tcp).wrapping_neg();
+        let least = tcp_bytes & if_tcp | UDP & !if_tcp;
         let total = usize::from(((ip >> 16) as u16).swap_bytes());
         let l3 = 14 + usize::from(tagged) * TAG;
         let pad = frame.len().wrapping_sub(l3 + total);
@@ -139,9 +141,6 @@ mod vector {
         let transport = (tcp & (tcp_bytes >= TCP)) | (proto == ip_proto::UDP);
         // A total beyond the frame makes a pad larger than any frame.
         let fits = (total >= IPV4 + least) & (pad <= usize::from(u16::MAX)) & (frame.len() <= usize::from(u16::MAX));
-        if !(usual & transport & fits) {
-            return false;
-        }
         // Masks where an `if` would become a branch, which mixed traffic mispredicts.
         let if_tagged = u32::from(tagged).wrapping_neg();
         let tci = u32::from(half::<14>(head, false) | CFI_LE) << 16 & if_tagged;
@@ -163,7 +162,7 @@ mod vector {
         parsed.found = FOUND[usize::from(tagged)];
         parsed.found.l2_pad = pad as u16;
         parsed.found.transport = proto;
-        true
+        usual & transport & fits
     }
 }
 

@@ -10,11 +10,12 @@
 //!
 //! The loops are compiled twice (`wide`).
 
-use crate::classifier::{BATCH, Bucket, Classifier, Subtable, Table, home};
+use crate::classifier::{BATCH, Bucket, Classifier, FEW_MAX, Subtable, Table, home};
 use crate::hash::line_of;
 use crate::parsed::Parsed;
 use crate::qsbr::Guard;
-use crate::slots::{Entry, Slots};
+use crate::slots::{Entry, NO_SLOT, Slots};
+use crate::stats::Shard;
 use crate::tags;
 use std::sync::atomic::Ordering;
 
@@ -32,6 +33,8 @@ pub struct Search<'s, 'g> {
     pub found: &'s mut [Option<Entry<'g>>; BATCH],
     /// Subtables searched, summed over the packets.
     pub searched: u64,
+    /// The searching thread's statistics: the cells of far megaflows are fetched with them.
+    pub(crate) shard: Option<&'g Shard>,
     /// In the wide form; only where `wide::on` says so.
     pub(crate) wide: bool,
 }
@@ -105,8 +108,11 @@ impl Subtable {
         let Some(table) = self.table.load(guard) else {
             return;
         };
-        if let Some(only) = search.slots.entry(table.only.load(Ordering::Acquire), guard) {
-            return compare_all::<WIDE>(search, only);
+        if let Some(few) = few(table, search.slots, guard) {
+            return match few {
+                [Some(only), None, ..] => compare_one::<WIDE>(search, only),
+                few => compare_few::<WIDE>(search, few),
+            };
         }
         match self.first {
             Some((first, 1)) => probe::<WIDE>(table, search, guard, |parsed| first.hash::<1>(line_of(&parsed.key, 0))),
@@ -132,19 +138,60 @@ impl<'g> Search<'_, 'g> {
             // SAFETY: `wide` is only true where `wide::on` is, which asks for these features.
             return unsafe { self.compare_wide(only) };
         }
-        compare_all::<false>(self, only);
+        compare_one::<false>(self, only);
     }
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
     fn compare_wide(&mut self, only: Entry<'g>) {
-        compare_all::<true>(self, only);
+        compare_one::<true>(self, only);
     }
+}
+
+/// The megaflows of a table that names them, in their places; `None` if there are too many. The last is read first, see `classifier`.
+#[inline(always)]
+fn few<'g>(table: &Table, slots: &'g Slots, guard: Guard<'g>) -> Option<[Option<Entry<'g>>; FEW_MAX]> {
+    let mut numbers = [NO_SLOT; FEW_MAX];
+    for at in (0..FEW_MAX).rev() {
+        numbers[at] = table.few[at].load(Ordering::Acquire);
+    }
+    (numbers[0] != NO_SLOT).then(|| numbers.map(|number| slots.entry(number, guard)))
+}
+
+/// Compares every packet with a few megaflows of one mask. Which of them matches is chosen, not branched upon: mixed traffic is as good as any.
+#[inline(always)]
+fn compare_few<'g, const WIDE: bool>(search: &mut Search<'_, 'g>, few: [Option<Entry<'g>>; FEW_MAX]) {
+    let Some(any) = few.iter().flatten().next().copied() else { return };
+    let entries = few.map(|entry| entry.unwrap_or(any));
+    // Copies, since what is found might lie where they do, as far as the compiler knows.
+    let (lines, mask) = (entries.map(|entry| *entry.line0()), *line_of(&any.head().shape.mask, 0));
+    let (live, mut matched) = (search.live, 0u32);
+    for (i, (parsed, found)) in search.parsed.iter().zip(search.found.iter_mut()).enumerate().take(last(live)) {
+        let key = line_of(&parsed.key, 0);
+        let alive = live >> i & 1 != 0;
+        let (mut to, mut hit) = (*found, false);
+        for (line, entry) in lines.iter().zip(&entries) {
+            let same = line.equals_masked_as::<WIDE>(key, &mask) & alive;
+            to = if same { Some(*entry) } else { to };
+            hit |= same;
+        }
+        *found = to;
+        matched |= u32::from(hit) << i;
+    }
+    if !any.is_short() {
+        for i in bits(matched) {
+            // Those of one mask may have the first line in common.
+            let parsed = &mut search.parsed[i];
+            search.found[i] = entries.iter().find(|entry| entry.matches_as::<WIDE>(parsed)).copied();
+            matched &= !(u32::from(search.found[i].is_none()) << i);
+        }
+    }
+    search.live &= !matched;
 }
 
 /// Compares every packet with one megaflow.
 #[inline(always)]
-fn compare_all<'g, const WIDE: bool>(search: &mut Search<'_, 'g>, only: Entry<'g>) {
+fn compare_one<'g, const WIDE: bool>(search: &mut Search<'_, 'g>, only: Entry<'g>) {
     let (own, mask) = (only.line0(), line_of(&only.head().shape.mask, 0));
     let mut matched = 0u32;
     for (i, parsed) in search.parsed.iter().enumerate().take(last(search.live)) {
@@ -196,6 +243,9 @@ fn probe<'g, const WIDE: bool>(
             if let Some(place) = slots.place(slot) {
                 place.prefetch();
             }
+            if let Some(shard) = search.shard {
+                shard.prefetch(slot);
+            }
         }
     }
     let mut matched = 0u32;
@@ -217,7 +267,7 @@ fn probe<'g, const WIDE: bool>(
 
 /// The numbers of the 1-bits, lowest first.
 #[inline(always)]
-fn bits(mut set: u32) -> impl Iterator<Item = usize> {
+pub(crate) fn bits(mut set: u32) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
         if set == 0 {
             return None;
@@ -355,7 +405,8 @@ mod tests {
             }
             let live = u32::MAX >> (BATCH - keys.len());
             let mut found = [None; BATCH];
-            let mut search = Search { slots: &self.slots, parsed: &mut parsed, live, found: &mut found, searched: 0, wide };
+            let (slots, parsed, found) = (&self.slots, &mut parsed, &mut found);
+            let mut search = Search { slots, parsed, live, found, searched: 0, shard: None, wide };
             self.classifier.lookup(&mut search, guard);
             let left = search.live;
             (found[..keys.len()].iter().map(|f| f.map(Entry::number)).collect(), left)
@@ -401,6 +452,43 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// One megaflow is found all the time while others of its mask come and go: few, one too many, few again.
+    #[test]
+    fn what_stays_is_found_while_others_come_and_go() {
+        let mut world = World::new();
+        let mask = mask(1);
+        let keys: Vec<Key> = (0..6).map(key).collect();
+        for key in &keys {
+            world.put(key, &mask);
+        }
+        let World { slots, slot_writer, classifier, mut writer, live, mut limbo, epochs } = world;
+        let mut member = epochs.join().unwrap();
+        member.online();
+        let mut parsed: Box<[Parsed; BATCH]> = Box::new(std::array::from_fn(|_| Parsed::new()));
+        (parsed[0].key, parsed[0].found.lines) = (keys[3], Lines(3));
+        std::thread::scope(|scope| {
+            let changes = scope.spawn(|| {
+                let (mut here, mut random) = ([true; 6], 7u32);
+                for _ in 0..20_000 {
+                    random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    let at = [0, 1, 2, 4, 5][(random >> 16) as usize % 5];
+                    here[at] = !here[at];
+                    let (slot, slots) = (live[at], &slot_writer);
+                    let removed = if here[at] { writer.insert(slot, slots) } else { writer.remove(slot, slots) };
+                    removed.keep(&mut limbo, epochs.advance());
+                }
+            });
+            while !changes.is_finished() {
+                let mut found = [None; BATCH];
+                let (parsed, found, wide) = (&mut parsed, &mut found, crate::wide::on());
+                let mut search = Search { slots: &slots, parsed, live: 1, found, searched: 0, shard: None, wide };
+                classifier.lookup(&mut search, member.guard());
+                assert_eq!(found[0].map(Entry::number), Some(live[3]));
+                member.quiescent();
+            }
+        });
     }
 
     #[test]

@@ -86,6 +86,14 @@ impl Shard {
         Some(&chunk.0[slot as usize % CHUNK])
     }
 
+    /// Fetches the cell of a slot, which may be no slot at all.
+    #[inline]
+    pub(crate) fn prefetch(&self, slot: u32) {
+        if let Some(cell) = self.cell(slot) {
+            crate::prefetch(std::ptr::from_ref(cell));
+        }
+    }
+
     /// Adds this thread's figures of a slot to `sum`.
     pub fn add_to(&self, slot: u32, sum: &mut FlowStats) {
         if let Some(cell) = self.cell(slot) {

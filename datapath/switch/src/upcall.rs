@@ -18,6 +18,7 @@ use crate::qsbr::Rcu;
 use crossbeam_queue::{ArrayQueue, SegQueue};
 use crossbeam_utils::CachePadded;
 use flow::DpPort;
+use flow::key::LINE_BYTES;
 use flow::seam::Upcall;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
@@ -26,6 +27,9 @@ use std::time::Duration;
 
 /// Upcalls that wait per port.
 pub const QUEUE_MAX: usize = 512;
+/// A queue that was full takes upcalls again when no more than so many wait. A worker that filled each place as soon as it is free would have
+/// the queue's ends, and the memory of upcalls, go to and fro between its core and the handler's with every packet.
+pub const QUEUE_LOW: usize = QUEUE_MAX / 2;
 /// Upcalls taken from one port in its turn.
 pub const QUANTUM: usize = 8;
 /// Handlers whose work is told apart.
@@ -48,6 +52,8 @@ pub struct PortQueue {
 struct Counts {
     sent: AtomicU64,
     lost: AtomicU64,
+    /// It was full, and has not come down to `QUEUE_LOW` since.
+    choked: AtomicBool,
 }
 
 impl PortQueue {
@@ -141,7 +147,12 @@ impl Upcalls {
     #[inline]
     #[must_use]
     pub fn would_take(&self, queue: &PortQueue) -> bool {
-        self.enabled() && !queue.queue.is_full()
+        let choked = queue.counts.choked.load(Ordering::Relaxed);
+        let room = queue.queue.len() < if choked { QUEUE_LOW + 1 } else { QUEUE_MAX };
+        if choked == room {
+            queue.counts.choked.store(!room, Ordering::Relaxed);
+        }
+        self.enabled() && room
     }
 
     /// Queues an upcall; false (and counted) if it is lost.
@@ -218,10 +229,15 @@ impl Upcalls {
         let mut taken = 0;
         while taken < max {
             let Some(queue) = self.ready.pop() else { break };
-            for _ in 0..QUANTUM.min(max - taken) {
-                let Some(upcall) = queue.queue.pop() else {
-                    break;
-                };
+            // They lie in another core's cache: all are fetched at once, and then their keys.
+            let mut turn = [const { None }; QUANTUM];
+            for place in turn.iter_mut().take(max - taken) {
+                *place = queue.queue.pop();
+                let Some(upcall) = place else { break };
+                crate::prefetch(std::ptr::from_ref::<Upcall>(upcall));
+            }
+            for upcall in turn.into_iter().flatten() {
+                upcall.key.words().chunks_exact(LINE_BYTES / 8).for_each(|line| crate::prefetch(line.as_ptr()));
                 out.push(*upcall);
                 taken += 1;
             }
@@ -298,6 +314,24 @@ mod tests {
             upcalls.take(0, 64, Duration::ZERO, &mut out);
         }
         assert!(upcalls.settled());
+    }
+
+    #[test]
+    fn a_queue_that_was_full_is_half_emptied_first() {
+        let upcalls = Upcalls::default();
+        let queue = PortQueue::new(DpPort(1));
+        let mut out = Vec::new();
+        while upcalls.has_room(&queue) {
+            assert!(upcalls.push(&queue, upcall(1, 0)));
+        }
+        assert_eq!(queue.counts(), (QUEUE_MAX as u64, 1));
+        upcalls.take(0, QUEUE_MAX - QUEUE_LOW - 1, Duration::ZERO, &mut out);
+        assert!(!upcalls.would_take(&queue));
+        upcalls.take(0, 1, Duration::ZERO, &mut out);
+        for _ in QUEUE_LOW..QUEUE_MAX {
+            assert!(upcalls.would_take(&queue) && upcalls.push(&queue, upcall(1, 0)));
+        }
+        assert!(!upcalls.would_take(&queue));
     }
 
     #[test]
