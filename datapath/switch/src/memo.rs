@@ -54,7 +54,7 @@ impl Memo {
         };
         let all = if n == BATCH { u32::MAX } else { (1 << n) - 1 };
         if entry.matches(&mut parsed[0]) {
-            let mut search = Search { slots, parsed, live: all, found, searched: 0, wide };
+            let mut search = Search { slots, parsed, live: all, found, searched: 0, wide, shard: None };
             search.compare(entry);
             if search.live == 0 {
                 return true;

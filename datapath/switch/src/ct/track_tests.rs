@@ -117,7 +117,7 @@ fn run(seed: u64) -> u32 {
     }
     let mut now_ms = 1_000_000;
     for _ in 0..300 {
-        now_ms += i64::try_from(rng.below(if rng.0 % 50 == 0 { 100_000 } else { 300 })).unwrap();
+        now_ms += i64::try_from(rng.below(if rng.0.is_multiple_of(50) { 100_000 } else { 300 })).unwrap();
         let bytes = frame(&mut rng);
         let good = !rng.one_in(8) || bytes[23] == 6 || bytes[20] == 6;
         let specs: Vec<_> = (0..1 + rng.below(2)).map(|_| spec(&mut rng, &nats, now_ms)).collect();
