@@ -85,9 +85,12 @@ fn a_packet_leaves_by_the_class_of_its_queue() {
          -- --id=@q5 create queue other_config:min-rate=2000000",
     );
     wait_until("the discipline is there", || tc(&host, "class", "p2").contains("class htb 1:6 "));
-    host.flows("br0", "in_port=1,udp,tp_dst=7,actions=set_queue:5,output:2\nin_port=1,udp,tp_dst=8,actions=output:2\n");
+    host.flows(
+        "br0",
+        "in_port=1,udp,nw_dst=10.0.0.7,actions=set_queue:5,output:2\nin_port=1,udp,nw_dst=10.0.0.8,actions=output:2\n",
+    );
     let seen = Sniffer::start(&b.ns, "eth0", "udp");
-    let frames = |port: u16, n: usize| vec![udp_frame(1, port, &[0; 100]); n];
+    let frames = |to: u8, n: usize| vec![udp_frame(1, to, &[0; 100]); n];
     a.ns.send_frames("eth0", [frames(7, 20), frames(8, 30), frames(7, 3)].concat());
     std::thread::sleep(std::time::Duration::from_millis(500));
     assert_eq!(seen.lines().len(), 53);
