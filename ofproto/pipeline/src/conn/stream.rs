@@ -8,7 +8,6 @@ use super::reconnect::{CONNECT_TIMEOUT_MS, Effect, Event, Status};
 use super::state::State;
 use super::{CONN_BAD_MESSAGE, CONN_NEGOTIATION_FAILED, Conn, RCONN_DISCONNECTED, Shared};
 use flow::clock::now_ms;
-use nix::sys::socket::{MsgFlags, recv};
 use openflow::message::{Body, ErrorMessage, Message, Role};
 use openflow::text::Names;
 use openflow::tls::SERVER_NAME;
@@ -16,7 +15,7 @@ use openflow::types::Versions;
 use openflow::wire::{Assembler, Codec, HEADER_BYTES, Header, Splitter};
 use openflow::{OfError, Version, Xid};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -42,41 +41,9 @@ const TABLES_VISIBLE: u8 = 254;
 /// Bytes that a socket address can hold.
 const SUN_PATH_MAX: usize = 107;
 
-/// How often the socket is looked at before going to sleep, after a short message: peers that send a flow-mod and a barrier at a time are
-/// answered in less than it takes to be woken. Some 50 us where nobody else wants the processor.
-const LINGER_LOOKS: usize = 64;
-/// How often in a row, before other tasks have their turn.
-const LINGER_ROUNDS_MAX: usize = 1024;
-
 /// What a conversation runs over.
-pub(super) trait Wire: AsyncRead + AsyncWrite + Unpin + Send {
-    /// The socket, if its bytes are the peer's messages.
-    fn plain(&self) -> Option<BorrowedFd<'_>>;
-}
-
-impl Wire for TcpStream {
-    fn plain(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.as_fd())
-    }
-}
-
-impl Wire for UnixStream {
-    fn plain(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.as_fd())
-    }
-}
-
-impl Wire for tokio_rustls::client::TlsStream<TcpStream> {
-    fn plain(&self) -> Option<BorrowedFd<'_>> {
-        None
-    }
-}
-
-impl Wire for tokio_rustls::server::TlsStream<TcpStream> {
-    fn plain(&self) -> Option<BorrowedFd<'_>> {
-        None
-    }
-}
+pub(super) trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
 
 /// What the task of an endpoint has.
 pub(super) struct Job {
@@ -378,11 +345,8 @@ async fn converse<S: Wire>(
     let mut assembler = Assembler::default();
     let mut buffer = vec![0; READ_BYTES];
     let mut out = Vec::new();
-    let mut rounds = 0;
     loop {
-        let mut short = false;
         while let Some(raw) = splitter.next_message().map_err(io::Error::other)? {
-            short = is_short(raw);
             run(job, raw, || handle_one(job, conn, &mut assembler, raw, &mut out));
             if out.len() >= READ_BYTES {
                 stream.write_all(&out).await?;
@@ -400,15 +364,6 @@ async fn converse<S: Wire>(
             out.clear();
             resume_monitors(job, conn);
         }
-        if short
-            && rounds < LINGER_ROUNDS_MAX
-            && let Some(n) = stream.plain().and_then(|socket| linger(socket, &mut buffer))
-        {
-            rounds += 1;
-            splitter.push(&buffer[..n]);
-            continue;
-        }
-        rounds = 0;
         let now = now_ms();
         let tick = status.and_then(|s| s.lock().expect("no holder of a status panics").next_tick_ms());
         // The clock of tests leaps: what waits for the rate limit looks at it often.
@@ -483,19 +438,6 @@ fn resume_monitors(job: &Job, conn: &Conn) {
 /// where nothing has to be waited for it is left out.
 fn run(job: &Job, raw: &[u8], handle: impl FnOnce()) {
     if is_short(raw) && job.shared.slowpath.is_calm() { handle() } else { tokio::task::block_in_place(handle) }
-}
-
-/// Reads what comes while it is looked for `LINGER_LOOKS` times; an end or an error is left to whoever reads next. Other threads that want the
-/// processor get it meanwhile: the peer may be one of them.
-fn linger(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Option<usize> {
-    for _ in 0..LINGER_LOOKS {
-        match recv(socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
-            Ok(n) => return Some(n).filter(|n| *n > 0),
-            Err(nix::errno::Errno::EAGAIN) => std::thread::yield_now(),
-            Err(_) => return None,
-        }
-    }
-    None
 }
 
 /// Flow-mods, barriers, and additions to a bundle.
