@@ -222,9 +222,8 @@ fn bootstrap(
     now: UnixTime,
     provider: &CryptoProvider,
 ) -> Error {
-    let Some((ca, between)) = chain.split_last() else {
-        return general("could not bootstrap CA cert: no certificate presented by peer beside its own".to_owned());
-    };
+    // Who shows nothing but a certificate signed by itself is its own CA.
+    let (ca, between) = chain.split_last().unwrap_or((end, &[]));
     let mut roots = RootCertStore::empty();
     let signed = roots.add(ca.clone().into_owned()).and_then(|()| {
         let parsed = rustls::server::ParsedCertificate::try_from(end)?;
