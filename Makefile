@@ -1,6 +1,6 @@
 # The two commands of the README are `make demo` and `make check`; each installs what it needs (Debian packages, as root).
 SHELL := /bin/bash
-.PHONY: deb bench bench-quick build-bench setup-bench demo check check-unit check-e2e check-ovs check-ovs-all check-ovs-system check-ovs-db check-durability check-fuzz check-offload fuzz lint build bench-key setup-demo setup-check
+.PHONY: deb bench-db bench bench-quick build-bench setup-bench demo check check-unit check-e2e check-ovs check-ovs-all check-ovs-system check-ovs-db check-durability check-fuzz check-offload fuzz lint build bench-key setup-demo setup-check
 
 DEMO_PACKAGES  := build-essential iproute2 iputils-ping ethtool procps netcat-openbsd
 CHECK_PACKAGES := $(DEMO_PACKAGES) openvswitch-switch openvswitch-common openvswitch-testcontroller openssl python3 python3-venv tcpdump socat
@@ -65,6 +65,11 @@ bench: setup-bench build-bench
 # The same in a minute, without a peer.
 bench-quick: build-bench
 	target/release/bench --quick $(BENCH)
+
+# The database: 1,000 monitors during 2,000 transactions; 10,000 ports in one transaction beside Debian's ovs-vswitchd, in turn.
+bench-db: setup-check build
+	OVSDB_MONITORS=1000 OVSDB_TRANSACTIONS=2000 cargo test --release --locked -p ovsdb --test load -- --nocapture
+	tests/load/ports.py target/release/ovs-vswitchd
 
 build-bench:
 	cargo build --release --locked --bin ovs-vswitchd --bin ferrule --bin bench --bin limit

@@ -55,7 +55,7 @@ impl From<crate::getopt::GetoptError> for Fault {
 #[must_use]
 pub fn errno_text(error: &io::Error) -> String {
     match error.raw_os_error() {
-        Some(code) => nix::errno::Errno::from_raw(code).desc().to_owned(),
+        Some(code) => ovsdb::error::errno_text(code),
         None if error.kind() == io::ErrorKind::UnexpectedEof => "End of file".to_owned(),
         None => error.to_string(),
     }

@@ -1,6 +1,7 @@
 //! The daemon's database: a client of an ovsdb-server somewhere else, or of the one that this process runs itself. What enters: events
 //! of the connection. What leaves: what they mean for the main loop, and transactions, one at a time.
 
+use crate::bridge::schema::{OpenVswitch, Table as _, open_vswitch};
 use crate::options::Options;
 use ctl::dirs;
 use ctl::ovsdb_server::tls::DatabaseTls;
@@ -107,14 +108,17 @@ impl Database {
 
     /// A server of our own starts with an empty file: it gets the one row that ovs-ctl would make with `ovs-vsctl init`.
     fn initialize(&mut self) {
-        if self.server.is_none() || !self.is_ready() || self.idl.replica().first("Open_vSwitch").is_some() {
+        if self.server.is_none() || !self.is_ready() || self.idl.replica().first(OpenVswitch::NAME).is_some() {
             return;
         }
         let version = self.idl.replica().schema().version.clone();
         let mut txn = Txn::new();
         txn.insert(
-            "Open_vSwitch",
-            [("ovs_version", Datum::from(crate::usage::OVS_VERSION)), ("db_version", Datum::from(version))],
+            OpenVswitch::NAME,
+            [
+                (open_vswitch::OVS_VERSION.name, Datum::from(crate::usage::OVS_VERSION)),
+                (open_vswitch::DB_VERSION.name, Datum::from(version)),
+            ],
         );
         self.idl.submit(&txn);
         self.writing = true;

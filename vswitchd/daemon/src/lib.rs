@@ -12,6 +12,7 @@ pub mod daemon;
 pub mod database;
 pub mod datapaths;
 pub mod eswitch_model;
+pub mod host;
 pub mod links;
 pub mod offload;
 pub mod options;

@@ -118,7 +118,13 @@ impl Switch for SlowSwitch {
     fn report(&mut self, statistics: bool) -> Report {
         let status = self.slowpath.status(statistics);
         let controllers = self.agents.status();
-        Report { interfaces: status.interfaces, bridges: status.bridges, ports: status.ports, controllers }
+        Report {
+            interfaces: status.interfaces,
+            bridges: status.bridges,
+            ports: status.ports,
+            datapaths: self.slowpath.capabilities(),
+            controllers,
+        }
     }
 
     fn news(&self) -> u64 {
@@ -132,5 +138,9 @@ impl Switch for SlowSwitch {
     fn interface_types(&self) -> Vec<String> {
         let there = |kind: &&str| self.dummy.is_some() || !kind.starts_with("dummy");
         Kind::types().filter(there).chain(["patch"]).chain(TUNNELS).map(str::to_owned).collect()
+    }
+
+    fn host_statistics(&self) -> Vec<(String, String)> {
+        crate::host::statistics(&ctl::dirs::run())
     }
 }

@@ -112,7 +112,7 @@ impl Error {
     #[must_use]
     pub fn from_io(error: &std::io::Error, what: impl Into<String>) -> Self {
         let reason = match error.raw_os_error() {
-            Some(code) => nix::errno::Errno::from_raw(code).desc().to_owned(),
+            Some(code) => errno_text(code),
             None => error.to_string(),
         };
         Self { io: Some(reason), ..Self::new(Tag::Io, what) }
@@ -144,5 +144,23 @@ impl fmt::Display for Error {
             Some(io) => write!(f, " ({io})"),
             None => Ok(()),
         }
+    }
+}
+
+/// What the C library calls an error number (strerror(3)): what OVS's programs say.
+#[must_use]
+pub fn errno_text(code: i32) -> String {
+    let text = std::io::Error::from_raw_os_error(code).to_string();
+    text.strip_suffix(&format!(" (os error {code})")).unwrap_or(&text).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_named_as_the_c_library_names_them() {
+        assert_eq!(errno_text(nix::errno::Errno::EAGAIN as i32), "Resource temporarily unavailable");
+        assert_eq!(errno_text(nix::errno::Errno::ENOENT as i32), "No such file or directory");
     }
 }

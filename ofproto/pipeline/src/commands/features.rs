@@ -15,6 +15,15 @@ enum Value {
     Number(u32),
 }
 
+impl Value {
+    fn text(self) -> String {
+        match self {
+            Self::Bool(b) => b.to_string(),
+            Self::Number(n) => n.to_string(),
+        }
+    }
+}
+
 /// A row: names, and where the datapath says it. A feature that `DpFeatures` has no field of its own for is kept by name among
 /// those withheld.
 struct Feature {
@@ -70,6 +79,9 @@ const FEATURES: &[Feature] = features![
     "nd_ext", "IPv6 ND Extension", flag nd_extensions own;
 ];
 
+/// Features that the database's documentation does not name.
+const UNDOCUMENTED: [&str; 2] = ["add_mpls", "max_mpls_depth"];
+
 /// Words of the log, and whether a datapath has what they name.
 type Told = (&'static str, fn(&DpFeatures) -> bool);
 
@@ -104,12 +116,8 @@ impl Feature {
     }
 
     fn line(&self, backend: &DatapathBackend) -> String {
-        let text = |v| match v {
-            Value::Bool(b) => b.to_string(),
-            Value::Number(n) => n.to_string(),
-        };
         let boot = (self.read)(&backend.dp.features());
-        format!("{} ({}) : [run time]:{}, [boot time]:{}\n", self.name, self.title, text(self.now(backend)), text(boot))
+        format!("{} ({}) : [run time]:{}, [boot time]:{}\n", self.name, self.title, self.now(backend).text(), boot.text())
     }
 
     /// Sets it; an error is the text of a reply.
@@ -140,6 +148,22 @@ impl Feature {
             }
         }
         Ok(())
+    }
+}
+
+impl Slowpath {
+    /// The types of the open datapaths, and what each can do, as `Datapath.capabilities` has it.
+    #[must_use]
+    pub fn capabilities(&self) -> Vec<(String, Vec<(String, String)>)> {
+        let world = self.read_world();
+        let of = |backend: &DatapathBackend| {
+            let row = |f: &Feature| (f.name.to_owned(), (f.read)(&backend.dp.features()).text());
+            let own = backend.dp.features();
+            // They have no title among the features that a command switches.
+            let more = [("ct_flush", own.ct), ("psample", own.psample)].map(|(name, can)| (name.to_owned(), can.to_string()));
+            FEATURES.iter().filter(|f| !UNDOCUMENTED.contains(&f.name)).map(row).chain(more).collect()
+        };
+        world.backends.iter().map(|(kind, backend)| (kind.clone(), of(backend))).collect()
     }
 }
 

@@ -190,7 +190,7 @@ fn needs_conversion(io: &mut Io<'_>, call: &Call<'_>) -> Result<u8, Fault> {
 
 fn compare_versions(_: &mut Io<'_>, call: &Call<'_>) -> Result<u8, Fault> {
     let version = |text: &str| -> Result<[u32; 3], Fault> {
-        let bad = || Fault::say(format!("\"{text}\": not a valid OVSDB version number"));
+        let bad = || Fault::say(format!("{text}: not an OVSDB version number in format x.y.z"));
         let parts: Vec<u32> = text.split('.').map(|p| p.parse().map_err(|_| bad())).collect::<Result<_, _>>()?;
         parts.try_into().map_err(|_| bad())
     };

@@ -3,7 +3,11 @@
 
 use super::complaints::Complaints;
 use super::rows::{Map, Replica, Row, open_vswitch, parse_mac};
-use super::{controller, export, port, tracking};
+use super::schema::{
+    Bridge, Column, Mirror, OpenVswitch, Port, Refs, Ssl, Text, auto_attach, bridge, flow_table, mirror, open_vswitch as root,
+    port as port_row, ssl,
+};
+use super::{controller, export, keys, port, tracking};
 use crate::options::Dummy;
 use flow::hash::{Map as HashMap, Set};
 use ofproto::config::{BridgeConfig, FailMode, McastConfig, MirrorConfig, PortConfig, SwitchConfig, TableConfig, UpcallConfig};
@@ -41,8 +45,12 @@ pub struct Built {
     pub refused: Vec<(Uuid, Option<String>)>,
     /// By bridge and target.
     pub controllers: HashMap<(String, String), Uuid>,
+    /// By type of datapath.
+    pub datapaths: HashMap<String, Uuid>,
     /// `other_config:stats-update-interval`
     pub stats_interval_ms: i64,
+    /// `other_config:enable-statistics`
+    pub host_statistics: bool,
 }
 
 /// Reads everything.
@@ -52,8 +60,11 @@ pub fn build(replica: &dyn Replica, environment: &Environment, complaints: &mut 
         built.config.rundir = Some(environment.rundir.clone());
         return built;
     };
-    let other = row.map("other_config");
+    let other = row.map(root::OTHER_CONFIG);
     built.stats_interval_ms = other.int("stats-update-interval", 5_000).max(5_000);
+    built.host_statistics = other.bool("enable-statistics", false);
+    built.datapaths = row.named_refs(root::DATAPATHS).into_iter().map(|(kind, datapath)| (kind, datapath.uuid)).collect();
+    keys::complain(complaints, "Open_vSwitch", root::OTHER_CONFIG, &other);
     built.config = SwitchConfig {
         bridges: Vec::new(),
         upcalls: upcalls(&other),
@@ -68,8 +79,8 @@ pub fn build(replica: &dyn Replica, environment: &Environment, complaints: &mut 
         rundir: Some(environment.rundir.clone()),
         tls: tls(&row).unwrap_or_else(|| environment.tls.clone()),
     };
-    for bridge in row.refs("bridges", "Bridge") {
-        let name = bridge.str("name");
+    for bridge in row.refs(root::BRIDGES) {
+        let name = bridge.str(bridge::NAME);
         if name.contains(['/', '\\']) || name.is_empty() {
             complaints.warn(format!("ignoring bridge with invalid name \"{name}\""));
             continue;
@@ -86,15 +97,15 @@ pub fn build(replica: &dyn Replica, environment: &Environment, complaints: &mut 
 }
 
 /// The row of SSL, if there is one.
-fn tls(row: &Row<'_>) -> Option<TlsFiles> {
-    let refs = row.refs("ssl", "SSL");
+fn tls(row: &Row<'_, OpenVswitch>) -> Option<TlsFiles> {
+    let refs = row.refs(root::SSL);
     let ssl = refs.first()?;
-    let path = |column| Some(ssl.str(column)).filter(|p| !p.is_empty()).map(PathBuf::from);
+    let path = |column: Column<Ssl, Text>| Some(ssl.str(column)).filter(|p| !p.is_empty()).map(PathBuf::from);
     Some(TlsFiles {
-        private_key: path("private_key"),
-        certificate: path("certificate"),
-        ca_cert: path("ca_cert"),
-        bootstrap: ssl.bool("bootstrap_ca_cert"),
+        private_key: path(ssl::PRIVATE_KEY),
+        certificate: path(ssl::CERTIFICATE),
+        ca_cert: path(ssl::CA_CERT),
+        bootstrap: ssl.bool(ssl::BOOTSTRAP_CA_CERT),
         ..TlsFiles::default()
     })
 }
@@ -120,13 +131,14 @@ pub(super) struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    fn bridge(&mut self, row: &Row<'_>) -> BridgeConfig {
-        let name = row.str("name").to_owned();
-        let other = row.map("other_config");
-        let datapath_type = match row.str("datapath_type") {
+    fn bridge(&mut self, row: &Row<'_, Bridge>) -> BridgeConfig {
+        let name = row.str(bridge::NAME).to_owned();
+        let other = row.map(bridge::OTHER_CONFIG);
+        let datapath_type = match row.str(bridge::DATAPATH_TYPE) {
             "" => "system",
             other => other,
         };
+        keys::complain(self.complaints, &format!("bridge {name}"), bridge::OTHER_CONFIG, &other);
         let mut ports = self.ports(row, datapath_type);
         ports.sort_by(|a, b| a.name.cmp(&b.name));
         let controllers = controller::read_all(self, &name, row);
@@ -135,8 +147,8 @@ impl Builder<'_> {
             datapath_id: other.get("datapath-id").and_then(parse_datapath_id),
             hwaddr: self.hwaddr(&name, &other),
             default_mac: Some(mac_of(row.uuid)),
-            fail_mode: if row.str("fail_mode") == "secure" { FailMode::Secure } else { FailMode::Standalone },
-            protocols: versions(&row.strings("protocols")),
+            fail_mode: if row.str(bridge::FAIL_MODE) == "secure" { FailMode::Secure } else { FailMode::Standalone },
+            protocols: versions(&row.strings(bridge::PROTOCOLS)),
             controllers,
             tables: self.tables(&name, row),
             mac_table_size: other.number("mac-table-size", 8192).max(1),
@@ -144,18 +156,18 @@ impl Builder<'_> {
                 0 => 300,
                 seconds => seconds,
             },
-            flood_vlans: row.vlans("flood_vlans"),
+            flood_vlans: row.vlans(bridge::FLOOD_VLANS),
             forward_bpdu: other.bool("forward-bpdu", false),
             auto_attach: auto_attach(row),
-            stp: row.bool("stp_enable"),
-            rstp: row.bool("rstp_enable"),
+            stp: row.bool(bridge::STP_ENABLE),
+            rstp: row.bool(bridge::RSTP_ENABLE),
             disable_in_band: other.bool("disable-in-band", false),
             in_band_queue: other.get("in-band-queue").and_then(|t| t.parse().ok()),
             controller_queue_size: other.number("controller-queue-size", 100usize).clamp(1, 512),
             dp_desc: other.get("dp-desc").map(str::to_owned),
             serial: other.get("dp-sn").map(str::to_owned),
             mirrors: self.mirrors(&name, row, &ports),
-            mcast_snooping: row.bool("mcast_snooping_enable").then(|| McastConfig {
+            mcast_snooping: row.bool(bridge::MCAST_SNOOPING_ENABLE).then(|| McastConfig {
                 table_size: other.number("mcast-snooping-table-size", 2048),
                 aging_s: other.number("mcast-snooping-aging-time", 300),
                 flood_unregistered: !other.bool("mcast-snooping-disable-flood-unregistered", false),
@@ -185,12 +197,12 @@ impl Builder<'_> {
         None
     }
 
-    fn ports(&mut self, bridge: &Row<'_>, datapath_type: &str) -> Vec<PortConfig> {
-        let name = bridge.str("name");
+    fn ports(&mut self, bridge: &Row<'_, Bridge>, datapath_type: &str) -> Vec<PortConfig> {
+        let name = bridge.str(bridge::NAME);
         let mut seen = Set::default();
         let mut ports = Vec::new();
-        for row in bridge.refs("ports", "Port") {
-            let port_name = row.str("name");
+        for row in bridge.refs(bridge::PORTS) {
+            let port_name = row.str(port_row::NAME);
             if !seen.insert(port_name.to_owned()) {
                 self.complaints.warn(format!("bridge {name}: {port_name} specified twice as bridge port"));
                 continue;
@@ -207,9 +219,9 @@ impl Builder<'_> {
         ports
     }
 
-    fn tables(&mut self, bridge: &str, row: &Row<'_>) -> Vec<(u8, TableConfig)> {
+    fn tables(&mut self, bridge: &str, row: &Row<'_, Bridge>) -> Vec<(u8, TableConfig)> {
         let mut tables = Vec::new();
-        for (number, row) in row.numbered_refs("flow_tables", "Flow_Table") {
+        for (number, row) in row.numbered_refs(bridge::FLOW_TABLES) {
             // Table 254 is the switch's own.
             let Some(id) = u8::try_from(number).ok().filter(|id| *id < 254) else {
                 let text =
@@ -218,24 +230,24 @@ impl Builder<'_> {
                 continue;
             };
             let config = TableConfig {
-                name: row.opt_str("name").map(str::to_owned),
-                flow_limit: row.opt_int("flow_limit").and_then(|n| usize::try_from(n).ok()),
-                evict: row.str("overflow_policy") == "evict",
-                groups: row.strings("groups").into_iter().map(str::to_owned).collect(),
-                prefixes: row.strings("prefixes").into_iter().map(str::to_owned).collect(),
+                name: row.opt_str(flow_table::NAME).map(str::to_owned),
+                flow_limit: row.opt_int(flow_table::FLOW_LIMIT).and_then(|n| usize::try_from(n).ok()),
+                evict: row.str(flow_table::OVERFLOW_POLICY) == "evict",
+                groups: row.strings(flow_table::GROUPS).into_iter().map(str::to_owned).collect(),
+                prefixes: row.strings(flow_table::PREFIXES).into_iter().map(str::to_owned).collect(),
             };
             tables.push((id, config));
         }
         tables
     }
 
-    fn mirrors(&mut self, bridge: &str, row: &Row<'_>, ports: &[PortConfig]) -> Vec<MirrorConfig> {
+    fn mirrors(&mut self, bridge: &str, row: &Row<'_, Bridge>, ports: &[PortConfig]) -> Vec<MirrorConfig> {
         let exists = |name: &str| ports.iter().any(|p| p.name == name);
         let mut mirrors = Vec::new();
-        for row in row.refs("mirrors", "Mirror") {
-            let name = row.str("name").to_owned();
-            let output_port = row.refs("output_port", "Port").first().map(|p| p.str("name").to_owned());
-            let mut output_vlan = row.opt_int("output_vlan").and_then(|v| u16::try_from(v).ok());
+        for row in row.refs(bridge::MIRRORS) {
+            let name = row.str(mirror::NAME).to_owned();
+            let output_port = row.refs(mirror::OUTPUT_PORT).first().map(|p| p.str(port_row::NAME).to_owned());
+            let mut output_vlan = row.opt_int(mirror::OUTPUT_VLAN).and_then(|v| u16::try_from(v).ok());
             match (&output_port, output_vlan) {
                 (Some(port), _) if !exists(port) => {
                     self.complaints.error(format!("bridge {bridge}: mirror {name} outputs to port not on bridge"));
@@ -254,9 +266,9 @@ impl Builder<'_> {
                 }
                 (Some(_), None) | (None, Some(_)) => {}
             }
-            let mut selected = |column| {
+            let mut selected = |column: Column<Mirror, Refs<Port>>| {
                 let mut names = Vec::new();
-                for port in row.refs(column, "Port").iter().map(|p| p.str("name")) {
+                for port in row.refs(column).iter().map(|p| p.str(port_row::NAME)) {
                     if exists(port) {
                         names.push(port.to_owned());
                     } else {
@@ -266,13 +278,13 @@ impl Builder<'_> {
                 names
             };
             mirrors.push(MirrorConfig {
-                select_all: row.bool("select_all"),
-                src_ports: selected("select_src_port"),
-                dst_ports: selected("select_dst_port"),
-                vlans: row.vlans("select_vlan"),
+                select_all: row.bool(mirror::SELECT_ALL),
+                src_ports: selected(mirror::SELECT_SRC_PORT),
+                dst_ports: selected(mirror::SELECT_DST_PORT),
+                vlans: row.vlans(mirror::SELECT_VLAN),
                 output_port,
                 output_vlan,
-                snaplen: row.opt_int("snaplen").and_then(|v| u16::try_from(v).ok()),
+                snaplen: row.opt_int(mirror::SNAPLEN).and_then(|v| u16::try_from(v).ok()),
                 name,
             });
         }
@@ -281,14 +293,14 @@ impl Builder<'_> {
 }
 
 /// `Bridge.auto_attach`: what the switch asks of auto-attach servers.
-fn auto_attach(row: &Row<'_>) -> AutoAttach {
-    let rows = row.refs("auto_attach", "AutoAttach");
+fn auto_attach(row: &Row<'_, Bridge>) -> AutoAttach {
+    let rows = row.refs(bridge::AUTO_ATTACH);
     let Some(row) = rows.first() else { return AutoAttach::default() };
     AutoAttach {
-        system_name: row.str("system_name").to_owned(),
-        system_description: row.str("system_description").to_owned(),
+        system_name: row.str(auto_attach::SYSTEM_NAME).to_owned(),
+        system_description: row.str(auto_attach::SYSTEM_DESCRIPTION).to_owned(),
         mappings: row
-            .int_pairs("mappings")
+            .int_pairs(auto_attach::MAPPINGS)
             .into_iter()
             .filter_map(|(isid, vlan)| Some((u32::try_from(isid).ok()?, u16::try_from(vlan).ok()?)))
             .collect(),
@@ -302,13 +314,13 @@ fn versions(names: &[&str]) -> Versions {
     if bits == 0 { Versions::ALL } else { Versions(bits) }
 }
 
-/// 16 hexadecimal digits, or up to 16 after `0x`; zero is no datapath id.
 /// A MAC made from a row's name: as unique and as lasting as the row. Unicast and locally administered (IEEE 802c-2017 section 4).
 fn mac_of(row: Uuid) -> [u8; 6] {
     let [a, b, c, d, e, f, ..] = *row.as_bytes();
     [a & 0xfe | 0x02, b, c, d, e, f]
 }
 
+/// 16 hexadecimal digits, or up to 16 after `0x`; zero is no datapath id.
 fn parse_datapath_id(text: &str) -> Option<u64> {
     let digits = match text.strip_prefix("0x") {
         Some(digits) if (1..=16).contains(&digits.len()) => digits,

@@ -3,6 +3,7 @@
 
 use super::build::Builder;
 use super::rows::Row;
+use super::schema::{Bridge, Column, Controller, Integer, bridge, controller};
 use ofproto::config::ControllerConfig;
 use std::path::{Component, Path, PathBuf};
 
@@ -12,36 +13,36 @@ const PROBE_MS: i64 = 5_000;
 const DSCP: u8 = 48;
 
 /// All controllers of a bridge, those with a refused target left out.
-pub(super) fn read_all(builder: &mut Builder<'_>, bridge: &str, row: &Row<'_>) -> Vec<ControllerConfig> {
-    let default_queue = row.map("other_config").number("controller-queue-size", 100usize).clamp(1, 512);
+pub(super) fn read_all(builder: &mut Builder<'_>, name: &str, row: &Row<'_, Bridge>) -> Vec<ControllerConfig> {
+    let default_queue = row.map(bridge::OTHER_CONFIG).number("controller-queue-size", 100usize).clamp(1, 512);
     let mut controllers = Vec::new();
-    for row in row.refs("controller", "Controller") {
-        let target = row.str("target").to_owned();
-        if let Err(text) = check_socket(bridge, &target, &builder.environment.rundir) {
+    for row in row.refs(bridge::CONTROLLER) {
+        let target = row.str(controller::TARGET).to_owned();
+        if let Err(text) = check_socket(name, &target, &builder.environment.rundir) {
             builder.complaints.error(text);
             continue;
         }
-        builder.built.controllers.insert((bridge.to_owned(), target.clone()), row.uuid);
+        builder.built.controllers.insert((name.to_owned(), target.clone()), row.uuid);
         controllers.push(read(&row, target, default_queue));
     }
     controllers.sort_by(|a, b| a.target.cmp(&b.target));
     controllers
 }
 
-fn read(row: &Row<'_>, target: String, default_queue: usize) -> ControllerConfig {
+fn read(row: &Row<'_, Controller>, target: String, default_queue: usize) -> ControllerConfig {
     let passive = ["ptcp:", "pssl:", "punix:"].iter().any(|p| target.starts_with(p));
-    let unsigned = |column| row.opt_int(column).and_then(|n| u32::try_from(n).ok());
+    let unsigned = |column: Column<Controller, Integer>| row.opt_int(column).and_then(|n| u32::try_from(n).ok());
     ControllerConfig {
-        service: row.opt_str("type").map_or(passive, |t| t == "service"),
-        max_backoff_ms: row.opt_int("max_backoff").map_or(BACKOFF_MS, |ms| ms.max(1_000)),
+        service: row.opt_str(controller::TYPE).map_or(passive, |t| t == "service"),
+        max_backoff_ms: row.opt_int(controller::MAX_BACKOFF).map_or(BACKOFF_MS, |ms| ms.max(1_000)),
         // Whole seconds, as OVS counts them.
-        inactivity_probe_ms: row.opt_int("inactivity_probe").map_or(PROBE_MS, |ms| ms.max(0) / 1000 * 1000),
-        out_of_band: row.opt_str("connection_mode") == Some("out-of-band"),
-        enable_async: row.datum("enable_async_messages").and_then(ovsdb::Datum::as_bool).unwrap_or(true),
-        rate_limit: unsigned("controller_rate_limit").map(|rate| rate.max(100)),
-        burst_limit: unsigned("controller_burst_limit"),
-        queue_size: unsigned("controller_queue_size").and_then(|n| usize::try_from(n).ok()).unwrap_or(default_queue),
-        dscp: Some(row.map("other_config").number("dscp", DSCP)).filter(|d| *d < 64).unwrap_or(DSCP),
+        inactivity_probe_ms: row.opt_int(controller::INACTIVITY_PROBE).map_or(PROBE_MS, |ms| ms.max(0) / 1000 * 1000),
+        out_of_band: row.opt_str(controller::CONNECTION_MODE) == Some("out-of-band"),
+        enable_async: row.datum(controller::ENABLE_ASYNC_MESSAGES).and_then(ovsdb::Datum::as_bool).unwrap_or(true),
+        rate_limit: unsigned(controller::CONTROLLER_RATE_LIMIT).map(|rate| rate.max(100)),
+        burst_limit: unsigned(controller::CONTROLLER_BURST_LIMIT),
+        queue_size: unsigned(controller::CONTROLLER_QUEUE_SIZE).and_then(|n| usize::try_from(n).ok()).unwrap_or(default_queue),
+        dscp: Some(row.map(controller::OTHER_CONFIG).number("dscp", DSCP)).filter(|d| *d < 64).unwrap_or(DSCP),
         target,
     }
 }

@@ -3,6 +3,9 @@
 
 use super::build::Builder;
 use super::rows::{Row, rows};
+use super::schema::{
+    Bridge, CollectorSet, Column, Integer, Ipfix, Netflow, Table, Texts, bridge, collector_set, ipfix, netflow, sflow,
+};
 use ofproto::config::{IpfixConfig, NetflowConfig, SflowConfig};
 use std::net::{IpAddr, UdpSocket};
 
@@ -12,24 +15,24 @@ const HEADER: u32 = 128;
 const ACTIVE_TIMEOUT_S: u32 = 600;
 const INTERVAL_S: u32 = 600;
 
-fn targets(row: &Row<'_>) -> Vec<String> {
-    row.strings("targets").into_iter().map(str::to_owned).collect()
+fn targets<T: Table>(row: &Row<'_, T>, column: Column<T, Texts>) -> Vec<String> {
+    row.strings(column).into_iter().map(str::to_owned).collect()
 }
 
-fn number(row: &Row<'_>, column: &str, default: u32) -> u32 {
+fn number<T: Table>(row: &Row<'_, T>, column: Column<T, Integer>, default: u32) -> u32 {
     row.opt_int(column).and_then(|n| u32::try_from(n).ok()).unwrap_or(default)
 }
 
 /// `Bridge.netflow`
-pub(super) fn netflow(bridge: &Row<'_>) -> Option<NetflowConfig> {
-    let row = bridge.refs("netflow", "NetFlow").into_iter().next()?;
-    let byte = |column| row.opt_int(column).and_then(|n| u8::try_from(n).ok()).unwrap_or(0);
+pub(super) fn netflow(bridge: &Row<'_, Bridge>) -> Option<NetflowConfig> {
+    let row = bridge.refs(bridge::NETFLOW).into_iter().next()?;
+    let byte = |column: Column<Netflow, Integer>| row.opt_int(column).and_then(|n| u8::try_from(n).ok()).unwrap_or(0);
     Some(NetflowConfig {
-        targets: targets(&row),
-        engine_type: byte("engine_type"),
-        engine_id: byte("engine_id"),
-        add_id_to_interface: row.bool("add_id_to_interface"),
-        active_timeout_s: match row.int("active_timeout") {
+        targets: targets(&row, netflow::TARGETS),
+        engine_type: byte(netflow::ENGINE_TYPE),
+        engine_id: byte(netflow::ENGINE_ID),
+        add_id_to_interface: row.bool(netflow::ADD_ID_TO_INTERFACE),
+        active_timeout_s: match row.int(netflow::ACTIVE_TIMEOUT) {
             0 => Some(ACTIVE_TIMEOUT_S),
             seconds => u32::try_from(seconds).ok(),
         },
@@ -37,50 +40,51 @@ pub(super) fn netflow(bridge: &Row<'_>) -> Option<NetflowConfig> {
 }
 
 /// `Bridge.sflow`; bridges that have one are told apart by their number.
-pub(super) fn sflow(builder: &mut Builder<'_>, bridge: &Row<'_>) -> Option<SflowConfig> {
-    let row = bridge.refs("sflow", "sFlow").into_iter().next()?;
-    let targets = targets(&row);
-    let Some(agent) = builder.environment.agents.and_then(|resolve| resolve(row.opt_str("agent"), &targets)) else {
+pub(super) fn sflow(builder: &mut Builder<'_>, bridge: &Row<'_, Bridge>) -> Option<SflowConfig> {
+    let row = bridge.refs(bridge::SFLOW).into_iter().next()?;
+    let targets = targets(&row, sflow::TARGETS);
+    let Some(agent) = builder.environment.agents.and_then(|resolve| resolve(row.opt_str(sflow::AGENT), &targets)) else {
         builder.complaints.error("could not determine IP address for sFlow agent".to_owned());
         return None;
     };
     let sub_id = builder.built.config.bridges.iter().filter(|b| b.sflow.is_some()).count();
     Some(SflowConfig {
         targets,
-        sampling: number(&row, "sampling", SAMPLING).max(1),
-        polling_s: number(&row, "polling", POLLING_S),
-        header: number(&row, "header", HEADER),
+        sampling: number(&row, sflow::SAMPLING, SAMPLING).max(1),
+        polling_s: number(&row, sflow::POLLING, POLLING_S),
+        header: number(&row, sflow::HEADER, HEADER),
         agent,
         sub_id: u32::try_from(sub_id).unwrap_or(0),
     })
 }
 
 /// `Bridge.ipfix`
-pub(super) fn ipfix(bridge: &Row<'_>) -> Option<IpfixConfig> {
-    bridge.refs("ipfix", "IPFIX").first().map(read_ipfix)
+pub(super) fn ipfix(bridge: &Row<'_, Bridge>) -> Option<IpfixConfig> {
+    bridge.refs(bridge::IPFIX).first().map(read_ipfix)
 }
 
 /// The collector sets of a bridge.
-pub(super) fn flow_ipfix(bridge: &Row<'_>) -> Vec<(u32, IpfixConfig)> {
-    let of_bridge = |set: &Row<'_>| set.refs("bridge", "Bridge").iter().any(|b| b.uuid == bridge.uuid);
-    let read = |set: Row<'_>| Some((u32::try_from(set.int("id")).ok()?, read_ipfix(set.refs("ipfix", "IPFIX").first()?)));
-    let mut sets: Vec<_> =
-        rows(bridge.replica(), "Flow_Sample_Collector_Set").into_iter().filter(of_bridge).filter_map(read).collect();
+pub(super) fn flow_ipfix(bridge: &Row<'_, Bridge>) -> Vec<(u32, IpfixConfig)> {
+    let of_bridge = |set: &Row<'_, CollectorSet>| set.refs(collector_set::BRIDGE).iter().any(|b| b.uuid == bridge.uuid);
+    let read = |set: Row<'_, CollectorSet>| {
+        Some((u32::try_from(set.int(collector_set::ID)).ok()?, read_ipfix(set.refs(collector_set::IPFIX).first()?)))
+    };
+    let mut sets: Vec<_> = rows(bridge.replica()).into_iter().filter(of_bridge).filter_map(read).collect();
     sets.sort_by_key(|(id, _)| *id);
     sets
 }
 
-fn read_ipfix(row: &Row<'_>) -> IpfixConfig {
-    let other = row.map("other_config");
+fn read_ipfix(row: &Row<'_, Ipfix>) -> IpfixConfig {
+    let other = row.map(ipfix::OTHER_CONFIG);
     IpfixConfig {
-        targets: targets(row),
-        sampling: number(row, "sampling", SAMPLING).max(1),
-        obs_domain_id: number(row, "obs_domain_id", 0),
-        obs_point_id: number(row, "obs_point_id", 0),
-        cache_active_timeout_s: number(row, "cache_active_timeout", 0),
-        cache_max_flows: usize::try_from(number(row, "cache_max_flows", 0)).unwrap_or(usize::MAX),
-        stats_interval_s: number(row, "stats_interval", INTERVAL_S),
-        template_interval_s: number(row, "template_interval", INTERVAL_S),
+        targets: targets(row, ipfix::TARGETS),
+        sampling: number(row, ipfix::SAMPLING, SAMPLING).max(1),
+        obs_domain_id: number(row, ipfix::OBS_DOMAIN_ID, 0),
+        obs_point_id: number(row, ipfix::OBS_POINT_ID, 0),
+        cache_active_timeout_s: number(row, ipfix::CACHE_ACTIVE_TIMEOUT, 0),
+        cache_max_flows: usize::try_from(number(row, ipfix::CACHE_MAX_FLOWS, 0)).unwrap_or(usize::MAX),
+        stats_interval_s: number(row, ipfix::STATS_INTERVAL, INTERVAL_S),
+        template_interval_s: number(row, ipfix::TEMPLATE_INTERVAL, INTERVAL_S),
         input_sampling: other.bool("enable-input-sampling", true),
         output_sampling: other.bool("enable-output-sampling", true),
         tunnel_sampling: other.bool("enable-tunnel-sampling", true),

@@ -2,7 +2,9 @@
 //! is refused here never gets that far.
 
 use super::build::Builder;
+use super::keys;
 use super::rows::{Row, parse_mac};
+use super::schema::{Column, Integer, Interface, interface};
 use crate::options::Dummy;
 use flow::seam::{Policing, PortRequest};
 use ofproto::config::InterfaceConfig;
@@ -25,8 +27,13 @@ const RESERVED_PREFIXES: [&str; 11] = [
 ];
 
 /// Reads an interface; `None` if it is refused here.
-pub(super) fn read(builder: &mut Builder<'_>, bridge: &str, datapath_type: &str, row: &Row<'_>) -> Option<InterfaceConfig> {
-    let name = row.str("name");
+pub(super) fn read(
+    builder: &mut Builder<'_>,
+    bridge: &str,
+    datapath_type: &str,
+    row: &Row<'_, Interface>,
+) -> Option<InterfaceConfig> {
+    let name = row.str(interface::NAME);
     if builder.built.interfaces.contains_key(name) {
         builder.complaints.warn(format!("bridge {bridge}: interface {name} is already in another port"));
         return None;
@@ -37,10 +44,12 @@ pub(super) fn read(builder: &mut Builder<'_>, bridge: &str, datapath_type: &str,
         return None;
     }
     builder.built.interfaces.insert(name.to_owned(), row.uuid);
-    let kind = configured_type(bridge, name, row.str("type"));
-    let options = row.map("options");
-    let other = row.map("other_config");
+    let kind = configured_type(bridge, name, row.str(interface::TYPE));
+    let options = row.map(interface::OPTIONS);
+    let other = row.map(interface::OTHER_CONFIG);
     let is_local = name == bridge;
+    keys::complain(builder.complaints, &format!("interface {name}"), interface::OPTIONS, &options);
+    keys::complain(builder.complaints, &format!("interface {name}"), interface::OTHER_CONFIG, &other);
     Some(InterfaceConfig {
         name: name.to_owned(),
         device: PortRequest {
@@ -51,23 +60,23 @@ pub(super) fn read(builder: &mut Builder<'_>, bridge: &str, datapath_type: &str,
             tx_steering: other.get("tx-steering").unwrap_or_default().to_owned(),
             number: None,
             mac: mac(builder, name, is_local, row),
-            mtu: row.opt_int("mtu_request").and_then(|m| u16::try_from(m).ok()).filter(|m| *m > 0),
+            mtu: row.opt_int(interface::MTU_REQUEST).and_then(|m| u16::try_from(m).ok()).filter(|m| *m > 0),
             // Of the port's row.
             miimon_ms: 0,
             qos: None,
             policing: Policing {
-                rate_kbps: policing(row, "ingress_policing_rate"),
-                burst_kb: policing(row, "ingress_policing_burst"),
-                rate_kpkts: policing(row, "ingress_policing_kpkts_rate"),
-                burst_kpkts: policing(row, "ingress_policing_kpkts_burst"),
+                rate_kbps: policing(row, interface::INGRESS_POLICING_RATE),
+                burst_kb: policing(row, interface::INGRESS_POLICING_BURST),
+                rate_kpkts: policing(row, interface::INGRESS_POLICING_KPKTS_RATE),
+                burst_kpkts: policing(row, interface::INGRESS_POLICING_KPKTS_BURST),
             },
         },
-        ofport_request: row.opt_int("ofport_request").and_then(|n| u16::try_from(n).ok()).filter(|_| !is_local),
-        ofport_before: row.opt_int("ofport").and_then(|n| u16::try_from(n).ok()).filter(|_| !is_local),
+        ofport_request: row.opt_int(interface::OFPORT_REQUEST).and_then(|n| u16::try_from(n).ok()).filter(|_| !is_local),
+        ofport_before: row.opt_int(interface::OFPORT).and_then(|n| u16::try_from(n).ok()).filter(|_| !is_local),
         peer: (kind == "patch").then(|| options.get("peer").map(str::to_owned)).flatten(),
-        bfd: row.map("bfd").pairs(),
-        cfm_mpid: row.opt_int("cfm_mpid"),
-        lldp: row.map("lldp").pairs(),
+        bfd: row.map(interface::BFD).pairs(),
+        cfm_mpid: row.opt_int(interface::CFM_MPID),
+        lldp: row.map(interface::LLDP).pairs(),
         other_config: other.pairs(),
     })
 }
@@ -114,8 +123,8 @@ pub fn is_dummy_datapath(datapath_type: &str, dummy: Option<Dummy>) -> bool {
     }
 }
 
-fn mac(builder: &mut Builder<'_>, name: &str, is_local: bool, row: &Row<'_>) -> Option<[u8; 6]> {
-    let wish = row.opt_str("mac").and_then(parse_mac)?;
+fn mac(builder: &mut Builder<'_>, name: &str, is_local: bool, row: &Row<'_, Interface>) -> Option<[u8; 6]> {
+    let wish = row.opt_str(interface::MAC).and_then(parse_mac)?;
     if is_local {
         let text = format!("interface {name}: ignoring mac in Interface record (use Bridge record to set local port's mac)");
         builder.complaints.warn(text);
@@ -132,6 +141,6 @@ fn mac(builder: &mut Builder<'_>, name: &str, is_local: bool, row: &Row<'_>) -> 
     Some(wish)
 }
 
-fn policing(row: &Row<'_>, column: &str) -> u32 {
+fn policing(row: &Row<'_, Interface>, column: Column<Interface, Integer>) -> u32 {
     u32::try_from(row.int(column)).unwrap_or(0)
 }

@@ -64,4 +64,8 @@ impl Switch for MemorySwitch {
     fn interface_types(&self) -> Vec<String> {
         vec!["internal".into(), "system".into()]
     }
+
+    fn host_statistics(&self) -> Vec<(String, String)> {
+        vec![("load_average".into(), "0.50,0.40,0.30".into())]
+    }
 }

@@ -2,15 +2,17 @@
 
 use super::build::Builder;
 use super::interface;
+use super::keys;
 use super::rows::{Map, Row, parse_mac};
+use super::schema::{Port, Queue, port, qos, queue};
 use flow::seam::Qos;
 use ofproto::config::{BondConfig, PortConfig, PriorityTags, VlanMode};
 
 /// Reads a port; `None` if nothing of it is left after its interfaces were checked.
-pub(super) fn read(builder: &mut Builder<'_>, bridge: &str, datapath_type: &str, row: &Row<'_>) -> Option<PortConfig> {
-    let name = row.str("name").to_owned();
+pub(super) fn read(builder: &mut Builder<'_>, bridge: &str, datapath_type: &str, row: &Row<'_, Port>) -> Option<PortConfig> {
+    let name = row.str(port::NAME).to_owned();
     let mut interfaces: Vec<_> = row
-        .refs("interfaces", "Interface")
+        .refs(port::INTERFACES)
         .iter()
         .filter_map(|interface| interface::read(builder, bridge, datapath_type, interface))
         .collect();
@@ -20,7 +22,8 @@ pub(super) fn read(builder: &mut Builder<'_>, bridge: &str, datapath_type: &str,
     }
     let qos = qos(row);
     interfaces.iter_mut().filter(|i| i.peer.is_none()).for_each(|i| i.device.qos.clone_from(&qos));
-    let other = row.map("other_config");
+    let other = row.map(port::OTHER_CONFIG);
+    keys::complain(builder.complaints, &format!("port {name}"), port::OTHER_CONFIG, &other);
     if let Some(mode) = other.get("bond-detect-mode").filter(|mode| !matches!(*mode, "carrier" | "miimon")) {
         let text = format!("port {name}: unsupported bond-detect-mode {mode}, defaulting to carrier");
         builder.complaints.warn(text);
@@ -28,9 +31,9 @@ pub(super) fn read(builder: &mut Builder<'_>, bridge: &str, datapath_type: &str,
     if interfaces.len() > 1 {
         interfaces.iter_mut().for_each(|i| i.device.miimon_ms = miimon_ms(&other));
     }
-    let tag = row.opt_int("tag").and_then(|t| u16::try_from(t).ok()).filter(|t| *t < 4096);
-    let trunks = row.vlans("trunks");
-    let vlan_mode = vlan_mode(builder, &name, row.opt_str("vlan_mode"), tag, &trunks);
+    let tag = row.opt_int(port::TAG).and_then(|t| u16::try_from(t).ok()).filter(|t| *t < 4096);
+    let trunks = row.vlans(port::TRUNKS);
+    let vlan_mode = vlan_mode(builder, &name, row.opt_str(port::VLAN_MODE), tag, &trunks);
     let tag = match vlan_mode {
         VlanMode::Trunk => None,
         VlanMode::Access | VlanMode::NativeTagged | VlanMode::NativeUntagged | VlanMode::Dot1qTunnel => Some(tag.unwrap_or(0)),
@@ -42,7 +45,7 @@ pub(super) fn read(builder: &mut Builder<'_>, bridge: &str, datapath_type: &str,
         vlan_mode,
         tag,
         trunks,
-        cvlans: row.vlans("cvlans"),
+        cvlans: row.vlans(port::CVLANS),
         qinq_ethtype: if other.get("qinq-ethtype") == Some("802.1q") { 0x8100 } else { 0x88a8 },
         priority_tags: match other.get("priority-tags") {
             Some("always") => PriorityTags::Always,
@@ -50,7 +53,7 @@ pub(super) fn read(builder: &mut Builder<'_>, bridge: &str, datapath_type: &str,
             Some("if-nonzero" | "true") => PriorityTags::IfNonzero,
             Some(_) | None => PriorityTags::Never,
         },
-        protected: row.bool("protected"),
+        protected: row.bool(port::PROTECTED),
         queue_dscp: queue_dscp(row),
         other_config: other.pairs(),
         name,
@@ -78,23 +81,24 @@ pub(super) fn local(builder: &Builder<'_>, bridge: &str, datapath_type: &str) ->
 }
 
 /// How the kernel is to queue what leaves.
-fn qos(row: &Row<'_>) -> Option<Qos> {
-    let qos = row.refs("qos", "QoS").into_iter().find(|qos| !qos.str("type").is_empty())?;
-    let queues = qos.numbered_refs("queues", "Queue").into_iter();
-    let queue = |(number, queue): (i64, Row<'_>)| Some((u32::try_from(number).ok()?, queue.map("other_config").pairs()));
+fn qos(row: &Row<'_, Port>) -> Option<Qos> {
+    let qos = row.refs(port::QOS).into_iter().find(|qos| !qos.str(qos::TYPE).is_empty())?;
+    let queues = qos.numbered_refs(qos::QUEUES).into_iter();
+    let queue =
+        |(number, queue): (i64, Row<'_, Queue>)| Some((u32::try_from(number).ok()?, queue.map(queue::OTHER_CONFIG).pairs()));
     Some(Qos {
-        kind: qos.str("type").to_owned(),
-        options: qos.map("other_config").pairs(),
+        kind: qos.str(qos::TYPE).to_owned(),
+        options: qos.map(qos::OTHER_CONFIG).pairs(),
         queues: queues.filter_map(queue).collect(),
     })
 }
 
 /// Queues with a DSCP of their own.
-fn queue_dscp(row: &Row<'_>) -> Vec<(u32, u8)> {
-    let qos = row.refs("qos", "QoS").into_iter().find(|qos| !qos.str("type").is_empty());
-    let queues = qos.map(|qos| qos.numbered_refs("queues", "Queue")).unwrap_or_default();
+fn queue_dscp(row: &Row<'_, Port>) -> Vec<(u32, u8)> {
+    let qos = row.refs(port::QOS).into_iter().find(|qos| !qos.str(qos::TYPE).is_empty());
+    let queues = qos.map(|qos| qos.numbered_refs(qos::QUEUES)).unwrap_or_default();
     let marks = queues.into_iter().filter_map(|(number, queue)| {
-        let dscp = u8::try_from(queue.opt_int("dscp")?).ok().filter(|d| *d < 64)?;
+        let dscp = u8::try_from(queue.opt_int(queue::DSCP)?).ok().filter(|d| *d < 64)?;
         Some((u32::try_from(number).ok()?, dscp))
     });
     marks.collect()
@@ -121,11 +125,11 @@ fn vlan_mode(builder: &mut Builder<'_>, port: &str, mode: Option<&str>, tag: Opt
 }
 
 /// "active", "passive" or "off".
-fn lacp(builder: &mut Builder<'_>, row: &Row<'_>) -> String {
-    match row.opt_str("lacp") {
+fn lacp(builder: &mut Builder<'_>, row: &Row<'_, Port>) -> String {
+    match row.opt_str(port::LACP) {
         Some(mode @ ("active" | "passive" | "off")) => mode.to_owned(),
         Some(other) => {
-            let text = format!("port {}: unknown LACP mode {other}", row.str("name"));
+            let text = format!("port {}: unknown LACP mode {other}", row.str(port::NAME));
             builder.complaints.warn(text);
             "off".to_owned()
         }
@@ -133,9 +137,9 @@ fn lacp(builder: &mut Builder<'_>, row: &Row<'_>) -> String {
     }
 }
 
-fn bond(builder: &mut Builder<'_>, port: &str, row: &Row<'_>) -> BondConfig {
+fn bond(builder: &mut Builder<'_>, port: &str, row: &Row<'_, Port>) -> BondConfig {
     let default = "active-backup";
-    let mode = match row.opt_str("bond_mode") {
+    let mode = match row.opt_str(port::BOND_MODE) {
         Some(mode @ ("active-backup" | "balance-slb" | "balance-tcp")) => mode,
         Some(other) => {
             builder.complaints.warn(format!("port {port}: unknown bond_mode {other}, defaulting to {default}"));
@@ -151,8 +155,8 @@ fn bond(builder: &mut Builder<'_>, port: &str, row: &Row<'_>) -> BondConfig {
     };
     BondConfig {
         mode: mode.to_owned(),
-        updelay_ms: row.int("bond_updelay").max(0),
-        downdelay_ms: row.int("bond_downdelay").max(0),
-        active_mac: row.opt_str("bond_active_slave").and_then(parse_mac),
+        updelay_ms: row.int(port::BOND_UPDELAY).max(0),
+        downdelay_ms: row.int(port::BOND_DOWNDELAY).max(0),
+        active_mac: row.opt_str(port::BOND_ACTIVE_SLAVE).and_then(parse_mac),
     }
 }

@@ -2,7 +2,8 @@
 
 use super::build::{Built, Environment, build};
 use super::complaints::Complaints;
-use super::rows::{Replica, open_vswitch};
+use super::rows::{Replica, Row, open_vswitch};
+use super::schema::{Column, OpenVswitch, Role, Table, columns, open_vswitch as root};
 use super::status::{self, Report, Write};
 use flow::Msec;
 use flow::hash::Set;
@@ -26,6 +27,8 @@ pub trait Switch {
     fn datapath_types(&self) -> Vec<String>;
     /// `Open_vSwitch.iface_types`.
     fn interface_types(&self) -> Vec<String>;
+    /// `Open_vSwitch.statistics`.
+    fn host_statistics(&self) -> Vec<(String, String)>;
 }
 
 /// The memory.
@@ -43,57 +46,14 @@ pub struct Room {
     told: u64,
 }
 
-/// Columns that this daemon writes: a change of nothing else does not ask for a new configuration.
-const STATUS_COLUMNS: [(&str, &[&str]); 5] = [
-    (
-        "Open_vSwitch",
-        &[
-            "cur_cfg",
-            "datapath_types",
-            "iface_types",
-            "statistics",
-            "dpdk_initialized",
-            "dpdk_version",
-            "ovs_version",
-            "db_version",
-        ],
-    ),
-    ("Bridge", &["datapath_id", "datapath_version", "status", "rstp_status"]),
-    ("Port", &["status", "statistics", "rstp_status", "rstp_statistics", "bond_active_slave"]),
-    (
-        "Interface",
-        &[
-            "ofport",
-            "error",
-            "admin_state",
-            "link_state",
-            "link_resets",
-            "link_speed",
-            "duplex",
-            "mtu",
-            "mac_in_use",
-            "ifindex",
-            "statistics",
-            "status",
-            "bfd_status",
-            "cfm_fault",
-            "cfm_fault_status",
-            "cfm_remote_mpids",
-            "cfm_remote_opstate",
-            "cfm_health",
-            "cfm_flap_count",
-            "lacp_current",
-        ],
-    ),
-    ("Controller", &["is_connected", "role", "status"]),
-];
-
-/// Whether a change of the replica asks for a new configuration.
+/// Whether a change of the replica asks for a new configuration: it does where a column is configuration.
 pub fn concerns(change: &Change) -> bool {
-    let (Some(old), Some(new)) = (&change.old, &change.new) else { return true };
-    let ours = STATUS_COLUMNS.iter().find(|(table, _)| *table == change.table).map_or(&[][..], |(_, columns)| columns);
-    let columns = new.table_schema().columns.iter().map(|c| c.name.as_str());
-    columns.filter(|c| *c != "_version" && !ours.contains(c)).any(|c| old.get(c) != new.get(c))
+    let mut config = columns(&change.table).iter().filter(|column| column.role == Role::Config);
+    match (&change.old, &change.new) {
+        (Some(old), Some(new)) => config.any(|column| old.get(column.name) != new.get(column.name)),
+        // A table of which nothing is configuration (Manager) concerns only the server.
+        (None, _) | (_, None) => config.next().is_some(),
+    }
 }
 
 impl Room {
@@ -112,17 +72,12 @@ impl Room {
         let report = self.apply(replica, switch);
         self.next_statistics_ms = self.next_statistics_ms.min(now + self.built.stats_interval_ms);
         let mut writes = status::writes(replica, &self.built, &report, false);
-        if let Some(root) = open_vswitch(replica) {
-            let mut put = |column, value: Datum| {
-                if root.datum(column).is_some_and(|current| *current != value) {
-                    writes.push(Write { table: "Open_vSwitch", row: root.uuid, column, value });
-                }
-            };
-            put("cur_cfg", Datum::from(root.int("next_cfg")));
-            put("datapath_types", Datum::set(switch.datapath_types()));
-            put("iface_types", Datum::set(switch.interface_types()));
-            put("dpdk_initialized", Datum::from(false));
-            put("dpdk_version", Datum::from("none"));
+        if let Some(row) = open_vswitch(replica) {
+            put_root(&mut writes, &row, root::CUR_CFG, Datum::from(row.int(root::NEXT_CFG)));
+            put_root(&mut writes, &row, root::DATAPATH_TYPES, Datum::set(switch.datapath_types()));
+            put_root(&mut writes, &row, root::IFACE_TYPES, Datum::set(switch.interface_types()));
+            put_root(&mut writes, &row, root::DPDK_INITIALIZED, Datum::from(false));
+            put_root(&mut writes, &row, root::DPDK_VERSION, Datum::from("none"));
         }
         transaction(writes)
     }
@@ -144,7 +99,12 @@ impl Room {
             self.next_statistics_ms = now + self.built.stats_interval_ms;
         }
         let report = switch.report(statistics);
-        transaction(status::writes(replica, &self.built, &report, statistics))
+        let mut writes = status::writes(replica, &self.built, &report, statistics);
+        if statistics && let Some(row) = open_vswitch(replica) {
+            let host = if self.built.host_statistics { switch.host_statistics() } else { Vec::new() };
+            put_root(&mut writes, &row, root::STATISTICS, status::pairs(&host));
+        }
+        transaction(writes)
     }
 
     /// Something happened to a port: look at once.
@@ -178,6 +138,12 @@ impl Room {
         let report = switch.report(false);
         self.failed = report.interfaces.iter().filter(|i| i.error.is_some()).map(|i| i.name.clone()).collect();
         report
+    }
+}
+
+fn put_root<K>(writes: &mut Vec<Write>, row: &Row<'_, OpenVswitch>, column: Column<OpenVswitch, K>, value: Datum) {
+    if row.datum(column).is_some_and(|current| *current != value) {
+        writes.push(Write { table: OpenVswitch::NAME, row: row.uuid, column: column.name, value });
     }
 }
 
@@ -226,6 +192,22 @@ mod tests {
         assert_eq!(refresh(&mut room, &mut switch, 1150), (false, 1200), "not more often than ten times a second");
         assert_eq!(refresh(&mut room, &mut switch, 1200), (true, 1300));
         assert_eq!(refresh(&mut room, &mut switch, 1700), (true, 1800), "links and counters are looked at all the same");
+    }
+
+    #[test]
+    fn the_machine_is_measured_when_asked() {
+        let (mut room, mut switch) = (Room::default(), MemorySwitch::default());
+        let mut told = |text: &str| {
+            let replica = Text::new(text);
+            room.reconfigure(&replica, &mut switch, 1000);
+            format!("{:?}", room.refresh(&replica, &mut switch, 1_000_000))
+        };
+        assert!(told("Open_vSwitch . statistics={} other_config={enable-statistics=true}").contains("load_average"));
+        let mut room_off = Room::default();
+        let replica = Text::new("Open_vSwitch . statistics={cpu=2} other_config={}");
+        let mut switch = MemorySwitch::default();
+        room_off.reconfigure(&replica, &mut switch, 1000);
+        assert!(!room_off.refresh(&replica, &mut switch, 1_000_000).is_empty(), "what was told before goes");
     }
 
     #[test]

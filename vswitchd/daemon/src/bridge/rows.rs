@@ -1,8 +1,10 @@
-//! Rows of the database as the bridge room reads them: by table and column name, with the value that a missing column would have had
-//! (an older server's schema lacks some). Behind a trait, so that tests build configurations without a server.
+//! Rows of the database as the bridge room reads them: by the columns that `schema` declares, with the value that a missing column would
+//! have had (an older server's schema lacks some). Behind a trait, so that tests build configurations without a server.
 
+use super::schema::{Boolean, Column, Integer, Integers, Named, Numbered, Numbers, OpenVswitch, Pairs, Refs, Table, Text, Texts};
 use ovsdb::{Datum, IdlRow};
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 use std::rc::Rc;
 use uuid::Uuid;
 
@@ -38,115 +40,110 @@ impl Columns for IdlRow {
     }
 }
 
-/// One row.
+/// One row of table `T`.
 #[derive(Clone)]
-pub struct Row<'a> {
+pub(crate) struct Row<'a, T> {
     replica: &'a dyn Replica,
-    table: &'static str,
-    pub uuid: Uuid,
+    pub(crate) uuid: Uuid,
     columns: Rc<dyn Columns>,
+    table: PhantomData<fn() -> T>,
 }
 
-impl std::fmt::Debug for Row<'_> {
+impl<T: Table> std::fmt::Debug for Row<'_, T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}", self.table, self.uuid)
+        write!(f, "{} {}", T::NAME, self.uuid)
     }
 }
 
 /// All rows of a table.
-pub fn rows<'a>(replica: &'a dyn Replica, table: &'static str) -> Vec<Row<'a>> {
-    replica.uuids(table).into_iter().filter_map(|uuid| Row::new(replica, table, uuid)).collect()
+pub(crate) fn rows<T: Table>(replica: &dyn Replica) -> Vec<Row<'_, T>> {
+    replica.uuids(T::NAME).into_iter().filter_map(|uuid| Row::new(replica, uuid)).collect()
 }
 
 /// The Open_vSwitch row, if the database has been initialised.
-pub fn open_vswitch(replica: &dyn Replica) -> Option<Row<'_>> {
-    rows(replica, "Open_vSwitch").into_iter().next()
+pub(crate) fn open_vswitch(replica: &dyn Replica) -> Option<Row<'_, OpenVswitch>> {
+    rows(replica).into_iter().next()
 }
 
-impl<'a> Row<'a> {
+impl<'a, T: Table> Row<'a, T> {
     /// The row of that identity, if there is one (a reference may dangle while a monitor's updates are applied).
-    pub fn new(replica: &'a dyn Replica, table: &'static str, uuid: Uuid) -> Option<Self> {
-        Some(Self { replica, table, uuid, columns: replica.row(table, uuid)? })
+    pub(crate) fn new(replica: &'a dyn Replica, uuid: Uuid) -> Option<Self> {
+        Some(Self { replica, uuid, columns: replica.row(T::NAME, uuid)?, table: PhantomData })
     }
 
     /// The database that it stands in.
-    pub fn replica(&self) -> &'a dyn Replica {
+    pub(crate) fn replica(&self) -> &'a dyn Replica {
         self.replica
     }
 
-    /// The raw column.
-    pub fn datum(&self, column: &str) -> Option<&Datum> {
-        self.columns.get(column)
-    }
-
-    /// Whether the server's schema has the column.
-    pub fn has(&self, column: &str) -> bool {
-        self.datum(column).is_some()
+    /// The raw column; `None` if the server's schema does not have it.
+    pub(crate) fn datum<K>(&self, column: Column<T, K>) -> Option<&Datum> {
+        self.columns.get(column.name)
     }
 
     /// A string; empty if unset.
-    pub fn str(&self, column: &str) -> &str {
+    pub(crate) fn str(&self, column: Column<T, Text>) -> &str {
         self.opt_str(column).unwrap_or("")
     }
 
     /// An optional string.
-    pub fn opt_str(&self, column: &str) -> Option<&str> {
+    pub(crate) fn opt_str(&self, column: Column<T, Text>) -> Option<&str> {
         self.datum(column)?.as_str()
     }
 
     /// An integer; 0 if unset.
-    pub fn int(&self, column: &str) -> i64 {
+    pub(crate) fn int(&self, column: Column<T, Integer>) -> i64 {
         self.opt_int(column).unwrap_or(0)
     }
 
     /// An optional integer.
-    pub fn opt_int(&self, column: &str) -> Option<i64> {
+    pub(crate) fn opt_int(&self, column: Column<T, Integer>) -> Option<i64> {
         self.datum(column)?.as_int()
     }
 
     /// A boolean; false if unset.
-    pub fn bool(&self, column: &str) -> bool {
+    pub(crate) fn bool(&self, column: Column<T, Boolean>) -> bool {
         self.datum(column).and_then(Datum::as_bool).unwrap_or(false)
     }
 
     /// A set of strings.
-    pub fn strings(&self, column: &str) -> Vec<&str> {
+    pub(crate) fn strings(&self, column: Column<T, Texts>) -> Vec<&str> {
         self.datum(column).map(|d| d.strings().collect()).unwrap_or_default()
     }
 
     /// A set of VLANs.
-    pub fn vlans(&self, column: &str) -> Vec<u16> {
+    pub(crate) fn vlans(&self, column: Column<T, Integers>) -> Vec<u16> {
         let ints = self.datum(column).into_iter().flat_map(Datum::ints);
         ints.filter_map(|v| u16::try_from(v).ok()).filter(|v| *v < 4096).collect()
     }
 
     /// A map of strings.
-    pub fn map(&self, column: &str) -> Map {
+    pub(crate) fn map(&self, column: Column<T, Pairs>) -> Map {
         Map(self.datum(column).map(Datum::str_map).unwrap_or_default())
     }
 
     /// The rows that a column refers to, in the order of their identities.
-    pub fn refs(&self, column: &str, table: &'static str) -> Vec<Self> {
+    pub(crate) fn refs<U: Table>(&self, column: Column<T, Refs<U>>) -> Vec<Row<'a, U>> {
         let uuids = self.datum(column).into_iter().flat_map(Datum::uuids);
-        uuids.filter_map(|uuid| Self::new(self.replica, table, uuid)).collect()
+        uuids.filter_map(|uuid| Row::new(self.replica, uuid)).collect()
     }
 
     /// Pairs of a string-keyed map of references.
-    pub fn named_refs(&self, column: &str, table: &'static str) -> Vec<(String, Self)> {
+    pub(crate) fn named_refs<U: Table>(&self, column: Column<T, Named<U>>) -> Vec<(String, Row<'a, U>)> {
         let pairs = self.datum(column).into_iter().flat_map(Datum::pairs);
-        pairs.filter_map(|(k, v)| Some((k.as_str()?.to_owned(), Self::new(self.replica, table, v.as_uuid()?)?))).collect()
+        pairs.filter_map(|(k, v)| Some((k.as_str()?.to_owned(), Row::new(self.replica, v.as_uuid()?)?))).collect()
     }
 
     /// Pairs of a map of integers.
-    pub fn int_pairs(&self, column: &str) -> Vec<(i64, i64)> {
+    pub(crate) fn int_pairs(&self, column: Column<T, Numbers>) -> Vec<(i64, i64)> {
         let pairs = self.datum(column).into_iter().flat_map(Datum::pairs);
         pairs.filter_map(|(k, v)| Some((k.as_int()?, v.as_int()?))).collect()
     }
 
     /// Pairs of an integer-keyed map of references.
-    pub fn numbered_refs(&self, column: &str, table: &'static str) -> Vec<(i64, Self)> {
+    pub(crate) fn numbered_refs<U: Table>(&self, column: Column<T, Numbered<U>>) -> Vec<(i64, Row<'a, U>)> {
         let pairs = self.datum(column).into_iter().flat_map(Datum::pairs);
-        pairs.filter_map(|(k, v)| Some((k.as_int()?, Self::new(self.replica, table, v.as_uuid()?)?))).collect()
+        pairs.filter_map(|(k, v)| Some((k.as_int()?, Row::new(self.replica, v.as_uuid()?)?))).collect()
     }
 }
 

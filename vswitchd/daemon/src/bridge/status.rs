@@ -3,6 +3,7 @@
 
 use super::build::Built;
 use super::rows::{Replica, Row, mac_text};
+use super::schema::{Column, Form, Interface, Role, Table, bridge, columns, controller, datapath, interface, port};
 use flow::seam::{PortInfo, PortStats};
 use ofproto::config::{BridgeStatus, ControllerStatus, InterfaceStatus};
 use ofproto::lldp::Vlans;
@@ -27,29 +28,9 @@ pub struct Report {
     pub controllers: Vec<ControllerStatus>,
     pub bridges: Vec<BridgeStatus>,
     pub ports: Vec<PortStatus>,
+    /// Types of datapaths that are open, and `Datapath.capabilities` of each.
+    pub datapaths: Vec<(String, Vec<(String, String)>)>,
 }
-
-/// Columns of `Interface` that a failure empties.
-const CLEARED: [&str; 18] = [
-    "admin_state",
-    "duplex",
-    "link_speed",
-    "link_state",
-    "link_resets",
-    "mac_in_use",
-    "mtu",
-    "ifindex",
-    "cfm_fault",
-    "cfm_fault_status",
-    "cfm_remote_mpids",
-    "cfm_remote_opstate",
-    "cfm_health",
-    "cfm_flap_count",
-    "lacp_current",
-    "statistics",
-    "status",
-    "bfd_status",
-];
 
 /// Everything that is to be written. `statistics` says whether counters are due.
 pub fn writes(replica: &dyn Replica, built: &Built, report: &Report, statistics: bool) -> Vec<Write> {
@@ -77,6 +58,11 @@ pub fn writes(replica: &dyn Replica, built: &Built, report: &Report, statistics:
             writer.controller(*row, status);
         }
     }
+    for (kind, capabilities) in &report.datapaths {
+        if let Some(row) = built.datapaths.get(kind) {
+            writer.put(*row, datapath::CAPABILITIES, pairs(capabilities));
+        }
+    }
     writer.writes
 }
 
@@ -86,7 +72,11 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    fn put(&mut self, table: &'static str, row: Uuid, column: &'static str, value: Datum) {
+    fn put<T: Table, K>(&mut self, row: Uuid, column: Column<T, K>, value: Datum) {
+        self.put_named(T::NAME, row, column.name, value);
+    }
+
+    fn put_named(&mut self, table: &'static str, row: Uuid, column: &'static str, value: Datum) {
         let row_now = self.replica.row(table, row);
         if row_now.is_some_and(|r| r.get(column).is_some_and(|current| *current != value)) {
             self.writes.push(Write { table, row, column, value });
@@ -99,8 +89,8 @@ impl Writer<'_> {
             return;
         }
         let Some(ofport) = status.ofport else { return };
-        self.put("Interface", row, "ofport", Datum::from(ofport));
-        self.put("Interface", row, "error", Datum::empty_set());
+        self.put(row, interface::OFPORT, Datum::from(ofport));
+        self.put(row, interface::ERROR, Datum::empty_set());
         match &status.info {
             Some(info) => self.device(row, info),
             None => self.device(row, &PortInfo { admin_up: true, link_up: true, ..PortInfo::default() }),
@@ -108,108 +98,111 @@ impl Writer<'_> {
         self.link(row, &status.link);
         if statistics && let Some(stats) = &status.stats {
             let kind = status.info.as_ref().map_or("patch", |i| i.kind.as_str());
-            self.put("Interface", row, "statistics", statistics_datum(kind, stats, &status.custom_stats));
+            self.put(row, interface::STATISTICS, statistics_datum(kind, stats, &status.custom_stats));
         }
     }
 
     fn device(&mut self, row: Uuid, info: &PortInfo) {
         let state = |up| Datum::from(if up { "up" } else { "down" });
         let optional = |value: u64| Datum::optional(i64::try_from(value).ok().filter(|v| *v != 0));
-        let mut put = |column, value| self.put("Interface", row, column, value);
-        put("admin_state", state(info.admin_up));
-        put("link_state", state(info.link_up));
-        put("link_resets", Datum::from(i64::try_from(info.link_resets).unwrap_or(i64::MAX)));
-        put("link_speed", optional(info.speed_bps));
-        put("duplex", Datum::optional(info.full_duplex.map(|full| if full { "full" } else { "half" })));
-        put("mtu", optional(info.mtu.into()));
-        put("ifindex", Datum::from(info.ifindex));
-        put("mac_in_use", Datum::optional((info.mac != [0; 6]).then(|| mac_text(info.mac))));
-        put("status", pairs(&info.status));
+        self.put(row, interface::ADMIN_STATE, state(info.admin_up));
+        self.put(row, interface::LINK_STATE, state(info.link_up));
+        self.put(row, interface::LINK_RESETS, Datum::from(i64::try_from(info.link_resets).unwrap_or(i64::MAX)));
+        self.put(row, interface::LINK_SPEED, optional(info.speed_bps));
+        self.put(row, interface::DUPLEX, Datum::optional(info.full_duplex.map(|full| if full { "full" } else { "half" })));
+        self.put(row, interface::MTU, optional(info.mtu.into()));
+        self.put(row, interface::IFINDEX, Datum::from(info.ifindex));
+        self.put(row, interface::MAC_IN_USE, Datum::optional((info.mac != [0; 6]).then(|| mac_text(info.mac))));
+        self.put(row, interface::STATUS, pairs(&info.status));
     }
 
     /// What the link protocols say.
     fn link(&mut self, row: Uuid, link: &LinkStatus) {
-        let mut put = |column, value| self.put("Interface", row, column, value);
-        put("bfd_status", pairs(&link.bfd));
-        put("lacp_current", Datum::optional(link.lacp_current));
+        self.put(row, interface::BFD_STATUS, pairs(&link.bfd));
+        self.put(row, interface::LACP_CURRENT, Datum::optional(link.lacp_current));
         let cfm = link.cfm.as_ref();
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        put("cfm_fault", Datum::optional(cfm.map(|c| !c.faults.is_empty())));
-        put("cfm_fault_status", Datum::set(cfm.map(|c| c.faults.clone()).unwrap_or_default()));
-        put("cfm_flap_count", Datum::optional(cfm.map(|c| number(c.flap_count))));
-        put("cfm_health", Datum::optional(cfm.and_then(|c| c.health).map(i64::from)));
-        put("cfm_remote_mpids", Datum::set(cfm.map(|c| &c.remote_mpids[..]).unwrap_or_default().iter().map(|m| number(*m))));
+        self.put(row, interface::CFM_FAULT, Datum::optional(cfm.map(|c| !c.faults.is_empty())));
+        self.put(row, interface::CFM_FAULT_STATUS, Datum::set(cfm.map(|c| c.faults.clone()).unwrap_or_default()));
+        self.put(row, interface::CFM_FLAP_COUNT, Datum::optional(cfm.map(|c| number(c.flap_count))));
+        self.put(row, interface::CFM_HEALTH, Datum::optional(cfm.and_then(|c| c.health).map(i64::from)));
+        self.put(
+            row,
+            interface::CFM_REMOTE_MPIDS,
+            Datum::set(cfm.map(|c| &c.remote_mpids[..]).unwrap_or_default().iter().map(|m| number(*m))),
+        );
         let opstate = cfm.and_then(|c| c.remote_opup).map(|up| if up { "up" } else { "down" });
-        put("cfm_remote_opstate", Datum::optional(opstate));
+        self.put(row, interface::CFM_REMOTE_OPSTATE, Datum::optional(opstate));
     }
 
     /// VLANs that auto-attach has been granted are carried, and such as it has lost no longer. A trunk port without trunks would carry all.
     fn trunks(&mut self, row: Uuid, vlans: &Vlans) {
-        let port = Row::new(self.replica, "Port", row);
-        let Some(trunks) = port.and_then(|port| vlans.change(&port.vlans("trunks"))) else { return };
+        let own = Row::new(self.replica, row);
+        let Some(trunks) = own.and_then(|own| vlans.change(&own.vlans(port::TRUNKS))) else { return };
         let mode = match trunks.len() {
             0 => Some("access"),
             1 => Some("trunk"),
             _ => None,
         };
-        self.put("Port", row, "trunks", Datum::set(trunks.into_iter().map(i64::from)));
+        self.put(row, port::TRUNKS, Datum::set(trunks.into_iter().map(i64::from)));
         if mode.is_some() {
-            self.put("Port", row, "vlan_mode", Datum::optional(mode));
+            self.put(row, port::VLAN_MODE, Datum::optional(mode));
         }
     }
 
     fn port(&mut self, row: Uuid, status: &PortStatus, statistics: bool) {
         if let Some(mac) = status.bond_active_mac {
-            self.put("Port", row, "bond_active_slave", Datum::from(mac_text(mac)));
+            self.put(row, port::BOND_ACTIVE_SLAVE, Datum::from(mac_text(mac)));
         }
         self.trunks(row, &status.auto_attach);
         let stp = status.stp.as_ref().map(stp_port).unwrap_or_default();
-        self.put("Port", row, "status", pairs(&stp));
+        self.put(row, port::STATUS, pairs(&stp));
         let rstp = status.rstp.as_ref().map(rstp_port).unwrap_or_default();
-        self.put("Port", row, "rstp_status", pairs(&rstp));
+        self.put(row, port::RSTP_STATUS, pairs(&rstp));
         if statistics {
             let counts =
                 status.stp.as_ref().map(|s| vec![("stp_tx_count", s.tx), ("stp_rx_count", s.rx), ("stp_error_count", s.errors)]);
-            self.put("Port", row, "statistics", counters(&counts.unwrap_or_default()));
+            self.put(row, port::STATISTICS, counters(&counts.unwrap_or_default()));
             let counts = status.rstp.as_ref().map(|r| {
                 let traffic = [("rstp_tx_count", r.tx), ("rstp_rx_count", r.rx), ("rstp_error_count", r.errors)];
                 traffic.into_iter().chain([("rstp_uptime", r.uptime_s)]).collect::<Vec<_>>()
             });
-            self.put("Port", row, "rstp_statistics", counters(&counts.unwrap_or_default()));
+            self.put(row, port::RSTP_STATISTICS, counters(&counts.unwrap_or_default()));
         }
     }
 
     fn failed_interface(&mut self, row: Uuid, error: Option<&str>) {
-        self.put("Interface", row, "ofport", Datum::from(-1i64));
-        self.put("Interface", row, "error", Datum::optional(error));
-        for column in CLEARED {
-            let is_map = self.replica.row("Interface", row).is_some_and(|r| r.get(column).is_some_and(Datum::is_map));
-            self.put("Interface", row, column, if is_map { Datum::empty_map() } else { Datum::empty_set() });
+        self.put(row, interface::OFPORT, Datum::from(-1i64));
+        self.put(row, interface::ERROR, Datum::optional(error));
+        let told = [interface::OFPORT.name, interface::ERROR.name];
+        for column in columns(Interface::NAME).iter().filter(|c| c.role == Role::Status && !told.contains(&c.name)) {
+            let empty = if matches!(column.form, Form::Pairs | Form::Counts) { Datum::empty_map() } else { Datum::empty_set() };
+            self.put_named(Interface::NAME, row, column.name, empty);
         }
     }
 
     fn bridge(&mut self, row: Uuid, status: &BridgeStatus) {
         if status.error.is_some() {
-            self.put("Bridge", row, "datapath_id", Datum::empty_set());
+            self.put(row, bridge::DATAPATH_ID, Datum::empty_set());
             return;
         }
-        self.put("Bridge", row, "datapath_id", Datum::from(format!("{:016x}", status.datapath_id)));
-        self.put("Bridge", row, "datapath_version", Datum::from(&status.datapath_version));
+        self.put(row, bridge::DATAPATH_ID, Datum::from(format!("{:016x}", status.datapath_id)));
+        self.put(row, bridge::DATAPATH_VERSION, Datum::from(&status.datapath_version));
         let mut told = status.status.clone();
         if let Some(stp) = &status.stp {
             told.push(("stp_bridge_id".to_owned(), stp::id_text(stp.bridge_id)));
             told.push(("stp_designated_root".to_owned(), stp::id_text(stp.designated_root)));
             told.push(("stp_root_path_cost".to_owned(), stp.root_path_cost.to_string()));
         }
-        self.put("Bridge", row, "status", pairs(&told));
+        self.put(row, bridge::STATUS, pairs(&told));
         let rstp = status.rstp.as_ref().map(rstp_bridge).unwrap_or_default();
-        self.put("Bridge", row, "rstp_status", pairs(&rstp));
+        self.put(row, bridge::RSTP_STATUS, pairs(&rstp));
     }
 
     fn controller(&mut self, row: Uuid, status: &ControllerStatus) {
-        self.put("Controller", row, "is_connected", Datum::from(status.is_connected));
-        self.put("Controller", row, "role", Datum::optional(status.role.as_deref()));
-        self.put("Controller", row, "status", pairs(&status.status));
+        self.put(row, controller::IS_CONNECTED, Datum::from(status.is_connected));
+        self.put(row, controller::ROLE, Datum::optional(status.role.as_deref()));
+        self.put(row, controller::STATUS, pairs(&status.status));
     }
 }
 
@@ -252,7 +245,8 @@ fn counters(counts: &[(&str, u64)]) -> Datum {
     Datum::map(counts.iter().map(|(k, v)| (*k, Atom::from(i64::try_from(*v).unwrap_or(i64::MAX)))))
 }
 
-fn pairs(pairs: &[(String, String)]) -> Datum {
+/// A map of strings.
+pub(super) fn pairs(pairs: &[(String, String)]) -> Datum {
     Datum::map(pairs.iter().map(|(k, v)| (k.as_str(), v.as_str())))
 }
 
