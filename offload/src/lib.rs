@@ -9,9 +9,10 @@
 //! | [`mod@decode`] | the way back: what a rule means; the judge of `plan` and of what the kernel echoes |
 //! | [`rule`] | a rule as values |
 //! | [`keys`], [`headers`] | the tables of matches and of rewritten headers |
-//! | [`tc`] | rules as netlink messages, and back |
+//! | [`hardware`] | what the tier asks of hardware, in megaflows |
+//! | [`tc`] | rules as netlink messages, and back; hardware that speaks tc |
 //! | [`merge`] | established connections as megaflows without `ct` and recirculation |
-//! | [`model`] | an eSwitch in memory, programmed by the same messages |
+//! | [`model`] | an eSwitch in memory, programmed by the same messages; another that takes megaflows as they are |
 //! | [`tiered`] | the seam over two layers, software and hardware |
 //! | [`refusal`], [`capabilities`] | reasons; what hardware can do |
 #![forbid(unsafe_code)]
@@ -19,6 +20,7 @@
 pub mod canonical;
 pub mod capabilities;
 pub mod decode;
+pub mod hardware;
 pub mod headers;
 pub mod keys;
 pub mod merge;
@@ -31,6 +33,7 @@ pub mod tiered;
 
 pub use capabilities::{Capabilities, PortKind, TunnelKind};
 pub use decode::decode;
+pub use hardware::Hardware;
 pub use plan::{Plan, plan};
 pub use refusal::{Reason, Refusal};
 pub use rule::Rule;

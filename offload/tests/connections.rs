@@ -19,7 +19,7 @@ use offload::{PortKind, Tiered};
 use port::dummy::Control;
 use std::sync::Arc;
 
-type Tier = Tiered<Switch, Model, SameNumbers>;
+type Tier = Tiered<Switch, Tc<Model, SameNumbers>>;
 
 /// Port 1 may begin, port 2 may only answer; what is refused goes to port 3.
 const FIREWALL: &[(&str, &str)] = &[

@@ -10,15 +10,16 @@ use flow::extract::{PacketMeta, extract_whole};
 use flow::extract_gen::PacketGen;
 use flow::fields::Field;
 use flow::forms::NoNames;
-use flow::seam::{FlowPut, PortRequest, PutMode};
+use flow::seam::{FlowPut, Placement, PortRequest, PutMode};
 use flow::{Action, Datapath, DpPort, Key, Megaflow, Ufid};
 use offload::capabilities::Capabilities;
+use offload::model::direct::Direct;
 use offload::model::{Model, Options, Outcome, SameNumbers};
 use offload::tc::client::Tc;
-use offload::{PortKind, Reason, Tiered};
+use offload::{Hardware, PortKind, Reason, Tiered};
 use std::sync::Arc;
 
-type Switch = Tiered<Reference, Model, SameNumbers>;
+type Switch = Tiered<Reference, Tc<Model, SameNumbers>>;
 
 const PORTS: u32 = 4;
 const ACTIONS: &[&str] = &[
@@ -57,6 +58,41 @@ fn capabilities(ports: u32) -> Capabilities {
     can
 }
 
+/// The packets' side of an eSwitch in memory.
+trait Front: Hardware {
+    fn receive(&self, port: DpPort, bytes: &[u8]) -> Outcome;
+    fn rules(&self) -> usize;
+    fn lose(&self, which: usize);
+}
+
+impl Front for Tc<Model, SameNumbers> {
+    fn receive(&self, port: DpPort, bytes: &[u8]) -> Outcome {
+        self.link().receive(port, bytes)
+    }
+
+    fn rules(&self) -> usize {
+        self.link().rules()
+    }
+
+    fn lose(&self, which: usize) {
+        self.link().lose(which);
+    }
+}
+
+impl Front for Direct {
+    fn receive(&self, port: DpPort, bytes: &[u8]) -> Outcome {
+        self.receive(port, bytes)
+    }
+
+    fn rules(&self) -> usize {
+        self.rules()
+    }
+
+    fn lose(&self, which: usize) {
+        self.lose(which);
+    }
+}
+
 fn tiered(options: Options) -> Switch {
     let dp = Tiered::new(Reference::new(), Tc::new(Model::new(options), SameNumbers), capabilities(PORTS));
     ports(&dp);
@@ -64,8 +100,8 @@ fn tiered(options: Options) -> Switch {
 }
 
 /// A packet comes to the switch: to hardware first.
-fn receive(dp: &Switch, port: DpPort, bytes: &[u8]) -> Vec<(DpPort, Vec<u8>)> {
-    match dp.hardware().link().receive(port, bytes) {
+fn receive<H: Front>(dp: &Tiered<Reference, H>, port: DpPort, bytes: &[u8]) -> Vec<(DpPort, Vec<u8>)> {
+    match dp.hardware().receive(port, bytes) {
         Outcome::Done(sent) => sent.into_iter().map(|s| (s.port, s.bytes)).collect(),
         Outcome::Missed => {
             dp.inner().inject(port, bytes);
@@ -122,18 +158,18 @@ fn megaflow(random: &mut PacketGen, ufid: u128, actions: &[Vec<Action>]) -> Mega
 
 /// What befalls hardware while packets pass: time, with all that the tier then does by itself; a lost rule; offload off and on; a port that
 /// leaves it and comes back.
-fn happen(with: &Switch, event: usize, step: usize, random: &mut PacketGen) {
+fn happen<H: Front>(with: &Tiered<Reference, H>, event: usize, step: usize, random: &mut PacketGen) {
     let now = now_ms() + 700 * i64::try_from(step).unwrap();
     match event {
         8 => with.tick(now),
         9 => {
             // What a rule counted after the last look is lost with it, as with any hardware; here it is looked at first, twice for lag.
             (0..2).for_each(|_| with.dump(&mut |_| true));
-            with.hardware().link().lose(random.below(1_000));
+            with.hardware().lose(random.below(1_000));
         }
         10 => {
             with.set_enabled(false);
-            assert_eq!(with.hardware().link().rules(), 0, "step {step}");
+            assert_eq!(with.hardware().rules(), 0, "step {step}");
             with.set_enabled(true);
         }
         _ => {
@@ -145,7 +181,14 @@ fn happen(with: &Switch, event: usize, step: usize, random: &mut PacketGen) {
 
 /// Ports of packets whose bytes are all right, whatever happens to rules.
 fn equal_while_things_happen(seed: u64, packets: usize, options: Options, things: bool) -> (Switch, usize) {
-    let (with, alone) = (tiered(options), Reference::new());
+    let with = tiered(options);
+    let in_hardware = equal(&with, seed, packets, things);
+    (with, in_hardware)
+}
+
+/// The same with any hardware; how many packets it forwarded.
+fn equal<H: Front>(with: &Tiered<Reference, H>, seed: u64, packets: usize, things: bool) -> usize {
+    let alone = Reference::new();
     ports(&alone);
     let actions: Vec<Vec<Action>> = ACTIONS.iter().map(|a| parse_actions(a, &NoNames).unwrap()).collect();
     let mut random = PacketGen::new(seed);
@@ -178,12 +221,12 @@ fn equal_while_things_happen(seed: u64, packets: usize, options: Options, things
                 let put = FlowPut { flow: there[at].clone(), mode: PutMode::Modify, clear_stats: random.below(2) == 0 };
                 assert_eq!(with.put(std::slice::from_ref(&put)), alone.put(&[put]));
             }
-            event @ 8..12 if things => happen(&with, event, n, &mut random),
+            event @ 8..12 if things => happen(with, event, n, &mut random),
             _ => {}
         }
         let bytes = packet(&mut random);
         let had = with.inner().stats().hit + with.inner().stats().missed;
-        let got = receive(&with, DpPort(1), &bytes);
+        let got = receive(with, DpPort(1), &bytes);
         in_hardware += usize::from(with.inner().stats().hit + with.inner().stats().missed == had);
         alone.inject(DpPort(1), &bytes);
         assert_eq!(got, alone.sent(), "seed {seed}, step {n}: {bytes:02x?}");
@@ -198,7 +241,7 @@ fn equal_while_things_happen(seed: u64, packets: usize, options: Options, things
         let (a, b) = (a.unwrap(), b.unwrap());
         assert_eq!((a.packets, a.bytes), (b.packets, b.bytes), "seed {seed}: counters of {ufid}");
     }
-    (with, in_hardware)
+    in_hardware
 }
 
 fn packets() -> usize {
@@ -221,6 +264,24 @@ fn while_all_that_can_happen_happens() {
     assert!(dp.census().0 > 0);
 }
 
+/// The second interface beside tc: hardware that takes megaflows as they are, with room for all of them, and with little.
+#[test]
+fn with_hardware_that_takes_megaflows_as_they_are() {
+    let n = packets() / 4;
+    for (seed, capacity) in [(11, 1 << 20), (12, 40)] {
+        let refuse = (0..100_000).filter(|n| n % 9 == 4).collect();
+        let dp = Tiered::new(Reference::new(), Direct::new(capacity, refuse), capabilities(PORTS));
+        ports(&dp);
+        let in_hardware = equal(&dp, seed, n, true);
+        assert!(in_hardware > n / 100, "hardware forwarded {in_hardware} of {n}");
+        assert!(dp.hardware().rules() > 0 && dp.hardware().rules() <= capacity);
+        assert_eq!(dp.audit().unwrap().0, 0);
+        let ufid = one_flow(&dp);
+        let placed = dp.get(ufid).unwrap().placement;
+        assert!(placed == Placement::Hardware("direct") || dp.reason(ufid).is_some(), "{placed:?}");
+    }
+}
+
 #[test]
 fn with_a_small_table_and_a_driver_that_errs() {
     for seed in 2..6 {
@@ -239,7 +300,7 @@ fn with_a_small_table_and_a_driver_that_errs() {
     }
 }
 
-fn one_flow(dp: &Switch) -> Ufid {
+fn one_flow(dp: &dyn Datapath) -> Ufid {
     let flow = "packet_type(ns=0,id=0),recirc_id(0),in_port(1),eth_type(0x0800),ipv4(frag=no)";
     let parsed = flow::dptext::parse_flow(flow, &NoNames).unwrap();
     let actions = Arc::new(parse_actions("2", &NoNames).unwrap());

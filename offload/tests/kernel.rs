@@ -5,7 +5,7 @@
 //! - Rules in the kernel's tc forward the golden packets as the kernel's datapath did, to the byte.
 //! - On netdevsim the back end puts rules into hardware, and full tables, refusals, rules of others, a lost queueing discipline and a
 //!   lost rule end as they ought to.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test program")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::disallowed_methods, reason = "a test program")]
 
 use flow::action_text::parse_actions;
 use flow::dptext::parse_flow;
@@ -13,8 +13,9 @@ use flow::forms::PortNames;
 use flow::hash::Map;
 use flow::{DpPort, Megaflow, Ufid};
 use offload::capabilities::Capabilities;
+use offload::hardware::{Found, Sight};
 use offload::tc::attributes::Writer;
-use offload::tc::client::{Found, Netlink, Tc};
+use offload::tc::client::{Netlink, Tc};
 use offload::tc::read::filter;
 use offload::tc::{Devices, FilterId, Hook, matches, write};
 use offload::{PortKind, Reason, Rule, TunnelKind, plan};
@@ -433,7 +434,7 @@ fn lost_and_found(tally: &Tally, tc: &Tc<Kernel, ByName>, rep: &str) {
     let before = count();
     let right = |ufid: Ufid| Some(udp_to(u32::try_from(ufid.0).unwrap()));
     (1..=3).for_each(|n| tc.install(Ufid(n), &udp_to(u32::try_from(n).unwrap())).unwrap());
-    let found = |sights: Vec<offload::tc::client::Sight>| sights.into_iter().map(|s| s.found).collect::<Vec<_>>();
+    let found = |sights: Vec<Sight>| sights.into_iter().map(|s| s.found).collect::<Vec<_>>();
     let audit = |port| tc.audit(DpPort(port), &right).map(found).map_err(|e| e.to_string());
     tally.equal("an audit finds all as it should be", &audit(1), &Ok(vec![Some(Found::Right); 3]));
     sh(&format!(

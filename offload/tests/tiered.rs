@@ -15,7 +15,7 @@ use offload::tc::client::Tc;
 use offload::{PortKind, Reason, Tiered};
 use std::sync::Arc;
 
-type Switch = Tiered<Reference, Model, SameNumbers>;
+type Switch = Tiered<Reference, Tc<Model, SameNumbers>>;
 
 fn capabilities(ports: &[u32]) -> Capabilities {
     let mut can = Capabilities { ct: false, eth_push_pop: false, ..Capabilities::all() };
@@ -106,6 +106,16 @@ fn a_port_tells_what_hardware_has_of_it() {
     assert_eq!(dp.port_custom_stats(DpPort(1))[3], ("offload_rx_packets".to_owned(), 3), "what passed is not forgotten");
     dp.set_enabled(false);
     assert!(dp.port_custom_stats(DpPort(1)).is_empty());
+}
+
+/// Whoever is asked during an audit may ask the back end in turn, as the tier does under its own lock.
+#[test]
+fn an_audit_holds_up_nobody() {
+    let dp = tiered(Options::default());
+    put(&dp, 1, "2");
+    let tc = dp.hardware();
+    let sights = tc.audit(DpPort(1), &|ufid| tc.stats(ufid).and(None)).unwrap();
+    assert_eq!(sights.len(), 1);
 }
 
 #[test]

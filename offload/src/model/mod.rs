@@ -5,6 +5,7 @@
 //! rules do). It decides by the attributes of the message, not by a megaflow, and changes bytes in its own way: it is the
 //! other side of the differential test.
 
+pub mod direct;
 mod packet;
 
 use crate::rule::{Act, IS_FRAGMENT};

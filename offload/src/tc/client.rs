@@ -20,6 +20,7 @@ use super::preferences::{Masks, Preferences};
 use super::read::{Filter, Message, filter, glance, message};
 use super::write::{HEADER, TCMSG, clsact, create, delete, dump, query};
 use super::{Devices, FilterId, Hook};
+use crate::hardware::{Found, HardwareError, HwStats, Sight};
 use crate::refusal::{Reason, Refusal};
 use crate::rule::Rule;
 use flow::hash::{Map, Set};
@@ -48,24 +49,6 @@ pub trait Netlink: Send + Sync + fmt::Debug {
     fn talk(&self, requests: &[u8]) -> io::Result<Vec<u8>>;
 }
 
-/// Packets and bytes that a filter has counted since it was installed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct HwStats {
-    pub packets: u64,
-    pub bytes: u64,
-}
-
-/// Why a filter could not be removed, listed or hung up.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TcError {
-    #[error("the rule could not be removed: {0}")]
-    Remove(String),
-    #[error("the rules could not be listed: {0}")]
-    List(String),
-    #[error("no clsact: {0}")]
-    Clsact(String),
-}
-
 /// A rule of ours in a table.
 #[derive(Clone, Debug)]
 struct Installed {
@@ -76,30 +59,6 @@ struct Installed {
 
 /// Where a rule is, if it is.
 type Place = Option<(FilterId, DpPort)>;
-
-/// What a table shows at one place.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
-    /// What we put there, in hardware.
-    Right,
-    /// Ours, but no longer in hardware.
-    NotInHardware,
-    /// Where our rule was, another is.
-    Other,
-    /// It bears our mark, but we know nothing of it.
-    Stray,
-}
-
-/// A filter of ours that was found, or that should be there (`found` is `None`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sight {
-    pub port: DpPort,
-    pub chain: u32,
-    pub prio: u16,
-    pub handle: u32,
-    pub ufid: Option<Ufid>,
-    pub found: Option<Found>,
-}
 
 #[derive(Debug, Default)]
 struct Table {
@@ -152,15 +111,15 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
     ///
     /// # Errors
     /// The kernel's, if it has no such device or takes no queueing discipline for it.
-    pub fn prepare(&self, ifindex: u32) -> Result<(), TcError> {
+    pub fn prepare(&self, ifindex: u32) -> Result<(), HardwareError> {
         let mut request = Writer::default();
         let sequence = self.table().sequences(1);
         clsact(&mut request, sequence, ifindex);
-        let bytes = self.link.talk(&request.bytes).map_err(|e| TcError::Clsact(e.to_string()))?;
+        let bytes = self.link.talk(&request.bytes).map_err(|e| HardwareError::Clsact(e.to_string()))?;
         match answers(&bytes, sequence, 1).first() {
             Some(answer) if answer.error == 0 || answer.error == EEXIST => Ok(()),
-            Some(answer) => Err(TcError::Clsact(answer.said())),
-            None => Err(TcError::Clsact("no answer".to_owned())),
+            Some(answer) => Err(HardwareError::Clsact(answer.said())),
+            None => Err(HardwareError::Clsact("no answer".to_owned())),
         }
     }
 
@@ -280,17 +239,17 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
     ///
     /// # Errors
     /// If it may still be there: its port is dirty then.
-    pub fn remove(&self, ufid: Ufid) -> Result<HwStats, TcError> {
+    pub fn remove(&self, ufid: Ufid) -> Result<HwStats, HardwareError> {
         self.remove_all(&[ufid]).pop().unwrap_or_else(|| Ok(HwStats::default()))
     }
 
     /// Takes many out; the results stand in the order of the batch. One that is not there had no packets.
-    pub fn remove_all(&self, batch: &[Ufid]) -> Vec<Result<HwStats, TcError>> {
+    pub fn remove_all(&self, batch: &[Ufid]) -> Vec<Result<HwStats, HardwareError>> {
         let mut table = self.table();
         batch.chunks(BATCH_MAX).flat_map(|some| self.remove_some(&mut table, some)).collect()
     }
 
-    fn remove_some(&self, table: &mut Table, batch: &[Ufid]) -> Vec<Result<HwStats, TcError>> {
+    fn remove_some(&self, table: &mut Table, batch: &[Ufid]) -> Vec<Result<HwStats, HardwareError>> {
         let first = table.sequences(batch.len());
         let mut request = Writer::default();
         let there: Vec<Place> = batch.iter().map(|u| table.installed.get(u).map(|i| (i.id, i.port))).collect();
@@ -312,20 +271,20 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
                 (None, Ok(_)) => String::new(),
             };
             table.dirty.insert(port);
-            Err(TcError::Remove(said))
+            Err(HardwareError::Remove(said))
         };
         batch.iter().zip(there).enumerate().map(one).collect()
     }
 
-    fn delete(&self, table: &mut Table, id: FilterId) -> Result<(), TcError> {
+    fn delete(&self, table: &mut Table, id: FilterId) -> Result<(), HardwareError> {
         let mut request = Writer::default();
         let sequence = table.sequences(1);
         delete(&mut request, sequence, id);
-        let bytes = self.link.talk(&request.bytes).map_err(|e| TcError::Remove(e.to_string()))?;
+        let bytes = self.link.talk(&request.bytes).map_err(|e| HardwareError::Remove(e.to_string()))?;
         match answers(&bytes, sequence, 1).first() {
             Some(a) if a.error == 0 || a.error == ENOENT => Ok(()),
-            Some(a) => Err(TcError::Remove(a.said())),
-            None => Err(TcError::Remove("no answer".to_owned())),
+            Some(a) => Err(HardwareError::Remove(a.said())),
+            None => Err(HardwareError::Remove("no answer".to_owned())),
         }
     }
 
@@ -365,13 +324,13 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
     }
 
     /// All bytes of a dump, without a look inside.
-    fn list(&self, table: &mut Table, hook: Hook) -> Result<Vec<u8>, TcError> {
+    fn list(&self, table: &mut Table, hook: Hook) -> Result<Vec<u8>, HardwareError> {
         let mut request = Writer::default();
         let sequence = table.sequences(1);
         dump(&mut request, sequence, hook);
-        let bytes = self.link.talk(&request.bytes).map_err(|e| TcError::List(e.to_string()))?;
+        let bytes = self.link.talk(&request.bytes).map_err(|e| HardwareError::List(e.to_string()))?;
         match answers(&bytes, sequence, 1).first() {
-            Some(answer) if answer.error != 0 => Err(TcError::List(answer.said())),
+            Some(answer) if answer.error != 0 => Err(HardwareError::List(answer.said())),
             _ => Ok(bytes),
         }
     }
@@ -380,15 +339,19 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
     ///
     /// # Errors
     /// If the filters cannot be listed.
-    pub fn audit(&self, port: DpPort, right: &dyn Fn(Ufid) -> Option<Rule>) -> Result<Vec<Sight>, TcError> {
-        let mut table = self.table();
+    pub fn audit(&self, port: DpPort, right: &dyn Fn(Ufid) -> Option<Rule>) -> Result<Vec<Sight>, HardwareError> {
         let Some(ifindex) = self.devices.ifindex(port) else { return Ok(Vec::new()) };
-        let bytes = self.list(&mut table, Hook::Ingress { ifindex })?;
+        // `right` takes locks of its own, under which others wait for the table: it is asked when the table is free.
+        let (bytes, there): (Vec<u8>, Map<FilterId, Ufid>) = {
+            let mut table = self.table();
+            let bytes = self.list(&mut table, Hook::Ingress { ifindex })?;
+            (bytes, table.installed.iter().filter(|(_, i)| i.port == port).map(|(ufid, i)| (i.id, *ufid)).collect())
+        };
         let mut sights = Vec::new();
         let mut seen: Set<Ufid> = Set::default();
         for bytes in messages(&bytes) {
             let Ok(Message::Flower(id)) = message(bytes) else { continue };
-            let ufid = table.at.get(&id).copied();
+            let ufid = there.get(&id).copied();
             if ufid.is_none() && !is_ours(bytes) {
                 continue;
             }
@@ -396,7 +359,7 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
             let found = ufid.map_or(Found::Stray, |ufid| compare(bytes, &self.devices, port, right(ufid).as_ref()));
             sights.push(Sight { port, chain: id.chain, prio: id.prio, handle: id.handle, ufid, found: Some(found) });
         }
-        for (ufid, Installed { id, .. }) in table.installed.iter().filter(|(u, i)| i.port == port && !seen.contains(*u)) {
+        for (id, ufid) in there.iter().filter(|(_, ufid)| !seen.contains(*ufid)) {
             sights.push(Sight { port, chain: id.chain, prio: id.prio, handle: id.handle, ufid: Some(*ufid), found: None });
         }
         sights.sort_unstable_by_key(|s| (s.chain, s.prio, s.handle));
@@ -407,7 +370,7 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
     ///
     /// # Errors
     /// If the filters cannot be listed or one cannot be removed.
-    pub fn sweep(&self, port: DpPort) -> Result<usize, TcError> {
+    pub fn sweep(&self, port: DpPort) -> Result<usize, HardwareError> {
         let Some(ifindex) = self.devices.ifindex(port) else {
             return Ok(0);
         };
@@ -423,7 +386,7 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
     ///
     /// # Errors
     /// As `sweep`.
-    pub fn sweep_device(&self, ifindex: u32) -> Result<usize, TcError> {
+    pub fn sweep_device(&self, ifindex: u32) -> Result<usize, HardwareError> {
         self.sweep_those(ifindex, &|_, _| true)
     }
 
@@ -431,11 +394,11 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
     ///
     /// # Errors
     /// As `sweep`.
-    pub fn sweep_strays(&self, ifindex: u32) -> Result<usize, TcError> {
+    pub fn sweep_strays(&self, ifindex: u32) -> Result<usize, HardwareError> {
         self.sweep_those(ifindex, &|table, id| !table.at.contains_key(&id))
     }
 
-    fn sweep_those(&self, ifindex: u32, which: &dyn Fn(&Table, FilterId) -> bool) -> Result<usize, TcError> {
+    fn sweep_those(&self, ifindex: u32, which: &dyn Fn(&Table, FilterId) -> bool) -> Result<usize, HardwareError> {
         let mut table = self.table();
         let bytes = self.list(&mut table, Hook::Ingress { ifindex })?;
         let mut swept = 0;

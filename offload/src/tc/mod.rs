@@ -15,6 +15,7 @@ pub mod acts;
 mod answer;
 pub mod attributes;
 pub mod client;
+mod hardware;
 pub mod matches;
 pub mod numbers;
 pub mod preferences;

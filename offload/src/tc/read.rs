@@ -2,11 +2,11 @@
 
 use super::acts::{self, ReadAct};
 use super::attributes::{ReadError, attributes, find};
-use super::client::HwStats;
 use super::matches::{self, Matches};
 use super::numbers::{BLOCK, IN_HW, NOT_IN_HW, RTM_DELTFILTER, RTM_NEWTFILTER, TCA_CHAIN, TCA_KIND, TCA_OPTIONS, flower};
 use super::write::{HEADER, TCMSG};
 use super::{Devices, FilterId, Hook};
+use crate::hardware::HwStats;
 use crate::rule::Rule;
 use flow::DpPort;
 use flow::key::Mask;

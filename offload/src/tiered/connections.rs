@@ -16,17 +16,15 @@
 
 use super::state::State;
 use super::{Home, Tiered};
+use crate::hardware::Hardware;
 use crate::merge::{ConnId, Connections, Merged, Ways, admissible, merge};
 use crate::plan::Plan;
 use crate::refusal::{Reason, Refusal};
-use crate::tc::Devices;
-use crate::tc::client::Netlink;
 use flow::conntrack::{CT_STAGES, Conntrack, CtEntry, CtEvent, CtFilter, CtLimit, CtTuple, FragStatus};
 use flow::hash::{Map, Set};
 use flow::seam::DpError;
 use flow::{Datapath, DpPort, Megaflow, Msec, Ufid, clock};
 use std::collections::VecDeque;
-use std::fmt;
 
 /// Connections that are known at most; more stay in software.
 pub(super) const CONNS_MAX: usize = 1 << 20;
@@ -46,6 +44,8 @@ pub(super) struct Connected {
     /// To be tried; each once.
     pending: VecDeque<ConnId>,
     is_pending: Set<ConnId>,
+    /// A megaflow of a way has come, or ports have changed: those without rules are to be tried, once a turn.
+    pub(super) stale: bool,
     /// When those with rules expire, as far as is known; those whose rules have seen packets since.
     expires_ms: Map<ConnId, Msec>,
     used: Set<ConnId>,
@@ -115,7 +115,7 @@ impl Connected {
     }
 
     /// Those that lack a rule in some direction are to be tried.
-    pub(super) fn wake_all(&mut self) {
+    fn wake_all(&mut self) {
         let complete = |id: &ConnId| self.of_conn.get(id).is_some_and(|rules| rules.len() >= 2);
         let ids: Vec<ConnId> = self.conns.ids().filter(|id| !complete(id) && !self.idle.contains(id)).collect();
         ids.into_iter().for_each(|id| self.wake(id));
@@ -153,7 +153,7 @@ fn leave<K: std::hash::Hash + Eq>(map: &mut Map<K, Set<Ufid>>, key: &K, ufid: Uf
     last
 }
 
-impl<D: Datapath, N: Netlink, V: Devices + Send + Sync + fmt::Debug> Tiered<D, N, V> {
+impl<D: Datapath, H: Hardware> Tiered<D, H> {
     /// Begins to follow the tracker, if the datapath has one: what it has is known afterwards.
     pub(super) fn watch(&self, state: &mut State) {
         let Some(tracker) = self.inner.conntrack() else { return };
@@ -178,6 +178,9 @@ impl<D: Datapath, N: Netlink, V: Devices + Send + Sync + fmt::Debug> Tiered<D, N
         let mut state = self.state();
         for event in tracker.events() {
             self.heed(&mut state, event, now);
+        }
+        if std::mem::take(&mut state.connected.stale) {
+            state.connected.wake_all();
         }
         self.compose(&mut state, tracker, now);
     }
@@ -345,14 +348,14 @@ macro_rules! below {
     };
 }
 
-impl<D: Datapath, N: Netlink, V: Devices + Send + Sync + fmt::Debug> Tiered<D, N, V> {
+impl<D: Datapath, H: Hardware> Tiered<D, H> {
     fn tracker(&self) -> &dyn Conntrack {
         self.inner.conntrack().expect("the tier gives itself as a tracker only if the datapath has one")
     }
 }
 
 /// The datapath's tracker; what ends connections takes their rules out at once.
-impl<D: Datapath, N: Netlink, V: Devices + Send + Sync + fmt::Debug> Conntrack for Tiered<D, N, V> {
+impl<D: Datapath, H: Hardware> Conntrack for Tiered<D, H> {
     below! {
         fn dump(&self, zone: Option<u16>, each: &mut dyn FnMut(&CtEntry) -> bool);
         fn expectations(&self, zone: Option<u16>) -> Vec<String>;

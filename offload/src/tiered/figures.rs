@@ -4,7 +4,7 @@
 
 use super::Home;
 use super::state::State;
-use crate::tc::client::HwStats;
+use crate::hardware::HwStats;
 use flow::hash::Map;
 use flow::{DpPort, Msec};
 

@@ -1,7 +1,7 @@
 //! The seam over two layers: every megaflow is in the software datapath, and those that hardware can have exactly are in hardware too.
 //!
 //! What enters: the seam, from the slow path; `tick`, from whoever has a clock. What leaves: the same to the software datapath; rules to
-//! the back end; texts for the operator (`report`). Neighbours: `plan` (whether a megaflow can be said), `tc::client` (putting it there).
+//! the back end; texts for the operator (`report`). Neighbours: `plan` (whether a megaflow can be said), `hardware` (putting it there).
 //!
 //! # What holds
 //!
@@ -27,10 +27,9 @@ mod tick;
 mod waiting;
 
 use crate::capabilities::Capabilities;
+use crate::hardware::Hardware;
 use crate::plan::{Plan, plan};
 use crate::refusal::{Reason, Refusal};
-use crate::tc::Devices;
-use crate::tc::client::{Netlink, Tc};
 use flow::action::{Action, Actions};
 use flow::conntrack::Conntrack;
 use flow::hash::Map;
@@ -41,13 +40,10 @@ use flow::seam::{
 };
 use flow::{Datapath, DpPort, Megaflow, Msec, Ufid, clock};
 use state::{Counted, Entry, Home, Rate, State};
-use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-/// How `dump-flows` names this layer.
-const NAME: &str = "tc";
 /// Counters of many rules are asked for no more often than this.
 const LOOK_MS: Msec = 100;
 /// So few rules are asked for one by one.
@@ -57,18 +53,18 @@ pub const LAG_MS: Msec = 2_000;
 
 /// Software below, hardware beside it.
 #[derive(Debug)]
-pub struct Tiered<D, N, V> {
+pub struct Tiered<D, H> {
     inner: Arc<D>,
-    hardware: Tc<N, V>,
+    hardware: H,
     enabled: AtomicBool,
     /// Held for reading by puts: whoever switches waits until those that began before have ended.
     gate: RwLock<()>,
     state: Mutex<State>,
 }
 
-impl<D: Datapath, N: Netlink, V: Devices + Send + Sync + fmt::Debug> Tiered<D, N, V> {
+impl<D: Datapath, H: Hardware> Tiered<D, H> {
     /// Over a software datapath and a back end that can do so much. Offload is on.
-    pub fn new(inner: impl Into<Arc<D>>, hardware: Tc<N, V>, can: Capabilities) -> Self {
+    pub fn new(inner: impl Into<Arc<D>>, hardware: H, can: Capabilities) -> Self {
         let this = Self::idle(inner, hardware);
         {
             let mut state = this.state();
@@ -80,7 +76,7 @@ impl<D: Datapath, N: Netlink, V: Devices + Send + Sync + fmt::Debug> Tiered<D, N
     }
 
     /// The same, switched off.
-    pub fn idle(inner: impl Into<Arc<D>>, hardware: Tc<N, V>) -> Self {
+    pub fn idle(inner: impl Into<Arc<D>>, hardware: H) -> Self {
         let state = State { rebalance: true, lag_ms: LAG_MS, ..State::default() };
         Self { inner: inner.into(), hardware, enabled: AtomicBool::new(false), gate: RwLock::new(()), state: Mutex::new(state) }
     }
@@ -91,7 +87,7 @@ impl<D: Datapath, N: Netlink, V: Devices + Send + Sync + fmt::Debug> Tiered<D, N
     }
 
     /// The back end.
-    pub const fn hardware(&self) -> &Tc<N, V> {
+    pub const fn hardware(&self) -> &H {
         &self.hardware
     }
 
@@ -182,9 +178,8 @@ impl<D: Datapath, N: Netlink, V: Devices + Send + Sync + fmt::Debug> Tiered<D, N
 
     /// Decides for megaflows that software has and hardware has not.
     fn settle(&self, state: &mut State, planned: Vec<(Ufid, DpPort, Result<Plan, Refusal>)>, now: Msec) {
-        let rules: Vec<(Ufid, &crate::Rule)> =
-            planned.iter().filter_map(|(u, _, p)| p.as_ref().ok().map(|p| (*u, &p.rule))).collect();
-        let mut results = self.hardware.install_all(&rules).into_iter();
+        let plans: Vec<(Ufid, &Plan)> = planned.iter().filter_map(|(u, _, p)| p.as_ref().ok().map(|p| (*u, p))).collect();
+        let mut results = self.hardware.install_all(&plans).into_iter();
         for (ufid, port, plan) in planned {
             let result = plan.and_then(|_| results.next().unwrap_or_else(|| Err(Refusal::new(Reason::Driver, "no answer"))));
             let fresh =
@@ -236,9 +231,7 @@ impl<D: Datapath, N: Netlink, V: Devices + Send + Sync + fmt::Debug> Tiered<D, N
             ways |= state.connected.ways.put(flow);
         }
         self.settle(&mut state, planned, now);
-        if ways {
-            state.connected.wake_all();
-        }
+        state.connected.stale |= ways;
         results
     }
 
@@ -263,11 +256,11 @@ impl<D: Datapath, N: Netlink, V: Devices + Send + Sync + fmt::Debug> Tiered<D, N
         }
     }
 
-    fn complete(state: &State, dump: &mut FlowDump) {
+    fn complete(&self, state: &State, dump: &mut FlowDump) {
         let Some(entry) = state.entries.get(&dump.flow.ufid) else { return };
         dump.stats = entry.counted.with(dump.stats);
         dump.placement = match &entry.home {
-            Home::Hardware => Placement::Hardware(NAME),
+            Home::Hardware => Placement::Hardware(self.hardware.name()),
             Home::Software(why) if why.reason != Reason::Disabled => {
                 let riders = state.connected.riders(dump.flow.ufid).filter(|rule| state.is_in_hardware(*rule)).count();
                 let beside = if riders > 0 { format!("+connections({riders})") } else { String::new() };
@@ -289,7 +282,7 @@ macro_rules! below {
     };
 }
 
-impl<D: Datapath, N: Netlink, V: Devices + Send + Sync + fmt::Debug> Datapath for Tiered<D, N, V> {
+impl<D: Datapath, H: Hardware> Datapath for Tiered<D, H> {
     below! {
         fn kind(&self) -> &str;
         fn name(&self) -> &str;
@@ -374,7 +367,7 @@ impl<D: Datapath, N: Netlink, V: Devices + Send + Sync + fmt::Debug> Datapath fo
         let mut dump = self.inner.get(ufid)?;
         let mut state = self.state();
         self.look(&mut state, &[ufid], clock::now_ms());
-        Self::complete(&state, &mut dump);
+        self.complete(&state, &mut dump);
         Ok(dump)
     }
 
@@ -393,7 +386,7 @@ impl<D: Datapath, N: Netlink, V: Devices + Send + Sync + fmt::Debug> Datapath fo
         }
         self.inner.dump(&mut |dump| {
             let mut dump = dump.clone();
-            Self::complete(&self.state(), &mut dump);
+            self.complete(&self.state(), &mut dump);
             each(&dump)
         });
     }

@@ -6,9 +6,8 @@
 use super::Tiered;
 use super::state::Home;
 use crate::capabilities::PortKind;
+use crate::hardware::{Found, Hardware, HardwareError, Sight};
 use crate::refusal::Reason;
-use crate::tc::Devices;
-use crate::tc::client::{Found, Netlink, Sight, TcError};
 use flow::hash::{Map, Set};
 use flow::{Datapath, DpPort, Ufid};
 use std::fmt::{self, Write as _};
@@ -16,7 +15,7 @@ use std::fmt::{self, Write as _};
 /// Lines of a report about single rules.
 const LINES_MAX: usize = 1_000;
 
-impl<D: Datapath, N: Netlink, V: Devices + Send + Sync + fmt::Debug> Tiered<D, N, V> {
+impl<D: Datapath, H: Hardware> Tiered<D, H> {
     /// Whether offload is on, what is in hardware, and why not the rest; then each port.
     pub fn show(&self) -> String {
         let names = self.names();
@@ -79,7 +78,7 @@ impl<D: Datapath, N: Netlink, V: Devices + Send + Sync + fmt::Debug> Tiered<D, N
     ///
     /// # Errors
     /// If a table cannot be listed.
-    pub fn audit(&self) -> Result<(usize, String), TcError> {
+    pub fn audit(&self) -> Result<(usize, String), HardwareError> {
         let names = self.names();
         let mut ports: Vec<DpPort> = self.state().can.ports.keys().copied().collect();
         ports.sort_unstable();
@@ -87,12 +86,12 @@ impl<D: Datapath, N: Netlink, V: Devices + Send + Sync + fmt::Debug> Tiered<D, N
         let mut differences = 0;
         let mut right = 0;
         for port in ports {
-            let rule = |ufid| {
+            let should = |ufid| {
                 let state = self.state();
-                Self::plan(&self.flow(&state, ufid)?, &state.can).ok().map(|plan| plan.rule)
+                Self::plan(&self.flow(&state, ufid)?, &state.can).ok()
             };
             let name = names.get(&port).map_or("?", String::as_str);
-            for sight in self.hardware.audit(port, &rule)? {
+            for sight in self.hardware.audit(port, &should)? {
                 let Some(text) = difference(&sight) else {
                     right += 1;
                     continue;
@@ -116,11 +115,11 @@ impl<D: Datapath, N: Netlink, V: Devices + Send + Sync + fmt::Debug> Tiered<D, N
     ///
     /// # Errors
     /// If a table cannot be listed, or a filter not removed.
-    pub fn sweep(&self) -> Result<usize, TcError> {
+    pub fn sweep(&self) -> Result<usize, HardwareError> {
         let ports: Vec<DpPort> = self.state().can.ports.keys().copied().collect();
         let mut swept = 0;
-        for ifindex in ports.into_iter().filter_map(|port| self.hardware.devices().ifindex(port)) {
-            swept += self.hardware.sweep_strays(ifindex)?;
+        for port in ports {
+            swept += self.hardware.sweep_strays(port)?;
         }
         Ok(swept)
     }

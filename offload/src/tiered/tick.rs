@@ -7,12 +7,10 @@ use super::admission::{Rated, STAY_MS, exchanges};
 use super::state::{Home, State};
 use super::{Tiered, in_port};
 use crate::capabilities::Capabilities;
+use crate::hardware::Hardware;
 use crate::refusal::{Reason, Refusal};
-use crate::tc::Devices;
-use crate::tc::client::Netlink;
 use flow::seam::FlowDump;
 use flow::{Datapath, DpPort, Megaflow, Msec, Ufid};
-use std::fmt;
 
 /// Rules are looked at this often, also if nobody asks.
 const LOOK_MS: Msec = 500;
@@ -24,7 +22,7 @@ const TRIES_MAX: usize = 4_096;
 const BATCH: usize = 512;
 const RATED_MAX: usize = 4_096;
 
-impl<D: Datapath, N: Netlink, V: Devices + Send + Sync + fmt::Debug> Tiered<D, N, V> {
+impl<D: Datapath, H: Hardware> Tiered<D, H> {
     /// Everything that is due at `now`. To be called a few times a second.
     pub fn tick(&self, now: Msec) {
         if !self.is_enabled() {
@@ -110,7 +108,7 @@ impl<D: Datapath, N: Netlink, V: Devices + Send + Sync + fmt::Debug> Tiered<D, N
                 state.connected.ways.put(flow);
             });
             self.settle(&mut state, planned, now);
-            state.connected.wake_all();
+            state.connected.stale = true;
         }
     }
 
@@ -181,7 +179,7 @@ impl<D: Datapath, N: Netlink, V: Devices + Send + Sync + fmt::Debug> Tiered<D, N
                 }
             }
         }
-        state.connected.wake_all();
+        state.connected.stale = true;
         let of_ports = [Reason::InPort, Reason::OutPort, Reason::OtherSwitch, Reason::TunnelPort];
         state.hasten(now, usize::MAX, |reason| of_ports.contains(&reason));
     }

@@ -24,7 +24,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// A datapath with hardware beside it.
-pub type Tier = Tiered<Switch, Backend, Ports>;
+pub type Tier = Tiered<Switch, Tc<Backend, Ports>>;
 
 /// How often the thread looks at ports, rules and counters, and how often at what connections did.
 const TURN_MS: Msec = 500;
