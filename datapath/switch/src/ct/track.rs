@@ -347,6 +347,9 @@ impl Ct {
         }
         let Some(reply) = entry.direction(tuple) else { return false };
         let mut state = EST | if reply { RPL } else { 0 };
+        if flags & ASSURED == 0 {
+            entry.came_by(reply, in_port(parsed));
+        }
         if tuple.proto() == ip_proto::TCP {
             match self.advance_tcp(packet, parsed, entry, reply, spec.now_ms) {
                 Verdict::Valid(_) => {}
