@@ -23,7 +23,7 @@ lint:
 # Unit and property tests of every crate, and the tests that need root, namespaces and Debian's openvswitch tools.
 # The model test of the slow path (ofproto's `property`) looks up a million packets.
 check-unit:
-	FERRULE_PACKETS=1000000 cargo test --workspace --locked
+	FERRULE_PACKETS=1000000 cargo test --workspace --locked --no-fail-fast
 
 # The decoders under libFuzzer, from the corpus in the repository: the same inputs in every run.
 check-fuzz:
