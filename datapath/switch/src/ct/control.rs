@@ -35,9 +35,7 @@ impl Ct {
         let tuple = Tuple::new(&ends, filter.proto, filter.zone.unwrap_or(0));
         self.find(self.hash(&tuple), &tuple, clock::now_ms()).map(|(number, _)| number)
     }
-}
 
-impl Ct {
     /// The connection with this original tuple, not one whose answers have it.
     fn of_tuple(&self, zone: u16, orig: &CtTuple) -> Option<u32> {
         let filter = CtFilter { zone: Some(zone), proto: orig.proto, orig: *orig, ..CtFilter::default() };
