@@ -123,8 +123,13 @@ impl Side {
             Whose::Peer => peer::start(lab, &dir, setup).map(|(daemon, database)| (daemon, Some(database)))?,
         };
         let path = dir.join(format!("{}.{}.ctl", peer::program(whose), daemon.pid()));
-        wait_until("the switch's control socket", START, || path.exists() && dir.join("db.sock").exists())?;
-        let (ctl, tools) = (Unixctl::connect(&path)?, Tools::new(lab, &dir));
+        // The path is there before its owner listens: only a connection tells.
+        let mut ctl = None;
+        wait_until("the switch's control socket", START, || {
+            ctl = Unixctl::connect(&path).ok();
+            ctl.is_some() && dir.join("db.sock").exists()
+        })?;
+        let (ctl, tools) = (ctl.expect("waited for"), Tools::new(lab, &dir));
         let mut side = Self {
             whose,
             dir,

@@ -89,6 +89,7 @@ impl SlowSwitch {
     pub fn settle(&self) {
         let now = now_ms();
         self.agents.tick(now);
+        self.agents.wake();
         self.slowpath.run_until_idle(now);
         // Frames on their way from one dummy to another take a moment of real time, whatever the clock says; and each may be answered.
         if self.datapaths.dummies().iter().any(|(_, control)| control.link_status() == LinkStatus::Connected) {

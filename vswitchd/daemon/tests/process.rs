@@ -7,6 +7,9 @@ mod common;
 
 use common::{Sandbox, alive, signal, wait_until};
 use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 #[test]
 fn detach_returns_when_everything_stands_and_exit_removes_it() {
@@ -122,6 +125,38 @@ fn the_test_clock_and_its_refusals() {
     }
     assert!(sandbox.appctl(&["time/warp"]).unwrap_err().starts_with("\"time/warp\" command requires at least 1 arguments\n"));
     assert!(sandbox.appctl(&["nosuch"]).unwrap_err().starts_with("\"nosuch\" is not a valid command (use \"list-commands\""));
+}
+
+#[test]
+fn a_silent_client_is_asked_whether_it_is_there_and_then_given_up() {
+    let sandbox = Sandbox::new();
+    sandbox.start("--embedded-db=own.db -vconsole:off --enable-dummy");
+    sandbox.vsctl("add-br br0 -- set Bridge br0 datapath_type=dummy");
+    sandbox.appctl(&["time/stop"]).unwrap();
+    let mut client = UnixStream::connect(sandbox.file("br0.mgmt")).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    client.write_all(&[1, 0, 0, 8, 0, 0, 0, 1]).unwrap();
+    assert_eq!(message_type(&mut client), Some(0), "hello");
+    // A barrier's reply shows that the conversation is under way.
+    client.write_all(&[1, 18, 0, 8, 0, 0, 0, 2]).unwrap();
+    assert_eq!(message_type(&mut client), Some(19), "barrier reply");
+    sandbox.appctl(&["time/warp", "59000"]).unwrap();
+    client.write_all(&[1, 18, 0, 8, 0, 0, 0, 3]).unwrap();
+    assert_eq!(message_type(&mut client), Some(19), "nothing was asked before a minute was over");
+    sandbox.appctl(&["time/warp", "61000"]).unwrap();
+    assert_eq!(message_type(&mut client), Some(2), "echo request");
+    sandbox.appctl(&["time/warp", "61000"]).unwrap();
+    assert_eq!(message_type(&mut client), None);
+    assert!(sandbox.log().contains("no response to inactivity probe after 60 seconds, disconnecting"), "{}", sandbox.log());
+}
+
+/// The type of the next OpenFlow message; `None` at the end.
+fn message_type(stream: &mut UnixStream) -> Option<u8> {
+    let mut header = [0; 8];
+    stream.read_exact(&mut header).ok()?;
+    let mut body = vec![0; usize::from(u16::from_be_bytes([header[2], header[3]])) - 8];
+    stream.read_exact(&mut body).unwrap();
+    Some(header[1])
 }
 
 #[test]

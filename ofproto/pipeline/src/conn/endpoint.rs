@@ -61,7 +61,7 @@ pub(super) fn wanted(config: &SwitchConfig, slowpath: &Slowpath) -> Vec<(Endpoin
             versions: bridge.protocols,
             kind: Kind::Service,
             max_backoff_ms: 0,
-            probe_ms: 0,
+            probe_ms: LOCAL_PROBE_MS,
             asynchronous: true,
             limits: Limits { rate: None, queue: bridge.controller_queue_size },
         };
@@ -84,7 +84,7 @@ fn settings_of(controller: &ControllerConfig, versions: Versions) -> Settings {
         versions,
         kind: if passive || controller.service { Kind::Service } else { Kind::Primary },
         max_backoff_ms: controller.max_backoff_ms,
-        probe_ms: controller.inactivity_probe_ms,
+        probe_ms: if controller.inactivity_probe_ms > 0 { controller.inactivity_probe_ms.max(PROBE_MIN_MS) } else { 0 },
         asynchronous: controller.enable_async,
         limits: Limits {
             rate: controller.rate_limit.map(|rate| (rate, controller.burst_limit.unwrap_or(0))),
@@ -104,6 +104,10 @@ pub(super) enum Target {
     ListenUnix(PathBuf),
 }
 
+/// Least silence after which a peer is asked, whatever is configured.
+pub(super) const PROBE_MIN_MS: i64 = 5_000;
+/// Silence after which a client of a bridge's own socket is asked whether it is there, as OVS does.
+const LOCAL_PROBE_MS: i64 = 60_000;
 /// IANA's port for OpenFlow.
 const PORT: u16 = 6653;
 

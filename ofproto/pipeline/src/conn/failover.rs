@@ -3,13 +3,12 @@
 //! A standalone bridge without a configured controller has one rule, NORMAL. With controllers that are all away for three probe
 //! intervals, a hidden NORMAL rule above all others takes over until one is back. A secure bridge has only what it is told.
 
-use super::endpoint::Endpoint;
+use super::endpoint::{Endpoint, PROBE_MIN_MS};
 use super::groups;
 use super::reconnect::Status;
 use crate::config::{FailMode, SwitchConfig};
 use crate::flow_mod::{self, Journal};
 use crate::slowpath::Slowpath;
-
 use crate::world::{BridgeId, World};
 use flow::Msec;
 use flow::hash::Map;
@@ -20,7 +19,6 @@ use openflow::{GroupId, OfPort, TableId};
 const FAIL_OPEN_PRIORITY: i32 = 0x00f0_f0f0;
 /// Probe intervals without a controller before the bridge stands alone.
 const PATIENCE: i64 = 3;
-const PROBE_MIN_MS: Msec = 5000;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Mode {

@@ -276,6 +276,11 @@ impl Agents {
         self.failover.lock().expect("no holder of the failover state panics").tick(&statuses, &self.shared.slowpath, now);
     }
 
+    /// Wakes every conversation: the clock of tests has leapt, which their sleep does not see.
+    pub fn wake(&self) {
+        self.shared.conns().iter().for_each(|conn| conn.outbox.wake());
+    }
+
     /// State of the configured controllers, for the database.
     #[must_use]
     pub fn status(&self) -> Vec<ControllerStatus> {

@@ -102,6 +102,11 @@ impl Outbox {
         self.lock().schedulers.as_ref().map(|s| [s[0].stats(), s[1].stats()])
     }
 
+    /// Lets `wait` return.
+    pub(super) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
     /// Returns when there may be something to take.
     pub(super) async fn wait(&self) {
         self.wake.notified().await;

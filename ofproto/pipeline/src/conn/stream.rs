@@ -56,8 +56,12 @@ pub(super) struct Job {
 
 impl Job {
     fn step(&self, event: &Event) -> Effect {
-        self.status.lock().expect("no holder of a status panics").step(event, now_ms())
+        step(&self.status, event)
     }
+}
+
+fn step(life: &Mutex<Status>, event: &Event) -> Effect {
+    life.lock().expect("no holder of a status panics").step(event, now_ms())
 }
 
 /// Binds a unix socket, also where the path is longer than an address can hold; a stale one is replaced.
@@ -303,13 +307,15 @@ fn versions_text(versions: Versions) -> String {
     }
 }
 
-/// A whole conversation.
+/// A whole conversation. The `status` of an active endpoint lives on when the connection ends; an accepted one's is its own.
 async fn talk<S: Wire>(job: &Job, mut stream: S, name: String, status: Option<&Arc<Mutex<Status>>>) -> io::Result<()> {
     let hello = greet(&mut stream, job.settings.versions, &name);
     let (version, splitter) =
         tokio::time::timeout(Duration::from_millis(HELLO_TIMEOUT_MS), hello).await.map_err(|_| io::ErrorKind::TimedOut)??;
+    let own = Mutex::new(Status::new(job.settings.max_backoff_ms, job.settings.probe_ms));
+    let life = status.map_or(&own, |s| s);
+    step(life, &Event::Connected);
     if status.is_some() {
-        job.step(&Event::Connected);
         tracing::info!(target: "rconn", "{name}: connected");
     }
     let mut state = State::new(version, job.settings.kind);
@@ -328,7 +334,7 @@ async fn talk<S: Wire>(job: &Job, mut stream: S, name: String, status: Option<&A
     job.shared.roles.register(&conn);
     job.shared.note_miss_listeners(conn.bridge);
     let bridge = conn.bridge;
-    let end = converse(job, &mut stream, &conn, splitter, status).await;
+    let end = converse(job, &mut stream, &conn, splitter, life, status.is_some()).await;
     conn.log_flow_mods(now_ms(), true);
     drop(conn);
     tokio::task::block_in_place(|| job.shared.note_miss_listeners(bridge));
@@ -340,7 +346,8 @@ async fn converse<S: Wire>(
     stream: &mut S,
     conn: &Arc<Conn>,
     mut splitter: Splitter,
-    status: Option<&Arc<Mutex<Status>>>,
+    life: &Mutex<Status>,
+    is_active: bool,
 ) -> io::Result<()> {
     let mut assembler = Assembler::default();
     let mut buffer = vec![0; READ_BYTES];
@@ -365,7 +372,7 @@ async fn converse<S: Wire>(
             resume_monitors(job, conn);
         }
         let now = now_ms();
-        let tick = status.and_then(|s| s.lock().expect("no holder of a status panics").next_tick_ms());
+        let tick = life.lock().expect("no holder of a status panics").next_tick_ms();
         // The clock of tests leaps: what waits for the rate limit looks at it often.
         let limited = conn.outbox.next_ms(now).map(|at| at.min(now + LIMITED_POLL_MS));
         let tick = tick.into_iter().chain(limited).min();
@@ -375,15 +382,15 @@ async fn converse<S: Wire>(
                 0 => return Ok(()),
                 n => {
                     splitter.push(&buffer[..n]);
-                    if status.is_some() {
-                        job.step(&Event::Received);
+                    step(life, &Event::Received);
+                    if is_active {
                         note_role(job, conn);
                     }
                 }
             },
             () = conn.outbox.wait() => {}
             () = conn.watcher.wait() => {}
-            () = tokio::time::sleep(wait) => match job.step(&Event::Tick) {
+            () = tokio::time::sleep(wait) => match step(life, &Event::Tick) {
                 Effect::Probe => {
                     let version = conn.lock().version;
                     encode(job, conn, &Message { version, xid: Xid(0), body: Body::EchoRequest(vec![]) }, &mut out);
@@ -395,7 +402,7 @@ async fn converse<S: Wire>(
                 }
                 Effect::None | Effect::Wait(_) => {}
             },
-            () = job.again.notified(), if status.is_some() => return Ok(()),
+            () = job.again.notified(), if is_active => return Ok(()),
         }
     }
 }
