@@ -1,12 +1,13 @@
 //! The control commands of a database server (ovsdb-server(1), "Runtime management commands").
 
-use super::state::State;
+use super::state::{State, Sync};
 use crate::process::commands::{self, Owner};
 use crate::process::unixctl::{Answer, Command, Registry, Request};
 use crate::process::vlog::Log;
 use ovsdb::server::Admin;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What the commands work on.
 #[derive(Debug)]
@@ -30,7 +31,8 @@ impl Console {
     /// Notes what is served for a successor.
     pub(super) fn remember(&self) {
         let files: Vec<PathBuf> = self.databases.iter().map(|(_, path)| path.clone()).collect();
-        self.state.write(&self.admin.remotes(), &files);
+        let sync = Sync { active: self.admin.active(), excluded: self.admin.excluded(), is_backup: self.admin.is_backup() };
+        self.state.write(&self.admin.remotes(), &files, &sync);
     }
 }
 
@@ -63,7 +65,18 @@ pub(super) fn registry() -> Registry<Console> {
         }),
         Command::now("ovsdb-server/remove-db", Some("DB"), (1, 1), remove_db),
         Command::now("ovsdb-server/remove-remote", Some("REMOTE"), (1, 1), remove_remote),
-        Command::now("ovsdb-server/sync-status", Some(""), (0, 0), |_: &mut Console, _| Ok("state: active\n".to_owned())),
+        Command::now("ovsdb-server/set-active-ovsdb-server", Some(""), (1, 1), set_active),
+        Command::now("ovsdb-server/get-active-ovsdb-server", Some(""), (0, 0), |c: &mut Console, _| {
+            Ok(c.admin.active().map_or_else(String::new, |active| format!("{active}\n")))
+        }),
+        Command::now("ovsdb-server/connect-active-ovsdb-server", Some(""), (0, 0), connect_active),
+        Command::now("ovsdb-server/disconnect-active-ovsdb-server", Some(""), (0, 0), disconnect_active),
+        Command::now("ovsdb-server/set-active-ovsdb-server-probe-interval", Some(""), (1, 1), set_active_probe),
+        Command::now("ovsdb-server/set-sync-exclude-tables", Some(""), (0, 1), set_excluded),
+        Command::now("ovsdb-server/get-sync-exclude-tables", Some(""), (0, 0), |c: &mut Console, _| {
+            Ok(format!("{}\n", c.admin.excluded()))
+        }),
+        Command::now("ovsdb-server/sync-status", Some(""), (0, 0), |c: &mut Console, _| Ok(c.admin.sync_status())),
         Command::now("ovsdb-server/get-db-storage-status", Some("DB"), (1, 1), |c: &mut Console, args| {
             if c.admin.databases().contains(&args[0]) {
                 Ok("status: ok\n".to_owned())
@@ -132,6 +145,41 @@ fn compact(console: &mut Console, args: &[String]) -> Answer {
         Some(name) if !console.admin.databases().iter().any(|d| d == name) => Err("no database by that name".to_owned()),
         name => console.admin.compact(name).map(|()| String::new()).map_err(|e| e.to_string()),
     }
+}
+
+fn set_active(console: &mut Console, args: &[String]) -> Answer {
+    console.admin.set_active(&args[0]);
+    console.remember();
+    Ok(String::new())
+}
+
+/// What is wrong is no error of the command, as with OVS.
+fn connect_active(console: &mut Console, _: &[String]) -> Answer {
+    let outcome = console.admin.follow_active();
+    console.remember();
+    Ok(outcome.err().unwrap_or_default())
+}
+
+fn disconnect_active(console: &mut Console, _: &[String]) -> Answer {
+    console.admin.leave_active();
+    console.remember();
+    Ok(String::new())
+}
+
+fn set_active_probe(console: &mut Console, args: &[String]) -> Answer {
+    match args[0].parse() {
+        Ok(ms) => {
+            console.admin.set_active_probe(Duration::from_millis(ms));
+            Ok(String::new())
+        }
+        Err(_) => Ok("Invalid probe interval, integer value expected\n".to_owned()),
+    }
+}
+
+fn set_excluded(console: &mut Console, args: &[String]) -> Answer {
+    let outcome = console.admin.set_excluded(args.first().map_or("", String::as_str));
+    console.remember();
+    Ok(outcome.err().map_or_else(String::new, |text| format!("{text}\n")))
 }
 
 /// The allocator gives memory back by itself.

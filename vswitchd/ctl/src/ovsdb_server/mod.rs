@@ -1,5 +1,5 @@
-//! `ovsdb-server`: serves database files without a switch (ovsdb-server(1)). Standalone databases only: clusters, relays and active-backup
-//! pairs are served by OVS's own.
+//! `ovsdb-server`: serves database files without a switch (ovsdb-server(1)). Standalone databases only, active or as the
+//! backup of another server: clusters and relays are served by OVS's own.
 //!
 //! The story from first word to last: options, stages of detaching, the process, the server, then one loop over signals, control
 //! requests (`commands`) and the end of `--run`'s command.
@@ -19,7 +19,7 @@ use crate::{OVS_VERSION, dirs};
 use commands::Console;
 use nix::sys::signal::Signal;
 use ovsdb::Server;
-use state::State;
+use state::{State, Sync};
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -32,7 +32,10 @@ enum Id {
     Run,
     /// For builds and modes that this one is not.
     Accepted,
-    Replication,
+    SyncFrom,
+    SyncExclude,
+    Active,
+    ConfigFile,
     Help,
     Version,
 }
@@ -47,10 +50,10 @@ const ROWS: &[Row<Id>] = &[
     row("no-dbs", None, Value::None, Id::Accepted),
     row("disable-file-column-diff", None, Value::None, Id::Accepted),
     row("disable-file-no-data-conversion", None, Value::None, Id::Accepted),
-    row("sync-from", None, Value::Required, Id::Replication),
-    row("sync-exclude-tables", None, Value::Required, Id::Replication),
-    row("active", None, Value::None, Id::Replication),
-    row("config-file", None, Value::Required, Id::Replication),
+    row("sync-from", None, Value::Required, Id::SyncFrom),
+    row("sync-exclude-tables", None, Value::Required, Id::SyncExclude),
+    row("active", None, Value::None, Id::Active),
+    row("config-file", None, Value::Required, Id::ConfigFile),
     row("help", Some('h'), Value::None, Id::Help),
     row("version", Some('V'), Value::None, Id::Version),
 ];
@@ -60,6 +63,7 @@ struct Options {
     remotes: Vec<String>,
     databases: Vec<PathBuf>,
     command: Option<String>,
+    sync: Sync,
 }
 
 /// How the loop ended.
@@ -145,7 +149,8 @@ async fn next_request(control: &mut Option<Control>) -> Option<Request> {
 /// Serves what the options name, or what the predecessor served when a monitor has started us anew.
 async fn start(options: &Options, log: &Arc<Log>) -> Result<(Server, Console), Fault> {
     let state = State::open();
-    let (remotes, databases) = state.read().unwrap_or_else(|| (options.remotes.clone(), options.databases.clone()));
+    let (remotes, databases, sync) =
+        state.read().unwrap_or_else(|| (options.remotes.clone(), options.databases.clone(), options.sync.clone()));
     let keys = Arc::new(DatabaseTls::new(options.process.tls.clone()));
     let mut builder = Server::builder().tls(Some(Arc::clone(&keys) as Arc<dyn ovsdb::tls::TlsSource>));
     for file in &databases {
@@ -156,9 +161,23 @@ async fn start(options: &Options, log: &Arc<Log>) -> Result<(Server, Console), F
     }
     let server = builder.start().await.map_err(|e| Fault::say(e.to_string()))?;
     keys.read_from(&server);
+    begin_sync(&server, &sync)?;
     let console = Console::new(server.admin(), Arc::clone(log), options.process.program.clone(), (state, databases));
     console.remember();
     Ok((server, console))
+}
+
+/// Follows an active server, if asked to.
+fn begin_sync(server: &Server, sync: &Sync) -> Result<(), Fault> {
+    let admin = server.admin();
+    admin.set_excluded(&sync.excluded).map_err(Fault::say)?;
+    if let Some(active) = &sync.active {
+        admin.set_active(active);
+    }
+    if sync.is_backup {
+        admin.follow_active().map_err(Fault::say)?;
+    }
+    Ok(())
 }
 
 fn announce(ready: Ready, log: &Log) {
@@ -183,10 +202,10 @@ async fn ended(child: &mut Option<tokio::process::Child>) -> Result<ExitStatus, 
 
 fn parse(io: &mut Io<'_>, words: &[String]) -> Result<Option<Options>, Fault> {
     let process = ProcessOptions::new(io.program);
-    let mut options = Options { process, remotes: Vec::new(), databases: Vec::new(), command: None };
+    let mut options = Options { process, remotes: Vec::new(), databases: Vec::new(), command: None, sync: Sync::default() };
     let own = ROWS.iter().map(|r| row(r.long, r.short, r.value, r.id));
     let rows: Vec<Row<Id>> = own.chain(options::rows(Id::Process)).collect();
-    let mut no_databases = false;
+    let (mut no_databases, mut stays_active) = (false, false);
     for word in getopt::parse(&rows, words)? {
         match word {
             Word::Operand(file) if file.starts_with("relay:") => {
@@ -199,8 +218,11 @@ fn parse(io: &mut Io<'_>, words: &[String]) -> Result<Option<Options>, Fault> {
             Word::Option(Id::Remote, value) => options.remotes.extend(value),
             Word::Option(Id::Run, value) => options.command = value,
             Word::Option(Id::Accepted, _) => no_databases |= words.iter().any(|w| w == "--no-dbs"),
-            Word::Option(Id::Replication, _) => {
-                return Err(Fault::say("replication and configuration files are for OVS's own ovsdb-server"));
+            Word::Option(Id::SyncFrom, value) => options.sync.active = value,
+            Word::Option(Id::SyncExclude, value) => options.sync.excluded = value.unwrap_or_default(),
+            Word::Option(Id::Active, _) => stays_active = true,
+            Word::Option(Id::ConfigFile, _) => {
+                return Err(Fault::say("configuration files are for OVS's own ovsdb-server"));
             }
             Word::Option(Id::Help, _) => {
                 help(io)?;
@@ -215,6 +237,7 @@ fn parse(io: &mut Io<'_>, words: &[String]) -> Result<Option<Options>, Fault> {
     if options.databases.is_empty() && !no_databases {
         options.databases.push(dirs::database().join("conf.db"));
     }
+    options.sync.is_backup = options.sync.active.is_some() && !stays_active;
     Ok(Some(options))
 }
 
@@ -228,6 +251,12 @@ usage: {p} [OPTIONS] [DATABASE...]
 where each DATABASE is a database file in ovsdb format.
 The default DATABASE, if none is given, is
 {database}/conf.db.
+
+Active-backup options:
+  --sync-from=SERVER      sync data from the active SERVER
+  --active                begin active in spite of --sync-from
+  --sync-exclude-tables=DB:TABLE,...
+                          tables that are not synced
 
 JSON-RPC options (may be specified any number of times):
   --remote=REMOTE         connect or listen to REMOTE

@@ -7,6 +7,15 @@ use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::PathBuf;
 
+/// Whom the server follows, or would follow if told to.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sync {
+    pub(super) active: Option<String>,
+    /// `DATABASE:TABLE,...`
+    pub(super) excluded: String,
+    pub(super) is_backup: bool,
+}
+
 /// The place; nowhere without a monitor.
 #[derive(Debug)]
 pub(super) struct State(Option<File>);
@@ -16,8 +25,8 @@ impl State {
         Self(daemonize::state())
     }
 
-    /// Remotes and files as the predecessor left them; nothing for the first.
-    pub(super) fn read(&self) -> Option<(Vec<String>, Vec<PathBuf>)> {
+    /// Remotes, files and the pair's roles as the predecessor left them; nothing for the first.
+    pub(super) fn read(&self) -> Option<(Vec<String>, Vec<PathBuf>, Sync)> {
         let mut file = self.0.as_ref()?;
         let mut text = String::new();
         file.seek(SeekFrom::Start(0)).ok()?;
@@ -26,12 +35,21 @@ impl State {
         let texts = |name: &str| -> Option<Vec<String>> {
             Some(value.get(name)?.as_array()?.iter().filter_map(Value::as_str).map(str::to_owned).collect())
         };
-        Some((texts("remotes")?, texts("databases")?.into_iter().map(PathBuf::from).collect()))
+        let sync = Sync {
+            active: value["active"].as_str().map(str::to_owned),
+            excluded: value["excluded"].as_str().unwrap_or_default().to_owned(),
+            is_backup: value["backup"].as_bool().unwrap_or_default(),
+        };
+        Some((texts("remotes")?, texts("databases")?.into_iter().map(PathBuf::from).collect(), sync))
     }
 
-    pub(super) fn write(&self, remotes: &[String], databases: &[PathBuf]) {
+    pub(super) fn write(&self, remotes: &[String], databases: &[PathBuf], sync: &Sync) {
         let Some(mut file) = self.0.as_ref() else { return };
-        let text = json!({"remotes": remotes, "databases": databases}).to_string();
+        let Sync { active, excluded, is_backup } = sync;
+        let text = json!({
+            "remotes": remotes, "databases": databases, "active": active, "excluded": excluded, "backup": is_backup
+        })
+        .to_string();
         let written = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).and_then(|_| file.write_all(text.as_bytes()));
         if let Err(error) = written {
             tracing::warn!(target: "ovsdb_server", "what is served could not be noted for a restart: {error}");

@@ -34,7 +34,7 @@
 
 use super::ClientError;
 use super::leader::{self, Servers};
-use super::link::{Link, LinkEvent};
+use super::link::{Link, LinkEvent, PROBE_INTERVAL};
 use super::replica::{Change, Form, Replica};
 use super::txn::{Outcome, Plan, Txn};
 use crate::hash::Map;
@@ -209,7 +209,7 @@ impl Idl {
     /// Starts following. Must be called within a tokio runtime. Errors: a malformed remote.
     pub fn start(config: IdlConfig) -> Result<Self, ClientError> {
         let remotes = config.remotes.split(',').map(Remote::parse).collect::<Result<Vec<_>, _>>()?;
-        let link = Link::start(remotes, config.tls.clone(), config.backoff);
+        let link = Link::start(remotes, config.tls.clone(), config.backoff, PROBE_INTERVAL);
         let empty = Schema::from_json(&object!({"name": "none", "tables": {}}))?;
         Ok(Self {
             config,
@@ -383,7 +383,7 @@ impl Idl {
         self.given_up += 1;
         let first = self.given_up % remotes.len().max(1);
         remotes.rotate_left(first);
-        self.link = Link::start(remotes, self.config.tls.clone(), self.config.backoff);
+        self.link = Link::start(remotes, self.config.tls.clone(), self.config.backoff, PROBE_INTERVAL);
         self.down(reason.to_owned());
     }
 

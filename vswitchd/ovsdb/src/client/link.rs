@@ -15,13 +15,13 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-/// Silence after which a TCP server is probed; after as much again the connection is given up.
-const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+/// Silence after which a TCP server is probed, unless told otherwise; after as much again the connection is given up.
+pub(super) const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 /// Messages read ahead of their consumer.
 const AHEAD_MAX: usize = 1_000;
 
 #[derive(Debug)]
-pub(super) enum LinkEvent {
+pub(crate) enum LinkEvent {
     /// A connection is up; messages for it carry this number.
     Up(u64),
     /// Something other than a probe arrived.
@@ -31,7 +31,7 @@ pub(super) enum LinkEvent {
 }
 
 #[derive(Debug)]
-pub(super) struct Link {
+pub(crate) struct Link {
     events: mpsc::Receiver<LinkEvent>,
     outgoing: mpsc::UnboundedSender<(u64, String)>,
     task: tokio::task::JoinHandle<()>,
@@ -45,20 +45,20 @@ impl Drop for Link {
 
 impl Link {
     /// Starts the task. `remotes` are tried in turn.
-    pub(super) fn start(remotes: Vec<Remote>, tls: Tls, backoff: (Duration, Duration)) -> Self {
+    pub(crate) fn start(remotes: Vec<Remote>, tls: Tls, backoff: (Duration, Duration), probe: Duration) -> Self {
         let (event_sender, events) = mpsc::channel(AHEAD_MAX);
         let (outgoing, queue) = mpsc::unbounded_channel();
-        let task = tokio::spawn(run((remotes, tls), backoff, event_sender, queue));
+        let task = tokio::spawn(run((remotes, tls), backoff, probe, event_sender, queue));
         Self { events, outgoing, task }
     }
 
-    pub(super) fn send(&self, connection: u64, message: &Message) {
+    pub(crate) fn send(&self, connection: u64, message: &Message) {
         // Without a task there is no connection, which the events say.
         let _ = self.outgoing.send((connection, message.to_json().to_string()));
     }
 
     /// The next event; never resolves once the task has ended.
-    pub(super) async fn next(&mut self) -> LinkEvent {
+    pub(crate) async fn next(&mut self) -> LinkEvent {
         match self.events.recv().await {
             Some(event) => event,
             None => std::future::pending().await,
@@ -69,6 +69,7 @@ impl Link {
 async fn run(
     (remotes, tls): (Vec<Remote>, Tls),
     (first, last): (Duration, Duration),
+    probe: Duration,
     events: mpsc::Sender<LinkEvent>,
     mut queue: mpsc::UnboundedReceiver<(u64, String)>,
 ) {
@@ -83,7 +84,7 @@ async fn run(
                 if events.send(LinkEvent::Up(connection)).await.is_err() {
                     return;
                 }
-                converse(stream, connection, remote.needs_probes(), &events, &mut queue).await
+                converse(stream, connection, remote.needs_probes().then_some(probe), &events, &mut queue).await
             }
             Ok(Err(e)) => format!("connection attempt failed ({e})"),
             Err(_) => "connection attempt timed out".to_owned(),
@@ -101,7 +102,7 @@ async fn run(
 async fn converse(
     stream: Box<dyn Stream>,
     connection: u64,
-    probes: bool,
+    probes: Option<Duration>,
     events: &mpsc::Sender<LinkEvent>,
     queue: &mut mpsc::UnboundedReceiver<(u64, String)>,
 ) -> String {
@@ -133,7 +134,7 @@ async fn converse(
 /// Reads until the connection ends; says why. Probes are answered through `answers`.
 async fn read(
     mut reader: tokio::io::ReadHalf<Box<dyn Stream>>,
-    probes: bool,
+    probes: Option<Duration>,
     events: &mpsc::Sender<LinkEvent>,
     answers: &mpsc::UnboundedSender<String>,
 ) -> String {
@@ -141,8 +142,8 @@ async fn read(
     let mut chunk = vec![0; 64 << 10];
     let mut probed = false;
     loop {
-        let received = if probes {
-            match timeout(PROBE_INTERVAL, reader.read(&mut chunk)).await {
+        let received = if let Some(interval) = probes {
+            match timeout(interval, reader.read(&mut chunk)).await {
                 Ok(received) => received,
                 Err(_) if probed => return "no response to inactivity probe, disconnecting".into(),
                 Err(_) => {

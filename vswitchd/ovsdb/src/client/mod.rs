@@ -4,7 +4,7 @@
 pub mod blocking;
 pub mod idl;
 mod leader;
-mod link;
+pub(crate) mod link;
 pub mod replica;
 pub mod rpc;
 pub mod txn;

@@ -108,6 +108,8 @@ pub(crate) struct Core {
     pub(super) locks: Map<String, VecDeque<SessionId>>,
     pub(super) waiting: Vec<Waiting>,
     server_id: Uuid,
+    /// No client may write, because the server is a backup.
+    pub(super) read_only: bool,
     next_session: SessionId,
     next_waiting: u64,
     pub(crate) counters: Counters,
@@ -126,6 +128,7 @@ impl Core {
             locks: Map::default(),
             waiting: Vec::new(),
             server_id: Uuid::new_v4(),
+            read_only: false,
             next_session: 1,
             next_waiting: 1,
             counters: Counters::default(),
@@ -240,6 +243,11 @@ impl Core {
         self.reply(session, id, result);
     }
 
+    /// Tells this server from any other.
+    pub(super) fn server_id(&self) -> Uuid {
+        self.server_id
+    }
+
     pub(super) fn lookup_db(&self, method: &str, params: &[Value]) -> Result<usize> {
         let at = |tag, text| Err(Error::at(&Value::Array(params.to_vec()), tag, text));
         let Some(name) = params.first().and_then(Value::as_str) else {
@@ -298,7 +306,7 @@ impl Core {
         let elapsed_ms = u64::try_from(now.saturating_duration_since(request.since).as_millis()).unwrap_or(u64::MAX);
         let owns_lock = |name: &str| self.locks.get(name).and_then(|q| q.front()) == Some(&request.session);
         let peer = self.sessions.get(&request.session).map(|s| &s.peer);
-        let read_only = peer.is_some_and(|p| p.read_only);
+        let read_only = self.read_only || peer.is_some_and(|p| p.read_only);
         let actor = peer.map(|p| Actor { role: p.role.as_deref().unwrap_or_default(), id: p.id.as_deref().unwrap_or_default() });
         let what = Request { params: &request.params, owns_lock: &owns_lock, elapsed_ms, read_only, actor };
         let (results, commit, durable) = match execute(self.dbs[request.db].store.db(), &what) {

@@ -14,10 +14,11 @@
 //! ```
 //!
 //! What enters: connections of anyone who reaches the remotes. What leaves: replies and updates, and the journal. The
-//! decisions are in [`core`] and its parts `subscribe`, `locks` and `databases`; [`session`] moves bytes; [`remotes`] keeps listeners and connections in step with what is
-//! configured. The server runs on the caller's tokio runtime, plus one thread that syncs files.
+//! decisions are in [`core`] and its parts `subscribe`, `locks` and `databases`; [`session`] moves bytes; [`remotes`] keeps listeners and
+//! connections in step with what is configured; [`backup`] follows another server. The server runs on the caller's tokio runtime, plus one thread that syncs files.
 
 mod admin;
+mod backup;
 mod core;
 mod databases;
 mod locks;
@@ -30,10 +31,12 @@ mod status;
 mod subscribe;
 
 pub use self::admin::{Admin, WeakAdmin};
+pub use self::backup::BACKUP_PROBE;
 pub use self::core::{Counters, HISTORY_MAX, HISTORY_ROWS_MAX, MONITORS_MAX, WAITING_MAX};
 pub use self::outbox::OUTPUT_MAX;
 pub use self::session::SESSIONS_MAX;
 
+use self::backup::Backup;
 use self::core::{Core, Effect};
 use self::peer::Peer;
 use self::status::{Link, Place};
@@ -67,6 +70,7 @@ pub(crate) struct Shared {
     links: Mutex<BTreeMap<String, Link>>,
     tls: Tls,
     probe: Duration,
+    backup: Mutex<Backup>,
 }
 
 impl Shared {
@@ -205,6 +209,7 @@ impl Builder {
             links: Mutex::default(),
             tls: self.tls,
             probe: self.probe.unwrap_or(PROBE_INTERVAL),
+            backup: Mutex::default(),
         });
         let keeper = remotes::Keeper::new(Arc::clone(&shared)).await?;
         let task = tokio::spawn(keeper.run());

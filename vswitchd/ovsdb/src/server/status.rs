@@ -130,7 +130,8 @@ impl Core {
 
     /// Writes the state of remotes to the rows that describe them. [`Core::finish`] must follow.
     pub(crate) fn write_status(&mut self, place: Place<'_>, links: &BTreeMap<String, Link>, now: Instant) -> Result<()> {
-        let Some(rows) = self.rows_at(place) else {
+        // A backup's rows are the active server's.
+        let Some(rows) = self.rows_at(place).filter(|_| !self.read_only) else {
             return Ok(());
         };
         let data = self.dbs[rows.db].store.db();

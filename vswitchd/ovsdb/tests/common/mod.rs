@@ -54,7 +54,7 @@ pub(crate) async fn try_run(name: &'static str, args: &[&str]) -> (String, Strin
 pub(crate) struct Oracle {
     pub(crate) remote: String,
     child: Child,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Oracle {
@@ -82,11 +82,16 @@ impl Oracle {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        for command in commands {
-            let (_, err, ok) = tool("ovs-appctl", &["-t", &path("ctl"), command]);
-            assert!(ok, "{command}: {err}");
-        }
-        Self { remote: format!("unix:{}", path("sock")), child, _dir: dir }
+        let oracle = Self { remote: format!("unix:{}", path("sock")), child, dir };
+        commands.iter().for_each(|command| oracle.control(&[command]));
+        oracle
+    }
+
+    /// Gives it a control command.
+    pub(crate) fn control(&self, words: &[&str]) {
+        let ctl = self.dir.path().join("ctl").display().to_string();
+        let (_, err, ok) = tool("ovs-appctl", &[&["-t", &ctl], words].concat());
+        assert!(ok, "{words:?}: {err}");
     }
 }
 

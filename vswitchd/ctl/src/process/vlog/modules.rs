@@ -112,6 +112,7 @@ pub const MODULES: &[&str] = &[
     "process",
     "rconn",
     "reconnect",
+    "replication",
     "route_table",
     "rstp",
     "rstp_sm",
