@@ -141,6 +141,8 @@ impl Shared {
         backup.task.take().inspect(AbortHandle::abort);
         backup.run += 1;
         backup.stage = Stage::Away;
+        // Before the connection is made, which might lead here.
+        self.set_read_only(true);
         let link = Link::start(vec![remote], self.tls.clone(), BACKOFF, backup.probe.unwrap_or(BACKUP_PROBE));
         let follower = Follower {
             shared: Arc::clone(self),
@@ -152,7 +154,6 @@ impl Shared {
             updates: VecDeque::new(),
         };
         backup.task = Some(tokio::spawn(follower.run()).abort_handle());
-        self.set_read_only(true);
         Ok(())
     }
 
