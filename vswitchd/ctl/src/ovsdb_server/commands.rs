@@ -18,18 +18,36 @@ pub(super) struct Console {
     state: State,
     /// Files served, each with the name of its database.
     databases: Vec<(String, PathBuf)>,
+    /// It is to follow another server from the start.
+    follows: bool,
     pub(super) exit: bool,
 }
 
 impl Console {
-    pub(super) fn new(admin: Admin, log: Arc<Log>, program: String, (state, files): (State, Vec<PathBuf>)) -> Self {
+    pub(super) fn new(
+        admin: Admin,
+        log: Arc<Log>,
+        program: String,
+        (state, files): (State, Vec<PathBuf>),
+        follows: bool,
+    ) -> Self {
         let name = |path: &PathBuf| admin.name_of(path).unwrap_or_default();
         let databases = files.into_iter().map(|path| (name(&path), path)).collect();
-        Self { admin, log, program, state, databases, exit: false }
+        Self { admin, log, program, state, databases, follows, exit: false }
+    }
+
+    /// Takes up its role, once nobody waits at the terminal for the start any more.
+    pub(super) fn begin(&self) {
+        if self.follows
+            && let Err(text) = self.admin.follow_active()
+        {
+            tracing::error!(target: "ovsdb_server", "{text}");
+        }
+        self.remember();
     }
 
     /// Notes what is served for a successor.
-    pub(super) fn remember(&self) {
+    fn remember(&self) {
         let files: Vec<PathBuf> = self.databases.iter().map(|(_, path)| path.clone()).collect();
         let sync = Sync { active: self.admin.active(), excluded: self.admin.excluded(), is_backup: self.admin.is_backup() };
         self.state.write(&self.admin.remotes(), &files, &sync);

@@ -11,7 +11,7 @@ pub mod tls;
 use crate::console::Io;
 use crate::fault::{Fault, errno_text};
 use crate::getopt::{self, Row, Value, Word};
-use crate::process::daemonize::{self, Ready, Role};
+use crate::process::daemonize::{self, Role};
 use crate::process::unixctl::{Request, Server as Control};
 use crate::process::vlog::Log;
 use crate::process::{Process, ProcessId, ProcessOptions, options};
@@ -97,7 +97,11 @@ pub fn run(io: &mut Io<'_>, words: &[String]) -> Result<u8, Fault> {
         };
         let (server, mut console) = start(&options, &log).await?;
         let mut child = options.command.as_deref().map(spawn).transpose()?;
-        announce(ready, &log);
+        if ready.detaches() {
+            log.detach_console();
+        }
+        console.begin();
+        ready.report();
         if child.is_none() {
             tracing::info!(target: "ovsdb_server", "{} (Open vSwitch) {OVS_VERSION}", options.process.program);
         }
@@ -161,30 +165,13 @@ async fn start(options: &Options, log: &Arc<Log>) -> Result<(Server, Console), F
     }
     let server = builder.start().await.map_err(|e| Fault::say(e.to_string()))?;
     keys.read_from(&server);
-    begin_sync(&server, &sync)?;
-    let console = Console::new(server.admin(), Arc::clone(log), options.process.program.clone(), (state, databases));
-    console.remember();
-    Ok((server, console))
-}
-
-/// Follows an active server, if asked to.
-fn begin_sync(server: &Server, sync: &Sync) -> Result<(), Fault> {
     let admin = server.admin();
     admin.set_excluded(&sync.excluded).map_err(Fault::say)?;
     if let Some(active) = &sync.active {
         admin.set_active(active);
     }
-    if sync.is_backup {
-        admin.follow_active().map_err(Fault::say)?;
-    }
-    Ok(())
-}
-
-fn announce(ready: Ready, log: &Log) {
-    if ready.detaches() {
-        log.detach_console();
-    }
-    ready.report();
+    let console = Console::new(admin, Arc::clone(log), options.process.program.clone(), (state, databases), sync.is_backup);
+    Ok((server, console))
 }
 
 fn spawn(command: &str) -> Result<tokio::process::Child, Fault> {

@@ -329,7 +329,8 @@ impl Core {
     fn can_take(&self, theirs: &Schema) -> bool {
         let Some(ours) = self.db_number(&theirs.name).map(|db| self.dbs[db].store.db().schema()) else { return false };
         let name = &theirs.name;
-        if ours.version != theirs.version {
+        let differs = ours.to_json() != theirs.to_json();
+        if differs {
             tracing::info!(
                 target: "replication",
                 "Schema version mismatch, checking if {name} can still be replicated or not."
@@ -350,7 +351,7 @@ impl Core {
         if let Some(fault) = &fault {
             tracing::info!(target: "replication", "{fault}");
             tracing::info!(target: "replication", "{name} cannot be replicated.");
-        } else if ours.version != theirs.version {
+        } else if differs {
             tracing::info!(target: "replication", "{name} can be replicated.");
         }
         fault.is_none()
