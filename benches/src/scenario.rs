@@ -267,7 +267,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "bundle-stall",
-        about: "longest time without forwarding while a bundle is applied (ms)",
+        about: "longest round of the forwarding core while a bundle is applied (ms)",
         sizes: &[of(100_000)],
         quick: 0,
         kind: Kind::Own(parts::flow_mods::stall),

@@ -1,6 +1,7 @@
 //! The OpenFlow side: how fast rules come in, what they weigh, and whether the forwarding core notices.
 
 use crate::BenchError;
+use crate::lab::tsc_hz;
 use crate::measure::{Bench, Row, median};
 use crate::process::{resident, rest};
 use crate::rules;
@@ -78,49 +79,51 @@ pub fn memory(bench: &mut Bench, scenario: &Scenario, size: Size) -> Result<Vec<
     Ok(vec![row])
 }
 
-/// A count that took longer to get tells nothing about when it was true.
-const PROMPT: Duration = Duration::from_millis(5);
-
-/// Counts packets every few milliseconds while a bundle of that many rules is applied. Time lost is what is missing, between two counts that
-/// were given promptly, of the packets that the rate before would have brought: no stall can have been longer.
+/// The longest round of the forwarding core while a bundle of that many rules is applied, and in as long a time without one. Packets always
+/// wait, so that nothing is forwarded for no longer than a round lasts.
 pub fn stall(bench: &mut Bench, scenario: &Scenario, size: Size) -> Result<Vec<Row>, BenchError> {
     let file = rules::write(bench.lab.dir(), "bundle", &rules::flow_mods(size.flows))?;
     let pcap = Traffic::Udp { flows: 4_000 }.write(&bench.pcaps)?;
-    let mut worst = Vec::new();
-    for _ in 0..bench.plan.pairs {
-        let mut side = Side::start(&mut bench.lab, Whose::Ours, &Setup { idle: false, ..SETUP })?;
+    let (mut during, mut without) = (0f64, 0f64);
+    for pair in 0..bench.plan.pairs {
+        let mut side = Side::start(
+            &mut bench.lab,
+            Whose::Ours,
+            &Setup { ours: &["other_config:pmd-perf-metrics=true"], idle: false, ..SETUP },
+        )?;
         side.sink("br0", 2)?;
         side.add_flows("br0", &rules::write(bench.lab.dir(), "flows", rules::FLOWS)?)?;
         side.source(&bench.lab, "br0", 1, &pcap)?;
         rest(Duration::from_millis(500))?;
-        worst.push(longest_gap_ms(&mut side, &file)?);
-        bench.progress(format_args!("{}: at most {:.1} ms", scenario.name, worst[worst.len() - 1]));
+        side.appctl("dpif-netdev/pmd-stats-clear", &[])?;
+        let took = add(&side, &["--bundle", "add-flows"], &file, size.flows + 1)?;
+        let worst = longest_round_ms(&mut side)?;
+        side.appctl("dpif-netdev/pmd-stats-clear", &[])?;
+        rest(took)?;
+        let usual = longest_round_ms(&mut side)?;
+        bench.progress(format_args!(
+            "{}: {} of {}: at most {worst:.2} ms, without {usual:.2}",
+            scenario.name,
+            pair + 1,
+            bench.plan.pairs
+        ));
+        (during, without) = (during.max(worst), without.max(usual));
     }
-    let row = Row { mpps: worst.iter().copied().reduce(f64::max), unit: "ms, the longest", ..Row::new(scenario.name, size) };
+    let mut row = Row { mpps: Some(during), unit: "ms, the longest round", ..Row::new(scenario.name, size) };
+    row.note = format!("without a bundle {without:.2} ms");
     Ok(vec![row])
 }
 
-fn longest_gap_ms(side: &mut Side, file: &Path) -> Result<f64, BenchError> {
-    let before = side.received()?;
-    rest(Duration::from_millis(500))?;
-    let mut last = side.received()?;
-    let rate = (last.packets - before.packets) / (last.at - before.at).as_secs_f64();
-    let mut client = side.tools().command("ofctl");
-    client.args(["-O", "OpenFlow13", "--bundle", "add-flows", "br0"]).arg(file);
-    let mut client = crate::process::Process::start(&mut client)?;
-    let mut gap = 0f64;
-    let mut after = 20;
-    while after > 0 {
-        rest(Duration::from_millis(2))?;
-        after -= u32::from(!client.is_running());
-        let asked = Instant::now();
-        let now = side.received()?;
-        if asked.elapsed() > PROMPT {
-            continue;
-        }
-        let missing = (now.at - last.at).as_secs_f64() - (now.packets - last.packets) / rate;
-        gap = gap.max(missing * 1000.0);
-        last = now;
-    }
-    Ok(gap)
+/// The upper end of the last bin of cycles per round that is not empty.
+fn longest_round_ms(side: &mut Side) -> Result<f64, BenchError> {
+    let text = side.appctl("dpif-netdev/pmd-perf-show", &[])?;
+    let mut lines = text.lines().skip_while(|l| !l.starts_with("Histograms")).skip(2);
+    let bins = lines.by_ref().map_while(|line| {
+        let mut words = line.split_whitespace();
+        let (wall, count) = (words.next()?, words.next()?.parse::<u64>().ok()?);
+        Some((wall.parse().unwrap_or(f64::INFINITY), count))
+    });
+    let longest = bins.filter(|(_, count)| *count > 0).last();
+    let (cycles, _) = longest.ok_or(BenchError::Answer { from: "pmd-perf-show", what: "a histogram of cycles/it", text })?;
+    Ok(cycles / tsc_hz() * 1000.0)
 }
