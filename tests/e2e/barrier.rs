@@ -69,6 +69,63 @@ fn the_same_when_a_bundle_turns_the_rule() {
     turning(5, |_| (), |wire, round, way| wire.output_all_by_bundle(round, way));
 }
 
+/// A meter that lets everything pass, and one that lets nearly nothing pass.
+const OPEN: u32 = 10_000_000;
+const CLOSED: u32 = 1;
+
+/// A meter is opened and closed by turns. What was sent between the reply and the next change meets the meter as it is: nearly nothing
+/// passes where it is closed, all where it is open.
+#[test]
+fn the_same_when_a_meter_is_turned() {
+    let host = Host::new();
+    let (a, b) = host.pair("fail_mode=secure");
+    b.ns.ip("addr add 10.0.0.50/24 dev eth0");
+    a.knows("10.0.0.50", &b.mac);
+    without_offload(&a);
+    let mut wire = host.wire("br0", 4);
+    wire.packet_meter(0, OPEN);
+    wire.barrier();
+    host.ofctl("add-flow br0 priority=100,actions=meter:1,output:2");
+    let start = Instant::now();
+    let (stop, deaf) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let receiver = receive(&b, &deaf);
+    let stopped = Arc::clone(&stop);
+    let sender = a.ns.inside(move || {
+        let socket = UdpSocket::bind("10.0.0.1:0").unwrap();
+        let mut sent = Vec::new();
+        while !stopped.load(Ordering::Relaxed) {
+            sent.push(nanos(start));
+            let _ = socket.send_to(&sent[sent.len() - 1].to_le_bytes(), "10.0.0.50:7000");
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        sent
+    });
+    // (time of the reply, time of the next request, rate between them)
+    let mut spans = Vec::new();
+    for round in 0..24 {
+        let rate = if round % 2 == 0 { CLOSED } else { OPEN };
+        wire.packet_meter(1, rate);
+        wire.barrier();
+        let replied = nanos(start);
+        std::thread::sleep(Duration::from_millis(60));
+        spans.push((replied, nanos(start), rate));
+    }
+    stop.store(true, Ordering::Relaxed);
+    let sent = sender.join().unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    deaf.store(true, Ordering::Relaxed);
+    let arrived = receiver.join().unwrap();
+    for (replied, asked, rate) in spans {
+        // What is in a ring when the meter is changed meets what comes after it.
+        let span = replied..asked.saturating_sub(20_000_000);
+        let count = |stamps: &[u64]| stamps.iter().filter(|s| span.contains(s)).count();
+        let (sent, arrived) = (count(&sent), count(&arrived));
+        let told = format!("{arrived} of {sent} packets passed a meter of {rate} packets a second");
+        assert!(if rate == CLOSED { arrived <= 2 } else { arrived * 100 >= sent * 99 }, "{told}");
+    }
+    assert!(sent.len() > 2_000, "only {} packets were sent", sent.len());
+}
+
 /// Sends stamped packets while `turn` leads them by turns to one port and to another, and judges where each appeared. `begin` is said first;
 /// then a rule leads to port 2, by group 1 where there is one.
 #[allow(clippy::too_many_lines, reason = "one story: send, turn, judge")]

@@ -21,6 +21,7 @@ use crate::world::BridgeId;
 use crate::xlate::FragMode;
 use flow::Msec;
 use flow::fields::TunnelOptions;
+use flow::forms::PortNames;
 use flow::hash::{Hasher, Map};
 use flow::seam::{DpPort, PortInfo};
 use openflow::{GroupId, OfPort, TableId};
@@ -439,6 +440,26 @@ impl Bridge {
     pub fn new_bundle_id(&mut self) -> BundleId {
         self.last_bundle += 1;
         BundleId(self.last_bundle)
+    }
+}
+
+/// Names of a bridge's ports by OpenFlow number.
+#[derive(Debug, Default)]
+pub(crate) struct OfPortNames(Map<u32, String>);
+
+impl OfPortNames {
+    pub(crate) fn of(bridge: &Bridge) -> Self {
+        Self(bridge.ports.values().map(|p| (u32::from_be_bytes(p.number.to_key()), p.name.clone())).collect())
+    }
+}
+
+impl PortNames for OfPortNames {
+    fn name(&self, port: u32) -> Option<String> {
+        self.0.get(&port).cloned()
+    }
+
+    fn number(&self, name: &str) -> Option<u32> {
+        self.0.iter().find(|(_, n)| *n == name).map(|(port, _)| *port)
     }
 }
 

@@ -233,6 +233,8 @@ pub struct MirrorConfig {
     pub output_port: Option<String>,
     pub output_vlan: Option<u16>,
     pub snaplen: Option<u16>,
+    /// A match as in flows; a mirror whose filter cannot be read mirrors nothing.
+    pub filter: Option<String>,
 }
 
 /// Multicast snooping parameters.
@@ -246,7 +248,7 @@ pub struct McastConfig {
 /// One row of NetFlow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetflowConfig {
-    /// `IP:PORT`
+    /// `IP:PORT`, `NAME:PORT`
     pub targets: Vec<String>,
     pub engine_type: u8,
     pub engine_id: u8,
@@ -258,7 +260,7 @@ pub struct NetflowConfig {
 /// One row of sFlow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SflowConfig {
-    /// `IP[:PORT]`
+    /// `IP[:PORT]`, `NAME[:PORT]`
     pub targets: Vec<String>,
     /// One packet of so many; at least 1.
     pub sampling: u32,
@@ -266,8 +268,8 @@ pub struct SflowConfig {
     pub polling_s: u32,
     /// Bytes of a packet that a sample carries.
     pub header: u32,
-    /// The agent's address, made out of the device or address that is configured.
-    pub agent: IpAddr,
+    /// The agent's address, made out of the device or address that is configured. `None`: that by which a collector is reached.
+    pub agent: Option<IpAddr>,
     /// Tells the agents of several bridges apart.
     pub sub_id: u32,
 }
@@ -275,7 +277,7 @@ pub struct SflowConfig {
 /// One row of IPFIX.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IpfixConfig {
-    /// `IP[:PORT]`
+    /// `IP[:PORT]`, `NAME[:PORT]`
     pub targets: Vec<String>,
     /// One packet of so many (of the bridge as a whole; `sample` says it itself).
     pub sampling: u32,
@@ -341,5 +343,7 @@ pub struct BridgeStatus {
     pub status: Vec<(String, String)>,
     pub stp: Option<crate::stp::BridgeStatus>,
     pub rstp: Option<crate::rstp::BridgeStatus>,
+    /// Name of each mirror, packets and bytes that it has copied.
+    pub mirrors: Vec<(String, u64, u64)>,
     pub error: Option<String>,
 }

@@ -11,6 +11,12 @@
 //!
 //! `learn` runs inside of a translation, under the read lock: the table's own lock is enough for it.
 
+mod ready;
+mod select;
+
+pub use ready::Ready;
+pub use select::Criteria;
+
 use crate::bridge::Bridge;
 use crate::classifier::{Conjunction, MiniMatch};
 use crate::deps::ChangeLog;
@@ -21,12 +27,12 @@ use crate::rule::{Life, PRIORITY_MAX, Rule};
 use crate::table::{INTERNAL, Table};
 use crate::world::{BridgeId, World};
 use flow::Msec;
-use flow::fields::Field;
 use flow::key::{Key, Mask};
 use flow::matching::Match;
 use openflow::action::{Learn, OfAction};
 use openflow::message::{FlowMod, FlowModCommand, flow_mod_flags as flags};
 use openflow::{GroupId, OfError, OfPort, TableId};
+use ready::partial_port;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
@@ -134,41 +140,47 @@ fn tell_vacancy(world: &World, changes: &[Change]) {
 /// Applies one flow-mod. On an error nothing has been changed by it.
 pub fn apply(world: &World, bridge: BridgeId, fm: &FlowMod, now: Msec, journal: &mut Journal) -> Result<(), OfError> {
     let Some(b) = world.bridges.get(&bridge) else { return Err(OfError::OfpbrcEperm) };
+    apply_ready(world, b, Ready::for_bridge(b, fm, fm.actions.clone()), now, journal)
+}
+
+/// The same of one whose actions go into the rule.
+pub fn apply_ready(world: &World, b: &Bridge, fm: Ready, now: Msec, journal: &mut Journal) -> Result<(), OfError> {
     match fm.command {
         FlowModCommand::Add => add(world, b, fm, now, journal),
         FlowModCommand::Modify | FlowModCommand::ModifyStrict => modify(world, b, fm, now, journal),
-        FlowModCommand::Delete | FlowModCommand::DeleteStrict => delete(world, b, fm, journal),
+        FlowModCommand::Delete | FlowModCommand::DeleteStrict => delete(world, b, &fm, journal),
     }
 }
 
-fn add(world: &World, bridge: &Bridge, fm: &FlowMod, now: Msec, journal: &mut Journal) -> Result<(), OfError> {
+fn add(world: &World, bridge: &Bridge, mut fm: Ready, now: Msec, journal: &mut Journal) -> Result<(), OfError> {
     let table = table_to_change(bridge, if fm.table == TableId::ALL { TableId(0) } else { fm.table })?;
     check_actions(bridge, &fm.actions)?;
     if fm.flags & flags::EMERG != 0 {
         return Err(OfError::OfpfmfcTableFull);
     }
-    let mini = mini_of(table, &fm.matching);
     if fm.flags & flags::CHECK_OVERLAP != 0 {
         let rules = table.rules.read().expect("no holder of a table's rules panics");
-        if rules.overlaps(&mini, u32::from(fm.priority)) {
+        if rules.overlaps(&fm.mini, u32::from(fm.priority)) {
             return Err(OfError::OfpfmfcOverlap);
         }
     }
     if table.config.flow_limit.is_some() {
         let rules = table.rules.read().expect("no holder of a table's rules panics");
-        let is_new = rules.get(&mini, u32::from(fm.priority)).is_none();
+        let is_new = rules.get(&fm.mini, u32::from(fm.priority)).is_none();
         drop(rules);
         if is_new {
             eviction::make_room(world, table, journal)?;
         }
     }
-    let mut rule = Arc::new(new_rule(bridge.id, table.id, mini, fm, now));
+    let keeps_counts = fm.flags & flags::RESET_COUNTS == 0;
     // The rule is put where it belongs at once: that there is another in its place is the exception, which is found while that is done.
     let mut rules = table.rules.write().expect("no holder of a table's rules panics");
-    let old = rules.insert(Arc::clone(&rule));
+    let at = rules.place(&mut fm.mini);
+    let mut rule = Arc::new(new_rule(bridge.id, table.id, fm, now));
+    let old = rules.insert_at(at, Arc::clone(&rule));
     if let Some(old) = &old {
-        rule = Arc::new(in_place_of(old, &rule, fm.flags & flags::RESET_COUNTS == 0));
-        rules.insert(Arc::clone(&rule));
+        rule = Arc::new(in_place_of(old, &rule, keeps_counts));
+        rules.insert_at(at, Arc::clone(&rule));
     }
     drop(rules);
     note(&rule, &world.changes);
@@ -184,7 +196,7 @@ fn add(world: &World, bridge: &Bridge, fm: &FlowMod, now: Msec, journal: &mut Jo
 }
 
 /// The rule that a flow-mod adds.
-fn new_rule(bridge: BridgeId, table: TableId, mini: MiniMatch, fm: &FlowMod, now: Msec) -> Rule {
+fn new_rule(bridge: BridgeId, table: TableId, fm: Ready, now: Msec) -> Rule {
     let life = Life {
         created_ms: now,
         used_ms: AtomicI64::new(now),
@@ -198,9 +210,9 @@ fn new_rule(bridge: BridgeId, table: TableId, mini: MiniMatch, fm: &FlowMod, now
         bridge,
         table,
         priority: i32::from(fm.priority),
-        mini,
+        mini: fm.mini,
         conjunctions: conjunctions_of(&fm.actions),
-        actions: fm.actions.clone(),
+        actions: fm.actions,
         cookie: AtomicU64::new(fm.new_cookie),
         flags: fm.flags,
         importance: fm.importance,
@@ -242,9 +254,9 @@ fn in_place_of(old: &Rule, new: &Rule, keeps_counts: bool) -> Rule {
     }
 }
 
-fn modify(world: &World, bridge: &Bridge, fm: &FlowMod, now: Msec, journal: &mut Journal) -> Result<(), OfError> {
+fn modify(world: &World, bridge: &Bridge, fm: Ready, now: Msec, journal: &mut Journal) -> Result<(), OfError> {
     check_actions(bridge, &fm.actions)?;
-    let rules = select_for_change(bridge, fm)?;
+    let rules = select_for_change(bridge, &fm)?;
     if rules.is_empty() {
         // OpenFlow 1.0 and OVS: a modify that finds nothing adds, unless it was to find by cookie.
         if fm.cookie_mask != 0 || fm.new_cookie == u64::MAX {
@@ -280,7 +292,7 @@ fn modify(world: &World, bridge: &Bridge, fm: &FlowMod, now: Msec, journal: &mut
     Ok(())
 }
 
-fn delete(world: &World, bridge: &Bridge, fm: &FlowMod, journal: &mut Journal) -> Result<(), OfError> {
+fn delete(world: &World, bridge: &Bridge, fm: &Ready, journal: &mut Journal) -> Result<(), OfError> {
     for rule in select_for_change(bridge, fm)? {
         remove(world, bridge, &rule, removed::DELETE, journal);
     }
@@ -361,8 +373,7 @@ pub fn learn(world: &World, bridge: BridgeId, rule: LearnedRule<'_>, now: Msec) 
     let Some(b) = world.bridges.get(&bridge) else { return Err(OfError::OfpbrcEperm) };
     let spec = rule.learn;
     let table = table_to_change(b, spec.table)?;
-    let matching = Match::new(&rule.key, &rule.mask);
-    let mini = mini_of(table, &matching);
+    let mini = mini_of(table, &Match::new(&rule.key, &rule.mask));
     let existing = table.rules.read().expect("no holder of a table's rules panics").get(&mini, u32::from(spec.priority)).cloned();
     if let Some(old) = &existing {
         if old.actions == rule.actions && old.cookie.load(Ordering::Relaxed) == spec.cookie {
@@ -376,10 +387,10 @@ pub fn learn(world: &World, bridge: BridgeId, rule: LearnedRule<'_>, now: Msec) 
             return Ok(false);
         }
     }
-    let fm = FlowMod {
+    let fm = Ready {
         command: FlowModCommand::Add,
         table: spec.table,
-        matching,
+        mini,
         priority: spec.priority,
         cookie: 0,
         cookie_mask: 0,
@@ -387,7 +398,6 @@ pub fn learn(world: &World, bridge: BridgeId, rule: LearnedRule<'_>, now: Msec) 
         modify_cookie: true,
         idle_timeout: spec.idle_timeout,
         hard_timeout: spec.hard_timeout,
-        buffer_id: openflow::types::NO_BUFFER,
         out_port: OfPort::ANY,
         out_group: GroupId::ANY,
         flags: if spec.flags & learn_flags::SEND_FLOW_REM != 0 { flags::SEND_FLOW_REM } else { 0 },
@@ -395,7 +405,7 @@ pub fn learn(world: &World, bridge: BridgeId, rule: LearnedRule<'_>, now: Msec) 
         actions: rule.actions,
     };
     let mut journal = Journal::default();
-    add(world, b, &fm, now, &mut journal)?;
+    add(world, b, fm, now, &mut journal)?;
     journal.commit(world);
     Ok(true)
 }
@@ -416,63 +426,7 @@ pub fn deletes_learned(learn: &Learn) -> bool {
     learn.flags & learn_flags::DELETE_LEARNED != 0
 }
 
-/// What selects rules: flow-mods, statistics requests, monitors.
-#[derive(Clone, Debug)]
-pub struct Criteria {
-    /// `TableId::ALL`: all but the internal one.
-    pub table: TableId,
-    pub matching: Match,
-    /// `Some`: exactly this match and priority.
-    pub strict_priority: Option<u16>,
-    pub cookie: u64,
-    pub cookie_mask: u64,
-    pub out_port: OfPort,
-    pub out_group: GroupId,
-}
-
-impl Criteria {
-    /// The rules of a bridge that the criteria select, in no order. Hidden ones are never among them.
-    pub fn select(&self, bridge: &Bridge) -> Result<Vec<Arc<Rule>>, OfError> {
-        let tables = if self.table == TableId::ALL {
-            &bridge.tables[..usize::from(INTERNAL.0)]
-        } else {
-            let at = usize::from(self.table.0);
-            bridge.tables.get(at..=at).filter(|_| self.table != INTERNAL).ok_or(OfError::OfpbrcBadTableId)?
-        };
-        let mut found = Vec::new();
-        for table in tables {
-            let rules = table.rules.read().expect("no holder of a table's rules panics");
-            if rules.is_empty() {
-                continue;
-            }
-            let mini = rules.mini(&self.matching.key, &self.matching.mask);
-            match self.strict_priority {
-                Some(priority) => found.extend(rules.get(&mini, u32::from(priority)).filter(|r| self.wants(r)).cloned()),
-                None => found.extend(rules.iter_within(&mini).filter(|r| self.wants(r)).cloned()),
-            }
-        }
-        Ok(found)
-    }
-
-    /// Whether the criteria select a rule that is at hand, with its match or with the actions that it had before as well as with
-    /// those it has. `within` is the match of the criteria in its compact form.
-    #[must_use]
-    pub fn includes(&self, rule: &Rule, old_actions: Option<&[OfAction]>, within: &MiniMatch) -> bool {
-        let used_to_output = || old_actions.is_some_and(|old| outputs_to_port(old, self.out_port));
-        (self.table == TableId::ALL || rule.table == self.table)
-            && rule.mini.is_within(within)
-            && (self.wants(rule) || used_to_output() && Self { out_port: OfPort::ANY, ..self.clone() }.wants(rule))
-    }
-
-    fn wants(&self, rule: &Rule) -> bool {
-        !rule.is_hidden()
-            && (rule.cookie.load(Ordering::Relaxed) ^ self.cookie) & self.cookie_mask == 0
-            && (self.out_port == OfPort::ANY || outputs_to_port(&rule.actions, self.out_port))
-            && (self.out_group == GroupId::ANY || outputs_to_group(&rule.actions, self.out_group))
-    }
-}
-
-fn select_for_change(bridge: &Bridge, fm: &FlowMod) -> Result<Vec<Arc<Rule>>, OfError> {
+fn select_for_change(bridge: &Bridge, fm: &Ready) -> Result<Vec<Arc<Rule>>, OfError> {
     if fm.table != TableId::ALL {
         table_to_change(bridge, fm.table)?;
     }
@@ -480,7 +434,7 @@ fn select_for_change(bridge: &Bridge, fm: &FlowMod) -> Result<Vec<Arc<Rule>>, Of
     let deletes = matches!(fm.command, FlowModCommand::Delete | FlowModCommand::DeleteStrict);
     Criteria {
         table: fm.table,
-        matching: fm.matching.clone(),
+        within: fm.mini.clone(),
         strict_priority: strict.then_some(fm.priority),
         cookie: fm.cookie,
         cookie_mask: fm.cookie_mask,
@@ -621,15 +575,13 @@ fn conjunctions_of(actions: &[OfAction]) -> Vec<Conjunction> {
         .collect()
 }
 
-/// A match as tables keep it. `in_port` stands as a 16-bit number in keys, so all 32 bits of it are matched or none.
+/// A match as the table keeps it.
 fn mini_of(table: &Table, matching: &Match) -> MiniMatch {
     let rules = table.rules.read().expect("no holder of a table's rules panics");
-    if matching.mask.in_port == [0; 4] || matching.mask.in_port == [0xff; 4] {
-        return rules.mini(&matching.key, &matching.mask);
+    match partial_port(matching) {
+        None => rules.mini(&matching.key, &matching.mask),
+        Some(mask) => rules.mini(&matching.key, &mask),
     }
-    let mut mask = matching.mask;
-    Field::InPortOxm.unwildcard(&mut mask);
-    rules.mini(&matching.key, &mask)
 }
 
 pub(crate) fn rules_of(table: &Table, wanted: impl Fn(&Rule) -> bool) -> Vec<Arc<Rule>> {

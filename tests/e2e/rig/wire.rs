@@ -184,6 +184,20 @@ impl Wire {
         self.send(GROUP_MOD, &body)
     }
 
+    /// An OpenFlow 1.3 meter-mod of meter 1, which drops what is more than `rate` packets a second. `command`: 0 adds,
+    /// 1 modifies.
+    pub(crate) fn packet_meter(&mut self, command: u16, rate: u32) -> u32 {
+        const METER_MOD: u8 = 29;
+        const PKTPS_BURST: u16 = 2 | 4;
+        let mut body = [command.to_be_bytes(), PKTPS_BURST.to_be_bytes()].concat();
+        body.extend([0, 0, 0, 1]);
+        body.extend([0, 1, 0, 16]); // a band that drops
+        body.extend(rate.to_be_bytes());
+        body.extend(rate.to_be_bytes()); // burst
+        body.extend([0; 4]);
+        self.send(METER_MOD, &body)
+    }
+
     /// An OpenFlow 1.4 bundle, atomic and ordered, of one flow-mod that modifies the rules of table 0 to output to `port`.
     pub(crate) fn output_all_by_bundle(&mut self, bundle: u32, port: u16) {
         const CONTROL: u8 = 33;

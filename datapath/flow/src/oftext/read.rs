@@ -118,9 +118,14 @@ fn value_end(text: &str, ends: impl Fn(char) -> bool) -> usize {
 
 /// Reads a whole match, without port names.
 pub fn parse_match(text: &str) -> Result<Match, MatchTextError> {
+    parse_match_with(text, &NoNames)
+}
+
+/// Reads a whole match in which ports have names.
+pub fn parse_match_with(text: &str, ports: &dyn PortNames) -> Result<Match, MatchTextError> {
     let mut matching = Match::default();
     for (name, value) in KeyValues::new(text) {
-        if !parse_into(&mut matching, name, value, &NoNames)? {
+        if !parse_into(&mut matching, name, value, ports)? {
             let name = name.to_owned();
             return Err(if value.is_empty() { MatchTextError::NoValue(name) } else { MatchTextError::Unknown(name) });
         }

@@ -196,8 +196,20 @@ impl Codec<'_> {
     /// # Errors
     /// As `encode`.
     pub fn encode_counting(&self, message: &Message, out: &mut Vec<u8>) -> Result<usize, Unencodable> {
+        self.encode_kind(message, messages::kind(self, message), out)
+    }
+
+    /// Like `encode`, in the form asked for where the version has two: a vendor's with `extension`, else the standard's.
+    ///
+    /// # Errors
+    /// As `encode`.
+    pub fn encode_as(&self, message: &Message, extension: bool, out: &mut Vec<u8>) -> Result<(), Unencodable> {
+        let (kind, _) = messages::kind(self, message);
+        self.encode_kind(message, (kind, extension), out).map(|_| ())
+    }
+
+    fn encode_kind(&self, message: &Message, (kind, extension): (Kind, bool), out: &mut Vec<u8>) -> Result<usize, Unencodable> {
         let version = message.version;
-        let (kind, extension) = messages::kind(self, message);
         let format = formats::format_of(kind, version, extension).ok_or(Unencodable { kind, version })?;
         let more = matches!(&message.body, Body::Stats(m) if m.more);
         let start = formats::begin(out, format, version, message.xid, if more { MORE } else { 0 });

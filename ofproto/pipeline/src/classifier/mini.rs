@@ -2,7 +2,7 @@
 //!
 //! A rule stores its match this way (tens of bytes instead of two keys of 768); a subtable shares one `MiniMask` among its rules.
 
-use flow::hash::Map;
+use flow::hash::{Map, Set};
 use flow::key::{Key, Mask};
 use smallvec::SmallVec;
 use std::sync::{Arc, LazyLock};
@@ -189,6 +189,24 @@ impl MiniMask {
     }
 }
 
+/// Masks that many matches have in common, where no classifier is at hand.
+#[derive(Debug, Default)]
+pub struct Masks(Set<Arc<MiniMask>>);
+
+impl Masks {
+    /// The compact form of a match, whose mask is shared with those made before.
+    pub fn mini(&mut self, key: &Key, mask: &Mask) -> MiniMatch {
+        let words = parts(mask);
+        let known = self.0.get(&Words(&words)).map(Arc::clone);
+        let mask = known.unwrap_or_else(|| {
+            let mask = Arc::new(MiniMask::of(&words));
+            self.0.insert(Arc::clone(&mask));
+            mask
+        });
+        MiniMatch::with_mask(key, mask)
+    }
+}
+
 fn parts(mask: &Mask) -> Parts {
     let mut parts = Parts::new();
     for (word, bits) in (0u8..).zip(mask.words()) {
@@ -234,6 +252,12 @@ impl MiniMatch {
     #[must_use]
     pub fn mask(&self) -> &Arc<MiniMask> {
         &self.mask
+    }
+
+    /// Takes another copy of the same mask, one that others share.
+    pub(super) fn share(&mut self, mask: &Arc<MiniMask>) {
+        debug_assert_eq!(self.mask, *mask, "values stand in the order of the mask's words");
+        self.mask = Arc::clone(mask);
     }
 
     /// Key and mask at full size.

@@ -33,7 +33,7 @@ mod subtable;
 mod tests;
 mod trie;
 
-pub use mini::{MiniMask, MiniMatch};
+pub use mini::{Masks, MiniMask, MiniMatch};
 
 use flow::hash::Map;
 use flow::key::{Key, Mask};
@@ -185,6 +185,10 @@ impl PrefixField {
     }
 }
 
+/// Where rules of one mask are.
+#[derive(Clone, Copy, Debug)]
+pub struct Place(usize);
+
 /// Rules and the structures that find them.
 #[derive(Debug)]
 pub struct Classifier<T> {
@@ -255,6 +259,20 @@ impl<T: Classified> Classifier<T> {
     /// Adds a rule; gives back the one with the same match and priority that it replaces.
     pub fn insert(&mut self, rule: T) -> Option<T> {
         let at = self.subtable_for(rule.mini().mask());
+        self.insert_at(Place(at), rule)
+    }
+
+    /// Where rules of this match belong; from here on the match shares its mask with them. Insert one there before any other change.
+    pub fn place(&mut self, mini: &mut MiniMatch) -> Place {
+        let at = self.subtable_for(mini.mask());
+        let table = self.subtables[at].as_ref().expect("subtable_for names a live subtable");
+        mini.share(&table.mask);
+        Place(at)
+    }
+
+    /// Like `insert`, of a rule whose place is known.
+    pub fn insert_at(&mut self, place: Place, rule: T) -> Option<T> {
+        let Place(at) = place;
         let soft = usize::from(!rule.conjunctions().is_empty());
         let mut values = [0; TRIES_MAX];
         for ((field, _), value) in self.tries.iter().zip(&mut values) {

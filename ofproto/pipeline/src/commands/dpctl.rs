@@ -4,7 +4,7 @@ use super::Outcome;
 use super::dpif::full_name;
 use super::show::{device_text, sorted_ports, write};
 use crate::slowpath::Slowpath;
-use flow::seam::{Datapath, DpError, DpPort, PortRequest, PortStats};
+use flow::seam::{Datapath, DpError, DpPort, Placement, PortRequest, PortStats};
 use std::sync::Arc;
 
 /// EAFNOSUPPORT: a datapath type that is not registered.
@@ -263,6 +263,21 @@ pub(super) fn cache_set_size(slowpath: &Slowpath, args: &[&str]) -> Outcome {
         Some(_) => Err(error(format_args!("Setting caches not supported (Operation not supported)"))),
         None => Err(error(format_args!("Opening datapath {} failed ({})", args[0], missing(args[0])))),
     }
+}
+
+/// How many megaflows are in hardware. They are put there as they come, by no thread of their own, so that there is no queue and no
+/// latency of one to tell of.
+pub(super) fn offload_stats_show(slowpath: &Slowpath, args: &[&str]) -> Outcome {
+    let (dp, _) = slowpath.optional_datapath(args, 1)?;
+    if !slowpath.offloads() {
+        return Err(error("retrieving offload statistics (Invalid argument)"));
+    }
+    let mut inserted = 0u64;
+    dp.dump(&mut |dump| {
+        inserted += u64::from(matches!(dump.placement, Placement::Hardware(_)));
+        true
+    });
+    Ok(format!("HW Offload stats:\n     Total                 Inserted offloads: {inserted:6}\n"))
 }
 
 pub(super) fn list_commands(_: &Slowpath, _: &[&str]) -> Outcome {

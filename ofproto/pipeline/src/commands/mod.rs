@@ -9,6 +9,7 @@ mod detrace;
 mod dpctl;
 mod dpctl_ct;
 mod dpctl_flows;
+mod dpctl_normal;
 mod dpif;
 mod fdb;
 pub(crate) mod features;
@@ -116,6 +117,8 @@ pub const COMMANDS: &[Command] = &[
     row("dpctl/list-commands", "", (0, 0), dpctl::list_commands),
     row("dpctl/mod-flow", "[dp] flow actions", (2, 3), dpctl_flows::mod_flow),
     row("dpctl/mod-flows", "[dp] file", (1, 2), dpctl_flows::mod_flows),
+    row("dpctl/normalize-actions", "flow actions [name=number...]", (2, MANY), dpctl_normal::normalize),
+    row("dpctl/offload-stats-show", "[dp]", (0, 1), dpctl::offload_stats_show),
     row("dpctl/parse-actions", "actions", (1, MANY), dpctl_flows::parse_and_format),
     row("dpctl/set-if", "dp iface...", (2, MANY), dpctl::set_if),
     row("dpctl/show", "[-s] [dp...]", (0, MANY), dpctl::show),

@@ -107,9 +107,49 @@ fn megaflows_are_dumped_in_all_forms() {
             "dpctl/dump-flows",
             "dpctl/get-flow ufid:00000000-0000-0000-0000-000000000009",
             "dpctl/parse-actions 1,2",
+            "dpctl/offload-stats-show",
         ],
-        "error: ovs-vswitchd: getting flow (No such file or directory)\n\n1,2\n",
+        "error: ovs-vswitchd: getting flow (No such file or directory)\n\n1,2\n\
+         error: ovs-vswitchd: retrieving offload statistics (Invalid argument)\n\n",
     );
+}
+
+#[test]
+fn actions_that_come_to_the_same_are_normalized_to_the_same() {
+    let s = scenario();
+    let flow = "in_port(p1),eth(),eth_type(0x8100),vlan(vid=9,pcp=3),encap(eth_type(0x0800),ipv4())";
+    let normal = |actions: &str| s.run_command("dpctl/normalize-actions", &[flow, actions, "p1=1"]).unwrap_or_else(|e| e);
+    let one = normal("3,2,pop_vlan,5,push_vlan(tpid=0x88a8,vid=7,pcp=0),4,p1,pop_vlan,push_vlan(vid=9,pcp=3),1");
+    let (first, rest) = one.split_once('\n').unwrap();
+    assert!(first.starts_with("input flow: ") && first.contains("vlan(vid=9,pcp=3)"), "{first}");
+    assert_eq!(
+        rest,
+        "no vlan: no mpls: 5\n\
+         vlan(vid=9,pcp=3): no mpls: 1,2,3\n\
+         vlan(tpid=0x88a8,vid=7,pcp=0): no mpls: 1,4\n"
+    );
+    assert_eq!(one, normal("1,2,3,pop_vlan,5,push_vlan(tpid=0x88a8,vid=7,pcp=0),1,4"));
+    assert_eq!(normal("7x"), "ovs-vswitchd: odp_actions_from_string (Invalid argument)\n");
+    let bad = s.run_command("dpctl/normalize-actions", &["in_port(1)", "1", "p1"]);
+    assert_eq!(bad, Err("ovs-vswitchd: p1: expected NAME=NUMBER\n".to_owned()));
+}
+
+#[test]
+fn a_datapath_port_gets_another_number_and_keeps_its_openflow_number() {
+    let s = scenario();
+    let change = |name: &str, number| s.slowpath.change_port_number("ovs-dummy", name, number);
+    let numbers = || {
+        let world = s.slowpath.read_world();
+        let port = world.bridge_named("br0").unwrap().ports.values().find(|p| p.name == "p2").unwrap();
+        (port.number.0, port.dp_port.map(|p| p.0))
+    };
+    let (ofport, before) = numbers();
+    assert_eq!(change("p2", 77), Ok(()));
+    assert_eq!((numbers(), before != Some(77)), ((ofport, Some(77)), true));
+    assert_eq!(change("p2", 77), Err("port number already in use".to_owned()));
+    assert_eq!(change("p2", 0), Err("bad port number".to_owned()));
+    assert_eq!(change("p99", 5), Err("unknown port".to_owned()));
+    assert_eq!(s.slowpath.change_port_number("other", "p2", 5), Err("unknown datapath or not a dummy".to_owned()));
 }
 
 #[test]

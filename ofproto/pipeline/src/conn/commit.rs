@@ -8,7 +8,7 @@
 //! and its packet leaves once the whole has succeeded. Port-mods act on devices, which cannot be undone: they come last, are checked
 //! before anything is changed, and an atomic bundle does not take them.
 
-use super::bundles::{Member, Members, Outcome};
+use super::bundles::{Member, Outcome, What};
 use super::requests::{port_mod, prepare_packet_out};
 use super::{Conn, groups};
 use crate::flow_mod::{self, Journal};
@@ -67,24 +67,28 @@ impl Conn {
     }
 
     /// Applies a bundle under one lock. The first that fails undoes all; its own error is sent before the bundle's.
-    fn commit(&self, slowpath: &Slowpath, members: Members, atomic: bool, now: Msec) -> Result<(), BundleFault> {
+    fn commit(&self, slowpath: &Slowpath, members: Vec<Member>, atomic: bool, now: Msec) -> Result<(), BundleFault> {
         let at = Commit { slowpath, atomic, now };
         let mut done = Done::default();
+        let first = members.first().map_or(Xid(0), |m| m.xid);
+        done.journal.0.reserve(members.len());
+        let mut flow_mods = Vec::with_capacity(members.len());
         let mut world = slowpath.write_world();
         let groups_before = world.bridges.get(&self.bridge).map(|b| b.groups.clone()).unwrap_or_default();
-        let mut members = members.peekable();
-        let first = members.peek().map_or(Xid(0), |m| m.message.xid);
-        let mut flow_mods = Vec::new();
-        for member in members {
-            if let Body::FlowMod(fm) = &member.message.body {
-                flow_mods.push(fm.command);
-            }
-            if let Err(error) = self.apply(&at, &mut world, &member, &mut done) {
+        for Member { version, xid, raw, what } in members {
+            let applied = match what {
+                What::FlowMod(fm) => {
+                    flow_mods.push(fm.command);
+                    let bridge = world.bridges.get(&self.bridge).ok_or(OfError::OfpbrcEperm);
+                    bridge.and_then(|b| flow_mod::apply_ready(&world, b, *fm, now, &mut done.journal))
+                }
+                What::Other(body) => self.apply(&at, &mut world, (xid, &body), &mut done),
+            };
+            if let Err(error) = applied {
                 self.undo(&mut world, done.journal, groups_before);
                 drop(world);
-                let body = Body::Error(ErrorMessage::reply_to(error, &member.raw));
-                let of_member = Message { version: member.message.version, xid: member.message.xid, body };
-                return Err((Some(Box::new(of_member)), OfError::OfpbfcMsgFailed));
+                let body = Body::Error(ErrorMessage::reply_to(error, &raw));
+                return Err((Some(Box::new(Message { version, xid, body })), OfError::OfpbfcMsgFailed));
             }
         }
         let Done { journal, rest } = done;
@@ -107,16 +111,14 @@ impl Conn {
         Ok(())
     }
 
-    fn apply(&self, at: &Commit<'_>, world: &mut World, member: &Member, done: &mut Done) -> Result<(), OfError> {
+    /// Any member but a flow-mod.
+    fn apply(&self, at: &Commit<'_>, world: &mut World, (xid, body): (Xid, &Body), done: &mut Done) -> Result<(), OfError> {
         let (journal, rest) = (&mut done.journal, &mut done.rest);
         let &Commit { slowpath, atomic, now } = at;
-        let body = &member.message.body;
-        if let Body::FlowMod(fm) = body {
-            flow_mod::apply(world, self.bridge, fm, now, journal)
-        } else if let Body::GroupMod(gm) = body {
+        if let Body::GroupMod(gm) = body {
             let existed = world.bridges.get(&self.bridge).is_some_and(|b| b.groups.contains_key(&gm.group));
             groups::group_mod(world, self.bridge, gm, now, journal)?;
-            rest.group_mods.push((member.message.xid, (**gm).clone(), existed));
+            rest.group_mods.push((xid, (**gm).clone(), existed));
             Ok(())
         } else if let Body::PacketOut(po) = body {
             rest.packet_outs.push(prepare_packet_out(slowpath, world, self.bridge, po, now)?);

@@ -3,6 +3,7 @@
 //! What enters: the world to read, a request. What leaves: the parts of a reply, in one form for all versions.
 
 use crate::bridge::{Bridge, Port, PortView};
+use crate::classifier::MiniMatch;
 use crate::flow_mod::Criteria;
 use crate::rule::Rule;
 use crate::slowpath::patch_stats;
@@ -181,7 +182,7 @@ fn unknown_counters() -> PortCounters {
 pub(super) fn select(bridge: &Bridge, request: &FlowStatsRequest) -> Result<Vec<Arc<Rule>>, OfError> {
     let mut rules = Criteria {
         table: request.table,
-        matching: request.matching.clone(),
+        within: MiniMatch::new(&request.matching.key, &request.matching.mask),
         strict_priority: None,
         cookie: request.cookie,
         cookie_mask: request.cookie_mask,

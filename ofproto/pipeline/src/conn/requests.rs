@@ -6,16 +6,15 @@
 //! A request that changes something takes the world's write lock for itself alone; what it did is told (flow-removed) when the lock
 //! is about to be dropped. A barrier waits, without any lock, until no stale megaflow can forward (`Slowpath::settle`).
 
-use super::bundles::Member;
 use super::{Conn, ct_flush, groups, queues, replies, tables, tlv};
-use crate::flow_mod::{self, Journal};
+use crate::flow_mod::{self, Journal, Ready};
 use crate::slowpath::{PortModError, Prepared, Slowpath};
 use crate::world::{BridgeId, World};
 use crate::xlate::FragMode;
 use flow::Msec;
 use openflow::message::{
-    Body, ErrorMessage, GroupCommand, GroupMod, Message, Multipart, MultipartBody, PacketInFormat, PacketOut, PortMod, Role,
-    RoleRequest, SwitchConfig,
+    Body, ErrorMessage, FlowMod, FlowModCommand, GroupCommand, GroupMod, Message, Multipart, MultipartBody, PacketInFormat,
+    PacketOut, PortMod, Role, RoleRequest, SwitchConfig,
 };
 use openflow::{OfError, OfPort, Version, Xid};
 
@@ -38,11 +37,14 @@ impl Conn {
         if let Err(error) = self.may(&message.body) {
             return refusal(error);
         }
-        // By value: a bundle keeps it.
+        // By value: a bundle keeps it, a table its actions.
         let message = match message {
             Message { body: Body::BundleAdd { id, flags, message, raw }, .. } => {
-                let added = self.bundle_add((id, flags), Member { message: *message, raw }, now);
+                let added = self.bundle_add((id, flags), *message, raw, now);
                 return added.err().map(refusal).unwrap_or_default();
+            }
+            Message { body: Body::FlowMod(fm), .. } => {
+                return self.flow_mod(slowpath, xid, fm, now).err().map(refusal).unwrap_or_default();
             }
             other => other,
         };
@@ -62,11 +64,26 @@ impl Conn {
     }
 
     /// OFPT_BUNDLE_ADD_MESSAGE
-    fn bundle_add(&self, (id, flags): (u32, u16), member: Member, now: Msec) -> Result<(), OfError> {
-        if let Body::FlowMod(fm) = &member.message.body {
+    fn bundle_add(&self, bundle: (u32, u16), message: Message, raw: Vec<u8>, now: Msec) -> Result<(), OfError> {
+        if let Body::FlowMod(fm) = &message.body {
             flow_mod::check_table(fm)?;
         }
-        self.lock().bundles.add(id, flags, member, now)
+        self.lock().bundles.add(bundle, message, raw, now)
+    }
+
+    /// OFPT_FLOW_MOD
+    fn flow_mod(&self, slowpath: &Slowpath, xid: Xid, mut fm: Box<FlowMod>, now: Msec) -> Result<(), OfError> {
+        let actions = std::mem::take(&mut fm.actions);
+        self.changing(slowpath, xid, |world, journal| {
+            let bridge = world.bridges.get(&self.bridge).ok_or(OfError::OfpbrcEperm)?;
+            flow_mod::apply_ready(world, bridge, Ready::for_bridge(bridge, &fm, actions), now, journal)
+        })?;
+        self.lock().flow_mods.note(fm.command, now);
+        if fm.buffer_id != openflow::types::NO_BUFFER && fm.command != FlowModCommand::Delete {
+            // Packets are never buffered here, so none can be meant.
+            return Err(OfError::OfpbrcBufferUnknown);
+        }
+        Ok(())
     }
 
     /// A secondary may look, not touch (OpenFlow 1.2 section 6.3).
@@ -107,15 +124,6 @@ impl Conn {
                 Ok(vec![Body::GetConfigReply(SwitchConfig { flags: config.flags | frag, ..config })])
             }
             Body::SetConfig(config) => self.set_config(slowpath, *config),
-            Body::FlowMod(fm) => {
-                self.changing(slowpath, message.xid, |world, journal| flow_mod::apply(world, id, fm, now, journal))?;
-                self.lock().flow_mods.note(fm.command, now);
-                if fm.buffer_id != openflow::types::NO_BUFFER && fm.command != openflow::message::FlowModCommand::Delete {
-                    // Packets are never buffered here, so none can be meant.
-                    return Err(OfError::OfpbrcBufferUnknown);
-                }
-                Ok(vec![])
-            }
             Body::GroupMod(gm) => {
                 let existed = self.with_bridge(slowpath, |_, b| Ok(b.groups.contains_key(&gm.group)))?;
                 self.changing(slowpath, message.xid, |world, journal| groups::group_mod(world, id, gm, now, journal))?;
@@ -178,8 +186,9 @@ impl Conn {
             Body::Stats(request) => self.multipart(slowpath, request, now),
             Body::Resume(packet) => self.resume(slowpath, packet, now).map(none),
             Body::FlowMonitorCancel(monitor) => self.watcher.cancel(*monitor).map(none),
-            // `handle` has dealt with bundles.
-            Body::BundleControl(_)
+            // `handle` has dealt with flow-mods and bundles.
+            Body::FlowMod(_)
+            | Body::BundleControl(_)
             | Body::BundleAdd { .. }
             | Body::FeaturesReply(_)
             | Body::GetConfigReply(_)

@@ -3,11 +3,12 @@
 //! What enters: configuration; credits of megaflows (NetFlow), sampled packets (sFlow, IPFIX), time. What leaves: datagrams for the
 //! collectors. Neighbours: `xlate::export` puts samples into the datapath's actions, `udpif` hands on what comes up, `slowpath` gives time.
 //!
-//! The encoders are pure: they take `now` and give datagrams. Only `collectors` knows of sockets.
+//! The encoders are pure: they take `now` and give datagrams. Only `collectors` and `resolve` know of sockets.
 
 pub mod collectors;
 pub mod ipfix;
 pub mod netflow;
+mod resolve;
 pub mod sflow;
 mod write;
 
@@ -95,7 +96,13 @@ impl Exporters {
             netflow.send(|e| e.run(now, wall_ms));
         }
         if let Some(sflow) = &self.sflow {
-            sflow.send(|e| if e.is_due(now) { e.tick(now, &ports()) } else { Vec::new() });
+            sflow.send(|e| {
+                if !e.is_due(now) {
+                    return Vec::new();
+                }
+                e.reached_by(sflow.collectors.source());
+                e.tick(now, &ports())
+            });
         }
         for ipfix in self.ipfix.iter().chain(self.flow_ipfix.values()) {
             let sent = ipfix.send(|e| e.run(now, wall_ms));

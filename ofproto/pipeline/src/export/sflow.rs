@@ -102,6 +102,8 @@ struct Waiting {
 #[derive(Debug)]
 pub struct SFlow {
     config: SflowConfig,
+    /// `None` until a collector is reached; what is gathered before has nowhere to go.
+    agent: Option<IpAddr>,
     start_ms: Msec,
     ticked_ms: Msec,
     sequence: u32,
@@ -120,6 +122,7 @@ impl SFlow {
     pub fn new(config: SflowConfig, now: Msec) -> Self {
         Self {
             countdown: config.polling_s.min(1),
+            agent: config.agent,
             config,
             start_ms: now,
             ticked_ms: now,
@@ -135,6 +138,11 @@ impl SFlow {
     #[must_use]
     pub fn config(&self) -> &SflowConfig {
         &self.config
+    }
+
+    /// Takes the address by which collectors are reached for the agent's, where none is configured.
+    pub fn reached_by(&mut self, address: Option<IpAddr>) {
+        self.agent = self.agent.or(address);
     }
 
     /// Takes up a sampled packet.
@@ -242,17 +250,21 @@ impl SFlow {
     }
 
     fn header_len(&self) -> usize {
-        if self.config.agent.is_ipv4() { 28 } else { 40 }
+        if self.agent.is_some_and(|a| a.is_ipv4()) { 28 } else { 40 }
     }
 
     fn close(&mut self, now: Msec) {
         if self.waiting.count == 0 {
             return;
         }
+        let Some(agent) = self.agent else {
+            self.waiting = Waiting::default();
+            return;
+        };
         self.sequence = self.sequence.wrapping_add(1);
         let mut w = Writer::default();
         w.u32(5);
-        match self.config.agent {
+        match agent {
             IpAddr::V4(ip) => w.u32(1).bytes(&ip.octets()),
             IpAddr::V6(ip) => w.u32(2).bytes(&ip.octets()),
         };
@@ -324,7 +336,7 @@ mod tests {
             sampling: 400,
             polling_s,
             header: 128,
-            agent: "127.0.0.1".parse().unwrap(),
+            agent: "127.0.0.1".parse().ok(),
             sub_id: 0,
         };
         SFlow::new(config, 0)
@@ -359,6 +371,19 @@ mod tests {
         .concat();
         assert_eq!(words(&got[0]), expect);
         assert!(s.tick(2000, &Counters::default()).is_empty());
+    }
+
+    #[test]
+    fn an_agent_without_an_address_takes_that_by_which_a_collector_is_reached() {
+        let mut s = sflow(1);
+        s.agent = None;
+        assert!(s.tick(1000, &Counters::default()).is_empty());
+        s.reached_by(None);
+        assert!(s.tick(2000, &Counters::default()).is_empty());
+        s.reached_by("10.0.0.1".parse().ok());
+        s.reached_by("10.0.0.2".parse().ok());
+        // The first datagram that leaves is the first of the sequence.
+        assert_eq!(words(&s.tick(3000, &Counters::default())[0])[..5], [5, 1, 0x0a00_0001, 0, 1]);
     }
 
     #[test]

@@ -133,7 +133,6 @@ impl<'a> Told<'a> {
 struct Monitor {
     flags: u16,
     wanted: Criteria,
-    within: MiniMatch,
 }
 
 /// Rules that came or changed during a pause, by address.
@@ -337,15 +336,14 @@ impl Inner {
         }
         let wanted = Criteria {
             table: request.table,
-            matching: request.matching.clone(),
+            within: MiniMatch::new(&request.matching.key, &request.matching.mask),
             strict_priority: None,
             cookie: 0,
             cookie_mask: 0,
             out_port: request.out_port,
             out_group: request.out_group,
         };
-        let within = MiniMatch::new(&request.matching.key, &request.matching.mask);
-        self.monitors.insert(request.id, Monitor { flags: request.flags, wanted, within });
+        self.monitors.insert(request.id, Monitor { flags: request.flags, wanted });
         Ok(Some(request.id))
     }
 
@@ -387,7 +385,7 @@ impl Inner {
     /// The flags of the monitors that want it; `None` when none does.
     fn wanted(&self, told: Told<'_>) -> Option<u16> {
         let old = told.old.map(|old| old.actions.as_slice());
-        let those = self.monitors.values().filter(|m| m.flags & told.flag != 0 && m.wanted.includes(told.rule, old, &m.within));
+        let those = self.monitors.values().filter(|m| m.flags & told.flag != 0 && m.wanted.includes(told.rule, old));
         those.map(|m| m.flags).reduce(|all, one| all | one)
     }
 }

@@ -2,17 +2,16 @@
 
 use super::plan::Plan;
 use super::tunnels::{self, put_tunnel, remove_tunnel};
-use super::{Applied, BundleNames, Interface, Key, Opened, Slowpath};
-use crate::bridge::{Bridge, Bundle, BundleId, PatchTally, Port, PortView, VlanSet, random_mac};
+use super::{Applied, BundleNames, Interface, Key, Opened, Slowpath, mirrors};
+use crate::bridge::{Bridge, Bundle, BundleId, PatchTally, Port, PortView, random_mac};
 use crate::classifier::PrefixField;
-use crate::config::{BridgeConfig, InterfaceConfig, MirrorConfig, PortConfig, SwitchConfig};
+use crate::config::{BridgeConfig, InterfaceConfig, PortConfig, SwitchConfig};
 use crate::deps::{ChangeLog, Object};
 use crate::effects::Notice;
 use crate::eviction;
 use crate::flow_mod::Journal;
 use crate::mac;
 use crate::mcast::McastTable;
-use crate::mirror::{MIRRORS_MAX, Mirror};
 use crate::protocols::{self, Spanning, Watch};
 use crate::table::Table;
 use crate::tunnel::Config;
@@ -448,10 +447,10 @@ fn set_up_bridge(world: &mut World, id: BridgeId, wanted: &BridgeConfig) {
         let flooding = (c.forward_bpdu, c.flood_vlans.clone(), c.mcast_snooping);
         (flooding, c.mirrors.clone(), c.fail_mode, c.other_config.clone(), exports)
     };
-    let mirrors = make_mirrors(bridge, wanted);
-    if settings(&old) != settings(wanted) || !same_mirrors(&bridge.mirrors, &mirrors) {
+    let mirrors = mirrors::make(bridge, wanted);
+    if settings(&old) != settings(wanted) || !mirrors::same(&bridge.mirrors, &mirrors) {
         objects.push(Object::Bridge(id));
-        set_mirrors(bridge, mirrors);
+        mirrors::set(bridge, mirrors);
     }
     bridge.tracks_connections = features.is_some_and(|f| f.ct);
     set_mcast(bridge, wanted, &world.changes);
@@ -490,44 +489,6 @@ fn set_prefixes(table: &Table, names: &[String]) {
     let fields: Vec<PrefixField> = names.iter().filter_map(|n| PrefixField::by_name(n)).collect();
     let fields = if names.is_empty() { PrefixField::DEFAULT } else { &fields };
     table.rules.write().expect("no holder of a table's rules panics").set_prefixes(fields);
-}
-
-/// The mirrors as configured, with names made bundles. One without an output mirrors nothing.
-fn make_mirrors(bridge: &Bridge, wanted: &BridgeConfig) -> Vec<Mirror> {
-    let bundle = |name: &String| bridge.bundles.values().find(|b| b.name == *name).map(|b| b.id);
-    let make = |config: &MirrorConfig| Mirror {
-        name: config.name.clone(),
-        all: config.select_all,
-        src: config.src_ports.iter().filter_map(bundle).collect(),
-        dst: config.dst_ports.iter().filter_map(bundle).collect(),
-        vlans: VlanSet::new(&config.vlans),
-        output: config.output_port.as_ref().and_then(bundle),
-        output_vlan: config.output_vlan,
-        // The largest says that nothing is cut off.
-        snaplen: config.snaplen.filter(|len| *len < u16::MAX),
-        tally: Arc::default(),
-    };
-    let usable = |m: &Mirror| m.output.is_some() || m.output_vlan.is_some();
-    wanted.mirrors.iter().map(make).filter(usable).take(MIRRORS_MAX).collect()
-}
-
-fn same_mirrors(old: &[Mirror], new: &[Mirror]) -> bool {
-    let told =
-        |m: &Mirror| (m.name.clone(), m.all, m.src.clone(), m.dst.clone(), m.vlans.clone(), m.output, m.output_vlan, m.snaplen);
-    old.iter().map(told).eq(new.iter().map(told))
-}
-
-/// Takes up mirrors; those that were there keep their counters.
-fn set_mirrors(bridge: &mut Bridge, mut mirrors: Vec<Mirror>) {
-    for mirror in &mut mirrors {
-        if let Some(old) = bridge.mirrors.iter().find(|m| m.name == mirror.name) {
-            mirror.tally = Arc::clone(&old.tally);
-        }
-    }
-    bridge.mirrors = mirrors;
-    for bundle in bridge.bundles.values_mut() {
-        bundle.mirror_out = bridge.mirrors.iter().any(|m| m.output == Some(bundle.id));
-    }
 }
 
 /// Joins patch ports that name each other and stand on the same datapath.

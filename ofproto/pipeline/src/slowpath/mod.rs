@@ -11,6 +11,7 @@ mod apply;
 #[cfg(test)]
 mod barrier_tests;
 mod export;
+mod mirrors;
 mod mtu;
 pub mod packet_out;
 mod plan;
@@ -341,6 +342,11 @@ impl Slowpath {
 
     fn lock_applied(&self) -> MutexGuard<'_, Applied> {
         self.applied.lock().expect("configure does not panic")
+    }
+
+    /// Whether megaflows go into hardware (`other_config:hw-offload`).
+    pub(crate) fn offloads(&self) -> bool {
+        self.lock_applied().config.datapath.iter().any(|(key, value)| key == "hw-offload" && value == "true")
     }
 
     /// Whether threads of our own run.

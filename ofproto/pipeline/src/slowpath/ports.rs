@@ -8,6 +8,7 @@ use crate::udpif::Udpif;
 use crate::world::{BridgeId, World};
 use flow::seam::{DpEvent, DpPort, PortInfo};
 use openflow::message::PortMod;
+use std::sync::Arc;
 
 const REASON_MODIFY: u8 = 2;
 /// The bits that a port-mod may change.
@@ -41,6 +42,34 @@ impl Slowpath {
         if let Ok(info) = udpif.dp.port(port) {
             refresh_port(&mut self.write_world(), udpif.kind(), port, info);
         }
+    }
+
+    /// Opens a port of a dummy datapath anew under another number (`dpif-dummy/change-port-number`); its OpenFlow number stays.
+    ///
+    /// # Errors
+    /// In OVS's words.
+    pub fn change_port_number(&self, datapath: &str, name: &str, number: u32) -> Result<(), String> {
+        let is_meant = |u: &Arc<Udpif>| u.kind() == "dummy" && u.dp.name() == datapath;
+        let udpif = self.udpifs().into_iter().find(is_meant).ok_or("unknown datapath or not a dummy")?;
+        let ports = udpif.dp.ports();
+        let old = ports.iter().find(|p| p.name == name).map(|p| p.number).ok_or("unknown port")?;
+        if number == 0 || number == u32::MAX {
+            return Err("bad port number".to_owned());
+        }
+        if ports.iter().any(|p| p.number.0 == number) {
+            return Err("port number already in use".to_owned());
+        }
+        let ofport = self.read_world().port_of(udpif.kind(), old).map(|(_, ofport)| ofport);
+        let mut config = self.lock_applied().config.clone();
+        let bridges = config.bridges.iter_mut().filter(|b| b.datapath_type == udpif.kind());
+        let mut interfaces = bridges.flat_map(|b| &mut b.ports).flat_map(|p| &mut p.interfaces);
+        let interface = interfaces.find(|i| i.name == name).ok_or("unknown port")?;
+        interface.device.number = Some(DpPort(number));
+        interface.ofport_before = ofport.and_then(|p| u16::try_from(p.0).ok());
+        udpif.dp.port_del(old).map_err(|e| e.to_string())?;
+        self.forget_port(udpif.dp.as_ref(), old);
+        self.configure(&config);
+        Ok(())
     }
 
     fn last_info(&self, kind: &str, port: DpPort) -> PortInfo {

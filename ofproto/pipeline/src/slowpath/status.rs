@@ -4,6 +4,7 @@ use super::Slowpath;
 use super::apply::key_of;
 use crate::bridge::Port;
 use crate::config::{BridgeStatus, InterfaceStatus};
+use crate::mirror::Mirror;
 use crate::protocols::{PortStatus, link_status, port_status, tree_status};
 use flow::clock::now_ms;
 use flow::seam::PortStats;
@@ -37,6 +38,7 @@ impl Slowpath {
                 datapath_id: bridge.datapath_id,
                 datapath_version: "<built-in>".to_owned(),
                 status: Vec::new(),
+                mirrors: bridge.mirrors.iter().map(mirrored).collect(),
                 error: None,
             });
             status.ports.extend(port_status(bridge, now_ms()));
@@ -73,6 +75,12 @@ impl Slowpath {
         }));
         status
     }
+}
+
+/// Name, packets, bytes.
+fn mirrored(mirror: &Mirror) -> (String, u64, u64) {
+    let (packets, bytes) = mirror.tally.read();
+    (mirror.name.clone(), packets, bytes)
 }
 
 /// What a patch port or a tunnel has carried, as translation counted it.

@@ -48,6 +48,13 @@ impl Ctx<'_> {
                     continue;
                 }
             }
+            if let Some(filter) = &mirror.filter {
+                // With less, a packet that the filter judges otherwise would be forwarded as this one.
+                self.mask.or_with(&filter.mask);
+                if !filter.matches(&self.key) {
+                    continue;
+                }
+            }
             // Noted before sending: what the copy meets on its way must not come here again. The same for mirrors with the
             // same destination, or it would have the packet twice.
             for (j, other) in bridge.mirrors.iter().enumerate() {

@@ -9,9 +9,11 @@ use super::schema::{
 };
 use super::{controller, export, keys, port, tracking};
 use crate::options::Dummy;
+use flow::forms::PortNames;
 use flow::hash::{Map as HashMap, Set};
 use ofproto::config::{BridgeConfig, FailMode, McastConfig, MirrorConfig, PortConfig, SwitchConfig, TableConfig, UpcallConfig};
 use ofproto::lldp::AutoAttach;
+use ofproto::mirror::read_filter;
 use openflow::tls::TlsFiles;
 use openflow::types::Versions;
 use std::net::IpAddr;
@@ -41,6 +43,8 @@ pub struct Built {
     pub ports: HashMap<String, Uuid>,
     /// By interface name.
     pub interfaces: HashMap<String, Uuid>,
+    /// By bridge and mirror.
+    pub mirrors: HashMap<(String, String), Uuid>,
     /// Interfaces that are refused before anything is tried: row and `Interface.error`.
     pub refused: Vec<(Uuid, Option<String>)>,
     /// By bridge and target.
@@ -266,6 +270,12 @@ impl Builder<'_> {
                 }
                 (Some(_), None) | (None, Some(_)) => {}
             }
+            let filter = row.opt_str(mirror::FILTER).filter(|f| !f.is_empty()).map(str::to_owned);
+            if let Some(Err(error)) = filter.as_ref().map(|text| read_filter(text, &Known(ports))) {
+                self.complaints.error(format!("bridge {bridge}: mirror {name}: filter is invalid: {error}; ignoring"));
+                continue;
+            }
+            self.built.mirrors.insert((bridge.to_owned(), name.clone()), row.uuid);
             let mut selected = |column: Column<Mirror, Refs<Port>>| {
                 let mut names = Vec::new();
                 for port in row.refs(column).iter().map(|p| p.str(port_row::NAME)) {
@@ -285,10 +295,24 @@ impl Builder<'_> {
                 output_port,
                 output_vlan,
                 snaplen: row.opt_int(mirror::SNAPLEN).and_then(|v| u16::try_from(v).ok()),
+                filter,
                 name,
             });
         }
         mirrors
+    }
+}
+
+/// Ports that a filter may name; their numbers are not known yet.
+struct Known<'a>(&'a [PortConfig]);
+
+impl PortNames for Known<'_> {
+    fn name(&self, _port: u32) -> Option<String> {
+        None
+    }
+
+    fn number(&self, name: &str) -> Option<u32> {
+        self.0.iter().flat_map(|p| &p.interfaces).any(|i| i.name == name).then_some(1)
     }
 }
 

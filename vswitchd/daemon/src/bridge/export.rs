@@ -7,6 +7,8 @@ use super::schema::{
     Bridge, CollectorSet, Column, Integer, Ipfix, Netflow, Table, Texts, bridge, collector_set, ipfix, netflow, sflow,
 };
 use ofproto::config::{IpfixConfig, NetflowConfig, SflowConfig};
+use ofproto::export::collectors::{Target, parse};
+use ofproto::export::sflow::COLLECTOR_PORT;
 use std::net::{IpAddr, UdpSocket};
 
 const SAMPLING: u32 = 400;
@@ -43,10 +45,13 @@ pub(super) fn netflow(bridge: &Row<'_, Bridge>) -> Option<NetflowConfig> {
 pub(super) fn sflow(builder: &mut Builder<'_>, bridge: &Row<'_, Bridge>) -> Option<SflowConfig> {
     let row = bridge.refs(bridge::SFLOW).into_iter().next()?;
     let targets = targets(&row, sflow::TARGETS);
-    let Some(agent) = builder.environment.agents.and_then(|resolve| resolve(row.opt_str(sflow::AGENT), &targets)) else {
+    let agent = builder.environment.agents.and_then(|resolve| resolve(row.opt_str(sflow::AGENT), &targets));
+    // Once a name is resolved, so is the address by which it is reached.
+    let is_name = |t: &String| matches!(parse(t, Some(COLLECTOR_PORT)), Some(Target::Name { .. }));
+    if agent.is_none() && !targets.iter().any(is_name) {
         builder.complaints.error("could not determine IP address for sFlow agent".to_owned());
         return None;
-    };
+    }
     let sub_id = builder.built.config.bridges.iter().filter(|b| b.sflow.is_some()).count();
     Some(SflowConfig {
         targets,
@@ -108,7 +113,7 @@ fn device_address(name: &str) -> Option<IpAddr> {
 
 /// Nothing is sent: the system only chooses an address.
 fn address_towards(target: &str) -> Option<IpAddr> {
-    let to = ofproto::export::collectors::parse(target, Some(ofproto::export::sflow::COLLECTOR_PORT))?;
+    let Some(Target::Address(to)) = parse(target, Some(COLLECTOR_PORT)) else { return None };
     let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let socket = UdpSocket::bind(any).ok()?;
     socket.connect(to).ok()?;

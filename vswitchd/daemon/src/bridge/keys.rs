@@ -95,7 +95,7 @@ const KEYS: &[Keys] = &[
     Keys { table: "QoS", column: "other_config", how: How::In("datapath/port/src/netlink/qdisc.rs"), keys: &["max-rate", "perturb", "quantum", "latency", "limit", "loss", "jitter"] },
     Keys { table: "QoS", column: "other_config", how: How::Not("DPDK's policers"), keys: &["cir", "cbs", "eir", "ebs"] },
     Keys { table: "Queue", column: "other_config", how: How::In("datapath/port/src/netlink/qdisc.rs"), keys: &["min-rate", "max-rate", "burst", "priority"] },
-    Keys { table: "Mirror", column: "statistics", how: How::Not("mirrored packets are not counted by mirror"), keys: &["tx_packets", "tx_bytes"] },
+    Keys { table: "Mirror", column: "statistics", how: How::In("vswitchd/daemon/src/bridge/status.rs"), keys: &["tx_packets", "tx_bytes"] },
     Keys { table: "IPFIX", column: "other_config", how: How::In("vswitchd/daemon/src/bridge/export.rs"), keys: &["enable-tunnel-sampling", "virtual_obs_id", "enable-input-sampling", "enable-output-sampling"] },
     Keys { table: "Controller", column: "status", how: How::In("ofproto/pipeline/src/conn/reconnect.rs"), keys: &["packet-in-TYPE-bypassed", "packet-in-TYPE-queued", "packet-in-TYPE-dropped", "packet-in-TYPE-backlog", "last_error", "state", "sec_since_connect", "sec_since_disconnect"] },
     Keys { table: "Controller", column: "other_config", how: How::In("vswitchd/daemon/src/bridge/controller.rs"), keys: &["dscp"] },

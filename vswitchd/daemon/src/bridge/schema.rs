@@ -279,8 +279,8 @@ tables! {
         OUTPUT_PORT: Refs<Port> = "output_port", Config;
         OUTPUT_VLAN: Integer = "output_vlan", Config;
         SNAPLEN: Integer = "snaplen", Config;
-        STATISTICS: Counts = "statistics", Not("mirrored packets are not counted by mirror");
-        FILTER: Text = "filter", Not("mirrors take every packet of what they select");
+        STATISTICS: Counts = "statistics", Status;
+        FILTER: Text = "filter", Config;
         EXTERNAL_IDS: Pairs = "external_ids", User;
     }
     Netflow = "NetFlow" as netflow {

@@ -3,7 +3,7 @@
 
 use super::build::Built;
 use super::rows::{Replica, Row, mac_text};
-use super::schema::{Column, Form, Interface, Role, Table, bridge, columns, controller, datapath, interface, port};
+use super::schema::{Column, Form, Interface, Role, Table, bridge, columns, controller, datapath, interface, mirror, port};
 use flow::seam::{PortInfo, PortStats};
 use ofproto::config::{BridgeStatus, ControllerStatus, InterfaceStatus};
 use ofproto::lldp::Vlans;
@@ -46,6 +46,9 @@ pub fn writes(replica: &dyn Replica, built: &Built, report: &Report, statistics:
     for status in &report.bridges {
         if let Some(row) = built.bridges.get(&status.name) {
             writer.bridge(*row, status);
+        }
+        if statistics {
+            writer.mirrors(built, status);
         }
     }
     for status in &report.ports {
@@ -199,6 +202,15 @@ impl Writer<'_> {
         self.put(row, bridge::RSTP_STATUS, pairs(&rstp));
     }
 
+    /// A mirror that the slow path did not take has no counters.
+    fn mirrors(&mut self, built: &Built, status: &BridgeStatus) {
+        for ((_, name), row) in built.mirrors.iter().filter(|((bridge, _), _)| *bridge == status.name) {
+            let counted = status.mirrors.iter().find(|(n, ..)| n == name);
+            let counts = counted.map(|(_, packets, bytes)| vec![("tx_packets", *packets), ("tx_bytes", *bytes)]);
+            self.put(*row, mirror::STATISTICS, counters(&counts.unwrap_or_default()));
+        }
+    }
+
     fn controller(&mut self, row: Uuid, status: &ControllerStatus) {
         self.put(row, controller::IS_CONNECTED, Datum::from(status.is_connected));
         self.put(row, controller::ROLE, Datum::optional(status.role.as_deref()));
@@ -324,6 +336,29 @@ mod tests {
         let failed = InterfaceStatus { name: "p1".into(), error: Some("could not".into()), ..Default::default() };
         check(failed, &["ofport=-1", "error=\"could not\"", "statistics=[\"map\",[]]"]);
         check(InterfaceStatus { name: "p1".into(), ..Default::default() }, &[]);
+    }
+
+    #[test]
+    fn a_mirror_tells_what_it_copied_and_one_that_is_none_nothing() {
+        let replica = Text::new(
+            "Open_vSwitch . bridges={@br0}
+             Bridge br0 name=br0 ports={@p1p} mirrors={@m,@n}
+             Port p1p name=p1 interfaces={@p1i}
+             Interface p1i name=p1
+             Mirror m name=m output_port=@p1p statistics={tx_packets=1,tx_bytes=60}
+             Mirror n name=n output_port=@p1p statistics={tx_packets=7,tx_bytes=7}",
+        );
+        let built = build(&replica, &Environment::default(), &mut Complaints::default());
+        let status = BridgeStatus { name: "br0".into(), mirrors: vec![("m".into(), 2, 120)], ..BridgeStatus::default() };
+        let report = Report { bridges: vec![status], ..Report::default() };
+        let told = |statistics| -> Vec<String> {
+            let mirrors = writes(&replica, &built, &report, statistics).into_iter().filter(|w| w.table == "Mirror");
+            mirrors.map(|w| format!("{}={}", w.column, w.value.to_json())).collect()
+        };
+        let mut both = told(true);
+        both.sort();
+        assert_eq!(both, ["statistics=[\"map\",[[\"tx_bytes\",120],[\"tx_packets\",2]]]", "statistics=[\"map\",[]]"]);
+        assert_eq!(told(false), Vec::<String>::new());
     }
 
     #[test]

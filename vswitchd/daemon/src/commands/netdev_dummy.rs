@@ -1,4 +1,4 @@
-//! `netdev-dummy/*`: the hands of a test on ports that have no device.
+//! `netdev-dummy/*` and `dpif-dummy/*`: the hands of a test on ports that have no device.
 
 use crate::daemon::Daemon;
 use crate::unixctl::registry::ANY;
@@ -12,6 +12,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// The rows.
 pub const COMMANDS: &[Command<Daemon>] = &[
+    Command::now("dpif-dummy/change-port-number", Some("dp port new-number"), (3, 3), change_port_number),
     Command::now("netdev-dummy/receive", Some("name [--qid queue_id] packet|flow [--len packet_len]"), (2, ANY), receive),
     Command::now("netdev-dummy/set-admin-state", Some("[netdev] up|down"), (1, 2), set_admin_state),
     Command::now("netdev-dummy/conn-state", Some("[netdev]"), (0, 1), conn_state),
@@ -27,6 +28,12 @@ const UNKNOWN: &str = "Unknown Dummy Interface";
 
 fn named(daemon: &Daemon, name: &str) -> Result<Control, String> {
     daemon.switch.dummy(name).ok_or_else(|| UNKNOWN.to_owned())
+}
+
+fn change_port_number(daemon: &mut Daemon, args: &[String]) -> Answer {
+    // What is no number is 0, which no port can have.
+    let number = args[2].parse().unwrap_or(0);
+    daemon.switch.slowpath.change_port_number(&args[0], &args[1], number).map(|()| String::new())
 }
 
 /// Lets a port receive packets, and answers when the switch has dealt with them.

@@ -122,7 +122,8 @@ pub(super) fn asynchronous(i: &In<'_>, r: &mut Reader<'_>, loose: bool) -> Resul
 pub(super) fn put_async(o: &mut Out<'_>, config: &AsyncConfig, set: bool) {
     let version = o.version;
     let mut c = *config;
-    let as_properties = version >= Version::V14 || set && needs_properties(config);
+    // A format whose length is fixed has no properties.
+    let as_properties = o.format.min == 0;
     for (row, masks) in rows(&mut c).into_iter().enumerate() {
         let bits = |side: usize| masks[side] & allowed(row, version);
         if as_properties {

@@ -1,7 +1,7 @@
 //! Arguments of a trace: `[options] {[dp_name] odp_flow | bridge br_flow} [packet]`.
 
-use super::{OfPortNames, bridge_named};
-use crate::bridge::OFPORT_MAX;
+use super::bridge_named;
+use crate::bridge::{OFPORT_MAX, OfPortNames};
 use crate::commands::show::DpPortNames;
 use crate::flow_mod;
 use crate::slowpath::Slowpath;

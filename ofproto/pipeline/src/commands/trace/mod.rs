@@ -9,7 +9,7 @@ mod flow_text;
 
 use super::Outcome;
 use super::show::DpPortNames;
-use crate::bridge::Bridge;
+use crate::bridge::OfPortNames;
 use crate::effects::Translation;
 use crate::recirc::RecircRef;
 use crate::rule::Rule;
@@ -20,8 +20,6 @@ use crate::xlate::{XlateIn, translate};
 use args::{Arguments, Flow};
 use flow::action_text::format_actions;
 use flow::clock::now_ms;
-use flow::forms::PortNames;
-use flow::hash::Map;
 use flow::matching::{Match, TunnelLayout};
 use flow::oftext::format_match_with;
 use flow::seam::Execute;
@@ -59,26 +57,6 @@ pub(super) fn trace_packet_out(slowpath: &Slowpath, args: &[&str]) -> Outcome {
     let arguments = args::read(slowpath, args, true)?;
     args::check_actions(slowpath, &arguments, &actions)?;
     Ok(Tracer::new(slowpath, &arguments).run(&arguments, Some(&actions)))
-}
-
-/// Names of a bridge's ports by OpenFlow number, for `--names`.
-#[derive(Debug, Default)]
-struct OfPortNames(Map<u32, String>);
-
-impl OfPortNames {
-    fn of(bridge: &Bridge) -> Self {
-        Self(bridge.ports.values().map(|p| (u32::from_be_bytes(p.number.to_key()), p.name.clone())).collect())
-    }
-}
-
-impl PortNames for OfPortNames {
-    fn name(&self, port: u32) -> Option<String> {
-        self.0.get(&port).cloned()
-    }
-
-    fn number(&self, name: &str) -> Option<u32> {
-        self.0.iter().find(|(_, n)| *n == name).map(|(port, _)| *port)
-    }
 }
 
 /// A trace under way.

@@ -51,12 +51,13 @@ fn what_is_wrong_is_named_and_left_out() {
     let (built, complaints) = build_text(
         "Open_vSwitch . bridges={@a,@b}
          Bridge a name=b/c ports={}
-         Bridge b ports={@p} mirrors={@m1,@m2} controller={@c} other_config={hwaddr=01:00:00:00:00:00,datapath-id=0x00} flow_tables={1=@t}
+         Bridge b ports={@p} mirrors={@m1,@m2,@m3} controller={@c} other_config={hwaddr=01:00:00:00:00:00,datapath-id=0x00} flow_tables={1=@t}
          Port p interfaces={@i1,@i2} vlan_mode=odd
          Interface i1 name=ovs-dummy
          Interface i2 name=p mac=01:00:00:00:00:00
          Mirror m1
-         Mirror m2 output_port=@p output_vlan=3 select_src_port={@p}
+         Mirror m2 output_port=@p output_vlan=3 select_src_port={@p} filter=tcp
+         Mirror m3 output_port=@p filter=in_port=nosuch
          Controller c target=punix:/etc/passwd
          Flow_Table t",
     );
@@ -67,6 +68,7 @@ fn what_is_wrong_is_named_and_left_out() {
             "bridge b: cannot set MAC address to multicast address 01:00:00:00:00:00",
             "bridge b: mirror m1 does not specify output; ignoring",
             "bridge b: mirror m2 specifies both output port and output vlan; ignoring output vlan",
+            "bridge b: mirror m3: filter is invalid: nosuch: invalid or unknown port for in_port; ignoring",
             "interface p: cannot set MAC to multicast address",
             "port p: unknown VLAN mode odd, falling back to trunk mode",
             "bridge b: no port named b, synthesizing one",
@@ -77,7 +79,10 @@ fn what_is_wrong_is_named_and_left_out() {
     assert_eq!(built.config.bridges.len(), 1);
     let bridge = &built.config.bridges[0];
     assert_eq!((bridge.datapath_id, bridge.mirrors.len(), bridge.ports.len()), (None, 1, 2));
-    assert_eq!(bridge.mirrors[0].src_ports, ["p"]);
+    assert_eq!(
+        (bridge.mirrors[0].src_ports.as_slice(), bridge.mirrors[0].filter.as_deref()),
+        (&["p".to_owned()][..], Some("tcp"))
+    );
     assert_eq!(built.refused.len(), 1);
 }
 

@@ -1,0 +1,68 @@
+//! Which rules a request selects: flow-mods, statistics requests, monitors.
+
+use super::{outputs_to_group, outputs_to_port};
+use crate::bridge::Bridge;
+use crate::classifier::MiniMatch;
+use crate::rule::Rule;
+use crate::table::INTERNAL;
+use openflow::action::OfAction;
+use openflow::{GroupId, OfError, OfPort, TableId};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// What selects rules.
+#[derive(Clone, Debug)]
+pub struct Criteria {
+    /// `TableId::ALL`: all but the internal one.
+    pub table: TableId,
+    pub within: MiniMatch,
+    /// `Some`: exactly this match and priority.
+    pub strict_priority: Option<u16>,
+    pub cookie: u64,
+    pub cookie_mask: u64,
+    pub out_port: OfPort,
+    pub out_group: GroupId,
+}
+
+impl Criteria {
+    /// The rules of a bridge that the criteria select, in no order. Hidden ones are never among them.
+    pub fn select(&self, bridge: &Bridge) -> Result<Vec<Arc<Rule>>, OfError> {
+        let tables = if self.table == TableId::ALL {
+            &bridge.tables[..usize::from(INTERNAL.0)]
+        } else {
+            let at = usize::from(self.table.0);
+            bridge.tables.get(at..=at).filter(|_| self.table != INTERNAL).ok_or(OfError::OfpbrcBadTableId)?
+        };
+        let mut found = Vec::new();
+        for table in tables {
+            let rules = table.rules.read().expect("no holder of a table's rules panics");
+            if rules.is_empty() {
+                continue;
+            }
+            match self.strict_priority {
+                Some(priority) => {
+                    found.extend(rules.get(&self.within, u32::from(priority)).filter(|r| self.wants(r)).cloned());
+                }
+                None => found.extend(rules.iter_within(&self.within).filter(|r| self.wants(r)).cloned()),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether the criteria select a rule that is at hand, with its match or with the actions that it had before as well as with
+    /// those it has.
+    #[must_use]
+    pub fn includes(&self, rule: &Rule, old_actions: Option<&[OfAction]>) -> bool {
+        let used_to_output = || old_actions.is_some_and(|old| outputs_to_port(old, self.out_port));
+        (self.table == TableId::ALL || rule.table == self.table)
+            && rule.mini.is_within(&self.within)
+            && (self.wants(rule) || used_to_output() && Self { out_port: OfPort::ANY, ..self.clone() }.wants(rule))
+    }
+
+    fn wants(&self, rule: &Rule) -> bool {
+        !rule.is_hidden()
+            && (rule.cookie.load(Ordering::Relaxed) ^ self.cookie) & self.cookie_mask == 0
+            && (self.out_port == OfPort::ANY || outputs_to_port(&rule.actions, self.out_port))
+            && (self.out_group == GroupId::ANY || outputs_to_group(&rule.actions, self.out_group))
+    }
+}
