@@ -4,7 +4,7 @@
 //! capabilities, verdict, two counts. A verdict other than `pipe` ends the list, or jumps in it.
 
 use super::Devices;
-use super::attributes::{Attribute, NESTED, ReadError, Writer, find};
+use super::attributes::{Attribute, NESTED, ReadError, Writer, find, seek};
 use super::matches::{geneve_lengths, put_geneve, read_geneve};
 use super::numbers::{act as a, csum, ct, flower as f, gact, mirred, mpls, pedit, police, tunnel_key as t, verdict, vlan};
 use super::write::no_device;
@@ -253,15 +253,13 @@ pub fn read(list: Attribute<'_>, devices: &dyn Devices) -> Result<Vec<ReadAct>, 
     orders.into_iter().map(|order| read_one(&order.nested()?, devices)).collect()
 }
 
-/// The counters of the first action (`Filter::counters`), without a look at what the actions do.
-///
-/// # Errors
-/// For a list that is cut short.
-pub fn counters(list: Attribute<'_>) -> Result<(u64, u64), ReadError> {
-    let Some(first) = list.nested()?.into_iter().min_by_key(|a| a.kind) else {
-        return Ok((0, 0));
-    };
-    find(&first.nested()?, a::STATS).map_or(Ok((0, 0)), read_stats)
+/// The counters of the first action (`Filter::counters`) in the payload of a list, without a look at what the actions do. `None` for
+/// counters that are cut short.
+#[must_use]
+pub fn counters(list: &[u8]) -> Option<(u64, u64)> {
+    // The first has order 1 in all kernels that tell counters.
+    let Some(first) = seek(list, 1) else { return Some((0, 0)) };
+    seek(first.payload, a::STATS).map_or(Some((0, 0)), |stats| read_stats(stats).ok())
 }
 
 fn read_one(parts: &[Attribute<'_>], devices: &dyn Devices) -> Result<ReadAct, ReadError> {
@@ -284,8 +282,8 @@ fn read_one(parts: &[Attribute<'_>], devices: &dyn Devices) -> Result<ReadAct, R
 }
 
 fn read_stats(stats: Attribute<'_>) -> Result<(u64, u64), ReadError> {
-    let parts = stats.nested()?;
-    let Some(basic) = find(&parts, a::STATS_BASIC_HW).or_else(|| find(&parts, a::STATS_BASIC)) else {
+    let parts = stats.payload;
+    let Some(basic) = seek(parts, a::STATS_BASIC_HW).or_else(|| seek(parts, a::STATS_BASIC)) else {
         return Ok((0, 0));
     };
     // struct gnet_stats_basic: bytes u64, packets u32.
@@ -293,7 +291,7 @@ fn read_stats(stats: Attribute<'_>) -> Result<(u64, u64), ReadError> {
     let bytes = basic.payload.first_chunk::<8>().ok_or_else(|| short.clone())?;
     let packets = basic.payload.get(8..).and_then(|p| p.first_chunk::<4>()).ok_or(short)?;
     // More packets than 32 bits hold come in an attribute of their own.
-    let packets64 = find(&parts, a::STATS_PACKETS64).map(Attribute::array).transpose()?.map(u64::from_ne_bytes);
+    let packets64 = seek(parts, a::STATS_PACKETS64).map(Attribute::array).transpose()?.map(u64::from_ne_bytes);
     Ok((packets64.unwrap_or_else(|| u32::from_ne_bytes(*packets).into()), u64::from_ne_bytes(*bytes)))
 }
 

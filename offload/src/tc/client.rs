@@ -1,7 +1,7 @@
 //! The `tc` back end: rules put into a device's table by netlink, each verified by what comes back.
 //!
 //! What enters: plans and names. What leaves: messages to whatever answers netlink (the kernel, or the model); what was installed, or
-//! the reason why not. Neighbours: `write`, `read`, `answer`, `preferences`, `tiered`.
+//! the reason why not. Neighbours: `write`, `read`, `answer`, `table`, `tiered`.
 //!
 //! # What holds
 //!
@@ -16,8 +16,9 @@
 use super::answer::{Answer, answers};
 use super::attributes::{Writer, attributes, find};
 use super::numbers::{TCA_OPTIONS, act, flower};
-use super::preferences::{Masks, Preferences};
+use super::preferences::Masks;
 use super::read::{Filter, Message, filter, glance, message};
+use super::table::{Place, Table};
 use super::write::{HEADER, TCMSG, clsact, create, delete, dump, query};
 use super::{Devices, FilterId, Hook};
 use crate::hardware::{Found, HardwareError, HwStats, Sight};
@@ -49,26 +50,8 @@ pub trait Netlink: Send + Sync + fmt::Debug {
     fn talk(&self, requests: &[u8]) -> io::Result<Vec<u8>>;
 }
 
-/// A rule of ours in a table.
-#[derive(Clone, Debug)]
-struct Installed {
-    id: FilterId,
-    port: DpPort,
-    masks: Masks,
-}
-
 /// Where a rule is, if it is.
-type Place = Option<(FilterId, DpPort)>;
-
-#[derive(Debug, Default)]
-struct Table {
-    installed: Map<Ufid, Installed>,
-    at: Map<FilterId, Ufid>,
-    preferences: Preferences,
-    next_handle: u32,
-    sequence: u32,
-    dirty: Set<DpPort>,
-}
+type Where = Option<(FilterId, DpPort)>;
 
 /// The back end.
 #[derive(Debug)]
@@ -104,7 +87,7 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
         let table = self.table();
         let mut dirty: Vec<DpPort> = table.dirty.iter().copied().collect();
         dirty.sort_unstable();
-        (table.installed.len(), table.preferences.taken(), dirty)
+        (table.len(), table.preferences.taken(), dirty)
     }
 
     /// Makes sure that filters can be hung from a device.
@@ -140,12 +123,12 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
     fn install_some(&self, table: &mut Table, batch: &[(Ufid, &Rule)]) -> Vec<Result<(), Refusal>> {
         let first = table.sequences(batch.len());
         let mut request = Writer::default();
-        let places: Vec<Result<Installed, Refusal>> = (first..)
+        let places: Vec<Result<Place, Refusal>> = (first..)
             .zip(batch)
             .map(|(n, (ufid, rule))| {
                 let place = self.place(table, rule)?;
                 if let Err(refusal) = create(&mut request, n, place.id, rule, &cookie(*ufid), &self.devices) {
-                    table.preferences.give(&place.masks);
+                    table.give_back(&place);
                     return Err(refusal);
                 }
                 Ok(place)
@@ -170,7 +153,7 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
                 };
                 match &verdict {
                     Ok(()) => table.add(*ufid, place),
-                    Err(_) => table.preferences.give(&place.masks),
+                    Err(_) => table.give_back(&place),
                 }
                 verdict
             })
@@ -178,21 +161,19 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
     }
 
     /// Where a rule is to stand.
-    fn place(&self, table: &mut Table, rule: &Rule) -> Result<Installed, Refusal> {
+    fn place(&self, table: &mut Table, rule: &Rule) -> Result<Place, Refusal> {
         if table.dirty.contains(&rule.port) {
             return Err(Refusal::of_port(Reason::PortDirty, rule.port));
         }
         let ifindex = self.devices.ifindex(rule.port).ok_or_else(|| Refusal::of_port(Reason::InPort, rule.port))?;
         let hook = Hook::Ingress { ifindex };
         let masks = Masks::of(hook, rule);
-        let prio = table.preferences.take(&masks).ok_or_else(|| Refusal::new(Reason::TableFull, "preferences"))?;
-        table.next_handle = table.next_handle % 0x7fff_ffff + 1;
-        let id = FilterId { hook, chain: rule.chain, prio, handle: table.next_handle, protocol: masks.protocol() };
-        Ok(Installed { id, port: rule.port, masks })
+        let place = table.place(hook, rule.chain, rule.port, masks);
+        place.ok_or_else(|| Refusal::new(Reason::TableFull, "preferences"))
     }
 
-    fn verdict(&self, table: &mut Table, place: &Installed, ufid: Ufid, rule: &Rule, answer: &Answer<'_>) -> Result<(), Refusal> {
-        let Installed { id, port, .. } = *place;
+    fn verdict(&self, table: &mut Table, place: &Place, ufid: Ufid, rule: &Rule, answer: &Answer<'_>) -> Result<(), Refusal> {
+        let Place { id, port, .. } = *place;
         let mut again = Vec::new();
         let second;
         let mut answer = answer;
@@ -252,13 +233,13 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
     fn remove_some(&self, table: &mut Table, batch: &[Ufid]) -> Vec<Result<HwStats, HardwareError>> {
         let first = table.sequences(batch.len());
         let mut request = Writer::default();
-        let there: Vec<Place> = batch.iter().map(|u| table.installed.get(u).map(|i| (i.id, i.port))).collect();
+        let there: Vec<Where> = batch.iter().map(|u| table.get(*u).map(|i| (i.id, i.port))).collect();
         for (n, (id, _)) in (first..).zip(&there).filter_map(|(n, t)| t.as_ref().map(|t| (n, t))) {
             delete(&mut request, n, *id);
         }
         let bytes = if request.bytes.is_empty() { Ok(Vec::new()) } else { self.link.talk(&request.bytes) };
         let answers = bytes.as_ref().map(|bytes| answers(bytes, first, batch.len())).unwrap_or_default();
-        let one = |(i, (ufid, there)): (usize, (&Ufid, Place))| {
+        let one = |(i, (ufid, there)): (usize, (&Ufid, Where))| {
             let Some((_, port)) = there else { return Ok(HwStats::default()) };
             let said = match (answers.get(i), &bytes) {
                 (Some(answer), _) if answer.error == 0 || answer.error == ENOENT || answer.error == ENODEV => {
@@ -291,7 +272,7 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
     /// The counters of a rule; `None` if hardware has it no longer.
     pub fn stats(&self, ufid: Ufid) -> Option<HwStats> {
         let mut table = self.table();
-        let id = table.installed.get(&ufid)?.id;
+        let id = table.get(ufid)?.id;
         let mut request = Writer::default();
         let sequence = table.sequences(1);
         query(&mut request, sequence, id);
@@ -305,22 +286,18 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
     /// Rules of a device whose dump failed are not in the result.
     pub fn counters(&self) -> Vec<(Ufid, Option<HwStats>)> {
         let mut table = self.table();
-        let hooks: Set<Hook> = table.installed.values().map(|i| i.id.hook).collect();
-        let mut seen: Map<Ufid, HwStats> = Map::default();
+        let hooks: Set<Hook> = table.all().map(|i| i.id.hook).collect();
+        let mut out = Vec::with_capacity(table.len());
         let mut asked: Set<Hook> = Set::default();
+        table.begin_look();
         for hook in hooks {
             let Ok(bytes) = self.list(&mut table, hook) else { continue };
             asked.insert(hook);
-            for glance in messages(&bytes).filter_map(glance) {
-                if let Some(ufid) = table.at.get(&glance.id)
-                    && glance.in_hw
-                {
-                    seen.insert(*ufid, glance.stats);
-                }
-            }
+            let there = messages(&bytes).filter_map(glance).filter(|g| g.in_hw);
+            out.extend(there.filter_map(|g| Some((table.see(g.id)?, Some(g.stats)))));
         }
-        let there = table.installed.iter().filter(|(_, i)| asked.contains(&i.id.hook));
-        there.map(|(ufid, _)| (*ufid, seen.get(ufid).copied())).collect()
+        out.extend(table.unseen(&asked).map(|ufid| (ufid, None)));
+        out
     }
 
     /// All bytes of a dump, without a look inside.
@@ -345,7 +322,7 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
         let (bytes, there): (Vec<u8>, Map<FilterId, Ufid>) = {
             let mut table = self.table();
             let bytes = self.list(&mut table, Hook::Ingress { ifindex })?;
-            (bytes, table.installed.iter().filter(|(_, i)| i.port == port).map(|(ufid, i)| (i.id, *ufid)).collect())
+            (bytes, table.all().filter(|i| i.port == port).map(|i| (i.id, i.ufid)).collect())
         };
         let mut sights = Vec::new();
         let mut seen: Set<Ufid> = Set::default();
@@ -376,7 +353,7 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
         };
         let swept = self.sweep_device(ifindex)?;
         let mut table = self.table();
-        let gone: Vec<Ufid> = table.installed.iter().filter(|(_, i)| i.port == port).map(|(u, _)| *u).collect();
+        let gone: Vec<Ufid> = table.all().filter(|i| i.port == port).map(|i| i.ufid).collect();
         gone.into_iter().for_each(|ufid| table.take(ufid));
         table.dirty.remove(&port);
         Ok(swept)
@@ -395,7 +372,7 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
     /// # Errors
     /// As `sweep`.
     pub fn sweep_strays(&self, ifindex: u32) -> Result<usize, HardwareError> {
-        self.sweep_those(ifindex, &|table, id| !table.at.contains_key(&id))
+        self.sweep_those(ifindex, &|table, id| table.find(id).is_none())
     }
 
     fn sweep_those(&self, ifindex: u32, which: &dyn Fn(&Table, FilterId) -> bool) -> Result<usize, HardwareError> {
@@ -417,7 +394,7 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
     /// Forgets a port's rules: its device is gone, and they with it.
     pub fn forget(&self, port: DpPort) {
         let mut table = self.table();
-        let gone: Vec<Ufid> = table.installed.iter().filter(|(_, i)| i.port == port).map(|(u, _)| *u).collect();
+        let gone: Vec<Ufid> = table.all().filter(|i| i.port == port).map(|i| i.ufid).collect();
         gone.into_iter().for_each(|ufid| table.take(ufid));
         table.dirty.remove(&port);
     }
@@ -471,25 +448,4 @@ fn is_ours(bytes: &[u8]) -> bool {
         find(&first, act::COOKIE).map(|c| c.payload.starts_with(&MAGIC))
     };
     first_cookie().unwrap_or(false)
-}
-
-impl Table {
-    /// So many sequence numbers in a row; the first.
-    fn sequences(&mut self, count: usize) -> u32 {
-        let first = self.sequence.wrapping_add(1);
-        self.sequence = self.sequence.wrapping_add(u32::try_from(count).unwrap_or(u32::MAX));
-        first
-    }
-
-    fn add(&mut self, ufid: Ufid, place: Installed) {
-        self.at.insert(place.id, ufid);
-        self.installed.insert(ufid, place);
-    }
-
-    fn take(&mut self, ufid: Ufid) {
-        if let Some(place) = self.installed.remove(&ufid) {
-            self.at.remove(&place.id);
-            self.preferences.give(&place.masks);
-        }
-    }
 }
