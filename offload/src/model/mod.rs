@@ -266,7 +266,7 @@ impl Model {
 impl Netlink for Model {
     fn talk(&self, requests: &[u8]) -> io::Result<Vec<u8>> {
         let mut state = self.state();
-        let mut out = Writer::default();
+        let mut out = Writer { bytes: Vec::with_capacity(2 * requests.len()) };
         let mut rest = requests;
         while let Some(len) = rest.first_chunk::<4>().map(|l| u32::from_ne_bytes(*l) as usize) {
             let Some(request) = rest.get(..len).filter(|_| len >= HEADER) else {

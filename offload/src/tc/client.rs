@@ -34,6 +34,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub const MAGIC: [u8; 4] = *b"FRRL";
 /// Requests that are sent together.
 const BATCH_MAX: usize = 64;
+/// Most rules are no longer than this.
+const RULE_BYTES: usize = 512;
 const ENOENT: i32 = 2;
 const EEXIST: i32 = 17;
 const ENODEV: i32 = 19;
@@ -122,7 +124,7 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
 
     fn install_some(&self, table: &mut Table, batch: &[(Ufid, &Rule)]) -> Vec<Result<(), Refusal>> {
         let first = table.sequences(batch.len());
-        let mut request = Writer::default();
+        let mut request = Writer { bytes: Vec::with_capacity(batch.len() * RULE_BYTES) };
         let places: Vec<Result<Place, Refusal>> = (first..)
             .zip(batch)
             .map(|(n, (ufid, rule))| {
@@ -333,7 +335,7 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
                 continue;
             }
             seen.extend(ufid);
-            let found = ufid.map_or(Found::Stray, |ufid| compare(bytes, &self.devices, port, right(ufid).as_ref()));
+            let found = ufid.map_or(Found::Stray, |ufid| compare(bytes, &self.devices, right(ufid).as_ref()));
             sights.push(Sight { port, chain: id.chain, prio: id.prio, handle: id.handle, ufid, found: Some(found) });
         }
         for (id, ufid) in there.iter().filter(|(_, ufid)| !seen.contains(*ufid)) {
@@ -412,7 +414,7 @@ fn messages(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// Whether what came back is what was asked for, in hardware.
 fn judge(echo: &Filter, rule: &Rule) -> Result<(), Refusal> {
-    if echo.rule(rule.port, rule.nought.clone()) != *rule {
+    if !echo.is(rule) {
         return Err(Refusal::new(Reason::Echo, "rule"));
     }
     // One device per ingress; a count that is not told is not believed to be enough.
@@ -422,10 +424,10 @@ fn judge(echo: &Filter, rule: &Rule) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn compare(bytes: &[u8], devices: &dyn Devices, port: DpPort, right: Option<&Rule>) -> Found {
+fn compare(bytes: &[u8], devices: &dyn Devices, right: Option<&Rule>) -> Found {
     let Ok(read) = filter(bytes, devices) else { return Found::Other };
     match right {
-        Some(rule) if read.rule(port, rule.nought.clone()) != *rule => Found::Other,
+        Some(rule) if !read.is(rule) => Found::Other,
         None => Found::Stray,
         Some(_) if !read.in_hw => Found::NotInHardware,
         Some(_) => Found::Right,

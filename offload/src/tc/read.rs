@@ -48,6 +48,18 @@ impl Filter {
         }
     }
 
+    /// Whether it is that rule: `rule(...) == *rule`, without making one.
+    #[must_use]
+    pub fn is(&self, rule: &Rule) -> bool {
+        // Every part of a rule is named, so that a new one is judged, too. Where it stands is ours to say, and `nought` no filter carries.
+        let Rule { port: _, chain, link, items, fragment, ct_state, tunnel, acts, nought: _ } = rule;
+        let m = &self.matches;
+        (self.id.chain, m.link, m.fragment, m.ct_state) == (*chain, *link, *fragment, *ct_state)
+            && m.items == *items
+            && m.tunnel == *tunnel
+            && self.acts.iter().map(|a| &a.act).eq(acts)
+    }
+
     /// The cookie of the first action.
     #[must_use]
     pub fn cookie(&self) -> &[u8] {
