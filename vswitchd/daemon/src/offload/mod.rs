@@ -248,27 +248,25 @@ fn turn(shared: &mut Shared) {
     let tiers: Vec<Arc<Tier>> = shared.tiers.iter().filter_map(Weak::upgrade).collect();
     // A tunnel's device belongs to the first datapath that has the tunnel.
     let mut claimed: Vec<Tunnel> = Vec::new();
-    for tier in &tiers {
-        turn_one(shared, tier, &mut claimed);
-    }
-    if let Some(tier) = tiers.first()
-        && let Some(links) = ask_links(tier.hardware().link())
-    {
-        tunnels::remove_unwanted(tier.hardware().link(), &claimed, &tunnels::devices(&links));
+    let seen: Option<Vec<_>> = tiers.iter().map(|tier| turn_one(shared, tier, &mut claimed)).collect();
+    // What one wants that could not be looked at is not known.
+    if let (Some(tier), Some(seen)) = (tiers.first(), seen) {
+        tunnels::remove_unwanted(tier.hardware().link(), &claimed, seen.last().map_or(&[], Vec::as_slice));
     }
 }
 
-fn turn_one(shared: &mut Shared, tier: &Tier, claimed: &mut Vec<Tunnel>) {
+/// One look at a tier. The tunnel devices that there were; `None` if nothing could be looked at.
+fn turn_one(shared: &mut Shared, tier: &Tier, claimed: &mut Vec<Tunnel>) -> Option<Vec<tunnels::Device>> {
     let backend = tier.hardware().link();
     if !tier.is_enabled()
         && let Err(error) = backend.choose(&shared.settings.choice)
     {
         tracing::warn!(target: "dpif_offload", "no back end for offload: {error}");
-        return;
+        return None;
     }
-    let Some(bytes) = ask_links(backend) else { return };
-    let (links, ports) = (decode_links(&bytes), tier.inner().ports());
-    let devices = tunnel_devices(backend, &ports, &links, &bytes, claimed);
+    let bytes = ask_links(backend)?;
+    let (links, ports, there) = (decode_links(&bytes), tier.inner().ports(), tunnels::devices(&bytes));
+    let devices = tunnel_devices(backend, &ports, &links, &there, claimed);
     let found = follow(tier, discover(&ports, &links, &devices), shared.ports.get(tier.name()));
     let now = now_ms();
     let ways = shared.ways.entry(tier.name().to_owned()).or_default();
@@ -288,6 +286,7 @@ fn turn_one(shared: &mut Shared, tier: &Tier, claimed: &mut Vec<Tunnel>) {
     tier.set_lag(shared.settings.lag_ms);
     tier.set_enabled(true);
     tier.tick(now);
+    Some(there)
 }
 
 /// The devices of a datapath's tunnels, if it has an eSwitch that could encapsulate at all.
@@ -295,7 +294,7 @@ fn tunnel_devices(
     backend: &Backend,
     ports: &[PortInfo],
     links: &[Link],
-    bytes: &[u8],
+    there: &[tunnels::Device],
     claimed: &mut Vec<Tunnel>,
 ) -> Vec<(Tunnel, u32)> {
     if !discover(ports, links, &[]).iter().any(|h| h.uplink && matches!(h.kind, PortKind::Switch(_))) {
@@ -308,7 +307,7 @@ fn tunnel_devices(
             wanted.push(tunnel);
         }
     }
-    tunnels::ready(backend, &wanted, &tunnels::devices(bytes))
+    tunnels::ready(backend, &wanted, there)
 }
 
 /// Those of the ports that were found whose devices take filters. New ones are swept first.
