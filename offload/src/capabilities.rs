@@ -3,8 +3,9 @@
 //! What enters: probes, port events. What leaves: answers to `plan`. A capability that is missing refuses; nothing is ever left out.
 
 use flow::DpPort;
-use flow::hash::Map;
+use flow::hash::{Map, Set};
 use std::fmt;
+use std::net::IpAddr;
 
 /// The kind of a tunnel device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +37,20 @@ impl fmt::Display for PortKind {
     }
 }
 
+/// The two ends of a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ends {
+    pub src: IpAddr,
+    pub dst: IpAddr,
+}
+
+/// The Ethernet addresses that the kernel gives to what it sends to a tunnel's other end; the driver asks it for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    pub src_mac: [u8; 6],
+    pub dst_mac: [u8; 6],
+}
+
 /// The actions that a rule may have at most (the kernel's `TCA_ACT_MAX_PRIO`).
 pub const ACTIONS_MAX: usize = 32;
 /// The highest chain: the kernel keeps the upper four bits of `TCA_CHAIN` for itself.
@@ -45,10 +60,18 @@ pub const CHAIN_MAX: u32 = 0x0fff_ffff;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Capabilities {
     pub ports: Map<DpPort, PortKind>,
+    /// Those of the ports by which an eSwitch is connected to the network.
+    pub uplinks: Set<DpPort>,
+    /// How the kernel sends to the other ends of tunnels, as far as it knows.
+    pub ways: Map<Ends, Way>,
     /// Meters that are in hardware.
     pub meters: Map<u32, ()>,
     /// `TCA_FLOWER_KEY_ENC_FLAGS`: DF, checksum and OAM of the outer header (Linux 6.12).
     pub enc_flags: bool,
+    /// Software does not read the outer DF bit: that a megaflow has it as nought says nothing, and hardware need not look.
+    pub outer_df_unread: bool,
+    /// The outer UDP checksum is made where one is asked for.
+    pub enc_csum: bool,
     /// ct_state inv and rpl.
     pub ct_state_inv_rpl: bool,
     /// vlan push_eth and pop_eth.
@@ -67,8 +90,12 @@ impl Capabilities {
     pub fn all() -> Self {
         Self {
             ports: Map::default(),
+            uplinks: Set::default(),
+            ways: Map::default(),
             meters: Map::default(),
             enc_flags: true,
+            outer_df_unread: false,
+            enc_csum: true,
             ct_state_inv_rpl: true,
             eth_push_pop: true,
             police_length: true,

@@ -106,7 +106,9 @@ fn tunnel(t: &TunnelMatch, key: &mut Key, mask: &mut Mask) {
         flags |= TUN_KEY;
         flags_mask |= TUN_KEY;
     }
-    (key.tun_flags, mask.tun_flags) = (flags.to_be_bytes(), flags_mask.to_be_bytes());
+    key.tun_flags = flags.to_be_bytes();
+    // Beside what needs no saying (`Rule::nought`).
+    mask.tun_flags = (u16::from_be_bytes(mask.tun_flags) | flags_mask).to_be_bytes();
     if let Some(gbp) = t.gbp {
         set_gbp(gbp, key);
         (mask.tun_gbp_id, mask.tun_gbp_flags) = ([0xff; 2], 0xff);

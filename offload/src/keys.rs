@@ -26,7 +26,12 @@ impl Place {
     /// The number there.
     #[must_use]
     pub fn read(self, key: &Key) -> u128 {
-        let whole = key.as_bytes()[self.byte..self.byte + self.bytes].iter().fold(0, |n, b| n << 8 | u128::from(*b));
+        let whole = match key.as_bytes()[self.byte..self.byte + self.bytes] {
+            [a] => a.into(),
+            [a, b] => u16::from_be_bytes([a, b]).into(),
+            [a, b, c, d] => u32::from_be_bytes([a, b, c, d]).into(),
+            ref more => more.iter().fold(0, |n, b| n << 8 | u128::from(*b)),
+        };
         whole >> self.lo & self.all()
     }
 

@@ -31,7 +31,7 @@ pub mod rule;
 pub mod tc;
 pub mod tiered;
 
-pub use capabilities::{Capabilities, PortKind, TunnelKind};
+pub use capabilities::{Capabilities, Ends, PortKind, TunnelKind, Way};
 pub use decode::decode;
 pub use hardware::Hardware;
 pub use plan::{Plan, plan};

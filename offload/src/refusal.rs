@@ -38,6 +38,8 @@ reasons! {
     OutPort "out-port": "an output port has no hardware";
     OtherSwitch "other-switch": "the output port is on another eSwitch than the input port";
     TunnelPort "tunnel-port": "the tunnel cannot be said to the hardware";
+    TunnelWay "tunnel-way": "hardware would send the tunnel's packets another way, or the kernel does not know the way";
+    TunnelEntry "tunnel-entry": "no megaflow of an uplink lets packets with this outer header into the tunnel";
     Chain "chain": "the recirculation id is above what the hardware numbers";
     Action "action": "the hardware has no such action";
     ActionOption "action-option": "the hardware has the action, but not with this option";
@@ -65,12 +67,20 @@ impl Reason {
     #[must_use]
     pub const fn may_pass(self) -> bool {
         match self {
-            Self::TableFull | Self::Driver | Self::NotInHardware | Self::Echo | Self::Lost | Self::PortDirty => true,
+            Self::TableFull
+            | Self::Driver
+            | Self::NotInHardware
+            | Self::Echo
+            | Self::Lost
+            | Self::PortDirty
+            | Self::TunnelWay => true,
             // Ports that come are an event; the rest is a matter of the megaflow itself.
             Self::InPort
             | Self::OutPort
             | Self::OtherSwitch
             | Self::TunnelPort
+            // A megaflow that lets packets in is an event, too.
+            | Self::TunnelEntry
             | Self::MatchField
             | Self::MatchValue
             | Self::MatchContext

@@ -3,9 +3,13 @@
 //!
 //! - Each golden megaflow's rule is taken by the kernel's tc and reads back equal.
 //! - Rules in the kernel's tc forward the golden packets as the kernel's datapath did, to the byte.
+//! - Headers that the kernel's tunnel devices put on by our rules are those of the megaflows, to the byte.
 //! - On netdevsim the back end puts rules into hardware, and full tables, refusals, rules of others, a lost queueing discipline and a
 //!   lost rule end as they ought to.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::disallowed_methods, reason = "a test program")]
+
+#[path = "kernel/outer.rs"]
+mod outer;
 
 use flow::action_text::parse_actions;
 use flow::dptext::parse_flow;
@@ -193,7 +197,7 @@ fn software_devices() -> ByName {
         }
     }
     sh("ip link add br0 type dummy && ip link set br0 up");
-    sh("ip link add vxlan_sys_4789 type vxlan external dstport 4789 && ip link set vxlan_sys_4789 up");
+    sh("ip link add vxlan_sys_4789 type vxlan external dstport 4789 udp6zerocsumrx && ip link set vxlan_sys_4789 up");
     sh("ip link add vxlan_sys_4790 type vxlan external dstport 4790 && ip link set vxlan_sys_4790 up");
     sh("ip link add genev_sys_6081 type geneve external dstport 6081 && ip link set genev_sys_6081 up");
     sh("tc actions add action police rate 1mbit burst 10k conform-exceed drop/pipe index 268435456 skip_hw");
@@ -489,6 +493,7 @@ fn main() -> ExitCode {
     let devices = software_devices();
     golden_rules_read_back(&tally, &link, &devices);
     golden_packets(&tally, &link, &devices);
+    outer::tunnels(&tally, &link, &devices);
     // `tc`: in a kernel whose netdevsim takes no rules, only what needs none.
     if std::env::args().nth(1).as_deref() != Some("tc") {
         in_hardware(&tally);

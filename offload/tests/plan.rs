@@ -2,15 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use flow::action_text::parse_actions;
+use flow::action_text::{format_actions, parse_actions};
 use flow::dptext::{format_flow, parse_flow};
 use flow::extract::{PacketMeta, extract_whole};
 use flow::extract_gen::PacketGen;
 use flow::fields::Field;
 use flow::forms::PortNames;
+use flow::key::{TUN_CSUM, TUN_DF};
 use flow::{Action, DpPort, Key, Megaflow, Ufid};
 use offload::capabilities::Capabilities;
-use offload::{PortKind, Reason, TunnelKind, decode, plan};
+use offload::{Ends, PortKind, Reason, TunnelKind, Way, decode, plan};
 use std::sync::Arc;
 
 const PORTS: &[(&str, PortKind)] = &[
@@ -41,6 +42,12 @@ impl PortNames for Names {
 fn hardware() -> Capabilities {
     let mut can = Capabilities::all();
     can.meters.insert(0, ());
+    // p4 is the uplink.
+    can.uplinks.insert(DpPort(4));
+    for (src, dst) in [("10.8.0.1", "10.8.0.2"), ("2001:db8::1", "2001:db8::2")] {
+        let ends = Ends { src: src.parse().unwrap(), dst: dst.parse().unwrap() };
+        can.ways.insert(ends, Way { src_mac: [2, 0, 0, 0, 0, 0xf1], dst_mac: [2, 0, 0, 0, 0, 0xf2] });
+    }
     can.ports.extend(PORTS.iter().enumerate().map(|(i, p)| (DpPort(u32::try_from(i).unwrap()), p.1)));
     can
 }
@@ -196,6 +203,100 @@ fn actions_that_hardware_has_not() {
         "set(ipv4(dst=10.99.0.2)),p2",
         "set(ipv4): a checksum would have to be updated of a protocol that the rule does not fix",
     );
+}
+
+/// A prebuilt header over IPv4 with VXLAN, and the output that follows.
+const PUSH: &str = "tnl_push(tnl_port(vxlan_sys_4789),header(size=50,type=4,eth(dst=02:00:00:00:00:f2,src=02:00:00:00:00:f1,dl_type=0x0800),\
+                    ipv4(src=10.8.0.1,dst=10.8.0.2,proto=17,tos=0,ttl=64,frag=0x4000),udp(src=0,dst=4789,csum=0x0),\
+                    vxlan(flags=0x8000000,vni=0x2a)),out_port(p4)),p4";
+const PUSH6: &str = "tnl_push(tnl_port(genev_sys_6081),header(size=78,type=5,eth(dst=02:00:00:00:00:f2,src=02:00:00:00:00:f1,dl_type=0x86dd),\
+                     ipv6(src=2001:db8::1,dst=2001:db8::2,label=0,proto=17,tclass=0x0,hlimit=64),udp(src=0,dst=6081,csum=0xffff),\
+                     geneve(vni=0x2a,options({class=0x102,type=0x2,len=4,0x800022}))),out_port(p4)),p4";
+
+const ECN_0: &str = "recirc_id(0),in_port(p1),eth_type(0x0800),ipv4(tos=0/0x3,proto=17,frag=no),udp(dst=53)";
+
+#[test]
+fn a_prebuilt_header_is_said_as_the_parameters_that_give_it() {
+    let said = |actions: &str| {
+        let plan = plan(&megaflow(ECN_0, actions), &hardware()).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(decode(&plan.rule).unwrap().actions, *plan.flow.actions);
+        format_actions(&plan.flow.actions, &Names)
+    };
+    assert_eq!(said(PUSH), "set(tunnel(tun_id=0x2a,src=10.8.0.1,dst=10.8.0.2,ttl=64,tp_dst=4789,flags(df|key))),vxlan_sys_4789");
+    assert_eq!(
+        said(&format!("push_vlan(vid=5,pcp=0),clone({PUSH6}),pop_vlan,p2")),
+        "push_vlan(vid=5,pcp=0),set(tunnel(tun_id=0x2a,ipv6_src=2001:db8::1,ipv6_dst=2001:db8::2,ttl=64,tp_dst=6081,\
+         geneve({class=0x102,type=0x2,len=4,0x800022}),flags(csum|key))),genev_sys_6081,pop_vlan,p2"
+    );
+}
+
+#[test]
+fn headers_that_a_device_would_build_otherwise() {
+    let (way, unsaid) = (
+        "hardware would send the tunnel's packets another way, or the kernel does not know the way",
+        "the tunnel cannot be said to the hardware",
+    );
+    let option = "the hardware has the action, but not with this option";
+    let order = "the hardware cannot do these actions in this order";
+    check(ECN_0, PUSH, "whole");
+    for (change, to, refusal) in [
+        ("dst=10.8.0.2", "dst=10.8.0.9", format!("10.8.0.9: {way}")),
+        ("src=10.8.0.1", "src=10.8.0.9", format!("10.8.0.2: {way}")),
+        ("eth(dst=02:00:00:00:00:f2", "eth(dst=02:00:00:00:00:f3", format!("10.8.0.2: {way}")),
+        ("src=02:00:00:00:00:f1", "src=02:00:00:00:00:f3", format!("10.8.0.2: {way}")),
+        (",p4", ",p3", format!("port 3: {way}")),
+        (",p4", ",p4,p3", format!("tnl_push: {order}")),
+        (",p4", "", format!("tnl_push: {order}")),
+        (",p4", ",push_vlan(vid=5,pcp=0),p4", format!("tnl_push: {order}")),
+        ("ttl=64", "ttl=0", format!("set(tunnel(ttl)): {option}")),
+        // The kernel copies the inner ECN bits, which are nought.
+        ("tos=0", "tos=0x1", format!("set(tunnel(tos)): {option}")),
+        ("frag=0x4000", "frag=0x2000", format!("tnl_push: port 5: {unsaid}")),
+        ("udp(src=0", "udp(src=7", format!("tnl_push: port 5: {unsaid}")),
+        ("csum=0x0", "csum=0x1", format!("tnl_push: port 5: {unsaid}")),
+        ("flags=0x8000000", "flags=0xc000003", format!("tnl_push: port 5: {unsaid}")),
+        ("tnl_port(vxlan_sys_4789)", "tnl_port(p2)", "port 2: the tunnel cannot be said to the hardware".to_owned()),
+    ] {
+        let actions = PUSH.replacen(change, to, 1);
+        assert_ne!(actions, PUSH);
+        check(ECN_0, &actions, &refusal);
+    }
+    check(ECN_0, &PUSH6.replacen("geneve(", "geneve(crit,", 1), &format!("tnl_push: port 7: {unsaid}"));
+    check(ECN_0, &PUSH6.replacen("geneve(", "geneve(oam,", 1), &format!("tnl_push: port 7: {unsaid}"));
+    // Whose ECN bits are not known, or have been changed.
+    let any = ECN_0.replace("tos=0/0x3,", "");
+    check(&any, PUSH, &format!("set(tunnel(tos)): {option}"));
+    check(ECN_0, &format!("set(ipv4(tos=0x1/0x1)),{PUSH}"), &format!("set(tunnel(tos)): {option}"));
+    check(&any, &format!("set(ipv4(tos=0/0x3)),{PUSH}"), "whole");
+    let congested = ECN_0.replace("tos=0/0x3", "tos=3/0x3");
+    check(&congested, PUSH, &format!("set(tunnel(tos)): {option}"));
+    check(&congested, &PUSH.replacen("tos=0", "tos=0x2", 1), "whole");
+    let tagged = "recirc_id(0),in_port(p1),eth_type(0x8100),vlan(vid=5,pcp=0),encap(eth_type(0x0800),ipv4(tos=1/0x3,frag=no))";
+    check(tagged, &PUSH.replacen("tos=0", "tos=0x1", 1), &format!("set(tunnel(tos)): {option}"));
+    check("recirc_id(0),in_port(p1),eth_type(0x0806),arp(op=1)", PUSH, "whole");
+    check(ECN_0, &format!("push_mpls(label=100,tc=0,ttl=64,bos=1,eth_type=0x8847),{PUSH}"), &format!("tnl_push: {order}"));
+    let from_tunnel =
+        "tunnel(tun_id=0x2a,src=10.8.0.2,dst=10.8.0.1,flags(+key)),recirc_id(0),in_port(vxlan_sys_4790),eth_type(0x0806)";
+    check(from_tunnel, PUSH, &format!("port 6: {unsaid}"));
+    let mut can = hardware();
+    (can.enc_csum, can.outer_df_unread) = (false, true);
+    let refusal = plan(&megaflow(ECN_0, PUSH6), &can).unwrap_err();
+    assert_eq!(refusal.to_string(), format!("set(tunnel(flags(csum))): {option}"));
+    can.uplinks.insert(DpPort(3));
+    let refusal = plan(&megaflow(ECN_0, PUSH), &can).unwrap_err();
+    assert_eq!(refusal.to_string(), format!("port 4: {way}"), "there are two ways out");
+}
+
+/// What software never sees of an outer header is not asked of hardware; what it does see is.
+#[test]
+fn the_outer_df_bit_is_not_matched_where_software_does_not_read_it() {
+    let flow = "tunnel(tun_id=0x2a,src=10.8.0.2,dst=10.8.0.1,tp_dst=4789,flags(-df-csum+key)),recirc_id(0),in_port(vxlan_sys_4789),\
+                eth_type(0x0800),ipv4(frag=no)";
+    let flags = |unread: bool| {
+        let plan = plan(&megaflow(flow, "p2"), &Capabilities { outer_df_unread: unread, ..hardware() }).unwrap();
+        plan.rule.tunnel.unwrap().flags_mask
+    };
+    assert_eq!((flags(false), flags(true)), (TUN_DF | TUN_CSUM, TUN_CSUM));
 }
 
 #[test]

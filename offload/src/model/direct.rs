@@ -5,10 +5,11 @@
 //! by flower's keys, and has neither messages nor echoes: what it lacks of tc shows what the tier itself needs.
 
 use super::packet::{Frame, run};
-use super::{Outcome, Sent};
+use super::{Outcome, Sent, Tunnels};
 use crate::hardware::{Found, Hardware, HardwareError, HwStats, Sight};
 use crate::plan::Plan;
 use crate::refusal::{Reason, Refusal};
+use crate::rule::Act;
 use flow::hash::Map;
 use flow::{DpPort, Ufid};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -72,7 +73,7 @@ impl Direct {
         stats.packets += 1;
         stats.bytes += bytes.len() as u64;
         let mut sent: Vec<Sent> = Vec::new();
-        match run(&mut frame, &plan.rule.acts, &mut sent) {
+        match run(&mut frame, &plan.rule.acts, &Tunnels::default(), &mut sent) {
             Some(chain) => Outcome::MissedInChain(chain),
             None => Outcome::Done(sent),
         }
@@ -89,6 +90,9 @@ impl Hardware for Direct {
         let mut one = |(ufid, plan): &(Ufid, &Plan)| {
             let nth = table.created;
             table.created += 1;
+            if plan.rule.tunnel.is_some() || plan.rule.acts.iter().any(|a| matches!(a, Act::TunnelSet(_))) {
+                return Err(Refusal::new(Reason::Driver, "tunnels are not modelled"));
+            }
             if self.refuse.contains(&nth) {
                 return Err(Refusal::new(Reason::Driver, "refused on purpose"));
             }

@@ -7,6 +7,9 @@
 
 pub mod direct;
 mod packet;
+mod tunnels;
+
+pub use tunnels::{Tunnel, Tunnels};
 
 use crate::rule::{Act, IS_FRAGMENT};
 use crate::tc::acts::{self, ReadAct};
@@ -22,7 +25,7 @@ use flow::DpPort;
 use packet::Frame;
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Rounds that a packet may go through chains.
 const ROUNDS_MAX: u32 = 16;
@@ -52,6 +55,7 @@ pub struct Options {
     pub without: Vec<String>,
     /// Interfaces that it has; none: any.
     pub ports: Vec<u32>,
+    pub tunnels: Tunnels,
 }
 
 impl Default for Options {
@@ -65,6 +69,7 @@ impl Default for Options {
             lag: false,
             without: Vec::new(),
             ports: Vec::new(),
+            tunnels: Tunnels::default(),
         }
     }
 }
@@ -72,6 +77,9 @@ impl Default for Options {
 #[derive(Debug)]
 struct Stored {
     filter: Filter,
+    /// What its actions do, and the filter as it is shown: only the kind of message, the sequence number and the counters differ.
+    acts: Arc<[Act]>,
+    shown: Shown,
     packets: u64,
     bytes_counted: u64,
     /// The counters that the next one who asks is told, if they lag.
@@ -79,6 +87,12 @@ struct Stored {
 }
 
 impl Stored {
+    fn new(filter: Filter) -> Self {
+        let acts = filter.acts.iter().map(|a| a.act.clone()).collect();
+        let shown = shown(&filter);
+        Self { filter, acts, shown, packets: 0, bytes_counted: 0, told: (0, 0) }
+    }
+
     /// What whoever asks is told.
     fn counters(&mut self, lag: bool) -> (u64, u64) {
         let now = (self.packets, self.bytes_counted);
@@ -184,13 +198,24 @@ impl Model {
         let Some((at, stored)) = state.filters.iter().next() else { return };
         let (mut at, mut filter) = (*at, stored.filter.clone());
         (at.3, filter.id.handle) = (handle, handle);
-        state.filters.insert(at, Stored { filter, packets: 0, bytes_counted: 0, told: (0, 0) });
+        state.filters.insert(at, Stored::new(filter));
     }
 
     /// A packet comes in by a port.
     pub fn receive(&self, port: DpPort, bytes: &[u8]) -> Outcome {
         let mut state = self.state();
-        let mut frame = Frame::new(bytes.to_vec());
+        if let Some(inner) = self.options.tunnels.decapsulate(port, bytes) {
+            let ifindex = DpPort(inner.ifindex);
+            let outcome = self.pass(&mut state, ifindex, Frame::decapsulated(inner.bytes, inner.fields));
+            if outcome != Outcome::Missed {
+                return outcome;
+            }
+        }
+        self.pass(&mut state, port, Frame::new(bytes.to_vec()))
+    }
+
+    /// A packet meets the rules of a device.
+    fn pass(&self, state: &mut State, port: DpPort, mut frame: Frame) -> Outcome {
         let (mut sent, mut chain) = (Vec::new(), 0);
         for _ in 0..ROUNDS_MAX {
             let near = (port.0, chain, 0, 0)..=(port.0, chain, u16::MAX, u32::MAX);
@@ -200,8 +225,8 @@ impl Model {
             };
             rule.packets += 1;
             rule.bytes_counted += frame.bytes.len() as u64;
-            let acts: Vec<Act> = rule.filter.acts.iter().map(|a| a.act.clone()).collect();
-            match packet::run(&mut frame, &acts, &mut sent) {
+            let acts = Arc::clone(&rule.acts);
+            match packet::run(&mut frame, &acts, &self.options.tunnels, &mut sent) {
                 Some(next) => chain = next,
                 None => return Outcome::Done(sent),
             }
@@ -223,7 +248,7 @@ impl Model {
         if state.filters.len() >= self.options.capacity {
             return Err((ENOSPC, "the table is full"));
         }
-        check(&read)?;
+        check(&read, &self.options.tunnels, at.0)?;
         self.has(&read, at.0)?;
         if self.options.corrupt.contains(&nth)
             && let Some(last) = read.acts.last_mut()
@@ -231,9 +256,9 @@ impl Model {
             last.act = Act::Drop;
         }
         read.in_hw = !self.options.not_in_hw.contains(&nth);
-        let bytes = show(RTM_NEWTFILTER, sequence(request), &read, (0, 0));
-        out.bytes.extend_from_slice(&bytes);
-        state.filters.insert(at, Stored { filter: read, packets: 0, bytes_counted: 0, told: (0, 0) });
+        let stored = Stored::new(read);
+        stored.shown.show(RTM_NEWTFILTER, sequence(request), (0, 0), out);
+        state.filters.insert(at, stored);
         Ok(())
     }
 }
@@ -241,7 +266,7 @@ impl Model {
 impl Netlink for Model {
     fn talk(&self, requests: &[u8]) -> io::Result<Vec<u8>> {
         let mut state = self.state();
-        let mut out = Writer::default();
+        let mut out = Writer { bytes: Vec::with_capacity(2 * requests.len()) };
         let mut rest = requests;
         while let Some(len) = rest.first_chunk::<4>().map(|l| u32::from_ne_bytes(*l) as usize) {
             let Some(request) = rest.get(..len).filter(|_| len >= HEADER) else {
@@ -275,8 +300,7 @@ impl Model {
             return Err((EINVAL, "the model keeps this rule on purpose"));
         }
         let gone = state.filters.remove(&at).ok_or((ENOENT, "no such filter"))?;
-        let bytes = show(RTM_DELTFILTER, sequence(request), &gone.filter, (gone.packets, gone.bytes_counted));
-        out.bytes.extend_from_slice(&bytes);
+        gone.shown.show(RTM_DELTFILTER, sequence(request), (gone.packets, gone.bytes_counted), out);
         Ok(())
     }
 }
@@ -329,35 +353,27 @@ fn answer(state: &mut State, lag: bool, request: &[u8], out: &mut Writer) -> Res
     if at.3 != 0 {
         let stored = state.filters.get_mut(&at).ok_or((ENOENT, "no such filter"))?;
         let counters = stored.counters(lag);
-        out.bytes.extend_from_slice(&show(RTM_NEWTFILTER, sequence, &stored.filter, counters));
+        stored.shown.show(RTM_NEWTFILTER, sequence, counters, out);
         return Ok(());
     }
     for (_, stored) in state.filters.range_mut((at.0, 0, 0, 0)..=(at.0, u32::MAX, u16::MAX, u32::MAX)) {
         let counters = stored.counters(lag);
-        out.bytes.extend_from_slice(&show(RTM_NEWTFILTER, sequence, &stored.filter, counters));
+        stored.shown.show(RTM_NEWTFILTER, sequence, counters, out);
     }
     Ok(())
 }
 
 /// What this model cannot do, as a driver says it.
-fn check(read: &Filter) -> Result<(), (i32, &'static str)> {
-    if read.matches.tunnel.is_some() {
-        return Err((EOPNOTSUPP, "matching on tunnels is not modelled"));
+fn check(read: &Filter, tunnels: &Tunnels, ifindex: u32) -> Result<(), (i32, &'static str)> {
+    if read.matches.tunnel.is_some() != tunnels.at(ifindex).is_some() {
+        return Err((EOPNOTSUPP, "no tunnel device"));
     }
     if read.matches.fragment.is_some_and(|f| f.mask & !(IS_FRAGMENT | 2) != 0) {
         return Err((EOPNOTSUPP, "unknown flags"));
     }
     let strange = |a: &Act| {
-        matches!(
-            a,
-            Act::Ct(_)
-                | Act::CtClear
-                | Act::TunnelSet(_)
-                | Act::TunnelRelease
-                | Act::Police { .. }
-                | Act::EthPush { .. }
-                | Act::EthPop
-        )
+        matches!(a, Act::Ct(_) | Act::CtClear | Act::Police { .. } | Act::EthPush { .. } | Act::EthPop)
+            || tunnels.devices.is_empty() && matches!(a, Act::TunnelSet(_) | Act::TunnelRelease)
     };
     if read.acts.iter().any(|a| strange(&a.act)) {
         return Err((EOPNOTSUPP, "an action is not modelled"));
@@ -365,12 +381,33 @@ fn check(read: &Filter) -> Result<(), (i32, &'static str)> {
     Ok(())
 }
 
-/// The filter as the kernel shows it: in hardware or not, counters on each action.
-fn show(kind: u16, sequence: u32, read: &Filter, (packets, bytes): (u64, u64)) -> Vec<u8> {
+/// A filter as the kernel shows it, in hardware or not, with places for the counters of each action.
+#[derive(Debug)]
+struct Shown {
+    bytes: Vec<u8>,
+    counters: Vec<usize>,
+}
+
+impl Shown {
+    fn show(&self, kind: u16, sequence: u32, (packets, bytes): (u64, u64), out: &mut Writer) {
+        let start = out.bytes.len();
+        out.bytes.extend_from_slice(&self.bytes);
+        let new = &mut out.bytes[start..];
+        new[4..6].copy_from_slice(&kind.to_ne_bytes());
+        new[8..12].copy_from_slice(&sequence.to_ne_bytes());
+        for at in &self.counters {
+            new[*at..at + 8].copy_from_slice(&bytes.to_ne_bytes());
+            new[at + 8..at + 12].copy_from_slice(&u32::try_from(packets).unwrap_or(u32::MAX).to_ne_bytes());
+        }
+    }
+}
+
+fn shown(read: &Filter) -> Shown {
     use crate::tc::matches;
     let mut out = Writer::default();
+    let mut counters = Vec::with_capacity(read.acts.len());
     let rule = read.rule(DpPort(0), Box::new(flow::Key::ZERO));
-    crate::tc::write::fixed(&mut out, kind, sequence, read.id);
+    crate::tc::write::fixed(&mut out, RTM_NEWTFILTER, 0, read.id);
     out.put_text(TCA_KIND, "flower");
     let options = out.nest(TCA_OPTIONS);
     matches::put(&mut out, &rule);
@@ -381,10 +418,8 @@ fn show(kind: u16, sequence: u32, read: &Filter, (packets, bytes): (u64, u64)) -
         let start = out.bytes.len();
         let _ = acts::put(&mut out, order, &one.act, &one.cookie, &SameNumbers);
         let stats = out.nest(act::STATS);
-        let mut basic = bytes.to_ne_bytes().to_vec();
-        basic.extend_from_slice(&u32::try_from(packets).unwrap_or(u32::MAX).to_ne_bytes());
-        basic.extend_from_slice(&[0; 4]);
-        out.put(act::STATS_BASIC, &basic);
+        out.put(act::STATS_BASIC, &[0; 16]);
+        counters.push(out.bytes.len() - 16);
         out.end(stats);
         // The statistics stand inside the action's nest.
         let len = u16::try_from(out.bytes.len() - start).unwrap_or(u16::MAX);
@@ -396,7 +431,7 @@ fn show(kind: u16, sequence: u32, read: &Filter, (packets, bytes): (u64, u64)) -
     out.put_u32(flower::IN_HW_COUNT, u32::from(read.in_hw));
     out.end(options);
     crate::tc::write::finish(&mut out);
-    out.bytes
+    Shown { bytes: out.bytes, counters }
 }
 
 /// `NLMSG_ERROR` with code and text; code 0 acknowledges.

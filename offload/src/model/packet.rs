@@ -1,27 +1,43 @@
 //! What rules do to packets in the model: matching by flower's own rules, changing bytes one by one.
 
 use super::Sent;
+use super::tunnels::Tunnels;
 use crate::keys::Known;
-use crate::rule::{Act, CSUM_ICMP, CSUM_IPV4, CSUM_TCP, CSUM_UDP, Header, IS_FIRST, IS_FRAGMENT, Tag, Word};
+use crate::rule::{
+    Act, CSUM_ICMP, CSUM_IPV4, CSUM_TCP, CSUM_UDP, Header, IS_FIRST, IS_FRAGMENT, Tag, TunnelMatch, TunnelSet, Word,
+};
 use crate::tc::matches::Matches;
 use flow::DpPort;
 use flow::checksum::{checksum, pseudo4, pseudo6};
 use flow::extract::{Extracted, NO_OFFSET, NetworkLayer, PacketMeta, VLANS_MAX, extract_whole};
-use flow::key::{FRAG_ANY, FRAG_LATER, Key, VLAN_CFI};
+use flow::key::{FRAG_ANY, FRAG_LATER, Key, TUN_KEY, VLAN_CFI};
 use flow::wire::{eth_type, ip_proto};
 
 /// A packet on its way.
 pub(super) struct Frame {
     pub(super) bytes: Vec<u8>,
+    /// What the outer header said that it came in; without one all nought.
+    outer: Option<Box<Key>>,
+    /// The parameters of the outer header that a tunnel device is to put on.
+    to_put_on: Option<Box<TunnelSet>>,
 }
 
 impl Frame {
     pub(super) const fn new(bytes: Vec<u8>) -> Self {
-        Self { bytes }
+        Self { bytes, outer: None, to_put_on: None }
+    }
+
+    /// One that came out of a tunnel.
+    pub(super) const fn decapsulated(bytes: Vec<u8>, outer: Box<Key>) -> Self {
+        Self { bytes, outer: Some(outer), to_put_on: None }
     }
 
     pub(super) fn key(&self, port: DpPort) -> Box<Key> {
-        self.parse(port).0
+        let mut key = self.parse(port).0;
+        if let Some(outer) = &self.outer {
+            key.or_with(outer);
+        }
+        key
     }
 
     fn parse(&self, port: DpPort) -> (Box<Key>, Extracted) {
@@ -53,7 +69,8 @@ impl Frame {
 pub(super) fn matches(m: &Matches, key: &Key) -> bool {
     let tags = [(key.vlan_tci, key.vlan_tpid), (key.vlan2_tci, key.vlan2_tpid)];
     let link = m.link.tags.iter().zip(tags).all(|(want, have)| tag_matches(*want, have.0, have.1));
-    if !link || m.link.eth_type != u16::from_be_bytes(key.eth_type) || m.tunnel.is_some() {
+    let tunnel = m.tunnel.as_ref().is_none_or(|t| tunnel_matches(t, key));
+    if !link || m.link.eth_type != u16::from_be_bytes(key.eth_type) || !tunnel {
         return false;
     }
     if m.ct_state.is_some_and(|s| s.value & s.mask != 0) {
@@ -75,6 +92,20 @@ pub(super) fn matches(m: &Matches, key: &Key) -> bool {
     })
 }
 
+fn tunnel_matches(want: &TunnelMatch, key: &Key) -> bool {
+    let flags = u16::from_be_bytes(key.tun_flags);
+    let has_id = |id: u32| flags & TUN_KEY != 0 && u64::from_be_bytes(key.tun_id) == u64::from(id);
+    let options = |(want, mask): &(Vec<u8>, Vec<u8>)| {
+        let have = &key.tun_metadata[..usize::from(key.tun_metadata_present[7])];
+        have.len() == want.len() && have.iter().zip(want).zip(mask).all(|((h, w), m)| (h ^ w) & m == 0)
+    };
+    // Group policies are not modelled: a packet that has one is not decapsulated.
+    want.id.is_none_or(has_id)
+        && (flags ^ want.flags) & want.flags_mask == 0
+        && want.geneve.as_ref().is_none_or(options)
+        && want.gbp.is_none()
+}
+
 fn tag_matches(want: Option<Tag>, tci: [u8; 2], tpid: [u8; 2]) -> bool {
     let (tci, tpid) = (u16::from_be_bytes(tci), u16::from_be_bytes(tpid));
     let Some(want) = want else {
@@ -86,13 +117,13 @@ fn tag_matches(want: Option<Tag>, tci: [u8; 2], tpid: [u8; 2]) -> bool {
 }
 
 /// Carries out a list; gives the chain to go on in.
-pub(super) fn run(frame: &mut Frame, acts: &[Act], sent: &mut Vec<Sent>) -> Option<u32> {
+pub(super) fn run(frame: &mut Frame, acts: &[Act], tunnels: &Tunnels, sent: &mut Vec<Sent>) -> Option<u32> {
     let mut at = 0;
     while let Some(act) = acts.get(at) {
         at += 1;
         match act {
             Act::Output { port, ingress, last } => {
-                sent.push(Sent { port: *port, ingress: *ingress, bytes: frame.bytes.clone() });
+                sent.extend(send(frame, *port, *ingress, tunnels));
                 if *last {
                     return None;
                 }
@@ -125,16 +156,21 @@ pub(super) fn run(frame: &mut Frame, acts: &[Act], sent: &mut Vec<Sent>) -> Opti
             }
             Act::Pedit { header, words } => pedit(frame, *header, words),
             Act::Csum(flags) => csum(frame, *flags),
-            Act::EthPush { .. }
-            | Act::EthPop
-            | Act::TunnelSet(_)
-            | Act::TunnelRelease
-            | Act::Ct(_)
-            | Act::CtClear
-            | Act::Police { .. } => return None,
+            Act::TunnelSet(set) => frame.to_put_on = Some(set.clone()),
+            Act::TunnelRelease => (frame.outer, frame.to_put_on) = (None, None),
+            Act::EthPush { .. } | Act::EthPop | Act::Ct(_) | Act::CtClear | Act::Police { .. } => return None,
         }
     }
     None
+}
+
+/// The packet as it leaves; by a tunnel device, with its outer header and by the device's uplink.
+fn send(frame: &Frame, port: DpPort, ingress: bool, tunnels: &Tunnels) -> Option<Sent> {
+    let Some(tunnel) = tunnels.at(port.0) else {
+        return Some(Sent { port, ingress, bytes: frame.bytes.clone() });
+    };
+    let bytes = tunnels.encapsulate(tunnel, frame.to_put_on.as_ref()?, &frame.bytes)?;
+    Some(Sent { port: DpPort(tunnel.uplink), ingress, bytes })
 }
 
 /// Bytes up to what follows the Ethernet type.

@@ -18,6 +18,7 @@ pub(super) fn matching(flow: &Megaflow, can: &Capabilities) -> Result<Rule, Refu
     let mut left = flow.mask.clone();
     let known = Known { key: &flow.key, mask: &flow.mask };
     let (port, chain) = place(known, &mut left, can)?;
+    let unread = unread(known, &mut left, can);
     let mut rule = Rule {
         port,
         chain,
@@ -29,6 +30,7 @@ pub(super) fn matching(flow: &Megaflow, can: &Capabilities) -> Result<Rule, Refu
         acts: Vec::new(),
         nought: nought(&flow.key, &mut left),
     };
+    rule.nought.tun_flags = unread.to_be_bytes();
     for row in ROWS {
         let mask = row.place.read(&left);
         if mask != 0 && known.is(row.when) {
@@ -148,6 +150,16 @@ fn ct_state(key: &Key, left: &mut Mask, can: &Capabilities) -> Result<Option<CtS
     Ok(Some(said))
 }
 
+/// Strikes out the outer DF bit where software has it as nought whatever the packet says; gives the bit.
+fn unread(known: Known<'_>, left: &mut Mask, can: &Capabilities) -> u16 {
+    let (key, mask) = (u16::from_be_bytes(known.key.tun_flags), u16::from_be_bytes(left.tun_flags));
+    if !can.outer_df_unread || !known.is(When::Tunnel) || mask & TUN_DF == 0 || key & TUN_DF != 0 {
+        return 0;
+    }
+    left.tun_flags = (mask & !TUN_DF).to_be_bytes();
+    TUN_DF
+}
+
 /// The outer header, as far as no row of `ROWS` says it.
 fn tunnel(known: Known<'_>, left: &mut Mask, can: &Capabilities) -> Result<Option<TunnelMatch>, Refusal> {
     let port = DpPort(u32::from_be_bytes(known.key.in_port));
@@ -214,7 +226,7 @@ fn tunnel_id(known: Known<'_>, left: &mut Mask) -> Result<Option<u32>, Refusal> 
 }
 
 /// Strikes out what a packet in hardware has as nought, where nought is what is matched.
-fn nought(key: &Key, left: &mut Mask) -> Box<Mask> {
+pub(crate) fn nought(key: &Key, left: &mut Mask) -> Box<Mask> {
     let mut out = Box::new(Key::ZERO);
     macro_rules! strike {
         ($($member:ident),*) => { $(

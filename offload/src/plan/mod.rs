@@ -10,6 +10,8 @@
 //!   exhaustive matches and by destructuring without `..`, so that a new action or option does not compile until it is judged here.
 //! - What a plan says is decoded again before it is returned, and must be the canonical megaflow to the bit. A fault in this room
 //!   therefore refuses (and shows in the counters); it does not put a wrong rule into hardware.
+//! - A prebuilt outer header (`tnl_push`) is first put into the terms of a tunnel device, and only if the device would build the same
+//!   (`outer`); the megaflow of the plan has these terms.
 //! - A plan may match less than the megaflow it was made of, never more (`canonical`).
 //!
 //! # Why bits that are nought may be "matched" by nothing
@@ -20,6 +22,7 @@
 
 mod actions;
 pub mod matching;
+pub(crate) mod outer;
 mod rewrite;
 mod tunnel;
 
@@ -29,6 +32,7 @@ use crate::decode::decode;
 use crate::refusal::{Reason, Refusal};
 use crate::rule::Rule;
 use flow::Megaflow;
+use std::sync::Arc;
 
 /// A megaflow, narrowed as far as the hardware asks, and the rule that means it.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,7 +46,10 @@ pub struct Plan {
 /// # Errors
 /// The first thing that the hardware cannot say or do exactly.
 pub fn plan(flow: &Megaflow, can: &Capabilities) -> Result<Plan, Refusal> {
-    let flow = canonical(flow);
+    let mut flow = canonical(flow);
+    if let Some(actions) = outer::as_devices(&flow, can)? {
+        flow.actions = Arc::new(actions);
+    }
     let mut rule = matching::matching(&flow, can)?;
     rule.acts = actions::actions(&flow, &rule, can)?;
     let back = decode(&rule).map_err(|e| Refusal::new(Reason::Echo, e.to_string()))?;

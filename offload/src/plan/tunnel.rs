@@ -25,6 +25,9 @@ pub(super) fn tunnel_set(set: &SetField, kind: TunnelKind, can: &Capabilities) -
     if said.df && !can.enc_flags {
         return Err(option("flags(df)"));
     }
+    if said.csum && !can.enc_csum {
+        return Err(option("flags(csum)"));
+    }
     left.tun_flags = (u16::from_be_bytes(left.tun_flags) & !(TUN_KEY | TUN_CSUM | TUN_DF)).to_be_bytes();
     (left.tun_id, left.tun_src, left.tun_dst) = ([0; 8], [0; 4], [0; 4]);
     (left.tun_ipv6_src, left.tun_ipv6_dst) = ([0; 16], [0; 16]);

@@ -4,7 +4,7 @@
 //! capabilities, verdict, two counts. A verdict other than `pipe` ends the list, or jumps in it.
 
 use super::Devices;
-use super::attributes::{Attribute, NESTED, ReadError, Writer, find};
+use super::attributes::{Attribute, NESTED, ReadError, Writer, find, seek};
 use super::matches::{geneve_lengths, put_geneve, read_geneve};
 use super::numbers::{act as a, csum, ct, flower as f, gact, mirred, mpls, pedit, police, tunnel_key as t, verdict, vlan};
 use super::write::no_device;
@@ -15,16 +15,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// Bytes of `tc_gen`.
 const GEN: usize = 20;
 
-fn parms(verdict: i32, more: &[u8]) -> Vec<u8> {
-    let mut out = vec![0; 8];
-    out.extend_from_slice(&verdict.to_ne_bytes());
-    out.extend_from_slice(&[0; 8]);
-    out.extend_from_slice(more);
-    out
-}
-
-fn parms_i32(verdict: i32, more: i32) -> Vec<u8> {
-    parms(verdict, &more.to_ne_bytes())
+/// The parameters of an action: `tc_gen` with a verdict, and more.
+fn put_parms(out: &mut Writer, kind: u16, verdict: i32, more: &[u8]) {
+    let len = u16::try_from(4 + GEN + more.len()).expect("parameters are short");
+    for part in [&len.to_ne_bytes()[..], &kind.to_ne_bytes(), &[0; 8], &verdict.to_ne_bytes(), &[0; 8], more] {
+        out.bytes.extend_from_slice(part);
+    }
 }
 
 /// Appends an action.
@@ -45,49 +41,48 @@ pub fn put(out: &mut Writer, order: u16, act: &Act, cookie: &[u8], devices: &dyn
                 (true, true) => (verdict::STOLEN, mirred::INGRESS_REDIR),
                 (true, false) => (verdict::PIPE, mirred::INGRESS_MIRROR),
             };
-            let mut more = how.to_ne_bytes().to_vec();
-            more.extend_from_slice(&ifindex.to_ne_bytes());
-            out.put(mirred::PARMS, &parms(then, &more));
+            let more = [how.to_ne_bytes(), ifindex.to_ne_bytes()];
+            put_parms(out, mirred::PARMS, then, more.as_flattened());
         }
-        Act::Drop => out.put(gact::PARMS, &parms(verdict::SHOT, &[])),
+        Act::Drop => put_parms(out, gact::PARMS, verdict::SHOT, &[]),
         Act::Goto(chain) => {
             let chain = i32::try_from(*chain).expect("plan keeps chains below CHAIN_MAX");
-            out.put(gact::PARMS, &parms(verdict::GOTO_CHAIN | chain, &[]));
+            put_parms(out, gact::PARMS, verdict::GOTO_CHAIN | chain, &[]);
         }
         Act::VlanPush { tpid, vid, pcp } => {
-            out.put(vlan::PARMS, &parms_i32(verdict::PIPE, vlan::PUSH));
+            put_parms(out, vlan::PARMS, verdict::PIPE, &vlan::PUSH.to_ne_bytes());
             out.put_u16(vlan::ID, *vid);
             out.put_be16(vlan::PROTOCOL, *tpid);
             out.put_u8(vlan::PRIORITY, *pcp);
         }
-        Act::VlanPop => out.put(vlan::PARMS, &parms_i32(verdict::PIPE, vlan::POP)),
+        Act::VlanPop => put_parms(out, vlan::PARMS, verdict::PIPE, &vlan::POP.to_ne_bytes()),
         Act::EthPush { src, dst } => {
-            out.put(vlan::PARMS, &parms_i32(verdict::PIPE, vlan::PUSH_ETH));
+            put_parms(out, vlan::PARMS, verdict::PIPE, &vlan::PUSH_ETH.to_ne_bytes());
             out.put(vlan::ETH_DST, dst);
             out.put(vlan::ETH_SRC, src);
         }
-        Act::EthPop => out.put(vlan::PARMS, &parms_i32(verdict::PIPE, vlan::POP_ETH)),
+        Act::EthPop => put_parms(out, vlan::PARMS, verdict::PIPE, &vlan::POP_ETH.to_ne_bytes()),
         Act::MplsPush { lse, proto } => {
-            out.put(mpls::PARMS, &parms_i32(verdict::PIPE, mpls::PUSH));
+            put_parms(out, mpls::PARMS, verdict::PIPE, &mpls::PUSH.to_ne_bytes());
             out.put_be16(mpls::PROTO, *proto);
             let byte = |n: u32| u8::try_from(n & 0xff).expect("eight bits");
             put_lse(out, Some(lse >> 12), Some(byte(lse >> 9 & 7)), Some(byte(lse >> 8 & 1)), Some(byte(*lse)));
         }
         Act::MplsPop { proto } => {
-            out.put(mpls::PARMS, &parms_i32(verdict::PIPE, mpls::POP));
+            put_parms(out, mpls::PARMS, verdict::PIPE, &mpls::POP.to_ne_bytes());
             out.put_be16(mpls::PROTO, *proto);
         }
         Act::MplsSet { label, tc, bos, ttl } => {
-            out.put(mpls::PARMS, &parms_i32(verdict::PIPE, mpls::MODIFY));
+            put_parms(out, mpls::PARMS, verdict::PIPE, &mpls::MODIFY.to_ne_bytes());
             put_lse(out, *label, *tc, *bos, *ttl);
         }
         Act::Pedit { header, words } => put_pedit(out, *header, words),
-        Act::Csum(flags) => out.put(csum::PARMS, &parms(verdict::PIPE, &flags.to_ne_bytes())),
+        Act::Csum(flags) => put_parms(out, csum::PARMS, verdict::PIPE, &flags.to_ne_bytes()),
         Act::TunnelSet(set) => put_tunnel(out, set),
-        Act::TunnelRelease => out.put(t::PARMS, &parms_i32(verdict::PIPE, t::RELEASE)),
+        Act::TunnelRelease => put_parms(out, t::PARMS, verdict::PIPE, &t::RELEASE.to_ne_bytes()),
         Act::Ct(act) => put_ct(out, act),
         Act::CtClear => {
-            out.put(ct::PARMS, &parms(verdict::PIPE, &[]));
+            put_parms(out, ct::PARMS, verdict::PIPE, &[]);
             out.put_u16(ct::ACTION, ct::CLEAR);
         }
         Act::Police { meter } => put_police(out, police::METERS | meter, verdict::SHOT, 0),
@@ -133,14 +128,15 @@ fn put_lse(out: &mut Writer, label: Option<u32>, tc: Option<u8>, bos: Option<u8>
 /// `struct tc_pedit_sel`, its keys, and which header each is of. The kernel's mask has the bits that stay.
 fn put_pedit(out: &mut Writer, header: Header, words: &[Word]) {
     let n = u8::try_from(words.len()).expect("a header has few words");
-    let mut sel = parms(verdict::PIPE, &[n, 0, 0, 0]);
+    let mut sel = Vec::with_capacity(4 + 24 * words.len());
+    sel.extend_from_slice(&[n, 0, 0, 0]);
     for word in words {
         sel.extend_from_slice(&(!word.mask).to_be_bytes());
         sel.extend_from_slice(&(word.value & word.mask).to_be_bytes());
         sel.extend_from_slice(&word.at.to_ne_bytes());
         sel.extend_from_slice(&[0; 12]);
     }
-    out.put(pedit::PARMS_EX, &sel);
+    put_parms(out, pedit::PARMS_EX, verdict::PIPE, &sel);
     let keys = out.nest(pedit::KEYS_EX | NESTED);
     for _ in words {
         let key = out.nest(pedit::KEY_EX | NESTED);
@@ -152,7 +148,7 @@ fn put_pedit(out: &mut Writer, header: Header, words: &[Word]) {
 }
 
 fn put_tunnel(out: &mut Writer, set: &TunnelSet) {
-    out.put(t::PARMS, &parms_i32(verdict::PIPE, t::SET));
+    put_parms(out, t::PARMS, verdict::PIPE, &t::SET.to_ne_bytes());
     // The kernel wants both addresses; the source that is nought is its choice.
     let none: IpAddr = if set.dst.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     for (address, v4, v6) in
@@ -188,7 +184,7 @@ fn put_tunnel(out: &mut Writer, set: &TunnelSet) {
 
 fn put_ct(out: &mut Writer, act: &CtAct) {
     let CtAct { commit, force, zone, mark, label, nat } = act;
-    out.put(ct::PARMS, &parms(verdict::PIPE, &[]));
+    put_parms(out, ct::PARMS, verdict::PIPE, &[]);
     let mut flags = if *commit { ct::COMMIT } else { 0 } | if *force { ct::FORCE } else { 0 };
     if let Some(nat) = nat {
         flags |= ct::NAT | if nat.src { ct::NAT_SRC } else { 0 } | if nat.dst { ct::NAT_DST } else { 0 };
@@ -253,15 +249,13 @@ pub fn read(list: Attribute<'_>, devices: &dyn Devices) -> Result<Vec<ReadAct>, 
     orders.into_iter().map(|order| read_one(&order.nested()?, devices)).collect()
 }
 
-/// The counters of the first action (`Filter::counters`), without a look at what the actions do.
-///
-/// # Errors
-/// For a list that is cut short.
-pub fn counters(list: Attribute<'_>) -> Result<(u64, u64), ReadError> {
-    let Some(first) = list.nested()?.into_iter().min_by_key(|a| a.kind) else {
-        return Ok((0, 0));
-    };
-    find(&first.nested()?, a::STATS).map_or(Ok((0, 0)), read_stats)
+/// The counters of the first action (`Filter::counters`) in the payload of a list, without a look at what the actions do. `None` for
+/// counters that are cut short.
+#[must_use]
+pub fn counters(list: &[u8]) -> Option<(u64, u64)> {
+    // The first has order 1 in all kernels that tell counters.
+    let Some(first) = seek(list, 1) else { return Some((0, 0)) };
+    seek(first.payload, a::STATS).map_or(Some((0, 0)), |stats| read_stats(stats).ok())
 }
 
 fn read_one(parts: &[Attribute<'_>], devices: &dyn Devices) -> Result<ReadAct, ReadError> {
@@ -284,8 +278,8 @@ fn read_one(parts: &[Attribute<'_>], devices: &dyn Devices) -> Result<ReadAct, R
 }
 
 fn read_stats(stats: Attribute<'_>) -> Result<(u64, u64), ReadError> {
-    let parts = stats.nested()?;
-    let Some(basic) = find(&parts, a::STATS_BASIC_HW).or_else(|| find(&parts, a::STATS_BASIC)) else {
+    let parts = stats.payload;
+    let Some(basic) = seek(parts, a::STATS_BASIC_HW).or_else(|| seek(parts, a::STATS_BASIC)) else {
         return Ok((0, 0));
     };
     // struct gnet_stats_basic: bytes u64, packets u32.
@@ -293,7 +287,7 @@ fn read_stats(stats: Attribute<'_>) -> Result<(u64, u64), ReadError> {
     let bytes = basic.payload.first_chunk::<8>().ok_or_else(|| short.clone())?;
     let packets = basic.payload.get(8..).and_then(|p| p.first_chunk::<4>()).ok_or(short)?;
     // More packets than 32 bits hold come in an attribute of their own.
-    let packets64 = find(&parts, a::STATS_PACKETS64).map(Attribute::array).transpose()?.map(u64::from_ne_bytes);
+    let packets64 = seek(parts, a::STATS_PACKETS64).map(Attribute::array).transpose()?.map(u64::from_ne_bytes);
     Ok((packets64.unwrap_or_else(|| u32::from_ne_bytes(*packets).into()), u64::from_ne_bytes(*bytes)))
 }
 

@@ -52,10 +52,12 @@ impl Writer {
 
     /// A text with the nought that ends it in C.
     pub fn put_text(&mut self, kind: u16, text: &str) {
-        let mut payload = Vec::with_capacity(text.len() + 1);
-        payload.extend_from_slice(text.as_bytes());
-        payload.push(0);
-        self.put(kind, &payload);
+        let len = u16::try_from(HEADER + text.len() + 1).expect("texts are short");
+        self.bytes.extend_from_slice(&len.to_ne_bytes());
+        self.bytes.extend_from_slice(&kind.to_ne_bytes());
+        self.bytes.extend_from_slice(text.as_bytes());
+        self.bytes.push(0);
+        self.pad();
     }
 
     /// Opens an attribute for others inside it.
@@ -99,12 +101,30 @@ pub struct Attribute<'a> {
     pub payload: &'a [u8],
 }
 
+/// The attribute of a kind in a payload, if there is one before anything that is cut short; nothing is allocated.
+#[must_use]
+pub fn seek(bytes: &[u8], kind: u16) -> Option<Attribute<'_>> {
+    let mut rest = bytes;
+    while let Some(head) = rest.first_chunk::<HEADER>() {
+        let len = usize::from(u16::from_ne_bytes([head[0], head[1]]));
+        let payload = rest.get(HEADER..len)?;
+        if u16::from_ne_bytes([head[2], head[3]]) & TYPE_MASK == kind {
+            return Some(Attribute { kind, payload });
+        }
+        rest = rest.get(len.next_multiple_of(4)..).unwrap_or(&[]);
+    }
+    None
+}
+
+/// Most payloads have no more attributes.
+const FEW: usize = 12;
+
 /// The attributes of a payload, in order.
 ///
 /// # Errors
 /// For one whose length leads beyond the end.
 pub fn attributes(bytes: &[u8]) -> Result<Vec<Attribute<'_>>, ReadError> {
-    let mut out = Vec::new();
+    let mut out = Vec::with_capacity((bytes.len() / HEADER).min(FEW));
     let mut at = 0;
     while bytes.len() - at >= HEADER {
         let len = usize::from(u16::from_ne_bytes([bytes[at], bytes[at + 1]]));

@@ -1,7 +1,7 @@
 //! The `tc` back end: rules put into a device's table by netlink, each verified by what comes back.
 //!
 //! What enters: plans and names. What leaves: messages to whatever answers netlink (the kernel, or the model); what was installed, or
-//! the reason why not. Neighbours: `write`, `read`, `answer`, `preferences`, `tiered`.
+//! the reason why not. Neighbours: `write`, `read`, `answer`, `table`, `tiered`.
 //!
 //! # What holds
 //!
@@ -16,8 +16,9 @@
 use super::answer::{Answer, answers};
 use super::attributes::{Writer, attributes, find};
 use super::numbers::{TCA_OPTIONS, act, flower};
-use super::preferences::{Masks, Preferences};
+use super::preferences::Masks;
 use super::read::{Filter, Message, filter, glance, message};
+use super::table::{Place, Table};
 use super::write::{HEADER, TCMSG, clsact, create, delete, dump, query};
 use super::{Devices, FilterId, Hook};
 use crate::hardware::{Found, HardwareError, HwStats, Sight};
@@ -33,6 +34,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub const MAGIC: [u8; 4] = *b"FRRL";
 /// Requests that are sent together.
 const BATCH_MAX: usize = 64;
+/// Most rules are no longer than this.
+const RULE_BYTES: usize = 512;
 const ENOENT: i32 = 2;
 const EEXIST: i32 = 17;
 const ENODEV: i32 = 19;
@@ -49,26 +52,8 @@ pub trait Netlink: Send + Sync + fmt::Debug {
     fn talk(&self, requests: &[u8]) -> io::Result<Vec<u8>>;
 }
 
-/// A rule of ours in a table.
-#[derive(Clone, Debug)]
-struct Installed {
-    id: FilterId,
-    port: DpPort,
-    masks: Masks,
-}
-
 /// Where a rule is, if it is.
-type Place = Option<(FilterId, DpPort)>;
-
-#[derive(Debug, Default)]
-struct Table {
-    installed: Map<Ufid, Installed>,
-    at: Map<FilterId, Ufid>,
-    preferences: Preferences,
-    next_handle: u32,
-    sequence: u32,
-    dirty: Set<DpPort>,
-}
+type Where = Option<(FilterId, DpPort)>;
 
 /// The back end.
 #[derive(Debug)]
@@ -104,7 +89,7 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
         let table = self.table();
         let mut dirty: Vec<DpPort> = table.dirty.iter().copied().collect();
         dirty.sort_unstable();
-        (table.installed.len(), table.preferences.taken(), dirty)
+        (table.len(), table.preferences.taken(), dirty)
     }
 
     /// Makes sure that filters can be hung from a device.
@@ -139,13 +124,13 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
 
     fn install_some(&self, table: &mut Table, batch: &[(Ufid, &Rule)]) -> Vec<Result<(), Refusal>> {
         let first = table.sequences(batch.len());
-        let mut request = Writer::default();
-        let places: Vec<Result<Installed, Refusal>> = (first..)
+        let mut request = Writer { bytes: Vec::with_capacity(batch.len() * RULE_BYTES) };
+        let places: Vec<Result<Place, Refusal>> = (first..)
             .zip(batch)
             .map(|(n, (ufid, rule))| {
                 let place = self.place(table, rule)?;
                 if let Err(refusal) = create(&mut request, n, place.id, rule, &cookie(*ufid), &self.devices) {
-                    table.preferences.give(&place.masks);
+                    table.give_back(&place);
                     return Err(refusal);
                 }
                 Ok(place)
@@ -170,7 +155,7 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
                 };
                 match &verdict {
                     Ok(()) => table.add(*ufid, place),
-                    Err(_) => table.preferences.give(&place.masks),
+                    Err(_) => table.give_back(&place),
                 }
                 verdict
             })
@@ -178,21 +163,19 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
     }
 
     /// Where a rule is to stand.
-    fn place(&self, table: &mut Table, rule: &Rule) -> Result<Installed, Refusal> {
+    fn place(&self, table: &mut Table, rule: &Rule) -> Result<Place, Refusal> {
         if table.dirty.contains(&rule.port) {
             return Err(Refusal::of_port(Reason::PortDirty, rule.port));
         }
         let ifindex = self.devices.ifindex(rule.port).ok_or_else(|| Refusal::of_port(Reason::InPort, rule.port))?;
         let hook = Hook::Ingress { ifindex };
         let masks = Masks::of(hook, rule);
-        let prio = table.preferences.take(&masks).ok_or_else(|| Refusal::new(Reason::TableFull, "preferences"))?;
-        table.next_handle = table.next_handle % 0x7fff_ffff + 1;
-        let id = FilterId { hook, chain: rule.chain, prio, handle: table.next_handle, protocol: masks.protocol() };
-        Ok(Installed { id, port: rule.port, masks })
+        let place = table.place(hook, rule.chain, rule.port, masks);
+        place.ok_or_else(|| Refusal::new(Reason::TableFull, "preferences"))
     }
 
-    fn verdict(&self, table: &mut Table, place: &Installed, ufid: Ufid, rule: &Rule, answer: &Answer<'_>) -> Result<(), Refusal> {
-        let Installed { id, port, .. } = *place;
+    fn verdict(&self, table: &mut Table, place: &Place, ufid: Ufid, rule: &Rule, answer: &Answer<'_>) -> Result<(), Refusal> {
+        let Place { id, port, .. } = *place;
         let mut again = Vec::new();
         let second;
         let mut answer = answer;
@@ -252,13 +235,13 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
     fn remove_some(&self, table: &mut Table, batch: &[Ufid]) -> Vec<Result<HwStats, HardwareError>> {
         let first = table.sequences(batch.len());
         let mut request = Writer::default();
-        let there: Vec<Place> = batch.iter().map(|u| table.installed.get(u).map(|i| (i.id, i.port))).collect();
+        let there: Vec<Where> = batch.iter().map(|u| table.get(*u).map(|i| (i.id, i.port))).collect();
         for (n, (id, _)) in (first..).zip(&there).filter_map(|(n, t)| t.as_ref().map(|t| (n, t))) {
             delete(&mut request, n, *id);
         }
         let bytes = if request.bytes.is_empty() { Ok(Vec::new()) } else { self.link.talk(&request.bytes) };
         let answers = bytes.as_ref().map(|bytes| answers(bytes, first, batch.len())).unwrap_or_default();
-        let one = |(i, (ufid, there)): (usize, (&Ufid, Place))| {
+        let one = |(i, (ufid, there)): (usize, (&Ufid, Where))| {
             let Some((_, port)) = there else { return Ok(HwStats::default()) };
             let said = match (answers.get(i), &bytes) {
                 (Some(answer), _) if answer.error == 0 || answer.error == ENOENT || answer.error == ENODEV => {
@@ -291,7 +274,7 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
     /// The counters of a rule; `None` if hardware has it no longer.
     pub fn stats(&self, ufid: Ufid) -> Option<HwStats> {
         let mut table = self.table();
-        let id = table.installed.get(&ufid)?.id;
+        let id = table.get(ufid)?.id;
         let mut request = Writer::default();
         let sequence = table.sequences(1);
         query(&mut request, sequence, id);
@@ -305,22 +288,18 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
     /// Rules of a device whose dump failed are not in the result.
     pub fn counters(&self) -> Vec<(Ufid, Option<HwStats>)> {
         let mut table = self.table();
-        let hooks: Set<Hook> = table.installed.values().map(|i| i.id.hook).collect();
-        let mut seen: Map<Ufid, HwStats> = Map::default();
+        let hooks: Set<Hook> = table.all().map(|i| i.id.hook).collect();
+        let mut out = Vec::with_capacity(table.len());
         let mut asked: Set<Hook> = Set::default();
+        table.begin_look();
         for hook in hooks {
             let Ok(bytes) = self.list(&mut table, hook) else { continue };
             asked.insert(hook);
-            for glance in messages(&bytes).filter_map(glance) {
-                if let Some(ufid) = table.at.get(&glance.id)
-                    && glance.in_hw
-                {
-                    seen.insert(*ufid, glance.stats);
-                }
-            }
+            let there = messages(&bytes).filter_map(glance).filter(|g| g.in_hw);
+            out.extend(there.filter_map(|g| Some((table.see(g.id)?, Some(g.stats)))));
         }
-        let there = table.installed.iter().filter(|(_, i)| asked.contains(&i.id.hook));
-        there.map(|(ufid, _)| (*ufid, seen.get(ufid).copied())).collect()
+        out.extend(table.unseen(&asked).map(|ufid| (ufid, None)));
+        out
     }
 
     /// All bytes of a dump, without a look inside.
@@ -345,7 +324,7 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
         let (bytes, there): (Vec<u8>, Map<FilterId, Ufid>) = {
             let mut table = self.table();
             let bytes = self.list(&mut table, Hook::Ingress { ifindex })?;
-            (bytes, table.installed.iter().filter(|(_, i)| i.port == port).map(|(ufid, i)| (i.id, *ufid)).collect())
+            (bytes, table.all().filter(|i| i.port == port).map(|i| (i.id, i.ufid)).collect())
         };
         let mut sights = Vec::new();
         let mut seen: Set<Ufid> = Set::default();
@@ -356,7 +335,7 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
                 continue;
             }
             seen.extend(ufid);
-            let found = ufid.map_or(Found::Stray, |ufid| compare(bytes, &self.devices, port, right(ufid).as_ref()));
+            let found = ufid.map_or(Found::Stray, |ufid| compare(bytes, &self.devices, right(ufid).as_ref()));
             sights.push(Sight { port, chain: id.chain, prio: id.prio, handle: id.handle, ufid, found: Some(found) });
         }
         for (id, ufid) in there.iter().filter(|(_, ufid)| !seen.contains(*ufid)) {
@@ -376,7 +355,7 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
         };
         let swept = self.sweep_device(ifindex)?;
         let mut table = self.table();
-        let gone: Vec<Ufid> = table.installed.iter().filter(|(_, i)| i.port == port).map(|(u, _)| *u).collect();
+        let gone: Vec<Ufid> = table.all().filter(|i| i.port == port).map(|i| i.ufid).collect();
         gone.into_iter().for_each(|ufid| table.take(ufid));
         table.dirty.remove(&port);
         Ok(swept)
@@ -395,7 +374,7 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
     /// # Errors
     /// As `sweep`.
     pub fn sweep_strays(&self, ifindex: u32) -> Result<usize, HardwareError> {
-        self.sweep_those(ifindex, &|table, id| !table.at.contains_key(&id))
+        self.sweep_those(ifindex, &|table, id| table.find(id).is_none())
     }
 
     fn sweep_those(&self, ifindex: u32, which: &dyn Fn(&Table, FilterId) -> bool) -> Result<usize, HardwareError> {
@@ -417,7 +396,7 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
     /// Forgets a port's rules: its device is gone, and they with it.
     pub fn forget(&self, port: DpPort) {
         let mut table = self.table();
-        let gone: Vec<Ufid> = table.installed.iter().filter(|(_, i)| i.port == port).map(|(u, _)| *u).collect();
+        let gone: Vec<Ufid> = table.all().filter(|i| i.port == port).map(|i| i.ufid).collect();
         gone.into_iter().for_each(|ufid| table.take(ufid));
         table.dirty.remove(&port);
     }
@@ -435,7 +414,7 @@ fn messages(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// Whether what came back is what was asked for, in hardware.
 fn judge(echo: &Filter, rule: &Rule) -> Result<(), Refusal> {
-    if echo.rule(rule.port, rule.nought.clone()) != *rule {
+    if !echo.is(rule) {
         return Err(Refusal::new(Reason::Echo, "rule"));
     }
     // One device per ingress; a count that is not told is not believed to be enough.
@@ -445,10 +424,10 @@ fn judge(echo: &Filter, rule: &Rule) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn compare(bytes: &[u8], devices: &dyn Devices, port: DpPort, right: Option<&Rule>) -> Found {
+fn compare(bytes: &[u8], devices: &dyn Devices, right: Option<&Rule>) -> Found {
     let Ok(read) = filter(bytes, devices) else { return Found::Other };
     match right {
-        Some(rule) if read.rule(port, rule.nought.clone()) != *rule => Found::Other,
+        Some(rule) if !read.is(rule) => Found::Other,
         None => Found::Stray,
         Some(_) if !read.in_hw => Found::NotInHardware,
         Some(_) => Found::Right,
@@ -471,25 +450,4 @@ fn is_ours(bytes: &[u8]) -> bool {
         find(&first, act::COOKIE).map(|c| c.payload.starts_with(&MAGIC))
     };
     first_cookie().unwrap_or(false)
-}
-
-impl Table {
-    /// So many sequence numbers in a row; the first.
-    fn sequences(&mut self, count: usize) -> u32 {
-        let first = self.sequence.wrapping_add(1);
-        self.sequence = self.sequence.wrapping_add(u32::try_from(count).unwrap_or(u32::MAX));
-        first
-    }
-
-    fn add(&mut self, ufid: Ufid, place: Installed) {
-        self.at.insert(place.id, ufid);
-        self.installed.insert(ufid, place);
-    }
-
-    fn take(&mut self, ufid: Ufid) {
-        if let Some(place) = self.installed.remove(&ufid) {
-            self.at.remove(&place.id);
-            self.preferences.give(&place.masks);
-        }
-    }
 }

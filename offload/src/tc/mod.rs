@@ -20,6 +20,7 @@ pub mod matches;
 pub mod numbers;
 pub mod preferences;
 pub mod read;
+mod table;
 pub mod write;
 
 use flow::DpPort;

@@ -1,7 +1,7 @@
 //! A message as a filter: an echo, an answer, an element of a dump.
 
 use super::acts::{self, ReadAct};
-use super::attributes::{ReadError, attributes, find};
+use super::attributes::{ReadError, attributes, find, seek};
 use super::matches::{self, Matches};
 use super::numbers::{BLOCK, IN_HW, NOT_IN_HW, RTM_DELTFILTER, RTM_NEWTFILTER, TCA_CHAIN, TCA_KIND, TCA_OPTIONS, flower};
 use super::write::{HEADER, TCMSG};
@@ -48,6 +48,18 @@ impl Filter {
         }
     }
 
+    /// Whether it is that rule: `rule(...) == *rule`, without making one.
+    #[must_use]
+    pub fn is(&self, rule: &Rule) -> bool {
+        // Every part of a rule is named, so that a new one is judged, too. Where it stands is ours to say, and `nought` no filter carries.
+        let Rule { port: _, chain, link, items, fragment, ct_state, tunnel, acts, nought: _ } = rule;
+        let m = &self.matches;
+        (self.id.chain, m.link, m.fragment, m.ct_state) == (*chain, *link, *fragment, *ct_state)
+            && m.items == *items
+            && m.tunnel == *tunnel
+            && self.acts.iter().map(|a| &a.act).eq(acts)
+    }
+
     /// The cookie of the first action.
     #[must_use]
     pub fn cookie(&self) -> &[u8] {
@@ -67,8 +79,7 @@ impl Filter {
 /// If it is no message about a filter, or cut short.
 pub fn message(bytes: &[u8]) -> Result<Message, ReadError> {
     let id = identity(bytes)?;
-    let list = attributes(&bytes[HEADER + TCMSG..])?;
-    let flower = find(&list, TCA_KIND).is_some_and(|k| k.text() == "flower") && id.handle != 0;
+    let flower = seek(&bytes[HEADER + TCMSG..], TCA_KIND).is_some_and(|k| k.text() == "flower") && id.handle != 0;
     Ok(if flower { Message::Flower(id) } else { Message::Foreign(id) })
 }
 
@@ -83,8 +94,7 @@ fn identity(bytes: &[u8]) -> Result<FilterId, ReadError> {
     let at = |at: usize| u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
     let (ifindex, handle, parent, info) = (at(HEADER + 4), at(HEADER + 8), at(HEADER + 12), at(HEADER + 16));
     let hook = if ifindex.cast_signed() == BLOCK { Hook::Block { number: parent } } else { Hook::Ingress { ifindex } };
-    let list = attributes(&bytes[HEADER + TCMSG..])?;
-    let chain = find(&list, TCA_CHAIN).map_or(Ok(0), super::attributes::Attribute::u32)?;
+    let chain = seek(&bytes[HEADER + TCMSG..], TCA_CHAIN).map_or(Ok(0), super::attributes::Attribute::u32)?;
     let half = |n: u32| u16::try_from(n & 0xffff).expect("sixteen bits");
     Ok(FilterId { hook, chain, prio: half(info >> 16), handle, protocol: u16::from_be(half(info)) })
 }
@@ -97,14 +107,14 @@ pub struct Glance {
     pub stats: HwStats,
 }
 
-/// Reads identity and counters of a filter of flower, without what it matches. `None` for anything else.
+/// Reads identity and counters of a filter of flower, without what it matches and without allocating: this is done for every rule there is,
+/// twice a second. `None` for anything else.
 #[must_use]
 pub fn glance(bytes: &[u8]) -> Option<Glance> {
     let Ok(Message::Flower(id)) = message(bytes) else { return None };
-    let list = attributes(&bytes[HEADER + TCMSG..]).ok()?;
-    let options = find(&list, TCA_OPTIONS)?.nested().ok()?;
-    let flags = find(&options, flower::FLAGS)?.u32().ok()?;
-    let (packets, bytes) = acts::counters(find(&options, flower::ACT)?).ok()?;
+    let options = seek(&bytes[HEADER + TCMSG..], TCA_OPTIONS)?.payload;
+    let flags = seek(options, flower::FLAGS)?.u32().ok()?;
+    let (packets, bytes) = acts::counters(seek(options, flower::ACT)?.payload)?;
     Some(Glance { id, in_hw: flags & IN_HW != 0 && flags & NOT_IN_HW == 0, stats: HwStats { packets, bytes } })
 }
 

@@ -335,7 +335,7 @@ fn composed(state: &State, id: &ConnId) -> Vec<(Merged, Plan)> {
         there && !connected.is_merged(m.flow.ufid) && seen.insert(m.flow.ufid)
     };
     let fits = |m: Merged| {
-        let plan = crate::plan::plan(&m.flow, &state.can).ok()?;
+        let plan = state.plan(&m.flow).ok()?;
         Some((m, plan))
     };
     both.filter(new).filter_map(fits).collect()

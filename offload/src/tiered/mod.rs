@@ -14,6 +14,7 @@
 //!   is not idle before hardware has had the time to tell that it was used.
 //! - A megaflow that recirculates stays in software: a packet that misses in a chain comes up changed, and userspace cannot tell in
 //!   which round it was. The packets of established connections have rules of their own, composed of all that they pass (`connections`).
+//! - A rule behind a tunnel stands and falls with the megaflow that lets packets into the tunnel (`tunnels`).
 //! - Switched off, all calls go below as they are, and nothing of ours is in hardware.
 //!
 //! Any thread may call; the state is locked for one batch of puts or deletes at a time.
@@ -24,13 +25,14 @@ mod figures;
 mod report;
 mod state;
 mod tick;
+mod tunnels;
 mod waiting;
 
 use crate::capabilities::Capabilities;
 use crate::hardware::Hardware;
-use crate::plan::{Plan, plan};
+use crate::plan::Plan;
 use crate::refusal::{Reason, Refusal};
-use flow::action::{Action, Actions};
+use flow::action::Actions;
 use flow::conntrack::Conntrack;
 use flow::hash::Map;
 use flow::key::{Key, Mask};
@@ -145,6 +147,7 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
         let State { entries, connected, .. } = &mut *state;
         entries.retain(|ufid, _| !connected.is_merged(*ufid));
         state.waiting.clear();
+        state.tunnels.clear();
         self.unwatch(&mut state);
     }
 
@@ -166,6 +169,7 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
             if let Ok(last) = last {
                 state.saw(*ufid, last, now);
             }
+            state.tunnels.unbind(*ufid);
             if let Some(entry) = state.entries.get_mut(ufid) {
                 entry.counted.close();
             }
@@ -181,6 +185,7 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
         let plans: Vec<(Ufid, &Plan)> = planned.iter().filter_map(|(u, _, p)| p.as_ref().ok().map(|p| (*u, p))).collect();
         let mut results = self.hardware.install_all(&plans).into_iter();
         for (ufid, port, plan) in planned {
+            let through = plan.as_ref().ok().and_then(|plan| state.tunnels.entry(plan, &state.can).ok().flatten());
             let result = plan.and_then(|_| results.next().unwrap_or_else(|| Err(Refusal::new(Reason::Driver, "no answer"))));
             let fresh =
                 || Entry { port, home: Home::Hardware, counted: Counted::default(), rate: Rate::default(), since_ms: now };
@@ -190,23 +195,13 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
                 Ok(()) => {
                     (entry.home, entry.since_ms) = (Home::Hardware, now);
                     state.waiting.forget(ufid);
+                    if let Some(through) = through {
+                        state.tunnels.bind(ufid, through);
+                    }
                 }
                 Err(refusal) => state.refuse(ufid, refusal, now),
             }
         }
-    }
-
-    /// What hardware would have of a megaflow, or why it would not.
-    fn plan(flow: &Megaflow, can: &Capabilities) -> Result<Plan, Refusal> {
-        if flow.actions.iter().any(|a| matches!(a, Action::Recirc(_))) || flow.key.recirc_id != [0; 4] {
-            return Err(Refusal::new(Reason::Parent, "recirc"));
-        }
-        let port = in_port(flow);
-        if !can.ports.contains_key(&port) {
-            // Told at once: this is the common case of a switch with few hardware ports.
-            return Err(Refusal::of_port(Reason::InPort, port));
-        }
-        plan(flow, can)
     }
 
     fn put_tiered(&self, batch: &[FlowPut]) -> Vec<Result<(), DpError>> {
@@ -217,9 +212,10 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
         let ufids: Vec<Ufid> = done.iter().map(|put| put.flow.ufid).collect();
         // The old rule goes first: a table takes no two rules with the same match.
         self.unmerge_riders(&mut state, &ufids, now);
+        self.close_entries(&mut state, &ufids, now);
         self.take_out(&mut state, &ufids, &Refusal::new(Reason::Disabled, ""), now);
         let mut planned = Vec::with_capacity(done.len());
-        let mut ways = false;
+        let (mut ways, mut entries) = (false, false);
         for put in done {
             if put.clear_stats
                 && let Some(entry) = state.entries.get_mut(&put.flow.ufid)
@@ -227,11 +223,15 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
                 entry.counted = Counted::default();
             }
             let flow = &put.flow;
-            planned.push((flow.ufid, in_port(flow), Self::plan(flow, &state.can)));
+            entries |= state.tunnels.put(flow);
+            planned.push((flow.ufid, in_port(flow), state.plan(flow)));
             ways |= state.connected.ways.put(flow);
         }
         self.settle(&mut state, planned, now);
         state.connected.stale |= ways;
+        if entries {
+            Self::open_entries(&mut state, now);
+        }
         results
     }
 
@@ -243,7 +243,7 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
             }
             return;
         }
-        let riders: Vec<Ufid> = wanted.iter().flat_map(|ufid| state.connected.riders(*ufid)).collect();
+        let riders: Vec<Ufid> = wanted.iter().flat_map(|ufid| state.riders(*ufid)).collect();
         if riders.len() > FEW {
             return self.look(state, &riders, now);
         }
@@ -262,9 +262,7 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
         dump.placement = match &entry.home {
             Home::Hardware => Placement::Hardware(self.hardware.name()),
             Home::Software(why) if why.reason != Reason::Disabled => {
-                let riders = state.connected.riders(dump.flow.ufid).filter(|rule| state.is_in_hardware(*rule)).count();
-                let beside = if riders > 0 { format!("+connections({riders})") } else { String::new() };
-                Placement::Declined(why.short() + &beside)
+                Placement::Declined(why.short() + &Self::beside(state, dump.flow.ufid))
             }
             Home::Software(_) => Placement::Software,
         };
@@ -334,7 +332,8 @@ impl<D: Datapath, H: Hardware> Datapath for Tiered<D, H> {
             return;
         }
         let flow = Megaflow { ufid: Ufid(0), key: Box::new(*key), mask: mask.clone(), actions: Arc::clone(actions) };
-        if let Ok(plan) = Self::plan(&flow, &self.state().can) {
+        // Whether there is an entry to its tunnel is another matter.
+        if let Ok(plan) = state::plan_alone(&flow, &self.state().can) {
             *mask = plan.flow.mask;
         }
     }
@@ -352,11 +351,13 @@ impl<D: Datapath, H: Hardware> Datapath for Tiered<D, H> {
         }
         let now = clock::now_ms();
         self.unmerge_riders(&mut state, batch, now);
+        self.close_entries(&mut state, batch, now);
         self.take_out(&mut state, batch, &Refusal::new(Reason::Disabled, ""), now);
         let results = self.inner.del(batch);
         let mut one = |(ufid, result): (&Ufid, Result<FlowStats, DpError>)| {
             state.waiting.forget(*ufid);
             state.connected.ways.del(*ufid);
+            state.tunnels.del(*ufid);
             let entry = state.entries.remove(ufid);
             result.map(|software| entry.map_or(software, |e| e.counted.with(software)))
         };
@@ -427,6 +428,7 @@ impl<D: Datapath, H: Hardware> Datapath for Tiered<D, H> {
         state.entries.clear();
         state.waiting.clear();
         state.connected.clear_rules();
+        state.tunnels.clear();
         drop(state);
         self.inner.flush();
     }

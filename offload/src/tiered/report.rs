@@ -88,7 +88,7 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
         for port in ports {
             let should = |ufid| {
                 let state = self.state();
-                Self::plan(&self.flow(&state, ufid)?, &state.can).ok()
+                state.plan(&self.flow(&state, ufid)?).ok()
             };
             let name = names.get(&port).map_or("?", String::as_str);
             for sight in self.hardware.audit(port, &should)? {

@@ -2,13 +2,16 @@
 
 use super::connections::Connected;
 use super::figures::Figures;
+use super::tunnels::Tunnels;
 use super::waiting::Waiting;
 use crate::capabilities::Capabilities;
 use crate::hardware::HwStats;
+use crate::plan::{Plan, plan};
 use crate::refusal::{Reason, Refusal};
+use flow::action::Action;
 use flow::hash::Map;
 use flow::seam::FlowStats;
-use flow::{DpPort, Msec, Ufid};
+use flow::{DpPort, Megaflow, Msec, Ufid};
 
 /// Where a megaflow is, and why.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,12 +30,14 @@ pub(super) struct Counted {
 }
 
 impl Counted {
-    /// A look at the rule that is there.
-    pub(super) fn look(&mut self, seen: HwStats, now: Msec) {
+    /// A look at the rule that is there; how much more it has counted.
+    pub(super) fn look(&mut self, seen: HwStats, now: Msec) -> HwStats {
         if seen.packets > self.now.packets {
             self.used_ms = now;
         }
-        self.now = HwStats { packets: self.now.packets.max(seen.packets), bytes: self.now.bytes.max(seen.bytes) };
+        let old = self.now;
+        self.now = HwStats { packets: old.packets.max(seen.packets), bytes: old.bytes.max(seen.bytes) };
+        HwStats { packets: self.now.packets - old.packets, bytes: self.now.bytes - old.bytes }
     }
 
     /// A rule of a connection whose packets pass here has counted so much more.
@@ -94,12 +99,26 @@ pub(super) struct Entry {
     pub(super) since_ms: Msec,
 }
 
+/// What hardware would have of a megaflow by itself.
+pub(super) fn plan_alone(flow: &Megaflow, can: &Capabilities) -> Result<Plan, Refusal> {
+    if flow.actions.iter().any(|a| matches!(a, Action::Recirc(_))) || flow.key.recirc_id != [0; 4] {
+        return Err(Refusal::new(Reason::Parent, "recirc"));
+    }
+    let port = super::in_port(flow);
+    if !can.ports.contains_key(&port) {
+        // Told at once: this is the common case of a switch with few hardware ports.
+        return Err(Refusal::of_port(Reason::InPort, port));
+    }
+    plan(flow, can)
+}
+
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) entries: Map<Ufid, Entry>,
     pub(super) can: Capabilities,
     pub(super) waiting: Waiting,
     pub(super) connected: Connected,
+    pub(super) tunnels: Tunnels,
     pub(super) figures: Figures,
     /// What hardware has taken in by each port since the tier began.
     pub(super) passed: Map<DpPort, HwStats>,
@@ -124,33 +143,52 @@ impl State {
         self.entries.iter().filter(|(ufid, _)| !self.connected.is_merged(**ufid))
     }
 
+    /// What hardware would have of a megaflow (or of a composed one), or why it would not.
+    pub(super) fn plan(&self, flow: &Megaflow) -> Result<Plan, Refusal> {
+        let plan = plan_alone(flow, &self.can)?;
+        self.tunnels.entry(&plan, &self.can)?;
+        Ok(plan)
+    }
+
+    /// Rules of others that packets of a megaflow pass by: those of connections, and those behind a tunnel.
+    pub(super) fn riders(&self, ufid: Ufid) -> impl Iterator<Item = Ufid> {
+        self.connected.riders(ufid).chain(self.tunnels.riders(ufid))
+    }
+
     /// Whether hardware forwards packets of it: by its own rule, or by one of a connection.
     pub(super) fn is_carried(&self, ufid: Ufid) -> bool {
-        self.is_in_hardware(ufid) || self.connected.riders(ufid).any(|rule| self.is_in_hardware(rule))
+        self.is_in_hardware(ufid) || self.riders(ufid).any(|rule| self.is_in_hardware(rule))
     }
 
     /// Since when hardware forwards packets of it; the latest of its rules.
     pub(super) fn carried_since(&self, ufid: Ufid) -> Option<Msec> {
-        let rules = std::iter::once(ufid).chain(self.connected.riders(ufid));
+        let rules = std::iter::once(ufid).chain(self.riders(ufid));
         rules.filter_map(|u| self.entries.get(&u)).filter(|e| e.home == Home::Hardware).map(|e| e.since_ms).max()
     }
 
     /// A look at the counters of a rule. Those of a connection's count for each megaflow that its packets pass.
     pub(super) fn saw(&mut self, ufid: Ufid, seen: HwStats, now: Msec) {
         let Some(entry) = self.entries.get_mut(&ufid) else { return };
-        let old = entry.counted.now;
-        entry.counted.look(seen, now);
-        let new = entry.counted.now;
-        let more = HwStats { packets: new.packets - old.packets, bytes: new.bytes - old.bytes };
+        let (port, more) = (entry.port, entry.counted.look(seen, now));
+        self.credit(ufid, port, more, now);
+    }
+
+    /// What a rule of a port has counted more counts for the port, and for the megaflows that its packets pass.
+    pub(super) fn credit(&mut self, ufid: Ufid, port: DpPort, more: HwStats, now: Msec) {
         if more == HwStats::default() {
             return;
         }
-        let passed = self.passed.entry(entry.port).or_default();
+        let passed = self.passed.entry(port).or_default();
         (passed.packets, passed.bytes) = (passed.packets + more.packets, passed.bytes + more.bytes);
         for part in self.connected.used(ufid) {
             if let Some(entry) = self.entries.get_mut(part) {
                 entry.counted.credit(more, now);
             }
+        }
+        if let Some((entry, more)) = self.tunnels.outer(ufid, more)
+            && let Some(entry) = self.entries.get_mut(&entry)
+        {
+            entry.counted.credit(more, now);
         }
     }
 

@@ -60,16 +60,14 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
         state.looked_ms = now;
         let mut lost = Vec::new();
         for (ufid, seen) in self.hardware.counters() {
-            if !state.is_in_hardware(ufid) {
+            let Some(entry) = state.entries.get_mut(&ufid).filter(|e| e.home == Home::Hardware) else { continue };
+            let Some(seen) = seen else {
+                lost.push(ufid);
                 continue;
-            }
-            match seen {
-                Some(seen) => state.saw(ufid, seen, now),
-                None => lost.push(ufid),
-            }
-            if let Some(entry) = state.entries.get_mut(&ufid) {
-                entry.rate.look(entry.counted.sum().packets, now);
-            }
+            };
+            let (port, more) = (entry.port, entry.counted.look(seen, now));
+            entry.rate.look(entry.counted.sum().packets, now);
+            state.credit(ufid, port, more, now);
         }
         if !lost.is_empty() {
             self.take_out(state, &lost, &Refusal::new(Reason::Lost, ""), now);
@@ -103,12 +101,17 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
             // One that was deleted meanwhile must not come back.
             let there = |flow: &&Megaflow| self.inner.get(flow.ufid).is_ok_and(|dump| dump.flow.actions == flow.actions);
             let news: Vec<&Megaflow> = some.iter().filter(|f| !is_settled(&state, f.ufid)).filter(there).collect();
-            let planned = news.iter().map(|f| (f.ufid, in_port(f), Self::plan(f, &state.can))).collect();
-            news.iter().for_each(|flow| {
+            let mut entries = false;
+            for flow in &news {
                 state.connected.ways.put(flow);
-            });
+                entries |= state.tunnels.put(flow);
+            }
+            let planned = news.iter().map(|f| (f.ufid, in_port(f), state.plan(f))).collect();
             self.settle(&mut state, planned, now);
             state.connected.stale = true;
+            if entries {
+                Self::open_entries(&mut state, now);
+            }
         }
     }
 
@@ -128,7 +131,7 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
                     state.entries.remove(ufid);
                     continue;
                 };
-                planned.push((*ufid, in_port(&flow), Self::plan(&flow, &state.can)));
+                planned.push((*ufid, in_port(&flow), state.plan(&flow)));
             }
             self.settle(state, planned, now);
             self.drop_refused(state, some, now);
@@ -167,20 +170,23 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
     /// The ports are these now. Megaflows of ports that went leave hardware; those that waited for a port are tried.
     pub fn set_capabilities(&self, can: Capabilities, now: Msec) {
         let mut state = self.state();
-        let gone = state.can.ports.iter().any(|(port, kind)| can.ports.get(port) != Some(kind));
+        let gone = state.can.ports.iter().any(|(port, kind)| can.ports.get(port) != Some(kind))
+            || state.can.ways.iter().any(|(ends, way)| can.ways.get(ends) != Some(way))
+            || state.can.uplinks != can.uplinks;
         state.can = can;
         if gone {
             let there: Vec<Ufid> = state.entries.keys().copied().filter(|u| state.is_in_hardware(*u)).collect();
             for ufid in there {
                 let Some(flow) = self.flow(&state, ufid) else { continue };
-                if let Err(why) = Self::plan(&flow, &state.can) {
+                if let Err(why) = state.plan(&flow) {
                     self.take_out(&mut state, &[ufid], &why, now);
                     self.drop_refused(&mut state, &[ufid], now);
                 }
             }
         }
         state.connected.stale = true;
-        let of_ports = [Reason::InPort, Reason::OutPort, Reason::OtherSwitch, Reason::TunnelPort];
+        let of_ports =
+            [Reason::InPort, Reason::OutPort, Reason::OtherSwitch, Reason::TunnelPort, Reason::TunnelWay, Reason::TunnelEntry];
         state.hasten(now, usize::MAX, |reason| of_ports.contains(&reason));
     }
 
@@ -189,6 +195,7 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
         let mut state = self.state();
         let of_port: Vec<Ufid> = state.entries.iter().filter(|(_, e)| e.port == port).map(|(u, _)| *u).collect();
         let now = flow::clock::now_ms();
+        self.close_entries(&mut state, &of_port, now);
         self.take_out(&mut state, &of_port, &Refusal::of_port(Reason::InPort, port), now);
         self.drop_refused(&mut state, &of_port, now);
     }

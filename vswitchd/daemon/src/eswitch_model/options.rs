@@ -70,6 +70,7 @@ impl Options {
             lag: self.lag,
             without: self.without.clone(),
             ports,
+            tunnels: model::Tunnels::default(),
         }
     }
 }

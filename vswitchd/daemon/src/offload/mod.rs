@@ -1,11 +1,16 @@
 //! Offload as the daemon runs it: a tier over each datapath, `other_config:hw-offload` switching it while packets pass, and a thread that
 //! follows ports and gives the tiers their time.
 //!
+//! Tunnels have devices of the kernel beside them (`tunnels`), and ways that the kernel knows (`ways`).
+//!
 //! What enters: keys of `Open_vSwitch.other_config`; commands. What leaves: rules in hardware, by the tiers; texts. Neighbours: `datapaths`
 //! (opens), `switch` (configures), `commands::offload`.
 
 mod backend;
+mod netlink;
 mod ports;
+mod tunnels;
+mod ways;
 
 pub use backend::{Backend, Choice};
 pub use ports::Ports;
@@ -13,15 +18,18 @@ pub use ports::Ports;
 use datapath::Switch;
 use flow::clock::now_ms;
 use flow::hash::Map;
+use flow::seam::PortInfo;
 use flow::{Datapath as _, Msec, Ufid};
-use offload::Tiered;
 use offload::tc::client::{Netlink as _, Tc};
 use offload::tiered::LAG_MS;
+use offload::{Capabilities, PortKind, Tiered};
 use port::netlink::{Event, Link, decode, raw};
 use ports::{Hardware, capabilities, discover};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use tunnels::Tunnel;
+use ways::Ways;
 
 /// A datapath with hardware beside it.
 pub type Tier = Tiered<Switch, Tc<Backend, Ports>>;
@@ -68,6 +76,9 @@ struct Shared {
     stopping: bool,
     /// Hardware ports of each datapath, by name.
     ports: Map<String, Vec<Hardware>>,
+    /// How the kernel sends to the ends of each datapath's tunnels, and what each tier was told of its hardware last.
+    ways: Map<String, Ways>,
+    told: Map<String, Capabilities>,
     /// Back ends that have been swept of what an earlier life left.
     swept: Vec<Choice>,
 }
@@ -82,7 +93,9 @@ pub struct Offload {
 impl Default for Offload {
     fn default() -> Self {
         let settings = Settings { on: false, choice: Choice::Tc, rebalance: true, lag_ms: LAG_MS };
-        let shared = Shared { tiers: Vec::new(), settings, stopping: false, ports: Map::default(), swept: Vec::new() };
+        let (tiers, swept) = (Vec::new(), Vec::new());
+        let shared =
+            Shared { tiers, settings, stopping: false, ports: Map::default(), ways: Map::default(), told: Map::default(), swept };
         Self { shared: Arc::new((Mutex::new(shared), Condvar::new())), thread: Mutex::default() }
     }
 }
@@ -200,9 +213,14 @@ fn stop_all(shared: &mut Shared) {
     for tier in shared.tiers.iter().filter_map(Weak::upgrade) {
         tier.set_enabled(false);
         tier.hardware().devices().set(&[]);
-        tier.set_capabilities(capabilities(&[]), now_ms());
+        tier.set_capabilities(capabilities(&[], Map::default()), now_ms());
+        if let Some(links) = ask_links(tier.hardware().link()) {
+            tunnels::remove_unwanted(tier.hardware().link(), &[], &tunnels::devices(&links));
+        }
     }
     shared.ports.clear();
+    shared.ways.clear();
+    shared.told.clear();
 }
 
 fn run(shared: &(Mutex<Shared>, Condvar)) {
@@ -228,31 +246,68 @@ fn run(shared: &(Mutex<Shared>, Condvar)) {
 /// One look at every tier.
 fn turn(shared: &mut Shared) {
     let tiers: Vec<Arc<Tier>> = shared.tiers.iter().filter_map(Weak::upgrade).collect();
-    for tier in tiers {
-        let backend = tier.hardware().link();
-        if !tier.is_enabled()
-            && let Err(error) = backend.choose(&shared.settings.choice)
-        {
-            tracing::warn!(target: "dpif_offload", "no back end for offload: {error}");
-            continue;
-        }
-        let Some(links) = links(backend) else { continue };
-        let found = follow(&tier, discover(&tier.inner().ports(), &links), shared.ports.get(tier.name()));
-        let now = now_ms();
-        if shared.ports.get(tier.name()) != Some(&found) {
-            // New ports are known before rules name them, old ones until theirs are gone.
-            let old = shared.ports.insert(tier.name().to_owned(), found.clone()).unwrap_or_default();
-            let both: Vec<Hardware> =
-                old.into_iter().filter(|o| !found.iter().any(|f| f.port == o.port)).chain(found.clone()).collect();
-            tier.hardware().devices().set(&both);
-            tier.set_capabilities(capabilities(&found), now);
-            tier.hardware().devices().set(&found);
-        }
-        tier.set_rebalance(shared.settings.rebalance);
-        tier.set_lag(shared.settings.lag_ms);
-        tier.set_enabled(true);
-        tier.tick(now);
+    // A tunnel's device belongs to the first datapath that has the tunnel.
+    let mut claimed: Vec<Tunnel> = Vec::new();
+    let seen: Option<Vec<_>> = tiers.iter().map(|tier| turn_one(shared, tier, &mut claimed)).collect();
+    // What one wants that could not be looked at is not known.
+    if let (Some(tier), Some(seen)) = (tiers.first(), seen) {
+        tunnels::remove_unwanted(tier.hardware().link(), &claimed, seen.last().map_or(&[], Vec::as_slice));
     }
+}
+
+/// One look at a tier. The tunnel devices that there were; `None` if nothing could be looked at.
+fn turn_one(shared: &mut Shared, tier: &Tier, claimed: &mut Vec<Tunnel>) -> Option<Vec<tunnels::Device>> {
+    let backend = tier.hardware().link();
+    if !tier.is_enabled()
+        && let Err(error) = backend.choose(&shared.settings.choice)
+    {
+        tracing::warn!(target: "dpif_offload", "no back end for offload: {error}");
+        return None;
+    }
+    let bytes = ask_links(backend)?;
+    let (links, ports, there) = (decode_links(&bytes), tier.inner().ports(), tunnels::devices(&bytes));
+    let devices = tunnel_devices(backend, &ports, &links, &there, claimed);
+    let found = follow(tier, discover(&ports, &links, &devices), shared.ports.get(tier.name()));
+    let now = now_ms();
+    let ways = shared.ways.entry(tier.name().to_owned()).or_default();
+    let ways = if devices.is_empty() { Map::default() } else { ways.follow(backend, &tier.tunnel_ends(), &links) };
+    let can = capabilities(&found, ways);
+    if shared.ports.get(tier.name()) != Some(&found) || shared.told.get(tier.name()) != Some(&can) {
+        // New ports are known before rules name them, old ones until theirs are gone.
+        let old = shared.ports.insert(tier.name().to_owned(), found.clone()).unwrap_or_default();
+        let both: Vec<Hardware> =
+            old.into_iter().filter(|o| !found.iter().any(|f| f.port == o.port)).chain(found.clone()).collect();
+        tier.hardware().devices().set(&both);
+        tier.set_capabilities(can.clone(), now);
+        tier.hardware().devices().set(&found);
+        shared.told.insert(tier.name().to_owned(), can);
+    }
+    tier.set_rebalance(shared.settings.rebalance);
+    tier.set_lag(shared.settings.lag_ms);
+    tier.set_enabled(true);
+    tier.tick(now);
+    Some(there)
+}
+
+/// The devices of a datapath's tunnels, if it has an eSwitch that could encapsulate at all.
+fn tunnel_devices(
+    backend: &Backend,
+    ports: &[PortInfo],
+    links: &[Link],
+    there: &[tunnels::Device],
+    claimed: &mut Vec<Tunnel>,
+) -> Vec<(Tunnel, u32)> {
+    if !discover(ports, links, &[]).iter().any(|h| h.uplink && matches!(h.kind, PortKind::Switch(_))) {
+        return Vec::new();
+    }
+    let mut wanted: Vec<Tunnel> = Vec::new();
+    for tunnel in ports.iter().filter_map(Tunnel::of) {
+        if !claimed.contains(&tunnel) {
+            claimed.push(tunnel);
+            wanted.push(tunnel);
+        }
+    }
+    tunnels::ready(backend, &wanted, there)
 }
 
 /// Those of the ports that were found whose devices take filters. New ones are swept first.
@@ -277,23 +332,26 @@ fn follow(tier: &Tier, found: Vec<Hardware>, known: Option<&Vec<Hardware>>) -> V
     found.into_iter().filter(ready).collect()
 }
 
-fn links(backend: &Backend) -> Option<Vec<Link>> {
-    let bytes = backend.talk(&raw::all_links()).ok()?;
-    let link = |event| if let Event::Link(link) = event { Some(*link) } else { None };
-    Some(decode(&bytes).into_iter().filter_map(link).collect())
+/// What the back end says of all its devices.
+fn ask_links(backend: &Backend) -> Option<Vec<u8>> {
+    backend.talk(&raw::all_links()).ok()
 }
 
-/// Removes what bears our mark from every device of every eSwitch: nothing of this life is there yet.
+fn decode_links(bytes: &[u8]) -> Vec<Link> {
+    let link = |event| if let Event::Link(link) = event { Some(*link) } else { None };
+    decode(bytes).into_iter().filter_map(link).collect()
+}
+
+/// Removes what bears our mark from every device of every eSwitch, and devices of ours: nothing of this life is there yet.
 fn sweep_leftovers(choice: &Choice) {
     let backend = Backend::default();
     if backend.choose(choice).is_err() {
         return;
     }
-    let devices: Vec<Link> = links(&backend)
-        .unwrap_or_default()
-        .into_iter()
-        .filter(|l| l.phys_switch_id.as_ref().is_some_and(|id| !id.is_empty()))
-        .collect();
+    let bytes = ask_links(&backend).unwrap_or_default();
+    tunnels::remove_unwanted(&backend, &[], &tunnels::devices(&bytes));
+    let devices: Vec<Link> =
+        decode_links(&bytes).into_iter().filter(|l| l.phys_switch_id.as_ref().is_some_and(|id| !id.is_empty())).collect();
     let tc = Tc::new(backend, Ports::default());
     for device in devices {
         match tc.sweep_device(device.ifindex) {

@@ -4,11 +4,12 @@
 //! What enters: ports of the datapath, devices of the back end. What leaves: `Devices` for the codec, `Capabilities` for the plan. Pure but
 //! for the shared map.
 
+use super::tunnels::Tunnel;
 use flow::DpPort;
 use flow::hash::Map;
 use flow::seam::PortInfo;
 use offload::tc::Devices;
-use offload::{Capabilities, PortKind};
+use offload::{Capabilities, Ends, PortKind, Way};
 use port::netlink::Link;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -48,11 +49,13 @@ pub struct Hardware {
     pub ifindex: u32,
     pub name: String,
     pub kind: PortKind,
+    /// The eSwitch's port to the network.
+    pub uplink: bool,
 }
 
-/// Those of `ports` that can take part, by the devices that the back end has. A device that is elsewhere now (gone, renamed, in another
+/// Those of `ports` that can take part, by the devices that the back end has; `tunnels` are the kernel's devices for tunnels. A device that is elsewhere now (gone, renamed, in another
 /// namespace) is not among them.
-pub(super) fn discover(ports: &[PortInfo], links: &[Link]) -> Vec<Hardware> {
+pub(super) fn discover(ports: &[PortInfo], links: &[Link], tunnels: &[(Tunnel, u32)]) -> Vec<Hardware> {
     let links: Map<u32, &Link> = links.iter().map(|l| (l.ifindex, l)).collect();
     let one = |info: &PortInfo| {
         let link = links.get(&info.ifindex).filter(|l| l.name == info.name && !info.vanished)?;
@@ -61,9 +64,17 @@ pub(super) fn discover(ports: &[PortInfo], links: &[Link]) -> Vec<Hardware> {
             _ if info.kind == "internal" || info.kind == "tap" => PortKind::Internal,
             _ => return None,
         };
-        Some(Hardware { port: info.number, ifindex: info.ifindex, name: info.name.clone(), kind })
+        let uplink = matches!(kind, PortKind::Switch(_)) && link.phys_port_name.as_deref().is_some_and(is_uplink);
+        Some(Hardware { port: info.number, ifindex: info.ifindex, name: info.name.clone(), kind, uplink })
+    };
+    let tunnel = |info: &PortInfo| {
+        let tunnel = Tunnel::of(info)?;
+        let (_, ifindex) = tunnels.iter().find(|(t, _)| *t == tunnel)?;
+        let kind = PortKind::Tunnel(tunnel.kind);
+        Some(Hardware { port: info.number, ifindex: *ifindex, name: info.name.clone(), kind, uplink: false })
     };
     let mut found: Vec<Hardware> = ports.iter().filter(|p| p.ifindex != 0).filter_map(one).collect();
+    found.extend(ports.iter().filter_map(tunnel));
     // Without a switch there is nothing that internal ports could be a part of.
     if !found.iter().any(|h| matches!(h.kind, PortKind::Switch(_))) {
         found.clear();
@@ -73,10 +84,19 @@ pub(super) fn discover(ports: &[PortInfo], links: &[Link]) -> Vec<Hardware> {
 }
 
 /// What can be said of megaflows of these ports. Connection tracking is the datapath's own: the kernel's knows nothing of it.
-pub(super) fn capabilities(all: &[Hardware]) -> Capabilities {
-    let mut can = Capabilities { ct: false, ..Capabilities::all() };
+///
+/// No driver says whether it makes outer UDP checksums, and the devices of tunnels are made without group policies.
+pub(super) fn capabilities(all: &[Hardware], ways: Map<Ends, Way>) -> Capabilities {
+    let no = Capabilities { ct: false, enc_csum: false, vxlan_gbp: false, ..Capabilities::all() };
+    let mut can = Capabilities { outer_df_unread: true, ways, ..no };
+    can.uplinks.extend(all.iter().filter(|h| h.uplink).map(|h| h.port));
     can.ports.extend(all.iter().map(|h| (h.port, h.kind)));
     can
+}
+
+/// Physical ports are `p0`, `p1` (devlink); those of functions have more in their names.
+fn is_uplink(phys_port_name: &str) -> bool {
+    phys_port_name.strip_prefix('p').is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// A switch's id as a number; ids are up to 32 bytes, of which the last are those that differ.
@@ -101,7 +121,7 @@ mod tests {
         let ports =
             [port(0, "br0", "internal", 3), port(1, "rep0", "system", 7), port(2, "veth", "system", 8), port(3, "d", "dummy", 0)];
         let links = [link(3, "br0", &[]), link(7, "rep0", &[1, 2]), link(8, "veth", &[])];
-        let found = discover(&ports, &links);
+        let found = discover(&ports, &links, &[]);
         let kinds: Vec<_> = found.iter().map(|h| (h.port.0, h.ifindex, h.kind)).collect();
         assert_eq!(kinds, [(0, 3, PortKind::Internal), (1, 7, PortKind::Switch(0x102))]);
         let shared = Ports::default();
@@ -110,9 +130,23 @@ mod tests {
     }
 
     #[test]
+    fn uplinks_and_tunnels() {
+        let ports = [port(1, "up", "system", 7), port(2, "rep0", "system", 8), port(3, "vxlan_sys_4789", "vxlan", 0)];
+        let named = |ifindex, name, port: &str| Link { phys_port_name: Some(port.to_owned()), ..link(ifindex, name, &[1]) };
+        let links = [named(7, "up", "p0"), named(8, "rep0", "pf0vf0")];
+        let tunnel = Tunnel::of(&ports[2]).expect("a tunnel");
+        let found = discover(&ports, &links, &[(tunnel, 12)]);
+        assert_eq!(found.iter().map(|h| (h.ifindex, h.uplink)).collect::<Vec<_>>(), [(7, true), (8, false), (12, false)]);
+        let can = capabilities(&found, Map::default());
+        assert_eq!((can.uplinks.len(), can.ports.get(&DpPort(3))), (1, Some(&PortKind::Tunnel(tunnel.kind))));
+        assert_eq!(discover(&ports, &links, &[]).len(), 2, "a tunnel without a device is no port of hardware");
+        assert!(discover(&ports[2..], &links, &[(tunnel, 12)]).is_empty(), "nor is one without a switch");
+    }
+
+    #[test]
     fn a_device_that_moved_is_none_and_without_a_switch_there_is_nothing() {
         let ports = [port(0, "br0", "internal", 3), port(1, "rep0", "system", 7)];
-        assert!(discover(&ports, &[link(3, "br0", &[])]).is_empty(), "the representor went to another namespace");
-        assert!(discover(&ports, &[link(3, "br0", &[]), link(7, "other", &[1])]).is_empty(), "its index is another's now");
+        assert!(discover(&ports, &[link(3, "br0", &[])], &[]).is_empty(), "the representor went to another namespace");
+        assert!(discover(&ports, &[link(3, "br0", &[]), link(7, "other", &[1])], &[]).is_empty(), "its index is another's now");
     }
 }
