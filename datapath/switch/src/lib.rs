@@ -12,7 +12,7 @@
 //! | [`execute`], [`straight`], [`edit`], [`tunnel`], [`tunnel_mtu`], [`tunnel_pop`], [`meter`], [`bonds`] | the actions; [`policer`]: what a port takes in |
 //! | [`ct`] | connection tracking |
 //! | [`cache`], [`classifier`], [`search`], [`slots`], [`shape`], [`tags`], [`hash`], [`wide`] | from a packet to its megaflow |
-//! | [`qsbr`], [`stats`], [`perf`], [`upcall`] | what threads share without locks |
+//! | [`qsbr`], [`stats`], [`perf`], [`upcall`], [`parcel`] | what threads share without locks |
 //! | [`reference`], [`failing`] | the seam again, obvious and failing, for tests |
 
 pub mod account;
@@ -40,6 +40,7 @@ mod memo;
 pub mod memory;
 pub mod meter;
 pub mod outlets;
+pub mod parcel;
 mod parse;
 pub mod parsed;
 pub mod perf;

@@ -28,6 +28,7 @@
 mod asks;
 mod index;
 pub mod limit;
+mod posting;
 mod revalidate;
 mod sampled;
 #[cfg(test)]
@@ -165,6 +166,8 @@ pub struct Udpif {
     explained_ms: AtomicI64,
     /// Flows seen in the datapath without a ukey in the last round.
     strangers: Mutex<Set<Ufid>>,
+    /// What the last upcall came to.
+    last: Mutex<upcall::Last>,
     /// A handler works under its gate; `drain` closes all of them.
     gates: Mutex<Vec<Arc<Mutex<()>>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -206,6 +209,7 @@ impl Udpif {
             lingering: Mutex::default(),
             strangers: Mutex::default(),
             explained_ms: AtomicI64::new(0),
+            last: Mutex::default(),
             gates: Mutex::default(),
             threads: Mutex::default(),
         })
