@@ -209,7 +209,8 @@ impl Classifier {
     #[must_use]
     pub fn new() -> (Arc<Self>, ClassifierWriter) {
         let shared = Arc::new(Self { spaces: (0..SPACES).map(|_| Rcu::empty()).collect(), others: Rcu::empty() });
-        (Arc::clone(&shared), ClassifierWriter { shared, spaces: Map::default(), shapes: Map::default(), crowded: Vec::new() })
+        let (spaces, shapes) = (Map::default(), Map::default());
+        (Arc::clone(&shared), ClassifierWriter { shared, spaces, shapes, last: None, crowded: Vec::new() })
     }
 
     #[inline]
@@ -244,6 +245,8 @@ pub struct ClassifierWriter {
     /// By input port (`SPACES` for all that share one): the subtables in the order of search.
     spaces: Map<usize, Vec<Owned>>,
     shapes: Map<Box<[u64; WORDS]>, Arc<Shape>>,
+    /// The shape that was asked for last: most megaflows have the mask of the one before them.
+    last: Option<Arc<Shape>>,
     /// Spaces in which there was no room for a mask since the coldest were last looked for.
     crowded: Vec<usize>,
 }
@@ -277,6 +280,8 @@ impl Removed {
 }
 
 const FIRST_BUCKETS: usize = 4;
+/// Entries that go from one table into another at a time.
+const REBUILD_STEP: usize = 32;
 /// Megaflows that packets are compared with one after the other: their lines and the mask fit the vector registers.
 pub(crate) const FEW_MAX: usize = 4;
 const DATAPATH_WORDS: usize = DATAPATH_LINES * LINE_BYTES / 8;
@@ -284,11 +289,16 @@ const DATAPATH_WORDS: usize = DATAPATH_LINES * LINE_BYTES / 8;
 impl ClassifierWriter {
     /// The shape of `mask`: the one in use, or a new one.
     pub fn shape(&mut self, mask: &Key) -> Arc<Shape> {
-        if let Some(shape) = self.shapes.get(mask.words()) {
-            return Arc::clone(shape);
+        if let Some(last) = self.last.as_ref().filter(|last| last.mask.words() == mask.words()) {
+            return Arc::clone(last);
         }
-        let shape = Arc::new(Shape::new(mask));
-        self.shapes.insert(Box::new(*mask.words()), Arc::clone(&shape));
+        let known = self.shapes.get(mask.words()).cloned();
+        let shape = known.unwrap_or_else(|| {
+            let shape = Arc::new(Shape::new(mask));
+            self.shapes.insert(Box::new(*mask.words()), Arc::clone(&shape));
+            shape
+        });
+        self.last = Some(Arc::clone(&shape));
         shape
     }
 
@@ -304,13 +314,22 @@ impl ClassifierWriter {
         self.spaces.get(&space_index(in_port)).map_or(0, Vec::len)
     }
 
+    /// Fetches what `insert` will look at, for a megaflow with the mask that was asked for last.
+    pub fn fetch(&self, key: &Key, mask: &Key) {
+        let Some(shape) = self.last.as_ref().filter(|last| last.mask.words() == mask.words()) else { return };
+        let space = self.spaces.get(&space_index(u32::from_be_bytes(key.in_port)));
+        if let Some(owned) = space.and_then(|space| space.iter().find(|o| Arc::ptr_eq(&o.subtable.shape, shape))) {
+            let hash = shape.hash(key.words());
+            owned.with_table(|table| crate::prefetch(&raw const table.buckets[table.home(hash)]));
+        }
+    }
+
     /// Makes a live slot findable.
     pub fn insert(&mut self, slot: u32, slots: &SlotWriter) -> Removed {
         let entry = slots.entry(slot);
         let shape = &entry.head().shape;
-        let key = entry.key();
-        let index = space_index(u32::from_be_bytes(key.in_port));
-        let hash = shape.hash(key.words());
+        let index = space_index(entry.in_port());
+        let hash = entry.hash();
         let space = self.spaces.entry(index).or_default();
         if let Some(owned) = space.iter_mut().find(|o| Arc::ptr_eq(&o.subtable.shape, shape)) {
             let table = owned.make_room(slots);
@@ -339,8 +358,7 @@ impl ClassifierWriter {
     pub fn remove(&mut self, slot: u32, slots: &SlotWriter) -> Removed {
         let entry = slots.entry(slot);
         let shape = Arc::clone(&entry.head().shape);
-        let key = entry.key();
-        let index = space_index(u32::from_be_bytes(key.in_port));
+        let index = space_index(entry.in_port());
         let Some(space) = self.spaces.get_mut(&index) else {
             return Removed::default();
         };
@@ -348,7 +366,7 @@ impl ClassifierWriter {
             return Removed::default();
         };
         let owned = &mut space[at];
-        if !owned.with_table(|table| table.remove(shape.hash(key.words()), slot)) {
+        if !owned.with_table(|table| table.remove(entry.hash(), slot)) {
             return Removed::default();
         }
         owned.entries -= 1;
@@ -366,6 +384,7 @@ impl ClassifierWriter {
 
     /// Forgets shapes that no megaflow uses. To be called after grace periods, when slots have let go of theirs.
     pub fn drop_unused_shapes(&mut self) {
+        self.last = None;
         self.shapes.retain(|_, shape| Arc::strong_count(shape) > 1);
     }
 
@@ -508,12 +527,23 @@ impl Owned {
 
     /// Replaces the table by one of that many buckets, with names if it has few entries.
     fn rebuild(&mut self, buckets: usize, slots: &SlotWriter) -> Option<Unlinked<Table>> {
-        let shape = Arc::clone(&self.subtable.shape);
         let new = self.with_table(|old| {
             let new = Table::new(buckets);
-            for (slot, entries) in old.entries().zip(1..) {
-                new.insert(shape.hash(slots.entry(slot).key().words()), slot);
-                new.name(slot, entries);
+            let all: Vec<u32> = old.entries().collect();
+            let mut entries = 0;
+            for some in all.chunks(REBUILD_STEP) {
+                // They and their new places lie all over the memory.
+                some.iter().for_each(|slot| slots.prefetch(*slot));
+                let mut hashes = [0; REBUILD_STEP];
+                for (hash, slot) in hashes.iter_mut().zip(some) {
+                    *hash = slots.entry(*slot).hash();
+                    crate::prefetch(&raw const new.buckets[new.home(*hash)]);
+                }
+                for (hash, slot) in hashes.iter().zip(some) {
+                    entries += 1;
+                    new.insert(*hash, *slot);
+                    new.name(*slot, entries);
+                }
             }
             new
         });

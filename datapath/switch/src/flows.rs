@@ -12,11 +12,14 @@ use crate::forward::Shared;
 use crate::program::Program;
 use crate::qsbr::{Limbo, Rcu, Unlinked, Waiting};
 use crate::slots::{FLOWS_MAX, Head, SlotWriter};
+use crate::stats::Shard;
 use flow::clock::Msec;
 use flow::hash::Map;
 use flow::key::{DATAPATH_LINES, LINE_BYTES};
 use flow::seam::{DpError, FlowDump, FlowPut, FlowStats, Placement, PutMode};
 use flow::{Key, Megaflow, Ufid};
+use smallvec::SmallVec;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -24,6 +27,8 @@ use std::sync::atomic::Ordering;
 const SORT_MS: Msec = 1_000;
 /// Megaflows that the slow path is asked to delete at a time.
 const UNWANTED_MAX: usize = 1 << 14;
+/// Megaflows whose figures are asked for at a time: everything about them is fetched before anything of it is read.
+pub const STATS_STEP: usize = 32;
 const DATAPATH_WORDS: usize = DATAPATH_LINES * LINE_BYTES / 8;
 
 /// A megaflow as control sees it.
@@ -32,13 +37,28 @@ struct Record {
     slot: u32,
     /// In which order megaflows came, for dumps; goes round after four milliards.
     serial: u32,
+    loose: Loose,
+    /// Of megaflows that were replaced or cleared: few.
+    past: Option<Box<Past>>,
+}
+
+const _: () = assert!(size_of::<Record>() <= 64);
+
+/// What a megaflow carries along from before it was replaced or cleared.
+#[derive(Debug, Default)]
+struct Past {
     /// Counts from before the present slot.
     before: FlowStats,
     /// What was counted when the counters were cleared.
     cleared: FlowStats,
     /// Slots that were replaced and may still be counted on.
     olds: Vec<u32>,
-    loose: Loose,
+}
+
+impl Record {
+    fn past(&mut self) -> &mut Past {
+        self.past.get_or_insert_default()
+    }
 }
 
 /// What the key that was put has outside its mask: only for dumps, as a few words.
@@ -54,8 +74,10 @@ const _: () = assert!(DATAPATH_WORDS <= 128);
 impl Loose {
     fn new(key: &Key, mask: &Key) -> Self {
         let open = |i: usize| key.words()[i] & !mask.words()[i];
-        let which = (0..DATAPATH_WORDS).filter(|i| open(*i) != 0).fold(0u128, |which, i| which | 1u128 << i);
-        Self { which, words: (0..DATAPATH_WORDS).map(open).filter(|word| *word != 0).collect() }
+        let which = (0..DATAPATH_WORDS).fold(0u128, |which, i| which | u128::from(open(i) != 0) << i);
+        let mut words = Vec::with_capacity(which.count_ones() as usize);
+        words.extend((0..DATAPATH_WORDS).filter(|i| which & 1u128 << i != 0).map(open));
+        Self { which, words: words.into_boxed_slice() }
     }
 
     /// A masked key with what is outside the mask.
@@ -134,15 +156,23 @@ impl FlowTable {
         self.shared.shards[seat].get_or_init(Default::default).grow(self.slots.chunks());
     }
 
+    /// Fetches what putting these megaflows will look at: it lies all over the memory, so that one would wait for it after the other.
+    pub fn fetch(&self, batch: &[FlowPut]) {
+        for put in batch {
+            std::hint::black_box(self.flows.contains_key(&put.flow.ufid));
+            self.classifier.fetch(&put.flow.key, &put.flow.mask);
+        }
+    }
+
     /// Creates or replaces a megaflow.
     pub fn put(&mut self, put: &FlowPut) -> Result<Done, DpError> {
         let flow = &put.flow;
-        let (key, mask) = normal(flow)?;
+        let mask = normal(&flow.mask)?;
         let program = Program::new(Arc::clone(&flow.actions))?;
         if self.flows.contains_key(&flow.ufid) {
             return match put.mode {
                 PutMode::Create => Err(DpError::Exists),
-                PutMode::Modify | PutMode::CreateOrModify => self.modify(put, &key, &mask, program).map(Done::Modified),
+                PutMode::Modify | PutMode::CreateOrModify => self.modify(put, &mask, program).map(Done::Modified),
             };
         }
         if put.mode == PutMode::Modify {
@@ -153,13 +183,11 @@ impl FlowTable {
             let same = *self.actions(slot) == *flow.actions;
             return Err(if same { DpError::Exists } else { DpError::Overlap });
         }
-        let slot = self.link(flow.ufid, &key, &mask, program)?;
+        let slot = self.link(flow.ufid, &flow.key, &mask, program)?;
         let loose = Loose::new(&flow.key, &mask);
         let serial = self.next_serial;
         self.next_serial = serial.wrapping_add(1);
-        let (before, cleared) = (FlowStats::default(), FlowStats::default());
-        let record = Record { slot, serial, before, cleared, olds: Vec::new(), loose };
-        self.flows.insert(flow.ufid, record);
+        self.flows.insert(flow.ufid, Record { slot, serial, loose, past: None });
         Ok(Done::Added)
     }
 
@@ -169,7 +197,7 @@ impl FlowTable {
         Arc::clone(&program.expect("a live slot has a program").actions)
     }
 
-    /// Puts a megaflow into a slot and makes it findable.
+    /// Puts a megaflow into a slot and makes it findable. What the key has outside the mask does not matter.
     fn link(&mut self, ufid: Ufid, key: &Key, mask: &Key, program: Program) -> Result<u32, DpError> {
         self.reclaim();
         if self.slots.is_full() {
@@ -177,7 +205,7 @@ impl FlowTable {
                 FLOW_TABLE_FULL.inc();
                 return Err(DpError::Full("the flow table"));
             }
-            for shard in self.shared.shards.iter().filter_map(|s| s.get()) {
+            for shard in self.shards() {
                 shard.grow(self.slots.chunks());
             }
         }
@@ -203,8 +231,8 @@ impl FlowTable {
         }
     }
 
-    fn modify(&mut self, put: &FlowPut, key: &Key, mask: &Key, program: Program) -> Result<Arc<flow::Actions>, DpError> {
-        let ufid = put.flow.ufid;
+    fn modify(&mut self, put: &FlowPut, mask: &Key, program: Program) -> Result<Arc<flow::Actions>, DpError> {
+        let (ufid, key) = (put.flow.ufid, &put.flow.key.masked(mask));
         let slot = self.flows[&ufid].slot;
         let old_actions = self.actions(slot);
         let entry = self.slots.entry(slot);
@@ -222,12 +250,12 @@ impl FlowTable {
             self.limbo.keep(self.shared.epochs.advance(), Waiting::Slot(slot));
             self.old_owner.insert(slot, ufid);
             let record = self.flows.get_mut(&ufid).expect("looked up above");
-            record.olds.push(slot);
+            record.past().olds.push(slot);
             record.slot = new;
         }
         if put.clear_stats {
-            let counted = self.counted(&self.flows[&ufid]);
-            self.flows.get_mut(&ufid).expect("looked up above").cleared = counted;
+            let counted = self.counted(&self.flows[&ufid], &self.shards());
+            self.flows.get_mut(&ufid).expect("looked up above").past().cleared = counted;
         }
         Ok(old_actions)
     }
@@ -255,9 +283,9 @@ impl FlowTable {
                 results.push(Err(DpError::NoFlow));
                 continue;
             };
-            results.push(Ok(self.stats(&record)));
+            results.push(Ok(self.stats(&record, &self.shards())));
             self.limbo.keep(epoch, Waiting::Slot(record.slot));
-            for old in record.olds {
+            for old in record.past.map(|past| past.olds).unwrap_or_default() {
                 self.old_owner.remove(&old);
             }
         }
@@ -289,13 +317,14 @@ impl FlowTable {
     fn release(&mut self, slot: u32) {
         if let Some(owner) = self.old_owner.remove(&slot) {
             let mut last = FlowStats::default();
-            self.add_cells(slot, &mut last);
+            add_cells(slot, &self.shards(), &mut last);
             if let Some(record) = self.flows.get_mut(&owner) {
-                record.olds.retain(|s| *s != slot);
-                record.before = sum(record.before, last);
+                let past = record.past();
+                past.olds.retain(|s| *s != slot);
+                past.before = sum(past.before, last);
             }
         }
-        for shard in self.shared.shards.iter().filter_map(|s| s.get()) {
+        for shard in self.shards() {
             shard.zero(slot);
         }
         if self.asking.remove(&slot).is_some() {
@@ -305,34 +334,45 @@ impl FlowTable {
         unsafe { self.slots.release(slot) };
     }
 
-    fn add_cells(&self, slot: u32, stats: &mut FlowStats) {
-        for shard in self.shared.shards.iter().filter_map(|s| s.get()) {
-            shard.add_to(slot, stats);
-        }
+    /// The cells of those who forward, or have.
+    fn shards(&self) -> SmallVec<[&Shard; 8]> {
+        self.shared.shards.iter().filter_map(|s| s.get()).collect()
     }
 
-    fn counted(&self, record: &Record) -> FlowStats {
-        let mut stats = record.before;
-        for slot in record.olds.iter().chain([&record.slot]) {
-            self.add_cells(*slot, &mut stats);
+    fn counted(&self, record: &Record, shards: &[&Shard]) -> FlowStats {
+        let mut stats = FlowStats::default();
+        add_cells(record.slot, shards, &mut stats);
+        if let Some(past) = &record.past {
+            stats = sum(stats, past.before);
+            past.olds.iter().for_each(|old| add_cells(*old, shards, &mut stats));
         }
         stats
     }
 
-    fn stats(&self, record: &Record) -> FlowStats {
-        let mut stats = self.counted(record);
-        stats.packets = stats.packets.wrapping_sub(record.cleared.packets);
-        stats.bytes = stats.bytes.wrapping_sub(record.cleared.bytes);
+    fn stats(&self, record: &Record, shards: &[&Shard]) -> FlowStats {
+        let mut stats = self.counted(record, shards);
+        if let Some(past) = &record.past {
+            stats.packets = stats.packets.wrapping_sub(past.cleared.packets);
+            stats.bytes = stats.bytes.wrapping_sub(past.cleared.bytes);
+        }
         if stats.packets == 0 {
             (stats.used_ms, stats.tcp_flags) = (0, 0);
         }
         stats
     }
 
-    /// The figures of one megaflow.
-    #[must_use]
-    pub fn stats_of(&self, ufid: Ufid) -> Option<FlowStats> {
-        self.flows.get(&ufid).map(|record| self.stats(record))
+    /// The figures of up to `STATS_STEP` megaflows. They lie all over the memory, so that to fetch them one after the other would be nearly
+    /// all of the work.
+    pub fn stats_of(&self, batch: &[Ufid], out: &mut Vec<Option<FlowStats>>) {
+        let shards = self.shards();
+        let mut records = [None; STATS_STEP];
+        for (place, ufid) in records.iter_mut().zip(batch) {
+            *place = self.flows.get(ufid);
+            if let Some(record) = place {
+                shards.iter().for_each(|shard| shard.prefetch(record.slot));
+            }
+        }
+        out.extend(records.iter().take(batch.len()).map(|place| place.map(|record| self.stats(record, &shards))));
     }
 
     /// One megaflow with its figures.
@@ -348,7 +388,8 @@ impl FlowTable {
             mask: Box::new(entry.head().shape.mask),
             actions: self.actions(record.slot),
         };
-        FlowDump { unmasked: record.loose.fill(&flow.key), flow, stats: self.stats(record), placement: Placement::Software }
+        let stats = self.stats(record, &self.shards());
+        FlowDump { unmasked: record.loose.fill(&flow.key), flow, stats, placement: Placement::Software }
     }
 
     /// The megaflows in up to `n` slots from slot `from` on, older ones first; where to go on, `None` at the end.
@@ -389,10 +430,10 @@ impl FlowTable {
     }
 
     fn find_unwanted(&mut self) {
-        let shared = &self.shared;
+        let shards: SmallVec<[&Shard; 8]> = self.shared.shards.iter().filter_map(|s| s.get()).collect();
         let packets = |slot| {
             let mut stats = FlowStats::default();
-            shared.shards.iter().filter_map(|s| s.get()).for_each(|shard| shard.add_to(slot, &mut stats));
+            add_cells(slot, &shards, &mut stats);
             stats.packets
         };
         let cold = self.classifier.coldest(packets);
@@ -420,15 +461,22 @@ fn sum(a: FlowStats, b: FlowStats) -> FlowStats {
     }
 }
 
-/// Key and mask as the datapath can match them: without what only the pipeline has, and the key under the mask.
-fn normal(flow: &Megaflow) -> Result<(Box<Key>, Box<Key>), DpError> {
-    let mut mask = flow.mask.clone();
-    mask.words_mut()[DATAPATH_WORDS..].fill(0);
+fn add_cells(slot: u32, shards: &[&Shard], stats: &mut FlowStats) {
+    shards.iter().for_each(|shard| shard.add_to(slot, stats));
+}
+
+/// A mask as the datapath can match it: without what only the pipeline has.
+fn normal(mask: &Key) -> Result<Cow<'_, Key>, DpError> {
     if mask.in_port != [0xff; 4] {
         tracing::error!(target: "dpif_netdev", rl = 60, burst = 5, "failed to put flow: in_port is not an exact match");
         return Err(DpError::Invalid("in_port must be matched exactly".to_owned()));
     }
-    Ok((Box::new(flow.key.masked(&mask)), mask))
+    if mask.words()[DATAPATH_WORDS..].iter().all(|word| *word == 0) {
+        return Ok(Cow::Borrowed(mask));
+    }
+    let mut own = *mask;
+    own.words_mut()[DATAPATH_WORDS..].fill(0);
+    Ok(Cow::Owned(own))
 }
 
 const _: () = assert!(FLOWS_MAX < u32::MAX as usize);

@@ -27,6 +27,7 @@ use crate::hash::LineHash;
 use crate::memo::Memo;
 use crate::meter::Meters;
 use crate::outlets::{Outlets, PORTS_MAX};
+use crate::parcel::Group;
 use crate::parse::{FRAME_MIN, parse};
 use crate::parsed::Parsed;
 use crate::perf::{Laps, Stage};
@@ -116,6 +117,8 @@ pub struct Core {
     pub random: u64,
     pub laps: Laps,
     pub(crate) answers: Answers,
+    /// Empty, for upcalls.
+    pub(crate) parcels: Group,
     ticks: u32,
     /// The loops over a batch run in their wide form (`wide`).
     pub(crate) wide: bool,
@@ -139,6 +142,7 @@ impl Core {
             random: crate::hash::random() | 1,
             laps: Laps::default(),
             answers: Answers::default(),
+            parcels: Vec::new(),
             ticks: 0,
             wide: crate::wide::on(),
             hashes: [0; BATCH],

@@ -6,7 +6,8 @@
 use crate::bundle::Bundle;
 use crate::counters::DROP_UPCALL_ERROR;
 use crate::forward::{Core, Shared};
-use crate::parsed::Parsed;
+use crate::parcel::Parcel;
+use crate::parsed::{Parsed, UNTOLD};
 use crate::slots::Entry;
 use crate::stats::add;
 use crate::upcall::PortQueue;
@@ -16,10 +17,38 @@ use std::sync::Arc;
 
 impl Core {
     /// Hands a packet without megaflow up.
-    pub(crate) fn miss(&self, shared: &Shared, packet: Packet, parsed: &Parsed) {
-        if !self.hand_up(shared, packet, parsed, |_| ()) {
+    pub(crate) fn miss(&mut self, shared: &Shared, mut packet: Packet, parsed: &Parsed) {
+        let all = match packet.gso().kind {
+            GsoKind::None => {
+                // A checksum that cannot be completed is the sender's affair.
+                let _ = port::offload::complete(&mut packet);
+                self.hand_up_miss(shared, &packet, parsed)
+            }
+            GsoKind::Tcp4 | GsoKind::Tcp6 | GsoKind::Udp => self.hand_up(shared, packet, parsed, |_| ()),
+        };
+        if !all {
             DROP_UPCALL_ERROR.inc();
         }
+    }
+
+    /// Queues a finished packet without megaflow; false (and counted) if it is lost.
+    fn hand_up_miss(&mut self, shared: &Shared, packet: &Packet, parsed: &Parsed) -> bool {
+        // What only a connection knows has to be asked for; that is for the way that has room for everything.
+        if parsed.conn & UNTOLD != 0 || !Parcel::fits(packet.len(), parsed.found.lines) {
+            return self.hand_up_one(shared, packet, parsed, &|_| ());
+        }
+        let mut own = std::mem::take(&mut self.parcels);
+        let queue = self.queue_of(shared, parsed.key.in_port);
+        let queued = shared.upcalls.has_room(queue) && {
+            let mut parcel = shared.upcalls.parcels.take(&mut own);
+            parcel.fill(packet.data(), (&parsed.key, parsed.found.lines), self.now_ms);
+            shared.upcalls.push(queue, parcel).map_err(|parcel| own.push(parcel)).is_ok()
+        };
+        self.parcels = own;
+        if !queued {
+            add(&self.work(shared).lost, 1);
+        }
+        queued
     }
 
     /// The input port of the first packet that found nothing, if that port's queue is full: what else came from there need not be tried.
@@ -69,7 +98,9 @@ impl Core {
                 queued_ms: self.now_ms,
             });
             fill(&mut upcall);
-            shared.upcalls.push(queue, upcall)
+            let mut parcel = shared.upcalls.parcels.take_one();
+            parcel.hold(upcall);
+            shared.upcalls.push(queue, parcel).is_ok()
         };
         if !queued {
             add(&self.work(shared).lost, 1);

@@ -136,6 +136,13 @@ impl Default for Parsed {
     }
 }
 
+/// The metadata of a key in which everything is valid.
+#[must_use]
+pub fn meta_of(key: &Key, vlan_limit: u8) -> PacketMeta<'_> {
+    let rare = key.lines().0 & RARE != 0;
+    PacketMeta { rare: rare.then_some(key), vlan_limit, ..PacketMeta::of(key) }
+}
+
 /// Copies the lines named.
 #[inline]
 fn copy_lines(from: &Key, lines: Lines, to: &mut Key) {

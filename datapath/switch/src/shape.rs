@@ -3,6 +3,8 @@
 use crate::hash::{masked, random};
 use flow::key::{Key, LINE_BYTES, LINES, Lines, Mask, WORDS};
 
+const LINE_WORDS: usize = LINE_BYTES / 8;
+
 /// One cache line of a key.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,6 +141,17 @@ impl Shape {
         masked::<0>(|i| words[usize::from(self.at[i])] & self.words[i], self.at.len(), &self.keys)
     }
 
+    /// The hash of a key under the mask of which only the masked lines are there that the mask has bits in: the first, and `rest`.
+    #[must_use]
+    pub fn hash_lines(&self, first: &Line, rest: &[Line]) -> u64 {
+        let word = |i: usize| {
+            let (line, word) = (usize::from(self.at[i]) / LINE_WORDS, usize::from(self.at[i]) % LINE_WORDS);
+            let before = self.lines.0 & ((1 << line) - 1) & !1;
+            if line == 0 { first.0[word] } else { rest[before.count_ones() as usize].0[word] }
+        };
+        masked::<0>(word, self.at.len(), &self.keys)
+    }
+
     /// The masked lines of `key` after the first, in order, without those in which the mask has no bits.
     #[must_use]
     pub fn rest(&self, key: &Key) -> Box<[Line]> {
@@ -196,6 +209,17 @@ mod tests {
             if crate::wide::on() {
                 prop_assert_eq!(line.equals_masked_as::<true>(&key, &mask), flip >= 512);
             }
+        }
+
+        /// What is kept of a megaflow's key has the hash that packets have.
+        #[test]
+        fn kept_lines_have_the_hash_of_the_key(words in prop::collection::vec(any::<u64>(), 96), used in prop::collection::btree_map(0usize..72, any::<u64>(), 1..9)) {
+            let (mut key, mut mask) = (Key::ZERO, Key::ZERO);
+            key.words_mut().copy_from_slice(&words);
+            mask.in_port = [0xff; 4];
+            used.iter().for_each(|(i, bits)| mask.words_mut()[*i] |= bits);
+            let shape = Shape::new(&mask);
+            prop_assert_eq!(shape.hash_lines(&shape.masked_line(&key, 0), &shape.rest(&key)), shape.hash(key.words()));
         }
 
         /// The short form is the general one, and every bit of a word counts that the mask lets through.

@@ -196,6 +196,22 @@ impl<'g> Entry<'g> {
         true
     }
 
+    /// The hash of its masked key.
+    #[must_use]
+    pub fn hash(self) -> u64 {
+        let head = self.head();
+        head.shape.hash_lines(self.line0(), &head.rest)
+    }
+
+    /// The input port of its packets.
+    #[must_use]
+    pub fn in_port(self) -> u32 {
+        const AT: usize = std::mem::offset_of!(flow::Key, in_port);
+        const { assert!(AT.is_multiple_of(4)) };
+        let word = self.line0().0[AT / 8].to_ne_bytes();
+        u32::from_be_bytes(std::array::from_fn(|i| word[AT % 8 + i]))
+    }
+
     /// The masked key, whole.
     #[must_use]
     pub fn key(self) -> Box<flow::Key> {
@@ -349,6 +365,13 @@ impl SlotWriter {
         slot.live.store(1, Ordering::Release);
         self.live += 1;
         number
+    }
+
+    /// Fetches a slot that will be read soon.
+    pub fn prefetch(&self, number: u32) {
+        if let Some(place) = self.slots.place(number) {
+            place.prefetch();
+        }
     }
 
     /// A live slot's megaflow.

@@ -15,14 +15,15 @@
 //! upcall that came of it was handled.
 
 use crate::account::LogSettings;
+use crate::bundle::{BUNDLE_MAX, Bundle};
 use crate::classifier::Classifier;
 use crate::config::Settings;
 use crate::crew::WorkerId;
 use crate::ct::reaper;
-use crate::flows::{Done, FlowTable};
+use crate::flows::{Done, FlowTable, STATS_STEP};
 use crate::forward::{Core, Scope, Shared};
 use crate::meter::Meter;
-use crate::parsed::Parsed;
+use crate::parsed::meta_of;
 use crate::perf::Report;
 use crate::ports::{Means, Ports};
 use crate::program;
@@ -274,8 +275,25 @@ impl Switch {
         self.shared.work.iter().enumerate().map(report).filter(|r| r.packets > 0).collect()
     }
 
-    fn execute_one(&self, aux: &mut Aux, execute: &Execute) -> Result<(), DpError> {
-        program::check(&execute.actions, 0)?;
+    /// Executes packets, no more than a bundle takes, of one input port, that do the same.
+    fn execute_some(&self, aux: &mut Aux, some: &[Execute], results: &mut Vec<Result<(), DpError>>) {
+        let Some(first) = some.first() else { return };
+        if let Err(error) = program::check(&first.actions, 0) {
+            return results.extend(some.iter().map(|_| Err(error.clone())));
+        }
+        let mut bundle = aux.core.spares.take();
+        results.extend(some.iter().map(|execute| self.load(execute, &mut bundle)));
+        aux.core.now_ms = clock::now_ms();
+        let scope = Scope { shared: &self.shared, guard: aux.member.guard() };
+        if bundle.packets.is_empty() {
+            aux.core.spares.give(bundle);
+        } else {
+            aux.core.run(scope, bundle, &first.actions);
+        }
+    }
+
+    /// Puts a packet that is to be executed into a bundle that has room.
+    fn load(&self, execute: &Execute, bundle: &mut Bundle) -> Result<(), DpError> {
         if execute.packet.len() > FRAME_MAX {
             return Err(DpError::Invalid(format!("packet of {} bytes, at most {FRAME_MAX}", execute.packet.len())));
         }
@@ -284,16 +302,10 @@ impl Switch {
         }
         let mut packet = Packet::from_bytes(&execute.packet).ok_or(DpError::Full("the packet pool"))?;
         packet.set_queue(crate::edit::queue_of(execute.key.skb_priority));
-        let mut meta = Parsed::new();
-        meta.key = *execute.key;
-        meta.found.lines = execute.key.lines();
-        let mut bundle = aux.core.spares.take();
-        bundle.parsed[0].read(packet.data(), &meta.meta(self.shared.live.vlan_limit()));
-        // An empty bundle has room.
+        let at = bundle.packets.len();
+        bundle.parsed[at].read(packet.data(), &meta_of(&execute.key, self.shared.live.vlan_limit()));
+        // The caller gives no more than there is room for.
         let _ = bundle.packets.push(packet);
-        aux.core.now_ms = clock::now_ms();
-        let scope = Scope { shared: &self.shared, guard: aux.member.guard() };
-        aux.core.run(scope, bundle, &execute.actions);
         Ok(())
     }
 
@@ -399,6 +411,7 @@ impl Datapath for Switch {
     fn put(&self, batch: &[FlowPut]) -> Vec<Result<(), DpError>> {
         let now_ms: Msec = clock::now_ms();
         let mut control = lock(&self.control);
+        control.flows.fetch(batch);
         let results: Vec<_> = batch.iter().map(|put| control.flows.put(put)).collect();
         control.flows.tend(now_ms);
         drop(control);
@@ -430,7 +443,12 @@ impl Datapath for Switch {
     fn stats_of(&self, batch: &[Ufid], out: &mut Vec<Option<FlowStats>>) {
         let mut control = lock(&self.control);
         control.flows.tend(clock::now_ms());
-        out.extend(batch.iter().map(|ufid| control.flows.stats_of(*ufid)));
+        for some in batch.chunks(STATS_STEP) {
+            control.flows.stats_of(some, out);
+            // Whoever puts megaflows does not wait for all of them.
+            drop(control);
+            control = lock(&self.control);
+        }
         if crate::log::wants_dumps() {
             let name = format!("{}@{}", self.kind, self.name);
             batch
@@ -463,8 +481,9 @@ impl Datapath for Switch {
         let mut aux = lock(&self.aux);
         aux.member.online();
         let mut results = Vec::with_capacity(batch.len());
-        for execute in &batch {
-            results.push(self.execute_one(&mut aux, execute));
+        let alike = |a: &Execute, b: &Execute| Arc::ptr_eq(&a.actions, &b.actions) && a.key.in_port == b.key.in_port;
+        for some in batch.chunk_by(alike).flat_map(|run| run.chunks(BUNDLE_MAX)) {
+            self.execute_some(&mut aux, some, &mut results);
             aux.member.quiescent();
         }
         aux.core.outlets.flush();

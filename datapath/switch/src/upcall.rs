@@ -9,16 +9,18 @@
 //!   try-lock that may be left to the handler itself.
 //! - A port's flood fills only its own queue, and handlers take `QUANTUM` packets from a port before the next one's turn.
 //! - A port with packets stands in `ready` exactly once (`scheduled`), so `ready` is bounded by the number of ports.
+//! - Sender and handler write no common cache line for each packet, beyond the queue's places and the parcels in it: each line that both
+//!   write goes to and fro between their cores.
 //! - No packet waits while a handler sleeps: a handler first registers as waiting, then looks again, then sleeps; a sender first
 //!   queues, then looks for who waits. Either sees the other. A sender that finds the list locked may leave: whoever holds it looks
 //!   again after letting go.
 
+use crate::parcel::{GROUP_MAX, Parcel, Parcels};
 use crate::policer::Policer;
 use crate::qsbr::Rcu;
 use crossbeam_queue::{ArrayQueue, SegQueue};
 use crossbeam_utils::CachePadded;
 use flow::DpPort;
-use flow::key::LINE_BYTES;
 use flow::seam::Upcall;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
@@ -28,7 +30,7 @@ use std::time::Duration;
 /// Upcalls that wait per port.
 pub const QUEUE_MAX: usize = 512;
 /// A queue that was full takes upcalls again when no more than so many wait. A worker that filled each place as soon as it is free would have
-/// the queue's ends, and the memory of upcalls, go to and fro between its core and the handler's with every packet.
+/// the queue's ends go to and fro between its core and the handler's with every packet.
 pub const QUEUE_LOW: usize = QUEUE_MAX / 2;
 /// Upcalls taken from one port in its turn.
 pub const QUANTUM: usize = 8;
@@ -39,11 +41,14 @@ pub const HANDLERS_MAX: usize = 64;
 #[derive(Debug)]
 pub struct PortQueue {
     pub port: DpPort,
-    queue: ArrayQueue<Box<Upcall>>,
-    /// Stands in `ready`, or is being taken from.
-    scheduled: AtomicBool,
+    queue: ArrayQueue<Box<Parcel>>,
     /// What the port takes in; every worker finds it here.
     pub policer: Rcu<Policer>,
+    /// Stands in `ready`, or is being taken from.
+    scheduled: CachePadded<AtomicBool>,
+    /// It was full, and has not come down to `QUEUE_LOW` since. Set by whoever found it full, cleared by whoever takes from it: while it
+    /// is set a flooded worker looks at nothing that a handler writes.
+    choked: CachePadded<AtomicBool>,
     /// Written by workers only: apart from what handlers write at each turn, so that counting losses costs a flooded worker nothing.
     counts: CachePadded<Counts>,
 }
@@ -52,8 +57,6 @@ pub struct PortQueue {
 struct Counts {
     sent: AtomicU64,
     lost: AtomicU64,
-    /// It was full, and has not come down to `QUEUE_LOW` since.
-    choked: AtomicBool,
 }
 
 impl PortQueue {
@@ -63,8 +66,9 @@ impl PortQueue {
         Arc::new(Self {
             port,
             queue: ArrayQueue::new(QUEUE_MAX),
-            scheduled: AtomicBool::new(false),
             policer: Rcu::empty(),
+            scheduled: CachePadded::default(),
+            choked: CachePadded::default(),
             counts: CachePadded::default(),
         })
     }
@@ -79,12 +83,29 @@ impl PortQueue {
     pub fn counts(&self) -> (u64, u64) {
         (self.counts.sent.load(Ordering::Relaxed), self.counts.lost.load(Ordering::Relaxed))
     }
+
+    /// There was no room. If everything has been taken meanwhile, nobody will come to say that there is room again: either we see
+    /// that, or whoever took it sees what we set.
+    fn choke(&self) {
+        self.choked.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        self.relieve();
+    }
+
+    /// Takes upcalls again if few enough wait.
+    fn relieve(&self) {
+        if self.choked.load(Ordering::SeqCst) && self.queue.len() <= QUEUE_LOW {
+            self.choked.store(false, Ordering::SeqCst);
+        }
+    }
 }
 
 /// All queues together.
 #[derive(Debug)]
 pub struct Upcalls {
     ready: SegQueue<Arc<PortQueue>>,
+    /// Empty parcels, for who sends.
+    pub parcels: Parcels,
     waiting: Mutex<Vec<Thread>>,
     n_waiting: AtomicUsize,
     disabled: AtomicBool,
@@ -99,6 +120,7 @@ impl Default for Upcalls {
     fn default() -> Self {
         Self {
             ready: SegQueue::new(),
+            parcels: Parcels::default(),
             waiting: Mutex::default(),
             n_waiting: AtomicUsize::new(0),
             disabled: AtomicBool::new(false),
@@ -133,7 +155,7 @@ impl Upcalls {
         self.handlers.load(Ordering::Relaxed) > 0
     }
 
-    /// Whether `push` would find room; to be asked before an upcall is made. Counts the loss if not.
+    /// Whether `push` may be tried; to be asked before an upcall is made. Counts the loss if not.
     #[inline]
     pub fn has_room(&self, queue: &PortQueue) -> bool {
         let room = self.would_take(queue);
@@ -143,32 +165,33 @@ impl Upcalls {
         room
     }
 
-    /// Whether there is room, and someone to take it up.
+    /// Whether the queue is not known to be full, and there is someone to take it up.
     #[inline]
     #[must_use]
     pub fn would_take(&self, queue: &PortQueue) -> bool {
-        let choked = queue.counts.choked.load(Ordering::Relaxed);
-        let room = queue.queue.len() < if choked { QUEUE_LOW + 1 } else { QUEUE_MAX };
-        if choked == room {
-            queue.counts.choked.store(!room, Ordering::Relaxed);
-        }
-        self.enabled() && room
+        self.enabled() && !queue.choked.load(Ordering::Relaxed)
     }
 
-    /// Queues an upcall; false (and counted) if it is lost.
-    pub fn push(&self, queue: &Arc<PortQueue>, upcall: Box<Upcall>) -> bool {
+    /// Queues an upcall; gives the parcel back, and counts the loss, if it is lost.
+    pub fn push(&self, queue: &Arc<PortQueue>, parcel: Box<Parcel>) -> Result<(), Box<Parcel>> {
         self.open.fetch_add(1, Ordering::AcqRel);
-        if !self.enabled() || queue.queue.push(upcall).is_err() {
+        let pushed = if self.enabled() { queue.queue.push(parcel) } else { Err(parcel) };
+        if let Err(parcel) = pushed {
             self.open.fetch_sub(1, Ordering::AcqRel);
-            queue.counts.lost.fetch_add(1, Ordering::Relaxed);
-            return false;
+            queue.lose(1);
+            if queue.queue.is_full() {
+                queue.choke();
+            }
+            return Err(parcel);
         }
         queue.counts.sent.fetch_add(1, Ordering::Relaxed);
-        if !queue.scheduled.swap(true, Ordering::AcqRel) {
+        // Queued first, looked then: `pass_on` does it the other way round. To look is enough while it is scheduled already.
+        fence(Ordering::SeqCst);
+        if !queue.scheduled.load(Ordering::Relaxed) && !queue.scheduled.swap(true, Ordering::AcqRel) {
             self.ready.push(Arc::clone(queue));
             self.wake_one();
         }
-        true
+        Ok(())
     }
 
     fn wake_one(&self) {
@@ -226,24 +249,32 @@ impl Upcalls {
     }
 
     fn take_ready(&self, max: usize, out: &mut Vec<Upcall>) -> usize {
-        let mut taken = 0;
-        while taken < max {
+        let mut opened = Vec::new();
+        let first = out.len();
+        while out.len() - first < max {
             let Some(queue) = self.ready.pop() else { break };
-            // They lie in another core's cache: all are fetched at once, and then their keys.
+            // They lie in another core's cache: all are fetched at once.
             let mut turn = [const { None }; QUANTUM];
-            for place in turn.iter_mut().take(max - taken) {
+            for place in turn.iter_mut().take(max - (out.len() - first)) {
                 *place = queue.queue.pop();
-                let Some(upcall) = place else { break };
-                crate::prefetch(std::ptr::from_ref::<Upcall>(upcall));
+                let Some(parcel) = place else { break };
+                parcel.prefetch();
             }
-            for upcall in turn.into_iter().flatten() {
-                upcall.key.words().chunks_exact(LINE_BYTES / 8).for_each(|line| crate::prefetch(line.as_ptr()));
-                out.push(*upcall);
-                taken += 1;
+            if opened.capacity() == 0 {
+                opened.reserve_exact(max.min(GROUP_MAX));
             }
+            for mut parcel in turn.into_iter().flatten() {
+                out.push(parcel.open());
+                if opened.len() == GROUP_MAX {
+                    self.parcels.give(std::mem::take(&mut opened));
+                }
+                opened.push(parcel);
+            }
+            queue.relieve();
             self.pass_on(queue);
         }
-        taken
+        self.parcels.give(opened);
+        out.len() - first
     }
 
     /// Puts a port back at the end of the row, or out of it if it has nothing left.
@@ -265,6 +296,7 @@ impl Upcalls {
         while queue.queue.pop().is_some() {
             n += 1;
         }
+        queue.relieve();
         self.open.fetch_sub(n, Ordering::AcqRel);
         n
     }
@@ -279,20 +311,13 @@ impl Upcalls {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flow::seam::UpcallKind;
 
-    fn upcall(port: u32, tag: u8) -> Box<Upcall> {
+    fn push(upcalls: &Upcalls, queue: &Arc<PortQueue>, tag: u8) -> bool {
         let mut key = flow::Key::ZERO;
-        key.in_port = port.to_be_bytes();
-        Box::new(Upcall {
-            kind: UpcallKind::Miss,
-            packet: vec![tag],
-            key: Box::new(key),
-            full_len: 1,
-            actions: None,
-            out_tunnel: None,
-            queued_ms: 0,
-        })
+        key.in_port = queue.port.0.to_be_bytes();
+        let mut parcel = upcalls.parcels.take_one();
+        parcel.fill(&[tag], (&key, key.lines()), 0);
+        upcalls.push(queue, parcel).is_ok()
     }
 
     #[test]
@@ -300,9 +325,9 @@ mod tests {
         let upcalls = Upcalls::default();
         let (flood, quiet) = (PortQueue::new(DpPort(1)), PortQueue::new(DpPort(2)));
         for i in 0..QUEUE_MAX + 100 {
-            assert_eq!(upcalls.push(&flood, upcall(1, 0)), i < QUEUE_MAX);
+            assert_eq!(push(&upcalls, &flood, 0), i < QUEUE_MAX);
         }
-        assert!(upcalls.push(&quiet, upcall(2, 7)));
+        assert!(push(&upcalls, &quiet, 7));
         let mut out = Vec::new();
         upcalls.take(0, 64, Duration::ZERO, &mut out);
         assert_eq!(out.len(), 64);
@@ -321,17 +346,18 @@ mod tests {
         let upcalls = Upcalls::default();
         let queue = PortQueue::new(DpPort(1));
         let mut out = Vec::new();
-        while upcalls.has_room(&queue) {
-            assert!(upcalls.push(&queue, upcall(1, 0)));
-        }
-        assert_eq!(queue.counts(), (QUEUE_MAX as u64, 1));
+        while push(&upcalls, &queue, 0) {}
+        assert!(!upcalls.has_room(&queue));
+        assert_eq!(queue.counts(), (QUEUE_MAX as u64, 2));
         upcalls.take(0, QUEUE_MAX - QUEUE_LOW - 1, Duration::ZERO, &mut out);
         assert!(!upcalls.would_take(&queue));
         upcalls.take(0, 1, Duration::ZERO, &mut out);
         for _ in QUEUE_LOW..QUEUE_MAX {
-            assert!(upcalls.would_take(&queue) && upcalls.push(&queue, upcall(1, 0)));
+            assert!(upcalls.would_take(&queue) && push(&upcalls, &queue, 0));
         }
-        assert!(!upcalls.would_take(&queue));
+        assert!(!push(&upcalls, &queue, 0) && !upcalls.would_take(&queue));
+        assert_eq!(upcalls.purge(&queue), QUEUE_MAX);
+        assert!(upcalls.would_take(&queue), "also who forgets what waits says that there is room");
     }
 
     #[test]
@@ -339,14 +365,16 @@ mod tests {
         let upcalls = Upcalls::default();
         let queue = PortQueue::new(DpPort(1));
         upcalls.set_enabled(false);
-        assert!(!upcalls.push(&queue, upcall(1, 0)));
+        assert!(!push(&upcalls, &queue, 0));
         assert_eq!(queue.counts(), (0, 1));
         assert!(upcalls.settled());
+        upcalls.set_enabled(true);
+        assert!(push(&upcalls, &queue, 0), "it was not full");
     }
 
     #[test]
     fn nothing_is_left_behind_while_handlers_sleep() {
-        const EACH: usize = 3_000;
+        const EACH: usize = 10_000;
         let upcalls = Arc::new(Upcalls::default());
         let done = Arc::new(AtomicUsize::new(0));
         let handlers: Vec<_> = (0..2)
@@ -368,7 +396,7 @@ mod tests {
                 std::thread::spawn(move || {
                     let queue = PortQueue::new(DpPort(p));
                     for _ in 0..EACH {
-                        while !upcalls.push(&queue, upcall(p, 0)) {
+                        while !upcalls.would_take(&queue) || !push(&upcalls, &queue, 0) {
                             std::thread::yield_now();
                         }
                     }

@@ -241,3 +241,25 @@ fn executed_packets_find_what_was_put_before() {
     assert_eq!(bench.sent().iter().map(|s| s.0).collect::<Vec<_>>(), [2, 2, 3]);
     assert_eq!(bench.dp.get(Ufid(1)).unwrap().stats.packets, 1);
 }
+
+/// Handlers execute by the dozen what shares its actions: each packet has its own result, and they leave in order.
+#[test]
+fn packets_that_do_the_same_are_executed_together() {
+    let bench = Bench::new(3, &[]);
+    let actions = Arc::new(vec![output(2), output(3)]);
+    let execute = |len: usize, in_port: u32| {
+        let key = Box::new(Key { in_port: in_port.to_be_bytes(), ..Key::ZERO });
+        Execute { packet: frame(UDP, len), key, actions: Arc::clone(&actions), mtu: 0, probe: false }
+    };
+    let mut batch: Vec<_> = (60..160).map(|len| execute(len, if len == 90 { 3 } else { 1 })).collect();
+    batch[40].packet = vec![0; 1 << 17];
+    batch[50].probe = true;
+    let results = bench.dp.execute(batch);
+    assert_eq!(results.len(), 100);
+    assert!(results.iter().enumerate().all(|(i, result)| result.is_err() == (i == 40)));
+    let sent = bench.sent();
+    for port in [2, 3] {
+        let lengths: Vec<_> = sent.iter().filter(|s| s.0 == port).map(|s| s.1.len()).collect();
+        assert_eq!(lengths, (60..160).filter(|len| ![100, 110].contains(len)).collect::<Vec<_>>());
+    }
+}

@@ -117,6 +117,27 @@ impl Credit {
 }
 
 impl Credit {
+    /// Whether whoever has this one may as well have that one. Only those that many megaflows have are compared; others count as different.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        match self {
+            Self::Rule(rule) => matches!(other, Self::Rule(other) if Arc::ptr_eq(rule, other)),
+            Self::Lookup { bridge, table, matched } => {
+                matches!(other, Self::Lookup { bridge: b, table: t, matched: m } if (bridge, table, matched) == (b, t, m))
+            }
+            Self::Tally(tally) => matches!(other, Self::Tally(other) if Arc::ptr_eq(tally, other)),
+            Self::Learn { .. }
+            | Self::Bond { .. }
+            | Self::Traffic { .. }
+            | Self::Relearn(_)
+            | Self::Netflow { .. }
+            | Self::FinTimeout { .. }
+            | Self::Neighbour { .. }
+            | Self::Ask(_)
+            | Self::Encapsulated { .. } => false,
+        }
+    }
+
     /// The megaflow that the credit was for is gone, its last packets paid for.
     pub fn end(&self, world: &World) {
         if let Self::Netflow { bridge, key, .. } = self

@@ -48,6 +48,19 @@ pub(crate) struct MemoryDp {
     pub(crate) unwanted: Mutex<Vec<Ufid>>,
     /// How often `quiesce` was called.
     pub(crate) quiesced: AtomicU64,
+    /// How often all megaflows were asked for.
+    pub(crate) dumps: AtomicU64,
+    /// Called once, when megaflows have been put and their owner has not been told yet.
+    pub(crate) after_put: Mutex<Option<Hook>>,
+}
+
+/// Something to be called.
+pub(crate) struct Hook(pub(crate) Box<dyn FnOnce() + Send>);
+
+impl std::fmt::Debug for Hook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hook")
+    }
 }
 
 impl MemoryDp {
@@ -292,7 +305,7 @@ impl Datapath for MemoryDp {
 
     fn put(&self, batch: &[FlowPut]) -> Vec<Result<(), DpError>> {
         let mut state = self.state.lock().unwrap();
-        batch
+        let results = batch
             .iter()
             .map(|put| {
                 let exists = state.flows.contains_key(&put.flow.ufid);
@@ -310,7 +323,13 @@ impl Datapath for MemoryDp {
                 state.flows.insert(flow.ufid, Installed { flow, stats });
                 Ok(())
             })
-            .collect()
+            .collect();
+        drop(state);
+        let hook = self.after_put.lock().unwrap().take();
+        if let Some(Hook(call)) = hook {
+            call();
+        }
+        results
     }
 
     fn del(&self, batch: &[Ufid]) -> Vec<Result<FlowStats, DpError>> {
@@ -325,6 +344,7 @@ impl Datapath for MemoryDp {
     }
 
     fn dump(&self, each: &mut dyn FnMut(&FlowDump) -> bool) {
+        self.dumps.fetch_add(1, Ordering::Relaxed);
         let flows: Vec<_> = {
             let state = self.state.lock().unwrap();
             let dump =

@@ -15,10 +15,11 @@
 //!
 //! What concerns everything (a bridge's settings, `Everything`, a history that is forgotten) is not indexed: `Concerned::All`.
 
-use super::ukey::Ukey;
+use super::posting::Posting;
+use super::ukey::{Compact, Ukey};
 use crate::deps::{Deps, JUDGED_WORDS, Judged, Object, Pending, RuleChange};
 use crate::world::BridgeId;
-use flow::hash::{Map, Set};
+use flow::hash::Map;
 use openflow::{OfPort, TableId};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -42,6 +43,12 @@ struct ClassKey {
     words: Box<[(u8, u64)]>,
     /// Tables consulted, with the words that were as in the packet.
     tables: Box<[(BridgeId, TableId, u64)]>,
+}
+
+impl ClassKey {
+    fn has_tables_of(&self, deps: &Deps) -> bool {
+        self.tables.iter().copied().eq(deps.tables().iter().map(|t| (t.bridge, t.table, t.known())))
+    }
 }
 
 /// Ukeys of one class, in columns. All columns are as long as `slots`.
@@ -71,7 +78,10 @@ pub(super) struct Index {
     classes: Vec<Class>,
     by_key: Map<ClassKey, u32>,
     by_table: Map<(BridgeId, TableId), Vec<u32>>,
-    postings: Map<Object, Set<u32>>,
+    postings: Map<Object, Posting>,
+    /// The class of the last ukey that came, and its mask: most that come have the same mask as the one before, and nothing has to be
+    /// made to compare by. Numbers of classes change only where one is forgotten.
+    last: Option<(Arc<Compact>, u32)>,
 }
 
 impl Index {
@@ -85,7 +95,7 @@ impl Index {
         let row = self.classes[class as usize].push(slot, ukey, deps);
         self.slots[slot as usize] = Some(Filed { ukey: Arc::clone(ukey), class, row });
         for object in deps.objects().iter().filter(|o| is_posted(o)) {
-            self.postings.entry(*object).or_default().insert(slot);
+            self.post(*object, slot);
         }
         slot
     }
@@ -121,14 +131,19 @@ impl Index {
             self.unpost(gone, slot);
         }
         for come in new.objects().iter().filter(|o| is_posted(o) && !old.objects().contains(o)) {
-            self.postings.entry(*come).or_default().insert(slot);
+            self.post(*come, slot);
         }
         slot
     }
 
+    fn post(&mut self, object: Object, slot: u32) {
+        let slots = self.slots.len();
+        self.postings.entry(object).or_default().insert(slot, slots);
+    }
+
     fn unpost(&mut self, object: &Object, slot: u32) {
         if let Some(of_object) = self.postings.get_mut(object) {
-            of_object.remove(&slot);
+            of_object.remove(slot);
             if of_object.is_empty() {
                 self.postings.remove(object);
             }
@@ -149,7 +164,7 @@ impl Index {
                     for class in self.by_table.get(&(*bridge, *table)).into_iter().flatten() {
                         hits.extend_from_slice(&self.classes[*class as usize].slots);
                     }
-                    hits.extend(self.postings.get(object).into_iter().flatten());
+                    self.write_posting(object, &mut hits);
                 }
                 Object::Port(..)
                 | Object::Bundle(..)
@@ -162,7 +177,7 @@ impl Index {
                 | Object::Neighbour(_)
                 | Object::Tunnels(_)
                 | Object::Listening => {
-                    hits.extend(self.postings.get(object).into_iter().flatten());
+                    self.write_posting(object, &mut hits);
                 }
             }
         }
@@ -177,7 +192,25 @@ impl Index {
         Concerned::These(hits.into_iter().filter_map(ukey).collect())
     }
 
+    fn write_posting(&self, object: &Object, hits: &mut Vec<u32>) {
+        if let Some(posting) = self.postings.get(object) {
+            posting.write(hits);
+        }
+    }
+
     fn class_of(&mut self, ukey: &Ukey, deps: &Deps) -> u32 {
+        if let Some((mask, class)) = &self.last
+            && Arc::ptr_eq(mask, ukey.shared_mask())
+            && self.classes[*class as usize].key.has_tables_of(deps)
+        {
+            return *class;
+        }
+        let class = self.find_class(ukey, deps);
+        self.last = Some((Arc::clone(ukey.shared_mask()), class));
+        class
+    }
+
+    fn find_class(&mut self, ukey: &Ukey, deps: &Deps) -> u32 {
         let words = (0..JUDGED_WORDS).map(|i| (i, ukey.word(i).1)).filter(|(_, mask)| *mask != 0);
         let index = |i| u8::try_from(i).expect("JUDGED_WORDS is small");
         let key = ClassKey {
@@ -205,6 +238,7 @@ impl Index {
         if !self.classes[number as usize].slots.is_empty() {
             return;
         }
+        self.last = None;
         let gone = self.classes.swap_remove(number as usize);
         self.by_key.remove(&gone.key);
         for (bridge, table, _) in &gone.key.tables {
@@ -409,7 +443,8 @@ mod tests {
         }
     }
 
-    fn ukey(g: &mut PacketGen) -> (Arc<Ukey>, Deps) {
+    /// Ukeys with the same mask share it, as those that come one after the other do.
+    fn ukey(g: &mut PacketGen, masks: &mut Vec<Arc<Compact>>) -> (Arc<Ukey>, Deps) {
         let (key, mut mask) = (random_key(g), random_mask(g));
         mask.in_port = [255; 4];
         let deps = random_deps(g, &key);
@@ -417,14 +452,17 @@ mod tests {
         let inner = Inner {
             state: State::Operational,
             actions: Arc::default(),
-            deps: deps.clone(),
+            deps: Arc::new(deps.clone()),
             checked: Revision(0),
-            credits: Vec::new(),
+            credits: Arc::default(),
             recircs: Vec::new(),
             paid: FlowStats::default(),
             slow: 0,
         };
-        (Arc::new(Ukey::new(UkeyMap::ufid(&key, &mask), BR, 0, &key, &mask, inner)), deps)
+        let known = masks.iter().find(|known| known.is_all_of(&mask)).cloned();
+        let shared = known.unwrap_or_else(|| Arc::new(Compact::new(&mask, mask.lines())));
+        masks.push(Arc::clone(&shared));
+        (Arc::new(Ukey::new(UkeyMap::ufid(&key, &mask), BR, 0, &key, shared, inner)), deps)
     }
 
     /// The twin: each ukey asked by itself.
@@ -435,6 +473,7 @@ mod tests {
             let mut g = PacketGen::new(seed);
             let mut index = Index::default();
             let mut filed: Vec<(u32, Arc<Ukey>, Deps)> = Vec::new();
+            let mut masks = Vec::new();
             for _ in 0..300 {
                 if !filed.is_empty() && g.below(4) == 0 {
                     let (slot, _, deps) = filed.swap_remove(g.below(filed.len()));
@@ -453,7 +492,7 @@ mod tests {
                     *deps = new;
                     continue;
                 }
-                let (ukey, deps) = ukey(&mut g);
+                let (ukey, deps) = ukey(&mut g, &mut masks);
                 filed.push((index.insert(&ukey, &deps), ukey, deps));
             }
             let log = ChangeLog::default();

@@ -28,6 +28,7 @@
 mod asks;
 mod index;
 pub mod limit;
+mod posting;
 mod revalidate;
 mod sampled;
 #[cfg(test)]
@@ -165,6 +166,8 @@ pub struct Udpif {
     explained_ms: AtomicI64,
     /// Flows seen in the datapath without a ukey in the last round.
     strangers: Mutex<Set<Ufid>>,
+    /// What the last upcall came to.
+    last: Mutex<upcall::Last>,
     /// A handler works under its gate; `drain` closes all of them.
     gates: Mutex<Vec<Arc<Mutex<()>>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -206,6 +209,7 @@ impl Udpif {
             lingering: Mutex::default(),
             strangers: Mutex::default(),
             explained_ms: AtomicI64::new(0),
+            last: Mutex::default(),
             gates: Mutex::default(),
             threads: Mutex::default(),
         })
@@ -227,7 +231,7 @@ impl Udpif {
     pub fn start(self: &Arc<Self>) {
         self.stop();
         self.switches.stop.store(false, Ordering::Release);
-        let handlers = self.config().handlers.unwrap_or_else(cores).max(1);
+        let handlers = self.config().handlers.unwrap_or_else(default_handlers).max(1);
         self.dp.set_handlers(handlers);
         let gates: Vec<_> = (0..handlers).map(|_| Arc::new(Mutex::new(()))).collect();
         (*self.gates.lock().expect("no holder of the gates panics")).clone_from(&gates);
@@ -397,8 +401,9 @@ impl Drop for Udpif {
     }
 }
 
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+/// As many as there are cores without the revalidator's (`other_config:n-handler-threads`): handlers that share a core only wake each other.
+fn default_handlers() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get() - 1)
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> JoinHandle<()> {

@@ -215,7 +215,7 @@ impl Udpif {
             inner.actions = actions;
         }
         self.ukeys.refile(ukey, inner, t.deps);
-        inner.credits = t.credits;
+        inner.credits = Arc::new(t.credits);
         inner.slow = t.slow;
         let mut old = std::mem::replace(&mut inner.recircs, t.recircs);
         old.retain(|held| !inner.recircs.iter().any(|now| Arc::ptr_eq(held, now)));
@@ -341,10 +341,13 @@ impl Udpif {
 
     /// Deletes megaflows that stand in the datapath without a ukey: left from an earlier life, or put there by others. One that
     /// is on its way into the map looks the same, so a flow must be seen so in two rounds.
-    fn sweep_strangers(&self) {
+    pub(super) fn sweep_strangers(&self) {
+        // In this order: ours are counted before they are put, so that a handler at work does not look like a stranger. To look for
+        // one is to walk over all megaflows.
+        let there = self.dp.stats().flows;
         let known = u64::try_from(self.flow_count()).unwrap_or(u64::MAX);
         let mut before = self.strangers.lock().expect("no holder of the strangers panics");
-        if self.dp.stats().flows <= known {
+        if there <= known {
             before.clear();
             return;
         }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::deps::{MacKey, Object};
 use crate::effects::Credit;
-use crate::memory_dp::{MemoryDp, is_slow};
+use crate::memory_dp::{Hook, MemoryDp, is_slow};
 use crate::rule::Tally;
 use crate::world::DatapathBackend;
 use flow::action::Action;
@@ -207,6 +207,17 @@ fn idle_lost_and_strange_flows_go() {
     b.udpif.round(now_ms());
     b.udpif.round(now_ms());
     assert_eq!(b.flows(), 0, "a stranger");
+}
+
+/// A round beside a handler at work takes no megaflow that is being put for a stranger, and walks over all that there are for nothing.
+#[test]
+fn what_is_being_put_is_no_stranger() {
+    let b = bench();
+    let udpif = Arc::clone(&b.udpif);
+    *b.dp.after_put.lock().unwrap() = Some(Hook(Box::new(move || udpif.sweep_strangers())));
+    b.send(1, 1);
+    assert!(b.dp.after_put.lock().unwrap().is_none());
+    assert_eq!((b.flows(), b.dp.dumps.load(Ordering::Relaxed)), (1, 0));
 }
 
 #[test]

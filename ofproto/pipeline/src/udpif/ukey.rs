@@ -45,6 +45,16 @@ impl Compact {
         Self { lines, words: words.into_boxed_slice() }
     }
 
+    /// Whether this is the whole of `key`, whose lines are all here.
+    #[must_use]
+    pub fn is_all_of(&self, key: &Key) -> bool {
+        let mut kept = self.words.chunks_exact(LINE_WORDS);
+        key.words().chunks_exact(LINE_WORDS).enumerate().all(|(i, line)| match self.lines.0 & 1 << i {
+            0 => line.iter().all(|word| *word == 0),
+            _ => kept.next() == Some(line),
+        })
+    }
+
     /// Word `i` of the whole.
     #[must_use]
     pub fn word(&self, i: usize) -> u64 {
@@ -81,51 +91,55 @@ pub enum State {
     Evicted,
 }
 
-/// What changes about a ukey.
+/// What changes about a ukey. What megaflows that came together have in common they share; what a round reads stands first.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Inner {
     pub state: State,
-    pub actions: Arc<Actions>,
-    pub deps: Deps,
-    /// The megaflow is right as of this revision, and as of `Udpif::checked` if that is later.
-    pub checked: Revision,
-    pub credits: Vec<Credit>,
-    pub recircs: Vec<Arc<RecircRef>>,
-    /// Counters that have been paid for.
-    pub paid: FlowStats,
     /// `slow` of the translation: 0 for a flow that the datapath handles by itself.
     pub slow: u32,
+    /// The megaflow is right as of this revision, and as of `Udpif::checked` if that is later.
+    pub checked: Revision,
+    /// Counters that have been paid for.
+    pub paid: FlowStats,
+    pub credits: Arc<Vec<Credit>>,
+    pub deps: Arc<Deps>,
+    pub actions: Arc<Actions>,
+    pub recircs: Vec<Arc<RecircRef>>,
 }
 
-/// A megaflow of ours.
+/// A megaflow of ours. A round goes over all of them, and they lie all over the memory: few lines each.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Ukey {
     pub ufid: Ufid,
-    pub bridge: BridgeId,
     pub created_ms: Msec,
+    pub bridge: BridgeId,
     /// It is exact only because there was no room for another mask: it goes as soon as it is idle.
     pub short_lived: bool,
-    key: Compact,
-    mask: Compact,
     /// Where the index has it; changed under the index's lock only.
     slot: AtomicU32,
     inner: Mutex<Inner>,
+    /// Many megaflows have the same.
+    mask: Arc<Compact>,
+    key: Compact,
 }
+
+const _: () = assert!(size_of::<Ukey>() <= 192);
 
 impl Ukey {
     /// `key` must already be masked.
     #[must_use]
-    pub fn new(ufid: Ufid, bridge: BridgeId, created_ms: Msec, key: &Key, mask: &Mask, inner: Inner) -> Self {
-        let lines = mask.lines();
+    pub fn new(ufid: Ufid, bridge: BridgeId, created_ms: Msec, key: &Key, mask: Arc<Compact>, inner: Inner) -> Self {
         Self {
             ufid,
             bridge,
             created_ms,
             short_lived: false,
-            key: Compact::new(key, lines),
-            mask: Compact::new(mask, lines),
             slot: AtomicU32::new(NO_SLOT),
             inner: Mutex::new(inner),
+            key: Compact::new(key, mask.lines),
+            mask,
         }
     }
 
@@ -144,8 +158,13 @@ impl Ukey {
     /// Whether this is the ukey of that megaflow (and not of another with the same ufid).
     #[must_use]
     pub fn is_of(&self, key: &Key, mask: &Mask) -> bool {
-        let lines = mask.lines();
-        self.mask == Compact::new(mask, lines) && self.key == Compact::new(key, lines)
+        self.mask.is_all_of(mask) && self.key.is_all_of(key)
+    }
+
+    /// What it matches, which other ukeys may share.
+    #[must_use]
+    pub fn shared_mask(&self) -> &Arc<Compact> {
+        &self.mask
     }
 
     /// The megaflow with the actions given.
@@ -234,7 +253,7 @@ impl UkeyMap {
     /// Gives a ukey, which the caller holds as `inner`, other dependencies. Whoever looks for the ukeys that a change concerns finds it
     /// under the old ones or the new ones: the caller asks afterwards whether a change that concerns the new ones was missed.
     pub fn refile(&self, ukey: &Arc<Ukey>, inner: &mut Inner, deps: Deps) {
-        if deps == inner.deps {
+        if deps == *inner.deps {
             return;
         }
         let mut index = self.lock_index();
@@ -242,7 +261,7 @@ impl UkeyMap {
         if slot != NO_SLOT {
             ukey.slot.store(index.refile(slot, ukey, &inner.deps, &deps), Ordering::Relaxed);
         }
-        inner.deps = deps;
+        inner.deps = Arc::new(deps);
     }
 
     /// The ukeys that the changes can concern.
@@ -258,7 +277,10 @@ impl UkeyMap {
     /// A copy of a shard's list.
     #[must_use]
     pub fn in_shard(&self, index: usize) -> Vec<Arc<Ukey>> {
-        self.lock_shard(index).values().cloned().collect()
+        let shard = self.lock_shard(index);
+        // To share one is to write to it, and such writes wait for each other: what is read first comes from the memory many at a time.
+        std::hint::black_box(shard.values().fold((0, 0), |(a, b), u| (a ^ u.created_ms, b ^ u.key.words.len())));
+        shard.values().cloned().collect()
     }
 
     /// How many there are in a shard.
@@ -301,6 +323,10 @@ mod tests {
         assert_eq!(compact.expand(), key);
         assert!((0..flow::key::WORDS).all(|i| compact.word(i) == key.words()[i]));
         assert_eq!(Compact::new(&key, Lines(0)).expand(), Key::ZERO);
+        assert!(compact.is_all_of(&key));
+        let others =
+            [Key { eth_type: [8, 1], ..key }, Key { ct_label: [0; 16], ..key }, Key { nw_tos: 1, metadata: [1; 8], ..key }];
+        assert!(others.iter().all(|other| !compact.is_all_of(other)));
     }
 
     #[test]

@@ -3,12 +3,12 @@
 //! What enters: batches of upcalls. What leaves: megaflows and packets for the datapath, payments, notices. Neighbours: `ukey`,
 //! `Translator`; the argument why nothing stale is installed stands in the parent.
 
-use super::ukey::{Inner, State, Ukey, UkeyMap};
+use super::ukey::{Compact, Inner, State, Ukey, UkeyMap};
 use super::{
     HANDLER_DUPLICATE_UPCALL, Purpose, Request, UPCALL_EXECUTE_FAILED, UPCALL_FLOW_LIMIT_HIT, UPCALL_MASKS_FULL, UPCALL_NO_PORT,
     UPCALL_OUTRUN, UPCALL_PUT_FAILED, UPCALL_UNHANDLED, UPCALL_XLATE_ERROR, Udpif,
 };
-use crate::deps::Revision;
+use crate::deps::{Deps, Revision};
 use crate::drops::Dropped;
 use crate::effects::{Credit, Payment, Translation, XlateError};
 use crate::recirc::RecircRef;
@@ -38,11 +38,61 @@ struct Stamp {
     now: Msec,
 }
 
+/// What an upcall was translated to.
+struct Made {
+    translation: Translation,
+    actions: Arc<Actions>,
+    stamp: Stamp,
+}
+
 /// What a batch leaves to do once it is translated.
 #[derive(Default)]
 struct Work {
     candidates: Vec<Candidate>,
     packets: Vec<Execute>,
+    last: Last,
+}
+
+/// What the upcall before came to. Most that follow have the same mask, actions, dependencies and credits: their megaflows share them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Last {
+    mask: Option<Arc<Compact>>,
+    actions: Option<Arc<Actions>>,
+    deps: Option<Arc<Deps>>,
+    credits: Option<Arc<Vec<Credit>>>,
+}
+
+impl Last {
+    /// What the next batch may share. Not what holds rules, which may be gone by then.
+    fn kept(self) -> Self {
+        Self { deps: None, credits: None, ..self }
+    }
+
+    fn deps(&mut self, deps: Deps) -> Arc<Deps> {
+        let same = self.deps.take().filter(|last| **last == deps);
+        Arc::clone(self.deps.insert(same.unwrap_or_else(|| Arc::new(deps))))
+    }
+
+    fn credits(&mut self, mut credits: Vec<Credit>) -> Arc<Vec<Credit>> {
+        let is_same = |last: &Vec<Credit>| last.len() == credits.len() && last.iter().zip(&credits).all(|(a, b)| a.is_same(b));
+        let same = self.credits.take().filter(|last| is_same(last));
+        let credits = same.unwrap_or_else(|| {
+            credits.shrink_to_fit();
+            Arc::new(credits)
+        });
+        Arc::clone(self.credits.insert(credits))
+    }
+
+    fn mask(&mut self, mask: &Mask) -> Arc<Compact> {
+        let same = self.mask.take().filter(|last| last.is_all_of(mask));
+        let mask = same.unwrap_or_else(|| Arc::new(Compact::new(mask, mask.lines())));
+        Arc::clone(self.mask.insert(mask))
+    }
+
+    fn actions(&mut self, actions: Actions) -> Arc<Actions> {
+        let same = self.actions.take().filter(|last| **last == actions);
+        Arc::clone(self.actions.insert(same.unwrap_or_else(|| Arc::new(actions))))
+    }
 }
 
 /// Where a packet is: its bridge, its port, its key in the pipeline's form.
@@ -60,10 +110,12 @@ impl Udpif {
         }
         let now = now_ms();
         let world = self.world.read().expect("no holder of the world panics");
-        let mut work = Work::default();
+        let last = self.last.lock().expect("no holder of the last upcall panics").clone();
+        let mut work = Work { last, ..Work::default() };
         for upcall in upcalls {
             self.translate_upcall(&world, upcall, now, &mut work);
         }
+        *self.last.lock().expect("no holder of the last upcall panics") = work.last.kept();
         self.install(work.candidates, now);
         for result in self.dp.execute(work.packets) {
             if result.is_err() {
@@ -145,10 +197,11 @@ impl Udpif {
         for notice in t.notices.drain(..) {
             world.notices.push(notice);
         }
-        let actions = Arc::new(std::mem::take(&mut t.actions));
+        let actions = work.last.actions(std::mem::take(&mut t.actions));
         if miss {
             mask_to_datapath(world, &at, &upcall.key, &mut t.mask);
-            match self.candidate(&at, &upcall.key, t, &actions, Stamp { revision, now }) {
+            let made = Made { translation: t, actions: Arc::clone(&actions), stamp: Stamp { revision, now } };
+            match self.candidate(&at, &upcall.key, made, &mut work.last) {
                 Ok(candidate) => work.candidates.push(candidate),
                 Err(recircs) => self.linger(recircs, now),
             }
@@ -171,14 +224,8 @@ impl Udpif {
     }
 
     /// Makes the ukey of a translation; gives the recirculation ids back when there is to be none.
-    fn candidate(
-        &self,
-        at: &Located,
-        key: &Key,
-        t: Translation,
-        actions: &Arc<Actions>,
-        stamp: Stamp,
-    ) -> Result<Candidate, Vec<Arc<RecircRef>>> {
+    fn candidate(&self, at: &Located, key: &Key, made: Made, last: &mut Last) -> Result<Candidate, Vec<Arc<RecircRef>>> {
+        let Made { translation: t, actions, stamp } = made;
         if t.once {
             return Err(t.recircs);
         }
@@ -191,7 +238,7 @@ impl Udpif {
         let exact = crowded || !self.switches.megaflows.load(Ordering::Relaxed);
         let mut mask = if exact { Box::new(exact_mask(key, &t.mask)) } else { t.mask };
         if t.slow == 0 {
-            self.dp.narrow(key, actions, &mut mask);
+            self.dp.narrow(key, &actions, &mut mask);
         }
         if crowded {
             UPCALL_MASKS_FULL.inc();
@@ -203,18 +250,18 @@ impl Udpif {
             debug_assert!(known.is_of(&masked, &mask), "128 keyed bits do not collide");
             return Err(t.recircs);
         }
-        let actions = installed(t.slow, actions, at.bridge, at.in_port);
+        let actions = installed(t.slow, &actions, at.bridge, at.in_port);
         let inner = Inner {
             state: State::Visible,
             actions: Arc::clone(&actions),
-            deps: t.deps,
+            deps: last.deps(t.deps),
             checked: stamp.revision,
-            credits: t.credits,
+            credits: last.credits(t.credits),
             recircs: t.recircs,
             paid: FlowStats::default(),
             slow: t.slow,
         };
-        let mut ukey = Ukey::new(ufid, at.bridge, stamp.now, &masked, &mask, inner);
+        let mut ukey = Ukey::new(ufid, at.bridge, stamp.now, &masked, last.mask(&mask), inner);
         ukey.short_lived = crowded;
         let ukey = Arc::new(ukey);
         // The datapath is given all of the packet's key: its dumps show what the mask leaves open, as Open vSwitch's do.
@@ -245,13 +292,13 @@ impl Udpif {
                 puts.push(FlowPut { flow, mode: PutMode::Create, clear_stats: true });
             }
         }
+        // Counted before they are put: nobody finds more in the datapath than are counted here (`sweep_strangers`).
+        self.flows.fetch_add(puts.len(), Ordering::Relaxed);
         for ((ukey, mut inner), result) in held.into_iter().zip(self.dp.put(&puts)) {
             match result {
-                Ok(()) => {
-                    inner.state = State::Operational;
-                    self.flows.fetch_add(1, Ordering::Relaxed);
-                }
+                Ok(()) => inner.state = State::Operational,
                 Err(error) => {
+                    self.flows.fetch_sub(1, Ordering::Relaxed);
                     UPCALL_PUT_FAILED.inc();
                     log_refusal(&error);
                     self.forgo(ukey, &mut inner, now);

@@ -203,22 +203,26 @@ impl Ctx<'_> {
 
     /// Emits one `set` for the fields of an attribute that differ. Gives whether any did.
     fn commit_fields(&mut self, attr: SetAttr, spans: &[Span]) -> bool {
+        // Most do not, and a key is large.
+        let changed = spans.iter().any(|span| bytes(&self.key, *span) != bytes(&self.base, *span));
+        if changed {
+            self.commit_changed(attr, spans);
+        }
+        changed
+    }
+
+    fn commit_changed(&mut self, attr: SetAttr, spans: &[Span]) {
         let (mut value, mut mask) = (Key::ZERO, Key::ZERO);
-        let mut changed = false;
         for span in spans {
             if bytes(&self.key, *span) == bytes(&self.base, *span) {
                 continue;
             }
-            changed = true;
             bytes_mut(&mut mask, *span).copy_from_slice(bytes(&self.mask, *span));
             bytes_mut(&mut value, *span).copy_from_slice(bytes(&self.key, *span));
             bytes_mut(&mut self.base, *span).copy_from_slice(bytes(&self.key, *span));
         }
-        if changed {
-            let value = value.masked(&mask);
-            self.emit(Action::Set(Box::new(SetField { attr, value, mask })));
-        }
-        changed
+        let value = value.masked(&mask);
+        self.emit(Action::Set(Box::new(SetField { attr, value, mask })));
     }
 
     /// Pops tags of `base` that `key` does not have, and pushes what `key` has above those in common.
