@@ -1,10 +1,11 @@
 //! The control commands of a database server (ovsdb-server(1), "Runtime management commands").
 
-use super::state::State;
+use super::backup::{self, Wish};
+use super::state::{Kept, State};
 use crate::process::commands::{self, Owner};
 use crate::process::unixctl::{Answer, Command, Registry, Request};
 use crate::process::vlog::Log;
-use ovsdb::server::Admin;
+use ovsdb::server::{Admin, BackupState};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -17,20 +18,42 @@ pub(super) struct Console {
     state: State,
     /// Files served, each with the name of its database.
     databases: Vec<(String, PathBuf)>,
+    /// Whose backup to be, and whether.
+    wish: Wish,
     pub(super) exit: bool,
 }
 
 impl Console {
-    pub(super) fn new(admin: Admin, log: Arc<Log>, program: String, (state, files): (State, Vec<PathBuf>)) -> Self {
+    pub(super) fn new(admin: Admin, log: Arc<Log>, program: String, (state, kept): (State, Kept)) -> Self {
         let name = |path: &PathBuf| admin.name_of(path).unwrap_or_default();
-        let databases = files.into_iter().map(|path| (name(&path), path)).collect();
-        Self { admin, log, program, state, databases, exit: false }
+        let databases = kept.databases.into_iter().map(|path| (name(&path), path)).collect();
+        let console = Self { admin, log, program, state, databases, wish: kept.wish, exit: false };
+        console.follow();
+        console
+    }
+
+    /// Becomes the backup that is wished for, or none.
+    fn follow(&self) {
+        match self.wish.wanted() {
+            Some(of) => self.admin.start_backup(of),
+            None => self.admin.stop_backup(),
+        }
+    }
+
+    /// Notes a change of whose backup to be, and follows it.
+    fn decide(&mut self, change: impl FnOnce(&mut Wish)) -> Answer {
+        // It may have given up by itself.
+        self.wish.backup &= self.admin.backup_state() != BackupState::Active;
+        change(&mut self.wish);
+        self.follow();
+        self.remember();
+        Ok(String::new())
     }
 
     /// Notes what is served for a successor.
     pub(super) fn remember(&self) {
         let files: Vec<PathBuf> = self.databases.iter().map(|(_, path)| path.clone()).collect();
-        self.state.write(&self.admin.remotes(), &files);
+        self.state.write(&Kept { remotes: self.admin.remotes(), databases: files, wish: self.wish.clone() });
     }
 }
 
@@ -63,7 +86,22 @@ pub(super) fn registry() -> Registry<Console> {
         }),
         Command::now("ovsdb-server/remove-db", Some("DB"), (1, 1), remove_db),
         Command::now("ovsdb-server/remove-remote", Some("REMOTE"), (1, 1), remove_remote),
-        Command::now("ovsdb-server/sync-status", Some(""), (0, 0), |_: &mut Console, _| Ok("state: active\n".to_owned())),
+        Command::now("ovsdb-server/sync-status", Some(""), (0, 0), |c: &mut Console, _| {
+            Ok(backup::status(&c.admin.backup_state(), &c.wish))
+        }),
+        Command::now("ovsdb-server/set-active-ovsdb-server", Some("REMOTE"), (1, 1), set_active),
+        Command::now("ovsdb-server/get-active-ovsdb-server", Some(""), (0, 0), |c: &mut Console, _| {
+            Ok(c.wish.remote.clone().unwrap_or_default())
+        }),
+        Command::now("ovsdb-server/connect-active-ovsdb-server", Some(""), (0, 0), connect_active),
+        Command::now("ovsdb-server/disconnect-active-ovsdb-server", Some(""), (0, 0), |c: &mut Console, _| {
+            c.decide(|wish| wish.backup = false)
+        }),
+        Command::now("ovsdb-server/set-active-ovsdb-server-probe-interval", Some("MSECS"), (1, 1), set_probe),
+        Command::now("ovsdb-server/set-sync-exclude-tables", Some("DB:TABLE,..."), (1, 1), set_excluded),
+        Command::now("ovsdb-server/get-sync-exclude-tables", Some(""), (0, 0), |c: &mut Console, _| {
+            Ok(backup::excluded_text(&c.wish.exclude))
+        }),
         Command::now("ovsdb-server/get-db-storage-status", Some("DB"), (1, 1), |c: &mut Console, args| {
             if c.admin.databases().contains(&args[0]) {
                 Ok("status: ok\n".to_owned())
@@ -124,6 +162,28 @@ fn remove_remote(console: &mut Console, args: &[String]) -> Answer {
     }
     console.remember();
     Ok(String::new())
+}
+
+fn set_active(console: &mut Console, args: &[String]) -> Answer {
+    console.decide(|wish| wish.remote = Some(args[0].clone()))
+}
+
+fn connect_active(console: &mut Console, _: &[String]) -> Answer {
+    if console.wish.remote.is_none() {
+        return Ok("Unable to connect: active server is not specified.\n".to_owned());
+    }
+    console.decide(|wish| wish.backup = true)
+}
+
+fn set_probe(console: &mut Console, args: &[String]) -> Answer {
+    let ms = args[0].parse::<u64>().ok().filter(|ms| *ms == 0 || *ms >= backup::PROBE_MIN_MS);
+    let ms = ms.ok_or("Invalid probe interval, integer value expected")?;
+    console.decide(|wish| wish.probe_ms = Some(ms))
+}
+
+fn set_excluded(console: &mut Console, args: &[String]) -> Answer {
+    let exclude = backup::parse_excluded(&args[0])?;
+    console.decide(|wish| wish.exclude = exclude)
 }
 
 fn compact(console: &mut Console, args: &[String]) -> Answer {

@@ -1,9 +1,10 @@
-//! `ovsdb-server`: serves database files without a switch (ovsdb-server(1)). Standalone databases only: clusters, relays and active-backup
-//! pairs are served by OVS's own.
+//! `ovsdb-server`: serves database files without a switch (ovsdb-server(1)), alone or as one of an active and its backup. Clusters and
+//! relays are served by OVS's own.
 //!
 //! The story from first word to last: options, stages of detaching, the process, the server, then one loop over signals, control
 //! requests (`commands`) and the end of `--run`'s command.
 
+mod backup;
 mod commands;
 mod state;
 pub mod tls;
@@ -16,10 +17,11 @@ use crate::process::unixctl::{Request, Server as Control};
 use crate::process::vlog::Log;
 use crate::process::{Process, ProcessId, ProcessOptions, options};
 use crate::{OVS_VERSION, dirs};
+use backup::Wish;
 use commands::Console;
 use nix::sys::signal::Signal;
 use ovsdb::Server;
-use state::State;
+use state::{Kept, State};
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -32,7 +34,10 @@ enum Id {
     Run,
     /// For builds and modes that this one is not.
     Accepted,
-    Replication,
+    SyncFrom,
+    SyncExclude,
+    Active,
+    ConfigFile,
     Help,
     Version,
 }
@@ -47,10 +52,10 @@ const ROWS: &[Row<Id>] = &[
     row("no-dbs", None, Value::None, Id::Accepted),
     row("disable-file-column-diff", None, Value::None, Id::Accepted),
     row("disable-file-no-data-conversion", None, Value::None, Id::Accepted),
-    row("sync-from", None, Value::Required, Id::Replication),
-    row("sync-exclude-tables", None, Value::Required, Id::Replication),
-    row("active", None, Value::None, Id::Replication),
-    row("config-file", None, Value::Required, Id::Replication),
+    row("sync-from", None, Value::Required, Id::SyncFrom),
+    row("sync-exclude-tables", None, Value::Required, Id::SyncExclude),
+    row("active", None, Value::None, Id::Active),
+    row("config-file", None, Value::Required, Id::ConfigFile),
     row("help", Some('h'), Value::None, Id::Help),
     row("version", Some('V'), Value::None, Id::Version),
 ];
@@ -60,6 +65,7 @@ struct Options {
     remotes: Vec<String>,
     databases: Vec<PathBuf>,
     command: Option<String>,
+    wish: Wish,
 }
 
 /// How the loop ended.
@@ -145,18 +151,22 @@ async fn next_request(control: &mut Option<Control>) -> Option<Request> {
 /// Serves what the options name, or what the predecessor served when a monitor has started us anew.
 async fn start(options: &Options, log: &Arc<Log>) -> Result<(Server, Console), Fault> {
     let state = State::open();
-    let (remotes, databases) = state.read().unwrap_or_else(|| (options.remotes.clone(), options.databases.clone()));
+    let kept = state.read().unwrap_or_else(|| Kept {
+        remotes: options.remotes.clone(),
+        databases: options.databases.clone(),
+        wish: options.wish.clone(),
+    });
     let keys = Arc::new(DatabaseTls::new(options.process.tls.clone()));
     let mut builder = Server::builder().tls(Some(Arc::clone(&keys) as Arc<dyn ovsdb::tls::TlsSource>));
-    for file in &databases {
+    for file in &kept.databases {
         builder = builder.existing_database(file);
     }
-    for remote in &remotes {
+    for remote in &kept.remotes {
         builder = builder.remote(remote);
     }
     let server = builder.start().await.map_err(|e| Fault::say(e.to_string()))?;
     keys.read_from(&server);
-    let console = Console::new(server.admin(), Arc::clone(log), options.process.program.clone(), (state, databases));
+    let console = Console::new(server.admin(), Arc::clone(log), options.process.program.clone(), (state, kept));
     console.remember();
     Ok((server, console))
 }
@@ -183,10 +193,10 @@ async fn ended(child: &mut Option<tokio::process::Child>) -> Result<ExitStatus, 
 
 fn parse(io: &mut Io<'_>, words: &[String]) -> Result<Option<Options>, Fault> {
     let process = ProcessOptions::new(io.program);
-    let mut options = Options { process, remotes: Vec::new(), databases: Vec::new(), command: None };
+    let mut options = Options { process, remotes: Vec::new(), databases: Vec::new(), command: None, wish: Wish::default() };
     let own = ROWS.iter().map(|r| row(r.long, r.short, r.value, r.id));
     let rows: Vec<Row<Id>> = own.chain(options::rows(Id::Process)).collect();
-    let mut no_databases = false;
+    let (mut no_databases, mut active) = (false, false);
     for word in getopt::parse(&rows, words)? {
         match word {
             Word::Operand(file) if file.starts_with("relay:") => {
@@ -199,8 +209,13 @@ fn parse(io: &mut Io<'_>, words: &[String]) -> Result<Option<Options>, Fault> {
             Word::Option(Id::Remote, value) => options.remotes.extend(value),
             Word::Option(Id::Run, value) => options.command = value,
             Word::Option(Id::Accepted, _) => no_databases |= words.iter().any(|w| w == "--no-dbs"),
-            Word::Option(Id::Replication, _) => {
-                return Err(Fault::say("replication and configuration files are for OVS's own ovsdb-server"));
+            Word::Option(Id::SyncFrom, value) => options.wish.remote = value,
+            Word::Option(Id::SyncExclude, value) => {
+                options.wish.exclude = backup::parse_excluded(&value.unwrap_or_default()).map_err(Fault::say)?;
+            }
+            Word::Option(Id::Active, _) => active = true,
+            Word::Option(Id::ConfigFile, _) => {
+                return Err(Fault::say("configuration files are for OVS's own ovsdb-server"));
             }
             Word::Option(Id::Help, _) => {
                 help(io)?;
@@ -212,6 +227,7 @@ fn parse(io: &mut Io<'_>, words: &[String]) -> Result<Option<Options>, Fault> {
             }
         }
     }
+    options.wish.backup = options.wish.remote.is_some() && !active;
     if options.databases.is_empty() && !no_databases {
         options.databases.push(dirs::database().join("conf.db"));
     }
@@ -240,6 +256,13 @@ PKI configuration (required to use SSL; FILE may be db:DATABASE,TABLE,COLUMN):
   -C, --ca-cert=FILE      file with peer CA certificate
   --bootstrap-ca-cert=FILE  file with peer CA certificate to read or create
   --ssl-protocols=PROTOS  list of SSL protocols to enable
+  --ssl-ciphers=CIPHERS   list of SSL ciphers to enable
+  --ssl-ciphersuites=SUITES  list of TLS 1.3 ciphersuites to enable
+
+Syncing options (a backup holds what the active server holds):
+  --sync-from=SERVER      be the backup of SERVER
+  --sync-exclude-tables=DB:TABLE,...  tables that are not copied
+  --active                with --sync-from, start as active server
 
 Daemon options:
   --detach                run in background as daemon

@@ -196,7 +196,8 @@ async fn next(client: &mut RpcClient, probe: Duration) -> std::result::Result<Me
 /// What to ask of a database: all columns of the tables that are copied. `None` if it does not fit into ours.
 fn requests(core: &Core, remote: &Schema, exclude: &BTreeSet<Place>) -> Option<Object<String, Value>> {
     let own = core.dbs[core.db_number(&remote.name)?].store.db().schema();
-    if own.version != remote.version {
+    // What has the same version may differ all the same.
+    if own.to_json() != remote.to_json() {
         let name = &remote.name;
         tracing::info!(target: "replication", "Schema version mismatch, checking if {name} can still be replicated or not.");
         if !fits(own, remote) {
