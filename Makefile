@@ -69,6 +69,7 @@ bench-quick: build-bench
 # The database: 1,000 monitors during 2,000 transactions; 10,000 ports in one transaction beside Debian's ovs-vswitchd, in turn.
 bench-db: setup-check build
 	OVSDB_MONITORS=1000 OVSDB_TRANSACTIONS=2000 cargo test --release --locked -p ovsdb --test load -- --nocapture
+	OVSDB_MONITORS=1000 OVSDB_TRANSACTIONS=20000 OVSDB_WRITERS=8 OVSDB_DEAF=100 cargo test --release --locked -p ovsdb --test load -- --nocapture
 	tests/load/ports.py target/release/ovs-vswitchd
 
 build-bench:

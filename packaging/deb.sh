@@ -3,7 +3,10 @@
 #   ferrule        the switch and its tools under one name; lives beside openvswitch-switch (of the two switches one runs at a time)
 #   ferrule-ovs    the tools and daemons under OVS's names, in the place of openvswitch-switch and openvswitch-common
 # usage: packaging/deb.sh [FOLDER]   where they go (default: target/debian)
+# FERRULE_BIN is the folder of the programs (default: target/release), DEB_COMPRESSION what dpkg-deb's -Z takes (default: xz).
+# What a package holds is declared in packaging/NAME.files; one that holds anything else is an error.
 set -euo pipefail
+umask 022
 root=$(readlink -f "$(dirname "$0")/..")
 out=${1:-$root/target/debian}
 bin=${FERRULE_BIN:-$root/target/release}
@@ -31,6 +34,8 @@ lib=$p/usr/lib/ferrule
 install -d "$lib" "$p/usr/bin" "$p/usr/share/man/man8" "$p/usr/share/bash-completion/completions" "$p/lib/systemd/system"
 install -d "$p/usr/share/doc/ferrule"
 install -m 755 "$bin/ferrule" "$bin/ovs-vswitchd" "$lib/"
+# Names of functions stay, for the log of a panic; the rest of what a debugger wants is most of the size.
+strip --strip-debug "$lib/ferrule" "$lib/ovs-vswitchd"
 ln -s ../lib/ferrule/ferrule "$p/usr/bin/ferrule"
 install -m 644 "$root/packaging/ferrule.service" "$p/lib/systemd/system/"
 install -m 644 "$root/LICENSE" "$p/usr/share/doc/ferrule/copyright"
@@ -74,5 +79,9 @@ Replaces: $names" \
  ovs-vsctl, ovs-ofctl, ovs-appctl, ovs-dpctl, ovs-pki, ovsdb-client, ovsdb-tool, ovsdb-server and ovs-vswitchd, as links to Ferrule."
 
 for name in ferrule ferrule-ovs; do
-    dpkg-deb --root-owner-group -b "$work/$name" "$out" | sed 's/^/deb: /'
+    dpkg-deb --root-owner-group -Z"${DEB_COMPRESSION:-xz}" -b "$work/$name" "$out" | sed 's/^/deb: /'
+    # Mode, path and, of a link, where it leads.
+    dpkg-deb -c "$(echo "$out/${name}_${version}"_*.deb)" | awk '!/^d/ { print $1, $6, $7, $8 }' | sed 's/ *$//' | LC_ALL=C sort -k2 >"$work/$name.found"
+    diff "$root/packaging/$name.files" "$work/$name.found" >&2 ||
+        { echo "deb: $name does not hold what packaging/$name.files declares" >&2; exit 1; }
 done

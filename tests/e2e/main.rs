@@ -9,8 +9,10 @@
 mod rig;
 
 mod agents;
+mod alike;
 mod appctl;
 mod barrier;
+mod cluster;
 mod configuration;
 mod controllers;
 mod crash;
@@ -22,6 +24,7 @@ mod hostile;
 mod idle;
 mod ofctl;
 mod ofctl_rest;
+mod package;
 mod python_controllers;
 mod python_database;
 mod qos;

@@ -4,6 +4,8 @@
 
 pub mod action;
 pub mod action_traits;
+#[cfg(feature = "tls")]
+pub mod ciphers;
 pub mod error;
 pub mod message;
 pub mod print;

@@ -8,6 +8,7 @@
 //! nothing of host names. With `bootstrap` a CA's file that does not exist yet is written from the first peer's chain (ovs-vswitchd(8),
 //! `--bootstrap-ca-cert`): that connection is refused, the next one is verified. This trusts whoever answers first.
 
+use crate::ciphers::{self, CipherError};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
@@ -37,6 +38,10 @@ pub struct TlsFiles {
     pub peer_ca_cert: Option<PathBuf>,
     /// Names of protocols, "TLSv1.2,TLSv1.3"; "" for all. One with a plus stands for itself and what is newer.
     pub protocols: String,
+    /// Ciphers of TLS 1.2 in OpenSSL's notation; "" for all.
+    pub ciphers: String,
+    /// Suites of TLS 1.3 by name, "A:B"; "" for all.
+    pub suites: String,
 }
 
 /// Why TLS cannot be spoken.
@@ -53,6 +58,8 @@ pub enum TlsError {
     #[error("{0}: expected TLSv1.2 or TLSv1.3")]
     BadProtocol(String),
     #[error("{0}")]
+    BadCiphers(#[from] CipherError),
+    #[error("{0}")]
     Refused(#[from] Error),
     #[error("{0}")]
     BadVerifier(#[from] rustls::server::VerifierBuilderError),
@@ -67,7 +74,7 @@ impl TlsFiles {
     /// # Errors
     /// A file is missing or bad.
     pub fn client(&self) -> Result<Arc<ClientConfig>, TlsError> {
-        let provider = Arc::new(ring::default_provider());
+        let provider = self.provider()?;
         let verifier = Verifier { anchors: self.anchors()?, provider: Arc::clone(&provider) };
         let (chain, key) = self.identity()?;
         let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&versions(&self.protocols)?)?;
@@ -80,7 +87,7 @@ impl TlsFiles {
     /// # Errors
     /// A file is missing or bad.
     pub fn server(&self) -> Result<Arc<ServerConfig>, TlsError> {
-        let provider = Arc::new(ring::default_provider());
+        let provider = self.provider()?;
         let verifier: Arc<dyn ClientCertVerifier> = match self.anchors()? {
             Anchors::Known(roots) => WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider)).build()?,
             anchors @ Anchors::ToCome(_) => Arc::new(Verifier { anchors, provider: Arc::clone(&provider) }),
@@ -88,6 +95,11 @@ impl TlsFiles {
         let (chain, key) = self.identity()?;
         let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(&versions(&self.protocols)?)?;
         Ok(Arc::new(builder.with_client_cert_verifier(verifier).with_single_cert(chain, key)?))
+    }
+
+    fn provider(&self) -> Result<Arc<CryptoProvider>, TlsError> {
+        let cipher_suites = ciphers::select(&self.ciphers, &self.suites)?;
+        Ok(Arc::new(CryptoProvider { cipher_suites, ..ring::default_provider() }))
     }
 
     /// Our certificate with what belongs to it, and its key.

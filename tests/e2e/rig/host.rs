@@ -15,6 +15,8 @@ pub(crate) enum Db {
     Embedded,
     /// In Debian's ovsdb-server.
     External,
+    /// In servers that the test starts itself, at these remotes.
+    At(&'static str),
 }
 
 /// What a host is made of.
@@ -67,7 +69,7 @@ impl Host {
 
     /// A host where nothing runs yet.
     pub(crate) fn bare(setup: Setup<'_>) -> Self {
-        let db = if is_stock() { Db::External } else { setup.db };
+        let db = if is_stock() && setup.db == Db::Embedded { Db::External } else { setup.db };
         let dir = tempfile::tempdir().unwrap();
         Self { ns: Namespace::new("host"), db, words: setup.words.to_owned(), dir }
     }
@@ -88,7 +90,7 @@ impl Host {
 
     /// Starts ovsdb-server, if the database is an external one.
     pub(crate) fn start_database(&self) {
-        if self.db == Db::Embedded {
+        if self.db != Db::External {
             return;
         }
         if !self.file("conf.db").exists() {
@@ -121,6 +123,7 @@ impl Host {
         command.args(self.words.split_whitespace());
         match self.db {
             Db::Embedded => command.arg("--embedded-db"),
+            Db::At(remotes) => command.arg(remotes),
             Db::External => command.arg(format!("unix:{}", self.file("db.sock").display())),
         };
         must(&mut command);
@@ -161,7 +164,8 @@ impl Host {
     }
 
     pub(crate) fn vsctl(&self, words: &str) -> String {
-        self.tool("ovs-vsctl", &format!("--timeout=20 {words}"))
+        let db = if let Db::At(remotes) = self.db { format!("--db={remotes}") } else { String::new() };
+        self.tool("ovs-vsctl", &format!("--timeout=20 {db} {words}"))
     }
 
     pub(crate) fn appctl(&self, words: &str) -> String {

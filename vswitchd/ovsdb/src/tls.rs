@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
+use tokio_rustls::rustls;
+use tokio_rustls::rustls::AlertDescription as Alert;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 pub use tokio_rustls::rustls::{ClientConfig, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
@@ -45,7 +47,34 @@ fn source(tls: &Tls) -> std::io::Result<&dyn TlsSource> {
 }
 
 async fn in_time<T>(handshake: impl Future<Output = std::io::Result<T>>) -> std::io::Result<T> {
-    timeout(HANDSHAKE_MAX, handshake).await.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))?
+    let outcome = timeout(HANDSHAKE_MAX, handshake).await.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))?;
+    outcome.map_err(in_known_words)
+}
+
+/// What OpenSSL, and so OVS's tools, say of an alert that ends a handshake (RFC 8446, 6.2).
+const ALERTS: [(Alert, &str); 11] = [
+    (Alert::HandshakeFailure, "sslv3 alert handshake failure"),
+    (Alert::BadCertificate, "sslv3 alert bad certificate"),
+    (Alert::UnsupportedCertificate, "sslv3 alert unsupported certificate"),
+    (Alert::CertificateRevoked, "sslv3 alert certificate revoked"),
+    (Alert::CertificateExpired, "sslv3 alert certificate expired"),
+    (Alert::CertificateUnknown, "sslv3 alert certificate unknown"),
+    (Alert::UnknownCA, "tlsv1 alert unknown ca"),
+    (Alert::AccessDenied, "tlsv1 alert access denied"),
+    (Alert::DecryptError, "tlsv1 alert decrypt error"),
+    (Alert::ProtocolVersion, "tlsv1 alert protocol version"),
+    (Alert::InsufficientSecurity, "tlsv1 alert insufficient security"),
+];
+
+fn in_known_words(error: std::io::Error) -> std::io::Error {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let Some(rustls::Error::AlertReceived(alert)) = inner else {
+        return error;
+    };
+    match ALERTS.iter().find(|(known, _)| known == alert) {
+        Some((_, words)) => std::io::Error::new(error.kind(), *words),
+        None => error,
+    }
 }
 
 /// Speaks TLS as the side that connected, with `host`.
@@ -116,6 +145,13 @@ fn der(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn alerts_are_told_in_known_words() {
+        let error = |inner| in_known_words(std::io::Error::new(std::io::ErrorKind::InvalidData, inner)).to_string();
+        assert_eq!(error(rustls::Error::AlertReceived(Alert::HandshakeFailure)), "sslv3 alert handshake failure");
+        assert_eq!(error(rustls::Error::HandshakeNotComplete), rustls::Error::HandshakeNotComplete.to_string());
+    }
 
     #[test]
     fn der_is_taken_apart_and_never_panics() {

@@ -77,6 +77,8 @@ enum Id {
     BootstrapCaCert,
     PeerCaCert,
     SslProtocols,
+    SslCiphers,
+    SslCiphersuites,
     Ignored,
     Verbose,
     Help,
@@ -123,7 +125,8 @@ const ROWS: &[Row<Id>] = &[
     row("peer-ca-cert", None, Value::Required, Id::PeerCaCert),
     row("bootstrap-ca-cert", None, Value::Required, Id::BootstrapCaCert),
     row("ssl-protocols", None, Value::Required, Id::SslProtocols),
-    row("ssl-ciphers", None, Value::Required, Id::Ignored),
+    row("ssl-ciphers", None, Value::Required, Id::SslCiphers),
+    row("ssl-ciphersuites", None, Value::Required, Id::SslCiphersuites),
     row("verbose", Some('v'), Value::Optional, Id::Verbose),
     row("help", Some('h'), Value::None, Id::Help),
     row("option", Some('o'), Value::None, Id::Help),
@@ -214,6 +217,8 @@ impl Options {
             }
             Id::PeerCaCert => self.tls.peer_ca_cert = value.map(PathBuf::from),
             Id::SslProtocols => text.clone_into(&mut self.tls.protocols),
+            Id::SslCiphers => text.clone_into(&mut self.tls.ciphers),
+            Id::SslCiphersuites => text.clone_into(&mut self.tls.suites),
             Id::Ignored | Id::Verbose | Id::Help | Id::Version => {}
         }
         Ok(())

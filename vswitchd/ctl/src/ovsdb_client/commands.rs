@@ -183,7 +183,8 @@ pub(super) async fn dump(io: &mut Io<'_>, client: &mut RpcClient, call: &Call<'_
         let number =
             |column: &String| table.column(column).ok_or_else(|| Fault::say(format!("Table \"{name}\" has no column {column}.")));
         let mut chosen = columns.iter().map(number).collect::<Result<Vec<_>, _>>()?;
-        chosen.sort_by_key(|c| &table.columns[*c].name);
+        // By name, in whatever order they were asked for: a schema numbers its columns so.
+        chosen.sort_unstable();
         tables.push((table, if columns.is_empty() { dumped(table) } else { chosen }));
     } else {
         tables.extend(schema.tables.iter().map(|t| (t, dumped(t))));

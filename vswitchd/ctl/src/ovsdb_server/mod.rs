@@ -256,6 +256,8 @@ PKI configuration (required to use SSL; FILE may be db:DATABASE,TABLE,COLUMN):
   -C, --ca-cert=FILE      file with peer CA certificate
   --bootstrap-ca-cert=FILE  file with peer CA certificate to read or create
   --ssl-protocols=PROTOS  list of SSL protocols to enable
+  --ssl-ciphers=CIPHERS   list of SSL ciphers to enable
+  --ssl-ciphersuites=SUITES  list of TLS 1.3 ciphersuites to enable
 
 Daemon options:
   --detach                run in background as daemon

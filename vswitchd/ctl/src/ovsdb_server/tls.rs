@@ -52,6 +52,8 @@ impl DatabaseTls {
             bootstrap_ca_cert: file(&o.bootstrap_ca_cert).map(PathBuf::from),
             peer_ca_cert: file(&o.peer_ca_cert).map(PathBuf::from),
             protocols: text(&o.protocols),
+            ciphers: text(&o.ciphers),
+            ciphersuites: text(&o.ciphersuites),
             ..o.clone()
         }
     }

@@ -54,6 +54,8 @@ impl Tls {
             bootstrap: self.bootstrap_ca_cert.is_some(),
             peer_ca_cert: self.peer_ca_cert.clone(),
             protocols: self.protocols.clone().unwrap_or_default(),
+            ciphers: self.ciphers.clone().unwrap_or_default(),
+            suites: self.ciphersuites.clone().unwrap_or_default(),
         }
     }
 }

@@ -81,7 +81,7 @@ pub fn build(replica: &dyn Replica, environment: &Environment, complaints: &mut 
         flow_restore_wait: other.bool("flow-restore-wait", false),
         tracking: tracking::read(&row),
         rundir: Some(environment.rundir.clone()),
-        tls: tls(&row).unwrap_or_else(|| environment.tls.clone()),
+        tls: tls(&row, &environment.tls).unwrap_or_else(|| environment.tls.clone()),
     };
     for bridge in row.refs(root::BRIDGES) {
         let name = bridge.str(bridge::NAME);
@@ -100,8 +100,8 @@ pub fn build(replica: &dyn Replica, environment: &Environment, complaints: &mut 
     built
 }
 
-/// The row of SSL, if there is one.
-fn tls(row: &Row<'_, OpenVswitch>) -> Option<TlsFiles> {
+/// The row of SSL, if there is one; what it does not speak of is as the options say.
+fn tls(row: &Row<'_, OpenVswitch>, options: &TlsFiles) -> Option<TlsFiles> {
     let refs = row.refs(root::SSL);
     let ssl = refs.first()?;
     let path = |column: Column<Ssl, Text>| Some(ssl.str(column)).filter(|p| !p.is_empty()).map(PathBuf::from);
@@ -110,7 +110,7 @@ fn tls(row: &Row<'_, OpenVswitch>) -> Option<TlsFiles> {
         certificate: path(ssl::CERTIFICATE),
         ca_cert: path(ssl::CA_CERT),
         bootstrap: ssl.bool(ssl::BOOTSTRAP_CA_CERT),
-        ..TlsFiles::default()
+        ..options.clone()
     })
 }
 

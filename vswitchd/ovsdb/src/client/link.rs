@@ -84,7 +84,8 @@ async fn run(
                 if events.send(LinkEvent::Up(connection)).await.is_err() {
                     return;
                 }
-                converse(stream, connection, remote.needs_probes().then_some(probe), &events, &mut queue).await
+                converse(stream, connection, (remote.needs_probes() && !probe.is_zero()).then_some(probe), &events, &mut queue)
+                    .await
             }
             Ok(Err(e)) => format!("connection attempt failed ({e})"),
             Err(_) => "connection attempt timed out".to_owned(),

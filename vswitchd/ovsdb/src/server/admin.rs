@@ -129,7 +129,7 @@ impl Admin {
         self.0.active()
     }
 
-    /// Silence after which the active server is probed ([`super::BACKUP_PROBE`]), from the next connection on.
+    /// Silence after which the active server is probed ([`super::BACKUP_PROBE`]), zero for never, from the next connection on.
     pub fn set_active_probe(&self, interval: Duration) {
         self.0.set_backup_probe(interval);
     }

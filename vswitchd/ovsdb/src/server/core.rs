@@ -5,10 +5,10 @@
 //! transaction caused before the transaction's reply. What must happen outside the lock (waiting for the disk, waiting
 //! for time to pass) is returned as an [`Effect`].
 
+use super::feed::{Log, Texts, Turns};
 use super::monitor::{Monitor, Version};
-use super::outbox::{OUTPUT_MAX, Outbox};
+use super::outbox::{OUTPUT_MAX, Outbox, Outgoing};
 use super::peer::Peer;
-use super::subscribe::notification;
 use crate::clock::wall_ms;
 use crate::db::{Actor, Commit, Executed, Request, RowChange, execute};
 use crate::error::{Error, Result, Tag};
@@ -45,6 +45,8 @@ pub(crate) enum Effect {
     Timer { waiting: u64, at: Instant },
     /// The remotes named by the database may have changed.
     RemotesChanged,
+    /// Call [`Core::take_turns`] until it has nothing left to tell.
+    Tell,
 }
 
 pub(super) struct Served {
@@ -53,11 +55,13 @@ pub(super) struct Served {
     pub(super) last_id: Uuid,
     pub(super) history: VecDeque<(Uuid, Arc<Vec<RowChange>>)>,
     pub(super) history_rows: usize,
+    /// What monitors are told from.
+    pub(super) log: Log,
 }
 
 impl Served {
     pub(super) fn new(store: Store) -> Self {
-        Self { store, last_id: Uuid::new_v4(), history: VecDeque::new(), history_rows: 0 }
+        Self { store, last_id: Uuid::new_v4(), history: VecDeque::new(), history_rows: 0, log: Log::default() }
     }
 }
 
@@ -65,8 +69,8 @@ pub(super) struct Session {
     pub(super) out: Outbox,
     pub(super) peer: Peer,
     pub(super) opened: Instant,
-    /// Bytes, roughly, of the changes that its monitors have gathered.
-    pub(super) missed: usize,
+    /// Takes turns at being told; it does from its first monitor on.
+    pub(super) listens: bool,
     /// Locks that others stole.
     pub(super) lost: Vec<String>,
     /// By the text of the client's id.
@@ -107,6 +111,8 @@ pub(crate) struct Core {
     /// Holder first, then those who wait.
     pub(super) locks: Map<String, VecDeque<SessionId>>,
     pub(super) waiting: Vec<Waiting>,
+    pub(super) turns: Turns,
+    pub(super) texts: Texts,
     server_id: Uuid,
     /// No client may write, because the server is a backup.
     pub(super) read_only: bool,
@@ -127,6 +133,8 @@ impl Core {
             sessions: Map::default(),
             locks: Map::default(),
             waiting: Vec::new(),
+            turns: Turns::default(),
+            texts: Texts::default(),
             server_id: Uuid::new_v4(),
             read_only: false,
             next_session: 1,
@@ -145,13 +153,14 @@ impl Core {
         let id = self.next_session;
         self.next_session += 1;
         let session =
-            Session { out, peer, opened: now, missed: 0, lost: Vec::new(), monitors: Map::default(), change_aware: false };
+            Session { out, peer, opened: now, listens: false, lost: Vec::new(), monitors: Map::default(), change_aware: false };
         self.sessions.insert(id, session);
         id
     }
 
     pub(crate) fn close_session(&mut self, session: SessionId) {
         self.sessions.remove(&session);
+        self.turns.leave(session);
         self.waiting.retain(|w| w.session != session);
         let held: Vec<String> = self.locks.iter().filter(|(_, q)| q.contains(&session)).map(|(name, _)| name.clone()).collect();
         held.iter().for_each(|name| self.release(session, name));
@@ -163,24 +172,15 @@ impl Core {
 
     pub(super) fn send(&mut self, session: SessionId, message: &Message) {
         // A client sees the updates that came before a reply before the reply.
-        self.tell_gathered(session);
-        self.send_text(session, Arc::from(message.to_json().to_string()));
+        self.tell(session, Log::head);
+        self.push(session, Outgoing::Own(message.to_json().to_string()));
     }
 
-    pub(super) fn send_text(&mut self, session: SessionId, text: Arc<str>) {
-        if let Some(s) = self.sessions.get(&session)
-            && !s.out.push(text)
-        {
-            self.drop_slow(session);
-        }
-    }
-
-    fn drop_slow(&mut self, session: SessionId) {
+    pub(super) fn drop_slow(&mut self, session: SessionId) {
+        let Some(state) = self.sessions.get(&session) else { return };
+        state.out.abort();
         self.counters.dropped_slow += 1;
         tracing::warn!(target: "ovsdb_jsonrpc_server", "dropping session {session}: more than {OUTPUT_MAX} bytes of output wait for it");
-        if let Some(s) = self.sessions.get(&session) {
-            s.out.abort();
-        }
         self.close_session(session);
     }
 
@@ -359,69 +359,6 @@ impl Core {
         Ok(())
     }
 
-    /// Tells the monitors about changes and remembers them.
-    fn publish(&mut self, db: usize, id: Uuid, changes: Vec<RowChange>) {
-        let served = &mut self.dbs[db];
-        served.last_id = id;
-        let schema = Arc::clone(served.store.db().schema());
-        let mut changed = vec![false; schema.tables.len()];
-        changes.iter().for_each(|c| changed[c.table] = true);
-        // Monitors that ask the same are told the same; the text is made once.
-        let mut texts: Map<Arc<str>, Option<Arc<str>>> = Map::default();
-        let (mut outgoing, mut late, mut weight) = (Vec::new(), Vec::new(), None);
-        for (session, state) in &mut self.sessions {
-            let (busy, mut gathered) = (state.out.is_busy(), false);
-            for monitor in state.monitors.values_mut().filter(|m| m.db == db && m.concerns(&changed)) {
-                if busy {
-                    monitor.gather(id, &changes);
-                    gathered = true;
-                    continue;
-                }
-                let text = texts
-                    .entry(Arc::clone(&monitor.spec))
-                    .or_insert_with(|| monitor.updates(&schema, &changes).map(|u| Arc::from(u.to_string())));
-                if let Some(text) = text {
-                    outgoing.push((*session, notification(monitor, id, text)));
-                }
-            }
-            if gathered {
-                state.missed += *weight.get_or_insert_with(|| weight_of(&changes));
-                late.push(*session);
-            }
-        }
-        for (session, text) in outgoing {
-            self.send_text(session, text);
-        }
-        late.into_iter().for_each(|session| self.fall_behind(session));
-        self.dbs[db].remember(id, changes);
-    }
-
-    /// A session could not be told at once.
-    fn fall_behind(&mut self, session: SessionId) {
-        let Some(state) = self.sessions.get(&session) else { return };
-        if state.missed > OUTPUT_MAX {
-            self.drop_slow(session);
-        } else if state.out.fall_behind() {
-            self.tell_gathered(session);
-        }
-    }
-
-    /// Tells a session what its monitors have gathered.
-    pub(crate) fn tell_gathered(&mut self, session: SessionId) {
-        let Some(state) = self.sessions.get_mut(&session).filter(|s| s.out.catch_up()) else {
-            return;
-        };
-        state.missed = 0;
-        let mut texts = Vec::new();
-        for monitor in state.monitors.values_mut() {
-            let schema = self.dbs[monitor.db].store.db().schema();
-            if let Some((id, updates)) = monitor.take_gathered(schema) {
-                texts.push(notification(monitor, id, &updates.to_string()));
-            }
-        }
-        texts.into_iter().for_each(|text| self.send_text(session, text));
-    }
-
     /// Ends a change that no session asked for.
     pub(crate) fn finish(&mut self, now: Instant) -> Vec<Effect> {
         self.retry(now);
@@ -463,11 +400,4 @@ impl Core {
             self.reply(session, request.id, Err("canceled".into()));
         }
     }
-}
-
-/// Bytes of the rows that changes leave, roughly: what a monitor would be told.
-fn weight_of(changes: &[RowChange]) -> usize {
-    let fields = changes.iter().filter_map(|c| c.new.as_ref()).flat_map(|row| row.fields.iter());
-    let atoms = fields.flat_map(|field| field.keys().iter().chain(field.values()));
-    atoms.map(|atom| atom.as_str().map_or(size_of::<u64>(), str::len)).sum()
 }

@@ -29,8 +29,10 @@ impl Core {
             let text = format!("new schema name ({}) does not match database name ({name})", schema.name);
             return Err(Error::new(Tag::InvalidParameters, text));
         }
+        self.tell_all();
         self.dbs[db].store.convert(Arc::new(schema), "converted by ovsdb-server", wall_ms())?;
         self.dbs[db].forget();
+        self.texts.clear();
         self.database_replaced(db, Some(session));
         self.describe_databases()?;
         self.effects.push(Effect::RemotesChanged);
@@ -97,8 +99,10 @@ impl Core {
         let Some(db) = self.db_number(name).filter(|db| *db != SERVER_DB) else {
             return Ok(false);
         };
+        self.tell_all();
         self.database_replaced(db, None);
         self.dbs.remove(db);
+        self.texts.clear();
         // Numbers behind it move up.
         let moved = |n: &mut usize| *n -= usize::from(*n > db);
         self.sessions.values_mut().flat_map(|s| s.monitors.values_mut()).for_each(|m| moved(&mut m.db));

@@ -14,13 +14,15 @@
 //! ```
 //!
 //! What enters: connections of anyone who reaches the remotes. What leaves: replies and updates, and the journal. The
-//! decisions are in [`core`] and its parts `subscribe`, `locks` and `databases`; [`session`] moves bytes; [`remotes`] keeps listeners and
-//! connections in step with what is configured; [`backup`] follows another server. The server runs on the caller's tokio runtime, plus one thread that syncs files.
+//! decisions are in [`core`] and its parts `subscribe`, `feed`, `locks` and `databases`; [`session`] moves bytes; [`remotes`] keeps
+//! listeners and connections in step with what is configured; [`backup`] follows another server. The server runs on the caller's tokio
+//! runtime, plus one thread that syncs files.
 
 mod admin;
 mod backup;
 mod core;
 mod databases;
+mod feed;
 mod locks;
 mod monitor;
 mod outbox;
@@ -37,7 +39,8 @@ pub use self::outbox::OUTPUT_MAX;
 pub use self::session::SESSIONS_MAX;
 
 use self::backup::Backup;
-use self::core::{Core, Effect};
+use self::core::{Core, Effect, SessionId};
+use self::feed::Next;
 use self::peer::Peer;
 use self::status::{Link, Place};
 use crate::error::{Error, Result, Tag};
@@ -53,9 +56,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 /// Silence after which a TCP client is probed; after as much again it is dropped.
 pub const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+/// Pause, for each session told, between two laps of telling: about what a message costs its sender and its reader. It is no shorter than
+/// the lap was, so that half of the time is left for requests.
+const PAUSE_PER_SESSION: Duration = Duration::from_micros(20);
+/// The longest pause.
+const PAUSE_MAX: Duration = Duration::from_millis(100);
+/// The timer's grain: shorter pauses are left out.
+const PAUSE_MIN: Duration = Duration::from_millis(1);
 
 /// What all tasks of one server share.
 pub(crate) struct Shared {
@@ -64,13 +75,15 @@ pub(crate) struct Shared {
     /// As they were given.
     remotes: Mutex<BTreeMap<String, Remote>>,
     remotes_changed: Notify,
+    /// Wakes [`tell_in_turns`].
+    tell: Notify,
     stop: watch::Receiver<bool>,
     bound: Mutex<BTreeMap<String, SocketAddr>>,
     /// What is known of each remote in use, by the name it prints with.
     links: Mutex<BTreeMap<String, Link>>,
+    backup: Mutex<Backup>,
     tls: Tls,
     probe: Duration,
-    backup: Mutex<Backup>,
 }
 
 impl Shared {
@@ -93,13 +106,24 @@ impl Shared {
                     let shared = Arc::clone(self);
                     tokio::spawn(async move {
                         tokio::time::sleep_until(at).await;
-                        let effects = shared.core().expire(waiting, tokio::time::Instant::now());
+                        let effects = shared.core().expire(waiting, Instant::now());
                         shared.perform(effects);
                     });
                 }
                 Effect::RemotesChanged => self.remotes_changed.notify_one(),
+                Effect::Tell => self.tell.notify_one(),
             }
         }
+    }
+
+    /// A session that was behind has an empty queue.
+    fn rejoin(self: &Arc<Self>, session: SessionId) {
+        let effects = {
+            let mut core = self.core();
+            core.rejoin(session);
+            core.finish(Instant::now())
+        };
+        self.perform(effects);
     }
 
     fn link(&self, remote: &str, change: impl FnOnce(&mut Link)) {
@@ -204,16 +228,49 @@ impl Builder {
             syncer,
             remotes: Mutex::new(remotes),
             remotes_changed: Notify::new(),
+            tell: Notify::new(),
             stop,
             bound: Mutex::default(),
             links: Mutex::default(),
+            backup: Mutex::default(),
             tls: self.tls,
             probe: self.probe.unwrap_or(PROBE_INTERVAL),
-            backup: Mutex::default(),
         });
         let keeper = remotes::Keeper::new(Arc::clone(&shared)).await?;
+        tokio::spawn(tell_in_turns(Arc::clone(&shared)));
         let task = tokio::spawn(keeper.run());
         Ok(Server { shared, stop: stop_sender, task })
+    }
+}
+
+/// Tells many monitors what one commit after another means for them, and leaves time for requests.
+async fn tell_in_turns(shared: Arc<Shared>) {
+    loop {
+        tokio::select! {
+            () = shared.tell.notified() => {}
+            () = shared.stopped() => return,
+        }
+        let mut start = Instant::now();
+        loop {
+            let next = shared.core().take_turns();
+            match next {
+                Next::Slice => tokio::task::yield_now().await,
+                Next::Pause(told) => {
+                    let fair = PAUSE_PER_SESSION * u32::try_from(told).unwrap_or(u32::MAX);
+                    let pause = fair.max(start.elapsed()).min(PAUSE_MAX);
+                    if pause < PAUSE_MIN {
+                        tokio::task::yield_now().await;
+                    } else {
+                        tokio::select! {
+                            () = tokio::time::sleep(pause) => {}
+                            () = shared.stopped() => return,
+                        }
+                    }
+                    start = Instant::now();
+                }
+                Next::Rest => break,
+            }
+        }
     }
 }
 

@@ -5,12 +5,14 @@
 //! contents and of updates. A monitor keeps no state about rows: since it sees every commit, the old and new row of a
 //! change say what the client knew and what it should know now.
 
+use super::outbox::Outgoing;
 use crate::db::{Condition, Database, Row, RowChange};
 use crate::error::{Error, Result};
 use crate::hash::Map;
 use crate::parser::{Kind, Parser};
 use crate::schema::{COL_UUID, Schema, TableSchema};
 use serde_json::{Map as Object, Value};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -71,9 +73,6 @@ struct MonitoredTable {
     condition: Condition,
 }
 
-/// The last of some commits, and the rows that they changed, by table and identity.
-type Gathered = (Uuid, Map<(usize, Uuid), RowChange>);
-
 /// One monitor of one session.
 #[derive(Clone, Debug)]
 pub(crate) struct Monitor {
@@ -83,10 +82,13 @@ pub(crate) struct Monitor {
     /// The id that the client chose.
     pub(crate) id: Value,
     tables: Vec<MonitoredTable>,
-    /// What its session has not been told yet: the last commit, and each row before the first and after the last of them.
-    gathered: Option<Gathered>,
-    /// Equal for monitors that are told the same.
+    /// Number of the last commit that its client was told of, in the database's log.
+    pub(crate) told: u64,
+    /// Equal for monitors of one database that are told the same.
     pub(crate) spec: Arc<str>,
+    /// What `spec` was made of: the version and the requests, and the conditions that replaced those in the requests, by table.
+    asked: String,
+    replaced: BTreeMap<usize, String>,
 }
 
 impl Monitor {
@@ -100,12 +102,13 @@ impl Monitor {
             let table = schema.table(name).ok_or_else(|| Error::new(crate::Tag::Syntax, format!("no table named {name}")))?;
             tables.push(table_from_json(&schema.tables[table], table, request, version)?);
         }
-        let spec = format!("{db} {version:?} {}", crate::json::to_sorted(requests));
-        Ok(Self { db, version, id: id.clone(), tables, gathered: None, spec: Arc::from(spec) })
+        let asked = format!("{version:?} {}", crate::json::to_sorted(requests));
+        let spec = Arc::from(asked.as_str());
+        Ok(Self { db, version, id: id.clone(), tables, told: 0, spec, asked, replaced: BTreeMap::new() })
     }
 
     /// The notification's method.
-    pub(crate) fn method(&self) -> &'static str {
+    fn method(&self) -> &'static str {
         match self.version {
             Version::One => "update",
             Version::Two => "update2",
@@ -118,22 +121,14 @@ impl Monitor {
         self.tables.iter().any(|t| changed_tables.get(t.table) == Some(&true))
     }
 
-    /// Keeps a commit's changes for later.
-    pub(crate) fn gather(&mut self, commit: Uuid, changes: &[RowChange]) {
-        let (last, rows) = self.gathered.get_or_insert_with(|| (commit, Map::default()));
-        *last = commit;
-        for change in changes.iter().filter(|c| self.tables.iter().any(|t| t.table == c.table)) {
-            rows.entry((change.table, change.uuid))
-                .and_modify(|known| known.new.clone_from(&change.new))
-                .or_insert_with(|| change.clone());
-        }
-    }
-
-    /// The last commit kept, and what all that was kept means for the client; `None` if nothing.
-    pub(crate) fn take_gathered(&mut self, schema: &Schema) -> Option<(Uuid, Value)> {
-        let (last, rows) = self.gathered.take()?;
-        let changes: Vec<RowChange> = rows.into_values().filter(|c| c.old.is_some() || c.new.is_some()).collect();
-        Some((last, self.updates(schema, &changes)?))
+    /// The notification around the text of its updates; `last_id` names the state they lead to.
+    pub(crate) fn notification(&self, last_id: Uuid, body: Arc<str>) -> Outgoing {
+        let (method, id) = (self.method(), &self.id);
+        let head = match self.version {
+            Version::One | Version::Two => format!("{{\"id\":null,\"method\":\"{method}\",\"params\":[{id},"),
+            Version::Three => format!("{{\"id\":null,\"method\":\"{method}\",\"params\":[{id},\"{last_id}\","),
+        };
+        Outgoing::Update { head, body }
     }
 
     /// The rows that the client is to start with.
@@ -184,7 +179,7 @@ impl Monitor {
         let object =
             requests.as_object().ok_or_else(|| Error::new(crate::Tag::Syntax, "monitor-cond-change-requests must be object"))?;
         let text = |t: String| Error::new(crate::Tag::Syntax, t);
-        let mut fresh = Vec::new();
+        let (mut fresh, mut texts) = (Vec::new(), Vec::new());
         for (name, request) in object {
             let table = db.schema().table(name).ok_or_else(|| text(format!("no table named {name}")))?;
             let at = self
@@ -195,6 +190,7 @@ impl Monitor {
             let array = request.as_array().ok_or_else(|| text(format!("table {name} no monitor-cond-change JSON array")))?;
             for element in array {
                 fresh.push((at, condition_from_change(&db.schema().tables[table], element)?));
+                texts.push((at, crate::json::to_sorted(element)));
             }
         }
         let mut updates = Object::new();
@@ -217,7 +213,8 @@ impl Monitor {
             }
             put_table(&mut updates, schema, rows);
         }
-        self.spec = Arc::from(format!("{} / {}", self.spec, crate::json::to_sorted(requests)));
+        self.replaced.extend(texts);
+        self.spec = Arc::from(format!("{} / {:?}", self.asked, self.replaced));
         Ok(if updates.is_empty() { None } else { Some(Value::Object(updates)) })
     }
 

@@ -1,10 +1,11 @@
 //! One client's connection: bytes in, messages to the core, text out.
 
 use super::Shared;
-use super::outbox::{Outbox, Output, outbox};
+use super::outbox::{Outbox, Outgoing, Output, outbox};
 use super::peer::Peer;
 use crate::json::Splitter;
 use crate::message::Message;
+use std::io::{ErrorKind, IoSlice};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -80,7 +81,7 @@ async fn read<R: AsyncRead + Unpin>(
                 }
                 Err(_) => {
                     probed = true;
-                    out.push(Arc::from(r#"{"id":"echo","method":"echo","params":[]}"#));
+                    out.push(Outgoing::Own(r#"{"id":"echo","method":"echo","params":[]}"#.into()));
                     continue;
                 }
             },
@@ -99,13 +100,39 @@ fn malformed(shared: &Arc<Shared>, reason: &str) -> String {
     reason.to_owned()
 }
 
+/// Writes what is queued, many messages with one call, until the session or the connection ends.
 async fn write<W: AsyncWrite + Unpin>(shared: &Arc<Shared>, session: u64, mut writer: W, mut output: Output) {
-    while let Some(text) = output.next().await {
-        if writer.write_all(text.as_bytes()).await.is_err() {
+    let mut batch = Vec::new();
+    while output.next(&mut batch).await {
+        if write_batch(shared, session, (&mut writer, &output), &batch).await.is_err() {
             return;
         }
-        if output.written(text.len()) {
-            shared.core().tell_gathered(session);
+        batch.clear();
+    }
+}
+
+async fn write_batch<W: AsyncWrite + Unpin>(
+    shared: &Arc<Shared>,
+    session: u64,
+    (writer, output): (&mut W, &Output),
+    batch: &[Outgoing],
+) -> std::io::Result<()> {
+    let parts = batch.iter().flat_map(Outgoing::parts).filter(|part| !part.is_empty());
+    let mut slices: Vec<IoSlice<'_>> = parts.map(IoSlice::new).collect();
+    let mut rest = slices.as_mut_slice();
+    while !rest.is_empty() {
+        let n = writer.write_vectored(rest).await?;
+        if n == 0 {
+            return Err(ErrorKind::WriteZero.into());
+        }
+        IoSlice::advance_slices(&mut rest, n);
+        if rest.is_empty() {
+            // TLS may hold back what the socket did not take.
+            writer.flush().await?;
+        }
+        if output.written(n) {
+            shared.rejoin(session);
         }
     }
+    Ok(())
 }

@@ -1,10 +1,10 @@
 //! The monitor methods, and the history that `monitor_cond_since` looks back into.
 
 use super::core::{Core, HISTORY_MAX, HISTORY_ROWS_MAX, MONITORS_MAX, Served, SessionId};
+use super::feed::{Log, merge};
 use super::monitor::{Monitor, Version};
 use crate::db::RowChange;
 use crate::error::{Error, Result};
-use crate::hash::Map;
 use crate::json;
 use serde_json::{Value, json as object};
 use std::sync::Arc;
@@ -29,7 +29,8 @@ impl Core {
             return Err(Error::syntax(id, "duplicate monitor ID"));
         }
         let served = &self.dbs[db];
-        let monitor = Monitor::new(db, served.store.db().schema(), version, id, requests)?;
+        let mut monitor = Monitor::new(db, served.store.db().schema(), version, id, requests)?;
+        monitor.told = served.log.head();
         let since = since.map(since_from_json).transpose()?;
         let missed = since.and_then(|since| served.changes_after(since));
         let result = match &missed {
@@ -42,6 +43,9 @@ impl Core {
         };
         if let Some(s) = self.sessions.get_mut(&session) {
             s.monitors.insert(key, monitor);
+            if !std::mem::replace(&mut s.listens, true) {
+                self.turns.join(session);
+            }
         }
         Ok(result)
     }
@@ -50,8 +54,8 @@ impl Core {
         let [old_id, new_id, requests] = params else {
             return Err(Error::syntax(&Value::Array(params.to_vec()), "invalid parameters"));
         };
-        // What was gathered was gathered under the old conditions.
-        self.tell_gathered(session);
+        // What happened so far is told under the old conditions.
+        self.tell(session, Log::head);
         let (old_key, new_key) = (json::to_sorted(old_id), json::to_sorted(new_id));
         let Some(s) = self.sessions.get_mut(&session) else {
             return Ok(Value::Null);
@@ -66,11 +70,11 @@ impl Core {
         let served = &self.dbs[monitor.db];
         let updates = monitor.change_conditions(served.store.db(), requests)?;
         monitor.id = new_id.clone();
-        let text = updates.map(|u| notification(&monitor, served.last_id, &u.to_string()));
+        let message = updates.map(|u| monitor.notification(served.last_id, Arc::from(u.to_string())));
         s.monitors.remove(&old_key);
         s.monitors.insert(new_key, monitor);
-        if let Some(text) = text {
-            self.send_text(session, text);
+        if let Some(message) = message {
+            self.push(session, message);
         }
         Ok(object!({}))
     }
@@ -85,9 +89,9 @@ impl Core {
 }
 
 impl Served {
-    pub(super) fn remember(&mut self, id: Uuid, changes: Vec<RowChange>) {
+    pub(super) fn remember(&mut self, id: Uuid, changes: Arc<Vec<RowChange>>) {
         self.history_rows += changes.len();
-        self.history.push_back((id, Arc::new(changes)));
+        self.history.push_back((id, changes));
         while self.history.len() > HISTORY_MAX || self.history_rows > HISTORY_ROWS_MAX {
             match self.history.pop_front() {
                 Some((_, changes)) => self.history_rows -= changes.len(),
@@ -100,6 +104,7 @@ impl Served {
         self.history.clear();
         self.history_rows = 0;
         self.last_id = Uuid::new_v4();
+        self.log = Log::default();
     }
 
     /// What happened after the state `id`, each row once; `None` if that is not remembered.
@@ -108,31 +113,11 @@ impl Served {
             return Some(Vec::new());
         }
         let at = self.history.iter().position(|(known, _)| *known == id)?;
-        let mut merged: Map<(usize, Uuid), RowChange> = Map::default();
-        for change in self.history.iter().skip(at + 1).flat_map(|(_, changes)| changes.iter()) {
-            merged
-                .entry((change.table, change.uuid))
-                .and_modify(|m| m.new.clone_from(&change.new))
-                .or_insert_with(|| change.clone());
-        }
-        Some(merged.into_values().filter(|c| c.old.is_some() || c.new.is_some()).collect())
+        Some(merge(self.history.iter().skip(at + 1).flat_map(|(_, changes)| changes.iter())))
     }
 }
 
 fn since_from_json(json: &Value) -> Result<Uuid> {
     let text = json.as_str().ok_or_else(|| Error::syntax(json, "last-txn-id must be string"))?;
     crate::atom::parse_uuid(text).ok_or_else(|| Error::syntax(json, "last-txn-id must be UUID format."))
-}
-
-/// The text of an update notification around the text of its updates.
-pub(super) fn notification(monitor: &Monitor, last_id: Uuid, updates: &str) -> Arc<str> {
-    let (method, id) = (monitor.method(), &monitor.id);
-    Arc::from(match monitor.version {
-        Version::One | Version::Two => {
-            format!("{{\"id\":null,\"method\":\"{method}\",\"params\":[{id},{updates}]}}")
-        }
-        Version::Three => {
-            format!("{{\"id\":null,\"method\":\"{method}\",\"params\":[{id},\"{last_id}\",{updates}]}}")
-        }
-    })
 }

@@ -1,0 +1,61 @@
+//! Our tools beside OVS's: the commands of `alike.txt` end alike and say the same, byte for byte, but for names of the program, times,
+//! numbers of messages and UUIDs.
+
+use crate::rig::{Db, Host, Ran, Setup, binary, is_stock, run};
+
+const COMMANDS: &str = include_str!("alike.txt");
+const TOOLS: [(&str, &str); 4] =
+    [("vsctl", "ovs-vsctl"), ("ofctl", "ovs-ofctl"), ("appctl", "ovs-appctl"), ("dpctl", "ovs-dpctl")];
+
+/// Words without what differs from run to run.
+fn plain(text: &str) -> String {
+    let word = |word: &str| {
+        let is_uuid =
+            |part: &str| part.len() == 36 && part.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit()) && part.contains('-');
+        let (time, rest) = word.split_once('|').unwrap_or(("", word));
+        match rest.trim_matches(|c: char| !c.is_ascii_hexdigit() && c != '-') {
+            part if is_uuid(part) => rest.replace(part, "UUID"),
+            _ if rest.starts_with("duration=") => "duration".to_owned(),
+            _ if rest.starts_with("(xid=") => "(xid)".to_owned(),
+            _ if time.ends_with('Z') => format!("TIME|{rest}"),
+            _ => word.to_owned(),
+        }
+    };
+    let lines = text.split('\n').map(|line| line.split(' ').map(word).collect::<Vec<_>>().join(" "));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn our_tools_say_what_ovs_tools_say() {
+    if is_stock() {
+        return;
+    }
+    let host = Host::with(Setup { db: Db::Embedded, words: "--enable-dummy --disable-system" });
+    for (_, tool) in TOOLS.into_iter().chain([("", "ovsdb-client"), ("", "ovsdb-tool")]) {
+        std::os::unix::fs::symlink(binary("ferrule"), host.file(tool)).unwrap();
+    }
+    let mut different = Vec::new();
+    for line in COMMANDS.lines().filter(|line| !line.starts_with('#')) {
+        let (once, line) = line.strip_prefix("once ").map_or((false, line), |line| (true, line));
+        let mut words = line.split(' ');
+        let first = words.next().unwrap();
+        let tool = TOOLS.iter().find(|(short, _)| *short == first).map_or(first, |(_, tool)| *tool);
+        let words: Vec<_> = words.collect();
+        let of = |program: &str| {
+            let Ran { code, out, err } = run(host.command(program).env("OVS_CTL_TIMEOUT", "10").args(&words));
+            // Our tool names the path by which it was called.
+            let own = |text: &str| plain(&text.replace(program, tool));
+            (code, own(&out), own(&err))
+        };
+        let theirs = of(tool);
+        if once {
+            assert_eq!(theirs.0, 0, "{line}: {theirs:?}");
+            continue;
+        }
+        let ours = of(host.file(tool).to_str().unwrap());
+        if ours != theirs {
+            different.push(format!("{line}\n  OVS:  {theirs:?}\n  ours: {ours:?}"));
+        }
+    }
+    assert!(different.is_empty(), "{} differ:\n{}", different.len(), different.join("\n"));
+}
