@@ -62,6 +62,8 @@ pub struct Capabilities {
     pub ports: Map<DpPort, PortKind>,
     /// Those of the ports by which an eSwitch is connected to the network.
     pub uplinks: Set<DpPort>,
+    /// Bytes of the longest packets of ports, without their Ethernet headers.
+    pub mtus: Map<DpPort, u32>,
     /// How the kernel sends to the other ends of tunnels, as far as it knows.
     pub ways: Map<Ends, Way>,
     /// Meters that are in hardware.
@@ -91,6 +93,7 @@ impl Capabilities {
         Self {
             ports: Map::default(),
             uplinks: Set::default(),
+            mtus: Map::default(),
             ways: Map::default(),
             meters: Map::default(),
             enc_flags: true,

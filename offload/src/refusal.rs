@@ -39,6 +39,7 @@ reasons! {
     OtherSwitch "other-switch": "the output port is on another eSwitch than the input port";
     TunnelPort "tunnel-port": "the tunnel cannot be said to the hardware";
     TunnelWay "tunnel-way": "hardware would send the tunnel's packets another way, or the kernel does not know the way";
+    TunnelMtu "tunnel-mtu": "packets of the input port may be too long for the tunnel's way out, which is software's to answer";
     TunnelEntry "tunnel-entry": "no megaflow of an uplink lets packets with this outer header into the tunnel";
     Chain "chain": "the recirculation id is above what the hardware numbers";
     Action "action": "the hardware has no such action";
@@ -79,8 +80,9 @@ impl Reason {
             | Self::OutPort
             | Self::OtherSwitch
             | Self::TunnelPort
-            // A megaflow that lets packets in is an event, too.
+            // A megaflow that lets packets in is an event, too; so is another MTU.
             | Self::TunnelEntry
+            | Self::TunnelMtu
             | Self::MatchField
             | Self::MatchValue
             | Self::MatchContext

@@ -11,6 +11,8 @@ use flow::forms::PortNames;
 use flow::key::{TUN_CSUM, TUN_DF};
 use flow::{Action, DpPort, Key, Megaflow, Ufid};
 use offload::capabilities::Capabilities;
+use offload::decode::DecodeError;
+use offload::rule::{Act, CSUM_UDP};
 use offload::{Ends, PortKind, Reason, TunnelKind, Way, decode, plan};
 use std::sync::Arc;
 
@@ -44,6 +46,8 @@ fn hardware() -> Capabilities {
     can.meters.insert(0, ());
     // p4 is the uplink.
     can.uplinks.insert(DpPort(4));
+    can.mtus.extend((1..=3).map(|n| (DpPort(n), 1400)));
+    can.mtus.insert(DpPort(4), 1500);
     for (src, dst) in [("10.8.0.1", "10.8.0.2"), ("2001:db8::1", "2001:db8::2")] {
         let ends = Ends { src: src.parse().unwrap(), dst: dst.parse().unwrap() };
         can.ways.insert(ends, Way { src_mac: [2, 0, 0, 0, 0, 0xf1], dst_mac: [2, 0, 0, 0, 0, 0xf2] });
@@ -282,6 +286,15 @@ fn headers_that_a_device_would_build_otherwise() {
     (can.enc_csum, can.outer_df_unread) = (false, true);
     let refusal = plan(&megaflow(ECN_0, PUSH6), &can).unwrap_err();
     assert_eq!(refusal.to_string(), format!("set(tunnel(flags(csum))): {option}"));
+    // An inner frame of 1450 bytes behind 14 of Ethernet and 36 of IP, UDP and VXLAN just fits; a tag no longer does.
+    can.mtus.insert(DpPort(1), 1450);
+    assert!(plan(&megaflow(ECN_0, PUSH), &can).is_ok());
+    let long = |actions: &str, can: &Capabilities| plan(&megaflow(ECN_0, actions), can).unwrap_err().to_string();
+    let mtu = "packets of the input port may be too long for the tunnel's way out, which is software's to answer";
+    assert_eq!(long(&format!("push_vlan(vid=5,pcp=0),{PUSH}"), &can), format!("mtu(1504>1500): port 1: {mtu}"));
+    can.mtus.remove(&DpPort(1));
+    assert_eq!(long(PUSH, &can), format!("mtu: port 1: {mtu}"), "nobody knows");
+    can.mtus.insert(DpPort(1), 1400);
     can.uplinks.insert(DpPort(3));
     let refusal = plan(&megaflow(ECN_0, PUSH), &can).unwrap_err();
     assert_eq!(refusal.to_string(), format!("port 4: {way}"), "there are two ways out");
@@ -304,6 +317,23 @@ fn more_actions_than_a_rule_may_have_refuse() {
     let outputs = |n: usize| vec!["p2"; n].join(",");
     check(UDP, &outputs(32), "whole");
     check(UDP, &outputs(33), "33 actions: the actions are more than one rule may have");
+}
+
+/// A list that does not end, or goes on behind its end, is no megaflow's: a packet would fall through to other filters.
+#[test]
+fn a_rule_without_a_verdict_means_nothing() {
+    let rule = plan(&megaflow(UDP, "set(udp(dst=9)),p3,p2"), &hardware()).unwrap().rule;
+    let judged = |change: &dyn Fn(&mut Vec<Act>)| {
+        let mut rule = rule.clone();
+        change(&mut rule.acts);
+        decode(&rule).map(|_| ())
+    };
+    assert_eq!(judged(&|_| ()), Ok(()));
+    assert_eq!(judged(&|acts| drop(acts.pop())), Err(DecodeError::NoVerdict));
+    assert_eq!(judged(&Vec::clear), Err(DecodeError::NoVerdict));
+    assert_eq!(judged(&|acts| acts.push(Act::Drop)), Err(DecodeError::AfterVerdict));
+    let sums = Err(DecodeError::Checksum { found: 0, wanted: CSUM_UDP });
+    assert_eq!(judged(&|acts| acts.retain(|a| !matches!(a, Act::Csum(_)))), sums);
 }
 
 #[test]

@@ -43,6 +43,7 @@ fn capabilities() -> Capabilities {
     can.ports.insert(DpPort(4), PortKind::Tunnel(TunnelKind::Vxlan));
     can.ports.insert(DpPort(5), PortKind::Tunnel(TunnelKind::Geneve));
     can.uplinks.insert(DpPort(UPLINK));
+    can.mtus.extend([(DpPort(1), 1400), (DpPort(2), 1400), (DpPort(UPLINK), 1500)]);
     can.ways.extend(ways());
     can
 }
@@ -293,6 +294,13 @@ fn what_is_encapsulated_stands_and_falls_with_the_way_of_the_kernel() {
     both.tier.tick(now_ms());
     assert_eq!(both.why(1), Some(Reason::TunnelWay), "the kernel sends to another neighbour");
     can.ways.insert(wanted, WAY);
+    both.tier.set_capabilities(can.clone(), now_ms());
+    both.tier.tick(now_ms());
+    assert_eq!((both.why(1), both.rules()), (None, 1));
+    can.mtus.insert(DpPort(1), 1451);
+    both.tier.set_capabilities(can.clone(), now_ms());
+    assert_eq!((both.why(1), both.rules()), (Some(Reason::TunnelMtu), 0), "the VF's packets have become longer");
+    can.mtus.insert(DpPort(1), 1450);
     both.tier.set_capabilities(can.clone(), now_ms());
     both.tier.tick(now_ms());
     assert_eq!((both.why(1), both.rules()), (None, 1));

@@ -26,7 +26,7 @@ if part rule; then
     cargo test --locked -q -p offload 2>&1 | tee "$out/rule"
     count "$out/rule"
     export FERRULE_PROPERTY_CASES=${FERRULE_PROPERTY_CASES:-1000000}
-    cargo test --locked -q --release -p offload --test differential 2>&1 | tee "$out/property"
+    cargo test --locked -q --release -p offload --test differential --test tunnels 2>&1 | tee "$out/property"
     count "$out/property"
 fi
 if part kernel || part product || part tunnels; then

@@ -45,6 +45,7 @@ for d in $N/devices/netdevsim0/net/*; do
     esac
 done
 X0=$(ls $N/devices/netdevsim1/net) X1=$(ls $N/devices/netdevsim2/net)
+ip link set "$REP" mtu 1400
 for d in $REP $UP; do ip link set "$d" up; ethtool -K "$d" hw-tc-offload on; done
 ip netns add x0
 ip link set "$X0" netns x0
@@ -87,6 +88,11 @@ ip neigh replace 10.8.0.2 lladdr 02:00:00:00:00:ee dev br-phy
 soon "if the kernel would send another way, it leaves hardware" "across 1; \"$ferrule\" offload why | grep -q '10.8.0.2: hardware would send'"
 ip neigh del 10.8.0.2 dev br-phy
 soon "and comes back" "across 1; flows offloaded | grep -q 'tnl_push('"
+
+ip link set "$REP" mtu 1500
+soon "packets that may not fit stay in software, with their reason" "across 1; \"$ferrule\" offload why | grep -q 'mtu(1550>1500)'"
+ip link set "$REP" mtu 1400
+soon "those that fit come back" "across 1; flows offloaded | grep -q 'tnl_push('"
 
 "$ferrule" vsctl set interface vx0 options:csum=true
 soon "a checksum that no driver is known to make stays in software, with its reason" "across 1; \"$ferrule\" offload why | grep -q 'set(tunnel(flags(csum)))'"

@@ -11,6 +11,7 @@
 //! - What is left open in a header (lengths, IPv4 identification, checksums, the source port, which is a hash) is the business of whoever sends.
 //! - The kernel takes the outer ECN bits from the inner packet, hardware takes them from the parameters. The two are the same because the
 //!   megaflow must have matched the inner bits, and the header must have what follows from them (RFC 6040 section 4.1, compatibility mode).
+//! - Software cuts or answers packets that become too long (decision 0045), hardware does not: every packet of the input port must fit.
 //! - The packet must leave by the one uplink of the eSwitch that it came in by, as it is: what the underlay's bridge adds has no place in tc.
 
 use crate::capabilities::{Capabilities, Ends, PortKind, TunnelKind, Way};
@@ -28,6 +29,7 @@ const ECN: u8 = 3;
 const CE: u8 = 3;
 const ECT_0: u8 = 2;
 const DONT_FRAGMENT: u16 = 0x4000;
+const VLAN_BYTES: usize = 4;
 /// A checksum in a header that asks for a real one.
 const WANTED: [u8; 2] = [0xff; 2];
 /// RFC 7348 section 5: a VNI is present; draft-smith-vxlan-group-policy: so is a group policy, whose flags stand in these bits.
@@ -179,6 +181,7 @@ impl Told<'_> {
             return Err(Refusal::new(Reason::ActionOrder, "tnl_push"));
         }
         self.leaves_by_uplink(out)?;
+        self.fits(out, push.header.len(), inner.tags)?;
         let fields = read(&push.header, Some(kind)).ok_or_else(unsaid)?;
         // The kernel has a default of its own for nought.
         if fields.tun_ttl == 0 {
@@ -198,6 +201,18 @@ impl Told<'_> {
         }
         let set = SetField { attr: SetAttr::Tunnel, value: fields, mask: Key::ZERO };
         Ok([Action::Set(Box::new(set)), Action::Output(push.tunnel_port)])
+    }
+
+    /// Whether the longest packet of the input port can leave with its outer header, Ethernet's not counted.
+    fn fits(&self, out: DpPort, header: usize, tags: usize) -> Result<(), Refusal> {
+        let mtu = |port: DpPort| self.can.mtus.get(&port).map_or(0, |mtu| *mtu as usize);
+        let (longest, room) = (mtu(self.in_port), mtu(out));
+        let needed = longest + tags * VLAN_BYTES + header;
+        if longest == 0 || needed > room {
+            let what = if longest == 0 { "mtu".to_owned() } else { format!("mtu({needed}>{room})") };
+            return Err(Refusal { what, ..Refusal::of_port(Reason::TunnelMtu, self.in_port) });
+        }
+        Ok(())
     }
 
     /// Encapsulated packets leave by the uplink of the eSwitch; there must be one, and it must be that of the megaflow.

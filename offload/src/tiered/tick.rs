@@ -172,7 +172,8 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
         let mut state = self.state();
         let gone = state.can.ports.iter().any(|(port, kind)| can.ports.get(port) != Some(kind))
             || state.can.ways.iter().any(|(ends, way)| can.ways.get(ends) != Some(way))
-            || state.can.uplinks != can.uplinks;
+            || state.can.uplinks != can.uplinks
+            || state.can.mtus != can.mtus;
         state.can = can;
         if gone {
             let there: Vec<Ufid> = state.entries.keys().copied().filter(|u| state.is_in_hardware(*u)).collect();
@@ -185,8 +186,15 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
             }
         }
         state.connected.stale = true;
-        let of_ports =
-            [Reason::InPort, Reason::OutPort, Reason::OtherSwitch, Reason::TunnelPort, Reason::TunnelWay, Reason::TunnelEntry];
+        let of_ports = [
+            Reason::InPort,
+            Reason::OutPort,
+            Reason::OtherSwitch,
+            Reason::TunnelPort,
+            Reason::TunnelWay,
+            Reason::TunnelEntry,
+            Reason::TunnelMtu,
+        ];
         state.hasten(now, usize::MAX, |reason| of_ports.contains(&reason));
     }
 

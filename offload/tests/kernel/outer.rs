@@ -91,6 +91,7 @@ const CASES: &[Case] = &[
 fn capabilities() -> Capabilities {
     let mut can = hardware(false);
     can.uplinks.insert(DpPort(4));
+    can.mtus.extend([(DpPort(1), 1400), (DpPort(4), 1500)]);
     for (src, dst) in [("10.8.0.1", "10.8.0.2"), ("2001:db8::1", "2001:db8::2")] {
         let ends = Ends { src: src.parse().unwrap(), dst: dst.parse().unwrap() };
         can.ways.insert(ends, Way { src_mac: [2, 0, 0, 0, 0, 0xf1], dst_mac: [2, 0, 0, 0, 0, 0xf2] });

@@ -51,6 +51,7 @@ pub struct Hardware {
     pub kind: PortKind,
     /// The eSwitch's port to the network.
     pub uplink: bool,
+    pub mtu: u32,
 }
 
 /// Those of `ports` that can take part, by the devices that the back end has; `tunnels` are the kernel's devices for tunnels. A device that is elsewhere now (gone, renamed, in another
@@ -65,13 +66,13 @@ pub(super) fn discover(ports: &[PortInfo], links: &[Link], tunnels: &[(Tunnel, u
             _ => return None,
         };
         let uplink = matches!(kind, PortKind::Switch(_)) && link.phys_port_name.as_deref().is_some_and(is_uplink);
-        Some(Hardware { port: info.number, ifindex: info.ifindex, name: info.name.clone(), kind, uplink })
+        Some(Hardware { port: info.number, ifindex: info.ifindex, name: info.name.clone(), kind, uplink, mtu: link.mtu })
     };
     let tunnel = |info: &PortInfo| {
         let tunnel = Tunnel::of(info)?;
         let (_, ifindex) = tunnels.iter().find(|(t, _)| *t == tunnel)?;
         let kind = PortKind::Tunnel(tunnel.kind);
-        Some(Hardware { port: info.number, ifindex: *ifindex, name: info.name.clone(), kind, uplink: false })
+        Some(Hardware { port: info.number, ifindex: *ifindex, name: info.name.clone(), kind, uplink: false, mtu: 0 })
     };
     let mut found: Vec<Hardware> = ports.iter().filter(|p| p.ifindex != 0).filter_map(one).collect();
     found.extend(ports.iter().filter_map(tunnel));
@@ -89,6 +90,7 @@ pub(super) fn discover(ports: &[PortInfo], links: &[Link], tunnels: &[(Tunnel, u
 pub(super) fn capabilities(all: &[Hardware], ways: Map<Ends, Way>) -> Capabilities {
     let no = Capabilities { ct: false, enc_csum: false, vxlan_gbp: false, ..Capabilities::all() };
     let mut can = Capabilities { outer_df_unread: true, ways, ..no };
+    can.mtus.extend(all.iter().filter(|h| h.mtu != 0).map(|h| (h.port, h.mtu)));
     can.uplinks.extend(all.iter().filter(|h| h.uplink).map(|h| h.port));
     can.ports.extend(all.iter().map(|h| (h.port, h.kind)));
     can
