@@ -62,10 +62,7 @@ fn identity(bytes: &[u8]) -> Identity {
 
 /// The list's names are long forms of ours: `PORT_DESC_STATS_REQUEST` and `PortDescRequest`.
 fn is_called(body: &Body, name: &str) -> bool {
-    let debug = match body {
-        Body::Stats(stats) => format!("{:?}", stats.body),
-        other => format!("{other:?}"),
-    };
+    let debug = if let Body::Stats(stats) = body { format!("{:?}", stats.body) } else { format!("{body:?}") };
     let ours = debug.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap().to_lowercase();
     let theirs = name.replace("STATS_", "").replace("NXT_", "").replace('_', "").to_lowercase();
     theirs.starts_with(&ours)
