@@ -7,7 +7,7 @@ mod namespace;
 mod wire;
 
 pub(crate) use frames::{Sniffer, hex, udp_frame, vlan_tagged};
-pub(crate) use host::{Db, Host, Setup, binary, is_stock};
+pub(crate) use host::{Db, Host, Setup, binary, is_alive, is_stock};
 pub(crate) use namespace::{Container, Namespace};
 pub(crate) use wire::{
     ECHO_REPLY, ECHO_REQUEST, FEATURES_REPLY, FEATURES_REQUEST, FLOW_MOD, FLOW_REMOVED, PACKET_IN, PORT_STATUS,
