@@ -116,7 +116,6 @@ impl Drop for Central {
 /// A host on which ovn-controller runs.
 struct Chassis {
     host: Host,
-    n: u32,
 }
 
 impl Chassis {
@@ -130,23 +129,17 @@ impl Chassis {
         // The kernel, too, sees what comes in by the uplink, and would answer with the uplink's MAC.
         host.ns.exec(&format!("sysctl -qw net.ipv4.conf.{uplink}.arp_ignore=1"));
         host.vsctl(&format!("add-port br-phy {uplink}"));
+        host.ns.quiet("br-phy");
+        host.ns.ip("link set br-phy up");
+        host.ns.ip(&format!("addr add 172.16.0.{n}/24 dev br-phy"));
         host.vsctl(&format!(
             "set open_vswitch . external_ids:system-id=ch{n} external_ids:ovn-remote={} external_ids:ovn-encap-type=geneve \
              external_ids:ovn-encap-ip=172.16.0.{n} external_ids:ovn-bridge-datapath-type={kind}",
             central.remote("sb")
         ));
-        let chassis = Self { host, n };
-        chassis.address();
+        let chassis = Self { host };
         chassis.start();
         chassis
-    }
-
-    /// Gives the underlay's bridge its address, which lives no longer than the daemon.
-    fn address(&self) {
-        wait_until("the bridge is there", || run(self.host.ns.command("ip").args(["link", "show", "br-phy"])).code == 0);
-        self.host.ns.quiet("br-phy");
-        self.host.ns.ip("link set br-phy up");
-        self.host.ns.ip(&format!("addr add 172.16.0.{}/24 dev br-phy", self.n));
     }
 
     fn start(&self) {
@@ -289,7 +282,6 @@ fn ovn_switches_filters_and_routes_over_geneve() {
     // A daemon that was killed comes back with nothing, and is programmed again.
     cloud.one.host.kill_daemon();
     cloud.one.host.start_daemon();
-    cloud.one.address();
     cloud.connects();
     assert!(cloud.two.host.is_up());
     // A port that goes is told.

@@ -1,7 +1,9 @@
 //! The scripts around Open vSwitch, unmodified, as Debian has them: ovs-ctl and ovs-save, ovs-tcpdump and its kin, ifupdown's and docker's
 //! scripts, ovs-dpctl-top, the Python library's parsers of flows, Mininet. And the command lines by which libvirt and others configure ports.
 
-use crate::rig::{Db, Host, Ran, Running, Setup, assert_has, assert_lacks, binary, is_stock, must, run, wait_until};
+use crate::rig::{
+    Db, Host, Ran, Running, Setup, assert_has, assert_lacks, binary, is_stock, must, number_after, run, wait_until,
+};
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -66,8 +68,14 @@ fn ovs_ctl_starts_saves_restores_and_stops() {
     let again = ovs_ctl_must(&host, start);
     assert_has(&again, &["ovsdb-server is already running", "ovs-vswitchd is already running"]);
     assert_has(&host.column("open_vswitch", ".", "external_ids"), &["system-id=the-system", "who=ovs-ctl"]);
+    // ovs-ctl has memory locked, which is not to make present what is only set aside.
+    let status = std::fs::read_to_string(format!("/proc/{}/status", host.pid())).unwrap();
+    let resident_kb = number_after(&status.replace([' ', '\t'], ""), "VmRSS:").unwrap();
+    assert!(resident_kb < 500_000, "{resident_kb} kB are resident");
 
     let (a, _b) = host.pair("fail_mode=secure");
+    host.ns.ip("addr add 10.9.9.9/24 dev br0");
+    host.ns.ip("link set br0 up");
     host.tool("ovs-ofctl", "-OOpenFlow14 add-tlv-map br0 {class=0x102,type=0,len=4}->tun_metadata0");
     host.tool("ovs-ofctl", "-OOpenFlow14 add-group br0 group_id=7,type=all,bucket=output:2");
     host.flows(
@@ -90,6 +98,7 @@ fn ovs_ctl_starts_saves_restores_and_stops() {
     assert_has(&said, &["Saving flows", "Saving interface configuration", "Restoring saved flows", "Restoring interface"]);
     assert_ne!(host.pid(), daemon);
     assert_eq!(state(), before);
+    assert_has(&host.ns.ip("addr show dev br0"), &["10.9.9.9/24", "UP"]);
     a.reaches("10.0.0.2");
     ovs_ctl_must(&host, "stop");
     let ran = ovs_ctl(&host, "status");
@@ -316,6 +325,9 @@ fn flows_are_read_by_the_python_library_and_dpctl_top() {
     }
     let mut all = String::new();
     for words in ["dpctl/dump-flows", "dpctl/dump-flows -m", "dpctl/dump-flows --names", "dpif/dump-flows br0"] {
+        if is_stock() && words.ends_with("-m") {
+            continue; // Debian's library does not know what Debian's switch says there last.
+        }
         let text = host.appctl(words);
         let flows = text.lines().filter(|l| l.contains("actions:")).count();
         assert!(flows >= 4, "{words}: {text}");
