@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .PHONY: deb bench-db bench bench-quick build-bench setup-bench demo check check-unit check-e2e check-ovs check-ovs-all check-ovs-system check-ovs-db check-durability check-fuzz check-offload fuzz lint build bench-key setup-demo setup-check
 
 DEMO_PACKAGES  := build-essential iproute2 iputils-ping ethtool procps netcat-openbsd
-CHECK_PACKAGES := $(DEMO_PACKAGES) openvswitch-switch openvswitch-common openvswitch-testcontroller openssl python3 python3-venv tcpdump socat
+CHECK_PACKAGES := $(DEMO_PACKAGES) openvswitch-switch openvswitch-common openvswitch-testcontroller ovn-central ovn-host mininet python3-netaddr python3-pyparsing openssl python3 python3-venv tcpdump socat
 
 BENCH_PACKAGES := iproute2 iputils-ping util-linux
 PEER_PACKAGES  := openvswitch-switch openvswitch-switch-dpdk dpdk-dev

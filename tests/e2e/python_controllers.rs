@@ -1,7 +1,7 @@
 //! Controllers from elsewhere, unmodified, from PyPI: os-ken with a learning switch, and faucet with VLANs, ACLs and routing. Each
 //! forwards between containers, and each says what the switch answered.
 
-use crate::rig::{Host, Running, Sniffer, assert_has, assert_lacks, udp_frame, vlan_tagged, wait_for, wait_until};
+use crate::rig::{Host, Running, Sniffer, assert_has, assert_lacks, must, udp_frame, vlan_tagged, wait_for, wait_until};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -136,4 +136,64 @@ fn faucet_switches_filters_and_routes() {
     let complaints: Vec<String> =
         log().lines().filter(|l| !l.ends_with("send_flow_msgs: DP not up")).map(str::to_owned).collect();
     assert_lacks(&complaints.join("\n"), &["OFPErrorMsg", "ERROR"]);
+}
+
+/// A bridge with something of everything to tell of.
+fn furnish(host: &Host) {
+    host.bridge("br0", "fail_mode=secure other_config:datapath-id=00000000000000ab");
+    host.loose_port("br0", "p1", 1);
+    host.loose_port("br0", "p2", 2);
+    host.vsctl(
+        "set port p1 qos=@qos -- --id=@qos create qos type=linux-htb other-config:max-rate=9000000 queues:1=@q1 queues:2=@q2 \
+         -- --id=@q1 create queue other_config:min-rate=1000000 other_config:max-rate=3000000 \
+         -- --id=@q2 create queue other_config:max-rate=2000000",
+    );
+    for group in [
+        "1,type=all,bucket=output:1,bucket=mod_dl_src:02:00:00:00:00:09,output:2",
+        "2,type=select,selection_method=hash,fields(ip_src),bucket=weight:3,output:1,bucket=weight:5,output:2",
+        "3,type=indirect,bucket=set_field:10.1.2.3->ip_dst,output:2",
+        "4,type=ff,bucket=watch_port:1,output:1,bucket=watch_port:2,output:2",
+    ] {
+        host.tool("ovs-ofctl", &format!("-OOpenFlow15 add-group br0 group_id={group}"));
+    }
+    host.ofctl("add-meter br0 meter=1,kbps,burst,stats,bands=type=drop,rate=1000,burst_size=100");
+    host.ofctl("add-meter br0 meter=2,pktps,stats,bands=type=drop,rate=50");
+    host.flows("br0", FURNITURE);
+}
+
+const FURNITURE: &str = "\
+cookie=0x1,idle_timeout=600,hard_timeout=900,priority=5,in_port=1,dl_src=02:00:00:00:00:01/ff:00:00:00:00:ff,actions=output:2
+priority=5,tcp,vlan_tci=0x1007/0x1fff,nw_src=10.0.0.0/8,tp_dst=80,actions=strip_vlan,mod_nw_dst:10.1.1.1,mod_tp_dst:8080,output:2
+priority=5,udp6,ipv6_dst=fd00::/16,udp_dst=53,actions=set_field:fd00::9->ipv6_dst,enqueue:1:2
+priority=5,arp,arp_spa=10.0.0.1,arp_op=1,actions=controller(max_len=77),group:1
+priority=5,mpls,mpls_label=99,actions=pop_mpls:0x800,group:3
+priority=5,icmp,icmp_type=8,actions=meter:1,goto_table:7
+table=7,priority=1,actions=write_actions(group:2),write_metadata:0x5/0xff
+table=8,reg3=7,tun_id=0x55/0xff,actions=load:0x1->NXM_NX_REG4[],resubmit(,9),note:01.02
+table=8,ct_state=+trk+est,ip,actions=ct(commit,zone=4,nat(src=10.0.0.1-10.0.0.9)),output:1
+table=8,conj_id=5,ip,actions=set_tunnel:0x77,output:IN_PORT
+table=8,ip,nw_src=10.3.0.0/16,actions=conjunction(5,1/2)
+table=9,actions=learn(table=10,hard_timeout=10,NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[],output:NXM_OF_IN_PORT[]),push_vlan:0x8100,NORMAL
+";
+
+#[test]
+fn os_ken_understands_every_message() {
+    let host = Host::new();
+    furnish(&host);
+    let mut command = host.command(program("python3").to_str().unwrap());
+    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/e2e/python/decode.py")).arg(host.file("br0.mgmt"));
+    let said = must(&mut command);
+    for version in ["1.0", "1.2", "1.3", "1.4", "1.5"] {
+        let told: Vec<&str> = said.lines().filter_map(|l| l.strip_prefix(version)?.strip_prefix(' ')).collect();
+        let mut wanted = vec!["table 254", "port 3", "queue 3", "flow 12", "barrier 1", "packet-in 42", "flow-removed 9 2"];
+        wanted.extend(["group 4", "role 1"].iter().filter(|_| version > "1.0"));
+        wanted.extend(["MeterStats 2", "PortDescStats 3", "async 1"].iter().filter(|_| version > "1.2"));
+        wanted.extend(["TableDescStats 254", "QueueDescStats 3", "FlowMonitor 12"].iter().filter(|_| version > "1.3"));
+        for line in wanted {
+            assert!(told.contains(&line), "{version} {line}: {said}");
+        }
+        // What Open vSwitch has not got of 1.5: statistics of flows apart from the flows, features of bundles, states of controllers.
+        assert_eq!(told.iter().filter(|l| l.contains("error")).count(), if version == "1.5" { 3 } else { 0 }, "{said}");
+    }
+    assert_has(&said, &["done"]);
 }

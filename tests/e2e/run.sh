@@ -26,7 +26,7 @@ cleanup() {
 trap cleanup EXIT
 
 [ "$(id -u)" = 0 ] || { echo "e2e: needs root" >&2; exit 1; }
-for tool in ip ethtool ping tcpdump nc ss ovs-vsctl ovs-ofctl ovs-appctl ovsdb-client ovsdb-server ovsdb-tool ovs-testcontroller ovs-pki openssl python3; do
+for tool in ip ethtool ping tcpdump nc ss ovs-vsctl ovs-ofctl ovs-appctl ovsdb-client ovsdb-server ovsdb-tool ovs-testcontroller ovs-pki ovn-northd ovn-controller ovn-nbctl ovs-tcpdump mnexec openssl python3 socat; do
     command -v "$tool" >/dev/null || { echo "e2e: $tool is missing (make setup-check)" >&2; exit 1; }
 done
 for binary in ovs-vswitchd ferrule; do

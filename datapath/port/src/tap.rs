@@ -3,7 +3,8 @@
 //! What enters: frames that the host sends; batches. What leaves: packets with their offload state; frames that the host receives.
 //! Neighbours: `offload::vnet`, `device`.
 //!
-//! The device lives as long as its descriptor, so a killed daemon leaves none behind. One queue; the kernel serialises writers, so each
+//! The netdev lives as long as its port, and outlives a daemon that ends or is killed: the next one finds it with its addresses (decision
+//! 0083). One queue; the kernel serialises writers, so each
 //! worker's handle is the same descriptor. A frame is read into a small buffer and, what is beyond its end, into a jumbo one, so that
 //! small frames are not copied and large ones need no second read: their first 1,792 bytes are moved over.
 
@@ -21,7 +22,7 @@ use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const TUN_F_CSUM: libc::c_uint = 0x01;
 const TUN_F_TSO4: libc::c_uint = 0x02;
@@ -29,6 +30,14 @@ const TUN_F_TSO6: libc::c_uint = 0x04;
 const TUN_F_TSO_ECN: libc::c_uint = 0x08;
 const TUN_F_USO4: libc::c_uint = 0x20;
 const TUN_F_USO6: libc::c_uint = 0x40;
+
+/// Whether netdevs outlive their ports.
+static KEEP: AtomicBool = AtomicBool::new(false);
+
+/// From now on closed taps leave their netdevs, with addresses and routes, to the next daemon: this one is about to end.
+pub fn keep_netdevs() {
+    KEEP.store(true, Ordering::Relaxed);
+}
 
 /// An opened tap: what `Device` keeps.
 #[derive(Debug)]
@@ -59,6 +68,7 @@ impl Port {
             .map_err(|e| fault("setting the header's size", e))?;
         offer_offloads(&file).map_err(|e| fault("offering offloads", e))?;
         let (netdev, _) = Netdev::find(name, shared)?;
+        persist(&file, true).map_err(|e| fault("keeping the tap", e))?;
         let file = Arc::new(file);
         let counters = shared.new_rx_counters();
         let rx = Rx { file: Arc::clone(&file), netdev: netdev.clone(), small: None, jumbo: None, rest: 0, counters };
@@ -69,6 +79,21 @@ impl Port {
         let counters = self.netdev.shared.new_tx_counters();
         Tx { file: Arc::clone(&self.file), netdev: self.netdev.clone(), counters }
     }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        if !KEEP.load(Ordering::Relaxed) {
+            // A netdev that somebody has deleted needs it no more.
+            let _ = persist(&self.file, false);
+        }
+    }
+}
+
+/// Whether the netdev stays when its last descriptor is closed.
+fn persist(file: &File, wanted: bool) -> io::Result<()> {
+    // SAFETY: TUNSETPERSIST takes its flag by value.
+    sys::check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETPERSIST, libc::c_ulong::from(wanted)) }).map(drop)
 }
 
 /// Tells the kernel what the switch takes: all but the cutting into IP fragments.

@@ -232,10 +232,11 @@ impl Host {
     }
 }
 
-/// Whether a process exists and is no zombie.
+/// Whether a process exists and is no zombie. One that still has threads keeps its files open, and its pidfile locked.
 pub(crate) fn is_alive(pid: u32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    !status.is_empty() && !status.contains("State:\tZ")
+    let threads = super::number_after(&status, "Threads:\t").unwrap_or(0);
+    !status.is_empty() && (threads > 1 || !status.contains("State:\tZ"))
 }
 
 impl Drop for Host {

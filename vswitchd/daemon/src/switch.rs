@@ -100,8 +100,11 @@ impl SlowSwitch {
         }
     }
 
-    /// Ends all threads; with `cleanup` ports and megaflows go first.
+    /// Ends all threads; with `cleanup` ports and megaflows go first, without it the netdevs of internal ports stay.
     pub fn close(&mut self, cleanup: bool) {
+        if !cleanup {
+            port::tap::keep_netdevs();
+        }
         self.routes = None;
         self.datapaths.offload.close();
         self.agents.shutdown();

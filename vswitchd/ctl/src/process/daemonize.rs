@@ -6,6 +6,7 @@
 //! says "ready", the end of the pipe without one says "failed". The variable `STAGE` tells a process which stage it is.
 
 use crate::fault::errno_text;
+use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, PipeReader, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -80,17 +81,30 @@ pub fn begin(wish: &Wish<'_>) -> Role {
             Role::Ended(wait_for_startup(wish, next))
         }
         Stage::Foreground if wish.monitor => Role::Ended(monitor(wish, false)),
-        Stage::Foreground => Role::Daemon(Ready { notify: false, detach: false, chdir: wish.chdir, keep_output: true }),
+        Stage::Foreground => {
+            name_process(wish.program);
+            Role::Daemon(Ready { notify: false, detach: false, chdir: wish.chdir, keep_output: true })
+        }
         Stage::Monitor => {
             let _ = nix::unistd::setsid();
             Role::Ended(monitor(wish, true))
         }
         Stage::Daemon => {
+            name_process(wish.program);
             if wish.detach && !wish.monitor {
                 let _ = nix::unistd::setsid();
             }
             Role::Daemon(Ready { notify: true, detach: wish.detach, chdir: wish.chdir, keep_output: wish.keep_output })
         }
+    }
+}
+
+/// Gives the process its program's name, also where that is a link to a program of many: ovs-ctl believes a pidfile only if the process
+/// is called like the daemon.
+fn name_process(program: &str) {
+    if let Ok(name) = CString::new(program) {
+        // Without it everything else works.
+        let _ = nix::sys::prctl::set_name(&name);
     }
 }
 
