@@ -8,7 +8,7 @@
 //! | [`tuple`], [`packet`] | from a packet to its tuple |
 //! | [`tcp`], [`stage`] | state machines, pure |
 //! | [`entry`], [`slab`], [`table`] | connections in memory, without locks for who reads |
-//! | [`track`] | a packet through a `ct` action |
+//! | [`seek`], `common`, [`track`] | packets through a `ct` action |
 //! | [`nat`], [`helper`], [`ftp`], [`expect`], [`fragments`] | what few packets need |
 //! | [`limits`] | zones, timeout policies |
 //! | [`reaper`] | the thread that ends what has expired, and frees it |
@@ -24,6 +24,7 @@
 //!   closing); if there is none, it is not kept itself. So a flood of first packets cannot end established connections.
 //! - Everything is bounded and counted: connections, expectations, fragments, attempts to find a port, events.
 
+mod common;
 pub mod control;
 pub mod entry;
 pub mod expect;
@@ -34,6 +35,7 @@ pub mod limits;
 pub mod nat;
 pub mod packet;
 pub mod reaper;
+pub mod seek;
 pub mod slab;
 pub mod stage;
 pub mod table;
@@ -175,6 +177,24 @@ impl Ct {
         })
     }
 
+    /// `find` for who is about to make a connection: the one before it, which has expired, does not stand in its way until the reaper comes.
+    fn find_and_end_expired(&self, hash: u64, tuple: &Tuple, now_ms: Msec) -> Option<(u32, bool)> {
+        let mut expired = NONE;
+        let found = self.table.find(hash, |n| {
+            let entry = self.slab.at(n);
+            let reply = entry.direction(tuple)?;
+            if entry.is_alive(now_ms) {
+                return Some((n, reply));
+            }
+            expired = n;
+            None
+        });
+        if expired != NONE && self.end(expired) {
+            CT_EXPIRED.inc();
+        }
+        found
+    }
+
     /// Makes a connection, unless there is one of its tuples.
     pub fn bear(&self, local: &mut Local, birth: &Birth, hash: u64, now_ms: Msec) -> Born {
         if !self.has_room(hash, now_ms) {
@@ -190,7 +210,7 @@ impl Ct {
         let entry = self.slab.at(number);
         entry.fill(birth);
         let held = self.table.hold(hash, reply_hash);
-        let found = match self.find(hash, &birth.orig, now_ms) {
+        let found = match self.find_and_end_expired(hash, &birth.orig, now_ms) {
             Some((n, reply)) => Err(Born::Known(n, reply)),
             None if self.find(reply_hash, &birth.reply, now_ms).is_some() => Err(Born::Clash),
             None => Ok(()),

@@ -88,15 +88,21 @@ impl Table {
         crate::prefetch(&raw const self.buckets[places(hash).0]);
     }
 
-    /// The first candidate in the first bucket, for fetching it.
+    /// A candidate in the first bucket, for fetching it.
     #[inline]
     #[must_use]
     pub fn first_candidate(&self, hash: u64) -> u32 {
         let bucket = &self.buckets[places(hash).0];
+        let is = |word: u64| (tag(word) == tag(hash)) & (number(word) != NONE);
+        // Nearly always it is the first, as long as there are fewer connections than buckets.
+        let first = bucket.0[0].load(Ordering::Relaxed);
+        if is(first) {
+            return number(first);
+        }
         let mut found = NONE;
-        for slot in &bucket.0 {
+        for slot in &bucket.0[1..] {
             let word = slot.load(Ordering::Relaxed);
-            if tag(word) == tag(hash) && number(word) != NONE {
+            if is(word) {
                 found = number(word);
             }
         }
