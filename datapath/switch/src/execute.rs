@@ -18,9 +18,11 @@ use crate::forward::{Core, Scope};
 use crate::meter::Judged;
 use crate::parsed::Parsed;
 use crate::stats::add;
-use crate::{tunnel, tunnel_pop};
+use crate::tunnel_pop::Decap;
+use crate::{tunnel, tunnel_common, tunnel_pop};
 use flow::DpPort;
 use flow::action::{Action, HashAlg, TunnelPush, Userspace};
+use flow::extract::PacketMeta;
 use flow::flow_hash::{HashFields, hash_5tuple};
 use flow::key::Lines;
 use flow::seam::{Upcall, UpcallKind};
@@ -307,15 +309,9 @@ impl Core {
             DROP_RECIRC.add(bundle.packets.len() as u64);
             return self.spares.give(bundle);
         }
-        let mut bad = 0u32;
-        for (i, (packet, parsed)) in bundle.packets.iter_mut().zip(&mut bundle.parsed).enumerate() {
-            if tunnel_pop::pop(packet, parsed, decap, port, vlan_limit).is_none() {
-                bad |= 1 << i;
-            }
-        }
-        if bad != 0 {
-            counters::DROP_TUNNEL_POP.add(bad.count_ones().into());
-            bundle.split(|i, _| bad & 1 << i == 0, None);
+        let meta = PacketMeta { in_port: port, vlan_limit, ..PacketMeta::default() };
+        if !tunnel_common::strip(&mut bundle, decap, &meta, self.wide) {
+            pop_each(&mut bundle, decap, &meta);
         }
         bundle.cut = u32::MAX;
         self.depth += 1;
@@ -366,6 +362,20 @@ impl Core {
         self.random ^= self.random << 17;
         let draw = u32::try_from(self.random >> 32).unwrap_or(0);
         draw < probability
+    }
+}
+
+/// Takes the outer headers off packet by packet; what is wrong is counted and freed.
+fn pop_each(bundle: &mut Bundle, decap: Decap, meta: &PacketMeta<'_>) {
+    let mut bad = 0u32;
+    for (i, (packet, parsed)) in bundle.packets.iter_mut().zip(&mut bundle.parsed).enumerate() {
+        if tunnel_pop::pop(packet, parsed, decap, meta).is_none() {
+            bad |= 1 << i;
+        }
+    }
+    if bad != 0 {
+        counters::DROP_TUNNEL_POP.add(bad.count_ones().into());
+        bundle.split(|i, _| bad & 1 << i == 0, None);
     }
 }
 

@@ -22,6 +22,7 @@ use crate::cache::Cache;
 use crate::classifier::{BATCH, Classifier};
 use crate::config::Live;
 use crate::counters::{DROP_POLICED, DROP_RX_INVALID};
+use crate::ct::seek::Wanted;
 use crate::ct::{Ct, Local};
 use crate::hash::LineHash;
 use crate::memo::Memo;
@@ -106,6 +107,7 @@ pub struct Core {
     pub outlets: Outlets,
     pub spares: Spares,
     pub ct: Local,
+    pub(crate) wanted: Box<Wanted>,
     pub(crate) cache: Cache,
     pub(crate) memo: Memo,
     /// Where the next batch is received.
@@ -133,6 +135,7 @@ impl Core {
             outlets: Outlets::default(),
             spares: Spares::default(),
             ct: Local::new(seat),
+            wanted: Wanted::new(),
             cache: Cache::new(flows),
             memo: Memo::new(),
             inbox: None,

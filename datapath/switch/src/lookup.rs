@@ -4,7 +4,7 @@
 //!
 //! The stages of the cache go over the whole batch, each asking for the memory that the next needs: hash, fetch the bucket; look for
 //! the tag, fetch the megaflow that the entry names; compare. What the cache does not know, or knows wrongly, is searched for in
-//! the classifier, and remembered. Before all that a batch is compared with the megaflow that the last one of its kind was of (`memo`).
+//! the classifier, and remembered. Before all that a batch is compared with the few megaflows that the last ones of its kind were of (`memo`).
 //!
 //! Where an input port has no more than `DIRECT_MAX` subtables the classifier is asked at once: hashing under one mask and looking at
 //! one bucket costs no more than the signature cache would, and does not depend on the number of flows.
@@ -40,9 +40,11 @@ impl Core {
             return 0;
         }
         let missing = if direct { all } else { self.look_in_cache(scope, &mut parsed[..n], found) };
+        if !direct {
+            self.memo.learn(&parsed[0].key, &found[..n]);
+        }
         self.lap(shared, Stage::Cache);
         if missing == 0 {
-            self.memo.learn(&parsed[0].key, &found[..n]);
             return 0;
         }
         let (slots, shard, wide) = (&shared.slots, shared.shards[self.seat].get(), self.wide);

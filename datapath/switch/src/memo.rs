@@ -1,12 +1,12 @@
-//! The megaflow that the last whole batch of its kind belonged to, asked before the caches.
+//! The few megaflows that the last batches of a kind belonged to, asked before the caches.
 //!
-//! What enters: keys of a batch. What leaves: its megaflow, if all packets are of the one that is remembered. Neighbours: `lookup` (the caller),
+//! What enters: keys of a batch. What leaves: its megaflows, if all packets are of those that are remembered. Neighbours: `lookup` (the caller),
 //! `search` (compares).
 //!
-//! Packets that go round again (conntrack, tunnels) mostly end in one megaflow, whatever their number of flows: comparing them with it costs
-//! a few cycles, where the signature cache hashes whole keys and has an entry for each flow and round. A kind is an input port with a
-//! recirculation id. Only a batch that was of one megaflow is remembered, and the first one that is not makes its kind forgotten: mixed
-//! traffic pays one comparison in a batch at most.
+//! Packets that go round again (conntrack, tunnels) mostly end in one megaflow or a few, whatever their number of flows: comparing them with
+//! those costs a few cycles, where the signature cache hashes whole keys and has an entry for each flow and round. A kind is an input port with
+//! a recirculation id. Only what a batch of few megaflows was of is remembered, and the first batch of many makes its kind forgotten: mixed
+//! traffic pays for a few comparisons in a batch at most.
 //!
 //! A number may outlive its megaflow: as in the signature cache, whether the slot is live and the comparison under the mask decide.
 
@@ -20,16 +20,20 @@ use flow::Key;
 /// Kinds that are remembered; others share their places.
 const PLACES: usize = 64;
 
+/// Megaflows that are remembered for a kind.
+const FEW: usize = 4;
+
 /// A forwarding thread's memo.
 #[derive(Debug)]
 pub(crate) struct Memo {
-    slots: [u32; PLACES],
+    /// The last ones first, without gaps.
+    slots: [[u32; FEW]; PLACES],
 }
 
 impl Memo {
     /// Nothing remembered.
     pub(crate) const fn new() -> Self {
-        Self { slots: [NO_SLOT; PLACES] }
+        Self { slots: [[NO_SLOT; FEW]; PLACES] }
     }
 
     #[inline]
@@ -39,38 +43,54 @@ impl Memo {
         id.wrapping_add(port.wrapping_mul(9)) as usize % PLACES
     }
 
-    /// Whether all packets are of the megaflow that is remembered, which is `found` then.
+    /// Whether all packets are of the megaflows that are remembered, which are `found` then. Otherwise something else may have been found, and
+    /// `learn` is to be told what the batch was of.
     #[inline]
     pub(crate) fn recall<'g>(
-        &mut self,
+        &self,
         scope: Scope<'g>,
         (parsed, n, wide): (&mut [Parsed; BATCH], usize, bool),
         found: &mut [Option<Entry<'g>>; BATCH],
     ) -> bool {
-        let at = Self::place(&parsed[0].key);
         let slots = &*scope.shared.slots;
-        let Some(entry) = slots.entry(self.slots[at], scope.guard) else {
+        let known = self.slots[Self::place(&parsed[0].key)].map(|number| slots.entry(number, scope.guard));
+        if !known.iter().flatten().any(|entry| entry.matches(&mut parsed[0])) {
             return false;
-        };
+        }
         let all = if n == BATCH { u32::MAX } else { (1 << n) - 1 };
-        if entry.matches(&mut parsed[0]) {
-            let mut search = Search { slots, parsed, live: all, found, searched: 0, wide, shard: None };
+        let mut search = Search { slots, parsed, live: all, found, searched: 0, wide, shard: None };
+        for entry in known.into_iter().flatten() {
             search.compare(entry);
             if search.live == 0 {
                 return true;
             }
         }
-        self.slots[at] = NO_SLOT;
         false
     }
 
-    /// Remembers the megaflow of a batch, if it has only one.
+    /// Remembers the megaflows of a batch that was not recalled, if they are few, before those that were remembered; forgets all if not.
     #[inline]
     pub(crate) fn learn(&mut self, key: &Key, found: &[Option<Entry<'_>>]) {
-        if let Some(first) = found[0]
-            && found.iter().all(|f| *f == Some(first))
-        {
-            self.slots[Self::place(key)] = first.number();
+        let known = &mut self.slots[Self::place(key)];
+        let mut few = [NO_SLOT; FEW];
+        let mut n = 0;
+        let seen = found.iter().map(|entry| entry.map_or(NO_SLOT, Entry::number));
+        for number in seen {
+            if number == NO_SLOT || !few.contains(&number) {
+                if number == NO_SLOT || n == FEW {
+                    *known = [NO_SLOT; FEW];
+                    return;
+                }
+                few[n] = number;
+                n += 1;
+            }
         }
+        for number in *known {
+            if n < FEW && !few.contains(&number) {
+                few[n] = number;
+                n += 1;
+            }
+        }
+        *known = few;
     }
 }

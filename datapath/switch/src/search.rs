@@ -17,6 +17,7 @@ use crate::qsbr::Guard;
 use crate::slots::{Entry, NO_SLOT, Slots};
 use crate::stats::Shard;
 use crate::tags;
+use flow::key::Lines;
 use std::sync::atomic::Ordering;
 
 /// Tables below this size are as good as in the first or second level cache.
@@ -199,11 +200,7 @@ fn compare_one<'g, const WIDE: bool>(search: &mut Search<'_, 'g>, only: Entry<'g
     }
     matched &= search.live;
     if !only.is_short() {
-        for i in bits(matched) {
-            if !only.rest_matches(&mut search.parsed[i]) {
-                matched &= !(1 << i);
-            }
-        }
+        matched = compare_rest::<WIDE>(search, only, matched);
     }
     if matched == u32::MAX {
         *search.found = [Some(only); BATCH];
@@ -213,6 +210,21 @@ fn compare_one<'g, const WIDE: bool>(search: &mut Search<'_, 'g>, only: Entry<'g
         }
     }
     search.live &= !matched;
+}
+
+/// Compares packets, whose first lines match, with the other lines of a megaflow: those that match in all of them.
+#[inline(always)]
+fn compare_rest<const WIDE: bool>(search: &mut Search<'_, '_>, only: Entry<'_>, mut matched: u32) -> u32 {
+    for (number, own, mask) in only.rest() {
+        let need = Lines(1 << number);
+        for i in bits(matched) {
+            let parsed = &mut search.parsed[i];
+            parsed.ensure(need);
+            let same = own.equals_masked_as::<WIDE>(line_of(&parsed.key, number), mask);
+            matched &= !(u32::from(!same) << i);
+        }
+    }
+    matched
 }
 
 #[inline(always)]
@@ -327,7 +339,6 @@ mod tests {
     use crate::program::Program;
     use crate::qsbr::{Epochs, Limbo, Rcu};
     use crate::slots::{Head, SlotWriter};
-    use flow::key::Lines;
     use flow::{Key, Ufid};
     use proptest::prelude::*;
     use std::sync::Arc;

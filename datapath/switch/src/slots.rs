@@ -179,21 +179,23 @@ impl<'g> Entry<'g> {
         self.lines() == FIRST
     }
 
+    /// The lines besides the first: number, masked key, mask.
+    #[inline]
+    pub(crate) fn rest(self) -> impl Iterator<Item = (usize, &'g Line, &'g [u64; 8])> {
+        let head = self.head();
+        let mut left = head.shape.lines.0 & !1;
+        head.rest.iter().map(move |own| {
+            let number = left.trailing_zeros() as usize;
+            left &= left.wrapping_sub(1);
+            (number, own, line_of(&head.shape.mask, number))
+        })
+    }
+
     /// Whether `parsed`, whose first line matches, does so in the others.
     #[inline(never)]
     pub(crate) fn rest_matches(self, parsed: &mut Parsed) -> bool {
-        let shape = &*self.head().shape;
-        parsed.ensure(shape.lines);
-        let key = &parsed.key;
-        let mut left = shape.lines.0 & !1;
-        for own in &self.head().rest {
-            let l = left.trailing_zeros() as usize;
-            left &= left - 1;
-            if !own.equals_masked(line_of(key, l), line_of(&shape.mask, l)) {
-                return false;
-            }
-        }
-        true
+        parsed.ensure(self.head().shape.lines);
+        self.rest().all(|(number, own, mask)| own.equals_masked(line_of(&parsed.key, number), mask))
     }
 
     /// The hash of its masked key.

@@ -1,7 +1,8 @@
 //! Decapsulation (`tnl_pop`): the outer header comes off, and what it said goes into the key.
 //!
 //! What enters: packets whose outer headers were extracted, and what kind of tunnel the port is. What leaves: the inner packets with
-//! keys of their own, tunnel fields filled; or the reason to drop. Neighbours: `execute` (rounds), `tunnel` (the other way).
+//! keys of their own, tunnel fields filled; or the reason to drop. Neighbours: `execute` (rounds), `tunnel_common` (what is common, a batch at a
+//! time), `tunnel` (the other way).
 //!
 //! Nothing is believed: lengths, versions and checksums are checked as far as nobody below has done so. A GSO frame comes from a kernel
 //! that encapsulated it whole; its outer lengths and checksums are not final and are not looked at, its pieces will have right ones.
@@ -10,7 +11,7 @@ use crate::parsed::Parsed;
 use flow::checksum;
 use flow::extract::{NO_OFFSET, PacketMeta};
 use flow::key::{Lines, TUN_CSUM, TUN_KEY, TUN_METADATA_BYTES, TUN_OAM};
-use flow::seam::{DpPort, PortRequest};
+use flow::seam::PortRequest;
 use flow::wire::{Geneve, Gre, Ipv4, Ipv6, Udp, Vxlan, eth_type, ip_proto};
 use port::{Checksum, GsoKind, Packet};
 use zerocopy::FromBytes;
@@ -35,7 +36,7 @@ const PT_ETHERNET: u32 = 0;
 /// OFPHTN_ETHERTYPE
 const NS_ETH_TYPE: u32 = 0x0001_0000;
 /// Lines of a key that hold tunnel fields of fixed size, and options.
-const FIXED_LINES: Lines = Lines(0b1_1000);
+pub(crate) const FIXED_LINES: Lines = Lines(0b1_1000);
 const OPTION_LINES: u16 = 0b1_1110_0000;
 
 /// What a tunnel port takes off.
@@ -101,8 +102,8 @@ struct Outer {
     end: usize,
 }
 
-/// Takes the outer header of one packet off. `None`: it is to be dropped.
-pub fn pop(packet: &mut Packet, parsed: &mut Parsed, decap: Decap, in_port: DpPort, vlan_limit: u8) -> Option<()> {
+/// Takes the outer header of one packet off; `meta` is what is known of the inner one besides. `None`: it is to be dropped.
+pub fn pop(packet: &mut Packet, parsed: &mut Parsed, decap: Decap, meta: &PacketMeta<'_>) -> Option<()> {
     let is_whole = packet.gso().kind != GsoKind::None;
     let partial = matches!(packet.checksum(), Checksum::Partial { .. });
     let trusted = is_whole || partial || packet.checksum() == Checksum::Good;
@@ -115,7 +116,7 @@ pub fn pop(packet: &mut Packet, parsed: &mut Parsed, decap: Decap, in_port: DpPo
     if !partial || is_outer_checksum(packet) {
         packet.set_checksum(Checksum::Unknown);
     }
-    let meta = PacketMeta { in_port, packet_type: outer.packet_type, vlan_limit, ..PacketMeta::default() };
+    let meta = PacketMeta { packet_type: outer.packet_type, ..*meta };
     let options = outer.options;
     parsed.read(packet.data(), &meta);
     parsed.ensure(FIXED_LINES);
@@ -196,7 +197,7 @@ fn read(bytes: &[u8], at: &Place, decap: Decap, options: &mut [u8; TUN_METADATA_
 }
 
 /// Bytes of the shortest frame on a wire, without its checksum.
-const FRAME_MIN: usize = 60;
+pub(crate) const FRAME_MIN: usize = 60;
 const IPIP: u8 = 4;
 const IPV6_IN_IPV6: u8 = 41;
 /// Says that the packet stays as it is, outer header included.

@@ -1,7 +1,9 @@
 //! What `tunnel` puts on comes off again, and what is wrong is dropped.
 
 use super::*;
+use crate::bundle::Bundle;
 use crate::tunnel::{Sequences, push};
+use flow::DpPort;
 use flow::action::{Action, TunnelPush};
 use flow::action_text::parse_actions;
 use flow::dptext::format_attr;
@@ -12,6 +14,20 @@ use port::Batch;
 
 const V4: &str = "ipv4(src=1.1.2.88,dst=1.1.2.92,proto=PROTO,tos=4,ttl=64,frag=0x4000)";
 const V6: &str = "ipv6(src=2001:cafe::88,dst=2001:cafe::92,label=0,proto=PROTO,tclass=0x4,hlimit=64)";
+
+const META: PacketMeta<'static> = PacketMeta {
+    in_port: DpPort(9),
+    packet_type: 0,
+    recirc_id: 0,
+    dp_hash: 0,
+    skb_priority: 0,
+    pkt_mark: 0,
+    ct_state: 0,
+    vlan_limit: 2,
+    ct_zone: 0,
+    ct_mark: 0,
+    rare: None,
+};
 
 /// Encapsulates by a header in `tnl_push`'s text.
 fn encapsulated(size: usize, kind: u32, v6: bool, proto: u8, rest: &str, inner: &[u8]) -> Packet {
@@ -32,7 +48,7 @@ fn encapsulated(size: usize, kind: u32, v6: bool, proto: u8, rest: &str, inner: 
 fn popped(packet: &mut Packet, decap: Decap) -> Option<String> {
     let mut parsed = Parsed::new();
     parsed.read(packet.data(), &PacketMeta::default());
-    pop(packet, &mut parsed, decap, DpPort(9), 2)?;
+    pop(packet, &mut parsed, decap, &META)?;
     let text = format_attr(DpAttr::Tunnel, &parsed.whole(), None, &NoNames);
     let tunnel = text.strip_prefix("tunnel(").and_then(|t| t.strip_suffix(")")).unwrap_or(&text);
     Some(tunnel.replace("src=1.1.2.88,dst=1.1.2.92,tos=0x4,ttl=64,", ""))
@@ -158,4 +174,57 @@ fn any_bytes() {
         packet.set_checksum(if seed & 1 << 50 == 0 { Checksum::Good } else { Checksum::Unknown });
         let _ = popped(&mut packet, kinds[usize::try_from(seed >> 55).unwrap() % kinds.len()]);
     }
+}
+
+/// Batches of tunnel packets, common and others, through both ways: the same packets and keys.
+#[test]
+fn a_batch_comes_off_as_its_packets_do() {
+    let mut random = flow::extract_gen::PacketGen::new(31);
+    let (mut frame, mut taken, mut refused) = (Vec::new(), 0, 0);
+    for round in 0..1500 {
+        let (kind, port, rest, decap) = match round % 3 {
+            0 => (4, 4789, "vxlan(flags=0x8000000,vni=0x7b)", Decap::Vxlan { gbp: false }),
+            1 => (4, 4789, "vxlan(flags=0x8000000,vni=0xabcdef)", Decap::Vxlan { gbp: true }),
+            _ => (5, 6081, "geneve(vni=0x123456)", Decap::Geneve),
+        };
+        let six = random.below(30) == 0;
+        let (size, csum) = if six { (70, "0xffff") } else { (50, if random.below(30) == 0 { "0xffff" } else { "0x0" }) };
+        let rest = format!("udp(src=0,dst={port},csum={csum}),{rest}");
+        let mut bundle = Bundle::new();
+        for _ in 0..1 + random.below(crate::bundle::BUNDLE_MAX) {
+            random.sound_packet(&mut frame);
+            let mut packet = encapsulated(size, kind, six, 17, &rest, &frame);
+            if random.below(40) == 0 {
+                let at = random.below(packet.len().min(60));
+                packet.data_mut()[at] ^= 1 << random.below(8);
+            }
+            if random.below(4) == 0 {
+                packet.set_checksum(Checksum::Good);
+            }
+            let at = bundle.packets.len();
+            bundle.parsed[at].read(packet.data(), &PacketMeta::default());
+            bundle.packets.push(packet).unwrap();
+        }
+        let n = bundle.packets.len();
+        let singly: Vec<_> = (0..n)
+            .map(|i| {
+                let mut packet = bundle.packets[i].duplicate().unwrap();
+                let mut parsed = Box::new(bundle.parsed[i].clone());
+                pop(&mut packet, &mut parsed, decap, &META).map(|()| (packet, parsed))
+            })
+            .collect();
+        let before: Vec<_> = bundle.packets.iter().map(|p| p.data().to_vec()).collect();
+        if crate::tunnel_common::strip(&mut bundle, decap, &META, round % 2 == 0 && crate::wide::on()) {
+            taken += 1;
+            for (i, one) in singly.iter().enumerate() {
+                let (packet, parsed) = one.as_ref().expect("it is sound");
+                assert_eq!((bundle.packets[i].data(), bundle.packets[i].checksum()), (packet.data(), packet.checksum()));
+                assert_eq!((bundle.parsed[i].whole(), bundle.parsed[i].found), (parsed.whole(), parsed.found));
+            }
+        } else {
+            refused += 1;
+            assert!(bundle.packets.iter().zip(&before).all(|(now, before)| now.data() == before));
+        }
+    }
+    assert!(taken > 200 && refused > 200, "{taken} {refused}");
 }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Bench, frame};
+use common::{Bench, fragments, frame, numbered};
 use flow::action_text::parse_actions;
 use flow::compose::{Payload, compose};
 use flow::conntrack::{CT_STAGES, Conntrack, CtEvent, CtFilter, CtStage, CtTuple};
@@ -124,14 +124,15 @@ fn floods_do_not_end_what_is_established() {
     bench.send(2, &frame(BACK, 100));
     tracker.set_max_connections(30).unwrap();
     // A hundred times as many as may be; what is established is forwarded all the time.
+    let counted = || datapath::ct::CT_EARLY_DROP.count() + datapath::ct::CT_FULL.count();
+    let before = counted();
     for port in 1..=3000u16 {
         let first = frame(&UDP.replace("src=1000,dst=2000", &format!("src={port},dst=2001")), 100);
         assert_eq!(out(&bench, 1, &first), [2], "the packet itself is not lost");
         assert!(tracker.connections() <= 30);
-        if port % 100 == 0 {
-            assert_eq!(out(&bench, 2, &frame(BACK, 100)), [1]);
-        }
+        assert_eq!(out(&bench, 2, &frame(BACK, 100)), [1], "{port}");
     }
+    assert!(counted() - before >= 2971, "each is told of");
     // Enough that are established leave no room for others, and are not ended for them.
     tracker.flush(&CtFilter::default()).unwrap();
     let both = |port: u16| {
@@ -145,6 +146,59 @@ fn floods_do_not_end_what_is_established() {
     (1000..1030).for_each(|port| assert_eq!(both(port), [1]));
     assert!(dump(&bench).iter().any(|l| l.contains("sport=1000,")));
     assert!(tracker.set_max_connections(u32::MAX).is_err());
+}
+
+/// More connections than the table begins with room for: each is known while it grows, and after.
+#[test]
+fn connections_outlive_a_table_that_grows() {
+    let bench = bench(FIREWALL);
+    let (there, back) = (
+        |n: u16| frame(&UDP.replace("src=1000", &format!("src={n}")), 60),
+        |n: u16| frame(&BACK.replace("dst=1000", &format!("dst={n}")), 60),
+    );
+    for n in 1..=10_000u16 {
+        bench.send(1, &there(n));
+        if n % 16 == 0 {
+            for old in [n / 2 + 1, n] {
+                assert_eq!(out(&bench, 2, &back(old)), [1], "{old} of {n}");
+            }
+        }
+    }
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    for n in (1..=10_000u16).step_by(7) {
+        assert_eq!(out(&bench, 2, &back(n)), [1], "{n}");
+    }
+    assert_eq!(ct(&bench).connections(), 10_000);
+    assert_eq!(ct(&bench).flush(&CtFilter::default()), Ok(10_000));
+    assert_eq!(out(&bench, 2, &back(9)), [3]);
+}
+
+/// A hundred times as many fragments as may be held, of datagrams that never complete: the others go on as what cannot be tracked, and what is
+/// whole is tracked all the time.
+#[test]
+fn fragments_that_never_complete_are_held_to_a_limit() {
+    let bench = bench(&[
+        ("recirc_id(0),in_port(1)", "ct(zone=7),recirc(0x1)"),
+        ("ct_state(-inv+trk),recirc_id(0x1),in_port(1)", "2"),
+        ("ct_state(+inv+trk),recirc_id(0x1),in_port(1)", "3"),
+    ]);
+    let tracker = ct(&bench);
+    tracker.set_fragments_max(20).unwrap();
+    let [last, first] = fragments(&frame(UDP, 1434), 1208);
+    let full = datapath::ct::fragments::FRAGMENTS_FULL.count();
+    for id in 0..2000u16 {
+        let lonely = numbered(&first, id);
+        assert_eq!(out(&bench, 1, &lonely), if id < 20 { &[][..] } else { &[3] }, "{id}");
+        assert_eq!(out(&bench, 1, &frame(UDP, 100)), [2], "{id}");
+    }
+    assert_eq!(datapath::ct::fragments::FRAGMENTS_FULL.count() - full, 1980);
+    let held = tracker.fragments();
+    assert_eq!((held.v4.accepted, held.lists.len()), (20, 20));
+    // There is no room for the last piece either; with room the datagram is whole, and goes on in pieces.
+    assert_eq!(out(&bench, 1, &numbered(&last, 7)), [3]);
+    tracker.set_fragments_max(21).unwrap();
+    assert_eq!(out(&bench, 1, &numbered(&last, 7)), [2, 2]);
+    assert_eq!(tracker.fragments().lists.len(), 19);
 }
 
 #[test]

@@ -70,6 +70,58 @@ fn put_modes() {
     assert_eq!((s.hit, s.missed, s.flows), (4, 1, 0));
 }
 
+/// A batch of few megaflows is compared with them first the next time; once one has gone, or another stands in its place, packets are looked up
+/// as ever.
+#[test]
+fn megaflows_that_were_remembered_may_go() {
+    let b = Bench::new(3, &[]);
+    let one = |p: FlowPut| b.dp.put(&[p]).remove(0).unwrap();
+    let ip = |n: u32| format!("recirc_id(0),in_port(1),packet_type(ns=0,id=0),eth_type(0x0800),ipv4(src=10.0.0.{n},frag=no)");
+    let from = |n: u32| frame(&TCP.replace("src=10.0.0.1", &format!("src=10.0.0.{n}")), 60);
+    let out = |n: u32| b.send(1, &from(n)).iter().map(|s| s.0).collect::<Vec<_>>();
+    // A second mask at the port: with one, nothing is remembered.
+    one(put(99, "recirc_id(0),in_port(1),packet_type(ns=0,id=0),eth_type(0x0806)", 3, PutMode::Create));
+    one(put(1, &ip(1), 2, PutMode::Create));
+    for _ in 0..3 {
+        assert_eq!((out(1), out(7)), (vec![2], vec![]), "another packet is not its own");
+    }
+    one(put(1, &ip(1), 3, PutMode::Modify));
+    assert_eq!(out(1), [3]);
+    for round in 0..50 {
+        assert_eq!(out(1), [3]);
+        b.dp.del(&[Ufid(1)]).remove(0).unwrap();
+        assert_eq!(out(1), [], "{round}");
+        one(put(2, &ip(2), 2, PutMode::Create));
+        assert_eq!((out(1), out(2), out(2)), (vec![], vec![2], vec![2]));
+        b.dp.del(&[Ufid(2)]).remove(0).unwrap();
+        one(put(1, &ip(1), 3, PutMode::Create));
+    }
+    // Several in a batch: few, more than are remembered, and with packets that are of none.
+    let batch = |sources: &[u32]| {
+        for n in sources {
+            b.ports[0].receive(0, &from(*n)).unwrap();
+        }
+        b.dp.drain(DpPort(1));
+        let ports = b.sent();
+        [2, 3].map(|port| ports.iter().filter(|s| s.0 == port).count())
+    };
+    for n in 2..=9 {
+        one(put(u128::from(n), &ip(n), 2, PutMode::Create));
+    }
+    for _ in 0..3 {
+        assert_eq!(batch(&[1, 1, 1, 2, 1, 2, 17, 2]), [3, 4]);
+        assert_eq!(batch(&[2, 1, 2, 1]), [2, 2]);
+        assert_eq!(batch(&[1, 2, 3, 4, 1]), [3, 2]);
+        assert_eq!(batch(&[9, 8, 7, 6, 5, 4, 3, 2, 1]), [8, 1]);
+        assert_eq!(batch(&[3, 3]), [2, 0]);
+        assert_eq!(batch(&[1, 3]), [1, 1]);
+    }
+    b.dp.del(&[Ufid(3)]).remove(0).unwrap();
+    assert_eq!(batch(&[1, 3, 1, 2]), [1, 2]);
+    one(put(1, &ip(1), 2, PutMode::Modify));
+    assert_eq!(batch(&[1, 3, 1, 2]), [3, 0]);
+}
+
 #[test]
 fn dummy_ports_are_numbered_by_name() {
     let dp = Switch::new("dummy", "ovs-dummy", &Options::default()).unwrap();

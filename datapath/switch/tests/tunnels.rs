@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Bench, frame};
+use common::{Bench, fragments, frame, numbered};
 use datapath::counters::{DROP_RECIRC, DROP_TUNNEL_POP};
 use flow::action_text::parse_actions;
 use flow::checksum::checksum;
@@ -34,21 +34,6 @@ fn put(bench: &Bench, ufid: u128, flow: &str, actions: &str) {
     bench.put(ufid, flow, parse_actions(actions, &NoNames).unwrap());
 }
 
-/// A frame's IP packet in two fragments, the second first.
-fn fragments(frame: &[u8], at: usize) -> [Vec<u8>; 2] {
-    let piece = |from: usize, to: usize, more: bool| {
-        let mut piece = [&frame[..34], &frame[34 + from..34 + to]].concat();
-        let word = (from / 8) as u16 | if more { 0x2000 } else { 0 };
-        piece[16..18].copy_from_slice(&((to - from + 20) as u16).to_be_bytes());
-        piece[20..22].copy_from_slice(&word.to_be_bytes());
-        piece[24..26].fill(0);
-        let sum = checksum(&piece[14..34]);
-        piece[24..26].copy_from_slice(&sum);
-        piece
-    };
-    [piece(at, frame.len() - 34, false), piece(0, at, true)]
-}
-
 #[test]
 fn fragments_of_an_encapsulated_packet_are_put_together() {
     let (bench, port, push) = tunnel();
@@ -65,12 +50,7 @@ fn fragments_of_an_encapsulated_packet_are_put_together() {
     // What never completes is held to a limit, and does not keep others from being forwarded.
     let before = DROP_TUNNEL_POP.count();
     for id in 0..3000u16 {
-        let mut lonely = first.clone();
-        lonely[18..20].copy_from_slice(&id.to_be_bytes());
-        lonely[24..26].fill(0);
-        let sum = checksum(&lonely[14..34]);
-        lonely[24..26].copy_from_slice(&sum);
-        assert_eq!(bench.send(2, &lonely), []);
+        assert_eq!(bench.send(2, &numbered(&first, id)), []);
     }
     assert_eq!(DROP_TUNNEL_POP.count() - before, 2000, "1000 are held");
     assert_eq!(bench.send(2, &outer).len(), 1);

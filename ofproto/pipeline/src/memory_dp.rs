@@ -167,6 +167,12 @@ impl MemoryDp {
                     self.run(state, packet.clone(), key, taken, depth + 1);
                 }
                 Action::CtClear => key.ct_state = 0,
+                Action::TunnelPush(push) => {
+                    packet = [&push.header[..], &packet].concat();
+                    let meta = PacketMeta { in_port: push.out_port, ..PacketMeta::default() };
+                    key = Key::ZERO;
+                    extract_whole(&packet, &meta, &mut key);
+                }
                 // No packet is beyond its meter's rate.
                 Action::Meter(_) => {}
                 Action::Drop(_) => return,
@@ -251,7 +257,7 @@ impl Datapath for MemoryDp {
         let in_name = digits.parse::<u32>().ok().map(|n| if request.name.starts_with("br") { n + 100 } else { n });
         let wish = request.number.map(|n| n.0).or(in_name).filter(|n| !state.ports.contains_key(n));
         let number = wish.unwrap_or_else(|| (1..).find(|n| !state.ports.contains_key(n)).unwrap());
-        let last = u8::try_from(number).unwrap();
+        let [.., last] = number.to_be_bytes();
         let info = PortInfo {
             number: DpPort(number),
             name: request.name.clone(),

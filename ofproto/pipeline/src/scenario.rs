@@ -156,7 +156,7 @@ fn parse_port(word: &str) -> PortConfig {
     made
 }
 
-fn port(name: &str, kind: &str, ofport_request: Option<u16>) -> PortConfig {
+pub(crate) fn port(name: &str, kind: &str, ofport_request: Option<u16>) -> PortConfig {
     let device = PortRequest { name: name.into(), kind: kind.into(), ..PortRequest::default() };
     let interface = InterfaceConfig { name: name.into(), device, ofport_request, ..InterfaceConfig::default() };
     PortConfig { name: name.into(), interfaces: vec![interface], ..PortConfig::default() }

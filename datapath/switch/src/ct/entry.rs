@@ -292,12 +292,17 @@ impl Entry {
     #[inline]
     #[must_use]
     pub fn direction(&self, tuple: &Tuple) -> Option<bool> {
+        let (forward, backward) = self.directions(tuple, self.flags.load(Ordering::Relaxed));
+        (forward | backward).then_some(!forward)
+    }
+
+    /// Whether `tuple` is a packet of the side that began, and whether one of the answering side; `flags` are the entry's.
+    #[inline]
+    #[must_use]
+    pub fn directions(&self, tuple: &Tuple, flags: u32) -> (bool, bool) {
         let orig = self.orig();
-        if orig.is(tuple) {
-            return Some(false);
-        }
-        let reply = if self.has(NAT) { load(&self.reply) } else { orig.reversed() };
-        reply.is(tuple).then_some(true)
+        let reply = if flags & NAT != 0 { load(&self.reply) } else { orig.reversed() };
+        (orig.is(tuple), reply.is(tuple))
     }
 
     /// Starts the timeout again. Less than an eighth of a second is not worth a write that other cores would have to fetch.

@@ -8,7 +8,7 @@
 //! | [`tuple`], [`packet`] | from a packet to its tuple |
 //! | [`tcp`], [`stage`] | state machines, pure |
 //! | [`entry`], [`slab`], [`table`] | connections in memory, without locks for who reads |
-//! | [`track`] | a packet through a `ct` action |
+//! | [`seek`], `common`, [`track`] | packets through a `ct` action |
 //! | [`nat`], [`helper`], [`ftp`], [`expect`], [`fragments`] | what few packets need |
 //! | [`limits`] | zones, timeout policies |
 //! | [`reaper`] | the thread that ends what has expired, and frees it |
@@ -20,10 +20,12 @@
 //!   first line, and stores the new expiry. TCP holds a bit of its own entry while it moves the windows.
 //! - A new connection holds one of 4096 lock bits, two with NAT, while it looks whether another thread made it meanwhile.
 //! - What has expired is not found any more, at once; the reaper frees it at its next visit, at most a sweep interval later.
+//! - The table grows with the connections; while it does, they are found under both sizes.
 //! - When as many connections stand as may, a new one ends another nearby that is not assured (no answer seen, handshake not over, or
 //!   closing); if there is none, it is not kept itself. So a flood of first packets cannot end established connections.
 //! - Everything is bounded and counted: connections, expectations, fragments, attempts to find a port, events.
 
+mod common;
 pub mod control;
 pub mod entry;
 pub mod expect;
@@ -34,6 +36,7 @@ pub mod limits;
 pub mod nat;
 pub mod packet;
 pub mod reaper;
+pub mod seek;
 pub mod slab;
 pub mod stage;
 pub mod table;
@@ -175,6 +178,24 @@ impl Ct {
         })
     }
 
+    /// `find` for who is about to make a connection: the one before it, which has expired, does not stand in its way until the reaper comes.
+    fn find_and_end_expired(&self, hash: u64, tuple: &Tuple, now_ms: Msec) -> Option<(u32, bool)> {
+        let mut expired = NONE;
+        let found = self.table.find(hash, |n| {
+            let entry = self.slab.at(n);
+            let reply = entry.direction(tuple)?;
+            if entry.is_alive(now_ms) {
+                return Some((n, reply));
+            }
+            expired = n;
+            None
+        });
+        if expired != NONE && self.end(expired) {
+            CT_EXPIRED.inc();
+        }
+        found
+    }
+
     /// Makes a connection, unless there is one of its tuples.
     pub fn bear(&self, local: &mut Local, birth: &Birth, hash: u64, now_ms: Msec) -> Born {
         if !self.has_room(hash, now_ms) {
@@ -190,7 +211,7 @@ impl Ct {
         let entry = self.slab.at(number);
         entry.fill(birth);
         let held = self.table.hold(hash, reply_hash);
-        let found = match self.find(hash, &birth.orig, now_ms) {
+        let found = match self.find_and_end_expired(hash, &birth.orig, now_ms) {
             Some((n, reply)) => Err(Born::Known(n, reply)),
             None if self.find(reply_hash, &birth.reply, now_ms).is_some() => Err(Born::Clash),
             None => Ok(()),
@@ -216,7 +237,7 @@ impl Ct {
             }
             return refused;
         }
-        self.count.fetch_add(1, Ordering::Relaxed);
+        self.table.grow_for(self.count.fetch_add(1, Ordering::Relaxed));
         self.births[local.seat].push(&self.slab, number, |e| &e.wheel_next);
         entry.publish();
         drop(held);
@@ -309,6 +330,20 @@ impl Ct {
         self.count.fetch_sub(1, Ordering::Relaxed);
         self.deaths.push(&self.slab, number, |e| &e.chain);
         true
+    }
+
+    /// Finishes a growth of the table. For the reaper's thread, a grace period after it began.
+    fn settle_table(&self) {
+        let left = self.table.migrate(|number, is| {
+            let entry = self.slab.at(number);
+            let by_orig = Some(self.hash(&entry.orig())).filter(|hash| is(*hash));
+            by_orig.or_else(|| Some(self.hash(&entry.reply())).filter(|hash| is(*hash)))
+        });
+        for number in left {
+            CT_FULL.inc();
+            self.end(number);
+        }
+        self.table.settled();
     }
 
     /// Says that a connection is established, or closes, to who watches.

@@ -40,6 +40,40 @@ pub struct Inner {
     pub icmp_type: u8,
 }
 
+/// The tuple of a packet of TCP or UDP over IPv4 that is whole and right. `None` says nothing of others: `see` does.
+#[inline(always)]
+#[must_use]
+pub fn see_common(packet: &Packet, parsed: &Parsed, zone: u16) -> Option<Tuple> {
+    let (at, key) = (&parsed.found, &parsed.key);
+    let ours = (at.network == NetworkLayer::Ipv4)
+        & (key.nw_frag == 0)
+        & ((key.nw_proto == ip_proto::UDP) | (key.nw_proto == ip_proto::TCP))
+        & (key.tp_src != [0; 2])
+        & (key.tp_dst != [0; 2]);
+    if !ours || packet.checksum() == Checksum::Unknown && !common_sums_are_right(packet.data(), parsed) {
+        return None;
+    }
+    let ports = (u16::from_be_bytes(key.tp_src), u16::from_be_bytes(key.tp_dst));
+    Some(Tuple::of_v4(key, ports, zone))
+}
+
+/// Whether the checksums of a packet over IPv4 are right, without options; nothing is counted.
+#[inline(always)]
+fn common_sums_are_right(data: &[u8], parsed: &Parsed) -> bool {
+    let (at, key) = (&parsed.found, &parsed.key);
+    let (l3, l4) = (usize::from(at.l3), usize::from(at.l4));
+    let end = data.len().saturating_sub(usize::from(at.l2_pad));
+    let (Some(ip), Some(segment)) = (data.get(l3..).and_then(|ip| ip.first_chunk::<20>()), data.get(l4..end)) else {
+        return false;
+    };
+    if l4 != l3 + ip.len() || !Sum::default().plus(ip).is_right() {
+        return false;
+    }
+    // A UDP packet without a checksum is whole, too.
+    let none = key.nw_proto == ip_proto::UDP && segment.get(6..8) == Some(&[0, 0]);
+    none || pseudo4(key.nw_src, key.nw_dst, key.nw_proto, segment.len()).plus(segment).is_right()
+}
+
 /// The tuple of a packet.
 #[inline]
 #[must_use]

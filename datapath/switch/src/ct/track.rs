@@ -1,25 +1,26 @@
 //! A packet through a `ct` action.
 //!
 //! What enters: bundles and the action. What leaves: the packets with `ct_*` fields, translated if asked for; fragments that are held stay
-//! here. Neighbours: `execute` (calls), `packet`, `table`, `entry`, `tcp`, `stage`, `nat`, `helper`, `fragments`.
+//! here. Neighbours: `execute` (calls), `seek`, `common`, `packet`, `table`, `entry`, `tcp`, `stage`, `nat`, `helper`, `fragments`.
 //!
 //! # Rounds over a batch
 //!
-//! Tuples and hashes first, fetching buckets; then candidates, fetching entries; then packet by packet, in order, so that a connection
+//! Tuples and hashes first, fetching buckets; then candidates, fetching entries (`seek`); then packet by packet, in order, so that a connection
 //! that one packet begins is known to the next. A packet that this batch has tracked in the same zone already has its connection at hand
-//! (`Parsed::conn`) and is not counted twice. `track_common` takes most packets of known connections in few steps; `track_one` is its plain
-//! twin, and does the rest.
+//! (`Parsed::conn`) and is not counted twice. `track_common` (`common`) takes most packets of known connections in few steps; `track_one` is
+//! its plain twin, and does the rest.
 
-use super::entry::{ASSURED, Birth, CARRIED, CLOSING, Entry, NAT_DST, NAT_SRC, NONE, RELATED};
+use super::entry::{ASSURED, Birth, CARRIED, CLOSING, Entry, NAT_DST, NAT_SRC, RELATED};
 use super::expect::Expectation;
 use super::fragments::Taken;
 use super::helper::Side;
-use super::packet::{self, Seen};
+use super::packet;
+use super::seek::{Lookup, Sought, Wanted};
 use super::stage;
 use super::tcp::{Tcp, Verdict, flags_are_sound};
 use super::tuple::Tuple;
 use super::{Born, CT_ZONE_FULL, Ct, Local, helper, nat};
-use crate::bundle::{BUNDLE_MAX, Bundle};
+use crate::bundle::Bundle;
 use crate::forward::{Core, Scope, Shared};
 use crate::parsed::{MOVED, Parsed, UNTOLD};
 use flow::DpPort;
@@ -50,26 +51,26 @@ pub const SNAT: u8 = 0x40;
 pub const DNAT: u8 = 0x80;
 
 /// Lines of the label and of the original tuple.
-const LABEL_AND_TUPLE: Lines = Lines(0b1100);
+pub(super) const LABEL_AND_TUPLE: Lines = Lines(0b1100);
 /// Other tuples that are tried when another thread took the one chosen.
 const CLASHES_MAX: u32 = 8;
 
 /// The action, as this room needs it.
 #[derive(Clone, Copy, Debug)]
-struct Spec<'a> {
-    zone: u16,
+pub(super) struct Spec<'a> {
+    pub(super) zone: u16,
     commit: bool,
-    force: bool,
+    pub(super) force: bool,
     mark: Option<(u32, u32)>,
     label: Option<(u128, u128)>,
-    nat: Option<&'a Nat>,
+    pub(super) nat: Option<&'a Nat>,
     helper: u8,
     policy: u16,
     /// The packet was joined from fragments, whose lengths must stay.
     joined: bool,
     /// Some megaflow looks at labels or original tuples.
     told: bool,
-    now_ms: Msec,
+    pub(super) now_ms: Msec,
 }
 
 impl<'a> Spec<'a> {
@@ -92,7 +93,7 @@ impl<'a> Spec<'a> {
 
     /// Whether the action asks for nothing but the state, and a translation that is known.
     #[inline]
-    const fn is_plain(&self) -> bool {
+    pub(super) const fn is_plain(&self) -> bool {
         !self.force && self.mark.is_none() && self.label.is_none() && !self.told
     }
 
@@ -103,40 +104,21 @@ impl<'a> Spec<'a> {
 
 /// What `Parsed::conn` holds: 0 for nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Handle {
-    number: u32,
-    reply: bool,
-    related: bool,
+pub(super) struct Handle {
+    pub(super) number: u32,
+    pub(super) reply: bool,
+    pub(super) related: bool,
 }
 
 impl Handle {
-    const fn pack(self) -> u32 {
+    pub(super) const fn pack(self) -> u32 {
         const { assert!(super::slab::CONNS_MAX < MOVED >> 3) };
         self.number << 2 | (self.related as u32) << 1 | self.reply as u32
     }
 
-    const fn unpack(word: u32) -> Self {
+    pub(super) const fn unpack(word: u32) -> Self {
         Self { number: (word & !(UNTOLD | MOVED)) >> 2, reply: word & 1 != 0, related: word & 2 != 0 }
     }
-}
-
-/// A tuple and its hash.
-#[derive(Clone, Copy, Debug)]
-struct Sought {
-    seen: Seen,
-    hash: u64,
-    /// The entry that the first bucket of the hash names; `NONE` if there is none, or nobody has looked.
-    candidate: u32,
-}
-
-/// What is looked up for a packet.
-#[derive(Clone, Copy, Debug)]
-enum Lookup {
-    /// Its connection is at hand.
-    Known(Handle),
-    Tuple(Sought),
-    /// Not trackable.
-    Nothing,
 }
 
 /// What a packet was found to be.
@@ -168,30 +150,12 @@ impl Core {
             return self.track_fragments(scope, bundle, &spec, rest);
         }
         let tracker = &*scope.shared.ct;
-        let mut lookups = [Lookup::Nothing; BUNDLE_MAX];
-        for ((lookup, packet), parsed) in lookups.iter_mut().zip(bundle.packets.iter()).zip(&mut bundle.parsed) {
-            tracker.prepare(packet, parsed, &spec, lookup);
-        }
-        let nat = spec.nat.is_some();
-        let mut unknown = 0;
-        for lookup in &mut lookups[..n] {
-            if let Lookup::Tuple(sought) = lookup {
-                sought.candidate = tracker.table.first_candidate(sought.hash);
-                if sought.candidate == NONE {
-                    unknown += 1;
-                } else {
-                    tracker.slab.at(sought.candidate).prefetch_known(nat || sought.seen.tuple.proto() == ip_proto::TCP);
-                }
-            }
-        }
+        let (packets, parsed, wanted) = (&mut bundle.packets[..], &mut bundle.parsed[..n], &mut *self.wanted);
+        let unknown = tracker.seek(packets, parsed, &spec, wanted, self.wide);
         if spec.commit && unknown > 0 {
-            tracker.prepare_births(&mut self.ct, unknown, nat);
+            tracker.prepare_births(&mut self.ct, unknown, spec.nat.is_some());
         }
-        for ((lookup, packet), parsed) in lookups.iter().zip(bundle.packets.iter_mut()).zip(&mut bundle.parsed) {
-            if !tracker.track_common(packet, parsed, &spec, lookup) {
-                tracker.track_one(&mut self.ct, packet, parsed, &spec, *lookup);
-            }
-        }
+        tracker.pass(&mut self.ct, (packets, parsed), &spec, wanted, self.wide);
         bundle
     }
 
@@ -205,25 +169,21 @@ impl Core {
         for (packet, parsed) in packets.drain().zip(&mut bundle.parsed) {
             if parsed.key.nw_frag == 0 {
                 let mut packet = packet;
-                let mut lookup = Lookup::Nothing;
-                tracker.prepare(&packet, parsed, spec, &mut lookup);
-                tracker.track_one(&mut self.ct, &mut packet, parsed, spec, lookup);
+                tracker.track_alone(&mut self.ct, &mut self.wanted, (&mut packet, &mut *parsed), spec);
                 out = self.add_tracked(scope, out, packet, parsed, rest);
                 continue;
             }
             match tracker.fragments.take(packet, parsed, spec.zone, spec.now_ms) {
                 Taken::Held => {}
                 Taken::Refused(packet) => {
-                    write(parsed, INV, spec.zone, 0, 0, None);
+                    write(parsed, (INV, spec.zone, 0), 0, None);
                     out = self.add_tracked(scope, out, packet, parsed, rest);
                 }
                 Taken::Whole(mut whole) => {
                     let mut joined = Box::new(Parsed::new());
                     joined.read(whole.packet.data(), &parsed.meta(vlan_limit));
                     let spec = &Spec { joined: true, ..*spec };
-                    let mut lookup = Lookup::Nothing;
-                    tracker.prepare(&whole.packet, &mut joined, spec, &mut lookup);
-                    tracker.track_one(&mut self.ct, &mut whole.packet, &mut joined, spec, lookup);
+                    tracker.track_alone(&mut self.ct, &mut self.wanted, (&mut whole.packet, &mut *joined), spec);
                     for packet in whole.into_fragments() {
                         parsed.read(packet.data(), &joined.meta(vlan_limit));
                         out = self.add_tracked(scope, out, packet, parsed, rest);
@@ -277,105 +237,42 @@ pub fn clear(bundle: &mut Bundle) {
     }
 }
 
-/// Writes the fields that rules see.
-fn write(parsed: &mut Parsed, state: u8, zone: u16, mark: u32, label: u128, tuple: Option<&Tuple>) {
-    write_first(parsed, state, zone, mark);
+/// Writes the fields that rules see: state, zone and mark; label; original tuple.
+fn write(parsed: &mut Parsed, (state, zone, mark): (u8, u16, u32), label: u128, tuple: Option<&Tuple>) {
+    write_first(parsed, (state, zone, mark), 0);
     parsed.ensure(LABEL_AND_TUPLE);
     let key = &mut parsed.key;
     key.ct_label = label.to_be_bytes();
     match tuple {
         Some(tuple) => tuple.write_original(key),
         None => {
-            key.ct_nw_proto = 0;
             (key.ct_nw_src, key.ct_nw_dst, key.ct_tp_src, key.ct_tp_dst) = Default::default();
             (key.ct_ipv6_src, key.ct_ipv6_dst) = Default::default();
         }
     }
 }
 
-/// Those that stand in the first line.
+/// The word of the key that these fields and the original tuple's protocol make up.
+const FIRST: usize = core::mem::offset_of!(Key, ct_state) / 8;
+const _: () = assert!(core::mem::offset_of!(Key, ct_nw_proto) == FIRST * 8 + 1);
+const _: () = assert!(core::mem::offset_of!(Key, ct_zone) == FIRST * 8 + 2);
+const _: () = assert!(core::mem::offset_of!(Key, ct_mark) == FIRST * 8 + 4);
+
+/// Those that stand in the first line, as the one word that they are: who compares lines soon afterwards would have to wait for four stores.
 #[inline]
-fn write_first(parsed: &mut Parsed, state: u8, zone: u16, mark: u32) {
-    let key = &mut parsed.key;
-    key.ct_state = state | TRK;
-    key.ct_zone = zone.to_be_bytes();
-    key.ct_mark = mark.to_be_bytes();
+pub(super) fn write_first(parsed: &mut Parsed, (state, zone, mark): (u8, u16, u32), proto: u8) {
+    let ([z0, z1], [m0, m1, m2, m3]) = (zone.to_be_bytes(), mark.to_be_bytes());
+    parsed.key.words_mut()[FIRST] = u64::from_ne_bytes([state | TRK, proto, z0, z1, m0, m1, m2, m3]);
 }
 
 impl Ct {
-    /// What to look up for a packet, which is left in `lookup`, where it was `Nothing`; its bucket is fetched. Given back by value it would be
-    /// copied, faster than the processor has written it.
-    #[inline]
-    fn prepare(&self, packet: &Packet, parsed: &mut Parsed, spec: &Spec<'_>, lookup: &mut Lookup) {
-        let same_zone = parsed.key.ct_zone == spec.zone.to_be_bytes();
-        if !same_zone {
-            // What another zone said does not count in this one.
-            parsed.key.ct_state = 0;
-        }
-        if parsed.conn != 0 && parsed.conn & MOVED == 0 && same_zone && !spec.force && parsed.key.ct_state & TRK != 0 {
-            let handle = Handle::unpack(parsed.conn);
-            let entry = self.slab.at(handle.number);
-            if entry.is_alive(spec.now_ms) && entry.orig().zone() == spec.zone {
-                *lookup = Lookup::Known(handle);
-                return;
-            }
-        }
-        let Some(seen) = packet::see(packet, parsed, spec.zone) else {
-            return;
-        };
-        let hash = self.hash(&seen.tuple);
-        self.table.prefetch(hash);
-        *lookup = Lookup::Tuple(Sought { seen, hash, candidate: NONE });
+    /// A packet that comes alone.
+    fn track_alone(&self, local: &mut Local, wanted: &mut Wanted, (packet, parsed): (&mut Packet, &mut Parsed), spec: &Spec<'_>) {
+        self.seek(std::slice::from_ref(packet), std::slice::from_mut(parsed), spec, wanted, false);
+        self.track_one(local, packet, parsed, spec, wanted.lookup(0));
     }
 
-    /// The common packet in few steps: of a connection that the first bucket names, where neither has anything that few have. False, and
-    /// nothing done, for others: `track_one` says what a packet is, and for these the same.
-    #[inline]
-    fn track_common(&self, packet: &mut Packet, parsed: &mut Parsed, spec: &Spec<'_>, lookup: &Lookup) -> bool {
-        let Lookup::Tuple(sought) = lookup else { return false };
-        let rare = sought.seen.related
-            | (parsed.key.ct_state & (SNAT | DNAT) != 0)
-            | (parsed.found.lines.0 & LABEL_AND_TUPLE.0 != 0)
-            | (sought.candidate == NONE);
-        if !spec.is_plain() || rare {
-            return false;
-        }
-        let (tuple, entry) = (&sought.seen.tuple, self.slab.at(sought.candidate));
-        let flags = entry.flags.load(Ordering::Acquire);
-        if !entry.is_alive(spec.now_ms) || flags & RELATED != 0 || entry.helper.load(Ordering::Relaxed) != helper::NONE {
-            return false;
-        }
-        let Some(reply) = entry.direction(tuple) else { return false };
-        let mut state = EST | if reply { RPL } else { 0 };
-        if flags & ASSURED == 0 {
-            entry.came_by(reply, in_port(parsed));
-        }
-        if tuple.proto() == ip_proto::TCP {
-            match self.advance_tcp(packet, parsed, entry, reply, spec.now_ms) {
-                Verdict::Valid(_) => {}
-                Verdict::Opening(_) => state = NEW,
-                Verdict::Invalid => state = INV,
-                // Which has changed nothing.
-                Verdict::Restart => return false,
-            }
-        } else {
-            let step = stage::step(tuple.is_icmp(), flags, reply);
-            if step.flags & !flags != 0 || step.new {
-                return false;
-            }
-            self.extend(entry, step.stage, spec.now_ms);
-        }
-        let handle = Handle { number: sought.candidate, reply, related: false };
-        if spec.nat.is_some() && state != INV && flags & (NAT_SRC | NAT_DST) != 0 {
-            translate(packet, parsed, entry, handle, &mut state);
-        }
-        write_first(parsed, state, spec.zone, entry.mark.load(Ordering::Relaxed));
-        parsed.key.ct_nw_proto = tuple.proto();
-        parsed.conn = handle.pack() | UNTOLD;
-        true
-    }
-
-    fn track_one(&self, local: &mut Local, packet: &mut Packet, parsed: &mut Parsed, spec: &Spec<'_>, lookup: Lookup) {
+    pub(super) fn track_one(&self, local: &mut Local, packet: &mut Packet, parsed: &mut Parsed, spec: &Spec<'_>, lookup: Lookup) {
         let judged = match lookup {
             Lookup::Known(handle) => self.again(packet, parsed, spec, handle),
             Lookup::Tuple(sought) => self.judge(local, packet, parsed, spec, &sought),
@@ -384,7 +281,7 @@ impl Ct {
         let Some(conn) = judged.conn else {
             parsed.conn = 0;
             let (mark, label) = judged.inherited;
-            return write(parsed, judged.state, spec.zone, mark, label, judged.tuple.as_ref());
+            return write(parsed, (judged.state, spec.zone, mark), label, judged.tuple.as_ref());
         };
         let entry = self.slab.at(conn.number);
         parsed.conn = conn.pack();
@@ -394,11 +291,10 @@ impl Ct {
         }
         if spec.told || parsed.found.lines.0 & LABEL_AND_TUPLE.0 != 0 {
             let tuple = entry.parent().unwrap_or_else(|| entry.orig());
-            return write(parsed, judged.state, spec.zone, mark, label, Some(&tuple));
+            return write(parsed, (judged.state, spec.zone, mark), label, Some(&tuple));
         }
         // Two lines less to clear, to write and to hash.
-        write_first(parsed, judged.state, spec.zone, mark);
-        parsed.key.ct_nw_proto = entry.proto();
+        write_first(parsed, (judged.state, spec.zone, mark), entry.proto());
         parsed.conn |= UNTOLD;
     }
 
@@ -445,7 +341,7 @@ impl Ct {
     }
 
     fn judge(&self, local: &mut Local, packet: &mut Packet, parsed: &mut Parsed, spec: &Spec<'_>, sought: &Sought) -> Judged {
-        let Sought { seen, hash, .. } = *sought;
+        let Sought { seen, hash } = *sought;
         let was = parsed.key.ct_state;
         let mut found = self.look(&seen, hash, was, spec.now_ms);
         if let Some(handle) = found
@@ -471,7 +367,7 @@ impl Ct {
     }
 
     /// A packet's connection. One that was translated in this zone already has the tuple that answers to it will have, reversed.
-    fn look(&self, seen: &Seen, hash: u64, was: u8, now_ms: Msec) -> Option<Handle> {
+    fn look(&self, seen: &packet::Seen, hash: u64, was: u8, now_ms: Msec) -> Option<Handle> {
         let handle = |number, reply| Handle { number, reply, related: seen.related };
         if was & (SNAT | DNAT) != 0 {
             if let Some((number, reply)) = self.find(hash, &seen.tuple.reversed(), now_ms) {
@@ -535,7 +431,7 @@ impl Ct {
         if step.new { Verdict::Opening(step.stage) } else { Verdict::Valid(Some(step.stage)) }
     }
 
-    fn advance_tcp(&self, packet: &Packet, parsed: &Parsed, entry: &Entry, reply: bool, now_ms: Msec) -> Verdict {
+    pub(super) fn advance_tcp(&self, packet: &Packet, parsed: &Parsed, entry: &Entry, reply: bool, now_ms: Msec) -> Verdict {
         let segment = packet::segment(packet, parsed);
         let liberal = self.liberal.load(Ordering::Relaxed) || entry.has(CARRIED);
         let held = entry.hold_tcp();
@@ -699,7 +595,7 @@ impl Ct {
     }
 }
 
-const fn in_port(parsed: &Parsed) -> DpPort {
+pub(super) const fn in_port(parsed: &Parsed) -> DpPort {
     DpPort(u32::from_be_bytes(parsed.key.in_port))
 }
 
@@ -709,12 +605,17 @@ fn is_to_translate(entry: &Entry, state: u8) -> bool {
 }
 
 /// Translates a packet as its connection says.
-fn translate(packet: &mut Packet, parsed: &mut Parsed, entry: &Entry, handle: Handle, state: &mut u8) {
-    let (source, destination) = (entry.has(NAT_SRC), entry.has(NAT_DST));
+#[inline]
+pub(super) fn translate(packet: &mut Packet, parsed: &mut Parsed, entry: &Entry, handle: Handle, state: &mut u8) {
+    let flags = entry.flags.load(Ordering::Relaxed);
+    let (source, destination) = (flags & NAT_SRC != 0, flags & NAT_DST != 0);
     let (source, destination) = if handle.reply { (destination, source) } else { (source, destination) };
     *state |= if source { SNAT } else { 0 } | if destination { DNAT } else { 0 };
     let (orig, reply) = (entry.orig(), entry.reply());
-    let (from, to) = if handle.reply { (reply, orig.reversed()) } else { (orig, reply.reversed()) };
+    // Chosen by a mask: packets of both directions come mixed, and a branch would be mispredicted.
+    let if_reply = u64::from(handle.reply).wrapping_neg();
+    let choose = |a: &Tuple, b: &Tuple| Tuple(std::array::from_fn(|i| a.0[i] & if_reply | b.0[i] & !if_reply));
+    let (from, to) = (choose(&reply, &orig), choose(&orig, &reply).reversed());
     if !from.is(&to) && (handle.related || !nat::apply_common(packet, parsed, &from, &to)) {
         nat::apply(packet, parsed, &from, &to, handle.related);
     }

@@ -1,6 +1,7 @@
 //! The short cut of common packets beside `track_one`, its plain twin: the same packets through two trackers.
 
 use super::*;
+use crate::ct::seek::Wanted;
 use crate::hash::fold;
 use flow::compose::{Payload, compose};
 use flow::extract::PacketMeta;
@@ -82,22 +83,23 @@ fn spec<'a>(rng: &mut Rng, nats: &'a [Nat], now_ms: Msec) -> Spec<'a> {
 struct Side {
     ct: Ct,
     local: Local,
+    wanted: Box<Wanted>,
     short: Option<u32>,
 }
 
 impl Side {
     fn track(&mut self, packet: &mut Packet, parsed: &mut Parsed, spec: &Spec<'_>) {
-        let mut lookup = Lookup::Nothing;
-        self.ct.prepare(packet, parsed, spec, &mut lookup);
-        if let Lookup::Tuple(sought) = &mut lookup {
-            sought.candidate = self.ct.table.first_candidate(sought.hash);
-        }
+        // Both forms of the loop that looks for candidates.
+        let wide = self.short.is_some() && crate::wide::on();
+        self.ct.seek(std::slice::from_ref(packet), std::slice::from_mut(parsed), spec, &mut self.wanted, wide);
+        let common = spec.is_plain() && self.wanted.seen & !self.wanted.related != 0;
         if let Some(short) = &mut self.short
-            && self.ct.track_common(packet, parsed, spec, &lookup)
+            && common
+            && self.ct.track_common(packet, parsed, spec, (&self.wanted, 0))
         {
             *short += 1;
         } else {
-            self.ct.track_one(&mut self.local, packet, parsed, spec, lookup);
+            self.ct.track_one(&mut self.local, packet, parsed, spec, self.wanted.lookup(0));
         }
     }
 
@@ -110,7 +112,7 @@ fn run(seed: u64) -> u32 {
     let mut rng = Rng(seed);
     let outside = ("10.0.0.9".parse().unwrap(), "10.0.0.9".parse().unwrap());
     let nats = [Nat::default(), Nat { src: true, addr: Some(outside), ..Nat::default() }];
-    let mut sides = [None, Some(0)].map(|short| Side { ct: Ct::new(), local: Local::new(0), short });
+    let mut sides = [None, Some(0)].map(|short| Side { ct: Ct::new(), local: Local::new(0), wanted: Wanted::new(), short });
     sides[1].ct.keys = sides[0].ct.keys;
     if rng.one_in(2) {
         sides.iter().for_each(|side| side.ct.liberal.store(true, Ordering::Relaxed));

@@ -4,6 +4,7 @@
 
 use datapath::{Options, Switch};
 use flow::action::{Action, SetAttr, SetField};
+use flow::checksum::checksum;
 use flow::dptext;
 use flow::forms::NoNames;
 use flow::seam::{FlowPut, PortRequest, PutMode};
@@ -89,4 +90,29 @@ pub(crate) fn set(attr: SetAttr, fill: impl Fn(&mut Key, &mut Key)) -> Action {
     let (mut value, mut mask) = (Key::ZERO, Key::ZERO);
     fill(&mut value, &mut mask);
     Action::Set(Box::new(SetField { attr, value, mask }))
+}
+
+/// A frame's IP packet in two fragments, the second first.
+pub(crate) fn fragments(frame: &[u8], at: usize) -> [Vec<u8>; 2] {
+    let piece = |from: usize, to: usize, more: bool| {
+        let mut piece = [&frame[..34], &frame[34 + from..34 + to]].concat();
+        let word = (from / 8) as u16 | if more { 0x2000 } else { 0 };
+        piece[16..18].copy_from_slice(&((to - from + 20) as u16).to_be_bytes());
+        piece[20..22].copy_from_slice(&word.to_be_bytes());
+        piece[24..26].fill(0);
+        let sum = checksum(&piece[14..34]);
+        piece[24..26].copy_from_slice(&sum);
+        piece
+    };
+    [piece(at, frame.len() - 34, false), piece(0, at, true)]
+}
+
+/// The same frame with another IPv4 identification.
+pub(crate) fn numbered(frame: &[u8], id: u16) -> Vec<u8> {
+    let mut other = frame.to_vec();
+    other[18..20].copy_from_slice(&id.to_be_bytes());
+    other[24..26].fill(0);
+    let sum = checksum(&other[14..34]);
+    other[24..26].copy_from_slice(&sum);
+    other
 }

@@ -15,8 +15,8 @@ const MEGAFLOWS: usize = 400;
 
 /// Counts what is translated again.
 #[derive(Debug, Default)]
-struct Counting {
-    again: AtomicUsize,
+pub(super) struct Counting {
+    pub(super) again: AtomicUsize,
 }
 
 impl Translator for Counting {

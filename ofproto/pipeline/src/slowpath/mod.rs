@@ -11,6 +11,8 @@ mod apply;
 #[cfg(test)]
 mod barrier_tests;
 mod export;
+#[cfg(test)]
+mod flap_tests;
 mod mirrors;
 mod mtu;
 pub mod packet_out;

@@ -1,0 +1,164 @@
+//! What the packets of a batch are looked up by, and where to begin: tuples, hashes, candidates.
+//!
+//! What enters: packets on their way through a `ct` action. What leaves: for each its tuple with the entry that is probably its connection, or
+//! the connection that this batch found for it before. Neighbours: `track` (the caller), `common`, `packet`, `table`.
+//!
+//! Two loops: the first asks for the buckets that the second looks into, the second for the entries that come next. They are compiled
+//! twice (`wide`). What they find is kept in arrays that belong to the thread, apart for each kind of thing: written once, read once, never
+//! cleared.
+
+use super::Ct;
+use super::entry::NONE;
+use super::packet::{self, Seen};
+use super::track::{Handle, Spec, TRK};
+use super::tuple::Tuple;
+use crate::bundle::BUNDLE_MAX;
+use crate::parsed::{MOVED, Parsed};
+use crate::search::bits;
+use flow::wire::ip_proto;
+use port::Packet;
+
+/// What is looked up for the packets of a batch, by packet. Places of which no bit speaks hold what an earlier batch left.
+#[derive(Debug)]
+pub struct Wanted {
+    pub(super) tuples: [Tuple; BUNDLE_MAX],
+    hashes: [u64; BUNDLE_MAX],
+    /// The entries that the first buckets of the hashes name; `NONE` where there is none.
+    pub(super) candidates: [u32; BUNDLE_MAX],
+    /// Connections at hand.
+    handles: [u32; BUNDLE_MAX],
+    /// Packets with a tuple, a bit each.
+    pub(super) seen: u32,
+    /// Those of them that are ICMP errors, with the tuple of an answer to what they quote.
+    pub(super) related: u32,
+    /// Packets whose connection is at hand.
+    known: u32,
+}
+
+/// A tuple and its hash.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sought {
+    pub(super) seen: Seen,
+    pub(super) hash: u64,
+}
+
+/// What is looked up for a packet.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Lookup {
+    /// Its connection is at hand.
+    Known(Handle),
+    Tuple(Sought),
+    /// Not trackable.
+    Nothing,
+}
+
+impl Wanted {
+    /// For a thread.
+    #[must_use]
+    pub fn new() -> Box<Self> {
+        Box::new(Self {
+            tuples: [Tuple([0; 5]); BUNDLE_MAX],
+            hashes: [0; BUNDLE_MAX],
+            candidates: [NONE; BUNDLE_MAX],
+            handles: [0; BUNDLE_MAX],
+            seen: 0,
+            related: 0,
+            known: 0,
+        })
+    }
+
+    /// What is looked up for packet `i`.
+    pub(super) fn lookup(&self, i: usize) -> Lookup {
+        if self.known >> i & 1 != 0 {
+            return Lookup::Known(Handle::unpack(self.handles[i]));
+        }
+        if self.seen >> i & 1 == 0 {
+            return Lookup::Nothing;
+        }
+        let seen = Seen { tuple: self.tuples[i], related: self.related >> i & 1 != 0 };
+        Lookup::Tuple(Sought { seen, hash: self.hashes[i] })
+    }
+
+    #[inline(always)]
+    fn put(&mut self, i: usize, ct: &Ct, tuple: Tuple) {
+        let hash = ct.hash(&tuple);
+        ct.table.prefetch(hash);
+        self.hashes[i] = hash;
+        self.tuples[i] = tuple;
+        self.seen |= 1 << i;
+    }
+}
+
+impl Ct {
+    /// Finds out what to look up for each packet, and fetches it. Gives how many have no candidate. `wide` only where `wide::on` says so.
+    #[inline]
+    pub(super) fn seek(
+        &self,
+        packets: &[Packet],
+        parsed: &mut [Parsed],
+        spec: &Spec<'_>,
+        wanted: &mut Wanted,
+        wide: bool,
+    ) -> usize {
+        #[cfg(target_arch = "x86_64")]
+        if wide {
+            // SAFETY: the caller says that the processor has these features.
+            return unsafe { self.seek_wide(packets, parsed, spec, wanted) };
+        }
+        self.seek_as(packets, parsed, spec, wanted)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+    fn seek_wide(&self, packets: &[Packet], parsed: &mut [Parsed], spec: &Spec<'_>, wanted: &mut Wanted) -> usize {
+        self.seek_as(packets, parsed, spec, wanted)
+    }
+
+    #[inline(always)]
+    fn seek_as(&self, packets: &[Packet], parsed: &mut [Parsed], spec: &Spec<'_>, wanted: &mut Wanted) -> usize {
+        (wanted.seen, wanted.related, wanted.known) = (0, 0, 0);
+        for (i, (packet, parsed)) in packets.iter().zip(parsed).enumerate().take(BUNDLE_MAX) {
+            self.seek_one((packet, parsed), spec, (&mut *wanted, i));
+        }
+        let nat = spec.nat.is_some();
+        let mut unknown = 0;
+        for i in bits(wanted.seen) {
+            let candidate = self.table.first_candidate(wanted.hashes[i]);
+            wanted.candidates[i] = candidate;
+            unknown += usize::from(candidate == NONE);
+            // There is an entry of the number that says "none", which nobody uses: no branch for it.
+            self.slab.at(candidate).prefetch_known(nat || wanted.tuples[i].proto() == ip_proto::TCP);
+        }
+        unknown
+    }
+
+    #[inline(always)]
+    fn seek_one(&self, (packet, parsed): (&Packet, &mut Parsed), spec: &Spec<'_>, (wanted, i): (&mut Wanted, usize)) {
+        let same_zone = parsed.key.ct_zone == spec.zone.to_be_bytes();
+        if !same_zone {
+            // What another zone said does not count in this one.
+            parsed.key.ct_state = 0;
+        }
+        if parsed.conn != 0 && same_zone && self.is_at_hand(parsed, spec) {
+            wanted.handles[i] = parsed.conn;
+            wanted.known |= 1 << i;
+            return;
+        }
+        if let Some(tuple) = packet::see_common(packet, parsed, spec.zone) {
+            wanted.put(i, self, tuple);
+        } else if let Some(seen) = packet::see(packet, parsed, spec.zone) {
+            wanted.related |= u32::from(seen.related) << i;
+            wanted.put(i, self, seen.tuple);
+        }
+    }
+
+    /// Whether the connection that the packet was of before, in this zone, still is its own.
+    #[inline(never)]
+    fn is_at_hand(&self, parsed: &Parsed, spec: &Spec<'_>) -> bool {
+        if parsed.conn & MOVED != 0 || spec.force || parsed.key.ct_state & TRK == 0 {
+            return false;
+        }
+        let entry = self.slab.at(Handle::unpack(parsed.conn).number);
+        entry.is_alive(spec.now_ms) && entry.orig().zone() == spec.zone
+    }
+}
