@@ -136,6 +136,7 @@ soon "on again" "ping_across 1; [ \$(rules) = 3 ]"
 "$ferrule" ofctl add-flow br0 'table=1,in_port=2,tcp,ct_state=+trk+est,actions=output:1'
 ip netns exec x1 busybox nc -ll -p 7 -e cat &
 server=$!
+for _ in {1..100}; do ip netns exec x1 grep -qE ':0007 [0-9A-F:]+ 0A' /proc/net/tcp /proc/net/tcp6 && break; sleep 0.1; done
 ip netns exec x0 bash -c 'exec 5<>/dev/tcp/10.9.1.2/7 || exit 1
     for i in {1..150}; do
         echo "$i" >&5
