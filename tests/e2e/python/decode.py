@@ -127,10 +127,10 @@ def everything(number, parser, proto, dp):
         yield "queue config", parser.OFPQueueGetConfigRequest(dp, 1)
     names = []
     if number >= 3:
-        names += ["MeterStats", "MeterConfigStats", "MeterDescStats", "MeterFeaturesStats", "TableFeaturesStats", "PortDescStats"]
+        names += ["MeterStats", "MeterConfigStats", "MeterDescStats", "MeterFeaturesStats", "PortDescStats"]
         yield "async", parser.OFPGetAsyncRequest(dp)
     if number >= 4:
-        names += ["TableDescStats", "QueueDescStats", "FlowMonitor"]
+        names += ["TableFeaturesStats", "TableDescStats", "QueueDescStats", "FlowMonitor"]
     if number >= 5:
         names += ["BundleFeaturesStats", "FlowStats", "ControllerStatusStats"]
     for name in names:
