@@ -27,13 +27,11 @@ impl Console {
     pub(super) fn new(admin: Admin, log: Arc<Log>, program: String, (state, kept): (State, Kept)) -> Self {
         let name = |path: &PathBuf| admin.name_of(path).unwrap_or_default();
         let databases = kept.databases.into_iter().map(|path| (name(&path), path)).collect();
-        let console = Self { admin, log, program, state, databases, wish: kept.wish, exit: false };
-        console.follow();
-        console
+        Self { admin, log, program, state, databases, wish: kept.wish, exit: false }
     }
 
     /// Becomes the backup that is wished for, or none.
-    fn follow(&self) {
+    pub(super) fn follow(&self) {
         match self.wish.wanted() {
             Some(of) => self.admin.start_backup(of),
             None => self.admin.stop_backup(),

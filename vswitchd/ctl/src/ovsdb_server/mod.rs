@@ -99,7 +99,7 @@ pub fn run(io: &mut Io<'_>, words: &[String]) -> Result<u8, Fault> {
         };
         let (server, mut console) = start(&options, &log).await?;
         let mut child = options.command.as_deref().map(spawn).transpose()?;
-        announce(ready, &log);
+        announce(ready, &log, &console);
         if child.is_none() {
             tracing::info!(target: "ovsdb_server", "{} (Open vSwitch) {OVS_VERSION}", options.process.program);
         }
@@ -171,10 +171,12 @@ async fn start(options: &Options, log: &Arc<Log>) -> Result<(Server, Console), F
     Ok((server, console))
 }
 
-fn announce(ready: Ready, log: &Log) {
+/// From here on nothing is said on the console, and what is served is served as it is meant to be: by a backup, to be read only.
+fn announce(ready: Ready, log: &Log, console: &Console) {
     if ready.detaches() {
         log.detach_console();
     }
+    console.follow();
     ready.report();
 }
 
