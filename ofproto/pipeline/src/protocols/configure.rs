@@ -2,7 +2,7 @@
 
 use super::{BondEntry, Machines, Sessions};
 use crate::bond::{self, Bond};
-use crate::bridge::{Bridge, BundleId};
+use crate::bridge::{Bridge, Bundle, BundleId};
 use crate::config::{BridgeConfig, InterfaceConfig, PortConfig};
 use crate::deps::Object;
 use crate::in_band::InBand;
@@ -11,7 +11,7 @@ use crate::table::INTERNAL;
 use crate::world::{BridgeId, World};
 use crate::xlate::frozen::FrozenState;
 use crate::{bfd, cfm, flow_mod, in_band, lldp};
-use flow::hash::Hasher;
+use flow::hash::{Hasher, Map};
 use flow::{Key, Msec};
 use openflow::{OfPort, TableId};
 use std::sync::Arc;
@@ -63,7 +63,6 @@ fn configure_sessions(world: &World, bridge: &Bridge, wanted: &BridgeConfig, mac
     let mut changed = Vec::new();
     let mut old = std::mem::take(&mut machines.sessions);
     for interface in interfaces(wanted) {
-        let Some(port) = bridge.port_named(&interface.name) else { continue };
         let bfd = bfd::Settings::read(&interface.bfd);
         let cfm =
             interface.cfm_mpid.and_then(|mpid| cfm::Settings::read(mpid, &interface.other_config, &interface.device.options));
@@ -71,6 +70,7 @@ fn configure_sessions(world: &World, bridge: &Bridge, wanted: &BridgeConfig, mac
         if bfd.is_none() && cfm.is_none() && !speaks_lldp {
             continue;
         }
+        let Some(port) = bridge.port_named(&interface.name) else { continue };
         let rx_packets = world.rx_packets(bridge, port);
         let mut sessions = old.remove(&port.number).unwrap_or_default();
         let before = kinds(&sessions);
@@ -120,8 +120,8 @@ fn new_bfd(world: &World, name: &str, settings: bfd::Settings) -> bfd::Session {
 
 /// The bundle of a port that is in the world, with its row.
 fn bundles<'a>(bridge: &'a Bridge, wanted: &'a BridgeConfig) -> impl Iterator<Item = (BundleId, &'a [OfPort], &'a PortConfig)> {
-    let named = |name: &str| bridge.bundles.values().find(|b| b.name == name);
-    wanted.ports.iter().filter_map(move |row| named(&row.name).map(|b| (b.id, &b.ports[..], row)))
+    let named: Map<&'a str, &'a Bundle> = bridge.bundles.values().map(|b| (b.name.as_str(), b)).collect();
+    wanted.ports.iter().filter_map(move |row| named.get(row.name.as_str()).map(|b| (b.id, &b.ports[..], row)))
 }
 
 fn configure_lacps(bridge: &Bridge, wanted: &BridgeConfig, machines: &mut Machines, now: Msec) {

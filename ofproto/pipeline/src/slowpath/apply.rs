@@ -18,6 +18,7 @@ use crate::tunnel::Config;
 use crate::udpif::Udpif;
 use crate::world::{BridgeId, World};
 use flow::Msec;
+use flow::hash::{Map, Set};
 use flow::seam::{Datapath, DpError, DpPort, PortInfo, PortRequest};
 use openflow::OfPort;
 use std::sync::Arc;
@@ -153,8 +154,9 @@ impl Slowpath {
                 world.bridges.insert(id, Bridge::new(id, bridge, changes));
             }
         }
+        let wanted = by_name(config);
         for (o, info) in opened.into_iter().zip(infos) {
-            let Some((bridge, interface)) = find(config, &o.bridge, &o.interface) else { continue };
+            let Some((bridge, interface)) = wanted.get(&(o.bridge.as_str(), o.interface.as_str())).copied() else { continue };
             let key = (o.bridge, o.interface);
             let new = insert_port(&mut world, bridge, interface, o.dp_port, info, now);
             if let (Some(new), Some(tunnel), Some(dp_port)) = (&new, &o.tunnel, o.dp_port) {
@@ -266,9 +268,15 @@ fn printed(port: OfPort) -> u32 {
     port.0 & 0xffff
 }
 
-fn find<'a>(config: &'a SwitchConfig, bridge: &str, name: &str) -> Option<(&'a BridgeConfig, &'a InterfaceConfig)> {
-    let bridge = config.bridges.iter().find(|b| b.name == bridge)?;
-    Some((bridge, bridge.ports.iter().flat_map(|p| &p.interfaces).find(|i| i.name == name)?))
+/// The interfaces of a configuration by the names of bridge and interface.
+fn by_name(config: &SwitchConfig) -> Map<(&str, &str), (&BridgeConfig, &InterfaceConfig)> {
+    let mut named = Map::default();
+    for bridge in &config.bridges {
+        for interface in bridge.ports.iter().flat_map(|p| &p.interfaces) {
+            named.entry((bridge.name.as_str(), interface.name.as_str())).or_insert((bridge, interface));
+        }
+    }
+    named
 }
 
 fn check_patch(interface: &InterfaceConfig) -> Result<(), String> {
@@ -389,15 +397,17 @@ fn set_up_bundles(world: &mut World, id: BridgeId, wanted: &BridgeConfig) {
     let Some(bridge) = world.bridges.get_mut(&id) else { return };
     let names: BundleNames = bridge.bundles.values().map(|b| (b.name.clone(), b.id)).collect();
     let (mut changed, mut unlearned) = (Vec::new(), Vec::new());
-    let gone = names.iter().filter(|(name, _)| !wanted.ports.iter().any(|p| p.name == **name));
+    let staying: Set<&str> = wanted.ports.iter().map(|p| p.name.as_str()).collect();
+    let gone = names.iter().filter(|(name, _)| !staying.contains(name.as_str()));
     for (_, bundle) in gone {
         let old = bridge.bundles.remove(bundle);
         unlearned.extend(forget_bundle(bridge, *bundle));
         changed.extend(old.into_iter().flat_map(|b| b.ports));
     }
+    let numbers: Map<String, OfPort> = bridge.ports.values().map(|p| (p.name.clone(), p.number)).collect();
     for port in &wanted.ports {
         let bundle_id = names.get(&port.name).copied().unwrap_or_else(|| bridge.new_bundle_id());
-        let bundle = make_bundle(bridge, bundle_id, port);
+        let bundle = make_bundle(&numbers, bundle_id, port);
         if bridge.bundles.get(&bundle_id).is_none_or(|b| !b.is_configured_as(&bundle)) {
             changed.extend(bundle.ports.iter().copied());
             // What was learned under other VLANs says nothing any more.
@@ -428,11 +438,9 @@ fn forget_bundle(bridge: &Bridge, bundle: BundleId) -> Vec<(u16, [u8; 6])> {
     bridge.macs.forget_bundle(bundle)
 }
 
-fn make_bundle(bridge: &Bridge, id: BundleId, config: &PortConfig) -> Bundle {
+fn make_bundle(numbers: &Map<String, OfPort>, id: BundleId, config: &PortConfig) -> Bundle {
     let mut bundle = Bundle::new(id, config);
-    let named = |name: &str| bridge.ports.values().find(|p| p.name == name);
-    let ports = || config.interfaces.iter().filter_map(|i| named(&i.name));
-    bundle.ports = ports().map(|p| p.number).collect();
+    bundle.ports = config.interfaces.iter().filter_map(|i| numbers.get(&i.name).copied()).collect();
     bundle.ports.sort_unstable();
     bundle
 }

@@ -3,7 +3,7 @@
 use super::{Applied, Key};
 use crate::bridge::OFPORT_MAX;
 use crate::config::{BridgeConfig, InterfaceConfig, SwitchConfig};
-use flow::hash::Set;
+use flow::hash::{Map, Set};
 
 /// The steps, in the order in which they are taken.
 #[derive(Debug, Default, PartialEq)]
@@ -21,7 +21,7 @@ pub(super) struct Plan {
 pub(super) fn plan(applied: &Applied, want: &SwitchConfig) -> Plan {
     let mut plan = Plan::default();
     let usable = |b: &&BridgeConfig| !applied.bridge_errors.contains_key(&b.name);
-    let wanted: Vec<(&BridgeConfig, &InterfaceConfig)> = want.bridges.iter().filter(usable).flat_map(interfaces).collect();
+    let wanted = Wanted::new(want.bridges.iter().filter(usable));
     let mut gone = Set::default();
     for old in &applied.config.bridges {
         if !want.bridges.iter().filter(usable).any(|b| b.name == old.name && b.datapath_type == old.datapath_type) {
@@ -31,23 +31,22 @@ pub(super) fn plan(applied: &Applied, want: &SwitchConfig) -> Plan {
     }
     let mut staying = Set::default();
     for (key, interface) in &applied.interfaces {
-        let want = wanted.iter().find(|(b, i)| b.name == key.0 && i.name == key.1);
-        match want {
-            Some((_, want))
+        match wanted.interface(key) {
+            Some(want)
                 if !gone.contains(&key.0)
                     && interface.can_become(want)
-                    && !is_claimed(&wanted, key, interface)
+                    && !wanted.claims(key, interface.number.0)
                     && !may_have_its_wish(applied, &wanted, (key, interface), want) =>
             {
                 staying.insert(key.clone());
                 if interface.request != want.device {
-                    plan.adjust.push((key.clone(), (*want).clone()));
+                    plan.adjust.push((key.clone(), want.clone()));
                 }
             }
             Some(_) | None => plan.remove.push(key.clone()),
         }
     }
-    let fresh = wanted.iter().filter(|(b, i)| !staying.contains(&(b.name.clone(), i.name.clone())));
+    let fresh = wanted.all.iter().filter(|(b, i)| !staying.contains(&(b.name.clone(), i.name.clone())));
     plan.add.extend(fresh.map(|(b, i)| (b.name.clone(), (*i).clone())));
     // The local port first, then those that insist on a number, then those that had one, so that no other takes it.
     plan.add.sort_by_key(|(bridge, i)| (i.name != *bridge, i.ofport_request.is_none(), i.ofport_before.is_none()));
@@ -57,23 +56,55 @@ pub(super) fn plan(applied: &Applied, want: &SwitchConfig) -> Plan {
 /// Whether an interface that could not have the number it asks for can have it now: whoever had it no longer asks for it.
 fn may_have_its_wish(
     applied: &Applied,
-    wanted: &[(&BridgeConfig, &InterfaceConfig)],
+    wanted: &Wanted<'_>,
     (key, interface): (&Key, &super::Interface),
     want: &InterfaceConfig,
 ) -> bool {
     let possible = |n: &u16| (1..OFPORT_MAX).contains(&u32::from(*n)) && u32::from(*n) != interface.number.0;
     let Some(wish) = want.ofport_request.filter(possible) else { return false };
     let holds = |k: &Key, i: &super::Interface| k.0 == key.0 && k.1 != key.1 && i.number.0 == u32::from(wish);
-    let asks = |k: &Key| wanted.iter().any(|(b, i)| b.name == k.0 && i.name == k.1 && i.ofport_request == Some(wish));
+    let asks = |k: &Key| wanted.asks(k, wish.into());
     !applied.interfaces.iter().any(|(k, i)| holds(k, i) && asks(k))
 }
 
-/// Whether another interface of the bridge asks for the number that this one has and does not ask for.
-fn is_claimed(wanted: &[(&BridgeConfig, &InterfaceConfig)], key: &Key, interface: &super::Interface) -> bool {
-    let asks = |i: &InterfaceConfig| i.ofport_request.is_some_and(|n| u32::from(n) == interface.number.0);
-    let of_bridge = || wanted.iter().filter(|(b, _)| b.name == key.0);
-    let itself = of_bridge().any(|(_, i)| i.name == key.1 && asks(i));
-    !itself && of_bridge().any(|(_, i)| i.name != key.1 && asks(i))
+/// The interfaces that are wanted: in order, by name, and those that ask for a number, by bridge and number.
+struct Wanted<'a> {
+    all: Vec<(&'a BridgeConfig, &'a InterfaceConfig)>,
+    named: Map<(&'a str, &'a str), &'a InterfaceConfig>,
+    asking: Map<(&'a str, u32), Vec<&'a str>>,
+}
+
+impl<'a> Wanted<'a> {
+    fn new(bridges: impl Iterator<Item = &'a BridgeConfig>) -> Self {
+        let all: Vec<_> = bridges.flat_map(interfaces).collect();
+        let (mut named, mut asking) = (Map::default(), Map::default());
+        for &(bridge, interface) in &all {
+            let bridge = bridge.name.as_str();
+            named.entry((bridge, interface.name.as_str())).or_insert(interface);
+            if let Some(number) = interface.ofport_request {
+                asking.entry((bridge, u32::from(number))).or_insert_with(Vec::new).push(interface.name.as_str());
+            }
+        }
+        Self { all, named, asking }
+    }
+
+    fn interface(&self, (bridge, name): &Key) -> Option<&'a InterfaceConfig> {
+        self.named.get(&(bridge.as_str(), name.as_str())).copied()
+    }
+
+    /// Names of the bridge's interfaces that ask for a number.
+    fn askers<'b>(&'b self, bridge: &'b str, number: u32) -> &'b [&'a str] {
+        self.asking.get(&(bridge, number)).map_or(&[], Vec::as_slice)
+    }
+
+    fn asks(&self, (bridge, name): &Key, number: u32) -> bool {
+        self.askers(bridge, number).contains(&name.as_str())
+    }
+
+    /// Whether another interface of the bridge asks for the number that this one has and does not ask for.
+    fn claims(&self, key: &Key, number: u32) -> bool {
+        !self.askers(&key.0, number).is_empty() && !self.asks(key, number)
+    }
 }
 
 fn interfaces(bridge: &BridgeConfig) -> impl Iterator<Item = (&BridgeConfig, &InterfaceConfig)> {

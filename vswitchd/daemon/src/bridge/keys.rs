@@ -135,12 +135,19 @@ mod tests {
         }
     }
 
-    /// The file that is said to use a key names it; keys made of parts are named by their longest part.
+    /// What a file does, without its comments and its tests.
+    fn code(file: &str) -> String {
+        let text = std::fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+        let code = text.split("#[cfg(test)]\nmod tests {").next().expect("a split has a first part");
+        code.lines().filter(|line| !line.trim_start().starts_with("//")).map(|line| format!("{line}\n")).collect()
+    }
+
+    /// The file that is said to use a key names it in its code; keys made of parts are named by their longest part.
     #[test]
     fn files_name_the_keys_that_they_use() {
         for row in KEYS {
             let How::In(file) = row.how else { continue };
-            let text = std::fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+            let text = code(file);
             for key in row.keys {
                 let spelled = match *key {
                     "stp-enable" | "rstp-enable" => "-enable\"".to_owned(),
