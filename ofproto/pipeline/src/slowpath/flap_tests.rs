@@ -60,12 +60,12 @@ fn mac(n: u32) -> String {
 }
 
 /// The route to the tunnels' other ends, by one of the neighbours.
-fn via(n: u8) -> Route {
+fn via(n: u32) -> Route {
     Route {
         prefix: Prefix::parse("10.0.0.0/8").unwrap(),
         mark: 0,
         device: "br101".to_owned(),
-        gateway: Addr::v4([10, 0, 0, n]),
+        gateway: Addr::v4([10, 0, 0, n.to_be_bytes()[3]]),
         source: None,
         local: false,
         user: false,
@@ -73,7 +73,7 @@ fn via(n: u8) -> Route {
     }
 }
 
-fn add(n: u8) -> RouteChange {
+fn add(n: u32) -> RouteChange {
     RouteChange::Add { table: TABLE_MAIN, route: via(n) }
 }
 
@@ -136,23 +136,23 @@ fn routes_that_flap_concern_only_what_goes_by_them() {
     for round in 0..FLAPS {
         let n = 2 + round % 2;
         if round % 3 == 0 {
-            b.s.slowpath.change_routes(vec![RouteChange::Remove { table: TABLE_MAIN, route: via(2 + (round + 1) as u8 % 2) }]);
+            b.s.slowpath.change_routes(vec![RouteChange::Remove { table: TABLE_MAIN, route: via(2 + (round + 1) % 2) }]);
             b.other(round);
             assert_eq!((b.settle(), b.tunnelled()), (1, None), "{round}: nowhere to go");
         }
-        b.s.slowpath.change_routes(vec![add(n as u8)]);
+        b.s.slowpath.change_routes(vec![add(n)]);
         b.other(round);
         assert_eq!((b.settle(), b.tunnelled()), (1, Some(mac(n))), "{round}");
     }
     // Faster than anybody looks: what stands in the end counts, once.
     for round in 0..10_000u32 {
-        b.s.slowpath.change_routes(vec![add(2 + (round % 2) as u8)]);
+        b.s.slowpath.change_routes(vec![add(2 + round % 2)]);
     }
     b.other(0);
     assert_eq!((b.settle(), b.tunnelled()), (1, Some(mac(3))));
     // To a neighbour that nobody knows: asked for once a second, however often the route changes.
     for round in 0..100u32 {
-        b.s.slowpath.change_routes(vec![add(4 + (round % 2) as u8)]);
+        b.s.slowpath.change_routes(vec![add(4 + round % 2)]);
         b.other(round);
         assert_eq!((b.settle(), b.tunnelled()), (1, None));
     }
