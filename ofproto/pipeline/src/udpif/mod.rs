@@ -231,7 +231,7 @@ impl Udpif {
     pub fn start(self: &Arc<Self>) {
         self.stop();
         self.switches.stop.store(false, Ordering::Release);
-        let handlers = self.config().handlers.unwrap_or_else(default_handlers).max(1);
+        let handlers = self.config().handlers.unwrap_or_else(cores).max(1);
         self.dp.set_handlers(handlers);
         let gates: Vec<_> = (0..handlers).map(|_| Arc::new(Mutex::new(()))).collect();
         (*self.gates.lock().expect("no holder of the gates panics")).clone_from(&gates);
@@ -401,9 +401,8 @@ impl Drop for Udpif {
     }
 }
 
-/// As many as there are cores without the revalidator's (`other_config:n-handler-threads`): handlers that share a core only wake each other.
-fn default_handlers() -> usize {
-    std::thread::available_parallelism().map_or(1, |cores| cores.get() - 1)
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
