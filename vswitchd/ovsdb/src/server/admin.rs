@@ -7,7 +7,6 @@ use crate::error::{Error, Result, Tag};
 use crate::remote::Remote;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, Weak};
-use std::time::Duration;
 use tokio::time::Instant;
 
 /// A handle on a running server. It keeps the server's files open as long as it lives.
@@ -116,56 +115,6 @@ impl Admin {
     /// Ends all sessions; clients come back and start anew.
     pub fn reconnect(&self) {
         self.change(|core| core.dismiss(|_, _| true));
-    }
-
-    /// Names the server to follow; [`Admin::follow_active`] begins.
-    pub fn set_active(&self, remote: &str) {
-        self.0.set_active(remote);
-    }
-
-    /// The server that is followed, or would be.
-    #[must_use]
-    pub fn active(&self) -> Option<String> {
-        self.0.active()
-    }
-
-    /// Silence after which the active server is probed ([`super::BACKUP_PROBE`]), zero for never, from the next connection on.
-    pub fn set_active_probe(&self, interval: Duration) {
-        self.0.set_backup_probe(interval);
-    }
-
-    /// Tables that a backup does not copy, as `DATABASE:TABLE[,DATABASE:TABLE]...`. The error is a text for the user.
-    pub fn set_excluded(&self, text: &str) -> std::result::Result<(), String> {
-        self.0.set_excluded(text)
-    }
-
-    /// The same, sorted.
-    #[must_use]
-    pub fn excluded(&self) -> String {
-        self.0.excluded()
-    }
-
-    /// Becomes a backup of the server named, or begins anew as one. Must be called within a tokio runtime. The error is a text for
-    /// the user.
-    pub fn follow_active(&self) -> std::result::Result<(), String> {
-        self.0.follow_active()
-    }
-
-    /// Is active itself.
-    pub fn leave_active(&self) {
-        self.0.leave_active();
-    }
-
-    /// Whether the server is a backup.
-    #[must_use]
-    pub fn is_backup(&self) -> bool {
-        self.0.is_backup()
-    }
-
-    /// How it stands with following (`ovsdb-server/sync-status`).
-    #[must_use]
-    pub fn sync_status(&self) -> String {
-        self.0.sync_status()
     }
 
     /// What the server holds, by OVS's names (`memory/show`).

@@ -5,8 +5,8 @@
 //! is made anew and the copy begins from the start; an active server that cannot be followed (it is this one, or serves nothing that
 //! fits) ends the backup's role, and this server is active itself.
 
-use super::Shared;
 use super::core::Core;
+use super::{Admin, Shared};
 use crate::client::link::{Link, LinkEvent};
 use crate::datum::Datum;
 use crate::db::{Row, Txn};
@@ -90,50 +90,53 @@ fn parse_excluded(text: &str) -> std::result::Result<Excluded, String> {
         .collect()
 }
 
-impl Shared {
-    fn backup(&self) -> MutexGuard<'_, Backup> {
-        self.backup.lock().unwrap_or_else(PoisonError::into_inner)
+impl Admin {
+    /// Names the server to follow; one that is being followed stays so until [`Admin::follow_active`].
+    pub fn set_active(&self, remote: &str) {
+        self.0.backup().source = Some(remote.to_owned());
     }
 
-    /// The server to follow; one that is being followed stays so until [`Shared::follow_active`].
-    pub(super) fn set_active(&self, remote: &str) {
-        self.backup().source = Some(remote.to_owned());
+    /// The server that is followed, or would be.
+    #[must_use]
+    pub fn active(&self) -> Option<String> {
+        self.0.backup().source.clone()
     }
 
-    pub(super) fn active(&self) -> Option<String> {
-        self.backup().source.clone()
+    /// Silence after which the active server is probed ([`BACKUP_PROBE`]), zero for never, from the next connection on.
+    pub fn set_active_probe(&self, interval: Duration) {
+        self.0.backup().probe = Some(interval);
     }
 
-    pub(super) fn set_backup_probe(&self, interval: Duration) {
-        self.backup().probe = Some(interval);
-    }
-
-    pub(super) fn set_excluded(self: &Arc<Self>, text: &str) -> std::result::Result<(), String> {
+    /// Tables that a backup does not copy, as `DATABASE:TABLE[,DATABASE:TABLE]...`. The error is a text for the user.
+    pub fn set_excluded(&self, text: &str) -> std::result::Result<(), String> {
         let excluded = parse_excluded(text)?;
-        let mut backup = self.backup();
-        backup.excluded = excluded;
-        if backup.stage == Stage::Active {
-            return Ok(());
-        }
-        drop(backup);
-        self.follow_active()
+        self.0.backup().excluded = excluded;
+        if self.is_backup() { self.follow_active() } else { Ok(()) }
     }
 
-    pub(super) fn excluded(&self) -> String {
-        print_excluded(&self.backup().excluded)
+    /// The same, sorted.
+    #[must_use]
+    pub fn excluded(&self) -> String {
+        print_excluded(&self.0.backup().excluded)
     }
 
-    pub(super) fn sync_status(&self) -> String {
-        self.backup().status()
+    /// Whether the server is a backup.
+    #[must_use]
+    pub fn is_backup(&self) -> bool {
+        self.0.backup().stage != Stage::Active
     }
 
-    pub(super) fn is_backup(&self) -> bool {
-        self.backup().stage != Stage::Active
+    /// How it stands with following (`ovsdb-server/sync-status`).
+    #[must_use]
+    pub fn sync_status(&self) -> String {
+        self.0.backup().status()
     }
 
-    /// Becomes (or begins anew as) a backup. The error is a text for the user: nothing to follow is named, or it makes no sense.
-    pub(super) fn follow_active(self: &Arc<Self>) -> std::result::Result<(), String> {
-        let mut backup = self.backup();
+    /// Becomes a backup of the server named, or begins anew as one. Must be called within a tokio runtime. The error is a text for
+    /// the user: nothing to follow is named, or it makes no sense.
+    pub fn follow_active(&self) -> std::result::Result<(), String> {
+        let shared = &self.0;
+        let mut backup = shared.backup();
         let Some(source) = backup.source.clone() else {
             return Err("Unable to connect: active server is not specified.\n".to_owned());
         };
@@ -142,10 +145,10 @@ impl Shared {
         backup.run += 1;
         backup.stage = Stage::Away;
         // Before the connection is made, which might lead here.
-        self.set_read_only(true);
-        let link = Link::start(vec![remote], self.tls.clone(), BACKOFF, backup.probe.unwrap_or(BACKUP_PROBE));
+        shared.set_read_only(true);
+        let link = Link::start(vec![remote], shared.tls.clone(), BACKOFF, backup.probe.unwrap_or(BACKUP_PROBE));
         let follower = Follower {
-            shared: Arc::clone(self),
+            shared: Arc::clone(shared),
             run: backup.run,
             excluded: backup.excluded.clone(),
             link,
@@ -157,13 +160,19 @@ impl Shared {
         Ok(())
     }
 
-    /// Follows nobody any more.
-    pub(super) fn leave_active(&self) {
-        let mut backup = self.backup();
+    /// Follows nobody any more: the server is active itself.
+    pub fn leave_active(&self) {
+        let mut backup = self.0.backup();
         backup.task.take().inspect(AbortHandle::abort);
         backup.run += 1;
         backup.stage = Stage::Active;
-        self.set_read_only(false);
+        self.0.set_read_only(false);
+    }
+}
+
+impl Shared {
+    fn backup(&self) -> MutexGuard<'_, Backup> {
+        self.backup.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Clients whose rights change have to come anew, as with OVS. Called under the backup's lock, so that the last word holds.
