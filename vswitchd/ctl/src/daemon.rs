@@ -2,7 +2,7 @@
 
 use crate::console::Io;
 use crate::fault::Fault;
-use crate::getopt::{self, Row, Value, Word};
+use crate::getopt::{self, Row, Value, Word, row};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -39,10 +39,6 @@ enum Kind {
     Other,
     /// Settles it, or needs none.
     Final,
-}
-
-const fn row(long: &'static str, short: Option<char>, value: Value, id: Kind) -> Row<Kind> {
-    Row { long, short, value, id }
 }
 
 /// Becomes the daemon; returns only if that fails.

@@ -4,7 +4,7 @@ use crate::alarm;
 use crate::appctl::{print, refuse};
 use crate::console::Io;
 use crate::fault::{Fault, errno_text};
-use crate::getopt::{self, Row, Value, Word};
+use crate::getopt::{self, Row, Value, Word, row};
 use crate::unixctl::{self, Answer};
 use crate::{OVS_VERSION, dirs, suggest};
 use std::io::Read as _;
@@ -18,10 +18,6 @@ enum Id {
     Verbose,
     Help,
     Version,
-}
-
-const fn row(long: &'static str, short: Option<char>, value: Value, id: Id) -> Row<Id> {
-    Row { long, short, value, id }
 }
 
 const ROWS: &[Row<Id>] = &[

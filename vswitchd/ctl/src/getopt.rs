@@ -20,6 +20,12 @@ pub struct Row<T> {
     pub id: T,
 }
 
+/// A row, as the tables of the commands write it.
+#[must_use]
+pub const fn row<T: Copy>(long: &'static str, short: Option<char>, value: Value, id: T) -> Row<T> {
+    Row { long, short, value, id }
+}
+
 /// What the words say, in their order.
 #[derive(PartialEq, Eq, Debug)]
 pub enum Word<T> {

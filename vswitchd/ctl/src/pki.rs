@@ -6,7 +6,7 @@
 
 use crate::console::Io;
 use crate::fault::{Fault, errno_text};
-use crate::getopt::{self, Row, Value, Word};
+use crate::getopt::{self, Row, Value, Word, row};
 use crate::{OVS_VERSION, suggest};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -28,10 +28,6 @@ enum Id {
     Unique,
     Help,
     Version,
-}
-
-const fn row(long: &'static str, short: Option<char>, value: Value, id: Id) -> Row<Id> {
-    Row { long, short, value, id }
 }
 
 const ROWS: &[Row<Id>] = &[

@@ -2,7 +2,7 @@
 //! the folders that defaults are named after.
 
 use ctl::dirs;
-use ctl::getopt::{self, GetoptError, Row, Value, Word};
+use ctl::getopt::{self, GetoptError, Row, Value, Word, row};
 use ctl::process::options::LogSpecError;
 use ctl::process::{ProcessId, ProcessOptions, options};
 use std::path::PathBuf;
@@ -77,26 +77,18 @@ enum Id {
     EmbeddedDb,
 }
 
-const fn row(long: &'static str, value: Value, id: Id) -> Row<Id> {
-    Row { long, short: None, value, id }
-}
-
-const fn lettered(short: char, long: &'static str, value: Value, id: Id) -> Row<Id> {
-    Row { long, short: Some(short), value, id }
-}
-
 const ROWS: &[Row<Id>] = &[
-    lettered('h', "help", Value::None, Id::Help),
-    lettered('V', "version", Value::None, Id::Version),
-    row("mlockall", Value::None, Id::Mlockall),
-    row("enable-dummy", Value::Optional, Id::EnableDummy),
-    row("disable-system", Value::None, Id::DisableSystem),
-    row("disable-system-route", Value::None, Id::DisableSystemRoute),
-    row("dummy-numa", Value::Required, Id::DummyNuma),
-    row("dpdk", Value::Optional, Id::Dpdk),
-    row("hw-rawio-access", Value::None, Id::HwRawio),
-    row("embedded-db", Value::Optional, Id::EmbeddedDb),
-    row("db", Value::Required, Id::EmbeddedDb),
+    row("help", Some('h'), Value::None, Id::Help),
+    row("version", Some('V'), Value::None, Id::Version),
+    row("mlockall", None, Value::None, Id::Mlockall),
+    row("enable-dummy", None, Value::Optional, Id::EnableDummy),
+    row("disable-system", None, Value::None, Id::DisableSystem),
+    row("disable-system-route", None, Value::None, Id::DisableSystemRoute),
+    row("dummy-numa", None, Value::Required, Id::DummyNuma),
+    row("dpdk", None, Value::Optional, Id::Dpdk),
+    row("hw-rawio-access", None, Value::None, Id::HwRawio),
+    row("embedded-db", None, Value::Optional, Id::EmbeddedDb),
+    row("db", None, Value::Required, Id::EmbeddedDb),
 ];
 
 impl Options {

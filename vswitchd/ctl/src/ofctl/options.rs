@@ -2,7 +2,7 @@
 
 use crate::console::Io;
 use crate::fault::Fault;
-use crate::getopt::{self, Row, Value, Word};
+use crate::getopt::{self, Row, Value, Word, row};
 use openflow::text::Protocols;
 use openflow::tls::TlsFiles;
 use openflow::{Version, Versions};
@@ -83,10 +83,6 @@ enum Id {
     Verbose,
     Help,
     Version,
-}
-
-const fn row(long: &'static str, short: Option<char>, value: Value, id: Id) -> Row<Id> {
-    Row { long, short, value, id }
 }
 
 const ROWS: &[Row<Id>] = &[

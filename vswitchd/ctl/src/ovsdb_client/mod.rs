@@ -12,7 +12,7 @@ mod wait;
 
 use crate::console::Io;
 use crate::fault::Fault;
-use crate::getopt::{self, Row, Value, Word};
+use crate::getopt::{self, Row, Value, Word, row};
 use crate::process::daemonize::{self, Ready, Role};
 use crate::process::unixctl::Server as Control;
 use crate::process::{Process, ProcessId, ProcessOptions, options};
@@ -35,10 +35,6 @@ enum Id {
     Force,
     Help,
     Version,
-}
-
-const fn row(long: &'static str, short: Option<char>, value: Value, id: Id) -> Row<Id> {
-    Row { long, short, value, id }
 }
 
 const ROWS: &[Row<Id>] = &[

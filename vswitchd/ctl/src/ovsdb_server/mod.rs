@@ -10,7 +10,7 @@ pub mod tls;
 
 use crate::console::Io;
 use crate::fault::{Fault, errno_text};
-use crate::getopt::{self, Row, Value, Word};
+use crate::getopt::{self, Row, Value, Word, row};
 use crate::process::daemonize::{self, Role};
 use crate::process::unixctl::{Request, Server as Control};
 use crate::process::vlog::Log;
@@ -38,10 +38,6 @@ enum Id {
     ConfigFile,
     Help,
     Version,
-}
-
-const fn row(long: &'static str, short: Option<char>, value: Value, id: Id) -> Row<Id> {
-    Row { long, short, value, id }
 }
 
 const ROWS: &[Row<Id>] = &[

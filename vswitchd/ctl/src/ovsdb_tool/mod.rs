@@ -5,7 +5,7 @@ mod show_log;
 
 use crate::console::Io;
 use crate::fault::Fault;
-use crate::getopt::{self, Row, Value, Word};
+use crate::getopt::{self, Row, Value, Word, row};
 use crate::{OVS_VERSION, dirs, suggest};
 use ovsdb::Schema;
 use ovsdb::db::{Actor, Database, Executed, Request, execute};
@@ -24,10 +24,6 @@ enum Id {
     Ignored,
     Help,
     Version,
-}
-
-const fn row(long: &'static str, short: Option<char>, value: Value, id: Id) -> Row<Id> {
-    Row { long, short, value, id }
 }
 
 const ROWS: &[Row<Id>] = &[

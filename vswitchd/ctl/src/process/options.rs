@@ -4,7 +4,7 @@
 use super::daemonize::Wish;
 use super::vlog::levels::{self, Change, SpecError};
 use crate::dirs;
-use crate::getopt::{Row, Value};
+use crate::getopt::{Row, Value, row};
 use openflow::tls::TlsFiles;
 use std::path::PathBuf;
 
@@ -103,36 +103,28 @@ pub enum ProcessId {
     SslServerName,
 }
 
-const fn row(long: &'static str, value: Value, id: ProcessId) -> Row<ProcessId> {
-    Row { long, short: None, value, id }
-}
-
-const fn lettered(short: char, long: &'static str, value: Value, id: ProcessId) -> Row<ProcessId> {
-    Row { long, short: Some(short), value, id }
-}
-
 const ROWS: &[Row<ProcessId>] = &[
-    row("detach", Value::None, ProcessId::Detach),
-    row("monitor", Value::None, ProcessId::Monitor),
-    row("no-chdir", Value::None, ProcessId::NoChdir),
-    row("no-self-confinement", Value::None, ProcessId::NoSelfConfinement),
-    row("pidfile", Value::Optional, ProcessId::Pidfile),
-    row("overwrite-pidfile", Value::None, ProcessId::OverwritePidfile),
-    row("user", Value::Required, ProcessId::User),
-    row("unixctl", Value::Required, ProcessId::Unixctl),
-    lettered('v', "verbose", Value::Optional, ProcessId::Verbose),
-    row("log-file", Value::Optional, ProcessId::LogFile),
-    row("syslog-method", Value::Required, ProcessId::SyslogMethod),
-    row("syslog-target", Value::Required, ProcessId::SyslogTarget),
-    lettered('p', "private-key", Value::Required, ProcessId::PrivateKey),
-    lettered('c', "certificate", Value::Required, ProcessId::Certificate),
-    lettered('C', "ca-cert", Value::Required, ProcessId::CaCert),
-    row("bootstrap-ca-cert", Value::Required, ProcessId::BootstrapCaCert),
-    row("peer-ca-cert", Value::Required, ProcessId::PeerCaCert),
-    row("ssl-protocols", Value::Required, ProcessId::SslProtocols),
-    row("ssl-ciphers", Value::Required, ProcessId::SslCiphers),
-    row("ssl-ciphersuites", Value::Required, ProcessId::SslCiphersuites),
-    row("ssl-server-name", Value::Required, ProcessId::SslServerName),
+    row("detach", None, Value::None, ProcessId::Detach),
+    row("monitor", None, Value::None, ProcessId::Monitor),
+    row("no-chdir", None, Value::None, ProcessId::NoChdir),
+    row("no-self-confinement", None, Value::None, ProcessId::NoSelfConfinement),
+    row("pidfile", None, Value::Optional, ProcessId::Pidfile),
+    row("overwrite-pidfile", None, Value::None, ProcessId::OverwritePidfile),
+    row("user", None, Value::Required, ProcessId::User),
+    row("unixctl", None, Value::Required, ProcessId::Unixctl),
+    row("verbose", Some('v'), Value::Optional, ProcessId::Verbose),
+    row("log-file", None, Value::Optional, ProcessId::LogFile),
+    row("syslog-method", None, Value::Required, ProcessId::SyslogMethod),
+    row("syslog-target", None, Value::Required, ProcessId::SyslogTarget),
+    row("private-key", Some('p'), Value::Required, ProcessId::PrivateKey),
+    row("certificate", Some('c'), Value::Required, ProcessId::Certificate),
+    row("ca-cert", Some('C'), Value::Required, ProcessId::CaCert),
+    row("bootstrap-ca-cert", None, Value::Required, ProcessId::BootstrapCaCert),
+    row("peer-ca-cert", None, Value::Required, ProcessId::PeerCaCert),
+    row("ssl-protocols", None, Value::Required, ProcessId::SslProtocols),
+    row("ssl-ciphers", None, Value::Required, ProcessId::SslCiphers),
+    row("ssl-ciphersuites", None, Value::Required, ProcessId::SslCiphersuites),
+    row("ssl-server-name", None, Value::Required, ProcessId::SslServerName),
 ];
 
 /// The rows, for a table whose ids are `T`.

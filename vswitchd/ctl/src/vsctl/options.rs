@@ -4,7 +4,7 @@ use super::command::COMMANDS;
 use crate::console::Io;
 use crate::dirs;
 use crate::fault::Fault;
-use crate::getopt::{self, Row, Value, Word};
+use crate::getopt::{self, Row, Value, Word, row};
 use crate::process::{ProcessId, ProcessOptions, Tls};
 use crate::table::{Format, Style};
 
@@ -60,10 +60,6 @@ pub(super) enum Id {
     Options,
     /// Of a command: its number, and the option's in it.
     OfCommand(&'static str),
-}
-
-const fn row(long: &'static str, short: Option<char>, value: Value, id: Id) -> Row<Id> {
-    Row { long, short, value, id }
 }
 
 pub(super) const ROWS: &[Row<Id>] = &[

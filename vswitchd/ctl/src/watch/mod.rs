@@ -10,7 +10,7 @@ mod screen;
 
 use crate::console::Io;
 use crate::fault::Fault;
-use crate::getopt::{self, Row, Value, Word};
+use crate::getopt::{self, Row, Value, Word, row};
 use crate::unixctl::{self, Answer};
 use crate::{OVS_VERSION, dirs};
 use ovsdb::client::blocking::BlockingIdl;
@@ -32,10 +32,6 @@ enum Id {
     Verbose,
     Help,
     Version,
-}
-
-const fn row(long: &'static str, short: Option<char>, value: Value, id: Id) -> Row<Id> {
-    Row { long, short, value, id }
 }
 
 const ROWS: &[Row<Id>] = &[
