@@ -46,6 +46,8 @@ pub struct Reaper {
     limbo: VecDeque<(Epoch, Vec<u32>)>,
     /// Entries that had ever been used at the last turn.
     used: u32,
+    /// When the table was first seen to grow.
+    growing: Option<Epoch>,
 }
 
 /// The thread, until it is dropped.
@@ -90,12 +92,13 @@ impl Reaper {
     /// Nothing known yet.
     #[must_use]
     pub fn new(ct: Arc<Ct>, epochs: Arc<Epochs>, now_ms: Msec) -> Self {
-        Self { ct, epochs, slots: vec![NONE; SLOTS], at: now_ms / SLOT_MS, limbo: VecDeque::new(), used: 0 }
+        Self { ct, epochs, slots: vec![NONE; SLOTS], at: now_ms / SLOT_MS, limbo: VecDeque::new(), used: 0, growing: None }
     }
 
     /// One turn; how long to rest.
     pub fn turn(&mut self, now_ms: Msec) -> Duration {
         self.fault_ahead();
+        self.follow_growth();
         let dead = self.ct.deaths.take();
         self.welcome(now_ms);
         self.sweep(now_ms);
@@ -105,7 +108,20 @@ impl Reaper {
         self.ct.outer.expire(now_ms);
         let held = self.ct.fragments.held() + self.ct.outer.held();
         let busy = self.ct.count.load(Ordering::Relaxed) > 0 || !self.limbo.is_empty() || held > 0;
-        REST[usize::from(busy) + usize::from(busy && n >= MANY)]
+        let hurry = n >= MANY || self.growing.is_some();
+        REST[usize::from(busy) + usize::from(busy && hurry)]
+    }
+
+    /// Moves entries of a table that grows, when nobody looks under its older size alone any more.
+    fn follow_growth(&mut self) {
+        match self.growing {
+            None if self.ct.table.is_growing() => self.growing = Some(self.epochs.advance()),
+            Some(epoch) if self.epochs.passed(epoch) => {
+                self.ct.settle_table();
+                self.growing = None;
+            }
+            None | Some(_) => {}
+        }
     }
 
     /// Makes memory present for twice as many connections as began since the last turn.

@@ -5,16 +5,24 @@
 //! A slot is a word: half of the hash, and the entry's number (0: empty). A hash has two buckets; the second is used when the first is
 //! full, which a bit of the first says from then on, so that most of those who look for what is not there read one line only. A connection with NAT has two slots, one by each direction's hash; without NAT both directions have the same hash.
 //!
+//! The table begins small, so that the buckets of few connections share few pages, and grows when there are more connections than suit it:
+//! who begins one connection too many says so (`grow_for`), and from then on things go to their places under the new size and are looked
+//! for there first, then under the older one. The reaper moves what is left (`migrate`) when nobody can look under the older size alone.
+//!
 //! Readers take no lock: a slot is one atomic word, and what it names is compared. Writers of one hash exclude each other by one of `LOCKS`
 //! bits, so that two threads cannot both make the same connection; other writers of the same bucket are kept apart by compare-and-swap
 //! on the empty slot.
 
 use super::entry::NONE;
 use crate::memory::{Lines, Zeroable};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-/// Buckets, a power of two.
-pub const BUCKETS: usize = 1 << 20;
+/// Buckets at most.
+pub const BUCKETS: usize = 1 << SIZES[SIZES.len() - 1];
+/// The sizes that the table has one after the other: powers of two.
+const SIZES: [u32; 3] = [12, 16, 20];
+/// Connections that a bucket suits; it holds four times as many.
+const LOAD: u32 = 2;
 const SLOTS: usize = 8;
 const LOCKS: usize = 1 << 12;
 
@@ -31,6 +39,8 @@ pub struct Table {
     buckets: Lines<Bucket>,
     /// A bit for each bucket that was full when something was to go into it: what it was looked for in may be in the second.
     spilled: Box<[AtomicU64]>,
+    /// The size; 8 bits on the one before, as long as something may stand under it, else the same.
+    sizes: AtomicU32,
     present: AtomicUsize,
     locks: Box<[AtomicBool]>,
 }
@@ -49,8 +59,9 @@ impl Drop for Held<'_> {
 
 #[inline]
 #[allow(clippy::cast_possible_truncation, reason = "bits of a hash")]
-const fn places(hash: u64) -> (usize, usize) {
-    (hash as usize & (BUCKETS - 1), (hash >> 20) as usize & (BUCKETS - 1))
+const fn places(hash: u64, size: u32) -> (usize, usize) {
+    let mask = (1 << size) - 1;
+    (hash as usize & mask, (hash >> 20) as usize & mask)
 }
 
 #[inline]
@@ -77,22 +88,30 @@ impl Table {
         Self {
             buckets: Lines::zeroed(BUCKETS),
             spilled: (0..BUCKETS / 64).map(|_| AtomicU64::new(0)).collect(),
+            sizes: AtomicU32::new(SIZES[0] | SIZES[0] << 8),
             present: AtomicUsize::new(0),
             locks: (0..LOCKS).map(|_| AtomicBool::new(false)).collect(),
         }
     }
 
+    /// The size, and the one before while it is still looked under.
+    #[inline]
+    fn sizes(&self) -> (u32, u32) {
+        let both = self.sizes.load(Ordering::Acquire);
+        (both & 0xff, both >> 8)
+    }
+
     /// Fetches the first bucket of a hash.
     #[inline]
     pub fn prefetch(&self, hash: u64) {
-        crate::prefetch(&raw const self.buckets[places(hash).0]);
+        crate::prefetch(&raw const self.buckets[places(hash, self.sizes().0).0]);
     }
 
     /// A candidate in the first bucket, for fetching it.
     #[inline]
     #[must_use]
     pub fn first_candidate(&self, hash: u64) -> u32 {
-        let bucket = &self.buckets[places(hash).0];
+        let bucket = &self.buckets[places(hash, self.sizes().0).0];
         let is = |word: u64| (tag(word) == tag(hash)) & (number(word) != NONE);
         // Nearly always it is the first, as long as there are fewer connections than buckets.
         let first = bucket.0[0].load(Ordering::Relaxed);
@@ -112,7 +131,14 @@ impl Table {
     /// The first entry under the hash for which `is` says so.
     #[inline]
     pub fn find<R>(&self, hash: u64, mut is: impl FnMut(u32) -> Option<R>) -> Option<R> {
-        let (first, second) = places(hash);
+        let (size, older) = self.sizes();
+        let found = self.find_under(hash, size, &mut is);
+        if found.is_some() || older == size { found } else { self.find_under(hash, older, &mut is) }
+    }
+
+    #[inline]
+    fn find_under<R>(&self, hash: u64, size: u32, is: &mut impl FnMut(u32) -> Option<R>) -> Option<R> {
+        let (first, second) = places(hash, size);
         for place in [first, second] {
             for slot in &self.buckets[place].0 {
                 let word = slot.load(Ordering::Acquire);
@@ -137,7 +163,7 @@ impl Table {
 
     /// Makes the memory of the buckets present. For the reaper's thread: it takes milliseconds.
     pub fn fault_in(&self) {
-        self.buckets.fault_in(BUCKETS, &self.present);
+        self.buckets.fault_in(1 << self.sizes().0, &self.present);
     }
 
     /// Keeps other writers of these hashes away.
@@ -160,7 +186,7 @@ impl Table {
     /// Adds an entry; false if both buckets are full.
     #[must_use]
     pub fn insert(&self, hash: u64, entry: u32) -> bool {
-        let (first, second) = places(hash);
+        let (first, second) = places(hash, self.sizes().0);
         let word = tag(hash) | u64::from(entry);
         // An empty slot's number is 0; its tag does not matter.
         let take = |slot: &AtomicU64| {
@@ -176,20 +202,86 @@ impl Table {
 
     /// Removes an entry.
     pub fn remove(&self, hash: u64, entry: u32) {
-        let (first, second) = places(hash);
-        let word = tag(hash) | u64::from(entry);
-        for slot in self.buckets[first].0.iter().chain(&self.buckets[second].0) {
-            if slot.load(Ordering::Relaxed) == word && slot.compare_exchange(word, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-            {
+        loop {
+            let sizes = self.sizes();
+            if self.remove_under(hash, entry, sizes.0) || self.remove_under(hash, entry, sizes.1) || self.sizes() == sizes {
                 return;
             }
         }
     }
 
+    fn remove_under(&self, hash: u64, entry: u32, size: u32) -> bool {
+        let (first, second) = places(hash, size);
+        let word = tag(hash) | u64::from(entry);
+        let clear = |slot: &AtomicU64| {
+            slot.load(Ordering::Relaxed) == word && slot.compare_exchange(word, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        };
+        self.buckets[first].0.iter().chain(&self.buckets[second].0).any(clear)
+    }
+
+    /// Makes the table larger if so many connections want it and it is not growing already.
+    #[inline]
+    pub fn grow_for(&self, connections: u32) {
+        let (size, older) = self.sizes();
+        if connections / LOAD >> size != 0 && size == older {
+            self.grow(size);
+        }
+    }
+
+    #[cold]
+    fn grow(&self, size: u32) {
+        if let Some(larger) = SIZES.into_iter().find(|larger| *larger > size) {
+            // Whoever was faster has said the same.
+            let _ = self.sizes.compare_exchange(size | size << 8, larger | size << 8, Ordering::AcqRel, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether something may stand under an older size.
+    #[must_use]
+    pub fn is_growing(&self) -> bool {
+        let (size, older) = self.sizes();
+        size != older
+    }
+
+    /// Moves what stands under the older size to its places under the new one. For the reaper's thread, a grace period after the table began to
+    /// grow, so that nobody looks or inserts under the older one alone. `hash_of` gives the hash by which an entry has a tag. Gives the
+    /// entries that there was no room for, which are still looked for until `settled`.
+    #[must_use]
+    pub fn migrate(&self, hash_of: impl Fn(u32, &dyn Fn(u64) -> bool) -> Option<u64>) -> Vec<u32> {
+        let (size, older) = self.sizes();
+        let mut left = Vec::new();
+        for place in 0..1 << older {
+            for slot in &self.buckets[place].0 {
+                let word = slot.load(Ordering::Acquire);
+                if number(word) == NONE {
+                    continue;
+                }
+                // Who has ended meanwhile is removed by whoever ended it.
+                let Some(hash) = hash_of(number(word), &|hash| tag(hash) == tag(word)) else { continue };
+                if places(hash, size).0 == place {
+                    continue;
+                }
+                if !self.insert(hash, number(word)) {
+                    left.push(number(word));
+                } else if slot.compare_exchange(word, 0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+                    // It was removed under the older size while it was put under the new one.
+                    self.remove_under(hash, number(word), size);
+                }
+            }
+        }
+        left
+    }
+
+    /// Nothing is looked for under the older size any more.
+    pub fn settled(&self) {
+        let (size, _) = self.sizes();
+        self.sizes.store(size | size << 8, Ordering::Release);
+    }
+
     /// The bucket that a hash begins at, for displays.
     #[must_use]
     pub fn bucket(&self, hash: u64) -> u32 {
-        u32::try_from(places(hash).0).expect("BUCKETS fits 32 bits")
+        u32::try_from(places(hash, self.sizes().0).0).expect("BUCKETS fits 32 bits")
     }
 }
 
@@ -214,5 +306,33 @@ mod tests {
         assert!(table.insert(hash, 5));
         assert_eq!(table.first_candidate(hash), 5);
         assert_eq!(table.find(hash ^ 1 << 40, Some), None, "another tag");
+    }
+    /// Entries that come and go while the table grows twice: those that stay are found at any time, and nothing stays behind.
+    #[test]
+    fn what_stands_in_it_is_found_while_it_grows() {
+        let table = Table::new();
+        let hash_of = |n: u32| crate::hash::fold(u64::from(n) ^ 0x1234_5678_9abc_def1, 0x9e37_79b9_7f4a_7c15);
+        let known = |n: u32, is: &dyn Fn(u64) -> bool| Some(hash_of(n)).filter(|hash| is(*hash));
+        let find = |n: u32| table.find(hash_of(n), |found| (found == n).then_some(found));
+        let mut grown = 0;
+        for n in 1..=140_000u32 {
+            assert!(table.insert(hash_of(n), n));
+            if n % 10 == 0 {
+                table.remove(hash_of(n - 5), n - 5);
+            }
+            table.grow_for(n);
+            // It is seen to some time later.
+            if table.is_growing() && n % 3000 == 0 {
+                assert_eq!((find(1), find(n - 2), find(n - 5)), (Some(1), Some(n - 2), None));
+                assert_eq!(table.migrate(known), [0; 0]);
+                (1..=n).for_each(|n| assert_eq!(find(n), (n % 10 != 5).then_some(n), "{n}"));
+                table.settled();
+                grown += 1;
+                (1..=n).for_each(|n| assert_eq!(find(n), (n % 10 != 5).then_some(n), "{n}"));
+            }
+        }
+        assert_eq!((grown, table.sizes()), (2, (20, 20)));
+        (1..=140_000u32).for_each(|n| table.remove(hash_of(n), n));
+        assert!(table.buckets.iter().flat_map(|bucket| &bucket.0).all(|slot| slot.load(Ordering::Relaxed) == 0));
     }
 }
