@@ -148,31 +148,6 @@ fn floods_do_not_end_what_is_established() {
     assert!(tracker.set_max_connections(u32::MAX).is_err());
 }
 
-/// More connections than the table begins with room for: each is known while it grows, and after.
-#[test]
-fn connections_outlive_a_table_that_grows() {
-    let bench = bench(FIREWALL);
-    let (there, back) = (
-        |n: u16| frame(&UDP.replace("src=1000", &format!("src={n}")), 60),
-        |n: u16| frame(&BACK.replace("dst=1000", &format!("dst={n}")), 60),
-    );
-    for n in 1..=10_000u16 {
-        bench.send(1, &there(n));
-        if n % 16 == 0 {
-            for old in [n / 2 + 1, n] {
-                assert_eq!(out(&bench, 2, &back(old)), [1], "{old} of {n}");
-            }
-        }
-    }
-    std::thread::sleep(std::time::Duration::from_millis(200));
-    for n in (1..=10_000u16).step_by(7) {
-        assert_eq!(out(&bench, 2, &back(n)), [1], "{n}");
-    }
-    assert_eq!(ct(&bench).connections(), 10_000);
-    assert_eq!(ct(&bench).flush(&CtFilter::default()), Ok(10_000));
-    assert_eq!(out(&bench, 2, &back(9)), [3]);
-}
-
 /// A hundred times as many fragments as may be held, of datagrams that never complete: the others go on as what cannot be tracked, and what is
 /// whole is tracked all the time.
 #[test]
