@@ -57,7 +57,7 @@ mod tests {
         crate::tunnel::options::parse("vx0", crate::tunnel::Kind::Vxlan, &options).expect("the options are right").0
     }
 
-    fn told(remote: &str, now_ms: Msec) -> (Vec<(String, String)>, Vec<(String, u64)>) {
+    fn told(remote: &str, now_ms: Msec) -> InterfaceStatus {
         let one = |remote: &str, last_ms| TooLong {
             remote: remote.parse().unwrap(),
             mtu: 1450,
@@ -70,24 +70,29 @@ mod tests {
         let all = [one("10.0.0.1", 0), one("10.0.0.2", 100_000), one("fd00::2", 100_000)];
         let mut interface = InterfaceStatus { info: Some(PortInfo::default()), ..InterfaceStatus::default() };
         tell(&mut interface, &config(remote), &all, true, now_ms);
-        (interface.info.unwrap().status, interface.custom_stats)
+        interface
+    }
+
+    fn status(interface: InterfaceStatus) -> Vec<(String, String)> {
+        interface.info.unwrap().status
     }
 
     #[test]
     fn an_interface_tells_of_its_own_other_end() {
         let shown = |text: &str| vec![("tunnel_mtu".to_owned(), text.to_owned())];
-        let (status, stats) = told("10.0.0.2", 200_000);
-        assert_eq!(status, shown("10.0.0.2: packets of up to 1500 bytes, 1450 fit"));
+        let one = told("10.0.0.2", 200_000);
         let counts = [("tunnel_mtu_answered", 1), ("tunnel_mtu_fragmented", 2), ("tunnel_mtu_dropped", 3)];
-        assert_eq!(stats, counts.map(|(name, n)| (name.to_owned(), n)));
-        assert_eq!(told("fd00::2", 200_000).0, shown("fd00::2: packets of up to 1500 bytes, 1450 fit"));
-        assert_eq!(told("10.0.0.9", 200_000), (vec![], vec![]));
+        assert_eq!(one.custom_stats, counts.map(|(name, n)| (name.to_owned(), n)));
+        assert_eq!(status(one), shown("10.0.0.2: packets of up to 1500 bytes, 1450 fit"));
+        assert_eq!(status(told("fd00::2", 200_000)), shown("fd00::2: packets of up to 1500 bytes, 1450 fit"));
+        let other = told("10.0.0.9", 200_000);
+        assert_eq!((other.custom_stats.len(), status(other)), (0, vec![]));
         // Long ago: counted, but no trouble any more.
-        let (status, stats) = told("10.0.0.1", 600_000);
-        assert_eq!((status.len(), stats.len()), (0, 3));
+        let old = told("10.0.0.1", 600_000);
+        assert_eq!((old.custom_stats.len(), status(old)), (3, vec![]));
         // Flows choose: all that is fresh.
         let text = "10.0.0.2: packets of up to 1500 bytes, 1450 fit; fd00::2: packets of up to 1500 bytes, 1450 fit";
-        let (status, stats) = told("flow", 650_000);
-        assert_eq!((status, stats[1].1), (shown(text), 6));
+        let all = told("flow", 650_000);
+        assert_eq!((all.custom_stats[1].1, status(all)), (6, shown(text)));
     }
 }
