@@ -78,6 +78,46 @@ fn vxlan_with_the_kernels_device_over_ipv4_and_ipv6() {
     wait_until("packets come through again", || a.ping("10.1.0.2", 1, "") == 1);
 }
 
+/// Rules of the kernel that choose a table by source, of both families, as they come and go; a tunnel goes the way that they say.
+#[test]
+fn the_kernels_rules_choose_the_way_of_tunnels() {
+    let host = Host::new();
+    host.bridge("br-phy", "");
+    host.ns.quiet("br-phy");
+    host.ns.ip("link set br-phy up");
+    for (option, [own, other], target, to, [near, far]) in [
+        ("-4", ["172.16.0.1/24", "172.17.0.1/24"], "192.0.2.7", "192.0.2.0/24", ["172.16.0.8", "172.16.0.9"]),
+        ("-6", ["fd16::1/64", "fd17::1/64"], "fd20::7", "fd20::/64", ["fd16::8", "fd16::9"]),
+    ] {
+        let nodad = if option == "-6" { "nodad" } else { "" };
+        host.ns.ip(&format!("addr add {own} dev br-phy {nodad}"));
+        host.ns.ip(&format!("addr add {other} dev br-phy {nodad}"));
+        host.ns.ip(&format!("{option} route add {to} via {near} dev br-phy"));
+        host.ns.ip(&format!("{option} route add {to} via {far} dev br-phy table 100"));
+        let source = other.split_once('/').unwrap().0;
+        let gateway = |src: &str| {
+            let answer = host.try_tool("ovs-appctl", &format!("ovs/route/lookup {target}{src}"));
+            answer.out.lines().find_map(|l| l.strip_prefix("gateway ")).map(str::to_owned).unwrap_or_default()
+        };
+        let of_source = format!(" src={source}");
+        wait_until("the way is known", || gateway("") == near && gateway(&of_source) == near);
+        host.ns.ip(&format!("{option} rule add from {source} table 100 prio 50"));
+        wait_until("the rule is followed", || gateway(&of_source) == far);
+        assert_eq!(gateway(""), near, "others go as before");
+        let family = if option == "-6" { " -6" } else { "" };
+        let rules = || host.appctl(&format!("ovs/route/rule/show{family}"));
+        assert_has(&rules(), &[&format!("Cached: 50: from {source}"), "lookup 100"]);
+        // Rules that look at more than the source are nothing to tunnels.
+        host.ns.ip(&format!("{option} rule add fwmark 7 table 101 prio 40"));
+        host.ns.ip(&format!("{option} rule add not from {source} table 100 prio 51"));
+        wait_until("the other rule is followed", || gateway("") == far);
+        assert!(!rules().contains("101"), "{}", rules());
+        host.ns.ip(&format!("{option} rule del not from {source} table 100 prio 51"));
+        host.ns.ip(&format!("{option} rule del from {source} table 100 prio 50"));
+        wait_until("the rules are gone", || gateway("") == near && gateway(&of_source) == near);
+    }
+}
+
 /// What the kernel learned of the way to an address.
 fn path_mtu(container: &Container, target: &str) -> Option<u64> {
     let route = container.ns.ip(&format!("route get {target}"));
@@ -111,6 +151,10 @@ fn a_sender_of_packets_too_long_for_a_tunnel_is_told_its_mtu() {
     assert_eq!(a.ping("10.1.0.2", 3, "-M dont -s 1472"), 3);
     let counted = host.appctl("coverage/show");
     assert_has(&counted, &["datapath_tunnel_mtu_answered", "datapath_tunnel_mtu_fragmented"]);
+    // The port says so, too.
+    let of_port = |column: &str| host.vsctl(&format!("get interface vx4 {column}"));
+    wait_until("the port tells", || of_port("status").contains(&format!("{v4}: packets of up to 1500 bytes, 1450 fit")));
+    wait_until("the port counts", || of_port("statistics").contains("tunnel_mtu_fragmented=3"));
 }
 
 /// Two switches with an overlay between them.

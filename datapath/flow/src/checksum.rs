@@ -13,34 +13,70 @@ impl Sum {
     pub fn plus(self, bytes: &[u8]) -> Self {
         let halves = |word: u64| (word & 0xffff_ffff) + (word >> 32);
         let (words, rest) = bytes.as_chunks::<8>();
-        let mut sum = words.iter().fold(self.0, |sum, word| sum + halves(u64::from_ne_bytes(*word)));
+        let before = self.with_room().0;
+        let mut sum = words.iter().fold(before, |sum, word| sum + halves(u64::from_ne_bytes(*word)));
         if let (1.., Some(last)) = (rest.len(), bytes.last_chunk::<8>()) {
-            // The last eight bytes without those that are counted already: no loop over a number of bytes that is not foreseeable.
-            let counted = 8 * (8 - rest.len());
-            let last = u64::from_ne_bytes(*last);
-            sum += halves(if cfg!(target_endian = "little") { last >> counted } else { last << counted });
+            sum += halves(without_first(*last, 8 - rest.len()));
         } else {
             for pair in rest.chunks(2) {
                 sum += u64::from(u16::from_ne_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]));
             }
         }
-        // There is room for many more words: folding waits until that is used up.
-        Self(if sum >> 62 == 0 { sum } else { fold32(sum) })
+        Self(sum).with_room()
+    }
+
+    /// There is room for many more words: folding waits until that is used up.
+    #[inline]
+    const fn with_room(self) -> Self {
+        Self(if self.0 >> 62 == 0 { self.0 } else { fold32(self.0) })
+    }
+
+    /// Adds eight bytes that were loaded already, in memory order: 2^64 is one more than a multiple of 0xffff, so that what is carried out at the
+    /// top comes in at the bottom.
+    #[inline]
+    #[must_use]
+    pub const fn plus_word(self, word: u64) -> Self {
+        let (sum, carried) = self.0.overflowing_add(word);
+        Self(sum + carried as u64)
+    }
+
+    /// `plus` for bytes that are mostly few: eight at a time with their carry, where `plus` prepares for many.
+    #[inline]
+    #[must_use]
+    pub fn plus_short(self, bytes: &[u8]) -> Self {
+        const SHORT_MAX: usize = 64;
+        if bytes.len() > SHORT_MAX {
+            return self.plus_word(Self::default().plus(bytes).0);
+        }
+        let (words, rest) = bytes.as_chunks::<8>();
+        let mut sum = self;
+        for word in words {
+            sum = sum.plus_word(u64::from_ne_bytes(*word));
+        }
+        match (rest.len(), bytes.last_chunk::<8>()) {
+            (0, _) => sum,
+            (n, Some(last)) => sum.plus_word(without_first(*last, 8 - n)),
+            (_, None) => sum.plus_word(Self::default().plus(rest).0),
+        }
     }
 
     /// Whether bytes that hold their own checksum add up: `finish` would give 0.
     #[inline]
     #[must_use]
     pub const fn is_right(self) -> bool {
-        // 2^16 is one more than 0xffff, so that folding does not change the remainder; only a sum of nothing folds to 0.
-        self.0 != 0 && self.0.is_multiple_of(0xffff)
+        /// 0xffff times this is 1 modulo 2^64.
+        const INVERSE: u64 = 0xfffe_fffe_fffe_ffff;
+        const _: () = assert!(INVERSE.wrapping_mul(0xffff) == 1);
+        // 2^16 is one more than 0xffff, so that folding does not change the remainder; only a sum of nothing folds to 0. A multiple of 0xffff is
+        // one whose quotient modulo 2^64 is as small as a true quotient is: one multiplication, where a remainder takes two.
+        self.0 != 0 && self.0.wrapping_mul(INVERSE) <= u64::MAX / 0xffff
     }
 
     /// Takes `bytes` away again.
     #[inline]
     #[must_use]
     pub fn minus(self, bytes: &[u8]) -> Self {
-        Self(self.0 + u64::from(!Self::default().plus(bytes).fold()))
+        self.plus_word(u64::from(!Self::default().plus(bytes).fold()))
     }
 
     /// The sum in 16 bits, not complemented.
@@ -71,8 +107,15 @@ impl Sum {
     }
 }
 
+/// The last eight bytes without those that are counted already: no loop over a number of bytes that is not foreseeable.
 #[inline]
-fn fold32(sum: u64) -> u64 {
+fn without_first(last: [u8; 8], counted: usize) -> u64 {
+    let last = u64::from_ne_bytes(last);
+    if cfg!(target_endian = "little") { last >> (8 * counted) } else { last << (8 * counted) }
+}
+
+#[inline]
+const fn fold32(sum: u64) -> u64 {
     let s = (sum & 0xffff_ffff) + (sum >> 32);
     (s & 0xffff_ffff) + (s >> 32)
 }
@@ -202,6 +245,10 @@ mod tests {
             let sum = Sum::default().plus(&data);
             assert_eq!(sum.finish(), (!u16::try_from(plain).unwrap()).to_be_bytes(), "{data:x?}");
             assert_eq!(sum.is_right(), sum.finish() == [0, 0], "{data:x?}");
+            let word = random.bits() | 1;
+            let (a, b) = (Sum::default().plus_word(word), Sum::default().plus(&word.to_ne_bytes()));
+            assert_eq!(a.plus_word(u64::MAX).plus_short(&data).finish(), b.plus(&data).finish(), "{word:x} {data:x?}");
+            assert_eq!(a.plus_word(u64::MAX).plus(&data).finish(), b.plus(&data).finish(), "{word:x} {data:x?}");
             if len % 2 == 0 {
                 assert!(sum.plus(&sum.finish()).is_right());
                 assert!(!sum.plus(&sum.finish()).plus(&[0, 1]).is_right());

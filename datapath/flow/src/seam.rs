@@ -8,6 +8,7 @@ use crate::clock::Msec;
 use crate::conntrack::Conntrack;
 use crate::key::{Key, Mask};
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -255,6 +256,24 @@ pub struct PortStats {
     pub upcall_errors: u64,
 }
 
+/// Packets for one of a tunnel port's other ends that were too long for the way there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooLong {
+    pub remote: IpAddr,
+    /// Bytes that an inner packet may have behind its Ethernet header.
+    pub mtu: u32,
+    /// Bytes that the longest one had.
+    pub longest: u32,
+    /// Senders that were told.
+    pub answered: u64,
+    /// Packets that were cut.
+    pub fragmented: u64,
+    /// Packets that were lost, and nobody told.
+    pub dropped: u64,
+    /// When the last one came.
+    pub last_ms: Msec,
+}
+
 impl PortStats {
     /// What a device that does not count something has for it (OpenFlow's "field not supported").
     pub const UNKNOWN: u64 = u64::MAX;
@@ -382,6 +401,10 @@ pub trait Datapath: Send + Sync + fmt::Debug {
     fn port_stats(&self, port: DpPort) -> Result<PortStats, DpError>;
     /// Further counters of a port's device beside the usual ones, by name.
     fn port_custom_stats(&self, _port: DpPort) -> Vec<(String, u64)> {
+        Vec::new()
+    }
+    /// What was too long for a tunnel port, by other end.
+    fn port_too_long(&self, _port: DpPort) -> Vec<TooLong> {
         Vec::new()
     }
     /// What a port's QoS has come to; `None` if there is none.

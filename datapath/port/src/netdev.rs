@@ -60,7 +60,9 @@ impl Netdev {
             | Event::Address(_)
             | Event::AddressGone(_)
             | Event::Route(_)
-            | Event::RouteGone(_) => false,
+            | Event::RouteGone(_)
+            | Event::Rule(_)
+            | Event::RuleGone(_) => false,
         }
     }
 

@@ -351,7 +351,8 @@ impl Core {
         let cell = shared.shards[self.seat].get().and_then(|shard| shard.cell(entry.number()));
         if let Some(cell) = cell {
             let n = bundle.packets.len();
-            let flags = bundle.parsed[..n].iter().fold(0, |flags, parsed| flags | parsed.tcp_flags());
+            let flags_of_all = || bundle.parsed[..n].iter().fold(0, |flags, parsed| flags | parsed.tcp_flags());
+            let flags = if entry.is_never_tcp() { 0 } else { flags_of_all() };
             cell.count(n as u64, bundle.packets.bytes(), self.now_ms, flags);
         }
     }

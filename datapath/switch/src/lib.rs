@@ -59,6 +59,7 @@ pub mod stats;
 pub mod straight;
 pub mod switch;
 pub mod tags;
+pub mod too_long;
 pub mod topology;
 pub mod tunnel;
 mod tunnel_common;

@@ -4,6 +4,7 @@
 //! Order on a port is the order of `send`.
 
 use crate::counters::DROP_INVALID_PORT;
+use crate::too_long::TooLongs;
 use crate::tunnel_pop::Decap;
 use crate::upcall::PortQueue;
 use flow::DpPort;
@@ -23,6 +24,8 @@ pub struct Outlet {
     pub upcalls: Arc<PortQueue>,
     /// What a tunnel port takes off packets.
     pub decap: Option<Decap>,
+    /// What was too long for a tunnel port.
+    pub too_long: Option<Arc<TooLongs>>,
     /// The device's MTU.
     mtu: Option<Arc<AtomicU32>>,
     waiting: Batch,
@@ -32,13 +35,13 @@ impl Outlet {
     /// A port as a worker sees it.
     #[must_use]
     pub fn new(tx: Option<TxQueue>, upcalls: Arc<PortQueue>) -> Box<Self> {
-        Box::new(Self { tx, upcalls, decap: None, mtu: None, waiting: Batch::new() })
+        Box::new(Self { tx, upcalls, decap: None, too_long: None, mtu: None, waiting: Batch::new() })
     }
 
     /// The same for a tunnel port.
     #[must_use]
-    pub fn decapsulating(mut self: Box<Self>, decap: Option<Decap>) -> Box<Self> {
-        self.decap = decap;
+    pub fn decapsulating(mut self: Box<Self>, decap: Option<Decap>, too_long: Option<Arc<TooLongs>>) -> Box<Self> {
+        (self.decap, self.too_long) = (decap, too_long);
         self
     }
 

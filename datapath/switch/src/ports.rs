@@ -13,13 +13,14 @@ use crate::forward::{Core, Shared};
 use crate::outlets::{Outlet, PORTS_MAX};
 use crate::policer::Policer;
 use crate::qsbr::Unlinked;
+use crate::too_long::TooLongs;
 use crate::topology::{CoreId, Topology, numa_of_netdev};
 use crate::tunnel_pop::Decap;
 use crate::upcall::PortQueue;
 use crate::worker::Command;
 use flow::DpPort;
 use flow::clock::Msec;
-use flow::seam::{DpError, DpEvent, PortInfo, PortRequest, PortStats, QosReport};
+use flow::seam::{DpError, DpEvent, PortInfo, PortRequest, PortStats, QosReport, TooLong};
 use port::netlink::{Event, Monitor};
 use port::{Device, LinkState, PortConfig};
 use std::collections::BTreeMap;
@@ -37,6 +38,8 @@ struct Port {
     /// `None`: a tunnel port, which packets reach by tunnel actions, or the device is gone.
     device: Option<Device>,
     tunnel: Option<Decap>,
+    /// For a tunnel port.
+    too_long: Option<Arc<TooLongs>>,
     upcalls: Arc<PortQueue>,
     seen: LinkState,
     link_resets: u64,
@@ -91,8 +94,19 @@ impl Ports {
         let upcalls = PortQueue::new(number);
         let seen = device.as_ref().map(Device::link).unwrap_or_default();
         let request = request.clone();
-        let port =
-            Port { request, device, tunnel, upcalls, seen, link_resets: 0, retry_ms: 0, mii_ms: None, queued_ms: means.now_ms };
+        let too_long = tunnel.map(|_| Arc::default());
+        let port = Port {
+            request,
+            device,
+            tunnel,
+            too_long,
+            upcalls,
+            seen,
+            link_resets: 0,
+            retry_ms: 0,
+            mii_ms: None,
+            queued_ms: means.now_ms,
+        };
         self.ports.insert(number, port);
         if let Err(error) = self.connect(number, means) {
             self.disconnect(number, means.aux);
@@ -282,6 +296,11 @@ impl Ports {
         port.device.as_ref().ok_or_else(|| DpError::Device(format!("{}: no device", port.request.name)))
     }
 
+    /// What was too long for a tunnel port.
+    pub fn too_long(&self, number: DpPort) -> Vec<TooLong> {
+        self.ports.get(&number).and_then(|port| port.too_long.as_ref()).map(|all| all.all()).unwrap_or_default()
+    }
+
     /// What is known of a port.
     pub fn info(&self, number: DpPort) -> Result<PortInfo, DpError> {
         self.ports.get(&number).map(|p| p.info(number)).ok_or(DpError::NoPort)
@@ -420,7 +439,7 @@ impl Port {
     fn outlet(&self) -> Result<Box<Outlet>, DpError> {
         let tx = self.device.as_ref().map(Device::tx).transpose().map_err(|e| DpError::Device(e.to_string()))?;
         let mtu = self.device.as_ref().map(Device::mtu_cell);
-        Ok(Outlet::new(tx, Arc::clone(&self.upcalls)).decapsulating(self.tunnel).limited(mtu))
+        Ok(Outlet::new(tx, Arc::clone(&self.upcalls)).decapsulating(self.tunnel, self.too_long.clone()).limited(mtu))
     }
 
     fn berth(&self, port: DpPort) -> Berth {

@@ -35,7 +35,7 @@ use flow::clock::{self, Msec};
 use flow::conntrack::Conntrack;
 use flow::seam::{
     BOND_BUCKETS, BondTable, DpError, DpEvent, DpFeatures, DpStats, Execute, FlowDump, FlowPut, FlowStats, MeterConfig,
-    MeterStats, PortInfo, PortRequest, PortStats, QosReport, Upcall,
+    MeterStats, PortInfo, PortRequest, PortStats, QosReport, TooLong, Upcall,
 };
 use flow::{Datapath, DpPort, Ufid};
 use port::{Device, Packet};
@@ -393,6 +393,10 @@ impl Datapath for Switch {
 
     fn port_custom_stats(&self, port: DpPort) -> Vec<(String, u64)> {
         self.with_device(port, Device::custom_stats).unwrap_or_default()
+    }
+
+    fn port_too_long(&self, port: DpPort) -> Vec<TooLong> {
+        lock(&self.control).ports.too_long(port)
     }
 
     fn port_qos(&self, port: DpPort) -> Result<Option<QosReport>, DpError> {

@@ -14,12 +14,14 @@ use crate::execute::wire_len;
 use crate::forward::{Core, Scope};
 use crate::outlets::Outlet;
 use crate::parsed::Parsed;
+use crate::too_long::Done;
 use flow::action::{Action, TunnelPush};
 use flow::checksum::{checksum, pseudo6};
 use flow::clock::Msec;
 use flow::extract::{NetworkLayer, is_extension};
 use flow::wire::{eth_type, ip_proto};
 use port::{GsoKind, Packet, offload};
+use std::net::IpAddr;
 
 /// Answers of a forwarding thread in a second (RFC 1812, 4.3.2.8).
 pub(crate) const ANSWERS_MAX: u32 = 1000;
@@ -84,24 +86,39 @@ impl Core {
         let mut out = self.spares.take_like(&long);
         for (packet, parsed) in packets.drain().zip(&long.parsed) {
             for piece in pieces(packet) {
+                let l3 = usize::from(parsed.found.l3);
+                let lengths = (piece.len().saturating_sub(l3), room.saturating_sub(l3));
                 match judge(&piece, parsed, room) {
                     Fate::Answer(frame) => {
-                        self.answer(scope, &frame, push);
+                        let done = if self.answer(scope, &frame, push) { Done::Answered } else { Done::Dropped };
+                        self.note(push, lengths, done);
                         break;
                     }
                     Fate::Cut => {
                         TUNNEL_MTU_FRAGMENTED.inc();
+                        self.note(push, lengths, Done::Fragmented);
                         for fragment in cut(&piece, usize::from(parsed.found.l3), room) {
                             out = self.add_fragment(scope, out, fragment, (push, rest));
                         }
                     }
-                    Fate::Drop => DROP_TUNNEL_MTU.inc(),
+                    Fate::Drop => {
+                        DROP_TUNNEL_MTU.inc();
+                        self.note(push, lengths, Done::Dropped);
+                    }
                     Fate::Pass => out = self.add_fragment(scope, out, piece, (push, rest)),
                 }
             }
         }
         self.spares.give(long);
         self.push_again(scope, out, push, rest);
+    }
+
+    /// Tells the tunnel port of a packet.
+    fn note(&self, push: &TunnelPush, lengths: (usize, usize), done: Done) {
+        let port = self.outlets.outlet(push.tunnel_port.0).and_then(|outlet| outlet.too_long.as_deref());
+        if let (Some(port), Some(remote)) = (port, outer_dst(&push.header)) {
+            port.note(remote, lengths, done, self.now_ms);
+        }
     }
 
     fn add_fragment(
@@ -133,13 +150,15 @@ impl Core {
         self.run(scope, bundle, rest);
     }
 
-    /// Lets an answer come in by the tunnel: it is encapsulated as the other end would have done, and decapsulated.
-    fn answer(&mut self, scope: Scope<'_>, frame: &[u8], push: &TunnelPush) {
+    /// Lets an answer come in by the tunnel: it is encapsulated as the other end would have done, and decapsulated. False if none is given.
+    fn answer(&mut self, scope: Scope<'_>, frame: &[u8], push: &TunnelPush) -> bool {
         if !self.answers.admit(self.now_ms) {
-            return DROP_TUNNEL_MTU.inc();
+            DROP_TUNNEL_MTU.inc();
+            return false;
         }
         let Some(packet) = Packet::from_bytes(frame) else {
-            return DROP_NO_BUFFER.inc();
+            DROP_NO_BUFFER.inc();
+            return false;
         };
         let back = TunnelPush { header: turned(&push.header), ..push.clone() };
         let mut bundle = self.spares.take();
@@ -148,6 +167,7 @@ impl Core {
         self.encapsulate(scope, &mut bundle, &back, &[]);
         TUNNEL_MTU_ANSWERED.inc();
         self.tunnel_pop(scope, bundle, push.tunnel_port);
+        true
     }
 }
 
@@ -176,17 +196,33 @@ fn turned(header: &[u8]) -> Vec<u8> {
         }
     };
     exchange(0, 6);
-    let (mut at, mut ty) = (ETH_BYTES, header.get(12..14));
-    while ty.is_some_and(|t| matches!(u16::from_be_bytes([t[0], t[1]]), eth_type::VLAN | eth_type::QINQ)) {
-        ty = header.get(at + 2..at + 4);
-        at += 4;
-    }
+    let at = outer_l3(header);
     match header.get(at).map(|byte| byte >> 4) {
         Some(4) => exchange(at + 12, 4),
         Some(6) => exchange(at + 8, 16),
         _ => {}
     }
     out
+}
+
+/// Where an outer header's IP header begins.
+fn outer_l3(header: &[u8]) -> usize {
+    let (mut at, mut ty) = (ETH_BYTES, header.get(12..14));
+    while ty.is_some_and(|t| matches!(u16::from_be_bytes([t[0], t[1]]), eth_type::VLAN | eth_type::QINQ)) {
+        ty = header.get(at + 2..at + 4);
+        at += 4;
+    }
+    at
+}
+
+/// Who an outer header is for.
+fn outer_dst(header: &[u8]) -> Option<IpAddr> {
+    let ip = header.get(outer_l3(header)..)?;
+    match ip.first()? >> 4 {
+        4 => ip.get(16..)?.first_chunk::<4>().map(|a| IpAddr::from(*a)),
+        6 => ip.get(24..)?.first_chunk::<16>().map(|a| IpAddr::from(*a)),
+        _ => None,
+    }
 }
 
 /// What is to be done with a frame that has more than `room` bytes.

@@ -153,4 +153,9 @@ fn a_turned_header_has_its_ends_exchanged() {
     assert_eq!((&back[..6], &back[6..12]), (&header[6..12], &header[..6]));
     assert_eq!((&back[22..38], &back[38..54]), (&header[38..54], &header[22..38]));
     assert_eq!(turned(&back), header);
+    let dst: [u8; 16] = std::array::from_fn(|i| 38 + u8::try_from(i).unwrap());
+    assert_eq!(outer_dst(&header), Some(IpAddr::from(dst)));
+    header[12..20].copy_from_slice(&[0x81, 0, 0, 5, 8, 0, 0x45, 0]);
+    assert_eq!(outer_dst(&header), Some(IpAddr::from([34, 35, 36, 37])));
+    assert_eq!(outer_dst(&header[..37]), None);
 }

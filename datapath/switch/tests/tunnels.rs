@@ -79,6 +79,12 @@ fn who_sends_too_long_packets_is_told_by_the_tunnel() {
     let (to, answer) = &out[0];
     assert_eq!((*to, &answer[34..36], &answer[40..42]), (1, &[3u8, 4][..], &1450u16.to_be_bytes()[..]));
     assert_eq!(bench.send(1, &fits)[0].1.len(), 1514, "others go on");
+    // The port tells of both.
+    let told = bench.dp.port_too_long(DpPort(port));
+    let [to] = told.as_slice() else { panic!("{told:?}") };
+    assert_eq!((to.remote.to_string(), to.mtu, to.longest), ("1.1.2.92".to_owned(), 1450, 1451));
+    assert_eq!((to.answered, to.fragmented, to.dropped), (1, 1, 0));
+    assert_eq!(bench.dp.port_too_long(DpPort(1)), []);
 }
 
 /// A packet that its own tunnel brings back goes round a few times, and is counted then.

@@ -38,7 +38,7 @@ use flow::hash::Map;
 use flow::key::{Key, Mask};
 use flow::seam::{
     BOND_BUCKETS, BondTable, DpError, DpEvent, DpFeatures, DpStats, Execute, FlowDump, FlowPut, FlowStats, MeterConfig,
-    MeterStats, Placement, PortInfo, PortRequest, PortStats, QosReport, Upcall,
+    MeterStats, Placement, PortInfo, PortRequest, PortStats, QosReport, TooLong, Upcall,
 };
 use flow::{Datapath, DpPort, Megaflow, Msec, Ufid, clock};
 use state::{Counted, Entry, Home, Rate, State};
@@ -291,6 +291,7 @@ impl<D: Datapath, H: Hardware> Datapath for Tiered<D, H> {
         fn port(&self, port: DpPort) -> Result<PortInfo, DpError>;
         fn ports(&self) -> Vec<PortInfo>;
         fn port_stats(&self, port: DpPort) -> Result<PortStats, DpError>;
+        fn port_too_long(&self, port: DpPort) -> Vec<TooLong>;
         fn port_qos(&self, port: DpPort) -> Result<Option<QosReport>, DpError>;
         fn port_qos_kinds(&self, port: DpPort) -> Vec<&'static str>;
         fn events(&self) -> Vec<DpEvent>;

@@ -26,7 +26,13 @@ impl Links {
         events.iter().any(|event| match event {
             Event::Link(link) => wanted(&link.name),
             Event::Overrun => true,
-            Event::LinkGone { .. } | Event::Address(_) | Event::AddressGone(_) | Event::Route(_) | Event::RouteGone(_) => false,
+            Event::LinkGone { .. }
+            | Event::Address(_)
+            | Event::AddressGone(_)
+            | Event::Route(_)
+            | Event::RouteGone(_)
+            | Event::Rule(_)
+            | Event::RuleGone(_) => false,
         })
     }
 }

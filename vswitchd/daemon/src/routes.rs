@@ -1,15 +1,15 @@
-//! The kernel's routes and addresses, followed for tunnels on a thread of its own.
+//! The kernel's routes, rules and addresses, followed for tunnels on a thread of its own.
 //!
 //! What enters: rtnetlink events of the network namespace that the daemon runs in. What leaves: changes for the slow path's router, a batch of
 //! events at a time. With `--disable-system-route` nothing is followed. Events that were lost are made good by asking for everything.
 
 use flow::hash::Map;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use ofproto::router::{DeviceAddr, Prefix, Route as RouterRoute};
+use ofproto::router::{DeviceAddr, Prefix, Route as RouterRoute, Rule as RouterRule};
 use ofproto::slowpath::{RouteChange, Slowpath};
 use ofproto::tunnel::Addr;
 use port::netlink::request::Session;
-use port::netlink::{Address, Event, Monitor, Route};
+use port::netlink::{Address, Event, Monitor, Route, Rule};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
@@ -83,6 +83,8 @@ impl Follower {
         let mut all: Vec<Event> = self.session.links()?.into_iter().map(|l| Event::Link(Box::new(l))).collect();
         all.extend(self.session.addresses()?.into_iter().map(Event::Address));
         all.extend(self.session.routes()?.into_iter().map(Event::Route));
+        // A kernel without rules has the three tables that everybody begins with.
+        all.extend(self.session.rules().unwrap_or_default().into_iter().map(Event::Rule));
         Ok(all)
     }
 }
@@ -124,6 +126,7 @@ impl Kernel {
             news.devices = self.names.drain().map(|(_, name)| (name, Vec::new())).collect();
             self.addresses.clear();
             news.routes.push(RouteChange::Reset);
+            news.routes.extend(all_rules(&events));
         }
         for event in events {
             match event {
@@ -158,6 +161,10 @@ impl Kernel {
                 Event::RouteGone(route) => {
                     news.routes.extend(self.route(&route).map(|(table, route)| RouteChange::Remove { table, route }));
                 }
+                // Those of a whole listing have been taken.
+                Event::Rule(_) if all => {}
+                Event::Rule(rule) => news.routes.push(RouteChange::AddRule(router_rule(&rule))),
+                Event::RuleGone(rule) => news.routes.push(RouteChange::RemoveRule(router_rule(&rule))),
                 Event::Overrun => {}
             }
         }
@@ -189,6 +196,24 @@ impl Kernel {
         };
         Some((route.table, router_route))
     }
+}
+
+/// The rules of each family of which there are any.
+fn all_rules(events: &[Event]) -> impl Iterator<Item = RouteChange> {
+    [false, true].into_iter().filter_map(|v6| {
+        let of_family = |event: &Event| if let Event::Rule(rule) = event { Some(router_rule(rule)) } else { None };
+        let rules: Vec<_> = events.iter().filter_map(of_family).filter(|rule| rule.v6 == v6).collect();
+        (!rules.is_empty()).then_some(RouteChange::Rules { v6, rules })
+    })
+}
+
+/// A rule as the router has it.
+fn router_rule(rule: &Rule) -> RouterRule {
+    let from = rule.source.map(|(address, plen)| {
+        let bits = if address.is_ipv4() { MAPPED_BITS } else { 0 };
+        Prefix::new(Addr::from(address), plen.saturating_add(bits))
+    });
+    RouterRule { priority: rule.priority, v6: rule.v6, invert: rule.invert, from, table: rule.table, user: false }
 }
 
 fn device_address(address: &Address) -> (u32, DeviceAddr) {
@@ -241,5 +266,23 @@ mod tests {
         assert_eq!((news.devices, news.routes.len()), (vec![("up0".to_owned(), vec![])], 0));
         let news = kernel.take(vec![link(3, "eth1")], true);
         assert_eq!(news, News { devices: vec![("up0".to_owned(), vec![])], routes: vec![RouteChange::Reset] });
+    }
+
+    #[test]
+    fn rules_are_replaced_by_family_and_followed_one_by_one() {
+        let rule = |priority, source: Option<&str>| {
+            let source = source.map(|text| (text.parse().unwrap(), 16));
+            Rule { priority, v6: false, invert: false, source, table: 100 }
+        };
+        let mut kernel = Kernel::default();
+        let all = vec![Event::Rule(rule(0, None)), Event::Rule(rule(5, Some("10.1.0.0")))];
+        let news = kernel.take(all, true).routes;
+        let [RouteChange::Reset, RouteChange::Rules { v6: false, rules }] = news.as_slice() else { panic!("{news:?}") };
+        assert_eq!(
+            rules.iter().map(|r| r.from.map(|f| f.to_string())).collect::<Vec<_>>(),
+            [None, Some("10.1.0.0/16".to_owned())]
+        );
+        let news = kernel.take(vec![Event::Rule(rule(7, None)), Event::RuleGone(rule(5, Some("10.1.0.0")))], false).routes;
+        assert_eq!(news, [RouteChange::AddRule(router_rule(&rule(7, None))), RouteChange::RemoveRule(rules[1].clone())]);
     }
 }

@@ -1,4 +1,4 @@
-//! What the kernel tells about devices, addresses and routes, and what we ask of it.
+//! What the kernel tells about devices, addresses, routes and their rules, and what we ask of it.
 //!
 //! What enters: rtnetlink messages. What leaves: [`Link`]s, [`Event`]s, and changes of devices (up, MTU, MAC). Neighbours: `device` (opens
 //! by name, follows), the daemon (status columns, devices that come and go, routes for tunnels).
@@ -12,6 +12,7 @@ pub mod qdisc;
 pub(crate) mod qdisc_report;
 pub mod raw;
 pub mod request;
+mod rule;
 mod wire;
 
 use nix::errno::Errno;
@@ -22,6 +23,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use wire::{Attributes, Message};
+
+pub use rule::Rule;
 
 use crate::device::Mac;
 
@@ -134,6 +137,10 @@ pub enum Event {
     Route(Route),
     /// A route was removed.
     RouteGone(Route),
+    /// A rule that chooses a table was added.
+    Rule(Rule),
+    /// One was removed.
+    RuleGone(Rule),
     /// Events were lost: everything has to be asked for again.
     Overrun,
 }
@@ -154,6 +161,8 @@ fn decode_one(message: &Message<'_>) -> Option<Event> {
         libc::RTM_DELADDR => decode_address(message.payload).map(Event::AddressGone),
         libc::RTM_NEWROUTE => decode_route(message.payload).map(Event::Route),
         libc::RTM_DELROUTE => decode_route(message.payload).map(Event::RouteGone),
+        libc::RTM_NEWRULE => rule::decode(message.payload).map(Event::Rule),
+        libc::RTM_DELRULE => rule::decode(message.payload).map(Event::RuleGone),
         _ => None,
     }
 }
@@ -308,7 +317,10 @@ fn open(groups: u32, flags: SockFlag) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// A subscription to changes of links, addresses and routes in the network namespace of the thread that makes it.
+/// `RTNLGRP_IPV4_RULE` and `RTNLGRP_IPV6_RULE`, as bits.
+const RULES: u32 = 1 << 7 | 1 << 18;
+
+/// A subscription to changes of links, addresses, routes and rules in the network namespace of the thread that makes it.
 #[derive(Debug)]
 pub struct Monitor {
     fd: OwnedFd,
@@ -323,7 +335,7 @@ impl Monitor {
             | libc::RTMGRP_IPV6_IFADDR
             | libc::RTMGRP_IPV4_ROUTE
             | libc::RTMGRP_IPV6_ROUTE;
-        let fd = open(groups.unsigned_abs(), SockFlag::SOCK_NONBLOCK)?;
+        let fd = open(groups.unsigned_abs() | RULES, SockFlag::SOCK_NONBLOCK)?;
         // More room makes overruns rarer; without the privilege the default remains.
         let _ = setsockopt(&fd, sockopt::RcvBufForce, &(1 << 20));
         Ok(Self { fd, bytes: vec![0; READ_MAX] })

@@ -1,10 +1,10 @@
 //! Questions to rtnetlink and changes of devices. They block for the time of a system call; not for forwarding threads.
 //!
-//! What enters: names, indices, values. What leaves: [`Link`]s, [`Address`]es, [`Route`]s, or the kernel's error. Neighbours: `device`, the
+//! What enters: names, indices, values. What leaves: [`Link`]s, [`Address`]es, [`Route`]s, [`Rule`]s, or the kernel's error. Neighbours: `device`, the
 //! daemon.
 
 use super::wire::{Builder, Message, messages};
-use super::{Address, Event, Link, READ_MAX, Route, decode_one, open};
+use super::{Address, Event, Link, READ_MAX, Route, Rule, decode_one, open};
 use crate::device::Mac;
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, SockFlag, recv, send};
@@ -83,6 +83,18 @@ impl Session {
         self.transact(request, &mut |event| {
             if let Event::Route(route) = event {
                 all.push(route);
+            }
+        })?;
+        Ok(all)
+    }
+
+    /// Every rule that chooses a table by source, or for all.
+    pub fn rules(&mut self) -> io::Result<Vec<Rule>> {
+        let mut all = Vec::new();
+        let request = self.request(libc::RTM_GETRULE, libc::NLM_F_DUMP, &[0; 12]);
+        self.transact(request, &mut |event| {
+            if let Event::Rule(rule) = event {
+                all.push(rule);
             }
         })?;
         Ok(all)

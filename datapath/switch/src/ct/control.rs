@@ -5,7 +5,6 @@
 use super::entry::CARRIED;
 use super::reaper::SWEEP_MAX_MS;
 use super::slab::CONNS_MAX;
-use super::table::BUCKETS;
 use super::tuple::{Ends, Tuple};
 use super::{Ct, packet};
 use flow::clock::{self, Msec};
@@ -100,7 +99,7 @@ impl Conntrack for Ct {
     }
 
     fn buckets(&self) -> u32 {
-        u32::try_from(BUCKETS).unwrap_or(u32::MAX)
+        self.table.in_use()
     }
 
     fn connections(&self) -> u32 {

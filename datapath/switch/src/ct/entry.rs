@@ -305,6 +305,41 @@ impl Entry {
         (orig.is(tuple), reply.is(tuple))
     }
 
+    /// `directions` of TCP and UDP over IPv4, in two words: addresses (`Tuple::of_words_v4`), and what else is in a tuple.
+    #[inline(always)]
+    #[must_use]
+    pub fn directions_v4(&self, (ends, rest): (u64, u64), flags: u32) -> (bool, bool) {
+        const LOW: u64 = 0xffff_ffff;
+        // The other halves of the addresses are zero wherever the family in the last word is IPv4.
+        let differs = |words: &[AtomicU64; 5], ends: u64, rest: u64| {
+            let [src, dst, last] = [0, 2, 4].map(|i| words[i].load(Ordering::Relaxed));
+            (src ^ (ends & LOW)) | (dst ^ (ends >> 32)) | (last ^ rest)
+        };
+        let forward = differs(&self.orig, ends, rest) == 0;
+        let backward = if flags & NAT != 0 {
+            differs(&self.reply, ends, rest)
+        } else {
+            differs(&self.orig, ends.rotate_left(32), Tuple::turned_last(rest))
+        };
+        (forward, backward == 0)
+    }
+
+    /// Addresses and the last word of the tuple of a direction, over IPv4. Answers have one of their own only where `NAT` is set.
+    #[inline(always)]
+    #[must_use]
+    pub fn words_v4(&self, reply: bool) -> (u64, u64) {
+        let words = if reply { &self.reply } else { &self.orig };
+        let [src, dst, last] = [0, 2, 4].map(|i| words[i].load(Ordering::Relaxed));
+        (src | dst << 32, last)
+    }
+
+    /// Whether it has neither a timeout policy of its own nor a helper.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_usual(&self) -> bool {
+        (self.policy.load(Ordering::Relaxed) == 0) & (self.helper.load(Ordering::Relaxed) == super::helper::NONE)
+    }
+
     /// Starts the timeout again. Less than an eighth of a second is not worth a write that other cores would have to fetch.
     #[inline]
     pub fn expire_at(&self, at_ms: Msec) {

@@ -20,6 +20,7 @@
 //!   first line, and stores the new expiry. TCP holds a bit of its own entry while it moves the windows.
 //! - A new connection holds one of 4096 lock bits, two with NAT, while it looks whether another thread made it meanwhile.
 //! - What has expired is not found any more, at once; the reaper frees it at its next visit, at most a sweep interval later.
+//! - The table grows with the connections; while it does, they are found under both sizes.
 //! - When as many connections stand as may, a new one ends another nearby that is not assured (no answer seen, handshake not over, or
 //!   closing); if there is none, it is not kept itself. So a flood of first packets cannot end established connections.
 //! - Everything is bounded and counted: connections, expectations, fragments, attempts to find a port, events.
@@ -236,7 +237,7 @@ impl Ct {
             }
             return refused;
         }
-        self.count.fetch_add(1, Ordering::Relaxed);
+        self.table.grow_for(self.count.fetch_add(1, Ordering::Relaxed));
         self.births[local.seat].push(&self.slab, number, |e| &e.wheel_next);
         entry.publish();
         drop(held);
@@ -329,6 +330,20 @@ impl Ct {
         self.count.fetch_sub(1, Ordering::Relaxed);
         self.deaths.push(&self.slab, number, |e| &e.chain);
         true
+    }
+
+    /// Finishes a growth of the table. For the reaper's thread, a grace period after it began.
+    fn settle_table(&self) {
+        let left = self.table.migrate(|number, is| {
+            let entry = self.slab.at(number);
+            let by_orig = Some(self.hash(&entry.orig())).filter(|hash| is(*hash));
+            by_orig.or_else(|| Some(self.hash(&entry.reply())).filter(|hash| is(*hash)))
+        });
+        for number in left {
+            CT_FULL.inc();
+            self.end(number);
+        }
+        self.table.settled();
     }
 
     /// Says that a connection is established, or closes, to who watches.

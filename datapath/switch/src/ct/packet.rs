@@ -40,10 +40,10 @@ pub struct Inner {
     pub icmp_type: u8,
 }
 
-/// The tuple of a packet of TCP or UDP over IPv4 that is whole and right. `None` says nothing of others: `see` does.
+/// The two words (`Tuple::of_words_v4`) of a packet of TCP or UDP over IPv4 that is whole and right. `None` says nothing of others: `see` does.
 #[inline(always)]
 #[must_use]
-pub fn see_common(packet: &Packet, parsed: &Parsed, zone: u16) -> Option<Tuple> {
+pub fn see_common(packet: &Packet, parsed: &Parsed, zone: u16) -> Option<(u64, u64)> {
     let (at, key) = (&parsed.found, &parsed.key);
     let ours = (at.network == NetworkLayer::Ipv4)
         & (key.nw_frag == 0)
@@ -53,25 +53,36 @@ pub fn see_common(packet: &Packet, parsed: &Parsed, zone: u16) -> Option<Tuple> 
     if !ours || packet.checksum() == Checksum::Unknown && !common_sums_are_right(packet.data(), parsed) {
         return None;
     }
-    let ports = (u16::from_be_bytes(key.tp_src), u16::from_be_bytes(key.tp_dst));
-    Some(Tuple::of_v4(key, ports, zone))
+    Some(Tuple::words_of_v4(key, zone))
 }
 
-/// Whether the checksums of a packet over IPv4 are right, without options; nothing is counted.
+/// Bytes of an IPv4 header, and with those of UDP's.
+const IPV4: usize = 20;
+const IPV4_UDP: usize = IPV4 + 8;
+
+/// Whether the checksums of a packet over IPv4 are right, without options; nothing is counted. Addresses are loaded once, for the header's sum and
+/// for the pseudo header's.
 #[inline(always)]
 fn common_sums_are_right(data: &[u8], parsed: &Parsed) -> bool {
-    let (at, key) = (&parsed.found, &parsed.key);
+    let (at, proto) = (&parsed.found, parsed.key.nw_proto);
     let (l3, l4) = (usize::from(at.l3), usize::from(at.l4));
     let end = data.len().saturating_sub(usize::from(at.l2_pad));
-    let (Some(ip), Some(segment)) = (data.get(l3..).and_then(|ip| ip.first_chunk::<20>()), data.get(l4..end)) else {
+    let Some((head, payload)) = data.get(l3..end).and_then(|ip| ip.split_first_chunk::<IPV4_UDP>()) else {
         return false;
     };
-    if l4 != l3 + ip.len() || !Sum::default().plus(ip).is_right() {
+    if l4 != l3 + IPV4 {
+        return false;
+    }
+    let word = |from: usize| u64::from_ne_bytes(std::array::from_fn(|i| head[from + i]));
+    let (second, dst) = (word(8), u64::from(u32::from_ne_bytes([head[16], head[17], head[18], head[19]])));
+    let src = if cfg!(target_endian = "little") { second >> 32 } else { second & 0xffff_ffff };
+    if !Sum::default().plus_word(word(0)).plus_word(second).plus_word(dst).is_right() {
         return false;
     }
     // A UDP packet without a checksum is whole, too.
-    let none = key.nw_proto == ip_proto::UDP && segment.get(6..8) == Some(&[0, 0]);
-    none || pseudo4(key.nw_src, key.nw_dst, key.nw_proto, segment.len()).plus(segment).is_right()
+    let none = proto == ip_proto::UDP && head[26..] == [0, 0];
+    let pseudo = pseudo4([0; 4], [0; 4], proto, payload.len() + IPV4_UDP - IPV4).plus_word(src).plus_word(dst);
+    none || pseudo.plus_word(word(20)).plus_short(payload).is_right()
 }
 
 /// The tuple of a packet.

@@ -46,6 +46,8 @@ pub struct Reaper {
     limbo: VecDeque<(Epoch, Vec<u32>)>,
     /// Entries that had ever been used at the last turn.
     used: u32,
+    /// When the table was first seen to grow.
+    growing: Option<Epoch>,
 }
 
 /// The thread, until it is dropped.
@@ -90,12 +92,13 @@ impl Reaper {
     /// Nothing known yet.
     #[must_use]
     pub fn new(ct: Arc<Ct>, epochs: Arc<Epochs>, now_ms: Msec) -> Self {
-        Self { ct, epochs, slots: vec![NONE; SLOTS], at: now_ms / SLOT_MS, limbo: VecDeque::new(), used: 0 }
+        Self { ct, epochs, slots: vec![NONE; SLOTS], at: now_ms / SLOT_MS, limbo: VecDeque::new(), used: 0, growing: None }
     }
 
     /// One turn; how long to rest.
     pub fn turn(&mut self, now_ms: Msec) -> Duration {
         self.fault_ahead();
+        self.follow_growth();
         let dead = self.ct.deaths.take();
         self.welcome(now_ms);
         self.sweep(now_ms);
@@ -105,7 +108,20 @@ impl Reaper {
         self.ct.outer.expire(now_ms);
         let held = self.ct.fragments.held() + self.ct.outer.held();
         let busy = self.ct.count.load(Ordering::Relaxed) > 0 || !self.limbo.is_empty() || held > 0;
-        REST[usize::from(busy) + usize::from(busy && n >= MANY)]
+        let hurry = n >= MANY || self.growing.is_some();
+        REST[usize::from(busy) + usize::from(busy && hurry)]
+    }
+
+    /// Moves entries of a table that grows, when nobody looks under its older size alone any more.
+    fn follow_growth(&mut self) {
+        match self.growing {
+            None if self.ct.table.is_growing() => self.growing = Some(self.epochs.advance()),
+            Some(epoch) if self.epochs.passed(epoch) => {
+                self.ct.settle_table();
+                self.growing = None;
+            }
+            None | Some(_) => {}
+        }
     }
 
     /// Makes memory present for twice as many connections as began since the last turn.
@@ -216,5 +232,69 @@ impl Reaper {
                 self.ct.slab.give_chain(chain);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ct::entry::Birth;
+    use crate::ct::tuple::{Ends, Tuple};
+    use crate::ct::{Born, Local};
+    use flow::conntrack::Conntrack;
+    use flow::wire::ip_proto;
+
+    fn tuple(n: u32) -> Tuple {
+        let [_, a, high, low] = n.to_be_bytes();
+        let ends =
+            Ends { src: [10, 0, 0, a].into(), dst: [10, 1, 0, 1].into(), sport: u16::from_be_bytes([high, low]), dport: 53 };
+        Tuple::new(&ends, ip_proto::UDP, 0)
+    }
+
+    fn birth(n: u32, now_ms: Msec) -> Birth {
+        let orig = tuple(n);
+        Birth {
+            orig,
+            reply: orig.reversed(),
+            parent: None,
+            flags: 0,
+            mark: 0,
+            label: 0,
+            policy: 0,
+            helper: 0,
+            tcp: None,
+            expires_ms: now_ms + 600_000,
+        }
+    }
+
+    /// More connections than the table begins with room for: each is known while it grows, and after; some end meanwhile.
+    #[test]
+    fn connections_outlive_a_table_that_grows() {
+        const N: u32 = 40_000;
+        let now_ms = clock::now_ms();
+        let ct = Arc::new(Ct::new());
+        let mut reaper = Reaper::new(Arc::clone(&ct), Epochs::new(), now_ms);
+        let mut local = Local::new(0);
+        let number = |n: u32| ct.find(ct.hash(&tuple(n)), &tuple(n), now_ms).map(|(number, _)| number);
+        let stands = |n: u32, end: u32| number(n).is_some() == (n < end && n % 9 != 5);
+        let before = ct.buckets();
+        for n in 0..N {
+            assert!(matches!(ct.bear(&mut local, &birth(n, now_ms), ct.hash(&tuple(n)), now_ms), Born::New(_)), "{n}");
+            if n % 9 == 8 {
+                assert!(number(n - 3).is_some_and(|number| ct.end(number)));
+            }
+            if n % 10_000 == 9999 {
+                // The first turn after it has begun to grow only sees that; a later one moves what stands.
+                assert!((0..n + 9).step_by(7).filter(|m| m / 9 < n / 9).all(|m| stands(m, n)), "{n}");
+                reaper.turn(now_ms);
+            }
+        }
+        for _ in 0..3 {
+            reaper.turn(now_ms);
+        }
+        assert!(ct.buckets() > before && !ct.table.is_growing());
+        assert!((0..N / 9 * 9).all(|n| stands(n, N)));
+        assert_eq!(ct.flush(&flow::conntrack::CtFilter::default()), Ok((N - N / 9) as usize));
+        assert!((0..N).all(|n| number(n).is_none()));
     }
 }

@@ -10,6 +10,7 @@
 use super::Ct;
 use super::entry::NONE;
 use super::packet::{self, Seen};
+use super::table::Size;
 use super::track::{Handle, Spec, TRK};
 use super::tuple::Tuple;
 use crate::bundle::BUNDLE_MAX;
@@ -21,7 +22,9 @@ use port::Packet;
 /// What is looked up for the packets of a batch, by packet. Places of which no bit speaks hold what an earlier batch left.
 #[derive(Debug)]
 pub struct Wanted {
-    pub(super) tuples: [Tuple; BUNDLE_MAX],
+    tuples: [Tuple; BUNDLE_MAX],
+    /// In their place, for packets in `short`: `Tuple::of_words_v4`.
+    pub(super) words: [(u64, u64); BUNDLE_MAX],
     hashes: [u64; BUNDLE_MAX],
     /// The entries that the first buckets of the hashes name; `NONE` where there is none.
     pub(super) candidates: [u32; BUNDLE_MAX],
@@ -29,6 +32,8 @@ pub struct Wanted {
     handles: [u32; BUNDLE_MAX],
     /// Packets with a tuple, a bit each.
     pub(super) seen: u32,
+    /// Those of them that are TCP or UDP over IPv4, and have `words`.
+    pub(super) short: u32,
     /// Those of them that are ICMP errors, with the tuple of an answer to what they quote.
     pub(super) related: u32,
     /// Packets whose connection is at hand.
@@ -58,10 +63,12 @@ impl Wanted {
     pub fn new() -> Box<Self> {
         Box::new(Self {
             tuples: [Tuple([0; 5]); BUNDLE_MAX],
+            words: [(0, 0); BUNDLE_MAX],
             hashes: [0; BUNDLE_MAX],
             candidates: [NONE; BUNDLE_MAX],
             handles: [0; BUNDLE_MAX],
             seen: 0,
+            short: 0,
             related: 0,
             known: 0,
         })
@@ -75,16 +82,38 @@ impl Wanted {
         if self.seen >> i & 1 == 0 {
             return Lookup::Nothing;
         }
-        let seen = Seen { tuple: self.tuples[i], related: self.related >> i & 1 != 0 };
+        let seen = Seen { tuple: self.tuple(i), related: self.related >> i & 1 != 0 };
         Lookup::Tuple(Sought { seen, hash: self.hashes[i] })
     }
 
+    /// The tuple of packet `i`, which is in `seen`.
+    #[inline]
+    pub(super) fn tuple(&self, i: usize) -> Tuple {
+        if self.short >> i & 1 == 0 {
+            return self.tuples[i];
+        }
+        let (ends, rest) = self.words[i];
+        Tuple::of_words_v4(ends, rest)
+    }
+
     #[inline(always)]
-    fn put(&mut self, i: usize, ct: &Ct, tuple: Tuple) {
-        let hash = ct.hash(&tuple);
-        ct.table.prefetch(hash);
-        self.hashes[i] = hash;
+    fn put_words(&mut self, i: usize, (ct, size): (&Ct, Size), words: (u64, u64)) {
+        self.words[i] = words;
+        self.short |= 1 << i;
+        self.find(i, (ct, size), &Tuple::of_words_v4(words.0, words.1));
+    }
+
+    #[inline(always)]
+    fn put(&mut self, i: usize, table: (&Ct, Size), tuple: Tuple) {
         self.tuples[i] = tuple;
+        self.find(i, table, &tuple);
+    }
+
+    #[inline(always)]
+    fn find(&mut self, i: usize, (ct, size): (&Ct, Size), tuple: &Tuple) {
+        let hash = ct.hash(tuple);
+        ct.table.prefetch(hash, size);
+        self.hashes[i] = hash;
         self.seen |= 1 << i;
     }
 }
@@ -116,24 +145,31 @@ impl Ct {
 
     #[inline(always)]
     fn seek_as(&self, packets: &[Packet], parsed: &mut [Parsed], spec: &Spec<'_>, wanted: &mut Wanted) -> usize {
-        (wanted.seen, wanted.related, wanted.known) = (0, 0, 0);
+        (wanted.seen, wanted.short, wanted.related, wanted.known) = (0, 0, 0, 0);
+        let size = self.table.size();
         for (i, (packet, parsed)) in packets.iter().zip(parsed).enumerate().take(BUNDLE_MAX) {
-            self.seek_one((packet, parsed), spec, (&mut *wanted, i));
+            self.seek_one((packet, parsed), (spec, size), (&mut *wanted, i));
         }
         let nat = spec.nat.is_some();
         let mut unknown = 0;
         for i in bits(wanted.seen) {
-            let candidate = self.table.first_candidate(wanted.hashes[i]);
+            let candidate = self.table.first_candidate(wanted.hashes[i], size);
             wanted.candidates[i] = candidate;
             unknown += usize::from(candidate == NONE);
             // There is an entry of the number that says "none", which nobody uses: no branch for it.
-            self.slab.at(candidate).prefetch_known(nat || wanted.tuples[i].proto() == ip_proto::TCP);
+            let proto = if wanted.short >> i & 1 != 0 { wanted.words[i].1 >> 48 & 0xff } else { wanted.tuples[i].proto().into() };
+            self.slab.at(candidate).prefetch_known(nat | (proto == u64::from(ip_proto::TCP)));
         }
         unknown
     }
 
     #[inline(always)]
-    fn seek_one(&self, (packet, parsed): (&Packet, &mut Parsed), spec: &Spec<'_>, (wanted, i): (&mut Wanted, usize)) {
+    fn seek_one(
+        &self,
+        (packet, parsed): (&Packet, &mut Parsed),
+        (spec, size): (&Spec<'_>, Size),
+        (wanted, i): (&mut Wanted, usize),
+    ) {
         let same_zone = parsed.key.ct_zone == spec.zone.to_be_bytes();
         if !same_zone {
             // What another zone said does not count in this one.
@@ -144,11 +180,11 @@ impl Ct {
             wanted.known |= 1 << i;
             return;
         }
-        if let Some(tuple) = packet::see_common(packet, parsed, spec.zone) {
-            wanted.put(i, self, tuple);
+        if let Some(words) = packet::see_common(packet, parsed, spec.zone) {
+            wanted.put_words(i, (self, size), words);
         } else if let Some(seen) = packet::see(packet, parsed, spec.zone) {
             wanted.related |= u32::from(seen.related) << i;
-            wanted.put(i, self, seen.tuple);
+            wanted.put(i, (self, size), seen.tuple);
         }
     }
 

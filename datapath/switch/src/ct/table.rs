@@ -5,22 +5,46 @@
 //! A slot is a word: half of the hash, and the entry's number (0: empty). A hash has two buckets; the second is used when the first is
 //! full, which a bit of the first says from then on, so that most of those who look for what is not there read one line only. A connection with NAT has two slots, one by each direction's hash; without NAT both directions have the same hash.
 //!
+//! The table begins small, so that the buckets of few connections share few pages, and grows when there are more connections than suit it:
+//! who begins one connection too many says so (`grow_for`), and from then on things go to their places under the new size and are looked
+//! for there first, then under the older one. The reaper moves what is left (`migrate`) when nobody can look under the older size alone: into
+//! the new place first, then out of the older one. Who finds nothing in either therefore looks into the new one again.
+//!
 //! Readers take no lock: a slot is one atomic word, and what it names is compared. Writers of one hash exclude each other by one of `LOCKS`
 //! bits, so that two threads cannot both make the same connection; other writers of the same bucket are kept apart by compare-and-swap
 //! on the empty slot.
 
 use super::entry::NONE;
 use crate::memory::{Lines, Zeroable};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-/// Buckets, a power of two.
-pub const BUCKETS: usize = 1 << 20;
+/// Buckets at most.
+pub const BUCKETS: usize = 1 << SIZES[SIZES.len() - 1];
+/// The sizes that the table has one after the other: powers of two.
+const SIZES: [u32; 2] = [16, 20];
+/// Buckets that there are for a connection at least, before the table has its largest size: few connections share one, so that a candidate stands
+/// where it is looked for first.
+const BUCKETS_EACH: u32 = 4;
 const SLOTS: usize = 8;
 const LOCKS: usize = 1 << 12;
 
 #[repr(C, align(64))]
 #[derive(Debug)]
 struct Bucket([AtomicU64; SLOTS]);
+
+impl Bucket {
+    #[inline(never)]
+    fn other_candidate(&self, hash: u64) -> u32 {
+        let mut found = NONE;
+        for slot in &self.0[1..] {
+            let word = slot.load(Ordering::Relaxed);
+            if (tag(word) == tag(hash)) & (number(word) != NONE) {
+                found = number(word);
+            }
+        }
+        found
+    }
+}
 
 // SAFETY: atomic integers only; all zeroes is an empty bucket.
 unsafe impl Zeroable for Bucket {}
@@ -31,9 +55,15 @@ pub struct Table {
     buckets: Lines<Bucket>,
     /// A bit for each bucket that was full when something was to go into it: what it was looked for in may be in the second.
     spilled: Box<[AtomicU64]>,
+    /// The size; 8 bits on the one before, as long as something may stand under it, else the same.
+    sizes: AtomicU32,
     present: AtomicUsize,
     locks: Box<[AtomicBool]>,
 }
+
+/// A size that the table has or had.
+#[derive(Clone, Copy, Debug)]
+pub struct Size(u32);
 
 /// Two locks, held in order.
 #[derive(Debug)]
@@ -49,8 +79,9 @@ impl Drop for Held<'_> {
 
 #[inline]
 #[allow(clippy::cast_possible_truncation, reason = "bits of a hash")]
-const fn places(hash: u64) -> (usize, usize) {
-    (hash as usize & (BUCKETS - 1), (hash >> 20) as usize & (BUCKETS - 1))
+const fn places(hash: u64, size: u32) -> (usize, usize) {
+    let mask = (1 << size) - 1;
+    (hash as usize & mask, (hash >> 20) as usize & mask)
 }
 
 #[inline]
@@ -77,42 +108,60 @@ impl Table {
         Self {
             buckets: Lines::zeroed(BUCKETS),
             spilled: (0..BUCKETS / 64).map(|_| AtomicU64::new(0)).collect(),
+            sizes: AtomicU32::new(SIZES[0] | SIZES[0] << 8),
             present: AtomicUsize::new(0),
             locks: (0..LOCKS).map(|_| AtomicBool::new(false)).collect(),
         }
     }
 
-    /// Fetches the first bucket of a hash.
+    /// The size, and the one before while it is still looked under.
     #[inline]
-    pub fn prefetch(&self, hash: u64) {
-        crate::prefetch(&raw const self.buckets[places(hash).0]);
+    fn sizes(&self) -> (u32, u32) {
+        let both = self.sizes.load(Ordering::Acquire);
+        (both & 0xff, both >> 8)
+    }
+
+    /// The size, for `prefetch` and `first_candidate`: read once for a batch, not for each packet. If the table grows meanwhile, fewer candidates
+    /// are found.
+    #[inline]
+    #[must_use]
+    pub fn size(&self) -> Size {
+        Size(self.sizes().0)
+    }
+
+    /// Fetches the first bucket of a hash.
+    #[inline(always)]
+    pub fn prefetch(&self, hash: u64, size: Size) {
+        crate::prefetch(&raw const self.buckets[places(hash, size.0).0]);
     }
 
     /// A candidate in the first bucket, for fetching it.
-    #[inline]
+    #[inline(always)]
     #[must_use]
-    pub fn first_candidate(&self, hash: u64) -> u32 {
-        let bucket = &self.buckets[places(hash).0];
-        let is = |word: u64| (tag(word) == tag(hash)) & (number(word) != NONE);
+    pub fn first_candidate(&self, hash: u64, size: Size) -> u32 {
+        let bucket = &self.buckets[places(hash, size.0).0];
         // Nearly always it is the first, as long as there are fewer connections than buckets.
         let first = bucket.0[0].load(Ordering::Relaxed);
-        if is(first) {
-            return number(first);
-        }
-        let mut found = NONE;
-        for slot in &bucket.0[1..] {
-            let word = slot.load(Ordering::Relaxed);
-            if is(word) {
-                found = number(word);
-            }
-        }
-        found
+        if (tag(first) == tag(hash)) & (number(first) != NONE) { number(first) } else { bucket.other_candidate(hash) }
     }
 
     /// The first entry under the hash for which `is` says so.
     #[inline]
     pub fn find<R>(&self, hash: u64, mut is: impl FnMut(u32) -> Option<R>) -> Option<R> {
-        let (first, second) = places(hash);
+        let (size, older) = self.sizes();
+        let found = self.find_under(hash, size, &mut is);
+        if found.is_some() || older == size { found } else { self.find_while_growing(hash, (size, older), &mut is) }
+    }
+
+    /// What was not under the new size may be under the older one, or may have been moved between the two looks.
+    #[cold]
+    fn find_while_growing<R>(&self, hash: u64, sizes: (u32, u32), is: &mut impl FnMut(u32) -> Option<R>) -> Option<R> {
+        self.find_under(hash, sizes.1, is).or_else(|| self.find_under(hash, sizes.0, is))
+    }
+
+    #[inline]
+    fn find_under<R>(&self, hash: u64, size: u32, is: &mut impl FnMut(u32) -> Option<R>) -> Option<R> {
+        let (first, second) = places(hash, size);
         for place in [first, second] {
             for slot in &self.buckets[place].0 {
                 let word = slot.load(Ordering::Acquire);
@@ -135,7 +184,7 @@ impl Table {
         self.spilled[bucket / 64].load(Ordering::Acquire) & 1 << (bucket % 64) != 0
     }
 
-    /// Makes the memory of the buckets present. For the reaper's thread: it takes milliseconds.
+    /// Makes the memory of the buckets present, of those that it will grow to as well. For the reaper's thread: it takes milliseconds.
     pub fn fault_in(&self) {
         self.buckets.fault_in(BUCKETS, &self.present);
     }
@@ -160,7 +209,7 @@ impl Table {
     /// Adds an entry; false if both buckets are full.
     #[must_use]
     pub fn insert(&self, hash: u64, entry: u32) -> bool {
-        let (first, second) = places(hash);
+        let (first, second) = places(hash, self.sizes().0);
         let word = tag(hash) | u64::from(entry);
         // An empty slot's number is 0; its tag does not matter.
         let take = |slot: &AtomicU64| {
@@ -170,26 +219,110 @@ impl Table {
             return true;
         }
         // Before anything stands there: who looks for it under the same lock sees the bit.
-        self.spilled[first / 64].fetch_or(1 << (first % 64), Ordering::AcqRel);
+        self.spill(first);
         self.buckets[second].0.iter().any(take)
+    }
+
+    fn spill(&self, bucket: usize) {
+        self.spilled[bucket / 64].fetch_or(1 << (bucket % 64), Ordering::AcqRel);
     }
 
     /// Removes an entry.
     pub fn remove(&self, hash: u64, entry: u32) {
-        let (first, second) = places(hash);
-        let word = tag(hash) | u64::from(entry);
-        for slot in self.buckets[first].0.iter().chain(&self.buckets[second].0) {
-            if slot.load(Ordering::Relaxed) == word && slot.compare_exchange(word, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-            {
+        loop {
+            let (size, older) = self.sizes();
+            // As it is looked for: new, older, new.
+            let removed = self.remove_under(hash, entry, size)
+                || older != size && (self.remove_under(hash, entry, older) || self.remove_under(hash, entry, size));
+            if removed || self.sizes() == (size, older) {
                 return;
             }
         }
     }
 
+    fn remove_under(&self, hash: u64, entry: u32, size: u32) -> bool {
+        let (first, second) = places(hash, size);
+        let word = tag(hash) | u64::from(entry);
+        let clear = |slot: &AtomicU64| {
+            slot.load(Ordering::Relaxed) == word && slot.compare_exchange(word, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        };
+        self.buckets[first].0.iter().chain(&self.buckets[second].0).any(clear)
+    }
+
+    /// Makes the table larger if so many connections want it and it is not growing already.
+    #[inline]
+    pub fn grow_for(&self, connections: u32) {
+        let (size, older) = self.sizes();
+        if connections.saturating_mul(BUCKETS_EACH) >> size != 0 && size == older {
+            self.grow(size);
+        }
+    }
+
+    #[cold]
+    fn grow(&self, size: u32) {
+        if let Some(larger) = SIZES.into_iter().find(|larger| *larger > size) {
+            // Whoever was faster has said the same.
+            let _ = self.sizes.compare_exchange(size | size << 8, larger | size << 8, Ordering::AcqRel, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether something may stand under an older size.
+    #[must_use]
+    pub fn is_growing(&self) -> bool {
+        let (size, older) = self.sizes();
+        size != older
+    }
+
+    /// Moves what stands under the older size to its places under the new one. For the reaper's thread, a grace period after the table began to
+    /// grow, so that nobody looks or inserts under the older one alone. `hash_of` gives the hash by which an entry has a tag. Gives the
+    /// entries that there was no room for, which are still looked for until `settled`.
+    #[must_use]
+    pub fn migrate(&self, hash_of: impl Fn(u32, &dyn Fn(u64) -> bool) -> Option<u64>) -> Vec<u32> {
+        let (size, older) = self.sizes();
+        let mut left = Vec::new();
+        for place in 0..1 << older {
+            for slot in &self.buckets[place].0 {
+                let word = slot.load(Ordering::Acquire);
+                if number(word) == NONE {
+                    continue;
+                }
+                // Who has ended meanwhile is removed by whoever ended it.
+                let Some(hash) = hash_of(number(word), &|hash| tag(hash) == tag(word)) else { continue };
+                let (first, second) = places(hash, size);
+                if second == place {
+                    // It may stay there, if it is looked for there.
+                    self.spill(first);
+                }
+                if first == place || second == place {
+                    continue;
+                }
+                if !self.insert(hash, number(word)) {
+                    left.push(number(word));
+                } else if slot.compare_exchange(word, 0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+                    // It was removed under the older size while it was put under the new one.
+                    self.remove_under(hash, number(word), size);
+                }
+            }
+        }
+        left
+    }
+
+    /// Nothing is looked for under the older size any more.
+    pub fn settled(&self) {
+        let (size, _) = self.sizes();
+        self.sizes.store(size | size << 8, Ordering::Release);
+    }
+
+    /// Buckets in use, for displays.
+    #[must_use]
+    pub fn in_use(&self) -> u32 {
+        1 << self.sizes().0
+    }
+
     /// The bucket that a hash begins at, for displays.
     #[must_use]
     pub fn bucket(&self, hash: u64) -> u32 {
-        u32::try_from(places(hash).0).expect("BUCKETS fits 32 bits")
+        u32::try_from(places(hash, self.sizes().0).0).expect("BUCKETS fits 32 bits")
     }
 }
 
@@ -212,7 +345,68 @@ mod tests {
         drop(table.hold(hash, hash));
         drop(table.hold(hash, !hash));
         assert!(table.insert(hash, 5));
-        assert_eq!(table.first_candidate(hash), 5);
+        assert_eq!(table.first_candidate(hash, table.size()), 5);
         assert_eq!(table.find(hash ^ 1 << 40, Some), None, "another tag");
+    }
+    /// Two threads look for entries, one of them ends and begins some, while all are moved: what stands is found every time.
+    #[test]
+    fn what_is_moved_is_found_all_the_time() {
+        let table = Table::new();
+        let hash_of = |n: u32| crate::hash::fold(u64::from(n) ^ 0x1234_5678_9abc_def1, 0x9e37_79b9_7f4a_7c15);
+        let known = |n: u32, is: &dyn Fn(u64) -> bool| Some(hash_of(n)).filter(|hash| is(*hash));
+        let stands = |n: u32| table.find(hash_of(n), |found| (found == n).then_some(found)).is_some();
+        (1..=140_000u32).for_each(|n| assert!(table.insert(hash_of(n), n)));
+        table.grow_for(140_000);
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let looking = scope.spawn(|| {
+                let mut missed = 0;
+                while !done.load(Ordering::Acquire) {
+                    missed += (1..70_000u32).filter(|n| !stands(*n)).count();
+                }
+                missed
+            });
+            let changing = scope.spawn(|| {
+                (70_000..=140_000u32).for_each(|n| table.remove(hash_of(n), n));
+                (70_000..=140_000u32).filter(|n| stands(*n)).count()
+            });
+            assert_eq!(table.migrate(known), [0; 0]);
+            assert_eq!(changing.join().unwrap(), 0, "removed");
+            done.store(true, Ordering::Release);
+            assert_eq!(looking.join().unwrap(), 0, "missed");
+        });
+        table.settled();
+        assert!((1..70_000u32).all(stands) && !(70_000..=140_000u32).any(stands));
+        (1..70_000u32).for_each(|n| table.remove(hash_of(n), n));
+        assert!(table.buckets.iter().flat_map(|bucket| &bucket.0).all(|slot| slot.load(Ordering::Relaxed) == 0));
+    }
+
+    /// Entries that come and go while the table grows: those that stay are found at any time, and nothing stays behind.
+    #[test]
+    fn what_stands_in_it_is_found_while_it_grows() {
+        let table = Table::new();
+        let hash_of = |n: u32| crate::hash::fold(u64::from(n) ^ 0x1234_5678_9abc_def1, 0x9e37_79b9_7f4a_7c15);
+        let known = |n: u32, is: &dyn Fn(u64) -> bool| Some(hash_of(n)).filter(|hash| is(*hash));
+        let find = |n: u32| table.find(hash_of(n), |found| (found == n).then_some(found));
+        let mut grown = 0;
+        for n in 1..=200_000u32 {
+            assert!(table.insert(hash_of(n), n));
+            if n % 10 == 0 {
+                table.remove(hash_of(n - 5), n - 5);
+            }
+            table.grow_for(n);
+            // It is seen to some time later.
+            if table.is_growing() && n % 30_000 == 0 {
+                assert_eq!((find(1), find(n - 2), find(n - 5)), (Some(1), Some(n - 2), None));
+                assert_eq!(table.migrate(known), [0; 0]);
+                (1..=n).for_each(|n| assert_eq!(find(n), (n % 10 != 5).then_some(n), "{n}"));
+                table.settled();
+                grown += 1;
+                (1..=n).for_each(|n| assert_eq!(find(n), (n % 10 != 5).then_some(n), "{n}"));
+            }
+        }
+        assert_eq!((grown, table.sizes()), (1, (20, 20)));
+        (1..=200_000u32).for_each(|n| table.remove(hash_of(n), n));
+        assert!(table.buckets.iter().flat_map(|bucket| &bucket.0).all(|slot| slot.load(Ordering::Relaxed) == 0));
     }
 }

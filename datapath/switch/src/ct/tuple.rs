@@ -80,6 +80,29 @@ impl Tuple {
         Self([s[0], s[1], d[0], d[1], tail(ports.0, ports.1, zone, key.nw_proto, V6)])
     }
 
+    /// Of TCP or UDP over IPv4: `ends` is the source with the destination above it, each in network byte order, `rest` the last word.
+    #[inline]
+    #[must_use]
+    pub const fn of_words_v4(ends: u64, rest: u64) -> Self {
+        Self([ends & 0xffff_ffff, 0, ends >> 32, 0, rest])
+    }
+
+    /// The two words of a key's addresses and ports over IPv4, for `of_words_v4`.
+    #[inline(always)]
+    #[must_use]
+    pub fn words_of_v4(key: &Key, zone: u16) -> (u64, u64) {
+        let ends = u64::from(u32::from_ne_bytes(key.nw_src)) | u64::from(u32::from_ne_bytes(key.nw_dst)) << 32;
+        let ports = (u16::from_be_bytes(key.tp_src), u16::from_be_bytes(key.tp_dst));
+        (ends, tail(ports.0, ports.1, zone, key.nw_proto, V4))
+    }
+
+    /// A last word with its ports exchanged: that of the answer, where ports are ports.
+    #[inline(always)]
+    #[must_use]
+    pub const fn turned_last(last: u64) -> u64 {
+        last & !0xffff_ffff | (last & 0xffff) << 16 | last >> 16 & 0xffff
+    }
+
     #[inline]
     #[must_use]
     #[allow(clippy::cast_possible_truncation, reason = "the low 16 bits are meant")]

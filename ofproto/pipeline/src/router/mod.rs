@@ -33,6 +33,7 @@ pub const ROUTES_MAX: usize = 4_000_000;
 
 flow::counters! {
     ROUTES_FULL = "tunnel_routes_full", "routes not taken up because there were too many";
+    RULES_FULL = "tunnel_rules_full", "rules of routes not taken up because there were too many";
 }
 
 /// A question.
@@ -215,7 +216,11 @@ impl Router {
 
     /// Adds a rule; false when it is there already or there are too many.
     pub fn add_rule(&mut self, rule: Rule) -> bool {
-        if self.rules.len() >= RULES_MAX || self.rules.contains(&rule) {
+        if self.rules.len() >= RULES_MAX {
+            RULES_FULL.inc();
+            return false;
+        }
+        if self.rules.contains(&rule) {
             return false;
         }
         self.rules.push(rule);

@@ -22,6 +22,7 @@ mod routes;
 mod status;
 #[cfg(test)]
 mod tests;
+mod too_long;
 mod tracking;
 mod tunnels;
 

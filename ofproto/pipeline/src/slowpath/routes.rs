@@ -6,7 +6,7 @@
 use super::Slowpath;
 use super::apply::port_changed;
 use crate::deps::Object;
-use crate::router::{DeviceAddr, Prefix, Route, TABLE_LOCAL, TABLE_MAIN};
+use crate::router::{DeviceAddr, Prefix, Route, Rule, TABLE_LOCAL, TABLE_MAIN};
 use crate::tunnel::Addr;
 use crate::world::World;
 
@@ -23,6 +23,13 @@ pub enum RouteChange {
         table: u32,
         route: Route,
     },
+    /// The rules of a family, all of them, in the place of those before that are not the user's.
+    Rules {
+        v6: bool,
+        rules: Vec<Rule>,
+    },
+    AddRule(Rule),
+    RemoveRule(Rule),
 }
 
 impl Slowpath {
@@ -40,6 +47,18 @@ impl Slowpath {
                     world.router.remove(table, route.prefix, route.mark, |r| {
                         !r.user && r.metric == route.metric && r.device == route.device
                     });
+                }
+                RouteChange::Rules { v6, rules } => {
+                    world.router.remove_rules(|r| !r.user && r.v6 == v6);
+                    for rule in rules {
+                        world.router.add_rule(rule);
+                    }
+                }
+                RouteChange::AddRule(rule) => {
+                    world.router.add_rule(rule);
+                }
+                RouteChange::RemoveRule(rule) => {
+                    world.router.remove_rules(|r| *r == rule);
                 }
             }
         }

@@ -2,6 +2,7 @@
 
 use super::Slowpath;
 use super::apply::key_of;
+use super::too_long;
 use crate::bridge::Port;
 use crate::config::{BridgeStatus, InterfaceStatus};
 use crate::mirror::Mirror;
@@ -49,7 +50,7 @@ impl Slowpath {
                     (Some(_), None) => None,
                     (None, _) => Some(patch_stats(port)),
                 };
-                status.interfaces.push(InterfaceStatus {
+                let mut interface = InterfaceStatus {
                     bridge: bridge.name.clone(),
                     name: port.name.clone(),
                     ofport: u16::try_from(port.number.0 & 0xffff).ok(),
@@ -63,7 +64,11 @@ impl Slowpath {
                         .filter(|_| stats)
                         .map(|(n, dp)| dp.port_custom_stats(n))
                         .unwrap_or_default(),
-                });
+                };
+                if let (Some(tunnel), Some(number), Some(dp)) = (&port.tunnel, port.dp_port, dp) {
+                    too_long::tell(&mut interface, tunnel, &dp.port_too_long(number), stats, now_ms());
+                }
+                status.interfaces.push(interface);
             }
         }
         let failed = applied.errors.iter().filter(|(key, _)| !applied.interfaces.contains_key(*key));
