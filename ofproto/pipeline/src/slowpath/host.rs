@@ -107,7 +107,7 @@ impl Slowpath {
                 if let Err(error) = udpif.dp.port_set(port, &request) {
                     let (key, text) = ((udpif.kind().to_owned(), port), error.to_string());
                     if before.get(&key) != Some(&text) {
-                        tracing::warn!(target: "tunnel", "{}: {text}", request.name);
+                        tracing::warn!(target: "tunnel", "{text}");
                     }
                     applied.hosts.why.insert(key, text);
                 }
