@@ -124,7 +124,7 @@ impl Slots {
         let n = usize::try_from(n).map_err(|_| io::Error::last_os_error())?;
         self.came.extend(messages[..n].iter().map(|message| Came {
             name: message.msg_hdr.msg_namelen as usize,
-            control: message.msg_hdr.msg_controllen as usize,
+            control: message.msg_hdr.msg_controllen as _,
             data: message.msg_len as usize,
             cut: message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
         }));

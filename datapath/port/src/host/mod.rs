@@ -90,7 +90,9 @@ fn refusal(name: &str, intake: HostIntake, source: io::Error) -> PortError {
         HostIntake::Udp(port) if source.raw_os_error() == Some(libc::EADDRINUSE) => {
             PortError::Taken { name: name.to_owned(), port }
         }
-        _ => PortError::Os { name: name.to_owned(), what: "opening a socket for the tunnel", source },
+        HostIntake::Udp(_) | HostIntake::Gre | HostIntake::Erspan | HostIntake::Routing => {
+            PortError::Os { name: name.to_owned(), what: "opening a socket for the tunnel", source }
+        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! The host's own stack as a tunnel port: datagrams over the loopback of a network namespace of the test's own.
 
+use crate::world::soon;
 use flow::host_link::HostLink;
 use flow::seam::HostIntake;
 use port::netlink::request::Session;
 use port::{Batch, Device, Packet, PortError, Receive, RxQueue, Transmit};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Family {
@@ -58,15 +59,9 @@ fn udp(port: u16, payload: &[u8]) -> Vec<u8> {
 
 /// What comes by any of the queues within a second.
 fn wait_for(queues: &mut [RxQueue]) -> Vec<Vec<u8>> {
-    let end = Instant::now() + Duration::from_secs(1);
-    while Instant::now() < end {
-        let mut batch = Batch::new();
-        if queues.iter_mut().map(|q| q.recv(&mut batch)).sum::<usize>() > 0 {
-            return batch.iter().map(|p| p.data().to_vec()).collect();
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    Vec::new()
+    let mut batch = Batch::new();
+    soon(Duration::from_secs(1), || queues.iter_mut().map(|q| q.recv(&mut batch)).sum::<usize>() > 0);
+    batch.iter().map(|p| p.data().to_vec()).collect()
 }
 
 fn sent(port: &Device, packet: Packet) {
