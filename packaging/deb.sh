@@ -70,13 +70,36 @@ for tool in ovs-vsctl ovs-ofctl ovs-appctl ovs-dpctl ovs-pki ovsdb-client ovsdb-
 done
 ln -s ../lib/ferrule/ferrule "$p/usr/sbin/ovsdb-server"
 ln -s ../lib/ferrule/ovs-vswitchd "$p/usr/sbin/ovs-vswitchd"
+# What friends of Open vSwitch start it by: ovn-ctl reads ovs-lib, ovn-controller.service waits for openvswitch-switch.service.
+scripts=$p/usr/share/openvswitch/scripts
+install -d "$scripts" "$p/lib/systemd/system"
+install -m 755 "$root/packaging/ovs/ovs-ctl" "$scripts/"
+install -m 644 "$root/packaging/ovs/ovs-lib" "$scripts/"
+install -m 644 "$root"/packaging/ovs/*.service "$p/lib/systemd/system/"
+install -m 644 "$root/vswitchd/ovsdb/schema/vswitch.ovsschema" "$p/usr/share/openvswitch/"
 gzip -9n <"$work/ovsdb-server.8" >"$p/usr/share/man/man8/ovsdb-server.8.gz"
 names="openvswitch-switch, openvswitch-common"
-control ferrule-ovs all "ferrule (= $version)" "Provides: $names
+# Others ask for a version of Open vSwitch (ovn-host: >= 2.17): that whose behaviour this is.
+like=$(sed -n 's/^pub const OVS_VERSION: &str = "\(.*\)";$/\1/p' "$root"/vswitchd/*/src/*.rs | head -n 1)
+control ferrule-ovs all "ferrule (= $version)" "Provides: openvswitch-switch (= $like), openvswitch-common (= $like)
 Conflicts: $names
 Replaces: $names" \
     "Ferrule under the names of Open vSwitch's programs
- ovs-vsctl, ovs-ofctl, ovs-appctl, ovs-dpctl, ovs-pki, ovsdb-client, ovsdb-tool, ovsdb-server and ovs-vswitchd, as links to Ferrule."
+ ovs-vsctl, ovs-ofctl, ovs-appctl, ovs-dpctl, ovs-pki, ovsdb-client, ovsdb-tool, ovsdb-server and ovs-vswitchd, as links to Ferrule; ovs-ctl and the
+ units ovsdb-server, ovs-vswitchd and openvswitch-switch, by which ovn-host and others start it."
+cat >"$p/DEBIAN/postinst" <<'S'
+#!/bin/sh
+set -e
+if [ "$1" = configure ] && [ -d /run/systemd/system ]; then
+    systemctl daemon-reload || true
+fi
+S
+cat >"$p/DEBIAN/prerm" <<'S'
+#!/bin/sh
+set -e
+[ ! -d /run/systemd/system ] || systemctl stop openvswitch-switch.service ovs-vswitchd.service ovsdb-server.service || true
+S
+chmod 755 "$p/DEBIAN/postinst" "$p/DEBIAN/prerm"
 
 for name in ferrule ferrule-ovs; do
     dpkg-deb --root-owner-group -Z"${DEB_COMPRESSION:-xz}" -b "$work/$name" "$out" | sed 's/^/deb: /'

@@ -20,6 +20,7 @@ mod database;
 mod devices;
 mod expiry;
 mod forwarding;
+mod host_tunnels;
 mod hostile;
 mod idle;
 mod ofctl;

@@ -119,19 +119,24 @@ struct Chassis {
 }
 
 impl Chassis {
-    /// Chassis number n of the overlay; `uplink` leads to the other.
+    /// Chassis number n of the overlay; `uplink` leads to the other. The second's address for tunnels is on the uplink itself, which is in no
+    /// bridge, as in most clouds; the first's is on a bridge that has the uplink.
     fn new(host: Host, n: u32, uplink: &str, central: &Central) -> Self {
         // Debian's switch forwards in userspace only where its kernel module is missing.
         let kind = if is_stock() { "netdev" } else { "system" };
-        host.vsctl(&format!("add-br br-phy -- set bridge br-phy datapath_type={kind}"));
         host.ns.quiet(uplink);
         host.ns.ip(&format!("link set {uplink} up"));
-        // The kernel, too, sees what comes in by the uplink, and would answer with the uplink's MAC.
-        host.ns.exec(&format!("sysctl -qw net.ipv4.conf.{uplink}.arp_ignore=1"));
-        host.vsctl(&format!("add-port br-phy {uplink}"));
-        host.ns.quiet("br-phy");
-        host.ns.ip("link set br-phy up");
-        host.ns.ip(&format!("addr add 172.16.0.{n}/24 dev br-phy"));
+        let bridged = n == 1 || is_stock();
+        if bridged {
+            host.vsctl(&format!("add-br br-phy -- set bridge br-phy datapath_type={kind}"));
+            // The kernel, too, sees what comes in by the uplink, and would answer with the uplink's MAC.
+            host.ns.exec(&format!("sysctl -qw net.ipv4.conf.{uplink}.arp_ignore=1"));
+            host.vsctl(&format!("add-port br-phy {uplink}"));
+            host.ns.quiet("br-phy");
+            host.ns.ip("link set br-phy up");
+        }
+        let device = if bridged { "br-phy" } else { uplink };
+        host.ns.ip(&format!("addr add 172.16.0.{n}/24 dev {device}"));
         host.vsctl(&format!(
             "set open_vswitch . external_ids:system-id=ch{n} external_ids:ovn-remote={} external_ids:ovn-encap-type=geneve \
              external_ids:ovn-encap-ip=172.16.0.{n} external_ids:ovn-bridge-datapath-type={kind}",

@@ -24,7 +24,7 @@ impl Stream {
 }
 
 /// Sends `bytes` from one container to the other and compares what arrives; megabits per second.
-fn transfer(from: &Container, to: &Container, address: &'static str, bytes: u64) -> u64 {
+pub(crate) fn transfer(from: &Container, to: &Container, address: &'static str, bytes: u64) -> u64 {
     let (ready, is_ready) = std::sync::mpsc::channel();
     let receiver = to.ns.inside(move || {
         let listener = TcpListener::bind((address, 5001)).unwrap();

@@ -11,7 +11,7 @@ fn underlay(n: u32) -> [String; 2] {
 }
 
 /// Makes a host's underlay, with `device` as its uplink.
-fn make_underlay(host: &Host, n: u32, device: &str) {
+pub(crate) fn make_underlay(host: &Host, n: u32, device: &str) {
     host.bridge("br-phy", "");
     host.ns.ip(&format!("link set {device} up"));
     // The kernel, too, sees what comes in by the uplink, and would answer for br-phy's address with the uplink's MAC.

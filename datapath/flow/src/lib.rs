@@ -22,6 +22,7 @@ pub mod fields;
 pub mod flow_hash;
 pub mod forms;
 pub mod hash;
+pub mod host_link;
 pub mod key;
 pub mod matching;
 pub mod oftext;

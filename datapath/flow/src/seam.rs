@@ -156,6 +156,21 @@ pub struct PortRequest {
     /// How the kernel is to queue what leaves.
     pub qos: Option<Qos>,
     pub policing: Policing,
+    /// Of a tunnel port: what the host's own stack is to hand over. Only then packets can leave by the port, too.
+    pub host: Option<HostIntake>,
+}
+
+/// Which packets that come to the host are a tunnel port's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostIntake {
+    /// Those to a UDP port.
+    Udp(u16),
+    /// GRE without ERSPAN.
+    Gre,
+    /// GRE with ERSPAN.
+    Erspan,
+    /// IPv6 with a routing header that has been followed to its end.
+    Routing,
 }
 
 /// What `Port.qos` asks for.
@@ -235,6 +250,8 @@ pub struct PortInfo {
     pub config: Vec<(String, String)>,
     /// The device is gone and is waited for.
     pub vanished: bool,
+    /// The host's own stack has an open ear for this tunnel port, and sends for it.
+    pub host: Option<HostIntake>,
 }
 
 /// Counters of a port (names of `Interface.statistics`); `UNKNOWN` where the device does not count.
@@ -297,6 +314,8 @@ pub enum DpEvent {
     /// Link, MAC, MTU, presence changed.
     PortChanged(DpPort),
     PortRemoved(DpPort),
+    /// The host's stack did not take a packet for this address: so many bytes is what the way there takes.
+    PathMtu(IpAddr, u32),
 }
 
 /// Why the datapath refused.
@@ -363,6 +382,8 @@ pub struct DpFeatures {
     pub masked_set: bool,
     pub recirc: bool,
     pub tunnel_push_pop: bool,
+    /// Tunnel ports can receive and send by the host's own stack (`PortRequest.host`).
+    pub host_tunnels: bool,
     pub ufid: bool,
     pub trunc: bool,
     pub clone: bool,

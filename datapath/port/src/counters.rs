@@ -11,6 +11,7 @@ flow::counters! {
     POOL_EXHAUSTED = "port_buffers_exhausted", "An allocation found no free packet buffer.";
     CHUNKS_LOST = "port_buffers_lost", "Packet buffers that a driver did not give back when its port was closed.";
     DUMMY_OVERFLOW = "netdev_dummy_overflow", "Packets injected into a dummy port whose receive queue was full.";
+    HOST_TOO_LONG = "tunnel_host_too_long", "Encapsulated packets that the host's stack did not take because they are too long for the way.";
 }
 
 /// A monotonic figure with one writer at a time.

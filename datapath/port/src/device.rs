@@ -8,10 +8,11 @@ use crate::netdev::{self, Netdev};
 use crate::netlink::{self, ethtool, mii, qdisc, qdisc_report};
 use crate::pcap::{self, PcapError};
 use crate::queue::{RxQueue, TxQueue};
-use crate::{af_packet, af_xdp, dummy, memory, tap};
-use flow::seam::{Qos, QosReport};
+use crate::{af_packet, af_xdp, dummy, host, memory, tap};
+use flow::seam::{HostIntake, Qos, QosReport};
 use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -41,6 +42,8 @@ pub enum Kind {
     DummyInternal,
     /// A dummy with several queues.
     DummyPmd,
+    /// A tunnel port by the host's own stack; no interface type of its own.
+    Host,
 }
 
 /// One row per interface type name.
@@ -147,6 +150,14 @@ pub enum PortError {
         value: String,
         /// What it should have been.
         expect: &'static str,
+    },
+    /// A UDP port that a tunnel needs is somebody else's.
+    #[error("{name}: UDP port {port} is taken by another socket or by a tunnel device of the kernel")]
+    Taken {
+        /// The port's name.
+        name: String,
+        /// The UDP port.
+        port: u16,
     },
     /// A system call failed.
     #[error("{name}: {what}: {source}")]
@@ -293,9 +304,18 @@ enum Driver {
     Tap(tap::Port),
     AfPacket(af_packet::Port),
     AfXdp(af_xdp::Port),
+    Host(host::Port),
 }
 
 impl Device {
+    /// Opens the host's own stack, in the calling thread's network namespace, for a tunnel port.
+    pub fn open_host(name: &str, intake: HostIntake) -> Result<Self, PortError> {
+        let shared = Arc::new(Shared::default());
+        let (port, rx) = host::Port::open(name, intake, &shared)?;
+        let rx: Vec<RxQueue> = rx.into_iter().map(RxQueue::Host).collect();
+        Ok(Self { name: name.to_owned(), kind: Kind::Host, n_rxq: rx.len(), shared, rx, driver: Driver::Host(port) })
+    }
+
     /// Opens a port in the calling thread's network namespace. Blocks for some system calls; not for forwarding threads.
     pub fn open(config: &PortConfig) -> Result<Self, PortError> {
         let shared = Arc::new(Shared::default());
@@ -310,6 +330,7 @@ impl Device {
                 (vec![RxQueue::Tap(rx)], Driver::Tap(port))
             }
             Kind::System | Kind::AfXdp => open_system(config, &shared)?,
+            Kind::Host => return Err(PortError::Type { kind: "host".to_owned() }),
         };
         let device = Self { name: config.name.clone(), kind: config.kind, n_rxq: rx.len(), shared, rx, driver };
         if let Some(netdev) = device.netdev() {
@@ -325,7 +346,7 @@ impl Device {
 
     fn netdev(&self) -> Option<&Netdev> {
         match &self.driver {
-            Driver::Memory | Driver::Dummy(_) => None,
+            Driver::Memory | Driver::Dummy(_) | Driver::Host(_) => None,
             Driver::Tap(port) => Some(&port.netdev),
             Driver::AfPacket(port) => Some(&port.netdev),
             Driver::AfXdp(port) => Some(&port.netdev),
@@ -340,6 +361,7 @@ impl Device {
             Driver::Tap(_) => "tap",
             Driver::AfPacket(_) => "af_packet",
             Driver::AfXdp(port) => port.mode(),
+            Driver::Host(_) => "host",
         }
     }
 
@@ -361,7 +383,7 @@ impl Device {
     /// How many transmit queues it has.
     pub fn n_txq(&self) -> usize {
         match &self.driver {
-            Driver::Memory | Driver::Tap(_) | Driver::AfPacket(_) => 1,
+            Driver::Memory | Driver::Tap(_) | Driver::AfPacket(_) | Driver::Host(_) => 1,
             Driver::Dummy(port) => port.n_txq(),
             Driver::AfXdp(port) => port.n_txq(),
         }
@@ -383,7 +405,13 @@ impl Device {
                 Ok(TxQueue::AfPacket(tx))
             }
             Driver::AfXdp(port) => Ok(TxQueue::AfXdp(port.tx())),
+            Driver::Host(port) => Ok(TxQueue::Host(port.tx())),
         }
+    }
+
+    /// Ways of the host's stack that take less than their devices, found out since the last call: address and MTU.
+    pub fn take_paths(&self) -> Vec<(IpAddr, u32)> {
+        if let Driver::Host(port) = &self.driver { port.take_paths() } else { Vec::new() }
     }
 
     /// The MTU in bytes, without the Ethernet header.
@@ -404,7 +432,7 @@ impl Device {
     /// The interface index of the kernel (for a dummy: the one that was set); None if there is none.
     pub fn ifindex(&self) -> Option<u32> {
         match &self.driver {
-            Driver::Memory => None,
+            Driver::Memory | Driver::Host(_) => None,
             Driver::Dummy(port) => port.ifindex(),
             Driver::Tap(_) | Driver::AfPacket(_) | Driver::AfXdp(_) => self.netdev().map(|netdev| netdev.ifindex),
         }
@@ -458,7 +486,7 @@ impl Device {
         let port = match &self.driver {
             Driver::AfPacket(port) => port,
             // What leaves by these is not queued.
-            Driver::Memory | Driver::Dummy(_) => return Ok(()),
+            Driver::Memory | Driver::Dummy(_) | Driver::Host(_) => return Ok(()),
             // Frames over AF_XDP pass the kernel's queues by, and what is written to a tap has come in by it.
             Driver::Tap(_) | Driver::AfXdp(_) => {
                 let refused = PortError::Unsupported { name: self.name.clone(), what: "QoS" };
@@ -509,7 +537,7 @@ impl Device {
     /// Figures of the port as a whole, seen from the switch: those of the kernel where there is a netdev.
     pub fn stats(&self) -> Result<PortStats, PortError> {
         let counted = match &self.driver {
-            Driver::Memory => true,
+            Driver::Memory | Driver::Host(_) => true,
             // OVS's dummies do not count what they lose, and its tests know that.
             Driver::Dummy(_) => false,
             // The host's netdev sends what the port receives.
@@ -540,7 +568,7 @@ impl Device {
     /// Further statistics by name, for Interface:statistics.
     pub fn custom_stats(&self) -> Vec<(String, u64)> {
         match &self.driver {
-            Driver::Memory | Driver::Tap(_) | Driver::AfPacket(_) | Driver::AfXdp(_) => Vec::new(),
+            Driver::Memory | Driver::Tap(_) | Driver::AfPacket(_) | Driver::AfXdp(_) | Driver::Host(_) => Vec::new(),
             Driver::Dummy(port) => {
                 let (rx, tx) = self.queue_stats();
                 port.custom_stats(&rx, &tx)
@@ -551,7 +579,7 @@ impl Device {
     /// The control handle of a dummy.
     pub fn dummy(&self) -> Option<dummy::Control> {
         match &self.driver {
-            Driver::Memory | Driver::Tap(_) | Driver::AfPacket(_) | Driver::AfXdp(_) => None,
+            Driver::Memory | Driver::Tap(_) | Driver::AfPacket(_) | Driver::AfXdp(_) | Driver::Host(_) => None,
             Driver::Dummy(port) => Some(port.control.clone()),
         }
     }

@@ -1,7 +1,7 @@
 //! What a forwarding worker holds of a port: receive queues and transmit handles.
 //!
 //! What enters: batches from the wire, the kernel, a file or a test. What leaves: the same, the other way. Neighbours: the kinds of port
-//! (`af_packet`, `af_xdp`, `tap`, `memory`, `dummy`), and the `datapath` crate, which polls and sends.
+//! (`af_packet`, `af_xdp`, `tap`, `memory`, `dummy`, `host`), and the `datapath` crate, which polls and sends.
 //!
 //! # Who may call what from where
 //!
@@ -13,7 +13,7 @@
 //! Dispatch is by an enum: the match predicts well, and the kinds' code is inlined into the worker's loop.
 
 use crate::batch::Batch;
-use crate::{af_packet, af_xdp, dummy, memory, tap};
+use crate::{af_packet, af_xdp, dummy, host, memory, tap};
 use std::os::fd::RawFd;
 
 /// What a transmit side carries out itself, so that nobody need do it in software.
@@ -71,7 +71,13 @@ macro_rules! kinds {
             /// Looking for packets in vain costs a system call, so it should not be done in every round.
             #[inline]
             pub fn polls_by_call(&self) -> bool {
-                matches!(self, Self::Tap(_))
+                matches!(self, Self::Tap(_) | Self::Host(_))
+            }
+
+            /// What comes is for the tunnel port itself, its outer header still on.
+            #[inline]
+            pub fn is_outer(&self) -> bool {
+                matches!(self, Self::Host(_))
             }
         }
 
@@ -115,6 +121,7 @@ kinds! {
     Tap => tap,
     Memory => memory,
     Dummy => dummy,
+    Host => host,
 }
 
 /// Sleeps until one of the queues may have packets, or for at most `timeout_ms`. For programs with threads of their own; the switch's workers

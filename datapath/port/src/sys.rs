@@ -5,7 +5,7 @@
 use crate::batch::BATCH_MAX;
 use crate::packet::Packet;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::OnceLock;
 
@@ -155,8 +155,47 @@ pub(crate) fn wait_for_softirqs() {
 
 /// socket() for families that nix does not know, closed on exec.
 pub(crate) fn open_socket(family: libc::c_int, kind: libc::c_int) -> io::Result<OwnedFd> {
+    open_protocol_socket(family, kind, 0)
+}
+
+/// The same with a protocol.
+pub(crate) fn open_protocol_socket(family: libc::c_int, kind: libc::c_int, protocol: libc::c_int) -> io::Result<OwnedFd> {
     // SAFETY: the call takes no pointers.
-    let fd = check(unsafe { libc::socket(family, kind | libc::SOCK_CLOEXEC, 0) })?;
+    let fd = check(unsafe { libc::socket(family, kind | libc::SOCK_CLOEXEC, protocol) })?;
     // SAFETY: the kernel has just opened this descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// bind() to a socket address in its bytes.
+pub(crate) fn bind_bytes(fd: BorrowedFd<'_>, address: &[u8]) -> io::Result<()> {
+    let len = libc::socklen_t::try_from(address.len()).expect("addresses are small");
+    // SAFETY: `address` has `len` readable bytes for the time of the call, which copies them.
+    check(unsafe { libc::bind(fd.as_raw_fd(), address.as_ptr().cast(), len) }).map(drop)
+}
+
+/// The MTU that the kernel knows of the way to an address, given in the bytes of a socket address.
+pub(crate) fn path_mtu(family: libc::c_int, address: &[u8]) -> io::Result<u32> {
+    let fd = open_protocol_socket(family, libc::SOCK_DGRAM, 0)?;
+    let len = libc::socklen_t::try_from(address.len()).expect("addresses are small");
+    // SAFETY: `address` has `len` readable bytes for the time of the call, which copies them.
+    check(unsafe { libc::connect(fd.as_raw_fd(), address.as_ptr().cast(), len) })?;
+    let (level, name) =
+        if family == libc::AF_INET { (libc::IPPROTO_IP, libc::IP_MTU) } else { (libc::IPPROTO_IPV6, libc::IPV6_MTU) };
+    let mut mtu: libc::c_int = 0;
+    option(fd.as_fd(), level, name, &mut mtu)?;
+    Ok(mtu.cast_unsigned())
+}
+
+/// The MTU of a device, in the network namespace of a socket.
+pub(crate) fn mtu_of(fd: BorrowedFd<'_>, ifindex: u32) -> io::Result<u32> {
+    // SAFETY: ifreq is plain data, for which all zeros is valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_ifru.ifru_ifindex = ifindex.cast_signed();
+    // SAFETY: SIOCGIFNAME reads the index and writes the name of a valid ifreq.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::SIOCGIFNAME, &raw mut request) })?;
+    // SAFETY: SIOCGIFMTU reads the name and writes the MTU of a valid ifreq.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::SIOCGIFMTU, &raw mut request) })?;
+    // SAFETY: the kernel has just written this member.
+    let mtu = unsafe { request.ifr_ifru.ifru_mtu };
+    Ok(mtu.cast_unsigned())
 }

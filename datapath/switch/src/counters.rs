@@ -9,6 +9,8 @@ flow::counters! {
     DROP_TUNNEL_MTU = "datapath_drop_tunnel_mtu", "A packet was too long for the tunnel's way out, and no answer may be given to its sender.";
     TUNNEL_MTU_ANSWERED = "datapath_tunnel_mtu_answered", "The sender of a packet too long for a tunnel was told how long it may be.";
     TUNNEL_MTU_FRAGMENTED = "datapath_tunnel_mtu_fragmented", "A packet too long for a tunnel was cut into fragments.";
+    DROP_TUNNEL_UNCUT = "datapath_drop_tunnel_uncut", "A tunnel brought UDP datagrams in one, which the kernel of this machine meant hardware to cut.";
+    TUNNEL_MENDED = "datapath_tunnel_checksum_completed", "A packet that came out of a tunnel by the host's stack had no checksum yet.";
     DROP_RECIRC = "datapath_drop_recirc_error", "The packet went round too often.";
     DROP_INVALID_PORT = "datapath_drop_invalid_port", "The output port does not exist or is down.";
     DROP_INVALID_BOND = "datapath_drop_invalid_bond", "The bond of a lb_output action does not exist.";

@@ -295,7 +295,14 @@ impl Core {
     }
 
     /// Takes outer headers off; the inner packets go round as if they had come in by the tunnel port.
-    pub(crate) fn tunnel_pop(&mut self, scope: Scope<'_>, mut bundle: Box<Bundle>, port: DpPort) {
+    pub(crate) fn tunnel_pop(&mut self, scope: Scope<'_>, bundle: Box<Bundle>, port: DpPort) {
+        if let Some(bundle) = self.decapsulate(scope, bundle, port) {
+            self.enter_tunnel(scope, bundle);
+        }
+    }
+
+    /// Takes outer headers off; `None` if nothing is left.
+    pub(crate) fn decapsulate(&mut self, scope: Scope<'_>, mut bundle: Box<Bundle>, port: DpPort) -> Option<Box<Bundle>> {
         let vlan_limit = scope.shared.live.vlan_limit();
         bundle.refresh(vlan_limit);
         if bundle.parsed[..bundle.packets.len()].iter().any(|parsed| parsed.key.nw_frag != 0) {
@@ -303,16 +310,23 @@ impl Core {
         }
         let Some(decap) = self.outlets.outlet(port.0).and_then(|o| o.decap) else {
             counters::DROP_INVALID_TUNNEL_PORT.add(bundle.packets.len() as u64);
-            return self.spares.give(bundle);
+            self.spares.give(bundle);
+            return None;
         };
         if self.depth >= RECIRC_MAX {
             DROP_RECIRC.add(bundle.packets.len() as u64);
-            return self.spares.give(bundle);
+            self.spares.give(bundle);
+            return None;
         }
         let meta = PacketMeta { in_port: port, vlan_limit, ..PacketMeta::default() };
         if !tunnel_common::strip(&mut bundle, decap, &meta, self.wide) {
             pop_each(&mut bundle, decap, &meta);
         }
+        Some(bundle)
+    }
+
+    /// Lets inner packets go round as if they had come in by their tunnel port.
+    pub(crate) fn enter_tunnel(&mut self, scope: Scope<'_>, mut bundle: Box<Bundle>) {
         bundle.cut = u32::MAX;
         self.depth += 1;
         self.round(scope, bundle);

@@ -36,6 +36,7 @@ use crate::qsbr::{Epochs, Guard, MEMBERS_MAX};
 use crate::slots::{Entry, NOT_QUICK, Slots};
 use crate::stats::{Cell, Shard, Work, add};
 use crate::tunnel::Sequences;
+use crate::tunnel_host;
 use crate::tunnel_mtu::Answers;
 use crate::upcall::{PortQueue, Upcalls};
 use crossbeam_utils::CachePadded;
@@ -185,6 +186,22 @@ impl Core {
         self.laps.count(bundle.packets.len(), &self.work(scope.shared).cycles);
         self.lap(scope.shared, Stage::Parse);
         self.round(scope, bundle);
+        self.lap(scope.shared, Stage::Act);
+    }
+
+    /// Forwards the batch in the inbox, which the host's stack has received for the tunnel port `port`: outer headers are still on.
+    pub fn received_outer(&mut self, scope: Scope<'_>, port: DpPort) {
+        let Some(mut bundle) = self.inbox.take() else {
+            return;
+        };
+        add(&self.work(scope.shared).received, bundle.packets.len() as u64);
+        self.laps.count(bundle.packets.len(), &self.work(scope.shared).cycles);
+        bundle.fresh = Some(port);
+        if let Some(mut bundle) = self.decapsulate(scope, bundle, port) {
+            tunnel_host::mend(&mut bundle);
+            self.lap(scope.shared, Stage::Parse);
+            self.enter_tunnel(scope, bundle);
+        }
         self.lap(scope.shared, Stage::Act);
     }
 

@@ -63,6 +63,7 @@ pub mod too_long;
 pub mod topology;
 pub mod tunnel;
 mod tunnel_common;
+mod tunnel_host;
 mod tunnel_mtu;
 pub mod tunnel_pop;
 pub mod upcall;

@@ -35,7 +35,7 @@ const EVENTS_MAX: usize = 4096;
 #[derive(Debug)]
 struct Port {
     request: PortRequest,
-    /// `None`: a tunnel port, which packets reach by tunnel actions, or the device is gone.
+    /// `None`: a tunnel port, which packets reach by tunnel actions only, or the device is gone. A tunnel port's device is the host's stack.
     device: Option<Device>,
     tunnel: Option<Decap>,
     /// For a tunnel port.
@@ -90,7 +90,7 @@ impl Ports {
         }
         let number = self.number_for(request)?;
         let tunnel = Decap::of(request);
-        let device = if tunnel.is_some() { None } else { Some(open(request)?) };
+        let device = if tunnel.is_some() { open_host(request)? } else { Some(open(request)?) };
         let upcalls = PortQueue::new(number);
         let seen = device.as_ref().map(Device::link).unwrap_or_default();
         let request = request.clone();
@@ -202,8 +202,11 @@ impl Ports {
     /// Applies what changed of a request: MTU and MAC at once; other options by opening the device again.
     pub fn set(&mut self, number: DpPort, request: &PortRequest, means: &mut Means<'_>) -> Result<(), DpError> {
         let port = self.ports.get_mut(&number).ok_or(DpError::NoPort)?;
+        if port.tunnel.is_some() {
+            return self.set_host(number, request, means);
+        }
         let fault = |e: port::PortError| DpError::Device(e.to_string());
-        let again = port.tunnel.is_none() && (port.device.is_none() || !same_device(&port.request, request));
+        let again = port.device.is_none() || !same_device(&port.request, request);
         if !again && let Some(device) = &port.device {
             if let Some(mtu) = request.mtu.filter(|m| u32::from(*m) != device.mtu()) {
                 device.set_mtu(mtu.into()).map_err(fault)?;
@@ -236,6 +239,27 @@ impl Ports {
             self.crew.pin(number, &wishes);
             self.arrange(means)?;
         }
+        self.event(DpEvent::PortChanged(number));
+        Ok(())
+    }
+
+    /// Lets a tunnel port receive and send by the host's stack, or no longer. What is refused changes nothing.
+    fn set_host(&mut self, number: DpPort, request: &PortRequest, means: &mut Means<'_>) -> Result<(), DpError> {
+        let port = self.ports.get(&number).ok_or(DpError::NoPort)?;
+        if port.request.host == request.host {
+            return Ok(());
+        }
+        if port.request.host.is_some() {
+            // Its sockets may be in the way of the new ones.
+            self.park(number, means);
+        }
+        let port = self.ports.get_mut(&number).ok_or(DpError::NoPort)?;
+        port.request.host = None;
+        let opened = open_host(&PortRequest { host: request.host, ..port.request.clone() })?;
+        (port.device, port.request.host) = (opened, request.host);
+        self.disconnect(number, means.aux);
+        self.connect(number, means)?;
+        self.arrange(means)?;
         self.event(DpEvent::PortChanged(number));
         Ok(())
     }
@@ -371,6 +395,10 @@ impl Ports {
             }
             return;
         };
+        if port.tunnel.is_some() {
+            let paths = device.take_paths();
+            return paths.into_iter().for_each(|(to, mtu)| self.event(DpEvent::PathMtu(to, mtu)));
+        }
         let mut changed = false;
         for event in heard {
             changed |= device.follow(event);
@@ -475,7 +503,7 @@ impl Port {
                 let shown = |(key, _): &&(String, String)| ["ifindex", "pstream", "stream"].contains(&key.as_str());
                 self.request.options.iter().filter(shown).cloned().collect()
             }
-            Kind::System | Kind::AfXdp | Kind::Internal | Kind::Tap | Kind::Memory => self.request.options.clone(),
+            Kind::System | Kind::AfXdp | Kind::Internal | Kind::Tap | Kind::Memory | Kind::Host => self.request.options.clone(),
         };
         if device.kind() == Kind::DummyPmd {
             let (rx, tx) = (device.n_rxq().to_string(), device.n_txq().to_string());
@@ -500,6 +528,8 @@ impl Port {
         };
         if self.tunnel.is_some() {
             (info.admin_up, info.link_up, info.mtu) = (true, true, u16::MAX);
+            info.host = self.request.host;
+            return info;
         }
         let Some(device) = &self.device else {
             return info;
@@ -541,7 +571,7 @@ fn is_netdev(device: &Device) -> bool {
     use port::Kind;
     match device.kind() {
         Kind::System | Kind::AfXdp | Kind::Internal | Kind::Tap => true,
-        Kind::Memory | Kind::Dummy | Kind::DummyInternal | Kind::DummyPmd => false,
+        Kind::Memory | Kind::Dummy | Kind::DummyInternal | Kind::DummyPmd | Kind::Host => false,
     }
 }
 
@@ -555,6 +585,12 @@ fn open(request: &PortRequest) -> Result<Device, DpError> {
     Device::open(&config).map_err(fault)
 }
 
+/// The host's stack for a tunnel port that wants it.
+fn open_host(request: &PortRequest) -> Result<Option<Device>, DpError> {
+    let open = |intake| Device::open_host(&request.name, intake).map_err(|e| fault(&request.name, &e));
+    request.host.map(open).transpose()
+}
+
 /// The refusal in the words that `Interface.error` has in OVS: the device, and why the system would not give it.
 fn fault(name: &str, error: &port::PortError) -> DpError {
     let refused = |why: &str| DpError::Device(format!("could not open network device {name} ({why})"));
@@ -564,6 +600,11 @@ fn fault(name: &str, error: &port::PortError) -> DpError {
             refused(nix::errno::Errno::EAFNOSUPPORT.desc())
         }
         port::PortError::NoDevice { .. } => refused(nix::errno::Errno::ENODEV.desc()),
+        port::PortError::Taken { port, .. } => {
+            let why = nix::errno::Errno::EADDRINUSE.desc();
+            let whose = "a tunnel device of the kernel or another program has it";
+            refused(&format!("{why}: UDP port {port}, {whose}"))
+        }
         port::PortError::Os { source, .. } => match source.raw_os_error() {
             Some(code) => refused(nix::errno::Errno::from_raw(code).desc()),
             None => refused(&source.to_string()),

@@ -58,6 +58,7 @@ pub const FEATURES: DpFeatures = DpFeatures {
     masked_set: true,
     recirc: true,
     tunnel_push_pop: true,
+    host_tunnels: false,
     ufid: true,
     trunc: true,
     clone: true,
@@ -84,6 +85,8 @@ pub struct Options {
     pub config: Vec<(String, String)>,
     /// The cores that workers may run on.
     pub topology: Topology,
+    /// There is a host whose stack tunnel ports may use: the datapath is no dummy.
+    pub host_tunnels: bool,
 }
 
 /// What the control lock guards.
@@ -109,6 +112,7 @@ pub struct Switch {
     name: String,
     pub(crate) shared: Arc<Shared>,
     topology: Topology,
+    host_tunnels: bool,
     /// The first configuration has been taken up, and what it says has been logged.
     announced: AtomicBool,
     pub(crate) control: Mutex<Control>,
@@ -146,6 +150,7 @@ impl Switch {
             name: name.to_owned(),
             shared,
             topology: options.topology.clone(),
+            host_tunnels: options.host_tunnels,
             announced: AtomicBool::new(false),
             control: Mutex::new(control),
             aux: Mutex::new(Aux { member, core }),
@@ -350,7 +355,7 @@ impl Datapath for Switch {
     }
 
     fn features(&self) -> DpFeatures {
-        FEATURES
+        DpFeatures { host_tunnels: self.host_tunnels, ..FEATURES }
     }
 
     fn port_add(&self, request: &PortRequest) -> Result<DpPort, DpError> {

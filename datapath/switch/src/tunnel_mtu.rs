@@ -19,6 +19,7 @@ use flow::action::{Action, TunnelPush};
 use flow::checksum::{checksum, pseudo6};
 use flow::clock::Msec;
 use flow::extract::{NetworkLayer, is_extension};
+use flow::host_link::HostLink;
 use flow::wire::{eth_type, ip_proto};
 use port::{GsoKind, Packet, offload};
 use std::net::IpAddr;
@@ -73,7 +74,9 @@ impl Core {
             let Action::Output(port) = action else { return None };
             self.outlets.outlet(port.0).map(Outlet::mtu)
         };
-        let mtu = rest.iter().filter_map(mtu_of).min().unwrap_or(usize::MAX);
+        let by_host = || HostLink::of(&push.header).map(|link| link.mtu as usize).filter(|mtu| *mtu != 0);
+        let mtu = if push.out_port == push.tunnel_port { by_host() } else { rest.iter().filter_map(mtu_of).min() };
+        let mtu = mtu.unwrap_or(usize::MAX);
         mtu.saturating_add(ETH_BYTES).saturating_sub(push.header.len())
     }
 

@@ -402,7 +402,12 @@ impl Worker {
             self.core.lap(&self.shared, Stage::Receive);
             add(&self.core.work(&self.shared).batches, 1);
             let scope = Scope { shared: &self.shared, guard: self.member.guard() };
-            self.core.received(scope, self.rx[i].port);
+            let (port, outer) = (self.rx[i].port, self.rx[i].queue.is_outer());
+            if outer {
+                self.core.received_outer(scope, port);
+            } else {
+                self.core.received(scope, port);
+            }
             self.member.quiescent();
             let now = cycles::now();
             add(&self.rx[i].load, now.wrapping_sub(self.last));

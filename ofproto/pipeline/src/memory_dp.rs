@@ -225,6 +225,7 @@ impl Datapath for MemoryDp {
             masked_set: true,
             recirc: true,
             tunnel_push_pop: false,
+            host_tunnels: false,
             ufid: true,
             trunc: true,
             clone: true,
@@ -283,6 +284,7 @@ impl Datapath for MemoryDp {
         let info = state.ports.get_mut(&port.0).ok_or(DpError::NoPort)?;
         info.mac = request.mac.unwrap_or(info.mac);
         info.mtu = request.mtu.unwrap_or(info.mtu);
+        info.host = request.host;
         info.options.clone_from(&request.options);
         info.config.clone_from(&request.options);
         Ok(())

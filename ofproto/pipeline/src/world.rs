@@ -24,6 +24,7 @@ use flow::seam::{Datapath, DpError, DpFeatures, DpPort};
 use openflow::OfPort;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Names a bridge for as long as it exists; never used again. It also stands in cookies of datapath actions.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -89,6 +90,8 @@ pub struct World {
     /// The last packets that translation dropped.
     pub drops: Arc<DropRing>,
     pub router: Router,
+    /// Routes or devices have changed since it was last seen to which tunnels need the host's stack.
+    pub(crate) hosts_due: AtomicBool,
     pub neighbours: Neighbours,
     pub upcalls: UpcallConfig,
     /// VLAN headers that translation and the datapath look at (1 or 2).
@@ -110,6 +113,7 @@ impl Default for World {
             recircs: Recircs::default(),
             drops: Arc::default(),
             router: Router::default(),
+            hosts_due: AtomicBool::new(false),
             neighbours: Neighbours::new(Arc::clone(&changes)),
             upcalls: UpcallConfig::default(),
             vlan_limit: 0,
@@ -165,6 +169,7 @@ impl World {
         for object in self.router.differing(device) {
             self.changed(object);
         }
+        self.hosts_due.store(true, Ordering::Release);
     }
 
     /// The datapath under a bridge.

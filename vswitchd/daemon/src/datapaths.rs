@@ -58,9 +58,10 @@ impl Datapaths {
             tracing::warn!(target: "dpif", "could not create datapath {name} of unknown type {kind}");
             return Err(DpError::Unsupported(format!("datapath type {kind}")));
         }
-        let options = Options { topology: self.topology.clone(), ..Options::default() };
+        let is_dummy = is_dummy_datapath(kind, self.dummy);
+        let options = Options { topology: self.topology.clone(), host_tunnels: !is_dummy, ..Options::default() };
         let dp = Arc::new(Switch::new(kind, name, &options)?);
-        if is_dummy_datapath(kind, self.dummy) {
+        if is_dummy {
             // The datapath's own port: with a machine under it this would be one more tap that nobody uses.
             let number = Some(DpPort(0));
             dp.port_add(&PortRequest { name: name.to_owned(), kind: "dummy-internal".into(), number, ..PortRequest::default() })?;

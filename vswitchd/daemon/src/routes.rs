@@ -93,24 +93,30 @@ impl Follower {
 #[derive(Debug, Default)]
 struct Kernel {
     names: Map<u32, String>,
+    mtus: Map<u32, u32>,
     addresses: Map<u32, Vec<DeviceAddr>>,
 }
+
+/// Devices with their MTUs, `None` for those that are gone.
+type Mtus = Vec<(String, Option<u32>)>;
 
 /// What the slow path is to be told.
 #[derive(Debug, Default, PartialEq)]
 struct News {
     devices: Vec<(String, Vec<DeviceAddr>)>,
+    mtus: Mtus,
     routes: Vec<RouteChange>,
 }
 
 impl News {
     fn tell(self, slowpath: &Slowpath) {
-        if self.devices.is_empty() && self.routes.is_empty() {
+        if self == Self::default() {
             return;
         }
         for (device, addresses) in self.devices {
             slowpath.set_device_addresses(&device, addresses, false);
         }
+        slowpath.set_device_mtus(&self.mtus);
         slowpath.change_routes(self.routes);
         slowpath.settle();
     }
@@ -123,23 +129,33 @@ impl Kernel {
         let mut touched: Vec<u32> = Vec::new();
         if all {
             // Devices that are no longer there have no addresses any more.
-            news.devices = self.names.drain().map(|(_, name)| (name, Vec::new())).collect();
+            let gone: Vec<String> = self.names.drain().map(|(_, name)| name).collect();
+            news.mtus = gone.iter().map(|name| (name.clone(), None)).collect();
+            news.devices = gone.into_iter().map(|name| (name, Vec::new())).collect();
             self.addresses.clear();
+            self.mtus.clear();
             news.routes.push(RouteChange::Reset);
             news.routes.extend(all_rules(&events));
         }
         for event in events {
             match event {
                 Event::Link(link) => {
+                    let mtu = self.mtus.insert(link.ifindex, link.mtu);
                     let before = self.names.insert(link.ifindex, link.name.clone());
+                    if all || mtu != Some(link.mtu) || before.as_ref() != Some(&link.name) {
+                        news.mtus.push((link.name.clone(), Some(link.mtu)));
+                    }
                     if let Some(before) = before.filter(|b| *b != link.name) {
+                        news.mtus.push((before.clone(), None));
                         news.devices.push((before, Vec::new()));
                         touched.push(link.ifindex);
                     }
                 }
                 Event::LinkGone { ifindex, name } => {
                     self.names.remove(&ifindex);
+                    self.mtus.remove(&ifindex);
                     self.addresses.remove(&ifindex);
+                    news.mtus.push((name.clone(), None));
                     news.devices.push((name, Vec::new()));
                 }
                 Event::Address(address) => {
@@ -265,7 +281,8 @@ mod tests {
             kernel.take(vec![Event::AddressGone(address(2, "10.0.0.1", 24)), Event::Route(route(9, "10.9.0.0", 24))], false);
         assert_eq!((news.devices, news.routes.len()), (vec![("up0".to_owned(), vec![])], 0));
         let news = kernel.take(vec![link(3, "eth1")], true);
-        assert_eq!(news, News { devices: vec![("up0".to_owned(), vec![])], routes: vec![RouteChange::Reset] });
+        let mtus = vec![("up0".to_owned(), None), ("eth1".to_owned(), Some(0))];
+        assert_eq!(news, News { devices: vec![("up0".to_owned(), vec![])], mtus, routes: vec![RouteChange::Reset] });
     }
 
     #[test]

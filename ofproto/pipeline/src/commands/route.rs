@@ -108,7 +108,7 @@ pub(super) fn lookup(slowpath: &Slowpath, args: &[&str]) -> Outcome {
     let dst = Prefix::parse(address).filter(|p| p.plen == 128).ok_or("Invalid parameters")?;
     let options = Options::read(rest, dst.is_v4())?;
     let query = Query { dst: dst.address, src: options.src.unwrap_or_default(), mark: options.mark };
-    let Answer { device, gateway, src } = slowpath.read_world().router.find(query).ok_or("Not found")?;
+    let Answer { device, gateway, src, .. } = slowpath.read_world().router.find(query).ok_or("Not found")?;
     Ok(format!("src {src}\ngateway {gateway}\ndev {device}\n"))
 }
 

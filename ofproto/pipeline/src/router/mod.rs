@@ -16,6 +16,7 @@ pub use table::{Prefix, Route, Table};
 
 use crate::deps::Object;
 use crate::tunnel::Addr;
+use flow::Msec;
 use flow::hash::Map;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -30,6 +31,10 @@ pub const ASKED_MAX: usize = 16_384;
 pub const RULES_MAX: usize = 1024;
 /// Routes at most, the kernel's included.
 pub const ROUTES_MAX: usize = 4_000_000;
+/// Addresses at most of whose ways it is known what they take.
+pub const PATHS_MAX: usize = 4_096;
+/// How long that is believed (RFC 1191, 6.3).
+const PATH_MS: Msec = 600_000;
 
 flow::counters! {
     ROUTES_FULL = "tunnel_routes_full", "routes not taken up because there were too many";
@@ -52,6 +57,8 @@ pub struct Answer {
     /// `Addr(0)`: the destination is on the link.
     pub gateway: Addr,
     pub src: Addr,
+    /// What the device takes, or the way if that is less; 0 if it is not known.
+    pub mtu: u32,
 }
 
 /// An address of a device with its prefix length (of 128 bits).
@@ -80,6 +87,10 @@ pub struct Router {
     tables: BTreeMap<u32, Table>,
     rules: Vec<Rule>,
     addresses: BTreeMap<String, Vec<DeviceAddr>>,
+    /// MTUs of devices, as far as the kernel has told them.
+    mtus: BTreeMap<String, u32>,
+    /// What ways to addresses take, where that is less, and until when it is believed.
+    paths: BTreeMap<Addr, (u32, Msec)>,
     asked: Mutex<Asked>,
 }
 
@@ -96,7 +107,14 @@ impl Default for Router {
         let of_family = |v6| [rule(0, v6, TABLE_LOCAL), rule(32_766, v6, TABLE_MAIN), rule(32_767, v6, TABLE_DEFAULT)];
         let mut rules: Vec<Rule> = [of_family(false), of_family(true)].concat();
         rules.sort();
-        Self { tables: BTreeMap::new(), rules, addresses: BTreeMap::new(), asked: Mutex::default() }
+        Self {
+            tables: BTreeMap::new(),
+            rules,
+            addresses: BTreeMap::new(),
+            mtus: BTreeMap::new(),
+            paths: BTreeMap::new(),
+            asked: Mutex::default(),
+        }
     }
 }
 
@@ -130,7 +148,10 @@ impl Router {
             (Addr(0), None) => self.source_for(&route.device, query.dst, route.gateway).unwrap_or_default(),
             (given, _) => given,
         };
-        Some(Answer { device: route.device.clone(), gateway: route.gateway, src })
+        let of_device = self.mtus.get(&route.device).copied().unwrap_or(0);
+        let mtu =
+            self.paths.get(&query.dst).map_or(of_device, |(mtu, _)| if of_device == 0 { *mtu } else { of_device.min(*mtu) });
+        Some(Answer { device: route.device.clone(), gateway: route.gateway, src, mtu })
     }
 
     /// Whether an address is one of ours.
@@ -174,6 +195,33 @@ impl Router {
             self.addresses.insert(device.to_owned(), addresses);
         }
         true
+    }
+
+    /// Sets the MTU of a device, `None` if it is gone; whether it differs from before.
+    pub fn set_mtu(&mut self, device: &str, mtu: Option<u32>) -> bool {
+        match mtu {
+            Some(mtu) => self.mtus.insert(device.to_owned(), mtu) != Some(mtu),
+            None => self.mtus.remove(device).is_some(),
+        }
+    }
+
+    /// The way to an address takes so many bytes; whether that was not known.
+    pub fn set_path_mtu(&mut self, to: Addr, mtu: u32, now: Msec) -> bool {
+        if self.paths.len() >= PATHS_MAX && !self.paths.contains_key(&to) {
+            return false;
+        }
+        self.paths.insert(to, (mtu, now + PATH_MS)).is_none_or(|(before, _)| before != mtu)
+    }
+
+    /// Whether something is known of ways that is no longer to be believed.
+    #[must_use]
+    pub fn has_old_paths(&self, now: Msec) -> bool {
+        self.paths.values().any(|(_, until)| *until <= now)
+    }
+
+    /// Forgets that.
+    pub fn forget_old_paths(&mut self, now: Msec) {
+        self.paths.retain(|_, (_, until)| *until > now);
     }
 
     /// Adds or replaces a route.

@@ -45,6 +45,19 @@ fn the_longest_prefix_of_the_family_wins() {
 }
 
 #[test]
+fn what_a_way_takes_is_believed_for_a_time() {
+    let mut r = router();
+    let mtu = |r: &Router, dst: &str| r.find(query(dst)).unwrap().mtu;
+    assert_eq!(mtu(&r, "10.0.0.9"), 0);
+    assert!(r.set_mtu("br0", Some(1500)) && !r.set_mtu("br0", Some(1500)));
+    assert!(r.set_path_mtu(addr("10.0.0.9"), 1300, 5) && !r.set_path_mtu(addr("10.0.0.9"), 1300, 6));
+    assert_eq!((mtu(&r, "10.0.0.9"), mtu(&r, "10.0.0.8")), (1300, 1500));
+    assert!(!r.has_old_paths(600_005) && r.has_old_paths(600_006));
+    r.forget_old_paths(600_006);
+    assert_eq!(mtu(&r, "10.0.0.9"), 1500);
+}
+
+#[test]
 fn a_users_route_beats_one_that_is_not_much_longer() {
     let mut r = router();
     r.insert(TABLE_MAIN, Route { user: true, ..route("10.0.0.0/16", "br7") });

@@ -13,6 +13,7 @@ mod barrier_tests;
 mod export;
 #[cfg(test)]
 mod flap_tests;
+mod host;
 mod mirrors;
 mod mtu;
 pub mod packet_out;
@@ -73,6 +74,7 @@ struct Applied {
     /// Why an interface does not exist.
     errors: BTreeMap<Key, String>,
     bridge_errors: BTreeMap<String, String>,
+    hosts: host::Refused,
 }
 
 /// An interface that exists.
@@ -95,6 +97,8 @@ pub struct Slowpath {
     /// Datapaths that `dpctl/add-dp` made, by full name; no bridge stands on them.
     extra: Mutex<BTreeMap<String, Arc<dyn Datapath>>>,
     aged_ms: AtomicI64,
+    /// When what the host's stack refused is tried again; 0: nothing is refused.
+    hosts_retry_ms: AtomicI64,
     stopping: AtomicBool,
     ticker: Mutex<Option<JoinHandle<()>>>,
     pub(crate) monitor: Monitor,
@@ -130,6 +134,7 @@ impl Slowpath {
             applied: Mutex::default(),
             extra: Mutex::default(),
             aged_ms: AtomicI64::new(0),
+            hosts_retry_ms: AtomicI64::new(0),
             stopping: AtomicBool::new(false),
             ticker: Mutex::default(),
         })
@@ -178,6 +183,7 @@ impl Slowpath {
         applied.config = config.clone();
         drop(applied);
         self.follow_mtus();
+        self.follow_hosts(now);
         // Only now it is known what keeps a new port from carrying traffic.
         self.run_protocols(now);
         self.adjust_monitor();
@@ -214,10 +220,12 @@ impl Slowpath {
     /// What time brings: events of the datapaths, link protocols, ageing, expiry. Decides by `now` alone.
     pub fn tick(&self, now: Msec) {
         self.follow_ports();
+        self.follow_hosts_if_due(now);
         self.run_protocols(now);
         let aged = self.aged_ms.load(Ordering::Acquire);
         if now - aged >= AGEING_STEP_MS && self.aged_ms.compare_exchange(aged, now, Ordering::AcqRel, Ordering::Acquire).is_ok() {
             self.age(now);
+            self.age_paths(now);
         }
         self.run_exporters(now);
         for udpif in self.udpifs() {

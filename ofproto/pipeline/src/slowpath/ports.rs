@@ -24,6 +24,7 @@ impl Slowpath {
                 any = true;
                 match event {
                     DpEvent::PortChanged(port) => self.follow_port(&udpif, port),
+                    DpEvent::PathMtu(to, mtu) => self.note_path_mtu(to, mtu),
                     // The configuration still wants it: it stays, without a link, until it is taken out or comes back.
                     DpEvent::PortRemoved(port) => {
                         let info = PortInfo { vanished: true, ..self.last_info(udpif.kind(), port) };

@@ -9,6 +9,9 @@ use crate::deps::Object;
 use crate::router::{DeviceAddr, Prefix, Route, Rule, TABLE_LOCAL, TABLE_MAIN};
 use crate::tunnel::Addr;
 use crate::world::World;
+use flow::Msec;
+use flow::clock::now_ms;
+use std::net::IpAddr;
 
 /// A change of the kernel's routes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +83,35 @@ impl Slowpath {
         }
         world.changed(Object::Listening);
         world.routes_changed(None);
+    }
+
+    /// Sets the MTUs of devices; `None`: the device is gone.
+    pub fn set_device_mtus(&self, mtus: &[(String, Option<u32>)]) {
+        let mut world = self.write_world();
+        let mut differs = false;
+        for (device, mtu) in mtus {
+            differs |= world.router.set_mtu(device, *mtu);
+        }
+        if differs {
+            world.routes_changed(None);
+        }
+    }
+
+    /// The way to an address takes less than its device does.
+    pub(super) fn note_path_mtu(&self, to: IpAddr, mtu: u32) {
+        let mut world = self.write_world();
+        if world.router.set_path_mtu(Addr::from(to), mtu, now_ms()) {
+            world.routes_changed(None);
+        }
+    }
+
+    /// Forgets what ways took, when it is time to try again.
+    pub(super) fn age_paths(&self, now: Msec) {
+        if self.read_world().router.has_old_paths(now) {
+            let mut world = self.write_world();
+            world.router.forget_old_paths(now);
+            world.routes_changed(None);
+        }
     }
 
     /// Devices with addresses.

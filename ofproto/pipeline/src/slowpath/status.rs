@@ -54,7 +54,11 @@ impl Slowpath {
                     bridge: bridge.name.clone(),
                     name: port.name.clone(),
                     ofport: u16::try_from(port.number.0 & 0xffff).ok(),
-                    error: applied.errors.get(&key_of(bridge, port)).cloned(),
+                    error: applied
+                        .errors
+                        .get(&key_of(bridge, port))
+                        .or_else(|| applied.host_refusal(&bridge.kind, port))
+                        .cloned(),
                     info: Some(port.info.clone()),
                     stats: if stats { counted() } else { None },
                     link: link_status(bridge, port, now_ms()),

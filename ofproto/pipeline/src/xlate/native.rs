@@ -1,5 +1,8 @@
 //! Native tunnels: the outer header is built here, and translation goes on with the outer packet in the bridge that has the route.
 //!
+//! Where the route leaves by a device that is no port of ours, the host's own stack sends: the outer packet begins with what it is to be told
+//! instead of a link-layer header, and leaves by the tunnel's own datapath port (decision 0097).
+//!
 //! Route and neighbour are dependencies: when either has another answer, the megaflow is translated again. Where the neighbour is not known
 //! the packet is dropped and its address is asked for; packets of the megaflow that follow ask again, once a second.
 
@@ -14,6 +17,7 @@ use crate::tunnel::header::{self, Link};
 use crate::tunnel::{Addr, Config};
 use flow::Action;
 use flow::action::TunnelPush;
+use flow::host_link::HostLink;
 use flow::key::Key;
 use flow::seam::DpPort;
 
@@ -30,7 +34,13 @@ struct Way<'a> {
 impl<'a> Ctx<'a> {
     /// Encapsulates by a tunnel whose fields stand in the key.
     pub(super) fn output_natively(&mut self, config: &Config, tunnel_port: DpPort, truncated: bool, last: bool) {
-        let Some(mut way) = self.way_to_tunnel_end() else {
+        let answer = self.route_to_tunnel_end();
+        if let Some(answer) = answer.as_ref().filter(|a| self.is_the_hosts(&a.device)) {
+            self.output_by_host(config, tunnel_port, answer, last);
+            return;
+        }
+        self.report(Kind::Detail, format_args!("output to native tunnel"));
+        let Some(mut way) = answer.and_then(|answer| self.way_by(answer)) else {
             self.report(Kind::Warn, format_args!("native tunnel routing failed"));
             self.drop_reason.get_or_insert(XlateError::TunnelRouting);
             return;
@@ -44,24 +54,62 @@ impl<'a> Ctx<'a> {
         }
         let Some(dst_mac) = self.neighbour(&way) else { return };
         way.link.dst_mac = dst_mac;
-        let built = header::build(config, &self.key, &way.link, &self.bridge.tunnel_options);
-        let (Some(header), Some(kind)) = (built, config.kind.row().vport) else {
-            self.report(Kind::Warn, format_args!("native tunnel header build failed"));
-            self.drop_reason.get_or_insert(XlateError::TunnelHeader);
-            return;
-        };
-        let kind = number_over(kind, Addr::of_fields(self.key.tun_dst, self.key.tun_ipv6_dst).is_v4());
-        let push = TunnelPush { tunnel_port, out_port: way.out_port, kind, header };
+        let Some(push) = self.build_push(config, tunnel_port, way.out_port, &way.link) else { return };
         self.push(push, config, &way, truncated, last);
     }
 
-    fn way_to_tunnel_end(&mut self) -> Option<Way<'a>> {
+    /// The outer header; `None` if there is none that fits.
+    fn build_push(&mut self, config: &Config, tunnel_port: DpPort, out_port: DpPort, link: &Link) -> Option<TunnelPush> {
+        let built = header::build(config, &self.key, link, &self.bridge.tunnel_options);
+        let (Some(header), Some(kind)) = (built, config.kind.row().vport) else {
+            self.report(Kind::Warn, format_args!("native tunnel header build failed"));
+            self.drop_reason.get_or_insert(XlateError::TunnelHeader);
+            return None;
+        };
+        let kind = number_over(kind, Addr::of_fields(self.key.tun_dst, self.key.tun_ipv6_dst).is_v4());
+        Some(TunnelPush { tunnel_port, out_port, kind, header })
+    }
+
+    /// Whether packets that leave by a device are the host's stack's to send: it is no port of any bridge of the datapath.
+    fn is_the_hosts(&self, device: &str) -> bool {
+        let kind = self.world.bridges.get(&self.origin).map(|bridge| bridge.kind.as_str());
+        self.world.backend(self.origin).is_some_and(|b| b.features.host_tunnels)
+            && kind.is_some_and(|kind| self.world.port_of_device(kind, device).is_none())
+    }
+
+    /// Encapsulates, and gives the outer packet to the host's stack by the tunnel's own port.
+    fn output_by_host(&mut self, config: &Config, tunnel_port: DpPort, answer: &Answer, last: bool) {
+        let dst = Addr::of_fields(self.key.tun_dst, self.key.tun_ipv6_dst);
+        let device = answer.device.as_str();
+        self.report(Kind::Detail, format_args!("output to kernel tunnel"));
+        self.report(Kind::Detail, format_args!("tunneling to {dst} via {device} by the host's own stack"));
+        // The host's rules may look at it.
+        self.mask.pkt_mark = [0xff; 4];
+        let mark = u32::from_be_bytes(self.key.pkt_mark);
+        let (dst_mac, src_mac) = HostLink { mtu: answer.mtu, mark }.to_addresses();
+        let Some(push) = self.build_push(config, tunnel_port, tunnel_port, &Link { src_mac, dst_mac, src: answer.src }) else {
+            return;
+        };
+        let pushed = vec![Action::TunnelPush(Box::new(push)), Action::Output(tunnel_port)];
+        if last {
+            self.actions.extend(pushed);
+        } else {
+            self.emit(Action::Clone(pushed));
+        }
+    }
+
+    fn route_to_tunnel_end(&mut self) -> Option<Answer> {
         let dst = Addr::of_fields(self.key.tun_dst, self.key.tun_ipv6_dst);
         let src = Addr::of_fields(self.key.tun_src, self.key.tun_ipv6_src);
         let mark = u32::from_be_bytes(self.key.pkt_mark);
         let (answer, object) = self.world.router.ask(Query { dst, src, mark });
         self.deps.object(object);
-        let Answer { device, gateway, src } = answer?;
+        answer
+    }
+
+    fn way_by(&mut self, answer: Answer) -> Option<Way<'a>> {
+        let dst = Addr::of_fields(self.key.tun_dst, self.key.tun_ipv6_dst);
+        let Answer { device, gateway, src, .. } = answer;
         let kind = &self.world.bridges.get(&self.origin)?.kind;
         let (bridge, port) = self.world.port_of_device(kind, &device)?;
         self.deps.object(Object::Port(bridge.id, port.number));

@@ -151,7 +151,6 @@ impl Ctx<'_> {
         self.credits.push(Credit::Tally(Arc::clone(&port.patch.tx)));
         let Some(dp_port) = port.dp_port else { return };
         if self.tunnels_natively() {
-            self.report(Kind::Detail, format_args!("output to native tunnel"));
             if let Some(max_len) = truncate {
                 self.emit(Action::Trunc(max_len));
             }

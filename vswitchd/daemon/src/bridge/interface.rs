@@ -70,6 +70,8 @@ pub(super) fn read(
                 rate_kpkts: policing(row, interface::INGRESS_POLICING_KPKTS_RATE),
                 burst_kpkts: policing(row, interface::INGRESS_POLICING_KPKTS_BURST),
             },
+            // The slow path's to say, by the routes.
+            host: None,
         },
         ofport_request: row.opt_int(interface::OFPORT_REQUEST).and_then(|n| u16::try_from(n).ok()).filter(|_| !is_local),
         ofport_before: row.opt_int(interface::OFPORT).and_then(|n| u16::try_from(n).ok()).filter(|_| !is_local),
