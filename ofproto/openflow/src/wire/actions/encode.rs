@@ -12,6 +12,7 @@ use crate::wire::Codec;
 use crate::wire::bytes::{Put, len16};
 use crate::wire::props;
 use flow::fields::Field;
+use flow::wire::eth_type;
 
 const VLAN_8021Q: u16 = 0x8100;
 const VID_PRESENT: u128 = 0x1000;
@@ -101,6 +102,10 @@ impl Encoder<'_> {
             OfAction::DecMplsTtl => self.put(Raw::DecMplsTtl, out, |_| ()),
             OfAction::PushMpls { ethertype } => self.put(Raw::PushMpls, out, |o| o.u16(*ethertype)),
             OfAction::PopMpls { ethertype } => self.put(Raw::PopMpls, out, |o| o.u16(*ethertype)),
+            OfAction::CopyTtlOut => self.put(Raw::CopyTtlOut, out, |_| ()),
+            OfAction::CopyTtlIn => self.put(Raw::CopyTtlIn, out, |_| ()),
+            OfAction::PushPbb => self.put(Raw::PushPbb, out, |o| o.u16(eth_type::PBB)),
+            OfAction::PopPbb => self.put(Raw::PopPbb, out, |_| ()),
             OfAction::SetTunnel { id, wide } => self.tunnel(*id, *wide, out),
             OfAction::SetQueue(queue) => self.put32(Raw::SetQueue, out, *queue),
             OfAction::PopQueue => self.put(Raw::PopQueue, out, |_| ()),
