@@ -68,10 +68,11 @@ impl Bench {
             assert_ne!(read, 0, "the switch hung up");
             splitter.push(&buffer[..read]);
             while let Some(reply) = splitter.next_message().unwrap() {
-                match decode(reply).unwrap().body {
-                    Body::Error(e) => errors.push(e.error.name()),
-                    Body::EchoReply(data) if data == b"end" => return errors,
-                    _ => {}
+                let body = decode(reply).unwrap().body;
+                if let Body::Error(e) = &body {
+                    errors.push(e.error.name());
+                } else if matches!(&body, Body::EchoReply(data) if data == b"end") {
+                    return errors;
                 }
             }
         }
