@@ -71,7 +71,7 @@ fn i_tags_are_pushed_set_and_popped() {
     let (sent, out) = one(vec![push(), output(2), tag.clone(), eth.clone(), output(3), Action::PopPbb, output(2)]);
     let mut changed = header(&sent, [0xa8, 0, 1, 2]);
     changed[..6].fill(9);
-    assert_eq!(out, [(2, header(&sent, [0xa0, 0x12, 0x34, 0x56])), (3, changed.clone()), (2, sent.clone())]);
+    assert_eq!(out, [(2, header(&sent, [0xa0, 0x12, 0x34, 0x56])), (2, sent.clone()), (3, changed.clone())]);
     assert_eq!(one(vec![push(), tag, eth, output(3)]).1, [(3, changed)]);
     // Behind a tag of the backbone, which goes with its header; and the inner of two.
     let tagged = vec![push(), Action::PushVlan { tpid: 0x88a8, tci: 0x1064 }, Action::PopPbb, output(2)];
