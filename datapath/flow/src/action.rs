@@ -53,6 +53,17 @@ pub enum Action {
     CtClear,
     PushNsh(Box<Nsh>),
     PopNsh,
+    /// A backbone header with the frame's own addresses and an I-TAG (OpenFlow 1.3 section 7.2.5): service instance and priority.
+    PushPbb {
+        isid: u32,
+        pcp: u8,
+    },
+    /// Takes the backbone header, tags included, and the I-TAG away; layers must be extracted anew.
+    PopPbb,
+    /// Copies the TTL of the first MPLS label into the header beneath it (a label, IPv4 or IPv6), or the other way.
+    CopyTtl {
+        inwards: bool,
+    },
     Meter(u32),
     Clone(Actions),
     CheckPktLen {
@@ -105,6 +116,8 @@ pub enum SetAttr {
     /// First label stack entry.
     Mpls,
     Nsh,
+    /// The I-TAG's first four bytes, at `nw_src`.
+    Pbb,
     Tunnel,
 }
 
@@ -220,4 +233,73 @@ pub struct TunnelPush {
     /// `OVS_VPORT_TYPE_*` number, printed as `type=`.
     pub kind: u32,
     pub header: Vec<u8>,
+}
+
+/// What is to be known of an action beside what it does: a row each, which whoever looks for a kind of action asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Traits {
+    /// It changes headers in another way than by setting fields of one.
+    pub reheads: bool,
+    /// The packet goes through conntrack or round again.
+    pub tracks: bool,
+    /// The packet may come up to the slow path.
+    pub comes_up: bool,
+    /// It does more with the packet than look at it or change it.
+    pub leads_on: bool,
+}
+
+const REHEADS: Traits = Traits { reheads: true, ..NONE };
+const NONE: Traits = Traits { reheads: false, tracks: false, comes_up: false, leads_on: false };
+const LEADS_ON: Traits = Traits { leads_on: true, ..NONE };
+
+impl Action {
+    /// The action's row. Of the lists within, nothing: see `any`.
+    #[must_use]
+    pub const fn traits(&self) -> Traits {
+        match self {
+            Self::PushVlan { .. }
+            | Self::PopVlan
+            | Self::PushMpls { .. }
+            | Self::PopMpls { .. }
+            | Self::AddMpls { .. }
+            | Self::PushEth { .. }
+            | Self::PopEth
+            | Self::PushNsh(_)
+            | Self::PopNsh
+            | Self::PushPbb { .. }
+            | Self::PopPbb
+            | Self::CopyTtl { .. } => REHEADS,
+            Self::Output(_) | Self::LbOutput(_) | Self::Psample { .. } | Self::TunnelPush(_) => LEADS_ON,
+            Self::Ct(_) => Traits { tracks: true, ..LEADS_ON },
+            Self::CtClear => Traits { tracks: true, ..NONE },
+            Self::Recirc(_) => Traits { tracks: true, comes_up: true, ..LEADS_ON },
+            Self::Userspace(_) | Self::TunnelPop(_) => Traits { comes_up: true, ..LEADS_ON },
+            Self::Set(_)
+            | Self::Hash { .. }
+            | Self::Trunc(_)
+            | Self::Meter(_)
+            | Self::Drop(_)
+            | Self::Sample { .. }
+            | Self::Clone(_)
+            | Self::CheckPktLen { .. }
+            | Self::DecTtl { .. } => NONE,
+        }
+    }
+
+    /// The lists within, which the packet or a copy of it may go through.
+    #[must_use]
+    pub fn lists(&self) -> [&[Self]; 2] {
+        if let Self::CheckPktLen { greater, less_equal, .. } = self {
+            [greater, less_equal]
+        } else if let Self::Sample { actions, .. } | Self::Clone(actions) | Self::DecTtl { exceeded: actions } = self {
+            [actions, &[]]
+        } else {
+            [&[], &[]]
+        }
+    }
+
+    /// Whether `test` holds for one of the actions, or for one within them.
+    pub fn any(actions: &[Self], test: fn(&Self) -> bool) -> bool {
+        actions.iter().any(|action| test(action) || action.lists().iter().any(|list| Self::any(list, test)))
+    }
 }

@@ -38,6 +38,7 @@ pub(crate) const SETTABLE: &[(SetAttr, DpAttr, &str)] = &[
     (SetAttr::NdExt, DpAttr::NdExt, "nd_ext"),
     (SetAttr::Mpls, DpAttr::Mpls, "mpls"),
     (SetAttr::Nsh, DpAttr::Nsh, "nsh"),
+    (SetAttr::Pbb, DpAttr::Pbb, "pbb"),
     (SetAttr::Tunnel, DpAttr::Tunnel, "tunnel"),
 ];
 
@@ -109,6 +110,9 @@ impl Writer<'_> {
             Action::CtClear => self.out.push_str("ct_clear"),
             Action::PushNsh(nsh) => self.push_nsh(nsh),
             Action::PopNsh => self.out.push_str("pop_nsh()"),
+            Action::PushPbb { isid, pcp } => put!(self, "push_pbb(isid={isid},pcp={pcp})"),
+            Action::CopyTtl { inwards } => put!(self, "copy_ttl({})", if *inwards { "in" } else { "out" }),
+            Action::PopPbb => self.out.push_str("pop_pbb"),
             Action::Meter(id) => put!(self, "meter({id})"),
             Action::Clone(actions) => self.nested("clone(", actions, ")"),
             Action::CheckPktLen { size, greater, less_equal } => {

@@ -95,6 +95,10 @@ const WORDS: &[(&str, ReadRest)] = &[
     ("clone(", |r| r.list().map(Action::Clone)),
     ("push_nsh(", |r| r.push_nsh()),
     ("pop_nsh()", |_| Some(Action::PopNsh)),
+    ("push_pbb(", |r| r.push_pbb()),
+    ("copy_ttl(in)", |_| Some(Action::CopyTtl { inwards: true })),
+    ("copy_ttl(out)", |_| Some(Action::CopyTtl { inwards: false })),
+    ("pop_pbb", |_| Some(Action::PopPbb)),
     ("tnl_pop(", |r| r.closed_port().map(Action::TunnelPop)),
     ("tnl_push(tnl_port(", |r| read_tunnel_push(r).map(|push| Action::TunnelPush(Box::new(push)))),
     ("ct_clear", |_| Some(Action::CtClear)),
@@ -286,6 +290,13 @@ impl<'a> Reader<'a> {
         }
         self.eat(")")?;
         Some(Action::PushEth { src, dst })
+    }
+
+    fn push_pbb(&mut self) -> Option<Action> {
+        let isid = self.part("isid=", 24)?;
+        let pcp = self.part(",pcp=", 3)?;
+        self.eat(")")?;
+        Some(Action::PushPbb { isid, pcp: u8::try_from(pcp).ok()? })
     }
 
     fn dec_ttl(&mut self) -> Option<Action> {

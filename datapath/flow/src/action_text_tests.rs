@@ -39,6 +39,10 @@ fn forms_that_only_we_read() {
         "set(nsh(ttl=5,c1=0x1,c4=0xff00/0x0000ff00))",
         "set(nd_ext(nd_reserved=0x5,nd_options_type=2))",
         "clone(drop),1",
+        "push_pbb(isid=16777215,pcp=7),set(pbb(isid=5,uca=1)),pop_pbb",
+        "set(pbb(isid=16/0xff0))",
+        "copy_ttl(out),copy_ttl(in)",
+        "set(mpls(label=0/0x0,tc=0/0,ttl=9/0xff,bos=0/0))",
         "tnl_push(tnl_port(6),header(size=50,type=107,eth(dst=f8:bc:12:44:34:b6,src=f8:bc:12:46:58:e0,dl_type=0x0800),ipv4(src=192.0.2.88,dst=192.0.2.92,proto=47,tos=0,ttl=64,frag=0x4000),erspan(ver=1,sid=0x123,idx=0x7)),out_port(1))",
         "tnl_push(tnl_port(6),header(size=74,type=108,eth(dst=f8:bc:12:44:34:b6,src=f8:bc:12:46:58:e0,dl_type=0x86dd),ipv6(src=2001:db8::88,dst=2001:db8::92,label=0,proto=47,tclass=0x0,hlimit=64),erspan(ver=2,sid=0x3ff,dir=1,hwid=0x2f)),out_port(1))",
         "tnl_push(tnl_port(6),header(size=94,type=112,eth(dst=f8:bc:12:44:34:b6,src=f8:bc:12:46:58:e0,dl_type=0x86dd),ipv6(src=2001:db8::88,dst=2001:db8::92,label=0,proto=43,tclass=0x0,hlimit=64),srv6(segments_left=1,segs(2001:db8::92,2001:db8::93))),out_port(1))",
@@ -235,6 +239,7 @@ fn any_set(random: &mut PacketGen) -> Action {
         "set(mpls(label=100,tc=3,ttl=64,bos=1))",
         "set(skb_mark(0x7))",
         "set(nsh(ttl=5,c2=0x1))",
+        "set(pbb(isid=7,pcp=1))",
         "set(tunnel(tun_id=0x7,dst=192.0.2.2,ttl=64,flags(df|key)))",
     ];
     parse_actions(texts[random.below(texts.len())], &NoNames).unwrap().remove(0)
@@ -253,7 +258,7 @@ fn any_tunnel_push(random: &mut PacketGen) -> TunnelPush {
 /// Any action that its text says whole.
 fn any_action(random: &mut PacketGen, depth: usize) -> Action {
     let (lse, eth_type) = (u32::try_from(random.bits() >> 32).unwrap(), short(random));
-    let kinds = if depth > 3 { 22 } else { 26 };
+    let kinds = if depth > 3 { 24 } else { 28 };
     match random.below(kinds) {
         0 => Action::Output(DpPort(word(random))),
         1 => {
@@ -285,9 +290,12 @@ fn any_action(random: &mut PacketGen, depth: usize) -> Action {
         19 => Action::TunnelPop(DpPort(word(random))),
         20 => Action::LbOutput(word(random)),
         21 => Action::TunnelPush(Box::new(any_tunnel_push(random))),
-        22 => Action::Sample { probability: [0, 1 << 31, u32::MAX][random.below(3)], actions: list(random, depth) },
-        23 => Action::Clone(list(random, depth)),
-        24 => {
+        22 => Action::PushPbb { isid: word(random) >> 8, pcp: short(random).to_be_bytes()[0] >> 5 },
+        23 if flip(random) => Action::PopPbb,
+        23 => Action::CopyTtl { inwards: flip(random) },
+        24 => Action::Sample { probability: [0, 1 << 31, u32::MAX][random.below(3)], actions: list(random, depth) },
+        25 => Action::Clone(list(random, depth)),
+        26 => {
             let (greater, less_equal) = (list(random, depth), list(random, depth));
             Action::CheckPktLen { size: short(random), greater, less_equal }
         }

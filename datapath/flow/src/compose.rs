@@ -7,7 +7,9 @@
 
 use crate::checksum::{self, Sum};
 use crate::key::{FRAG_ANY, FRAG_LATER, Key, MPLS_LABELS_MAX, VLAN_CFI};
-use crate::wire::{self, Arp, Icmp, Icmpv6, Igmp, Ipv4, Ipv6, Ipv6Frag, NdOption, NdTarget, Nsh, NshContext, Sctp, Tcp, Udp};
+use crate::wire::{
+    self, Arp, ITag, Icmp, Icmpv6, Igmp, Ipv4, Ipv6, Ipv6Frag, NdOption, NdTarget, Nsh, NshContext, Sctp, Tcp, Udp,
+};
 use crate::wire::{eth_type, ip_proto};
 use core::mem::offset_of;
 use zerocopy::IntoBytes;
@@ -44,6 +46,7 @@ pub fn compose(key: &Key, payload: Payload<'_>) -> Vec<u8> {
         eth_type::ARP | eth_type::RARP => p.extend(arp(key).as_bytes()),
         eth_type::MPLS | eth_type::MPLS_MULTICAST => mpls(key, &mut p),
         eth_type::NSH => nsh(key, &mut p),
+        eth_type::PBB => p.extend(ITag { tci: key.nw_src, ..ITag::default() }.as_bytes()),
         _ => {}
     }
     if let Payload::FrameLen(bytes) = payload

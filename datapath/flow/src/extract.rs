@@ -21,7 +21,9 @@ use crate::counter::Counter;
 pub use crate::extract_common::Arrival;
 use crate::key::{FRAG_ANY, FRAG_LATER, Key, LINE_BYTES, Lines, VLAN_CFI};
 use crate::seam::DpPort;
-use crate::wire::{self, Arp, Ethernet, Icmp, Icmpv6, Igmp, Ipv4, Ipv6, Ipv6Ext, Ipv6Frag, LlcSnap, MplsLse, NdOption, NdTarget};
+use crate::wire::{
+    self, Arp, Ethernet, ITag, Icmp, Icmpv6, Igmp, Ipv4, Ipv6, Ipv6Ext, Ipv6Frag, LlcSnap, MplsLse, NdOption, NdTarget,
+};
 use crate::wire::{Nsh, NshContext, Sctp, Tcp, Udp, eth_type, ip_proto};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
@@ -109,6 +111,8 @@ pub enum NetworkLayer {
     Ipv6,
     Arp,
     Nsh,
+    /// An I-TAG: what the customer sent is not looked into.
+    Pbb,
 }
 
 /// What extraction found besides the key. Offsets are in bytes from the packet's first.
@@ -297,6 +301,7 @@ impl<'p> Extraction<'_, 'p> {
             eth_type::IPV6 => self.ipv6()?,
             eth_type::ARP | eth_type::RARP => return self.arp(),
             eth_type::NSH => return self.nsh(),
+            eth_type::PBB => return self.pbb(),
             _ => return None,
         };
         self.out.l4 = self.offset();
@@ -574,6 +579,13 @@ impl<'p> Extraction<'_, 'p> {
         }
         self.claim(1);
         (self.key.arp_sha, self.key.arp_tha) = (arp.sha, arp.tha);
+        Some(())
+    }
+
+    #[inline(never)]
+    fn pbb(&mut self) -> Option<()> {
+        self.key.nw_src = self.pull::<ITag>()?.tci;
+        self.out.network = NetworkLayer::Pbb;
         Some(())
     }
 

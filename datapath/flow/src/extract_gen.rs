@@ -152,6 +152,7 @@ impl PacketGen {
             eth_type::MPLS,
             eth_type::MPLS_MULTICAST,
             eth_type::NSH,
+            eth_type::PBB,
             0x88cc,
         ]);
         if self.below(12) == 0 {
@@ -182,6 +183,10 @@ impl PacketGen {
                 self.ipv4(out);
             }
             eth_type::NSH => self.nsh(out),
+            eth_type::PBB => {
+                out.extend(self.header::<wire::ITag>().as_bytes());
+                self.payload(64, out);
+            }
             _ => self.payload(64, out),
         }
     }

@@ -6,7 +6,7 @@
 
 use crate::extract::{Extracted, NO_OFFSET, NetworkLayer, PacketMeta, VLANS_MAX, is_extension, tuple_is_v6};
 use crate::key::{FRAG_ANY, FRAG_LATER, Key, VLAN_CFI};
-use crate::wire::{self, Arp, Ethernet, Icmp, Igmp, Ipv4, Ipv6, Ipv6Ext, LlcSnap, NdOption, NdTarget, Nsh, NshContext};
+use crate::wire::{self, Arp, Ethernet, ITag, Icmp, Igmp, Ipv4, Ipv6, Ipv6Ext, LlcSnap, NdOption, NdTarget, Nsh, NshContext};
 use crate::wire::{Sctp, Tcp, Udp, eth_type, ip_proto};
 use core::mem::offset_of;
 use zerocopy::IntoBytes;
@@ -37,6 +37,7 @@ enum Layer {
     NdOption,
     Nsh,
     NshContext,
+    Pbb,
 }
 
 /// Bytes of a header that go to the key unchanged.
@@ -145,6 +146,7 @@ static ROWS: &[Row] = &[
             eth_type::IPV4 => Some(Layer::Ipv4),
             eth_type::IPV6 => Some(Layer::Ipv6),
             eth_type::NSH => Some(Layer::Nsh),
+            eth_type::PBB => Some(Layer::Pbb),
             _ => None,
         },
     },
@@ -403,6 +405,13 @@ static ROWS: &[Row] = &[
         length: |_, b| within(b, 16, 16),
         copies: copies![NshContext.c1 => nsh_c1: 4, NshContext.c2 => nsh_c2: 4, NshContext.c3 => nsh_c3: 4, NshContext.c4 => nsh_c4: 4],
         meaning: |_, _| {},
+        next: |_| None,
+    },
+    Row {
+        layer: Layer::Pbb,
+        length: |_, b| within(b, size_of::<ITag>(), size_of::<ITag>()),
+        copies: copies![ITag.tci => nw_src: 4],
+        meaning: |w, _| w.out.network = NetworkLayer::Pbb,
         next: |_| None,
     },
 ];

@@ -67,7 +67,7 @@ pub struct Key {
     pub eth_type: [u8; 2],
     /// Outer VLAN tag, `VLAN_CFI` set when present.
     pub vlan_tci: [u8; 2],
-    /// IPv4 source, or ARP sender protocol address.
+    /// IPv4 source, ARP sender protocol address, or the first four bytes of an I-TAG (decision 0084).
     pub nw_src: [u8; 4],
     /// IPv4 destination, or ARP target protocol address.
     pub nw_dst: [u8; 4],

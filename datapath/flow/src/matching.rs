@@ -203,6 +203,7 @@ impl Match {
         let (ip4, ip6) = (eth_type == [0x08, 0x00], eth_type == [0x86, 0xdd]);
         let arp = matches!(eth_type, [0x08, 0x06] | [0x80, 0x35]);
         let mpls = matches!(eth_type, [0x88, 0x47 | 0x48]);
+        let pbb = eth_type == [0x88, 0xe7];
         let proto = self.key.nw_proto;
         let icmp6 = ip6 && proto == 58;
         let transport = (ip4 || ip6) && matches!(proto, 6 | 17 | 132) || ip4 && proto == 1 || icmp6;
@@ -215,7 +216,7 @@ impl Match {
         };
         clear(ethernet, &mut mask.eth_src);
         clear(ethernet, &mut mask.eth_dst);
-        clear(ip4 || arp, &mut mask.nw_src);
+        clear(ip4 || arp || pbb, &mut mask.nw_src);
         clear(ip4 || arp, &mut mask.nw_dst);
         clear(transport, &mut mask.tp_src);
         clear(transport, &mut mask.tp_dst);

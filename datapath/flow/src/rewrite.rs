@@ -20,7 +20,7 @@ use crate::checksum::{self, updated, updated_words};
 use crate::extract::{Extracted, NO_OFFSET, NetworkLayer, is_extension};
 use crate::key::Key;
 use crate::rewrite_compact::{Bits, Compact};
-use crate::wire::{self, Arp, Ethernet, Icmp, Icmpv6, Ipv4, Ipv6, Ipv6Ext, MplsLse, NdOption, NdTarget, Nsh, NshContext};
+use crate::wire::{self, Arp, Ethernet, ITag, Icmp, Icmpv6, Ipv4, Ipv6, Ipv6Ext, MplsLse, NdOption, NdTarget, Nsh, NshContext};
 use crate::wire::{Sctp, Tcp, Udp, ip_proto};
 use core::mem::offset_of;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -156,6 +156,7 @@ impl Target<'_> {
                 Some(())
             }
             SetAttr::Nsh => self.set_nsh(f),
+            SetAttr::Pbb => self.set_pbb(f),
             SetAttr::Priority | SetAttr::Mark | SetAttr::Tunnel => None,
         }
     }
@@ -299,7 +300,7 @@ impl Target<'_> {
                 let class = with_drop_precedence(word.to_be_bytes()[0] << 4 | word.to_be_bytes()[1] >> 4, levels)?;
                 h.version_class_label = (word & !0x0ff0_0000 | u32::from(class) << 20).to_be_bytes();
             }
-            NetworkLayer::None | NetworkLayer::Arp | NetworkLayer::Nsh => return None,
+            NetworkLayer::None | NetworkLayer::Arp | NetworkLayer::Nsh | NetworkLayer::Pbb => return None,
         }
         Some(())
     }
@@ -432,6 +433,15 @@ impl Target<'_> {
         if !partial {
             h.checksum = sum;
         }
+        Some(())
+    }
+
+    fn set_pbb(&mut self, f: &SetField) -> Option<()> {
+        if self.at.network != NetworkLayer::Pbb {
+            return None;
+        }
+        let h = self.header::<ITag>(self.at.l3)?;
+        merge!(h, tci, f, nw_src);
         Some(())
     }
 

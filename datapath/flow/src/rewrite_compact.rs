@@ -77,6 +77,7 @@ impl Compact {
             | SetAttr::NdExt
             | SetAttr::Mpls
             | SetAttr::Nsh
+            | SetAttr::Pbb
             | SetAttr::Tunnel => None,
         }
     }

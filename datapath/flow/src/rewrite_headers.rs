@@ -1,13 +1,14 @@
-//! Pushing and popping headers: VLAN tags, MPLS labels, Ethernet, NSH.
+//! Pushing and popping headers: VLAN tags, MPLS labels, Ethernet, NSH, I-TAGs.
 //!
 //! What enters: a packet with headroom, where its layers are, its packet type. What leaves: the packet with the header, and
 //! layers and packet type that are right again. Each function changes nothing and says `Refused` when it cannot be done.
 //! Neighbours: `rewrite` (fields), `extract` (which the packet goes through again when fields of inner headers are wanted).
 
 use crate::action::Nsh as NshHeader;
+use crate::checksum::updated;
 use crate::extract::{Extracted, NO_OFFSET, NetworkLayer};
 use crate::rewrite::PacketBuf;
-use crate::wire::{self, MplsLse, Nsh, VlanTag, eth_type};
+use crate::wire::{self, ITag, Ipv4, Ipv6, MplsLse, Nsh, VlanTag, eth_type};
 use zerocopy::{FromBytes, IntoBytes};
 
 /// Bytes of the Ethernet addresses.
@@ -237,5 +238,67 @@ pub fn pop_nsh(packet: &mut impl PacketBuf, at: &mut Extracted, packet_type: &mu
     remove(packet, 0, bytes)?;
     *packet_type = next;
     *at = Extracted { lines: at.lines, ..Extracted::NOTHING };
+    Ok(())
+}
+
+/// Puts a backbone header with the frame's own addresses and an I-TAG before a frame (OpenFlow 1.3 section 7.2.5, OFPAT_PUSH_PBB). The
+/// frame's addresses, where they stand, become the customer's.
+pub fn push_pbb(packet: &mut impl PacketBuf, at: &mut Extracted, packet_type: u32, isid: u32, pcp: u8) -> Result<(), Refused> {
+    let Some(addresses) = packet.bytes().first_chunk::<ADDRESSES>().copied() else { return Err(Refused::NoHeader) };
+    if packet_type != PT_ETHERNET || packet.bytes().len() < size_of::<wire::Ethernet>() {
+        return Err(Refused::NoHeader);
+    }
+    let tci = u32::from(pcp & 7) << 29 | isid & 0x00ff_ffff;
+    let mut header = [0; size_of::<wire::Ethernet>() + 4];
+    header[..ADDRESSES].copy_from_slice(&addresses);
+    header[ADDRESSES..14].copy_from_slice(&eth_type::PBB.to_be_bytes());
+    header[14..].copy_from_slice(&tci.to_be_bytes());
+    insert(packet, 0, &header)?;
+    *at = Extracted { l3: 14, network: NetworkLayer::Pbb, lines: at.lines, ..Extracted::NOTHING };
+    Ok(())
+}
+
+/// Removes the backbone header, its tags and the I-TAG (OFPAT_POP_PBB), so that the frame begins with the customer's addresses; layers
+/// must be extracted anew.
+pub fn pop_pbb(packet: &mut impl PacketBuf, at: &mut Extracted, packet_type: u32) -> Result<(), Refused> {
+    let l3 = usize::from(at.l3);
+    if packet_type != PT_ETHERNET || at.network != NetworkLayer::Pbb || packet.bytes().len() < l3 + size_of::<ITag>() {
+        return Err(Refused::NoHeader);
+    }
+    remove(packet, 0, l3 + 4)?;
+    *at = Extracted { lines: at.lines, ..Extracted::NOTHING };
+    Ok(())
+}
+
+/// Copies the TTL of the first label into what is beneath it, or the other way (OpenFlow 1.3 section 5.12, copy TTL inwards and outwards): the next
+/// label, or the IP header that the first four bits beneath the bottom of the stack tell. Other payload has no TTL, and nothing changes.
+pub fn copy_ttl(packet: &mut impl PacketBuf, at: &Extracted, inwards: bool) -> Result<(), Refused> {
+    if at.l2_5 == NO_OFFSET {
+        return Err(Refused::NoHeader);
+    }
+    let labels = packet.bytes_mut().get_mut(usize::from(at.l2_5)..).ok_or(Refused::NoHeader)?;
+    let (outer, beneath) = MplsLse::mut_from_prefix(labels).map_err(|_| Refused::NoHeader)?;
+    let copy = |inner: &mut u8, outer: &mut u8| if inwards { *inner = *outer } else { *outer = *inner };
+    if outer.lse[2] & 1 == 0 {
+        if let Ok((next, _)) = MplsLse::mut_from_prefix(beneath) {
+            copy(&mut next.lse[3], &mut outer.lse[3]);
+        }
+        return Ok(());
+    }
+    match beneath.first().map(|first| first >> 4) {
+        Some(4) => {
+            if let Ok((ip, _)) = Ipv4::mut_from_prefix(beneath) {
+                let old = [ip.ttl, ip.proto];
+                copy(&mut ip.ttl, &mut outer.lse[3]);
+                ip.checksum = updated(ip.checksum, &old, &[ip.ttl, ip.proto]);
+            }
+        }
+        Some(6) => {
+            if let Ok((ip, _)) = Ipv6::mut_from_prefix(beneath) {
+                copy(&mut ip.hop_limit, &mut outer.lse[3]);
+            }
+        }
+        _ => {}
+    }
     Ok(())
 }

@@ -4,7 +4,9 @@ use super::*;
 use crate::compose::{Payload, compose};
 use crate::extract::{PacketMeta, extract_whole};
 use crate::extract_gen::PacketGen;
-use crate::rewrite_headers::{Label, pop_eth, pop_mpls, pop_nsh, pop_vlan, push_eth, push_mpls, push_nsh, push_vlan};
+use crate::rewrite_headers::{
+    Label, copy_ttl, pop_eth, pop_mpls, pop_nsh, pop_pbb, pop_vlan, push_eth, push_mpls, push_nsh, push_pbb, push_vlan,
+};
 
 fn extracted(packet: &[u8], packet_type: u32) -> (Key, Extracted) {
     let mut key = Key::ZERO;
@@ -34,6 +36,7 @@ fn settable(attr: SetAttr) -> Key {
             let (c1, c2, c3, c4) = (all4, all4, all4, all4);
             Key { nsh_flags: 3, nsh_ttl: 0x3f, nsh_path: all4, nsh_c1: c1, nsh_c2: c2, nsh_c3: c3, nsh_c4: c4, ..Key::ZERO }
         }
+        SetAttr::Pbb => Key { nw_src: all4, ..Key::ZERO },
         SetAttr::Priority | SetAttr::Mark | SetAttr::Tunnel => Key::ZERO,
     }
 }
@@ -56,11 +59,12 @@ fn has(key: &Key, at: &Extracted, attr: SetAttr) -> bool {
         SetAttr::Nd | SetAttr::NdExt => nd,
         SetAttr::Mpls => matches!(ty, wire::eth_type::MPLS | wire::eth_type::MPLS_MULTICAST),
         SetAttr::Nsh => ty == wire::eth_type::NSH,
+        SetAttr::Pbb => ty == wire::eth_type::PBB,
         SetAttr::Priority | SetAttr::Mark | SetAttr::Tunnel => false,
     }
 }
 
-const ATTRS: [SetAttr; 13] = [
+const ATTRS: [SetAttr; 14] = [
     SetAttr::Eth,
     SetAttr::Ipv4,
     SetAttr::Ipv6,
@@ -74,6 +78,7 @@ const ATTRS: [SetAttr; 13] = [
     SetAttr::NdExt,
     SetAttr::Mpls,
     SetAttr::Nsh,
+    SetAttr::Pbb,
 ];
 
 fn random_key(random: &mut PacketGen) -> Key {
@@ -327,4 +332,76 @@ fn drop_precedence_is_raised_up_to_the_highest() {
     let mut packet = compose(&arp, Payload::Len(0));
     let (_, at) = extracted(&packet, 0);
     assert!(!raise_drop_precedence(&mut packet, &at, 1));
+}
+
+/// OpenFlow 1.3 section 7.2.5, byte for byte: backbone addresses as the frame's, 0x88e7, the tag, the frame with its VLAN tag.
+#[test]
+fn a_backbone_header_is_pushed_and_popped() {
+    let key =
+        Key { eth_dst: [2, 0, 0, 0, 0, 1], eth_src: [2, 0, 0, 0, 0, 2], vlan_tpid: [0x81, 0], vlan_tci: [0xb0, 7], ..udp_key() };
+    let frame = compose(&key, Payload::Len(9));
+    let mut p = frame.clone();
+    let mut at = extracted(&p, 0).1;
+    push_pbb(&mut p, &mut at, 0, 0x12_3456, 5).unwrap();
+    let header = [&frame[..12], &[0x88, 0xe7, 0xa0, 0x12, 0x34, 0x56]].concat();
+    assert_eq!(p, [&header[..], &frame].concat());
+    let (seen, anew) = extracted(&p, 0);
+    assert_eq!((seen.eth_type, seen.nw_src, seen.vlan_tci), ([0x88, 0xe7], [0xa0, 0x12, 0x34, 0x56], [0, 0]));
+    assert_eq!(Extracted { lines: at.lines, ..anew }, at);
+    let tag = SetField { attr: SetAttr::Pbb, value: Key { nw_src: [8, 0, 0, 1], ..Key::ZERO }, mask: settable(SetAttr::Pbb) };
+    assert!(set(&mut p, &at, &tag));
+    assert_eq!(p[14..18], [8, 0, 0, 1]);
+    // The backbone's own tag goes with its header.
+    push_vlan(&mut p, &mut at, 0x88a8, 0x1064).unwrap();
+    assert_eq!(p[12..20], [0x88, 0xa8, 0, 100, 0x88, 0xe7, 8, 0]);
+    pop_pbb(&mut p, &mut at, 0).unwrap();
+    assert_eq!(p, frame);
+    assert_eq!(pop_pbb(&mut p, &mut at, 0), Err(crate::rewrite_headers::Refused::NoHeader));
+}
+
+/// Truncated anywhere, an I-TAG is none.
+#[test]
+fn half_an_i_tag_is_none() {
+    let whole = compose(&Key { eth_type: [0x88, 0xe7], nw_src: [1, 2, 3, 4], ..Key::ZERO }, Payload::Len(0));
+    for bytes in 0..whole.len() {
+        let mut p = whole[..bytes].to_vec();
+        let (key, mut at) = extracted(&p, 0);
+        assert_eq!(key.nw_src, [0; 4]);
+        assert!(pop_pbb(&mut p, &mut at, 0).is_err());
+        assert_eq!(p, whole[..bytes]);
+    }
+}
+
+/// OpenFlow 1.3 section 5.12: label to label, label to IPv4 (whose checksum stays right) and IPv6, and back; other payload stays.
+#[test]
+fn ttl_is_copied_inwards_and_outwards() {
+    let v6 = Key { eth_type: [0x86, 0xdd], nw_proto: 17, nw_ttl: 64, ipv6_src: [1; 16], ipv6_dst: [2; 16], ..Key::ZERO };
+    for (key, ttl_at) in [(udp_key(), 14 + 4 + 8), (v6, 14 + 4 + 7)] {
+        for inwards in [true, false] {
+            let mut p = compose(&key, Payload::Len(9));
+            let mut at = extracted(&p, 0).1;
+            let (mut ty, bottom) = (0, Label { lse: 0x1_0109, eth_type: 0x8847, l3: true });
+            push_mpls(&mut p, &mut at, &mut ty, bottom).unwrap();
+            copy_ttl(&mut p, &at, inwards).unwrap();
+            let expected = if inwards { 9 } else { 64 };
+            assert_eq!((p[17], p[ttl_at]), (expected, expected));
+            pop_mpls(&mut p, &mut at, &mut ty, u16::from_be_bytes(key.eth_type)).unwrap();
+            assert_eq!(p, compose(&Key { nw_ttl: if inwards { 9 } else { 64 }, ..key }, Payload::Len(9)));
+        }
+    }
+    let stack = Key { eth_type: [0x88, 0x47], mpls_lse0: [0, 0, 0x10, 5], mpls_lse1: [0, 0, 0x21, 7], ..Key::ZERO };
+    for (inwards, ttls) in [(true, (5, 5)), (false, (7, 7))] {
+        let mut p = compose(&stack, Payload::Len(0));
+        let at = extracted(&p, 0).1;
+        copy_ttl(&mut p, &at, inwards).unwrap();
+        assert_eq!((p[17], p[21]), ttls);
+    }
+    // Neither IP nor whole.
+    for beneath in [&[][..], &[0x45; 19], &[0x60; 39], &[0x10; 60]] {
+        let whole = [compose(&Key { mpls_lse0: [0, 0, 0x11, 5], ..stack }, Payload::Len(0)), beneath.to_vec()].concat();
+        let mut p = whole.clone();
+        copy_ttl(&mut p, &extracted(&whole, 0).1, true).unwrap();
+        assert_eq!(p, whole);
+    }
+    assert!(copy_ttl(&mut compose(&udp_key(), Payload::Len(0)), &Extracted::NOTHING, true).is_err());
 }

@@ -100,6 +100,12 @@ headers! {
     }
     /// NSH MD type 1 context headers (RFC 8300, 2.4).
     NshContext = 16 { c1: [u8; 4], c2: [u8; 4], c3: [u8; 4], c4: [u8; 4] }
+    /// I-TAG of a provider backbone bridge with the type of what the customer sent (IEEE 802.1Q-2018, 9.7).
+    ITag = 18 {
+        /// Priority 3 bits, drop eligible 1, use customer addresses 1, reserved 3, service instance 24.
+        tci: [u8; 4],
+        dst: [u8; 6], src: [u8; 6], eth_type: [u8; 2],
+    }
     /// GRE base (RFC 2784, 2.1); checksum, key and sequence number follow as the flags say (RFC 2890).
     Gre = 4 { flags: [u8; 2], protocol: [u8; 2] }
     /// VXLAN (RFC 7348, 5); with GPE the last byte of `flags` names the next protocol.
@@ -131,6 +137,8 @@ pub mod eth_type {
     pub const MPLS: u16 = 0x8847;
     pub const MPLS_MULTICAST: u16 = 0x8848;
     pub const QINQ: u16 = 0x88a8;
+    /// An I-TAG of a provider backbone bridge.
+    pub const PBB: u16 = 0x88e7;
     pub const NSH: u16 = 0x894f;
     /// Below this the field is a length.
     pub const MIN: u16 = 0x0600;

@@ -75,7 +75,8 @@ pub fn set(bundle: &mut Bundle, field: &SetField) {
         | SetAttr::Nd
         | SetAttr::NdExt
         | SetAttr::Mpls
-        | SetAttr::Nsh => {
+        | SetAttr::Nsh
+        | SetAttr::Pbb => {
             let compact = Compact::of(field);
             for (packet, parsed) in bundle.packets.iter_mut().zip(&bundle.parsed) {
                 match &compact {
@@ -156,6 +157,9 @@ pub fn one(packet: &mut Packet, parsed: &mut Parsed, action: &Action) -> Result<
         Action::PopEth => headers::pop_eth(buf, at, &mut ty)?,
         Action::PushNsh(nsh) => headers::push_nsh(buf, at, &mut ty, nsh)?,
         Action::PopNsh => headers::pop_nsh(buf, at, &mut ty)?,
+        Action::PushPbb { isid, pcp } => headers::push_pbb(buf, at, ty, *isid, *pcp)?,
+        Action::PopPbb => headers::pop_pbb(buf, at, ty)?,
+        Action::CopyTtl { inwards } => headers::copy_ttl(buf, at, *inwards)?,
         Action::Output(_)
         | Action::Userspace(_)
         | Action::Sample { .. }

@@ -68,7 +68,10 @@ impl Core {
             | Action::PushEth { .. }
             | Action::PopEth
             | Action::PushNsh(_)
-            | Action::PopNsh => edit::change(&mut bundle, action),
+            | Action::PopNsh
+            | Action::PushPbb { .. }
+            | Action::PopPbb
+            | Action::CopyTtl { .. } => edit::change(&mut bundle, action),
             Action::Hash { alg, basis } => hash(&mut bundle, *alg, *basis, scope.shared.live.vlan_limit()),
             Action::Trunc(max_len) => bundle.cut = *max_len,
             Action::Meter(id) => self.meter(scope, &mut bundle, *id),

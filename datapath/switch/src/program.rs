@@ -55,37 +55,8 @@ pub fn check(actions: &[Action], depth: usize) -> Result<(), DpError> {
 }
 
 fn check_one(action: &Action, depth: usize) -> Result<(), DpError> {
-    let refuse = |what: &str| Err(DpError::Unsupported(what.to_owned()));
-    match action {
-        Action::Sample { actions, .. } | Action::Clone(actions) | Action::DecTtl { exceeded: actions } => {
-            check(actions, depth + 1)
-        }
-        Action::CheckPktLen { greater, less_equal, .. } => {
-            check(greater, depth + 1)?;
-            check(less_equal, depth + 1)
-        }
-        Action::Psample { .. } => refuse("psample"),
-        Action::Ct(_)
-        | Action::CtClear
-        | Action::Output(_)
-        | Action::LbOutput(_)
-        | Action::Userspace(_)
-        | Action::Set(_)
-        | Action::PushVlan { .. }
-        | Action::PopVlan
-        | Action::Recirc(_)
-        | Action::Hash { .. }
-        | Action::PushMpls { .. }
-        | Action::PopMpls { .. }
-        | Action::Trunc(_)
-        | Action::PushEth { .. }
-        | Action::PopEth
-        | Action::PushNsh(_)
-        | Action::PopNsh
-        | Action::Meter(_)
-        | Action::AddMpls { .. }
-        | Action::Drop(_)
-        | Action::TunnelPush(_)
-        | Action::TunnelPop(_) => Ok(()),
+    if matches!(action, Action::Psample { .. }) {
+        return Err(DpError::Unsupported("psample".to_owned()));
     }
+    action.lists().into_iter().filter(|list| !list.is_empty()).try_for_each(|list| check(list, depth + 1))
 }

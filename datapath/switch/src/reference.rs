@@ -172,7 +172,10 @@ impl State {
             | Action::PushEth { .. }
             | Action::PopEth
             | Action::PushNsh(_)
-            | Action::PopNsh => return change(p, action).is_ok(),
+            | Action::PopNsh
+            | Action::PushPbb { .. }
+            | Action::PopPbb
+            | Action::CopyTtl { .. } => return change(p, action).is_ok(),
             Action::Hash { alg, basis } => hash(p, *alg, *basis, vlan_limit),
             Action::Ct(_)
             | Action::CtClear
@@ -262,6 +265,12 @@ fn change(p: &mut Packet, action: &Action) -> Result<(), Refused> {
         headers::push_nsh(b, at, &mut ty, nsh)?;
     } else if let Action::PopNsh = action {
         headers::pop_nsh(b, at, &mut ty)?;
+    } else if let Action::PushPbb { isid, pcp } = action {
+        headers::push_pbb(b, at, ty, *isid, *pcp)?;
+    } else if let Action::PopPbb = action {
+        headers::pop_pbb(b, at, ty)?;
+    } else if let Action::CopyTtl { inwards } = action {
+        headers::copy_ttl(b, at, *inwards)?;
     }
     p.key.packet_type = ty.to_be_bytes();
     Ok(())

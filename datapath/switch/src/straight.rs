@@ -89,50 +89,17 @@ pub fn lost_by(action: &Action) -> &'static Counter {
 }
 
 fn step(action: &Action) -> Option<Step> {
-    match action {
-        Action::Set(field) => match field.attr {
-            SetAttr::Priority | SetAttr::Mark | SetAttr::Tunnel => None,
-            SetAttr::Eth
-            | SetAttr::Ipv4
-            | SetAttr::Ipv6
-            | SetAttr::Tcp
-            | SetAttr::Udp
-            | SetAttr::Sctp
-            | SetAttr::Icmp
-            | SetAttr::Icmpv6
-            | SetAttr::Arp
-            | SetAttr::Nd
-            | SetAttr::NdExt
-            | SetAttr::Mpls
-            | SetAttr::Nsh => Some(Compact::of(field).map_or_else(|| Step::Other(Box::new(action.clone())), Step::Set)),
-        },
-        Action::PushVlan { tpid, tci } => Some(Step::PushVlan { tpid: *tpid, tci: *tci }),
-        Action::PopVlan => Some(Step::PopVlan),
-        Action::PushMpls { .. }
-        | Action::AddMpls { .. }
-        | Action::PopMpls { .. }
-        | Action::PushEth { .. }
-        | Action::PopEth
-        | Action::PushNsh(_)
-        | Action::PopNsh => Some(Step::Other(Box::new(action.clone()))),
-        Action::Output(_)
-        | Action::Userspace(_)
-        | Action::Sample { .. }
-        | Action::Recirc(_)
-        | Action::Hash { .. }
-        | Action::Ct(_)
-        | Action::Trunc(_)
-        | Action::CtClear
-        | Action::Meter(_)
-        | Action::Clone(_)
-        | Action::CheckPktLen { .. }
-        | Action::DecTtl { .. }
-        | Action::Drop(_)
-        | Action::Psample { .. }
-        | Action::TunnelPush(_)
-        | Action::TunnelPop(_)
-        | Action::LbOutput(_) => None,
+    if let Action::Set(field) = action {
+        let of_packet = !matches!(field.attr, SetAttr::Priority | SetAttr::Mark | SetAttr::Tunnel);
+        return of_packet.then(|| Compact::of(field).map_or_else(|| Step::Other(Box::new(action.clone())), Step::Set));
     }
+    if let Action::PushVlan { tpid, tci } = action {
+        return Some(Step::PushVlan { tpid: *tpid, tci: *tci });
+    }
+    if matches!(action, Action::PopVlan) {
+        return Some(Step::PopVlan);
+    }
+    action.traits().reheads.then(|| Step::Other(Box::new(action.clone())))
 }
 
 #[cfg(test)]

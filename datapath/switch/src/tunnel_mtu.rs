@@ -245,7 +245,7 @@ fn judge(packet: &Packet, parsed: &Parsed, room: usize) -> Fate {
             answer4(frame, l3, mtu)
         }
         NetworkLayer::Ipv6 => answer6(frame, l3, mtu),
-        NetworkLayer::None | NetworkLayer::Arp | NetworkLayer::Nsh => return Fate::Pass,
+        NetworkLayer::None | NetworkLayer::Arp | NetworkLayer::Nsh | NetworkLayer::Pbb => return Fate::Pass,
     };
     answer.map_or(Fate::Drop, Fate::Answer)
 }

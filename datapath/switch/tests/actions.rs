@@ -61,6 +61,39 @@ fn vlan_push_and_pop_and_set() {
     assert_eq!(port::offload::verify(got), (port::offload::Verdict::Good, port::offload::Verdict::Good));
 }
 
+/// OpenFlow 1.3 section 7.2.5, byte for byte: in the long form with several outputs and in the short one.
+#[test]
+fn i_tags_are_pushed_set_and_popped() {
+    let tag = set(SetAttr::Pbb, |v, m| (v.nw_src, m.nw_src) = ([8, 0, 1, 2], [0x08, 0xff, 0xff, 0xff]));
+    let eth = set(SetAttr::Eth, |v, m| (v.eth_dst, m.eth_dst) = ([9; 6], [0xff; 6]));
+    let push = || Action::PushPbb { isid: 0x12_3456, pcp: 5 };
+    let header = |sent: &[u8], tci: [u8; 4]| [&sent[..12], &[0x88, 0xe7], &tci, sent].concat();
+    let (sent, out) = one(vec![push(), output(2), tag.clone(), eth.clone(), output(3), Action::PopPbb, output(2)]);
+    let mut changed = header(&sent, [0xa8, 0, 1, 2]);
+    changed[..6].fill(9);
+    assert_eq!(out, [(2, header(&sent, [0xa0, 0x12, 0x34, 0x56])), (2, sent.clone()), (3, changed.clone())]);
+    assert_eq!(one(vec![push(), tag, eth, output(3)]).1, [(3, changed)]);
+    // Behind a tag of the backbone, which goes with its header; and the inner of two.
+    let tagged = vec![push(), Action::PushVlan { tpid: 0x88a8, tci: 0x1064 }, Action::PopPbb, output(2)];
+    assert_eq!(one(tagged).1, [(2, sent.clone())]);
+    assert_eq!(one(vec![push(), push(), Action::PopPbb, Action::Recirc(5)]).1, []);
+    let before = datapath::counters::DROP_REWRITE.count();
+    assert_eq!(one(vec![Action::PopPbb, output(2)]).1, [], "there is none");
+    assert!(datapath::counters::DROP_REWRITE.count() > before);
+}
+
+#[test]
+fn ttls_are_copied_beneath_labels() {
+    let push = Action::PushMpls { lse: 0x1_0109, eth_type: 0x8847 };
+    let pop = Action::PopMpls { eth_type: 0x0800 };
+    let copy = |inwards| Action::CopyTtl { inwards };
+    let (_, out) = one(vec![push.clone(), copy(true), output(2), pop.clone(), output(3)]);
+    assert_eq!((out[0].1[17], out[0].1[26], out[1].1[22]), (9, 9, 9));
+    assert_eq!(port::offload::verify(&out[1].1).0, port::offload::Verdict::Good);
+    let (sent, out) = one(vec![push, copy(false), output(2), pop, output(3)]);
+    assert_eq!((out[0].1[17], &out[1].1), (64, &sent));
+}
+
 #[test]
 fn a_clone_changes_only_itself() {
     let eth = set(SetAttr::Eth, |v, m| (v.eth_dst, m.eth_dst) = ([9; 6], [0xff; 6]));

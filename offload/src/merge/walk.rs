@@ -129,6 +129,9 @@ impl Walk {
                 | Action::PopEth
                 | Action::PushNsh(_)
                 | Action::PopNsh
+                | Action::PushPbb { .. }
+                | Action::PopPbb
+                | Action::CopyTtl { .. }
                 | Action::Meter(_)
                 | Action::AddMpls { .. }
                 | Action::Drop(_)
@@ -141,10 +144,9 @@ impl Walk {
                     self.opaque = true;
                     self.actions.push(action.clone());
                 }
-                Action::Sample { actions: inside, .. } | Action::Clone(inside) | Action::DecTtl { exceeded: inside } => {
-                    self.nested(action, &[inside])?;
+                Action::Sample { .. } | Action::Clone(_) | Action::DecTtl { .. } | Action::CheckPktLen { .. } => {
+                    self.nested(action)?;
                 }
-                Action::CheckPktLen { greater, less_equal, .. } => self.nested(action, &[greater, less_equal])?,
             }
         }
         Some(Next::End)
@@ -160,8 +162,8 @@ impl Walk {
     }
 
     /// Lists within actions are carried out as they are, if no connection is met there.
-    fn nested(&mut self, action: &Action, inside: &[&Actions]) -> Option<()> {
-        if inside.iter().any(|list| tracks(list)) {
+    fn nested(&mut self, action: &Action) -> Option<()> {
+        if Action::any(std::slice::from_ref(action), |a| a.traits().tracks) {
             return None;
         }
         self.opaque = true;
@@ -199,7 +201,7 @@ impl Walk {
         self.actions.push(Action::Set(Box::new(set.clone())));
         match set.attr {
             // The outer header of an output, or fields that stand in other places of the key for other packets.
-            SetAttr::Tunnel | SetAttr::Nsh | SetAttr::Mpls => self.opaque = true,
+            SetAttr::Tunnel | SetAttr::Nsh | SetAttr::Pbb | SetAttr::Mpls => self.opaque = true,
             SetAttr::Priority
             | SetAttr::Mark
             | SetAttr::Eth
@@ -337,35 +339,6 @@ impl Walk {
 
 const fn reversed(t: &CtTuple) -> CtTuple {
     CtTuple { src: t.dst, dst: t.src, src_port: t.dst_port, dst_port: t.src_port, ..*t }
-}
-
-/// Whether a list meets a connection or goes round again, at any depth.
-fn tracks(actions: &[Action]) -> bool {
-    actions.iter().any(|a| match a {
-        Action::Ct(_) | Action::CtClear | Action::Recirc(_) => true,
-        Action::Sample { actions: inside, .. } | Action::Clone(inside) | Action::DecTtl { exceeded: inside } => tracks(inside),
-        Action::CheckPktLen { greater, less_equal, .. } => tracks(greater) || tracks(less_equal),
-        Action::Output(_)
-        | Action::Userspace(_)
-        | Action::Set(_)
-        | Action::PushVlan { .. }
-        | Action::PopVlan
-        | Action::Hash { .. }
-        | Action::PushMpls { .. }
-        | Action::PopMpls { .. }
-        | Action::Trunc(_)
-        | Action::PushEth { .. }
-        | Action::PopEth
-        | Action::PushNsh(_)
-        | Action::PopNsh
-        | Action::Meter(_)
-        | Action::AddMpls { .. }
-        | Action::Drop(_)
-        | Action::Psample { .. }
-        | Action::TunnelPush(_)
-        | Action::TunnelPop(_)
-        | Action::LbOutput(_) => false,
-    })
 }
 
 /// Every field that `ct` writes.

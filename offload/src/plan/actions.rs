@@ -113,6 +113,9 @@ impl<'a> List<'a> {
             Action::Trunc(_) => return Err(Refusal::new(Reason::Action, "trunc")),
             Action::PushNsh(_) => return Err(Refusal::new(Reason::Action, "push_nsh")),
             Action::PopNsh => return Err(Refusal::new(Reason::Action, "pop_nsh")),
+            Action::PushPbb { .. } => return Err(Refusal::new(Reason::Action, "push_pbb")),
+            Action::CopyTtl { .. } => return Err(Refusal::new(Reason::Action, "copy_ttl")),
+            Action::PopPbb => return Err(Refusal::new(Reason::Action, "pop_pbb")),
             Action::Clone(_) => return Err(Refusal::new(Reason::ActionOrder, "clone")),
             Action::AddMpls { .. } => return Err(Refusal::new(Reason::Action, "add_mpls")),
             Action::DecTtl { .. } => return Err(Refusal::new(Reason::Action, "dec_ttl")),
@@ -161,7 +164,8 @@ impl<'a> List<'a> {
             | SetAttr::Arp
             | SetAttr::Nd
             | SetAttr::NdExt
-            | SetAttr::Nsh => {
+            | SetAttr::Nsh
+            | SetAttr::Pbb => {
                 let (act, spoiled) = pedit(set, self.known)?;
                 self.acts.push(act);
                 self.csum |= spoiled;

@@ -38,7 +38,7 @@ pub(super) fn matching(flow: &Megaflow, can: &Capabilities) -> Result<Rule, Refu
             row.place.write(&mut left, 0);
         }
     }
-    match first_left(&left) {
+    match first_left(&flow.key, &left) {
         Some(name) => Err(Refusal::new(Reason::MatchField, name)),
         None => Ok(rule),
     }
@@ -256,11 +256,12 @@ pub(crate) fn nought(key: &Key, left: &mut Mask) -> Box<Mask> {
     out
 }
 
-/// The name of the first field that has a bit left.
-fn first_left(left: &Mask) -> Option<&'static str> {
+/// The name of the first field that has a bit left, of those that such a packet has if there is one.
+fn first_left(key: &Key, left: &Mask) -> Option<&'static str> {
     if *left == Key::ZERO {
         return None;
     }
-    let named = Field::ALL.iter().find(|f| f.row().place.read(left) != 0).map(|f| f.row().name);
-    Some(named.unwrap_or("a field without an OpenFlow name"))
+    let rows = || Field::ALL.iter().map(|f| f.row()).filter(|row| row.place.read(left) != 0);
+    let row = rows().find(|row| row.need.holds(key)).or_else(|| rows().next());
+    Some(row.map_or("a field without an OpenFlow name", |row| row.name))
 }

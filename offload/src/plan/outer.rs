@@ -39,24 +39,12 @@ const GBP_FLAGS: u32 = 0x00ff_0000;
 
 /// The actions with devices in the place of pushes; `None` if there are no pushes.
 pub(super) fn as_devices(flow: &Megaflow, can: &Capabilities) -> Result<Option<Actions>, Refusal> {
-    if !pushes(&flow.actions) {
+    // One that is pushed where no device could do it is refused by `actions`.
+    if !Action::any(&flow.actions, |a| matches!(a, Action::TunnelPush(_))) {
         return Ok(None);
     }
     let inner = Inner::of(Known { key: &flow.key, mask: &flow.mask });
     Told { in_port: DpPort(u32::from_be_bytes(flow.key.in_port)), can }.list(&flow.actions, inner).map(Some)
-}
-
-/// Whether a header is pushed somewhere. One that is not found here is refused by `actions`.
-fn pushes(actions: &[Action]) -> bool {
-    actions.iter().any(|action| matches!(action, Action::TunnelPush(_)) || lists(action).into_iter().any(pushes))
-}
-
-/// The lists within an action in which a push can be said.
-fn lists(action: &Action) -> [&[Action]; 2] {
-    if let Action::CheckPktLen { greater, less_equal, .. } = action {
-        return [greater, less_equal];
-    }
-    if let Action::Clone(inside) = action { [inside, &[]] } else { [&[], &[]] }
 }
 
 /// The ends of each tunnel that actions push headers of.
@@ -65,7 +53,7 @@ pub(crate) fn ends_of(actions: &[Action], out: &mut Vec<Ends>) {
         if let Action::TunnelPush(push) = action {
             out.extend(read(&push.header, None).and_then(|fields| ends(&fields)));
         }
-        lists(action).into_iter().for_each(|list| ends_of(list, out));
+        action.lists().into_iter().for_each(|list| ends_of(list, out));
     }
 }
 
@@ -89,38 +77,19 @@ impl Inner {
     }
 
     fn after(mut self, action: &Action) -> Self {
-        match action {
-            Action::PushVlan { .. } => self.tags += 1,
-            Action::PopVlan => self.tags = self.tags.saturating_sub(1),
-            Action::Set(set) if matches!(set.attr, SetAttr::Ipv4 | SetAttr::Ipv6) && set.mask.nw_tos & ECN != 0 => {
+        if matches!(action, Action::PushVlan { .. }) {
+            self.tags += 1;
+        } else if matches!(action, Action::PopVlan) {
+            self.tags = self.tags.saturating_sub(1);
+        } else if let Action::Set(set) = action {
+            if matches!(set.attr, SetAttr::Ipv4 | SetAttr::Ipv6) && set.mask.nw_tos & ECN != 0 {
                 let whole = set.mask.nw_tos & ECN == ECN;
                 self.ecn = whole.then_some(set.value.nw_tos & ECN);
             }
-            Action::PushMpls { .. }
-            | Action::PopMpls { .. }
-            | Action::AddMpls { .. }
-            | Action::PushEth { .. }
-            | Action::PopEth
-            | Action::PushNsh(_)
-            | Action::PopNsh
-            | Action::TunnelPush(_)
-            | Action::TunnelPop(_)
-            | Action::DecTtl { .. }
-            | Action::Trunc(_) => self.changed = true,
-            Action::Output(_)
-            | Action::Set(_)
-            | Action::Recirc(_)
-            | Action::Ct(_)
-            | Action::CtClear
-            | Action::Meter(_)
-            | Action::CheckPktLen { .. }
-            | Action::Userspace(_)
-            | Action::Sample { .. }
-            | Action::Psample { .. }
-            | Action::Hash { .. }
-            | Action::Clone(_)
-            | Action::Drop(_)
-            | Action::LbOutput(_) => {}
+        } else {
+            let into_or_out = matches!(action, Action::TunnelPush(_) | Action::TunnelPop(_));
+            let shorter = matches!(action, Action::DecTtl { .. } | Action::Trunc(_));
+            self.changed |= action.traits().reheads || into_or_out || shorter;
         }
         self
     }

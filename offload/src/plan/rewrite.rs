@@ -95,6 +95,7 @@ const fn name(attr: SetAttr) -> &'static str {
         SetAttr::NdExt => "nd_ext",
         SetAttr::Mpls => "mpls",
         SetAttr::Nsh => "nsh",
+        SetAttr::Pbb => "pbb",
         SetAttr::Tunnel => "tunnel",
     }
 }

@@ -92,6 +92,13 @@ pub enum OfAction {
     PopMpls {
         ethertype: u16,
     },
+    /// push_pbb:0x88e7, the only Ethernet type there is for an I-TAG
+    PushPbb,
+    PopPbb,
+    /// copy_ttl_out: the TTL beneath the outermost header that has one into it
+    CopyTtlOut,
+    /// copy_ttl_in: the other way
+    CopyTtlIn,
     SetTunnel {
         id: u64,
         wide: bool,
@@ -190,6 +197,10 @@ impl OfAction {
             | Self::DecMplsTtl
             | Self::PushMpls { .. }
             | Self::PopMpls { .. }
+            | Self::PushPbb
+            | Self::PopPbb
+            | Self::CopyTtlOut
+            | Self::CopyTtlIn
             | Self::SetTunnel { .. }
             | Self::SetQueue(_)
             | Self::PopQueue

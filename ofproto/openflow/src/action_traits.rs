@@ -1,16 +1,21 @@
 //! What is to be known of each action beside its form: one row each, for the codec's checks and for the translation.
 
 use crate::action::OfAction;
+use flow::fields::Field;
 
 /// Where an action stands in the order in which an action set is executed (OpenFlow 1.3 section 5.10, with OVS's additions).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SetPlace {
+    CopyTtlIn,
     PopVlan,
     PopMpls,
+    PopPbb,
     Decap,
     Encap,
     PushMpls,
+    PushPbb,
     PushVlan,
+    CopyTtlOut,
     DecTtl,
     DecMplsTtl,
     DecNshTtl,
@@ -53,9 +58,13 @@ impl OfAction {
 
             Self::StripVlan { .. } => row(Some(Place::PopVlan), REVERSIBLE, BENEATH),
             Self::PopMpls { .. } => row(Some(Place::PopMpls), REVERSIBLE, BENEATH),
+            Self::CopyTtlIn => row(Some(Place::CopyTtlIn), LASTING, BENEATH),
+            Self::CopyTtlOut => row(Some(Place::CopyTtlOut), LASTING, BENEATH),
+            Self::PopPbb => row(Some(Place::PopPbb), LASTING, BENEATH),
             Self::Decap { .. } => row(Some(Place::Decap), LASTING, BENEATH),
             Self::Encap(_) => row(Some(Place::Encap), LASTING, BENEATH),
             Self::PushMpls { .. } => row(Some(Place::PushMpls), REVERSIBLE, BENEATH),
+            Self::PushPbb => row(Some(Place::PushPbb), LASTING, BENEATH),
             Self::PushVlan { .. } => row(Some(Place::PushVlan), REVERSIBLE, BENEATH),
             Self::DecTtl { .. } => row(Some(Place::DecTtl), REVERSIBLE, BENEATH),
             Self::DecMplsTtl => row(Some(Place::DecMplsTtl), REVERSIBLE, BENEATH),
@@ -105,6 +114,47 @@ impl OfAction {
             | Self::WriteActions(_)
             | Self::WriteMetadata { .. }
             | Self::GotoTable(_) => row(None, REVERSIBLE, BENEATH),
+        }
+    }
+
+    /// The actions within: of clone, write_actions and ct.
+    #[must_use]
+    pub fn inner(&self) -> &[Self] {
+        if let Self::Clone(list) | Self::WriteActions(list) = self {
+            list
+        } else if let Self::Ct(ct) = self {
+            &ct.actions
+        } else {
+            &[]
+        }
+    }
+
+    /// Calls `each` with every action of a list and with those within them, until one fails.
+    ///
+    /// # Errors
+    /// The first that `each` gives.
+    pub fn try_each<E>(list: &[Self], each: &mut impl FnMut(&Self) -> Result<(), E>) -> Result<(), E> {
+        for action in list {
+            each(action)?;
+            Self::try_each(action.inner(), each)?;
+        }
+        Ok(())
+    }
+
+    /// Whether `test` holds for an action of a list, or for one within.
+    pub fn any(list: &[Self], test: impl Fn(&Self) -> bool) -> bool {
+        Self::try_each(list, &mut |action| if test(action) { Err(()) } else { Ok(()) }).is_err()
+    }
+
+    /// The field that set_field, load or move writes.
+    #[must_use]
+    pub const fn written(&self) -> Option<Field> {
+        if let Self::SetField { field, .. } = self {
+            Some(*field)
+        } else if let Self::RegMove { dst, .. } = self {
+            Some(dst.field)
+        } else {
+            None
         }
     }
 }

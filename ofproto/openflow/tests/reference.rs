@@ -4,15 +4,13 @@
 
 mod common;
 
-use common::{Dice, bodies, hex};
+use common::{Dice, bodies, hex, vendor, versions};
 use flow::matching::Match;
 use openflow::message::{AsyncConfig, Body, ErrorMessage, PacketInFormat};
 use openflow::wire::Codec;
 use openflow::{Message, OfError, Version, Xid, decode};
 use std::collections::{BTreeMap, BTreeSet};
 
-const NICIRA: u32 = 0x2320;
-const ONF: u32 = 0x4f4e_4600;
 /// OFPST_VENDOR of OpenFlow 1.0, OFPMP_EXPERIMENTER later.
 const EXPERIMENTER: u16 = 0xffff;
 /// How often each body is thrown.
@@ -24,21 +22,6 @@ type Identity = (Version, Option<bool>, u32, u32);
 fn reference(what: &str) -> Vec<Vec<&'static str>> {
     let lines = include_str!("data/reference.txt").lines().map(|l| l.split(' ').collect::<Vec<_>>());
     lines.filter(|l| l[0] == what).map(|l| l[1..].to_vec()).collect()
-}
-
-/// Versions `from` to `to`, written 1.3.
-fn versions(from: &str, to: &str) -> impl Iterator<Item = Version> {
-    let number = |v: &str| v.strip_prefix("1.").unwrap().parse::<usize>().unwrap();
-    Version::ALL.into_iter().skip(number(from)).take(number(to) + 1 - number(from))
-}
-
-fn vendor(class: &str) -> u32 {
-    match class {
-        "OF" | "OFPT" | "OFPST" => 0,
-        "NX" | "NXT" | "NXST" => NICIRA,
-        "ONF" | "ONFT" | "ONFST" => ONF,
-        other => panic!("what is {other}?"),
-    }
 }
 
 /// Read off the bytes without the codec's table (OpenFlow 1.0, 5.1 and 5.3.5; 1.3, 7.3.5).

@@ -44,7 +44,7 @@ impl DropFact {
     /// Why a translation sends the packet nowhere; `None` if it sends it somewhere, or up.
     #[must_use]
     pub fn of(t: &Translation, said: Option<Cow<'static, str>>) -> Option<Self> {
-        if t.slow != 0 || t.actions.iter().any(leads_somewhere) {
+        if t.slow != 0 || Action::any(&t.actions, |a| a.traits().leads_on) {
             return None;
         }
         let lookup = t.credits.iter().rev().find_map(|c| match c {
@@ -73,38 +73,6 @@ impl DropFact {
             (None, None) => "the actions lead nowhere".into(),
         };
         Some(Self { at: lookup.map(|(bridge, table, _)| (bridge, table)), rule, matched, reason, error: t.error })
-    }
-}
-
-/// Whether an action does anything with the packet but look at it.
-fn leads_somewhere(action: &Action) -> bool {
-    match action {
-        Action::Output(_)
-        | Action::Userspace(_)
-        | Action::Recirc(_)
-        | Action::TunnelPush(_)
-        | Action::TunnelPop(_)
-        | Action::LbOutput(_)
-        | Action::Ct(_)
-        | Action::Psample { .. } => true,
-        Action::Sample { actions, .. } | Action::Clone(actions) => actions.iter().any(leads_somewhere),
-        Action::CheckPktLen { greater, less_equal, .. } => greater.iter().chain(less_equal).any(leads_somewhere),
-        Action::DecTtl { .. }
-        | Action::Set(_)
-        | Action::PushVlan { .. }
-        | Action::PopVlan
-        | Action::Hash { .. }
-        | Action::PushMpls { .. }
-        | Action::PopMpls { .. }
-        | Action::Trunc(_)
-        | Action::PushEth { .. }
-        | Action::PopEth
-        | Action::CtClear
-        | Action::PushNsh(_)
-        | Action::PopNsh
-        | Action::Meter(_)
-        | Action::AddMpls { .. }
-        | Action::Drop(_) => false,
     }
 }
 

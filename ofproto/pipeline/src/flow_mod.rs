@@ -145,6 +145,11 @@ pub fn apply(world: &World, bridge: BridgeId, fm: &FlowMod, now: Msec, journal: 
 
 /// The same of one whose actions go into the rule.
 pub fn apply_ready(world: &World, b: &Bridge, fm: Ready, now: Msec, journal: &mut Journal) -> Result<(), OfError> {
+    let deletes = matches!(fm.command, FlowModCommand::Delete | FlowModCommand::DeleteStrict);
+    if !deletes && fm.mini.mask().has_hidden_fields() {
+        // As OVS answers.
+        return Err(OfError::OfpbrcEperm);
+    }
     match fm.command {
         FlowModCommand::Add => add(world, b, fm, now, journal),
         FlowModCommand::Modify | FlowModCommand::ModifyStrict => modify(world, b, fm, now, journal),
@@ -160,7 +165,9 @@ fn add(world: &World, bridge: &Bridge, mut fm: Ready, now: Msec, journal: &mut J
     }
     if fm.flags & flags::CHECK_OVERLAP != 0 {
         let rules = table.rules.read().expect("no holder of a table's rules panics");
-        if rules.overlaps(&fm.mini, u32::from(fm.priority)) {
+        // As in OVS, a rule in the place of another does not overlap with it.
+        let replaces = rules.get(&fm.mini, u32::from(fm.priority)).is_some();
+        if !replaces && rules.overlaps(&fm.mini, u32::from(fm.priority)) {
             return Err(OfError::OfpfmfcOverlap);
         }
     }
@@ -459,22 +466,20 @@ fn table_to_change(bridge: &Bridge, table: TableId) -> Result<&Table, OfError> {
 
 /// What only the bridge can say of actions: whether groups and meters exist, whether the datapath tracks connections.
 pub fn check_actions(bridge: &Bridge, actions: &[OfAction]) -> Result<(), OfError> {
-    for action in actions {
-        if let OfAction::WriteActions(inner) | OfAction::Clone(inner) = action {
-            check_actions(bridge, inner)?;
-        }
+    OfAction::try_each(actions, &mut |action| {
         let tracks = matches!(action, OfAction::Ct(_) | OfAction::CtClear);
         if matches!(action, OfAction::Group(id) if !bridge.groups.contains_key(id)) {
-            return Err(OfError::OfpbacBadOutGroup);
+            Err(OfError::OfpbacBadOutGroup)
         } else if matches!(action, OfAction::Meter(id) if bridge.meters.datapath_id(*id).is_none()) {
-            return Err(OfError::OfpmmfcInvalidMeter);
+            Err(OfError::OfpmmfcInvalidMeter)
         } else if matches!(action, OfAction::Learn(learn) if learn.table == INTERNAL) {
-            return Err(OfError::OfpbacBadArgument);
+            Err(OfError::OfpbacBadArgument)
         } else if tracks && !bridge.tracks_connections {
-            return Err(OfError::NxbacCtDatapathSupport);
+            Err(OfError::NxbacCtDatapathSupport)
+        } else {
+            Ok(())
         }
-    }
-    Ok(())
+    })
 }
 
 /// Puts a rule of the switch's own: it matches everything and never expires.
@@ -542,13 +547,11 @@ fn own_rule(table: &Table, mini: &MiniMatch, priority: i32) -> Option<Arc<Rule>>
 }
 
 fn outputs_to_port(actions: &[OfAction], port: OfPort) -> bool {
-    actions.iter().any(|action| {
+    OfAction::any(actions, |action| {
         if let OfAction::Output { port: to, .. } | OfAction::Enqueue { port: to, .. } | OfAction::OutputTrunc { port: to, .. } =
             action
         {
             *to == port
-        } else if let OfAction::WriteActions(inner) | OfAction::Clone(inner) = action {
-            outputs_to_port(inner, port)
         } else {
             port == OfPort::CONTROLLER && matches!(action, OfAction::Controller(_))
         }
@@ -556,13 +559,7 @@ fn outputs_to_port(actions: &[OfAction], port: OfPort) -> bool {
 }
 
 pub(crate) fn outputs_to_group(actions: &[OfAction], group: GroupId) -> bool {
-    actions.iter().any(|action| {
-        if let OfAction::WriteActions(inner) | OfAction::Clone(inner) = action {
-            outputs_to_group(inner, group)
-        } else {
-            matches!(action, OfAction::Group(to) if *to == group)
-        }
-    })
+    OfAction::any(actions, |action| matches!(action, OfAction::Group(to) if *to == group))
 }
 
 fn conjunctions_of(actions: &[OfAction]) -> Vec<Conjunction> {

@@ -12,28 +12,23 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Where rules are learned that go with their teacher: table and cookie.
-fn taught(actions: &[OfAction], out: &mut Vec<(TableId, u64)>) {
-    for action in actions {
-        if let OfAction::Learn(learn) = action {
-            if deletes_learned(learn) {
-                out.push((learn.table, learn.cookie));
-            }
-        } else if let OfAction::Clone(inner) = action {
-            taught(inner, out);
+fn taught(actions: &[OfAction]) -> Vec<(TableId, u64)> {
+    let mut out = Vec::new();
+    let Ok(()) = OfAction::try_each(actions, &mut |action| {
+        if let OfAction::Learn(learn) = action
+            && deletes_learned(learn)
+        {
+            out.push((learn.table, learn.cookie));
         }
-    }
+        Ok::<(), std::convert::Infallible>(())
+    });
+    out
 }
 
 /// Removes what `gone` has taught, unless another rule of the bridge teaches the same.
 pub(crate) fn forget(world: &World, bridge: &Bridge, gone: &Rule, journal: &mut Journal) {
-    let mut lessons = Vec::new();
-    taught(&gone.actions, &mut lessons);
-    for (table, cookie) in lessons {
-        let still_taught = |rule: &Rule| {
-            let mut others = Vec::new();
-            taught(&rule.actions, &mut others);
-            others.contains(&(table, cookie))
-        };
+    for (table, cookie) in taught(&gone.actions) {
+        let still_taught = |rule: &Rule| taught(&rule.actions).contains(&(table, cookie));
         if bridge.tables.iter().any(|t| !rules_of(t, still_taught).is_empty()) {
             continue;
         }

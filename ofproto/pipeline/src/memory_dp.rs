@@ -3,11 +3,12 @@
 //! `receive` runs a packet as a port would have received it; a miss waits as an upcall until a handler takes it. What leaves a
 //! port stands in `take_outputs`.
 
-use flow::action::{Action, Actions, Cookie};
-use flow::extract::{PacketMeta, extract_whole};
+use flow::action::{Action, Actions, Cookie, SetAttr};
+use flow::extract::{Extracted, PacketMeta, extract_whole};
 use flow::hash::Map;
+use flow::rewrite_headers::{self as headers, Label};
 use flow::seam::*;
-use flow::{Datapath, DpPort, Key, Ufid};
+use flow::{Datapath, DpPort, Key, Ufid, rewrite};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -153,7 +154,32 @@ impl MemoryDp {
                     packet.splice(12..12, tag);
                 }
                 Action::PopVlan => drop(packet.drain(12..16)),
+                Action::Set(set) if matches!(set.attr, SetAttr::Pbb | SetAttr::Mpls) => {
+                    let at = layers(&packet, &key);
+                    assert!(rewrite::set(&mut packet, &at, set));
+                }
                 Action::Set(set) => write_headers(&mut packet, &mut key, set),
+                Action::PushPbb { isid, pcp } => {
+                    let mut at = layers(&packet, &key);
+                    headers::push_pbb(&mut packet, &mut at, 0, *isid, *pcp).unwrap();
+                }
+                Action::CopyTtl { inwards } => {
+                    let at = layers(&packet, &key);
+                    headers::copy_ttl(&mut packet, &at, *inwards).unwrap();
+                }
+                Action::PushMpls { lse, eth_type } => {
+                    let mut at = layers(&packet, &key);
+                    let label = Label { lse: *lse, eth_type: *eth_type, l3: true };
+                    headers::push_mpls(&mut packet, &mut at, &mut 0, label).unwrap();
+                }
+                Action::PopMpls { eth_type } => {
+                    let mut at = layers(&packet, &key);
+                    headers::pop_mpls(&mut packet, &mut at, &mut 0, *eth_type).unwrap();
+                }
+                Action::PopPbb => {
+                    let mut at = layers(&packet, &key);
+                    headers::pop_pbb(&mut packet, &mut at, 0).unwrap();
+                }
                 Action::Recirc(id) => {
                     let mut meta = PacketMeta::of(&key);
                     meta.recirc_id = *id;
@@ -180,6 +206,10 @@ impl MemoryDp {
             }
         }
     }
+}
+
+fn layers(packet: &[u8], key: &Key) -> Extracted {
+    extract_whole(packet, &PacketMeta::of(key), &mut Key::default())
 }
 
 /// Writes the fields that a set names into the packet's bytes.

@@ -137,7 +137,15 @@ impl Run {
             key.vlan_tci = self.one_of(&[[0x10, 5], [0x10, 6], [0x30, 5]]);
         }
         let byte = |run: &mut Self| u8::try_from(run.gen_.below(4)).unwrap();
-        match self.gen_.below(6) {
+        match self.gen_.below(7) {
+            2 => {
+                key.eth_type = [0x88, 0xe7];
+                key.nw_src = [self.one_of(&[0, 0x20]), 0, 0, byte(self)];
+            }
+            3 => {
+                key.eth_type = [0x88, 0x47];
+                key.mpls_lse0 = [0, byte(self), 0x11, self.one_of(&[64, 2])];
+            }
             0 => {
                 key.eth_type = [8, 6];
                 key.nw_proto = 1 + byte(self) % 2;
@@ -286,7 +294,9 @@ impl Run {
             );
         }
         let (n, m, len) = (self.gen_.below(4), self.gen_.below(4), 20 + self.gen_.below(13));
-        parts.extend(match self.gen_.below(12) {
+        parts.extend(match self.gen_.below(14) {
+            12 => vec![format!("dl_type=0x88e7,pbb_isid={}", self.one_of(&["0/1", "1/3", "2"]))],
+            13 => vec![format!("mpls,mpls_ttl={}", self.one_of(&[64, 2]))],
             0 => vec![format!("ip,nw_src=10.0.{n}.{m}/{len}")],
             1 => vec![format!("ip,nw_dst=10.0.{n}.{m}/{len}")],
             2 => vec![format!("ip,nw_src=10.0.{n}.{m}/{len},nw_dst=10.0.{m}.{n}")],
@@ -327,7 +337,12 @@ impl Run {
             form: openflow::action::SetForm::Load,
         };
         let whole = |field: Field| Subfield { field, ofs: 0, bits: field.row().bits };
-        match self.gen_.below(24) {
+        match self.gen_.below(29) {
+            24 => OfAction::PushPbb,
+            25 => OfAction::PopPbb,
+            26 => set(Field::PbbIsid, 1),
+            27 => self.one_of(&[OfAction::CopyTtlIn, OfAction::CopyTtlOut]),
+            28 => OfAction::SetMplsTtl(2),
             20..=22 => OfAction::Group(GroupId(u32::try_from(1 + self.gen_.below(3)).unwrap())),
             23 => OfAction::Meter(self.one_of(&[1, 2])),
             0..=5 => output(OfPort(self.one_of(&[1, 2, 3, 4, 9]))),

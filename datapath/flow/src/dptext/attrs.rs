@@ -78,6 +78,13 @@ const fn m(name: &'static str, field: Field, look: Look) -> Member {
     Member { name, alias: "", at: At::Field(field), look }
 }
 
+/// Bits of the first four bytes of an I-TAG (IEEE 802.1Q-2018, 9.7).
+const fn tag(name: &'static str, lo: u16, bits: u16) -> Member {
+    #[allow(clippy::cast_possible_truncation, reason = "an offset inside Key")]
+    let place = Place { byte: offset_of!(Key, nw_src) as u16, bytes: 4, lo, bits, store: Store::Plain };
+    Member { name, alias: "", at: At::Raw(place), look: Look::Dec }
+}
+
 const fn raw(name: &'static str, byte: usize, bytes: u16, look: Look) -> Member {
     #[allow(clippy::cast_possible_truncation, reason = "an offset inside Key")]
     let place = Place { byte: byte as u16, bytes, lo: 0, bits: bytes * 8, store: Store::Plain };
@@ -142,6 +149,7 @@ attrs! {
         m("c1", Field::NshC1, Look::Word), m("c2", Field::NshC2, Look::Word), m("c3", Field::NshC3, Look::Word),
         m("c4", Field::NshC4, Look::Word),
     ]
+    Pbb "pbb" [tag("isid", 0, 24), tag("pcp", 29, 3), tag("dei", 28, 1), tag("uca", 27, 1), tag("res", 24, 3)]
 }
 
 /// Members of `tunnel` that look like members of the attributes above; each is there when its value is not zero.

@@ -147,6 +147,7 @@ impl<'a> Writer<'a> {
                 self.comma();
                 self.nested(DpAttr::Nsh);
             }
+            [0x88, 0xe7] => self.attr(DpAttr::Pbb),
             _ => {}
         }
         let ip = matches!(key.eth_type, [0x08, 0x00] | [0x86, 0xdd]);

@@ -103,6 +103,7 @@ pub enum Need {
     NdSolicit,
     NdAdvert,
     Nsh,
+    Pbb,
     Ct,
 }
 
@@ -183,6 +184,8 @@ pub enum DpAttr {
     Nsh = 28,
     PacketType = 29,
     NdExt = 30,
+    /// Ours: OVS has no I-TAGs.
+    Pbb = 64,
 }
 
 /// `TCA_FLOWER_*` numbers of key and mask.

@@ -13,6 +13,7 @@ pub(crate) const ETH_IPV6: [u8; 2] = [0x86, 0xdd];
 pub(crate) const ETH_MPLS: [u8; 2] = [0x88, 0x47];
 pub(crate) const ETH_MPLS_MULTICAST: [u8; 2] = [0x88, 0x48];
 pub(crate) const ETH_NSH: [u8; 2] = [0x89, 0x4f];
+pub(crate) const ETH_PBB: [u8; 2] = [0x88, 0xe7];
 pub(crate) const PROTO_ICMP: u8 = 1;
 pub(crate) const PROTO_TCP: u8 = 6;
 pub(crate) const PROTO_UDP: u8 = 17;
@@ -67,6 +68,7 @@ impl Need {
             Self::NdSolicit => nd(ND_SOLICIT),
             Self::NdAdvert => nd(ND_ADVERT),
             Self::Nsh => eth_type == ETH_NSH,
+            Self::Pbb => eth_type == ETH_PBB,
             Self::Ct => {
                 key.ct_state & (CS_NEW | CS_EST | CS_REL | CS_RPL | CS_NAT) != 0
                     || key.ct_state & CS_TRK != 0 && mask.ct_state & CS_INV != 0 && key.ct_state & CS_INV == 0
@@ -86,7 +88,7 @@ impl Need {
             Self::Nothing => {}
             Self::Ethernet => mask.packet_type = [0xff; 4],
             Self::Vlan => mask.vlan_tci[0] |= 0x10,
-            Self::Arp | Self::Ipv4 | Self::Ipv6 | Self::Ip | Self::Mpls | Self::Nsh => eth_type(mask),
+            Self::Arp | Self::Ipv4 | Self::Ipv6 | Self::Ip | Self::Mpls | Self::Nsh | Self::Pbb => eth_type(mask),
             Self::Tcp | Self::Udp | Self::Sctp => {
                 eth_type(mask);
                 if matches!(key.eth_type, ETH_IPV4 | ETH_IPV6) {

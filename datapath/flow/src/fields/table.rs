@@ -1,4 +1,4 @@
-//! The table of match fields: one row per field of OVS 3.7 (211), families expanded by their own macro.
+//! The table of match fields: one row per field of OVS 3.7 (211) and OpenFlow's two of I-TAGs, families expanded by their own macro.
 //!
 //! Everything the project knows about a field stands in its row; text, OXM, datapath and tc-flower forms loop over these rows.
 //! A column that is forgotten does not compile, and neither does a bit of `Key` that no row names.
@@ -11,6 +11,7 @@ use crate::key::Key;
 const V10: u8 = 1;
 const V12: u8 = 3;
 const V13: u8 = 4;
+const V14: u8 = 5;
 const V15: u8 = 6;
 const ONF: u32 = 0x4f4e_4600;
 const NICIRA: u32 = 0x2320;
@@ -285,6 +286,10 @@ fields! {
         oxm [of(36, V13, "OXM_OF_MPLS_BOS")]; dp Mpls; tc Exact(68); stage L2 };
     MplsTtl = row! { "mpls_ttl" in mpls_lse0[0..8]; 8 bits in 1; mask Exact, of10 -, of11 -; need Mpls; rw; text Decimal;
         oxm [nx(30, "NXM_NX_MPLS_TTL")]; dp Mpls; tc Exact(67); stage L2 };
+    PbbIsid = row! { "pbb_isid" in nw_src[0..24]; 24 bits in 3; mask Bits, of10 -, of11 -; need Pbb; rw; text Decimal;
+        oxm [of(37, V13, "OXM_OF_PBB_ISID")]; dp Pbb; tc Absent; stage L3 };
+    PbbUca = row! { "pbb_uca" in nw_src[27..28]; 1 bits in 1; mask Exact, of10 -, of11 -; need Pbb; rw; text Decimal;
+        oxm [of(41, V14, "OXM_OF_PBB_UCA")]; dp Pbb; tc Absent; stage L3 };
     IpSrc = row! { "ip_src" or "nw_src" in nw_src; 32 bits in 4; mask Bits, of10 Cidr, of11 Bits; need Ipv4; rw; text Ipv4;
         oxm [nxm(7, "NXM_OF_IP_SRC"), of(11, V12, "OXM_OF_IPV4_SRC")]; dp Ipv4; tc Masked(10, 11); stage L3, prefix };
     IpDst = row! { "ip_dst" or "nw_dst" in nw_dst; 32 bits in 4; mask Bits, of10 Cidr, of11 Bits; need Ipv4; rw; text Ipv4;

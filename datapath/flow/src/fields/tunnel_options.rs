@@ -59,7 +59,7 @@ impl TunnelOptions {
         if bytes > TUN_OPTION_BYTES_MAX || !bytes.is_multiple_of(CHUNK_BYTES) {
             return Err(TunOptionError::BadLength(bytes));
         }
-        if self.find(class, kind).is_some() {
+        if self.option(n).is_none() && self.find(class, kind).is_some() {
             return Err(TunOptionError::Duplicate { class, kind });
         }
         self.place(n, class, kind, bytes)
@@ -275,6 +275,7 @@ mod tests {
         map.add(5, 1, 1, 8).unwrap();
         assert_eq!(map.add(6, 1, 1, 8), Err(TunOptionError::Duplicate { class: 1, kind: 1 }));
         assert_eq!(map.add(5, 2, 1, 8), Err(TunOptionError::AlreadyMapped(5)));
+        assert_eq!(map.add(5, 1, 1, 8), Err(TunOptionError::AlreadyMapped(5)), "the place counts before the option");
         assert_eq!(map.add(7, 2, 1, 3), Err(TunOptionError::BadLength(3)));
         let mut key = Key::ZERO;
         map.set(&mut key, 5, &Value::from(0x1122_3344_5566_7788));

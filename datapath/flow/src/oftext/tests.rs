@@ -80,6 +80,9 @@ const VALUES: &[(&str, &str, &str)] = &[
     ("nsh_spi", "0x1", "0x1"),
     ("nsh_c1", "5", "0x5"),
     ("nsh_ttl", "5", "5"),
+    ("pbb_isid", "0x10/0xf0", "16/0xf0"),
+    ("pbb_isid", "16777215", "16777215"),
+    ("pbb_uca", "1", "1"),
     ("vlan_tci", "5", "0x5"),
 ];
 

@@ -9,6 +9,7 @@ use crate::matching::Match;
 const IPV4: [u8; 2] = [0x08, 0x00];
 const IPV6: [u8; 2] = [0x86, 0xdd];
 const NSH: [u8; 2] = [0x89, 0x4f];
+const PBB: [u8; 2] = [0x88, 0xe7];
 
 /// How a field looks; what follows the slash is the mask, where there is one that is not whole.
 #[derive(Clone, Copy)]
@@ -100,6 +101,7 @@ const NSH_CONTEXT: &[(Field, &str, Look)] = &[
     (Field::NshC3, "nsh_c3", Look::Word),
     (Field::NshC4, "nsh_c4", Look::Word),
 ];
+const PBB_FIELDS: &[(Field, &str, Look)] = &[(Field::PbbIsid, "pbb_isid", Look::Dec), (Field::PbbUca, "pbb_uca", Look::Plain)];
 const IP_AND_MPLS: &[(Field, &str, Look)] = &[
     (Field::NwTos, "nw_tos", Look::Plain),
     (Field::NwEcn, "nw_ecn", Look::Plain),
@@ -169,6 +171,7 @@ impl Writer<'_> {
             IPV6 => self.list(IPV6_FIELDS),
             _ if arp => self.list(ARP_IP),
             NSH => self.nsh(),
+            PBB => self.list(PBB_FIELDS),
             _ => self.list(IPV4_FIELDS),
         }
         if !proto_shown {

@@ -407,7 +407,7 @@ fn describe(held: &Packet, parsed: &Parsed, zone: u16) -> Option<(Datagram, Plac
             let (start, more) = (usize::from(word & 0xfff8), word & 1 != 0);
             place_of(frame, (start, more), at + 8, l3, at).map(|at| (of, at))
         }
-        NetworkLayer::None | NetworkLayer::Arp | NetworkLayer::Nsh => None,
+        NetworkLayer::None | NetworkLayer::Arp | NetworkLayer::Nsh | NetworkLayer::Pbb => None,
     }
 }
 

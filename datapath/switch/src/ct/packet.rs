@@ -93,7 +93,7 @@ pub fn see(packet: &Packet, parsed: &Parsed, zone: u16) -> Option<Seen> {
     let four = match at.network {
         NetworkLayer::Ipv4 => true,
         NetworkLayer::Ipv6 => false,
-        NetworkLayer::None | NetworkLayer::Arp | NetworkLayer::Nsh => return None,
+        NetworkLayer::None | NetworkLayer::Arp | NetworkLayer::Nsh | NetworkLayer::Pbb => return None,
     };
     // Fragments are put together before they come here; what is still one cannot be tracked.
     if key.nw_frag != 0 && key.nw_frag & FRAG_LATER != 0 {

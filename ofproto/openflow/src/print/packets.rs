@@ -231,6 +231,9 @@ fn fields_of(key: &Key) -> Match {
     if ip {
         transport(&mut m, key);
     }
+    if eth_type == [0x88, 0xe7] {
+        all(&mut m.mask.nw_src);
+    }
     if eth_type == [0x89, 0x4f] {
         nsh(&mut m);
     }

@@ -87,10 +87,14 @@ pub(super) fn features(out: &mut String, f: &Features) {
     ports::list(out, &f.ports);
 }
 
-/// Names of a set of actions.
+/// Names of a set of actions: of those that OVS's programs know, whose text is read by scripts and tests.
 pub(super) fn action_names(actions: u64) -> String {
-    let names: Vec<&str> =
-        bitmap::ACTIONS.iter().enumerate().filter(|(n, _)| actions >> n & 1 != 0).map(|(_, row)| row.0).collect();
+    let names: Vec<&str> = bitmap::ACTIONS[..bitmap::OF_OVS]
+        .iter()
+        .enumerate()
+        .filter(|(n, _)| actions >> n & 1 != 0)
+        .map(|(_, row)| row.0)
+        .collect();
     if names.is_empty() { "<none>".to_owned() } else { names.join(" ") }
 }
 

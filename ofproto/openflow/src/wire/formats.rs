@@ -225,6 +225,65 @@ pub(crate) fn open(version: Version, header: Header, message: &[u8]) -> Result<O
     Ok(opened)
 }
 
+/// What a message is by its headers; `None` if they, or its length, are not those of any.
+#[must_use]
+pub fn kind_of(message: &[u8]) -> Option<Kind> {
+    let header = Header::peek(message)?;
+    let opened = open(Version::from_wire(header.version)?, header, message).ok()?;
+    Some(opened.format.kind)
+}
+
+impl Kind {
+    /// Whether only switches send it: replies to what controllers ask, and what they are told unasked.
+    #[must_use]
+    pub const fn is_for_controllers(self) -> bool {
+        use Kind::{
+            AggregateReply, BarrierReply, DescReply, FeaturesReply, FlowMonitorPaused, FlowMonitorReply, FlowMonitorResumed,
+            FlowRemoved, FlowReply, GetAsyncReply, GetConfigReply, GroupDescReply, GroupFeaturesReply, GroupReply,
+            IpfixBridgeReply, IpfixFlowReply, MeterConfigReply, MeterFeaturesReply, MeterReply, PacketIn, PacketIn2,
+            PortDescReply, PortReply, PortStatus, QueueGetConfigReply, QueueReply, RequestForward, RoleReply, RoleStatus,
+            TableDescReply, TableFeaturesReply, TableReply, TableStatus, TlvTableReply,
+        };
+        matches!(
+            self,
+            FeaturesReply
+                | GetConfigReply
+                | BarrierReply
+                | QueueGetConfigReply
+                | RoleReply
+                | GetAsyncReply
+                | TlvTableReply
+                | PacketIn
+                | PacketIn2
+                | FlowRemoved
+                | PortStatus
+                | RoleStatus
+                | TableStatus
+                | RequestForward
+                | FlowMonitorPaused
+                | FlowMonitorResumed
+                | FlowMonitorReply
+                | DescReply
+                | FlowReply
+                | AggregateReply
+                | TableReply
+                | PortReply
+                | QueueReply
+                | GroupReply
+                | GroupDescReply
+                | GroupFeaturesReply
+                | MeterReply
+                | MeterConfigReply
+                | MeterFeaturesReply
+                | TableFeaturesReply
+                | TableDescReply
+                | PortDescReply
+                | IpfixBridgeReply
+                | IpfixFlowReply
+        )
+    }
+}
+
 /// Like `open`, of a message that may be cut short behind its headers.
 ///
 /// # Errors
@@ -321,6 +380,18 @@ pub(crate) fn close(out: &mut Vec<u8>, start: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Every reply is one, and every kind that begins like a reply.
+    #[test]
+    fn replies_are_for_controllers() {
+        for format in FORMATS {
+            let name = format!("{:?}", format.kind);
+            let reply = name.ends_with("Reply") && name != "EchoReply";
+            let told = ["PacketIn", "PacketIn2", "FlowRemoved", "PortStatus", "RoleStatus", "TableStatus", "RequestForward"];
+            let expected = reply || told.contains(&&*name) || matches!(&*name, "FlowMonitorPaused" | "FlowMonitorResumed");
+            assert_eq!(format.kind.is_for_controllers(), expected, "{name}");
+        }
+    }
 
     #[test]
     fn every_row_opens_what_it_begins() {

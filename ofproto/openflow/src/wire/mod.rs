@@ -18,7 +18,7 @@ pub(crate) mod props;
 pub use actions::check::{Against, check};
 pub use actions::verify::{Instruction, Outer, in_action_set, verify};
 pub use assemble::Assembler;
-pub use formats::{Class, FORMATS, Format, Kind};
+pub use formats::{Class, FORMATS, Format, Kind, kind_of};
 pub use frame::{HEADER_BYTES, Header, MESSAGE_BYTES_MAX, Splitter, TooShort};
 pub use matches::fits_openflow10;
 

@@ -7,7 +7,7 @@ pub(crate) mod multiparts;
 
 use flow::fields::{Field, Value};
 use flow::matching::Match;
-use openflow::OfPort;
+use openflow::{OfPort, Version};
 
 /// Numbers that look random (splitmix64).
 pub(crate) struct Dice(pub(crate) u64);
@@ -138,6 +138,22 @@ pub(crate) fn bytes(hex: &str) -> Vec<u8> {
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Versions `from` to `to`, written 1.3.
+pub(crate) fn versions(from: &str, to: &str) -> impl Iterator<Item = Version> {
+    let number = |v: &str| v.strip_prefix("1.").unwrap().parse::<usize>().unwrap();
+    Version::ALL.into_iter().skip(number(from)).take(number(to) + 1 - number(from))
+}
+
+/// Whose numbers a class of the lists has.
+pub(crate) fn vendor(class: &str) -> u32 {
+    match class {
+        "OF" | "OFPT" | "OFPST" => 0,
+        "NX" | "NXT" | "NXST" => 0x2320,
+        "ONF" | "ONFT" | "ONFST" => 0x4f4e_4600,
+        other => panic!("what is {other}?"),
+    }
 }
 
 /// (bytes in hexadecimal, outcome) of real messages.

@@ -177,10 +177,19 @@ impl MiniMask {
     /// Whether a rule with this mask is what a conjunction leads to.
     #[must_use]
     pub fn has_conj_id(&self) -> bool {
-        const AT: usize = std::mem::offset_of!(Key, conj_id);
+        self.has_four_bytes(std::mem::offset_of!(Key, conj_id))
+    }
+
+    /// Whether fields are matched that only the switch's own rules may match: the datapath's hash and recirculation.
+    #[must_use]
+    pub fn has_hidden_fields(&self) -> bool {
+        self.has_four_bytes(std::mem::offset_of!(Key, recirc_id)) || self.has_four_bytes(std::mem::offset_of!(Key, dp_hash))
+    }
+
+    fn has_four_bytes(&self, at: usize) -> bool {
         #[allow(clippy::cast_possible_truncation, reason = "a key has fewer than 256 words")]
-        let bits = self.bits_of((AT / 8) as u8).to_ne_bytes();
-        bits[AT % 8..AT % 8 + 4] != [0; 4]
+        let bits = self.bits_of((at / 8) as u8).to_ne_bytes();
+        bits[at % 8..at % 8 + 4] != [0; 4]
     }
 
     /// Bits of `word` that the mask has.

@@ -16,6 +16,7 @@ use openflow::message::{
     Body, ErrorMessage, FlowMod, FlowModCommand, GroupCommand, GroupMod, Message, Multipart, MultipartBody, PacketInFormat,
     PacketOut, PortMod, Role, RoleRequest, SwitchConfig,
 };
+use openflow::wire::Kind;
 use openflow::{OfError, OfPort, Version, Xid};
 
 /// What a request came to: bodies to answer with, in the request's version and transaction.
@@ -34,8 +35,10 @@ impl Conn {
         let (version, xid) = (message.version, message.xid);
         let reply = |body| Message { version, xid, body };
         let refusal = |error| vec![reply(Body::Error(ErrorMessage::reply_to(error, raw)))];
-        if let Err(error) = self.may(&message.body) {
-            return refusal(error);
+        let sets_features =
+            matches!(&message.body, Body::Stats(m) if matches!(&m.body, MultipartBody::TableFeaturesRequest(f) if !f.is_empty()));
+        if sets_features && self.is_secondary() {
+            return refusal(OfError::OfpbrcIsSecondary);
         }
         // By value: a bundle keeps it, a table its actions.
         let message = match message {
@@ -73,40 +76,48 @@ impl Conn {
 
     /// OFPT_FLOW_MOD
     fn flow_mod(&self, slowpath: &Slowpath, xid: Xid, mut fm: Box<FlowMod>, now: Msec) -> Result<(), OfError> {
+        let deletes = matches!(fm.command, FlowModCommand::Delete | FlowModCommand::DeleteStrict);
+        if fm.buffer_id != openflow::types::NO_BUFFER && !deletes {
+            // Packets are never buffered here, so none can be meant; as in OVS nothing is changed then.
+            return Err(OfError::OfpbrcBufferUnknown);
+        }
         let actions = std::mem::take(&mut fm.actions);
         self.changing(slowpath, xid, |world, journal| {
             let bridge = world.bridges.get(&self.bridge).ok_or(OfError::OfpbrcEperm)?;
             flow_mod::apply_ready(world, bridge, Ready::for_bridge(bridge, &fm, actions), now, journal)
         })?;
         self.lock().flow_mods.note(fm.command, now);
-        if fm.buffer_id != openflow::types::NO_BUFFER && fm.command != FlowModCommand::Delete {
-            // Packets are never buffered here, so none can be meant.
-            return Err(OfError::OfpbrcBufferUnknown);
-        }
         Ok(())
     }
 
-    /// A secondary may look, not touch (OpenFlow 1.2 section 6.3).
-    fn may(&self, body: &Body) -> Result<(), OfError> {
-        let sets_features =
-            matches!(body, Body::Stats(m) if matches!(&m.body, MultipartBody::TableFeaturesRequest(f) if !f.is_empty()));
-        let changes = sets_features
-            || matches!(
-                body,
-                Body::FlowMod(_)
-                    | Body::GroupMod(_)
-                    | Body::PortMod(_)
-                    | Body::TableMod(_)
-                    | Body::MeterMod(_)
-                    | Body::PacketOut(_)
-                    | Body::BundleControl(_)
-                    | Body::BundleAdd { .. }
-                    | Body::TlvTableMod(_)
-            );
-        if changes && self.lock().role == Role::Secondary {
-            return Err(OfError::OfpbrcIsSecondary);
+    /// What can be said of a message before its body is looked at: that it is none for a switch, or that a secondary, which may look and not
+    /// touch (OpenFlow 1.2 section 6.3), has sent it.
+    pub(super) fn may(&self, kind: Option<Kind>) -> Result<(), OfError> {
+        let changes = matches!(
+            kind,
+            Some(
+                Kind::FlowMod
+                    | Kind::GroupMod
+                    | Kind::PortMod
+                    | Kind::TableMod
+                    | Kind::MeterMod
+                    | Kind::PacketOut
+                    | Kind::BundleControl
+                    | Kind::BundleAdd
+                    | Kind::TlvTableMod
+            )
+        );
+        if kind.is_some_and(Kind::is_for_controllers) {
+            Err(OfError::OfpbrcBadType)
+        } else if changes && self.is_secondary() {
+            Err(OfError::OfpbrcIsSecondary)
+        } else {
+            Ok(())
         }
-        Ok(())
+    }
+
+    fn is_secondary(&self) -> bool {
+        self.lock().role == Role::Secondary
     }
 
     #[allow(clippy::too_many_lines, reason = "one arm per message")]

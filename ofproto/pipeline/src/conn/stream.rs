@@ -12,7 +12,7 @@ use openflow::message::{Body, ErrorMessage, Message, Role};
 use openflow::text::Names;
 use openflow::tls::SERVER_NAME;
 use openflow::types::Versions;
-use openflow::wire::{Assembler, Codec, HEADER_BYTES, Header, Splitter};
+use openflow::wire::{Assembler, Codec, HEADER_BYTES, Header, Splitter, kind_of};
 use openflow::{OfError, Version, Xid};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -490,6 +490,8 @@ fn handle_one(job: &Job, conn: &Conn, assembler: &mut Assembler, raw: &[u8], out
     let codec = Codec { nxm, table_id, n_tables: TABLES_VISIBLE, options: Some(&options), ..Codec::default() };
     let decoded = if version != Some(agreed) && !is_hello {
         Err(OfError::OfpbrcBadVersion)
+    } else if let Err(error) = conn.may(kind_of(raw)) {
+        Err(error)
     } else if Assembler::may_be_part(header) {
         assembler.take(raw, now_ms()).and_then(|parts| assemble(&codec, &parts))
     } else {

@@ -3,7 +3,12 @@
 use super::Agents;
 use crate::config::{FailMode, SwitchConfig};
 use crate::scenario::{Scenario, config};
+use openflow::message::{Body, Role, RoleRequest};
 use openflow::types::Versions;
+use openflow::wire::Splitter;
+use openflow::{Message, Version, Xid, decode};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::sync::Arc;
 
@@ -46,6 +51,31 @@ impl Bench {
             .expect("Debian's openvswitch-common is installed (make check installs it)");
         let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         tidy(&text)
+    }
+}
+
+impl Bench {
+    /// Sends messages as they are, in OpenFlow 1.3; the errors that come for them.
+    fn raw(&self, messages: &[&[u8]]) -> Vec<&'static str> {
+        let message = |body| Message { version: Version::V13, xid: Xid(1), body }.encode().unwrap();
+        let mut stream = UnixStream::connect(self.rundir.join("br0.mgmt")).unwrap();
+        stream.write_all(&message(Body::Hello(Versions(1 << 4)))).unwrap();
+        messages.iter().for_each(|m| stream.write_all(m).unwrap());
+        stream.write_all(&message(Body::EchoRequest(b"end".to_vec()))).unwrap();
+        let (mut splitter, mut buffer, mut errors) = (Splitter::default(), [0; 4096], Vec::new());
+        loop {
+            let read = stream.read(&mut buffer).unwrap();
+            assert_ne!(read, 0, "the switch hung up");
+            splitter.push(&buffer[..read]);
+            while let Some(reply) = splitter.next_message().unwrap() {
+                let body = decode(reply).unwrap().body;
+                if let Body::Error(e) = &body {
+                    errors.push(e.error.name());
+                } else if matches!(&body, Body::EchoReply(data) if data == b"end") {
+                    return errors;
+                }
+            }
+        }
     }
 }
 
@@ -169,4 +199,46 @@ fn a_standalone_bridge_without_controllers_learns() {
     b.scenario.slowpath.configure(&b.config);
     b.agents.configure(&b.config);
     assert!(!b.ofctl(&["dump-flows", "BR"]).contains("NORMAL"));
+}
+
+/// Found by sending what OVS refuses, too: a message that only switches send is none for a switch, whatever its body; a secondary's request to
+/// change something is refused before it is read.
+#[test]
+fn some_messages_are_refused_unread() {
+    let b = bench();
+    let bad_packet_in = [4, 10, 0, 9, 0, 0, 0, 1, 0];
+    let whole_packet_in = [&[4, 10, 0, 42, 0, 0, 0, 1][..], &[0xff; 34]].concat();
+    let flow_reply = [4, 19, 0, 17, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0, 9];
+    assert_eq!(b.raw(&[&bad_packet_in, &whole_packet_in, &flow_reply]), ["OFPBRC_BAD_LEN", "OFPBRC_BAD_TYPE", "OFPBRC_BAD_TYPE"]);
+    // A flow-mod of an unknown command, without and with the right to change anything.
+    let mut flow_mod = [&[4, 14, 0, 56, 0, 0, 0, 1][..], &[0; 48]].concat();
+    (flow_mod[25], flow_mod[49], flow_mod[51]) = (9, 1, 4);
+    let role = RoleRequest { role: Role::Secondary, nicira: false, generation_id: Some(1) };
+    let role = Message { version: Version::V13, xid: Xid(2), body: Body::RoleRequest(role) }.encode().unwrap();
+    assert_eq!(b.raw(&[&flow_mod, &role, &flow_mod]), ["OFPFMFC_BAD_COMMAND", "OFPBRC_IS_SECONDARY"]);
+    // Add and delete_strict, for a buffered packet: neither leaves a rule behind.
+    (flow_mod[25], flow_mod[35]) = (0, 7);
+    let mut delete = flow_mod.clone();
+    delete[25] = 4;
+    assert_eq!(b.raw(&[&flow_mod, &delete]), ["OFPBRC_BUFFER_UNKNOWN"]);
+    assert!(!b.ofctl(&["-O", "OpenFlow13", "dump-flows", "BR"]).contains("actions"));
+}
+
+/// As OVS 3.1 answers.
+#[test]
+fn rules_for_hidden_fields_and_in_anothers_place() {
+    let b = bench();
+    for version in ["OpenFlow10", "OpenFlow13", "OpenFlow15"] {
+        for flow in ["recirc_id=5,actions=drop", "dp_hash=0/1,actions=drop"] {
+            for command in ["add-flow", "mod-flows"] {
+                let said = b.ofctl(&["-O", version, command, "BR", flow]);
+                assert!(said.contains("OFPBRC_EPERM"), "{version} {command} {flow}: {said}");
+            }
+        }
+        let overlapping = |flow: &str| b.ofctl(&["-O", version, "add-flow", "BR", flow]);
+        assert_eq!(overlapping("check_overlap,priority=5,in_port=1,actions=2"), "");
+        assert_eq!(overlapping("check_overlap,priority=5,in_port=1,actions=drop"), "", "it replaces the first");
+        assert!(overlapping("check_overlap,priority=5,ip,actions=drop").contains("OFPFMFC_OVERLAP"));
+        assert_eq!(b.ofctl(&["-O", version, "del-flows", "BR"]), "");
+    }
 }

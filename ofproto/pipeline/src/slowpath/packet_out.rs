@@ -125,7 +125,7 @@ impl Slowpath {
                 world.notices.push(notice);
             }
         }
-        let comes_up = sends_up(&packet.actions);
+        let comes_up = Action::any(&packet.actions, |a| a.traits().comes_up);
         if !packet.actions.is_empty() && udpif.dp.execute(vec![packet]).iter().any(Result::is_err) {
             PACKET_OUT_FAILED.inc();
         }
@@ -135,33 +135,4 @@ impl Slowpath {
         }
         udpif.linger(recircs, now);
     }
-}
-
-/// Whether a packet may come up again from these actions.
-fn sends_up(actions: &[Action]) -> bool {
-    actions.iter().any(|action| match action {
-        Action::Userspace(_) | Action::Recirc(_) | Action::TunnelPop(_) => true,
-        Action::Clone(actions) | Action::Sample { actions, .. } | Action::DecTtl { exceeded: actions } => sends_up(actions),
-        Action::CheckPktLen { greater, less_equal, .. } => sends_up(greater) || sends_up(less_equal),
-        Action::Output(_)
-        | Action::Set(_)
-        | Action::PushVlan { .. }
-        | Action::PopVlan
-        | Action::Hash { .. }
-        | Action::PushMpls { .. }
-        | Action::PopMpls { .. }
-        | Action::AddMpls { .. }
-        | Action::Trunc(_)
-        | Action::PushEth { .. }
-        | Action::PopEth
-        | Action::PushNsh(_)
-        | Action::PopNsh
-        | Action::Meter(_)
-        | Action::Ct(_)
-        | Action::CtClear
-        | Action::Drop(_)
-        | Action::Psample { .. }
-        | Action::TunnelPush(_)
-        | Action::LbOutput(_) => false,
-    })
 }

@@ -183,9 +183,9 @@ fn leaving(key: &Key, actions: &Actions, proto_of: impl Fn(DpPort) -> u8) -> Opt
         } else if let Action::Set(set) = action
             && set.attr == SetAttr::Mpls
         {
-            let lse = u32::from_be_bytes(set.value.mpls_lse0);
+            let (lse, mask) = (u32::from_be_bytes(set.value.mpls_lse0), u32::from_be_bytes(set.mask.mpls_lse0));
             match out.labels.first_mut() {
-                Some(top) => *top = lse,
+                Some(top) => *top = *top & !mask | lse,
                 None => out.labels.push(lse),
             }
         } else if let Action::PushMpls { lse, .. } = action {

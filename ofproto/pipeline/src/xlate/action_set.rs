@@ -37,9 +37,13 @@ pub(super) fn in_order(set: &[OfAction]) -> Vec<OfAction> {
             }
             SetPlace::PopVlan
             | SetPlace::PopMpls
+            | SetPlace::PopPbb
+            | SetPlace::CopyTtlIn
+            | SetPlace::CopyTtlOut
             | SetPlace::Decap
             | SetPlace::Encap
             | SetPlace::PushMpls
+            | SetPlace::PushPbb
             | SetPlace::PushVlan
             | SetPlace::DecTtl
             | SetPlace::DecMplsTtl

@@ -154,6 +154,18 @@ impl Ctx<'_> {
             OfAction::DecMplsTtl => return on_or_stop(self.dec_mpls_ttl()),
             OfAction::PushMpls { ethertype } => self.push_mpls(*ethertype),
             OfAction::PopMpls { ethertype } => self.pop_mpls(*ethertype),
+            OfAction::CopyTtlIn => self.copy_ttl_in(),
+            OfAction::CopyTtlOut => {
+                if self.copy_ttl_out() {
+                    self.freeze_here();
+                }
+            }
+            OfAction::PushPbb => self.push_pbb(),
+            OfAction::PopPbb => {
+                if self.pop_pbb() {
+                    self.freeze_here();
+                }
+            }
             OfAction::SetTunnel { id, .. } => self.key.tun_id = id.to_be_bytes(),
             OfAction::SetQueue(queue) => self.set_queue(*queue),
             OfAction::PopQueue => self.pop_queue(),

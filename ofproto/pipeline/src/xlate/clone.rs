@@ -52,19 +52,27 @@ impl Ctx<'_> {
             self.commit();
         }
         let saved = self.save();
-        let base = self.base;
+        let (base, mark) = (self.base, self.mark());
         let outer = in_the_datapath.then(|| std::mem::take(&mut self.actions));
         self.run_actions(actions, last || in_the_datapath);
         self.end_list();
         if let Some(outer) = outer {
             let inner = std::mem::replace(&mut self.actions, outer);
             if !inner.is_empty() {
-                let clones = self.world.backend(self.origin).is_none_or(|b| b.features.clone);
-                self.emit(if clones { Action::Clone(inner) } else { Action::Sample { probability: u32::MAX, actions: inner } });
+                self.emit_copy(inner);
             }
             self.base = base;
+            self.go_back(mark);
+        } else {
+            self.enclose(mark);
         }
         self.restore(saved);
+    }
+
+    /// The datapath carries out actions on a copy.
+    pub(super) fn emit_copy(&mut self, inner: Actions) {
+        let clones = self.world.backend(self.origin).is_none_or(|b| b.features.clone);
+        self.emit(if clones { Action::Clone(inner) } else { Action::Sample { probability: u32::MAX, actions: inner } });
     }
 
     /// check_pkt_larger: the datapath measures; what remains is translated for both outcomes.
@@ -77,12 +85,13 @@ impl Ctx<'_> {
 
     fn branch(&mut self, dst: Subfield, value: u128, rest: &[OfAction]) -> Actions {
         let saved = self.save();
-        let base = self.base;
+        let (base, mark) = (self.base, self.mark());
         let outer = std::mem::take(&mut self.actions);
         self.write_unseen(dst, value);
         self.run_actions(rest, true);
         self.end_list();
         self.base = base;
+        self.go_back(mark);
         self.restore(saved);
         // The action set runs in each branch, and only there.
         std::mem::replace(&mut self.actions, outer)

@@ -30,6 +30,7 @@ const ND: &[Span] = spans![nd_target: 16, arp_sha: 6, arp_tha: 6];
 const ND_EXT: &[Span] = spans![nd_reserved: 4, tcp_flags: 2];
 const PORTS: &[Span] = spans![tp_src: 2, tp_dst: 2];
 const NSH: &[Span] = spans![nsh_flags: 1, nsh_ttl: 1, nsh_path: 4, nsh_c1: 4, nsh_c2: 4, nsh_c3: 4, nsh_c4: 4];
+const PBB: &[Span] = spans![nw_src: 4];
 const PRIORITY: &[Span] = spans![skb_priority: 4];
 const MARK: &[Span] = spans![pkt_mark: 4];
 
@@ -38,6 +39,7 @@ const ETH_IPV6: [u8; 2] = [0x86, 0xdd];
 const ETH_ARP: [u8; 2] = [0x08, 0x06];
 const ETH_MPLS: [u8; 2] = [0x88, 0x47];
 const ETH_NSH: [u8; 2] = [0x89, 0x4f];
+const ETH_PBB: [u8; 2] = [0x88, 0xe7];
 const PT_ETHERNET: u32 = 0;
 
 impl Ctx<'_> {
@@ -54,6 +56,9 @@ impl Ctx<'_> {
         }
         if self.key.eth_type == ETH_NSH && self.base.eth_type == ETH_NSH {
             self.commit_nsh();
+        }
+        if self.key.eth_type == ETH_PBB && self.base.eth_type == ETH_PBB {
+            self.commit_fields(SetAttr::Pbb, PBB);
         }
         // Without a protocol there is no L3 header, or it lies beneath labels.
         if self.key.nw_proto != 0 {
@@ -252,13 +257,14 @@ impl Ctx<'_> {
     /// packet is done with.
     fn commit_mpls(&mut self, encap: bool) {
         let mut have = labels(&self.base);
+        let depth = have.len();
         let want = labels(&self.key);
         // Labels in common, from the bottom of the stack; the one above them may be set in place.
         let mut common = have.iter().rev().zip(want.iter().rev()).take_while(|(a, b)| a == b).count();
         while have.len() > common {
             if have.len() - 1 == common && want.len() > common {
                 let lse = want[want.len() - have.len()];
-                self.emit_label(lse);
+                self.emit_label(have[0], lse, depth - have.len());
                 have[0] = lse;
                 common += 1;
             } else {
@@ -286,9 +292,12 @@ impl Ctx<'_> {
         }
     }
 
-    fn emit_label(&mut self, lse: [u8; 4]) {
-        let value = Key { mpls_lse0: lse, ..Key::ZERO };
-        let mask = Key { mpls_lse0: [0xff; 4], ..Key::ZERO };
+    /// Sets what is known or changed of the first label, which was number `n` of the stack: what nobody looked at differs from packet to packet.
+    fn emit_label(&mut self, old: [u8; 4], new: [u8; 4], n: usize) {
+        let seen = [self.mask.mpls_lse0, self.mask.mpls_lse1, self.mask.mpls_lse2].get(n).copied().unwrap_or([0xff; 4]);
+        let bits = std::array::from_fn(|i| seen[i] | old[i] ^ new[i]);
+        let mask = Key { mpls_lse0: bits, ..Key::ZERO };
+        let value = Key { mpls_lse0: new, ..Key::ZERO }.masked(&mask);
         self.emit(Action::Set(Box::new(SetField { attr: SetAttr::Mpls, value, mask })));
     }
 }
@@ -306,7 +315,7 @@ fn is_mpls(eth_type: [u8; 2]) -> bool {
 }
 
 /// (tpid, tci) of the tags, the outer first.
-fn tags(key: &Key) -> Vec<([u8; 2], [u8; 2])> {
+pub(super) fn tags(key: &Key) -> Vec<([u8; 2], [u8; 2])> {
     [(key.vlan_tpid, key.vlan_tci), (key.vlan2_tpid, key.vlan2_tci)]
         .into_iter()
         .take_while(|(_, tci)| tci[0] & 0x10 != 0)

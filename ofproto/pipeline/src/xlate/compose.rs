@@ -174,7 +174,7 @@ impl<'a> Ctx<'a> {
     pub(super) fn go_on_in(&mut self, bridge: &'a Bridge, peer_port: &Port, last: bool) {
         self.deps.object(Object::Bridge(bridge.id));
         let (to, peer) = (bridge.id, peer_port.number);
-        let saved = self.save();
+        let (saved, mark) = (self.save(), self.mark());
         let tunnel_mask = self.mask;
         let (rule, cookie, table) = (self.rule.clone(), self.rule_cookie, self.table);
         let mirrors = self.mirrors_done;
@@ -203,6 +203,7 @@ impl<'a> Ctx<'a> {
         self.snaplen = snaplen;
         self.in_bucket = in_bucket;
         self.in_action_set = in_action_set;
+        self.enclose(mark);
         self.restore(saved);
         // What goes wrong over there is no reason to drop the packet here.
         self.error = None;
@@ -218,9 +219,10 @@ impl<'a> Ctx<'a> {
             self.end_list();
             return;
         }
-        let (base, length, mirrors) = (self.base, self.actions.len(), self.mirrors_done);
+        let (base, length, mirrors, mark) = (self.base, self.actions.len(), self.mirrors_done, self.mark());
         self.look_up_and_run(&first);
         self.base = base;
+        self.go_back(mark);
         self.actions.truncate(length);
         self.mirrors_done = mirrors;
         self.freeze = None;

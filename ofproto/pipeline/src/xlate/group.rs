@@ -73,7 +73,7 @@ impl Ctx<'_> {
         let before = self.enter(node);
         self.credits.push(Credit::Tally(Arc::clone(&bucket.tally)));
         let ordered = super::action_set::in_order(&bucket.actions);
-        let key = self.key;
+        let (key, mark) = (self.key, self.mark());
         let was_mpls = self.was_mpls;
         let outer = (std::mem::take(&mut self.exit), self.freeze.take());
         let was_in_bucket = std::mem::replace(&mut self.in_bucket, true);
@@ -85,6 +85,7 @@ impl Ctx<'_> {
             self.finish_freezing();
         }
         (self.exit, self.freeze) = outer;
+        self.enclose(mark);
         self.key = key;
         self.was_mpls = was_mpls;
         // What goes wrong in one bucket is no reason not to run the next; only the bounds end it all.

@@ -3,6 +3,7 @@
 use super::Ctx;
 use super::trace::Kind;
 use crate::effects::XlateError;
+use flow::Action;
 use flow::fields::{Field, Need, Stage};
 use flow::key::{Key, MPLS_LABELS_MAX, VLAN_CFI};
 use openflow::OfPort;
@@ -19,7 +20,7 @@ const BOTTOM: u8 = 1;
 impl Ctx<'_> {
     // ---- VLAN ----
 
-    fn has_vlan(&self) -> bool {
+    pub(super) fn has_vlan(&self) -> bool {
         self.key.vlan_tci[0] & VLAN_CFI.to_be_bytes()[0] != 0
     }
 
@@ -39,21 +40,15 @@ impl Ctx<'_> {
 
     /// What is pushed later may be the tag again that the packet has, for which there is nothing to do: that hangs on all of the tag.
     pub(super) fn pop_vlan(&mut self) {
-        if self.has_vlan() {
-            self.mask.vlan_tci = [0xff; 2];
-            self.mask.vlan_tpid = [0xff; 2];
-        }
-        if super::vlan::tags_of(&self.key)[1].tpid != 0 {
-            self.mask.vlan2_tci = [0xff; 2];
-            self.mask.vlan2_tpid = [0xff; 2];
-        }
+        self.match_tags();
         self.key.vlan_tci = self.key.vlan2_tci;
         self.key.vlan_tpid = self.key.vlan2_tpid;
         self.key.vlan2_tci = [0; 2];
         self.key.vlan2_tpid = [0; 2];
     }
 
-    pub(super) fn push_vlan(&mut self, ethertype: u16) {
+    /// All of the tags that the packet has.
+    pub(super) fn match_tags(&mut self) {
         let tags = super::vlan::tags_of(&self.key);
         if tags[0].tpid != 0 {
             self.mask.vlan_tci = [0xff; 2];
@@ -63,6 +58,10 @@ impl Ctx<'_> {
             self.mask.vlan2_tci = [0xff; 2];
             self.mask.vlan2_tpid = [0xff; 2];
         }
+    }
+
+    pub(super) fn push_vlan(&mut self, ethertype: u16) {
+        self.match_tags();
         self.key.vlan2_tci = self.key.vlan_tci;
         self.key.vlan2_tpid = self.key.vlan_tpid;
         self.key.vlan_tci = VLAN_CFI.to_be_bytes();
@@ -206,6 +205,37 @@ impl Ctx<'_> {
     }
 
     // ---- TTL ----
+
+    /// copy_ttl_in: into the next label, or into the IP header beneath the only one, which the key does not tell of.
+    pub(super) fn copy_ttl_in(&mut self) {
+        if self.count_labels() > 1 {
+            // The first label is taken off and put on again as it was.
+            self.match_labels(0..1);
+            self.mask.mpls_lse1[3] = 0xff;
+            self.key.mpls_lse1[3] = self.key.mpls_lse0[3];
+        } else if self.is_mpls() {
+            self.copy_ttl_beneath(true);
+        }
+    }
+
+    /// copy_ttl_out; gives whether the TTL came from where the key does not reach, so that it has to be parsed.
+    pub(super) fn copy_ttl_out(&mut self) -> bool {
+        if self.count_labels() > 1 {
+            (self.mask.mpls_lse0[3], self.mask.mpls_lse1[3]) = (0xff, 0xff);
+            self.key.mpls_lse0[3] = self.key.mpls_lse1[3];
+            return false;
+        }
+        if self.is_mpls() {
+            self.copy_ttl_beneath(false);
+        }
+        self.is_mpls()
+    }
+
+    fn copy_ttl_beneath(&mut self, inwards: bool) {
+        self.commit();
+        self.begin_lasting();
+        self.emit(Action::CopyTtl { inwards });
+    }
 
     /// Gives false when the list of actions ends here.
     pub(super) fn dec_ttl(&mut self, controllers: &[u16]) -> bool {

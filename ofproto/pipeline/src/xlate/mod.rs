@@ -46,6 +46,7 @@ mod mirrors;
 mod native;
 mod normal;
 mod output;
+mod pbb;
 mod sample;
 mod snoop;
 mod subfield;
@@ -155,6 +156,7 @@ fn translate_with(world: &World, input: XlateIn<'_>, says_why: bool) -> (Transla
     ctx.says_why = says_why;
     ctx.run();
     let said = ctx.said.take();
+    ctx.take_back_mask();
     let mut mask = ctx.mask;
     mask::finish(&mut mask, original);
     if let Some(trace) = &mut ctx.trace {
@@ -242,6 +244,10 @@ struct Ctx<'a> {
     /// The packet had MPLS labels that are popped: what is beneath them has not been seen.
     was_mpls: bool,
     pending: Pending,
+    /// What was done so far that no commit can undo (`pbb`).
+    lasting: Vec<pbb::Lasting>,
+    /// The mask of the packet's own `nw_src`, set aside while a pushed I-TAG stands in its place (`pbb`).
+    aside: Option<[u8; 4]>,
     /// Metadata of the NSH header that `Pending::Encap` pushes (MD type 2).
     nsh_metadata: Vec<u8>,
     /// Mirrors that have had the packet.
@@ -305,6 +311,8 @@ impl<'a> Ctx<'a> {
             conntracked: key.ct_state & CT_TRACKED != 0,
             was_mpls: false,
             pending: Pending::Nothing,
+            lasting: Vec::new(),
+            aside: None,
             nsh_metadata: Vec::new(),
             mirrors_done: 0,
             snaplen: None,

@@ -30,6 +30,7 @@ impl<'a> Ctx<'a> {
         let from_nowhere = matches!(in_port, OfPort::CONTROLLER | OfPort::ANY);
         let bundle = self.bridge.bundle_of(in_port);
         if bundle.is_none() && !from_nowhere {
+            self.report_error(format_args!("received packet on unknown port {}", in_port.0));
             self.report(Kind::Warn, format_args!("no input bundle, dropping"));
             return;
         }

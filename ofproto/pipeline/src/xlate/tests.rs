@@ -128,9 +128,13 @@ impl Random {
                 key.ipv6_dst = [0xfc, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, self.byte(4), self.byte(4)];
                 key.nw_proto = self.one_of(&[6, 17]);
             }
+            4 if self.0.below(2) == 0 => {
+                key.eth_type = [0x88, 0xe7];
+                key.nw_src = [self.one_of(&[0, 0x60, 8]), 0, 0, self.byte(3)];
+            }
             3 => {
                 key.eth_type = [0x88, 0x47];
-                key.mpls_lse0 = [0, 0, 0x10, 9];
+                key.mpls_lse0 = [0, self.byte(2), self.one_of(&[0x10, 0x14]), self.one_of(&[9, 3])];
                 if self.0.below(2) == 0 {
                     key.mpls_lse0[2] |= 1;
                 } else {
@@ -169,6 +173,8 @@ impl Random {
             "mpls,mpls_bos=1".to_owned(),
             format!("reg0={n}"),
             "arp,arp_op=1".to_owned(),
+            format!("dl_type=0x88e7,pbb_isid={n}/1"),
+            "mpls,mpls_ttl=9".to_owned(),
         ])
     }
 
@@ -180,7 +186,9 @@ impl Random {
             mask: Value::from(mask),
             form: SetForm::SetField,
         };
-        match self.0.below(18) {
+        match self.0.below(20) {
+            17 => OfAction::SetMplsTtl(7),
+            18 => OfAction::CopyTtlIn,
             0 => set("nw_dst", 0x0a00_0101, 0xffff_ffff),
             1 => set("nw_src", 0x0b00_0000, 0xff00_0000),
             2 => set("eth_dst", 0x0200_0000_0001, 0xffff_ffff_ffff),
@@ -204,7 +212,11 @@ impl Random {
     fn action(&mut self, depth: usize) -> OfAction {
         let part = |name: &str, ofs: u16, bits: u16| Subfield { field: Field::by_name(name).unwrap(), ofs, bits };
         let output = |port| OfAction::Output { port, max_len: 0 };
-        match self.0.below(26) {
+        match self.0.below(30) {
+            25 => OfAction::PushPbb,
+            26 => OfAction::PopPbb,
+            27 => set_isid(self.byte(3)),
+            28 => OfAction::CopyTtlOut,
             0..=4 => output(OfPort(self.one_of(&[2, 3, 4, 9]))),
             5 => output(self.one_of(&[OfPort::NORMAL, OfPort::FLOOD, OfPort::IN_PORT, OfPort::CONTROLLER])),
             6..=12 => self.rewrite(),
@@ -243,6 +255,11 @@ impl Random {
     fn actions(&mut self, depth: usize) -> Vec<OfAction> {
         (0..=self.0.below(5)).map(|_| self.action(depth)).collect()
     }
+}
+
+fn set_isid(isid: u8) -> OfAction {
+    let (value, mask) = (Value::from(u128::from(isid)), Value::ones(24));
+    OfAction::SetField { field: Field::PbbIsid, value, mask, form: SetForm::SetField }
 }
 
 fn flow_mod(table: u8, priority: u16, matching: &str, actions: Vec<OfAction>) -> FlowMod {
@@ -384,6 +401,7 @@ fn apply(packet: &[u8], actions: &[Action]) -> Option<Vec<u8>> {
                 headers_of::push_mpls(&mut packet, &mut at, &mut packet_type, label).unwrap();
             }
             Action::PopMpls { eth_type } => headers_of::pop_mpls(&mut packet, &mut at, &mut packet_type, *eth_type).unwrap(),
+            Action::CopyTtl { inwards } => headers_of::copy_ttl(&mut packet, &at, *inwards).unwrap(),
             Action::Userspace(_) => {}
             other => panic!("{other:?}"),
         }

@@ -241,6 +241,10 @@ fn header_actions() -> impl Strategy<Value = OfAction> {
         Just(OfAction::DecMplsTtl),
         prop::sample::select(vec![0x8847u16, 0x8848]).prop_map(|ethertype| OfAction::PushMpls { ethertype }),
         any::<u16>().prop_map(|ethertype| OfAction::PopMpls { ethertype }),
+        Just(OfAction::PushPbb),
+        Just(OfAction::PopPbb),
+        Just(OfAction::CopyTtlOut),
+        Just(OfAction::CopyTtlIn),
         vec(any::<u16>(), 0..4).prop_map(|controllers| OfAction::DecTtl { controllers }),
         (any::<u64>(), any::<bool>()).prop_map(|(id, wide)| OfAction::SetTunnel { id, wide: wide || id > u32::MAX.into() }),
     ]

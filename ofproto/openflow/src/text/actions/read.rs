@@ -8,6 +8,7 @@ use crate::text::{Names, Protocols, TextError};
 use crate::types::{GroupId, OfPort, TableId};
 use crate::wire::Outer;
 use flow::oftext::KeyValues;
+use flow::wire::eth_type;
 
 /// Lists in lists, at most.
 const DEPTH_MAX: u8 = 100;
@@ -86,6 +87,10 @@ const WORDS: &[(&str, Parser)] = &[
     ("dec_mpls_ttl", |_, _| Ok(OfAction::DecMplsTtl)),
     ("push_mpls", |_, v| number::u16(v, "push_mpls").map(|ethertype| OfAction::PushMpls { ethertype })),
     ("pop_mpls", |_, v| number::u16(v, "pop_mpls").map(|ethertype| OfAction::PopMpls { ethertype })),
+    ("push_pbb", push_pbb),
+    ("pop_pbb", |r, _| newer(r, Protocols::OF13_UP, OfAction::PopPbb)),
+    ("copy_ttl_out", |r, _| newer(r, Protocols::OF11_UP, OfAction::CopyTtlOut)),
+    ("copy_ttl_in", |r, _| newer(r, Protocols::OF11_UP, OfAction::CopyTtlIn)),
     ("dec_nsh_ttl", |_, _| Ok(OfAction::DecNshTtl)),
     ("delete_field", |_, v| fields::named(v).map(OfAction::DeleteField)),
     ("encap", nested::encap),
@@ -278,6 +283,20 @@ fn push_vlan(r: &mut Reading<'_>, text: &str) -> Result<OfAction, TextError> {
         return Err(TextError::NotValid { text: text.to_owned(), what: "VLAN ethertype" });
     }
     Ok(OfAction::PushVlan { ethertype })
+}
+
+/// An action without arguments that not all versions have.
+fn newer(r: &mut Reading<'_>, protocols: Protocols, action: OfAction) -> Result<OfAction, TextError> {
+    r.protocols.narrow(protocols);
+    Ok(action)
+}
+
+fn push_pbb(r: &mut Reading<'_>, text: &str) -> Result<OfAction, TextError> {
+    r.protocols.narrow(Protocols::OF13_UP);
+    if number::u16(text, "ethertype")? != eth_type::PBB {
+        return Err(TextError::NotValid { text: text.to_owned(), what: "PBB ethertype" });
+    }
+    Ok(OfAction::PushPbb)
 }
 
 fn dec_ttl(_: &mut Reading<'_>, text: &str) -> Result<OfAction, TextError> {

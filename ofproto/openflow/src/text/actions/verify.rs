@@ -35,7 +35,7 @@ pub(super) fn verify(actions: &[OfAction], outer: Outer) -> Result<(), TextError
 }
 
 fn nesting(action: &OfAction, outer: Outer) -> Result<(), TextError> {
-    let field = written(action);
+    let field = action.written();
     let of_connection = field.is_some_and(|f| matches!(f, Field::CtMark | Field::CtLabel));
     if of_connection && outer != Outer::Ct {
         return Err(TextError::CtFieldOutside);
@@ -59,15 +59,6 @@ fn nesting(action: &OfAction, outer: Outer) -> Result<(), TextError> {
         return Err(TextError::Nesting { outer: outer_name, inner: "meter" });
     }
     Ok(())
-}
-
-#[allow(clippy::wildcard_enum_match_arm, reason = "only these write fields")]
-fn written(action: &OfAction) -> Option<Field> {
-    match action {
-        OfAction::SetField { field, .. } => Some(*field),
-        OfAction::RegMove { dst, .. } => Some(dst.field),
-        _ => None,
-    }
 }
 
 fn instruction_name(instruction: Instruction) -> &'static str {
@@ -116,6 +107,10 @@ pub(crate) fn name(action: &OfAction) -> &'static str {
         OfAction::DecMplsTtl => "dec_mpls_ttl",
         OfAction::PushMpls { .. } => "push_mpls",
         OfAction::PopMpls { .. } => "pop_mpls",
+        OfAction::CopyTtlOut => "copy_ttl_out",
+        OfAction::CopyTtlIn => "copy_ttl_in",
+        OfAction::PushPbb => "push_pbb",
+        OfAction::PopPbb => "pop_pbb",
         OfAction::SetTunnel { .. } => "set_tunnel",
         OfAction::SetQueue(_) => "set_queue",
         OfAction::PopQueue => "pop_queue",

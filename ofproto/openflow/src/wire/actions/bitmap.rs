@@ -31,7 +31,15 @@ pub const ACTIONS: &[(&str, [Option<u8>; 3])] = &[
     ("push_mpls", [None, Some(19), Some(19)]),
     ("pop_mpls", [None, Some(20), Some(20)]),
     ("set_queue", [None, Some(21), Some(21)]),
+    ("copy_ttl_out", [None, Some(11), Some(11)]),
+    ("copy_ttl_in", [None, Some(12), Some(12)]),
+    ("push_pbb", [None, None, Some(26)]),
+    ("pop_pbb", [None, None, Some(27)]),
 ];
+
+/// How many of them OVS has; those behind are OpenFlow's alone.
+pub const OF_OVS: usize = 25;
+const _: () = assert!(OF_OVS + 4 == ACTIONS.len());
 
 /// All of them.
 pub const ALL: u64 = (1 << ACTIONS.len()) - 1;

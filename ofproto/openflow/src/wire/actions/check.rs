@@ -6,7 +6,7 @@
 
 use super::decode::{check_enqueue_port, check_output_port};
 use super::fields::{check_bundle_ports, check_dst, check_src};
-use super::seen::{ETH_IPV4, ETH_IPV6, ETH_NSH, PROTO_TCP, PROTO_UDP, PT_NSH, Seen};
+use super::seen::{ETH_IPV4, ETH_IPV6, ETH_NSH, ETH_PBB, PROTO_TCP, PROTO_UDP, PT_NSH, Seen};
 use crate::action::{CtAction, Learn, LearnDst, LearnSrc, NatAction, OfAction, Subfield};
 use crate::error::OfError;
 use crate::types::{TableId, Version};
@@ -118,6 +118,9 @@ impl Checker<'_> {
             }
             OfAction::PushMpls { .. } => self.sensible(self.seen.packet_type == 0),
             OfAction::PopMpls { .. } => self.sensible(self.seen.packet_type == 0 && self.seen.is_mpls()),
+            OfAction::CopyTtlOut | OfAction::CopyTtlIn => self.sensible(self.seen.is_mpls() || self.seen.is_ip()),
+            OfAction::PushPbb => self.sensible(self.seen.packet_type == 0),
+            OfAction::PopPbb => self.sensible(self.seen.packet_type == 0 && self.seen.eth_type == ETH_PBB),
             OfAction::DecNshTtl => self.sensible(self.seen.packet_type == PT_NSH || self.seen.eth_type == ETH_NSH),
             OfAction::FinTimeout { .. } => self.sensible(self.seen.nw_proto == PROTO_TCP),
             OfAction::Resubmit { with_ct: true, .. } if !self.holds(Need::Ct) => Err(INCONSISTENT),

@@ -10,6 +10,7 @@ use crate::types::{GroupId, OfPort, TableId, Version};
 use crate::wire::Codec;
 use crate::wire::bytes::Reader;
 use crate::wire::props::Property;
+use flow::wire::eth_type;
 
 /// Nested lists deeper than this are refused: the least action that nests has 16 bytes, so that a message could ask for 4096.
 const NESTING_MAX: usize = 100;
@@ -95,6 +96,10 @@ fn action(at: At<'_>, t: Taken<'_>) -> Result<OfAction, OfError> {
         Raw::PopQueue => Ok(OfAction::PopQueue),
         Raw::Exit => Ok(OfAction::Exit),
         Raw::CtClear => Ok(OfAction::CtClear),
+        Raw::CopyTtlOut => Ok(OfAction::CopyTtlOut),
+        Raw::CopyTtlIn => Ok(OfAction::CopyTtlIn),
+        Raw::PushPbb => pbb(t),
+        Raw::PopPbb => Ok(OfAction::PopPbb),
         Raw::DecNshTtl => Ok(OfAction::DecNshTtl),
         Raw::DebugSlow | Raw::DebugRecirc if !at.codec.debug_actions => Err(OfError::OfpbacBadVendorType),
         Raw::DebugSlow => Ok(OfAction::DebugSlow),
@@ -241,6 +246,11 @@ fn mpls(mut t: Taken<'_>) -> Result<OfAction, OfError> {
         },
         _ => Ok(OfAction::PopMpls { ethertype: t.body.u16()? }),
     }
+}
+
+/// OpenFlow 1.3 section 7.2.5: only Ethernet type 0x88e7.
+fn pbb(mut t: Taken<'_>) -> Result<OfAction, OfError> {
+    if t.body.u16()? == eth_type::PBB { Ok(OfAction::PushPbb) } else { Err(BAD_ARGUMENT) }
 }
 
 #[allow(clippy::wildcard_enum_match_arm, reason = "`action` calls it for the raw actions that it names")]

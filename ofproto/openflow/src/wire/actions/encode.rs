@@ -12,6 +12,7 @@ use crate::wire::Codec;
 use crate::wire::bytes::{Put, len16};
 use crate::wire::props;
 use flow::fields::Field;
+use flow::wire::eth_type;
 
 const VLAN_8021Q: u16 = 0x8100;
 const VID_PRESENT: u128 = 0x1000;
@@ -101,16 +102,18 @@ impl Encoder<'_> {
             OfAction::DecMplsTtl => self.put(Raw::DecMplsTtl, out, |_| ()),
             OfAction::PushMpls { ethertype } => self.put(Raw::PushMpls, out, |o| o.u16(*ethertype)),
             OfAction::PopMpls { ethertype } => self.put(Raw::PopMpls, out, |o| o.u16(*ethertype)),
+            OfAction::CopyTtlOut => self.put(Raw::CopyTtlOut, out, |_| ()),
+            OfAction::CopyTtlIn => self.put(Raw::CopyTtlIn, out, |_| ()),
+            OfAction::PushPbb => self.put(Raw::PushPbb, out, |o| o.u16(eth_type::PBB)),
+            OfAction::PopPbb => self.put(Raw::PopPbb, out, |_| ()),
             OfAction::SetTunnel { id, wide } => self.tunnel(*id, *wide, out),
             OfAction::SetQueue(queue) => self.put32(Raw::SetQueue, out, *queue),
             OfAction::PopQueue => self.put(Raw::PopQueue, out, |_| ()),
-            OfAction::Meter(_)
-            | OfAction::ClearActions
-            | OfAction::WriteActions(_)
-            | OfAction::WriteMetadata { .. }
-            | OfAction::GotoTable(_) => {
-                self.instruction(action, out);
-            }
+            OfAction::Meter(id) => self.put32(Raw::Meter15, out, *id),
+            OfAction::GotoTable(table) => self.resubmit(OfPort::IN_PORT, *table, false, true, out),
+            OfAction::WriteMetadata { value, mask } => self.write_metadata(*value, *mask, out),
+            // Instructions where only actions may stand.
+            OfAction::ClearActions | OfAction::WriteActions(_) => {}
             OfAction::FinTimeout { .. }
             | OfAction::Resubmit { .. }
             | OfAction::Learn(_)
@@ -201,19 +204,12 @@ impl Encoder<'_> {
         }
     }
 
-    /// Instructions where only actions may stand.
-    #[allow(clippy::wildcard_enum_match_arm, reason = "`one` chose them")]
-    fn instruction(&self, action: &OfAction, out: &mut Vec<u8>) {
-        match action {
-            OfAction::Meter(id) => self.put32(Raw::Meter15, out, *id),
-            OfAction::WriteMetadata { value, mask } => self.put(Raw::WriteMetadata, out, |o| {
-                o.zeros(6);
-                o.u64(*value);
-                o.u64(*mask);
-            }),
-            OfAction::GotoTable(table) => self.resubmit(OfPort::IN_PORT, *table, false, true, out),
-            _ => {}
-        }
+    fn write_metadata(&self, value: u64, mask: u64, out: &mut Vec<u8>) {
+        self.put(Raw::WriteMetadata, out, |o| {
+            o.zeros(6);
+            o.u64(value);
+            o.u64(mask);
+        });
     }
 
     fn output(&self, port: OfPort, max_len: u16, out: &mut Vec<u8>) {

@@ -11,6 +11,7 @@ pub(crate) const ETH_IPV6: u16 = 0x86dd;
 const ETH_MPLS: u16 = 0x8847;
 const ETH_MPLS_MULTICAST: u16 = 0x8848;
 pub(crate) const ETH_NSH: u16 = 0x894f;
+pub(crate) const ETH_PBB: u16 = flow::wire::eth_type::PBB;
 pub(crate) const PROTO_TCP: u8 = 6;
 pub(crate) const PROTO_UDP: u8 = 17;
 pub(crate) const PROTO_SCTP: u8 = 132;
@@ -107,6 +108,15 @@ impl Seen {
                 self.nw_proto = 0;
             }
             OfAction::PopMpls { ethertype } => self.eth_type = *ethertype,
+            // The frame's tags are the customer's now.
+            OfAction::PushPbb => {
+                self.eth_type = ETH_PBB;
+                (self.nw_proto, self.vlan_tci, self.vlan2_tci) = (0, 0, 0);
+            }
+            OfAction::PopPbb => {
+                self.eth_type = u16::MAX;
+                self.nw_proto = 0;
+            }
             OfAction::Encap(encap) => {
                 self.packet_type = encap.new_packet_type;
                 if self.packet_type >> 16 == NS_ETHERTYPE {

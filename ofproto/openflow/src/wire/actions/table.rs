@@ -63,6 +63,10 @@ actions! {
     DecMplsTtl: Nx 26 V10..V10, 16 | Of 16 V11..V15, 8;
     PushMpls: Nx 23 V10..V10, 16 | Of 19 V11..V15, 8;
     PopMpls: Nx 24 V10..V10, 16 | Of 20 V11..V15, 8;
+    CopyTtlOut: Of 11 V11..V15, 8;
+    CopyTtlIn: Of 12 V11..V15, 8;
+    PushPbb: Of 26 V13..V15, 8;
+    PopPbb: Of 27 V13..V15, 8;
     SetQueue: Nx 4 V10..V10, 16 | Of 21 V11..V15, 8;
     Group: Nx 40 V10..V10, 16 | Of 22 V11..V15, 8;
     SetNwTtl: Of 23 V11..V15, 8;
@@ -252,9 +256,9 @@ mod tests {
     }
 
     #[test]
-    fn there_are_75_raw_actions() {
+    fn there_are_75_raw_actions_of_ovs_and_four_of_openflow() {
         let mut raws: Vec<u8> = ROWS.iter().map(|(raw, _)| *raw as u8).collect();
         raws.dedup();
-        assert_eq!(raws.len(), 75);
+        assert_eq!(raws.len(), 75 + 4);
     }
 }

@@ -87,17 +87,8 @@ fn of_connection(field: Field) -> bool {
     matches!(field, Field::CtMark | Field::CtLabel)
 }
 
-#[allow(clippy::wildcard_enum_match_arm, reason = "only these write fields")]
-fn written(action: &OfAction) -> Option<Field> {
-    match action {
-        OfAction::SetField { field, .. } => Some(*field),
-        OfAction::RegMove { dst, .. } => Some(dst.field),
-        _ => None,
-    }
-}
-
 fn nesting(action: &OfAction, outer: Outer) -> Result<(), OfError> {
-    let field = written(action);
+    let field = action.written();
     if outer != Outer::Ct && (field.is_some_and(of_connection) || matches!(action, OfAction::Nat(_))) {
         return Err(OfError::OfpbacBadSetArgument);
     }

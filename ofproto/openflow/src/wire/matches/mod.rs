@@ -311,6 +311,9 @@ impl Writer<'_> {
         if holds(Need::Mpls) {
             return self.each(&[Field::MplsTc, Field::MplsBos, Field::MplsTtl, Field::MplsLabel]);
         }
+        if holds(Need::Pbb) {
+            return self.each(&[Field::PbbIsid, Field::PbbUca]);
+        }
         if holds(Need::Arp) {
             return self.each(&[Field::ArpOp, Field::ArpSpa, Field::ArpTpa, Field::ArpSha, Field::ArpTha]);
         }

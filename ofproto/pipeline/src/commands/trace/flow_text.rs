@@ -91,6 +91,10 @@ fn network_mask(key: &Key, eth_type: [u8; 2], mask: &mut Mask) {
             return;
         }
         [0x88, 0x47 | 0x48] => return labels_mask(key, mask),
+        [0x88, 0xe7] => {
+            mask.nw_src = [0xff; 4];
+            return;
+        }
         ETH_NSH => {
             (mask.nsh_flags, mask.nsh_ttl, mask.nsh_mdtype, mask.nsh_np, mask.nsh_path) = (0xff, 0xff, 0xff, 0xff, [0xff; 4]);
             (mask.nsh_c1, mask.nsh_c2, mask.nsh_c3, mask.nsh_c4) = ([0xff; 4], [0xff; 4], [0xff; 4], [0xff; 4]);
