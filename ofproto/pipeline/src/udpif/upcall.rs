@@ -144,27 +144,26 @@ impl Udpif {
         Some(Located { bridge, in_port, key })
     }
 
-    fn translate_upcall(&self, world: &World, upcall: Upcall, now: Msec, work: &mut Work) {
-        let miss = match &upcall.kind {
-            UpcallKind::Miss => true,
-            UpcallKind::Action(Cookie::SlowPath { .. }) => false,
-            UpcallKind::Action(Cookie::Controller { .. }) => {
-                match self.translator.controller(world, &upcall, now) {
-                    Some(notice) => world.notices.push(notice),
-                    None => UPCALL_UNHANDLED.inc(),
-                }
-                return;
-            }
+    /// Whether a packet missed, or belongs to a megaflow that sends each up to be translated; `None`: it was for somebody else, who has it.
+    fn is_miss(&self, world: &World, upcall: &Upcall, now: Msec) -> Option<bool> {
+        match &upcall.kind {
+            UpcallKind::Miss => return Some(true),
+            UpcallKind::Action(Cookie::SlowPath { .. }) => return Some(false),
+            UpcallKind::Action(Cookie::Controller { .. }) => match self.translator.controller(world, upcall, now) {
+                Some(notice) => world.notices.push(notice),
+                None => UPCALL_UNHANDLED.inc(),
+            },
             UpcallKind::Action(cookie @ (Cookie::SFlow { .. } | Cookie::FlowSample { .. } | Cookie::Ipfix { .. })) => {
-                self.take_sample(world, &upcall, cookie, now);
-                return;
+                self.take_sample(world, upcall, cookie, now);
             }
             // dpctl invented it: nobody listens.
-            UpcallKind::Action(Cookie::Raw(_)) => {
-                UPCALL_UNHANDLED.inc();
-                return;
-            }
-        };
+            UpcallKind::Action(Cookie::Raw(_)) => UPCALL_UNHANDLED.inc(),
+        }
+        None
+    }
+
+    fn translate_upcall(&self, world: &World, upcall: Upcall, now: Msec, work: &mut Work) {
+        let Some(miss) = self.is_miss(world, &upcall, now) else { return };
         let revision = self.changes.now();
         if miss && let Some(way) = work.trodden.iter().position(|way| way.is_for(&upcall.key, revision)) {
             self.follow(way, upcall, work);

@@ -131,10 +131,12 @@ impl Ctx<'_> {
 
 /// Actions after which others still go the same way. What is not named does not: the safe direction for new ones.
 fn goes_along(action: &OfAction) -> bool {
-    match action {
-        OfAction::Output { port, .. } => *port < OfPort::MAX,
-        OfAction::SetField { field, .. } => is_register(*field),
-        other => matches!(other, OfAction::RegMove { .. } | OfAction::Resubmit { with_ct: false, .. } | OfAction::GotoTable(_)),
+    if let OfAction::Output { port, .. } = action {
+        *port < OfPort::MAX
+    } else if let OfAction::SetField { field, .. } = action {
+        is_register(*field)
+    } else {
+        matches!(action, OfAction::RegMove { .. } | OfAction::Resubmit { with_ct: false, .. } | OfAction::GotoTable(_))
     }
 }
 
