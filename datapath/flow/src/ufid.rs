@@ -9,7 +9,8 @@ use ahash::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::LazyLock;
 
-const DATAPATH_WORDS: usize = DATAPATH_LINES * LINE_BYTES / 8;
+const LINE_WORDS: usize = LINE_BYTES / 8;
+const DATAPATH_WORDS: usize = DATAPATH_LINES * LINE_WORDS;
 
 static HALVES: LazyLock<[RandomState; 2]> = LazyLock::new(|| [RandomState::new(), RandomState::new()]);
 
@@ -24,7 +25,11 @@ pub fn ufid_of(key: &Key) -> Ufid {
 /// The name of a megaflow with this key, which is masked already, and mask.
 #[must_use]
 pub fn ufid_of_masked(key: &Key, mask: &Mask) -> Ufid {
-    let words = key.words()[..DATAPATH_WORDS].iter().zip(&mask.words()[..DATAPATH_WORDS]).enumerate();
+    let of_key = key.words()[..DATAPATH_WORDS].chunks_exact(LINE_WORDS);
+    let lines = of_key.zip(mask.words()[..DATAPATH_WORDS].chunks_exact(LINE_WORDS)).enumerate();
+    // Most lines of most masks have nothing.
+    let lines = lines.filter(|(_, (_, mask))| mask.iter().fold(0, |any, word| any | word) != 0);
+    let words = lines.flat_map(|(line, (key, mask))| (line * LINE_WORDS..).zip(key.iter().zip(mask)));
     name(words.filter(|(_, (_, mask))| **mask != 0).map(|(i, (key, mask))| [i as u64, *key, *mask]))
 }
 

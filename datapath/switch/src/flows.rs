@@ -29,7 +29,8 @@ const SORT_MS: Msec = 1_000;
 const UNWANTED_MAX: usize = 1 << 14;
 /// Megaflows whose figures are asked for at a time: everything about them is fetched before anything of it is read.
 pub const STATS_STEP: usize = 32;
-const DATAPATH_WORDS: usize = DATAPATH_LINES * LINE_BYTES / 8;
+const LINE_WORDS: usize = LINE_BYTES / 8;
+const DATAPATH_WORDS: usize = DATAPATH_LINES * LINE_WORDS;
 
 /// A megaflow as control sees it.
 #[derive(Debug)]
@@ -74,10 +75,18 @@ const _: () = assert!(DATAPATH_WORDS <= 128);
 impl Loose {
     fn new(key: &Key, mask: &Key) -> Self {
         let open = |i: usize| key.words()[i] & !mask.words()[i];
-        let which = (0..DATAPATH_WORDS).fold(0u128, |which, i| which | u128::from(open(i) != 0) << i);
-        let mut words = Vec::with_capacity(which.count_ones() as usize);
-        words.extend((0..DATAPATH_WORDS).filter(|i| which & 1u128 << i != 0).map(open));
-        Self { which, words: words.into_boxed_slice() }
+        let (mut which, mut words) = (0u128, SmallVec::<[u64; 16]>::new());
+        for line in (0..DATAPATH_WORDS).step_by(LINE_WORDS) {
+            // Most lines of most keys have nothing.
+            if (line..line + LINE_WORDS).fold(0, |any, i| any | open(i)) == 0 {
+                continue;
+            }
+            for i in (line..line + LINE_WORDS).filter(|i| open(*i) != 0) {
+                which |= 1u128 << i;
+                words.push(open(i));
+            }
+        }
+        Self { which, words: words.as_slice().into() }
     }
 
     /// A masked key with what is outside the mask.

@@ -13,6 +13,7 @@
 //! | [`ct`] | connection tracking |
 //! | [`cache`], [`classifier`], [`search`], [`slots`], [`shape`], [`tags`], [`hash`], [`wide`] | from a packet to its megaflow |
 //! | [`qsbr`], [`stats`], [`perf`], [`upcall`], [`parcel`] | what threads share without locks |
+//! | [`heap`] | sizes that the allocator is quick at |
 //! | [`reference`], [`failing`] | the seam again, obvious and failing, for tests |
 
 pub mod account;
@@ -34,6 +35,7 @@ pub mod flows;
 pub mod forward;
 mod hand_up;
 pub mod hash;
+pub mod heap;
 mod log;
 mod lookup;
 mod memo;

@@ -39,7 +39,7 @@ use flow::seam::{
 };
 use flow::{Datapath, DpPort, Ufid};
 use port::{Device, Packet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -50,6 +50,10 @@ const AUX_CACHE_FLOWS: usize = 1 << 12;
 /// How long `inject` waits for upcalls to be handled.
 const SETTLE_MAX: Duration = Duration::from_secs(2);
 const SETTLE_STEP: Duration = Duration::from_micros(100);
+/// Megaflows whose figures are asked for by who is in a hurry, at most.
+const STATS_FEW: usize = 64;
+/// How often the core is given away to who waits for the control lock.
+const GIVE_WAY_MAX: usize = 64;
 /// Frames that may be executed: what a buffer of the pool takes.
 const FRAME_MAX: usize = port::pool::FRAME_MAX;
 
@@ -116,6 +120,8 @@ pub struct Switch {
     /// The first configuration has been taken up, and what it says has been logged.
     announced: AtomicBool,
     pub(crate) control: Mutex<Control>,
+    /// How many wait for `control` who are not to wait long: whoever goes over all megaflows gives way to them.
+    urgent: AtomicUsize,
     aux: Mutex<Aux>,
     /// Ends and frees connections; it stops when the switch goes.
     _reaper: reaper::Thread,
@@ -153,6 +159,7 @@ impl Switch {
             host_tunnels: options.host_tunnels,
             announced: AtomicBool::new(false),
             control: Mutex::new(control),
+            urgent: AtomicUsize::new(0),
             aux: Mutex::new(Aux { member, core }),
             _reaper: reaper,
         })
@@ -314,6 +321,25 @@ impl Switch {
         Ok(())
     }
 
+    /// The control lock for who does little and is waited for.
+    fn lock_soon(&self) -> MutexGuard<'_, Control> {
+        self.urgent.fetch_add(1, Ordering::Relaxed);
+        let control = lock(&self.control);
+        self.urgent.fetch_sub(1, Ordering::Relaxed);
+        control
+    }
+
+    /// Lets those have the lock who are not to wait long. To let go of it alone does not: on a core that both share, who takes it again at
+    /// once is quicker than who is being woken.
+    fn give_way(&self) {
+        for _ in 0..GIVE_WAY_MAX {
+            if self.urgent.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            std::thread::yield_now();
+        }
+    }
+
     fn police(&self, control: &mut Control, port: DpPort) -> Result<(), DpError> {
         let old = control.ports.police(port, clock::now_ms())?;
         control.flows.keep_memory(old);
@@ -419,7 +445,7 @@ impl Datapath for Switch {
 
     fn put(&self, batch: &[FlowPut]) -> Vec<Result<(), DpError>> {
         let now_ms: Msec = clock::now_ms();
-        let mut control = lock(&self.control);
+        let mut control = self.lock_soon();
         control.flows.fetch(batch);
         let results: Vec<_> = batch.iter().map(|put| control.flows.put(put)).collect();
         control.flows.tend(now_ms);
@@ -429,7 +455,7 @@ impl Datapath for Switch {
     }
 
     fn del(&self, batch: &[Ufid]) -> Vec<Result<FlowStats, DpError>> {
-        lock(&self.control).flows.del(batch)
+        self.lock_soon().flows.del(batch)
     }
 
     fn get(&self, ufid: Ufid) -> Result<FlowDump, DpError> {
@@ -450,12 +476,16 @@ impl Datapath for Switch {
     }
 
     fn stats_of(&self, batch: &[Ufid], out: &mut Vec<Option<FlowStats>>) {
-        let mut control = lock(&self.control);
+        let is_short = batch.len() <= STATS_FEW;
+        let mut control = if is_short { self.lock_soon() } else { lock(&self.control) };
         control.flows.tend(clock::now_ms());
         for some in batch.chunks(STATS_STEP) {
             control.flows.stats_of(some, out);
             // Whoever puts megaflows does not wait for all of them.
             drop(control);
+            if !is_short {
+                self.give_way();
+            }
             control = lock(&self.control);
         }
         if crate::log::wants_dumps() {
@@ -468,7 +498,7 @@ impl Datapath for Switch {
     }
 
     fn has_mask_room(&self, mask: &flow::Mask, in_port: DpPort) -> bool {
-        lock(&self.control).flows.has_mask_room(mask, in_port.0)
+        self.lock_soon().flows.has_mask_room(mask, in_port.0)
     }
 
     fn unwanted(&self) -> Vec<Ufid> {

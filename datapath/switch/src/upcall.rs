@@ -34,6 +34,8 @@ pub const QUEUE_MAX: usize = 512;
 pub const QUEUE_LOW: usize = QUEUE_MAX / 2;
 /// Upcalls taken from one port in its turn.
 pub const QUANTUM: usize = 8;
+/// The same where no other port waits: what more are taken at once is fetched at once.
+pub const QUANTUM_ALONE: usize = 32;
 /// Handlers whose work is told apart.
 pub const HANDLERS_MAX: usize = 64;
 
@@ -254,8 +256,9 @@ impl Upcalls {
         while out.len() - first < max {
             let Some(queue) = self.ready.pop() else { break };
             // They lie in another core's cache: all are fetched at once.
-            let mut turn = [const { None }; QUANTUM];
-            for place in turn.iter_mut().take(max - (out.len() - first)) {
+            let mut turn = [const { None }; QUANTUM_ALONE];
+            let quantum = if self.ready.is_empty() { QUANTUM_ALONE } else { QUANTUM };
+            for place in turn.iter_mut().take(quantum.min(max - (out.len() - first))) {
                 *place = queue.queue.pop();
                 let Some(parcel) = place else { break };
                 parcel.prefetch();

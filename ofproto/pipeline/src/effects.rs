@@ -103,6 +103,9 @@ impl Credit {
             Self::FinTimeout { rule, idle_s, hard_s } => {
                 if payment.tcp_flags & (TCP_FIN | TCP_RST) != 0 {
                     rule.shorten_timeouts(*idle_s, *hard_s);
+                    if let Some(table) = world.bridges.get(&rule.bridge).and_then(|b| b.tables.get(usize::from(rule.table.0))) {
+                        table.note_timed();
+                    }
                 }
             }
             Self::Neighbour { device, address } => world.neighbours.touch(device, *address, payment.used_ms),
@@ -126,6 +129,23 @@ impl Credit {
                 matches!(other, Self::Lookup { bridge: b, table: t, matched: m } if (bridge, table, matched) == (b, t, m))
             }
             Self::Tally(tally) => matches!(other, Self::Tally(other) if Arc::ptr_eq(tally, other)),
+            Self::Learn { .. }
+            | Self::Bond { .. }
+            | Self::Traffic { .. }
+            | Self::Relearn(_)
+            | Self::Netflow { .. }
+            | Self::FinTimeout { .. }
+            | Self::Neighbour { .. }
+            | Self::Ask(_)
+            | Self::Encapsulated { .. } => false,
+        }
+    }
+
+    /// Whether megaflows of different packets may have it: only those are compared by `is_same`.
+    #[must_use]
+    pub fn is_common(&self) -> bool {
+        match self {
+            Self::Rule(_) | Self::Lookup { .. } | Self::Tally(_) => true,
             Self::Learn { .. }
             | Self::Bond { .. }
             | Self::Traffic { .. }
@@ -274,6 +294,9 @@ pub struct Translation {
     pub actions: Actions,
     /// Bits that decided, in the datapath's form (`in_port` and `recirc_id` exact, pipeline lines zero).
     pub mask: Box<Mask>,
+    /// If there is one: every packet (in the datapath's form) that agrees with this one in these bits, and no less, is translated to the same
+    /// actions, mask, credits and dependencies, as long as nothing changes.
+    pub decides: Option<Box<Mask>>,
     /// Bits of `flow::action::SLOW_REASONS`; not 0: each packet has to come up.
     pub slow: u32,
     pub credits: Vec<Credit>,

@@ -33,6 +33,7 @@ use openflow::action::{Learn, OfAction};
 use openflow::message::{FlowMod, FlowModCommand, flow_mod_flags as flags};
 use openflow::{GroupId, OfError, OfPort, TableId};
 use ready::partial_port;
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
@@ -190,6 +191,7 @@ fn add(world: &World, bridge: &Bridge, mut fm: Ready, now: Msec, journal: &mut J
         rules.insert_at(at, Arc::clone(&rule));
     }
     drop(rules);
+    note_timeouts(table, &rule);
     note(&rule, &world.changes);
     match old {
         Some(old) => {
@@ -340,10 +342,20 @@ pub fn expire(world: &World, now: Msec) {
     let mut journal = Journal::default();
     for bridge in world.bridges.values() {
         for table in &bridge.tables {
-            if table.rules.read().expect("no holder of a table's rules panics").is_empty() {
+            // Most tables have no rule that expires.
+            if !table.take_timed() {
                 continue;
             }
-            for rule in rules_of(table, |r| expired(r, now).is_some()) {
+            let timed = Cell::new(false);
+            let is_due = |rule: &Rule| {
+                timed.set(timed.get() || rule.timeouts_s() != (0, 0));
+                expired(rule, now).is_some()
+            };
+            let due = rules_of(table, is_due);
+            if timed.get() {
+                table.note_timed();
+            }
+            for rule in due {
                 let reason = expired(&rule, now).unwrap_or(removed::IDLE);
                 FLOWS_EXPIRED.inc();
                 remove(world, bridge, &rule, reason, &mut journal);
@@ -588,7 +600,15 @@ pub(crate) fn rules_of(table: &Table, wanted: impl Fn(&Rule) -> bool) -> Vec<Arc
 
 fn put(table: &Table, rule: &Arc<Rule>, changes: &ChangeLog) {
     table.rules.write().expect("no holder of a table's rules panics").insert(Arc::clone(rule));
+    note_timeouts(table, rule);
     note(rule, changes);
+}
+
+/// A rule is in the table: if it may expire, its table says so.
+fn note_timeouts(table: &Table, rule: &Rule) {
+    if rule.timeouts_s() != (0, 0) {
+        table.note_timed();
+    }
 }
 
 fn take(table: &Table, rule: &Arc<Rule>, changes: &ChangeLog) -> Option<Arc<Rule>> {
@@ -603,3 +623,29 @@ fn note(rule: &Rule, changes: &ChangeLog) {
 }
 
 const _: () = assert!(PRIORITY_MAX == 65_535);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::{Scenario, config};
+
+    /// Tables without timeouts are passed over; one with them is asked again and again.
+    #[test]
+    fn rules_expire_however_often_they_were_asked_before() {
+        let s = Scenario::new(&config(&["br0 p1@1"]));
+        s.flow_mod("br0", "priority=1,actions=drop").unwrap();
+        s.flow_mod("br0", "priority=2,hard_timeout=10,actions=drop").unwrap();
+        s.flow_mod("br0", "table=1,actions=drop").unwrap();
+        let world = s.slowpath.write_world();
+        let bridge = world.bridge_named("br0").unwrap();
+        let (now, rules) = (flow::clock::now_ms(), |table: usize| bridge.tables[table].len());
+        for later in [0, 5_000, 9_000] {
+            expire(&world, now + later);
+            assert_eq!((rules(0), rules(1)), (2, 1));
+        }
+        expire(&world, now + 20_000);
+        assert_eq!((rules(0), rules(1)), (1, 1));
+        expire(&world, now + 30_000);
+        assert!(!bridge.tables[0].take_timed() && !bridge.tables[1].take_timed());
+    }
+}

@@ -9,7 +9,7 @@ use crate::rule::Rule;
 use flow::key::{Key, Mask};
 use openflow::TableId;
 use openflow::message::TableDesc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 /// Tables of a bridge: 0..=253 for users, 254 for the switch itself.
@@ -67,6 +67,8 @@ pub struct Table {
     pub matched: AtomicU64,
     /// Rules of the switch itself, which controllers do not see.
     pub hidden: AtomicUsize,
+    /// Some rule may have a timeout. Set after the rule is there, taken back before the rules are gone over.
+    timed: AtomicBool,
 }
 
 impl Table {
@@ -84,6 +86,7 @@ impl Table {
             lookups: AtomicU64::new(0),
             matched: AtomicU64::new(0),
             hidden: AtomicUsize::new(0),
+            timed: AtomicBool::new(false),
         }
     }
 
@@ -182,6 +185,17 @@ impl Table {
         all.saturating_sub(self.hidden.load(Ordering::Relaxed))
     }
 
+    /// A rule in it may have a timeout now.
+    pub fn note_timed(&self) {
+        self.timed.store(true, Ordering::Release);
+    }
+
+    /// Whether a rule may have a timeout. Whoever asks goes over the rules next and says again if there is one.
+    #[must_use]
+    pub fn take_timed(&self) -> bool {
+        self.timed.load(Ordering::Relaxed) && self.timed.swap(false, Ordering::AcqRel)
+    }
+
     /// The rule of highest priority that `key` matches; adds the bits that decided to `wildcards`.
     #[must_use]
     pub fn lookup(&self, key: &Key, wildcards: Option<&mut Mask>) -> Option<Arc<Rule>> {
@@ -202,6 +216,14 @@ mod tests {
         assert_eq!(t.name(), "zero");
         t.configure(&TableConfig::default());
         assert_eq!(t.name(), "", "the controller's name is forgotten");
+    }
+
+    #[test]
+    fn that_a_rule_may_expire_is_said_until_it_is_asked() {
+        let t = Table::new(TableId(0));
+        assert!(!t.take_timed());
+        t.note_timed();
+        assert!(t.take_timed() && !t.take_timed());
     }
 
     #[test]

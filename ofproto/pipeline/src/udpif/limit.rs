@@ -9,6 +9,10 @@ use flow::Msec;
 pub const FLOW_LIMIT_MIN: usize = 1000;
 /// The limit that a fresh datapath starts from, if the configured one is not smaller.
 pub const FLOW_LIMIT_START: usize = 10_000;
+/// Of what time there is rounds take one part in so many, while nothing changes.
+const ROUND_SHARE: Msec = 5;
+/// So many times as long as configured the time from round to round becomes at most.
+const PERIODS_MAX: Msec = 3;
 /// Idle time while there are more megaflows than the limit.
 const MAX_IDLE_FULL_MS: Msec = 100;
 
@@ -26,6 +30,13 @@ pub fn adapt(limit: usize, flows: usize, took_ms: Msec, configured: usize) -> us
         limit
     };
     adapted.max(FLOW_LIMIT_MIN).min(configured)
+}
+
+/// From the beginning of a round to that of the next, after one that took `took_ms`. Long rounds are further apart, so that they leave the
+/// processor to the handlers for most of the time; not while there are too many megaflows.
+#[must_use]
+pub fn period_ms(configured_ms: Msec, took_ms: Msec, is_full: bool) -> Msec {
+    if is_full { configured_ms } else { (took_ms * ROUND_SHARE).clamp(configured_ms, configured_ms * PERIODS_MAX) }
 }
 
 /// What a round does with flows that are too many or unused.
@@ -72,6 +83,14 @@ mod tests {
         assert_eq!(adapt(10_000, 900, 100, 200_000), 10_000);
         assert_eq!(adapt(1_200, 1, 1500, 200_000), FLOW_LIMIT_MIN);
         assert_eq!(adapt(10_000, 9_000, 100, 500), 500, "the configured limit may be lower than the floor");
+    }
+
+    #[test]
+    fn long_rounds_are_further_apart() {
+        assert_eq!(period_ms(500, 20, false), 500);
+        assert_eq!(period_ms(500, 150, false), 750);
+        assert_eq!(period_ms(500, 150, true), 500, "idle ones have to go");
+        assert_eq!(period_ms(500, 9_000, false), 1_500);
     }
 
     #[test]

@@ -26,6 +26,7 @@
 //! ukeys at once, but only ones that nobody else has seen yet; everybody else locks one at a time.
 
 mod asks;
+mod common;
 mod index;
 pub mod limit;
 mod posting;
@@ -167,7 +168,7 @@ pub struct Udpif {
     /// Flows seen in the datapath without a ukey in the last round.
     strangers: Mutex<Set<Ufid>>,
     /// What the last upcall came to.
-    last: Mutex<upcall::Last>,
+    last: Mutex<common::Kept>,
     /// A handler works under its gate; `drain` closes all of them.
     gates: Mutex<Vec<Arc<Mutex<()>>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -344,7 +345,7 @@ impl Udpif {
     fn revalidate_forever(&self) {
         let mut last_round = Instant::now();
         while !self.is_stopping() {
-            let period = Duration::from_millis(u64::try_from(self.config().max_revalidator_ms.max(1)).unwrap_or(500));
+            let period = Duration::from_millis(u64::try_from(self.period_ms()).unwrap_or(500));
             if self.switches.paused.load(Ordering::Acquire) {
                 std::thread::sleep(PAUSE_POLL);
                 continue;
@@ -364,6 +365,13 @@ impl Udpif {
             // A stream of changes may take no more than about half a core.
             std::thread::sleep(started.elapsed().clamp(BREATH_MIN, BREATH_MAX));
         }
+    }
+
+    /// From the beginning of the last round to that of the next.
+    fn period_ms(&self) -> Msec {
+        let took_ms = self.rounds.lock().expect("no holder of the figures panics").took_ms;
+        let is_full = self.flow_count() > self.limit.load(Ordering::Relaxed);
+        limit::period_ms(self.config().max_revalidator_ms.max(1), took_ms, is_full)
     }
 
     /// Keeps recirculation ids valid while packets that bear them may be under way.

@@ -13,12 +13,13 @@ use super::{
 };
 use crate::config::UpcallConfig;
 use crate::deps::{Pending, Revision};
-use crate::effects::Payment;
+use crate::effects::{Credit, Payment};
 use crate::world::World;
 use flow::clock::now_ms;
 use flow::hash::Set;
 use flow::seam::{FlowPut, FlowStats, PutMode};
 use flow::{Msec, Ufid};
+use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -28,6 +29,8 @@ const SHORT_LIFE_MS: Msec = 1_000;
 const DELETE_BATCH: usize = 50;
 /// Megaflows that `settle` looks at under one read lock of the world.
 const SETTLE_BATCH: usize = 64;
+/// Credits whose payments are gathered at once.
+const TILL_MAX: usize = 8;
 /// A megaflow is translated again so often when something that it depends on changes meanwhile; then it is deleted.
 const RENEWALS_MAX: usize = 3;
 
@@ -125,7 +128,7 @@ impl Udpif {
         let mut stats = Vec::with_capacity(ufids.len());
         self.dp.stats_of(&ufids, &mut stats);
         let world = self.world.read().expect("no holder of the world panics");
-        let mut doomed = Vec::new();
+        let (mut doomed, mut till) = (Vec::new(), Till::default());
         for (ukey, stats) in ukeys.into_iter().zip(stats) {
             let mut inner = ukey.lock();
             let verdict = match (inner.state, stats) {
@@ -134,7 +137,7 @@ impl Udpif {
                 (State::Evicted, _) => Verdict::Delete(Reason::Purge),
                 (State::Operational, None) => Verdict::Delete(Reason::Missing),
                 (State::Operational, Some(stats)) => {
-                    pay_up(&mut inner, &stats, &world);
+                    till.take(&mut inner, &stats, &world);
                     self.judge(&ukey, &mut inner, &stats, &world, terms)
                 }
             };
@@ -145,6 +148,7 @@ impl Udpif {
                 doomed.push(ukey);
             }
         }
+        till.pay(&world);
         self.delete(&doomed, &world, terms.now);
     }
 
@@ -371,10 +375,39 @@ impl Udpif {
 
 /// Pays for what the datapath has counted since the last time. Figures older than those paid for are ignored.
 fn pay_up(inner: &mut Inner, stats: &FlowStats, world: &World) {
-    let Some(packets) = stats.packets.checked_sub(inner.paid.packets).filter(|p| *p > 0) else {
-        return;
-    };
+    if let Some(payment) = settle_up(inner, stats) {
+        pay(&inner.credits, &payment, world);
+    }
+}
+
+/// What has been counted since the last time, which counts as paid for from now on.
+fn settle_up(inner: &mut Inner, stats: &FlowStats) -> Option<Payment> {
+    let packets = stats.packets.checked_sub(inner.paid.packets).filter(|p| *p > 0)?;
     let bytes = stats.bytes.saturating_sub(inner.paid.bytes);
     inner.paid = *stats;
-    pay(&inner.credits, &Payment { packets, bytes, used_ms: stats.used_ms, tcp_flags: stats.tcp_flags }, world);
+    Some(Payment { packets, bytes, used_ms: stats.used_ms, tcp_flags: stats.tcp_flags })
+}
+
+/// Payments of megaflows that share their credits, made as one: the counters of a rule are not written for each of its megaflows.
+#[derive(Default)]
+struct Till(SmallVec<[(Arc<Vec<Credit>>, Payment); TILL_MAX]>);
+
+impl Till {
+    fn take(&mut self, inner: &mut Inner, stats: &FlowStats, world: &World) {
+        let Some(payment) = settle_up(inner, stats) else { return };
+        if let Some((_, sum)) = self.0.iter_mut().find(|(credits, _)| Arc::ptr_eq(credits, &inner.credits)) {
+            sum.packets += payment.packets;
+            sum.bytes += payment.bytes;
+            sum.used_ms = sum.used_ms.max(payment.used_ms);
+            sum.tcp_flags |= payment.tcp_flags;
+        } else if self.0.len() < TILL_MAX && Arc::strong_count(&inner.credits) > 1 {
+            self.0.push((Arc::clone(&inner.credits), payment));
+        } else {
+            pay(&inner.credits, &payment, world);
+        }
+    }
+
+    fn pay(self, world: &World) {
+        self.0.iter().for_each(|(credits, sum)| pay(credits, sum, world));
+    }
 }

@@ -21,6 +21,9 @@ struct Toy {
     exact_source: AtomicBool,
     slow: AtomicU32,
     tally: Arc<Tally>,
+    /// The source is matched, and does not decide.
+    moves_source: AtomicBool,
+    translated: AtomicU32,
     /// Called in the middle of a translation, once.
     meanwhile: Mutex<Option<Meanwhile>>,
 }
@@ -46,6 +49,11 @@ impl Translator for Toy {
         if self.exact_source.load(Ordering::Relaxed) {
             t.mask.eth_src = [0xff; 6];
         }
+        if self.moves_source.load(Ordering::Relaxed) {
+            t.decides = Some(t.mask.clone());
+            t.mask.eth_src = [0xff; 6];
+        }
+        self.translated.fetch_add(1, Ordering::Relaxed);
         t.deps.table(BR, TableId(0), Some(100), r.key, r.key);
         t.deps.object(mac());
         t.credits.push(Credit::Tally(Arc::clone(&self.tally)));
@@ -107,6 +115,31 @@ impl Bench {
     fn change(&self, priority: i32) {
         self.changes.rule(BR, TableId(0), priority, &Key::ZERO, &Key::ZERO);
     }
+}
+
+#[test]
+fn packets_that_go_the_same_way_are_translated_once() {
+    let b = bench();
+    b.toy.moves_source.store(true, Ordering::Relaxed);
+    let receive = |dst: u8, sources: std::ops::Range<u8>| sources.for_each(|src| b.dp.receive(DpPort(5), &packet(dst, src)));
+    receive(1, 0..9);
+    receive(2, 0..1);
+    receive(1, 8..10);
+    b.udpif.drain();
+    assert_eq!(b.toy.translated.load(Ordering::Relaxed), 2, "one for each destination");
+    assert_eq!((b.flows(), b.dp.take_outputs().len()), (11, 12), "a flow for each source, but none twice");
+    assert_eq!(b.toy.tally.read(), (12, 720), "every packet is paid for");
+    // What changes in the middle ends the way.
+    *b.toy.meanwhile.lock().unwrap() = Some(Meanwhile(Box::new(|w: &World| w.changed(mac()))));
+    receive(3, 0..3);
+    b.udpif.drain();
+    assert_eq!((b.toy.translated.load(Ordering::Relaxed), b.dp.take_outputs().len()), (4, 3));
+    b.udpif.settle();
+    b.udpif.round(now_ms());
+    b.toy.out.store(3, Ordering::Relaxed);
+    b.change(100);
+    b.udpif.settle();
+    assert_eq!(b.send(1, 4), [3], "and what it came to is kept true");
 }
 
 #[test]

@@ -18,6 +18,7 @@ use flow::seam::FlowStats;
 use flow::ufid::ufid_of_masked;
 use flow::{Actions, Key, Mask, Megaflow, Msec, Ufid};
 use hashbrown::hash_map::Entry;
+use smallvec::SmallVec;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -29,20 +30,21 @@ const LINE_WORDS: usize = LINE_BYTES / 8;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Compact {
     lines: Lines,
-    words: Box<[u64]>,
+    /// Most have one line, which stands here.
+    words: SmallVec<[u64; LINE_WORDS]>,
 }
 
 impl Compact {
     /// Keeps the lines named.
     #[must_use]
     pub fn new(key: &Key, lines: Lines) -> Self {
-        let mut words = Vec::with_capacity(lines.0.count_ones() as usize * LINE_WORDS);
+        let mut words = SmallVec::<[u64; LINE_WORDS]>::with_capacity(lines.0.count_ones() as usize * LINE_WORDS);
         for (i, line) in key.words().chunks_exact(LINE_WORDS).enumerate() {
             if lines.0 & 1 << i != 0 {
                 words.extend_from_slice(line);
             }
         }
-        Self { lines, words: words.into_boxed_slice() }
+        Self { lines, words }
     }
 
     /// Whether this is the whole of `key`, whose lines are all here.
@@ -119,13 +121,15 @@ pub struct Ukey {
     pub short_lived: bool,
     /// Where the index has it; changed under the index's lock only.
     slot: AtomicU32,
-    inner: Mutex<Inner>,
     /// Many megaflows have the same.
     mask: Arc<Compact>,
+    /// Here the second line begins (the first holds the counts of the Arc): a round needs no others.
+    inner: Mutex<Inner>,
     key: Compact,
 }
 
-const _: () = assert!(size_of::<Ukey>() <= 192);
+const _: () = assert!(size_of::<Ukey>() <= 240, "four lines with the counts of an Arc");
+const _: () = assert!(std::mem::offset_of!(Ukey, inner) + 16 == LINE_BYTES);
 
 impl Ukey {
     /// `key` must already be masked.
@@ -222,8 +226,8 @@ impl UkeyMap {
         self.shard(ufid).get(&ufid).cloned()
     }
 
-    /// Adds a ukey, which the caller holds as `inner`, unless there is one of its name. Says whether it did.
-    pub fn insert(&self, ukey: &Arc<Ukey>, inner: &Inner) -> bool {
+    /// Adds a ukey, which the caller holds, unless there is one of its name. Says whether it did; then `file` it before it is let go of.
+    pub fn admit(&self, ukey: &Arc<Ukey>) -> bool {
         let mut shard = self.shard(ukey.ufid);
         let entry = shard.entry(ukey.ufid);
         if matches!(entry, Entry::Occupied(_)) {
@@ -232,10 +236,15 @@ impl UkeyMap {
         // Before the caller asks what has changed meanwhile, and in one order with `is_empty_now`.
         self.members.fetch_add(1, Ordering::AcqRel);
         entry.insert(Arc::clone(ukey));
-        drop(shard);
-        let mut index = self.lock_index();
-        ukey.slot.store(index.insert(ukey, &inner.deps), Ordering::Relaxed);
         true
+    }
+
+    /// Files ukeys that were admitted, which the caller holds since then.
+    pub fn file<'a>(&self, ukeys: impl Iterator<Item = (&'a Arc<Ukey>, &'a Inner)>) {
+        let mut index = self.lock_index();
+        for (ukey, inner) in ukeys {
+            ukey.slot.store(index.insert(ukey, &inner.deps), Ordering::Relaxed);
+        }
     }
 
     /// Removes exactly this ukey (not a later one of the same name), which the caller holds as `inner`. Says whether it was there.
@@ -279,7 +288,8 @@ impl UkeyMap {
     pub fn in_shard(&self, index: usize) -> Vec<Arc<Ukey>> {
         let shard = self.lock_shard(index);
         // To share one is to write to it, and such writes wait for each other: what is read first comes from the memory many at a time.
-        std::hint::black_box(shard.values().fold((0, 0), |(a, b), u| (a ^ u.created_ms, b ^ u.key.words.len())));
+        let touch = |(a, b): (Msec, bool), u: &Arc<Ukey>| (a ^ u.created_ms, b ^ u.inner.is_poisoned());
+        std::hint::black_box(shard.values().fold((0, false), touch));
         shard.values().cloned().collect()
     }
 

@@ -3,14 +3,15 @@
 //! What enters: batches of upcalls. What leaves: megaflows and packets for the datapath, payments, notices. Neighbours: `ukey`,
 //! `Translator`; the argument why nothing stale is installed stands in the parent.
 
-use super::ukey::{Compact, Inner, State, Ukey, UkeyMap};
+use super::common::{Last, Trodden, WAYS_MAX, Way};
+use super::ukey::{Inner, State, Ukey, UkeyMap};
 use super::{
     HANDLER_DUPLICATE_UPCALL, Purpose, Request, UPCALL_EXECUTE_FAILED, UPCALL_FLOW_LIMIT_HIT, UPCALL_MASKS_FULL, UPCALL_NO_PORT,
     UPCALL_OUTRUN, UPCALL_PUT_FAILED, UPCALL_UNHANDLED, UPCALL_XLATE_ERROR, Udpif,
 };
-use crate::deps::{Deps, Revision};
+use crate::deps::Revision;
 use crate::drops::Dropped;
-use crate::effects::{Credit, Payment, Translation, XlateError};
+use crate::effects::{Credit, Payment, XlateError};
 use crate::recirc::RecircRef;
 use crate::world::{BridgeId, World};
 use flow::action::{Action, Actions, Cookie, Userspace};
@@ -29,69 +30,69 @@ const EXPLAIN_EVERY_MS: Msec = 12_000;
 struct Candidate {
     ukey: Arc<Ukey>,
     flow: Megaflow,
+    /// Which of the batch's packets has lent it its key, if one waits to be executed.
+    lender: Option<usize>,
+}
+
+/// What there is to be no megaflow of: the key, and the recirculation ids of the translation.
+struct Refused {
+    key: Box<Key>,
+    recircs: Vec<Arc<RecircRef>>,
+}
+
+/// A packet that waits to be executed.
+struct Waiting {
+    packet: Vec<u8>,
+    /// `None` while a megaflow has it.
+    key: Option<Box<Key>>,
+    actions: Arc<Actions>,
 }
 
 /// As of when something was translated.
-#[derive(Clone, Copy)]
-struct Stamp {
-    revision: Revision,
-    now: Msec,
-}
-
-/// What an upcall was translated to.
-struct Made {
-    translation: Translation,
-    actions: Arc<Actions>,
-    stamp: Stamp,
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stamp {
+    pub revision: Revision,
+    pub now: Msec,
 }
 
 /// What a batch leaves to do once it is translated.
 #[derive(Default)]
 struct Work {
     candidates: Vec<Candidate>,
-    packets: Vec<Execute>,
+    packets: Vec<Waiting>,
     last: Last,
+    /// Ways that packets of this batch went and others may go as well.
+    trodden: Vec<Trodden>,
 }
 
-/// What the upcall before came to. Most that follow have the same mask, actions, dependencies and credits: their megaflows share them.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Last {
-    mask: Option<Arc<Compact>>,
-    actions: Option<Arc<Actions>>,
-    deps: Option<Arc<Deps>>,
-    credits: Option<Arc<Vec<Credit>>>,
-}
-
-impl Last {
-    /// What the next batch may share. Not what holds rules, which may be gone by then.
-    fn kept(self) -> Self {
-        Self { deps: None, credits: None, ..self }
+impl Work {
+    /// A packet is to be executed, unless nothing is done with it.
+    fn wait(&mut self, packet: Vec<u8>, key: Option<Box<Key>>, actions: Arc<Actions>) -> Option<usize> {
+        let some = !actions.is_empty();
+        if some {
+            self.packets.push(Waiting { packet, key, actions });
+        }
+        some.then(|| self.packets.len() - 1)
     }
 
-    fn deps(&mut self, deps: Deps) -> Arc<Deps> {
-        let same = self.deps.take().filter(|last| **last == deps);
-        Arc::clone(self.deps.insert(same.unwrap_or_else(|| Arc::new(deps))))
-    }
-
-    fn credits(&mut self, mut credits: Vec<Credit>) -> Arc<Vec<Credit>> {
-        let is_same = |last: &Vec<Credit>| last.len() == credits.len() && last.iter().zip(&credits).all(|(a, b)| a.is_same(b));
-        let same = self.credits.take().filter(|last| is_same(last));
-        let credits = same.unwrap_or_else(|| {
-            credits.shrink_to_fit();
-            Arc::new(credits)
-        });
-        Arc::clone(self.credits.insert(credits))
-    }
-
-    fn mask(&mut self, mask: &Mask) -> Arc<Compact> {
-        let same = self.mask.take().filter(|last| last.is_all_of(mask));
-        let mask = same.unwrap_or_else(|| Arc::new(Compact::new(mask, mask.lines())));
-        Arc::clone(self.mask.insert(mask))
-    }
-
-    fn actions(&mut self, actions: Actions) -> Arc<Actions> {
-        let same = self.actions.take().filter(|last| **last == actions);
-        Arc::clone(self.actions.insert(same.unwrap_or_else(|| Arc::new(actions))))
+    /// What has become of a packet: a megaflow, which has its key for now, or none. Gives the recirculation ids of one that is not to be.
+    fn add(
+        &mut self,
+        candidate: Result<Candidate, Refused>,
+        packet: Vec<u8>,
+        actions: Arc<Actions>,
+    ) -> Option<Vec<Arc<RecircRef>>> {
+        match candidate {
+            Ok(candidate) => {
+                let lender = self.wait(packet, None, actions);
+                self.candidates.push(Candidate { lender, ..candidate });
+                None
+            }
+            Err(Refused { key, recircs }) => {
+                self.wait(packet, Some(key), actions);
+                Some(recircs)
+            }
+        }
     }
 }
 
@@ -110,14 +111,20 @@ impl Udpif {
         }
         let now = now_ms();
         let world = self.world.read().expect("no holder of the world panics");
-        let last = self.last.lock().expect("no holder of the last upcall panics").clone();
+        let last = Last::of(&self.last.lock().expect("no holder of the last upcall panics"));
         let mut work = Work { last, ..Work::default() };
         for upcall in upcalls {
             self.translate_upcall(&world, upcall, now, &mut work);
         }
         *self.last.lock().expect("no holder of the last upcall panics") = work.last.kept();
-        self.install(work.candidates, now);
-        for result in self.dp.execute(work.packets) {
+        work.trodden.iter().for_each(|way| way.pay(&world));
+        for (lender, key) in self.install(work.candidates, now) {
+            if let Some(waiting) = lender.and_then(|at| work.packets.get_mut(at)) {
+                waiting.key = Some(key);
+            }
+        }
+        let execute = |Waiting { packet, key, actions }| key.map(|key| Execute { packet, key, actions, mtu: 0, probe: false });
+        for result in self.dp.execute(work.packets.into_iter().filter_map(execute).collect()) {
             if result.is_err() {
                 UPCALL_EXECUTE_FAILED.inc();
             }
@@ -137,32 +144,35 @@ impl Udpif {
         Some(Located { bridge, in_port, key })
     }
 
-    fn translate_upcall(&self, world: &World, upcall: Upcall, now: Msec, work: &mut Work) {
-        let miss = match &upcall.kind {
-            UpcallKind::Miss => true,
-            UpcallKind::Action(Cookie::SlowPath { .. }) => false,
-            UpcallKind::Action(Cookie::Controller { .. }) => {
-                match self.translator.controller(world, &upcall, now) {
-                    Some(notice) => world.notices.push(notice),
-                    None => UPCALL_UNHANDLED.inc(),
-                }
-                return;
-            }
+    /// Whether a packet missed, or belongs to a megaflow that sends each up to be translated; `None`: it was for somebody else, who has it.
+    fn is_miss(&self, world: &World, upcall: &Upcall, now: Msec) -> Option<bool> {
+        match &upcall.kind {
+            UpcallKind::Miss => return Some(true),
+            UpcallKind::Action(Cookie::SlowPath { .. }) => return Some(false),
+            UpcallKind::Action(Cookie::Controller { .. }) => match self.translator.controller(world, upcall, now) {
+                Some(notice) => world.notices.push(notice),
+                None => UPCALL_UNHANDLED.inc(),
+            },
             UpcallKind::Action(cookie @ (Cookie::SFlow { .. } | Cookie::FlowSample { .. } | Cookie::Ipfix { .. })) => {
-                self.take_sample(world, &upcall, cookie, now);
-                return;
+                self.take_sample(world, upcall, cookie, now);
             }
             // dpctl invented it: nobody listens.
-            UpcallKind::Action(Cookie::Raw(_)) => {
-                UPCALL_UNHANDLED.inc();
-                return;
-            }
-        };
+            UpcallKind::Action(Cookie::Raw(_)) => UPCALL_UNHANDLED.inc(),
+        }
+        None
+    }
+
+    fn translate_upcall(&self, world: &World, upcall: Upcall, now: Msec, work: &mut Work) {
+        let Some(miss) = self.is_miss(world, &upcall, now) else { return };
+        let revision = self.changes.now();
+        if miss && let Some(way) = work.trodden.iter().position(|way| way.is_for(&upcall.key, revision)) {
+            self.follow(way, upcall, work);
+            return;
+        }
         let Some(at) = self.locate(world, &upcall.key) else {
             UPCALL_NO_PORT.inc();
             return;
         };
-        let revision = self.changes.now();
         let mut t = self.translator.translate(Request {
             world,
             bridge: at.bridge,
@@ -198,19 +208,36 @@ impl Udpif {
             world.notices.push(notice);
         }
         let actions = work.last.actions(std::mem::take(&mut t.actions));
-        if miss {
+        if miss && !t.once {
             mask_to_datapath(world, &at, &upcall.key, &mut t.mask);
-            let made = Made { translation: t, actions: Arc::clone(&actions), stamp: Stamp { revision, now } };
-            match self.candidate(&at, &upcall.key, made, &mut work.last) {
-                Ok(candidate) => work.candidates.push(candidate),
-                Err(recircs) => self.linger(recircs, now),
+            let way = Way {
+                bridge: at.bridge,
+                in_port: at.in_port,
+                slow: t.slow,
+                crowded: !self.dp.has_mask_room(&t.mask, DpPort(u32::from_be_bytes(upcall.key.in_port))),
+                actions: Arc::clone(&actions),
+                deps: work.last.deps(t.deps),
+                credits: work.last.credits(t.credits),
+                stamp: Stamp { revision, now },
+            };
+            if let Some(decides) = t.decides.take().filter(|_| work.trodden.len() < WAYS_MAX) {
+                work.trodden.push(Trodden::new(&upcall.key, decides, &t.mask, &way));
             }
+            let candidate = self.candidate(upcall.key, t.mask, &way, t.recircs, &mut work.last);
+            work.add(candidate, upcall.packet, actions).into_iter().for_each(|recircs| self.linger(recircs, now));
         } else {
             self.linger(t.recircs, now);
+            work.wait(upcall.packet, Some(upcall.key), actions);
         }
-        if !actions.is_empty() {
-            work.packets.push(Execute { packet: upcall.packet, key: upcall.key, actions, mtu: 0, probe: false });
-        }
+    }
+
+    /// A packet that goes the way of one before it: what that came to is known, but for the key.
+    fn follow(&self, way: usize, upcall: Upcall, work: &mut Work) {
+        let trodden = &mut work.trodden[way];
+        trodden.due(&upcall);
+        let actions = Arc::clone(&trodden.way.actions);
+        let candidate = self.candidate(upcall.key, trodden.mask.clone(), &trodden.way, Vec::new(), &mut work.last);
+        work.add(candidate, upcall.packet, actions);
     }
 
     /// Says in the log how a translation failed, step by step. That is a lot of work: once in a while.
@@ -223,24 +250,25 @@ impl Udpif {
         }
     }
 
-    /// Makes the ukey of a translation; gives the recirculation ids back when there is to be none.
-    fn candidate(&self, at: &Located, key: &Key, made: Made, last: &mut Last) -> Result<Candidate, Vec<Arc<RecircRef>>> {
-        let Made { translation: t, actions, stamp } = made;
-        if t.once {
-            return Err(t.recircs);
-        }
+    /// Makes the ukey of a packet's way; gives the recirculation ids back when there is to be none.
+    fn candidate(
+        &self,
+        key: Box<Key>,
+        decided: Box<Mask>,
+        way: &Way,
+        recircs: Vec<Arc<RecircRef>>,
+        last: &mut Last,
+    ) -> Result<Candidate, Refused> {
         if self.flow_count() >= self.limit.load(Ordering::Relaxed) {
             UPCALL_FLOW_LIMIT_HIT.inc();
-            return Err(t.recircs);
+            return Err(Refused { key, recircs });
         }
-        let in_port = DpPort(u32::from_be_bytes(key.in_port));
-        let crowded = !self.dp.has_mask_room(&t.mask, in_port);
-        let exact = crowded || !self.switches.megaflows.load(Ordering::Relaxed);
-        let mut mask = if exact { Box::new(exact_mask(key, &t.mask)) } else { t.mask };
-        if t.slow == 0 {
-            self.dp.narrow(key, &actions, &mut mask);
+        let exact = way.crowded || !self.switches.megaflows.load(Ordering::Relaxed);
+        let mut mask = if exact { Box::new(exact_mask(&key, &decided)) } else { decided };
+        if way.slow == 0 {
+            self.dp.narrow(&key, &way.actions, &mut mask);
         }
-        if crowded {
+        if way.crowded {
             UPCALL_MASKS_FULL.inc();
         }
         let masked = key.masked(&mask);
@@ -248,53 +276,65 @@ impl Udpif {
         if let Some(known) = self.ukeys.find(ufid) {
             HANDLER_DUPLICATE_UPCALL.inc();
             debug_assert!(known.is_of(&masked, &mask), "128 keyed bits do not collide");
-            return Err(t.recircs);
+            return Err(Refused { key, recircs });
         }
-        let actions = installed(t.slow, &actions, at.bridge, at.in_port);
+        let actions = installed(way.slow, &way.actions, way.bridge, way.in_port);
         let inner = Inner {
             state: State::Visible,
             actions: Arc::clone(&actions),
-            deps: last.deps(t.deps),
-            checked: stamp.revision,
-            credits: last.credits(t.credits),
-            recircs: t.recircs,
+            deps: Arc::clone(&way.deps),
+            checked: way.stamp.revision,
+            credits: Arc::clone(&way.credits),
+            recircs,
             paid: FlowStats::default(),
-            slow: t.slow,
+            slow: way.slow,
         };
-        let mut ukey = Ukey::new(ufid, at.bridge, stamp.now, &masked, last.mask(&mask), inner);
-        ukey.short_lived = crowded;
+        let mut ukey = Ukey::new(ufid, way.bridge, way.stamp.now, &masked, last.mask(&mask), inner);
+        ukey.short_lived = way.crowded;
         let ukey = Arc::new(ukey);
         // The datapath is given all of the packet's key: its dumps show what the mask leaves open, as Open vSwitch's do.
-        Ok(Candidate { ukey, flow: Megaflow { ufid, key: Box::new(*key), mask, actions } })
+        Ok(Candidate { ukey, flow: Megaflow { ufid, key, mask, actions }, lender: None })
     }
 
-    /// Puts new megaflows: map first, then the question whether anything changed, then the datapath.
-    fn install(&self, candidates: Vec<Candidate>, now: Msec) {
-        if candidates.is_empty() {
-            return;
+    /// Puts new megaflows: map first, then the question whether anything changed, then the datapath. Gives the keys back.
+    fn install(&self, candidates: Vec<Candidate>, now: Msec) -> Vec<(Option<usize>, Box<Key>)> {
+        let mut back = Vec::with_capacity(candidates.len());
+        let (mut ukeys, mut flows) = (Vec::with_capacity(candidates.len()), Vec::with_capacity(candidates.len()));
+        for Candidate { ukey, flow, lender } in candidates {
+            ukeys.push(ukey);
+            flows.push((flow, lender));
         }
-        let (ukeys, flows): (Vec<_>, Vec<_>) = candidates.into_iter().map(|c| (c.ukey, c.flow)).unzip();
-        let mut held = Vec::with_capacity(ukeys.len());
-        let mut puts = Vec::with_capacity(ukeys.len());
-        for (ukey, flow) in ukeys.iter().zip(flows) {
-            let mut inner = ukey.lock();
-            if !self.ukeys.insert(ukey, &inner) {
+        let mut admitted = Vec::with_capacity(ukeys.len());
+        for (ukey, (flow, lender)) in ukeys.iter().zip(flows) {
+            let inner = ukey.lock();
+            if self.ukeys.admit(ukey) {
+                admitted.push((ukey, inner, flow, lender));
+            } else {
                 HANDLER_DUPLICATE_UPCALL.inc();
-                continue;
+                back.push((lender, flow.key));
             }
+        }
+        if admitted.is_empty() {
+            return back;
+        }
+        self.ukeys.file(admitted.iter().map(|(ukey, inner, ..)| (*ukey, &**inner)));
+        let (mut held, mut puts) = (Vec::with_capacity(admitted.len()), Vec::with_capacity(admitted.len()));
+        for (ukey, mut inner, flow, lender) in admitted {
             let seen = self.changes.now();
             if self.changes.concerns(inner.checked, &inner.deps, ukey.as_ref()) {
                 UPCALL_OUTRUN.inc();
                 self.forgo(ukey, &mut inner, now);
+                back.push((lender, flow.key));
             } else {
                 inner.checked = seen;
-                held.push((ukey, inner));
+                held.push((ukey, inner, lender));
                 puts.push(FlowPut { flow, mode: PutMode::Create, clear_stats: true });
             }
         }
         // Counted before they are put: nobody finds more in the datapath than are counted here (`sweep_strangers`).
         self.flows.fetch_add(puts.len(), Ordering::Relaxed);
-        for ((ukey, mut inner), result) in held.into_iter().zip(self.dp.put(&puts)) {
+        let results = self.dp.put(&puts);
+        for (((ukey, mut inner, lender), put), result) in held.into_iter().zip(puts).zip(results) {
             match result {
                 Ok(()) => inner.state = State::Operational,
                 Err(error) => {
@@ -304,7 +344,9 @@ impl Udpif {
                     self.forgo(ukey, &mut inner, now);
                 }
             }
+            back.push((lender, put.flow.key));
         }
+        back
     }
 
     /// There is to be no megaflow; the packet that asked for it is yet to bear its ids.

@@ -87,6 +87,7 @@ impl Ctx<'_> {
                 continue;
             };
             self.report_action(action);
+            self.notice(action);
             if let OfAction::CheckPktLarger { len, dst } = action
                 && self.datapath_measures()
             {
@@ -288,8 +289,11 @@ impl Ctx<'_> {
             // Tunnel options are wider than a number.
             for at in (0..src.bits).step_by(128) {
                 let bits = (src.bits - at).min(128);
-                let value = self.read(Subfield { ofs: src.ofs + at, bits, ..src });
-                self.write(Subfield { ofs: dst.ofs + at, bits, ..dst }, value);
+                let (from, to) = (Subfield { ofs: src.ofs + at, bits, ..src }, Subfield { ofs: dst.ofs + at, bits, ..dst });
+                if !self.carry(from, to) {
+                    let value = self.read(from);
+                    self.write(to, value);
+                }
             }
         }
         self.report_value(dst);

@@ -217,6 +217,8 @@ impl Ctx<'_> {
     }
 
     fn commit_changed(&mut self, attr: SetAttr, spans: &[Span]) {
+        // Bits of the mask go into the action.
+        self.spoil_alike();
         let (mut value, mut mask) = (Key::ZERO, Key::ZERO);
         for span in spans {
             if bytes(&self.key, *span) == bytes(&self.base, *span) {

@@ -55,6 +55,10 @@ impl<'a> Ctx<'a> {
         if !self.may_send(port) {
             return;
         }
+        if port.peer.is_some() || port.tunnel.is_some() {
+            // Into another packet or another bridge.
+            self.spoil_alike();
+        }
         let layers = self.strip_for(port);
         if let Some((bridge, peer)) = port.peer {
             if truncate.is_some() {

@@ -29,6 +29,7 @@
 
 mod action_set;
 mod actions;
+mod alike;
 mod clone;
 mod commit;
 mod compose;
@@ -157,6 +158,7 @@ fn translate_with(world: &World, input: XlateIn<'_>, says_why: bool) -> (Transla
     ctx.run();
     let said = ctx.said.take();
     ctx.take_back_mask();
+    let decides = ctx.decides();
     let mut mask = ctx.mask;
     mask::finish(&mut mask, original);
     if let Some(trace) = &mut ctx.trace {
@@ -176,6 +178,7 @@ fn translate_with(world: &World, input: XlateIn<'_>, says_why: bool) -> (Transla
     let translation = Translation {
         actions,
         mask: Box::new(mask),
+        decides,
         slow,
         credits: ctx.credits,
         notices: ctx.notices,
@@ -263,6 +266,8 @@ struct Ctx<'a> {
     said: Option<Cow<'static, str>>,
     /// The next output is to a bond whose members the datapath chooses among.
     hashed: Option<members::Hashed>,
+    /// Who else goes the same way.
+    alike: alike::Alike,
 }
 
 impl<'a> Ctx<'a> {
@@ -321,6 +326,7 @@ impl<'a> Ctx<'a> {
             says_why: false,
             said: None,
             hashed: None,
+            alike: alike::Alike::default(),
         }
     }
 
