@@ -8,7 +8,7 @@
 //! | [`switch`] | the seam: [`Switch`] |
 //! | [`flows`], [`ports`], [`config`] | what control threads keep, behind one lock |
 //! | [`crew`], [`schedule`], [`balance`], [`topology`], [`account`] | who polls which receive queue, and what it costs |
-//! | [`worker`], [`fair`], [`forward`], [`lookup`], [`hand_up`] | the packet's way to its megaflow |
+//! | [`worker`], [`beat`], [`fair`], [`forward`], [`lookup`], [`hand_up`] | the packet's way to its megaflow |
 //! | [`execute`], [`straight`], [`edit`], [`tunnel`], [`tunnel_mtu`], [`tunnel_pop`], [`meter`], [`bonds`] | the actions; [`policer`]: what a port takes in |
 //! | [`ct`] | connection tracking |
 //! | [`cache`], [`classifier`], [`search`], [`slots`], [`shape`], [`tags`], [`hash`], [`wide`] | from a packet to its megaflow |
@@ -17,6 +17,7 @@
 
 pub mod account;
 pub mod balance;
+mod beat;
 pub mod bonds;
 pub mod bundle;
 pub mod cache;
