@@ -6,7 +6,7 @@
 //! | room | what for |
 //! |---|---|
 //! | [`switch`] | the seam: [`Switch`] |
-//! | [`flows`], [`ports`], [`config`] | what control threads keep, behind one lock |
+//! | [`flows`], [`ports`], [`register`], [`heard`], [`config`] | what control threads keep, behind one lock |
 //! | [`crew`], [`schedule`], [`balance`], [`topology`], [`account`] | who polls which receive queue, and what it costs |
 //! | [`worker`], [`beat`], [`fair`], [`forward`], [`lookup`], [`hand_up`] | the packet's way to its megaflow |
 //! | [`execute`], [`straight`], [`edit`], [`tunnel`], [`tunnel_mtu`], [`tunnel_pop`], [`meter`], [`bonds`] | the actions; [`policer`]: what a port takes in |
@@ -35,6 +35,7 @@ pub mod flows;
 pub mod forward;
 mod hand_up;
 pub mod hash;
+mod heard;
 mod log;
 mod lookup;
 mod memo;
@@ -52,6 +53,7 @@ pub mod ports;
 pub mod program;
 pub mod qsbr;
 pub mod reference;
+mod register;
 pub mod schedule;
 pub mod search;
 pub mod shape;

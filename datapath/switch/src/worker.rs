@@ -576,8 +576,7 @@ impl Worker {
     }
 
     fn take_rx(&mut self, which: impl Fn(&Rx) -> bool) -> Vec<Rx> {
-        let (taken, kept) = std::mem::take(&mut self.rx).into_iter().partition::<Vec<_>, _>(|rx| which(rx));
-        self.rx = kept;
+        let taken: Vec<Rx> = self.rx.extract_if(.., |rx| which(rx)).collect();
         for fd in taken.iter().filter_map(|rx| rx.queue.poll_fd()) {
             // SAFETY: as in `add_rx`.
             let fd = unsafe { BorrowedFd::borrow_raw(fd) };
