@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod queues;
 mod world;
 
 use port::netlink::{Event, Monitor, request};
