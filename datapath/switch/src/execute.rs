@@ -310,7 +310,7 @@ impl Core {
             return self.spares.give(bundle);
         }
         let meta = PacketMeta { in_port: port, vlan_limit, ..PacketMeta::default() };
-        if !tunnel_common::strip(&mut bundle, decap, &meta, self.wide) {
+        if !tunnel_common::strip(&mut bundle, decap, &meta, (self.wide, &mut self.inner_habit)) {
             pop_each(&mut bundle, decap, &meta);
         }
         bundle.cut = u32::MAX;

@@ -19,7 +19,7 @@ use crate::program::Program;
 use crate::qsbr::{Guard, Rcu};
 use crate::shape::{Line, Shape};
 use flow::Ufid;
-use flow::key::Lines;
+use flow::key::{LINE_BYTES, Lines};
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
@@ -212,6 +212,15 @@ impl<'g> Entry<'g> {
         const { assert!(AT.is_multiple_of(4)) };
         let word = self.line0().0[AT / 8].to_ne_bytes();
         u32::from_be_bytes(std::array::from_fn(|i| word[AT % 8 + i]))
+    }
+
+    /// Whether its packets may be TCP packets.
+    #[inline]
+    pub(crate) fn may_be_tcp(self) -> bool {
+        const AT: usize = std::mem::offset_of!(flow::Key, nw_proto);
+        const { assert!(AT < LINE_BYTES) };
+        let proto = self.line0().0[AT / 8].to_ne_bytes()[AT % 8];
+        self.head().shape.mask.nw_proto != u8::MAX || proto == flow::wire::ip_proto::TCP
     }
 
     /// The masked key, whole.
