@@ -1,6 +1,6 @@
 //! Receive queues and workers: placement while traffic flows, several queues, large frames over AF_XDP.
 
-use crate::rig::{Host, assert_has, is_stock, wait_until};
+use crate::rig::{Host, Sniffer, assert_has, is_stock, udp_frame, wait_until};
 
 /// Which core polls which queue, as `PORT.QUEUE@CORE`.
 fn places(host: &Host) -> Vec<String> {
@@ -43,6 +43,51 @@ fn queues_move_between_workers_under_traffic() {
     assert_has(&ran.out, &[" 0% packet loss"]);
     let stats = host.appctl("dpif-netdev/pmd-stats-show");
     assert!(!stats.contains("packets received: 0\n"), "{stats}");
+}
+
+/// A device with four receive queues takes the place of one with one: each queue is served, on both cores, and what the option says is done.
+#[test]
+fn queues_of_a_device_are_served_over_af_xdp() {
+    const SOURCE_PORT: std::ops::Range<usize> = 34..36;
+    if is_stock() {
+        return;
+    }
+    let host = Host::new();
+    let (a, b) = host.pair("");
+    host.vsctl("set Open_vSwitch . other_config:pmd-cpu-mask=3 other_config:pmd-rxq-assign=roundrobin");
+    host.vsctl("set interface p1 options:io=af_xdp options:xdp-mode=native");
+    host.ns.ip("link del p1");
+    let peer = format!("peer name eth0 address {} numrxqueues 4 numtxqueues 2 netns {}", a.mac, a.ns.name);
+    host.ns.ip(&format!("link add p1 numrxqueues 4 numtxqueues 4 type veth {peer}"));
+    for (ns, device) in [(&host.ns, "p1"), (&a.ns, "eth0")] {
+        ns.quiet(device);
+        ns.ip(&format!("link set {device} up"));
+    }
+    a.ns.ip("addr add 10.0.0.1/24 dev eth0");
+    let queues = || places(&host).into_iter().filter(|place| place.starts_with("p1.")).collect::<Vec<_>>();
+    wait_until("the new device's queues are polled", || queues().len() == 4);
+    let cores = |core| queues().iter().filter(|place| place.ends_with(core)).count();
+    assert_eq!((cores("@0"), cores("@1")), (2, 2), "{:?}", queues());
+    wait_until("the new device forwards", || a.ping("10.0.0.2", 1, "") == 1);
+    let sniffer = Sniffer::start(&b.ns, "eth0", "udp");
+    let frame = |port: u16| {
+        let mut frame = udp_frame(1, 2, b"queues");
+        frame[SOURCE_PORT].copy_from_slice(&port.to_be_bytes());
+        frame
+    };
+    assert_eq!(a.ns.send_frames("eth0", (1000..1064).map(frame).collect()), 64);
+    wait_until("the packets of all flows arrive", || sniffer.lines().len() == 64);
+    host.vsctl("set interface p1 options:n_rxq=2");
+    assert_eq!(queues().len(), 2, "{:?}", queues());
+    a.reaches("10.0.0.2");
+    let _ = host.try_tool("ovs-vsctl", "--timeout=20 set interface p1 options:n_rxq=5");
+    wait_until("the refusal is told", || host.column("interface", "p1", "error").contains("n_rxq"));
+    a.reaches("10.0.0.2");
+    host.vsctl("set interface p1 options:n_rxq=4 other_config:pmd-rxq-affinity=0:1,1:1,2:1,3:1");
+    assert_eq!((cores("@0"), cores("@1")), (0, 4), "{:?}", queues());
+    a.reaches("10.0.0.2");
+    host.vsctl("del-port p1");
+    assert_eq!(queues(), Vec::<String>::new());
 }
 
 #[test]

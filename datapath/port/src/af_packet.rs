@@ -406,14 +406,15 @@ impl Tx {
     }
 
     fn send_by(&self, fd: BorrowedFd<'_>, ready: &[Packet]) {
-        let mut headers = [[0; vnet::LEN]; BATCH_MAX];
-        for (header, packet) in headers.iter_mut().zip(ready) {
-            *header = vnet::header(packet);
-        }
         let mut done = 0;
         while done < ready.len() {
             self.counters.syscalls.add(1);
-            match sys::send_many(fd, &headers[done..ready.len()], &ready[done..]) {
+            let sent = match &ready[done..] {
+                // What somebody waits for often comes alone.
+                [packet] => sys::send_one(fd, &vnet::header(packet), packet).map(|()| 1),
+                several => send_several(fd, several),
+            };
+            match sent {
                 Ok(sent) => {
                     self.counters.packets.add(sent as u64);
                     self.counters.bytes.add(ready[done..done + sent].iter().map(|p| p.len() as u64).sum());
@@ -445,6 +446,15 @@ impl Tx {
             }
         }
     }
+}
+
+/// Sends up to a batch in one call; how many were sent.
+fn send_several(fd: BorrowedFd<'_>, packets: &[Packet]) -> io::Result<usize> {
+    let mut headers = [[0; vnet::LEN]; BATCH_MAX];
+    for (header, packet) in headers.iter_mut().zip(packets) {
+        *header = vnet::header(packet);
+    }
+    sys::send_many(fd, &headers, packets)
 }
 
 impl Transmit for Tx {

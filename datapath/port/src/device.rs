@@ -79,7 +79,7 @@ pub struct PortConfig {
     pub name: String,
     /// What it is.
     pub kind: Kind,
-    /// The Interface's `options`. Read here: `io`, `xdp-mode`, `n_rxq` (not for AF_XDP, which serves every queue of the device), `pcap`, `rxq_pcap`, `tx_pcap`, `ifindex`.
+    /// The Interface's `options`. Read here: `io`, `xdp-mode`, `n_rxq` (over AF_XDP: the queues that the device is to have), `pcap`, `rxq_pcap`, `tx_pcap`, `ifindex`.
     pub options: BTreeMap<String, String>,
     /// MTU to set (`mtu_request`); None leaves it.
     pub mtu: Option<u32>,

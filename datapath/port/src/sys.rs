@@ -109,6 +109,23 @@ fn empty_message() -> libc::msghdr {
     unsafe { std::mem::zeroed() }
 }
 
+/// sendmsg of one packet after its header: less work than a call for many is, above all where nothing of it is in the caches.
+pub(crate) fn send_one(fd: BorrowedFd<'_>, header: &[u8], packet: &Packet) -> io::Result<()> {
+    let mut parts = [
+        libc::iovec { iov_base: header.as_ptr().cast_mut().cast(), iov_len: header.len() },
+        libc::iovec { iov_base: packet.as_ptr().cast(), iov_len: packet.len() },
+    ];
+    let mut message = empty_message();
+    message.msg_iov = parts.as_mut_ptr();
+    message.msg_iovlen = parts.len() as _;
+    // SAFETY: the message points to two parts, which point to bytes that are borrowed for the time of the call and only read by it.
+    check_len(unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const message, libc::MSG_DONTWAIT) })
+}
+
+fn check_len(len: isize) -> io::Result<()> {
+    if len < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// sendmmsg of packets, each after its header; how many were sent (at least one). At most [`BATCH_MAX`].
 pub(crate) fn send_many<const N: usize>(fd: BorrowedFd<'_>, headers: &[[u8; N]], packets: &[Packet]) -> io::Result<usize> {
     const NOTHING: libc::iovec = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };

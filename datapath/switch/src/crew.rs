@@ -155,6 +155,10 @@ pub struct Crew {
     /// In order of cores.
     pub workers: Vec<Worker>,
     pub queues: BTreeMap<(DpPort, usize), Placed>,
+    /// How many of them are for the main thread's worker.
+    plain: usize,
+    /// Those of them that nobody polls yet, and some that have gone since. So one port more does not look at all others.
+    adrift: Vec<(DpPort, usize)>,
     balancer: Balancer,
 }
 
@@ -177,6 +181,10 @@ impl Crew {
                 load_before: 0,
             };
             self.queues.insert((berth.port, number), placed);
+            if berth.plain {
+                self.plain += 1;
+                self.adrift.push((berth.port, number));
+            }
         }
     }
 
@@ -192,7 +200,15 @@ impl Crew {
         for worker in &self.workers {
             drop(worker.handle.ask(|done| Command::RemovePort(port, done)));
         }
-        self.queues.retain(|(p, _), _| *p != port);
+        // Not `retain`, which would look at the queues of all ports.
+        let numbers: Vec<_> = self.queues.range((port, 0)..=(port, usize::MAX)).map(|(at, _)| *at).collect();
+        for at in numbers {
+            let gone = self.queues.remove(&at);
+            self.plain -= usize::from(gone.is_some_and(|queue| queue.plain));
+        }
+        if self.plain == 0 {
+            self.adrift.clear();
+        }
     }
 
     /// Has workers for what there is to poll, and no others. Those that end give their queues back first.
@@ -230,6 +246,9 @@ impl Crew {
         let (id, numa) = (worker.id, worker.numa);
         for rx in worker.handle.stop() {
             if let Some(placed) = self.queues.get_mut(&(rx.port, rx.number)) {
+                if placed.plain {
+                    self.adrift.push((rx.port, rx.number));
+                }
                 (placed.owner, placed.parked) = (None, Some(rx));
             }
         }
@@ -250,10 +269,10 @@ impl Crew {
 
     fn wanted(&self, settings: &Settings, topology: &Topology) -> Vec<WorkerId> {
         let mut wanted = Vec::new();
-        if self.queues.values().any(|q| !q.plain) {
+        if self.queues.len() > self.plain {
             wanted = cores(settings, topology).into_iter().map(WorkerId::Core).collect();
         }
-        if self.queues.values().any(|q| q.plain) {
+        if self.plain > 0 {
             wanted.push(WorkerId::Main);
         }
         wanted
@@ -262,6 +281,18 @@ impl Crew {
     /// Deals the queues out, and moves those that come to another worker.
     pub fn deal(&mut self, settings: &Settings, now_ms: Msec) {
         self.balancer.reconfigured();
+        if self.plain < self.queues.len() {
+            self.deal_to_cores(settings, now_ms);
+        }
+        // Without that worker, which could not be started then, they wait on.
+        if self.workers.iter().any(|w| w.id == WorkerId::Main) {
+            for at in std::mem::take(&mut self.adrift) {
+                self.relocate(at, Some(WorkerId::Main), now_ms);
+            }
+        }
+    }
+
+    fn deal_to_cores(&mut self, settings: &Settings, now_ms: Msec) {
         let (seats, queues) = self.table();
         let plan = schedule::schedule(&seats, &queues, settings.way, settings.isolate);
         for line in &plan.log {
@@ -275,11 +306,10 @@ impl Crew {
         for (worker, isolated) in self.workers.iter_mut().zip(&plan.isolated) {
             worker.isolated = *isolated;
         }
-        let main = self.workers.iter().any(|w| w.id == WorkerId::Main).then_some(WorkerId::Main);
         let mut owners = plan.owners.iter().map(|owner| owner.map(|at| cores[at]));
         let mut moves = Vec::new();
-        for (at, placed) in &self.queues {
-            let owner = if placed.plain { main } else { owners.next().flatten() };
+        for (at, placed) in self.queues.iter().filter(|(_, placed)| !placed.plain) {
+            let owner = owners.next().flatten();
             if owner != placed.owner {
                 moves.push((*at, owner));
             }
@@ -291,7 +321,7 @@ impl Crew {
 
     /// Moves a queue to another worker, or to nobody.
     fn relocate(&mut self, at: (DpPort, usize), owner: Option<WorkerId>, now_ms: Msec) {
-        let Some(placed) = self.queues.get_mut(&at) else { return };
+        let Some(placed) = self.queues.get_mut(&at).filter(|placed| placed.owner != owner) else { return };
         let before = std::mem::replace(&mut placed.owner, owner);
         if let Some(worker) = self.workers.iter_mut().find(|w| Some(w.id) == before) {
             worker.begin_anew(now_ms);
@@ -387,6 +417,8 @@ impl Crew {
             drop(worker.handle.stop());
         }
         self.queues.clear();
+        self.adrift.clear();
+        self.plain = 0;
     }
 }
 

@@ -4,7 +4,7 @@
 //! than on x86-64 nanoseconds stand for cycles.
 
 use std::sync::OnceLock;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The counter now.
 #[inline]
@@ -38,12 +38,19 @@ pub fn hz() -> f64 {
     const LEAST_S: f64 = 0.01;
     let (at, count) = begin();
     if at.elapsed().as_secs_f64() < LEAST_S {
-        std::thread::sleep(std::time::Duration::from_secs_f64(LEAST_S));
+        std::thread::sleep(Duration::from_secs_f64(LEAST_S));
     }
     let (passed, cycles) = (at.elapsed().as_secs_f64(), now().wrapping_sub(*count));
     #[allow(clippy::cast_precision_loss, reason = "a rate need not be exact to the last of 53 bits")]
     let cycles = cycles as f64;
     cycles / passed
+}
+
+/// How long so many cycles take.
+#[must_use]
+#[allow(clippy::cast_precision_loss, reason = "nobody waits for 2^52 cycles")]
+pub fn duration(cycles: u64) -> Duration {
+    Duration::try_from_secs_f64(cycles as f64 / hz()).unwrap_or_default()
 }
 
 #[cfg(test)]

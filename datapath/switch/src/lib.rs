@@ -6,9 +6,9 @@
 //! | room | what for |
 //! |---|---|
 //! | [`switch`] | the seam: [`Switch`] |
-//! | [`flows`], [`ports`], [`config`] | what control threads keep, behind one lock |
+//! | [`flows`], [`ports`], [`register`], [`heard`], [`config`] | what control threads keep, behind one lock |
 //! | [`crew`], [`schedule`], [`balance`], [`topology`], [`account`] | who polls which receive queue, and what it costs |
-//! | [`worker`], [`fair`], [`forward`], [`lookup`], [`hand_up`] | the packet's way to its megaflow |
+//! | [`worker`], [`beat`], [`fair`], [`forward`], [`lookup`], [`tally`], [`hand_up`] | the packet's way to its megaflow |
 //! | [`execute`], [`straight`], [`edit`], [`tunnel`], [`tunnel_mtu`], [`tunnel_pop`], [`meter`], [`bonds`] | the actions; [`policer`]: what a port takes in |
 //! | [`ct`] | connection tracking |
 //! | [`cache`], [`classifier`], [`search`], [`slots`], [`shape`], [`tags`], [`hash`], [`wide`] | from a packet to its megaflow |
@@ -18,6 +18,7 @@
 
 pub mod account;
 pub mod balance;
+mod beat;
 pub mod bonds;
 pub mod bundle;
 pub mod cache;
@@ -36,6 +37,7 @@ pub mod forward;
 mod hand_up;
 pub mod hash;
 pub mod heap;
+mod heard;
 mod log;
 mod lookup;
 mod memo;
@@ -53,6 +55,7 @@ pub mod ports;
 pub mod program;
 pub mod qsbr;
 pub mod reference;
+mod register;
 pub mod schedule;
 pub mod search;
 pub mod shape;
@@ -61,6 +64,7 @@ pub mod stats;
 pub mod straight;
 pub mod switch;
 pub mod tags;
+mod tally;
 pub mod too_long;
 pub mod topology;
 pub mod tunnel;

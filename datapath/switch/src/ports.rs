@@ -10,9 +10,11 @@ use crate::config::Settings;
 use crate::counters::{PORT_RETURNED, PORT_VANISHED};
 use crate::crew::{self, Berth, Crew, Hire};
 use crate::forward::{Core, Shared};
-use crate::outlets::{Outlet, PORTS_MAX};
+use crate::heard::Heard;
+use crate::outlets::Outlet;
 use crate::policer::Policer;
 use crate::qsbr::Unlinked;
+use crate::register::Register;
 use crate::too_long::TooLongs;
 use crate::topology::{CoreId, Topology, numa_of_netdev};
 use crate::tunnel_pop::Decap;
@@ -21,7 +23,7 @@ use crate::worker::Command;
 use flow::DpPort;
 use flow::clock::Msec;
 use flow::seam::{DpError, DpEvent, PortInfo, PortRequest, PortStats, QosReport, TooLong};
-use port::netlink::{Event, Monitor};
+use port::netlink::Monitor;
 use port::{Device, LinkState, PortConfig};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -69,6 +71,7 @@ impl std::fmt::Debug for Means<'_> {
 #[derive(Debug, Default)]
 pub struct Ports {
     ports: BTreeMap<DpPort, Port>,
+    register: Register,
     pub crew: Crew,
     events: Vec<DpEvent>,
     monitor: Option<Monitor>,
@@ -85,7 +88,7 @@ impl Ports {
 
     /// Adds a port and starts polling it.
     pub fn add(&mut self, request: &PortRequest, means: &mut Means<'_>) -> Result<DpPort, DpError> {
-        if self.ports.values().any(|p| p.request.name == request.name) {
+        if self.register.find(&request.name).is_some() {
             return Err(DpError::PortExists);
         }
         let number = self.number_for(request)?;
@@ -107,21 +110,31 @@ impl Ports {
             mii_ms: None,
             queued_ms: means.now_ms,
         };
+        let wants_events = port.device.as_ref().is_some_and(is_netdev);
+        self.register.enter(&port.request.name, number);
         self.ports.insert(number, port);
         if let Err(error) = self.connect(number, means) {
             self.disconnect(number, means.aux);
-            self.ports.remove(&number);
+            self.take_out(number);
             return Err(error);
         }
         self.queue_as_asked(number);
-        self.watch();
+        if wants_events {
+            self.watch();
+        }
         Ok(number)
+    }
+
+    /// Forgets a port that nobody uses any more.
+    fn take_out(&mut self, number: DpPort) -> Option<Port> {
+        let port = self.ports.remove(&number)?;
+        self.register.strike(&port.request.name);
+        Some(port)
     }
 
     /// A subscription to the kernel's link events, from the first port with a netdev on.
     fn watch(&mut self) {
-        let wanted = self.monitor.is_none() && self.ports.values().any(|p| p.device.as_ref().is_some_and(is_netdev));
-        if wanted {
+        if self.monitor.is_none() {
             match Monitor::new() {
                 Ok(monitor) => self.monitor = Some(monitor),
                 Err(error) => tracing::info!(target: "dpif_netdev", "no link events: {error}"),
@@ -129,21 +142,14 @@ impl Ports {
         }
     }
 
-    fn number_for(&self, request: &PortRequest) -> Result<DpPort, DpError> {
-        let free = |n: u32| n < PORTS_MAX && !self.ports.contains_key(&DpPort(n));
-        if let Some(wished) = request.number
-            && free(wished.0)
-        {
-            return Ok(wished);
-        }
-        if self.by_name
-            && let Some(n) = number_in(&request.name)
-            && n > 0
-            && free(n)
-        {
-            return Ok(DpPort(n));
-        }
-        (1..PORTS_MAX).find(|n| free(*n)).map(DpPort).ok_or(DpError::Full("the port table"))
+    fn number_for(&mut self, request: &PortRequest) -> Result<DpPort, DpError> {
+        let wished = request.number.filter(|wished| self.register.is_free(wished.0));
+        let named = || {
+            let n = number_in(&request.name).filter(|n| self.by_name && *n > 0 && self.register.is_free(*n))?;
+            Some(DpPort(n))
+        };
+        let asked = wished.or_else(named);
+        asked.or_else(|| self.register.next_free()).ok_or(DpError::Full("the port table"))
     }
 
     /// Gives every worker its way out by the port, and sees to it that its receive queues are polled.
@@ -193,7 +199,7 @@ impl Ports {
             return Err(DpError::NoPort);
         }
         self.disconnect(number, means.aux);
-        if let Some(port) = self.ports.remove(&number) {
+        if let Some(port) = self.take_out(number) {
             shared.upcalls.purge(&port.upcalls);
         }
         self.arrange(means)
@@ -311,7 +317,7 @@ impl Ports {
     /// The number of a port.
     #[must_use]
     pub fn by_name(&self, name: &str) -> Option<DpPort> {
-        self.ports.iter().find(|(_, p)| p.request.name == name).map(|(n, _)| *n)
+        self.register.find(name)
     }
 
     /// The device of a port.
@@ -370,7 +376,8 @@ impl Ports {
 
     /// Follows the kernel, parks what vanished, takes up what came back; the events since the last call.
     pub fn follow(&mut self, means: &mut Means<'_>) -> Vec<DpEvent> {
-        let heard = self.monitor.as_mut().and_then(|m| m.events().ok()).unwrap_or_default();
+        let events = self.monitor.as_mut().and_then(|m| m.events().ok()).unwrap_or_default();
+        let heard = Heard::new(&events);
         let numbers: Vec<DpPort> = self.ports.keys().copied().collect();
         for number in numbers {
             self.follow_one(number, &heard, means);
@@ -381,14 +388,13 @@ impl Ports {
         std::mem::take(&mut self.events)
     }
 
-    fn follow_one(&mut self, number: DpPort, heard: &[Event], means: &mut Means<'_>) {
+    fn follow_one(&mut self, number: DpPort, heard: &Heard<'_>, means: &mut Means<'_>) {
         let now_ms = means.now_ms;
         let Some(port) = self.ports.get_mut(&number) else {
             return;
         };
-        let named = |name: &str| heard.iter().any(|e| matches!(e, Event::Link(link) if link.name == name));
         let Some(device) = &port.device else {
-            let due = named(&port.request.name) || now_ms >= port.retry_ms;
+            let due = heard.names(&port.request.name) || now_ms >= port.retry_ms;
             if port.tunnel.is_none() && due {
                 port.retry_ms = now_ms + RETRY_MS;
                 self.take_up(number, means);
@@ -400,7 +406,7 @@ impl Ports {
             return paths.into_iter().for_each(|(to, mtu)| self.event(DpEvent::PathMtu(to, mtu)));
         }
         let mut changed = false;
-        for event in heard {
+        for event in device.ifindex().into_iter().flat_map(|ifindex| heard.of(ifindex)) {
             changed |= device.follow(event);
         }
         let interval_ms = Msec::from(port.request.miimon_ms);
@@ -459,6 +465,7 @@ impl Ports {
     pub fn close(&mut self) {
         self.crew.close();
         self.ports.clear();
+        self.register = Register::default();
     }
 }
 

@@ -13,12 +13,14 @@
 //! How long the window is, the load decides. A packet is often answered by another (a ping, a TCP acknowledgement) sooner than a
 //! sleeping thread wakes up, so polling on for `SPIN_MAX_US` saves the wake; a poll in vain costs CPU. So a window is paid from a credit
 //! that sleep earns (`SLEEP_PER_SPIN`) and windows in vain use up, while one that ends with a packet costs nothing. A switch with little
-//! traffic spends a few percent at most, an idle one nothing. While it polls in vain a worker yields to whoever else wants its CPU.
+//! traffic spends a few percent at most, an idle one nothing. While it polls in vain a worker yields to whoever else wants its CPU. What
+//! comes by a clock is waited for awake (`beat`), at the same cost: a window from before it is due until after that.
 //!
 //! A queue can make its descriptor readable without giving packets (a dying device). Wakes that bring nothing are counted, and after
 //! `FUTILE_MAX` in a row the worker naps before it sleeps again, so that such a device costs little until control takes the queue away.
 
 use crate::account::{Account, LogSettings, Metrics, Sample, Suspicion, Totals};
+use crate::beat::{Beat, Vigil};
 use crate::counters::WORKER_SLEEPS;
 use crate::cycles;
 use crate::fair::{self, Share};
@@ -35,7 +37,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use port::{BATCH_MAX, Receive, RxQueue};
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -67,6 +69,13 @@ pub struct Rx {
     pub load: Arc<AtomicU64>,
     pub pause: Pause,
     pub share: Share,
+}
+
+impl Rx {
+    /// What its descriptor's events are called.
+    fn event(&self) -> u64 {
+        u64::from(self.port.0) << 32 | self.number as u64
+    }
 }
 
 /// When a queue that is polled by a system call is polled again: the longer it was empty, the later. Times in cycles.
@@ -154,6 +163,7 @@ impl Handle {
         let core = Core::new(seat, post.cache_flows);
         let account = Arc::new(Account::default());
         let inherited = Totals::of_work(&shared.work[seat]);
+        let patience = Patience::new();
         let worker = Worker {
             shared,
             member,
@@ -165,13 +175,17 @@ impl Handle {
             futile: 0,
             account: Arc::clone(&account),
             last: cycles::now(),
-            patience: Patience::new(),
+            beat: Beat::new(patience.cycles_per_us),
+            patience,
+            vigil: None,
+            slept: false,
             nap_us: 0,
             tuning: post.tuning,
             metrics: post.tuning.metrics.then(Box::default),
         };
         let thread = std::thread::Builder::new().name(post.name).spawn(move || {
             pin(post.cpu);
+            punctual();
             worker.run();
         })?;
         Ok(Self { commands: sender, wake, thread: Some(thread), seat, account, inherited })
@@ -215,6 +229,28 @@ impl Drop for Handle {
     }
 }
 
+/// Has the calling thread woken when it is time, not when it suits.
+fn punctual() {
+    const SLACK_NS: libc::c_ulong = 1000;
+    // SAFETY: the option takes a number and no pointer. A refusal only costs time.
+    let _ = unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, SLACK_NS) };
+}
+
+/// Waits for events, no longer than `limit`; how many there are. An interrupted or failed wait is a wake like any other; a kernel
+/// that knows no such limit (before Linux 5.11) waits without.
+fn wait(epoll: &Epoll, events: &mut [EpollEvent; EVENTS_MAX], limit: Option<Duration>) -> usize {
+    let endless = |events: &mut [EpollEvent; EVENTS_MAX]| epoll.wait(events, EpollTimeout::NONE).unwrap_or(0);
+    let Some(limit) = limit else { return endless(events) };
+    let seconds = libc::time_t::try_from(limit.as_secs()).unwrap_or(libc::time_t::MAX);
+    let limit = libc::timespec { tv_sec: seconds, tv_nsec: limit.subsec_nanos().into() };
+    let none = std::ptr::null::<libc::sigset_t>();
+    // SAFETY: `EpollEvent` is `epoll_event` (`repr(transparent)`); there are EVENTS_MAX of them, and `limit` lives for the time of the call.
+    let n = unsafe {
+        libc::syscall(libc::SYS_epoll_pwait2, epoll.0.as_raw_fd(), events.as_mut_ptr(), EVENTS_MAX, &raw const limit, none, 0)
+    };
+    usize::try_from(n).unwrap_or_else(|_| endless(events))
+}
+
 fn pin(cpu: Option<CoreId>) {
     let Some(cpu) = cpu else { return };
     let mut set = nix::sched::CpuSet::new();
@@ -224,8 +260,10 @@ fn pin(cpu: Option<CoreId>) {
     }
 }
 
-/// What the eventfd's events are called.
+/// What the eventfd's events are called; those of a queue have its `Rx::event`.
 const WAKE: u64 = u64::MAX;
+/// Events taken after a sleep. If there are so many there may be more.
+const EVENTS_MAX: usize = 8;
 
 /// How long to poll in vain, in cycles.
 #[derive(Debug)]
@@ -245,6 +283,11 @@ impl Patience {
     #[inline]
     fn window(&self) -> u64 {
         self.credit.min(SPIN_MAX_US * self.cycles_per_us).max(SPIN_MIN_US * self.cycles_per_us)
+    }
+
+    /// Whether the credit is good for a whole window.
+    fn is_rich(&self) -> bool {
+        self.credit >= SPIN_MAX_US * self.cycles_per_us
     }
 
     /// So much polling was in vain.
@@ -272,6 +315,11 @@ struct Worker {
     /// The cycle counter when it was last read.
     last: u64,
     patience: Patience,
+    beat: Beat,
+    /// A packet is due: the sleep before it was ended by that.
+    vigil: Option<Vigil>,
+    /// Nothing came since the last sleep.
+    slept: bool,
     /// The length of the next nap.
     nap_us: u32,
     tuning: Tuning,
@@ -293,8 +341,15 @@ impl Worker {
             let idle = self.last.wrapping_sub(since);
             if received > 0 {
                 (since, self.futile) = (self.last, 0);
-            } else if idle >= self.patience.window() {
+                if std::mem::take(&mut self.slept) {
+                    self.vigil = None;
+                    self.beat.came(self.last);
+                }
+            } else if idle >= self.window(since) {
                 self.patience.spent(idle);
+                if self.vigil.take().is_some() {
+                    self.beat.lost();
+                }
                 self.sleep();
                 since = self.last;
             } else if idle >= SPIN_MIN_US * self.patience.cycles_per_us {
@@ -305,6 +360,11 @@ impl Worker {
                 since = self.last;
             }
         }
+    }
+
+    /// How long to poll in vain since then: until what is due can no longer come, or as long as it may take for an answer.
+    fn window(&self, since: u64) -> u64 {
+        self.vigil.map_or_else(|| self.patience.window(), |vigil| vigil.until.wrapping_sub(since))
     }
 
     /// A round, with its account.
@@ -425,17 +485,28 @@ impl Worker {
         }
         self.futile += 1;
         WORKER_SLEEPS.inc();
-        let woken = self.rest(|worker| {
+        // A window of it is paid in advance.
+        let due = self.beat.next(self.last).filter(|_| self.patience.is_rich());
+        let limit = due.map(|vigil| cycles::duration(vigil.from.wrapping_sub(self.last)));
+        let mut events = [EpollEvent::empty(); EVENTS_MAX];
+        let n = self.rest(|worker| {
             if worker.futile > FUTILE_MAX {
                 std::thread::sleep(NAP);
             }
-            let mut events = [EpollEvent::empty(); 8];
-            // An interrupted or failed wait is a wake like any other.
-            let n = worker.epoll.wait(&mut events, EpollTimeout::NONE).unwrap_or(0);
-            events[..n].iter().any(|e| e.data() == WAKE)
+            wait(&worker.epoll, &mut events, limit)
         });
-        self.rx.iter_mut().for_each(|rx| rx.pause = Pause::default());
-        if woken {
+        self.slept = true;
+        self.vigil = due.filter(|vigil| n == 0 && vigil.is_on(self.last));
+        let events = &events[..n];
+        let woken_by = |name| events.iter().any(|e| e.data() == name);
+        // A call for a queue that has nothing would keep those waiting for whom we were woken.
+        for rx in &mut self.rx {
+            rx.pause = Pause::default();
+            if n < EVENTS_MAX && !woken_by(rx.event()) {
+                rx.pause.after(0, self.last, self.patience.cycles_per_us);
+            }
+        }
+        if woken_by(WAKE) {
             let _ = self.wake.read();
             self.futile = 0;
         }
@@ -502,7 +573,7 @@ impl Worker {
         if let Some(fd) = rx.queue.poll_fd() {
             // SAFETY: the queue owns the descriptor and keeps it open as long as it lives; it is borrowed for this call only.
             let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-            if let Err(error) = self.epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, 0)) {
+            if let Err(error) = self.epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, rx.event())) {
                 tracing::debug!(target: "dpif_netdev", "port {}: cannot wait for packets: {error}", rx.port.0);
             }
         }
@@ -510,8 +581,7 @@ impl Worker {
     }
 
     fn take_rx(&mut self, which: impl Fn(&Rx) -> bool) -> Vec<Rx> {
-        let (taken, kept) = std::mem::take(&mut self.rx).into_iter().partition::<Vec<_>, _>(|rx| which(rx));
-        self.rx = kept;
+        let taken: Vec<Rx> = self.rx.extract_if(.., |rx| which(rx)).collect();
         for fd in taken.iter().filter_map(|rx| rx.queue.poll_fd()) {
             // SAFETY: as in `add_rx`.
             let fd = unsafe { BorrowedFd::borrow_raw(fd) };

@@ -13,6 +13,12 @@
 //! softirqs are waited for (membarrier does synchronize_rcu), and what is left in the rings goes back to the pool. Chunks that a
 //! zero-copy driver holds in its own rings cannot be listed; they are lost and counted ([`lost_chunks`]).
 //!
+//! # Queues
+//!
+//! A device has a socket for each of its receive queues: what comes by a queue without one goes to the host's stack. `options:n_rxq` says how many
+//! queues the device is to have. The kernel sends what a socket sends by the transmit queue of the same number, and silently nothing if there is
+//! none, so only sockets with a transmit queue send; workers beyond their number share them.
+//!
 //! # Checksums
 //!
 //! A veth peer hands over frames before their checksums are completed, and XDP is not told. Frames from virtual devices are therefore
@@ -37,7 +43,8 @@ use crate::batch::Batch;
 use crate::counters::{CHUNKS_LOST, Counters};
 use crate::device::{PortConfig, PortError};
 use crate::netdev::Netdev;
-use crate::netlink::{Link, ethtool};
+use crate::netlink::Link;
+use crate::netlink::ethtool::{self, Channels};
 use crate::offload::recognise_partial;
 use crate::packet::Packet;
 use crate::pool::{self, Class, FRAME_MAX, HEADROOM, SMALL_CHUNK, SMALL_FRAME_MAX};
@@ -50,6 +57,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tx::TxRings;
 
 /// Entries of each ring.
@@ -70,7 +78,7 @@ const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
 #[allow(clippy::cast_possible_truncation, reason = "a constant of 44")]
 const FAMILY: u16 = libc::AF_XDP as u16;
 const SOCKET_BUFFER: libc::c_int = 16 << 20;
-/// How often the end of a transmit queue waits a millisecond for the kernel to finish.
+/// How often somebody waits some milliseconds for the kernel to finish with what was closed.
 const LINGER_MS: u32 = 20;
 
 /// Chunks that the kernel did not give back when queues were closed.
@@ -158,7 +166,10 @@ const MODES: &[(&str, &[(Mode, u16)])] = &[
 #[derive(Debug)]
 pub(crate) struct Port {
     pub(crate) netdev: Netdev,
+    /// By queue.
     tx: Vec<Arc<Mutex<TxRings>>>,
+    /// The first so many of them can send.
+    senders: usize,
     next_tx: AtomicUsize,
     mode: Mode,
     zero_copy: bool,
@@ -177,8 +188,7 @@ impl Port {
         if link.mtu > MTU_MAX {
             return unsupported("AF_XDP with an MTU above 30442");
         }
-        // Every queue of the device needs a socket, or its frames would go to the host's stack.
-        let queues = ethtool::rx_channels(&netdev.name).ok().filter(|n| *n > 0).unwrap_or(1);
+        let queues = channels(config, netdev)?;
         let mut last = io::Error::from(io::ErrorKind::Unsupported);
         for (mode, flags) in *modes {
             match Self::open_mode(netdev, link, queues, *mode, *flags) {
@@ -192,16 +202,16 @@ impl Port {
         Err(netdev.fault("opening an AF_XDP socket", last))
     }
 
-    fn open_mode(netdev: &Netdev, link: &Link, queues: u32, mode: Mode, flags: u16) -> io::Result<(Self, Vec<Rx>)> {
+    fn open_mode(netdev: &Netdev, link: &Link, queues: Channels, mode: Mode, flags: u16) -> io::Result<(Self, Vec<Rx>)> {
         if mode == Mode::Generic {
             // Frames that GRO has joined fit no chunk. If it cannot be switched off, they are dropped and counted.
             let _ = ethtool::set_feature(&netdev.name, ethtool::Feature::Gro, false);
         }
-        let program = Arc::new(Program::attach(netdev.ifindex, queues, mode)?);
+        let program = Arc::new(Program::attach(netdev.ifindex, queues.rx, mode)?);
         let virtual_device = link.kind.is_some();
         let (mut rx, mut tx) = (Vec::new(), Vec::new());
         let mut first = None;
-        for queue in 0..queues {
+        for queue in 0..queues.rx {
             let (socket, rings) = open_socket(netdev, &program, queue, flags, first)?;
             first = first.or_else(|| Some(First { fd: socket.fd.as_raw_fd(), metadata: socket.metadata, pieces: socket.pieces }));
             let socket = Arc::new(socket);
@@ -214,7 +224,8 @@ impl Port {
         let zero_copy = rx.iter().all(|queue| queue.socket.zero_copy);
         let checksum = rx.iter().all(|queue| queue.socket.metadata && !queue.socket.zero_copy);
         let pieces = rx.iter().all(|queue| queue.socket.pieces);
-        Ok((Self { netdev: netdev.clone(), tx, next_tx: AtomicUsize::new(0), mode, zero_copy, checksum, pieces }, rx))
+        let senders = queues.tx.min(queues.rx) as usize;
+        Ok((Self { netdev: netdev.clone(), tx, senders, next_tx: AtomicUsize::new(0), mode, zero_copy, checksum, pieces }, rx))
     }
 
     /// The mode in use, in the words of `options:xdp-mode`.
@@ -242,13 +253,46 @@ impl Port {
     }
 
     pub(crate) fn n_txq(&self) -> usize {
-        self.tx.len()
+        self.senders
     }
 
     pub(crate) fn tx(&self) -> Tx {
-        let i = self.next_tx.fetch_add(1, Ordering::Relaxed) % self.tx.len();
+        let i = self.next_tx.fetch_add(1, Ordering::Relaxed) % self.senders;
         Tx::new(&self.tx[i], self.checksum, self.netdev.shared.new_tx_counters())
     }
+}
+
+/// The device's queues, of which there are as many for receiving as `options:n_rxq` says; at least one of each kind.
+fn channels(config: &PortConfig, netdev: &Netdev) -> Result<Channels, PortError> {
+    let ask = || {
+        // A driver that does not say has one.
+        let told = ethtool::channels(&netdev.name).unwrap_or(Channels { rx: 1, rx_max: 1, tx: 1 });
+        Channels { rx: told.rx.max(1), rx_max: told.rx_max, tx: told.tx.max(1) }
+    };
+    let now = ask();
+    if config.option("n_rxq").is_none() {
+        return Ok(now);
+    }
+    let wanted = u32::try_from(config.n_rxq()?).expect("RXQ_MAX is small");
+    if wanted == now.rx {
+        return Ok(now);
+    }
+    if wanted > now.rx_max {
+        return Err(config.bad_option("n_rxq", "a number of queues that the device can have"));
+    }
+    set_channels(&netdev.name, wanted).map_err(|error| netdev.fault("setting the number of queues", error))?;
+    Ok(ask())
+}
+
+/// The kernel lets no queue go that has a socket, and takes closed ones (those that the port had before) apart in its own time.
+fn set_channels(name: &str, wanted: u32) -> io::Result<()> {
+    for _ in 0..LINGER_MS {
+        match ethtool::set_rx_channels(name, wanted) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => std::thread::sleep(Duration::from_millis(5)),
+            result => return result,
+        }
+    }
+    ethtool::set_rx_channels(name, wanted)
 }
 
 struct Rings {

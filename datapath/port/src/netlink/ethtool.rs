@@ -12,6 +12,7 @@ const GDRVINFO: u32 = 0x03;
 const GLINK: u32 = 0x0a;
 const GLINKSETTINGS: u32 = 0x4c;
 const GCHANNELS: u32 = 0x3c;
+const SCHANNELS: u32 = 0x3d;
 
 /// A feature with an ioctl of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,14 +107,60 @@ pub fn set_feature(name: &str, feature: Feature, on: bool) -> io::Result<()> {
     ioctl(name, &mut value)
 }
 
-/// How many receive queues (combined or rx-only channels) are in use.
-pub fn rx_channels(name: &str) -> io::Result<u32> {
-    let mut answer = [0u8; 36];
-    answer[..4].copy_from_slice(&GCHANNELS.to_ne_bytes());
-    ioctl(name, &mut answer)?;
-    // cmd, then maxima of rx, tx, other, combined, then the same four in use.
-    let word = |i: usize| u32::from_ne_bytes([answer[i * 4], answer[i * 4 + 1], answer[i * 4 + 2], answer[i * 4 + 3]]);
-    Ok(word(5) + word(8))
+/// Queues in use. A combined channel counts as both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Channels {
+    /// Receive queues.
+    pub rx: u32,
+    /// As many could there be.
+    pub rx_max: u32,
+    /// Transmit queues.
+    pub tx: u32,
+}
+
+/// struct ethtool_channels: the command, maxima of rx, tx, other and combined, then the same four in use.
+type ChannelWords = [u32; 9];
+const RX_MAX: usize = 1;
+const COMBINED_MAX: usize = 4;
+const RX: usize = 5;
+const TX: usize = 6;
+const COMBINED: usize = 8;
+
+/// Asks for the queues in use.
+pub fn channels(name: &str) -> io::Result<Channels> {
+    let words = channel_words(name)?;
+    let used = |which: usize| words[which].saturating_add(words[COMBINED]);
+    let rx_max = if words[COMBINED] > 0 { words[COMBINED_MAX] } else { words[RX_MAX] };
+    Ok(Channels { rx: used(RX), rx_max, tx: used(TX) })
+}
+
+/// Makes the device have `n` receive queues; where its channels are combined it has as many transmit queues then. EINVAL: more than there
+/// can be, or one of those that are to go has an AF_XDP socket.
+pub fn set_rx_channels(name: &str, n: u32) -> io::Result<()> {
+    let mut words = channel_words(name)?;
+    let which = if words[COMBINED] > 0 { COMBINED } else { RX };
+    let others = if which == COMBINED { words[RX] } else { 0 };
+    words[which] = n.saturating_sub(others);
+    channels_ioctl(name, SCHANNELS, &mut words)
+}
+
+fn channel_words(name: &str) -> io::Result<ChannelWords> {
+    let mut words = ChannelWords::default();
+    channels_ioctl(name, GCHANNELS, &mut words)?;
+    Ok(words)
+}
+
+fn channels_ioctl(name: &str, command: u32, words: &mut ChannelWords) -> io::Result<()> {
+    words[0] = command;
+    let mut bytes = [0u8; size_of::<ChannelWords>()];
+    for (to, word) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(&*words) {
+        *to = word.to_ne_bytes();
+    }
+    ioctl(name, &mut bytes)?;
+    for (word, from) in words.iter_mut().zip(bytes.as_chunks::<4>().0) {
+        *word = u32::from_ne_bytes(*from);
+    }
+    Ok(())
 }
 
 fn ioctl(name: &str, data: &mut [u8]) -> io::Result<()> {

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod host;
+mod queues;
 mod world;
 
 use port::netlink::{Event, Monitor, request};

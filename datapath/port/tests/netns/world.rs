@@ -66,6 +66,14 @@ impl World {
         self.ip(name, "link set e0 up");
     }
 
+    /// A pair with receive and transmit queues: `outer` in namespace `sw`, `inner` in `name`.
+    pub(crate) fn veth_with_queues(&self, name: &str, [(outer, rx, tx), (inner, inner_rx, inner_tx)]: [(&str, u8, u8); 2]) {
+        let peer = format!("peer name {inner} numrxqueues {inner_rx} numtxqueues {inner_tx} netns {}", self.name(name));
+        self.ip("sw", &format!("link add {outer} numrxqueues {rx} numtxqueues {tx} type veth {peer}"));
+        self.ip("sw", &format!("link set {outer} up"));
+        self.ip(name, &format!("link set {inner} up"));
+    }
+
     pub(crate) fn ip(&self, name: &str, arguments: &str) {
         run(&format!("ip -n {} {arguments}", self.name(name)));
     }

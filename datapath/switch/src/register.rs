@@ -1,0 +1,109 @@
+//! The register of ports: which names and numbers are taken, and which number is the next free one.
+//!
+//! What enters: a name with its number, when a port comes or goes. What leaves: the number of a name; free numbers. Neighbour: `ports`, which keeps
+//! the ports themselves. With ten thousand ports nothing here may look at all of them to add one more.
+
+use crate::outlets::PORTS_MAX;
+use flow::DpPort;
+use flow::hash::Map;
+
+const WORD: u32 = u64::BITS;
+const WORDS: usize = PORTS_MAX.div_ceil(WORD) as usize;
+
+/// Names and numbers in use. Numbers are below `PORTS_MAX`; 0 is given to who asks for it only.
+#[derive(Debug)]
+pub(crate) struct Register {
+    by_name: Map<String, DpPort>,
+    /// A bit for each number in use.
+    taken: Box<[u64; WORDS]>,
+    /// No word before this one has a number free (but for 0).
+    first: usize,
+}
+
+impl Default for Register {
+    fn default() -> Self {
+        Self { by_name: Map::default(), taken: Box::new([0; WORDS]), first: 0 }
+    }
+}
+
+impl Register {
+    /// The number of a name.
+    pub(crate) fn find(&self, name: &str) -> Option<DpPort> {
+        self.by_name.get(name).copied()
+    }
+
+    /// Whether a port may have the number.
+    pub(crate) fn is_free(&self, number: u32) -> bool {
+        number < PORTS_MAX && self.taken[(number / WORD) as usize] & 1 << (number % WORD) == 0
+    }
+
+    /// The lowest free number above 0.
+    pub(crate) fn next_free(&mut self) -> Option<DpPort> {
+        const ZERO: u64 = 1;
+        while let Some(word) = self.taken.get(self.first) {
+            let used = *word | if self.first == 0 { ZERO } else { 0 };
+            if used != u64::MAX {
+                let number = u32::try_from(self.first).expect("words are few") * WORD + used.trailing_ones();
+                return (number < PORTS_MAX).then_some(DpPort(number));
+            }
+            self.first += 1;
+        }
+        None
+    }
+
+    /// A port has come.
+    pub(crate) fn enter(&mut self, name: &str, number: DpPort) {
+        self.by_name.insert(name.to_owned(), number);
+        if let Some(word) = self.taken.get_mut((number.0 / WORD) as usize) {
+            *word |= 1 << (number.0 % WORD);
+        }
+    }
+
+    /// A port has gone.
+    pub(crate) fn strike(&mut self, name: &str) {
+        let Some(number) = self.by_name.remove(name) else { return };
+        let at = (number.0 / WORD) as usize;
+        if let Some(word) = self.taken.get_mut(at) {
+            *word &= !(1 << (number.0 % WORD));
+            self.first = self.first.min(at);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lowest_number_is_given_first_and_again() {
+        let mut register = Register::default();
+        for n in 1..200 {
+            assert_eq!(register.next_free(), Some(DpPort(n)));
+            register.enter(&format!("p{n}"), DpPort(n));
+        }
+        register.enter("wished", DpPort(200));
+        assert_eq!((register.find("p70"), register.find("p200")), (Some(DpPort(70)), None));
+        assert_eq!(register.next_free(), Some(DpPort(201)));
+        for n in [130, 70] {
+            register.strike(&format!("p{n}"));
+            assert!(register.is_free(n) && !register.is_free(n + 1));
+            assert_eq!(register.next_free(), Some(DpPort(n)));
+        }
+        register.strike("p70");
+        register.enter("again", DpPort(70));
+        assert_eq!(register.next_free(), Some(DpPort(130)));
+        assert_eq!((register.is_free(0), register.is_free(PORTS_MAX)), (true, false));
+    }
+
+    #[test]
+    fn all_numbers_are_given_but_zero() {
+        let mut register = Register::default();
+        for n in 1..PORTS_MAX {
+            assert_eq!(register.next_free(), Some(DpPort(n)));
+            register.enter(&n.to_string(), DpPort(n));
+        }
+        assert_eq!(register.next_free(), None);
+        register.strike("64000");
+        assert_eq!(register.next_free(), Some(DpPort(64_000)));
+    }
+}
