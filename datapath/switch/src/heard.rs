@@ -26,7 +26,12 @@ impl<'e> Heard<'e> {
                 }
                 Event::LinkGone { ifindex, .. } => heard.by_index.entry(*ifindex).or_default().push(event),
                 Event::Overrun => heard.lost = Some(event),
-                Event::Address(_) | Event::AddressGone(_) | Event::Route(_) | Event::RouteGone(_) => {}
+                Event::Address(_)
+                | Event::AddressGone(_)
+                | Event::Route(_)
+                | Event::RouteGone(_)
+                | Event::Rule(_)
+                | Event::RuleGone(_) => {}
             }
         }
         heard

@@ -89,7 +89,7 @@ fn missing(packet: &Packet, parsed: &mut Parsed) -> Option<(u16, u16)> {
             parsed.ensure(ADDRESSES);
             pseudo6(&parsed.key.ipv6_src, &parsed.key.ipv6_dst, found.transport, len)
         }
-        NetworkLayer::None | NetworkLayer::Arp | NetworkLayer::Nsh => return None,
+        NetworkLayer::None | NetworkLayer::Arp | NetworkLayer::Nsh | NetworkLayer::Pbb => return None,
     };
     (sum.fold().to_ne_bytes() == field).then_some((found.l4, offset))
 }
