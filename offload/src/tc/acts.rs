@@ -64,12 +64,7 @@ pub fn put(out: &mut Writer, order: u16, act: &Act, cookie: &[u8], devices: &dyn
             out.put(vlan::ETH_SRC, src);
         }
         Act::EthPop => put_parms(out, vlan::PARMS, verdict::PIPE, &vlan::POP_ETH.to_ne_bytes()),
-        Act::MplsPush { lse, proto } => {
-            put_parms(out, mpls::PARMS, verdict::PIPE, &mpls::PUSH.to_ne_bytes());
-            out.put_be16(mpls::PROTO, *proto);
-            let byte = |n: u32| u8::try_from(n & 0xff).expect("eight bits");
-            put_lse(out, Some(lse >> 12), Some(byte(lse >> 9 & 7)), Some(byte(lse >> 8 & 1)), Some(byte(*lse)));
-        }
+        Act::MplsPush { lse, proto } => put_mpls_push(out, *lse, *proto),
         Act::MplsPop { proto } => {
             put_parms(out, mpls::PARMS, verdict::PIPE, &mpls::POP.to_ne_bytes());
             out.put_be16(mpls::PROTO, *proto);
@@ -88,14 +83,7 @@ pub fn put(out: &mut Writer, order: u16, act: &Act, cookie: &[u8], devices: &dyn
             out.put_u16(ct::ACTION, ct::CLEAR);
         }
         Act::Skbedit(edit) => put_skbedit(out, edit),
-        Act::Sample { rate, group, trunc } => {
-            put_parms(out, sample::PARMS, verdict::PIPE, &[]);
-            out.put_u32(sample::RATE, *rate);
-            out.put_u32(sample::GROUP, *group);
-            if let Some(trunc) = trunc {
-                out.put_u32(sample::TRUNC, *trunc);
-            }
-        }
+        Act::Sample { rate, group, trunc } => put_sample(out, *rate, *group, *trunc),
         Act::Police { meter } => put_police(out, police::METERS | meter, verdict::SHOT, 0),
         Act::Length { mtu, jump } => {
             let jump = i32::try_from(*jump).expect("a rule has few actions");
@@ -229,6 +217,22 @@ fn put_ct(out: &mut Writer, act: &CtAct) {
     if let Some((min, max)) = ports {
         out.put_be16(ct::NAT_PORT_MIN, *min);
         out.put_be16(ct::NAT_PORT_MAX, *max);
+    }
+}
+
+fn put_mpls_push(out: &mut Writer, lse: u32, proto: u16) {
+    put_parms(out, mpls::PARMS, verdict::PIPE, &mpls::PUSH.to_ne_bytes());
+    out.put_be16(mpls::PROTO, proto);
+    let byte = |n: u32| u8::try_from(n & 0xff).expect("eight bits");
+    put_lse(out, Some(lse >> 12), Some(byte(lse >> 9 & 7)), Some(byte(lse >> 8 & 1)), Some(byte(lse)));
+}
+
+fn put_sample(out: &mut Writer, rate: u32, group: u32, trunc: Option<u32>) {
+    put_parms(out, sample::PARMS, verdict::PIPE, &[]);
+    out.put_u32(sample::RATE, rate);
+    out.put_u32(sample::GROUP, group);
+    if let Some(trunc) = trunc {
+        out.put_u32(sample::TRUNC, trunc);
     }
 }
 
