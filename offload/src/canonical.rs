@@ -61,6 +61,10 @@ fn narrow_protocol(flow: &Megaflow, mask: &mut Mask) {
     if mask.nw_frag & 2 != 0 {
         mask.nw_frag |= 1;
     }
+    // A packet that is no fragment is no later one either.
+    if mask.nw_frag & 1 != 0 && flow.key.nw_frag & 1 == 0 {
+        mask.nw_frag |= 2;
+    }
     let l4 = |a: &Action| {
         let Action::Set(set) = a else { return false };
         let addresses = set.mask.nw_src != [0; 4]

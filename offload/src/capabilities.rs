@@ -2,10 +2,12 @@
 //!
 //! What enters: probes, port events. What leaves: answers to `plan`. A capability that is missing refuses; nothing is ever left out.
 
+use crate::probe::Lacks;
 use flow::DpPort;
 use flow::hash::{Map, Set};
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// The kind of a tunnel device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +64,8 @@ pub struct Capabilities {
     pub ports: Map<DpPort, PortKind>,
     /// Those of the ports by which an eSwitch is connected to the network.
     pub uplinks: Set<DpPort>,
+    /// What ports do not take, of those that were asked.
+    pub lacks: Map<DpPort, Arc<Lacks>>,
     /// Bytes of the longest packets of ports, without their Ethernet headers.
     pub mtus: Map<DpPort, u32>,
     /// How the kernel sends to the other ends of tunnels, as far as it knows.
@@ -93,6 +97,7 @@ impl Capabilities {
         Self {
             ports: Map::default(),
             uplinks: Set::default(),
+            lacks: Map::default(),
             mtus: Map::default(),
             ways: Map::default(),
             meters: Map::default(),

@@ -36,6 +36,8 @@ pub enum DecodeError {
     Tunnel,
     #[error("the jump of a length check leads nowhere")]
     Jump,
+    #[error("no megaflow does what {0} does")]
+    Foreign(&'static str),
 }
 
 /// What a rule means.
@@ -54,7 +56,8 @@ pub fn decode(rule: &Rule) -> Result<Decoded, DecodeError> {
         place.write(&mut mask, item.mask);
     }
     if let Some(f) = rule.fragment {
-        mask.nw_frag = FRAG_ANY | if f.mask & IS_FIRST != 0 { FRAG_LATER } else { 0 };
+        let whole = f.value & IS_FRAGMENT == 0;
+        mask.nw_frag = FRAG_ANY | if whole || f.mask & IS_FIRST != 0 { FRAG_LATER } else { 0 };
         if f.value & IS_FRAGMENT != 0 {
             let later = f.mask & IS_FIRST != 0 && f.value & IS_FIRST == 0;
             key.nw_frag = FRAG_ANY | if later { FRAG_LATER } else { 0 };
@@ -169,6 +172,8 @@ fn actions(acts: &[Act], key: &Key, mask: &Mask) -> Result<Actions, DecodeError>
                 return ended(rest, out);
             }
             Act::Drop => return ended(rest, out),
+            Act::Skbedit(_) => return Err(DecodeError::Foreign("skbedit")),
+            Act::Sample { .. } => return Err(DecodeError::Foreign("sample")),
             Act::Length { mtu, jump } => {
                 let at = usize::try_from(*jump).ok().and_then(|j| j.checked_sub(1)).filter(|at| *at < rest.len());
                 let (shorter, longer) = rest.split_at(at.ok_or(DecodeError::Jump)?);
@@ -235,6 +240,8 @@ fn plain(act: &Act) -> Option<Action> {
         | Act::Output { .. }
         | Act::Goto(_)
         | Act::Drop
+        | Act::Skbedit(_)
+        | Act::Sample { .. }
         | Act::Length { .. } => return None,
     })
 }

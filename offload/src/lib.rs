@@ -15,6 +15,7 @@
 //! | [`model`] | an eSwitch in memory, programmed by the same messages; another that takes megaflows as they are |
 //! | [`tiered`] | the seam over two layers, software and hardware |
 //! | [`refusal`], [`capabilities`] | reasons; what hardware can do |
+//! | [`probe`] | what a port lacks: the questions, and the refusals |
 #![forbid(unsafe_code)]
 
 pub mod canonical;
@@ -26,6 +27,7 @@ pub mod keys;
 pub mod merge;
 pub mod model;
 pub mod plan;
+pub mod probe;
 pub mod refusal;
 pub mod rule;
 pub mod tc;

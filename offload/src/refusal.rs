@@ -55,6 +55,7 @@ reasons! {
     Parent "parent": "the megaflow that recirculates to this one is in software";
     Connection "connection": "the connection is none whose packets hardware can have";
     TableFull "table-full": "the hardware's table is full";
+    Probe "probe": "the port's hardware was asked for this, and does not take it";
     Driver "driver": "the driver refused the rule";
     NotInHardware "not-in-hw": "the driver took the rule without putting it into hardware";
     Echo "echo": "the rule that was read back is another than the one that was asked for";
@@ -83,6 +84,8 @@ impl Reason {
             // A megaflow that lets packets in is an event, too; so is another MTU.
             | Self::TunnelEntry
             | Self::TunnelMtu
+            // Ports are asked again when their eSwitch has changed.
+            | Self::Probe
             | Self::MatchField
             | Self::MatchValue
             | Self::MatchContext

@@ -136,11 +136,31 @@ pub enum Act {
     Police {
         meter: u32,
     },
+    /// skbedit: what goes with a packet to whoever gets it next. No megaflow's: in hardware a packet has none of it.
+    Skbedit(Skbedit),
+    /// sample: one of `rate` packets goes to a psample group, cut to `trunc` bytes. No megaflow's yet: those that sample stay in software.
+    Sample {
+        rate: u32,
+        group: u32,
+        trunc: Option<u32>,
+    },
     /// police by length: a packet longer than `mtu` bytes (with its Ethernet header) skips `jump` - 1 actions.
     Length {
         mtu: u32,
         jump: u32,
     },
+}
+
+/// What skbedit writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Skbedit {
+    /// The class of a queueing discipline, `MAJOR:MINOR`.
+    pub priority: Option<u32>,
+    pub queue: Option<u16>,
+    pub mark: Option<u32>,
+    pub mark_mask: Option<u32>,
+    /// `PACKET_*`: for the host, for another.
+    pub packet_type: Option<u16>,
 }
 
 /// `TCA_PEDIT_KEY_EX_HDR_TYPE_*`

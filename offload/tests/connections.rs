@@ -2,6 +2,9 @@
 //! byte, with the same counters, while connections begin, change, close and expire, and megaflows come and go.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failure is the test's")]
 
+mod beside;
+
+use beside::{Sent, Tier};
 use datapath::{Options as SwitchOptions, Switch};
 use flow::action_text::parse_actions;
 use flow::clock::now_ms;
@@ -13,13 +16,11 @@ use flow::forms::NoNames;
 use flow::seam::{FlowPut, Placement, PortRequest, PutMode};
 use flow::{Datapath, DpPort, Megaflow, Ufid};
 use offload::capabilities::Capabilities;
-use offload::model::{Model, Options, Outcome, SameNumbers};
+use offload::model::{Model, Options, SameNumbers};
 use offload::tc::client::Tc;
 use offload::{PortKind, Tiered};
 use port::dummy::Control;
 use std::sync::Arc;
-
-type Tier = Tiered<Switch, Tc<Model, SameNumbers>>;
 
 /// Port 1 may begin, port 2 may only answer; what is refused goes to port 3.
 const FIREWALL: &[(&str, &str)] = &[
@@ -77,11 +78,6 @@ fn switch() -> (Switch, Vec<Control>) {
     (dp, ports)
 }
 
-fn sent(ports: &[Control]) -> Vec<(u32, Vec<u8>)> {
-    let of = |(n, port): (u32, &Control)| port.captured().into_iter().map(move |frame| (n, frame)).collect::<Vec<_>>();
-    (1..).zip(ports).flat_map(of).collect()
-}
-
 /// The switch with the model beside it, and how many packets the model forwarded.
 struct Both {
     tier: Tier,
@@ -99,18 +95,10 @@ impl Both {
         Self { tier, ports, in_hardware: 0 }
     }
 
-    fn send(&mut self, port: u32, frame: &[u8]) -> Vec<(u32, Vec<u8>)> {
-        match self.tier.hardware().link().receive(DpPort(port), frame) {
-            Outcome::Done(sent) => {
-                self.in_hardware += 1;
-                sent.into_iter().map(|s| (s.port.0, s.bytes)).collect()
-            }
-            Outcome::Missed => {
-                self.tier.inner().inject(DpPort(port), 0, frame).unwrap();
-                sent(&self.ports)
-            }
-            Outcome::MissedInChain(chain) => panic!("a packet came up in the middle, in chain {chain}"),
-        }
+    fn send(&mut self, port: u32, frame: &[u8]) -> Sent {
+        let (sent, in_hardware) = beside::send(&self.tier, &self.ports, (port, frame), |frame| frame);
+        self.in_hardware += usize::from(in_hardware);
+        sent
     }
 
     fn rules(&self) -> usize {
@@ -359,7 +347,7 @@ fn equal(seed: u64, flows: &[(&str, &str)], nat: bool, options: Options) {
         let frame = udp(client, back, nat, 60 + random.below(100));
         let port = if back { 2 } else { 1 };
         alone.inject(DpPort(port), 0, &frame).unwrap();
-        assert_eq!(both.send(port, &frame), sent(&ports), "seed {seed}, step {step}: {frame:02x?}");
+        assert_eq!(both.send(port, &frame), beside::sent(&ports, |frame| frame), "seed {seed}, step {step}: {frame:02x?}");
     }
     (0..2).for_each(|_| Datapath::dump(&both.tier, &mut |_| true));
     for n in 1..=flows.len() as u128 {

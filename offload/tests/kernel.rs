@@ -18,6 +18,8 @@ use flow::hash::Map;
 use flow::{DpPort, Megaflow, Ufid};
 use offload::capabilities::Capabilities;
 use offload::hardware::{Found, Sight};
+use offload::probe::Bench;
+use offload::rule::{Act, Skbedit};
 use offload::tc::attributes::Writer;
 use offload::tc::client::{Netlink, Tc};
 use offload::tc::read::filter;
@@ -185,7 +187,7 @@ fn delete(link: &Kernel, id: FilterId) {
 }
 
 const MODULES: &str = "veth dummy vxlan geneve sch_ingress cls_flower act_mirred act_gact act_ct act_tunnel_key act_vlan act_pedit act_csum \
-                       act_mpls act_police";
+                       act_mpls act_police act_skbedit act_sample";
 
 fn software_devices() -> ByName {
     sh(&format!("for m in {MODULES}; do modprobe $m 2>/dev/null || true; done"));
@@ -272,6 +274,23 @@ const NOT_FORWARDED: &[(&str, &str)] = &[
     ("mpls_match", "the megaflow as stock Open vSwitch shows it matches fields that its rule does not"),
     ("output_local", "the host's own port"),
 ];
+
+/// Actions that no megaflow asks for, as the kernel shows them.
+fn other_actions_read_back(tally: &Tally, link: &Kernel, devices: &ByName) {
+    for (what, act) in [
+        ("skbedit", Act::Skbedit(Skbedit { priority: Some(0x1_0002), mark: Some(5), ..Skbedit::default() })),
+        ("skbedit of a part of the mark", Act::Skbedit(Skbedit { mark: Some(5), mark_mask: Some(0xf), ..Skbedit::default() })),
+        ("sample", Act::Sample { rate: 100, group: 5, trunc: Some(60) }),
+    ] {
+        let mut rule = udp_to(1);
+        rule.acts.insert(0, act);
+        let result = create(link, &rule, 0, devices).and_then(|(id, back)| {
+            delete(link, id);
+            if back == rule { Ok(()) } else { Err(format!("read back as {back:?}")) }
+        });
+        tally.check(&format!("kernel takes and shows {what}"), result);
+    }
+}
 
 fn golden_packets(tally: &Tally, link: &Kernel, devices: &ByName) {
     let mut hosts: Vec<Host> = (1..=4).map(|n| Host::open(&format!("h{n}"))).collect();
@@ -376,6 +395,7 @@ fn in_hardware(tally: &Tally) {
     );
     sh(&format!("tc filter add dev {rep1} ingress pref 7 protocol ip flower skip_sw dst_ip 9.9.9.9 action drop"));
     golden_in_hardware(tally, &tc);
+    probes(tally, &tc);
     faults(tally, &tc);
     lost_and_found(tally, &tc, &rep1);
     sh(&format!("tc qdisc del dev {rep2} clsact 2>/dev/null || true"));
@@ -405,6 +425,31 @@ fn golden_in_hardware(tally: &Tally, tc: &Tc<Kernel, ByName>) {
     tally.equal("nothing is left of the golden rules", &count(), &before);
 }
 
+/// Ports are asked what they take; the driver is made to lack something.
+fn probes(tally: &Tally, tc: &Tc<Kernel, ByName>) {
+    let before = count();
+    let index = |port: u32| tc.devices().ifindex(DpPort(port));
+    let vxlan = Some(ifindex("vxlan_sys_4789"));
+    let bench = Bench { port: index(1), peers: [index(2), index(3)], vxlan, ..Bench::default() };
+    let ask = |bench: &Bench| tc.probe(bench).map(|l| l.map(|l| l.to_string())).map_err(|e| e.to_string());
+    tally.equal("a port that takes all says so", &ask(&bench), &Ok(Some("takes all".to_owned())));
+    set("flower_max_actions", 1);
+    let few = ask(&bench).map(|l| l.unwrap_or_default());
+    let lacking = |what: &str| few.as_ref().is_ok_and(|l| l.split(' ').any(|word| word == what));
+    let found = ["push_vlan", "set(tcp)", "several-outputs", "tunnel-push(vxlan)", "eth(src)", "drop"].map(lacking);
+    tally.equal("one that takes one action lacks what needs two", &found, &[true, true, true, true, false, false]);
+    let words = tc.probe(&bench).ok().flatten().is_some_and(|l| l.all().iter().all(|(_, w)| w.contains("flower_max_actions")));
+    tally.equal("in the driver's words", &words, &true);
+    set("flower_max_actions", 32);
+    set("flower_max", u32::try_from(before).unwrap());
+    tally.equal("with a full table nothing is known", &ask(&bench), &Ok(None));
+    set("flower_max", 1 << 20);
+    let tunnel = Bench { port: None, peers: [index(2), None], ..bench };
+    let said = ask(&tunnel).map(|l| l.unwrap_or_default().starts_with("lacks"));
+    tally.equal("a tunnel's device is asked for itself", &said, &Ok(true));
+    tally.equal("nothing of the questions is left", &count(), &before);
+}
+
 fn faults(tally: &Tally, tc: &Tc<Kernel, ByName>) {
     let before = count();
     set("flower_max", u32::try_from(before).unwrap() + 1);
@@ -421,7 +466,7 @@ fn faults(tally: &Tally, tc: &Tc<Kernel, ByName>) {
     tally.equal("a refusal is the driver's, with its text", &words, &Some((Reason::Driver, true)));
     set("flower_max_actions", 1);
     let mut two = udp_to(4);
-    two.acts.insert(0, offload::rule::Act::VlanPush { tpid: 0x8100, vid: 5, pcp: 0 });
+    two.acts.insert(0, Act::VlanPush { tpid: 0x8100, vid: 5, pcp: 0 });
     tally.equal("too many actions", &tc.install(Ufid(104), &two).err().map(|why| why.reason), &Some(Reason::Driver));
     set("flower_max_actions", 32);
     tally.equal("only what was taken is there", &count(), &(before + 1));
@@ -492,6 +537,7 @@ fn main() -> ExitCode {
     let link = Kernel(Raw::new().unwrap());
     let devices = software_devices();
     golden_rules_read_back(&tally, &link, &devices);
+    other_actions_read_back(&tally, &link, &devices);
     golden_packets(&tally, &link, &devices);
     outer::tunnels(&tally, &link, &devices);
     // `tc`: in a kernel whose netdevsim takes no rules, only what needs none.

@@ -170,6 +170,35 @@ fn actions_that_hardware_has() {
     }
 }
 
+/// What stock Open vSwitch (3.7.1) declines, or puts into tc as something else than the megaflow.
+#[test]
+fn kinds_that_stock_declines_or_gets_wrong() {
+    let tunnel = |parts: &str| {
+        format!(
+            "tunnel({parts},src=10.8.0.2,dst=10.8.0.1,flags(+key)),recirc_id(0),in_port(vxlan_sys_4789),eth_type(0x0800),ipv4(frag=no)"
+        )
+    };
+    let many = ["set(ipv4(ttl=63)),p3"; 5].join(",set(ipv4(ttl=62)),p2,");
+    for (kind, flow, actions) in [
+        ("clone", UDP.to_owned(), "clone(p2),p3"),
+        ("protocol 0", "recirc_id(0),in_port(p1),eth_type(0x0800),ipv4(proto=0,frag=no)".to_owned(), "p2"),
+        (
+            "a part of an MPLS label",
+            "recirc_id(0),in_port(p1),eth_type(0x8847),mpls(label=16/0x10,tc=0/0,ttl=0/0,bos=1)".to_owned(),
+            "p2",
+        ),
+        ("a part of a tunnel's key", tunnel("tun_id=0x34/0xff,tp_dst=4789"), "p2"),
+        ("any destination port", tunnel("tun_id=0x34"), "p2"),
+        ("a tunnel's source port", tunnel("tun_id=0x34,tp_src=1111,tp_dst=4789"), "p2"),
+        ("group policy without id", tunnel("tun_id=0x34,tp_dst=4789,vxlan(gbp(flags=0x40))"), "p2"),
+        ("more than 16 actions", UDP.to_owned(), many.as_str()),
+    ] {
+        let flow = megaflow(&flow, actions);
+        let plan = plan(&flow, &hardware()).unwrap_or_else(|e| panic!("{kind}: {e}"));
+        assert!(kind != "more than 16 actions" || plan.rule.acts.len() > 16, "{}", plan.rule.acts.len());
+    }
+}
+
 #[test]
 fn actions_that_hardware_has_not() {
     for (actions, what) in [

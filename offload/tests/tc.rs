@@ -9,10 +9,12 @@ use flow::forms::NoNames;
 use flow::key::Key;
 use flow::{DpPort, Megaflow, Ufid};
 use offload::capabilities::Capabilities;
+use offload::decode::DecodeError;
+use offload::rule::{Act, Skbedit};
 use offload::tc::attributes::{Attribute, Writer, attributes};
 use offload::tc::read::{Message, filter, message};
 use offload::tc::{Devices, FilterId, Hook, matches, write};
-use offload::{PortKind, Rule, TunnelKind, plan};
+use offload::{PortKind, Rule, TunnelKind, decode, plan};
 use std::sync::Arc;
 
 /// Port n is interface n.
@@ -178,7 +180,28 @@ fn iproute2_sends_the_same() {
         assert_eq!(ours.bytes[write::HEADER..HEAD], theirs[write::HEADER..HEAD], "{name}");
         n += 1;
     }
-    assert_eq!(n, 13);
+    assert_eq!(n, 15);
+}
+
+/// What no megaflow asks for is written and read all the same; it means no megaflow.
+#[test]
+fn actions_beside_the_megaflows_are_written_and_read() {
+    let mut rule = rule_of(RULES[0].0, RULES[0].1);
+    let edits = [
+        Skbedit { mark: Some(5), mark_mask: Some(0xff), ..Skbedit::default() },
+        Skbedit { priority: Some(0x1_0002), queue: Some(3), packet_type: Some(0), ..Skbedit::default() },
+    ];
+    let acts = edits
+        .map(Act::Skbedit)
+        .into_iter()
+        .chain([Act::Sample { rate: 100, group: 5, trunc: Some(60) }, Act::Sample { rate: 1, group: 0, trunc: None }]);
+    for act in acts {
+        rule.acts.insert(0, act.clone());
+        let read = filter(&message_of(&rule), &Same).unwrap();
+        assert_eq!(read.rule(rule.port, rule.nought.clone()), rule, "{act:?}");
+        assert!(matches!(decode(&rule), Err(DecodeError::Foreign(_))), "{act:?}");
+        rule.acts.remove(0);
+    }
 }
 
 #[test]

@@ -270,8 +270,8 @@ fn the_operator_is_told_the_truth() {
         "  software: 3 megaflows, 1 to be tried again\n",
         "    out-port 1: an output port has no hardware\n",
         "    table-full 1: the hardware's table is full\n",
-        "  port 1 (p1): switch 1, hardware 2, out-port 1, action 1, table-full 1\n",
-        "  port 2 (p2): switch 1, hardware 0\n",
+        "  port 1 (p1): switch 1, hardware 2, out-port 1, action 1, table-full 1, not probed\n",
+        "  port 2 (p2): switch 1, hardware 0, not probed\n",
     ] {
         assert!(show.contains(part), "{part:?} in\n{show}");
     }

@@ -2,6 +2,9 @@
 //! devices beside it, byte for byte, with the same counters; and what stands and falls with what.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failure is the test's")]
 
+mod beside;
+
+use beside::{Sent, Tier};
 use datapath::{Options as SwitchOptions, Switch};
 use flow::action_text::parse_actions;
 use flow::checksum::{checksum, pseudo4, pseudo6};
@@ -13,14 +16,12 @@ use flow::forms::NoNames;
 use flow::seam::{FlowPut, Placement, PortRequest, PutMode};
 use flow::{Datapath, DpPort, Key, Megaflow, Ufid};
 use offload::capabilities::Capabilities;
-use offload::model::{Model, Options, Outcome, SameNumbers, Tunnel, Tunnels};
+use offload::model::{Model, Options, SameNumbers, Tunnel, Tunnels};
 use offload::tc::client::Tc;
 use offload::{Ends, PortKind, Reason, Tiered, TunnelKind, Way};
 use port::dummy::Control;
 use std::net::IpAddr;
 use std::sync::Arc;
-
-type Tier = Tiered<Switch, Tc<Model, SameNumbers>>;
 
 /// Ports 1 and 2 are VFs' representors, 3 is the uplink, 4 and 5 are the tunnels.
 const UPLINK: u32 = 3;
@@ -80,12 +81,7 @@ fn put(dp: &dyn Datapath, ufid: u128, flow: &str, actions: &str) {
     dp.put(&[FlowPut { flow, mode: PutMode::CreateOrModify, clear_stats: false }])[0].clone().unwrap();
 }
 
-/// What the switch sent, without what may differ: the outer source port, and the checksum over it, which must be right.
-fn sent(ports: &[Control]) -> Vec<(u32, Vec<u8>)> {
-    let of = |(n, port): (u32, &Control)| port.captured().into_iter().map(move |frame| (n, plain(frame))).collect::<Vec<_>>();
-    (1..).zip(ports).flat_map(of).collect()
-}
-
+/// A frame without what may differ: the outer source port, and the checksum over it, which must be right.
 fn plain(mut frame: Vec<u8>) -> Vec<u8> {
     let l4 = match frame[12..14] {
         [8, 0] if frame[23] == 17 => 34,
@@ -122,21 +118,10 @@ impl Both {
         Self { tier: Tiered::new(dp, Tc::new(Model::new(options), SameNumbers), capabilities()), ports, in_hardware: 0 }
     }
 
-    fn send(&mut self, port: u32, frame: &[u8]) -> Vec<(u32, Vec<u8>)> {
-        match self.tier.hardware().link().receive(DpPort(port), frame) {
-            Outcome::Done(sent) => {
-                self.in_hardware += 1;
-                let mut sent: Vec<_> = sent.into_iter().map(|s| (s.port.0, plain(s.bytes))).collect();
-                // By port; those of one port stay in their order.
-                sent.sort_by_key(|(port, _)| *port);
-                sent
-            }
-            Outcome::Missed => {
-                self.tier.inner().inject(DpPort(port), 0, frame).unwrap();
-                sent(&self.ports)
-            }
-            Outcome::MissedInChain(chain) => panic!("a packet came up in the middle, in chain {chain}"),
-        }
+    fn send(&mut self, port: u32, frame: &[u8]) -> Sent {
+        let (sent, in_hardware) = beside::send(&self.tier, &self.ports, (port, frame), plain);
+        self.in_hardware += usize::from(in_hardware);
+        sent
     }
 
     fn rules(&self) -> usize {
@@ -442,7 +427,12 @@ fn with_and_without_hardware_the_same_while_all_that_can_happen_happens() {
             let (port, frame) = packet(&mut random);
             let got = both.send(port, &frame);
             alone.inject(DpPort(port), 0, &frame).unwrap();
-            assert_eq!(got, sent(&ports), "seed {seed}, step {n}: port {port}, {frame:02x?}\n{}", both.tier.show());
+            assert_eq!(
+                got,
+                beside::sent(&ports, plain),
+                "seed {seed}, step {n}: port {port}, {frame:02x?}\n{}",
+                both.tier.show()
+            );
         }
         assert!(both.in_hardware > packets / 20, "seed {seed}: hardware forwarded {} of {packets}", both.in_hardware);
         both.tier.dump(&mut |_| true);

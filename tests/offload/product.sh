@@ -2,60 +2,27 @@
 # The whole product over simulated hardware: two hosts behind VF representors of a netdevsim, the switch programming them through tc.
 # Runs as root in the virtual machine of tests/vm (tests/offload/run.sh does it). FERRULE_BIN: where ferrule and ovs-vswitchd lie.
 # One line per check; the last says how many passed and failed.
-set -u
-bin=${FERRULE_BIN:?}
-ferrule=$bin/ferrule
-N=/sys/bus/netdevsim P=/sys/module/netdevsim/parameters
-run=$(mktemp -d) PASSED=0 FAILED=0
-export OVS_RUNDIR=$run OVS_LOGDIR=$run OVS_DBDIR=$run OVS_SYSCONFDIR=$run
+. "$(dirname "$0")/common.sh"
 MA=02:00:00:00:00:0a MB=02:00:00:00:00:0b
 
-ok() { PASSED=$((PASSED + 1)); echo "ok      $1"; }
-bad() { FAILED=$((FAILED + 1)); echo "FAILED  $1"; shift; printf '%s\n' "$@" | sed 's/^/        /'; }
-# soon WHAT CONDITION: the line of shell comes true within ten seconds
-soon() {
-    local tries
-    for ((tries = 0; tries < 100; tries++)); do
-        if eval "$2" >"$run/out" 2>&1; then ok "$1"; return; fi
-        sleep 0.1
-    done
-    bad "$1" "$2" "$(cat "$run/out")" "$("$ferrule" offload show 2>&1)" "$("$ferrule" dpctl dump-flows -m 2>&1)"
-}
-flows() { "$ferrule" dpctl dump-flows -m type="$1"; }
-rules() { cat $P/flower_count; }
-host() { # NAME DEVICE MAC ADDRESS OTHER-ADDRESS OTHER-MAC
-    ip netns add "$1"
-    ip link set "$2" netns "$1"
-    ip -n "$1" link set "$2" address "$3" up
-    ip -n "$1" addr add "$4/24" dev "$2"
-    ip -n "$1" neigh replace "$5" lladdr "$6" dev "$2"
-}
-link() { # REPRESENTOR NAMESPACE DEVICE
-    exec 8</proc/self/ns/net 9<"/run/netns/$2"
-    echo "8:$(cat "/sys/class/net/$1/ifindex") 9:$(ip netns exec "$2" cat "/sys/class/net/$3/ifindex")" >$N/link_device
-}
 ping_across() { ip netns exec x0 ping -q -c "$1" -i 0.1 -W 2 10.9.1.2 | grep -q " $1 received"; }
-start() { "$ferrule" daemon --detach --pidfile --log-file --no-chdir; }
 # OpenFlow rules do not outlive the daemon.
 program() {
     "$ferrule" ofctl add-flow br0 in_port=1,ip,actions=output:2
     "$ferrule" ofctl add-flow br0 in_port=2,ip,actions=output:1
 }
-set_config() { "$ferrule" vsctl set Open_vSwitch . "$@"; }
 
 for i in 0 1 2; do echo "$i 1" >$N/new_device; done
 echo 2 >$N/devices/netdevsim0/sriov_numvfs
 mode=$("$ferrule" offload mode netdevsim/netdevsim0 switchdev 2>&1)
 if grep -q "mode switchdev" <<<"$mode" && [ "$(grep -c ^representor <<<"$mode")" = 2 ]; then ok "the mode is set, representors appear"; else bad "the mode is set" "$mode"; fi
-for d in /sys/class/net/*; do
-    case $(cat "$d/phys_port_name" 2>/dev/null) in
-    pf0vf0) R0=$(basename "$d") ;; pf0vf1) R1=$(basename "$d") ;;
-    esac
-done
+R0=$(ports pf0vf0) R1=$(ports pf0vf1)
 X0=$(ls $N/devices/netdevsim1/net) X1=$(ls $N/devices/netdevsim2/net)
 for d in $R0 $R1; do ip link set "$d" up; ethtool -K "$d" hw-tc-offload on; done
-host x0 "$X0" $MA 10.9.1.1 10.9.1.2 $MB
-host x1 "$X1" $MB 10.9.1.2 10.9.1.1 $MA
+host x0 "$X0" $MA 10.9.1.1
+host x1 "$X1" $MB 10.9.1.2
+ip -n x0 neigh replace 10.9.1.2 lladdr $MB dev "$X0"
+ip -n x1 neigh replace 10.9.1.1 lladdr $MA dev "$X1"
 link "$R0" x0 "$X0"
 link "$R1" x1 "$X1"
 ip link add plain type veth peer name plainx && ip link set plain up && ip link set plainx up
@@ -63,7 +30,7 @@ ip link add plain type veth peer name plainx && ip link set plain up && ip link 
 tc qdisc add dev "$R0" clsact
 tc filter add dev "$R0" ingress pref 7 protocol ip flower skip_sw dst_ip 9.9.9.9 action drop
 
-start 2>/dev/null || { bad "the daemon starts" "$(tail -n 20 "$run"/*.log)"; echo "$PASSED passed, $FAILED failed"; exit 1; }
+begin
 "$ferrule" vsctl add-br br0 -- set bridge br0 datapath_type=netdev fail_mode=secure \
     -- add-port br0 "$R0" -- set interface "$R0" ofport_request=1 \
     -- add-port br0 "$R1" -- set interface "$R1" ofport_request=2 \
@@ -82,20 +49,21 @@ soon "the device moved them itself" "grep -qE 'runs=hw packets=[0-9]{2,}' /sys/k
 soon "their counters reach the OpenFlow rules" "[ \$(\"$ferrule\" ofctl dump-flows br0 | grep in_port=1 | grep -oE 'n_packets=[0-9]+' | cut -d= -f2) -ge 24 ]"
 soon "and the database" "[ \$(\"$ferrule\" vsctl get interface $R0 statistics:offload_rx_packets) -ge 20 ]"
 soon "offload show tells it" "\"$ferrule\" offload show | grep -q 'hardware: 2 megaflows'"
+soon "the ports were asked what they take" "[ \$(\"$ferrule\" offload show | grep -c ': switch .*takes all') = 2 ]"
 soon "the audit finds no difference" "\"$ferrule\" offload audit | grep -q '2 rules as they should be, 0 differences'"
 
 tc filter add dev "$R0" ingress pref 8 protocol ip flower skip_sw dst_ip 9.9.9.8 action drop cookie 4652524c000000000000000000000001
 soon "a rule with our mark that is none of ours is named" "! \"$ferrule\" offload audit >$run/audit && grep -q 'belongs to no megaflow' $run/audit"
-soon "and swept" "\"$ferrule\" offload sweep | grep -q '1 stray' && [ \$(rules) = 3 ]"
+soon "and swept" "ping_across 1; \"$ferrule\" offload sweep >>$run/swept; grep -q '1 stray' $run/swept && [ \$(rules) = 3 ]"
 
 pref=$(tc filter show dev "$R0" ingress | grep -oE 'pref 1[0-9]{4}' | head -1)
 tc filter del dev "$R0" ingress $pref
-soon "a rule that is lost comes back" "[ \$(rules) = 3 ] && \"$ferrule\" offload audit | grep -q ' 0 differences'"
+soon "a rule that is lost comes back" "ping_across 1; [ \$(rules) = 3 ] && \"$ferrule\" offload audit | grep -q ' 0 differences'"
 
 "$ferrule" ofctl mod-flows br0 in_port=1,ip,actions=output:3
 soon "an output without hardware brings the megaflow into software, with its reason" "ping_across 1; flows non-offloaded | grep -q 'dp:ovs, offload-reason:out-port'"
 soon "why says it in words" "\"$ferrule\" offload why | grep -q 'out-port: port .*: an output port has no hardware'"
-soon "and its rule is gone" "[ \$(rules) = 2 ]"
+soon "and its rule is gone" "ip netns exec x1 ping -q -c 1 -W 0.1 10.9.1.1; [ \$(rules) = 2 ]"
 "$ferrule" ofctl mod-flows br0 in_port=1,ip,actions=drop
 soon "a drop is dropped by hardware" "ip netns exec x0 ping -q -c 1 -W 0.1 10.9.1.2; flows offloaded | grep -q 'actions:drop'"
 "$ferrule" ofctl mod-flows br0 in_port=1,ip,actions=output:2
@@ -106,11 +74,9 @@ echo 0 >$P/flower_max
 soon "a full table: software, and packets pass" "ping_across 3 && flows non-offloaded | grep -q 'offload-reason:table-full'"
 soon "only somebody else's rule is left" "[ \$(rules) = 1 ]"
 echo 1000 >$P/flower_max
-soon "when there is room, they go in by themselves" "[ \$(rules) = 3 ]"
+soon "when there is room, they go in by themselves" "ping_across 1; [ \$(rules) = 3 ]"
 
-pid=$(cat "$run/ovs-vswitchd.pid")
-kill -9 "$pid"
-sleep 0.3
+crash
 soon "after a crash the rules are still there" "[ \$(rules) = 3 ]"
 start 2>/dev/null
 program
@@ -121,7 +87,7 @@ soon "tc-policy=skip_hw: nothing of ours is in hardware" "[ \$(rules) = 1 ] && p
 soon "without it, again" "ping_across 1 && [ \$(rules) = 3 ]"
 set_config other_config:hw-offload=false
 soon "switched off, nothing of ours is left" "[ \$(rules) = 1 ] && ping_across 1"
-kill -9 "$(cat "$run/ovs-vswitchd.pid")"
+crash
 tc filter add dev "$R0" ingress pref 8 protocol ip flower skip_sw dst_ip 9.9.9.8 action drop cookie 4652524c000000000000000000000001
 start 2>/dev/null
 program
@@ -161,5 +127,4 @@ soon "a port that goes to another namespace leaves offload" "\"$ferrule\" offloa
 "$ferrule" appctl exit
 soon "at its end the daemon takes its rules with it" "[ \$(rules) = 1 ]"
 soon "and what is somebody else's is still there" "tc filter show dev $R0 ingress pref 7 | grep -q 9.9.9.9"
-echo "$PASSED passed, $FAILED failed"
-[ $FAILED = 0 ]
+finish

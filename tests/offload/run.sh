@@ -1,13 +1,13 @@
 #!/bin/bash
 # Offload's tests: rule and model, the differential property, and real kernels in a virtual machine. The last line counts all of them.
-#   run.sh [rule] [kernel] [product] [tunnels]      only these parts (default: all)
+#   run.sh [rule] [kernel] [product] [tunnels] [bonds]      only these parts (default: all)
 # Needs root, the packages that tests/vm/vm-setup.sh installs, and a build (FERRULE_BIN, default target/release).
 # FERRULE_PROPERTY_CASES: packets of the differential property (default here 1,000,000).
 set -uo pipefail
 root=$(readlink -f "$(dirname "$0")/../..")
 cd "$root" || exit 1
 bin=${FERRULE_BIN:-$root/target/release}
-parts=${*:-rule kernel product tunnels}
+parts=${*:-rule kernel product tunnels bonds}
 out=$(mktemp -d -t ferrule-offload.XXXXXX)
 trap 'rm -rf "$out"' EXIT
 passed=0 failed=0
@@ -23,13 +23,13 @@ count() {
 part() { case " $parts " in *" $1 "*) return 0 ;; esac; return 1; }
 
 if part rule; then
-    cargo test --locked -q -p offload 2>&1 | tee "$out/rule"
+    cargo test --locked -q --no-fail-fast -p offload 2>&1 | tee "$out/rule"
     count "$out/rule"
     export FERRULE_PROPERTY_CASES=${FERRULE_PROPERTY_CASES:-1000000}
-    cargo test --locked -q --release -p offload --test differential --test tunnels 2>&1 | tee "$out/property"
+    cargo test --locked -q --release --no-fail-fast -p offload --test differential --test tunnels 2>&1 | tee "$out/property"
     count "$out/property"
 fi
-if part kernel || part product || part tunnels; then
+if [ "$parts" != rule ]; then
     tests/vm/vm-setup.sh uml || { echo "offload: no virtual machine" >&2; failed=$((failed + 1)); }
 fi
 if part kernel; then
@@ -38,13 +38,10 @@ if part kernel; then
     tests/vm/run-in-vm.sh -t 280 "${test:-false}" 2>&1 | tee "$out/kernel"
     count "$out/kernel"
 fi
-if part product; then
-    tests/vm/run-in-vm.sh -t 280 env FERRULE_BIN="$bin" tests/offload/product.sh 2>&1 | tee "$out/product"
-    count "$out/product"
-fi
-if part tunnels; then
-    tests/vm/run-in-vm.sh -t 280 env FERRULE_BIN="$bin" tests/offload/tunnels.sh 2>&1 | tee "$out/tunnels"
-    count "$out/tunnels"
-fi
+for one in product tunnels bonds; do
+    part $one || continue
+    tests/vm/run-in-vm.sh -t 280 env FERRULE_BIN="$bin" tests/offload/$one.sh 2>&1 | tee "$out/$one"
+    count "$out/$one"
+done
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

@@ -5,6 +5,7 @@
 //! rules do). It decides by the attributes of the message, not by a megaflow, and changes bytes in its own way: it is the
 //! other side of the differential test.
 
+mod blocks;
 pub mod direct;
 mod packet;
 mod tunnels;
@@ -16,11 +17,13 @@ use crate::tc::acts::{self, ReadAct};
 use crate::tc::attributes::Writer;
 use crate::tc::client::Netlink;
 use crate::tc::numbers::{
-    IN_HW, RTM_DELTFILTER, RTM_GETTFILTER, RTM_NEWQDISC, RTM_NEWTFILTER, SKIP_SW, TCA_KIND, TCA_OPTIONS, act, flower,
+    IN_HW, RTM_DELQDISC, RTM_DELTFILTER, RTM_GETQDISC, RTM_GETTFILTER, RTM_NEWQDISC, RTM_NEWTFILTER, SKIP_SW, TCA_KIND,
+    TCA_OPTIONS, act, flower,
 };
 use crate::tc::read::{Filter, Message, filter, message};
 use crate::tc::write::HEADER;
 use crate::tc::{Devices, FilterId, Hook};
+use blocks::Blocks;
 use flow::DpPort;
 use packet::Frame;
 use std::collections::BTreeMap;
@@ -47,6 +50,10 @@ pub struct Options {
     pub not_in_hw: Vec<u64>,
     /// Those that it changes: the last action becomes a drop.
     pub corrupt: Vec<u64>,
+    /// Those that it puts into one device fewer than share the block.
+    pub partial: Vec<u64>,
+    /// Whether its ports can share a block.
+    pub shares: bool,
     /// Of the deletions: those that fail.
     pub keep: Vec<u64>,
     /// Whether counters are as they were when they were last asked for, as a driver's that polls its hardware. A deletion tells the last.
@@ -65,6 +72,8 @@ impl Default for Options {
             refuse: Vec::new(),
             not_in_hw: Vec::new(),
             corrupt: Vec::new(),
+            partial: Vec::new(),
+            shares: true,
             keep: Vec::new(),
             lag: false,
             without: Vec::new(),
@@ -100,12 +109,13 @@ impl Stored {
     }
 }
 
-/// Where a filter is found: port, chain, preference, handle.
+/// Where a filter is found: port (or block, whose numbers no interface has), chain, preference, handle.
 type At = (u32, u32, u16, u32);
 
 #[derive(Debug, Default)]
 struct State {
     filters: BTreeMap<At, Stored>,
+    blocks: Blocks,
     created: u64,
     deleted: u64,
 }
@@ -218,7 +228,8 @@ impl Model {
     fn pass(&self, state: &mut State, port: DpPort, mut frame: Frame) -> Outcome {
         let (mut sent, mut chain) = (Vec::new(), 0);
         for _ in 0..ROUNDS_MAX {
-            let near = (port.0, chain, 0, 0)..=(port.0, chain, u16::MAX, u32::MAX);
+            let table = state.blocks.of(port.0).unwrap_or(port.0);
+            let near = (table, chain, 0, 0)..=(table, chain, u16::MAX, u32::MAX);
             let key = frame.key(port);
             let Some((_, rule)) = state.filters.range_mut(near).find(|(_, s)| packet::matches(&s.filter.matches, &key)) else {
                 return if chain == 0 { Outcome::Missed } else { Outcome::MissedInChain(chain) };
@@ -238,7 +249,11 @@ impl Model {
         let nth = state.created;
         state.created += 1;
         let mut read = filter(request, &SameNumbers).map_err(|_| (EINVAL, "the rule cannot be read"))?;
-        let at = at_of(read.id).ok_or((EOPNOTSUPP, "shared blocks are not modelled"))?;
+        let at = at_of(read.id);
+        let width = match read.id.hook {
+            Hook::Ingress { .. } => 1,
+            Hook::Block { number } => state.blocks.width(number).ok_or((EINVAL, "no device shares this block"))?,
+        };
         if state.filters.contains_key(&at) {
             return Err((EEXIST, "Filter already exists"));
         }
@@ -249,13 +264,14 @@ impl Model {
             return Err((ENOSPC, "the table is full"));
         }
         check(&read, &self.options.tunnels, at.0)?;
-        self.has(&read, at.0)?;
+        self.has(&read, at.0, state)?;
         if self.options.corrupt.contains(&nth)
             && let Some(last) = read.acts.last_mut()
         {
             last.act = Act::Drop;
         }
         read.in_hw = !self.options.not_in_hw.contains(&nth);
+        read.in_hw_count = if read.in_hw { width - u32::from(self.options.partial.contains(&nth)) } else { 0 };
         let stored = Stored::new(read);
         stored.shown.show(RTM_NEWTFILTER, sequence(request), (0, 0), out);
         state.filters.insert(at, stored);
@@ -286,8 +302,9 @@ impl Model {
             RTM_NEWTFILTER => self.create(state, request, out),
             RTM_DELTFILTER => self.delete(state, request, out),
             RTM_GETTFILTER => answer(state, self.options.lag, request, out),
-            // Every port of it can have filters.
-            RTM_NEWQDISC => Err((EEXIST, "Exclusivity flag on, cannot modify")),
+            RTM_NEWQDISC => blocks::join(state, self.options.shares, request),
+            RTM_DELQDISC => blocks::leave(state, request),
+            RTM_GETQDISC => blocks::tell(state, request, out),
             _ => Err((EOPNOTSUPP, "messages of this kind are not modelled")),
         }
     }
@@ -307,9 +324,9 @@ impl Model {
 
 impl Model {
     /// Whether it has the ports and actions that a rule names.
-    fn has(&self, read: &Filter, ifindex: u32) -> Result<(), (i32, &'static str)> {
+    fn has(&self, read: &Filter, table: u32, state: &State) -> Result<(), (i32, &'static str)> {
         let known = |port: u32| self.options.ports.is_empty() || self.options.ports.contains(&port);
-        if !known(ifindex) {
+        if !known(table) && state.blocks.width(table).is_none() {
             return Err((ENODEV, "no such port"));
         }
         for ReadAct { act, .. } in &read.acts {
@@ -330,11 +347,12 @@ fn sequence(request: &[u8]) -> u32 {
     request.get(8..).and_then(|b| b.first_chunk::<4>()).map_or(0, |b| u32::from_ne_bytes(*b))
 }
 
-fn at_of(id: FilterId) -> Option<At> {
-    match id.hook {
-        Hook::Ingress { ifindex } => Some((ifindex, id.chain, id.prio, id.handle)),
-        Hook::Block { .. } => None,
-    }
+const fn at_of(id: FilterId) -> At {
+    let table = match id.hook {
+        Hook::Ingress { ifindex } => ifindex,
+        Hook::Block { number } => number,
+    };
+    (table, id.chain, id.prio, id.handle)
 }
 
 /// The filter that a request names. Requests have another type than answers; the fixed part is the same.
@@ -342,7 +360,7 @@ fn named(request: &[u8]) -> Option<At> {
     let mut as_answer = request.to_vec();
     as_answer.get_mut(4..6)?.copy_from_slice(&RTM_NEWTFILTER.to_ne_bytes());
     match message(&as_answer).ok()? {
-        Message::Flower(id) | Message::Foreign(id) => at_of(id),
+        Message::Flower(id) | Message::Foreign(id) => Some(at_of(id)),
     }
 }
 
@@ -356,7 +374,8 @@ fn answer(state: &mut State, lag: bool, request: &[u8], out: &mut Writer) -> Res
         stored.shown.show(RTM_NEWTFILTER, sequence, counters, out);
         return Ok(());
     }
-    for (_, stored) in state.filters.range_mut((at.0, 0, 0, 0)..=(at.0, u32::MAX, u16::MAX, u32::MAX)) {
+    let table = state.blocks.of(at.0).unwrap_or(at.0);
+    for (_, stored) in state.filters.range_mut((table, 0, 0, 0)..=(table, u32::MAX, u16::MAX, u32::MAX)) {
         let counters = stored.counters(lag);
         stored.shown.show(RTM_NEWTFILTER, sequence, counters, out);
     }
@@ -372,7 +391,9 @@ fn check(read: &Filter, tunnels: &Tunnels, ifindex: u32) -> Result<(), (i32, &'s
         return Err((EOPNOTSUPP, "unknown flags"));
     }
     let strange = |a: &Act| {
-        matches!(a, Act::Ct(_) | Act::CtClear | Act::Police { .. } | Act::EthPush { .. } | Act::EthPop)
+        let metadata = matches!(a, Act::Skbedit(_) | Act::Sample { .. } | Act::Police { .. });
+        metadata
+            || matches!(a, Act::Ct(_) | Act::CtClear | Act::EthPush { .. } | Act::EthPop)
             || tunnels.devices.is_empty() && matches!(a, Act::TunnelSet(_) | Act::TunnelRelease)
     };
     if read.acts.iter().any(|a| strange(&a.act)) {
@@ -428,7 +449,7 @@ fn shown(read: &Filter) -> Shown {
     out.end(list);
     let not = crate::tc::numbers::NOT_IN_HW;
     out.put_u32(flower::FLAGS, SKIP_SW | if read.in_hw { IN_HW } else { not });
-    out.put_u32(flower::IN_HW_COUNT, u32::from(read.in_hw));
+    out.put_u32(flower::IN_HW_COUNT, read.in_hw_count);
     out.end(options);
     crate::tc::write::finish(&mut out);
     Shown { bytes: out.bytes, counters }

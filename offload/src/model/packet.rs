@@ -158,7 +158,13 @@ pub(super) fn run(frame: &mut Frame, acts: &[Act], tunnels: &Tunnels, sent: &mut
             Act::Csum(flags) => csum(frame, *flags),
             Act::TunnelSet(set) => frame.to_put_on = Some(set.clone()),
             Act::TunnelRelease => (frame.outer, frame.to_put_on) = (None, None),
-            Act::EthPush { .. } | Act::EthPop | Act::Ct(_) | Act::CtClear | Act::Police { .. } => return None,
+            Act::EthPush { .. }
+            | Act::EthPop
+            | Act::Ct(_)
+            | Act::CtClear
+            | Act::Police { .. }
+            | Act::Skbedit(_)
+            | Act::Sample { .. } => return None,
         }
     }
     None

@@ -108,7 +108,8 @@ fn fragment(known: Known<'_>, left: &mut Mask) -> Result<Option<Fragment>, Refus
                 1 | 3 => IS_FRAGMENT,
                 _ => return Err(Refusal::new(Reason::MatchValue, "ip(frag)")),
             },
-            mask: if mask == 3 { IS_FRAGMENT | IS_FIRST } else { IS_FRAGMENT },
+            // Drivers that do not tell first fragments from later ones know at least what is none.
+            mask: if mask == 3 && key & FRAG_ANY != 0 { IS_FRAGMENT | IS_FIRST } else { IS_FRAGMENT },
         },
         (false, false, _) => return Err(Refusal::new(Reason::MatchContext, "ip(frag)")),
     };

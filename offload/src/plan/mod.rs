@@ -12,6 +12,7 @@
 //!   therefore refuses (and shows in the counters); it does not put a wrong rule into hardware.
 //! - A prebuilt outer header (`tnl_push`) is first put into the terms of a tunnel device, and only if the device would build the same
 //!   (`outer`); the megaflow of the plan has these terms.
+//! - What the port itself was found not to take refuses at the end (`probe`), by name.
 //! - A plan may match less than the megaflow it was made of, never more (`canonical`).
 //!
 //! # Why bits that are nought may be "matched" by nothing
@@ -29,6 +30,7 @@ mod tunnel;
 use crate::canonical::canonical;
 use crate::capabilities::Capabilities;
 use crate::decode::decode;
+use crate::probe;
 use crate::refusal::{Reason, Refusal};
 use crate::rule::Rule;
 use flow::Megaflow;
@@ -59,5 +61,6 @@ pub fn plan(flow: &Megaflow, can: &Capabilities) -> Result<Plan, Refusal> {
     if back.actions != *flow.actions {
         return Err(Refusal::new(Reason::Echo, "actions"));
     }
+    probe::check(&rule, can)?;
     Ok(Plan { flow, rule })
 }

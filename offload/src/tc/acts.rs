@@ -6,10 +6,12 @@
 use super::Devices;
 use super::attributes::{Attribute, NESTED, ReadError, Writer, find, seek};
 use super::matches::{geneve_lengths, put_geneve, read_geneve};
-use super::numbers::{act as a, csum, ct, flower as f, gact, mirred, mpls, pedit, police, tunnel_key as t, verdict, vlan};
+use super::numbers::{
+    act as a, csum, ct, flower as f, gact, mirred, mpls, pedit, police, sample, skbedit, tunnel_key as t, verdict, vlan,
+};
 use super::write::no_device;
 use crate::refusal::Refusal;
-use crate::rule::{Act, CtAct, CtNat, Header, TunnelSet, Word};
+use crate::rule::{Act, CtAct, CtNat, Header, Skbedit, TunnelSet, Word};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Bytes of `tc_gen`.
@@ -62,12 +64,7 @@ pub fn put(out: &mut Writer, order: u16, act: &Act, cookie: &[u8], devices: &dyn
             out.put(vlan::ETH_SRC, src);
         }
         Act::EthPop => put_parms(out, vlan::PARMS, verdict::PIPE, &vlan::POP_ETH.to_ne_bytes()),
-        Act::MplsPush { lse, proto } => {
-            put_parms(out, mpls::PARMS, verdict::PIPE, &mpls::PUSH.to_ne_bytes());
-            out.put_be16(mpls::PROTO, *proto);
-            let byte = |n: u32| u8::try_from(n & 0xff).expect("eight bits");
-            put_lse(out, Some(lse >> 12), Some(byte(lse >> 9 & 7)), Some(byte(lse >> 8 & 1)), Some(byte(*lse)));
-        }
+        Act::MplsPush { lse, proto } => put_mpls_push(out, *lse, *proto),
         Act::MplsPop { proto } => {
             put_parms(out, mpls::PARMS, verdict::PIPE, &mpls::POP.to_ne_bytes());
             out.put_be16(mpls::PROTO, *proto);
@@ -85,6 +82,8 @@ pub fn put(out: &mut Writer, order: u16, act: &Act, cookie: &[u8], devices: &dyn
             put_parms(out, ct::PARMS, verdict::PIPE, &[]);
             out.put_u16(ct::ACTION, ct::CLEAR);
         }
+        Act::Skbedit(edit) => put_skbedit(out, edit),
+        Act::Sample { rate, group, trunc } => put_sample(out, *rate, *group, *trunc),
         Act::Police { meter } => put_police(out, police::METERS | meter, verdict::SHOT, 0),
         Act::Length { mtu, jump } => {
             let jump = i32::try_from(*jump).expect("a rule has few actions");
@@ -110,6 +109,8 @@ pub(crate) const fn kind(act: &Act) -> &'static str {
         Act::Csum(_) => "csum",
         Act::TunnelSet(_) | Act::TunnelRelease => "tunnel_key",
         Act::Ct(_) | Act::CtClear => "ct",
+        Act::Skbedit(_) => "skbedit",
+        Act::Sample { .. } => "sample",
         Act::Police { .. } | Act::Length { .. } => "police",
     }
 }
@@ -219,6 +220,37 @@ fn put_ct(out: &mut Writer, act: &CtAct) {
     }
 }
 
+fn put_mpls_push(out: &mut Writer, lse: u32, proto: u16) {
+    put_parms(out, mpls::PARMS, verdict::PIPE, &mpls::PUSH.to_ne_bytes());
+    out.put_be16(mpls::PROTO, proto);
+    let byte = |n: u32| u8::try_from(n & 0xff).expect("eight bits");
+    put_lse(out, Some(lse >> 12), Some(byte(lse >> 9 & 7)), Some(byte(lse >> 8 & 1)), Some(byte(lse)));
+}
+
+fn put_sample(out: &mut Writer, rate: u32, group: u32, trunc: Option<u32>) {
+    put_parms(out, sample::PARMS, verdict::PIPE, &[]);
+    out.put_u32(sample::RATE, rate);
+    out.put_u32(sample::GROUP, group);
+    if let Some(trunc) = trunc {
+        out.put_u32(sample::TRUNC, trunc);
+    }
+}
+
+fn put_skbedit(out: &mut Writer, edit: &Skbedit) {
+    let Skbedit { priority, queue, mark, mark_mask, packet_type } = edit;
+    put_parms(out, skbedit::PARMS, verdict::PIPE, &[]);
+    for (kind, value) in [(skbedit::QUEUE, queue), (skbedit::PACKET_TYPE, packet_type)] {
+        if let Some(value) = value {
+            out.put_u16(kind, *value);
+        }
+    }
+    for (kind, value) in [(skbedit::PRIORITY, priority), (skbedit::MARK, mark), (skbedit::MARK_MASK, mark_mask)] {
+        if let Some(value) = value {
+            out.put_u32(kind, *value);
+        }
+    }
+}
+
 /// `struct tc_police`: index, what happens above the limit, limit, burst, mtu, rates. What happens below: on with the list.
 fn put_police(out: &mut Writer, index: u32, exceed: i32, mtu: u32) {
     let mut parms = index.to_ne_bytes().to_vec();
@@ -271,6 +303,8 @@ fn read_one(parts: &[Attribute<'_>], devices: &dyn Devices) -> Result<ReadAct, R
         "tunnel_key" => read_tunnel(&options)?,
         "ct" => read_ct(&options)?,
         "police" => read_police(&options)?,
+        "skbedit" => read_skbedit(&options)?,
+        "sample" => read_sample(&options)?,
         _ => return Err(ReadError::Invalid("an action of a kind that offload does not use")),
     };
     let (packets, bytes) = find(parts, a::STATS).map_or(Ok((0, 0)), read_stats)?;
@@ -474,6 +508,32 @@ fn read_nat(options: &[Attribute<'_>], flags: u16) -> Result<CtNat, ReadError> {
         port(ct::NAT_PORT_MIN)?.map(|min| Ok::<_, ReadError>((min, port(ct::NAT_PORT_MAX)?.unwrap_or(min)))).transpose()?;
     let addr = min.map(|min| (min, max.unwrap_or(min)));
     Ok(CtNat { src: flags & ct::NAT_SRC != 0, dst: flags & ct::NAT_DST != 0, addr, ports })
+}
+
+fn read_skbedit(options: &[Attribute<'_>]) -> Result<Act, ReadError> {
+    head(options, skbedit::PARMS, verdict::PIPE)?;
+    let half = |kind: u16| find(options, kind).map(Attribute::u16).transpose();
+    let word = |kind: u16| find(options, kind).map(Attribute::u32).transpose();
+    let mark = word(skbedit::MARK)?;
+    Ok(Act::Skbedit(Skbedit {
+        priority: word(skbedit::PRIORITY)?,
+        queue: half(skbedit::QUEUE)?,
+        mark,
+        // The kernel shows a mask of everything where none was asked for.
+        mark_mask: word(skbedit::MARK_MASK)?.filter(|mask| mark.is_some() && *mask != u32::MAX),
+        packet_type: half(skbedit::PACKET_TYPE)?,
+    }))
+}
+
+fn read_sample(options: &[Attribute<'_>]) -> Result<Act, ReadError> {
+    head(options, sample::PARMS, verdict::PIPE)?;
+    let word = |kind: u16| find(options, kind).map(Attribute::u32).transpose();
+    let missing = ReadError::Missing("an option of sample");
+    Ok(Act::Sample {
+        rate: word(sample::RATE)?.ok_or_else(|| missing.clone())?,
+        group: word(sample::GROUP)?.ok_or(missing)?,
+        trunc: word(sample::TRUNC)?,
+    })
 }
 
 fn read_police(options: &[Attribute<'_>]) -> Result<Act, ReadError> {

@@ -79,6 +79,11 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
         &self.devices
     }
 
+    /// The number of a single request.
+    pub(super) fn sequence(&self) -> u32 {
+        self.table().sequences(1)
+    }
+
     fn table(&self) -> MutexGuard<'_, Table> {
         // A panic elsewhere leaves the table as it was between two steps.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
@@ -167,8 +172,7 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
         if table.dirty.contains(&rule.port) {
             return Err(Refusal::of_port(Reason::PortDirty, rule.port));
         }
-        let ifindex = self.devices.ifindex(rule.port).ok_or_else(|| Refusal::of_port(Reason::InPort, rule.port))?;
-        let hook = Hook::Ingress { ifindex };
+        let hook = self.devices.hook(rule.port).ok_or_else(|| Refusal::of_port(Reason::InPort, rule.port))?;
         let masks = Masks::of(hook, rule);
         let place = table.place(hook, rule.chain, rule.port, masks);
         place.ok_or_else(|| Refusal::new(Reason::TableFull, "preferences"))
@@ -201,7 +205,10 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
         }
         let verdict = answer.messages.first().map_or_else(
             || Err(Refusal::new(Reason::Echo, "no echo")),
-            |echo| judge(&filter(echo, &self.devices).map_err(|e| Refusal::new(Reason::Echo, e.to_string()))?, rule),
+            |echo| {
+                let read = filter(echo, &self.devices).map_err(|e| Refusal::new(Reason::Echo, e.to_string()))?;
+                judge(&read, rule, self.devices.width(port))
+            },
         );
         if verdict.is_err() && self.delete(table, id).is_err() {
             table.dirty.insert(port);
@@ -242,9 +249,9 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
         let bytes = if request.bytes.is_empty() { Ok(Vec::new()) } else { self.link.talk(&request.bytes) };
         let answers = bytes.as_ref().map(|bytes| answers(bytes, first, batch.len())).unwrap_or_default();
         let one = |(i, (ufid, there)): (usize, (&Ufid, Where))| {
-            let Some((_, port)) = there else { return Ok(HwStats::default()) };
+            let Some((id, port)) = there else { return Ok(HwStats::default()) };
             let said = match (answers.get(i), &bytes) {
-                (Some(answer), _) if answer.error == 0 || answer.error == ENOENT || answer.error == ENODEV => {
+                (Some(answer), _) if is_gone(answer, id.hook) => {
                     table.take(*ufid);
                     // The kernel tells what it deletes, with the last counters.
                     return Ok(answer.messages.first().and_then(|m| glance(m)).map_or_else(HwStats::default, |g| g.stats));
@@ -265,7 +272,7 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
         delete(&mut request, sequence, id);
         let bytes = self.link.talk(&request.bytes).map_err(|e| HardwareError::Remove(e.to_string()))?;
         match answers(&bytes, sequence, 1).first() {
-            Some(a) if a.error == 0 || a.error == ENOENT => Ok(()),
+            Some(a) if is_gone(a, id.hook) => Ok(()),
             Some(a) => Err(HardwareError::Remove(a.said())),
             None => Err(HardwareError::Remove("no answer".to_owned())),
         }
@@ -288,14 +295,15 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
     /// Rules of a device whose dump failed are not in the result.
     pub fn counters(&self) -> Vec<(Ufid, Option<HwStats>)> {
         let mut table = self.table();
-        let hooks: Set<Hook> = table.all().map(|i| i.id.hook).collect();
+        let hooks: Map<Hook, DpPort> = table.all().map(|i| (i.id.hook, i.port)).collect();
         let mut out = Vec::with_capacity(table.len());
         let mut asked: Set<Hook> = Set::default();
         table.begin_look();
-        for hook in hooks {
+        for (hook, port) in hooks {
             let Ok(bytes) = self.list(&mut table, hook) else { continue };
             asked.insert(hook);
-            let there = messages(&bytes).filter_map(glance).filter(|g| g.in_hw);
+            let width = self.devices.width(port);
+            let there = messages(&bytes).filter_map(glance).filter(|g| g.in_hw && g.in_hw_count >= width);
             out.extend(there.filter_map(|g| Some((table.see(g.id)?, Some(g.stats)))));
         }
         out.extend(table.unseen(&asked).map(|ufid| (ufid, None)));
@@ -319,13 +327,14 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
     /// # Errors
     /// If the filters cannot be listed.
     pub fn audit(&self, port: DpPort, right: &dyn Fn(Ufid) -> Option<Rule>) -> Result<Vec<Sight>, HardwareError> {
-        let Some(ifindex) = self.devices.ifindex(port) else { return Ok(Vec::new()) };
+        let Some(hook) = self.devices.hook(port) else { return Ok(Vec::new()) };
         // `right` takes locks of its own, under which others wait for the table: it is asked when the table is free.
         let (bytes, there): (Vec<u8>, Map<FilterId, Ufid>) = {
             let mut table = self.table();
-            let bytes = self.list(&mut table, Hook::Ingress { ifindex })?;
+            let bytes = self.list(&mut table, hook)?;
             (bytes, table.all().filter(|i| i.port == port).map(|i| (i.id, i.ufid)).collect())
         };
+        let width = self.devices.width(port);
         let mut sights = Vec::new();
         let mut seen: Set<Ufid> = Set::default();
         for bytes in messages(&bytes) {
@@ -335,7 +344,7 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
                 continue;
             }
             seen.extend(ufid);
-            let found = ufid.map_or(Found::Stray, |ufid| compare(bytes, &self.devices, right(ufid).as_ref()));
+            let found = ufid.map_or(Found::Stray, |ufid| compare(bytes, &self.devices, right(ufid).as_ref(), width));
             sights.push(Sight { port, chain: id.chain, prio: id.prio, handle: id.handle, ufid, found: Some(found) });
         }
         for (id, ufid) in there.iter().filter(|(_, ufid)| !seen.contains(*ufid)) {
@@ -350,10 +359,10 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
     /// # Errors
     /// If the filters cannot be listed or one cannot be removed.
     pub fn sweep(&self, port: DpPort) -> Result<usize, HardwareError> {
-        let Some(ifindex) = self.devices.ifindex(port) else {
+        let Some(hook) = self.devices.hook(port) else {
             return Ok(0);
         };
-        let swept = self.sweep_device(ifindex)?;
+        let swept = self.sweep_those(hook, &|_, _| true)?;
         let mut table = self.table();
         let gone: Vec<Ufid> = table.all().filter(|i| i.port == port).map(|i| i.ufid).collect();
         gone.into_iter().for_each(|ufid| table.take(ufid));
@@ -366,20 +375,21 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
     /// # Errors
     /// As `sweep`.
     pub fn sweep_device(&self, ifindex: u32) -> Result<usize, HardwareError> {
-        self.sweep_those(ifindex, &|_, _| true)
+        self.sweep_those(Hook::Ingress { ifindex }, &|_, _| true)
     }
 
     /// Removes those that bear our mark, but are no rules that we know of.
     ///
     /// # Errors
     /// As `sweep`.
-    pub fn sweep_strays(&self, ifindex: u32) -> Result<usize, HardwareError> {
-        self.sweep_those(ifindex, &|table, id| table.find(id).is_none())
+    pub fn sweep_strays(&self, port: DpPort) -> Result<usize, HardwareError> {
+        let hook = self.devices.hook(port);
+        hook.map_or(Ok(0), |hook| self.sweep_those(hook, &|table, id| table.find(id).is_none()))
     }
 
-    fn sweep_those(&self, ifindex: u32, which: &dyn Fn(&Table, FilterId) -> bool) -> Result<usize, HardwareError> {
+    fn sweep_those(&self, hook: Hook, which: &dyn Fn(&Table, FilterId) -> bool) -> Result<usize, HardwareError> {
         let mut table = self.table();
-        let bytes = self.list(&mut table, Hook::Ingress { ifindex })?;
+        let bytes = self.list(&mut table, hook)?;
         let mut swept = 0;
         for bytes in messages(&bytes) {
             if let Ok(Message::Flower(id)) = message(bytes)
@@ -402,8 +412,13 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
     }
 }
 
+/// Whether a deletion left nothing behind. A block without devices is no block any more, and invalid.
+fn is_gone(answer: &Answer<'_>, hook: Hook) -> bool {
+    matches!(answer.error, 0 | ENOENT | ENODEV) || answer.error == EINVAL && matches!(hook, Hook::Block { .. })
+}
+
 /// The messages in the bytes of a dump.
-fn messages(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let len = u32::from_ne_bytes(*bytes.first_chunk::<4>()?) as usize;
         let one = bytes.get(..len).filter(|_| len >= HEADER)?;
@@ -413,23 +428,24 @@ fn messages(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Whether what came back is what was asked for, in hardware.
-fn judge(echo: &Filter, rule: &Rule) -> Result<(), Refusal> {
+pub(super) fn judge(echo: &Filter, rule: &Rule, width: u32) -> Result<(), Refusal> {
     if !echo.is(rule) {
         return Err(Refusal::new(Reason::Echo, "rule"));
     }
-    // One device per ingress; a count that is not told is not believed to be enough.
-    if !echo.in_hw || echo.in_hw_count < 1 {
-        return Err(Refusal::new(Reason::NotInHardware, ""));
+    // One device per ingress, all members of a bond; a count that is not told is not believed to be enough.
+    if !echo.in_hw || echo.in_hw_count < width {
+        let what = if width > 1 { format!("{}of{width}", echo.in_hw_count) } else { String::new() };
+        return Err(Refusal::new(Reason::NotInHardware, what));
     }
     Ok(())
 }
 
-fn compare(bytes: &[u8], devices: &dyn Devices, right: Option<&Rule>) -> Found {
+fn compare(bytes: &[u8], devices: &dyn Devices, right: Option<&Rule>, width: u32) -> Found {
     let Ok(read) = filter(bytes, devices) else { return Found::Other };
     match right {
         Some(rule) if !read.is(rule) => Found::Other,
         None => Found::Stray,
-        Some(_) if !read.in_hw => Found::NotInHardware,
+        Some(_) if !read.in_hw || read.in_hw_count < width => Found::NotInHardware,
         Some(_) => Found::Right,
     }
 }

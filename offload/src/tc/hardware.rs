@@ -46,6 +46,6 @@ impl<N: Netlink, D: Devices + Send + Sync + fmt::Debug> Hardware for Tc<N, D> {
     }
 
     fn sweep_strays(&self, port: DpPort) -> Result<usize, HardwareError> {
-        self.devices().ifindex(port).map_or(Ok(0), |ifindex| self.sweep_strays(ifindex))
+        self.sweep_strays(port)
     }
 }

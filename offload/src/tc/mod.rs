@@ -9,20 +9,25 @@
 //! | [`write`] | a filter as a message |
 //! | [`matches`], [`acts`] | matches and actions, both ways |
 //! | [`read`] | a message as a filter |
+//! | `block` | the block that the members of a bond share |
 //! | [`client`] | rules in a table, and what is known of them |
+//! | `probe` | what a device takes, by asking it |
 
 pub mod acts;
 mod answer;
 pub mod attributes;
+mod block;
 pub mod client;
 mod hardware;
 pub mod matches;
 pub mod numbers;
 pub mod preferences;
+mod probe;
 pub mod read;
 mod table;
 pub mod write;
 
+pub use block::block_of_bond;
 use flow::DpPort;
 
 /// Translates between datapath ports and interface indexes.
@@ -31,6 +36,16 @@ pub trait Devices {
     fn ifindex(&self, port: DpPort) -> Option<u32>;
     /// The port of an interface.
     fn port(&self, ifindex: u32) -> Option<DpPort>;
+
+    /// Where the filters of a port hang: from its device, or from the block that the members of a bond share.
+    fn hook(&self, port: DpPort) -> Option<Hook> {
+        self.ifindex(port).map(|ifindex| Hook::Ingress { ifindex })
+    }
+
+    /// In how many devices a filter of a port has to be.
+    fn width(&self, _port: DpPort) -> u32 {
+        1
+    }
 }
 
 /// Where a filter hangs: a device's ingress, or a block that devices share.

@@ -4,19 +4,27 @@
 pub const RTM_NEWTFILTER: u16 = 44;
 pub const RTM_DELTFILTER: u16 = 45;
 pub const RTM_GETTFILTER: u16 = 46;
-/// A queueing discipline is made.
+/// A queueing discipline is made, removed, asked for.
 pub const RTM_NEWQDISC: u16 = 36;
+pub const RTM_DELQDISC: u16 = 37;
+pub const RTM_GETQDISC: u16 = 38;
 /// The parent of clsact, and its handle.
 pub const CLSACT: u32 = 0xffff_fff1;
 pub const CLSACT_HANDLE: u32 = 0xffff_0000;
 /// `TCM_IFINDEX_MAGIC_BLOCK`: the parent is a shared block.
 pub const BLOCK: i32 = -1;
-/// The ingress side of clsact.
+/// The ingress and the egress side of clsact.
 pub const INGRESS: u32 = 0xffff_fff2;
+pub const EGRESS: u32 = 0xffff_fff3;
+/// Numbers of blocks that are ours: "FR", and what tells them apart.
+pub const BLOCKS: u32 = 0x4652_0000;
+pub const BLOCKS_MASK: u32 = 0xffff_0000;
 
 pub const TCA_KIND: u16 = 1;
 pub const TCA_OPTIONS: u16 = 2;
 pub const TCA_CHAIN: u16 = 11;
+/// The block that the ingress side shares with other devices.
+pub const TCA_INGRESS_BLOCK: u16 = 13;
 
 /// `TCA_FLOWER_*` that are no rows of `keys`.
 pub mod flower {
@@ -172,6 +180,22 @@ pub mod ct {
     pub const NAT: u16 = 8;
     pub const NAT_SRC: u16 = 16;
     pub const NAT_DST: u16 = 32;
+}
+
+pub mod skbedit {
+    pub const PARMS: u16 = 2;
+    pub const PRIORITY: u16 = 3;
+    pub const QUEUE: u16 = 4;
+    pub const MARK: u16 = 5;
+    pub const PACKET_TYPE: u16 = 7;
+    pub const MARK_MASK: u16 = 8;
+}
+
+pub mod sample {
+    pub const PARMS: u16 = 2;
+    pub const RATE: u16 = 3;
+    pub const TRUNC: u16 = 4;
+    pub const GROUP: u16 = 5;
 }
 
 pub mod police {

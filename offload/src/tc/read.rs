@@ -104,6 +104,8 @@ fn identity(bytes: &[u8]) -> Result<FilterId, ReadError> {
 pub struct Glance {
     pub id: FilterId,
     pub in_hw: bool,
+    /// In how many devices, if it is said.
+    pub in_hw_count: u32,
     pub stats: HwStats,
 }
 
@@ -114,8 +116,10 @@ pub fn glance(bytes: &[u8]) -> Option<Glance> {
     let Ok(Message::Flower(id)) = message(bytes) else { return None };
     let options = seek(&bytes[HEADER + TCMSG..], TCA_OPTIONS)?.payload;
     let flags = seek(options, flower::FLAGS)?.u32().ok()?;
+    let in_hw_count = seek(options, flower::IN_HW_COUNT).map_or(Some(0), |count| count.u32().ok())?;
     let (packets, bytes) = acts::counters(seek(options, flower::ACT)?.payload)?;
-    Some(Glance { id, in_hw: flags & IN_HW != 0 && flags & NOT_IN_HW == 0, stats: HwStats { packets, bytes } })
+    let in_hw = flags & IN_HW != 0 && flags & NOT_IN_HW == 0;
+    Some(Glance { id, in_hw, in_hw_count, stats: HwStats { packets, bytes } })
 }
 
 /// Reads a filter of flower, whole.

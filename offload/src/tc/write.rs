@@ -2,8 +2,8 @@
 
 use super::attributes::Writer;
 use super::numbers::{
-    BLOCK, CLSACT, CLSACT_HANDLE, INGRESS, RTM_DELTFILTER, RTM_GETTFILTER, RTM_NEWQDISC, RTM_NEWTFILTER, SKIP_SW, TCA_CHAIN,
-    TCA_KIND, TCA_OPTIONS, flower,
+    BLOCK, CLSACT, CLSACT_HANDLE, EGRESS, INGRESS, RTM_DELQDISC, RTM_DELTFILTER, RTM_GETQDISC, RTM_GETTFILTER, RTM_NEWQDISC,
+    RTM_NEWTFILTER, SKIP_SW, TCA_CHAIN, TCA_INGRESS_BLOCK, TCA_KIND, TCA_OPTIONS, flower,
 };
 use super::{Devices, FilterId, Hook, acts, matches};
 use crate::refusal::{Reason, Refusal};
@@ -63,12 +63,35 @@ pub fn delete(out: &mut Writer, sequence: u32, id: FilterId) {
 
 /// Appends a message that gives a device the queueing discipline that filters hang from, if it has none (else: `EEXIST`).
 pub fn clsact(out: &mut Writer, sequence: u32, ifindex: u32) {
+    qdisc(out, RTM_NEWQDISC, F_CREATE | F_EXCL, sequence, ifindex, None);
+}
+
+/// The same, with an ingress side that it shares with all devices that have the same block.
+pub fn clsact_with_block(out: &mut Writer, sequence: u32, ifindex: u32, block: u32) {
+    qdisc(out, RTM_NEWQDISC, F_CREATE | F_EXCL, sequence, ifindex, Some(block));
+}
+
+/// Appends a message that removes it, with all filters that hang from this device alone.
+pub fn no_clsact(out: &mut Writer, sequence: u32, ifindex: u32) {
+    qdisc(out, RTM_DELQDISC, 0, sequence, ifindex, None);
+}
+
+/// Appends a message that asks for it.
+pub fn query_clsact(out: &mut Writer, sequence: u32, ifindex: u32) {
+    qdisc(out, RTM_GETQDISC, F_ECHO, sequence, ifindex, None);
+}
+
+fn qdisc(out: &mut Writer, kind: u16, flags: u16, sequence: u32, ifindex: u32, block: Option<u32>) {
     let start = out.bytes.len();
+    // A question is for whatever is there; the handle of an ingress is the same.
     let id = FilterId { hook: Hook::Ingress { ifindex }, chain: 0, prio: 0, handle: CLSACT_HANDLE, protocol: 0 };
-    header(out, RTM_NEWQDISC, F_REQUEST | F_ACK | F_CREATE | F_EXCL, sequence, id);
+    header(out, kind, flags | F_REQUEST | F_ACK, sequence, id);
     let parent = start + HEADER + 12;
     out.bytes[parent..parent + 4].copy_from_slice(&CLSACT.to_ne_bytes());
     out.put_text(TCA_KIND, "clsact");
+    if let Some(block) = block {
+        out.put_u32(TCA_INGRESS_BLOCK, block);
+    }
     close(out, start);
 }
 
@@ -83,6 +106,14 @@ pub fn dump(out: &mut Writer, sequence: u32, hook: Hook) {
     let id = FilterId { hook, chain: 0, prio: 0, handle: 0, protocol: 0 };
     header(out, RTM_GETTFILTER, F_REQUEST | F_DUMP, sequence, id);
     close(out, start);
+}
+
+/// Appends a message that asks for all filters of a device's egress side.
+pub(super) fn dump_egress(out: &mut Writer, sequence: u32, ifindex: u32) {
+    let start = out.bytes.len();
+    dump(out, sequence, Hook::Ingress { ifindex });
+    let parent = start + HEADER + 12;
+    out.bytes[parent..parent + 4].copy_from_slice(&EGRESS.to_ne_bytes());
 }
 
 fn one(out: &mut Writer, kind: u16, flags: u16, sequence: u32, id: FilterId) {

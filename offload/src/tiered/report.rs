@@ -52,6 +52,11 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
             for (reason, n) in why {
                 put(&mut out, format_args!(", {} {n}", reason.name()));
             }
+            match state.can.lacks.get(&port) {
+                Some(lacks) => put(&mut out, format_args!(", {lacks}")),
+                None if matches!(kind, PortKind::Internal) => {}
+                None => out.push_str(", not probed"),
+            }
             out.push_str(if dirty.contains(&port) { ", dirty\n" } else { "\n" });
         }
         out

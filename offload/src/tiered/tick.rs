@@ -173,6 +173,7 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
         let gone = state.can.ports.iter().any(|(port, kind)| can.ports.get(port) != Some(kind))
             || state.can.ways.iter().any(|(ends, way)| can.ways.get(ends) != Some(way))
             || state.can.uplinks != can.uplinks
+            || state.can.lacks != can.lacks
             || state.can.mtus != can.mtus;
         state.can = can;
         if gone {
@@ -194,6 +195,7 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
             Reason::TunnelWay,
             Reason::TunnelEntry,
             Reason::TunnelMtu,
+            Reason::Probe,
         ];
         state.hasten(now, usize::MAX, |reason| of_ports.contains(&reason));
     }

@@ -66,6 +66,9 @@ impl Options {
             refuse: self.refuse.clone(),
             not_in_hw: self.not_in_hw.clone(),
             corrupt: self.corrupt.clone(),
+            // Its ports are in no bond.
+            partial: Vec::new(),
+            shares: true,
             keep: self.keep.clone(),
             lag: self.lag,
             without: self.without.clone(),

@@ -9,6 +9,7 @@
 mod backend;
 mod netlink;
 mod ports;
+mod probes;
 mod tunnels;
 mod ways;
 
@@ -23,8 +24,9 @@ use flow::{Datapath as _, Msec, Ufid};
 use offload::tc::client::{Netlink as _, Tc};
 use offload::tiered::LAG_MS;
 use offload::{Capabilities, PortKind, Tiered};
-use port::netlink::{Event, Link, decode, raw};
+use port::netlink::{Event, Link, decode, ethtool, raw};
 use ports::{Hardware, capabilities, discover};
+use probes::Probes;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -79,6 +81,8 @@ struct Shared {
     /// How the kernel sends to the ends of each datapath's tunnels, and what each tier was told of its hardware last.
     ways: Map<String, Ways>,
     told: Map<String, Capabilities>,
+    /// What the hardware of each datapath's ports takes.
+    probes: Map<String, Probes>,
     /// Back ends that have been swept of what an earlier life left.
     swept: Vec<Choice>,
 }
@@ -94,8 +98,8 @@ impl Default for Offload {
     fn default() -> Self {
         let settings = Settings { on: false, choice: Choice::Tc, rebalance: true, lag_ms: LAG_MS };
         let (tiers, swept) = (Vec::new(), Vec::new());
-        let shared =
-            Shared { tiers, settings, stopping: false, ports: Map::default(), ways: Map::default(), told: Map::default(), swept };
+        let (ports, ways, told, probes) = (Map::default(), Map::default(), Map::default(), Map::default());
+        let shared = Shared { tiers, settings, stopping: false, ports, ways, told, probes, swept };
         Self { shared: Arc::new((Mutex::new(shared), Condvar::new())), thread: Mutex::default() }
     }
 }
@@ -214,6 +218,7 @@ fn stop_all(shared: &mut Shared) {
         tier.set_enabled(false);
         tier.hardware().devices().set(&[]);
         tier.set_capabilities(capabilities(&[], Map::default()), now_ms());
+        leave_blocks(&tier, shared.ports.get(tier.name()).map_or(&[][..], Vec::as_slice), &[]);
         if let Some(links) = ask_links(tier.hardware().link()) {
             tunnels::remove_unwanted(tier.hardware().link(), &[], &tunnels::devices(&links));
         }
@@ -221,6 +226,7 @@ fn stop_all(shared: &mut Shared) {
     shared.ports.clear();
     shared.ways.clear();
     shared.told.clear();
+    shared.probes.clear();
 }
 
 fn run(shared: &(Mutex<Shared>, Condvar)) {
@@ -267,26 +273,39 @@ fn turn_one(shared: &mut Shared, tier: &Tier, claimed: &mut Vec<Tunnel>) -> Opti
     let bytes = ask_links(backend)?;
     let (links, ports, there) = (decode_links(&bytes), tier.inner().ports(), tunnels::devices(&bytes));
     let devices = tunnel_devices(backend, &ports, &links, &there, claimed);
-    let found = follow(tier, discover(&ports, &links, &devices), shared.ports.get(tier.name()));
+    let discovered = discover(&ports, &links, &devices);
+    let found = follow(tier, &discovered, shared.ports.get(tier.name()));
     let now = now_ms();
+    let probes = shared.probes.entry(tier.name().to_owned()).or_default();
+    let (lacks, unclean) = probes.of(&found, now, &driver, &mut |bench| tier.hardware().probe(bench));
+    // Those are swept when they are found the next time.
+    let found: Vec<Hardware> = found.into_iter().filter(|h| !unclean.contains(&h.port)).collect();
     let ways = shared.ways.entry(tier.name().to_owned()).or_default();
     let ways = if devices.is_empty() { Map::default() } else { ways.follow(backend, &tier.tunnel_ends(), &links) };
-    let can = capabilities(&found, ways);
+    let can = Capabilities { lacks, ..capabilities(&found, ways) };
     if shared.ports.get(tier.name()) != Some(&found) || shared.told.get(tier.name()) != Some(&can) {
         // New ports are known before rules name them, old ones until theirs are gone.
         let old = shared.ports.insert(tier.name().to_owned(), found.clone()).unwrap_or_default();
-        let both: Vec<Hardware> =
-            old.into_iter().filter(|o| !found.iter().any(|f| f.port == o.port)).chain(found.clone()).collect();
+        let is_old = |o: &&Hardware| !found.iter().any(|f| f.port == o.port);
+        let both: Vec<Hardware> = old.iter().filter(is_old).chain(&found).cloned().collect();
         tier.hardware().devices().set(&both);
         tier.set_capabilities(can.clone(), now);
         tier.hardware().devices().set(&found);
+        leave_blocks(tier, &old, &found);
         shared.told.insert(tier.name().to_owned(), can);
     }
+    // A bond of which one member could not join.
+    leave_blocks(tier, &discovered, &found);
     tier.set_rebalance(shared.settings.rebalance);
     tier.set_lag(shared.settings.lag_ms);
     tier.set_enabled(true);
     tier.tick(now);
     Some(there)
+}
+
+/// The name of a device's driver, empty if it does not say.
+fn driver(device: &str) -> String {
+    ethtool::driver_info(device).map(|info| info.driver).unwrap_or_default()
 }
 
 /// The devices of a datapath's tunnels, if it has an eSwitch that could encapsulate at all.
@@ -311,13 +330,20 @@ fn tunnel_devices(
 }
 
 /// Those of the ports that were found whose devices take filters. New ones are swept first.
-fn follow(tier: &Tier, found: Vec<Hardware>, known: Option<&Vec<Hardware>>) -> Vec<Hardware> {
-    let is_known = |one: &Hardware| known.is_some_and(|known| known.contains(one));
+fn follow(tier: &Tier, discovered: &[Hardware], known: Option<&Vec<Hardware>>) -> Vec<Hardware> {
+    let tc = tier.hardware();
+    let was = |one: &Hardware| known.and_then(|known| known.iter().find(|k| k.port == one.port && k.ifindex == one.ifindex));
     let ready = |one: &Hardware| {
-        if is_known(one) {
+        // What somebody did to a member of a bond is noticed here: a member that shares the block already stays as it is.
+        let joined = one.block().map_or(Ok(()), |block| one.members.iter().try_for_each(|member| tc.join(*member, block)));
+        let is_known = was(one).is_some_and(|was| was == one || was.block().is_some() && one.block().is_some());
+        if joined.is_ok() && is_known {
             return true;
         }
-        let done = tier.hardware().prepare(one.ifindex).and_then(|()| tier.hardware().sweep_device(one.ifindex));
+        let done = joined.and_then(|()| match one.members.first() {
+            Some(member) => tc.sweep_device(*member),
+            None => tc.prepare(one.ifindex).and_then(|()| tc.sweep_device(one.ifindex)),
+        });
         match done {
             Ok(swept) => {
                 tracing::info!(target: "dpif_offload", "{} takes part in offload ({swept} old rules removed)", one.name);
@@ -329,7 +355,17 @@ fn follow(tier: &Tier, found: Vec<Hardware>, known: Option<&Vec<Hardware>>) -> V
             }
         }
     };
-    found.into_iter().filter(ready).collect()
+    discovered.iter().filter(|one| ready(one)).cloned().collect()
+}
+
+/// Takes those members of bonds out of their blocks that are in none of `now`.
+fn leave_blocks(tier: &Tier, before: &[Hardware], now: &[Hardware]) {
+    let stays = |member: &u32| now.iter().any(|h| h.members.contains(member));
+    for member in before.iter().flat_map(|h| &h.members).filter(|member| !stays(member)) {
+        if let Err(error) = tier.hardware().leave(*member) {
+            tracing::warn!(target: "dpif_offload", "interface {member} still shares the block of its bond: {error}");
+        }
+    }
 }
 
 /// What the back end says of all its devices.
@@ -359,6 +395,9 @@ fn sweep_leftovers(choice: &Choice) {
             Ok(n) => tracing::info!(target: "dpif_offload", "{n} rules of an earlier life removed from {}", device.name),
             // A device without a queueing discipline has no filters either.
             Err(error) => tracing::debug!(target: "dpif_offload", "{}: {error}", device.name),
+        }
+        if let Err(error) = tc.leave(device.ifindex) {
+            tracing::debug!(target: "dpif_offload", "{}: {error}", device.name);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Which of a datapath's ports an eSwitch has: found by what the back end says of its devices (`phys_switch_id`), followed while they come
-//! and go, move to another namespace, or are replaced.
+//! and go, move to another namespace, or are replaced. A bond of the kernel whose members are all of one eSwitch is a port of it; its rules
+//! stand in a block that the members share.
 //!
 //! What enters: ports of the datapath, devices of the back end. What leaves: `Devices` for the codec, `Capabilities` for the plan. Pure but
 //! for the shared map.
@@ -8,7 +9,7 @@ use super::tunnels::Tunnel;
 use flow::DpPort;
 use flow::hash::Map;
 use flow::seam::PortInfo;
-use offload::tc::Devices;
+use offload::tc::{Devices, Hook, block_of_bond};
 use offload::{Capabilities, Ends, PortKind, Way};
 use port::netlink::Link;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -19,26 +20,45 @@ pub struct Ports(Arc<RwLock<Both>>);
 
 #[derive(Debug, Default)]
 struct Both {
-    by_port: Map<DpPort, u32>,
+    by_port: Map<DpPort, Place>,
     by_index: Map<u32, DpPort>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    ifindex: u32,
+    hook: Hook,
+    width: u32,
 }
 
 impl Ports {
     /// They are these now.
     pub fn set(&self, all: &[Hardware]) {
         let mut both = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        both.by_port = all.iter().map(|h| (h.port, h.ifindex)).collect();
+        both.by_port = all.iter().map(|h| (h.port, h.place())).collect();
         both.by_index = all.iter().map(|h| (h.ifindex, h.port)).collect();
+    }
+
+    fn place(&self, port: DpPort) -> Option<Place> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).by_port.get(&port).copied()
     }
 }
 
 impl Devices for Ports {
     fn ifindex(&self, port: DpPort) -> Option<u32> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).by_port.get(&port).copied()
+        self.place(port).map(|place| place.ifindex)
     }
 
     fn port(&self, ifindex: u32) -> Option<DpPort> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).by_index.get(&ifindex).copied()
+    }
+
+    fn hook(&self, port: DpPort) -> Option<Hook> {
+        self.place(port).map(|place| place.hook)
+    }
+
+    fn width(&self, port: DpPort) -> u32 {
+        self.place(port).map_or(1, |place| place.width)
     }
 }
 
@@ -52,27 +72,59 @@ pub struct Hardware {
     /// The eSwitch's port to the network.
     pub uplink: bool,
     pub mtu: u32,
+    /// The members of a bond, by interface index; none of any other port.
+    pub members: Vec<u32>,
+}
+
+impl Hardware {
+    /// The block that stands for a bond.
+    pub(super) fn block(&self) -> Option<u32> {
+        (!self.members.is_empty()).then(|| block_of_bond(self.ifindex))
+    }
+
+    /// In how many devices its rules have to be.
+    pub(super) fn width(&self) -> u32 {
+        u32::try_from(self.members.len().max(1)).unwrap_or(u32::MAX)
+    }
+
+    fn place(&self) -> Place {
+        let ifindex = self.ifindex;
+        let hook = self.block().map_or(Hook::Ingress { ifindex }, |number| Hook::Block { number });
+        Place { ifindex, hook, width: self.width() }
+    }
 }
 
 /// Those of `ports` that can take part, by the devices that the back end has; `tunnels` are the kernel's devices for tunnels. A device that is elsewhere now (gone, renamed, in another
 /// namespace) is not among them.
 pub(super) fn discover(ports: &[PortInfo], links: &[Link], tunnels: &[(Tunnel, u32)]) -> Vec<Hardware> {
-    let links: Map<u32, &Link> = links.iter().map(|l| (l.ifindex, l)).collect();
+    let by_index: Map<u32, &Link> = links.iter().map(|l| (l.ifindex, l)).collect();
     let one = |info: &PortInfo| {
-        let link = links.get(&info.ifindex).filter(|l| l.name == info.name && !info.vanished)?;
+        let link = by_index.get(&info.ifindex).filter(|l| l.name == info.name && !info.vanished)?;
+        let (port, ifindex, name, mtu) = (info.number, info.ifindex, info.name.clone(), link.mtu);
+        if let Some((switch, uplink, members)) = bond(link, links) {
+            return Some(Hardware { port, ifindex, name, kind: PortKind::Switch(switch), uplink, mtu, members });
+        }
         let kind = match &link.phys_switch_id {
             Some(id) if !id.is_empty() => PortKind::Switch(number(id)),
             _ if info.kind == "internal" || info.kind == "tap" => PortKind::Internal,
             _ => return None,
         };
         let uplink = matches!(kind, PortKind::Switch(_)) && link.phys_port_name.as_deref().is_some_and(is_uplink);
-        Some(Hardware { port: info.number, ifindex: info.ifindex, name: info.name.clone(), kind, uplink, mtu: link.mtu })
+        Some(Hardware { port, ifindex, name, kind, uplink, mtu, members: Vec::new() })
     };
     let tunnel = |info: &PortInfo| {
         let tunnel = Tunnel::of(info)?;
         let (_, ifindex) = tunnels.iter().find(|(t, _)| *t == tunnel)?;
         let kind = PortKind::Tunnel(tunnel.kind);
-        Some(Hardware { port: info.number, ifindex: *ifindex, name: info.name.clone(), kind, uplink: false, mtu: 0 })
+        Some(Hardware {
+            port: info.number,
+            ifindex: *ifindex,
+            name: info.name.clone(),
+            kind,
+            uplink: false,
+            mtu: 0,
+            members: Vec::new(),
+        })
     };
     let mut found: Vec<Hardware> = ports.iter().filter(|p| p.ifindex != 0).filter_map(one).collect();
     found.extend(ports.iter().filter_map(tunnel));
@@ -94,6 +146,19 @@ pub(super) fn capabilities(all: &[Hardware], ways: Map<Ends, Way>) -> Capabiliti
     can.uplinks.extend(all.iter().filter(|h| h.uplink).map(|h| h.port));
     can.ports.extend(all.iter().map(|h| (h.port, h.kind)));
     can
+}
+
+/// What a bond is to hardware: its members' switch, whether all are uplinks, and they. `None` for what is no bond, for one without members, and
+/// for one whose members are not all of one switch.
+fn bond(link: &Link, links: &[Link]) -> Option<(u64, bool, Vec<u32>)> {
+    if !matches!(link.kind.as_deref(), Some("bond" | "team")) {
+        return None;
+    }
+    let members: Vec<&Link> = links.iter().filter(|l| l.master == link.ifindex).collect();
+    let id = members.first()?.phys_switch_id.as_ref().filter(|id| !id.is_empty())?;
+    let alike = members.iter().all(|m| m.phys_switch_id.as_ref() == Some(id));
+    let uplink = members.iter().all(|m| m.phys_port_name.as_deref().is_some_and(is_uplink));
+    alike.then(|| (number(id), uplink, members.iter().map(|m| m.ifindex).collect()))
 }
 
 /// Physical ports are `p0`, `p1` (devlink); those of functions have more in their names.
@@ -129,6 +194,29 @@ mod tests {
         let shared = Ports::default();
         shared.set(&found);
         assert_eq!((shared.ifindex(DpPort(1)), shared.port(3), shared.ifindex(DpPort(2))), (Some(7), Some(DpPort(0)), None));
+    }
+
+    #[test]
+    fn a_bond_is_a_port_if_its_members_are_of_one_switch() {
+        let ports = [port(1, "bond0", "system", 20), port(2, "rep0", "system", 8)];
+        let member = |ifindex, id: &[u8], name: &str| Link {
+            master: 20,
+            phys_port_name: Some(name.to_owned()),
+            ..link(ifindex, name, id)
+        };
+        let bond = Link { kind: Some("bond".to_owned()), ..link(20, "bond0", &[]) };
+        let found = |members: &[Link]| discover(&ports, &[members, &[bond.clone(), link(8, "rep0", &[1])]].concat(), &[]);
+        let both = found(&[member(11, &[1], "p0"), member(12, &[1], "p1")]);
+        assert_eq!((both[0].members.as_slice(), both[0].uplink, both[0].kind), (&[11, 12][..], true, PortKind::Switch(1)));
+        let shared = Ports::default();
+        shared.set(&both);
+        let block = Hook::Block { number: block_of_bond(20) };
+        assert_eq!((shared.hook(DpPort(1)), shared.width(DpPort(1)), shared.ifindex(DpPort(1))), (Some(block), 2, Some(20)));
+        assert_eq!((shared.hook(DpPort(2)), shared.width(DpPort(2))), (Some(Hook::Ingress { ifindex: 8 }), 1));
+        assert!(!found(&[member(11, &[1], "pf0vf0")])[0].uplink, "functions in a bond are no way to the network");
+        assert_eq!(found(&[member(11, &[1], "p0"), member(12, &[2], "p1")]).len(), 1, "two switches");
+        assert_eq!(found(&[member(11, &[1], "p0"), member(12, &[], "eth")]).len(), 1, "one without hardware");
+        assert_eq!(found(&[]).len(), 1, "no members");
     }
 
     #[test]

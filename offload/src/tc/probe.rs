@@ -1,0 +1,107 @@
+//! Asks a device by netlink what its hardware takes: the rules of `crate::probe`, one after another, each gone before the next comes.
+//!
+//! What enters: the devices to ask with. What leaves: what is lacking, with the driver's words. Neighbours: `client`, `crate::probe`.
+//!
+//! Nothing of anybody else's is touched: each rule is created exclusively, at a preference behind all of ours, and only what was created is
+//! deleted. It bears our mark, so that a sweep finds it if this program ends in between.
+
+use super::answer::{Answer, answers};
+use super::attributes::Writer;
+use super::client::{MAGIC, Netlink, Tc, judge};
+use super::read::filter;
+use super::write::{create, delete};
+use super::{Devices, FilterId, matches};
+use crate::hardware::HardwareError;
+use crate::probe::{Bench, Lacks, questions};
+use crate::refusal::{Reason, Refusal};
+use crate::rule::Rule;
+
+/// Where the first question stands; each has a preference of its own, as their protocols differ.
+const PRIO: u16 = 0x8000;
+const COOKIE: [u8; 16] = {
+    let mut cookie = *b"0000000000000000";
+    let mut at = 0;
+    while at < MAGIC.len() {
+        cookie[at] = MAGIC[at];
+        at += 1;
+    }
+    cookie
+};
+const EINVAL: i32 = 22;
+const EOPNOTSUPP: i32 = 95;
+/// The kernel's own `ENOTSUPP`, which some drivers let out.
+const ENOTSUPP: i32 = 524;
+const ENOENT: i32 = 2;
+const ENODEV: i32 = 19;
+
+/// What became of a question.
+enum Answered {
+    Taken,
+    /// Plainly refused, or taken in another way than asked.
+    Refused(String),
+    /// Something else was in the way: a full table, another's filter at that place, a driver that is busy.
+    Open,
+}
+
+impl<N: Netlink, D: Devices> Tc<N, D> {
+    /// What a port lacks. `None` if it does not even take a rule that only sends packets on, or there is no second port to send to: then
+    /// nothing is known of it.
+    ///
+    /// # Errors
+    /// If the back end does not answer, or a rule could not be taken out again: the device has to be swept.
+    pub fn probe(&self, bench: &Bench) -> Result<Option<Lacks>, HardwareError> {
+        let mut lacks = Lacks::default();
+        let asked = questions(bench);
+        if bench.port.is_some() && asked.first().is_none_or(|(feature, _)| feature.is_some()) {
+            return Ok(None);
+        }
+        for (prio, (feature, rule)) in (PRIO..).zip(&asked) {
+            match (self.ask(bench, prio, rule)?, feature) {
+                (Answered::Taken, _) | (Answered::Open, Some(_)) => {}
+                (Answered::Refused(words), Some(feature)) => lacks.add(*feature, words),
+                (Answered::Refused(_) | Answered::Open, None) => return Ok(None),
+            }
+        }
+        Ok(Some(lacks))
+    }
+
+    fn ask(&self, bench: &Bench, prio: u16, rule: &Rule) -> Result<Answered, HardwareError> {
+        let Some(hook) = bench.hook(rule.port) else { return Ok(Answered::Open) };
+        let id = FilterId { hook, chain: 0, prio, handle: 1, protocol: matches::protocol(&rule.link) };
+        let mut request = Writer::default();
+        let sequence = self.sequence();
+        if create(&mut request, sequence, id, rule, &COOKIE, bench).is_err() {
+            return Ok(Answered::Open);
+        }
+        let bytes = self.link().talk(&request.bytes).map_err(|e| HardwareError::List(e.to_string()))?;
+        let answers = answers(&bytes, sequence, 1);
+        let Some(answer) = answers.first() else { return Ok(Answered::Open) };
+        match answer.error {
+            0 => {
+                self.unask(id)?;
+                Ok(read(answer, rule, bench).map_or_else(|why| Answered::Refused(why.to_string()), |()| Answered::Taken))
+            }
+            EINVAL | EOPNOTSUPP | ENOTSUPP => Ok(Answered::Refused(answer.said())),
+            _ => Ok(Answered::Open),
+        }
+    }
+
+    fn unask(&self, id: FilterId) -> Result<(), HardwareError> {
+        let mut request = Writer::default();
+        let sequence = self.sequence();
+        delete(&mut request, sequence, id);
+        let bytes = self.link().talk(&request.bytes).map_err(|e| HardwareError::Remove(e.to_string()))?;
+        match answers(&bytes, sequence, 1).first() {
+            Some(answer) if matches!(answer.error, 0 | ENOENT | ENODEV) => Ok(()),
+            Some(answer) => Err(HardwareError::Remove(answer.said())),
+            None => Err(HardwareError::Remove("no answer".to_owned())),
+        }
+    }
+}
+
+/// Whether the echo is what was asked for, in hardware.
+fn read(answer: &Answer<'_>, rule: &Rule, bench: &Bench) -> Result<(), Refusal> {
+    let no = |what: &str| Refusal::new(Reason::Echo, what);
+    let echo = answer.messages.first().ok_or_else(|| no("no echo"))?;
+    judge(&filter(echo, bench).map_err(|e| no(&e.to_string()))?, rule, bench.width(rule.port))
+}
