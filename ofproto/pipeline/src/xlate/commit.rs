@@ -8,7 +8,7 @@ use super::compose::SLOW_ACTION;
 use super::encap::PT_NSH;
 use super::{Ctx, Pending};
 use flow::action::{Action, Nsh, SetAttr, SetField};
-use flow::key::Key;
+use flow::key::{Key, MPLS_LABELS_MAX};
 use std::mem::offset_of;
 
 /// Bytes of a key that are one field of an attribute.
@@ -258,6 +258,8 @@ impl Ctx<'_> {
         while have.len() > common {
             if have.len() - 1 == common && want.len() > common {
                 let lse = want[want.len() - have.len()];
+                // All of the label is set, so all of it must be known: that on top, or all if some were popped or pushed.
+                self.match_labels(if want.len() == have.len() { 0..1 } else { 0..MPLS_LABELS_MAX });
                 self.emit_label(lse);
                 have[0] = lse;
                 common += 1;
