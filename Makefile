@@ -1,6 +1,6 @@
 # The two commands of the README are `make demo` and `make check`; each installs what it needs (Debian packages, as root).
 SHELL := /bin/bash
-.PHONY: deb bench-db bench bench-quick build-bench setup-bench demo check check-unit check-e2e check-ovs check-ovs-all check-ovs-system check-ovs-db check-durability check-fuzz check-offload fuzz lint build bench-key setup-demo setup-check
+.PHONY: deb bench-db bench bench-quick build-bench setup-bench demo check check-unit check-e2e check-osken check-osken-all check-ovs check-ovs-all check-ovs-system check-ovs-db check-durability check-fuzz check-offload fuzz lint build bench-key setup-demo setup-check
 
 DEMO_PACKAGES  := build-essential iproute2 iputils-ping ethtool procps netcat-openbsd
 CHECK_PACKAGES := $(DEMO_PACKAGES) openvswitch-switch openvswitch-common openvswitch-testcontroller ovn-central ovn-host mininet python3-netaddr python3-pyparsing openssl python3 python3-venv tcpdump socat
@@ -14,7 +14,7 @@ demo: setup-demo build
 build:
 	cargo build --release --locked --bin ovs-vswitchd --bin ferrule
 
-check: setup-check lint check-unit check-fuzz check-e2e check-ovs check-ovs-db
+check: setup-check lint check-unit check-fuzz check-e2e check-osken check-ovs check-ovs-db
 
 lint:
 	cargo fmt --all --check
@@ -40,6 +40,16 @@ check-offload: setup-check build
 # End to end: the release build, foreign clients, 1 GB through namespaces.
 check-e2e: build
 	tests/e2e/run.sh
+
+# os-ken's switch tests (OpenFlow 1.0, actions of 1.3) with our daemon in their test network: those that are not on the list of
+# expected failures.
+check-osken: build
+	tests/upstream/run.sh osken --fast of10 of13/action
+
+# All of them (1.0, 1.3, 1.4) but those that measure the rates of groups and meters, which want a quiet machine of more than two cores
+# for their Python (`tests/upstream/run.sh osken --rates of13/meter`).
+check-osken-all: build
+	tests/upstream/run.sh osken
 
 # OVS's own unit suite with our daemon: the tests that are not on the list of expected failures.
 check-ovs: build

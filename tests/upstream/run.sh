@@ -3,6 +3,7 @@
 #   run.sh gate   every test that starts the daemon and is not on expected-failures: all must pass
 #   run.sh all    the same with the expected failures; one that passes must leave the list
 #   run.sh db     the database suites, with our vsctl, ovsdb-server, ovsdb-client and ovsdb-tool in the place of theirs; expected-failures-db
+#   run.sh osken [OPTION...] [PART...]  os-ken's switch tests, from the environment of the foreign controllers; expected-failures-osken
 #   run.sh system the system suite (packets between namespaces, userspace datapath), with expected-failures-system
 # Times in these tests are tight, and they were written for a quiet machine: what fails in `gate` is run once more by itself, and
 # only what fails again has failed.
@@ -35,8 +36,12 @@ system)
     export FERRULE_STAND_IN=$root/target/release
     suite -s system -j 1 -b "$here/stand-ins" --expected-fail "$here/expected-failures-system" "$daemon" all
     ;;
+osken)
+    controllers=$("$root/tests/e2e/python/setup.sh")
+    PYTHONDONTWRITEBYTECODE=1 "$controllers/bin/python3" "$here/osken/run.py" --expected-fail "$here/expected-failures-osken" "${@:2}"
+    ;;
 *)
-    echo "run.sh gate|all|db|system" >&2
+    echo "run.sh gate|all|db|osken|system" >&2
     exit 2
     ;;
 esac

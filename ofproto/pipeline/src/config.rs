@@ -19,6 +19,8 @@ pub struct SwitchConfig {
     pub datapath: Vec<(String, String)>,
     /// `other_config:vlan-limit`; 0 is "as many as the datapath can".
     pub vlan_limit: u32,
+    /// `other_config:explicit-sampled-drops`
+    pub explicit_sampled_drops: bool,
     pub bundle_idle_timeout_s: u32,
     /// `other_config:flow-restore-wait`
     pub flow_restore_wait: bool,

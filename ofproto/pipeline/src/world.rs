@@ -96,6 +96,8 @@ pub struct World {
     pub upcalls: UpcallConfig,
     /// VLAN headers that translation and the datapath look at (1 or 2).
     pub vlan_limit: u32,
+    /// A drop is said also after a copy that went to a collector, so that the datapath counts it.
+    pub explicit_sampled_drops: bool,
     /// Datapath meters in use.
     pub meters_taken: BTreeSet<u32>,
     last_bridge: u64,
@@ -117,6 +119,7 @@ impl Default for World {
             neighbours: Neighbours::new(Arc::clone(&changes)),
             upcalls: UpcallConfig::default(),
             vlan_limit: 0,
+            explicit_sampled_drops: false,
             meters_taken: BTreeSet::new(),
             last_bridge: 0,
             changes,

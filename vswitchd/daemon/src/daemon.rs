@@ -226,7 +226,7 @@ async fn next_request(control: &mut Option<Server>) -> Option<Request> {
 fn answer(registry: &Registry<Daemon>, daemon: &mut Daemon, request: Option<Request>) {
     if let Some(Request { method, params, reply }) = request {
         if method == "list-commands" && params.is_empty() {
-            reply.send(Ok(registry.list()));
+            registry.send_list(reply);
         } else {
             registry.dispatch(daemon, &method, &params, reply);
         }

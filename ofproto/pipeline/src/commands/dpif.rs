@@ -1,13 +1,14 @@
 //! `dpif/*` and `ofproto/list`: datapaths as bridges see them.
 
-use super::Outcome;
-use super::show::{DpPortNames, FlowStyle, device_text, flow_line, write};
+use super::show::{DpPortNames, FlowStyle, device_kind, device_text, flow_line, told_options, write};
+use super::{JsonOutcome, Outcome};
 use crate::bridge::{Bridge, Port};
 use crate::slowpath::Slowpath;
 use crate::tunnel::came_by_tunnel;
 use flow::Key;
 use flow::hash::Set;
 use flow::seam::{Datapath, DpPort};
+use serde_json::{Value, json};
 
 pub(super) const NO_SUCH_BRIDGE: &str = "no such bridge";
 
@@ -46,6 +47,36 @@ pub(super) fn show(slowpath: &Slowpath, _: &[&str]) -> Outcome {
         }
     }
     Ok(out)
+}
+
+/// Datapaths by name; numbers are strings.
+pub(super) fn show_json(slowpath: &Slowpath, _: &[&str]) -> JsonOutcome {
+    let world = slowpath.read_world();
+    let mut out = json!({});
+    for (kind, backend) in &world.backends {
+        let stats = backend.dp.stats();
+        let bridges = world.bridges.values().filter(|b| b.kind == *kind);
+        let bridges: Value = bridges.map(|b| (b.name.clone(), ports_json(b, kind))).collect();
+        let stats = json!({"hit": stats.hit.to_string(), "missed": stats.missed.to_string()});
+        out[full_name(backend.dp.as_ref())] = json!({"bridges": bridges, "stats": stats});
+    }
+    Ok(out)
+}
+
+fn ports_json(bridge: &Bridge, kind: &str) -> Value {
+    let one = |port: &Port| {
+        let mut object = json!({
+            "ofport": (port.number.0 & 0xffff).to_string(),
+            "port_no": port.dp_port.map_or_else(|| "none".to_owned(), |p| p.0.to_string()),
+            "type": device_kind(kind, &port.info.kind),
+        });
+        let options = told_options(&port.info.kind, &port.info.config);
+        if !options.is_empty() {
+            object["config"] = options.into_iter().map(|(key, value)| (key.clone(), Value::from(value.clone()))).collect();
+        }
+        (port.name.clone(), object)
+    };
+    bridge.ports.values().map(one).collect()
 }
 
 /// `KIND@NAME`

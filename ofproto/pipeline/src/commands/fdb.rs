@@ -1,12 +1,15 @@
 //! `fdb/*`: the MAC tables of bridges.
 
-use super::Outcome;
 use super::dpif::NO_SUCH_BRIDGE;
 use super::show::write;
+use super::{JsonOutcome, Outcome};
 use crate::bridge::{Bridge, BundleId};
+use crate::mac::MacEntry;
 use crate::slowpath::Slowpath;
+use crate::world::World;
 use flow::clock::now_ms;
 use openflow::OfPort;
+use serde_json::{Value, json};
 
 /// Runs `act` on the bridge that the first argument names.
 fn with_bridge(slowpath: &Slowpath, args: &[&str], act: impl FnOnce(&Bridge) -> Outcome) -> Outcome {
@@ -53,17 +56,73 @@ fn parse_vlan(text: &str) -> u16 {
     digits.parse().unwrap_or(0)
 }
 
+/// The lines of a bridge's table, without their ends, after the first column.
+fn lines(bridge: &Bridge) -> Vec<String> {
+    let now = now_ms();
+    let line = |entry: &MacEntry| {
+        let (port, mac) = (port_text(bridge, entry.bundle), mac_text(entry.mac));
+        let age = bridge.macs.age_s(entry, now).map_or_else(|| "static".to_owned(), |s| format!("{s:3}"));
+        format!("{port:>5}  {:4}  {mac}  {age}", entry.vlan)
+    };
+    bridge.macs.entries().iter().map(line).collect()
+}
+
+/// One bridge's table, or those of several, each behind its name; of all when none is named.
 pub(super) fn show(slowpath: &Slowpath, args: &[&str]) -> Outcome {
-    with_bridge(slowpath, args, |bridge| {
-        let now = now_ms();
-        let mut out = " port  VLAN  MAC                Age\n".to_owned();
-        for entry in bridge.macs.entries() {
-            let (port, mac) = (port_text(bridge, entry.bundle), mac_text(entry.mac));
-            let age = bridge.macs.age_s(&entry, now).map_or_else(|| "static".to_owned(), |s| format!("{s:3}"));
-            write(&mut out, format_args!("{port:>5}  {:4}  {mac}  {age}\n", entry.vlan));
+    if let [_] = args {
+        return with_bridge(slowpath, args, |bridge| {
+            let lines: String = lines(bridge).into_iter().map(|line| line + "\n").collect();
+            Ok(format!(" port  VLAN  MAC                Age\n{lines}"))
+        });
+    }
+    let world = slowpath.read_world();
+    let bridges = bridges(&world, args)?;
+    let width = bridges.iter().map(|b| b.name.len()).max().unwrap_or(0).max("Bridge".len());
+    let mut out = format!(" {:width$}  Port  VLAN  MAC                Age\n", "Bridge");
+    for bridge in bridges {
+        let lines = lines(bridge);
+        if lines.is_empty() {
+            write(&mut out, format_args!(" {}\n", bridge.name));
         }
-        Ok(out)
-    })
+        for (i, line) in lines.iter().enumerate() {
+            let name = if i == 0 { bridge.name.as_str() } else { "" };
+            write(&mut out, format_args!(" {name:width$} {line}\n"));
+        }
+    }
+    Ok(out)
+}
+
+/// One bridge's entries in an array, or those of several by bridge.
+pub(super) fn show_json(slowpath: &Slowpath, args: &[&str]) -> JsonOutcome {
+    let world = slowpath.read_world();
+    if let [name] = args {
+        return Ok(entries_json(world.bridge_named(name).ok_or(NO_SUCH_BRIDGE)?));
+    }
+    Ok(bridges(&world, args)?.into_iter().map(|b| (b.name.clone(), entries_json(b))).collect())
+}
+
+fn entries_json(bridge: &Bridge) -> Value {
+    let now = now_ms();
+    let one = |entry: MacEntry| {
+        let port = bridge.bundles.get(&entry.bundle).and_then(|b| b.ports.first()).map(|p| p.0 & 0xffff);
+        let mut object = json!({"port": port, "vlan": entry.vlan, "mac": mac_text(entry.mac)});
+        match bridge.macs.age_s(&entry, now) {
+            Some(age) => object["age"] = age.into(),
+            None => object["static"] = true.into(),
+        }
+        object
+    };
+    bridge.macs.entries().into_iter().map(one).collect()
+}
+
+/// The bridges named, or all, by name.
+fn bridges<'w>(world: &'w World, names: &[&str]) -> Result<Vec<&'w Bridge>, String> {
+    if names.is_empty() {
+        let mut all: Vec<&Bridge> = world.bridges.values().collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        return Ok(all);
+    }
+    names.iter().map(|name| world.bridge_named(name).ok_or_else(|| format!("{NO_SUCH_BRIDGE} {name}"))).collect()
 }
 
 pub(super) fn add(slowpath: &Slowpath, args: &[&str]) -> Outcome {

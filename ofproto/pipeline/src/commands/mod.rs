@@ -17,6 +17,7 @@ mod links;
 mod mdb;
 mod qos;
 mod route;
+mod route_rules;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -26,9 +27,14 @@ mod upcall;
 mod why;
 
 use crate::slowpath::Slowpath;
+use serde_json::Value;
 
 /// What a command says: the reply, or the text of an error.
 pub type Outcome = Result<String, String>;
+/// What it says to a program, or the text of an error.
+pub type JsonOutcome = Result<Value, String>;
+type Run = fn(&Slowpath, &[&str]) -> Outcome;
+type Json = fn(&Slowpath, &[&str]) -> JsonOutcome;
 
 /// A row: name, usage (as `list-commands` prints it; `None` hides the command), least and most arguments, and what it does.
 pub struct Command {
@@ -36,7 +42,9 @@ pub struct Command {
     pub usage: Option<&'static str>,
     pub min: usize,
     pub max: usize,
-    pub run: fn(&Slowpath, &[&str]) -> Outcome,
+    pub run: Run,
+    /// The same as JSON, where a program has more of that than of the text.
+    pub json: Option<Json>,
 }
 
 impl std::fmt::Debug for Command {
@@ -45,12 +53,19 @@ impl std::fmt::Debug for Command {
     }
 }
 
-const fn row(name: &'static str, usage: &'static str, args: (usize, usize), run: fn(&Slowpath, &[&str]) -> Outcome) -> Command {
-    Command { name, usage: Some(usage), min: args.0, max: args.1, run }
+impl Command {
+    const fn with_json(mut self, json: Json) -> Self {
+        self.json = Some(json);
+        self
+    }
 }
 
-const fn hidden(name: &'static str, args: (usize, usize), run: fn(&Slowpath, &[&str]) -> Outcome) -> Command {
-    Command { name, usage: None, min: args.0, max: args.1, run }
+const fn row(name: &'static str, usage: &'static str, args: (usize, usize), run: Run) -> Command {
+    Command { name, usage: Some(usage), min: args.0, max: args.1, run, json: None }
+}
+
+const fn hidden(name: &'static str, args: (usize, usize), run: Run) -> Command {
+    Command { name, usage: None, min: args.0, max: args.1, run, json: None }
 }
 
 const MANY: usize = usize::MAX;
@@ -125,12 +140,12 @@ pub const COMMANDS: &[Command] = &[
     row("dpif/dump-dps", "", (0, 0), dpif::dump_dps),
     row("dpif/dump-flows", "[-m] [--names | --no-names] bridge", (1, 3), dpif::dump_flows),
     row("dpif/set-dp-features", "bridge", (1, 3), features::set),
-    row("dpif/show", "", (0, 0), dpif::show),
+    row("dpif/show", "", (0, 0), dpif::show).with_json(dpif::show_json),
     row("dpif/show-dp-features", "bridge", (1, 1), features::show),
     row("fdb/add", "bridge port vlan mac", (4, 4), fdb::add),
     row("fdb/del", "bridge vlan mac", (3, 3), fdb::del),
     row("fdb/flush", "[bridge]", (0, 1), fdb::flush),
-    row("fdb/show", "bridge", (1, 1), fdb::show),
+    row("fdb/show", "[bridge]...", (0, MANY), fdb::show).with_json(fdb::show_json),
     row("fdb/stats-clear", "[bridge]", (0, 1), fdb::stats_clear),
     row("fdb/stats-show", "bridge", (1, 1), fdb::stats_show),
     row("lacp/show", "[port]", (0, 1), links::lacp_show),
@@ -151,10 +166,10 @@ pub const COMMANDS: &[Command] = &[
     row("ovs/route/add", "ip/plen output_bridge [gw] [pkt_mark=mark] [src=src_ip] [table=id]", (2, 6), route::add),
     row("ovs/route/del", "ip/plen [pkt_mark=mark] [table=id]", (1, 3), route::del),
     row("ovs/route/lookup", "ip_addr [pkt_mark=mark] [src=src_ip]", (1, 3), route::lookup),
-    row("ovs/route/rule/add", "[-6] [not] from=all|ip/plen [prio=num] table=local|main|default|id", (2, 5), route::rule_add),
-    row("ovs/route/rule/del", "[-6] [not] from=all|ip/plen [prio=num] table=local|main|default|id", (2, 5), route::rule_del),
-    row("ovs/route/rule/show", "[-6]", (0, 1), route::rule_show),
-    row("ovs/route/show", "[table=all|id]", (0, 1), route::show),
+    row("ovs/route/rule/add", "[-6] [not] from=all|ip/plen [prio=num] table=local|main|default|id", (2, 5), route_rules::add),
+    row("ovs/route/rule/del", "[-6] [not] from=all|ip/plen [prio=num] table=local|main|default|id", (2, 5), route_rules::del),
+    row("ovs/route/rule/show", "[-6]", (0, 1), route_rules::show).with_json(route_rules::show_json),
+    row("ovs/route/show", "[table=all|id]", (0, 1), route::show).with_json(route::show_json),
     row("qos/show", "interface", (1, 1), qos::show),
     row("qos/show-types", "interface", (1, 1), qos::show_types),
     hidden("revalidator/pause", (0, 0), upcall::pause),
@@ -187,12 +202,27 @@ impl Slowpath {
     /// Runs a command of `COMMANDS`; `None` if there is none of that name. Blocks as long as the command does.
     pub fn command(&self, name: &str, args: &[&str]) -> Option<Outcome> {
         let command = COMMANDS.iter().find(|c| c.name == name)?;
-        if args.len() < command.min {
-            return Some(Err(format!("\"{name}\" command requires at least {} arguments", command.min)));
+        Some(command.check(args).and_then(|()| (command.run)(self, args)))
+    }
+
+    /// The same for who wants JSON; `None` also where a command has none of its own.
+    pub fn command_json(&self, name: &str, args: &[&str]) -> Option<JsonOutcome> {
+        let command = COMMANDS.iter().find(|c| c.name == name)?;
+        let json = command.json?;
+        Some(command.check(args).and_then(|()| json(self, args)))
+    }
+}
+
+impl Command {
+    /// Whether there are as many arguments as it takes.
+    fn check(&self, args: &[&str]) -> Result<(), String> {
+        let (name, min, max) = (self.name, self.min, self.max);
+        if args.len() < min {
+            return Err(format!("\"{name}\" command requires at least {min} arguments"));
         }
-        if args.len() > command.max {
-            return Some(Err(format!("\"{name}\" command takes at most {} arguments", command.max)));
+        if args.len() > max {
+            return Err(format!("\"{name}\" command takes at most {max} arguments"));
         }
-        Some((command.run)(self, args))
+        Ok(())
     }
 }

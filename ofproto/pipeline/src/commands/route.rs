@@ -1,30 +1,31 @@
-//! `ovs/route/*`: routes of tunnels, the kernel's and the user's, and the rules that choose tables.
+//! `ovs/route/*`: routes of tunnels, the kernel's and the user's. The rules that choose tables are `route_rules`.
 
-use super::Outcome;
 use super::show::write;
-use crate::router::{Answer, Prefix, Query, Route, Rule, TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN};
+use super::{JsonOutcome, Outcome};
+use crate::router::{Answer, Prefix, Query, Route, Router, TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN};
 use crate::slowpath::Slowpath;
 use crate::tunnel::Addr;
+use serde_json::{Value, json};
+
+const BAD_PREFIX: &str = "Invalid 'ip/plen' parameter";
+const BAD_OPTION: &str = "Invalid pkt_mark, IP gateway or src_ip";
 
 /// `ovs/route/add PREFIX DEVICE [GATEWAY] [pkt_mark=MARK] [src=ADDRESS] [table=ID]`
 pub(super) fn add(slowpath: &Slowpath, args: &[&str]) -> Outcome {
     let [prefix, device, rest @ ..] = args else { return Err("Invalid parameters".to_owned()) };
-    let prefix = Prefix::parse(prefix).ok_or("Invalid parameters")?;
+    let prefix = Prefix::parse(prefix).ok_or(BAD_PREFIX)?;
     let mut options = Options::default();
-    for (n, arg) in rest.iter().enumerate() {
-        let gateway = Addr::parse(arg).filter(|a| n == 0 && a.is_v4() == prefix.is_v4());
-        match gateway {
+    for arg in rest {
+        match Addr::parse(arg).filter(|a| a.is_v4() == prefix.is_v4()) {
             Some(gateway) => options.gateway = gateway,
             None if options.take(arg, prefix.is_v4()) => {}
-            None if n == 0 && prefix.is_v4() => return Err("Invalid pkt_mark or gateway".to_owned()),
-            None if n == 0 => return Err("Invalid pkt_mark or IPv6 gateway".to_owned()),
-            None => return Err("Invalid pkt_mark".to_owned()),
+            None => return Err(BAD_OPTION.to_owned()),
         }
     }
     let mut world = slowpath.write_world();
+    // The next hop must be on the link of an address of the device, and of this one, if the user names one.
     let source = match options.src {
-        Some(src) if world.router.addresses_of(device).iter().any(|a| a.address == src) => Some(src),
-        Some(_) => None,
+        Some(src) => Some(src).filter(|src| world.router.reaches(device, *src, prefix.address, options.gateway)),
         None => world.router.source_for(device, prefix.address, options.gateway),
     };
     let source = source.ok_or("Error while inserting route.")?;
@@ -48,7 +49,7 @@ pub(super) fn add(slowpath: &Slowpath, args: &[&str]) -> Outcome {
 /// `ovs/route/del PREFIX [pkt_mark=MARK] [table=ID]`
 pub(super) fn del(slowpath: &Slowpath, args: &[&str]) -> Outcome {
     let [prefix, rest @ ..] = args else { return Err("Invalid parameters".to_owned()) };
-    let prefix = Prefix::parse(prefix).ok_or("Invalid parameters")?;
+    let prefix = Prefix::parse(prefix).ok_or(BAD_PREFIX)?;
     let options = Options::read(rest, prefix.is_v4())?;
     let mut world = slowpath.write_world();
     if !world.router.remove(options.table.unwrap_or(TABLE_MAIN), prefix, options.mark, |r| r.user) {
@@ -60,31 +61,94 @@ pub(super) fn del(slowpath: &Slowpath, args: &[&str]) -> Outcome {
     Ok("OK".to_owned())
 }
 
+/// Which tables to show.
+enum Wanted {
+    Standard,
+    All,
+    One(u32),
+}
+
+impl Wanted {
+    fn read(router: &Router, args: &[&str]) -> Result<Self, String> {
+        let Some(arg) = args.first() else { return Ok(Self::Standard) };
+        match arg.strip_prefix("table=").ok_or("Invalid table format")? {
+            "all" => Ok(Self::All),
+            id => match id.parse().map_err(|_| "Invalid table format")? {
+                // As if none were named.
+                0 => Ok(Self::Standard),
+                id if is_standard(id) || router.tables().any(|(there, _)| there == id) => Ok(Self::One(id)),
+                _ => Err(format!("Table '{arg}' not found")),
+            },
+        }
+    }
+
+    fn has(&self, id: u32) -> bool {
+        match self {
+            Self::Standard => is_standard(id),
+            Self::All => true,
+            Self::One(one) => *one == id,
+        }
+    }
+}
+
+fn is_standard(table: u32) -> bool {
+    matches!(table, TABLE_DEFAULT | TABLE_MAIN | TABLE_LOCAL)
+}
+
 /// `ovs/route/show [table=ID|all]`
 pub(super) fn show(slowpath: &Slowpath, args: &[&str]) -> Outcome {
-    let wanted = match args.first().map(|a| a.strip_prefix("table=").ok_or("Invalid param, expected 'table'")).transpose()? {
-        None => None,
-        Some("all") => Some(None),
-        Some(id) => Some(Some(id.parse::<u32>().map_err(|_| "Invalid table id")?)),
-    };
     let world = slowpath.read_world();
-    let mut out = if wanted.is_none() { "Route Table:\n".to_owned() } else { String::new() };
-    let standard = |id: u32| matches!(id, TABLE_DEFAULT | TABLE_MAIN | TABLE_LOCAL);
-    for (id, table) in world.router.tables() {
-        match wanted {
-            None if !standard(id) => continue,
-            Some(Some(only)) if only != id => continue,
-            Some(_) => write(&mut out, format_args!("Route Table #{id}:\n")),
-            None => {}
-        }
+    let wanted = Wanted::read(&world.router, args)?;
+    let mut out = match wanted {
+        Wanted::One(id) if !is_standard(id) => format!("Route Table #{id}:\n"),
+        Wanted::Standard | Wanted::One(_) => "Route Table:\n".to_owned(),
+        Wanted::All => String::new(),
+    };
+    for (id, table) in world.router.tables().filter(|(id, _)| wanted.has(*id)) {
+        let suffix = if is_standard(id) || matches!(wanted, Wanted::One(_)) { String::new() } else { format!(" table {id}") };
         for route in table.sorted() {
-            out.push_str(&line(&world.router, route));
+            write(&mut out, format_args!("{}{suffix}\n", line(&world.router, route)));
         }
     }
     Ok(out)
 }
 
-fn line(router: &crate::router::Router, route: &Route) -> String {
+/// An array of routes, each an object.
+pub(super) fn show_json(slowpath: &Slowpath, args: &[&str]) -> JsonOutcome {
+    let world = slowpath.read_world();
+    let wanted = Wanted::read(&world.router, args)?;
+    let tables = world.router.tables().filter(|(id, _)| wanted.has(*id));
+    Ok(tables
+        .flat_map(|(id, table)| table.sorted().into_iter().map(move |r| (id, r)))
+        .map(|(id, r)| object(&world.router, id, r))
+        .collect())
+}
+
+fn object(router: &Router, table: u32, route: &Route) -> Value {
+    let mut hop = json!({"dev": route.device});
+    if route.gateway != Addr(0) {
+        hop["gateway"] = route.gateway.to_string().into();
+    }
+    let mut object = json!({
+        "table": table,
+        "user": route.user,
+        "local": route.local,
+        "dst": route.prefix.address.to_string(),
+        "prefix": if route.prefix.is_v4() { route.prefix.plen - 96 } else { route.prefix.plen },
+        "prefsrc": source(router, route).to_string(),
+        "nexthops": [hop],
+    });
+    if route.mark != 0 {
+        object["mark"] = route.mark.into();
+    }
+    object
+}
+
+fn source(router: &Router, route: &Route) -> Addr {
+    route.source.or_else(|| router.source_for(&route.device, route.prefix.address, route.gateway)).unwrap_or_default()
+}
+
+fn line(router: &Router, route: &Route) -> String {
     let mut line = format!("{}: {}", if route.user { "User" } else { "Cached" }, route.prefix);
     if route.mark != 0 {
         write(&mut line, format_args!(" MARK {}", route.mark));
@@ -93,19 +157,17 @@ fn line(router: &crate::router::Router, route: &Route) -> String {
     if route.gateway != Addr(0) {
         write(&mut line, format_args!(" GW {}", route.gateway));
     }
-    let source = route.source.or_else(|| router.source_for(&route.device, route.prefix.address, route.gateway));
-    write(&mut line, format_args!(" SRC {}", source.unwrap_or_default()));
+    write(&mut line, format_args!(" SRC {}", source(router, route)));
     if route.local {
         line.push_str(" local");
     }
-    line.push('\n');
     line
 }
 
 /// `ovs/route/lookup ADDRESS [pkt_mark=MARK] [src=ADDRESS]`
 pub(super) fn lookup(slowpath: &Slowpath, args: &[&str]) -> Outcome {
     let [address, rest @ ..] = args else { return Err("Invalid parameters".to_owned()) };
-    let dst = Prefix::parse(address).filter(|p| p.plen == 128).ok_or("Invalid parameters")?;
+    let dst = Prefix::parse(address).filter(|p| p.plen == 128).ok_or(BAD_PREFIX)?;
     let options = Options::read(rest, dst.is_v4())?;
     let query = Query { dst: dst.address, src: options.src.unwrap_or_default(), mark: options.mark };
     let Answer { device, gateway, src, .. } = slowpath.read_world().router.find(query).ok_or("Not found")?;
@@ -126,7 +188,7 @@ impl Options {
         let mut options = Self::default();
         for arg in args {
             if !options.take(arg, v4) {
-                return Err("Invalid pkt_mark".to_owned());
+                return Err("Invalid pkt_mark or src".to_owned());
             }
         }
         Ok(options)
@@ -156,82 +218,4 @@ impl Options {
             Some(_) | None => false,
         }
     }
-}
-
-/// Names of tables in rules.
-const TABLES: [(&str, u32); 3] = [("local", TABLE_LOCAL), ("main", TABLE_MAIN), ("default", TABLE_DEFAULT)];
-
-/// `ovs/route/rule/add [-6] [not] from=all|PREFIX [prio=NUM] table=local|main|default|ID`
-pub(super) fn rule_add(slowpath: &Slowpath, args: &[&str]) -> Outcome {
-    let mut world = slowpath.write_world();
-    let mut rule = read_rule(args)?;
-    if !args.iter().any(|a| a.starts_with("prio=")) {
-        // Before the first of those that are not the local table's, as `ip rule` does it.
-        let lowest = world.router.rules().iter().filter(|r| r.v6 == rule.v6 && r.priority > 0).map(|r| r.priority).min();
-        rule.priority = lowest.unwrap_or(1).saturating_sub(1).max(1);
-    }
-    if !world.router.add_rule(rule) {
-        return Err("File exists".to_owned());
-    }
-    world.routes_changed(None);
-    drop(world);
-    slowpath.settle();
-    Ok("OK".to_owned())
-}
-
-pub(super) fn rule_del(slowpath: &Slowpath, args: &[&str]) -> Outcome {
-    let wanted = read_rule(args)?;
-    let by_priority = args.iter().any(|a| a.starts_with("prio="));
-    let mut world = slowpath.write_world();
-    let removed = world.router.remove_rules(|r| {
-        let same = (r.v6, r.invert, r.from, r.table) == (wanted.v6, wanted.invert, wanted.from, wanted.table);
-        r.user && same && (!by_priority || r.priority == wanted.priority)
-    });
-    if !removed {
-        return Err("Not found".to_owned());
-    }
-    world.routes_changed(None);
-    drop(world);
-    slowpath.settle();
-    Ok("OK".to_owned())
-}
-
-fn read_rule(args: &[&str]) -> Result<Rule, String> {
-    let mut rule = Rule { priority: 0, v6: false, invert: false, from: None, table: 0, user: true };
-    let (mut has_from, mut has_table) = (false, false);
-    for arg in args {
-        match (*arg, arg.split_once('=')) {
-            ("-6", _) => rule.v6 = true,
-            ("not", _) => rule.invert = true,
-            (_, Some(("from", "all"))) => has_from = true,
-            (_, Some(("from", text))) => {
-                rule.from = Some(Prefix::parse(text).ok_or("Invalid source prefix")?);
-                has_from = true;
-            }
-            (_, Some(("prio", text))) => rule.priority = text.parse().map_err(|_| "Invalid rule priority")?,
-            (_, Some(("table", text))) => {
-                let named = TABLES.iter().find(|(name, _)| *name == text).map(|(_, id)| *id);
-                rule.table = named.or_else(|| text.parse().ok()).ok_or("Invalid table")?;
-                has_table = true;
-            }
-            _ => return Err("Invalid parameters".to_owned()),
-        }
-    }
-    rule.v6 |= rule.from.is_some_and(|f| !f.is_v4());
-    if has_from && has_table { Ok(rule) } else { Err("Invalid parameters".to_owned()) }
-}
-
-/// `PRIORITY: [not] from X lookup T`
-pub(super) fn rule_show(slowpath: &Slowpath, args: &[&str]) -> Outcome {
-    let v6 = args.contains(&"-6");
-    let world = slowpath.read_world();
-    let mut out = String::new();
-    for rule in world.router.rules().iter().filter(|r| r.v6 == v6) {
-        let origin = if rule.user { "User" } else { "Cached" };
-        let not = if rule.invert { "not " } else { "" };
-        let from = rule.from.map_or_else(|| "all".to_owned(), |f| f.to_string());
-        let table = TABLES.iter().find(|(_, id)| *id == rule.table).map_or_else(|| rule.table.to_string(), |(n, _)| (*n).into());
-        write(&mut out, format_args!("{origin}: {}: {not}from {from} lookup {table}\n", rule.priority));
-    }
-    Ok(out)
 }

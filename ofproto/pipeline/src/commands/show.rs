@@ -107,18 +107,25 @@ fn tcp_flags(flags: u16) -> String {
 
 /// `(dummy: a=b, c=d)`: the type of a port and what its device is configured with.
 pub(super) fn device_text(datapath: &str, kind: &str, options: &[(String, String)]) -> String {
-    // A dummy does not tell where it records (OVS has forgotten the names).
-    let told = |key: &str| !kind.starts_with("dummy") || !matches!(key, "pcap" | "rxq_pcap" | "tx_pcap");
-    let mut options: Vec<_> = options.iter().filter(|(key, _)| told(key)).collect();
-    options.sort();
-    // In userspace a bridge's own port is a tap.
-    let kind = if (datapath, kind) == ("netdev", "internal") { "tap" } else { kind };
-    let mut text = format!("({kind}");
-    for (n, (key, value)) in options.iter().enumerate() {
+    let mut text = format!("({}", device_kind(datapath, kind));
+    for (n, (key, value)) in told_options(kind, options).into_iter().enumerate() {
         write(&mut text, format_args!("{} {key}={value}", if n == 0 { ':' } else { ',' }));
     }
     text.push(')');
     text
+}
+
+/// The type as the datapath has it: in userspace a bridge's own port is a tap.
+pub(super) fn device_kind<'a>(datapath: &str, kind: &'a str) -> &'a str {
+    if (datapath, kind) == ("netdev", "internal") { "tap" } else { kind }
+}
+
+/// The options that are shown, sorted. A dummy does not tell where it records (OVS has forgotten the names).
+pub(super) fn told_options<'a>(kind: &str, options: &'a [(String, String)]) -> Vec<&'a (String, String)> {
+    let told = |key: &str| !kind.starts_with("dummy") || !matches!(key, "pcap" | "rxq_pcap" | "tx_pcap");
+    let mut options: Vec<_> = options.iter().filter(|(key, _)| told(key)).collect();
+    options.sort();
+    options
 }
 
 /// The ports in order of number.

@@ -104,8 +104,10 @@ struct Asked {
 impl Default for Router {
     fn default() -> Self {
         let rule = |priority, v6, table| Rule { priority, v6, invert: false, from: None, table, user: false };
-        let of_family = |v6| [rule(0, v6, TABLE_LOCAL), rule(32_766, v6, TABLE_MAIN), rule(32_767, v6, TABLE_DEFAULT)];
-        let mut rules: Vec<Rule> = [of_family(false), of_family(true)].concat();
+        // Linux has no rule for the default table of IPv6.
+        let of_both = |v6| [rule(0, v6, TABLE_LOCAL), rule(32_766, v6, TABLE_MAIN)];
+        let mut rules: Vec<Rule> = [of_both(false), of_both(true)].concat();
+        rules.push(rule(32_767, false, TABLE_DEFAULT));
         rules.sort();
         Self {
             tables: BTreeMap::new(),
@@ -158,6 +160,13 @@ impl Router {
     #[must_use]
     pub fn is_local(&self, address: Addr) -> bool {
         self.addresses.values().flatten().any(|a| a.address == address)
+    }
+
+    /// Whether an address is one of the device, on the link of a destination or of the gateway.
+    #[must_use]
+    pub fn reaches(&self, device: &str, src: Addr, dst: Addr, gateway: Addr) -> bool {
+        let on_link = |a: &DeviceAddr, to: Addr| to != Addr(0) && Prefix::new(a.address, a.plen).covers(to);
+        self.addresses_of(device).iter().any(|a| a.address == src && (on_link(a, dst) || on_link(a, gateway)))
     }
 
     /// The address that a device has on the link of a destination: the one with the longest prefix.

@@ -225,8 +225,9 @@ impl Slowpath {
     /// Everything about bridges that is not opening and closing: settings, bundles, pairs, MACs.
     pub(super) fn set_up_bridges(&self, config: &SwitchConfig, applied: &Applied) {
         let mut world = self.write_world();
-        if world.vlan_limit != config.vlan_limit {
-            world.vlan_limit = config.vlan_limit;
+        let settings = (config.vlan_limit, config.explicit_sampled_drops);
+        if (world.vlan_limit, world.explicit_sampled_drops) != settings {
+            (world.vlan_limit, world.explicit_sampled_drops) = settings;
             world.changed(Object::Everything);
         }
         world.upcalls = config.upcalls;

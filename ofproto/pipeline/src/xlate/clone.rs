@@ -1,7 +1,8 @@
 //! Working on a copy of the packet: `clone`, patch ports, buckets, `check_pkt_larger`.
 //!
 //! Where the datapath can set back what was done (fields, tags, labels), no copy is needed: `key` is put back, and the next
-//! commit emits what differs. Where it cannot (conntrack, meters, encapsulation), the actions go into a datapath `clone`.
+//! commit emits what differs. Where it cannot (conntrack, meters, encapsulation), the actions go into a datapath `clone`; whether it can
+//! is seen by the list of actions, or, where that leads into tables or groups, by what they came to.
 
 use super::trace::Kind;
 use super::{Ctx, freeze};
@@ -9,6 +10,9 @@ use flow::Action;
 use flow::action::Actions;
 use flow::key::Key;
 use openflow::action::{OfAction, Subfield};
+
+/// A datapath whose samples may be nested no deeper cannot have them in the place of clones.
+const SAMPLE_NESTING: u32 = 3;
 
 /// What a copy must not change for what comes after it.
 pub(super) struct Saved {
@@ -54,13 +58,17 @@ impl Ctx<'_> {
         let saved = self.save();
         let (base, mark) = (self.base, self.mark());
         let outer = in_the_datapath.then(|| std::mem::take(&mut self.actions));
+        let start = self.actions.len();
         self.run_actions(actions, last || in_the_datapath);
         self.end_list();
-        if let Some(outer) = outer {
-            let inner = std::mem::replace(&mut self.actions, outer);
-            if !inner.is_empty() {
-                self.emit_copy(inner);
-            }
+        let inner = match outer {
+            Some(outer) => Some(std::mem::replace(&mut self.actions, outer)),
+            // Rules that the actions led to may have done what their own list does not show.
+            None if !last && self.actions.iter().skip(start).any(lasts) => Some(self.actions.split_off(start)),
+            None => None,
+        };
+        if let Some(inner) = inner {
+            self.emit_copy(inner);
             self.base = base;
             self.go_back(mark);
         } else {
@@ -69,10 +77,17 @@ impl Ctx<'_> {
         self.restore(saved);
     }
 
-    /// The datapath carries out actions on a copy.
-    pub(super) fn emit_copy(&mut self, inner: Actions) {
-        let clones = self.world.backend(self.origin).is_none_or(|b| b.features.clone);
-        self.emit(if clones { Action::Clone(inner) } else { Action::Sample { probability: u32::MAX, actions: inner } });
+    /// Actions on a copy, as well as the datapath can; one that has no copies does nothing of it.
+    pub(super) fn emit_copy(&mut self, actions: Actions) {
+        let features = self.world.backend(self.origin).map(|b| &b.features);
+        if actions.is_empty() {
+        } else if features.is_none_or(|f| f.clone) {
+            self.emit(Action::Clone(actions));
+        } else if features.is_some_and(|f| f.sample_nesting > SAMPLE_NESTING) {
+            self.emit(Action::Sample { probability: u32::MAX, actions });
+        } else {
+            self.report_error(format_args!("Failed to compose clone action"));
+        }
     }
 
     /// check_pkt_larger: the datapath measures; what remains is translated for both outcomes.
@@ -103,5 +118,38 @@ impl Ctx<'_> {
         self.write_unseen(dst, u128::from(larger));
         self.slow |= super::compose::SLOW_ACTION;
         self.report(Kind::Detail, format_args!("packet length is checked in the slow path"));
+    }
+}
+
+/// Whether the next commit cannot set back what a datapath action has done to the packet, or to what is known of it.
+fn lasts(action: &Action) -> bool {
+    match action {
+        // Truncation waits for an output; a hash is of the headers as they were.
+        Action::Ct(_)
+        | Action::CtClear
+        | Action::Meter(_)
+        | Action::Hash { .. }
+        | Action::Trunc(_)
+        | Action::DecTtl { .. }
+        | Action::PushEth { .. }
+        | Action::PopEth
+        | Action::PushNsh(_)
+        | Action::PopNsh
+        | Action::TunnelPush(_) => true,
+        // What `Mark` tells of.
+        Action::PushPbb { .. } | Action::PopPbb | Action::CopyTtl { .. } => false,
+        // These work on copies of their own, or end the packet.
+        Action::Clone(_) | Action::Sample { .. } | Action::CheckPktLen { .. } | Action::Recirc(_) | Action::TunnelPop(_) => false,
+        Action::Output(_)
+        | Action::Userspace(_)
+        | Action::Psample { .. }
+        | Action::Drop(_)
+        | Action::LbOutput(_)
+        | Action::Set(_)
+        | Action::PushVlan { .. }
+        | Action::PopVlan
+        | Action::PushMpls { .. }
+        | Action::PopMpls { .. }
+        | Action::AddMpls { .. } => false,
     }
 }

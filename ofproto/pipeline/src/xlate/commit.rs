@@ -8,7 +8,7 @@ use super::compose::SLOW_ACTION;
 use super::encap::PT_NSH;
 use super::{Ctx, Pending};
 use flow::action::{Action, Nsh, SetAttr, SetField};
-use flow::key::Key;
+use flow::key::{Key, MPLS_LABELS_MAX};
 use std::mem::offset_of;
 
 /// Bytes of a key that are one field of an attribute.
@@ -259,14 +259,15 @@ impl Ctx<'_> {
     /// packet is done with.
     fn commit_mpls(&mut self, encap: bool) {
         let mut have = labels(&self.base);
-        let depth = have.len();
         let want = labels(&self.key);
         // Labels in common, from the bottom of the stack; the one above them may be set in place.
         let mut common = have.iter().rev().zip(want.iter().rev()).take_while(|(a, b)| a == b).count();
         while have.len() > common {
             if have.len() - 1 == common && want.len() > common {
                 let lse = want[want.len() - have.len()];
-                self.emit_label(have[0], lse, depth - have.len());
+                // All of the label is set, so all of it must be known: that on top, or all if some were popped or pushed.
+                self.match_labels(if want.len() == have.len() { 0..1 } else { 0..MPLS_LABELS_MAX });
+                self.emit_label(lse);
                 have[0] = lse;
                 common += 1;
             } else {
@@ -294,12 +295,9 @@ impl Ctx<'_> {
         }
     }
 
-    /// Sets what is known or changed of the first label, which was number `n` of the stack: what nobody looked at differs from packet to packet.
-    fn emit_label(&mut self, old: [u8; 4], new: [u8; 4], n: usize) {
-        let seen = [self.mask.mpls_lse0, self.mask.mpls_lse1, self.mask.mpls_lse2].get(n).copied().unwrap_or([0xff; 4]);
-        let bits = std::array::from_fn(|i| seen[i] | old[i] ^ new[i]);
-        let mask = Key { mpls_lse0: bits, ..Key::ZERO };
-        let value = Key { mpls_lse0: new, ..Key::ZERO }.masked(&mask);
+    fn emit_label(&mut self, lse: [u8; 4]) {
+        let value = Key { mpls_lse0: lse, ..Key::ZERO };
+        let mask = Key { mpls_lse0: [0xff; 4], ..Key::ZERO };
         self.emit(Action::Set(Box::new(SetField { attr: SetAttr::Mpls, value, mask })));
     }
 }

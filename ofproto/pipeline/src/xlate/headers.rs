@@ -100,7 +100,7 @@ impl Ctx<'_> {
         depth
     }
 
-    fn match_labels(&mut self, which: std::ops::Range<usize>) {
+    pub(super) fn match_labels(&mut self, which: std::ops::Range<usize>) {
         let lses = [&mut self.mask.mpls_lse0, &mut self.mask.mpls_lse1, &mut self.mask.mpls_lse2];
         for (_, lse) in lses.into_iter().enumerate().filter(|(i, _)| which.contains(i)) {
             *lse = [0xff; 4];

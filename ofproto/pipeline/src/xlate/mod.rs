@@ -174,6 +174,8 @@ fn translate_with(world: &World, input: XlateIn<'_>, says_why: bool) -> (Transla
     if actions.is_empty() && slow == 0 && has_reasons {
         // The datapath counts drops by reason.
         actions.push(Action::Drop(ctx.error.or(ctx.drop_reason).map_or(0, XlateError::code)));
+    } else if world.explicit_sampled_drops && has_reasons && actions.last().is_some_and(sample::observes) {
+        actions.push(Action::Drop(0));
     }
     let translation = Translation {
         actions,

@@ -2,6 +2,7 @@
 
 use super::Ctx;
 use super::export::{NO_PORT, tell_tunnel};
+use flow::Action;
 use flow::action::Cookie;
 use openflow::OfPort;
 use openflow::action::Sample;
@@ -56,5 +57,15 @@ impl Ctx<'_> {
 
     fn exports_flows(&self) -> bool {
         self.bridge.exporters.ipfix.is_some() || !self.bridge.exporters.flow_ipfix.is_empty()
+    }
+}
+
+/// Whether a datapath action only shows a collector the packet.
+pub(super) fn observes(action: &Action) -> bool {
+    match action {
+        Action::Sample { actions, .. } => !actions.is_empty() && actions.iter().all(observes),
+        Action::Userspace(u) => matches!(u.cookie, Cookie::SFlow { .. } | Cookie::FlowSample { .. } | Cookie::Ipfix { .. }),
+        Action::Psample { .. } => true,
+        _ => false,
     }
 }

@@ -86,7 +86,7 @@ pub(super) async fn run(
             request = next_request(&mut background.control) => {
                 let Some(Request { method, params, reply }) = request else { continue };
                 if method == "list-commands" {
-                    reply.send(Ok(registry.list()));
+                    registry.send_list(reply);
                     continue;
                 }
                 registry.dispatch(&mut asked, &method, &params, reply);

@@ -110,7 +110,7 @@ pub(super) fn registry() -> Registry<Console> {
 pub(super) fn answer(registry: &Registry<Console>, console: &mut Console, request: Request) {
     let Request { method, params, reply } = request;
     if method == "list-commands" && params.is_empty() {
-        reply.send(Ok(registry.list()));
+        registry.send_list(reply);
     } else {
         registry.dispatch(console, &method, &params, reply);
     }

@@ -74,6 +74,7 @@ pub fn build(replica: &dyn Replica, environment: &Environment, complaints: &mut 
         upcalls: upcalls(&other),
         datapath: other.pairs(),
         vlan_limit: other.number("vlan-limit", 1u32),
+        explicit_sampled_drops: other.bool("explicit-sampled-drops", false),
         bundle_idle_timeout_s: match other.number("bundle-idle-timeout", 0) {
             0 => 10,
             seconds => seconds,

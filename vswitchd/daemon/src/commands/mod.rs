@@ -9,6 +9,7 @@ pub mod offload;
 pub mod time;
 
 use crate::daemon::Daemon;
+use crate::unixctl::registry::Json;
 use crate::unixctl::{Answer, Command, Registry, Run};
 
 /// Every room's rows; the test commands only where dummies are enabled.
@@ -28,11 +29,16 @@ fn slowpath_rows() -> impl Iterator<Item = Command<Daemon>> {
         daemon.room.refresh_soon();
         outcome.unwrap_or_else(|| Err(format!("{name} is not available")))
     };
+    let json: Json<Daemon> = |daemon, name, args| {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        daemon.switch.slowpath.command_json(name, &args).unwrap_or_else(|| Err(format!("{name} is not available")))
+    };
     ofproto::commands::COMMANDS.iter().map(move |row| Command {
         name: row.name,
         usage: row.usage,
         min: row.min,
         max: row.max,
         run: Run::Named(run),
+        json: row.json.map(|_| json),
     })
 }

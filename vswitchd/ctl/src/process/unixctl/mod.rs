@@ -8,19 +8,46 @@ pub mod server;
 pub use registry::{Command, Registry, Run};
 pub use server::{Request, Server};
 
+use serde_json::Value;
 use tokio::sync::oneshot;
 
 /// A command's answer: text for standard output, or an error text. The line end is added where it is missing.
 pub type Answer = Result<String, String>;
 
+/// What a command says to a client that has asked for JSON, or an error text.
+pub type JsonAnswer = Result<Value, String>;
+
+/// What goes back over the connection.
+#[derive(Debug, PartialEq)]
+enum Said {
+    Text(String),
+    Json(Value),
+    Error(String),
+}
+
 /// The duty to answer one request. Dropping it closes the connection.
 #[derive(Debug)]
-pub struct Reply(oneshot::Sender<Answer>);
+pub struct Reply {
+    sender: oneshot::Sender<Said>,
+    /// The client has asked for JSON.
+    json: bool,
+}
 
 impl Reply {
+    /// Whether the client would rather have JSON.
+    #[must_use]
+    pub fn wants_json(&self) -> bool {
+        self.json
+    }
+
     /// Answers. A client that has gone away is no concern of the command's.
     pub fn send(self, answer: Answer) {
-        drop(self.0.send(answer));
+        drop(self.sender.send(answer.map_or_else(Said::Error, Said::Text)));
+    }
+
+    /// Answers with JSON, for a client that wants it.
+    pub fn send_json(self, answer: JsonAnswer) {
+        drop(self.sender.send(answer.map_or_else(Said::Error, Said::Json)));
     }
 }
 

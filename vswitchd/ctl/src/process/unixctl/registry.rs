@@ -1,7 +1,7 @@
 //! The command table: rows of name, usage, argument counts and handler, gathered from the rooms that own the commands. Generic in the
 //! state that handlers work on, so that the table can be tested without a switch.
 
-use super::{Answer, Reply, UNIXCTL_REFUSED};
+use super::{Answer, JsonAnswer, Reply, UNIXCTL_REFUSED};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -20,6 +20,9 @@ pub enum Run<S> {
     Named(fn(&mut S, &str, &[String]) -> Answer),
 }
 
+/// How a command answers in JSON: the state, the command's name and its arguments.
+pub type Json<S> = fn(&mut S, &str, &[String]) -> JsonAnswer;
+
 impl<S> Clone for Run<S> {
     fn clone(&self) -> Self {
         *self
@@ -37,11 +40,13 @@ pub struct Command<S> {
     pub min: usize,
     pub max: usize,
     pub run: Run<S>,
+    /// What it says to a client that wants JSON; without it the text goes in JSON's clothes.
+    pub json: Option<Json<S>>,
 }
 
 impl<S> Clone for Command<S> {
     fn clone(&self) -> Self {
-        Self { name: self.name, usage: self.usage, min: self.min, max: self.max, run: self.run }
+        Self { name: self.name, usage: self.usage, min: self.min, max: self.max, run: self.run, json: self.json }
     }
 }
 
@@ -53,7 +58,7 @@ impl<S> Command<S> {
         (min, max): (usize, usize),
         run: fn(&mut S, &[String]) -> Answer,
     ) -> Self {
-        Self { name, usage, min, max, run: Run::Now(run) }
+        Self { name, usage, min, max, run: Run::Now(run), json: None }
     }
 
     /// A row that answers later.
@@ -63,7 +68,7 @@ impl<S> Command<S> {
         (min, max): (usize, usize),
         run: fn(&mut S, &[String], Reply),
     ) -> Self {
-        Self { name, usage, min, max, run: Run::Later(run) }
+        Self { name, usage, min, max, run: Run::Later(run), json: None }
     }
 }
 
@@ -91,9 +96,21 @@ impl<S> Registry<S> {
         out
     }
 
+    /// The same as JSON: usages by name.
+    #[must_use]
+    pub fn list_json(&self) -> Value {
+        self.0.values().filter_map(|c| Some((c.name.to_owned(), Value::from(c.usage?)))).collect()
+    }
+
+    /// Answers `list-commands`.
+    pub fn send_list(&self, reply: Reply) {
+        if reply.wants_json() { reply.send_json(Ok(self.list_json())) } else { reply.send(Ok(self.list())) }
+    }
+
     /// Checks a request against its row and runs it.
     pub fn dispatch(&self, state: &mut S, method: &str, params: &[Value], reply: Reply) {
         match self.check(method, params) {
+            Ok((Command { json: Some(json), .. }, args)) if reply.wants_json() => reply.send_json(json(state, method, &args)),
             Ok((command, args)) => match command.run {
                 Run::Now(run) => reply.send(run(state, &args)),
                 Run::Later(run) => run(state, &args, reply),
@@ -126,7 +143,9 @@ impl<S> Registry<S> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Said;
     use super::*;
+    use serde_json::json;
     use tokio::sync::oneshot;
 
     const ROWS: &[Command<u32>] = &[
@@ -136,19 +155,35 @@ mod tests {
         }),
         Command::now("dpctl/disable-a-long-one", Some(""), (0, 0), |_, _| Ok(String::new())),
         Command::now("hidden", None, (0, ANY), |_, _| Err("no".into())),
+        Command {
+            json: Some(|n, name, args| if args.is_empty() { Ok(json!({name: *n})) } else { Err("no".into()) }),
+            ..Command::now("tell", Some("[x]"), (0, 1), |_, _| Ok("told".into()))
+        },
     ];
 
-    fn check(method: &str, params: &Value, expect: Result<&str, &str>) {
+    fn ask(method: &str, params: &Value, json: bool) -> Said {
         let (sender, mut receiver) = oneshot::channel();
         let params = params.as_array().unwrap();
-        Registry::new(ROWS.iter().cloned()).dispatch(&mut 0, method, params, Reply(sender));
-        let got = receiver.try_recv().unwrap();
-        assert_eq!(got.as_deref().map_err(String::as_str), expect, "{method}");
+        Registry::new(ROWS.iter().cloned()).dispatch(&mut 0, method, params, Reply { sender, json });
+        receiver.try_recv().unwrap()
+    }
+
+    fn check(method: &str, params: &Value, expect: Result<&str, &str>) {
+        let expect = expect.map_or_else(|e| Said::Error(e.into()), |text| Said::Text(text.into()));
+        assert_eq!(ask(method, params, false), expect, "{method}");
+    }
+
+    #[test]
+    fn who_wants_json_gets_it_where_there_is_some() {
+        assert_eq!(ask("tell", &json!([]), true), Said::Json(json!({"tell": 0})));
+        assert_eq!(ask("tell", &json!(["x"]), true), Said::Error("no".into()));
+        assert_eq!(ask("tell", &json!(["x", "y"]), true), Said::Error("\"tell\" command takes at most 1 arguments".into()));
+        assert_eq!(ask("tell", &json!([]), false), Said::Text("told".into()));
+        assert_eq!(ask("echo", &json!(["a"]), true), Said::Text("a".into()));
     }
 
     #[test]
     fn refusals_word_for_word() {
-        use serde_json::json;
         check("echo", &json!(["a", "b"]), Ok("a b"));
         check("echo", &json!([]), Err("\"echo\" command requires at least 1 arguments"));
         check("echo", &json!(["a", "b", "c"]), Err("\"echo\" command takes at most 2 arguments"));
@@ -159,7 +194,9 @@ mod tests {
 
     #[test]
     fn the_list_is_sorted_and_laid_out_as_ovs_does() {
-        let expect = "The available commands are:\n  dpctl/disable-a-long-one \n  echo                    arg [arg]\n";
-        assert_eq!(Registry::new(ROWS.iter().cloned()).list(), expect);
+        let expect = "The available commands are:\n  dpctl/disable-a-long-one \n  echo                    arg [arg]\n  tell                    [x]\n";
+        let registry = Registry::new(ROWS.iter().cloned());
+        assert_eq!(registry.list(), expect);
+        assert_eq!(registry.list_json(), json!({"dpctl/disable-a-long-one": "", "echo": "arg [arg]", "tell": "[x]"}));
     }
 }

@@ -1,7 +1,7 @@
 //! The socket side of control commands: accepts connections, cuts JSON messages out of the byte stream (there is no separator between
 //! them), passes each request to the main loop, and writes its answer. One request at a time per connection, any number in a row.
 
-use super::{Answer, Reply, UNIXCTL_BAD_MESSAGE, UNIXCTL_FULL};
+use super::{Answer, Reply, Said, UNIXCTL_BAD_MESSAGE, UNIXCTL_FULL};
 use serde_json::{Value, json};
 use std::io;
 use std::sync::Arc;
@@ -163,17 +163,19 @@ impl Connection {
         tracing::debug!(target: "unixctl", "received request {method}{shown}, id={id}");
         let permit = Arc::clone(&self.in_flight).acquire_owned().await.map_err(|_| String::new())?;
         let answer = if method == "set-options" {
-            self.set_options(params)
+            self.set_options(params).map_or_else(Said::Error, Said::Text)
         } else {
             let (sender, receiver) = oneshot::channel();
-            let request = Request { method: method.to_owned(), params: params.to_vec(), reply: Reply(sender) };
+            let reply = Reply { sender, json: self.json };
+            let request = Request { method: method.to_owned(), params: params.to_vec(), reply };
             // A main loop that is gone, or a command that was dropped unanswered, ends the connection.
             self.requests.send(request).await.map_err(|_| String::new())?;
             receiver.await.map_err(|_| String::new())?
         };
         match &answer {
-            Ok(text) => tracing::debug!(target: "unixctl", "replying with success, id={id}: \"{text}\""),
-            Err(text) => tracing::debug!(target: "unixctl", "replying with error, id={id}: \"{text}\""),
+            Said::Text(text) => tracing::debug!(target: "unixctl", "replying with success, id={id}: \"{text}\""),
+            Said::Json(value) => tracing::debug!(target: "unixctl", "replying with success, id={id}: {value}"),
+            Said::Error(text) => tracing::debug!(target: "unixctl", "replying with error, id={id}: \"{text}\""),
         }
         let written = self.stream.write_all(self.encode(id, answer).as_bytes()).await;
         drop(permit);
@@ -192,13 +194,12 @@ impl Connection {
         Ok(String::new())
     }
 
-    fn encode(&self, id: &Value, answer: Answer) -> String {
+    fn encode(&self, id: &Value, answer: Said) -> String {
         match answer {
-            Ok(text) if self.json => {
-                json!({"id": id, "result": {"reply-format": "plain", "reply": with_line_end(text)}, "error": null})
-            }
-            Ok(text) => json!({"id": id, "result": with_line_end(text), "error": null}),
-            Err(text) => json!({"id": id, "error": with_line_end(text), "result": null}),
+            Said::Json(value) => json!({"id": id, "result": value, "error": null}),
+            Said::Text(text) if self.json => json!({"id": id, "result": {"reply-format": "plain", "reply": text}, "error": null}),
+            Said::Text(text) => json!({"id": id, "result": with_line_end(text), "error": null}),
+            Said::Error(text) => json!({"id": id, "error": with_line_end(text), "result": null}),
         }
         .to_string()
     }
@@ -252,6 +253,36 @@ mod tests {
         check(r#"{"id":1,"method":"version"}"#, "received bad JSON-RPC message: request must have \"params\"");
         check(r#"{"id":null,"method":"version","params":[]}"#, "received unexpected notification message");
         check(r#"{"id":1,"result":"x","error":null}"#, "received unexpected reply message");
+    }
+
+    #[tokio::test]
+    async fn json_for_who_asked_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let bound = crate::process::socket::bind(&dir.path().join("ctl")).unwrap();
+        let mut server = Server::start(bound.listener).unwrap();
+        let client = tokio::spawn({
+            let path = bound.name.path().to_owned();
+            async move {
+                let mut stream = UnixStream::connect(path).await.unwrap();
+                let set = r#"{"id":0,"method":"set-options","params":["--format","json"]}"#;
+                let text = format!(r#"{set}{{"id":1,"method":"a","params":[]}}{{"id":2,"method":"b","params":[]}}"#);
+                stream.write_all(text.as_bytes()).await.unwrap();
+                stream.shutdown().await.unwrap();
+                let mut got = String::new();
+                stream.read_to_string(&mut got).await.unwrap();
+                got
+            }
+        });
+        let first = server.next().await.unwrap();
+        assert!(first.reply.wants_json());
+        first.reply.send_json(Ok(json!({"br0": [1]})));
+        server.next().await.unwrap().reply.send(Ok("fine".into()));
+        server.finish().await;
+        let plain = |text: &str| json!({"reply-format": "plain", "reply": text});
+        let got = client.await.unwrap();
+        let got: Vec<Value> = serde_json::Deserializer::from_str(&got).into_iter().map(Result::unwrap).collect();
+        let results: Vec<&Value> = got.iter().map(|answer| &answer["result"]).collect();
+        assert_eq!(results, [&plain(""), &json!({"br0": [1]}), &plain("fine")]);
     }
 
     #[tokio::test]
