@@ -241,7 +241,6 @@ mod tests {
             "actions=CONTROLLER",
             "actions=clone(output:2)",
             "actions=push:NXM_NX_REG0[],output:2",
-            "ip,actions=ct(table=2)",
             "ip,actions=learn(table=3,eth_type=0x800,NXM_OF_IP_SRC[]),output:2",
             "actions=drop",
         ] {
