@@ -98,10 +98,23 @@ impl<'a> Ctx<'a> {
         }
     }
 
+    /// Kernel's routes are of mark 0, as in Open vSwitch; where the host's stack sends, its own rules may make something of a mark.
     fn route_to_tunnel_end(&mut self) -> Option<Answer> {
+        if self.initial.recirc_id != [0; 4] {
+            // Packets come without a mark, but come back with any.
+            self.mask.pkt_mark = [0xff; 4];
+        }
+        let mark = u32::from_be_bytes(self.key.pkt_mark);
+        let answer = self.ask_for_route(mark);
+        if answer.is_some() || mark == 0 {
+            return answer;
+        }
+        self.ask_for_route(0).filter(|answer| self.is_the_hosts(&answer.device))
+    }
+
+    fn ask_for_route(&mut self, mark: u32) -> Option<Answer> {
         let dst = Addr::of_fields(self.key.tun_dst, self.key.tun_ipv6_dst);
         let src = Addr::of_fields(self.key.tun_src, self.key.tun_ipv6_src);
-        let mark = u32::from_be_bytes(self.key.pkt_mark);
         let (answer, object) = self.world.router.ask(Query { dst, src, mark });
         self.deps.object(object);
         answer
