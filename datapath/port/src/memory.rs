@@ -20,8 +20,6 @@ use std::sync::atomic::Ordering;
 const LINE: usize = 64;
 /// Frames are padded to the longest one's lines if these are no more.
 const PADDED_LINES_MAX: usize = 2;
-/// A frame is fetched so many frames before it is copied: the processor's own look ahead ends with the page.
-const AHEAD: usize = 24;
 
 /// The frames of a source, in one block of memory.
 #[derive(Debug)]
@@ -161,23 +159,10 @@ fn place_padded<const N: usize>(frames: &Frames, first: u32, len: usize, base: N
     const { assert!(N <= PADDED_LINES_MAX && HEADROOM + 7 * LINE + N * LINE <= 2048) };
     let off = colour(base);
     let lines = frames.bytes[first as usize..].first_chunk::<N>().expect("every frame is padded to as many lines");
-    (0..N).for_each(|line| prefetch(lines.as_ptr().wrapping_add(AHEAD * N + line)));
     let to = base.as_ptr().wrapping_add(off).cast::<[Aligned; N]>();
     // SAFETY: `off` and the lines are within the 2 KiB chunk that the caller owns, and `off` is a multiple of 64.
     unsafe { to.write(*lines) };
     Packet::at(base, Class::Small, off, len)
-}
-
-/// Asks for a line that will be read soon. Never faults, whatever the address.
-#[inline(always)]
-fn prefetch(line: *const Aligned) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch is a hint; it does not access memory in the sense of the language.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = line;
 }
 
 #[inline(always)]

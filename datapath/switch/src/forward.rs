@@ -9,7 +9,7 @@
 //! megaflows (`lookup`), fetch their cells and programs; count; carry out. Packets stay where they were received for as long as
 //! possible:
 //!
-//! - A batch of one megaflow goes through its actions, or out, as it is; so does one of a few (`tally`) that all leave by one port.
+//! - A batch of one megaflow goes through its actions, or out, as it is.
 //! - Packets of several megaflows whose programs are straight (`straight`) are changed in place, and leave together if they leave by one
 //!   port, as nearly all do.
 //! - Only packets of other programs are moved, into one bundle per megaflow.
@@ -29,13 +29,12 @@ use crate::memo::Memo;
 use crate::meter::Meters;
 use crate::outlets::{Outlets, PORTS_MAX};
 use crate::parcel::Group;
-use crate::parse::{FRAME_MIN, Habit, parse};
+use crate::parse::{FRAME_MIN, parse};
 use crate::parsed::Parsed;
 use crate::perf::{Laps, Stage};
 use crate::qsbr::{Epochs, Guard, MEMBERS_MAX};
 use crate::slots::{Entry, NOT_QUICK, Slots};
 use crate::stats::{Cell, Shard, Work, add};
-use crate::tally::Tally;
 use crate::tunnel::Sequences;
 use crate::tunnel_host;
 use crate::tunnel_mtu::Answers;
@@ -112,9 +111,6 @@ pub struct Core {
     pub(crate) wanted: Box<Wanted>,
     pub(crate) cache: Cache,
     pub(crate) memo: Memo,
-    habit: Habit,
-    /// The same of packets that came out of tunnels.
-    pub(crate) inner_habit: Habit,
     /// Where the next batch is received.
     inbox: Option<Box<Bundle>>,
     pub seat: usize,
@@ -143,8 +139,6 @@ impl Core {
             wanted: Wanted::new(),
             cache: Cache::new(flows),
             memo: Memo::new(),
-            habit: Habit::default(),
-            inner_habit: Habit::default(),
             inbox: None,
             seat,
             now_ms: 0,
@@ -178,7 +172,7 @@ impl Core {
         };
         let meta = PacketMeta { in_port, vlan_limit: scope.shared.live.vlan_limit(), ..PacketMeta::default() };
         let arrival = Arrival::new(meta);
-        if parse(&mut bundle, &arrival, self.wide, &mut self.habit) {
+        if parse(&mut bundle, &arrival, self.wide) {
             let before = bundle.packets.len();
             bundle.split(|_, packet| packet.len() >= FRAME_MIN, None);
             DROP_RX_INVALID.add((before - bundle.packets.len()) as u64);
@@ -247,19 +241,17 @@ impl Core {
             add(&work.missed, missing.count_ones().into());
         }
         let found = &found[..n];
-        let tally = Tally::of(found);
-        match &tally {
-            Some(tally) => self.count_groups(scope.shared, &bundle, tally),
-            None => self.count_each(scope, &bundle, found),
-        }
-        self.lap(scope.shared, Stage::Account);
-        match (tally.as_ref().and_then(Tally::only), tally.as_ref().and_then(Tally::port)) {
-            (Some(entry), _) => self.carry_out(scope, entry, bundle),
-            (None, Some(port)) => {
-                self.outlets.send_all(port, &mut bundle.packets);
-                self.spares.give(bundle);
+        match found[0].filter(|first| found.iter().all(|f| *f == Some(*first))) {
+            Some(entry) => {
+                self.count_all(scope.shared, &bundle, entry);
+                self.lap(scope.shared, Stage::Account);
+                self.carry_out(scope, entry, bundle);
             }
-            (None, None) => self.part(scope, bundle, found),
+            None => {
+                self.count_each(scope, &bundle, found);
+                self.lap(scope.shared, Stage::Account);
+                self.part(scope, bundle, found);
+            }
         }
     }
 
@@ -371,34 +363,13 @@ impl Core {
         }
     }
 
-    /// Counts the packets of each of a few megaflows.
-    fn count_groups(&self, shared: &Shared, bundle: &Bundle, tally: &Tally<'_>) {
-        if let Some(entry) = tally.only() {
-            return self.count_all(shared, bundle, entry);
-        }
-        let Some(shard) = shared.shards[self.seat].get() else {
-            return;
-        };
-        for (entry, n, packets) in tally.groups() {
-            let (mut bytes, mut flags) = (0, 0);
-            for i in packets {
-                bytes += bundle.packets[i].len() as u64;
-                flags |= bundle.parsed[i].tcp_flags();
-            }
-            if let Some(cell) = shard.cell(entry.number()) {
-                cell.count(n.into(), bytes, self.now_ms, flags);
-            }
-        }
-    }
-
     /// Counts the whole bundle on one megaflow.
     fn count_all(&self, shared: &Shared, bundle: &Bundle, entry: Entry<'_>) {
         let cell = shared.shards[self.seat].get().and_then(|shard| shard.cell(entry.number()));
         if let Some(cell) = cell {
             let n = bundle.packets.len();
-            // Most are not, and their packets need not be looked at.
-            let all_flags = |parsed: &[Parsed]| parsed.iter().fold(0, |flags, parsed| flags | parsed.tcp_flags());
-            let flags = if entry.may_be_tcp() { all_flags(&bundle.parsed[..n]) } else { 0 };
+            let flags_of_all = || bundle.parsed[..n].iter().fold(0, |flags, parsed| flags | parsed.tcp_flags());
+            let flags = if entry.is_never_tcp() { 0 } else { flags_of_all() };
             cell.count(n as u64, bundle.packets.bytes(), self.now_ms, flags);
         }
     }

@@ -8,7 +8,7 @@
 //! | [`switch`] | the seam: [`Switch`] |
 //! | [`flows`], [`ports`], [`register`], [`heard`], [`config`] | what control threads keep, behind one lock |
 //! | [`crew`], [`schedule`], [`balance`], [`topology`], [`account`] | who polls which receive queue, and what it costs |
-//! | [`worker`], [`beat`], [`fair`], [`forward`], [`lookup`], [`tally`], [`hand_up`] | the packet's way to its megaflow |
+//! | [`worker`], [`beat`], [`fair`], [`forward`], [`lookup`], [`hand_up`] | the packet's way to its megaflow |
 //! | [`execute`], [`straight`], [`edit`], [`tunnel`], [`tunnel_mtu`], [`tunnel_pop`], [`meter`], [`bonds`] | the actions; [`policer`]: what a port takes in |
 //! | [`ct`] | connection tracking |
 //! | [`cache`], [`classifier`], [`search`], [`slots`], [`shape`], [`tags`], [`hash`], [`wide`] | from a packet to its megaflow |
@@ -64,7 +64,6 @@ pub mod stats;
 pub mod straight;
 pub mod switch;
 pub mod tags;
-mod tally;
 pub mod too_long;
 pub mod topology;
 pub mod tunnel;

@@ -48,9 +48,7 @@ impl Core {
             return 0;
         }
         let (slots, shard, wide) = (&shared.slots, shared.shards[self.seat].get(), self.wide);
-        // What goes round again may have come from several ports.
-        let one_port = self.depth == 0;
-        let mut search = Search { slots, parsed, live: missing, found, searched: 0, shard, wide, one_port };
+        let mut search = Search { slots, parsed, live: missing, found, searched: 0, shard, wide };
         shared.classifier.lookup(&mut search, scope.guard);
         let (lost, searched) = (search.live, search.searched);
         add(&self.work(shared).mask_hit, searched);

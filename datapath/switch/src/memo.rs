@@ -58,7 +58,7 @@ impl Memo {
             return false;
         }
         let all = if n == BATCH { u32::MAX } else { (1 << n) - 1 };
-        let mut search = Search { slots, parsed, live: all, found, searched: 0, wide, shard: None, one_port: false };
+        let mut search = Search { slots, parsed, live: all, found, searched: 0, wide, shard: None };
         for entry in known.into_iter().flatten() {
             search.compare(entry);
             if search.live == 0 {

@@ -38,8 +38,6 @@ pub struct Search<'s, 'g> {
     pub(crate) shard: Option<&'g Shard>,
     /// In the wide form; only where `wide::on` says so.
     pub(crate) wide: bool,
-    /// All packets have the same input port.
-    pub(crate) one_port: bool,
 }
 
 impl Classifier {
@@ -49,8 +47,11 @@ impl Classifier {
         while rest != 0 {
             let first = rest.trailing_zeros() as usize;
             let in_port = search.parsed[first].key.in_port;
-            let same = if search.one_port { rest } else { rest & search.of_port(in_port) };
-            debug_assert_eq!(same, rest & search.of_port(in_port));
+            let mut same = 0;
+            for (i, parsed) in search.parsed.iter().enumerate().take(last(rest)) {
+                same |= u32::from(parsed.key.in_port == in_port) << i;
+            }
+            same &= rest;
             rest &= !same;
             if let Some(space) = self.space(u32::from_be_bytes(in_port)).load(guard) {
                 let others = search.live & !same;
@@ -130,11 +131,6 @@ impl Subtable {
 }
 
 impl<'g> Search<'_, 'g> {
-    /// The packets that have this input port: of those that nobody looks for, too.
-    fn of_port(&self, in_port: [u8; 4]) -> u32 {
-        self.parsed.iter().enumerate().fold(0, |set, (i, parsed)| set | u32::from(parsed.key.in_port == in_port) << i)
-    }
-
     /// Compares every live packet with one megaflow, and takes those that are its own out of `live`.
     #[inline]
     pub(crate) fn compare(&mut self, only: Entry<'g>) {
@@ -421,7 +417,7 @@ mod tests {
             let live = u32::MAX >> (BATCH - keys.len());
             let mut found = [None; BATCH];
             let (slots, parsed, found) = (&self.slots, &mut parsed, &mut found);
-            let mut search = Search { slots, parsed, live, found, searched: 0, shard: None, wide, one_port: false };
+            let mut search = Search { slots, parsed, live, found, searched: 0, shard: None, wide };
             self.classifier.lookup(&mut search, guard);
             let left = search.live;
             (found[..keys.len()].iter().map(|f| f.map(Entry::number)).collect(), left)
@@ -498,7 +494,7 @@ mod tests {
             while !changes.is_finished() {
                 let mut found = [None; BATCH];
                 let (parsed, found, wide) = (&mut parsed, &mut found, crate::wide::on());
-                let mut search = Search { slots: &slots, parsed, live: 1, found, searched: 0, shard: None, wide, one_port: true };
+                let mut search = Search { slots: &slots, parsed, live: 1, found, searched: 0, shard: None, wide };
                 classifier.lookup(&mut search, member.guard());
                 assert_eq!(found[0].map(Entry::number), Some(live[3]));
                 member.quiescent();

@@ -20,6 +20,7 @@ use crate::qsbr::{Guard, Rcu};
 use crate::shape::{Line, Shape};
 use flow::Ufid;
 use flow::key::{LINE_BYTES, Lines};
+use flow::wire::ip_proto;
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
@@ -214,13 +215,14 @@ impl<'g> Entry<'g> {
         u32::from_be_bytes(std::array::from_fn(|i| word[AT % 8 + i]))
     }
 
-    /// Whether its packets may be TCP packets.
+    /// Whether its mask says that none of its packets is TCP.
     #[inline]
-    pub(crate) fn may_be_tcp(self) -> bool {
+    #[must_use]
+    pub(crate) fn is_never_tcp(self) -> bool {
         const AT: usize = std::mem::offset_of!(flow::Key, nw_proto);
         const { assert!(AT < LINE_BYTES) };
-        let proto = self.line0().0[AT / 8].to_ne_bytes()[AT % 8];
-        self.head().shape.mask.nw_proto != u8::MAX || proto == flow::wire::ip_proto::TCP
+        let proto = |line: &[u64; 8]| line[AT / 8].to_ne_bytes()[AT % 8];
+        proto(line_of(&self.head().shape.mask, 0)) == u8::MAX && proto(&self.line0().0) != ip_proto::TCP
     }
 
     /// The masked key, whole.
