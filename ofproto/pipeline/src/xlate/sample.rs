@@ -62,10 +62,11 @@ impl Ctx<'_> {
 
 /// Whether a datapath action only shows a collector the packet.
 pub(super) fn observes(action: &Action) -> bool {
-    match action {
-        Action::Sample { actions, .. } => !actions.is_empty() && actions.iter().all(observes),
-        Action::Userspace(u) => matches!(u.cookie, Cookie::SFlow { .. } | Cookie::FlowSample { .. } | Cookie::Ipfix { .. }),
-        Action::Psample { .. } => true,
-        _ => false,
+    if let Action::Sample { actions, .. } = action {
+        !actions.is_empty() && actions.iter().all(observes)
+    } else if let Action::Userspace(up) = action {
+        matches!(up.cookie, Cookie::SFlow { .. } | Cookie::FlowSample { .. } | Cookie::Ipfix { .. })
+    } else {
+        matches!(action, Action::Psample { .. })
     }
 }
