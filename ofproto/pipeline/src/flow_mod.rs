@@ -400,6 +400,10 @@ pub fn learn(world: &World, bridge: BridgeId, rule: LearnedRule<'_>, now: Msec) 
             old.life.used_ms.fetch_max(now, Ordering::Relaxed);
             return Ok(true);
         }
+        // Megaflows are paid for in any order: what was learned from a later packet stays.
+        if old.life.modified_ms.load(Ordering::Relaxed) > now {
+            return Ok(true);
+        }
     } else if spec.limit != 0 {
         let same = rules_of(table, |r| r.cookie.load(Ordering::Relaxed) == spec.cookie && !r.is_hidden()).len();
         if u32::try_from(same).unwrap_or(u32::MAX) >= spec.limit {

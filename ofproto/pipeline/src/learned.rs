@@ -43,3 +43,42 @@ fn rules_of(table: &crate::table::Table, wanted: impl Fn(&Rule) -> bool) -> Vec<
     let rules = table.rules.read().expect("no holder of a table's rules panics");
     rules.iter().filter(|r| wanted(r)).cloned().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::flow_mod::{LearnedRule, learn};
+    use crate::scenario::{Scenario, config};
+    use flow::{Key, Mask, Msec};
+    use openflow::action::{Learn, OfAction};
+    use openflow::{OfPort, TableId};
+
+    #[test]
+    fn an_earlier_packet_takes_nothing_back() {
+        let s = Scenario::new(&config(&["br0 p1@1 p2@2"]));
+        let spec = Learn {
+            idle_timeout: 0,
+            hard_timeout: 0,
+            priority: 1,
+            table: TableId(0),
+            cookie: 0x123,
+            flags: 0,
+            fin_idle_timeout: 0,
+            fin_hard_timeout: 0,
+            limit: 0,
+            result_dst: None,
+            specs: Vec::new(),
+        };
+        let teach = |port: u32, seen: Msec| {
+            let world = s.slowpath.read_world();
+            let actions = vec![OfAction::Output { port: OfPort(port), max_len: 0 }];
+            let (key, mask): (Key, Mask) = (Key::ZERO, Key::ZERO);
+            learn(&world, world.bridge_named("br0").unwrap().id, LearnedRule { learn: &spec, key, mask, actions }, seen).unwrap();
+        };
+        let learned = || s.run_command("bridge/dump-flows", &["br0"]).unwrap();
+        teach(1, 100);
+        teach(2, 50);
+        assert!(learned().contains("actions=output:1"), "{}", learned());
+        teach(2, 150);
+        assert!(learned().contains("actions=output:2"), "{}", learned());
+    }
+}

@@ -227,6 +227,10 @@ fn write_headers(packet: &mut [u8], key: &mut Key, set: &flow::action::SetField)
         packet[..6].copy_from_slice(&masked.eth_dst);
         packet[6..12].copy_from_slice(&masked.eth_src);
     }
+    if matches!(key.eth_type, [0x88, 0x47 | 0x48]) && at.l2_5 != flow::extract::NO_OFFSET {
+        let label = usize::from(at.l2_5);
+        packet[label..label + 4].copy_from_slice(&masked.mpls_lse0);
+    }
     if key.eth_type == [8, 0] && at.l3 != flow::extract::NO_OFFSET {
         let ip = usize::from(at.l3);
         packet[ip + 1] = masked.nw_tos;

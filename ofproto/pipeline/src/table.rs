@@ -201,6 +201,17 @@ impl Table {
     pub fn lookup(&self, key: &Key, wildcards: Option<&mut Mask>) -> Option<Arc<Rule>> {
         self.rules.read().expect("no holder of a table's rules panics").lookup(key, wildcards).cloned()
     }
+
+    /// The rules by whose conjunction `key` matches `found`; none if that matches by itself.
+    #[must_use]
+    pub fn conjunctive(&self, key: &Key, found: &Rule) -> Vec<Arc<Rule>> {
+        if !found.mini.mask().has_conj_id() {
+            return Vec::new();
+        }
+        let id = u32::from_be_bytes(found.mini.expand().0.conj_id);
+        let rules = self.rules.read().expect("no holder of a table's rules panics");
+        rules.conjunctive(key, id).into_iter().cloned().collect()
+    }
 }
 
 #[cfg(test)]

@@ -70,10 +70,10 @@ impl SlowSwitch {
 
     /// Tells the slow path the addresses of a dummy port, which no kernel knows.
     pub fn tell_addresses(&self, name: &str, port: &Control) {
-        let v4 = port.ip4().map(|(a, mask)| (Addr::v4(a.octets()), mask.to_bits().leading_ones() + 96));
-        let v6 = port.ip6().map(|(a, mask)| (Addr(a.to_bits()), mask.to_bits().leading_ones()));
+        let v4 = port.ip4().into_iter().map(|(a, mask)| (Addr::v4(a.octets()), mask.to_bits().leading_ones() + 96));
+        let v6 = port.ip6().into_iter().map(|(a, mask)| (Addr(a.to_bits()), mask.to_bits().leading_ones()));
         let of = |(address, plen): (Addr, u32)| DeviceAddr { address, plen: u8::try_from(plen).unwrap_or(128) };
-        self.slowpath.set_device_addresses(name, v4.into_iter().chain(v6).map(of).collect(), true);
+        self.slowpath.set_device_addresses(name, v4.chain(v6).map(of).collect(), true);
         self.slowpath.settle();
     }
 

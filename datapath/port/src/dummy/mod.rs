@@ -31,6 +31,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub const QUEUE_MAX: usize = 100;
 /// The most frames that [`Control::captured`] holds for the test to fetch.
 pub const CAPTURE_MAX: usize = 4096;
+/// Addresses of a family that a port may have.
+const ADDRESSES_MAX: usize = 64;
 
 /// The least and greatest MTU.
 const MTU: std::ops::RangeInclusive<u32> = 68..=65535;
@@ -70,8 +72,8 @@ struct Inner {
     overflows: u64,
     rxq_pcap: Option<Arc<Mutex<pcap::Writer<File>>>>,
     tx_pcap: Option<Arc<Mutex<pcap::Writer<File>>>>,
-    ip4: Option<(Ipv4Addr, Ipv4Addr)>,
-    ip6: Option<(Ipv6Addr, Ipv6Addr)>,
+    ip4: Vec<(Ipv4Addr, Ipv4Addr)>,
+    ip6: Vec<(Ipv6Addr, Ipv6Addr)>,
     capture: Option<VecDeque<Vec<u8>>>,
 }
 
@@ -128,24 +130,26 @@ impl Control {
         self.state.shared.admin_up.store(up, Ordering::Relaxed);
     }
 
-    /// Gives the port an IPv4 address and mask; it answers ARP requests for the address.
-    pub fn set_ip4(&self, address: Ipv4Addr, mask: Ipv4Addr) {
-        self.state.inner().ip4 = Some((address, mask));
+    /// Gives the port one more IPv4 address with its mask; it answers ARP requests for the address. False: it has too many.
+    #[must_use]
+    pub fn add_ip4(&self, address: Ipv4Addr, mask: Ipv4Addr) -> bool {
+        add_address(&mut self.state.inner().ip4, (address, mask))
     }
 
-    /// Gives the port an IPv6 address and mask.
-    pub fn set_ip6(&self, address: Ipv6Addr, mask: Ipv6Addr) {
-        self.state.inner().ip6 = Some((address, mask));
+    /// Gives the port one more IPv6 address with its mask. False: it has too many.
+    #[must_use]
+    pub fn add_ip6(&self, address: Ipv6Addr, mask: Ipv6Addr) -> bool {
+        add_address(&mut self.state.inner().ip6, (address, mask))
     }
 
-    /// The port's IPv4 address and mask.
-    pub fn ip4(&self) -> Option<(Ipv4Addr, Ipv4Addr)> {
-        self.state.inner().ip4
+    /// The port's IPv4 addresses and masks.
+    pub fn ip4(&self) -> Vec<(Ipv4Addr, Ipv4Addr)> {
+        self.state.inner().ip4.clone()
     }
 
-    /// The port's IPv6 address and mask.
-    pub fn ip6(&self) -> Option<(Ipv6Addr, Ipv6Addr)> {
-        self.state.inner().ip6
+    /// The port's IPv6 addresses and masks.
+    pub fn ip6(&self) -> Vec<(Ipv6Addr, Ipv6Addr)> {
+        self.state.inner().ip6.clone()
     }
 
     /// How the port's stream link is (`netdev-dummy/conn-state`).
@@ -259,9 +263,8 @@ fn send_one(state: &State, inner: &mut Inner, counters: &Counters, frame: &[u8])
     if let Some(wire) = &state.wire {
         wire.send(frame);
     }
-    if let Some((address, _)) = inner.ip4
-        && let Some(reply) = arp_reply(frame, state.shared.mac(), address)
-    {
+    let reply = inner.ip4.iter().find_map(|(address, _)| arp_reply(frame, state.shared.mac(), *address));
+    if let Some(reply) = reply {
         state.inject(inner, 0, &reply);
     }
     record(inner.tx_pcap.as_ref(), frame);
@@ -271,6 +274,16 @@ fn send_one(state: &State, inner: &mut Inner, counters: &Counters, frame: &[u8])
         }
         capture.push_back(frame.to_vec());
     }
+}
+
+/// An address that is there already gets the new mask.
+fn add_address<A: PartialEq>(addresses: &mut Vec<(A, A)>, new: (A, A)) -> bool {
+    addresses.retain(|(address, _)| *address != new.0);
+    let fits = addresses.len() < ADDRESSES_MAX;
+    if fits {
+        addresses.push(new);
+    }
+    fits
 }
 
 /// The answer to an ARP request (RFC 826) for `address`; None if `frame` is none.
@@ -470,7 +483,8 @@ mod tests {
     #[test]
     fn arp_requests_are_answered() {
         let (device, control, mut rx, mut tx) = open(&PortConfig::new("br0", "dummy-internal").unwrap());
-        control.set_ip4(Ipv4Addr::new(1, 1, 2, 88), Ipv4Addr::new(255, 255, 255, 0));
+        let mask = Ipv4Addr::new(255, 255, 255, 0);
+        assert!(control.add_ip4(Ipv4Addr::new(1, 1, 2, 88), mask) && control.add_ip4(Ipv4Addr::new(1, 1, 2, 89), mask));
         let mut request = vec![0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 9, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1];
         request.extend_from_slice(&[2, 0, 0, 0, 0, 9, 1, 1, 2, 92, 0, 0, 0, 0, 0, 0, 1, 1, 2, 88]);
         send(&mut tx, &request);

@@ -432,6 +432,21 @@ impl<T: Classified> Classifier<T> {
         false
     }
 
+    /// The soft rules by which `key` comes to the rule of a `conj_id`: those of the highest priority that has all its clauses. Looks at
+    /// every rule; for traces.
+    #[must_use]
+    pub fn conjunctive(&self, key: &Key, id: u32) -> Vec<&T> {
+        let names_it = |rule: &&T| rule.conjunctions().iter().any(|c| c.id == id) && rule.mini().matches(key);
+        let mut soft: Vec<&T> = self.iter().filter(names_it).collect();
+        soft.sort_by_key(|rule| std::cmp::Reverse(rule.priority()));
+        let is_complete = |same: &&[&T]| {
+            let clauses = || same.iter().flat_map(|rule| rule.conjunctions()).filter(|c| c.id == id);
+            let have = clauses().fold(0u64, |have, c| have | 1 << c.clause);
+            clauses().any(|c| have.count_ones() == u32::from(c.n_clauses))
+        };
+        soft.chunk_by(|a, b| a.priority() == b.priority()).find(is_complete).map(<[&T]>::to_vec).unwrap_or_default()
+    }
+
     /// Completes a conjunction among the soft rules of one priority.
     fn conjunction(&self, key: &Key, soft: &[&T], priority: u32, mut wildcards: Option<&mut Mask>) -> Option<&T> {
         let mut clauses: Vec<(u32, u8, u64)> = Vec::new();

@@ -13,6 +13,8 @@ mod dpctl_normal;
 mod dpif;
 mod fdb;
 pub(crate) mod features;
+#[cfg(test)]
+mod later_tests;
 mod links;
 mod mdb;
 mod qos;

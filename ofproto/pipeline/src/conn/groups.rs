@@ -246,7 +246,8 @@ pub(crate) fn meter_mod(
     if id == 0 || (id > METER_MAX && !special) {
         return Err(OfError::OfpmmfcInvalidMeter);
     }
-    if mm.meter.config.bands.len() > usize::from(features.bands_max) {
+    // OpenFlow 1.3 section 5.7.1: "one or more meter bands".
+    if !(1..=usize::from(features.bands_max)).contains(&mm.meter.config.bands.len()) {
         return Err(OfError::OfpmmfcOutOfBands);
     }
     let known = b.meters.0.get(&id).map(|m| (m.dp_meter, m.created_ms));
@@ -354,4 +355,23 @@ pub(super) fn meter_features(world: &World, bridge: BridgeId) -> MeterFeatures {
         max_bands: f.bands_max,
         max_color: 0,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::{Scenario, config};
+    use flow::seam::MeterConfig;
+    use openflow::message::MeterConfigEntry;
+
+    #[test]
+    fn a_meter_has_bands() {
+        let s = Scenario::new(&config(&["br0 p1@1"]));
+        let mut world = s.slowpath.write_world();
+        let bridge = world.bridge_named("br0").unwrap().id;
+        let config = MeterConfig { flags: 1, bands: Vec::new() };
+        let empty = MeterMod { command: 0, meter: MeterConfigEntry { id: 1, config } };
+        let done = meter_mod(&mut world, bridge, &empty, 0, &mut Journal::default());
+        assert!(matches!(done, Err(OfError::OfpmmfcOutOfBands)), "{done:?}");
+    }
 }

@@ -392,6 +392,8 @@ async fn converse<S: Wire>(
             () = conn.watcher.wait() => {}
             () = tokio::time::sleep(wait) => match step(life, &Event::Tick) {
                 Effect::Probe => {
+                    let idle_s = job.settings.probe_ms / 1000;
+                    tracing::debug!(target: "rconn", "{}: idle {idle_s} seconds, sending inactivity probe", conn.name);
                     let version = conn.lock().version;
                     encode(job, conn, &Message { version, xid: Xid(0), body: Body::EchoRequest(vec![]) }, &mut out);
                 }

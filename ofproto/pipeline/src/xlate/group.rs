@@ -47,10 +47,7 @@ impl Ctx<'_> {
             }
             GroupType::Select => match self.select(&group) {
                 Ok(bucket) => self.run_chosen(&group, bucket, last),
-                Err(again) => {
-                    self.report(Kind::Detail, format_args!("no live bucket"));
-                    again
-                }
+                Err(again) => again,
             },
         }
     }
@@ -106,6 +103,7 @@ impl Ctx<'_> {
                 let hash = u32::from_be_bytes(self.key.dp_hash);
                 // No datapath computes 0: it says that there is no hash yet.
                 if hash == 0 {
+                    self.report(Kind::Detail, format_args!("selection method in use: dp_hash, recirculating"));
                     self.freeze_here().hash = Some((*alg, *basis));
                     return Err(Next::Again);
                 }

@@ -211,6 +211,8 @@ struct Ctx<'a> {
     side_effects: bool,
     in_packet_out: bool,
     trace: Option<&'a mut Trace>,
+    /// The soft rules that the last lookup has put together, for the trace.
+    conjunctive: Vec<Arc<Rule>>,
     start_actions: Option<&'a [OfAction]>,
     resume: Option<&'a frozen::FrozenState>,
 
@@ -288,6 +290,7 @@ impl<'a> Ctx<'a> {
             side_effects: input.side_effects,
             in_packet_out: input.in_packet_out,
             trace: input.trace,
+            conjunctive: Vec::new(),
             start_actions: input.actions,
             resume: input.resume,
             origin: input.bridge,

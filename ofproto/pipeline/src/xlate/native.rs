@@ -165,7 +165,7 @@ impl<'a> Ctx<'a> {
             // The underlay's bridge sees the packet when it is as short as it will be.
             self.emit(Action::Recirc(0));
         } else {
-            self.enter_underlay(config, way, header_bytes, last);
+            self.enter_underlay(config, way, header_bytes);
         }
         let pushed = std::mem::replace(&mut self.actions, before);
         if pushed.len() <= 1 {
@@ -179,7 +179,8 @@ impl<'a> Ctx<'a> {
         }
     }
 
-    fn enter_underlay(&mut self, config: &Config, way: &Way<'a>, header_bytes: usize, last: bool) {
+    /// What happens there is on a copy already, or nothing comes after it.
+    fn enter_underlay(&mut self, config: &Config, way: &Way<'a>, header_bytes: usize) {
         let (key, base, saved_mask) = (self.key, self.base, self.mask);
         let (side_effects, packet) = (self.side_effects, self.packet.take());
         let credits = std::mem::take(&mut self.credits);
@@ -191,7 +192,7 @@ impl<'a> Ctx<'a> {
         // Bits of the outer packet are no bits of the one that came.
         self.mask = Key::ZERO;
         self.side_effects = false;
-        self.go_on_in(way.bridge, way.port, last);
+        self.go_on_in(way.bridge, way.port, true);
         let within = std::mem::replace(&mut self.credits, credits);
         self.credits.push(Credit::Encapsulated { header_bytes, credits: within });
         (self.key, self.base, self.mask) = (key, base, saved_mask);

@@ -158,7 +158,7 @@ impl Ctx<'_> {
         };
         let up = Action::Userspace(Box::new(Userspace { pid: 0, cookie, actions: false, tunnel_out_port: None }));
         self.deps.object(Object::Meters(self.bridge.id));
-        match self.bridge.meters.controller_meter(controller.meter_id).filter(|_| !controller.pause) {
+        match self.bridge.meters.controller_meter(controller.meter_id) {
             Some(meter) => self.emit(Action::Sample { probability: u32::MAX, actions: vec![Action::Meter(meter), up] }),
             None => self.emit(up),
         }

@@ -159,6 +159,9 @@ impl Ctx<'_> {
             self.deps.table(self.bridge.id, at, priority, &key, &self.initial);
             self.credits.push(Credit::Lookup { bridge: self.bridge.id, table: at, matched: found.is_some() });
             if let Some(rule) = found {
+                if self.trace.is_some() {
+                    self.conjunctive = table.conjunctive(&key, &rule);
+                }
                 return (Found::Rule(rule), at);
             }
             if lookup.honor_miss {
@@ -201,7 +204,12 @@ impl Ctx<'_> {
             Found::DroppedFragment => "Packets are IP fragments and the fragment handling mode is \"drop\".".to_owned(),
         };
         let node = trace.add(Kind::Table, format!("{:2}. {what}", table.0));
-        trace.enter(node)
+        let before = trace.enter(node);
+        for rule in std::mem::take(&mut self.conjunctive) {
+            let text = format!("conj. {}", (trace.match_text)(&rule));
+            trace.add(Kind::Detail, text);
+        }
+        before
     }
 }
 

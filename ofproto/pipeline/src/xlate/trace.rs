@@ -58,6 +58,8 @@ pub struct Trace {
     pub action_text: ActionText,
     /// Text of a rule's match, priority and cookie.
     pub rule_text: RuleText,
+    /// Text of a rule's priority and match.
+    pub match_text: RuleText,
     /// What recirculates, in order.
     pub forked: Vec<Forked>,
     /// The packet at the end of the pipeline.
@@ -73,9 +75,9 @@ impl std::fmt::Debug for Trace {
 impl Trace {
     /// An empty tree.
     #[must_use]
-    pub fn new(action_text: ActionText, rule_text: RuleText) -> Self {
+    pub fn new(action_text: ActionText, rule_text: RuleText, match_text: RuleText) -> Self {
         let root = Node { kind: Kind::Bridge, text: String::new(), below: Vec::new() };
-        Self { nodes: vec![root], at: 0, action_text, rule_text, forked: Vec::new(), final_key: Box::default() }
+        Self { nodes: vec![root], at: 0, action_text, rule_text, match_text, forked: Vec::new(), final_key: Box::default() }
     }
 
     /// Adds a node below the current one.

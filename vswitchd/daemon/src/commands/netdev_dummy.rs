@@ -25,6 +25,7 @@ const FRAME_BYTES_MIN: usize = 14;
 const FRAME_BYTES_MAX: usize = 65_535 + 18;
 
 const UNKNOWN: &str = "Unknown Dummy Interface";
+const TOO_MANY: &str = "too many addresses";
 
 fn named(daemon: &Daemon, name: &str) -> Result<Control, String> {
     daemon.switch.dummy(name).ok_or_else(|| UNKNOWN.to_owned())
@@ -130,7 +131,9 @@ fn conn_state(daemon: &mut Daemon, args: &[String]) -> Answer {
 fn ip4addr(daemon: &mut Daemon, args: &[String]) -> Answer {
     let port = named(daemon, &args[0])?;
     let (address, mask) = parse_ip4(&args[1]).ok_or_else(|| format!("{}: invalid IP address", args[1]))?;
-    port.set_ip4(address, mask);
+    if !port.add_ip4(address, mask) {
+        return Err(TOO_MANY.into());
+    }
     daemon.switch.tell_addresses(&args[0], &port);
     daemon.touch_ports();
     Ok("OK".into())
@@ -151,7 +154,9 @@ fn ip6addr(daemon: &mut Daemon, args: &[String]) -> Answer {
     let (address, bits) = args[1].split_once('/').unwrap_or((&args[1], "128"));
     let parsed = address.parse::<Ipv6Addr>().ok().zip(bits.parse::<u32>().ok().filter(|b| *b <= 128));
     let (address, bits) = parsed.ok_or_else(|| format!("{}: invalid IPv6 address", args[1]))?;
-    port.set_ip6(address, Ipv6Addr::from_bits(u128::MAX.checked_shl(128 - bits).unwrap_or(0)));
+    if !port.add_ip6(address, Ipv6Addr::from_bits(u128::MAX.checked_shl(128 - bits).unwrap_or(0))) {
+        return Err(TOO_MANY.into());
+    }
     daemon.switch.tell_addresses(&args[0], &port);
     daemon.touch_ports();
     Ok("OK".into())

@@ -25,7 +25,7 @@ use flow::oftext::format_match_with;
 use flow::seam::Execute;
 use flow::{Action, Actions, Key, Msec};
 use openflow::action::OfAction;
-use openflow::text::{Names, NoTableNames, format_actions as format_of_actions, format_rule};
+use openflow::text::{Names, NoTableNames, format_actions as format_of_actions, format_match_priority, format_rule};
 use std::collections::VecDeque;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -206,7 +206,13 @@ fn empty_trace(of_names: &Arc<OfPortNames>) -> Trace {
         }
         text
     };
-    Trace::new(Box::new(action_text), Box::new(rule_text))
+    let names = Arc::clone(of_names);
+    let match_text = move |rule: &Rule| {
+        let (key, mask) = rule.mini.expand();
+        let priority = u16::try_from(rule.priority).unwrap_or(u16::MAX);
+        format_match_priority(&Match::new(&key, &mask), priority, &Names { ports: &*names, tables: &NoTableNames })
+    };
+    Trace::new(Box::new(action_text), Box::new(rule_text), Box::new(match_text))
 }
 
 /// Where a bridge's tunnel options lie.
