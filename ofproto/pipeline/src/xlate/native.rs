@@ -34,8 +34,11 @@ struct Way<'a> {
 impl<'a> Ctx<'a> {
     /// Encapsulates by a tunnel whose fields stand in the key.
     pub(super) fn output_natively(&mut self, config: &Config, tunnel_port: DpPort, truncated: bool, last: bool) {
-        let answer = self.route_to_tunnel_end();
-        if let Some(answer) = answer.as_ref().filter(|a| self.is_the_hosts(&a.device)) {
+        let mark = u32::from_be_bytes(self.key.pkt_mark);
+        let answer = self.route_to_tunnel_end(mark);
+        // Which routes a mark has is the host's to say, if nobody has told us.
+        let unmarked = if answer.is_none() && mark != 0 { self.route_to_tunnel_end(0) } else { None };
+        if let Some(answer) = answer.as_ref().or(unmarked.as_ref()).filter(|a| self.is_the_hosts(&a.device)) {
             self.output_by_host(config, tunnel_port, answer, last);
             return;
         }
@@ -98,10 +101,9 @@ impl<'a> Ctx<'a> {
         }
     }
 
-    fn route_to_tunnel_end(&mut self) -> Option<Answer> {
+    fn route_to_tunnel_end(&mut self, mark: u32) -> Option<Answer> {
         let dst = Addr::of_fields(self.key.tun_dst, self.key.tun_ipv6_dst);
         let src = Addr::of_fields(self.key.tun_src, self.key.tun_ipv6_src);
-        let mark = u32::from_be_bytes(self.key.pkt_mark);
         let (answer, object) = self.world.router.ask(Query { dst, src, mark });
         self.deps.object(object);
         answer
