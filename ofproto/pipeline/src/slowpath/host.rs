@@ -48,8 +48,10 @@ impl World {
         };
         match config.remote {
             ByFlow::Fixed(dst) => {
-                let query = Query { dst, src: local, mark: config.egress_pkt_mark.unwrap_or(0) };
-                self.router.find(query).is_some_and(|answer| is_the_hosts(&answer.device))
+                let route = |mark: u32| self.router.find(Query { dst, src: local, mark });
+                // As in translation.
+                let answer = route(config.egress_pkt_mark.unwrap_or(0)).or_else(|| route(0));
+                answer.is_some_and(|answer| is_the_hosts(&answer.device))
             }
             ByFlow::Flow if local != Addr(0) => {
                 self.router.addresses().any(|(device, a)| a.address == local && is_the_hosts(device))
