@@ -54,7 +54,7 @@ fn wrong_commands_and_words_are_refused() {
     let host = Host::new();
     for (words, error) in [
         ("no/such", "\"no/such\" is not a valid command"),
-        ("fdb/show", "\"fdb/show\" command requires at least 1 arguments"),
+        ("mdb/show", "\"mdb/show\" command requires at least 1 arguments"),
         ("fdb/show br9", "no such bridge"),
         ("version 1 2", "\"version\" command takes at most 0 arguments"),
         ("dpif/show extra", "\"dpif/show\" command takes at most 0 arguments"),
