@@ -80,6 +80,9 @@ const FAMILY: u16 = libc::AF_XDP as u16;
 const SOCKET_BUFFER: libc::c_int = 16 << 20;
 /// How often somebody waits some milliseconds for the kernel to finish with what was closed.
 const LINGER_MS: u32 = 20;
+/// How often, and how long after the time before, an open is tried again that finds its queues taken.
+const BUSY_TRIES: usize = 20;
+const BUSY_WAIT: Duration = Duration::from_millis(5);
 
 /// Chunks that the kernel did not give back when queues were closed.
 pub fn lost_chunks() -> u64 {
@@ -191,7 +194,7 @@ impl Port {
         let queues = channels(config, netdev)?;
         let mut last = io::Error::from(io::ErrorKind::Unsupported);
         for (mode, flags) in *modes {
-            match Self::open_mode(netdev, link, queues, *mode, *flags) {
+            match Self::open_when_free(netdev, link, queues, *mode, *flags) {
                 Ok((port, _)) if !mtu_fits(link.mtu) && !port.pieces => {
                     return unsupported("AF_XDP with an MTU above 1770 before Linux 6.6");
                 }
@@ -200,6 +203,17 @@ impl Port {
             }
         }
         Err(netdev.fault("opening an AF_XDP socket", last))
+    }
+
+    /// The kernel lets go of the queues of a socket some time after it was closed: a port that is opened anew at once finds them taken.
+    fn open_when_free(netdev: &Netdev, link: &Link, queues: Channels, mode: Mode, flags: u16) -> io::Result<(Self, Vec<Rx>)> {
+        for _ in 0..BUSY_TRIES {
+            match Self::open_mode(netdev, link, queues, mode, flags) {
+                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => std::thread::sleep(BUSY_WAIT),
+                opened => return opened,
+            }
+        }
+        Self::open_mode(netdev, link, queues, mode, flags)
     }
 
     fn open_mode(netdev: &Netdev, link: &Link, queues: Channels, mode: Mode, flags: u16) -> io::Result<(Self, Vec<Rx>)> {
