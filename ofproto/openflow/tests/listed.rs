@@ -7,9 +7,7 @@ mod common;
 use common::{bytes, hex, vendor, versions};
 use flow::matching::Match;
 use flow::oftext::parse_match;
-use openflow::message::{
-    Body, Bucket, FlowMod, FlowModCommand, GroupCommand, GroupMod, GroupType, PacketOut, SelectionMethod, bucket_id,
-};
+use openflow::message::{Body, Bucket, FlowMod, GroupCommand, GroupMod, GroupType, PacketOut, SelectionMethod, bucket_id};
 use openflow::text::{Names, Protocols, format_actions, parse_instructions};
 use openflow::types::NO_BUFFER;
 use openflow::{GroupId, Message, OfAction, OfError, OfPort, TableId, Version, Xid, decode};
@@ -51,24 +49,8 @@ fn appended(message: &Message, more: &[u8]) -> Vec<u8> {
 }
 
 fn flow_mod(version: Version, matching: Match) -> Message {
-    let body = Body::FlowMod(Box::new(FlowMod {
-        command: FlowModCommand::Add,
-        table: TableId(0),
-        matching,
-        priority: 5,
-        cookie: 0,
-        cookie_mask: 0,
-        new_cookie: 1,
-        modify_cookie: false,
-        idle_timeout: 0,
-        hard_timeout: 0,
-        buffer_id: NO_BUFFER,
-        out_port: OfPort::ANY,
-        out_group: GroupId::ANY,
-        flags: 0,
-        importance: 0,
-        actions: Vec::new(),
-    }));
+    let flow = FlowMod { table: TableId(0), matching, priority: 5, new_cookie: 1, ..FlowMod::default() };
+    let body = Body::FlowMod(Box::new(flow));
     Message { version, xid: Xid(1), body }
 }
 

@@ -7,10 +7,10 @@ use common::{Dice, actions, bodies, hex};
 use flow::fields::Field;
 use flow::matching::Match;
 use openflow::action::SetForm;
-use openflow::message::{Body, FlowMod, FlowModCommand, PacketOut};
+use openflow::message::{Body, FlowMod, PacketOut};
 use openflow::types::NO_BUFFER;
 use openflow::wire::{Codec, Unencodable};
-use openflow::{GroupId, Message, OfAction, OfPort, TableId, Version, Xid, decode};
+use openflow::{Message, OfAction, OfPort, TableId, Version, Xid, decode};
 use proptest::prelude::*;
 use std::mem::discriminant;
 
@@ -58,22 +58,12 @@ fn flow_with(action: OfAction, fields: &[(Field, u128)]) -> Body {
         matching.set(*field, *value);
     }
     Body::FlowMod(Box::new(FlowMod {
-        command: FlowModCommand::Add,
         table: TableId(0),
         matching,
         priority: 5,
-        cookie: 0,
-        cookie_mask: 0,
         new_cookie: 1,
-        modify_cookie: false,
-        idle_timeout: 0,
-        hard_timeout: 0,
-        buffer_id: NO_BUFFER,
-        out_port: OfPort::ANY,
-        out_group: GroupId::ANY,
-        flags: 0,
-        importance: 0,
         actions: vec![action],
+        ..FlowMod::default()
     }))
 }
 

@@ -22,7 +22,6 @@ use flow::oftext::parse_match;
 use flow::{Actions, DpPort, Key, NoNames, Value};
 use openflow::action::{Learn, LearnDst, LearnSpec, LearnSrc, OfAction, Subfield};
 use openflow::message::{FlowMod, FlowModCommand, GroupCommand, PortMod};
-use openflow::types::NO_BUFFER;
 use openflow::{GroupId, OfPort, TableId};
 use std::num::NonZero;
 use std::sync::Arc;
@@ -261,24 +260,7 @@ impl Run {
         // Priorities differ, so that what wins does not depend on the order of rules. Mostly rising, at times in between.
         self.next_priority += 7;
         let priority = if self.gen_.below(3) == 0 { 30_000 - self.next_priority } else { self.next_priority };
-        FlowMod {
-            command: FlowModCommand::Add,
-            table: TableId(table),
-            matching,
-            priority,
-            cookie: 0,
-            cookie_mask: 0,
-            new_cookie: 0,
-            modify_cookie: false,
-            idle_timeout: 0,
-            hard_timeout: 0,
-            buffer_id: NO_BUFFER,
-            out_port: OfPort::ANY,
-            out_group: GroupId::ANY,
-            flags: 0,
-            importance: 0,
-            actions: self.actions(table),
-        }
+        FlowMod { table: TableId(table), matching, priority, actions: self.actions(table), ..FlowMod::default() }
     }
 
     fn match_text(&mut self, table: u8) -> String {

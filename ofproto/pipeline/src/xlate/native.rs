@@ -16,7 +16,7 @@ use crate::router::{Answer, Query};
 use crate::tunnel::header::{self, Link};
 use crate::tunnel::{Addr, Config};
 use flow::Action;
-use flow::action::TunnelPush;
+use flow::action::{Actions, TunnelPush};
 use flow::host_link::HostLink;
 use flow::key::Key;
 use flow::seam::DpPort;
@@ -90,7 +90,11 @@ impl<'a> Ctx<'a> {
         let Some(push) = self.build_push(config, tunnel_port, tunnel_port, &Link { src_mac, dst_mac, src: answer.src }) else {
             return;
         };
-        let pushed = vec![Action::TunnelPush(Box::new(push)), Action::Output(tunnel_port)];
+        self.send_pushed(vec![Action::TunnelPush(Box::new(push)), Action::Output(tunnel_port)], last);
+    }
+
+    /// Does to the packet, or to a copy if it has more to do, what begins with the header pushed.
+    fn send_pushed(&mut self, pushed: Actions, last: bool) {
         if last {
             self.actions.extend(pushed);
         } else {
@@ -172,11 +176,7 @@ impl<'a> Ctx<'a> {
             // The underlay drops it.
             return;
         }
-        if last {
-            self.actions.extend(pushed);
-        } else {
-            self.emit(Action::Clone(pushed));
-        }
+        self.send_pushed(pushed, last);
     }
 
     /// What happens there is on a copy already, or nothing comes after it.

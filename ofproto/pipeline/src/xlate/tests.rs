@@ -23,7 +23,6 @@ use openflow::action::{HashFields, Multipath, SetForm, Subfield};
 use openflow::message::{FlowMod, FlowModCommand, GroupType, SelectionMethod};
 use openflow::text::Names;
 use openflow::text::flow::{FlowSyntax, parse_flow};
-use openflow::types::NO_BUFFER;
 
 /// What Debian's ovs-vswitchd and we agree upon; written by `tests/oracle/xlate.py --record`.
 const CASES: &str = include_str!("cases.txt");
@@ -263,24 +262,8 @@ fn set_isid(isid: u8) -> OfAction {
 }
 
 fn flow_mod(table: u8, priority: u16, matching: &str, actions: Vec<OfAction>) -> FlowMod {
-    FlowMod {
-        command: FlowModCommand::Add,
-        table: TableId(table),
-        matching: parse_match(matching).unwrap(),
-        priority,
-        cookie: 0,
-        cookie_mask: 0,
-        new_cookie: 0,
-        modify_cookie: false,
-        idle_timeout: 0,
-        hard_timeout: 0,
-        buffer_id: NO_BUFFER,
-        out_port: OfPort::ANY,
-        out_group: GroupId::ANY,
-        flags: 0,
-        importance: 0,
-        actions,
-    }
+    let matching = parse_match(matching).unwrap();
+    FlowMod { table: TableId(table), matching, priority, actions, ..FlowMod::default() }
 }
 
 fn bucket(id: u32, actions: Vec<OfAction>) -> Bucket {

@@ -4,7 +4,7 @@ use crate::message::{FlowMod, FlowModCommand, flow_mod_flags};
 use crate::text::actions::parse_instructions;
 use crate::text::lines::{self, first_word};
 use crate::text::{Names, Protocols, TextError, number};
-use crate::types::{DEFAULT_PRIORITY, GroupId, NO_BUFFER, OfPort, TableId, Version};
+use crate::types::{DEFAULT_PRIORITY, GroupId, OfPort, TableId, Version};
 use crate::wire::{Against, Codec, check};
 use crate::{OfAction, OfError};
 use flow::Match;
@@ -65,24 +65,8 @@ pub fn parse_flow(text: &str, syntax: FlowSyntax, names: &Names<'_>) -> Result<P
     };
     let may = may(command);
     let modify = matches!(command, FlowModCommand::Modify | FlowModCommand::ModifyStrict);
-    let mut flow = FlowMod {
-        command,
-        table: TableId::ALL,
-        matching: Match::default(),
-        priority: DEFAULT_PRIORITY,
-        cookie: 0,
-        cookie_mask: 0,
-        new_cookie: if modify { u64::MAX } else { 0 },
-        modify_cookie: false,
-        idle_timeout: 0,
-        hard_timeout: 0,
-        buffer_id: NO_BUFFER,
-        out_port: OfPort::ANY,
-        out_group: GroupId::ANY,
-        flags: 0,
-        importance: 0,
-        actions: Vec::new(),
-    };
+    let new_cookie = if modify { u64::MAX } else { 0 };
+    let mut flow = FlowMod { command, priority: DEFAULT_PRIORITY, new_cookie, ..FlowMod::default() };
     let (head, actions) = if may.act {
         let (head, actions) = split_actions(text);
         (head, Some(actions.ok_or(TextError::NoActions)?))

@@ -84,24 +84,7 @@ pub(super) fn flow_mod(i: &In<'_>, r: &mut Reader<'_>) -> Result<Body, OfError> 
 type Partial = (u16, Result<FlowModCommand, OfError>);
 
 fn empty() -> FlowMod {
-    FlowMod {
-        command: FlowModCommand::Add,
-        table: TableId::ALL,
-        matching: Match::default(),
-        priority: 0,
-        cookie: 0,
-        cookie_mask: 0,
-        new_cookie: 0,
-        modify_cookie: false,
-        idle_timeout: 0,
-        hard_timeout: 0,
-        buffer_id: 0,
-        out_port: OfPort::ANY,
-        out_group: GroupId::ANY,
-        flags: 0,
-        importance: 0,
-        actions: Vec::new(),
-    }
+    FlowMod { buffer_id: 0, ..FlowMod::default() }
 }
 
 fn flow_mod11(i: &In<'_>, r: &mut Reader<'_>, fm: &mut FlowMod) -> Result<Partial, OfError> {
