@@ -255,24 +255,24 @@ mod tests {
         check(r#"{"id":1,"result":"x","error":null}"#, "received unexpected reply message");
     }
 
+    /// Says all of a text to a server, and hears what it answers.
+    async fn say(path: std::path::PathBuf, text: String) -> String {
+        let mut stream = UnixStream::connect(path).await.unwrap();
+        stream.write_all(text.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut got = String::new();
+        stream.read_to_string(&mut got).await.unwrap();
+        got
+    }
+
     #[tokio::test]
     async fn json_for_who_asked_for_it() {
         let dir = tempfile::tempdir().unwrap();
         let bound = crate::process::socket::bind(&dir.path().join("ctl")).unwrap();
         let mut server = Server::start(bound.listener).unwrap();
-        let client = tokio::spawn({
-            let path = bound.name.path().to_owned();
-            async move {
-                let mut stream = UnixStream::connect(path).await.unwrap();
-                let set = r#"{"id":0,"method":"set-options","params":["--format","json"]}"#;
-                let text = format!(r#"{set}{{"id":1,"method":"a","params":[]}}{{"id":2,"method":"b","params":[]}}"#);
-                stream.write_all(text.as_bytes()).await.unwrap();
-                stream.shutdown().await.unwrap();
-                let mut got = String::new();
-                stream.read_to_string(&mut got).await.unwrap();
-                got
-            }
-        });
+        let set = r#"{"id":0,"method":"set-options","params":["--format","json"]}"#;
+        let text = format!(r#"{set}{{"id":1,"method":"a","params":[]}}{{"id":2,"method":"b","params":[]}}"#);
+        let client = tokio::spawn(say(bound.name.path().to_owned(), text));
         let first = server.next().await.unwrap();
         assert!(first.reply.wants_json());
         first.reply.send_json(Ok(json!({"br0": [1]})));
@@ -290,18 +290,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let bound = crate::process::socket::bind(&dir.path().join("ctl")).unwrap();
         let mut server = Server::start(bound.listener).unwrap();
-        let client = tokio::spawn({
-            let path = bound.name.path().to_owned();
-            async move {
-                let mut stream = UnixStream::connect(path).await.unwrap();
-                let text = r#"{"id":1,"method":"a","params":["x"]}{"id":"2","method":"b","params":[]}"#;
-                stream.write_all(text.as_bytes()).await.unwrap();
-                stream.shutdown().await.unwrap();
-                let mut got = String::new();
-                stream.read_to_string(&mut got).await.unwrap();
-                got
-            }
-        });
+        let text = r#"{"id":1,"method":"a","params":["x"]}{"id":"2","method":"b","params":[]}"#;
+        let client = tokio::spawn(say(bound.name.path().to_owned(), text.to_owned()));
         let first = server.next().await.unwrap();
         assert_eq!((first.method.as_str(), first.params[0].as_str()), ("a", Some("x")));
         first.reply.send(Ok("fine".into()));
