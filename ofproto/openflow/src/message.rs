@@ -2,7 +2,7 @@
 
 use crate::action::OfAction;
 use crate::error::OfError;
-use crate::types::{GroupId, NO_BUFFER, OfPort, TableId, Version, Versions, Xid};
+use crate::types::{GroupId, OfPort, TableId, Version, Versions, Xid};
 use flow::matching::Match;
 
 /// A decoded message with its header.
@@ -258,30 +258,6 @@ pub struct FlowMod {
     pub importance: u16,
     /// Actions and instructions in order of execution.
     pub actions: Vec<OfAction>,
-}
-
-/// Adds a flow that matches everything and does nothing; no table, priority or packet is named.
-impl Default for FlowMod {
-    fn default() -> Self {
-        Self {
-            command: FlowModCommand::Add,
-            table: TableId::ALL,
-            matching: Match::default(),
-            priority: 0,
-            cookie: 0,
-            cookie_mask: 0,
-            new_cookie: 0,
-            modify_cookie: false,
-            idle_timeout: 0,
-            hard_timeout: 0,
-            buffer_id: NO_BUFFER,
-            out_port: OfPort::ANY,
-            out_group: GroupId::ANY,
-            flags: 0,
-            importance: 0,
-            actions: Vec::new(),
-        }
-    }
 }
 
 /// Selects flows for flow and aggregate statistics.

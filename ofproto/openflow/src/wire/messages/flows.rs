@@ -5,7 +5,7 @@ use crate::error::OfError;
 use crate::message::{
     Body, FlowMod, FlowModCommand, FlowRemoved, FlowStatsEntry, FlowStatsRequest, MultipartBody, flow_mod_flags,
 };
-use crate::types::{GroupId, OfPort, TableId, Version};
+use crate::types::{GroupId, NO_BUFFER, OfPort, TableId, Version};
 use crate::wire::actions::check::{Against, check};
 use crate::wire::actions::{instructions, put_flow};
 use crate::wire::bytes::{Put, Reader, round8};
@@ -82,6 +82,30 @@ pub(super) fn flow_mod(i: &In<'_>, r: &mut Reader<'_>) -> Result<Body, OfError> 
 
 /// Flags and command of a flow-mod as they came.
 type Partial = (u16, Result<FlowModCommand, OfError>);
+
+/// Adds a flow that matches everything and does nothing; no table, priority or packet is named.
+impl Default for FlowMod {
+    fn default() -> Self {
+        Self {
+            command: FlowModCommand::Add,
+            table: TableId::ALL,
+            matching: Match::default(),
+            priority: 0,
+            cookie: 0,
+            cookie_mask: 0,
+            new_cookie: 0,
+            modify_cookie: false,
+            idle_timeout: 0,
+            hard_timeout: 0,
+            buffer_id: NO_BUFFER,
+            out_port: OfPort::ANY,
+            out_group: GroupId::ANY,
+            flags: 0,
+            importance: 0,
+            actions: Vec::new(),
+        }
+    }
+}
 
 fn empty() -> FlowMod {
     FlowMod { buffer_id: 0, ..FlowMod::default() }
