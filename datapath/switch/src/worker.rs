@@ -33,6 +33,7 @@ use crate::topology::CoreId;
 use crossbeam_channel::{Receiver, Sender};
 use flow::DpPort;
 use flow::clock;
+use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use port::{BATCH_MAX, Receive, RxQueue};
@@ -248,7 +249,7 @@ fn wait(epoll: &Epoll, events: &mut [EpollEvent; EVENTS_MAX], limit: Option<Dura
     let n = unsafe {
         libc::syscall(libc::SYS_epoll_pwait2, epoll.0.as_raw_fd(), events.as_mut_ptr(), EVENTS_MAX, &raw const limit, none, 0)
     };
-    usize::try_from(n).unwrap_or_else(|_| endless(events))
+    usize::try_from(n).unwrap_or_else(|_| if Errno::last() == Errno::ENOSYS { endless(events) } else { 0 })
 }
 
 fn pin(cpu: Option<CoreId>) {

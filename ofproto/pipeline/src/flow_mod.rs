@@ -395,7 +395,7 @@ pub fn learn(world: &World, bridge: BridgeId, rule: LearnedRule<'_>, now: Msec) 
     let mini = mini_of(table, &Match::new(&rule.key, &rule.mask));
     let existing = table.rules.read().expect("no holder of a table's rules panics").get(&mini, u32::from(spec.priority)).cloned();
     if let Some(old) = &existing {
-        if old.actions == rule.actions && old.cookie.load(Ordering::Relaxed) == spec.cookie {
+        if *old.actions == *rule.actions && old.cookie.load(Ordering::Relaxed) == spec.cookie {
             old.life.modified_ms.fetch_max(now, Ordering::Relaxed);
             old.life.used_ms.fetch_max(now, Ordering::Relaxed);
             return Ok(true);
@@ -425,7 +425,7 @@ pub fn learn(world: &World, bridge: BridgeId, rule: LearnedRule<'_>, now: Msec) 
         out_group: GroupId::ANY,
         flags: if spec.flags & learn_flags::SEND_FLOW_REM != 0 { flags::SEND_FLOW_REM } else { 0 },
         importance: 0,
-        actions: rule.actions,
+        actions: rule.actions.into_boxed_slice(),
     };
     let mut journal = Journal::default();
     add(world, b, fm, now, &mut journal)?;
@@ -439,7 +439,7 @@ pub fn has_learned(world: &World, bridge: BridgeId, learn: &Learn, (key, mask): 
     let Some(table) = world.bridges.get(&bridge).and_then(|b| b.tables.get(usize::from(learn.table.0))) else { return false };
     let mini = mini_of(table, &Match::new(key, mask));
     let rules = table.rules.read().expect("no holder of a table's rules panics");
-    let same = |rule: &Arc<Rule>| rule.actions == actions && rule.cookie.load(Ordering::Relaxed) == learn.cookie;
+    let same = |rule: &Arc<Rule>| *rule.actions == *actions && rule.cookie.load(Ordering::Relaxed) == learn.cookie;
     rules.get(&mini, u32::from(learn.priority)).is_some_and(same)
 }
 
@@ -528,8 +528,8 @@ pub fn put_own_match(
         table: table.id,
         priority,
         mini,
-        conjunctions: Vec::new(),
-        actions,
+        conjunctions: Box::default(),
+        actions: actions.into_boxed_slice(),
         cookie: AtomicU64::new(0),
         flags: 0,
         importance: 0,
@@ -578,7 +578,7 @@ pub(crate) fn outputs_to_group(actions: &[OfAction], group: GroupId) -> bool {
     OfAction::any(actions, |action| matches!(action, OfAction::Group(to) if *to == group))
 }
 
-fn conjunctions_of(actions: &[OfAction]) -> Vec<Conjunction> {
+fn conjunctions_of(actions: &[OfAction]) -> Box<[Conjunction]> {
     actions
         .iter()
         .filter_map(|action| {

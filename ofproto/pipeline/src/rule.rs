@@ -70,9 +70,9 @@ pub struct Rule {
     /// Its match.
     pub mini: MiniMatch,
     /// Actions and instructions, in order of execution.
-    pub actions: Vec<OfAction>,
+    pub actions: Box<[OfAction]>,
     /// The `conjunction` actions among them.
-    pub conjunctions: Vec<Conjunction>,
+    pub conjunctions: Box<[Conjunction]>,
     pub cookie: AtomicU64,
     /// `flow_mod_flags`
     pub flags: u16,

@@ -218,7 +218,7 @@ pub(super) fn flow_entry(bridge: &Bridge, rule: &Rule, now: Msec) -> FlowStatsEn
         importance: rule.importance,
         packets,
         bytes,
-        actions: rule.actions.clone(),
+        actions: rule.actions.to_vec(),
     }
 }
 

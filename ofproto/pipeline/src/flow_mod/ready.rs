@@ -29,7 +29,8 @@ pub struct Ready {
     pub out_group: GroupId,
     pub flags: u16,
     pub importance: u16,
-    pub actions: Vec<OfAction>,
+    /// As a rule keeps them: no longer than they are.
+    pub actions: Box<[OfAction]>,
 }
 
 impl Ready {
@@ -71,7 +72,7 @@ impl Ready {
             out_group: fm.out_group,
             flags: fm.flags,
             importance: fm.importance,
-            actions,
+            actions: actions.into_boxed_slice(),
         }
     }
 }
@@ -123,7 +124,7 @@ mod tests {
         assert_eq!(told, (fm.command, fm.table, fm.priority, fm.cookie, fm.cookie_mask, fm.new_cookie));
         let told = (ready.modify_cookie, ready.idle_timeout, ready.hard_timeout, ready.out_port, ready.out_group);
         assert_eq!(told, (fm.modify_cookie, fm.idle_timeout, fm.hard_timeout, fm.out_port, fm.out_group));
-        assert_eq!((ready.flags, ready.importance, &ready.actions), (fm.flags, fm.importance, &fm.actions));
+        assert_eq!((ready.flags, ready.importance, &*ready.actions), (fm.flags, fm.importance, &*fm.actions));
         let other = FlowMod { matching: Match::new(&Key { nw_dst: [10, 2, 2, 3], ..key }, &mask), ..fm };
         assert!(Arc::ptr_eq(ready.mini.mask(), Ready::of(Box::new(other), &mut masks).mini.mask()));
     }

@@ -384,7 +384,7 @@ impl Inner {
 
     /// The flags of the monitors that want it; `None` when none does.
     fn wanted(&self, told: Told<'_>) -> Option<u16> {
-        let old = told.old.map(|old| old.actions.as_slice());
+        let old = told.old.map(|old| &*old.actions);
         let those = self.monitors.values().filter(|m| m.flags & told.flag != 0 && m.wanted.includes(told.rule, old));
         those.map(|m| m.flags).reduce(|all, one| all | one)
     }
@@ -405,7 +405,7 @@ fn update(bridge: &Bridge, rule: &Rule, event: u8, reason: u8, wanted: u16) -> F
         table: rule.table,
         cookie: rule.cookie.load(Ordering::Relaxed),
         matching: rule.matching(bridge),
-        actions: if wanted & flags::INSTRUCTIONS != 0 { rule.actions.clone() } else { Vec::new() },
+        actions: if wanted & flags::INSTRUCTIONS != 0 { rule.actions.to_vec() } else { Vec::new() },
     }
 }
 
