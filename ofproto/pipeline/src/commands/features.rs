@@ -82,28 +82,33 @@ const FEATURES: &[Feature] = features![
 /// Features that the database's documentation does not name.
 const UNDOCUMENTED: [&str; 2] = ["add_mpls", "max_mpls_depth"];
 
-/// Words of the log, and whether a datapath has what they name.
-type Told = (&'static str, fn(&DpFeatures) -> bool);
+/// Words of the log, and what a datapath has of what they name.
+type Told = (&'static str, fn(&DpFeatures) -> Value);
 
 /// What the log tells of a datapath, in OVS's words: scripts look for them.
 const TOLD: &[Told] = &[
-    ("recirculation", |f| f.recirc),
-    ("truncate action", |f| f.trunc),
-    ("unique flow ids", |f| f.ufid),
-    ("clone action", |f| f.clone),
-    ("eventmask in conntrack action", |f| f.ct),
-    ("ct_clear action", |f| f.ct),
-    ("check_pkt_len action", |f| f.check_pkt_len),
-    ("timeout policy in conntrack action", |f| f.ct),
-    ("ct_zero_snat", |f| f.ct_nat),
-    ("add_mpls action", |f| f.add_mpls),
+    ("recirculation", |f| Value::Bool(f.recirc)),
+    ("VLAN header stack length", |f| Value::Number(f.max_vlan_headers)),
+    ("MPLS label stack length", |f| Value::Number(f.max_mpls_depth)),
+    ("truncate action", |f| Value::Bool(f.trunc)),
+    ("unique flow ids", |f| Value::Bool(f.ufid)),
+    ("clone action", |f| Value::Bool(f.clone)),
+    ("eventmask in conntrack action", |f| Value::Bool(f.ct)),
+    ("ct_clear action", |f| Value::Bool(f.ct)),
+    ("check_pkt_len action", |f| Value::Bool(f.check_pkt_len)),
+    ("timeout policy in conntrack action", |f| Value::Bool(f.ct)),
+    ("ct_zero_snat", |f| Value::Bool(f.ct_nat)),
+    ("add_mpls action", |f| Value::Bool(f.add_mpls)),
 ];
 
 /// Tells the log what a datapath that was opened can do.
 pub(crate) fn log(datapath: &str, features: &DpFeatures) {
-    for (what, has) in TOLD {
-        let verb = if has(features) { "supports" } else { "does not support" };
-        tracing::info!(target: "ofproto_dpif", "{datapath}: Datapath {verb} {what}");
+    for (what, read) in TOLD {
+        match read(features) {
+            Value::Bool(true) => tracing::info!(target: "ofproto_dpif", "{datapath}: Datapath supports {what}"),
+            Value::Bool(false) => tracing::info!(target: "ofproto_dpif", "{datapath}: Datapath does not support {what}"),
+            Value::Number(n) => tracing::info!(target: "ofproto_dpif", "{datapath}: {what} probed as {n}"),
+        }
     }
 }
 
