@@ -228,6 +228,8 @@ impl Ctx<'_> {
             bytes_mut(&mut value, *span).copy_from_slice(bytes(&self.key, *span));
             bytes_mut(&mut self.base, *span).copy_from_slice(bytes(&self.key, *span));
         }
+        // What was matched beside the flow label is nothing that can be set.
+        mask.ipv6_label = mask.flow_label();
         let value = value.masked(&mask);
         self.emit(Action::Set(Box::new(SetField { attr, value, mask })));
     }
