@@ -76,6 +76,7 @@ impl Ctx<'_> {
     /// Headers that `encap` and `decap` have put around the packet or taken away.
     fn commit_encapsulation(&mut self) {
         let pending = std::mem::take(&mut self.pending);
+        self.commits += 1;
         let (old, new) = (packet_type(&self.base), packet_type(&self.key));
         match pending {
             Pending::Encap if new == PT_ETHERNET => {

@@ -251,8 +251,8 @@ struct Ctx<'a> {
     /// The packet had MPLS labels that are popped: what is beneath them has not been seen.
     was_mpls: bool,
     pending: Pending,
-    /// What was done so far that no commit can undo (`pbb`).
-    lasting: Vec<pbb::Lasting>,
+    /// How many commits there were.
+    commits: u32,
     /// The mask of the packet's own `nw_src`, set aside while a pushed I-TAG stands in its place (`pbb`).
     aside: Option<[u8; 4]>,
     /// Metadata of the NSH header that `Pending::Encap` pushes (MD type 2).
@@ -321,7 +321,7 @@ impl<'a> Ctx<'a> {
             conntracked: key.ct_state & CT_TRACKED != 0,
             was_mpls: false,
             pending: Pending::Nothing,
-            lasting: Vec::new(),
+            commits: 0,
             aside: None,
             nsh_metadata: Vec::new(),
             mirrors_done: 0,
