@@ -112,6 +112,8 @@ pub struct XlateIn<'a> {
     pub resume: Option<&'a frozen::FrozenState>,
     /// A packet-out: says so in packet-ins that it causes.
     pub in_packet_out: bool,
+    /// Whether it is asked who else goes the same way (`Translation::decides`).
+    pub asks_others: bool,
     pub trace: Option<&'a mut Trace>,
 }
 
@@ -128,6 +130,7 @@ impl<'a> XlateIn<'a> {
             side_effects: false,
             resume: None,
             in_packet_out: false,
+            asks_others: false,
             trace: None,
         }
     }
@@ -331,7 +334,7 @@ impl<'a> Ctx<'a> {
             says_why: false,
             said: None,
             hashed: None,
-            alike: alike::Alike::default(),
+            alike: alike::Alike::new(input.asks_others),
         }
     }
 
