@@ -123,6 +123,7 @@ fn matches_that_hardware_has_not() {
     for (flow, what) in [
         ("ct_tuple4(src=10.0.0.1),recirc_id(1),in_port(p1),eth_type(0x0800),ipv4(frag=no)", format!("ct_nw_src: {none}")),
         ("recirc_id(0),in_port(p1),eth_type(0x86dd),ipv6(label=0x5,frag=no)", format!("ipv6_label: {none}")),
+        ("recirc_id(0),in_port(p1),eth_type(0x86dd),ipv6(frag=no),ipv6_exthdr(0/0x1)", format!("ipv6_exthdr: {none}")),
         ("recirc_id(0),in_port(p1),dp_hash(0x1/0xf),eth_type(0x0800),ipv4(frag=no)", format!("dp_hash: {none}")),
         ("skb_mark(0x1),recirc_id(0),in_port(p1),eth_type(0x0800),ipv4(frag=no)", format!("pkt_mark: {none}")),
         ("recirc_id(0),in_port(p1),ct_state(+snat+trk),eth_type(0x0800),ipv4(frag=no)", format!("ct_state(snat): {none}")),

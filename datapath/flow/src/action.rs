@@ -246,43 +246,40 @@ pub struct Traits {
     pub comes_up: bool,
     /// It does more with the packet than look at it or change it.
     pub leads_on: bool,
+    /// No setting of fields, tags and labels makes the packet, or what is known of it, again what it was before.
+    pub lasts: bool,
 }
 
 const REHEADS: Traits = Traits { reheads: true, ..NONE };
-const NONE: Traits = Traits { reheads: false, tracks: false, comes_up: false, leads_on: false };
+const NONE: Traits = Traits { reheads: false, tracks: false, comes_up: false, leads_on: false, lasts: false };
 const LEADS_ON: Traits = Traits { leads_on: true, ..NONE };
+const LASTS: Traits = Traits { lasts: true, ..NONE };
 
 impl Action {
     /// The action's row. Of the lists within, nothing: see `any`.
     #[must_use]
     pub const fn traits(&self) -> Traits {
         match self {
-            Self::PushVlan { .. }
-            | Self::PopVlan
-            | Self::PushMpls { .. }
-            | Self::PopMpls { .. }
-            | Self::AddMpls { .. }
-            | Self::PushEth { .. }
+            Self::PushVlan { .. } | Self::PopVlan | Self::PushMpls { .. } | Self::PopMpls { .. } | Self::AddMpls { .. } => {
+                REHEADS
+            }
+            Self::PushEth { .. }
             | Self::PopEth
             | Self::PushNsh(_)
             | Self::PopNsh
             | Self::PushPbb { .. }
             | Self::PopPbb
-            | Self::CopyTtl { .. } => REHEADS,
-            Self::Output(_) | Self::LbOutput(_) | Self::Psample { .. } | Self::TunnelPush(_) => LEADS_ON,
-            Self::Ct(_) => Traits { tracks: true, ..LEADS_ON },
-            Self::CtClear => Traits { tracks: true, ..NONE },
+            | Self::CopyTtl { .. } => Traits { lasts: true, ..REHEADS },
+            Self::Output(_) | Self::LbOutput(_) | Self::Psample { .. } => LEADS_ON,
+            Self::TunnelPush(_) => Traits { lasts: true, ..LEADS_ON },
+            Self::Ct(_) => Traits { tracks: true, lasts: true, ..LEADS_ON },
+            Self::CtClear => Traits { tracks: true, ..LASTS },
+            // Truncation waits for an output; a hash is of the headers as they were.
+            Self::Meter(_) | Self::Hash { .. } | Self::Trunc(_) | Self::DecTtl { .. } => LASTS,
             Self::Recirc(_) => Traits { tracks: true, comes_up: true, ..LEADS_ON },
             Self::Userspace(_) | Self::TunnelPop(_) => Traits { comes_up: true, ..LEADS_ON },
-            Self::Set(_)
-            | Self::Hash { .. }
-            | Self::Trunc(_)
-            | Self::Meter(_)
-            | Self::Drop(_)
-            | Self::Sample { .. }
-            | Self::Clone(_)
-            | Self::CheckPktLen { .. }
-            | Self::DecTtl { .. } => NONE,
+            // Those with lists in them work on copies of their own, or end the packet.
+            Self::Set(_) | Self::Drop(_) | Self::Sample { .. } | Self::Clone(_) | Self::CheckPktLen { .. } => NONE,
         }
     }
 

@@ -214,6 +214,7 @@ impl Writer<'_> {
                     put!(self, ",c{}=0x{:x}", i + 1, u32::from_be_bytes(*word));
                 }
             }
+            wire::NSH_MD2 if metadata.is_empty() => self.out.push_str(",md2=0"),
             wire::NSH_MD2 => {
                 self.out.push_str(",md2=0x");
                 self.hex(metadata);

@@ -359,6 +359,8 @@ impl<'a> Reader<'a> {
             } else if nsh.mdtype == wire::NSH_MD2 && self.scan.eat("md2=0x") {
                 nsh.metadata = self.bytes(NSH_METADATA_BYTES_MAX)?;
                 nsh.metadata.resize(nsh.metadata.len().next_multiple_of(4), 0);
+            } else if nsh.mdtype == wire::NSH_MD2 && self.scan.eat("md2=0") {
+                nsh.metadata.clear();
             } else {
                 let at = ["c1=", "c2=", "c3=", "c4="].iter().position(|c| self.scan.eat(c))?;
                 let word: u32 = self.number().filter(|_| nsh.mdtype == wire::NSH_MD1)?;

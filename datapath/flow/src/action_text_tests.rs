@@ -39,6 +39,7 @@ fn forms_that_only_we_read() {
         "set(nsh(ttl=5,c1=0x1,c4=0xff00/0x0000ff00))",
         "set(nd_ext(nd_reserved=0x5,nd_options_type=2))",
         "clone(drop),1",
+        "push_nsh(flags=0,ttl=63,mdtype=2,np=3,spi=0x0,si=255,md2=0)",
         "push_pbb(isid=16777215,pcp=7),set(pbb(isid=5,uca=1)),pop_pbb",
         "set(pbb(isid=16/0xff0))",
         "copy_ttl(out),copy_ttl(in)",

@@ -3,9 +3,12 @@
 //! What enters: a key whose fields fit together (an IPv6 address without its Ethernet type is silently left out) and how much
 //! payload is wanted. What leaves: bytes with right lengths and checksums, the same that Open vSwitch makes for
 //! `netdev-dummy/receive`, `ofproto/trace --generate` and `ovs-ofctl compose-packet` wherever it makes any; beyond that, NSH,
-//! fragments of IPv6, packets without Ethernet and SCTP checksums. Neighbours: `extract`, `wire`, `checksum`.
+//! IPv6 extension headers, packets without Ethernet and SCTP checksums. Of extension headers those come out that can stand in the order of
+//! RFC 8200 section 4.1; what repeats or breaks it is not made up. Neighbours: `extract`, `wire`, `checksum`.
 
 use crate::checksum::{self, Sum};
+use crate::exthdr;
+use crate::fields::Field;
 use crate::key::{FRAG_ANY, FRAG_LATER, Key, MPLS_LABELS_MAX, VLAN_CFI};
 use crate::wire::{
     self, Arp, ITag, Icmp, Icmpv6, Igmp, Ipv4, Ipv6, Ipv6Frag, NdOption, NdTarget, Nsh, NshContext, Sctp, Tcp, Udp,
@@ -135,28 +138,62 @@ fn ipv4(key: &Key, payload: Payload<'_>, p: &mut Vec<u8>) {
 
 fn ipv6(key: &Key, payload: Payload<'_>, p: &mut Vec<u8>) {
     let l3 = p.len();
-    let label = u32::from_be_bytes(key.ipv6_label) & 0xf_ffff;
+    let label = u32::from_be_bytes(key.flow_label());
     let later = key.nw_frag & FRAG_LATER != 0;
     // A later fragment's key has the fragment header as its protocol; what would follow is not known.
     let inner = if later { ip_proto::NONE } else { key.nw_proto };
-    let fragment = key.nw_frag & FRAG_ANY != 0;
+    let chain = extensions(key);
     let mut ip = Ipv6 {
         version_class_label: (6 << 28 | u32::from(key.nw_tos) << 20 | label).to_be_bytes(),
         payload_len: [0; 2],
-        next: if fragment { ip_proto::FRAGMENT } else { inner },
+        next: chain.first().copied().unwrap_or(inner),
         hop_limit: key.nw_ttl,
         src: key.ipv6_src,
         dst: key.ipv6_dst,
     };
     p.extend(ip.as_bytes());
-    if fragment {
-        let offset = if later { LATER_OFFSET << 3 } else { 0 };
-        p.extend(Ipv6Frag { next: inner, offset_more: (offset | 1).to_be_bytes(), ..Ipv6Frag::default() }.as_bytes());
+    for (n, header) in chain.iter().enumerate() {
+        extension(key, *header, chain.get(n + 1).copied().unwrap_or(inner), p);
     }
     let l4 = p.len();
     transport(key, payload, p, l4, |len| checksum::pseudo6(&key.ipv6_src, &key.ipv6_dst, key.nw_proto, len));
     ip.payload_len = length(p.len() - l3 - size_of::<Ipv6>());
     p[l3..l3 + size_of::<Ipv6>()].copy_from_slice(ip.as_bytes());
+}
+
+/// The extension headers of a packet, in their order; those that the key has for its protocol follow them.
+fn extensions(key: &Key) -> Vec<u8> {
+    let bits = Field::Ipv6Exthdr.get(key);
+    let has = |bit: u16| bits & u128::from(bit) != 0;
+    let later = key.nw_frag & FRAG_LATER != 0;
+    let order = [
+        (ip_proto::HOP_BY_HOP, has(exthdr::HOP)),
+        (ip_proto::DEST_OPTIONS, has(exthdr::DEST)),
+        (ip_proto::ROUTING, has(exthdr::ROUTER)),
+        (ip_proto::FRAGMENT, has(exthdr::FRAG) || key.nw_frag & FRAG_ANY != 0),
+        // Nothing is known of what follows in a later fragment.
+        (ip_proto::AH, has(exthdr::AUTH) && !later),
+    ];
+    order.into_iter().filter(|(_, there)| *there).map(|(header, _)| header).collect()
+}
+
+/// Appends one extension header, as short as it can be and without meaning.
+fn extension(key: &Key, header: u8, next: u8, p: &mut Vec<u8>) {
+    /// Options: PadN over four bytes (RFC 8200 section 4.2).
+    const PADDING: [u8; 6] = [1, 4, 0, 0, 0, 0];
+    /// Routing: a type for experiments (RFC 4727), no segments left.
+    const ARRIVED: [u8; 6] = [253, 0, 0, 0, 0, 0];
+    match header {
+        ip_proto::FRAGMENT => {
+            let offset = if key.nw_frag & FRAG_LATER != 0 { LATER_OFFSET << 3 } else { 0 };
+            let more = u16::from(key.nw_frag & FRAG_ANY != 0);
+            p.extend(Ipv6Frag { next, offset_more: (offset | more).to_be_bytes(), ..Ipv6Frag::default() }.as_bytes());
+        }
+        // Length in words of 32 bits, less two (RFC 4302 section 2.2); index and sequence number are nought.
+        ip_proto::AH => p.extend([next, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+        ip_proto::ROUTING => p.extend([&[next, 0][..], &ARRIVED].concat()),
+        _ => p.extend([&[next, 0][..], &PADDING].concat()),
+    }
 }
 
 fn length(bytes: usize) -> [u8; 2] {

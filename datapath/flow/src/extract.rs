@@ -18,6 +18,7 @@
 //!   link-layer option has target and addresses zero.
 
 use crate::counter::Counter;
+use crate::exthdr::Chain;
 pub use crate::extract_common::Arrival;
 use crate::key::{FRAG_ANY, FRAG_LATER, Key, LINE_BYTES, Lines, VLAN_CFI};
 use crate::seam::DpPort;
@@ -425,17 +426,21 @@ impl<'p> Extraction<'_, 'p> {
         self.original_tuple(true);
         let [a, b, c, d] = ip.version_class_label;
         let mut network = IpFields { proto: ip.next, tos: a << 4 | b >> 4, ttl: ip.hop_limit, frag: 0 };
-        if is_extension(network.proto) {
-            self.extension_headers(&mut network)?;
+        let mut above_label = 0;
+        if is_extension(network.proto) || matches!(network.proto, ip_proto::ESP | ip_proto::NONE) {
+            above_label = self.extension_headers(&mut network)?;
         }
-        self.key.ipv6_label = [0, b & 15, c, d];
+        self.key.ipv6_label = (above_label | u32::from_be_bytes([0, b & 15, c, d])).to_be_bytes();
         Some(network)
     }
 
-    /// Walks to the first header that is not an extension; ends at a later fragment (RFC 8200, 4).
+    /// Walks to the first header that is not an extension; ends at a later fragment (RFC 8200, 4). Gives what the key has of the headers
+    /// beside the flow label.
     #[inline(never)]
-    fn extension_headers(&mut self, network: &mut IpFields) -> Option<()> {
+    fn extension_headers(&mut self, network: &mut IpFields) -> Option<u32> {
+        let mut met = Chain::default();
         while is_extension(network.proto) {
+            met.meet(network.proto);
             let (ext, _) = Ipv6Ext::ref_from_prefix(self.data).ok()?;
             match network.proto {
                 ip_proto::FRAGMENT => {
@@ -445,7 +450,7 @@ impl<'p> Extraction<'_, 'p> {
                     }
                     if f & 0xfff8 != 0 {
                         network.frag |= FRAG_LATER;
-                        return self.offset_known();
+                        return self.offset_known(met);
                     }
                 }
                 ip_proto::AH => self.skip((usize::from(ext.len) + 2) * 4)?,
@@ -453,12 +458,16 @@ impl<'p> Extraction<'_, 'p> {
             }
             network.proto = ext.next;
         }
-        self.offset_known()
+        // Of these two, which nothing is looked for behind, OpenFlow speaks as of extension headers.
+        if matches!(network.proto, ip_proto::ESP | ip_proto::NONE) {
+            met.meet(network.proto);
+        }
+        self.offset_known(met)
     }
 
     /// A transport header beyond the reach of an offset is as good as none.
-    fn offset_known(&self) -> Option<()> {
-        (self.offset() != NO_OFFSET).then_some(())
+    fn offset_known(&self, met: Chain) -> Option<u32> {
+        (self.offset() != NO_OFFSET).then(|| met.above_label())
     }
 
     /// Addresses and protocol of conntrack's original tuple, when it is of the packet's IP version.

@@ -228,7 +228,7 @@ impl PacketGen {
         let start = out.len();
         let mut ip: wire::Ipv6 = self.header();
         ip.version_class_label[0] = ip.version_class_label[0] & 15 | 0x60;
-        let headers = self.pick(&[0, 0, 0, 1, 2, 3]);
+        let headers = self.pick(&[0, 0, 0, 1, 2, 3, 5]);
         let mut chain: Vec<u8> = (0..headers).map(|_| self.pick(&[0, 43, 44, 51, 60, 135])).collect();
         chain.push(self.protocol());
         ip.next = chain[0];
@@ -263,6 +263,7 @@ impl PacketGen {
             ip_proto::ICMPV6,
             ip_proto::NONE,
             ip_proto::GRE,
+            ip_proto::ESP,
         ])
     }
 

@@ -84,6 +84,8 @@ struct Walk<'p> {
     ttl: u8,
     frag: u8,
     label: u32,
+    /// The extension headers of IPv6, in their order.
+    chain: Vec<u8>,
     failed: bool,
 }
 
@@ -229,14 +231,20 @@ static ROWS: &[Row] = &[
         layer: Layer::Options,
         length: |_, b| within(b, 8, usize::from(*b.get(1)?) * 8 + 8),
         copies: &[],
-        meaning: |w, b| w.proto = b[offset_of!(Ipv6Ext, next)],
+        meaning: |w, b| {
+            w.chain.push(w.proto);
+            w.proto = b[offset_of!(Ipv6Ext, next)];
+        },
         next: |w| Some(w.extension_or_transport()),
     },
     Row {
         layer: Layer::Auth,
         length: |_, b| within(b, 8, usize::from(*b.get(1)?) * 4 + 8),
         copies: &[],
-        meaning: |w, b| w.proto = b[offset_of!(Ipv6Ext, next)],
+        meaning: |w, b| {
+            w.chain.push(w.proto);
+            w.proto = b[offset_of!(Ipv6Ext, next)];
+        },
         next: |w| Some(w.extension_or_transport()),
     },
     Row {
@@ -244,6 +252,7 @@ static ROWS: &[Row] = &[
         length: |_, b| within(b, 8, 8),
         copies: &[],
         meaning: |w, b| {
+            w.chain.push(w.proto);
             if be16(b, 2) != 0 {
                 w.frag = FRAG_ANY;
             }
@@ -266,8 +275,13 @@ static ROWS: &[Row] = &[
             w.key.nw_tos = w.tos;
             w.key.nw_ttl = w.ttl;
             w.key.nw_frag = w.frag;
-            w.key.ipv6_label = w.label.to_be_bytes();
             w.out.network = if w.ty == eth_type::IPV4 { NetworkLayer::Ipv4 } else { NetworkLayer::Ipv6 };
+            if w.out.network == NetworkLayer::Ipv6 {
+                if matches!(w.proto, ip_proto::ESP | ip_proto::NONE) {
+                    w.chain.push(w.proto);
+                }
+                w.key.ipv6_label = (w.label | exthdr_of(&w.chain) << 20).to_be_bytes();
+            }
             if w.frag & FRAG_LATER == 0 {
                 w.out.transport = w.proto;
             }
@@ -435,6 +449,7 @@ pub fn extract_slow(packet: &[u8], meta: &PacketMeta<'_>) -> (Key, Extracted) {
         ttl: 0,
         frag: 0,
         label: 0,
+        chain: Vec::new(),
         failed: false,
     };
     w.metadata();
@@ -453,6 +468,32 @@ pub fn extract_slow(packet: &[u8], meta: &PacketMeta<'_>) -> (Key, Extracted) {
     }
     w.out.lines = w.key.lines();
     (w.key, w.out)
+}
+
+/// IPV6_EXTHDR by the words of OpenFlow 1.5.1, section 7.2.3.8.
+fn exthdr_of(chain: &[u8]) -> u32 {
+    use ip_proto::{AH, DEST_OPTIONS, ESP, FRAGMENT, HOP_BY_HOP, NONE, ROUTING};
+    // RFC 8200 section 4.1.
+    const ORDER: [u8; 8] = [HOP_BY_HOP, DEST_OPTIONS, ROUTING, FRAGMENT, AH, ESP, DEST_OPTIONS, NONE];
+    let present = |header| chain.contains(&header);
+    let more_than = |n, header| chain.iter().filter(|h| **h == header).count() > n;
+    let repeated = more_than(2, DEST_OPTIONS) || ORDER.iter().any(|h| *h != DEST_OPTIONS && more_than(1, *h));
+    let mut preferred = ORDER.iter();
+    let in_order = chain.iter().all(|header| preferred.any(|h| h == header));
+    [
+        present(NONE),
+        present(ESP),
+        present(AH),
+        present(DEST_OPTIONS),
+        present(FRAGMENT),
+        present(ROUTING),
+        chain.first() == Some(&HOP_BY_HOP),
+        repeated,
+        !in_order,
+    ]
+    .iter()
+    .rev()
+    .fold(0, |bits, bit| bits << 1 | u32::from(*bit))
 }
 
 fn be16(b: &[u8], at: usize) -> u16 {

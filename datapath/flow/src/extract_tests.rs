@@ -3,6 +3,7 @@
 use crate::extract::{Extracted, NO_OFFSET, NetworkLayer, PacketMeta, extract, extract_whole};
 use crate::extract_gen::{PACKET_BYTES_MAX, PacketGen};
 use crate::extract_slow::extract_slow;
+use crate::fields::Field;
 use crate::key::{Key, LINE_BYTES, Lines, VLAN_CFI};
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 
@@ -88,7 +89,7 @@ fn compare(theirs: &SlicedPacket<'_>, ours: &Key, out: Extracted, context: &str)
             }
             assert_eq!(h.hop_limit(), ours.nw_ttl, "{context}");
             assert_eq!(h.traffic_class(), ours.nw_tos, "{context}");
-            assert_eq!(h.flow_label().value(), u32::from_be_bytes(ours.ipv6_label), "{context}");
+            assert_eq!(h.flow_label().value(), u32::from_be_bytes(ours.flow_label()), "{context}");
             (ours.nw_frag != 0, ours.nw_proto)
         }
         Some(NetSlice::Arp(_)) | None => return false,
@@ -188,6 +189,62 @@ fn neighbour_solicitation() {
     let (k, out) = key_of(&format!("{MACS} 86dd {ip} {nd} 0101 0a0000000009"));
     assert_eq!((k.arp_sha, k.nd_target[15], k.tcp_flags), ([0x0a, 0, 0, 0, 0, 9], 2, [1, 0]));
     assert_eq!(out.lines, Lines(7));
+}
+
+/// IPv6 with these extension headers, each (kind, bytes behind "next"), before `last` with what it holds; what ipv6_exthdr is.
+fn exthdr(headers: &[(u8, &str)], last: (u8, &str)) -> (u128, Key) {
+    let next = |n: usize| headers.get(n).map_or(last.0, |h| h.0);
+    let chain: String = headers.iter().enumerate().map(|(n, (_, rest))| format!("{:02x}{rest}", next(n + 1))).collect();
+    let payload = format!("{chain}{}", last.1).replace(' ', "");
+    let ip = format!("60000005 {:04x} {:02x} 40 {:032x} {:032x}", payload.len() / 2, next(0), 1, 2);
+    let (key, _) = key_of(&format!("{MACS} 86dd {ip} {payload}"));
+    (Field::Ipv6Exthdr.get(&key), key)
+}
+
+#[test]
+fn extension_headers_have_their_bits() {
+    const UDP: (u8, &str) = (17, "1234 0035 0008 0000");
+    const OPTIONS: &str = "00 0104 00000000";
+    const AUTH: &str = "01 0000 00000001 00000001";
+    const WHOLE: &str = "00 0000 00000001";
+    const FIRST: &str = "00 0001 00000001";
+    let (hop, dest, routing) = ((0, OPTIONS), (60, OPTIONS), (43, "00 0000 00000000"));
+    let (atom, first, auth) = ((44, WHOLE), (44, FIRST), (51, AUTH));
+    for (headers, last, bits) in [
+        (&[][..], UDP, 0),
+        (&[], (59, ""), 0x001),
+        (&[], (50, "00000001 00000001"), 0x002),
+        (&[auth], UDP, 0x004),
+        (&[dest], UDP, 0x008),
+        (&[atom], UDP, 0x010),
+        (&[first], UDP, 0x010),
+        (&[routing], UDP, 0x020),
+        (&[hop], UDP, 0x040),
+        (&[hop, auth], UDP, 0x044),
+        (&[hop, dest, routing, first, auth, dest], (59, ""), 0x07d),
+        (&[routing, routing], UDP, 0x1a0),
+        (&[auth, routing], UDP, 0x124),
+        (&[dest, hop], UDP, 0x108),
+        (&[dest, dest, dest], UDP, 0x188),
+    ] {
+        let (got, key) = exthdr(headers, last);
+        assert_eq!(got, bits, "{headers:?} {last:?}");
+        assert_eq!((Field::Ipv6Label.get(&key), key.nw_proto), (5, last.0), "{headers:?} {last:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_seen_of_extension_headers_has_no_bits() {
+    const OPTIONS: &str = "00 0104 00000000";
+    // Behind a later fragment's header, and behind encryption.
+    assert_eq!(exthdr(&[(0, OPTIONS), (44, "00 0008 00000001")], (59, "00")).0, 0x050);
+    assert_eq!(exthdr(&[(0, OPTIONS)], (50, "3b00 0104 00000000")).0, 0x042);
+    // A header that is cut off leaves the packet without any of IPv6's fields but the addresses.
+    let (bits, key) = exthdr(&[(0, OPTIONS)], (51, "3b01"));
+    assert_eq!((bits, key.nw_proto, key.ipv6_label), (0, 0, [0; 4]));
+    // Of IPv4, where a protocol has the number of an extension header.
+    let (key, _) = key_of(&format!("{MACS} 0800 45000014 00000000 403b 0000 0a000001 0a000002"));
+    assert_eq!((key.nw_proto, key.ipv6_label), (59, [0; 4]));
 }
 
 #[test]

@@ -10,7 +10,7 @@
 //! | line | what | touched by |
 //! |---|---|---|
 //! | 0 | Ethernet, VLANs, IPv4, transport, conntrack state, port, recirculation | every packet |
-//! | 1 | IPv6 addresses and label, ARP and ND hardware addresses, first MPLS label, marks | IPv6, ARP, ND, MPLS |
+//! | 1 | IPv6 addresses, label and extension headers, ARP and ND hardware addresses, first MPLS label, marks | IPv6, ARP, ND, MPLS |
 //! | 2 | ND target, ct label, NSH, further MPLS labels | rare |
 //! | 3 | original tuple of conntrack, outer IPv4 header | conntrack, tunnels |
 //! | 4 | outer IPv6 header, tunnel options of fixed size | tunnels |
@@ -43,6 +43,8 @@ pub const TUN_METADATA_BYTES: usize = 256;
 pub const FRAG_ANY: u8 = 1;
 /// The fragment is not the first.
 pub const FRAG_LATER: u8 = 2;
+/// The flow label's bits of `ipv6_label`; above them stand those of the extension headers (`exthdr`).
+pub const IPV6_LABEL: u32 = 0xf_ffff;
 /// Set in `vlan_tci` when a tag is present (the wire's CFI/DEI bit).
 pub const VLAN_CFI: u16 = 0x1000;
 
@@ -105,6 +107,7 @@ pub struct Key {
     // line 1
     pub ipv6_src: [u8; 16],
     pub ipv6_dst: [u8; 16],
+    /// Flow label in the low 20 bits, IPV6_EXTHDR in the nine above it (decision 0098).
     pub ipv6_label: [u8; 4],
     /// ARP sender hardware address, or ND source link-layer address.
     pub arp_sha: [u8; 6],
@@ -202,6 +205,12 @@ impl Key {
     /// The key as mutable 64-bit words in memory order.
     pub fn words_mut(&mut self) -> &mut [u64; WORDS] {
         zerocopy::transmute_mut!(self)
+    }
+
+    /// The flow label, or its mask, without what stands above it.
+    #[must_use]
+    pub fn flow_label(&self) -> [u8; 4] {
+        (u32::from_be_bytes(self.ipv6_label) & IPV6_LABEL).to_be_bytes()
     }
 
     /// Which lines are not all zero.

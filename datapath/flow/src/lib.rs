@@ -14,6 +14,7 @@ pub mod compose;
 pub mod conntrack;
 pub mod counter;
 pub mod dptext;
+pub mod exthdr;
 pub mod extract;
 mod extract_common;
 pub mod extract_gen;

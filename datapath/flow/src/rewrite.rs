@@ -274,7 +274,7 @@ impl Target<'_> {
         merge!(h, src, f, ipv6_src);
         merge!(h, dst, f, ipv6_dst);
         [h.hop_limit] = merged([h.hop_limit], [f.value.nw_ttl], [f.mask.nw_ttl]);
-        let first = |k: &Key| (u32::from_be_bytes(k.ipv6_label) & 0xf_ffff | u32::from(k.nw_tos) << 20).to_be_bytes();
+        let first = |k: &Key| (u32::from_be_bytes(k.flow_label()) | u32::from(k.nw_tos) << 20).to_be_bytes();
         h.version_class_label = merged(h.version_class_label, first(&f.value), first(&f.mask));
         let new = *h;
         if old.src != new.src {

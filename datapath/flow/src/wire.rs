@@ -156,6 +156,7 @@ pub mod ip_proto {
     pub const ROUTING: u8 = 43;
     pub const FRAGMENT: u8 = 44;
     pub const GRE: u8 = 47;
+    pub const ESP: u8 = 50;
     pub const AH: u8 = 51;
     pub const ICMPV6: u8 = 58;
     pub const NONE: u8 = 59;

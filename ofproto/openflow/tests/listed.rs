@@ -196,3 +196,59 @@ fn every_group_type_of_the_list_goes_both_ways() {
     }
     assert_eq!(listed.len(), 4 * Version::ALL.len());
 }
+
+/// A flow-mod of OpenFlow 1.3 that matches these entries.
+fn matching_entries(entries: &str) -> Vec<u8> {
+    const HEAD: usize = 48;
+    let entries = bytes(&entries.replace(' ', ""));
+    let len = u16::try_from(4 + entries.len()).unwrap();
+    let mut out = flow_mod(Version::V13, Match::default()).encode().unwrap();
+    out.truncate(HEAD);
+    out.extend([[0, 1], len.to_be_bytes()].concat());
+    out.extend(entries);
+    out.resize(out.len().next_multiple_of(8), 0);
+    let len = u16::try_from(out.len()).unwrap();
+    out[2..4].copy_from_slice(&len.to_be_bytes());
+    out
+}
+
+/// OXM field 39, which OVS does not have (OpenFlow 1.3.5 section 7.2.3.7 and 7.2.3.8).
+#[test]
+fn extension_headers_are_matched_with_masks() {
+    for (entries, text) in [
+        ("80000a0286dd 80004e020044", "ipv6,ipv6_exthdr=0x44"),
+        ("80000a0286dd 80004e020000", "ipv6,ipv6_exthdr=0"),
+        ("80000a0286dd 80004f04004401f4", "ipv6,ipv6_exthdr=0x44/0x1f4"),
+    ] {
+        let input = matching_entries(entries);
+        let message = decode(&input).unwrap_or_else(|e| panic!("{entries}: {}", e.name()));
+        let Body::FlowMod(fm) = &message.body else { panic!("{message:?}") };
+        assert_eq!(flow::oftext::format_match(&fm.matching), text);
+        assert_eq!(fm.matching, parse_match(text).unwrap());
+        assert_eq!(hex(&message.encode().unwrap()), hex(&input), "{text}");
+    }
+    for (entries, error) in [
+        ("80004e020044", OfError::OfpbmcBadPrereq),
+        ("80000a020800 80004e020044", OfError::OfpbmcBadPrereq),
+        ("80000a0286dd 80004e020200", OfError::OfpbmcBadValue),
+        ("80000a0286dd 80004f0401440044", OfError::OfpbmcBadWildcards),
+        ("80000a0286dd 80004e020044 80004e020044", OfError::OfpbmcDupField),
+    ] {
+        assert_eq!(decode(&matching_entries(entries)).err(), Some(error), "{entries}");
+    }
+}
+
+#[test]
+fn extension_headers_are_not_set() {
+    let set = action(0, 25, &bytes("80004e020044"));
+    let load = action(vendor("NX"), 7, &bytes("000880004e020000000000000044"));
+    let moved = action(vendor("NX"), 6, &bytes("00090000000080004e0200010004"));
+    for (name, action) in [("set_field", set), ("load", load)] {
+        let error = decode(&message_with(Version::V13, "ipv6", &action)).err();
+        assert_eq!(error, Some(OfError::OfpbacBadSetArgument), "{name}");
+    }
+    let names = Names::default();
+    let message = decode(&message_with(Version::V13, "ipv6", &moved)).unwrap();
+    assert_eq!(format_actions(&actions_of(&message), &names), "move:OXM_OF_IPV6_EXTHDR[]->NXM_NX_REG0[0..8]");
+    assert_eq!(decode(&message_with(Version::V13, "ip", &moved)).err(), Some(OfError::OfpbacMatchInconsistent));
+}

@@ -10,6 +10,7 @@ use crate::config::{BridgeConfig, PortConfig, PriorityTags, VlanMode};
 use crate::deps::ChangeLog;
 use crate::export::Exporters;
 use crate::group::Group;
+use crate::internal::OwnRules;
 use crate::mac::MacTable;
 use crate::mcast::McastTable;
 use crate::meter::Meters;
@@ -351,6 +352,8 @@ pub struct Bridge {
     pub numbers: PortNumbers,
     /// `TABLES` of them.
     pub tables: Vec<Table>,
+    /// What the last of them always has.
+    pub own_rules: OwnRules,
     pub groups: BTreeMap<GroupId, Arc<Group>>,
     pub meters: Meters,
     pub macs: MacTable,
@@ -393,6 +396,7 @@ impl Bridge {
             bundles: BTreeMap::new(),
             numbers: PortNumbers::default(),
             tables,
+            own_rules: OwnRules::new(flow::clock::now_ms()),
             groups: BTreeMap::new(),
             meters: Meters::default(),
             macs: MacTable::new(id, changes),

@@ -22,6 +22,7 @@ mod fair;
 pub mod flow_mod;
 pub mod group;
 pub mod in_band;
+pub mod internal;
 pub mod lacp;
 mod learned;
 pub mod lldp;

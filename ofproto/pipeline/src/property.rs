@@ -161,6 +161,7 @@ impl Run {
                 key.ipv6_src = [0xfc, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, byte(self)];
                 key.ipv6_dst = [0xfc, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, byte(self), byte(self)];
                 key.nw_proto = 17;
+                Field::Ipv6Exthdr.set(&mut key, self.one_of(&[0, 0, 0x40, 0x44, 0x08, 0x10]));
             }
             _ => {
                 key.eth_type = [8, 0];
@@ -280,7 +281,8 @@ impl Run {
             );
         }
         let (n, m, len) = (self.gen_.below(4), self.gen_.below(4), 20 + self.gen_.below(13));
-        parts.extend(match self.gen_.below(14) {
+        parts.extend(match self.gen_.below(16) {
+            14 => vec![format!("ipv6,ipv6_exthdr={}", self.one_of(&["0", "0x40/0x40", "0x44/0x1f4"]))],
             12 => vec![format!("dl_type=0x88e7,pbb_isid={}", self.one_of(&["0/1", "1/3", "2"]))],
             13 => vec![format!("mpls,mpls_ttl={}", self.one_of(&[64, 2]))],
             0 => vec![format!("ip,nw_src=10.0.{n}.{m}/{len}")],

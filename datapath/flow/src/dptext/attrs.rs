@@ -131,6 +131,7 @@ attrs! {
         m("proto", Field::NwProto, Look::Dec), raw("tclass", offset_of!(Key, nw_tos), 1, Look::Hex),
         m("hlimit", Field::NwTtl, Look::Dec), m("frag", Field::IpFrag, Look::Frag),
     ]
+    Ipv6Exthdrs "ipv6_exthdr" [m("", Field::Ipv6Exthdr, Look::Hex)]
     Arp "arp" [
         m("sip", Field::ArpSpa, Look::Ip4), m("tip", Field::ArpTpa, Look::Ip4), m("op", Field::ArpOp, Look::Dec),
         m("sha", Field::ArpSha, Look::Mac), m("tha", Field::ArpTha, Look::Mac),

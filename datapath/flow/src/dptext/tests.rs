@@ -50,6 +50,8 @@ fn flows_of_our_own() {
         "tunnel(src=1.1.1.1,dst=2.2.2.2,geneve({class=0xffff,type=0x80,len=4,0xa}{class=0xffff,type=0x81,len=8,0x1/0xff})),recirc_id(0),in_port(1),eth(),eth_type(0x0800),ipv4(frag=no)",
         "ct_state(+trk),ct_tuple4(src=10.0.0.1,dst=10.0.0.2,proto=6,tp_src=1,tp_dst=2),recirc_id(0),in_port(1),eth(),eth_type(0x0800),ipv4(proto=6,frag=no)",
         "recirc_id(0),in_port(1),eth(),eth_type(0x86dd),ipv6(proto=58,frag=no),icmpv6(type=136,code=0),nd(target=::3),nd_ext(nd_reserved=0x5,nd_options_type=2)",
+        "recirc_id(0),in_port(1),eth(),eth_type(0x86dd),ipv6(label=0x5,proto=6,frag=no),ipv6_exthdr(0x44),tcp(dst=80)",
+        "recirc_id(0),in_port(1),eth(),eth_type(0x86dd),ipv6(frag=later),ipv6_exthdr(0/0x1)",
         "recirc_id(0),in_port(1),eth(src=00:00:00:00:00:01),eth_type(0x88e7),pbb(isid=4660,pcp=3,uca=0)",
         "recirc_id(0),in_port(1),eth(src=00:00:00:00:00:01),eth_type(0x894f),nsh(ttl=63,mdtype=1,np=4,spi=0x5566,si=2,c1=0x1,c2=0x2/0x000000ff)",
     ] {

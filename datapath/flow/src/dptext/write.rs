@@ -2,7 +2,7 @@
 
 use super::attrs::{self, Attr, Look, Member};
 use super::tunnel;
-use crate::fields::DpAttr;
+use crate::fields::{DpAttr, Field};
 use crate::forms::{CT_STATE, Hex, Ip6, Mac, PortNames, TCP_FLAGS, flags, flags_masked};
 use crate::key::{DP_PORT_NONE, FRAG_ANY, FRAG_LATER, Key, Mask};
 use crate::scan::ipv4_text;
@@ -140,7 +140,13 @@ impl<'a> Writer<'a> {
         self.attr(DpAttr::Ethertype);
         match key.eth_type {
             [0x08, 0x00] => self.attr(DpAttr::Ipv4),
-            [0x86, 0xdd] => self.attr(DpAttr::Ipv6),
+            [0x86, 0xdd] => {
+                self.attr(DpAttr::Ipv6);
+                // OVS has no such attribute: it stands where it says something.
+                if Field::Ipv6Exthdr.get(self.mask.unwrap_or(key)) != 0 {
+                    self.attr(DpAttr::Ipv6Exthdrs);
+                }
+            }
             [0x08, 0x06] | [0x80, 0x35] => self.attr(DpAttr::Arp),
             [0x88, 0x47 | 0x48] => self.mpls_attr(),
             [0x89, 0x4f] => {
@@ -161,7 +167,7 @@ impl<'a> Writer<'a> {
         match (key.nw_proto, key.eth_type) {
             (6, _) => {
                 self.attr(DpAttr::Tcp);
-                let flags = |k: &Key| crate::fields::Field::TcpFlags.get(k) != 0;
+                let flags = |k: &Key| Field::TcpFlags.get(k) != 0;
                 if flags(key) || self.mask.is_some_and(flags) {
                     self.attr(DpAttr::TcpFlags);
                 }

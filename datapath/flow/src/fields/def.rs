@@ -184,6 +184,8 @@ pub enum DpAttr {
     Nsh = 28,
     PacketType = 29,
     NdExt = 30,
+    /// Linux's; OVS's user space does not use it.
+    Ipv6Exthdrs = 32,
     /// Ours: OVS has no I-TAGs.
     Pbb = 64,
 }

@@ -1,4 +1,4 @@
-//! The table of match fields: one row per field of OVS 3.7 (211) and OpenFlow's two of I-TAGs, families expanded by their own macro.
+//! The table of match fields: one row per field of OVS 3.7 (211) and OpenFlow's three that OVS does not have, families expanded by their own macro.
 //!
 //! Everything the project knows about a field stands in its row; text, OXM, datapath and tc-flower forms loop over these rows.
 //! A column that is forgotten does not compile, and neither does a bit of `Key` that no row names.
@@ -300,6 +300,8 @@ fields! {
         oxm [nx(20, "NXM_NX_IPV6_DST"), of(27, V12, "OXM_OF_IPV6_DST")]; dp Ipv6; tc Masked(16, 17); stage L3, prefix };
     Ipv6Label = row! { "ipv6_label" in ipv6_label[0..20]; 20 bits in 4; mask Bits, of10 -, of11 -; need Ipv6; rw; text Hex;
         oxm [nx(27, "NXM_NX_IPV6_LABEL"), of(28, V12, "OXM_OF_IPV6_FLABEL")]; dp Ipv6; tc Absent; stage L3 };
+    Ipv6Exthdr = row! { "ipv6_exthdr" in ipv6_label[20..29]; 9 bits in 2; mask Bits, of10 -, of11 -; need Ipv6; ro; text Hex;
+        oxm [of(39, V13, "OXM_OF_IPV6_EXTHDR")]; dp Ipv6Exthdrs; tc Absent; stage L3 };
     NwProto = row! { "nw_proto" or "ip_proto" in nw_proto; 8 bits in 1; mask Exact, of10 Exact, of11 Exact; need Ip; ro; text Decimal;
         oxm [nxm(6, "NXM_OF_IP_PROTO"), of(10, V12, "OXM_OF_IP_PROTO")]; dp Ipv4; tc Exact(9); stage L3 };
     NwTos = row! { "nw_tos" in nw_tos[2..8] as Unshifted; 8 bits in 1; mask Exact, of10 Exact, of11 Exact; need Ip; rw; text Decimal;
@@ -397,7 +399,7 @@ const PADDING: &[Place] = &[
     place!(tun_erspan_ver[4..8]),
     place!(tun_erspan_dir[1..8]),
     place!(tun_erspan_hwid[6..8]),
-    place!(ipv6_label[20..32]),
+    place!(ipv6_label[29..32]),
     place!(nw_frag[2..8]),
     place!(spare),
 ];

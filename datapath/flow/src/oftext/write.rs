@@ -83,6 +83,7 @@ const IPV6_FIELDS: &[(Field, &str, Look)] = &[
     (Field::Ipv6Src, "ipv6_src", Look::Ip6),
     (Field::Ipv6Dst, "ipv6_dst", Look::Ip6),
     (Field::Ipv6Label, "ipv6_label", Look::Label),
+    (Field::Ipv6Exthdr, "ipv6_exthdr", Look::Hex),
 ];
 const ARP_IP: &[(Field, &str, Look)] = &[(Field::ArpSpa, "arp_spa", Look::Ip4), (Field::ArpTpa, "arp_tpa", Look::Ip4)];
 const ARP_MAC: &[(Field, &str, Look)] = &[(Field::ArpSha, "arp_sha", Look::Mac), (Field::ArpTha, "arp_tha", Look::Mac)];

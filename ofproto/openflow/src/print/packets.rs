@@ -195,7 +195,7 @@ fn fields_of(key: &Key) -> Match {
         [0x86, 0xdd] => {
             all(&mut mask.ipv6_src);
             all(&mut mask.ipv6_dst);
-            all(&mut mask.ipv6_label);
+            shown_of_ipv6(key, mask);
             if Need::Nd.holds(key) {
                 all(&mut mask.arp_sha);
                 all(&mut mask.arp_tha);
@@ -239,6 +239,14 @@ fn fields_of(key: &Key) -> Match {
     }
     m.key = m.key.masked(&m.mask);
     m
+}
+
+/// The flow label; extension headers, which OVS does not show, where there are any.
+fn shown_of_ipv6(key: &Key, mask: &mut Key) {
+    Field::Ipv6Label.unwildcard(mask);
+    if Field::Ipv6Exthdr.get(key) != 0 {
+        Field::Ipv6Exthdr.unwildcard(mask);
+    }
 }
 
 fn transport(m: &mut Match, key: &Key) {

@@ -85,7 +85,7 @@ impl Dice {
             (&[(Field::EthType, 0x0800), (Field::NwProto, 6)], &[Field::IpSrc, Field::TcpSrc, Field::TcpDst, Field::TcpFlags]),
             (
                 &[(Field::EthType, 0x86dd), (Field::NwProto, 17)],
-                &[Field::Ipv6Src, Field::Ipv6Dst, Field::UdpDst, Field::Ipv6Label],
+                &[Field::Ipv6Src, Field::Ipv6Dst, Field::UdpDst, Field::Ipv6Label, Field::Ipv6Exthdr],
             ),
             (&[(Field::EthType, 0x0806)], &[Field::ArpOp, Field::ArpSpa, Field::ArpTpa, Field::ArpSha, Field::ArpTha]),
             (&[(Field::EthType, 0x8847)], &[Field::MplsLabel, Field::MplsTc, Field::MplsBos, Field::MplsTtl]),

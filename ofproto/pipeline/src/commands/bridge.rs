@@ -1,8 +1,12 @@
 //! `bridge/dump-flows`: every rule of a bridge, the switch's own ones too.
 
 use super::Outcome;
+use crate::bridge::Bridge;
+use crate::internal::Own;
 use crate::rule::{PRIORITY_MAX, Rule};
 use crate::slowpath::Slowpath;
+use crate::table::INTERNAL;
+use flow::Msec;
 use flow::clock::now_ms;
 use flow::matching::Match;
 use openflow::text::flow::{RuleText, format_bridge_flow};
@@ -25,28 +29,63 @@ pub(super) fn dump_flows(slowpath: &Slowpath, args: &[&str]) -> Outcome {
             out.push('\n');
         }
     }
+    for own in Own::ALL {
+        out += &own_line(bridge, own, offload);
+        out.push('\n');
+    }
     Ok(out)
 }
 
 pub(super) fn line(rule: &Rule, offload: bool) -> String {
     let (key, mask) = rule.mini.expand();
     let (packets, bytes) = rule.life.tally.read();
+    let text = with_offload(
+        &RuleText {
+            table: rule.table,
+            matching: &Match::new(&key, &mask),
+            // Those of the switch itself do not fit; they are put in below.
+            priority: u16::try_from(rule.priority).unwrap_or(DEFAULT_PRIORITY),
+            actions: &rule.actions,
+            duration_sec: seconds_since(rule.life.created_ms),
+            packets,
+            bytes,
+        },
+        offload,
+    );
+    if rule.priority <= PRIORITY_MAX {
+        return text;
+    }
+    let comma = if text.contains(", ,actions=") { "" } else { "," };
+    // What stands last before the match.
+    let counted = if offload { "n_offload_bytes=0, ".to_owned() } else { format!("n_bytes={bytes}, ") };
+    text.replacen(&counted, &format!("{counted}priority={}{comma}", rule.priority), 1)
+}
+
+/// One that the bridge always has.
+fn own_line(bridge: &Bridge, own: Own, offload: bool) -> String {
+    let (priority, matching) = own.matching();
+    let (packets, bytes) = bridge.own_rules.tally(own).read();
     let shown = RuleText {
-        table: rule.table,
-        matching: &Match::new(&key, &mask),
-        // Those of the switch itself do not fit; they are put in below.
-        priority: u16::try_from(rule.priority).unwrap_or(DEFAULT_PRIORITY),
-        actions: &rule.actions,
-        duration_sec: u64::try_from((now_ms() - rule.life.created_ms) / 1000).unwrap_or(0),
+        table: INTERNAL,
+        matching: &matching,
+        priority,
+        actions: &own.actions_shown(),
+        duration_sec: seconds_since(bridge.own_rules.created_ms),
         packets,
         bytes,
     };
-    let text = format_bridge_flow(&shown, &Names::default());
-    let counted = format!("n_bytes={bytes}, ");
-    let mut more = if offload { format!("{counted}n_offload_packets=0, n_offload_bytes=0, ") } else { counted.clone() };
-    if rule.priority > PRIORITY_MAX {
-        let comma = if text.contains(", ,actions=") { "" } else { "," };
-        more += &format!("priority={}{comma}", rule.priority);
+    with_offload(&shown, offload)
+}
+
+fn with_offload(rule: &RuleText<'_>, offload: bool) -> String {
+    let text = format_bridge_flow(rule, &Names::default());
+    if !offload {
+        return text;
     }
-    text.replacen(&counted, &more, 1)
+    let counted = format!("n_bytes={}, ", rule.bytes);
+    text.replacen(&counted, &format!("{counted}n_offload_packets=0, n_offload_bytes=0, "), 1)
+}
+
+fn seconds_since(created_ms: Msec) -> u64 {
+    u64::try_from((now_ms() - created_ms) / 1000).unwrap_or(0)
 }

@@ -252,7 +252,7 @@ const ELEMENTS: &[Element] = &[
     row(12, 4, is_v4, |w, f, _| w.bytes(&f.key.nw_dst)),
     row(27, 16, is_v6, |w, f, _| w.bytes(&f.key.ipv6_src)),
     row(28, 16, is_v6, |w, f, _| w.bytes(&f.key.ipv6_dst)),
-    row(31, 4, is_v6, |w, f, _| w.bytes(&f.key.ipv6_label)),
+    row(31, 4, is_v6, |w, f, _| w.bytes(&f.key.flow_label())),
     row(7, 2, has_ports, |w, f, _| w.bytes(&f.key.tp_src)),
     row(11, 2, has_ports, |w, f, _| w.bytes(&f.key.tp_dst)),
     row(176, 1, is_icmp4, |w, f, _| w.u8(f.key.tp_src[1])),
@@ -547,7 +547,7 @@ fn told_of(key: &Key) -> Key {
         nw_dst: key.nw_dst,
         ipv6_src: key.ipv6_src,
         ipv6_dst: key.ipv6_dst,
-        ipv6_label: key.ipv6_label,
+        ipv6_label: key.flow_label(),
         tp_src: key.tp_src,
         tp_dst: key.tp_dst,
         ..Key::ZERO

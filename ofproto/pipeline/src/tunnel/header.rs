@@ -122,7 +122,7 @@ fn put_ip(out: &mut Vec<u8>, key: &Key, dst: Addr, src: Addr, proto: u8) {
 /// The flow label of an SRv6 packet (RFC 8754 section 5.5); the hash of a flow is not known here, so `compute` copies as well.
 fn label(out: &mut [u8], config: &Config, key: &Key) {
     const LABEL_AT: usize = size_of::<Ethernet>();
-    let of_flow = u32::from_be_bytes(key.ipv6_label) & 0xf_ffff;
+    let of_flow = u32::from_be_bytes(key.flow_label());
     if config.flow_label != FlowLabel::Zero
         && let Some(word) = out.get_mut(LABEL_AT..LABEL_AT + 4)
     {

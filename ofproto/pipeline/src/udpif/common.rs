@@ -1,7 +1,7 @@
 //! What megaflows that come one after the other have in common: shared, and not worked out again.
 //!
 //! What enters: what upcalls were translated to. What leaves: shared masks, actions, dependencies and credits; ways that further packets of
-//! a batch go without being translated. Neighbours: `upcall`, whose batch it is; `xlate::alike`, where it is said why that is right.
+//! a batch go without being translated. Neighbours: `upcall`, whose batch it is; `revalidate`, for those translated again; `xlate::alike`, where it is said why that is right.
 
 use super::ukey::Compact;
 use super::upcall::{Stamp, pay};
@@ -16,7 +16,8 @@ use std::sync::{Arc, Weak};
 /// Ways of one batch that others may go: more are translated as ever.
 pub(super) const WAYS_MAX: usize = 4;
 
-/// What the upcall before came to. Most that follow have the same mask, actions, dependencies and credits: their megaflows share them.
+/// What the upcall before came to, or the megaflow before that was translated again. Most that follow have the same mask, actions, dependencies
+/// and credits: their megaflows share them.
 #[derive(Debug, Default)]
 pub(super) struct Last {
     mask: Option<Arc<Compact>>,

@@ -3,6 +3,7 @@
 //! What enters: the change log, the datapath's counters, time. What leaves: payments; megaflows kept, replaced or deleted.
 //! Neighbours: `ukey`, `limit`, `upcall`; why it is right stands in the parent.
 
+use super::common::Last;
 use super::index::Concerned;
 use super::limit::{Pressure, adapt, worth_revalidating};
 use super::ukey::{Inner, SHARDS, State, Ukey};
@@ -79,6 +80,13 @@ struct Terms {
     unwanted: Set<Ufid>,
 }
 
+/// Megaflows are translated again, one after the other: what one comes to the next share, as those that come new do.
+struct Again<'a> {
+    world: &'a World,
+    now: Msec,
+    last: &'a mut Last,
+}
+
 impl Udpif {
     /// One round: pays what the datapath has counted, deletes idle megaflows, translates again what a change concerns.
     pub fn round(&self, now: Msec) {
@@ -95,8 +103,9 @@ impl Udpif {
         let upto = self.changes.now();
         let pending = self.changes.pending(self.checked());
         let terms = Terms { now, pressure, last_round_ms, config, upto, pending, unwanted };
+        let mut last = Last::default();
         for shard in 0..SHARDS {
-            self.round_over(shard, &terms);
+            self.round_over(shard, &terms, &mut last);
         }
         self.checked.fetch_max(terms.upto.0, Ordering::AcqRel);
         self.sweep_strangers();
@@ -119,7 +128,7 @@ impl Udpif {
             && (now - last >= self.config().max_revalidator_ms || self.changes.now().0 > self.checked.load(Ordering::Acquire))
     }
 
-    fn round_over(&self, shard: usize, terms: &Terms) {
+    fn round_over(&self, shard: usize, terms: &Terms, last: &mut Last) {
         let ukeys = self.ukeys.in_shard(shard);
         if ukeys.is_empty() {
             return;
@@ -129,6 +138,7 @@ impl Udpif {
         self.dp.stats_of(&ufids, &mut stats);
         let world = self.world.read().expect("no holder of the world panics");
         let (mut doomed, mut till) = (Vec::new(), Till::default());
+        let mut again = Again { world: &world, now: terms.now, last };
         for (ukey, stats) in ukeys.into_iter().zip(stats) {
             let mut inner = ukey.lock();
             let verdict = match (inner.state, stats) {
@@ -138,7 +148,7 @@ impl Udpif {
                 (State::Operational, None) => Verdict::Delete(Reason::Missing),
                 (State::Operational, Some(stats)) => {
                     till.take(&mut inner, &stats, &world);
-                    self.judge(&ukey, &mut inner, &stats, &world, terms)
+                    self.judge(&ukey, &mut inner, &stats, terms, &mut again)
                 }
             };
             if let Verdict::Delete(reason) = verdict {
@@ -152,7 +162,7 @@ impl Udpif {
         self.delete(&doomed, &world, terms.now);
     }
 
-    fn judge(&self, ukey: &Arc<Ukey>, inner: &mut Inner, stats: &FlowStats, world: &World, terms: &Terms) -> Verdict {
+    fn judge(&self, ukey: &Arc<Ukey>, inner: &mut Inner, stats: &FlowStats, terms: &Terms, again: &mut Again<'_>) -> Verdict {
         let used_ms = if stats.used_ms == 0 { ukey.created_ms } else { stats.used_ms };
         if terms.pressure.is_idle(used_ms, terms.now) || ukey.short_lived && terms.now - used_ms > SHORT_LIFE_MS {
             return Verdict::Delete(Reason::Idle);
@@ -170,14 +180,14 @@ impl Udpif {
         if !worth_revalidating(stats.packets, terms.now - used_ms, terms.last_round_ms, &terms.config) {
             return Verdict::Delete(Reason::Expensive);
         }
-        self.renew(ukey, inner, world, terms.now)
+        self.renew(ukey, inner, again)
     }
 
     /// Translates a megaflow again and replaces its actions where they differ, until nothing that concerns it has changed meanwhile
     /// (see the parent, 2). The ukey is locked by the caller.
-    fn renew(&self, ukey: &Arc<Ukey>, inner: &mut Inner, world: &World, now: Msec) -> Verdict {
+    fn renew(&self, ukey: &Arc<Ukey>, inner: &mut Inner, again: &mut Again<'_>) -> Verdict {
         for _ in 0..RENEWALS_MAX {
-            let verdict = self.renew_once(ukey, inner, world, now);
+            let verdict = self.renew_once(ukey, inner, again);
             if verdict != Verdict::Keep || !self.changes.concerns(inner.checked, &inner.deps, ukey.as_ref()) {
                 return verdict;
             }
@@ -185,7 +195,9 @@ impl Udpif {
         Verdict::Delete(Reason::Changed)
     }
 
-    fn renew_once(&self, ukey: &Arc<Ukey>, inner: &mut Inner, world: &World, now: Msec) -> Verdict {
+    fn renew_once(&self, ukey: &Arc<Ukey>, inner: &mut Inner, again: &mut Again<'_>) -> Verdict {
+        let Again { world, now, last } = again;
+        let (world, now) = (*world, *now);
         REVALIDATED.inc();
         let checked = self.changes.now();
         let (key, mask) = (ukey.key(), ukey.mask());
@@ -207,7 +219,7 @@ impl Udpif {
             self.linger(t.recircs, now);
             return Verdict::Delete(Reason::Changed);
         }
-        let actions = installed(t.slow, &Arc::new(t.actions), at.bridge, at.in_port);
+        let actions = installed(t.slow, &last.actions(t.actions), at.bridge, at.in_port);
         if actions != inner.actions {
             let put = FlowPut { flow: ukey.megaflow(Arc::clone(&actions)), mode: PutMode::Modify, clear_stats: false };
             let result = self.dp.put(std::slice::from_ref(&put)).pop();
@@ -216,10 +228,10 @@ impl Udpif {
                 self.linger(t.recircs, now);
                 return Verdict::Delete(Reason::Changed);
             }
-            inner.actions = actions;
         }
-        self.ukeys.refile(ukey, inner, t.deps);
-        inner.credits = Arc::new(t.credits);
+        inner.actions = actions;
+        self.ukeys.refile(ukey, inner, last.deps(t.deps));
+        inner.credits = last.credits(t.credits);
         inner.slow = t.slow;
         let mut old = std::mem::replace(&mut inner.recircs, t.recircs);
         old.retain(|held| !inner.recircs.iter().any(|now| Arc::ptr_eq(held, now)));
@@ -255,10 +267,11 @@ impl Udpif {
         if since < upto {
             // Without megaflows there is nothing to look at, and a barrier behind each of many flow-mods should cost no more.
             if !self.ukeys.is_empty_now() {
-                let pending = self.changes.pending(since);
+                let (pending, mut last) = (self.changes.pending(since), Last::default());
+                let mut over = |ukeys: &[Arc<Ukey>]| self.settle_over(ukeys, &pending, &mut last);
                 match self.ukeys.concerned(&pending) {
-                    Concerned::All => (0..SHARDS).for_each(|shard| self.settle_over(&self.ukeys.in_shard(shard), &pending)),
-                    Concerned::These(ukeys) => ukeys.chunks(SETTLE_BATCH).for_each(|batch| self.settle_over(batch, &pending)),
+                    Concerned::All => (0..SHARDS).for_each(|shard| over(&self.ukeys.in_shard(shard))),
+                    Concerned::These(ukeys) => ukeys.chunks(SETTLE_BATCH).for_each(over),
                 }
             }
             self.checked.fetch_max(upto.0, Ordering::AcqRel);
@@ -277,7 +290,7 @@ impl Udpif {
         quiet && (self.checked() == self.changes.now() || self.ukeys.is_empty_now())
     }
 
-    fn settle_over(&self, ukeys: &[Arc<Ukey>], pending: &Pending) {
+    fn settle_over(&self, ukeys: &[Arc<Ukey>], pending: &Pending, last: &mut Last) {
         if ukeys.is_empty() {
             return;
         }
@@ -287,6 +300,7 @@ impl Udpif {
         self.dp.stats_of(&ukeys.iter().map(|u| u.ufid).collect::<Vec<_>>(), &mut stats);
         let world = self.world.read().expect("no holder of the world panics");
         let mut doomed = Vec::new();
+        let mut again = Again { world: &world, now, last };
         for (ukey, stats) in ukeys.iter().zip(stats) {
             let mut inner = ukey.lock();
             match inner.state {
@@ -302,7 +316,7 @@ impl Udpif {
                     if let Some(stats) = &stats {
                         pay_up(&mut inner, stats, &world);
                     }
-                    match self.renew(ukey, &mut inner, &world, now) {
+                    match self.renew(ukey, &mut inner, &mut again) {
                         Verdict::Keep => continue,
                         Verdict::Delete(reason) => reason.count(),
                     }

@@ -261,16 +261,15 @@ impl UkeyMap {
 
     /// Gives a ukey, which the caller holds as `inner`, other dependencies. Whoever looks for the ukeys that a change concerns finds it
     /// under the old ones or the new ones: the caller asks afterwards whether a change that concerns the new ones was missed.
-    pub fn refile(&self, ukey: &Arc<Ukey>, inner: &mut Inner, deps: Deps) {
-        if deps == *inner.deps {
-            return;
+    pub fn refile(&self, ukey: &Arc<Ukey>, inner: &mut Inner, deps: Arc<Deps>) {
+        if deps != inner.deps {
+            let mut index = self.lock_index();
+            let slot = ukey.slot.load(Ordering::Relaxed);
+            if slot != NO_SLOT {
+                ukey.slot.store(index.refile(slot, ukey, &inner.deps, &deps), Ordering::Relaxed);
+            }
         }
-        let mut index = self.lock_index();
-        let slot = ukey.slot.load(Ordering::Relaxed);
-        if slot != NO_SLOT {
-            ukey.slot.store(index.refile(slot, ukey, &inner.deps, &deps), Ordering::Relaxed);
-        }
-        inner.deps = Arc::new(deps);
+        inner.deps = deps;
     }
 
     /// The ukeys that the changes can concern.

@@ -402,6 +402,8 @@ fn exact_mask(key: &Key, decided: &Mask) -> Mask {
         let there = match row.dp {
             None => false,
             Some(DpAttr::Tunnel) => tunnelled,
+            // That there are no extension headers is not said, as OVS does not say it.
+            Some(DpAttr::Ipv6Exthdrs) => field.get(key) != 0 && row.need.holds(key),
             Some(_) => row.need.holds(key),
         };
         if there && row.place.store != Store::Option {

@@ -60,7 +60,7 @@ fn kind() -> Mask {
 }
 
 /// What is known of it so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Alike {
     spoilt: bool,
     carried: Option<Box<Carried>>,
@@ -71,6 +71,13 @@ pub(super) struct Alike {
 struct Carried {
     from: Mask,
     to: Mask,
+}
+
+impl Alike {
+    /// Nobody may ask: then what is moved is matched at once.
+    pub(super) fn new(asked: bool) -> Self {
+        Self { spoilt: !asked, carried: None }
+    }
 }
 
 impl Ctx<'_> {
@@ -186,7 +193,7 @@ mod tests {
         let world = s.slowpath.read_world();
         let bridge = world.bridge_named("br0").unwrap().id;
         let ask = |key: &Key| {
-            let mut t = translate(&world, XlateIn::new(bridge, key, 0));
+            let mut t = translate(&world, XlateIn { asks_others: true, ..XlateIn::new(bridge, key, 0) });
             match_vlan_presence(&mut t.mask, key);
             t
         };
@@ -262,7 +269,8 @@ mod tests {
                 in_port: OfPort(1).to_key(),
                 ..Key::ZERO
             };
-            let t = translate(&world, XlateIn::new(world.bridge_named("br0").unwrap().id, &key, 0));
+            let bridge = world.bridge_named("br0").unwrap().id;
+            let t = translate(&world, XlateIn { asks_others: true, ..XlateIn::new(bridge, &key, 0) });
             assert_eq!((t.mask.nw_src, t.mask.tp_dst, t.mask.regs), ([255; 4], [255; 2], Key::ZERO.regs), "{rest}");
             assert_eq!(t.decides.map(|d| (d.nw_src, d.tp_dst)), (rest == "output:2").then_some(([0; 4], [0; 2])), "{rest}");
         }

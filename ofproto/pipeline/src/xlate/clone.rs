@@ -1,11 +1,11 @@
 //! Working on a copy of the packet: `clone`, patch ports, buckets, `check_pkt_larger`.
 //!
 //! Where the datapath can set back what was done (fields, tags, labels), no copy is needed: `key` is put back, and the next
-//! commit emits what differs. Where it cannot (conntrack, meters, encapsulation), the actions go into a datapath `clone`; whether it can
-//! is seen by the list of actions, or, where that leads into tables or groups, by what they came to.
+//! commit emits what differs. Where it cannot (conntrack, meters, encapsulation, I-TAGs), the actions go into a datapath `clone`; whether it
+//! can is seen by what they came to (`Mark`). A list that says so beforehand gets its copy of the packet with what was set so far in it.
 
 use super::trace::Kind;
-use super::{Ctx, freeze};
+use super::{Ctx, Pending, freeze};
 use flow::Action;
 use flow::action::Actions;
 use flow::key::Key;
@@ -13,6 +13,20 @@ use openflow::action::{OfAction, Subfield};
 
 /// A datapath whose samples may be nested no deeper cannot have them in the place of clones.
 const SAMPLE_NESTING: u32 = 3;
+
+/// What the datapath has made of the packet when a copy of it began to be worked on.
+pub(super) struct Mark {
+    base: Key,
+    /// A header that is still to be put on or taken off, with the metadata that goes with it.
+    pending: Pending,
+    nsh_metadata: Vec<u8>,
+    /// How many commits there had been: after another nothing is pending any more.
+    commits: u32,
+    /// Where in the list of datapath actions those on the copy begin.
+    start: usize,
+    /// A pushed I-TAG stood in the place of `nw_src` (`pbb`).
+    aside: bool,
+}
 
 /// What a copy must not change for what comes after it.
 pub(super) struct Saved {
@@ -26,8 +40,9 @@ pub(super) struct Saved {
 }
 
 impl Ctx<'_> {
-    pub(super) fn save(&mut self) -> Saved {
-        Saved {
+    // On the heap, as a mark is: bridges lead into each other dozens deep.
+    pub(super) fn save(&mut self) -> Box<Saved> {
+        Box::new(Saved {
             key: self.key,
             stack: self.stack.clone(),
             action_set: self.action_set.clone(),
@@ -35,10 +50,11 @@ impl Ctx<'_> {
             conntracked: self.conntracked,
             exit: std::mem::take(&mut self.exit),
             freeze: self.freeze.take(),
-        }
+        })
     }
 
-    pub(super) fn restore(&mut self, saved: Saved) {
+    pub(super) fn restore(&mut self, saved: Box<Saved>) {
+        let saved = *saved;
         self.key = saved.key;
         self.stack = saved.stack;
         self.action_set = saved.action_set;
@@ -48,6 +64,45 @@ impl Ctx<'_> {
         self.freeze = saved.freeze;
     }
 
+    /// Work on a copy of the packet begins.
+    pub(super) fn mark(&self) -> Box<Mark> {
+        Box::new(Mark {
+            base: self.base,
+            pending: self.pending,
+            nsh_metadata: self.nsh_metadata.clone(),
+            commits: self.commits,
+            start: self.actions.len(),
+            aside: self.aside.is_some(),
+        })
+    }
+
+    /// Work on a copy of the packet ends; the caller puts back what the pipeline saw of it. What no commit can undo was done to a copy in
+    /// the datapath, too, unless nothing comes after it.
+    pub(super) fn end_copy(&mut self, mark: Box<Mark>, last: bool) {
+        if !last && self.actions.iter().skip(mark.start).any(|action| action.traits().lasts) {
+            let copied = self.actions.split_off(mark.start);
+            self.go_back(mark);
+            self.emit_copy(copied);
+            return;
+        }
+        let committed = self.commits != mark.commits;
+        self.pending = if committed { Pending::Nothing } else { mark.pending };
+        self.nsh_metadata = mark.nsh_metadata;
+        if !mark.aside {
+            self.take_back_mask();
+        }
+    }
+
+    /// The packet is again what it was at `mark`: the datapath has done nothing to it since, or did it to a copy.
+    pub(super) fn go_back(&mut self, mark: Box<Mark>) {
+        self.base = mark.base;
+        self.pending = mark.pending;
+        self.nsh_metadata = mark.nsh_metadata;
+        if !mark.aside {
+            self.take_back_mask();
+        }
+    }
+
     /// Runs actions, and the action set, on a copy of the packet.
     pub(super) fn run_on_a_copy(&mut self, actions: &[OfAction], last: bool) {
         let in_the_datapath = !last && !actions.iter().all(|a| a.traits().reversible);
@@ -55,24 +110,17 @@ impl Ctx<'_> {
             // What was set so far must be in the packet before it is copied, not in the copy alone.
             self.commit();
         }
-        let saved = self.save();
-        let (base, mark) = (self.base, self.mark());
+        let (saved, mark) = (self.save(), self.mark());
         let outer = in_the_datapath.then(|| std::mem::take(&mut self.actions));
-        let start = self.actions.len();
         self.run_actions(actions, last || in_the_datapath);
         self.end_list();
-        let inner = match outer {
-            Some(outer) => Some(std::mem::replace(&mut self.actions, outer)),
-            // Rules that the actions led to may have done what their own list does not show.
-            None if !last && self.actions.iter().skip(start).any(lasts) => Some(self.actions.split_off(start)),
-            None => None,
-        };
-        if let Some(inner) = inner {
-            self.emit_copy(inner);
-            self.base = base;
+        if let Some(outer) = outer {
+            let copied = std::mem::replace(&mut self.actions, outer);
             self.go_back(mark);
+            self.emit_copy(copied);
         } else {
-            self.enclose(mark);
+            // Rules that the actions led to may have done what their own list does not show.
+            self.end_copy(mark, last);
         }
         self.restore(saved);
     }
@@ -99,13 +147,11 @@ impl Ctx<'_> {
     }
 
     fn branch(&mut self, dst: Subfield, value: u128, rest: &[OfAction]) -> Actions {
-        let saved = self.save();
-        let (base, mark) = (self.base, self.mark());
+        let (saved, mark) = (self.save(), self.mark());
         let outer = std::mem::take(&mut self.actions);
         self.write_unseen(dst, value);
         self.run_actions(rest, true);
         self.end_list();
-        self.base = base;
         self.go_back(mark);
         self.restore(saved);
         // The action set runs in each branch, and only there.
@@ -118,38 +164,5 @@ impl Ctx<'_> {
         self.write_unseen(dst, u128::from(larger));
         self.slow |= super::compose::SLOW_ACTION;
         self.report(Kind::Detail, format_args!("packet length is checked in the slow path"));
-    }
-}
-
-/// Whether the next commit cannot set back what a datapath action has done to the packet, or to what is known of it.
-fn lasts(action: &Action) -> bool {
-    match action {
-        // Truncation waits for an output; a hash is of the headers as they were.
-        Action::Ct(_)
-        | Action::CtClear
-        | Action::Meter(_)
-        | Action::Hash { .. }
-        | Action::Trunc(_)
-        | Action::DecTtl { .. }
-        | Action::PushEth { .. }
-        | Action::PopEth
-        | Action::PushNsh(_)
-        | Action::PopNsh
-        | Action::TunnelPush(_) => true,
-        // What `Mark` tells of.
-        Action::PushPbb { .. } | Action::PopPbb | Action::CopyTtl { .. } => false,
-        // These work on copies of their own, or end the packet.
-        Action::Clone(_) | Action::Sample { .. } | Action::CheckPktLen { .. } | Action::Recirc(_) | Action::TunnelPop(_) => false,
-        Action::Output(_)
-        | Action::Userspace(_)
-        | Action::Psample { .. }
-        | Action::Drop(_)
-        | Action::LbOutput(_)
-        | Action::Set(_)
-        | Action::PushVlan { .. }
-        | Action::PopVlan
-        | Action::PushMpls { .. }
-        | Action::PopMpls { .. }
-        | Action::AddMpls { .. } => false,
     }
 }

@@ -76,6 +76,7 @@ impl Ctx<'_> {
     /// Headers that `encap` and `decap` have put around the packet or taken away.
     fn commit_encapsulation(&mut self) {
         let pending = std::mem::take(&mut self.pending);
+        self.commits += 1;
         let (old, new) = (packet_type(&self.base), packet_type(&self.key));
         match pending {
             Pending::Encap if new == PT_ETHERNET => {
@@ -228,6 +229,8 @@ impl Ctx<'_> {
             bytes_mut(&mut value, *span).copy_from_slice(bytes(&self.key, *span));
             bytes_mut(&mut self.base, *span).copy_from_slice(bytes(&self.key, *span));
         }
+        // What was matched beside the flow label is nothing that can be set.
+        mask.ipv6_label = mask.flow_label();
         let value = value.masked(&mask);
         self.emit(Action::Set(Box::new(SetField { attr, value, mask })));
     }

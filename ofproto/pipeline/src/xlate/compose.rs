@@ -207,7 +207,7 @@ impl<'a> Ctx<'a> {
         self.snaplen = snaplen;
         self.in_bucket = in_bucket;
         self.in_action_set = in_action_set;
-        self.enclose(mark);
+        self.end_copy(mark, last);
         self.restore(saved);
         // What goes wrong over there is no reason to drop the packet here.
         self.error = None;
@@ -223,9 +223,8 @@ impl<'a> Ctx<'a> {
             self.end_list();
             return;
         }
-        let (base, length, mirrors, mark) = (self.base, self.actions.len(), self.mirrors_done, self.mark());
+        let (length, mirrors, mark) = (self.actions.len(), self.mirrors_done, self.mark());
         self.look_up_and_run(&first);
-        self.base = base;
         self.go_back(mark);
         self.actions.truncate(length);
         self.mirrors_done = mirrors;

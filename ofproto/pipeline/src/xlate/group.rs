@@ -82,7 +82,7 @@ impl Ctx<'_> {
             self.finish_freezing();
         }
         (self.exit, self.freeze) = outer;
-        self.enclose(mark);
+        self.end_copy(mark, last);
         self.key = key;
         self.was_mpls = was_mpls;
         // What goes wrong in one bucket is no reason not to run the next; only the bounds end it all.

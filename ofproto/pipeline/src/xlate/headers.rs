@@ -233,7 +233,6 @@ impl Ctx<'_> {
 
     fn copy_ttl_beneath(&mut self, inwards: bool) {
         self.commit();
-        self.begin_lasting();
         self.emit(Action::CopyTtl { inwards });
     }
 

@@ -112,6 +112,8 @@ pub struct XlateIn<'a> {
     pub resume: Option<&'a frozen::FrozenState>,
     /// A packet-out: says so in packet-ins that it causes.
     pub in_packet_out: bool,
+    /// Whether it is asked who else goes the same way (`Translation::decides`).
+    pub asks_others: bool,
     pub trace: Option<&'a mut Trace>,
 }
 
@@ -128,6 +130,7 @@ impl<'a> XlateIn<'a> {
             side_effects: false,
             resume: None,
             in_packet_out: false,
+            asks_others: false,
             trace: None,
         }
     }
@@ -251,8 +254,8 @@ struct Ctx<'a> {
     /// The packet had MPLS labels that are popped: what is beneath them has not been seen.
     was_mpls: bool,
     pending: Pending,
-    /// What was done so far that no commit can undo (`pbb`).
-    lasting: Vec<pbb::Lasting>,
+    /// How many commits there were.
+    commits: u32,
     /// The mask of the packet's own `nw_src`, set aside while a pushed I-TAG stands in its place (`pbb`).
     aside: Option<[u8; 4]>,
     /// Metadata of the NSH header that `Pending::Encap` pushes (MD type 2).
@@ -321,7 +324,7 @@ impl<'a> Ctx<'a> {
             conntracked: key.ct_state & CT_TRACKED != 0,
             was_mpls: false,
             pending: Pending::Nothing,
-            lasting: Vec::new(),
+            commits: 0,
             aside: None,
             nsh_metadata: Vec::new(),
             mirrors_done: 0,
@@ -331,7 +334,7 @@ impl<'a> Ctx<'a> {
             says_why: false,
             said: None,
             hashed: None,
-            alike: alike::Alike::default(),
+            alike: alike::Alike::new(input.asks_others),
         }
     }
 

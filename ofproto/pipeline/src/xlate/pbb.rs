@@ -2,29 +2,15 @@
 //!
 //! Both change the packet at once, and `key` and `base` with it: what a push has buried, or a pop has laid bare, no later commit can say.
 //! So a packet that is to go on as it was before a bucket, a bridge beyond a patch port or a list that may hold either gets its copy
-//! from the datapath (`Mark`), and what is beneath a popped I-TAG is parsed after recirculation.
+//! from the datapath (`clone`), and what is beneath a popped I-TAG is parsed after recirculation.
 
-use super::{Ctx, Pending};
+use super::Ctx;
 use flow::Action;
 use flow::key::{Key, VLAN_CFI};
 
 const ETH_PBB: [u8; 2] = [0x88, 0xe7];
 /// Priority bits of a tag.
 const PCP: u16 = 0xe000;
-
-/// Something that no commit can undo, and what the packet was before.
-pub(super) struct Lasting {
-    /// Where in the list of datapath actions it begins.
-    at: usize,
-    base: Box<Key>,
-}
-
-/// How much of it had been done when a copy of the packet began to be worked on.
-#[derive(Clone, Copy)]
-pub(super) struct Mark {
-    lasting: usize,
-    aside: bool,
-}
 
 impl Ctx<'_> {
     /// push_pbb: the service instance of an outer I-TAG is repeated, the priority is that of the VLAN tag (OpenFlow 1.3 section 5.12.1,
@@ -49,7 +35,6 @@ impl Ctx<'_> {
         if self.aside.is_none() {
             self.aside = Some(std::mem::take(&mut self.mask.nw_src));
         }
-        self.begin_lasting();
         self.emit(Action::PushPbb { isid: u32::from_be_bytes(tag), pcp });
         tag[0] = pcp << 5;
         for key in [&mut self.key, &mut self.base] {
@@ -66,7 +51,6 @@ impl Ctx<'_> {
         }
         self.commit();
         self.match_tags();
-        self.begin_lasting();
         let tags = super::commit::tags(&self.key);
         tags.iter().for_each(|_| self.emit(Action::PopVlan));
         self.emit(Action::PopPbb);
@@ -80,39 +64,10 @@ impl Ctx<'_> {
         true
     }
 
-    /// What comes now cannot be undone. Behind a commit.
-    pub(super) fn begin_lasting(&mut self) {
-        self.lasting.push(Lasting { at: self.actions.len(), base: Box::new(self.base) });
-    }
-
-    pub(super) fn mark(&self) -> Mark {
-        Mark { lasting: self.lasting.len(), aside: self.aside.is_some() }
-    }
-
-    /// The packet is again what it was at `mark`, where the caller puts back what the datapath knows of it.
-    pub(super) fn go_back(&mut self, mark: Mark) {
-        self.lasting.truncate(mark.lasting);
-        if !mark.aside {
-            self.take_back_mask();
-        }
-    }
-
     /// The mask of the packet as it came.
     pub(super) fn take_back_mask(&mut self) {
         if let Some(mask) = self.aside.take() {
             self.mask.nw_src = mask;
-        }
-    }
-
-    /// What was done since `mark` and cannot be undone was done to a copy, and what came behind it.
-    pub(super) fn enclose(&mut self, mark: Mark) {
-        let first = self.lasting.drain(mark.lasting..).next();
-        self.go_back(mark);
-        let Some(Lasting { at, base }) = first else { return };
-        (self.base, self.pending) = (*base, Pending::Nothing);
-        if self.actions.len() > at {
-            let inner = self.actions.split_off(at);
-            self.emit_copy(inner);
         }
     }
 }

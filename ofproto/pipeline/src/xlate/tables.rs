@@ -4,10 +4,10 @@ use super::trace::Kind;
 use super::{ACTIONS_MAX, Ctx, DEPTH_MAX, RESUBMITS_MAX, STACK_BYTES_MAX};
 use crate::bridge::port_config;
 use crate::effects::{Credit, XlateError};
+use crate::internal::Own;
 use crate::rule::Rule;
 use crate::table::{INTERNAL, Miss, TABLES};
 use flow::key::{FRAG_ANY, Key};
-use openflow::action::{Controller, OfAction};
 use openflow::{OfPort, TableId};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -46,9 +46,6 @@ pub(super) enum Found {
     /// A fragment, and the bridge drops those.
     DroppedFragment,
 }
-
-/// Reason of a packet-in for a table miss (OFPR_NO_MATCH).
-const NO_MATCH: u8 = 0;
 
 impl Ctx<'_> {
     /// Looks up and runs what is found.
@@ -100,23 +97,27 @@ impl Ctx<'_> {
 
     /// Does what is done where no rule was found.
     pub(super) fn run_miss(&mut self, found: &Found) {
-        if !matches!(found, Found::PacketIn) {
+        let own = self.own_rule(found);
+        self.credits.push(Credit::Tally(Arc::clone(self.bridge.own_rules.tally(own))));
+        if own != Own::PacketIn {
             self.report(Kind::Action, format_args!("drop"));
             return;
         }
         let old_rule = self.rule.take();
         let old_cookie = std::mem::replace(&mut self.rule_cookie, 0);
-        let controller = Controller {
-            max_len: openflow::types::MAX_LEN_ALL,
-            controller_id: 0,
-            reason: NO_MATCH,
-            userdata: Vec::new(),
-            pause: false,
-            meter_id: u32::MAX,
-        };
-        self.run_actions(&[OfAction::Controller(Box::new(controller))], true);
+        self.run_actions(&own.actions(), true);
         self.rule_cookie = old_cookie;
         self.rule = old_rule;
+    }
+
+    /// The rule of table 254 that stands for it.
+    fn own_rule(&self, found: &Found) -> Own {
+        match found {
+            Found::DroppedFragment => Own::Fragment,
+            Found::PacketIn => Own::PacketIn,
+            Found::Rule(_) | Found::Miss if self.table == INTERNAL && self.key.recirc_id == [0; 4] => Own::NotRound,
+            Found::Rule(_) | Found::Miss => Own::Miss,
+        }
     }
 
     /// Whether the bounds allow one more resubmit.

@@ -126,6 +126,7 @@ impl Random {
                 key.ipv6_src = [0xfc, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, self.byte(4)];
                 key.ipv6_dst = [0xfc, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, self.byte(4), self.byte(4)];
                 key.nw_proto = self.one_of(&[6, 17]);
+                Field::Ipv6Exthdr.set(&mut key, self.one_of(&[0, 0x20, 0x44, 0x08]));
             }
             4 if self.0.below(2) == 0 => {
                 key.eth_type = [0x88, 0xe7];
@@ -174,6 +175,7 @@ impl Random {
             "arp,arp_op=1".to_owned(),
             format!("dl_type=0x88e7,pbb_isid={n}/1"),
             "mpls,mpls_ttl=9".to_owned(),
+            format!("ipv6,ipv6_exthdr={}/0x44", [0, 4, 0x40, 0x44][n]),
         ])
     }
 

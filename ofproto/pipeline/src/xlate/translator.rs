@@ -18,6 +18,7 @@ impl Translator for Xlate {
         let input = XlateIn {
             packet: request.packet,
             side_effects: request.purpose == Purpose::Packet,
+            asks_others: request.purpose == Purpose::Packet,
             ..XlateIn::new(request.bridge, request.key, request.now)
         };
         let mut translation = translate(request.world, input);

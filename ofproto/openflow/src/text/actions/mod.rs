@@ -38,7 +38,7 @@ pub(crate) const BUNDLE_ALGORITHMS: [&str; 2] = ["active_backup", "hrw"];
 pub(crate) const ENCAPS: [(u32, &str); 4] = [(0, "ethernet"), (0x1_894f, "nsh"), (0x1_8847, "mpls"), (0x1_8848, "mpls_mc")];
 /// Reasons of packet-ins, in the order of their codes (OpenFlow 1.5 section 7.4.1, and OVS's own).
 pub(crate) const PACKET_IN_REASONS: [&str; 8] =
-    ["no_match", "action", "invalid_ttl", "action_set", "group", "packet_out", "explicit_miss", "implicit_miss"];
+    ["no_match", "action", "invalid_ttl", "action_set", "group", "packet_out", "", ""];
 /// OFPR_ACTION
 pub(crate) const REASON_ACTION: u8 = 1;
 /// NX_CTLR_NO_METER

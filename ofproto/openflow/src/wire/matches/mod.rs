@@ -340,7 +340,7 @@ impl Writer<'_> {
         }
         self.put(Field::IpFrag);
         self.put(if self.version.is_some() { Field::IpDscp } else { Field::NwTos });
-        self.each(&[Field::NwEcn, Field::NwTtl, Field::Ipv6Label, Field::NwProto]);
+        self.each(&[Field::NwEcn, Field::NwTtl, Field::Ipv6Label, Field::Ipv6Exthdr, Field::NwProto]);
         self.each(transport);
         self.each(nd);
     }

@@ -79,7 +79,12 @@ fn network_mask(key: &Key, eth_type: [u8; 2], mask: &mut Mask) {
     match eth_type {
         ETH_IPV4 => (mask.nw_src, mask.nw_dst) = ([0xff; 4], [0xff; 4]),
         ETH_IPV6 => {
-            (mask.ipv6_src, mask.ipv6_dst, mask.ipv6_label) = ([0xff; 16], [0xff; 16], [0xff; 4]);
+            (mask.ipv6_src, mask.ipv6_dst) = ([0xff; 16], [0xff; 16]);
+            Field::Ipv6Label.unwildcard(mask);
+            // OVS does not show it.
+            if Field::Ipv6Exthdr.get(key) != 0 {
+                Field::Ipv6Exthdr.unwildcard(mask);
+            }
             let nd = key.nw_proto == 58 && matches!(key.tp_src, [0, 135 | 136]) && key.tp_dst == [0; 2];
             if nd {
                 (mask.arp_sha, mask.arp_tha, mask.nd_target) = ([0xff; 6], [0xff; 6], [0xff; 16]);
