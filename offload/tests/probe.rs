@@ -112,7 +112,8 @@ fn a_driver_that_knows_16_preferences_gets_low_ones() {
     assert_eq!(lacks.to_string(), "low preferences, lacks push_mpls pop_mpls set(mpls)");
     let tc = Tc::new(Model::new(options), Low);
     // More sets of masks of one protocol than there are preferences, beside somebody else's filter.
-    let rules: Vec<Rule> = questions(&BENCH).into_iter().map(|(_, rule)| rule).filter(|r| matches::protocol(&r.link) == 0x0800).collect();
+    let rules: Vec<Rule> =
+        questions(&BENCH).into_iter().map(|(_, rule)| rule).filter(|r| matches::protocol(&r.link) == 0x0800).collect();
     let hook = Hook::Ingress { ifindex: 1 };
     let id = FilterId { hook, chain: 0, prio: 3, handle: 1, protocol: matches::protocol(&rules[0].link) };
     let mut request = Writer::default();

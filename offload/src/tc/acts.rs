@@ -351,7 +351,8 @@ pub(super) fn read_meter(parts: &[Attribute<'_>]) -> Result<(u32, Limit, MeterCo
         return Err(ReadError::Invalid("police of another form than offload writes"));
     }
     let stats = find(parts, a::STATS);
-    let (packets, bytes) = stats.map_or(Ok((0, 0)), read_stats)?;
+    // It is in one place only; what there is of it in all is in the counters of both.
+    let (packets, bytes) = stats.map_or(Ok((0, 0)), |s| read_basic(s.payload, seek(s.payload, a::STATS_BASIC)))?;
     // struct gnet_stats_queue: the length and backlog of a queue, then what was dropped.
     let queue = stats.and_then(|stats| seek(stats.payload, a::STATS_QUEUE));
     let dropped = queue.map_or(Ok(0), |queue| word(queue.payload, 8))?;
@@ -385,11 +386,14 @@ fn read_one(parts: &[Attribute<'_>], devices: &dyn Devices) -> Result<ReadAct, R
     Ok(ReadAct { act, cookie: find(parts, a::COOKIE).map_or_else(Vec::new, |c| c.payload.to_vec()), packets, bytes })
 }
 
+/// Those of hardware, if they are told apart.
 fn read_stats(stats: Attribute<'_>) -> Result<(u64, u64), ReadError> {
     let parts = stats.payload;
-    let Some(basic) = seek(parts, a::STATS_BASIC_HW).or_else(|| seek(parts, a::STATS_BASIC)) else {
-        return Ok((0, 0));
-    };
+    read_basic(parts, seek(parts, a::STATS_BASIC_HW).or_else(|| seek(parts, a::STATS_BASIC)))
+}
+
+fn read_basic(parts: &[u8], basic: Option<Attribute<'_>>) -> Result<(u64, u64), ReadError> {
+    let Some(basic) = basic else { return Ok((0, 0)) };
     // struct gnet_stats_basic: bytes u64, packets u32.
     let short = ReadError::Size { kind: basic.kind, len: basic.payload.len(), expected: 12 };
     let bytes = basic.payload.first_chunk::<8>().ok_or_else(|| short.clone())?;

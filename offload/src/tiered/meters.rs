@@ -38,6 +38,8 @@ pub(super) struct Meters {
     wanted: bool,
     known: Map<u32, Meter>,
     there: Set<u32>,
+    /// A meter has changed, or may be in hardware now: megaflows that wait for one are to be tried, once a tick.
+    stale: bool,
     of_rule: Map<Ufid, Vec<u32>>,
 }
 
@@ -99,6 +101,13 @@ pub(super) fn of_plan(plan: &Plan) -> Vec<u32> {
 }
 
 impl State {
+    /// Megaflows that wait for a meter are due, if there may be one.
+    pub(super) fn hasten_metered(&mut self, now: Msec) {
+        if std::mem::take(&mut self.meters.stale) && self.meters.wanted {
+            self.hasten(now, usize::MAX, |reason| reason == Reason::Meter);
+        }
+    }
+
     /// Tells `plan` what a meter may be.
     fn tell_meter(&mut self, id: u32) {
         match self.meters.limit(id) {
@@ -121,9 +130,8 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
         for id in &all {
             state.tell_meter(*id);
         }
-        if on {
-            state.hasten(now, usize::MAX, |reason| reason == Reason::Meter);
-        } else {
+        state.meters.stale = true;
+        if !on {
             for id in all {
                 self.expel(&mut state, id, &Refusal::new(Reason::Meter, format!("meter({id})")), now);
             }
@@ -134,7 +142,9 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
         let now = flow::clock::now_ms();
         let mut state = self.state();
         self.inner.meter_set(id, config)?;
-        self.count_meters(&mut state, now);
+        if state.meters.there.contains(&id) {
+            self.count_meters(&mut state, now);
+        }
         let seen = state.meters.known.get(&id).map_or_else(MeterCounts::default, |meter| meter.seen);
         let rules = state.meters.rules(id).into_iter().collect();
         state.meters.known.insert(id, Meter { config: config.clone(), seen, sum: MeterCounts::default(), rules });
@@ -145,7 +155,7 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
                 self.expel(&mut state, id, &why, now);
             }
         }
-        state.hasten(now, usize::MAX, |reason| reason == Reason::Meter);
+        state.meters.stale = true;
         Ok(())
     }
 

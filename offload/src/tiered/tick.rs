@@ -45,6 +45,7 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
                 state = self.state();
             }
         }
+        state.hasten_metered(now);
         let freed = std::mem::take(&mut state.freed);
         if freed > 0 {
             state.hasten(now, freed, |reason| reason == Reason::TableFull);
