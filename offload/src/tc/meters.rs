@@ -21,12 +21,17 @@ use super::write::{F_ACK, F_CREATE, F_DUMP, F_ECHO, F_EXCL, F_REQUEST, HEADER};
 use crate::hardware::{HardwareError, MeterCounts};
 use crate::meters::Limit;
 use crate::refusal::{Reason, Refusal};
+use std::time::Duration;
 
 /// Bytes of `struct tcamsg`.
 const TCAMSG: usize = 4;
 /// `NLM_F_REPLACE`
 const F_REPLACE: u16 = 0x100;
 const KIND: &str = "police";
+/// How often, and after how long, an action that filters still name is tried again.
+const TURNS_MAX: usize = 20;
+const PAUSE: Duration = Duration::from_millis(5);
+const EPERM: i32 = 1;
 const ENOENT: i32 = 2;
 const EEXIST: i32 = 17;
 
@@ -197,18 +202,28 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
         Ok(counts)
     }
 
-    /// Its last counters, if it was there.
+    /// Its last counters, if it was there. The kernel lets go of it a moment after the last filter that names it has gone, which is waited for.
     fn remove_police(&self, index: u32) -> Result<Option<MeterCounts>, HardwareError> {
-        let (mut request, sequence) = (Writer::default(), self.sequence());
-        remove(&mut request, sequence, index);
-        let bytes = self.link().talk(&request.bytes).map_err(|e| HardwareError::Remove(e.to_string()))?;
-        let answers = answers(&bytes, sequence, 1);
-        let answer = answers.first().ok_or_else(|| HardwareError::Remove("no answer".to_owned()))?;
-        if !matches!(answer.error, 0 | ENOENT) {
-            return Err(HardwareError::Remove(answer.said()));
+        let mut said = String::new();
+        for turn in 0..TURNS_MAX {
+            if turn > 0 {
+                std::thread::sleep(PAUSE);
+            }
+            let (mut request, sequence) = (Writer::default(), self.sequence());
+            remove(&mut request, sequence, index);
+            let bytes = self.link().talk(&request.bytes).map_err(|e| HardwareError::Remove(e.to_string()))?;
+            let answers = answers(&bytes, sequence, 1);
+            let answer = answers.first().ok_or_else(|| HardwareError::Remove("no answer".to_owned()))?;
+            if matches!(answer.error, 0 | ENOENT) {
+                let last = answer.messages.first().and_then(|m| read(m).ok()).and_then(|mut all| all.pop());
+                return Ok(last.map(|police| police.counts));
+            }
+            said = answer.said();
+            if answer.error != EPERM {
+                break;
+            }
         }
-        let last = answer.messages.first().and_then(|m| read(m).ok()).and_then(|mut all| all.pop());
-        Ok(last.map(|police| police.counts))
+        Err(HardwareError::Remove(said))
     }
 
     /// The counters of every meter that was put there and still is. `None` if they cannot be asked for now.

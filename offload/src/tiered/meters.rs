@@ -142,13 +142,16 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
         let now = flow::clock::now_ms();
         let mut state = self.state();
         self.inner.meter_set(id, config)?;
-        if state.meters.there.contains(&id) {
-            self.count_meters(&mut state, now);
-        }
-        let seen = state.meters.known.get(&id).map_or_else(MeterCounts::default, |meter| meter.seen);
-        let rules = state.meters.rules(id).into_iter().collect();
-        state.meters.known.insert(id, Meter { config: config.clone(), seen, sum: MeterCounts::default(), rules });
+        let (none, rules) = (MeterCounts::default(), state.meters.rules(id).into_iter().collect());
+        state.meters.known.insert(id, Meter { config: config.clone(), seen: none, sum: none, rules });
         state.tell_meter(id);
+        if state.meters.there.contains(&id) {
+            // What has been counted so far, also for a meter that had this number before, does not count for this one.
+            self.count_meters(&mut state, now);
+            if let Some(meter) = state.meters.known.get_mut(&id) {
+                meter.sum = none;
+            }
+        }
         if state.meters.there.contains(&id) {
             let limit = Limit::of(config).map_err(|what| Refusal::new(Reason::Meter, format!("meter({id}:{what})")));
             if let Err(why) = limit.and_then(|limit| self.hardware.put_meter(id, limit)) {

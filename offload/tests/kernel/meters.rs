@@ -41,6 +41,18 @@ fn put(link: &Kernel, limit: Limit, change: bool) -> Result<(), String> {
     shown.iter().find(right).map(|_| ()).ok_or_else(|| format!("shown as {shown:?}"))
 }
 
+/// Removes the action. The kernel lets go of it a moment after the last rule has gone.
+fn gone(link: &Kernel) -> Result<Vec<Police>, String> {
+    let started = Instant::now();
+    loop {
+        let last = ask(link, |out| remove(out, 1, METERS));
+        if last.is_ok() || started.elapsed() > Duration::from_secs(2) {
+            return last;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 fn counted(link: &Kernel) -> Option<Police> {
     ask(link, |out| list(out, 1)).unwrap_or_default().into_iter().find(|p| p.index == METERS)
 }
@@ -88,7 +100,7 @@ pub(super) fn exceeded(tally: &Tally, link: &Kernel, devices: &ByName) {
     if let Ok((id, _)) = made {
         delete(link, id);
     }
-    let last = ask(link, |out| remove(out, 1, METERS)).map(|all| all.iter().map(|p| p.counts.packets).collect::<Vec<_>>());
+    let last = gone(link).map(|all| all.iter().map(|p| p.counts.packets).collect::<Vec<_>>());
     tally.equal("removed, it tells its last counters", &last, &Ok(vec![after.packets]));
     let all: Vec<u32> = ask(link, |out| list(out, 1)).unwrap_or_default().iter().map(|p| p.index).collect();
     tally.equal("and somebody else's is still there", &all, &vec![7]);
