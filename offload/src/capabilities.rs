@@ -2,6 +2,7 @@
 //!
 //! What enters: probes, port events. What leaves: answers to `plan`. A capability that is missing refuses; nothing is ever left out.
 
+use crate::meters::Limit;
 use crate::probe::Lacks;
 use flow::DpPort;
 use flow::hash::{Map, Set};
@@ -70,8 +71,8 @@ pub struct Capabilities {
     pub mtus: Map<DpPort, u32>,
     /// How the kernel sends to the other ends of tunnels, as far as it knows.
     pub ways: Map<Ends, Way>,
-    /// Meters that are in hardware.
-    pub meters: Map<u32, ()>,
+    /// Meters that may be in hardware, each with its limit or what keeps it out. Others may not.
+    pub meters: Map<u32, Result<Limit, &'static str>>,
     /// `TCA_FLOWER_KEY_ENC_FLAGS`: DF, checksum and OAM of the outer header (Linux 6.12).
     pub enc_flags: bool,
     /// Software does not read the outer DF bit: that a megaflow has it as nought says nothing, and hardware need not look.

@@ -232,7 +232,7 @@ fn plain(act: &Act) -> Option<Action> {
         }
         Act::Ct(ct) => Action::Ct(Box::new(un_ct(ct))),
         Act::CtClear => Action::CtClear,
-        Act::Police { meter } => Action::Meter(*meter),
+        Act::Police { meter, limit: _ } => Action::Meter(*meter),
         Act::Pedit { .. }
         | Act::Csum(_)
         | Act::TunnelSet(_)

@@ -1,9 +1,10 @@
 //! What the tier asks of hardware, in megaflows: the one trait below it. Hardware that speaks tc stands behind `tc::client::Tc`, hardware
 //! that takes megaflows as they are implements the trait itself (`model::direct` shows how little that is).
 //!
-//! What enters: plans (a megaflow, canonical, and the rule that means it) by name. What leaves: what is in hardware, and why not the rest;
+//! What enters: plans (a megaflow, canonical, and the rule that means it) by name; meters that they name. What leaves: what is in hardware, and why not the rest;
 //! counters; what its tables show. Neighbours: `tiered` (the only caller).
 
+use crate::meters::Limit;
 use crate::plan::Plan;
 use crate::refusal::Refusal;
 use flow::{DpPort, Ufid};
@@ -14,6 +15,14 @@ use std::fmt;
 pub struct HwStats {
     pub packets: u64,
     pub bytes: u64,
+}
+
+/// What has come to a meter since it was put there, and how many packets of that it dropped. Nobody tells the bytes of those.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MeterCounts {
+    pub packets: u64,
+    pub bytes: u64,
+    pub dropped: u64,
 }
 
 /// Why a rule could not be removed, listed or hung up.
@@ -66,6 +75,23 @@ pub trait Hardware: Send + Sync + fmt::Debug {
     fn stats(&self, ufid: Ufid) -> Option<HwStats>;
     /// The counters of every rule that was put in; `None` for those that hardware has lost. What cannot be asked now is left out.
     fn counters(&self) -> Vec<(Ufid, Option<HwStats>)>;
+    /// Puts a meter there, before rules that name it; or gives one that is there another limit.
+    ///
+    /// # Errors
+    /// The reason. The meter is then as it was before, or gone.
+    fn put_meter(&self, meter: u32, limit: Limit) -> Result<(), Refusal>;
+    /// Takes a meter out that no rule names any more, and tells its last counters. One that is not there had no packets.
+    ///
+    /// # Errors
+    /// If it is still there.
+    fn take_meter(&self, meter: u32) -> Result<MeterCounts, HardwareError>;
+    /// The counters of every meter that is there; those that are missing are lost. `None` if they cannot be asked for now.
+    fn meters(&self) -> Option<Vec<(u32, MeterCounts)>>;
+    /// Takes meters out that bear our mark, but are none that we know of.
+    ///
+    /// # Errors
+    /// If they cannot be listed.
+    fn sweep_meters(&self) -> Result<usize, HardwareError>;
     /// Rules that are installed, tables that they use, ports that wait for a sweep.
     fn usage(&self) -> (usize, usize, Vec<DpPort>);
     /// What a port's table has of ours, and what it lacks. `right` says what a megaflow should have.

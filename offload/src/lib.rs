@@ -11,6 +11,7 @@
 //! | [`keys`], [`headers`] | the tables of matches and of rewritten headers |
 //! | [`hardware`] | what the tier asks of hardware, in megaflows |
 //! | [`tc`] | rules as netlink messages, and back; hardware that speaks tc |
+//! | [`meters`] | what of a meter can be a police action |
 //! | [`merge`] | established connections as megaflows without `ct` and recirculation |
 //! | [`model`] | an eSwitch in memory, programmed by the same messages; another that takes megaflows as they are |
 //! | [`tiered`] | the seam over two layers, software and hardware |
@@ -25,6 +26,7 @@ pub mod hardware;
 pub mod headers;
 pub mod keys;
 pub mod merge;
+pub mod meters;
 pub mod model;
 pub mod plan;
 pub mod probe;

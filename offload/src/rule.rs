@@ -4,6 +4,7 @@
 //! netlink codec. A rule holds nothing that tc cannot say; what it says means exactly one megaflow (`decode`).
 
 use crate::keys::FlowerKey;
+use crate::meters::Limit;
 use flow::DpPort;
 use flow::key::Mask;
 use std::net::IpAddr;
@@ -132,9 +133,10 @@ pub enum Act {
     TunnelRelease,
     Ct(Box<CtAct>),
     CtClear,
-    /// police, by the datapath's meter.
+    /// police, shared by all rules of a meter of the datapath. What exceeds the limit is dropped.
     Police {
         meter: u32,
+        limit: Limit,
     },
     /// skbedit: what goes with a packet to whoever gets it next. No megaflow's: in hardware a packet has none of it.
     Skbedit(Skbedit),
@@ -149,6 +151,14 @@ pub enum Act {
         mtu: u32,
         jump: u32,
     },
+}
+
+impl Act {
+    /// Whether other rules have the very same action, with its counters and its cookie.
+    #[must_use]
+    pub const fn is_shared(&self) -> bool {
+        matches!(self, Self::Police { .. })
+    }
 }
 
 /// What skbedit writes.

@@ -10,7 +10,7 @@ use flow::extract::{PacketMeta, extract_whole};
 use flow::extract_gen::PacketGen;
 use flow::fields::Field;
 use flow::forms::NoNames;
-use flow::seam::{FlowPut, Placement, PortRequest, PutMode};
+use flow::seam::{FlowPut, MeterBand, MeterConfig, Placement, PortRequest, PutMode};
 use flow::{Action, Datapath, DpPort, Key, Megaflow, Ufid};
 use offload::capabilities::Capabilities;
 use offload::model::direct::Direct;
@@ -42,7 +42,14 @@ const ACTIONS: &[&str] = &[
     "check_pkt_len(size=100,gt(3),le(set(eth(dst=02:00:00:00:00:ab)),2))",
     "trunc(60),2",
     "recirc(0x9)",
+    "meter(0),2",
+    "2,meter(1),set(ipv4(ttl=63,tos=0x4/0xfc)),meter(0),3",
+    "push_vlan(vid=5,pcp=3),meter(1),2",
+    "check_pkt_len(size=100,gt(meter(0),3),le(2))",
+    "meter(0)",
 ];
+/// Meters, and those of them that may come and go.
+const METERS: u32 = 2;
 
 fn ports(dp: &dyn Datapath) {
     for n in 1..=PORTS {
@@ -158,6 +165,23 @@ fn megaflow(random: &mut PacketGen, ufid: u128, actions: &[Vec<Action>]) -> Mega
     Megaflow { ufid: Ufid(ufid), key, mask, actions: Arc::new(actions) }
 }
 
+/// A meter whose rate is never exceeded, by bytes or by packets.
+fn wide(packets: bool) -> MeterConfig {
+    let band = MeterBand { kind: 1, rate: u32::MAX, burst_size: u32::MAX, prec_level: 0 };
+    MeterConfig { flags: if packets { 2 | 4 } else { 1 | 4 }, bands: vec![band] }
+}
+
+/// A meter changes, or goes, or comes.
+fn meter(with: &dyn Datapath, alone: &dyn Datapath, random: &mut PacketGen) {
+    let id = u32::try_from(random.below(METERS as usize)).unwrap();
+    if random.below(3) == 0 {
+        assert_eq!(with.meter_del(id), alone.meter_del(id));
+    } else {
+        let config = wide(random.below(2) == 0);
+        assert_eq!(with.meter_set(id, &config), alone.meter_set(id, &config));
+    }
+}
+
 /// What befalls hardware while packets pass: time, with all that the tier then does by itself; a lost rule; offload off and on; a port that
 /// leaves it and comes back.
 fn happen<H: Front>(with: &Tiered<Reference, H>, event: usize, step: usize, random: &mut PacketGen) {
@@ -192,6 +216,10 @@ fn equal_while_things_happen(seed: u64, packets: usize, options: Options, things
 fn equal<H: Front>(with: &Tiered<Reference, H>, seed: u64, packets: usize, things: bool) -> usize {
     let alone = Reference::new();
     ports(&alone);
+    with.set_meters(true);
+    for id in 0..METERS {
+        assert_eq!((with.meter_set(id, &wide(id == 0)), alone.meter_set(id, &wide(id == 0))), (Ok(()), Ok(())));
+    }
     let actions: Vec<Vec<Action>> = ACTIONS.iter().map(|a| parse_actions(a, &NoNames).unwrap()).collect();
     let mut random = PacketGen::new(seed);
     let mut there: Vec<Megaflow> = Vec::new();
@@ -225,6 +253,7 @@ fn equal<H: Front>(with: &Tiered<Reference, H>, seed: u64, packets: usize, thing
                 let put = FlowPut { flow: there[at].clone(), mode: PutMode::Modify, clear_stats: random.below(2) == 0 };
                 assert_eq!(with.put(std::slice::from_ref(&put)), alone.put(&[put]));
             }
+            12 if random.below(50 * rare) == 0 => meter(with, &alone, &mut random),
             event @ 8..12 if things && random.below(rare) == 0 => happen(with, event, n, &mut random),
             _ => {}
         }
@@ -244,6 +273,9 @@ fn equal<H: Front>(with: &Tiered<Reference, H>, seed: u64, packets: usize, thing
     for ((a, b), ufid) in a.iter().zip(&b).zip(&ufids) {
         let (a, b) = (a.unwrap(), b.unwrap());
         assert_eq!((a.packets, a.bytes), (b.packets, b.bytes), "seed {seed}: counters of {ufid}");
+    }
+    for id in 0..METERS {
+        assert_eq!(with.meter_get(id), alone.meter_get(id), "seed {seed}: counters of meter {id}");
     }
     in_hardware
 }

@@ -13,6 +13,8 @@ const ROOMS: &[(&str, &str)] = &[
     ("tc", "offload/tests/tc.rs"),
     ("bonds", "offload/tests/bonds.rs"),
     ("probe", "offload/tests/probe.rs"),
+    ("meters", "offload/tests/meters.rs"),
+    ("slow", "vswitchd/daemon/tests/offloaded.rs"),
     ("tunnels", "offload/tests/tunnels.rs"),
     ("merge", "offload/src/merge/tests.rs"),
     ("daemon", "vswitchd/daemon/src/offload/ports.rs"),

@@ -3,11 +3,14 @@
 //!
 //! - Each golden megaflow's rule is taken by the kernel's tc and reads back equal.
 //! - Rules in the kernel's tc forward the golden packets as the kernel's datapath did, to the byte.
+//! - Police actions of meters are made, changed, counted and removed by the kernel.
 //! - Headers that the kernel's tunnel devices put on by our rules are those of the megaflows, to the byte.
 //! - On netdevsim the back end puts rules into hardware, and full tables, refusals, rules of others, a lost queueing discipline and a
 //!   lost rule end as they ought to.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::disallowed_methods, reason = "a test program")]
 
+#[path = "kernel/meters.rs"]
+mod meters;
 #[path = "kernel/outer.rs"]
 mod outer;
 
@@ -18,6 +21,7 @@ use flow::hash::Map;
 use flow::{DpPort, Megaflow, Ufid};
 use offload::capabilities::Capabilities;
 use offload::hardware::{Found, Sight};
+use offload::meters::{Limit, Unit};
 use offload::probe::Bench;
 use offload::rule::{Act, Skbedit};
 use offload::tc::attributes::Writer;
@@ -45,6 +49,9 @@ const PORTS: &[(&str, PortKind)] = &[
     ("vxlan_sys_4790", PortKind::Tunnel(TunnelKind::Vxlan)),
     ("genev_sys_6081", PortKind::Tunnel(TunnelKind::Geneve)),
 ];
+
+/// That of the golden meter: 1 Mbit/s, 100 kbit.
+const LIMIT: Limit = Limit { unit: Unit::Bytes, rate: 125_000, burst: 1_562_500 };
 
 #[derive(Debug)]
 struct Names;
@@ -129,7 +136,7 @@ fn ifindex(name: &str) -> u32 {
 fn hardware(meters: bool) -> Capabilities {
     let mut can = Capabilities::all();
     if meters {
-        can.meters.insert(0, ());
+        can.meters.insert(0, Ok(LIMIT));
     }
     can.ports.extend(PORTS.iter().zip(0..).map(|(p, n)| (DpPort(n), p.1)));
     can
@@ -202,7 +209,6 @@ fn software_devices() -> ByName {
     sh("ip link add vxlan_sys_4789 type vxlan external dstport 4789 udp6zerocsumrx && ip link set vxlan_sys_4789 up");
     sh("ip link add vxlan_sys_4790 type vxlan external dstport 4790 && ip link set vxlan_sys_4790 up");
     sh("ip link add genev_sys_6081 type geneve external dstport 6081 && ip link set genev_sys_6081 up");
-    sh("tc actions add action police rate 1mbit burst 10k conform-exceed drop/pipe index 268435456 skip_hw");
     for (name, _) in PORTS {
         sh(&format!("tc qdisc add dev {name} clsact"));
     }
@@ -270,7 +276,6 @@ const NOT_FORWARDED: &[(&str, &str)] = &[
     ("l2_normal", "depends on what was learned"),
     ("learn", "depends on what was learned"),
     ("ct_snat_range_ports", "the port is chosen at random"),
-    ("meter_kbps", "the bucket of this bench is another"),
     ("mpls_match", "the megaflow as stock Open vSwitch shows it matches fields that its rule does not"),
     ("output_local", "the host's own port"),
 ];
@@ -396,6 +401,7 @@ fn in_hardware(tally: &Tally) {
     sh(&format!("tc filter add dev {rep1} ingress pref 7 protocol ip flower skip_sw dst_ip 9.9.9.9 action drop"));
     golden_in_hardware(tally, &tc);
     probes(tally, &tc);
+    meters::without_a_driver(tally, &tc);
     faults(tally, &tc);
     lost_and_found(tally, &tc, &rep1);
     sh(&format!("tc qdisc del dev {rep2} clsact 2>/dev/null || true"));
@@ -536,9 +542,11 @@ fn main() -> ExitCode {
     let tally = Tally::default();
     let link = Kernel(Raw::new().unwrap());
     let devices = software_devices();
+    meters::made(&tally, &link);
     golden_rules_read_back(&tally, &link, &devices);
     other_actions_read_back(&tally, &link, &devices);
     golden_packets(&tally, &link, &devices);
+    meters::exceeded(&tally, &link, &devices);
     outer::tunnels(&tally, &link, &devices);
     // `tc`: in a kernel whose netdevsim takes no rules, only what needs none.
     if std::env::args().nth(1).as_deref() != Some("tc") {

@@ -12,6 +12,7 @@ use flow::key::{TUN_CSUM, TUN_DF};
 use flow::{Action, DpPort, Key, Megaflow, Ufid};
 use offload::capabilities::Capabilities;
 use offload::decode::DecodeError;
+use offload::meters::{Limit, Unit};
 use offload::rule::{Act, CSUM_UDP};
 use offload::{Ends, PortKind, Reason, TunnelKind, Way, decode, plan};
 use std::sync::Arc;
@@ -43,7 +44,7 @@ impl PortNames for Names {
 
 fn hardware() -> Capabilities {
     let mut can = Capabilities::all();
-    can.meters.insert(0, ());
+    can.meters.insert(0, Ok(Limit { unit: Unit::Bytes, rate: 125_000, burst: 1_562_500 }));
     // p4 is the uplink.
     can.uplinks.insert(DpPort(4));
     can.mtus.extend((1..=3).map(|n| (DpPort(n), 1400)));

@@ -9,10 +9,13 @@ use offload::capabilities::Capabilities;
 use offload::hardware::HardwareError;
 use offload::model::{Model, Options, SameNumbers};
 use offload::probe::{Bench, Feature, Lacks, Thing, questions};
+use offload::rule::Act;
 use offload::tc::attributes::Writer;
 use offload::tc::client::{Netlink as _, Tc};
-use offload::tc::{FilterId, Hook, matches, write};
-use offload::{PortKind, Reason, plan};
+use offload::tc::preferences::LOW;
+use offload::tc::{Devices, FilterId, Hook, matches, write};
+use offload::{PortKind, Reason, Rule, plan};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 const BENCH: Bench = Bench { port: Some(1), peers: [Some(2), Some(3)], block: None, vxlan: None, geneve: None };
@@ -70,8 +73,9 @@ fn matches_are_asked_for_one_by_one() {
 #[test]
 fn who_takes_no_rule_at_all_is_not_known() {
     for options in [
-        Options { refuse: vec![0], ..Options::default() },
-        Options { not_in_hw: vec![0], ..Options::default() },
+        // It is asked twice: at a high preference, and at a low one.
+        Options { refuse: vec![0, 1], ..Options::default() },
+        Options { not_in_hw: vec![0, 1], ..Options::default() },
         Options { capacity: 0, ..Options::default() },
         Options { ports: vec![2, 3], ..Options::default() },
     ] {
@@ -80,6 +84,48 @@ fn who_takes_no_rule_at_all_is_not_known() {
     }
     let alone = Bench { peers: [None, None], ..BENCH };
     assert_eq!(back_end(Options::default()).probe(&alone), Ok(None), "there is nobody to send to");
+}
+
+/// Interface n is port n, whose driver knows few preferences.
+#[derive(Debug)]
+struct Low;
+
+impl Devices for Low {
+    fn ifindex(&self, port: DpPort) -> Option<u32> {
+        SameNumbers.ifindex(port)
+    }
+
+    fn port(&self, ifindex: u32) -> Option<DpPort> {
+        SameNumbers.port(ifindex)
+    }
+
+    fn preferences(&self, _port: DpPort) -> RangeInclusive<u16> {
+        LOW
+    }
+}
+
+/// As some NICs do without a newer firmware (decision 0101).
+#[test]
+fn a_driver_that_knows_16_preferences_gets_low_ones() {
+    let options = Options { preference_max: 16, without: vec!["mpls".to_owned()], ..Options::default() };
+    let lacks = back_end(options.clone()).probe(&BENCH).unwrap().unwrap();
+    assert_eq!(lacks.to_string(), "low preferences, lacks push_mpls pop_mpls set(mpls)");
+    let tc = Tc::new(Model::new(options), Low);
+    // More sets of masks of one protocol than there are preferences, beside somebody else's filter.
+    let rules: Vec<Rule> =
+        questions(&BENCH).into_iter().map(|(_, rule)| rule).filter(|r| matches::protocol(&r.link) == 0x0800).collect();
+    let hook = Hook::Ingress { ifindex: 1 };
+    let id = FilterId { hook, chain: 0, prio: 3, handle: 1, protocol: matches::protocol(&rules[0].link) };
+    let mut request = Writer::default();
+    write::create(&mut request, 1, id, &rules[0], b"theirs", &Low).unwrap();
+    tc.link().talk(&request.bytes).unwrap();
+    assert_eq!(tc.sweep_device(1), Ok(0));
+    let mpls = |rule: &Rule| rule.acts.iter().any(|a| matches!(a, Act::MplsPush { .. }));
+    let rules: Vec<&Rule> = rules.iter().filter(|r| !mpls(r)).collect();
+    let taken = (0..).zip(&rules).filter(|(n, rule)| tc.install(Ufid(*n), rule) == Ok(())).count();
+    assert_eq!((taken, tc.usage().1), (rules.len(), 15));
+    assert!(rules.len() > 16 && tc.link().rules() == rules.len() + 1);
+    assert_eq!((tc.sweep(DpPort(1)), tc.link().rules()), (Ok(rules.len()), 1), "somebody else's is still there");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use flow::key::Key;
 use flow::{DpPort, Megaflow, Ufid};
 use offload::capabilities::Capabilities;
 use offload::decode::DecodeError;
+use offload::meters::{Limit, Unit};
 use offload::rule::{Act, Skbedit};
 use offload::tc::attributes::{Attribute, Writer, attributes};
 use offload::tc::read::{Message, filter, message};
@@ -34,7 +35,7 @@ const HEAD: usize = write::HEADER + write::TCMSG;
 
 fn hardware() -> Capabilities {
     let mut can = Capabilities::all();
-    can.meters.insert(5, ());
+    can.meters.insert(5, Ok(Limit { unit: Unit::Bytes, rate: 125_000, burst: 1_562_500 }));
     let kinds = [
         PortKind::Switch(1),
         PortKind::Switch(1),

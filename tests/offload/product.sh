@@ -40,7 +40,7 @@ soon "without offload, software forwards" "ping_across 3"
 soon "and hardware has only what is somebody else's" "[ \$(rules) = 1 ]"
 
 set_config other_config:hw-offload=true
-soon "switched on while packets pass, megaflows go into hardware" "ping_across 1; [ \$(flows offloaded | grep -c 'offloaded:yes, dp:tc') = 2 ]"
+soon "switched on while packets pass, megaflows go into hardware" "ping_across 1; [ \$(flows offloaded | grep 'eth_type(0x0800)' | grep -c 'offloaded:yes, dp:tc') = 2 ]"
 soon "both directions are rules of the device" "[ \$(rules) = 3 ]"
 soon "a port without hardware is not touched" "! tc qdisc show dev plain | grep -q clsact"
 "$ferrule" ofctl dump-flows br0 >"$run/before"
@@ -121,6 +121,17 @@ kill "$server"
 "$ferrule" ofctl del-flows br0
 program
 soon "megaflows again" "ping_across 1; [ \$(rules) = 3 ]"
+# A meter is one bucket, in software; this driver takes none.
+"$ferrule" ofctl -O OpenFlow13 add-meter br0 'meter=1,kbps,burst,band=type=drop,rate=100000,burst_size=10000'
+"$ferrule" ofctl -O OpenFlow13 mod-flows br0 in_port=1,ip,actions=meter:1,output:2
+soon "a meter stays in software" "ping_across 1; flows non-offloaded | grep -q 'offload-reason:meter(meter(0))' && [ \$(rules) = 2 ]"
+set_config other_config:hw-offload-meters=true
+soon "asked for in hardware, it is refused in the driver's words" "ping_across 1; \"$ferrule\" offload why | grep -q 'driver: meter(0): '"
+soon "and nothing of it is left" "! tc actions ls action police | grep -q police && [ \$(rules) = 2 ]"
+"$ferrule" vsctl remove Open_vSwitch . other_config hw-offload-meters
+"$ferrule" ofctl mod-flows br0 in_port=1,ip,actions=output:2
+"$ferrule" ofctl -O OpenFlow13 del-meters br0
+soon "without it, in hardware again" "ping_across 1; [ \$(rules) = 3 ]"
 ip netns add elsewhere
 ip link set "$R1" netns elsewhere
 soon "a port that goes to another namespace leaves offload" "\"$ferrule\" offload show | grep -c 'switch ' | grep -qx 1"

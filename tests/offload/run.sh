@@ -2,7 +2,7 @@
 # Offload's tests: rule and model, the differential property, and real kernels in a virtual machine. The last line counts all of them.
 #   run.sh [rule] [kernel] [product] [tunnels] [bonds]      only these parts (default: all)
 # Needs root, the packages that tests/vm/vm-setup.sh installs, and a build (FERRULE_BIN, default target/release).
-# FERRULE_PROPERTY_CASES: packets of the differential property (default here 1,000,000).
+# FERRULE_PROPERTY_CASES: packets of the differential property in the release build (default here 1,000,000).
 set -uo pipefail
 root=$(readlink -f "$(dirname "$0")/../..")
 cd "$root" || exit 1
@@ -23,7 +23,7 @@ count() {
 part() { case " $parts " in *" $1 "*) return 0 ;; esac; return 1; }
 
 if part rule; then
-    cargo test --locked -q --no-fail-fast -p offload 2>&1 | tee "$out/rule"
+    env -u FERRULE_PROPERTY_CASES cargo test --locked -q --no-fail-fast -p offload 2>&1 | tee "$out/rule"
     count "$out/rule"
     export FERRULE_PROPERTY_CASES=${FERRULE_PROPERTY_CASES:-1000000}
     cargo test --locked -q --release --no-fail-fast -p offload --test differential --test tunnels 2>&1 | tee "$out/property"

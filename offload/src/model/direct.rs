@@ -4,9 +4,11 @@
 //! statement that no megaflow was there. Neighbours: `hardware` (the trait), `packet` (which changes bytes). It matches by key and mask, not
 //! by flower's keys, and has neither messages nor echoes: what it lacks of tc shows what the tier itself needs.
 
+use super::buckets::Buckets;
 use super::packet::{Frame, run};
 use super::{Outcome, Sent, Tunnels};
-use crate::hardware::{Found, Hardware, HardwareError, HwStats, Sight};
+use crate::hardware::{Found, Hardware, HardwareError, HwStats, MeterCounts, Sight};
+use crate::meters::Limit;
 use crate::plan::Plan;
 use crate::refusal::{Reason, Refusal};
 use crate::rule::Act;
@@ -25,6 +27,7 @@ struct Table {
     flows: Map<Ufid, Stored>,
     /// What was put in and not taken out: some of it may have been lost.
     known: Map<Ufid, DpPort>,
+    buckets: Buckets,
     created: u64,
 }
 
@@ -65,7 +68,7 @@ impl Direct {
 
     /// A packet comes in by a port.
     pub fn receive(&self, port: DpPort, bytes: &[u8]) -> Outcome {
-        let mut table = self.table();
+        let table = &mut *self.table();
         let mut frame = Frame::new(bytes.to_vec());
         let key = frame.key(port);
         let hit = table.flows.values_mut().find(|s| key.equal_under(&s.plan.flow.key, &s.plan.flow.mask));
@@ -73,7 +76,8 @@ impl Direct {
         stats.packets += 1;
         stats.bytes += bytes.len() as u64;
         let mut sent: Vec<Sent> = Vec::new();
-        match run(&mut frame, &plan.rule.acts, &Tunnels::default(), &mut sent) {
+        let buckets = &mut table.buckets;
+        match run(&mut frame, &plan.rule.acts, &Tunnels::default(), &mut |meter, len| buckets.admit(meter, len), &mut sent) {
             Some(chain) => Outcome::MissedInChain(chain),
             None => Outcome::Done(sent),
         }
@@ -122,6 +126,25 @@ impl Hardware for Direct {
     fn counters(&self) -> Vec<(Ufid, Option<HwStats>)> {
         let table = self.table();
         table.known.keys().map(|ufid| (*ufid, table.flows.get(ufid).map(|s| s.stats))).collect()
+    }
+
+    fn put_meter(&self, meter: u32, limit: Limit) -> Result<(), Refusal> {
+        self.table().buckets.put(meter, limit);
+        Ok(())
+    }
+
+    fn take_meter(&self, meter: u32) -> Result<MeterCounts, HardwareError> {
+        Ok(self.table().buckets.take(meter).unwrap_or_default())
+    }
+
+    fn meters(&self) -> Option<Vec<(u32, MeterCounts)>> {
+        let table = self.table();
+        Some(table.buckets.all().filter_map(|meter| Some((meter, table.buckets.counts(meter)?))).collect())
+    }
+
+    /// As `sweep_strays`.
+    fn sweep_meters(&self) -> Result<usize, HardwareError> {
+        Ok(0)
     }
 
     fn usage(&self) -> (usize, usize, Vec<DpPort>) {

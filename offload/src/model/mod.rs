@@ -6,8 +6,10 @@
 //! other side of the differential test.
 
 mod blocks;
+mod buckets;
 pub mod direct;
 mod packet;
+mod police;
 mod tunnels;
 
 pub use tunnels::{Tunnel, Tunnels};
@@ -17,13 +19,14 @@ use crate::tc::acts::{self, ReadAct};
 use crate::tc::attributes::Writer;
 use crate::tc::client::Netlink;
 use crate::tc::numbers::{
-    IN_HW, RTM_DELQDISC, RTM_DELTFILTER, RTM_GETQDISC, RTM_GETTFILTER, RTM_NEWQDISC, RTM_NEWTFILTER, SKIP_SW, TCA_KIND,
-    TCA_OPTIONS, act, flower,
+    IN_HW, RTM_DELACTION, RTM_DELQDISC, RTM_DELTFILTER, RTM_GETACTION, RTM_GETQDISC, RTM_GETTFILTER, RTM_NEWACTION, RTM_NEWQDISC,
+    RTM_NEWTFILTER, SKIP_SW, TCA_KIND, TCA_OPTIONS, act, flower,
 };
 use crate::tc::read::{Filter, Message, filter, message};
 use crate::tc::write::HEADER;
 use crate::tc::{Devices, FilterId, Hook};
 use blocks::Blocks;
+use buckets::Buckets;
 use flow::DpPort;
 use packet::Frame;
 use std::collections::BTreeMap;
@@ -44,6 +47,10 @@ const EOPNOTSUPP: i32 = 95;
 pub struct Options {
     /// Rules that fit.
     pub capacity: usize,
+    /// Meters that fit.
+    pub meters: usize,
+    /// The highest preference that it knows.
+    pub preference_max: u16,
     /// Of the creations, counted from 0: those that the driver refuses with a text.
     pub refuse: Vec<u64>,
     /// Those that it takes without putting them into hardware.
@@ -69,6 +76,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             capacity: 1 << 20,
+            meters: 1 << 18,
+            preference_max: u16::MAX,
             refuse: Vec::new(),
             not_in_hw: Vec::new(),
             corrupt: Vec::new(),
@@ -116,6 +125,9 @@ type At = (u32, u32, u16, u32);
 struct State {
     filters: BTreeMap<At, Stored>,
     blocks: Blocks,
+    buckets: Buckets,
+    /// The cookies of meters' actions.
+    marks: BTreeMap<u32, Vec<u8>>,
     created: u64,
     deleted: u64,
 }
@@ -202,6 +214,16 @@ impl Model {
         state.filters.iter().map(line).collect()
     }
 
+    /// Meters that it has.
+    pub fn meters(&self) -> usize {
+        self.state().buckets.len()
+    }
+
+    /// Loses all meters, although rules name them.
+    pub fn lose_meters(&self) {
+        self.state().buckets = Buckets::default();
+    }
+
     /// Puts a rule there that nobody asked for, beside another.
     pub fn duplicate(&self, handle: u32) {
         let mut state = self.state();
@@ -237,7 +259,9 @@ impl Model {
             rule.packets += 1;
             rule.bytes_counted += frame.bytes.len() as u64;
             let acts = Arc::clone(&rule.acts);
-            match packet::run(&mut frame, &acts, &self.options.tunnels, &mut sent) {
+            let buckets = &mut state.buckets;
+            let mut admit = |meter, len| buckets.admit(meter, len);
+            match packet::run(&mut frame, &acts, &self.options.tunnels, &mut admit, &mut sent) {
                 Some(next) => chain = next,
                 None => return Outcome::Done(sent),
             }
@@ -260,11 +284,15 @@ impl Model {
         if self.options.refuse.contains(&nth) {
             return Err((EOPNOTSUPP, "the model refuses this rule on purpose"));
         }
+        if read.id.prio > self.options.preference_max {
+            return Err((EOPNOTSUPP, "the preference is out of range"));
+        }
         if state.filters.len() >= self.options.capacity {
             return Err((ENOSPC, "the table is full"));
         }
         check(&read, &self.options.tunnels, at.0)?;
         self.has(&read, at.0, state)?;
+        name_meters(&mut read, &state.buckets)?;
         if self.options.corrupt.contains(&nth)
             && let Some(last) = read.acts.last_mut()
         {
@@ -302,6 +330,9 @@ impl Model {
             RTM_NEWTFILTER => self.create(state, request, out),
             RTM_DELTFILTER => self.delete(state, request, out),
             RTM_GETTFILTER => answer(state, self.options.lag, request, out),
+            RTM_NEWACTION => police::make(state, &self.options, request, out),
+            RTM_DELACTION => police::remove(state, request, out),
+            RTM_GETACTION => police::list(state, request, out),
             RTM_NEWQDISC => blocks::join(state, self.options.shares, request),
             RTM_DELQDISC => blocks::leave(state, request),
             RTM_GETQDISC => blocks::tell(state, request, out),
@@ -391,13 +422,23 @@ fn check(read: &Filter, tunnels: &Tunnels, ifindex: u32) -> Result<(), (i32, &'s
         return Err((EOPNOTSUPP, "unknown flags"));
     }
     let strange = |a: &Act| {
-        let metadata = matches!(a, Act::Skbedit(_) | Act::Sample { .. } | Act::Police { .. });
+        let metadata = matches!(a, Act::Skbedit(_) | Act::Sample { .. });
         metadata
             || matches!(a, Act::Ct(_) | Act::CtClear | Act::EthPush { .. } | Act::EthPop)
             || tunnels.devices.is_empty() && matches!(a, Act::TunnelSet(_) | Act::TunnelRelease)
     };
     if read.acts.iter().any(|a| strange(&a.act)) {
         return Err((EOPNOTSUPP, "an action is not modelled"));
+    }
+    Ok(())
+}
+
+/// A filter that names a meter gets the action that is there, whatever limit it says.
+fn name_meters(read: &mut Filter, buckets: &Buckets) -> Result<(), (i32, &'static str)> {
+    for one in &mut read.acts {
+        if let Act::Police { meter, limit } = &mut one.act {
+            *limit = buckets.limit(*meter).ok_or((EINVAL, "no such police action"))?;
+        }
     }
     Ok(())
 }

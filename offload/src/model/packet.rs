@@ -116,8 +116,14 @@ fn tag_matches(want: Option<Tag>, tci: [u8; 2], tpid: [u8; 2]) -> bool {
     tci & VLAN_CFI != 0 && tpid == want.tpid && vid && pcp
 }
 
-/// Carries out a list; gives the chain to go on in.
-pub(super) fn run(frame: &mut Frame, acts: &[Act], tunnels: &Tunnels, sent: &mut Vec<Sent>) -> Option<u32> {
+/// Carries out a list; gives the chain to go on in. `admit` asks a meter whether a packet of so many bytes goes on.
+pub(super) fn run(
+    frame: &mut Frame,
+    acts: &[Act],
+    tunnels: &Tunnels,
+    admit: &mut dyn FnMut(u32, usize) -> bool,
+    sent: &mut Vec<Sent>,
+) -> Option<u32> {
     let mut at = 0;
     while let Some(act) = acts.get(at) {
         at += 1;
@@ -158,13 +164,12 @@ pub(super) fn run(frame: &mut Frame, acts: &[Act], tunnels: &Tunnels, sent: &mut
             Act::Csum(flags) => csum(frame, *flags),
             Act::TunnelSet(set) => frame.to_put_on = Some(set.clone()),
             Act::TunnelRelease => (frame.outer, frame.to_put_on) = (None, None),
-            Act::EthPush { .. }
-            | Act::EthPop
-            | Act::Ct(_)
-            | Act::CtClear
-            | Act::Police { .. }
-            | Act::Skbedit(_)
-            | Act::Sample { .. } => return None,
+            Act::Police { meter, limit: _ } => {
+                if !admit(*meter, frame.bytes.len()) {
+                    return None;
+                }
+            }
+            Act::EthPush { .. } | Act::EthPop | Act::Ct(_) | Act::CtClear | Act::Skbedit(_) | Act::Sample { .. } => return None,
         }
     }
     None

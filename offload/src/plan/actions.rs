@@ -103,8 +103,11 @@ impl<'a> List<'a> {
             Action::Ct(ct) => Act::Ct(Box::new(self.ct(ct)?)),
             Action::CtClear if self.can.ct => Act::CtClear,
             Action::CtClear => return Err(Refusal::new(Reason::Action, "ct_clear")),
-            Action::Meter(id) if self.can.meters.contains_key(id) => Act::Police { meter: *id },
-            Action::Meter(id) => return Err(Refusal::new(Reason::Meter, format!("meter({id})"))),
+            Action::Meter(id) => match self.can.meters.get(id) {
+                Some(Ok(limit)) => Act::Police { meter: *id, limit: *limit },
+                Some(Err(what)) => return Err(Refusal::new(Reason::Meter, format!("meter({id}:{what})"))),
+                None => return Err(Refusal::new(Reason::Meter, format!("meter({id})"))),
+            },
             Action::CheckPktLen { size, greater, less_equal } => return self.check_pkt_len(*size, greater, less_equal, last),
             Action::Userspace(_) => return Err(Refusal::new(Reason::Userspace, "userspace")),
             Action::Sample { .. } => return Err(Refusal::new(Reason::Sampling, "sample")),

@@ -91,38 +91,45 @@ impl fmt::Display for Feature {
 
 /// What a port was found to lack, with the driver's words.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Lacks(Map<Feature, String>);
+pub struct Lacks {
+    missing: Map<Feature, String>,
+    /// Rules are taken at low preferences only.
+    pub low: bool,
+}
 
 impl Lacks {
     /// The port does not take it.
     pub fn add(&mut self, feature: Feature, words: String) {
-        self.0.insert(feature, words);
+        self.missing.insert(feature, words);
     }
 
     /// Whether nothing is lacking.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.missing.is_empty()
     }
 
     /// Whether this is lacking.
     #[must_use]
     pub fn has(&self, feature: Feature) -> bool {
-        self.0.contains_key(&feature)
+        self.missing.contains_key(&feature)
     }
 
     /// All of it, in the order of the tables.
     #[must_use]
     pub fn all(&self) -> Vec<(Feature, &str)> {
-        let mut all: Vec<_> = self.0.iter().map(|(f, words)| (*f, words.as_str())).collect();
+        let mut all: Vec<_> = self.missing.iter().map(|(f, words)| (*f, words.as_str())).collect();
         all.sort_unstable();
         all
     }
 }
 
 impl fmt::Display for Lacks {
-    /// `takes all`, `lacks ip(ttl) pop_vlan`
+    /// `takes all`, `lacks ip(ttl) pop_vlan`, `low preferences, takes all`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.low {
+            f.write_str("low preferences, ")?;
+        }
         if self.is_empty() {
             return f.write_str("takes all");
         }

@@ -10,6 +10,8 @@ use super::numbers::{
     act as a, csum, ct, flower as f, gact, mirred, mpls, pedit, police, sample, skbedit, tunnel_key as t, verdict, vlan,
 };
 use super::write::no_device;
+use crate::hardware::MeterCounts;
+use crate::meters::{Limit, Unit};
 use crate::refusal::Refusal;
 use crate::rule::{Act, CtAct, CtNat, Header, Skbedit, TunnelSet, Word};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -84,7 +86,7 @@ pub fn put(out: &mut Writer, order: u16, act: &Act, cookie: &[u8], devices: &dyn
         }
         Act::Skbedit(edit) => put_skbedit(out, edit),
         Act::Sample { rate, group, trunc } => put_sample(out, *rate, *group, *trunc),
-        Act::Police { meter } => put_police(out, police::METERS | meter, verdict::SHOT, 0),
+        Act::Police { meter, limit } => put_meter(out, devices.police(*meter), limit, false),
         Act::Length { mtu, jump } => {
             let jump = i32::try_from(*jump).expect("a rule has few actions");
             put_police(out, 0, verdict::JUMP | jump, *mtu);
@@ -262,6 +264,38 @@ fn put_police(out: &mut Writer, index: u32, exceed: i32, mtu: u32) {
     out.put_u32(police::RESULT, u32::try_from(verdict::PIPE).expect("a small number"));
 }
 
+/// The options of a meter's police action. A filter that names an action that is there gets that one, whatever is said here; where there is
+/// none, the kernel asks for the table of rates (`whole`), which filters do not give: they refuse then.
+pub(super) fn put_meter(out: &mut Writer, index: u32, limit: &Limit, whole: bool) {
+    let mut parms = index.to_ne_bytes().to_vec();
+    parms.extend_from_slice(&verdict::SHOT.to_ne_bytes());
+    parms.extend_from_slice(&[0; 4]);
+    parms.extend_from_slice(&if limit.unit == Unit::Bytes { limit.burst } else { 0 }.to_ne_bytes());
+    parms.extend_from_slice(&police::MTU.to_ne_bytes());
+    parms.resize(police::LEN, 0);
+    if limit.unit == Unit::Bytes {
+        (parms[police::RATESPEC], parms[police::RATESPEC + 1]) = (police::CELL_LOG, police::ETHERNET);
+        let rate = u32::try_from(limit.rate).unwrap_or(u32::MAX);
+        parms[police::RATESPEC_RATE..police::RATESPEC_RATE + 4].copy_from_slice(&rate.to_ne_bytes());
+    }
+    out.put(police::TBF, &parms);
+    out.put_u32(police::RESULT, u32::try_from(verdict::PIPE).expect("a small number"));
+    match limit.unit {
+        Unit::Bytes => {
+            if whole {
+                out.put(police::RATE, &[0; police::TABLE]);
+            }
+            if u32::try_from(limit.rate).is_err() {
+                out.put(police::RATE64, &limit.rate.to_ne_bytes());
+            }
+        }
+        Unit::Packets => {
+            out.put(police::PKTRATE64, &limit.rate.to_ne_bytes());
+            out.put(police::PKTBURST64, &u64::from(limit.burst).to_ne_bytes());
+        }
+    }
+}
+
 /// An action with its cookie and the packets and bytes it has counted (those of hardware, if they are told apart).
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReadAct {
@@ -281,13 +315,54 @@ pub fn read(list: Attribute<'_>, devices: &dyn Devices) -> Result<Vec<ReadAct>, 
     orders.into_iter().map(|order| read_one(&order.nested()?, devices)).collect()
 }
 
-/// The counters of the first action (`Filter::counters`) in the payload of a list, without a look at what the actions do. `None` for
-/// counters that are cut short.
+/// The counters of the first action that is the filter's own (`Filter::counters`) in the payload of a list, without a look at what the actions do.
+/// `None` for counters that are cut short.
 #[must_use]
 pub fn counters(list: &[u8]) -> Option<(u64, u64)> {
     // The first has order 1 in all kernels that tell counters.
-    let Some(first) = seek(list, 1) else { return Some((0, 0)) };
-    seek(first.payload, a::STATS).map_or(Some((0, 0)), |stats| read_stats(stats).ok())
+    for order in 1.. {
+        let Some(one) = seek(list, order) else { break };
+        if !is_shared(one.payload) {
+            return seek(one.payload, a::STATS).map_or(Some((0, 0)), |stats| read_stats(stats).ok());
+        }
+    }
+    Some((0, 0))
+}
+
+/// Whether an action is a meter's, whose counters and cookie are not those of one filter.
+pub(super) fn is_shared(parts: &[u8]) -> bool {
+    let index =
+        || seek(seek(parts, a::OPTIONS)?.payload, police::TBF)?.payload.first_chunk::<4>().map(|i| u32::from_ne_bytes(*i));
+    seek(parts, a::KIND).is_some_and(|kind| kind.text() == "police")
+        && index().is_some_and(|index| index & police::METERS_MASK == police::METERS)
+}
+
+/// As tc names the kind of an action that was read.
+pub(super) fn kind_of<'a>(parts: &[Attribute<'a>]) -> &'a str {
+    find(parts, a::KIND).map_or("", Attribute::text)
+}
+
+/// A meter's police action: its index, limit and counters.
+pub(super) fn read_meter(parts: &[Attribute<'_>]) -> Result<(u32, Limit, MeterCounts), ReadError> {
+    let options = find(parts, a::OPTIONS).ok_or(ReadError::Missing("the options of an action"))?.nested()?;
+    let parms = need(&options, police::TBF)?.payload;
+    let (index, exceed) = (word(parms, 0)?, word(parms, 4)?.cast_signed());
+    if !is_meter(&options, exceed)? {
+        return Err(ReadError::Invalid("police of another form than offload writes"));
+    }
+    let stats = find(parts, a::STATS);
+    // It is in one place only; what there is of it in all is in the counters of both.
+    let (packets, bytes) = stats.map_or(Ok((0, 0)), |s| read_basic(s.payload, seek(s.payload, a::STATS_BASIC)))?;
+    // struct gnet_stats_queue: the length and backlog of a queue, then what was dropped.
+    let queue = stats.and_then(|stats| seek(stats.payload, a::STATS_QUEUE));
+    let dropped = queue.map_or(Ok(0), |queue| word(queue.payload, 8))?;
+    Ok((index, read_limit(&options, parms)?, MeterCounts { packets, bytes, dropped: dropped.into() }))
+}
+
+/// Whether police does what a meter does: what exceeds is dropped, the rest goes on.
+fn is_meter(options: &[Attribute<'_>], exceed: i32) -> Result<bool, ReadError> {
+    let conform = find(options, police::RESULT).map_or(Ok(0), Attribute::u32)?.cast_signed();
+    Ok(exceed == verdict::SHOT && conform == verdict::PIPE)
 }
 
 fn read_one(parts: &[Attribute<'_>], devices: &dyn Devices) -> Result<ReadAct, ReadError> {
@@ -302,7 +377,7 @@ fn read_one(parts: &[Attribute<'_>], devices: &dyn Devices) -> Result<ReadAct, R
         "csum" => Act::Csum(word(&head(&options, csum::PARMS, verdict::PIPE)?, 0)?),
         "tunnel_key" => read_tunnel(&options)?,
         "ct" => read_ct(&options)?,
-        "police" => read_police(&options)?,
+        "police" => read_police(&options, devices)?,
         "skbedit" => read_skbedit(&options)?,
         "sample" => read_sample(&options)?,
         _ => return Err(ReadError::Invalid("an action of a kind that offload does not use")),
@@ -311,11 +386,14 @@ fn read_one(parts: &[Attribute<'_>], devices: &dyn Devices) -> Result<ReadAct, R
     Ok(ReadAct { act, cookie: find(parts, a::COOKIE).map_or_else(Vec::new, |c| c.payload.to_vec()), packets, bytes })
 }
 
+/// Those of hardware, if they are told apart.
 fn read_stats(stats: Attribute<'_>) -> Result<(u64, u64), ReadError> {
     let parts = stats.payload;
-    let Some(basic) = seek(parts, a::STATS_BASIC_HW).or_else(|| seek(parts, a::STATS_BASIC)) else {
-        return Ok((0, 0));
-    };
+    read_basic(parts, seek(parts, a::STATS_BASIC_HW).or_else(|| seek(parts, a::STATS_BASIC)))
+}
+
+fn read_basic(parts: &[u8], basic: Option<Attribute<'_>>) -> Result<(u64, u64), ReadError> {
+    let Some(basic) = basic else { return Ok((0, 0)) };
     // struct gnet_stats_basic: bytes u64, packets u32.
     let short = ReadError::Size { kind: basic.kind, len: basic.payload.len(), expected: 12 };
     let bytes = basic.payload.first_chunk::<8>().ok_or_else(|| short.clone())?;
@@ -536,14 +614,25 @@ fn read_sample(options: &[Attribute<'_>]) -> Result<Act, ReadError> {
     })
 }
 
-fn read_police(options: &[Attribute<'_>]) -> Result<Act, ReadError> {
+fn read_police(options: &[Attribute<'_>], devices: &dyn Devices) -> Result<Act, ReadError> {
     let parms = need(options, police::TBF)?.payload;
     let (index, exceed, mtu) = (word(parms, 0)?, word(parms, 4)?.cast_signed(), word(parms, 16)?);
     if exceed & !verdict::VALUE == verdict::JUMP {
         return Ok(Act::Length { mtu, jump: (exceed & verdict::VALUE).cast_unsigned() });
     }
-    if index & police::METERS == 0 || exceed != verdict::SHOT {
-        return Err(ReadError::Invalid("police of another form than offload writes"));
+    let is_meter = is_meter(options, exceed)?;
+    let meter =
+        devices.meter(index).filter(|_| is_meter).ok_or(ReadError::Invalid("police of another form than offload writes"))?;
+    Ok(Act::Police { meter, limit: read_limit(options, parms)? })
+}
+
+fn read_limit(options: &[Attribute<'_>], parms: &[u8]) -> Result<Limit, ReadError> {
+    let long = |kind: u16| find(options, kind).map(|a| a.array().map(u64::from_ne_bytes)).transpose();
+    if let Some(rate) = long(police::PKTRATE64)? {
+        let burst = long(police::PKTBURST64)?.unwrap_or(0);
+        let burst = u32::try_from(burst).map_err(|_| ReadError::Invalid("police with a burst that offload does not write"))?;
+        return Ok(Limit { unit: Unit::Packets, rate, burst });
     }
-    Ok(Act::Police { meter: index & !police::METERS })
+    let rate = long(police::RATE64)?.map_or_else(|| word(parms, police::RATESPEC_RATE).map(u64::from), Ok)?;
+    Ok(Limit { unit: Unit::Bytes, rate, burst: word(parms, 12)? })
 }

@@ -8,7 +8,7 @@
 //! - A filter that was taken but is not in hardware, or in fewer devices than its hook has, or that reads back as another rule, is
 //!   removed before `install` returns: it counts as refused.
 //! - If that removal fails, the port is dirty: nothing more is installed on it until `sweep` has found it clean.
-//! - Every filter's first action has a cookie that begins with `MAGIC`. `sweep` removes those, and touches no others.
+//! - Every filter's first action of its own has a cookie that begins with `MAGIC`. `sweep` removes those, and touches no others.
 //! - The queueing discipline that filters hang from (clsact, or an ingress of somebody else's) is made where there is none, and never
 //!   removed: others may hang their filters from it.
 //! - Requests go in batches: one message of the socket carries up to `BATCH_MAX` of them.
@@ -20,7 +20,7 @@ use super::preferences::Masks;
 use super::read::{Filter, Message, filter, glance, message};
 use super::table::{Place, Table};
 use super::write::{HEADER, TCMSG, clsact, create, delete, dump, query};
-use super::{Devices, FilterId, Hook};
+use super::{Devices, FilterId, Hook, acts};
 use crate::hardware::{Found, HardwareError, HwStats, Sight};
 use crate::refusal::{Reason, Refusal};
 use crate::rule::Rule;
@@ -82,6 +82,29 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
     /// The number of a single request.
     pub(super) fn sequence(&self) -> u32 {
         self.table().sequences(1)
+    }
+
+    /// Whether a meter has an action of ours.
+    pub(super) fn has_meter(&self, meter: u32) -> bool {
+        self.table().meters.contains_key(&meter)
+    }
+
+    pub(super) fn know_meter(&self, meter: u32, there: bool) {
+        let mut table = self.table();
+        if there {
+            table.meters.entry(meter).or_default();
+        } else {
+            table.meters.remove(&meter);
+        }
+    }
+
+    /// What a meter has dropped in all, by what the kernel says, which begins at nought again after 32 bits. `None` if it is none of ours.
+    pub(super) fn dropped(&self, meter: u32, said: u64) -> Option<u64> {
+        let mut table = self.table();
+        let all = table.meters.get_mut(&meter)?;
+        let low = |n: u64| u32::try_from(n & 0xffff_ffff).expect("32 bits");
+        *all += u64::from(low(said).wrapping_sub(low(*all)));
+        Some(*all)
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -174,7 +197,7 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
         }
         let hook = self.devices.hook(rule.port).ok_or_else(|| Refusal::of_port(Reason::InPort, rule.port))?;
         let masks = Masks::of(hook, rule);
-        let place = table.place(hook, rule.chain, rule.port, masks);
+        let place = table.place(rule.chain, rule.port, masks, self.devices.preferences(rule.port));
         place.ok_or_else(|| Refusal::new(Reason::TableFull, "preferences"))
     }
 
@@ -390,16 +413,18 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
     fn sweep_those(&self, hook: Hook, which: &dyn Fn(&Table, FilterId) -> bool) -> Result<usize, HardwareError> {
         let mut table = self.table();
         let bytes = self.list(&mut table, hook)?;
-        let mut swept = 0;
+        let (mut swept, mut foreign) = (0, Set::default());
         for bytes in messages(&bytes) {
-            if let Ok(Message::Flower(id)) = message(bytes)
-                && is_ours(bytes)
-                && which(&table, id)
-            {
+            let Ok(Message::Flower(id) | Message::Foreign(id)) = message(bytes) else { continue };
+            if !is_ours(bytes) {
+                // A preference itself is shown without a handle, also one of ours.
+                foreign.extend((id.handle != 0).then_some(id.prio));
+            } else if which(&table, id) {
                 self.delete(&mut table, id)?;
                 swept += 1;
             }
         }
+        table.preferences.leave(hook, foreign);
         Ok(swept)
     }
 
@@ -462,8 +487,9 @@ fn is_ours(bytes: &[u8]) -> bool {
         let list = attributes(bytes.get(HEADER + TCMSG..)?).ok()?;
         let options = find(&list, TCA_OPTIONS)?.nested().ok()?;
         let orders = find(&options, flower::ACT)?.nested().ok()?;
-        let first = orders.iter().min_by_key(|a| a.kind)?.nested().ok()?;
-        find(&first, act::COOKIE).map(|c| c.payload.starts_with(&MAGIC))
+        // A meter's action bears our mark in whatever filter names it.
+        let own = orders.iter().filter(|a| !acts::is_shared(a.payload)).min_by_key(|a| a.kind)?.nested().ok()?;
+        find(&own, act::COOKIE).map(|c| c.payload.starts_with(&MAGIC))
     };
     first_cookie().unwrap_or(false)
 }

@@ -4,7 +4,8 @@
 
 use super::Devices;
 use super::client::{Netlink, Tc};
-use crate::hardware::{Hardware, HardwareError, HwStats, Sight};
+use crate::hardware::{Hardware, HardwareError, HwStats, MeterCounts, Sight};
+use crate::meters::Limit;
 use crate::plan::Plan;
 use crate::refusal::Refusal;
 use crate::rule::Rule;
@@ -39,6 +40,22 @@ impl<N: Netlink, D: Devices + Send + Sync + fmt::Debug> Hardware for Tc<N, D> {
 
     fn audit(&self, port: DpPort, right: &dyn Fn(Ufid) -> Option<Plan>) -> Result<Vec<Sight>, HardwareError> {
         self.audit(port, &|ufid| right(ufid).map(|plan| plan.rule))
+    }
+
+    fn put_meter(&self, meter: u32, limit: Limit) -> Result<(), Refusal> {
+        self.put_meter(meter, limit)
+    }
+
+    fn take_meter(&self, meter: u32) -> Result<MeterCounts, HardwareError> {
+        self.take_meter(meter)
+    }
+
+    fn meters(&self) -> Option<Vec<(u32, MeterCounts)>> {
+        self.meters()
+    }
+
+    fn sweep_meters(&self) -> Result<usize, HardwareError> {
+        self.sweep_meters()
     }
 
     fn sweep(&self, port: DpPort) -> Result<usize, HardwareError> {

@@ -11,6 +11,7 @@
 //! | [`read`] | a message as a filter |
 //! | `block` | the block that the members of a bond share |
 //! | [`client`] | rules in a table, and what is known of them |
+//! | [`meters`] | police actions that stand by themselves, one for each meter |
 //! | `probe` | what a device takes, by asking it |
 
 pub mod acts;
@@ -20,6 +21,7 @@ mod block;
 pub mod client;
 mod hardware;
 pub mod matches;
+pub mod meters;
 pub mod numbers;
 pub mod preferences;
 mod probe;
@@ -29,6 +31,7 @@ pub mod write;
 
 pub use block::block_of_bond;
 use flow::DpPort;
+use std::ops::RangeInclusive;
 
 /// Translates between datapath ports and interface indexes.
 pub trait Devices {
@@ -40,6 +43,21 @@ pub trait Devices {
     /// Where the filters of a port hang: from its device, or from the block that the members of a bond share.
     fn hook(&self, port: DpPort) -> Option<Hook> {
         self.ifindex(port).map(|ifindex| Hook::Ingress { ifindex })
+    }
+
+    /// The index of a meter's police action. Datapaths of one host have indexes of their own.
+    fn police(&self, meter: u32) -> u32 {
+        numbers::police::METERS | meter & !numbers::police::METERS_MASK
+    }
+
+    /// The meter that a police action is of.
+    fn meter(&self, index: u32) -> Option<u32> {
+        (index & numbers::police::METERS_MASK == numbers::police::METERS).then_some(index & !numbers::police::METERS_MASK)
+    }
+
+    /// Which preferences filters of a port may have.
+    fn preferences(&self, _port: DpPort) -> RangeInclusive<u16> {
+        preferences::HIGH
     }
 
     /// In how many devices a filter of a port has to be.

@@ -4,6 +4,15 @@
 pub const RTM_NEWTFILTER: u16 = 44;
 pub const RTM_DELTFILTER: u16 = 45;
 pub const RTM_GETTFILTER: u16 = 46;
+/// Messages about actions that stand by themselves.
+pub const RTM_NEWACTION: u16 = 48;
+pub const RTM_DELACTION: u16 = 49;
+pub const RTM_GETACTION: u16 = 50;
+/// Behind `struct tcamsg`: the actions, and what of them is wanted.
+pub const TCA_ACT_TAB: u16 = 1;
+pub const TCA_ROOT_FLAGS: u16 = 2;
+/// In `TCA_ROOT_FLAGS`: as many as fit into a message.
+pub const LARGE_DUMP: u32 = 1;
 /// A queueing discipline is made, removed, asked for.
 pub const RTM_NEWQDISC: u16 = 36;
 pub const RTM_DELQDISC: u16 = 37;
@@ -74,9 +83,15 @@ pub mod act {
     pub const OPTIONS: u16 = 2;
     pub const STATS: u16 = 4;
     pub const COOKIE: u16 = 6;
+    pub const INDEX: u16 = 3;
     pub const FLAGS: u16 = 7;
+    pub const IN_HW_COUNT: u16 = 10;
+    /// In `FLAGS`, which has bits and which of them count.
+    pub const SKIP_HW: u32 = 2;
+    pub const SKIP_SW: u32 = 4;
     /// Inside `STATS`.
     pub const STATS_BASIC: u16 = 1;
+    pub const STATS_QUEUE: u16 = 3;
     pub const STATS_BASIC_HW: u16 = 7;
     pub const STATS_PACKETS64: u16 = 8;
 }
@@ -200,9 +215,23 @@ pub mod sample {
 
 pub mod police {
     pub const TBF: u16 = 1;
+    pub const RATE: u16 = 2;
     pub const RESULT: u16 = 5;
-    /// Bytes of `struct tc_police`.
+    pub const RATE64: u16 = 8;
+    pub const PKTRATE64: u16 = 10;
+    pub const PKTBURST64: u16 = 11;
+    /// Bytes of `struct tc_police`, and where in it `struct tc_ratespec` and its rate are.
     pub const LEN: usize = 56;
-    /// Indexes of meters begin here, as OVS numbers them.
-    pub const METERS: u32 = 0x1000_0000;
+    pub const RATESPEC: usize = 20;
+    pub const RATESPEC_RATE: usize = 28;
+    /// `TC_LINKLAYER_ETHERNET`
+    pub const ETHERNET: u8 = 1;
+    /// Bytes of a table of rates, which the kernel wants and does not read.
+    pub const TABLE: usize = 1_024;
+    /// The longest packet: longer ones exceed. With it, the size of the table's cells.
+    pub const MTU: u32 = 0xffff;
+    pub const CELL_LOG: u8 = 9;
+    /// Indexes of meters: apart from those of OVS, which begin at 0x1000_0000.
+    pub const METERS: u32 = 0x4000_0000;
+    pub const METERS_MASK: u32 = 0xf000_0000;
 }

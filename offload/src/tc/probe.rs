@@ -2,12 +2,13 @@
 //!
 //! What enters: the devices to ask with. What leaves: what is lacking, with the driver's words. Neighbours: `client`, `crate::probe`.
 //!
-//! Nothing of anybody else's is touched: each rule is created exclusively, at a preference behind all of ours, and only what was created is
-//! deleted. It bears our mark, so that a sweep finds it if this program ends in between.
+//! Nothing of anybody else's is touched: each rule is created exclusively, at a preference behind all of ours (or, on a device that knows low
+//! ones only, at the last of those), and only what was created is deleted. It bears our mark, so that a sweep finds it if this program ends in between.
 
 use super::answer::{Answer, answers};
 use super::attributes::Writer;
 use super::client::{MAGIC, Netlink, Tc, judge};
+use super::preferences::LOW_MAX;
 use super::read::filter;
 use super::write::{create, delete};
 use super::{Devices, FilterId, matches};
@@ -55,14 +56,33 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
         if bench.port.is_some() && asked.first().is_none_or(|(feature, _)| feature.is_some()) {
             return Ok(None);
         }
+        let mut low = None;
         for (prio, (feature, rule)) in (PRIO..).zip(&asked) {
-            match (self.ask(bench, prio, rule)?, feature) {
+            match (self.ask_where(bench, &mut low, prio, rule)?, feature) {
                 (Answered::Taken, _) | (Answered::Open, Some(_)) => {}
                 (Answered::Refused(words), Some(feature)) => lacks.add(*feature, words),
                 (Answered::Refused(_) | Answered::Open, None) => return Ok(None),
             }
         }
+        lacks.low = low == Some(true);
         Ok(Some(lacks))
+    }
+
+    /// Asks where rules are taken, which the first that is taken shows.
+    fn ask_where(&self, bench: &Bench, low: &mut Option<bool>, prio: u16, rule: &Rule) -> Result<Answered, HardwareError> {
+        let answered = self.ask(bench, if *low == Some(true) { LOW_MAX } else { prio }, rule)?;
+        match (&answered, *low) {
+            (Answered::Taken, None) => *low = Some(false),
+            (Answered::Refused(_), None) => {
+                let second = self.ask(bench, LOW_MAX, rule)?;
+                if matches!(second, Answered::Taken) {
+                    *low = Some(true);
+                    return Ok(second);
+                }
+            }
+            (Answered::Taken | Answered::Refused(_), Some(_)) | (Answered::Open, _) => {}
+        }
+        Ok(answered)
     }
 
     fn ask(&self, bench: &Bench, prio: u16, rule: &Rule) -> Result<Answered, HardwareError> {

@@ -60,16 +60,22 @@ impl Filter {
             && self.acts.iter().map(|a| &a.act).eq(acts)
     }
 
-    /// The cookie of the first action.
-    #[must_use]
-    pub fn cookie(&self) -> &[u8] {
-        self.acts.first().map_or(&[], |a| &a.cookie)
+    /// The first action that is no other filter's.
+    fn own(&self) -> Option<&ReadAct> {
+        self.acts.iter().find(|a| !a.act.is_shared())
     }
 
-    /// Packets and bytes of the first action, which counts every packet of the flow, as a megaflow does.
+    /// The cookie of the first action that is its own.
+    #[must_use]
+    pub fn cookie(&self) -> &[u8] {
+        self.own().map_or(&[], |a| &a.cookie)
+    }
+
+    /// Packets and bytes of that action, which counts every packet of the flow, as a megaflow does; behind a meter it is the driver's matter
+    /// whether it counts what the meter dropped (decision 0100).
     #[must_use]
     pub fn counters(&self) -> (u64, u64) {
-        self.acts.first().map_or((0, 0), |a| (a.packets, a.bytes))
+        self.own().map_or((0, 0), |a| (a.packets, a.bytes))
     }
 }
 

@@ -8,6 +8,7 @@ use super::preferences::{Masks, Preferences};
 use super::{FilterId, Hook};
 use flow::hash::{Map, Set};
 use flow::{DpPort, Ufid};
+use std::ops::RangeInclusive;
 
 /// A rule of ours in a table.
 #[derive(Clone, Debug)]
@@ -38,6 +39,8 @@ pub(super) struct Table {
     sequence: u32,
     pub(super) dirty: Set<DpPort>,
     look: u32,
+    /// Meters that have an action of ours, with the packets that it has dropped: the kernel counts them in 32 bits.
+    pub(super) meters: Map<u32, u64>,
 }
 
 impl Table {
@@ -67,9 +70,9 @@ impl Table {
         self.slots.iter().flatten()
     }
 
-    /// A place for a rule with these masks; `None` if all preferences are taken.
-    pub(super) fn place(&mut self, hook: Hook, chain: u32, port: DpPort, masks: Masks) -> Option<Place> {
-        let prio = self.preferences.take(&masks)?;
+    /// A place for a rule with these masks; `None` if all preferences of the range are taken.
+    pub(super) fn place(&mut self, chain: u32, port: DpPort, masks: Masks, range: RangeInclusive<u16>) -> Option<Place> {
+        let (hook, prio) = (masks.hook(), self.preferences.take(&masks, range)?);
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             u32::try_from(self.slots.len() - 1).expect("memory ends before handles do")
@@ -126,6 +129,7 @@ impl Table {
 mod tests {
     use super::*;
     use crate::rule::{Link, Rule};
+    use crate::tc::preferences::HIGH;
     use flow::key::Key;
 
     fn place(table: &mut Table, port: u32) -> Place {
@@ -141,7 +145,7 @@ mod tests {
             nought: Box::new(Key::ZERO),
         };
         let hook = Hook::Ingress { ifindex: port };
-        table.place(hook, 0, DpPort(port), Masks::of(hook, &rule)).expect("preferences are left")
+        table.place(0, DpPort(port), Masks::of(hook, &rule), HIGH).expect("preferences are left")
     }
 
     #[test]

@@ -21,8 +21,8 @@ pub const F_DUMP: u16 = 0x300;
 pub const F_CREATE: u16 = 0x400;
 pub const F_EXCL: u16 = 0x200;
 
-/// Appends a message that creates the filter `id`, only in hardware (`skip_sw`), with `cookie` on its first action; the kernel
-/// echoes it.
+/// Appends a message that creates the filter `id`, only in hardware (`skip_sw`), with `cookie` on the first action that is its
+/// own; the kernel echoes it.
 ///
 /// # Errors
 /// If a port has no device.
@@ -41,8 +41,9 @@ pub fn create(
     let options = out.nest(TCA_OPTIONS);
     matches::put(out, rule);
     let list = out.nest(flower::ACT);
+    let own = rule.acts.iter().position(|act| !act.is_shared());
     for (order, act) in rule.acts.iter().enumerate() {
-        let cookie = if order == 0 { cookie } else { &[] };
+        let cookie = if Some(order) == own { cookie } else { &[] };
         let order = u16::try_from(order + 1).expect("a rule has at most ACTIONS_MAX actions");
         if let Err(refusal) = acts::put(out, order, act, cookie, devices) {
             out.bytes.truncate(start);

@@ -14,6 +14,7 @@
 //!   is not idle before hardware has had the time to tell that it was used.
 //! - A megaflow that recirculates stays in software: a packet that misses in a chain comes up changed, and userspace cannot tell in
 //!   which round it was. The packets of established connections have rules of their own, composed of all that they pass (`connections`).
+//! - A meter stays in software, with all that it meters, unless somebody asked for two buckets (`meters`).
 //! - A rule behind a tunnel stands and falls with the megaflow that lets packets into the tunnel (`tunnels`).
 //! - Switched off, all calls go below as they are, and nothing of ours is in hardware.
 //!
@@ -22,6 +23,7 @@
 mod admission;
 mod connections;
 mod figures;
+mod meters;
 mod report;
 mod state;
 mod tick;
@@ -144,6 +146,7 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
         let mut state = self.state();
         let ufids: Vec<Ufid> = state.entries.keys().copied().collect();
         self.take_out(&mut state, &ufids, &Refusal::new(Reason::Disabled, ""), clock::now_ms());
+        self.retire_meters(&mut state);
         let State { entries, connected, .. } = &mut *state;
         entries.retain(|ufid, _| !connected.is_merged(*ufid));
         state.waiting.clear();
@@ -170,6 +173,7 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
                 state.saw(*ufid, last, now);
             }
             state.tunnels.unbind(*ufid);
+            state.meters.unbind(*ufid);
             if let Some(entry) = state.entries.get_mut(ufid) {
                 entry.counted.close();
             }
@@ -181,11 +185,19 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
     }
 
     /// Decides for megaflows that software has and hardware has not.
-    fn settle(&self, state: &mut State, planned: Vec<(Ufid, DpPort, Result<Plan, Refusal>)>, now: Msec) {
+    fn settle(&self, state: &mut State, mut planned: Vec<(Ufid, DpPort, Result<Plan, Refusal>)>, now: Msec) {
+        for (_, _, plan) in &mut planned {
+            if let Ok(ready) = plan
+                && let Err(why) = self.ready_meters(state, ready)
+            {
+                *plan = Err(why);
+            }
+        }
         let plans: Vec<(Ufid, &Plan)> = planned.iter().filter_map(|(u, _, p)| p.as_ref().ok().map(|p| (*u, p))).collect();
         let mut results = self.hardware.install_all(&plans).into_iter();
         for (ufid, port, plan) in planned {
             let through = plan.as_ref().ok().and_then(|plan| state.tunnels.entry(plan, &state.can).ok().flatten());
+            let metered = plan.as_ref().map_or_else(|_| Vec::new(), meters::of_plan);
             let result = plan.and_then(|_| results.next().unwrap_or_else(|| Err(Refusal::new(Reason::Driver, "no answer"))));
             let fresh =
                 || Entry { port, home: Home::Hardware, counted: Counted::default(), rate: Rate::default(), since_ms: now };
@@ -198,6 +210,7 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
                     if let Some(through) = through {
                         state.tunnels.bind(ufid, through);
                     }
+                    state.meters.bind(ufid, metered);
                 }
                 Err(refusal) => state.refuse(ufid, refusal, now),
             }
@@ -301,14 +314,23 @@ impl<D: Datapath, H: Hardware> Datapath for Tiered<D, H> {
         fn upcalls(&self, handler: usize, max: usize, timeout: Duration, out: &mut Vec<Upcall>);
         fn set_handlers(&self, n: usize);
         fn set_upcalls_enabled(&self, on: bool);
-        fn meter_set(&self, id: u32, config: &MeterConfig) -> Result<(), DpError>;
-        fn meter_get(&self, id: u32) -> Result<MeterStats, DpError>;
-        fn meter_del(&self, id: u32) -> Result<MeterStats, DpError>;
         fn bond_set(&self, bond: u32, table: &BondTable) -> Result<(), DpError>;
         fn bond_del(&self, bond: u32);
         fn bond_bytes(&self, bond: u32) -> Option<[u64; BOND_BUCKETS]>;
         fn stats(&self) -> DpStats;
         fn set_config(&self, config: &[(String, String)]);
+    }
+
+    fn meter_set(&self, id: u32, config: &MeterConfig) -> Result<(), DpError> {
+        self.meter_set_tiered(id, config)
+    }
+
+    fn meter_get(&self, id: u32) -> Result<MeterStats, DpError> {
+        self.meter_get_tiered(id)
+    }
+
+    fn meter_del(&self, id: u32) -> Result<MeterStats, DpError> {
+        self.meter_del_tiered(id)
     }
 
     fn port_custom_stats(&self, port: DpPort) -> Vec<(String, u64)> {

@@ -32,6 +32,9 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
             let (known, waiting) = (state.connected.conns.len(), state.connected.rules() - inside);
             put(&mut out, format_args!("  connections: {known} established, {inside} rules, {waiting} more to be tried again\n"));
         }
+        if state.meters.are_wanted() {
+            put(&mut out, format_args!("  meters: {} in hardware\n", state.meters.there()));
+        }
         for (reason, n) in reasons {
             put(&mut out, format_args!("    {} {n}: {}\n", reason.name(), reason.sentence()));
         }
@@ -126,7 +129,8 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
         for port in ports {
             swept += self.hardware.sweep_strays(port)?;
         }
-        Ok(swept)
+        // Rules that are gone let go of their meters.
+        Ok(swept + self.hardware.sweep_meters()?)
     }
 
     fn names(&self) -> Map<DpPort, String> {

@@ -2,6 +2,7 @@
 
 use super::connections::Connected;
 use super::figures::Figures;
+use super::meters::Meters;
 use super::tunnels::Tunnels;
 use super::waiting::Waiting;
 use crate::capabilities::Capabilities;
@@ -119,6 +120,7 @@ pub(super) struct State {
     pub(super) waiting: Waiting,
     pub(super) connected: Connected,
     pub(super) tunnels: Tunnels,
+    pub(super) meters: Meters,
     pub(super) figures: Figures,
     /// What hardware has taken in by each port since the tier began.
     pub(super) passed: Map<DpPort, HwStats>,

@@ -32,6 +32,7 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
         if now - state.looked_ms >= LOOK_MS {
             self.look_at_all(&mut state, now);
             self.keep_alive(&mut state, now);
+            self.retire_meters(&mut state);
         }
         if now - state.cleaned_ms >= CLEAN_MS {
             state.cleaned_ms = now;
@@ -44,6 +45,7 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
                 state = self.state();
             }
         }
+        state.hasten_metered(now);
         let freed = std::mem::take(&mut state.freed);
         if freed > 0 {
             state.hasten(now, freed, |reason| reason == Reason::TableFull);
@@ -69,6 +71,7 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
             entry.rate.look(entry.counted.sum().packets, now);
             state.credit(ufid, port, more, now);
         }
+        self.count_meters(state, now);
         if !lost.is_empty() {
             self.take_out(state, &lost, &Refusal::new(Reason::Lost, ""), now);
         }
@@ -175,7 +178,9 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
             || state.can.uplinks != can.uplinks
             || state.can.lacks != can.lacks
             || state.can.mtus != can.mtus;
-        state.can = can;
+        // The datapath's meters are not the ports' matter.
+        let meters = std::mem::take(&mut state.can.meters);
+        state.can = Capabilities { meters, ..can };
         if gone {
             let there: Vec<Ufid> = state.entries.keys().copied().filter(|u| state.is_in_hardware(*u)).collect();
             for ufid in there {

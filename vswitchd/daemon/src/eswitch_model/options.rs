@@ -24,6 +24,12 @@ pub(super) struct Options {
     /// Rules that fit
     #[arg(long, default_value_t = 65_536)]
     pub(super) capacity: usize,
+    /// The highest preference of a filter
+    #[arg(long, default_value_t = u16::MAX)]
+    pub(super) preference_max: u16,
+    /// Meters that fit (other_config:hw-offload-meters)
+    #[arg(long, default_value_t = 4_096)]
+    pub(super) meters: usize,
     /// Rules that can be put in per second (0: as many as come)
     #[arg(long, default_value_t = 0)]
     pub(super) rate: u32,
@@ -63,6 +69,8 @@ impl Options {
     pub(super) fn model(&self, ports: Vec<u32>) -> model::Options {
         model::Options {
             capacity: self.capacity,
+            meters: self.meters,
+            preference_max: self.preference_max,
             refuse: self.refuse.clone(),
             not_in_hw: self.not_in_hw.clone(),
             corrupt: self.corrupt.clone(),

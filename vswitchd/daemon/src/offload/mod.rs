@@ -20,7 +20,8 @@ use datapath::Switch;
 use flow::clock::now_ms;
 use flow::hash::Map;
 use flow::seam::PortInfo;
-use flow::{Datapath as _, Msec, Ufid};
+use flow::{Datapath as _, DpPort, Msec, Ufid};
+use offload::tc::Devices;
 use offload::tc::client::{Netlink as _, Tc};
 use offload::tiered::LAG_MS;
 use offload::{Capabilities, PortKind, Tiered};
@@ -49,6 +50,8 @@ pub struct Settings {
     pub choice: Choice,
     /// `offload-rebalance`
     pub rebalance: bool,
+    /// `hw-offload-meters`, a key of ours: whether meters may be in hardware, which are second buckets there (decision 0100).
+    pub meters: bool,
     /// `offloaded-stats-delay`
     pub lag_ms: Msec,
 }
@@ -66,6 +69,7 @@ impl Settings {
             on: get("hw-offload") == "true" && get("tc-policy") != "skip_hw" && choice.is_some(),
             choice: choice.unwrap_or_default(),
             rebalance: get("offload-rebalance") != "false",
+            meters: get("hw-offload-meters") == "true",
             lag_ms: get("offloaded-stats-delay").parse().ok().filter(|ms| *ms >= 0).unwrap_or(LAG_MS),
         }
     }
@@ -74,6 +78,8 @@ impl Settings {
 #[derive(Debug)]
 struct Shared {
     tiers: Vec<Weak<Tier>>,
+    /// Datapaths that have been opened.
+    opened: u32,
     settings: Settings,
     stopping: bool,
     /// Hardware ports of each datapath, by name.
@@ -96,10 +102,10 @@ pub struct Offload {
 
 impl Default for Offload {
     fn default() -> Self {
-        let settings = Settings { on: false, choice: Choice::Tc, rebalance: true, lag_ms: LAG_MS };
+        let settings = Settings { on: false, choice: Choice::Tc, rebalance: true, meters: false, lag_ms: LAG_MS };
         let (tiers, swept) = (Vec::new(), Vec::new());
         let (ports, ways, told, probes) = (Map::default(), Map::default(), Map::default(), Map::default());
-        let shared = Shared { tiers, settings, stopping: false, ports, ways, told, probes, swept };
+        let shared = Shared { tiers, opened: 0, settings, stopping: false, ports, ways, told, probes, swept };
         Self { shared: Arc::new((Mutex::new(shared), Condvar::new())), thread: Mutex::default() }
     }
 }
@@ -112,8 +118,9 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 impl Offload {
     /// A tier over a datapath just opened.
     pub fn over(&self, dp: Arc<Switch>) -> Arc<Tier> {
-        let tier = Arc::new(Tier::idle(dp, Tc::new(Backend::default(), Ports::default())));
         let mut shared = lock(&self.shared.0);
+        let tier = Arc::new(Tier::idle(dp, Tc::new(Backend::default(), Ports::numbered(shared.opened))));
+        shared.opened = shared.opened.wrapping_add(1);
         shared.tiers.retain(|weak| weak.strong_count() > 0);
         shared.tiers.push(Arc::downgrade(&tier));
         if shared.settings.on {
@@ -278,6 +285,7 @@ fn turn_one(shared: &mut Shared, tier: &Tier, claimed: &mut Vec<Tunnel>) -> Opti
     let now = now_ms();
     let probes = shared.probes.entry(tier.name().to_owned()).or_default();
     let (lacks, unclean) = probes.of(&found, now, &driver, &mut |bench| tier.hardware().probe(bench));
+    tier.hardware().devices().set_low(lacks.iter().filter(|(_, lacks)| lacks.low).map(|(port, _)| *port).collect());
     // Those are swept when they are found the next time.
     let found: Vec<Hardware> = found.into_iter().filter(|h| !unclean.contains(&h.port)).collect();
     let ways = shared.ways.entry(tier.name().to_owned()).or_default();
@@ -298,6 +306,7 @@ fn turn_one(shared: &mut Shared, tier: &Tier, claimed: &mut Vec<Tunnel>) -> Opti
     leave_blocks(tier, &discovered, &found);
     tier.set_rebalance(shared.settings.rebalance);
     tier.set_lag(shared.settings.lag_ms);
+    tier.set_meters(shared.settings.meters);
     tier.set_enabled(true);
     tier.tick(now);
     Some(there)
@@ -388,7 +397,8 @@ fn sweep_leftovers(choice: &Choice) {
     tunnels::remove_unwanted(&backend, &[], &tunnels::devices(&bytes));
     let devices: Vec<Link> =
         decode_links(&bytes).into_iter().filter(|l| l.phys_switch_id.as_ref().is_some_and(|id| !id.is_empty())).collect();
-    let tc = Tc::new(backend, Ports::default());
+    // Whatever datapath it was of.
+    let tc = Tc::new(backend, AnyDatapath);
     for device in devices {
         match tc.sweep_device(device.ifindex) {
             Ok(0) => {}
@@ -399,6 +409,26 @@ fn sweep_leftovers(choice: &Choice) {
         if let Err(error) = tc.leave(device.ifindex) {
             tracing::debug!(target: "dpif_offload", "{}: {error}", device.name);
         }
+    }
+    // Nobody names them any more.
+    match tc.sweep_meters() {
+        Ok(0) => {}
+        Ok(n) => tracing::info!(target: "dpif_offload", "{n} meters of an earlier life removed"),
+        Err(error) => tracing::debug!(target: "dpif_offload", "meters are not listed: {error}"),
+    }
+}
+
+/// No ports, and the meters of all datapaths.
+#[derive(Debug)]
+struct AnyDatapath;
+
+impl Devices for AnyDatapath {
+    fn ifindex(&self, _port: DpPort) -> Option<u32> {
+        None
+    }
+
+    fn port(&self, _ifindex: u32) -> Option<DpPort> {
+        None
     }
 }
 
@@ -419,6 +449,7 @@ mod tests {
         assert!(!read("hw-offload=true tc-policy=skip_hw").on, "nothing goes into hardware then");
         assert!(!read("hw-offload=true offload-backend=moon").on);
         assert_eq!(read("offload-backend=model:/m").choice, Choice::Model("/m".into()));
+        assert!(!read("hw-offload=true").meters && read("hw-offload-meters=true").meters, "two buckets are asked for");
         assert!(read("").rebalance && !read("offload-rebalance=false").rebalance);
         assert_eq!((read("").lag_ms, read("offloaded-stats-delay=50").lag_ms), (2_000, 50));
     }

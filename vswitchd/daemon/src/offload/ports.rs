@@ -7,19 +7,28 @@
 
 use super::tunnels::Tunnel;
 use flow::DpPort;
-use flow::hash::Map;
+use flow::hash::{Map, Set};
 use flow::seam::PortInfo;
+use offload::tc::numbers::police::METERS;
+use offload::tc::preferences::{HIGH, LOW};
 use offload::tc::{Devices, Hook, block_of_bond};
 use offload::{Capabilities, Ends, PortKind, Way};
 use port::netlink::Link;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// Ports and interface indexes, both ways.
+/// Ports and interface indexes, both ways; and which of the host's police actions are the datapath's meters.
 #[derive(Clone, Debug, Default)]
-pub struct Ports(Arc<RwLock<Both>>);
+pub struct Ports(Arc<RwLock<Both>>, u32);
+
+/// The datapath's number stands above the meter's in the index of a police action, and below it the kernel's `police::METERS`.
+const METER_BITS: u32 = 18;
+const DATAPATHS: u32 = 1 << (28 - METER_BITS);
 
 #[derive(Debug, Default)]
 struct Both {
+    /// Ports whose drivers take rules at low preferences only.
+    low: Set<DpPort>,
     by_port: Map<DpPort, Place>,
     by_index: Map<u32, DpPort>,
 }
@@ -32,11 +41,21 @@ struct Place {
 }
 
 impl Ports {
+    /// Those of the datapath of that number.
+    pub fn numbered(datapath: u32) -> Self {
+        Self(Arc::default(), datapath % DATAPATHS)
+    }
+
     /// They are these now.
     pub fn set(&self, all: &[Hardware]) {
         let mut both = self.0.write().unwrap_or_else(PoisonError::into_inner);
         both.by_port = all.iter().map(|h| (h.port, h.place())).collect();
         both.by_index = all.iter().map(|h| (h.ifindex, h.port)).collect();
+    }
+
+    /// The drivers of these take rules at low preferences only.
+    pub fn set_low(&self, low: Set<DpPort>) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).low = low;
     }
 
     fn place(&self, port: DpPort) -> Option<Place> {
@@ -55,6 +74,19 @@ impl Devices for Ports {
 
     fn hook(&self, port: DpPort) -> Option<Hook> {
         self.place(port).map(|place| place.hook)
+    }
+
+    fn police(&self, meter: u32) -> u32 {
+        METERS | self.1 << METER_BITS | meter & ((1 << METER_BITS) - 1)
+    }
+
+    fn meter(&self, index: u32) -> Option<u32> {
+        (index >> METER_BITS == self.police(0) >> METER_BITS).then_some(index & ((1 << METER_BITS) - 1))
+    }
+
+    fn preferences(&self, port: DpPort) -> RangeInclusive<u16> {
+        let low = self.0.read().unwrap_or_else(PoisonError::into_inner).low.contains(&port);
+        if low { LOW } else { HIGH }
     }
 
     fn width(&self, port: DpPort) -> u32 {
@@ -194,6 +226,24 @@ mod tests {
         let shared = Ports::default();
         shared.set(&found);
         assert_eq!((shared.ifindex(DpPort(1)), shared.port(3), shared.ifindex(DpPort(2))), (Some(7), Some(DpPort(0)), None));
+    }
+
+    #[test]
+    fn meters_of_two_datapaths_have_two_actions() {
+        let [a, b] = [Ports::numbered(0), Ports::numbered(1)];
+        let last = (1 << METER_BITS) - 1;
+        assert_eq!((a.police(5), b.police(5)), (0x4000_0005, 0x4004_0005));
+        assert_eq!((a.meter(a.police(5)), a.meter(b.police(5)), b.meter(b.police(last))), (Some(5), None, Some(last)));
+        assert_eq!(a.meter(0x1000_0005), None, "stock's");
+        assert_eq!(Ports::numbered(DATAPATHS).police(0), a.police(0), "numbers begin anew");
+    }
+
+    #[test]
+    fn preferences_are_those_that_the_driver_takes() {
+        let shared = Ports::default();
+        shared.set_low([DpPort(2)].into_iter().collect());
+        shared.set(&[]);
+        assert_eq!((shared.preferences(DpPort(1)), shared.preferences(DpPort(2))), (HIGH, LOW));
     }
 
     #[test]
