@@ -87,6 +87,25 @@ pub struct FlowPut {
     pub clear_stats: bool,
 }
 
+/// A megaflow that is to come into being. Most of a batch have their mask and actions in common, and share them.
+#[derive(Clone, Copy, Debug)]
+pub struct NewFlow<'a> {
+    pub ufid: Ufid,
+    /// The packet's, whole.
+    pub key: &'a Key,
+    pub mask: &'a Arc<Mask>,
+    pub actions: &'a Arc<Actions>,
+}
+
+impl NewFlow<'_> {
+    /// The same as a put.
+    #[must_use]
+    pub fn to_put(&self) -> FlowPut {
+        let (key, mask, actions) = (Box::new(*self.key), Box::new(**self.mask), Arc::clone(self.actions));
+        FlowPut { flow: Megaflow { ufid: self.ufid, key, mask, actions }, mode: PutMode::Create, clear_stats: true }
+    }
+}
+
 /// What a put may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PutMode {
@@ -443,6 +462,14 @@ pub trait Datapath: Send + Sync + fmt::Debug {
     fn put(&self, batch: &[FlowPut]) -> Vec<Result<(), DpError>>;
     /// Narrows the mask of a megaflow that is to be put, where only the narrower one can be in hardware. `key` is the packet's.
     fn narrow(&self, _key: &Key, _actions: &Arc<Actions>, _mask: &mut Box<Mask>) {}
+    /// Whether `narrow` may do anything just now.
+    fn narrows(&self) -> bool {
+        false
+    }
+    /// Puts megaflows as `PutMode::Create` does. It is quickest where those that have the same mask share it, one after the other.
+    fn put_new(&self, batch: &[NewFlow<'_>]) -> Vec<Result<(), DpError>> {
+        self.put(&batch.iter().map(NewFlow::to_put).collect::<Vec<_>>())
+    }
     /// Gives the last counters of what it removed.
     fn del(&self, batch: &[Ufid]) -> Vec<Result<FlowStats, DpError>>;
     fn get(&self, ufid: Ufid) -> Result<FlowDump, DpError>;

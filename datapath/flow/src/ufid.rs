@@ -5,7 +5,7 @@
 
 use crate::key::{DATAPATH_LINES, Key, LINE_BYTES, Mask};
 use crate::seam::Ufid;
-use ahash::RandomState;
+use ahash::{AHasher, RandomState};
 use std::hash::{BuildHasher, Hasher};
 use std::sync::LazyLock;
 
@@ -18,29 +18,70 @@ static HALVES: LazyLock<[RandomState; 2]> = LazyLock::new(|| [RandomState::new()
 #[must_use]
 pub fn ufid_of(key: &Key) -> Ufid {
     let words = &key.words()[..DATAPATH_WORDS];
+    let mut halves = [HALVES[0].build_hasher(), HALVES[1].build_hasher()];
     // Words that are zero do not count, so the place has to.
-    name(words.iter().enumerate().filter(|(_, word)| **word != 0).map(|(i, word)| [i as u64, *word, 0]))
+    for (place, word) in words.iter().enumerate().filter(|(_, word)| **word != 0) {
+        halves.iter_mut().for_each(|half| half.write_u128((place as u128) << 64 | u128::from(*word)));
+    }
+    finish(halves)
 }
 
 /// The name of a megaflow with this key, which is masked already, and mask.
 #[must_use]
 pub fn ufid_of_masked(key: &Key, mask: &Mask) -> Ufid {
-    let of_key = key.words()[..DATAPATH_WORDS].chunks_exact(LINE_WORDS);
-    let lines = of_key.zip(mask.words()[..DATAPATH_WORDS].chunks_exact(LINE_WORDS)).enumerate();
-    // Most lines of most masks have nothing.
-    let lines = lines.filter(|(_, (_, mask))| mask.iter().fold(0, |any, word| any | word) != 0);
-    let words = lines.flat_map(|(line, (key, mask))| (line * LINE_WORDS..).zip(key.iter().zip(mask)));
-    name(words.filter(|(_, (_, mask))| **mask != 0).map(|(i, (key, mask))| [i as u64, *key, *mask]))
+    finish(absorb_key(absorb_mask(mask), used(mask), key))
 }
 
-fn name(words: impl Iterator<Item = [u64; 3]>) -> Ufid {
-    let mut halves = [HALVES[0].build_hasher(), HALVES[1].build_hasher()];
-    for [place, key, mask] in words {
-        for half in &mut halves {
-            half.write_u128(u128::from(place) << 64 | u128::from(key));
-            half.write_u64(mask);
-        }
+/// Names the megaflows of one mask: what comes of the mask is worked out once. The names are those of `ufid_of_masked`.
+#[derive(Clone, Debug)]
+pub struct Namer {
+    /// The words in which the mask has something, by place.
+    words: Box<[(usize, u64)]>,
+    /// What has come of the mask.
+    halves: [AHasher; 2],
+}
+
+impl Namer {
+    /// For this mask.
+    #[must_use]
+    pub fn new(mask: &Mask) -> Self {
+        Self { words: used(mask).collect(), halves: absorb_mask(mask) }
     }
+
+    /// The name of the megaflow that a packet with this key gets; what is outside the mask does not count.
+    #[must_use]
+    pub fn name(&self, key: &Key) -> Ufid {
+        finish(absorb_key(self.halves.clone(), self.words.iter().copied(), key))
+    }
+}
+
+/// The words in which a mask has something, each with its place.
+fn used(mask: &Mask) -> impl Iterator<Item = (usize, u64)> + '_ {
+    let lines = mask.words()[..DATAPATH_WORDS].chunks_exact(LINE_WORDS).enumerate();
+    // Most lines of most masks have nothing.
+    let lines = lines.filter(|(_, words)| words.iter().fold(0, |any, word| any | word) != 0);
+    let words = lines.flat_map(|(line, words)| (line * LINE_WORDS..).zip(words.iter().copied()));
+    words.filter(|(_, word)| *word != 0)
+}
+
+/// The mask comes first, so that what comes of it serves for many keys. How many words of a key follow is known by it.
+fn absorb_mask(mask: &Mask) -> [AHasher; 2] {
+    let mut halves = [HALVES[0].build_hasher(), HALVES[1].build_hasher()];
+    for (place, word) in used(mask) {
+        halves.iter_mut().for_each(|half| half.write_u128((place as u128) << 64 | u128::from(word)));
+    }
+    halves
+}
+
+fn absorb_key(mut halves: [AHasher; 2], used: impl Iterator<Item = (usize, u64)>, key: &Key) -> [AHasher; 2] {
+    for (place, mask) in used {
+        let word = key.words()[place] & mask;
+        halves.iter_mut().for_each(|half| half.write_u64(word));
+    }
+    halves
+}
+
+fn finish(halves: [AHasher; 2]) -> Ufid {
     let [high, low] = halves.map(|half| half.finish());
     Ufid(u128::from(high) << 64 | u128::from(low))
 }
@@ -77,5 +118,25 @@ mod tests {
         };
         assert_ne!(ufid_of_masked(&Key::ZERO, &mask(1)), ufid_of_masked(&Key::ZERO, &mask(3)), "a mask's bits count");
         assert_ne!(ufid_of_masked(&mask(1), &mask(3)), ufid_of_masked(&mask(3), &mask(3)));
+    }
+
+    /// The twin of naming by what is prepared: naming from key and mask.
+    #[test]
+    fn a_namer_says_what_key_and_mask_say() {
+        let mut random = PacketGen::new(43);
+        let (mut packet, mut key) = (Vec::new(), Key::ZERO);
+        for _ in 0..300 {
+            let mut mask = Key::ZERO;
+            for _ in 0..random.below(6) {
+                let place = random.below(DATAPATH_WORDS);
+                mask.words_mut()[place] |= 1 << random.below(64) | 0xff00;
+            }
+            let namer = Namer::new(&mask);
+            for _ in 0..20 {
+                let meta = random.packet(&mut packet);
+                extract_whole(&packet, &meta, &mut key);
+                assert_eq!(namer.name(&key), ufid_of_masked(&key.masked(&mask), &mask));
+            }
+        }
     }
 }

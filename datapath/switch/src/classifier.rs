@@ -316,20 +316,31 @@ impl ClassifierWriter {
 
     /// Fetches what `insert` will look at, for a megaflow with the mask that was asked for last.
     pub fn fetch(&self, key: &Key, mask: &Key) {
-        let Some(shape) = self.last.as_ref().filter(|last| last.mask.words() == mask.words()) else { return };
+        if let Some(shape) = self.last.as_ref().filter(|last| last.mask.words() == mask.words()) {
+            self.fetch_at(key, shape, shape.hash(key.words()));
+        }
+    }
+
+    /// Fetches what `insert_hashed` will look at.
+    pub fn fetch_at(&self, key: &Key, shape: &Arc<Shape>, hash: u64) {
         let space = self.spaces.get(&space_index(u32::from_be_bytes(key.in_port)));
         if let Some(owned) = space.and_then(|space| space.iter().find(|o| Arc::ptr_eq(&o.subtable.shape, shape))) {
-            let hash = shape.hash(key.words());
             owned.with_table(|table| crate::prefetch(&raw const table.buckets[table.home(hash)]));
         }
     }
 
     /// Makes a live slot findable.
+    #[cfg(test)]
     pub fn insert(&mut self, slot: u32, slots: &SlotWriter) -> Removed {
+        self.insert_hashed(slot, slots.entry(slot).hash(), slots)
+    }
+
+    /// Makes a live slot findable, of which the hash under its mask is known.
+    pub fn insert_hashed(&mut self, slot: u32, hash: u64, slots: &SlotWriter) -> Removed {
         let entry = slots.entry(slot);
+        debug_assert_eq!(hash, entry.hash());
         let shape = &entry.head().shape;
         let index = space_index(entry.in_port());
-        let hash = entry.hash();
         let space = self.spaces.entry(index).or_default();
         if let Some(owned) = space.iter_mut().find(|o| Arc::ptr_eq(&o.subtable.shape, shape)) {
             let table = owned.make_room(slots);

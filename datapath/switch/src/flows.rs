@@ -11,12 +11,13 @@ use crate::counters::FLOW_TABLE_FULL;
 use crate::forward::Shared;
 use crate::program::Program;
 use crate::qsbr::{Limbo, Rcu, Unlinked, Waiting};
-use crate::slots::{FLOWS_MAX, Head, SlotWriter};
+use crate::shape::Shape;
+use crate::slots::{CHUNK, FLOWS_MAX, Head, SlotWriter};
 use crate::stats::Shard;
 use flow::clock::Msec;
 use flow::hash::Map;
 use flow::key::{DATAPATH_LINES, LINE_BYTES};
-use flow::seam::{DpError, FlowDump, FlowPut, FlowStats, Placement, PutMode};
+use flow::seam::{DpError, FlowDump, FlowPut, FlowStats, NewFlow, Placement, PutMode};
 use flow::{Key, Megaflow, Ufid};
 use smallvec::SmallVec;
 use std::borrow::Cow;
@@ -29,21 +30,29 @@ const SORT_MS: Msec = 1_000;
 const UNWANTED_MAX: usize = 1 << 14;
 /// Megaflows whose figures are asked for at a time: everything about them is fetched before anything of it is read.
 pub const STATS_STEP: usize = 32;
+/// Megaflows that are created together: all that they look at is fetched first.
+const PUT_STEP: usize = 32;
 const LINE_WORDS: usize = LINE_BYTES / 8;
 const DATAPATH_WORDS: usize = DATAPATH_LINES * LINE_WORDS;
 
-/// A megaflow as control sees it.
+/// A megaflow as control sees it. The table of these is looked at all over for each megaflow that comes: half a cache line with the name.
 #[derive(Debug)]
 struct Record {
     slot: u32,
     /// In which order megaflows came, for dumps; goes round after four milliards.
     serial: u32,
-    loose: Loose,
     /// Of megaflows that were replaced or cleared: few.
     past: Option<Box<Past>>,
 }
 
-const _: () = assert!(size_of::<Record>() <= 64);
+const _: () = assert!(size_of::<(Ufid, Record)>() == 32);
+
+/// A mask as megaflows are put under it.
+struct Looks {
+    shape: Arc<Shape>,
+    /// It has bits of what only a connection knows.
+    asks: bool,
+}
 
 /// What a megaflow carries along from before it was replaced or cleared.
 #[derive(Debug, Default)]
@@ -63,11 +72,32 @@ impl Record {
 }
 
 /// What the key that was put has outside its mask: only for dumps, as a few words.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Loose {
     /// A bit for each word of the key that has something.
     which: u128,
-    words: Box<[u64]>,
+    /// Most have no more than stand here.
+    words: SmallVec<[u64; 4]>,
+}
+
+const _: () = assert!(size_of::<Loose>() <= LINE_BYTES);
+
+/// By slot, in pieces as slots are: none of it moves when more come.
+#[derive(Debug, Default)]
+struct Looses(Vec<Box<[Loose]>>);
+
+impl Looses {
+    fn grow(&mut self, chunks: usize) {
+        self.0.resize_with(chunks, || (0..CHUNK).map(|_| Loose::default()).collect());
+    }
+
+    fn of(&self, slot: u32) -> &Loose {
+        &self.0[slot as usize / CHUNK][slot as usize % CHUNK]
+    }
+
+    fn set(&mut self, slot: u32, loose: Loose) -> Loose {
+        std::mem::replace(&mut self.0[slot as usize / CHUNK][slot as usize % CHUNK], loose)
+    }
 }
 
 const _: () = assert!(DATAPATH_WORDS <= 128);
@@ -75,7 +105,7 @@ const _: () = assert!(DATAPATH_WORDS <= 128);
 impl Loose {
     fn new(key: &Key, mask: &Key) -> Self {
         let open = |i: usize| key.words()[i] & !mask.words()[i];
-        let (mut which, mut words) = (0u128, SmallVec::<[u64; 16]>::new());
+        let (mut which, mut words) = (0u128, SmallVec::new());
         for line in (0..DATAPATH_WORDS).step_by(LINE_WORDS) {
             // Most lines of most keys have nothing.
             if (line..line + LINE_WORDS).fold(0, |any, i| any | open(i)) == 0 {
@@ -86,7 +116,7 @@ impl Loose {
                 words.push(open(i));
             }
         }
-        Self { which, words: words.as_slice().into() }
+        Self { which, words }
     }
 
     /// A masked key with what is outside the mask.
@@ -114,6 +144,7 @@ pub struct FlowTable {
     slots: SlotWriter,
     classifier: ClassifierWriter,
     flows: Map<Ufid, Record>,
+    loose: Looses,
     /// Flows whose `olds` name a slot.
     old_owner: Map<u32, Ufid>,
     /// Slots of megaflows that look at a connection's label or tuple, until no worker can find them any more.
@@ -138,8 +169,8 @@ impl FlowTable {
     #[must_use]
     pub fn new(shared: Arc<Shared>, slots: SlotWriter, classifier: ClassifierWriter) -> Self {
         let (flows, old_owner, asking) = (Map::default(), Map::default(), Map::default());
-        let (limbo, unwanted) = (Limbo::default(), Vec::new());
-        Self { shared, slots, classifier, flows, old_owner, asking, limbo, sorted_ms: 0, next_serial: 0, unwanted }
+        let (limbo, loose, unwanted) = (Limbo::default(), Looses::default(), Vec::new());
+        Self { shared, slots, classifier, flows, loose, old_owner, asking, limbo, sorted_ms: 0, next_serial: 0, unwanted }
     }
 
     /// Megaflows.
@@ -187,17 +218,81 @@ impl FlowTable {
         if put.mode == PutMode::Modify {
             return Err(DpError::NoFlow);
         }
-        if let Some(slot) = self.classifier.find(&flow.key, &self.slots) {
-            // Another megaflow has this packet already: with the same actions that is as good, with others nobody knows which is right.
-            let same = *self.actions(slot) == *flow.actions;
-            return Err(if same { DpError::Exists } else { DpError::Overlap });
+        self.check_free(&flow.key, &flow.actions)?;
+        let looks = self.looks(&mask);
+        let hash = looks.shape.hash(flow.key.words());
+        let added = self.add((flow.ufid, &flow.key), &looks, hash, program);
+        drop(looks);
+        if added.is_err() {
+            self.classifier.drop_unused_shapes();
         }
-        let slot = self.link(flow.ufid, &flow.key, &mask, program)?;
-        let loose = Loose::new(&flow.key, &mask);
+        added.map(|()| Done::Added)
+    }
+
+    /// Creates megaflows, as `put` does. What is known by a mask is worked out once for those that share it.
+    pub fn put_new(&mut self, batch: &[NewFlow<'_>]) -> Vec<Result<(), DpError>> {
+        let mut results = Vec::with_capacity(batch.len());
+        for alike in batch.chunk_by(|a, b| Arc::ptr_eq(a.mask, b.mask)).flat_map(|run| run.chunks(PUT_STEP)) {
+            let mask = match normal(alike[0].mask) {
+                Ok(mask) => mask,
+                Err(error) => {
+                    results.extend(alike.iter().map(|_| Err(error.clone())));
+                    continue;
+                }
+            };
+            let (first, looks) = (results.len(), self.looks(&mask));
+            let hashes = self.fetch_new(alike, &looks);
+            results.extend(alike.iter().zip(hashes).map(|(flow, hash)| self.create(flow, &looks, hash)));
+            drop(looks);
+            if results[first..].iter().any(Result::is_err) {
+                // Nobody may have come to use it.
+                self.classifier.drop_unused_shapes();
+            }
+        }
+        results
+    }
+
+    /// Fetches what creating these megaflows will look at; the hashes of their keys.
+    fn fetch_new(&self, alike: &[NewFlow<'_>], looks: &Looks) -> [u64; PUT_STEP] {
+        let mut hashes = [0; PUT_STEP];
+        for (hash, flow) in hashes.iter_mut().zip(alike) {
+            *hash = looks.shape.hash(flow.key.words());
+            std::hint::black_box(self.flows.contains_key(&flow.ufid));
+            self.classifier.fetch_at(flow.key, &looks.shape, *hash);
+        }
+        hashes
+    }
+
+    fn create(&mut self, flow: &NewFlow<'_>, looks: &Looks, hash: u64) -> Result<(), DpError> {
+        let program = Program::new(Arc::clone(flow.actions))?;
+        if self.flows.contains_key(&flow.ufid) {
+            return Err(DpError::Exists);
+        }
+        self.check_free(flow.key, flow.actions)?;
+        self.add((flow.ufid, flow.key), looks, hash, program)
+    }
+
+    /// Refuses a packet that another megaflow has already: one with the same actions is as good, with others nobody knows which is right.
+    fn check_free(&self, key: &Key, actions: &Arc<flow::Actions>) -> Result<(), DpError> {
+        match self.classifier.find(key, &self.slots) {
+            None => Ok(()),
+            Some(slot) if *self.actions(slot) == **actions => Err(DpError::Exists),
+            Some(_) => Err(DpError::Overlap),
+        }
+    }
+
+    /// Adds a megaflow of a name that there is not yet.
+    fn add(&mut self, (ufid, key): (Ufid, &Key), looks: &Looks, hash: u64, program: Program) -> Result<(), DpError> {
+        let slot = self.link((ufid, key), looks, hash, program)?;
+        self.loose.set(slot, Loose::new(key, &looks.shape.mask));
         let serial = self.next_serial;
         self.next_serial = serial.wrapping_add(1);
-        self.flows.insert(flow.ufid, Record { slot, serial, loose, past: None });
-        Ok(Done::Added)
+        self.flows.insert(ufid, Record { slot, serial, past: None });
+        Ok(())
+    }
+
+    fn looks(&mut self, mask: &Key) -> Looks {
+        Looks { shape: self.classifier.shape(mask), asks: looks_at_connection(mask) }
     }
 
     fn actions(&self, slot: u32) -> Arc<flow::Actions> {
@@ -206,8 +301,8 @@ impl FlowTable {
         Arc::clone(&program.expect("a live slot has a program").actions)
     }
 
-    /// Puts a megaflow into a slot and makes it findable. What the key has outside the mask does not matter.
-    fn link(&mut self, ufid: Ufid, key: &Key, mask: &Key, program: Program) -> Result<u32, DpError> {
+    /// Puts a megaflow into a slot and makes it findable. What the key has outside the mask does not matter; `hash` is that under the mask.
+    fn link(&mut self, (ufid, key): (Ufid, &Key), looks: &Looks, hash: u64, program: Program) -> Result<u32, DpError> {
         self.reclaim();
         if self.slots.is_full() {
             if !self.slots.grow() {
@@ -217,19 +312,19 @@ impl FlowTable {
             for shard in self.shards() {
                 shard.grow(self.slots.chunks());
             }
+            self.loose.grow(self.slots.chunks());
         }
-        let shape = self.classifier.shape(mask);
+        let shape = Arc::clone(&looks.shape);
         let quick = program.quick();
         let rest = shape.rest(key);
-        let asks = looks_at_connection(mask);
-        if asks {
+        if looks.asks {
             self.shared.ct_asked.fetch_add(1, Ordering::Release);
         }
         let slot = self.slots.fill(key, Head { ufid, shape, rest, program: Rcu::new(Box::new(program)) }, quick);
-        if asks {
+        if looks.asks {
             self.asking.insert(slot, ());
         }
-        let removed = self.classifier.insert(slot, &self.slots);
+        let removed = self.classifier.insert_hashed(slot, hash, &self.slots);
         self.keep(removed);
         Ok(slot)
     }
@@ -253,7 +348,10 @@ impl FlowTable {
         } else {
             // Make before break, with a grace period between: a search that went past the place of the new one before it was there
             // must still find the old one. Both may be found for a moment, which a put promises nothing about.
-            let new = self.link(ufid, key, mask, program)?;
+            let looks = self.looks(mask);
+            let new = self.link((ufid, key), &looks, looks.shape.hash(key.words()), program)?;
+            let loose = self.loose.set(slot, Loose::default());
+            self.loose.set(new, loose);
             self.shared.epochs.wait(self.shared.epochs.advance());
             self.unlink(slot);
             self.limbo.keep(self.shared.epochs.advance(), Waiting::Slot(slot));
@@ -293,6 +391,7 @@ impl FlowTable {
                 continue;
             };
             results.push(Ok(self.stats(&record, &self.shards())));
+            self.loose.set(record.slot, Loose::default());
             self.limbo.keep(epoch, Waiting::Slot(record.slot));
             for old in record.past.map(|past| past.olds).unwrap_or_default() {
                 self.old_owner.remove(&old);
@@ -398,12 +497,12 @@ impl FlowTable {
             actions: self.actions(record.slot),
         };
         let stats = self.stats(record, &self.shards());
-        FlowDump { unmasked: record.loose.fill(&flow.key), flow, stats, placement: Placement::Software }
+        FlowDump { unmasked: self.loose.of(record.slot).fill(&flow.key), flow, stats, placement: Placement::Software }
     }
 
     /// The megaflows in up to `n` slots from slot `from` on, older ones first; where to go on, `None` at the end.
     pub fn dump_some(&self, from: u32, n: u32, out: &mut Vec<FlowDump>) -> Option<u32> {
-        let end = u32::try_from(self.slots.chunks() * crate::slots::CHUNK).expect("FLOWS_MAX fits");
+        let end = u32::try_from(self.slots.chunks() * CHUNK).expect("FLOWS_MAX fits");
         let to = from.saturating_add(n).min(end);
         let mut found = Vec::new();
         for slot in from..to {

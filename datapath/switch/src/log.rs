@@ -56,6 +56,11 @@ pub(crate) fn upcalls(datapath: &str, upcalls: &[Upcall]) {
     }
 }
 
+/// Whether anybody reads what is said of puts.
+pub(crate) fn wants_puts() -> bool {
+    wants_dumps() || tracing::enabled!(target: "dpif_netdev", tracing::Level::DEBUG)
+}
+
 /// Whether anybody reads `dump`'s lines.
 pub(crate) fn wants_dumps() -> bool {
     tracing::enabled!(target: "dpif", tracing::Level::DEBUG)

@@ -71,8 +71,11 @@ impl Shard {
     pub fn grow(&self, n: usize) {
         for chunk in self.chunks.iter().take(n) {
             if chunk.load(Ordering::Acquire).is_null() {
-                let cells: Box<[Cell]> = (0..CHUNK).map(|_| Cell::default()).collect();
-                chunk.store(Box::into_raw(cells).cast::<Chunk>(), Ordering::Release);
+                // Memory that is zero is not written: of a thread that counts nothing there is none.
+                let cells = Box::<Chunk>::new_zeroed();
+                // SAFETY: a cell is numbers, all of which may be zero.
+                let cells = unsafe { cells.assume_init() };
+                chunk.store(Box::into_raw(cells), Ordering::Release);
             }
         }
     }

@@ -31,11 +31,12 @@ use crate::qsbr::Member;
 use crate::slots::SlotWriter;
 use crate::topology::Topology;
 use crate::worker::{Command, Handle, Post, Tuning};
+use flow::action::Action;
 use flow::clock::{self, Msec};
 use flow::conntrack::Conntrack;
 use flow::seam::{
     BOND_BUCKETS, BondTable, DpError, DpEvent, DpFeatures, DpStats, Execute, FlowDump, FlowPut, FlowStats, MeterConfig,
-    MeterStats, PortInfo, PortRequest, PortStats, QosReport, TooLong, Upcall,
+    MeterStats, NewFlow, PortInfo, PortRequest, PortStats, QosReport, TooLong, Upcall,
 };
 use flow::{Datapath, DpPort, Ufid};
 use port::{Device, Packet};
@@ -293,8 +294,10 @@ impl Switch {
         if let Err(error) = program::check(&first.actions, 0) {
             return results.extend(some.iter().map(|_| Err(error.clone())));
         }
+        // To send a packet its key is not needed.
+        let is_sent = first.actions.iter().all(|action| matches!(action, Action::Output(_)));
         let mut bundle = aux.core.spares.take();
-        results.extend(some.iter().map(|execute| self.load(execute, &mut bundle)));
+        results.extend(some.iter().map(|execute| self.load(execute, is_sent, &mut bundle)));
         aux.core.now_ms = clock::now_ms();
         let scope = Scope { shared: &self.shared, guard: aux.member.guard() };
         if bundle.packets.is_empty() {
@@ -304,8 +307,8 @@ impl Switch {
         }
     }
 
-    /// Puts a packet that is to be executed into a bundle that has room.
-    fn load(&self, execute: &Execute, bundle: &mut Bundle) -> Result<(), DpError> {
+    /// Puts a packet that is to be executed into a bundle that has room; without its key where it is only sent.
+    fn load(&self, execute: &Execute, is_sent: bool, bundle: &mut Bundle) -> Result<(), DpError> {
         if execute.packet.len() > FRAME_MAX {
             return Err(DpError::Invalid(format!("packet of {} bytes, at most {FRAME_MAX}", execute.packet.len())));
         }
@@ -315,7 +318,9 @@ impl Switch {
         let mut packet = Packet::from_bytes(&execute.packet).ok_or(DpError::Full("the packet pool"))?;
         packet.set_queue(crate::edit::queue_of(execute.key.skb_priority));
         let at = bundle.packets.len();
-        bundle.parsed[at].read(packet.data(), &meta_of(&execute.key, self.shared.live.vlan_limit()));
+        if !is_sent {
+            bundle.parsed[at].read(packet.data(), &meta_of(&execute.key, self.shared.live.vlan_limit()));
+        }
         // The caller gives no more than there is room for.
         let _ = bundle.packets.push(packet);
         Ok(())
@@ -452,6 +457,19 @@ impl Datapath for Switch {
         drop(control);
         let log = |(put, result): (&FlowPut, Result<Done, DpError>)| result.map(|done| self.log_put(put, &done));
         batch.iter().zip(results).map(log).collect()
+    }
+
+    fn put_new(&self, batch: &[NewFlow<'_>]) -> Vec<Result<(), DpError>> {
+        let now_ms: Msec = clock::now_ms();
+        let mut control = self.lock_soon();
+        let results = control.flows.put_new(batch);
+        control.flows.tend(now_ms);
+        drop(control);
+        if crate::log::wants_puts() {
+            let added = batch.iter().zip(&results).filter(|(_, result)| result.is_ok());
+            added.for_each(|(flow, _)| self.log_put(&flow.to_put(), &Done::Added));
+        }
+        results
     }
 
     fn del(&self, batch: &[Ufid]) -> Vec<Result<FlowStats, DpError>> {

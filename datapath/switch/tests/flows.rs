@@ -6,7 +6,7 @@ mod common;
 use common::{Bench, frame, megaflow, output, request};
 use datapath::failing::{Failing, Failure, Step};
 use datapath::{Options, Reference, Switch};
-use flow::seam::{DpError, FlowPut, PortRequest, PutMode};
+use flow::seam::{DpError, FlowPut, NewFlow, PortRequest, PutMode};
 use flow::{Datapath, DpPort, Ufid};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -335,4 +335,53 @@ fn masks_of_a_port_are_bounded_and_the_coldest_go() {
     b.dp.del(&unwanted);
     assert!(b.dp.has_mask_room(&with_mask(max).flow.mask, DpPort(1)));
     assert_eq!(b.send(1, &frame(TCP, 60)).len(), 1);
+}
+
+/// What is put as new, with masks shared, comes to what it comes to when it is put by itself.
+#[test]
+fn new_megaflows_are_put_as_others_are() {
+    let (plain, shared) = (Bench::new(3, &[]), Bench::new(3, &[]));
+    let texts = [
+        "recirc_id(0),in_port(1),packet_type(ns=0,id=0),eth_type(0x0800),ipv4(src=10.0.0.N,frag=no)",
+        "recirc_id(0),in_port(1),packet_type(ns=0,id=0),eth_type(0x0800),ipv4(dst=10.9.N.0/255.255.255.0,frag=no)",
+        "recirc_id(0),packet_type(ns=0,id=0),eth_type(0x0800),ipv4(src=10.7.0.N,frag=no)",
+        "recirc_id(0),in_port(1),packet_type(ns=0,id=0),eth_type(0x0800),ipv4(src=10.0.0.N,ttl=64,frag=no)",
+    ];
+    let masks = texts.map(|text| Arc::new(*megaflow(0, &text.replace('N', "1"), vec![]).mask));
+    let actions = [2, 3].map(|port| Arc::new(vec![output(port)]));
+    let flow = |i: usize| {
+        // Some come under a name that there is, some are another's packets with the same actions or with others; of the last mask all are.
+        let n = i % 50;
+        let kind = match i {
+            28 => 2,
+            113.. => 3,
+            _ => usize::from(i.is_multiple_of(7)),
+        };
+        let mut flow = megaflow(1 + (i % 90) as u128, &texts[kind].replace('N', &n.to_string()), vec![]);
+        flow.key.nw_ttl = i as u8;
+        flow.actions = Arc::clone(&actions[i / 60]);
+        (flow, kind)
+    };
+    let flows: Vec<_> = (0..120).map(flow).collect();
+    let puts = flows.iter().map(|(flow, _)| FlowPut { flow: flow.clone(), mode: PutMode::Create, clear_stats: true });
+    let expect = plain.dp.put(&puts.collect::<Vec<_>>());
+    let news =
+        flows.iter().map(|(flow, kind)| NewFlow { ufid: flow.ufid, key: &flow.key, mask: &masks[*kind], actions: &flow.actions });
+    assert_eq!(shared.dp.put_new(&news.collect::<Vec<_>>()), expect);
+    assert!([&Ok(()), &Err(DpError::Exists), &Err(DpError::Overlap)].iter().all(|kind| expect.contains(kind)), "{expect:?}");
+    assert!(expect[28].as_ref().is_err_and(|error| matches!(error, DpError::Invalid(_))));
+    let dump = |b: &Bench| {
+        let mut all = Vec::new();
+        b.dp.dump(&mut |d| {
+            all.push((d.flow.clone(), d.unmasked.clone()));
+            true
+        });
+        all
+    };
+    assert_eq!(dump(&shared), dump(&plain));
+    assert_eq!(shared.dp.stats().masks, 2, "of a mask that nothing came to use nothing is left");
+    for (i, result) in expect.iter().enumerate().filter(|(i, _)| *i < 60) {
+        let packet = frame(&TCP.replace("10.0.0.1", &format!("10.0.0.{}", i % 50)), 60);
+        assert_eq!(shared.send(1, &packet), plain.send(1, &packet), "{i}: {result:?}");
+    }
 }

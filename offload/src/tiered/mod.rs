@@ -40,7 +40,7 @@ use flow::hash::Map;
 use flow::key::{Key, Mask};
 use flow::seam::{
     BOND_BUCKETS, BondTable, DpError, DpEvent, DpFeatures, DpStats, Execute, FlowDump, FlowPut, FlowStats, MeterConfig,
-    MeterStats, Placement, PortInfo, PortRequest, PortStats, QosReport, TooLong, Upcall,
+    MeterStats, NewFlow, Placement, PortInfo, PortRequest, PortStats, QosReport, TooLong, Upcall,
 };
 use flow::{Datapath, DpPort, Megaflow, Msec, Ufid, clock};
 use state::{Counted, Entry, Home, Rate, State};
@@ -358,6 +358,19 @@ impl<D: Datapath, H: Hardware> Datapath for Tiered<D, H> {
         // Whether there is an entry to its tunnel is another matter.
         if let Ok(plan) = state::plan_alone(&flow, &self.state().can) {
             *mask = plan.flow.mask;
+        }
+    }
+
+    fn narrows(&self) -> bool {
+        self.is_enabled()
+    }
+
+    fn put_new(&self, batch: &[NewFlow<'_>]) -> Vec<Result<(), DpError>> {
+        let _gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+        if self.is_enabled() {
+            self.put_tiered(&batch.iter().map(NewFlow::to_put).collect::<Vec<_>>())
+        } else {
+            self.inner.put_new(batch)
         }
     }
 

@@ -9,6 +9,7 @@ use crate::deps::{Deps, Revision};
 use crate::effects::{Credit, Payment};
 use crate::world::{BridgeId, World};
 use flow::seam::Upcall;
+use flow::ufid::Namer;
 use flow::{Actions, Key, Mask};
 use openflow::OfPort;
 use std::sync::{Arc, Weak};
@@ -16,11 +17,29 @@ use std::sync::{Arc, Weak};
 /// Ways of one batch that others may go: more are translated as ever.
 pub(super) const WAYS_MAX: usize = 4;
 
+/// A mask in each of the forms in which megaflows need it.
+#[derive(Debug)]
+pub(super) struct Form {
+    /// For the datapath.
+    pub mask: Arc<Mask>,
+    /// For the ukeys.
+    pub compact: Arc<Compact>,
+    /// For the names.
+    pub namer: Namer,
+}
+
+impl Form {
+    fn new(mask: Box<Mask>) -> Arc<Self> {
+        let (compact, namer) = (Arc::new(Compact::new(&mask, mask.lines())), Namer::new(&mask));
+        Arc::new(Self { mask: mask.into(), compact, namer })
+    }
+}
+
 /// What the upcall before came to, or the megaflow before that was translated again. Most that follow have the same mask, actions, dependencies
 /// and credits: their megaflows share them.
 #[derive(Debug, Default)]
 pub(super) struct Last {
-    mask: Option<Arc<Compact>>,
+    form: Option<Arc<Form>>,
     actions: Option<Arc<Actions>>,
     deps: Option<Arc<Deps>>,
     credits: Option<Arc<Vec<Credit>>>,
@@ -29,7 +48,7 @@ pub(super) struct Last {
 /// What the next batch may share. What holds rules lives only as long as a megaflow has it.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
-    mask: Option<Arc<Compact>>,
+    form: Option<Arc<Form>>,
     actions: Option<Arc<Actions>>,
     deps: Weak<Deps>,
     credits: Weak<Vec<Credit>>,
@@ -37,14 +56,14 @@ pub(super) struct Kept {
 
 impl Last {
     pub(super) fn of(kept: &Kept) -> Self {
-        let (mask, actions) = (kept.mask.clone(), kept.actions.clone());
-        Self { mask, actions, deps: kept.deps.upgrade(), credits: kept.credits.upgrade() }
+        let (form, actions) = (kept.form.clone(), kept.actions.clone());
+        Self { form, actions, deps: kept.deps.upgrade(), credits: kept.credits.upgrade() }
     }
 
     pub(super) fn kept(self) -> Kept {
         let deps = self.deps.as_ref().map(Arc::downgrade).unwrap_or_default();
         let credits = self.credits.as_ref().map(Arc::downgrade).unwrap_or_default();
-        Kept { mask: self.mask, actions: self.actions, deps, credits }
+        Kept { form: self.form, actions: self.actions, deps, credits }
     }
 
     pub(super) fn deps(&mut self, deps: Deps) -> Arc<Deps> {
@@ -62,10 +81,9 @@ impl Last {
         Arc::clone(self.credits.insert(credits))
     }
 
-    pub(super) fn mask(&mut self, mask: &Mask) -> Arc<Compact> {
-        let same = self.mask.take().filter(|last| last.is_all_of(mask));
-        let mask = same.unwrap_or_else(|| Arc::new(Compact::new(mask, mask.lines())));
-        Arc::clone(self.mask.insert(mask))
+    pub(super) fn form(&mut self, mask: Box<Mask>) -> Arc<Form> {
+        let same = self.form.take().filter(|last| last.mask.words() == mask.words());
+        Arc::clone(self.form.insert(same.unwrap_or_else(|| Form::new(mask))))
     }
 
     pub(super) fn actions(&mut self, actions: Actions) -> Arc<Actions> {
@@ -93,14 +111,15 @@ pub(super) struct Way {
 pub(super) struct Trodden {
     key: Box<Key>,
     decides: Box<Mask>,
-    pub mask: Box<Mask>,
+    /// As translation has it.
+    pub form: Arc<Form>,
     pub way: Way,
     due: Payment,
 }
 
 impl Trodden {
-    pub(super) fn new(key: &Key, decides: Box<Mask>, mask: &Mask, way: &Way) -> Self {
-        Self { key: Box::new(*key), decides, mask: Box::new(*mask), way: way.clone(), due: Payment::default() }
+    pub(super) fn new(key: &Key, decides: Box<Mask>, form: Arc<Form>, way: &Way) -> Self {
+        Self { key: Box::new(*key), decides, form, way: way.clone(), due: Payment::default() }
     }
 
     /// Whether a packet goes this way, as of a revision: what changes is not looked at, any change ends the way.

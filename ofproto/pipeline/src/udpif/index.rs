@@ -15,6 +15,7 @@
 //!
 //! What concerns everything (a bridge's settings, `Everything`, a history that is forgotten) is not indexed: `Concerned::All`.
 
+use super::column::{Column, RUN};
 use super::posting::Posting;
 use super::ukey::{Compact, Ukey};
 use crate::deps::{Deps, JUDGED_WORDS, Judged, Object, Pending, RuleChange};
@@ -55,11 +56,11 @@ impl ClassKey {
 #[derive(Debug)]
 struct Class {
     key: ClassKey,
-    slots: Vec<u32>,
+    slots: Column<u32>,
     /// Per word of the class's mask the ukeys' key words.
-    words: Box<[Vec<u64>]>,
+    words: Box<[Column<u64>]>,
     /// Per table the lowest priority that won, and the input port of the lookups.
-    tables: Box<[(Vec<i32>, Vec<u32>)]>,
+    tables: Box<[(Column<i32>, Column<u32>)]>,
 }
 
 /// Where a ukey is filed.
@@ -73,7 +74,7 @@ struct Filed {
 /// The index.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    slots: Vec<Option<Filed>>,
+    slots: Column<Option<Filed>>,
     free: Vec<u32>,
     classes: Vec<Class>,
     by_key: Map<ClassKey, u32>,
@@ -87,6 +88,22 @@ pub(super) struct Index {
 impl Index {
     /// Files a ukey; gives its slot.
     pub(super) fn insert(&mut self, ukey: &Arc<Ukey>, deps: &Deps) -> u32 {
+        let slot = self.place(ukey, deps);
+        self.post_all(deps, &[slot]);
+        slot
+    }
+
+    /// Files ukeys that have been placed under the objects that they depend on.
+    pub(super) fn post_all(&mut self, deps: &Deps, placed: &[u32]) {
+        let slots = self.slots.len();
+        for object in deps.objects().iter().filter(|o| is_posted(o)) {
+            let posting = self.postings.entry(*object).or_default();
+            placed.iter().for_each(|slot| posting.insert(*slot, slots));
+        }
+    }
+
+    /// Files a ukey under its class alone; gives its slot. `post_all` has to follow.
+    pub(super) fn place(&mut self, ukey: &Arc<Ukey>, deps: &Deps) -> u32 {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             u32::try_from(self.slots.len() - 1).expect("megaflows are far fewer than 2^32")
@@ -94,9 +111,6 @@ impl Index {
         let class = self.class_of(ukey, deps);
         let row = self.classes[class as usize].push(slot, ukey, deps);
         self.slots[slot as usize] = Some(Filed { ukey: Arc::clone(ukey), class, row });
-        for object in deps.objects().iter().filter(|o| is_posted(o)) {
-            self.post(*object, slot);
-        }
         slot
     }
 
@@ -162,7 +176,7 @@ impl Index {
                 Object::Everything | Object::Bridge(_) => return Concerned::All,
                 Object::Table(bridge, table) => {
                     for class in self.by_table.get(&(*bridge, *table)).into_iter().flatten() {
-                        hits.extend_from_slice(&self.classes[*class as usize].slots);
+                        hits.extend(self.classes[*class as usize].slots.iter());
                     }
                     self.write_posting(object, &mut hits);
                 }
@@ -251,7 +265,7 @@ impl Index {
         }
         let last = u32::try_from(self.classes.len()).expect("no more classes than megaflows");
         let Some(moved) = self.classes.get(number as usize) else { return };
-        for slot in &moved.slots {
+        for slot in moved.slots.iter() {
             if let Some(filed) = &mut self.slots[*slot as usize] {
                 filed.class = number;
             }
@@ -286,9 +300,9 @@ fn is_posted(object: &Object) -> bool {
 
 impl Class {
     fn new(key: ClassKey) -> Self {
-        let words = key.words.iter().map(|_| Vec::new()).collect();
-        let tables = key.tables.iter().map(|_| (Vec::new(), Vec::new())).collect();
-        Self { key, slots: Vec::new(), words, tables }
+        let words = key.words.iter().map(|_| Column::default()).collect();
+        let tables = key.tables.iter().map(|_| (Column::default(), Column::default())).collect();
+        Self { key, slots: Column::default(), words, tables }
     }
 
     fn push(&mut self, slot: u32, ukey: &Ukey, deps: &Deps) -> u32 {
@@ -353,18 +367,18 @@ impl Class {
 /// What a change wants of a column: a value in the bits named.
 #[derive(Clone, Copy, Debug)]
 struct Wanted<'c> {
-    column: &'c [u64],
+    column: &'c Column<u64>,
     value: u64,
     bits: u64,
 }
 
 /// Calls `each` with every row, of `len`, that has what is wanted of all columns.
 fn each_match(columns: &[Wanted<'_>], len: usize, mut each: impl FnMut(usize)) {
-    const CHUNK: usize = 64;
-    for start in (0..len).step_by(CHUNK) {
-        let end = len.min(start + CHUNK);
+    for start in (0..len).step_by(RUN) {
+        let end = len.min(start + RUN);
         // Without a branch per row the compiler makes this a few wide instructions.
-        let some = |c: &Wanted<'_>| c.column[start..end].iter().fold(false, |some, word| some | ((word ^ c.value) & c.bits == 0));
+        let some =
+            |c: &Wanted<'_>| c.column.run(start, end).iter().fold(false, |some, word| some | ((word ^ c.value) & c.bits == 0));
         if !columns.iter().all(some) {
             continue;
         }
@@ -384,9 +398,10 @@ fn port_word(port: OfPort) -> u32 {
 mod tests {
     use super::*;
     use crate::deps::{ChangeLog, MacKey, Revision};
-    use crate::udpif::ukey::{Inner, State, UkeyMap};
+    use crate::udpif::ukey::{Inner, State};
     use flow::extract_gen::PacketGen;
     use flow::seam::FlowStats;
+    use flow::ufid::ufid_of_masked;
     use flow::{Key, Mask};
     use openflow::GroupId;
 
@@ -459,10 +474,10 @@ mod tests {
             paid: FlowStats::default(),
             slow: 0,
         };
-        let known = masks.iter().find(|known| known.is_all_of(&mask)).cloned();
+        let known = masks.iter().find(|known| known.expand() == mask).cloned();
         let shared = known.unwrap_or_else(|| Arc::new(Compact::new(&mask, mask.lines())));
         masks.push(Arc::clone(&shared));
-        (Arc::new(Ukey::new(UkeyMap::ufid(&key, &mask), BR, 0, &key, shared, inner)), deps)
+        (Arc::new(Ukey::new(ufid_of_masked(&key, &mask), BR, 0, &key, shared, inner)), deps)
     }
 
     /// The twin: each ukey asked by itself.

@@ -23,9 +23,11 @@
 //! # Locks, in this order
 //!
 //! `World` (read), a ukey, a shard of the map or the index, the change log. A handler locks many
-//! ukeys at once, but only ones that nobody else has seen yet; everybody else locks one at a time.
+//! ukeys at once, but only ones that nobody else has seen yet, and many shards, in the order of their numbers; everybody else locks one
+//! at a time.
 
 mod asks;
+mod column;
 mod common;
 mod index;
 pub mod limit;

@@ -226,7 +226,7 @@ fn idle_lost_and_strange_flows_go() {
     let b = bench();
     b.send(1, 1);
     b.send(2, 1);
-    let ufid = UkeyMap::ufid(
+    let ufid = flow::ufid::ufid_of_masked(
         &Key { in_port: 5u32.to_be_bytes(), eth_dst: [1; 6], ..Key::ZERO },
         &Key { in_port: [255; 4], eth_dst: [255; 6], ..Key::ZERO },
     );

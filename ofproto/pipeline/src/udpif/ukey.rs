@@ -3,27 +3,28 @@
 //! What enters: translations (through `upcall` and `revalidate`). What leaves: for each megaflow its dependencies, the credits to
 //! pay for its packets, the counters paid up to. Neighbours: `upcall` makes them, `revalidate` keeps and removes them.
 //!
-//! The map is sharded; a shard's lock is held for a look-up or an insertion only. A ukey's own lock is held while something is
-//! done to its megaflow in the datapath, so that whoever holds it knows what the datapath holds. Beside the map stands the index by
-//! dependencies; a ukey is in both or in neither, but for the moment of its coming or going.
+//! The map is sharded; a shard's lock is held for a look-up or an insertion only (by who admits a batch several, in the order of their
+//! numbers). A ukey's own lock is held while something is done to its megaflow in the datapath, so that whoever holds it knows what the
+//! datapath holds. Beside the map stands the index by dependencies; a ukey is in both or in neither, but for the moment of its coming or
+//! going.
 
 use super::index::{Concerned, Index, NO_SLOT};
 use crate::deps::{Deps, Judged, Pending, Revision};
 use crate::effects::Credit;
 use crate::recirc::RecircRef;
 use crate::world::BridgeId;
-use flow::hash::Map;
 use flow::key::{LINE_BYTES, Lines};
 use flow::seam::FlowStats;
-use flow::ufid::ufid_of_masked;
 use flow::{Actions, Key, Mask, Megaflow, Msec, Ufid};
-use hashbrown::hash_map::Entry;
+use hashbrown::HashTable;
 use smallvec::SmallVec;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Shards of the map.
 pub const SHARDS: usize = 512;
+/// Ukeys that are admitted together, as a rule.
+const ADMIT_AT_ONCE: usize = 64;
 const LINE_WORDS: usize = LINE_BYTES / 8;
 
 /// A key or mask without the lines that its mask leaves out: a tenth of the size in common cases.
@@ -47,14 +48,19 @@ impl Compact {
         Self { lines, words }
     }
 
-    /// Whether this is the whole of `key`, whose lines are all here.
+    /// What a mask, which is this, leaves of `key`.
     #[must_use]
-    pub fn is_all_of(&self, key: &Key) -> bool {
-        let mut kept = self.words.chunks_exact(LINE_WORDS);
-        key.words().chunks_exact(LINE_WORDS).enumerate().all(|(i, line)| match self.lines.0 & 1 << i {
-            0 => line.iter().all(|word| *word == 0),
-            _ => kept.next() == Some(line),
-        })
+    fn mask_key(&self, key: &Key) -> Self {
+        let mut words = SmallVec::<[u64; LINE_WORDS]>::with_capacity(self.words.len());
+        let mut masks = self.words.chunks_exact(LINE_WORDS);
+        for (i, line) in key.words().chunks_exact(LINE_WORDS).enumerate() {
+            if self.lines.0 & 1 << i != 0
+                && let Some(mask) = masks.next()
+            {
+                words.extend(line.iter().zip(mask).map(|(word, mask)| word & mask));
+            }
+        }
+        Self { lines: self.lines, words }
     }
 
     /// Word `i` of the whole.
@@ -132,7 +138,7 @@ const _: () = assert!(size_of::<Ukey>() <= 240, "four lines with the counts of a
 const _: () = assert!(std::mem::offset_of!(Ukey, inner) + 16 == LINE_BYTES);
 
 impl Ukey {
-    /// `key` must already be masked.
+    /// Of a packet's key, or of the megaflow's.
     #[must_use]
     pub fn new(ufid: Ufid, bridge: BridgeId, created_ms: Msec, key: &Key, mask: Arc<Compact>, inner: Inner) -> Self {
         Self {
@@ -142,7 +148,7 @@ impl Ukey {
             short_lived: false,
             slot: AtomicU32::new(NO_SLOT),
             inner: Mutex::new(inner),
-            key: Compact::new(key, mask.lines),
+            key: mask.mask_key(key),
             mask,
         }
     }
@@ -159,10 +165,10 @@ impl Ukey {
         self.mask.expand()
     }
 
-    /// Whether this is the ukey of that megaflow (and not of another with the same ufid).
+    /// Whether both are of the same megaflow.
     #[must_use]
-    pub fn is_of(&self, key: &Key, mask: &Mask) -> bool {
-        self.mask.is_all_of(mask) && self.key.is_all_of(key)
+    pub fn is_same_flow(&self, other: &Self) -> bool {
+        *self.mask == *other.mask && self.key == other.key
     }
 
     /// What it matches, which other ukeys may share.
@@ -189,10 +195,27 @@ impl Judged for Ukey {
     }
 }
 
+fn shard_of(ufid: Ufid) -> usize {
+    usize::try_from(ufid.0 % SHARDS as u128).expect("less than SHARDS")
+}
+
+/// A part of the map. A ukey bears its name itself: half of it stands here, so that only ukeys that are meant are looked at.
+type Shard = HashTable<(u64, Arc<Ukey>)>;
+
+/// The half that tells the ukeys of a shard apart. Names are keyed hashes: that is hash enough.
+fn half(ufid: Ufid) -> u64 {
+    u64::try_from(ufid.0 >> 64).expect("64 bits are left")
+}
+
+fn find_in(shard: &Shard, ufid: Ufid) -> Option<&Arc<Ukey>> {
+    let half = half(ufid);
+    shard.find(half, |(other, ukey)| *other == half && ukey.ufid == ufid).map(|(_, ukey)| ukey)
+}
+
 /// All ukeys of a datapath.
 #[derive(Debug)]
 pub struct UkeyMap {
-    shards: Vec<Mutex<Map<Ufid, Arc<Ukey>>>>,
+    shards: Vec<Mutex<Shard>>,
     index: Mutex<Index>,
     /// How many ukeys there are, or are about to be.
     members: AtomicUsize,
@@ -205,52 +228,79 @@ impl Default for UkeyMap {
 }
 
 impl UkeyMap {
-    /// Names a megaflow. Equal key (masked) and mask get the same name, so that two packets that miss at once make one megaflow.
-    #[must_use]
-    pub fn ufid(masked_key: &Key, mask: &Mask) -> Ufid {
-        ufid_of_masked(masked_key, mask)
+    fn shard(&self, ufid: Ufid) -> MutexGuard<'_, Shard> {
+        self.lock_shard(shard_of(ufid))
     }
 
-    fn shard(&self, ufid: Ufid) -> MutexGuard<'_, Map<Ufid, Arc<Ukey>>> {
-        let index = usize::try_from(ufid.0 % SHARDS as u128).expect("less than SHARDS");
-        self.lock_shard(index)
-    }
-
-    fn lock_shard(&self, index: usize) -> MutexGuard<'_, Map<Ufid, Arc<Ukey>>> {
+    fn lock_shard(&self, index: usize) -> MutexGuard<'_, Shard> {
         self.shards[index].lock().expect("no holder of a ukey shard panics")
     }
 
     /// The ukey of that name.
     #[must_use]
     pub fn find(&self, ufid: Ufid) -> Option<Arc<Ukey>> {
-        self.shard(ufid).get(&ufid).cloned()
+        find_in(&self.shard(ufid), ufid).cloned()
     }
 
-    /// Adds a ukey, which the caller holds, unless there is one of its name. Says whether it did; then `file` it before it is let go of.
-    pub fn admit(&self, ukey: &Arc<Ukey>) -> bool {
-        let mut shard = self.shard(ukey.ufid);
-        let entry = shard.entry(ukey.ufid);
-        if matches!(entry, Entry::Occupied(_)) {
-            return false;
+    /// Adds ukeys, which the caller holds, but for those of whose name there is one already; says of each whether it did. Then `file` them
+    /// before they are let go of.
+    #[must_use]
+    pub fn admit(&self, ukeys: &[&Arc<Ukey>]) -> Vec<bool> {
+        let numbers: SmallVec<[usize; ADMIT_AT_ONCE]> = ukeys.iter().map(|ukey| shard_of(ukey.ufid)).collect();
+        let mut needed = numbers.clone();
+        needed.sort_unstable();
+        needed.dedup();
+        // All at once, in their order: what is looked at lies all over the memory, and where a lock stands between two looks the one waits
+        // for the other.
+        let mut shards: SmallVec<[_; ADMIT_AT_ONCE]> = needed.iter().map(|number| self.lock_shard(*number)).collect();
+        let places = numbers.iter().map(|number| needed.binary_search(number).expect("each number is needed"));
+        let places: SmallVec<[usize; ADMIT_AT_ONCE]> = places.collect();
+        for (ukey, place) in ukeys.iter().zip(&places) {
+            std::hint::black_box(find_in(&shards[*place], ukey.ufid).is_some());
         }
         // Before the caller asks what has changed meanwhile, and in one order with `is_empty_now`.
-        self.members.fetch_add(1, Ordering::AcqRel);
-        entry.insert(Arc::clone(ukey));
-        true
+        self.members.fetch_add(ukeys.len(), Ordering::AcqRel);
+        let mut admitted = Vec::with_capacity(ukeys.len());
+        for (ukey, place) in ukeys.iter().zip(places) {
+            let known = find_in(&shards[place], ukey.ufid);
+            debug_assert!(known.is_none_or(|known| known.is_same_flow(ukey)), "128 keyed bits do not collide");
+            let is_new = known.is_none();
+            if is_new {
+                shards[place].insert_unique(half(ukey.ufid), (half(ukey.ufid), Arc::clone(ukey)), |(half, _)| *half);
+            }
+            admitted.push(is_new);
+        }
+        drop(shards);
+        let refused = admitted.iter().filter(|admitted| !**admitted).count();
+        self.members.fetch_sub(refused, Ordering::AcqRel);
+        admitted
     }
 
     /// Files ukeys that were admitted, which the caller holds since then.
     pub fn file<'a>(&self, ukeys: impl Iterator<Item = (&'a Arc<Ukey>, &'a Inner)>) {
         let mut index = self.lock_index();
+        // Those that come together mostly depend on the same, and are posted together.
+        let (mut last, mut slots) = (None::<&Arc<Deps>>, SmallVec::<[u32; ADMIT_AT_ONCE]>::new());
         for (ukey, inner) in ukeys {
-            ukey.slot.store(index.insert(ukey, &inner.deps), Ordering::Relaxed);
+            if let Some(deps) = last.filter(|deps| !Arc::ptr_eq(deps, &inner.deps)) {
+                index.post_all(deps, &slots);
+                slots.clear();
+            }
+            let slot = index.place(ukey, &inner.deps);
+            ukey.slot.store(slot, Ordering::Relaxed);
+            last = Some(&inner.deps);
+            slots.push(slot);
+        }
+        if let Some(deps) = last {
+            index.post_all(deps, &slots);
         }
     }
 
     /// Removes exactly this ukey (not a later one of the same name), which the caller holds as `inner`. Says whether it was there.
     pub fn remove(&self, ukey: &Arc<Ukey>, inner: &Inner) -> bool {
         let mut shard = self.shard(ukey.ufid);
-        let there = shard.get(&ukey.ufid).is_some_and(|u| Arc::ptr_eq(u, ukey)) && shard.remove(&ukey.ufid).is_some();
+        let this = shard.find_entry(half(ukey.ufid), |(_, other)| Arc::ptr_eq(other, ukey));
+        let there = this.map(|entry| drop(entry.remove())).is_ok();
         drop(shard);
         if there {
             self.lock_index().remove(ukey.slot.swap(NO_SLOT, Ordering::Relaxed), &inner.deps);
@@ -288,8 +338,8 @@ impl UkeyMap {
         let shard = self.lock_shard(index);
         // To share one is to write to it, and such writes wait for each other: what is read first comes from the memory many at a time.
         let touch = |(a, b): (Msec, bool), u: &Arc<Ukey>| (a ^ u.created_ms, b ^ u.inner.is_poisoned());
-        std::hint::black_box(shard.values().fold((0, false), touch));
-        shard.values().cloned().collect()
+        std::hint::black_box(shard.iter().map(|(_, ukey)| ukey).fold((0, false), touch));
+        shard.iter().map(|(_, ukey)| Arc::clone(ukey)).collect()
     }
 
     /// How many there are in a shard.
@@ -321,6 +371,7 @@ impl UkeyMap {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use flow::ufid::ufid_of_masked;
 
     #[test]
     fn compact_keeps_what_its_mask_names() {
@@ -332,20 +383,44 @@ mod tests {
         assert_eq!(compact.expand(), key);
         assert!((0..flow::key::WORDS).all(|i| compact.word(i) == key.words()[i]));
         assert_eq!(Compact::new(&key, Lines(0)).expand(), Key::ZERO);
-        assert!(compact.is_all_of(&key));
-        let others =
-            [Key { eth_type: [8, 1], ..key }, Key { ct_label: [0; 16], ..key }, Key { nw_tos: 1, metadata: [1; 8], ..key }];
-        assert!(others.iter().all(|other| !compact.is_all_of(other)));
+        let whole = Key { eth_type: [8, 6], nw_tos: 9, metadata: [3; 8], ..key };
+        let mask = Key { eth_type: [255; 2], ct_label: [15; 16], ..Key::ZERO };
+        let masked = Compact::new(&mask, mask.lines()).mask_key(&whole);
+        assert_eq!(masked, Compact::new(&whole.masked(&mask), mask.lines()));
+    }
+
+    fn ukey(n: u8, created_ms: Msec) -> Arc<Ukey> {
+        let (key, mask) = (Key { nw_tos: n, ..Key::ZERO }, Key { nw_tos: 255, ..Key::ZERO });
+        let inner = Inner {
+            state: State::Visible,
+            slow: 0,
+            checked: Revision(0),
+            paid: FlowStats::default(),
+            credits: Arc::default(),
+            deps: Arc::default(),
+            actions: Arc::default(),
+            recircs: Vec::new(),
+        };
+        let shared = Arc::new(Compact::new(&mask, mask.lines()));
+        Arc::new(Ukey::new(ufid_of_masked(&key, &mask), BridgeId(1), created_ms, &key, shared, inner))
     }
 
     #[test]
-    fn a_name_belongs_to_key_and_mask() {
-        let (mut key, mut mask) = (Key::ZERO, Key::ZERO);
-        mask.nw_dst = [255; 4];
-        key.nw_dst = [1; 4];
-        let name = UkeyMap::ufid(&key, &mask);
-        assert_eq!(name, UkeyMap::ufid(&key, &mask));
-        mask.nw_dst[3] = 0;
-        assert_ne!(name, UkeyMap::ufid(&key.masked(&mask), &mask));
+    fn of_a_name_one_is_admitted() {
+        let map = UkeyMap::default();
+        let first: Vec<_> = (0..200).map(|n| ukey(n, 0)).collect();
+        assert!(map.admit(&first.iter().collect::<Vec<_>>()).iter().all(|admitted| *admitted));
+        // One that is there, one that is new, and that one again in the same batch.
+        let more = [ukey(7, 1), ukey(201, 1), ukey(201, 2)];
+        assert_eq!(map.admit(&more.iter().collect::<Vec<_>>()), [false, true, false]);
+        assert_eq!((map.len(), map.is_empty_now()), (201, false));
+        assert!(map.find(first[7].ufid).is_some_and(|u| Arc::ptr_eq(&u, &first[7])));
+        let all: Vec<_> = first.iter().chain(&more[1..2]).collect();
+        let held: Vec<_> = all.iter().map(|u| u.lock()).collect();
+        map.file(all.iter().zip(&held).map(|(u, inner)| (*u, &**inner)));
+        for (ukey, inner) in all.iter().zip(&held) {
+            assert!(map.remove(ukey, inner));
+        }
+        assert!(map.is_empty_now() && map.is_empty(), "who was refused does not count");
     }
 }

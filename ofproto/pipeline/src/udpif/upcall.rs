@@ -3,8 +3,8 @@
 //! What enters: batches of upcalls. What leaves: megaflows and packets for the datapath, payments, notices. Neighbours: `ukey`,
 //! `Translator`; the argument why nothing stale is installed stands in the parent.
 
-use super::common::{Last, Trodden, WAYS_MAX, Way};
-use super::ukey::{Inner, State, Ukey, UkeyMap};
+use super::common::{Form, Last, Trodden, WAYS_MAX, Way};
+use super::ukey::{Inner, State, Ukey};
 use super::{
     HANDLER_DUPLICATE_UPCALL, Purpose, Request, UPCALL_EXECUTE_FAILED, UPCALL_FLOW_LIMIT_HIT, UPCALL_MASKS_FULL, UPCALL_NO_PORT,
     UPCALL_OUTRUN, UPCALL_PUT_FAILED, UPCALL_UNHANDLED, UPCALL_XLATE_ERROR, Udpif,
@@ -17,8 +17,8 @@ use crate::world::{BridgeId, World};
 use flow::action::{Action, Actions, Cookie, Userspace};
 use flow::clock::now_ms;
 use flow::fields::{DpAttr, Field, Store};
-use flow::seam::{DpError, Execute, FlowPut, FlowStats, Megaflow, PutMode, Upcall, UpcallKind};
-use flow::{DpPort, Key, Mask, Msec};
+use flow::seam::{DpError, Execute, FlowStats, NewFlow, Upcall, UpcallKind};
+use flow::{DpPort, Key, Mask, Msec, Ufid};
 use openflow::OfPort;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -29,22 +29,18 @@ const EXPLAIN_EVERY_MS: Msec = 12_000;
 /// A megaflow to put: the ukey's first life.
 struct Candidate {
     ukey: Arc<Ukey>,
-    flow: Megaflow,
-    /// Which of the batch's packets has lent it its key, if one waits to be executed.
-    lender: Option<usize>,
+    mask: Arc<Mask>,
+    /// What it is to do.
+    actions: Arc<Actions>,
+    /// Which of the batch's packets has its key.
+    of: usize,
 }
 
-/// What there is to be no megaflow of: the key, and the recirculation ids of the translation.
-struct Refused {
-    key: Box<Key>,
-    recircs: Vec<Arc<RecircRef>>,
-}
-
-/// A packet that waits to be executed.
+/// A packet of the batch.
 struct Waiting {
     packet: Vec<u8>,
-    /// `None` while a megaflow has it.
-    key: Option<Box<Key>>,
+    key: Box<Key>,
+    /// What is to be done with it.
     actions: Arc<Actions>,
 }
 
@@ -66,33 +62,10 @@ struct Work {
 }
 
 impl Work {
-    /// A packet is to be executed, unless nothing is done with it.
-    fn wait(&mut self, packet: Vec<u8>, key: Option<Box<Key>>, actions: Arc<Actions>) -> Option<usize> {
-        let some = !actions.is_empty();
-        if some {
-            self.packets.push(Waiting { packet, key, actions });
-        }
-        some.then(|| self.packets.len() - 1)
-    }
-
-    /// What has become of a packet: a megaflow, which has its key for now, or none. Gives the recirculation ids of one that is not to be.
-    fn add(
-        &mut self,
-        candidate: Result<Candidate, Refused>,
-        packet: Vec<u8>,
-        actions: Arc<Actions>,
-    ) -> Option<Vec<Arc<RecircRef>>> {
-        match candidate {
-            Ok(candidate) => {
-                let lender = self.wait(packet, None, actions);
-                self.candidates.push(Candidate { lender, ..candidate });
-                None
-            }
-            Err(Refused { key, recircs }) => {
-                self.wait(packet, Some(key), actions);
-                Some(recircs)
-            }
-        }
+    /// A packet is to be executed; its place in the batch.
+    fn wait(&mut self, packet: Vec<u8>, key: Box<Key>, actions: Arc<Actions>) -> usize {
+        self.packets.push(Waiting { packet, key, actions });
+        self.packets.len() - 1
     }
 }
 
@@ -118,13 +91,11 @@ impl Udpif {
         }
         *self.last.lock().expect("no holder of the last upcall panics") = work.last.kept();
         work.trodden.iter().for_each(|way| way.pay(&world));
-        for (lender, key) in self.install(work.candidates, now) {
-            if let Some(waiting) = lender.and_then(|at| work.packets.get_mut(at)) {
-                waiting.key = Some(key);
-            }
-        }
-        let execute = |Waiting { packet, key, actions }| key.map(|key| Execute { packet, key, actions, mtu: 0, probe: false });
-        for result in self.dp.execute(work.packets.into_iter().filter_map(execute).collect()) {
+        self.install(&work.candidates, &work.packets, now);
+        drop(work.candidates);
+        let some = work.packets.into_iter().filter(|waiting| !waiting.actions.is_empty());
+        let execute = some.map(|Waiting { packet, key, actions }| Execute { packet, key, actions, mtu: 0, probe: false });
+        for result in self.dp.execute(execute.collect()) {
             if result.is_err() {
                 UPCALL_EXECUTE_FAILED.inc();
             }
@@ -221,23 +192,33 @@ impl Udpif {
                 stamp: Stamp { revision, now },
             };
             if let Some(decides) = t.decides.take().filter(|_| work.trodden.len() < WAYS_MAX) {
-                work.trodden.push(Trodden::new(&upcall.key, decides, &t.mask, &way));
+                let form = work.last.form(t.mask.clone());
+                work.trodden.push(Trodden::new(&upcall.key, decides, form, &way));
             }
-            let candidate = self.candidate(upcall.key, t.mask, &way, t.recircs, &mut work.last);
-            work.add(candidate, upcall.packet, actions).into_iter().for_each(|recircs| self.linger(recircs, now));
+            let of = work.wait(upcall.packet, upcall.key, actions);
+            let refused = self.candidate(of, t.mask, &way, t.recircs, work);
+            refused.into_iter().for_each(|recircs| self.linger(recircs, now));
         } else {
             self.linger(t.recircs, now);
-            work.wait(upcall.packet, Some(upcall.key), actions);
+            work.wait(upcall.packet, upcall.key, actions);
         }
     }
 
     /// A packet that goes the way of one before it: what that came to is known, but for the key.
     fn follow(&self, way: usize, upcall: Upcall, work: &mut Work) {
-        let trodden = &mut work.trodden[way];
+        let Work { candidates, packets, trodden, .. } = work;
+        let trodden = &mut trodden[way];
         trodden.due(&upcall);
-        let actions = Arc::clone(&trodden.way.actions);
-        let candidate = self.candidate(upcall.key, trodden.mask.clone(), &trodden.way, Vec::new(), &mut work.last);
-        work.add(candidate, upcall.packet, actions);
+        let of = packets.len();
+        packets.push(Waiting { packet: upcall.packet, key: upcall.key, actions: Arc::clone(&trodden.way.actions) });
+        let (way, form) = (&trodden.way, &trodden.form);
+        if way.crowded || self.is_exact() || way.slow == 0 && self.dp.narrows() {
+            let (mask, way) = (Box::new(*form.mask), way.clone());
+            self.candidate(of, mask, &way, Vec::new(), work);
+        } else if self.has_room() {
+            let key: &Key = &packets[of].key;
+            candidates.push(new_candidate((of, key), form.namer.name(key), form, way, Vec::new()));
+        }
     }
 
     /// Says in the log how a translation failed, step by step. That is a lot of work: once in a while.
@@ -250,103 +231,91 @@ impl Udpif {
         }
     }
 
-    /// Makes the ukey of a packet's way; gives the recirculation ids back when there is to be none.
+    /// Whether megaflows are to have every bit of their packet (`upcall/disable-megaflows`).
+    fn is_exact(&self) -> bool {
+        !self.switches.megaflows.load(Ordering::Relaxed)
+    }
+
+    /// Whether there may be one more megaflow; counted if not.
+    fn has_room(&self) -> bool {
+        let room = self.flow_count() < self.limit.load(Ordering::Relaxed);
+        if !room {
+            UPCALL_FLOW_LIMIT_HIT.inc();
+        }
+        room
+    }
+
+    /// Makes a candidate of the packet `of` and its way; gives the recirculation ids back when there is to be none.
     fn candidate(
         &self,
-        key: Box<Key>,
+        of: usize,
         decided: Box<Mask>,
         way: &Way,
         recircs: Vec<Arc<RecircRef>>,
-        last: &mut Last,
-    ) -> Result<Candidate, Refused> {
-        if self.flow_count() >= self.limit.load(Ordering::Relaxed) {
-            UPCALL_FLOW_LIMIT_HIT.inc();
-            return Err(Refused { key, recircs });
+        work: &mut Work,
+    ) -> Option<Vec<Arc<RecircRef>>> {
+        if !self.has_room() {
+            return Some(recircs);
         }
-        let exact = way.crowded || !self.switches.megaflows.load(Ordering::Relaxed);
-        let mut mask = if exact { Box::new(exact_mask(&key, &decided)) } else { decided };
+        let key: &Key = &work.packets[of].key;
+        let mut mask = if way.crowded || self.is_exact() { Box::new(exact_mask(key, &decided)) } else { decided };
         if way.slow == 0 {
-            self.dp.narrow(&key, &way.actions, &mut mask);
+            self.dp.narrow(key, &way.actions, &mut mask);
         }
         if way.crowded {
             UPCALL_MASKS_FULL.inc();
         }
-        let masked = key.masked(&mask);
-        let ufid = UkeyMap::ufid(&masked, &mask);
-        if let Some(known) = self.ukeys.find(ufid) {
+        let form = work.last.form(mask);
+        let ufid = form.namer.name(key);
+        if self.ukeys.find(ufid).is_some() {
             HANDLER_DUPLICATE_UPCALL.inc();
-            debug_assert!(known.is_of(&masked, &mask), "128 keyed bits do not collide");
-            return Err(Refused { key, recircs });
+            return Some(recircs);
         }
-        let actions = installed(way.slow, &way.actions, way.bridge, way.in_port);
-        let inner = Inner {
-            state: State::Visible,
-            actions: Arc::clone(&actions),
-            deps: Arc::clone(&way.deps),
-            checked: way.stamp.revision,
-            credits: Arc::clone(&way.credits),
-            recircs,
-            paid: FlowStats::default(),
-            slow: way.slow,
-        };
-        let mut ukey = Ukey::new(ufid, way.bridge, way.stamp.now, &masked, last.mask(&mask), inner);
-        ukey.short_lived = way.crowded;
-        let ukey = Arc::new(ukey);
-        // The datapath is given all of the packet's key: its dumps show what the mask leaves open, as Open vSwitch's do.
-        Ok(Candidate { ukey, flow: Megaflow { ufid, key, mask, actions }, lender: None })
+        work.candidates.push(new_candidate((of, key), ufid, &form, way, recircs));
+        None
     }
 
-    /// Puts new megaflows: map first, then the question whether anything changed, then the datapath. Gives the keys back.
-    fn install(&self, candidates: Vec<Candidate>, now: Msec) -> Vec<(Option<usize>, Box<Key>)> {
-        let mut back = Vec::with_capacity(candidates.len());
-        let (mut ukeys, mut flows) = (Vec::with_capacity(candidates.len()), Vec::with_capacity(candidates.len()));
-        for Candidate { ukey, flow, lender } in candidates {
-            ukeys.push(ukey);
-            flows.push((flow, lender));
+    /// Puts new megaflows: map first, then the question whether anything changed, then the datapath.
+    fn install(&self, candidates: &[Candidate], packets: &[Waiting], now: Msec) {
+        if candidates.is_empty() {
+            return;
         }
-        let mut admitted = Vec::with_capacity(ukeys.len());
-        for (ukey, (flow, lender)) in ukeys.iter().zip(flows) {
-            let inner = ukey.lock();
-            if self.ukeys.admit(ukey) {
-                admitted.push((ukey, inner, flow, lender));
-            } else {
-                HANDLER_DUPLICATE_UPCALL.inc();
-                back.push((lender, flow.key));
-            }
-        }
-        if admitted.is_empty() {
-            return back;
-        }
-        self.ukeys.file(admitted.iter().map(|(ukey, inner, ..)| (*ukey, &**inner)));
-        let (mut held, mut puts) = (Vec::with_capacity(admitted.len()), Vec::with_capacity(admitted.len()));
-        for (ukey, mut inner, flow, lender) in admitted {
+        let held: Vec<_> = candidates.iter().map(|candidate| candidate.ukey.lock()).collect();
+        let admitted = self.ukeys.admit(&candidates.iter().map(|c| &c.ukey).collect::<Vec<_>>());
+        let duplicates = admitted.iter().filter(|admitted| !**admitted).count();
+        HANDLER_DUPLICATE_UPCALL.add(duplicates as u64);
+        let mut held: Vec<_> =
+            candidates.iter().zip(held).zip(&admitted).filter_map(|(one, there)| there.then_some(one)).collect();
+        self.ukeys.file(held.iter().map(|(candidate, inner)| (&candidate.ukey, &**inner)));
+        held.retain_mut(|(candidate, inner)| {
             let seen = self.changes.now();
-            if self.changes.concerns(inner.checked, &inner.deps, ukey.as_ref()) {
+            let is_stale = self.changes.concerns(inner.checked, &inner.deps, candidate.ukey.as_ref());
+            if is_stale {
                 UPCALL_OUTRUN.inc();
-                self.forgo(ukey, &mut inner, now);
-                back.push((lender, flow.key));
+                self.forgo(&candidate.ukey, inner, now);
             } else {
                 inner.checked = seen;
-                held.push((ukey, inner, lender));
-                puts.push(FlowPut { flow, mode: PutMode::Create, clear_stats: true });
             }
-        }
+            !is_stale
+        });
+        let puts = held.iter().map(|(candidate, _)| {
+            let Candidate { ukey, mask, actions, of } = *candidate;
+            NewFlow { ufid: ukey.ufid, key: &packets[*of].key, mask, actions }
+        });
+        let puts: Vec<_> = puts.collect();
         // Counted before they are put: nobody finds more in the datapath than are counted here (`sweep_strangers`).
         self.flows.fetch_add(puts.len(), Ordering::Relaxed);
-        let results = self.dp.put(&puts);
-        for (((ukey, mut inner, lender), put), result) in held.into_iter().zip(puts).zip(results) {
+        for ((candidate, inner), result) in held.iter_mut().zip(self.dp.put_new(&puts)) {
             match result {
                 Ok(()) => inner.state = State::Operational,
                 Err(error) => {
                     self.flows.fetch_sub(1, Ordering::Relaxed);
                     UPCALL_PUT_FAILED.inc();
                     log_refusal(&error);
-                    self.forgo(ukey, &mut inner, now);
+                    self.forgo(&candidate.ukey, inner, now);
                 }
             }
-            back.push((lender, put.flow.key));
         }
-        back
     }
 
     /// There is to be no megaflow; the packet that asked for it is yet to bear its ids.
@@ -355,6 +324,25 @@ impl Udpif {
         self.ukeys.remove(ukey, inner);
         self.linger(std::mem::take(&mut inner.recircs), now);
     }
+}
+
+/// The ukey of a packet, the one at a place of the batch with this key, and what is to be put for it. The datapath is given all of the
+/// packet's key: its dumps show what the mask leaves open, as Open vSwitch's do.
+fn new_candidate((of, key): (usize, &Key), ufid: Ufid, form: &Form, way: &Way, recircs: Vec<Arc<RecircRef>>) -> Candidate {
+    let actions = installed(way.slow, &way.actions, way.bridge, way.in_port);
+    let inner = Inner {
+        state: State::Visible,
+        actions: Arc::clone(&actions),
+        deps: Arc::clone(&way.deps),
+        checked: way.stamp.revision,
+        credits: Arc::clone(&way.credits),
+        recircs,
+        paid: FlowStats::default(),
+        slow: way.slow,
+    };
+    let mut ukey = Ukey::new(ufid, way.bridge, way.stamp.now, key, Arc::clone(&form.compact), inner);
+    ukey.short_lived = way.crowded;
+    Candidate { ukey: Arc::new(ukey), mask: Arc::clone(&form.mask), actions, of }
 }
 
 /// Where the pipeline goes on with a packet that came in by none of the ports: a controller sent it, and it has been round.
