@@ -48,7 +48,7 @@ impl Ct {
     #[inline(always)]
     fn pass_as(&self, local: &mut Local, (packets, parsed): (&mut [Packet], &mut [Parsed]), spec: &Spec<'_>, wanted: &Wanted) {
         let plain = spec.is_plain();
-        let common = if plain { wanted.seen & !wanted.related } else { 0 };
+        let common = if plain { wanted.seen & !(wanted.related | wanted.unknown) } else { 0 };
         let done = if plain { self.pass_udp_as((&mut *packets, &mut *parsed), spec, wanted) } else { 0 };
         for i in bits(all(packets.len()) & !done) {
             self.track_other(local, (&mut packets[i], &mut parsed[i]), spec, (wanted, i, common));

@@ -203,7 +203,8 @@ impl Ct {
             CT_FULL.inc();
             return Born::Full;
         }
-        let reply_hash = self.hash(&birth.reply);
+        // Without translation both directions have one hash.
+        let reply_hash = if birth.reply == birth.orig.reversed() { hash } else { self.hash(&birth.reply) };
         let number = self.take(local);
         if number == NONE {
             CT_FULL.inc();

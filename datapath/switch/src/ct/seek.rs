@@ -41,6 +41,8 @@ pub struct Wanted {
     pub(super) related: u32,
     /// Packets whose connection is at hand.
     known: u32,
+    /// Those of `seen` that have no candidate.
+    pub(super) unknown: u32,
 }
 
 /// A tuple and its hash.
@@ -75,6 +77,7 @@ impl Wanted {
             udp: 0,
             related: 0,
             known: 0,
+            unknown: 0,
         })
     }
 
@@ -155,22 +158,23 @@ impl Ct {
         for i in bits(all(packets.len()) & !wanted.udp) {
             self.seek_one((&packets[i], &mut parsed[i]), (spec, size), (&mut *wanted, i));
         }
-        let mut unknown = 0;
+        let mut unknown = 0u32;
         for i in bits(wanted.udp) {
             let candidate = self.table.first_candidate(wanted.hashes[i], size);
             wanted.candidates[i] = candidate;
-            unknown += usize::from(candidate == NONE);
+            unknown |= u32::from(candidate == NONE) << i;
             // There is an entry of the number that says "none", which nobody uses: no branch for it.
             self.slab.at(candidate).prefetch_known(nat);
         }
         for i in bits(wanted.seen & !wanted.udp) {
             let candidate = self.table.first_candidate(wanted.hashes[i], size);
             wanted.candidates[i] = candidate;
-            unknown += usize::from(candidate == NONE);
+            unknown |= u32::from(candidate == NONE) << i;
             let tcp = wanted.tuple(i).proto() == ip_proto::TCP;
             self.slab.at(candidate).prefetch_known(nat | tcp);
         }
-        unknown
+        wanted.unknown = unknown;
+        unknown.count_ones() as usize
     }
 
     #[inline(always)]

@@ -106,7 +106,7 @@ impl Side {
                 taken.shortest += 1;
                 return;
             }
-            let common = self.wanted.seen & !self.wanted.related != 0;
+            let common = self.wanted.seen & !(self.wanted.related | self.wanted.unknown) != 0;
             if common && self.ct.track_common(&mut one[0], &mut key[0], spec, (&self.wanted, 0)) {
                 taken.common += 1;
                 return;
