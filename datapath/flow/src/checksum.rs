@@ -82,11 +82,18 @@ impl Sum {
     /// The sum in 16 bits, not complemented.
     #[inline]
     #[must_use]
-    pub fn fold(self) -> u16 {
-        let s = fold32(self.0);
-        let s = (s & 0xffff) + (s >> 16);
-        let s = (s & 0xffff) + (s >> 16);
-        u16::try_from(s).expect("folded twice")
+    #[allow(clippy::cast_possible_truncation, reason = "the upper halves are shifted down")]
+    pub const fn fold(self) -> u16 {
+        // The upper half of a word and the same word turned: both halves, and what is carried out of their sum.
+        let s = (self.0.wrapping_add(self.0.rotate_left(32)) >> 32) as u32;
+        (s.wrapping_add(s.rotate_left(16)) >> 16) as u16
+    }
+
+    /// What a sum of words changes by when eight of its bytes, in memory order, become others.
+    #[inline]
+    #[must_use]
+    pub const fn of_change(from: u64, to: u64) -> Self {
+        Self(!from).plus_word(to)
     }
 
     /// The checksum as it is stored: the complement.
@@ -144,6 +151,14 @@ pub fn updated_words<const N: usize>(old: [u8; 2], from: &[u8; N], to: &[u8; N])
         sum += u64::from(!u32::from_ne_bytes(*f)) + u64::from(u32::from_ne_bytes(*t));
     }
     Sum(sum).finish()
+}
+
+/// The stored checksum `old` after words changed by `change` (`Sum::of_change`).
+#[inline]
+#[must_use]
+pub const fn updated_by(old: [u8; 2], change: Sum) -> [u8; 2] {
+    let sum = change.plus_word(!u16::from_ne_bytes(old) as u64);
+    (!sum.fold()).to_ne_bytes()
 }
 
 /// Sum of the IPv4 pseudo header (RFC 9293, 3.1).
@@ -271,6 +286,11 @@ mod tests {
             let to: [u8; 4] = data[at..at + 4].try_into().unwrap();
             assert_eq!(updated(old, &from, &to), checksum(&data));
             assert_eq!(updated_words(old, &from, &to), checksum(&data));
+            let word = |bytes: [u8; 4]| u64::from(u32::from_ne_bytes(bytes));
+            assert_eq!(updated_by(old, Sum::of_change(word(from), word(to))), checksum(&data));
+            let (a, b) = (word(from) << 32 | word(to), word(to) << 32 | word(from));
+            let both = updated(old, &a.to_ne_bytes(), &b.to_ne_bytes());
+            assert_eq!(updated_by(old, Sum::of_change(a, b)), both);
             assert_eq!(Sum::default().plus(&data).plus(&checksum(&data)).finish(), [0, 0]);
         }
     }

@@ -9,7 +9,7 @@
 //! megaflows (`lookup`), fetch their cells and programs; count; carry out. Packets stay where they were received for as long as
 //! possible:
 //!
-//! - A batch of one megaflow goes through its actions, or out, as it is.
+//! - A batch of one megaflow goes through its actions, or out, as it is; so does one of a few (`groups`) that all leave by one port.
 //! - Packets of several megaflows whose programs are straight (`straight`) are changed in place, and leave together if they leave by one
 //!   port, as nearly all do.
 //! - Only packets of other programs are moved, into one bundle per megaflow.
@@ -24,15 +24,17 @@ use crate::config::Live;
 use crate::counters::{DROP_POLICED, DROP_RX_INVALID};
 use crate::ct::seek::Wanted;
 use crate::ct::{Ct, Local};
+use crate::groups::Groups;
 use crate::hash::LineHash;
 use crate::memo::Memo;
 use crate::meter::Meters;
 use crate::outlets::{Outlets, PORTS_MAX};
 use crate::parcel::Group;
-use crate::parse::{FRAME_MIN, parse};
+use crate::parse::{FRAME_MIN, Habit, parse};
 use crate::parsed::Parsed;
 use crate::perf::{Laps, Stage};
 use crate::qsbr::{Epochs, Guard, MEMBERS_MAX};
+use crate::search::bits;
 use crate::slots::{Entry, NOT_QUICK, Slots};
 use crate::stats::{Cell, Shard, Work, add};
 use crate::tunnel::Sequences;
@@ -111,6 +113,9 @@ pub struct Core {
     pub(crate) wanted: Box<Wanted>,
     pub(crate) cache: Cache,
     pub(crate) memo: Memo,
+    habit: Habit,
+    /// The same of packets that came out of tunnels.
+    pub(crate) inner_habit: Habit,
     /// Where the next batch is received.
     inbox: Option<Box<Bundle>>,
     pub seat: usize,
@@ -139,6 +144,8 @@ impl Core {
             wanted: Wanted::new(),
             cache: Cache::new(flows),
             memo: Memo::new(),
+            habit: Habit::default(),
+            inner_habit: Habit::default(),
             inbox: None,
             seat,
             now_ms: 0,
@@ -172,7 +179,7 @@ impl Core {
         };
         let meta = PacketMeta { in_port, vlan_limit: scope.shared.live.vlan_limit(), ..PacketMeta::default() };
         let arrival = Arrival::new(meta);
-        if parse(&mut bundle, &arrival, self.wide) {
+        if parse(&mut bundle, &arrival, self.wide, &mut self.habit) {
             let before = bundle.packets.len();
             bundle.split(|_, packet| packet.len() >= FRAME_MIN, None);
             DROP_RX_INVALID.add((before - bundle.packets.len()) as u64);
@@ -234,24 +241,30 @@ impl Core {
             return self.spares.give(bundle);
         }
         let mut found: [Option<Entry<'_>>; BATCH] = [None; BATCH];
-        let missing = self.look_up_told(scope, (&mut bundle.parsed, n), &mut found);
+        let (missing, groups) = self.look_up_told(scope, (&mut bundle.parsed, n), &mut found);
         let work = self.work(scope.shared);
         add(&work.hit, n as u64 - u64::from(missing.count_ones()));
         if missing != 0 {
             add(&work.missed, missing.count_ones().into());
         }
         let found = &found[..n];
-        match found[0].filter(|first| found.iter().all(|f| *f == Some(*first))) {
-            Some(entry) => {
-                self.count_all(scope.shared, &bundle, entry);
-                self.lap(scope.shared, Stage::Account);
-                self.carry_out(scope, entry, bundle);
+        let only = match &groups {
+            Some(groups) => groups.only(),
+            None => found[0].filter(|first| found.iter().all(|f| *f == Some(*first))),
+        };
+        match (only, &groups) {
+            (Some(entry), _) => self.count_all(scope.shared, &bundle, entry),
+            (None, Some(groups)) => self.count_groups(scope.shared, &bundle, groups),
+            (None, None) => self.count_each(scope, &bundle, found),
+        }
+        self.lap(scope.shared, Stage::Account);
+        match (only, groups.and_then(|groups| groups.port())) {
+            (Some(entry), _) => self.carry_out(scope, entry, bundle),
+            (None, Some(port)) => {
+                self.outlets.send_all(port, &mut bundle.packets);
+                self.spares.give(bundle);
             }
-            None => {
-                self.count_each(scope, &bundle, found);
-                self.lap(scope.shared, Stage::Account);
-                self.part(scope, bundle, found);
-            }
+            (None, None) => self.part(scope, bundle, found),
         }
     }
 
@@ -262,7 +275,7 @@ impl Core {
         scope: Scope<'g>,
         (parsed, n): (&mut [Parsed; BATCH], usize),
         found: &mut [Option<Entry<'g>>; BATCH],
-    ) -> u32 {
+    ) -> (u32, Option<Groups<'g>>) {
         // Only what goes round again has been tracked.
         let tracked = self.depth > 0;
         let asked = || scope.shared.ct_asked.load(Ordering::Acquire) != 0;
@@ -270,9 +283,9 @@ impl Core {
             parsed[..n].iter_mut().for_each(|parsed| scope.shared.ct.tell(parsed));
             return self.look_up(scope, (parsed, n), found);
         }
-        let missing = self.look_up(scope, (parsed, n), found);
+        let looked = self.look_up(scope, (parsed, n), found);
         if !tracked || !asked() {
-            return missing;
+            return looked;
         }
         // The first megaflow that asks came meanwhile, and may have been found for packets that it is not for.
         parsed[..n].iter_mut().for_each(|parsed| scope.shared.ct.tell(parsed));
@@ -371,6 +384,23 @@ impl Core {
             let flags_of_all = || bundle.parsed[..n].iter().fold(0, |flags, parsed| flags | parsed.tcp_flags());
             let flags = if entry.is_never_tcp() { 0 } else { flags_of_all() };
             cell.count(n as u64, bundle.packets.bytes(), self.now_ms, flags);
+        }
+    }
+
+    /// Counts the packets of each of a few megaflows.
+    fn count_groups(&self, shared: &Shared, bundle: &Bundle, groups: &Groups<'_>) {
+        let Some(shard) = shared.shards[self.seat].get() else {
+            return;
+        };
+        for (entry, own) in groups.each() {
+            let (mut bytes, mut flags) = (0, 0);
+            for i in bits(own) {
+                bytes += bundle.packets[i].len() as u64;
+                flags |= bundle.parsed[i].tcp_flags();
+            }
+            if let Some(cell) = shard.cell(entry.number()) {
+                cell.count(own.count_ones().into(), bytes, self.now_ms, flags);
+            }
         }
     }
 

@@ -8,10 +8,10 @@
 //! | [`switch`] | the seam: [`Switch`] |
 //! | [`flows`], [`ports`], [`register`], [`heard`], [`config`] | what control threads keep, behind one lock |
 //! | [`crew`], [`schedule`], [`balance`], [`topology`], [`account`] | who polls which receive queue, and what it costs |
-//! | [`worker`], [`beat`], [`fair`], [`forward`], [`lookup`], [`hand_up`] | the packet's way to its megaflow |
+//! | [`worker`], [`beat`], [`fair`], [`forward`], [`lookup`], [`groups`], [`hand_up`] | the packet's way to its megaflow |
 //! | [`execute`], [`straight`], [`edit`], [`tunnel`], [`tunnel_mtu`], [`tunnel_pop`], [`meter`], [`bonds`] | the actions; [`policer`]: what a port takes in |
 //! | [`ct`] | connection tracking |
-//! | [`cache`], [`classifier`], [`search`], [`slots`], [`shape`], [`tags`], [`hash`], [`wide`] | from a packet to its megaflow |
+//! | [`cache`], [`classifier`], [`search`], [`few`], [`slots`], [`shape`], [`tags`], [`hash`], [`wide`] | from a packet to its megaflow |
 //! | [`qsbr`], [`stats`], [`perf`], [`upcall`], [`parcel`] | what threads share without locks |
 //! | [`heap`] | sizes that the allocator is quick at |
 //! | [`reference`], [`failing`] | the seam again, obvious and failing, for tests |
@@ -32,8 +32,10 @@ pub mod edit;
 pub mod execute;
 pub mod failing;
 pub mod fair;
+mod few;
 pub mod flows;
 pub mod forward;
+mod groups;
 mod hand_up;
 pub mod hash;
 pub mod heap;

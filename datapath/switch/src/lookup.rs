@@ -13,6 +13,7 @@ use crate::cache::Inserted;
 use crate::classifier::BATCH;
 use crate::counters::CACHE_EVICTED;
 use crate::forward::{Core, Scope};
+use crate::groups::Groups;
 use crate::parsed::Parsed;
 use crate::perf::Stage;
 use crate::search::Search;
@@ -23,21 +24,22 @@ use crate::stats::add;
 pub(crate) const DIRECT_MAX: usize = 1;
 
 impl Core {
-    /// Finds megaflows: a bit for each packet that has none.
+    /// Finds megaflows: a bit for each packet that has none; and what the batch is of, where few were compared with.
     pub(crate) fn look_up<'g>(
         &mut self,
         scope: Scope<'g>,
         (parsed, n): (&mut [Parsed; BATCH], usize),
         found: &mut [Option<Entry<'g>>; BATCH],
-    ) -> u32 {
+    ) -> (u32, Option<Groups<'g>>) {
         let all = if n == BATCH { u32::MAX } else { (1 << n) - 1 };
         let shared = scope.shared;
         let in_port = u32::from_be_bytes(parsed[0].key.in_port);
         let direct = self.cache.is_off() || shared.classifier.n_subtables(in_port, scope.guard) <= DIRECT_MAX;
-        if !direct && self.memo.recall(scope, (&mut *parsed, n, self.wide), found) {
+        let recalled = if direct { None } else { self.memo.recall(scope, (&mut *parsed, n, self.wide), found) };
+        if recalled.is_some() {
             add(&self.work(shared).cache_hits, n as u64);
             self.lap(shared, Stage::Cache);
-            return 0;
+            return (0, recalled);
         }
         let missing = if direct { all } else { self.look_in_cache(scope, &mut parsed[..n], found) };
         if !direct {
@@ -45,18 +47,18 @@ impl Core {
         }
         self.lap(shared, Stage::Cache);
         if missing == 0 {
-            return 0;
+            return (0, None);
         }
         let (slots, shard, wide) = (&shared.slots, shared.shards[self.seat].get(), self.wide);
-        let mut search = Search { slots, parsed, live: missing, found, searched: 0, shard, wide };
+        let mut search = Search { shard, ..Search::new(slots, parsed, missing, found, wide) };
         shared.classifier.lookup(&mut search, scope.guard);
-        let (lost, searched) = (search.live, search.searched);
+        let (lost, searched, groups) = (search.live, search.searched, search.groups.covering(all));
         add(&self.work(shared).mask_hit, searched);
         if !direct {
             self.remember(missing & !lost, found);
         }
         self.lap(shared, Stage::Classify);
-        lost
+        (lost, groups)
     }
 
     fn look_in_cache<'g>(&mut self, scope: Scope<'g>, parsed: &mut [Parsed], found: &mut [Option<Entry<'g>>; BATCH]) -> u32 {

@@ -12,6 +12,7 @@
 
 use crate::classifier::BATCH;
 use crate::forward::Scope;
+use crate::groups::{GROUPS_MAX, Groups};
 use crate::parsed::Parsed;
 use crate::search::Search;
 use crate::slots::{Entry, NO_SLOT};
@@ -21,7 +22,7 @@ use flow::Key;
 const PLACES: usize = 64;
 
 /// Megaflows that are remembered for a kind.
-const FEW: usize = 4;
+const FEW: usize = GROUPS_MAX;
 
 /// A forwarding thread's memo.
 #[derive(Debug)]
@@ -43,7 +44,7 @@ impl Memo {
         id.wrapping_add(port.wrapping_mul(9)) as usize % PLACES
     }
 
-    /// Whether all packets are of the megaflows that are remembered, which are `found` then. Otherwise something else may have been found, and
+    /// The megaflows that are remembered, if all packets are of these, which are `found` then. Otherwise something else may have been found, and
     /// `learn` is to be told what the batch was of.
     #[inline]
     pub(crate) fn recall<'g>(
@@ -51,21 +52,21 @@ impl Memo {
         scope: Scope<'g>,
         (parsed, n, wide): (&mut [Parsed; BATCH], usize, bool),
         found: &mut [Option<Entry<'g>>; BATCH],
-    ) -> bool {
+    ) -> Option<Groups<'g>> {
         let slots = &*scope.shared.slots;
         let known = self.slots[Self::place(&parsed[0].key)].map(|number| slots.entry(number, scope.guard));
         if !known.iter().flatten().any(|entry| entry.matches(&mut parsed[0])) {
-            return false;
+            return None;
         }
         let all = if n == BATCH { u32::MAX } else { (1 << n) - 1 };
-        let mut search = Search { slots, parsed, live: all, found, searched: 0, wide, shard: None };
+        let mut search = Search::new(slots, parsed, all, found, wide);
         for entry in known.into_iter().flatten() {
             search.compare(entry);
             if search.live == 0 {
-                return true;
+                return search.groups.covering(all);
             }
         }
-        false
+        None
     }
 
     /// Remembers the megaflows of a batch that was not recalled, if they are few, before those that were remembered; forgets all if not.

@@ -3,10 +3,12 @@
 //! What enters: frames, and what all of them have in common (`Arrival`). What leaves: keys. Neighbours: `forward` (the caller),
 //! `flow::extract` (whose results these are).
 //!
-//! The plain form is extraction itself, packet by packet. The wide form takes TCP and UDP over IPv4, with one VLAN tag or none, in vectors: addresses, ports,
-//! protocol and TTL stand within sixteen bytes of the frame, and one permutation puts them where the key has them. What is
-//! unusual about a packet is found by arithmetic, and remembered as a bit: such packets, and all others, go through extraction when the batch
-//! has been gone through, so that no branch has to be guessed from packet to packet.
+//! The plain form is extraction itself, packet by packet. The wide form takes TCP and UDP over IPv4 and IPv6, with one VLAN tag or none, in vectors: over
+//! IPv4 addresses, ports, protocol and TTL stand within sixteen bytes of the frame, and one permutation puts them where the key has them; over IPv6 both
+//! addresses are one vector. What is unusual about a packet is found by arithmetic, and remembered as a bit: such packets, and all others, go through
+//! extraction when the batch has been gone through, so that no branch has to be guessed from packet to packet.
+//!
+//! A batch is sorted by IP version before, if the last one had packets over IPv6 (`Habit`): traffic without them does not pay for the look.
 
 use crate::bundle::Bundle;
 use flow::extract::Arrival;
@@ -14,14 +16,22 @@ use flow::extract::Arrival;
 /// Bytes of the shortest frame that is one.
 pub(crate) const FRAME_MIN: usize = 14;
 
+/// What the last batch was like, as far as that makes the next one's parsing faster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Habit {
+    /// It had packets that may have been ones over IPv6.
+    sorted: bool,
+}
+
 /// Extracts the keys; whether there is a packet shorter than any frame. `wide` only where `wide::on` says so.
 #[inline]
-pub(crate) fn parse(bundle: &mut Bundle, arrival: &Arrival<'_>, wide: bool) -> bool {
+pub(crate) fn parse(bundle: &mut Bundle, arrival: &Arrival<'_>, wide: bool, habit: &mut Habit) -> bool {
     #[cfg(target_arch = "x86_64")]
     if wide && let Some(common) = arrival.plain_words() {
         // SAFETY: the caller says that the processor has these features.
-        return unsafe { vector::parse(bundle, arrival, common) };
+        return unsafe { vector::parse(bundle, arrival, common, habit) };
     }
+    let _ = habit;
     parse_plain(bundle, arrival)
 }
 
@@ -36,26 +46,32 @@ fn parse_plain(bundle: &mut Bundle, arrival: &Arrival<'_>) -> bool {
 
 #[cfg(target_arch = "x86_64")]
 mod vector {
-    use super::FRAME_MIN;
+    use super::{FRAME_MIN, Habit};
     use crate::bundle::Bundle;
+    use crate::classifier::BATCH;
     use crate::parsed::Parsed;
     use crate::search::bits;
     use flow::extract::{Arrival, Extracted, NO_OFFSET, NetworkLayer};
     use flow::key::{Lines, VLAN_CFI};
     use flow::wire::{eth_type, ip_proto};
+    use port::Packet;
     use std::arch::x86_64::{
-        __m128i, _mm_cvtsi32_si128, _mm_insert_epi8, _mm_insert_epi32, _mm_loadu_si128, _mm_or_si128, _mm_set_epi64x,
-        _mm_setr_epi8, _mm_setzero_si128, _mm_shuffle_epi8, _mm_storeu_si128,
+        __m128i, __m256i, _mm_cvtsi32_si128, _mm_insert_epi8, _mm_insert_epi32, _mm_loadu_si128, _mm_or_si128, _mm_set_epi64x,
+        _mm_setr_epi8, _mm_setzero_si128, _mm_shuffle_epi8, _mm_storeu_si128, _mm256_loadu_si256, _mm256_set_epi64x,
+        _mm256_storeu_si256,
     };
 
     /// What is looked at of a frame; shorter ones are not common. The least frame of Ethernet, without FCS, is just long enough.
     const HEAD: usize = 60;
+    /// The same of a frame with a packet over IPv6. It may be longer than the frame is, whose buffer goes on.
+    const HEAD6: usize = 72;
     const TAG: usize = 4;
     const IPV4: usize = 20;
     const UDP: usize = 8;
     const TCP: usize = 20;
     const TPID_LE: u16 = eth_type::VLAN.swap_bytes();
     const IPV4_LE: u16 = eth_type::IPV4.swap_bytes();
+    const IPV6_LE: u16 = eth_type::IPV6.swap_bytes();
     const CFI_LE: u16 = VLAN_CFI.swap_bytes();
     /// Version and length, then fragment bits and offset, in the first eight bytes of an IPv4 header: those that are to be as in `USUAL`.
     const LOOKED_AT: u64 = 0xff3f_0000_0000_000f;
@@ -64,26 +80,68 @@ mod vector {
 
     /// What is the same for all untagged and all tagged packets.
     const FOUND: [Extracted; 2] = [found(14), found(18)];
+    const FOUND6: [Extracted; 2] = [found6(14), found6(18)];
 
     const fn found(l3: u16) -> Extracted {
         let (network, transport) = (NetworkLayer::Ipv4, ip_proto::UDP);
         Extracted { lines: Lines(1), l2_5: NO_OFFSET, l3, l4: l3 + 20, l2_pad: 0, network, transport }
     }
 
+    const fn found6(l3: u16) -> Extracted {
+        Extracted { lines: Lines(3), l4: l3 + 40, network: NetworkLayer::Ipv6, ..found(l3) }
+    }
+
     #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
     #[allow(clippy::cast_possible_wrap, reason = "bits, not numbers")]
-    pub(super) fn parse(bundle: &mut Bundle, arrival: &Arrival<'_>, common: [u64; 2]) -> bool {
+    pub(super) fn parse(bundle: &mut Bundle, arrival: &Arrival<'_>, common: [u64; 2], habit: &mut Habit) -> bool {
         let common = _mm_set_epi64x(common[1] as i64, common[0] as i64);
+        let six = if habit.sorted { over_ipv6(&bundle.packets) } else { 0 };
         let (mut short, mut others) = (false, 0u32);
-        for (i, (packet, parsed)) in bundle.packets.iter().zip(&mut bundle.parsed).enumerate() {
-            short |= packet.len() < FRAME_MIN;
-            others |= u32::from(!ipv4(packet.data(), common, parsed)) << i;
-            parsed.conn = 0;
+        if six == 0 {
+            for (i, (packet, parsed)) in bundle.packets.iter().zip(&mut bundle.parsed).enumerate() {
+                short |= packet.len() < FRAME_MIN;
+                others |= u32::from(!ipv4(packet.data(), common, parsed)) << i;
+                parsed.conn = 0;
+            }
+            habit.sorted = !habit.sorted & (others != 0);
+        } else {
+            for i in bits(!six & u32::MAX >> (BATCH - bundle.packets.len())) {
+                let (packet, parsed) = (&bundle.packets[i], &mut bundle.parsed[i]);
+                short |= packet.len() < FRAME_MIN;
+                others |= u32::from(!ipv4(packet.data(), common, parsed)) << i;
+                parsed.conn = 0;
+            }
+            for i in bits(six) {
+                let (packet, parsed) = (&bundle.packets[i], &mut bundle.parsed[i]);
+                others |= u32::from(!ipv6(packet, common, parsed)) << i;
+                parsed.conn = 0;
+            }
         }
         for i in bits(others) {
             other(bundle.packets[i].data(), arrival, &mut bundle.parsed[i]);
         }
         short
+    }
+
+    /// Which packets are ones over IPv6: a bit for each whose frame, if it is long enough, says so.
+    #[inline]
+    #[target_feature(enable = "avx2,bmi1,bmi2")]
+    fn over_ipv6(packets: &[Packet]) -> u32 {
+        let mut six = 0u32;
+        for (i, packet) in packets.iter().enumerate() {
+            let Some(head) = head6(packet) else { continue };
+            let tagged = half::<12, _>(head, false) == TPID_LE;
+            let long = packet.len() >= HEAD;
+            six |= u32::from(long & (half::<12, _>(head, tagged) == IPV6_LE)) << i;
+        }
+        six
+    }
+
+    /// The first bytes of a packet's buffer from where its frame begins, beyond whose end they are whatever they are; `None` at a buffer's end.
+    #[inline(always)]
+    fn head6(packet: &Packet) -> Option<&[u8; HEAD6]> {
+        // SAFETY: the packet owns its buffer, in which so many bytes follow, and whose memory is initialised.
+        (packet.room() >= HEAD6).then(|| unsafe { &*packet.as_ptr().cast_const().cast() })
     }
 
     /// Any other packet. On its own, so that what it takes of registers and code is not taken from common packets.
@@ -94,27 +152,77 @@ mod vector {
 
     /// The place of byte `AT` of an untagged frame's head, of which `N` bytes are read: four further in a tagged one.
     #[inline(always)]
-    fn place<const AT: usize, const N: usize>(head: &[u8; HEAD], tagged: bool) -> *const u8 {
-        const { assert!(AT + TAG + N <= HEAD) };
+    fn place<const AT: usize, const N: usize, const LEN: usize>(head: &[u8; LEN], tagged: bool) -> *const u8 {
+        const { assert!(AT + TAG + N <= LEN) };
         head.as_ptr().wrapping_add(AT + usize::from(tagged) * TAG)
     }
 
     #[inline(always)]
-    fn half<const AT: usize>(head: &[u8; HEAD], tagged: bool) -> u16 {
+    fn half<const AT: usize, const LEN: usize>(head: &[u8; LEN], tagged: bool) -> u16 {
         // SAFETY: `place` is inside the head.
-        unsafe { place::<AT, 2>(head, tagged).cast::<u16>().read_unaligned() }
+        unsafe { place::<AT, 2, LEN>(head, tagged).cast::<u16>().read_unaligned() }
     }
 
     #[inline(always)]
-    fn word<const AT: usize>(head: &[u8; HEAD], tagged: bool) -> u64 {
+    fn word<const AT: usize, const LEN: usize>(head: &[u8; LEN], tagged: bool) -> u64 {
         // SAFETY: `place` is inside the head.
-        unsafe { place::<AT, 8>(head, tagged).cast::<u64>().read_unaligned() }
+        unsafe { place::<AT, 8, LEN>(head, tagged).cast::<u64>().read_unaligned() }
     }
 
     #[inline(always)]
-    fn vector<const AT: usize>(head: &[u8; HEAD], tagged: bool) -> __m128i {
+    fn vector<const AT: usize, const LEN: usize>(head: &[u8; LEN], tagged: bool) -> __m128i {
         // SAFETY: `place` is inside the head.
-        unsafe { _mm_loadu_si128(place::<AT, 16>(head, tagged).cast()) }
+        unsafe { _mm_loadu_si128(place::<AT, 16, LEN>(head, tagged).cast()) }
+    }
+
+    /// What TCP and UDP differ in.
+    struct Transport {
+        /// Bytes of the header.
+        least: usize,
+        /// TCP's flags, in their place in word 4 of the key.
+        flags: u32,
+        /// It is TCP with a possible header length, or UDP.
+        is_sound: bool,
+    }
+
+    impl Transport {
+        /// `offset_flags` are those of TCP's header, whatever stands there.
+        #[inline(always)]
+        fn of(proto: u8, offset_flags: u16) -> Self {
+            let tcp = proto == ip_proto::TCP;
+            let tcp_bytes = usize::from(offset_flags >> 4 & 15) * 4;
+            // Masks where an `if` would become a branch, which mixed traffic mispredicts.
+            let if_tcp = usize::from(tcp).wrapping_neg();
+            Self {
+                least: tcp_bytes & if_tcp | UDP & !if_tcp,
+                flags: u32::from(offset_flags & 0xff0f) & u32::from(tcp).wrapping_neg(),
+                is_sound: (tcp & (tcp_bytes >= TCP)) | (proto == ip_proto::UDP),
+            }
+        }
+    }
+
+    /// Words 0 and 1 of the key: addresses, Ethernet type and tag; words 4 and 5: what the batch has in common, TCP's flags and the tag's type.
+    #[inline]
+    #[target_feature(enable = "avx2,bmi1,bmi2")]
+    #[allow(clippy::cast_possible_wrap, reason = "bits, not numbers")]
+    fn ends<const LEN: usize>(head: &[u8; LEN], tagged: bool, ty: u16, flags: u32, common: __m128i) -> [__m128i; 2] {
+        let if_tagged = u32::from(tagged).wrapping_neg();
+        let tci = u32::from(half::<14, _>(head, false) | CFI_LE) << 16 & if_tagged;
+        let tpid = u32::from(TPID_LE) << 16 & if_tagged;
+        let addresses = vector::<0, _>(head, false);
+        let ethernet = _mm_insert_epi32::<3>(addresses, (u32::from(ty) | tci) as i32);
+        [ethernet, _mm_or_si128(common, _mm_cvtsi32_si128((flags | tpid) as i32))]
+    }
+
+    /// Writes the first line of a key.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn write_line(parsed: &mut Parsed, [ethernet, meta]: [__m128i; 2], network: __m128i) {
+        let to = parsed.key.words_mut().as_mut_ptr().cast::<__m128i>();
+        for (i, part) in [ethernet, network, meta, _mm_setzero_si128()].into_iter().enumerate() {
+            // SAFETY: a key is longer than four vectors.
+            unsafe { _mm_storeu_si128(to.wrapping_add(i), part) };
+        }
     }
 
     /// The key of a common packet; false if it is none, and the key is of no use then.
@@ -126,43 +234,62 @@ mod vector {
         let Some(head) = frame.first_chunk::<HEAD>() else {
             return false;
         };
-        let tagged = half::<12>(head, false) == TPID_LE;
-        let ip = word::<14>(head, tagged);
-        let proto = (half::<22>(head, tagged) >> 8) as u8;
-        let offset_flags = half::<46>(head, tagged);
-        let tcp = proto == ip_proto::TCP;
-        let tcp_bytes = usize::from(offset_flags >> 4 & 15) * 4;
-        let if_tcp = usize::from(tcp).wrapping_neg();
-        let least = tcp_bytes & if_tcp | UDP & !if_tcp;
+        let tagged = half::<12, _>(head, false) == TPID_LE;
+        let ip = word::<14, _>(head, tagged);
+        let proto = (half::<22, _>(head, tagged) >> 8) as u8;
+        let transport = Transport::of(proto, half::<46, _>(head, tagged));
         let total = usize::from(((ip >> 16) as u16).swap_bytes());
         let l3 = 14 + usize::from(tagged) * TAG;
         let pad = frame.len().wrapping_sub(l3 + total);
-        let usual = (ip & LOOKED_AT == USUAL) & (half::<12>(head, tagged) == IPV4_LE);
-        let transport = (tcp & (tcp_bytes >= TCP)) | (proto == ip_proto::UDP);
+        let usual = (ip & LOOKED_AT == USUAL) & (half::<12, _>(head, tagged) == IPV4_LE);
         // A total beyond the frame makes a pad larger than any frame.
-        let fits = (total >= IPV4 + least) & (pad <= usize::from(u16::MAX)) & (frame.len() <= usize::from(u16::MAX));
-        // Masks where an `if` would become a branch, which mixed traffic mispredicts.
-        let if_tagged = u32::from(tagged).wrapping_neg();
-        let tci = u32::from(half::<14>(head, false) | CFI_LE) << 16 & if_tagged;
-        let flags = u32::from(offset_flags & 0xff0f) & u32::from(tcp).wrapping_neg();
-        let tpid = u32::from(TPID_LE) << 16 & if_tagged;
-        // SAFETY: the head has more than sixteen bytes.
-        let addresses = unsafe { _mm_loadu_si128(head.as_ptr().cast()) };
-        let ethernet = _mm_insert_epi32::<3>(addresses, (u32::from(IPV4_LE) | tci) as i32);
+        let fits = (total >= IPV4 + transport.least) & (pad <= usize::from(u16::MAX)) & (frame.len() <= usize::from(u16::MAX));
         // From the TTL on: TTL, protocol, checksum, addresses, ports.
         let order = _mm_setr_epi8(4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 1, -1, 0, -1);
-        let network = _mm_shuffle_epi8(vector::<22>(head, tagged), order);
+        let network = _mm_shuffle_epi8(vector::<22, _>(head, tagged), order);
         let network = _mm_insert_epi8::<13>(network, i32::from((ip >> 8) as u8));
-        let meta = _mm_or_si128(common, _mm_cvtsi32_si128((flags | tpid) as i32));
-        let to = parsed.key.words_mut().as_mut_ptr().cast::<__m128i>();
-        for (i, part) in [ethernet, network, meta, _mm_setzero_si128()].into_iter().enumerate() {
-            // SAFETY: a key is longer than four vectors.
-            unsafe { _mm_storeu_si128(to.wrapping_add(i), part) };
-        }
+        write_line(parsed, ends(head, tagged, IPV4_LE, transport.flags, common), network);
         parsed.found = FOUND[usize::from(tagged)];
         parsed.found.l2_pad = pad as u16;
         parsed.found.transport = proto;
-        usual & transport & fits
+        usual & transport.is_sound & fits
+    }
+
+    /// The same of a packet over IPv6, as `over_ipv6` says that it is.
+    #[inline]
+    #[target_feature(enable = "avx2,bmi1,bmi2")]
+    #[allow(clippy::cast_possible_truncation, reason = "parts of words, and lengths that were compared")]
+    #[allow(clippy::cast_possible_wrap, reason = "bits, not numbers")]
+    fn ipv6(packet: &Packet, common: __m128i, parsed: &mut Parsed) -> bool {
+        // The low bits of the flow label's word, as it stands in the frame: twenty bits in network order.
+        const LABEL: u64 = 0xffff_0f00;
+        let Some(head) = head6(packet) else {
+            return false;
+        };
+        let tagged = half::<12, _>(head, false) == TPID_LE;
+        let ip = word::<14, _>(head, tagged);
+        let proto = (ip >> 48) as u8;
+        // Of a shorter packet they are not TCP's flags, and it is no sound TCP packet then.
+        let transport = Transport::of(proto, half::<66, _>(head, tagged));
+        let payload = usize::from(((ip >> 32) as u16).swap_bytes());
+        let l4 = 54 + usize::from(tagged) * TAG;
+        let pad = packet.len().wrapping_sub(l4 + payload);
+        let fits = (payload >= transport.least) & (pad <= usize::from(u16::MAX)) & (packet.len() <= usize::from(u16::MAX));
+        let (tos, ttl) = (ip << 4 & 0xf0 | ip >> 12 & 0x0f, ip >> 56);
+        let ports = word::<54, _>(head, tagged) & 0xffff_ffff;
+        let network = _mm_set_epi64x((ports | u64::from(proto) << 32 | tos << 40 | ttl << 48) as i64, 0);
+        write_line(parsed, ends(head, tagged, IPV6_LE, transport.flags, common), network);
+        // SAFETY: `place` is inside the head.
+        let addresses = unsafe { _mm256_loadu_si256(place::<22, 32, _>(head, tagged).cast()) };
+        let to = parsed.key.words_mut().as_mut_ptr().cast::<__m256i>().wrapping_add(2);
+        for (i, part) in [addresses, _mm256_set_epi64x(0, 0, 0, (ip & LABEL) as i64)].into_iter().enumerate() {
+            // SAFETY: a key is longer than four vectors of this size.
+            unsafe { _mm256_storeu_si256(to.wrapping_add(i), part) };
+        }
+        parsed.found = FOUND6[usize::from(tagged)];
+        parsed.found.l2_pad = pad as u16;
+        parsed.found.transport = proto;
+        fits & transport.is_sound
     }
 }
 
@@ -183,9 +310,11 @@ mod tests {
         }
         let mut random = PacketGen::new(23);
         let mut frame = Vec::new();
-        let (mut common, mut tagged, mut tcp) = (0, 0, 0);
+        let (mut common, mut tagged, mut tcp, mut six) = (0, 0, 0, [0; 3]);
+        // By itself, sorted, and not.
+        let mut habit = Habit::default();
         for round in 0..4_000 {
-            let mut twins = [Bundle::new(), Bundle::new()];
+            let mut twins: [_; 4] = std::array::from_fn(|_| Bundle::new());
             for _ in 0..1 + random.below(crate::bundle::BUNDLE_MAX) {
                 random.sound_packet(&mut frame);
                 match random.below(8) {
@@ -208,18 +337,34 @@ mod tests {
             }
             let meta = PacketMeta { in_port: DpPort(round), recirc_id: 0x1234, dp_hash: 0x99, ..PacketMeta::default() };
             let arrival = Arrival::new(meta);
-            let [plain, wide] = &mut twins;
-            assert_eq!(parse(plain, &arrival, false), parse(wide, &arrival, true));
-            for (i, (a, b)) in plain.parsed.iter().zip(&wide.parsed).enumerate().take(plain.packets.len()) {
-                let data = plain.packets[i].data();
-                assert_eq!((a.found, a.conn), (b.found, b.conn), "{data:x?}");
-                assert_eq!(a.key.words(), b.key.words(), "{data:x?}");
-                let ours = data.len() >= 60 && a.key.eth_type == [8, 0] && [6, 17].contains(&a.found.transport);
+            let [plain, wide @ ..] = &mut twins;
+            let short = parse(plain, &arrival, false, &mut Habit::default());
+            for (wide, habit) in wide.iter_mut().zip([&mut habit, &mut Habit { sorted: true }, &mut Habit { sorted: false }]) {
+                assert_eq!(parse(wide, &arrival, true, habit), short);
+                for (i, (a, b)) in plain.parsed.iter().zip(&wide.parsed).enumerate().take(plain.packets.len()) {
+                    let data = plain.packets[i].data();
+                    assert_eq!((a.found, a.conn), (b.found, b.conn), "{data:x?}");
+                    // Lines that the packet does not use are as the attempt to take it for a common one left them.
+                    let words = usize::from(a.found.lines.0 & 1) * 8 + usize::from(a.found.lines.0 >> 1 & 1) * 8;
+                    assert_eq!(a.key.words()[..words], b.key.words()[..words], "{data:x?}");
+                    assert_eq!(a.key.words()[16..], b.key.words()[16..], "{data:x?}");
+                }
+            }
+            for (parsed, packet) in plain.parsed.iter().zip(plain.packets.iter()) {
+                let found = parsed.found.transport;
+                let known = packet.len() >= 60 && [6, 17].contains(&found);
+                let is_tagged = parsed.key.vlan_tpid == [0x81, 0];
+                let ours = known && parsed.key.eth_type == [8, 0];
                 common += usize::from(ours);
-                tagged += usize::from(ours && a.key.vlan_tpid == [0x81, 0]);
-                tcp += usize::from(ours && a.found.transport == 6);
+                tagged += usize::from(ours && is_tagged);
+                tcp += usize::from(ours && found == 6);
+                let ours6 = known && parsed.found.lines == flow::key::Lines(3) && parsed.key.eth_type == [0x86, 0xdd];
+                for (count, kind) in six.iter_mut().zip([true, is_tagged, found == 6]) {
+                    *count += usize::from(ours6 && kind);
+                }
             }
         }
         assert!(common > 2_000 && tagged > 100 && tcp > 100, "{common} {tagged} {tcp}");
+        assert!(six.iter().all(|n| *n > 100), "{six:?}");
     }
 }

@@ -11,6 +11,8 @@
 //! The loops are compiled twice (`wide`).
 
 use crate::classifier::{BATCH, Bucket, Classifier, FEW_MAX, Subtable, Table, home};
+use crate::few::compare_few;
+use crate::groups::Groups;
 use crate::hash::line_of;
 use crate::parsed::Parsed;
 use crate::qsbr::Guard;
@@ -38,6 +40,8 @@ pub struct Search<'s, 'g> {
     pub(crate) shard: Option<&'g Shard>,
     /// In the wide form; only where `wide::on` says so.
     pub(crate) wide: bool,
+    /// Megaflows that were compared with all packets, with their own.
+    pub(crate) groups: Groups<'g>,
 }
 
 impl Classifier {
@@ -70,7 +74,7 @@ impl Classifier {
 
 /// One more than the number of the highest 1-bit.
 #[inline]
-fn last(set: u32) -> usize {
+pub(crate) fn last(set: u32) -> usize {
     BATCH - set.leading_zeros() as usize
 }
 
@@ -130,7 +134,19 @@ impl Subtable {
     }
 }
 
-impl<'g> Search<'_, 'g> {
+impl<'s, 'g> Search<'s, 'g> {
+    /// For the packets of `live`.
+    #[inline]
+    pub(crate) fn new(
+        slots: &'g Slots,
+        parsed: &'s mut [Parsed; BATCH],
+        live: u32,
+        found: &'s mut [Option<Entry<'g>>; BATCH],
+        wide: bool,
+    ) -> Self {
+        Self { slots, parsed, live, found, searched: 0, shard: None, wide, groups: Groups::default() }
+    }
+
     /// Compares every live packet with one megaflow, and takes those that are its own out of `live`.
     #[inline]
     pub(crate) fn compare(&mut self, only: Entry<'g>) {
@@ -159,37 +175,6 @@ fn few<'g>(table: &Table, slots: &'g Slots, guard: Guard<'g>) -> Option<[Option<
     (numbers[0] != NO_SLOT).then(|| numbers.map(|number| slots.entry(number, guard)))
 }
 
-/// Compares every packet with a few megaflows of one mask. Which of them matches is chosen, not branched upon: mixed traffic is as good as any.
-#[inline(always)]
-fn compare_few<'g, const WIDE: bool>(search: &mut Search<'_, 'g>, few: [Option<Entry<'g>>; FEW_MAX]) {
-    let Some(any) = few.iter().flatten().next().copied() else { return };
-    let entries = few.map(|entry| entry.unwrap_or(any));
-    // Copies, since what is found might lie where they do, as far as the compiler knows.
-    let (lines, mask) = (entries.map(|entry| *entry.line0()), *line_of(&any.head().shape.mask, 0));
-    let (live, mut matched) = (search.live, 0u32);
-    for (i, (parsed, found)) in search.parsed.iter().zip(search.found.iter_mut()).enumerate().take(last(live)) {
-        let key = line_of(&parsed.key, 0);
-        let alive = live >> i & 1 != 0;
-        let (mut to, mut hit) = (*found, false);
-        for (line, entry) in lines.iter().zip(&entries) {
-            let same = line.equals_masked_as::<WIDE>(key, &mask) & alive;
-            to = if same { Some(*entry) } else { to };
-            hit |= same;
-        }
-        *found = to;
-        matched |= u32::from(hit) << i;
-    }
-    if !any.is_short() {
-        for i in bits(matched) {
-            // Those of one mask may have the first line in common.
-            let parsed = &mut search.parsed[i];
-            search.found[i] = entries.iter().find(|entry| entry.matches_as::<WIDE>(parsed)).copied();
-            matched &= !(u32::from(search.found[i].is_none()) << i);
-        }
-    }
-    search.live &= !matched;
-}
-
 /// Compares every packet with one megaflow.
 #[inline(always)]
 fn compare_one<'g, const WIDE: bool>(search: &mut Search<'_, 'g>, only: Entry<'g>) {
@@ -209,6 +194,7 @@ fn compare_one<'g, const WIDE: bool>(search: &mut Search<'_, 'g>, only: Entry<'g
             search.found[i] = Some(only);
         }
     }
+    search.groups.add(only, matched);
     search.live &= !matched;
 }
 
@@ -417,9 +403,13 @@ mod tests {
             let live = u32::MAX >> (BATCH - keys.len());
             let mut found = [None; BATCH];
             let (slots, parsed, found) = (&self.slots, &mut parsed, &mut found);
-            let mut search = Search { slots, parsed, live, found, searched: 0, shard: None, wide };
+            let mut search = Search::new(slots, parsed, live, found, wide);
             self.classifier.lookup(&mut search, guard);
-            let left = search.live;
+            let (left, groups) = (search.live, search.groups.covering(live));
+            for (entry, own) in groups.iter().flat_map(Groups::each) {
+                let theirs = found.iter().enumerate().fold(0, |set, (i, of)| set | u32::from(*of == Some(entry)) << i);
+                assert_eq!(own, theirs & live);
+            }
             (found[..keys.len()].iter().map(|f| f.map(Entry::number)).collect(), left)
         }
 
@@ -494,7 +484,7 @@ mod tests {
             while !changes.is_finished() {
                 let mut found = [None; BATCH];
                 let (parsed, found, wide) = (&mut parsed, &mut found, crate::wide::on());
-                let mut search = Search { slots: &slots, parsed, live: 1, found, searched: 0, shard: None, wide };
+                let mut search = Search::new(&slots, parsed, 1, found, wide);
                 classifier.lookup(&mut search, member.guard());
                 assert_eq!(found[0].map(Entry::number), Some(live[3]));
                 member.quiescent();

@@ -3,21 +3,19 @@
 //! What enters: packets of a batch with what `seek` found. What leaves: the same packets tracked. Neighbours: `track`, whose `track_one` says
 //! what a packet is, and which takes the others; a property test holds both ways to the same results.
 //!
-//! The commonest are those of UDP over IPv4 whose connection is established, under the default timeouts: `track_short` has nothing else in it, so
-//! that what it needs fits the processor's registers. Other common ones go through `track_common`.
+//! The commonest, of UDP over IPv4, have a way of their own (`short`) before this one. Those that it did not take go through here, in order: no
+//! connection that it moved is made or ended by them.
 //!
 //! Which direction a packet goes, and whether its connection is translated, differs from packet to packet: both are worked out and one is
 //! chosen, where a branch would be mispredicted half of the time. The loop is compiled twice (`wide`).
 
-use super::entry::{ASSURED, DEAD, LIVE, NAT, NAT_DST, NAT_SRC, NONE, RELATED, SEVERAL};
-use super::seek::Wanted;
+use super::entry::{ASSURED, NAT_DST, NAT_SRC, NONE, RELATED};
+use super::seek::{Wanted, all};
 use super::tcp::Verdict;
 use super::track::{self, DNAT, EST, Handle, INV, LABEL_AND_TUPLE, NEW, RPL, SNAT, Spec};
-use super::tuple::Tuple;
-use super::{Ct, Local, helper, nat, stage};
+use super::{Ct, Local, helper, stage};
 use crate::parsed::{Parsed, UNTOLD};
-use flow::clock::Msec;
-use flow::conntrack::CtStage;
+use crate::search::bits;
 use flow::wire::ip_proto;
 use port::Packet;
 use std::sync::atomic::Ordering;
@@ -49,13 +47,11 @@ impl Ct {
 
     #[inline(always)]
     fn pass_as(&self, local: &mut Local, (packets, parsed): (&mut [Packet], &mut [Parsed]), spec: &Spec<'_>, wanted: &Wanted) {
-        let common = if spec.is_plain() { wanted.seen & !wanted.related } else { 0 };
-        let short = common & wanted.short;
-        let until_ms = self.short_until_ms(spec);
-        for (i, (packet, parsed)) in packets.iter_mut().zip(parsed).enumerate() {
-            if short >> i & 1 == 0 || !self.track_short(packet, parsed, (spec, until_ms), (wanted, i)) {
-                self.track_other(local, (packet, parsed), spec, (wanted, i, common));
-            }
+        let plain = spec.is_plain();
+        let common = if plain { wanted.seen & !(wanted.related | wanted.unknown) } else { 0 };
+        let done = if plain { self.pass_udp_as((&mut *packets, &mut *parsed), spec, wanted) } else { 0 };
+        for i in bits(all(packets.len()) & !done) {
+            self.track_other(local, (&mut packets[i], &mut parsed[i]), spec, (wanted, i, common));
         }
     }
 
@@ -70,59 +66,6 @@ impl Ct {
         if common >> i & 1 == 0 || !self.track_common(packet, parsed, spec, (wanted, i)) {
             self.track_one(local, packet, parsed, spec, wanted.lookup(i));
         }
-    }
-
-    /// When an established connection of UDP expires that has a packet now, under the default timeouts.
-    pub(super) fn short_until_ms(&self, spec: &Spec<'_>) -> Msec {
-        spec.now_ms + self.policies.timeout_ms(0, CtStage::UdpMultiple)
-    }
-
-    /// A packet with `words`, under an action that `is_plain`. False, and nothing done, for those that are not of an established connection of
-    /// UDP under the default timeouts, or have anything that few have.
-    #[inline(always)]
-    pub(super) fn track_short(
-        &self,
-        packet: &mut Packet,
-        parsed: &mut Parsed,
-        (spec, until_ms): (&Spec<'_>, Msec),
-        (wanted, i): (&Wanted, usize),
-    ) -> bool {
-        const LOOKED_AT: u32 = LIVE | DEAD | RELATED | SEVERAL | ASSURED;
-        const USUAL: u32 = LIVE | SEVERAL | ASSURED;
-        const UDP: u64 = (ip_proto::UDP as u64) << 48;
-        let (words, number) = (wanted.words[i], wanted.candidates[i]);
-        // Where there is none it is the entry of nobody, which is not live.
-        let entry = self.slab.at(number);
-        let flags = entry.flags.load(Ordering::Acquire);
-        let (forward, backward) = entry.directions_v4(words, flags);
-        let usual = (flags & LOOKED_AT == USUAL)
-            & (words.1 & (0xff << 48) == UDP)
-            & (forward | backward)
-            & entry.is_usual()
-            & (entry.expires_ms.load(Ordering::Relaxed) > spec.now_ms)
-            & (parsed.key.ct_state & (SNAT | DNAT) == 0)
-            & (parsed.found.lines.0 & LABEL_AND_TUPLE.0 == 0);
-        if !usual {
-            return false;
-        }
-        let reply = !forward;
-        let mut state = EST | (u8::from(reply) * RPL);
-        if spec.nat.is_some() && flags & (NAT_SRC | NAT_DST) != 0 {
-            if flags & NAT != 0 {
-                // What packets of the other direction are, turned round, is what the packet shall be.
-                let (ends, last) = entry.words_v4(forward);
-                let to = (ends.rotate_left(32), Tuple::turned_last(last));
-                if !nat::apply_short(packet, parsed, to) {
-                    return false;
-                }
-            }
-            let (source, destination) = if reply { (NAT_DST, NAT_SRC) } else { (NAT_SRC, NAT_DST) };
-            state |= (u8::from(flags & source != 0) * SNAT) | (u8::from(flags & destination != 0) * DNAT);
-        }
-        entry.expire_at(until_ms);
-        track::write_first(parsed, (state, spec.zone, entry.mark.load(Ordering::Relaxed)), ip_proto::UDP);
-        parsed.conn = Handle { number, reply, related: false }.pack() | UNTOLD;
-        true
     }
 
     /// A packet with a tuple of its own, under an action that `is_plain`. False, and nothing done, for those that are not common.

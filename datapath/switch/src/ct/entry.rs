@@ -47,6 +47,8 @@ pub const WHEEL: u32 = 1 << 10;
 pub const SKEWED: u32 = 1 << 11;
 /// Packets of it pass elsewhere: windows are not known.
 pub const CARRIED: u32 = 1 << 12;
+/// It has a timeout policy of its own, or a helper.
+pub const PECULIAR: u32 = 1 << 13;
 
 /// No entry.
 pub const NONE: u32 = 0;
@@ -189,6 +191,9 @@ impl Entry {
             self.write_label(birth.label);
             flags |= LABEL;
         }
+        if birth.policy != 0 || birth.helper != super::helper::NONE {
+            flags |= PECULIAR;
+        }
         self.mark.store(birth.mark, Ordering::Relaxed);
         self.policy.store(birth.policy, Ordering::Relaxed);
         self.helper.store(birth.helper, Ordering::Relaxed);
@@ -309,19 +314,16 @@ impl Entry {
     #[inline(always)]
     #[must_use]
     pub fn directions_v4(&self, (ends, rest): (u64, u64), flags: u32) -> (bool, bool) {
-        const LOW: u64 = 0xffff_ffff;
         // The other halves of the addresses are zero wherever the family in the last word is IPv4.
-        let differs = |words: &[AtomicU64; 5], ends: u64, rest: u64| {
-            let [src, dst, last] = [0, 2, 4].map(|i| words[i].load(Ordering::Relaxed));
-            (src ^ (ends & LOW)) | (dst ^ (ends >> 32)) | (last ^ rest)
-        };
-        let forward = differs(&self.orig, ends, rest) == 0;
+        let (own, last) = self.words_v4(false);
+        let forward = (own ^ ends) | (last ^ rest);
         let backward = if flags & NAT != 0 {
-            differs(&self.reply, ends, rest)
+            let (other, last) = self.words_v4(true);
+            (other ^ ends) | (last ^ rest)
         } else {
-            differs(&self.orig, ends.rotate_left(32), Tuple::turned_last(rest))
+            (own ^ ends.rotate_left(32)) | (last ^ Tuple::turned_last(rest))
         };
-        (forward, backward == 0)
+        (forward == 0, backward == 0)
     }
 
     /// Addresses and the last word of the tuple of a direction, over IPv4. Answers have one of their own only where `NAT` is set.
@@ -333,19 +335,13 @@ impl Entry {
         (src | dst << 32, last)
     }
 
-    /// Whether it has neither a timeout policy of its own nor a helper.
-    #[inline(always)]
-    #[must_use]
-    pub fn is_usual(&self) -> bool {
-        (self.policy.load(Ordering::Relaxed) == 0) & (self.helper.load(Ordering::Relaxed) == super::helper::NONE)
-    }
-
     /// Starts the timeout again. Less than an eighth of a second is not worth a write that other cores would have to fetch.
     #[inline]
     pub fn expire_at(&self, at_ms: Msec) {
-        const STEP_MS: Msec = 125;
-        let old = self.expires_ms.load(Ordering::Relaxed);
-        if !(old..old + STEP_MS).contains(&at_ms) {
+        const STEP_MS: u64 = 125;
+        let later = at_ms.wrapping_sub(self.expires_ms.load(Ordering::Relaxed)).cast_unsigned();
+        // An earlier time is very much later here, and written as well.
+        if later >= STEP_MS {
             self.expires_ms.store(at_ms, Ordering::Relaxed);
         }
     }

@@ -8,7 +8,7 @@
 //! | [`tuple`], [`packet`] | from a packet to its tuple |
 //! | [`tcp`], [`stage`] | state machines, pure |
 //! | [`entry`], [`slab`], [`table`] | connections in memory, without locks for who reads |
-//! | [`seek`], `common`, [`track`] | packets through a `ct` action |
+//! | [`seek`], `short`, `common`, [`track`] | packets through a `ct` action |
 //! | [`nat`], [`helper`], [`ftp`], [`expect`], [`fragments`] | what few packets need |
 //! | [`limits`] | zones, timeout policies |
 //! | [`reaper`] | the thread that ends what has expired, and frees it |
@@ -37,6 +37,7 @@ pub mod nat;
 pub mod packet;
 pub mod reaper;
 pub mod seek;
+mod short;
 pub mod slab;
 pub mod stage;
 pub mod table;
@@ -202,7 +203,8 @@ impl Ct {
             CT_FULL.inc();
             return Born::Full;
         }
-        let reply_hash = self.hash(&birth.reply);
+        // Without translation both directions have one hash.
+        let reply_hash = if birth.reply == birth.orig.reversed() { hash } else { self.hash(&birth.reply) };
         let number = self.take(local);
         if number == NONE {
             CT_FULL.inc();

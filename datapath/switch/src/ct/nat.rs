@@ -15,7 +15,7 @@ use super::tuple::{Tuple, V4};
 use crate::hash::fold;
 use crate::parsed::Parsed;
 use flow::action::Nat;
-use flow::checksum::{checksum, crc32c, pseudo6, updated, updated_words};
+use flow::checksum::{Sum, checksum, crc32c, pseudo6, updated, updated_by, updated_words};
 use flow::extract::NetworkLayer;
 use flow::wire::ip_proto;
 use port::{Checksum, Packet};
@@ -196,48 +196,40 @@ pub fn apply_common(packet: &mut Packet, parsed: &mut Parsed, from: &Tuple, to: 
     true
 }
 
-/// `apply_common` for UDP over IPv4, of a packet whose key says what its headers say; `ends` and `last` are the tuple it shall have
-/// (`Tuple::of_words_v4`).
+/// `apply_common` for UDP over IPv4, of a packet whose key and headers have the tuple `from` (`Tuple::of_words_v4`).
 #[inline(always)]
 #[must_use]
-pub fn apply_short(packet: &mut Packet, parsed: &mut Parsed, (ends, last): (u64, u64)) -> bool {
+pub fn apply_short(packet: &mut Packet, parsed: &mut Parsed, from: (u64, u64), to: (u64, u64)) -> bool {
     const SUM: usize = 6;
     if matches!(packet.checksum(), Checksum::Partial { .. }) {
         return false;
     }
-    let key = &mut parsed.key;
     let (l3, l4) = (usize::from(parsed.found.l3), usize::from(parsed.found.l4));
     let Some(headers) = packet.data_mut().get_mut(l3..).and_then(|ip| ip.first_chunk_mut::<28>()) else { return false };
     if l4 != l3 + 20 {
         return false;
     }
-    let words = |n: u64| if cfg!(target_endian = "little") { n.to_ne_bytes() } else { n.rotate_left(32).to_ne_bytes() };
-    let [l0, l1, l2, l3, ..] = last.to_le_bytes();
-    // Ports are kept as numbers, source first.
-    let (addresses, ports) = (words(ends), [l1, l0, l3, l2]);
-    let mut old = [0; 8];
-    old.copy_from_slice(&headers[12..20]);
-    let [p0, p1, p2, p3] = [headers[20], headers[21], headers[22], headers[23]];
-    headers[12..20].copy_from_slice(&addresses);
-    headers[20..24].copy_from_slice(&ports);
-    let sum = updated_words([headers[10], headers[11]], &old, &addresses);
+    // As they stand in memory.
+    let addresses = |(ends, _): (u64, u64)| if cfg!(target_endian = "little") { ends } else { ends.rotate_left(32) };
+    let change = Sum::of_change(addresses(from), addresses(to));
+    let ports = Tuple::ports_in_memory(to.1);
+    headers[12..20].copy_from_slice(&addresses(to).to_ne_bytes());
+    headers[20..24].copy_from_slice(&ports.to_ne_bytes());
+    let sum = updated_by([headers[10], headers[11]], change);
     headers[10..12].copy_from_slice(&sum);
     let sum = [headers[20 + SUM], headers[21 + SUM]];
     if sum != [0, 0] {
-        let [o0, o1, o2, o3, o4, o5, o6, o7] = old;
-        let [a0, a1, a2, a3, a4, a5, a6, a7] = addresses;
-        let [n0, n1, n2, n3] = ports;
-        let old = [o0, o1, o2, o3, o4, o5, o6, o7, p0, p1, p2, p3];
-        let new = [a0, a1, a2, a3, a4, a5, a6, a7, n0, n1, n2, n3];
-        let sum = match updated_words(sum, &old, &new) {
+        let change = change.plus_word(u64::from(!Tuple::ports_in_memory(from.1)) + u64::from(ports));
+        let sum = match updated_by(sum, change) {
             [0, 0] => [0xff; 2],
             sum => sum,
         };
         headers[20 + SUM..22 + SUM].copy_from_slice(&sum);
     }
-    let [s0, s1, s2, s3, d0, d1, d2, d3] = addresses;
+    let key = &mut parsed.key;
+    let [s0, s1, s2, s3, d0, d1, d2, d3] = addresses(to).to_ne_bytes();
     (key.nw_src, key.nw_dst) = ([s0, s1, s2, s3], [d0, d1, d2, d3]);
-    let [s0, s1, d0, d1] = ports;
+    let [s0, s1, d0, d1] = ports.to_ne_bytes();
     (key.tp_src, key.tp_dst) = ([s0, s1], [d0, d1]);
     true
 }

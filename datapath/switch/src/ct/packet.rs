@@ -63,7 +63,7 @@ const IPV4_UDP: usize = IPV4 + 8;
 /// Whether the checksums of a packet over IPv4 are right, without options; nothing is counted. Addresses are loaded once, for the header's sum and
 /// for the pseudo header's.
 #[inline(always)]
-fn common_sums_are_right(data: &[u8], parsed: &Parsed) -> bool {
+pub(super) fn common_sums_are_right(data: &[u8], parsed: &Parsed) -> bool {
     let (at, proto) = (&parsed.found, parsed.key.nw_proto);
     let (l3, l4) = (usize::from(at.l3), usize::from(at.l4));
     let end = data.len().saturating_sub(usize::from(at.l2_pad));

@@ -270,7 +270,7 @@ mod tests {
     /// More connections than the table begins with room for: each is known while it grows, and after; some end meanwhile.
     #[test]
     fn connections_outlive_a_table_that_grows() {
-        const N: u32 = 40_000;
+        const N: u32 = 80_000;
         let now_ms = clock::now_ms();
         let ct = Arc::new(Ct::new());
         let mut reaper = Reaper::new(Arc::clone(&ct), Epochs::new(), now_ms);

@@ -1,7 +1,8 @@
 //! What the packets of a batch are looked up by, and where to begin: tuples, hashes, candidates.
 //!
 //! What enters: packets on their way through a `ct` action. What leaves: for each its tuple with the entry that is probably its connection, or
-//! the connection that this batch found for it before. Neighbours: `track` (the caller), `common`, `packet`, `table`.
+//! the connection that this batch found for it before. Neighbours: `track` (the caller), `short` (which has seen to the commonest packets before),
+//! `common`, `packet`, `table`.
 //!
 //! Two loops: the first asks for the buckets that the second looks into, the second for the entries that come next. They are compiled
 //! twice (`wide`). What they find is kept in arrays that belong to the thread, apart for each kind of thing: written once, read once, never
@@ -25,7 +26,7 @@ pub struct Wanted {
     tuples: [Tuple; BUNDLE_MAX],
     /// In their place, for packets in `short`: `Tuple::of_words_v4`.
     pub(super) words: [(u64, u64); BUNDLE_MAX],
-    hashes: [u64; BUNDLE_MAX],
+    pub(super) hashes: [u64; BUNDLE_MAX],
     /// The entries that the first buckets of the hashes name; `NONE` where there is none.
     pub(super) candidates: [u32; BUNDLE_MAX],
     /// Connections at hand.
@@ -34,10 +35,14 @@ pub struct Wanted {
     pub(super) seen: u32,
     /// Those of them that are TCP or UDP over IPv4, and have `words`.
     pub(super) short: u32,
+    /// Those of them that are UDP and were not tracked before (`Ct::seek_udp`).
+    pub(super) udp: u32,
     /// Those of them that are ICMP errors, with the tuple of an answer to what they quote.
     pub(super) related: u32,
     /// Packets whose connection is at hand.
     known: u32,
+    /// Those of `seen` that have no candidate.
+    pub(super) unknown: u32,
 }
 
 /// A tuple and its hash.
@@ -69,8 +74,10 @@ impl Wanted {
             handles: [0; BUNDLE_MAX],
             seen: 0,
             short: 0,
+            udp: 0,
             related: 0,
             known: 0,
+            unknown: 0,
         })
     }
 
@@ -119,48 +126,55 @@ impl Wanted {
 }
 
 impl Ct {
-    /// Finds out what to look up for each packet, and fetches it. Gives how many have no candidate. `wide` only where `wide::on` says so.
+    /// Finds out what to look up for each packet that is not in `udp`, and fetches it for all. Gives how many have no candidate. `wide` only where
+    /// `wide::on` says so.
     #[inline]
     pub(super) fn seek(
         &self,
-        packets: &[Packet],
-        parsed: &mut [Parsed],
+        (packets, parsed): (&[Packet], &mut [Parsed]),
+        udp: u32,
         spec: &Spec<'_>,
         wanted: &mut Wanted,
         wide: bool,
     ) -> usize {
+        (wanted.seen, wanted.short, wanted.udp, wanted.related, wanted.known) = (udp, udp, udp, 0, 0);
         #[cfg(target_arch = "x86_64")]
         if wide {
             // SAFETY: the caller says that the processor has these features.
-            return unsafe { self.seek_wide(packets, parsed, spec, wanted) };
+            return unsafe { self.seek_wide((packets, parsed), spec, wanted) };
         }
-        self.seek_as(packets, parsed, spec, wanted)
+        self.seek_as((packets, parsed), spec, wanted)
     }
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-    fn seek_wide(&self, packets: &[Packet], parsed: &mut [Parsed], spec: &Spec<'_>, wanted: &mut Wanted) -> usize {
-        self.seek_as(packets, parsed, spec, wanted)
+    fn seek_wide(&self, packets: (&[Packet], &mut [Parsed]), spec: &Spec<'_>, wanted: &mut Wanted) -> usize {
+        self.seek_as(packets, spec, wanted)
     }
 
     #[inline(always)]
-    fn seek_as(&self, packets: &[Packet], parsed: &mut [Parsed], spec: &Spec<'_>, wanted: &mut Wanted) -> usize {
-        (wanted.seen, wanted.short, wanted.related, wanted.known) = (0, 0, 0, 0);
-        let size = self.table.size();
-        for (i, (packet, parsed)) in packets.iter().zip(parsed).enumerate().take(BUNDLE_MAX) {
-            self.seek_one((packet, parsed), (spec, size), (&mut *wanted, i));
+    fn seek_as(&self, (packets, parsed): (&[Packet], &mut [Parsed]), spec: &Spec<'_>, wanted: &mut Wanted) -> usize {
+        let (size, nat) = (self.table.size(), spec.nat.is_some());
+        for i in bits(all(packets.len()) & !wanted.udp) {
+            self.seek_one((&packets[i], &mut parsed[i]), (spec, size), (&mut *wanted, i));
         }
-        let nat = spec.nat.is_some();
-        let mut unknown = 0;
-        for i in bits(wanted.seen) {
+        let mut unknown = 0u32;
+        for i in bits(wanted.udp) {
             let candidate = self.table.first_candidate(wanted.hashes[i], size);
             wanted.candidates[i] = candidate;
-            unknown += usize::from(candidate == NONE);
+            unknown |= u32::from(candidate == NONE) << i;
             // There is an entry of the number that says "none", which nobody uses: no branch for it.
-            let proto = if wanted.short >> i & 1 != 0 { wanted.words[i].1 >> 48 & 0xff } else { wanted.tuples[i].proto().into() };
-            self.slab.at(candidate).prefetch_known(nat | (proto == u64::from(ip_proto::TCP)));
+            self.slab.at(candidate).prefetch_known(nat);
         }
-        unknown
+        for i in bits(wanted.seen & !wanted.udp) {
+            let candidate = self.table.first_candidate(wanted.hashes[i], size);
+            wanted.candidates[i] = candidate;
+            unknown |= u32::from(candidate == NONE) << i;
+            let tcp = wanted.tuple(i).proto() == ip_proto::TCP;
+            self.slab.at(candidate).prefetch_known(nat | tcp);
+        }
+        wanted.unknown = unknown;
+        unknown.count_ones() as usize
     }
 
     #[inline(always)]
@@ -197,4 +211,10 @@ impl Ct {
         let entry = self.slab.at(Handle::unpack(parsed.conn).number);
         entry.is_alive(spec.now_ms) && entry.orig().zone() == spec.zone
     }
+}
+
+/// A bit for each of `n` packets.
+#[inline]
+pub(super) fn all(n: usize) -> u32 {
+    if n >= BUNDLE_MAX { u32::MAX } else { (1 << n) - 1 }
 }

@@ -5,7 +5,7 @@
 //! A slot is a word: half of the hash, and the entry's number (0: empty). A hash has two buckets; the second is used when the first is
 //! full, which a bit of the first says from then on, so that most of those who look for what is not there read one line only. A connection with NAT has two slots, one by each direction's hash; without NAT both directions have the same hash.
 //!
-//! The table begins small, so that the buckets of few connections share few pages, and grows when there are more connections than suit it:
+//! The table begins small, so that the buckets of few connections share few pages, and grows when there are more connections than buckets:
 //! who begins one connection too many says so (`grow_for`), and from then on things go to their places under the new size and are looked
 //! for there first, then under the older one. The reaper moves what is left (`migrate`) when nobody can look under the older size alone: into
 //! the new place first, then out of the older one. Who finds nothing in either therefore looks into the new one again.
@@ -22,10 +22,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 pub const BUCKETS: usize = 1 << SIZES[SIZES.len() - 1];
 /// The sizes that the table has one after the other: powers of two.
 const SIZES: [u32; 2] = [16, 20];
-/// Buckets that there are for a connection at least, before the table has its largest size: few connections share one, so that a candidate stands
-/// where it is looked for first.
-const BUCKETS_EACH: u32 = 4;
 const SLOTS: usize = 8;
+/// So many slots of a bucket are looked at without a branch: nearly all candidates stand there, as long as there are no more connections than buckets.
+const NEAR: usize = 4;
 const LOCKS: usize = 1 << 12;
 
 #[repr(C, align(64))]
@@ -33,10 +32,25 @@ const LOCKS: usize = 1 << 12;
 struct Bucket([AtomicU64; SLOTS]);
 
 impl Bucket {
-    #[inline(never)]
-    fn other_candidate(&self, hash: u64) -> u32 {
+    /// A candidate for a hash, or `NONE`. In which slot it stands is not branched upon.
+    #[inline(always)]
+    fn candidate(&self, hash: u64) -> u32 {
+        let (near, _) = self.0.split_at(NEAR);
         let mut found = NONE;
-        for slot in &self.0[1..] {
+        for slot in near {
+            let word = slot.load(Ordering::Relaxed);
+            // An empty slot has a tag as well, 0; of what has the same nobody hears here, once in 2^32 times.
+            found = if tag(word) == tag(hash) { number(word) } else { found };
+        }
+        // Slots are taken from the first on.
+        let more = number(near[NEAR - 1].load(Ordering::Relaxed)) != NONE;
+        if (found == NONE) & more { self.far_candidate(hash) } else { found }
+    }
+
+    #[inline(never)]
+    fn far_candidate(&self, hash: u64) -> u32 {
+        let mut found = NONE;
+        for slot in &self.0[NEAR..] {
             let word = slot.load(Ordering::Relaxed);
             if (tag(word) == tag(hash)) & (number(word) != NONE) {
                 found = number(word);
@@ -139,10 +153,7 @@ impl Table {
     #[inline(always)]
     #[must_use]
     pub fn first_candidate(&self, hash: u64, size: Size) -> u32 {
-        let bucket = &self.buckets[places(hash, size.0).0];
-        // Nearly always it is the first, as long as there are fewer connections than buckets.
-        let first = bucket.0[0].load(Ordering::Relaxed);
-        if (tag(first) == tag(hash)) & (number(first) != NONE) { number(first) } else { bucket.other_candidate(hash) }
+        self.buckets[places(hash, size.0).0].candidate(hash)
     }
 
     /// The first entry under the hash for which `is` says so.
@@ -253,7 +264,7 @@ impl Table {
     #[inline]
     pub fn grow_for(&self, connections: u32) {
         let (size, older) = self.sizes();
-        if connections.saturating_mul(BUCKETS_EACH) >> size != 0 && size == older {
+        if connections >> size != 0 && size == older {
             self.grow(size);
         }
     }
@@ -348,6 +359,26 @@ mod tests {
         assert_eq!(table.first_candidate(hash, table.size()), 5);
         assert_eq!(table.find(hash ^ 1 << 40, Some), None, "another tag");
     }
+
+    #[test]
+    fn a_candidate_is_found_in_every_slot() {
+        // Of the same bucket, with tags of their own.
+        let hash = |n: u32| u64::from(n) << 32 | 0x1234;
+        let table = Table::new();
+        let candidate = |n: u32| table.first_candidate(hash(n), table.size());
+        for n in 1..=8 {
+            assert_eq!(candidate(n), NONE, "{n}");
+            assert!(table.insert(hash(n), n));
+            assert!((1..=n).all(|n| candidate(n) == n), "{n}");
+        }
+        assert_eq!(candidate(9), NONE);
+        for n in [8, 6, 1, 3] {
+            table.remove(hash(n), n);
+            assert_eq!(candidate(n), NONE, "{n}");
+        }
+        assert!([2, 4, 5, 7].into_iter().all(|n| candidate(n) == n));
+    }
+
     /// Two threads look for entries, one of them ends and begins some, while all are moved: what stands is found every time.
     #[test]
     fn what_is_moved_is_found_all_the_time() {

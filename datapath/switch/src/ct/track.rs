@@ -5,17 +5,17 @@
 //!
 //! # Rounds over a batch
 //!
-//! Tuples and hashes first, fetching buckets; then candidates, fetching entries (`seek`); then packet by packet, in order, so that a connection
-//! that one packet begins is known to the next. A packet that this batch has tracked in the same zone already has its connection at hand
-//! (`Parsed::conn`) and is not counted twice. `track_common` (`common`) takes most packets of known connections in few steps; `track_one` is
-//! its plain twin, and does the rest.
+//! Tuples and hashes first, fetching buckets; then candidates, fetching entries (`seek`); then packets of established connections of UDP (`short`);
+//! then the others packet by packet, in order, so that a connection that one packet begins is known to the next. A packet that this batch has
+//! tracked in the same zone already has its connection at hand (`Parsed::conn`) and is not counted twice. `track_common` (`common`) takes most
+//! packets of known connections in few steps; `track_one` is the plain twin of both, and does the rest.
 
 use super::entry::{ASSURED, Birth, CARRIED, CLOSING, Entry, NAT_DST, NAT_SRC, RELATED};
 use super::expect::Expectation;
 use super::fragments::Taken;
 use super::helper::Side;
 use super::packet;
-use super::seek::{Lookup, Sought, Wanted};
+use super::seek::{Lookup, Sought, Wanted, all};
 use super::stage;
 use super::tcp::{Tcp, Verdict, flags_are_sound};
 use super::tuple::Tuple;
@@ -23,6 +23,7 @@ use super::{Born, CT_ZONE_FULL, Ct, Local, helper, nat};
 use crate::bundle::Bundle;
 use crate::forward::{Core, Scope, Shared};
 use crate::parsed::{MOVED, Parsed, UNTOLD};
+use crate::search::bits;
 use flow::DpPort;
 use flow::action::{self, Action, Nat};
 use flow::clock::Msec;
@@ -146,12 +147,13 @@ impl Core {
         bundle.refresh(scope.shared.live.vlan_limit());
         let spec = Spec::of(ct, scope.shared, self.now_ms);
         let n = bundle.packets.len();
-        if bundle.parsed[..n].iter().any(|p| p.key.nw_frag != 0) {
-            return self.track_fragments(scope, bundle, &spec, rest);
-        }
         let tracker = &*scope.shared.ct;
         let (packets, parsed, wanted) = (&mut bundle.packets[..], &mut bundle.parsed[..n], &mut *self.wanted);
-        let unknown = tracker.seek(packets, parsed, &spec, wanted, self.wide);
+        let udp = tracker.seek_udp(packets, parsed, spec.zone, wanted, self.wide);
+        if bits(all(n) & !udp).any(|i| parsed[i].key.nw_frag != 0) {
+            return self.track_fragments(scope, bundle, &spec, rest);
+        }
+        let unknown = tracker.seek((&*packets, &mut *parsed), udp, &spec, wanted, self.wide);
         if spec.commit && unknown > 0 {
             tracker.prepare_births(&mut self.ct, unknown, spec.nat.is_some());
         }
@@ -253,7 +255,7 @@ fn write(parsed: &mut Parsed, (state, zone, mark): (u8, u16, u32), label: u128, 
 }
 
 /// The word of the key that these fields and the original tuple's protocol make up.
-const FIRST: usize = core::mem::offset_of!(Key, ct_state) / 8;
+pub(super) const FIRST: usize = core::mem::offset_of!(Key, ct_state) / 8;
 const _: () = assert!(core::mem::offset_of!(Key, ct_nw_proto) == FIRST * 8 + 1);
 const _: () = assert!(core::mem::offset_of!(Key, ct_zone) == FIRST * 8 + 2);
 const _: () = assert!(core::mem::offset_of!(Key, ct_mark) == FIRST * 8 + 4);
@@ -268,7 +270,7 @@ pub(super) fn write_first(parsed: &mut Parsed, (state, zone, mark): (u8, u16, u3
 impl Ct {
     /// A packet that comes alone.
     fn track_alone(&self, local: &mut Local, wanted: &mut Wanted, (packet, parsed): (&mut Packet, &mut Parsed), spec: &Spec<'_>) {
-        self.seek(std::slice::from_ref(packet), std::slice::from_mut(parsed), spec, wanted, false);
+        self.seek((std::slice::from_ref(packet), std::slice::from_mut(parsed)), 0, spec, wanted, false);
         self.track_one(local, packet, parsed, spec, wanted.lookup(0));
     }
 

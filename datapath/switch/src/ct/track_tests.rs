@@ -96,22 +96,34 @@ struct Taken {
 
 impl Side {
     fn track(&mut self, packet: &mut Packet, parsed: &mut Parsed, spec: &Spec<'_>) {
-        // Both forms of the loop that looks for candidates.
+        // Both forms of the loops that look for candidates.
         let wide = self.short.is_some() && crate::wide::on();
-        self.ct.seek(std::slice::from_ref(packet), std::slice::from_mut(parsed), spec, &mut self.wanted, wide);
-        let common = spec.is_plain() && self.wanted.seen & !self.wanted.related != 0;
-        let until_ms = self.ct.short_until_ms(spec);
-        if let Some(taken) = self.short.as_mut().filter(|_| common) {
-            if self.wanted.short != 0 && self.ct.track_short(packet, parsed, (spec, until_ms), (&self.wanted, 0)) {
+        let (one, key) = (std::slice::from_mut(packet), std::slice::from_mut(parsed));
+        let udp = if self.short.is_some() { self.ct.seek_udp(one, key, spec.zone, &mut self.wanted, wide) } else { 0 };
+        self.ct.seek((&*one, &mut *key), udp, spec, &mut self.wanted, wide);
+        if let Some(taken) = self.short.as_mut().filter(|_| spec.is_plain()) {
+            if self.ct.pass_udp_as((&mut *one, &mut *key), spec, &self.wanted) != 0 {
                 taken.shortest += 1;
                 return;
             }
-            if self.ct.track_common(packet, parsed, spec, (&self.wanted, 0)) {
+            let common = self.wanted.seen & !(self.wanted.related | self.wanted.unknown) != 0;
+            if common && self.ct.track_common(&mut one[0], &mut key[0], spec, (&self.wanted, 0)) {
                 taken.common += 1;
                 return;
             }
         }
-        self.ct.track_one(&mut self.local, packet, parsed, spec, self.wanted.lookup(0));
+        self.ct.track_one(&mut self.local, &mut one[0], &mut key[0], spec, self.wanted.lookup(0));
+    }
+
+    /// The same of a batch; in the short way all at once.
+    fn track_all(&mut self, packets: &mut [Packet], parsed: &mut [Parsed], spec: &Spec<'_>) {
+        if self.short.is_none() {
+            return packets.iter_mut().zip(parsed).for_each(|(packet, parsed)| self.track(packet, parsed, spec));
+        }
+        let wide = crate::wide::on();
+        let udp = self.ct.seek_udp(packets, parsed, spec.zone, &mut self.wanted, wide);
+        self.ct.seek((&*packets, &mut *parsed), udp, spec, &mut self.wanted, wide);
+        self.ct.pass(&mut self.local, (packets, parsed), spec, &self.wanted, wide);
     }
 
     fn shown(&self, now_ms: Msec) -> Vec<String> {
@@ -119,13 +131,21 @@ impl Side {
     }
 }
 
-fn run(seed: u64) -> Taken {
-    let mut rng = Rng(seed);
-    let outside = ("10.0.0.9".parse().unwrap(), "10.0.0.9".parse().unwrap());
-    let nats = [Nat::default(), Nat { src: true, addr: Some(outside), ..Nat::default() }];
+fn sides() -> [Side; 2] {
     let mut sides =
         [None, Some(Taken::default())].map(|short| Side { ct: Ct::new(), local: Local::new(0), wanted: Wanted::new(), short });
     sides[1].ct.keys = sides[0].ct.keys;
+    sides
+}
+
+fn nats() -> [Nat; 2] {
+    let outside = ("10.0.0.9".parse().unwrap(), "10.0.0.9".parse().unwrap());
+    [Nat::default(), Nat { src: true, addr: Some(outside), ..Nat::default() }]
+}
+
+fn run(seed: u64) -> Taken {
+    let mut rng = Rng(seed);
+    let (nats, mut sides) = (nats(), sides());
     if rng.one_in(2) {
         sides.iter().for_each(|side| side.ct.liberal.store(true, Ordering::Relaxed));
     }
@@ -155,11 +175,42 @@ fn run(seed: u64) -> Taken {
     sides[1].short.unwrap()
 }
 
+/// Batches through both trackers.
+fn run_batches(seed: u64) {
+    let mut rng = Rng(seed);
+    let (nats, mut sides) = (nats(), sides());
+    let mut now_ms = 1_000_000;
+    for _ in 0..40 {
+        let most_ms = if rng.one_in(8) { 100_000 } else { 300 };
+        now_ms += i64::try_from(rng.below(most_ms)).unwrap();
+        let frames: Vec<_> = (0..1 + rng.below(32)).map(|_| frame(&mut rng)).collect();
+        let specs: Vec<_> = (0..1 + rng.below(2)).map(|_| spec(&mut rng, &nats, now_ms)).collect();
+        let seen = sides.each_mut().map(|side| {
+            let mut packets: Vec<_> = frames.iter().map(|bytes| Packet::from_bytes(bytes).unwrap()).collect();
+            let mut parsed: Vec<_> = packets.iter().map(|_| Parsed::new()).collect();
+            for (packet, parsed) in packets.iter().zip(&mut parsed) {
+                parsed.read(packet.data(), &PacketMeta::default());
+            }
+            specs.iter().for_each(|spec| side.track_all(&mut packets, &mut parsed, spec));
+            let of =
+                |(packet, parsed): (Packet, Parsed)| (packet.data().to_vec(), parsed.whole(), parsed.found.lines.0, parsed.conn);
+            packets.into_iter().zip(parsed).map(of).collect::<Vec<_>>()
+        });
+        assert_eq!(seen[0], seen[1], "seed {seed}");
+        assert_eq!(sides[0].shown(now_ms), sides[1].shown(now_ms), "seed {seed}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
     #[test]
     fn the_short_way_leads_to_the_same_place(seed: u64) {
         run(seed);
+    }
+
+    #[test]
+    fn a_batch_is_tracked_as_its_packets_are(seed: u64) {
+        run_batches(seed);
     }
 }
 

@@ -99,8 +99,17 @@ impl Tuple {
     /// A last word with its ports exchanged: that of the answer, where ports are ports.
     #[inline(always)]
     #[must_use]
+    #[allow(clippy::cast_possible_truncation, reason = "the ports are the low half")]
     pub const fn turned_last(last: u64) -> u64 {
-        last & !0xffff_ffff | (last & 0xffff) << 16 | last >> 16 & 0xffff
+        last & !0xffff_ffff | (last as u32).rotate_left(16) as u64
+    }
+
+    /// The ports of a last word as they stand in a transport header, in memory order.
+    #[inline(always)]
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation, reason = "the ports are the low half")]
+    pub const fn ports_in_memory(last: u64) -> u32 {
+        (last as u32).rotate_left(16).to_be()
     }
 
     #[inline]
@@ -211,6 +220,17 @@ impl Tuple {
         fold(both ^ keys[2] ^ t >> 32, keys[3] | 1)
     }
 
+    /// The same of TCP and UDP over IPv4, in two words (`of_words_v4`).
+    #[inline(always)]
+    #[must_use]
+    pub const fn hash_v4(ends: u64, rest: u64, keys: &[u64; 4]) -> u64 {
+        let (sport, dport) = (rest & 0xffff, rest >> 16 & 0xffff);
+        let a = fold(ends & 0xffff_ffff ^ keys[0], keys[1] ^ sport << 40 ^ sport);
+        let b = fold(ends >> 32 ^ keys[0], keys[1] ^ dport << 40 ^ dport);
+        let both = a.wrapping_add(b) ^ (a ^ b).rotate_left(32);
+        fold(both ^ keys[2] ^ rest >> 32, keys[3] | 1)
+    }
+
     fn address(&self, first: usize) -> IpAddr {
         let [low, high] = [self.0[first].to_ne_bytes(), self.0[first + 1].to_ne_bytes()];
         if self.family() == V6 {
@@ -312,6 +332,17 @@ mod tests {
             prop_assert_eq!(t.reversed().reversed(), t);
             prop_assert_eq!(t.reversed().hash(&KEYS), t.hash(&KEYS));
             prop_assert_eq!((t.zone(), t.proto(), t.family()), (zone, proto, family));
+        }
+
+        #[test]
+        fn two_words_say_all_over_ipv4(ends: u64, ports: u32, zone: u16, tcp: bool) {
+            let [a, b, c, d] = ports.to_be_bytes();
+            let (sport, dport) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+            let rest = tail(sport, dport, zone, if tcp { 6 } else { 17 }, V4);
+            let tuple = Tuple::of_words_v4(ends, rest);
+            prop_assert_eq!(Tuple::hash_v4(ends, rest, &KEYS), tuple.hash(&KEYS));
+            prop_assert_eq!(Tuple::of_words_v4(ends.rotate_left(32), Tuple::turned_last(rest)), tuple.reversed());
+            prop_assert_eq!(Tuple::ports_in_memory(rest).to_ne_bytes(), ports.to_be_bytes());
         }
 
         #[test]

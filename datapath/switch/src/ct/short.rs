@@ -1,0 +1,325 @@
+//! The shortest way through `ct`: packets of UDP over IPv4, of connections that are established, under the default timeouts.
+//!
+//! What enters: a batch. What leaves: bits for the packets that are of UDP over IPv4, whole and not tracked before, with what they are looked up by
+//! (`seek_udp`); later the same packets tracked, but for those that have anything that few have (`pass_udp`). Neighbours: `seek` and `common`, which
+//! take all others; a property test holds this way to `track_one`.
+//!
+//! Nothing else is in these loops, so that what they need fits the processor's registers. Of a packet's key two words are looked at, of its
+//! connection one line. Whether checksums are right is found in two vectors of the packet's first 64 bytes where the processor has AVX2
+//! (`wide`), and word by word elsewhere.
+
+use super::entry::{ASSURED, DEAD, LIVE, NAT, NAT_DST, NAT_SRC, NONE, PECULIAR, RELATED, SEVERAL};
+use super::packet;
+use super::seek::Wanted;
+use super::track::{DNAT, EST, FIRST, Handle, LABEL_AND_TUPLE, RPL, SNAT, Spec, TRK};
+use super::tuple::{Tuple, V4};
+use super::{Ct, nat};
+use crate::bundle::BUNDLE_MAX;
+use crate::parsed::{Parsed, UNTOLD};
+use crate::search::bits;
+use flow::clock::Msec;
+use flow::conntrack::CtStage;
+use flow::extract::NetworkLayer;
+use flow::key::Key;
+use flow::wire::ip_proto;
+use port::{Checksum, Packet};
+use std::sync::atomic::Ordering;
+
+const UDP: u64 = ip_proto::UDP as u64;
+/// The word of a key that ports, protocol and fragment bits are in.
+const TRANSPORT: usize = core::mem::offset_of!(Key, tp_src) / 8;
+const _: () = assert!(core::mem::offset_of!(Key, tp_dst) == TRANSPORT * 8 + 2);
+const _: () = assert!(core::mem::offset_of!(Key, nw_proto) == TRANSPORT * 8 + 4);
+const _: () = assert!(core::mem::offset_of!(Key, nw_frag) == TRANSPORT * 8 + 7);
+
+/// What is the same for all packets of a batch.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Passing {
+    /// The word of the key that tells of the connection, but for direction, translation and mark.
+    told: u64,
+    until_ms: Msec,
+    now_ms: Msec,
+    nat: bool,
+}
+
+impl Ct {
+    /// Packets of UDP over IPv4 that are whole and were not tracked before, a bit each: their words and hashes are in `wanted`, their buckets are on
+    /// their way. `wide` only where `wide::on` says so.
+    #[inline]
+    pub(super) fn seek_udp(&self, packets: &[Packet], parsed: &[Parsed], zone: u16, wanted: &mut Wanted, wide: bool) -> u32 {
+        #[cfg(target_arch = "x86_64")]
+        if wide {
+            // SAFETY: the caller says that the processor has these features.
+            return unsafe { self.seek_udp_wide(packets, parsed, zone, wanted) };
+        }
+        self.seek_udp_as::<false>(packets, parsed, zone, wanted)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+    fn seek_udp_wide(&self, packets: &[Packet], parsed: &[Parsed], zone: u16, wanted: &mut Wanted) -> u32 {
+        self.seek_udp_as::<true>(packets, parsed, zone, wanted)
+    }
+
+    #[inline(always)]
+    fn seek_udp_as<const WIDE: bool>(&self, packets: &[Packet], parsed: &[Parsed], zone: u16, wanted: &mut Wanted) -> u32 {
+        let (size, keys) = (self.table.size(), self.keys);
+        let tail = u64::from(zone) << 32 | UDP << 48 | u64::from(V4) << 56;
+        let mut udp = 0u32;
+        for i in 0..packets.len().min(parsed.len()).min(BUNDLE_MAX) {
+            let (packet, parsed) = (&packets[i], &parsed[i]);
+            let Some(ports) = udp_ports(parsed) else { continue };
+            if packet.checksum() == Checksum::Unknown && !is_right::<WIDE>(packet, parsed) {
+                continue;
+            }
+            let (ends, rest) = (ends_of(&parsed.key), u64::from(ports) | tail);
+            let hash = Tuple::hash_v4(ends, rest, &keys);
+            self.table.prefetch(hash, size);
+            (wanted.words[i], wanted.hashes[i]) = ((ends, rest), hash);
+            udp |= 1 << i;
+        }
+        udp
+    }
+
+    /// Tracks the packets of `wanted.udp`, under an action that `is_plain`: a bit for each that is done. To the others nothing was done.
+    #[inline(always)]
+    pub(super) fn pass_udp_as(&self, (packets, parsed): (&mut [Packet], &mut [Parsed]), spec: &Spec<'_>, wanted: &Wanted) -> u32 {
+        let passing = self.passing(spec);
+        let mut done = 0u32;
+        for i in bits(wanted.udp) {
+            let (words, number) = (wanted.words[i], wanted.candidates[i]);
+            done |= u32::from(self.track_udp(&mut packets[i], &mut parsed[i], &passing, (words, number))) << i;
+        }
+        done
+    }
+
+    /// What is the same for all packets that an action tracks now.
+    fn passing(&self, spec: &Spec<'_>) -> Passing {
+        let [z0, z1] = spec.zone.to_be_bytes();
+        Passing {
+            told: u64::from_le_bytes([EST | TRK, ip_proto::UDP, z0, z1, 0, 0, 0, 0]),
+            until_ms: spec.now_ms + self.policies.timeout_ms(0, CtStage::UdpMultiple),
+            now_ms: spec.now_ms,
+            nat: spec.nat.is_some(),
+        }
+    }
+
+    /// False, and nothing done, for packets that are not of an established connection, or one that has anything that few have.
+    #[inline(always)]
+    fn track_udp(&self, packet: &mut Packet, parsed: &mut Parsed, passing: &Passing, (words, number): ((u64, u64), u32)) -> bool {
+        const LOOKED_AT: u32 = LIVE | DEAD | RELATED | SEVERAL | ASSURED | PECULIAR;
+        const USUAL: u32 = LIVE | SEVERAL | ASSURED;
+        // Where there is none it is the entry of nobody, which is not live.
+        const { assert!(NONE == 0) };
+        let entry = self.slab.at(number);
+        let flags = entry.flags.load(Ordering::Acquire);
+        let (forward, backward) = entry.directions_v4(words, flags);
+        let alive = (flags & LOOKED_AT == USUAL) & (entry.expires_ms.load(Ordering::Relaxed) > passing.now_ms);
+        if !(alive & (forward | backward)) {
+            return false;
+        }
+        let reply = !forward;
+        let mut state = u8::from(reply) * RPL;
+        if passing.nat && flags & (NAT_SRC | NAT_DST) != 0 {
+            if flags & NAT != 0 {
+                // What packets of the other direction are, turned round, is what the packet shall be.
+                let (ends, last) = entry.words_v4(forward);
+                if !nat::apply_short(packet, parsed, words, (ends.rotate_left(32), Tuple::turned_last(last))) {
+                    return false;
+                }
+            }
+            let (source, destination) = if reply { (NAT_DST, NAT_SRC) } else { (NAT_SRC, NAT_DST) };
+            state |= (u8::from(flags & source != 0) * SNAT) | (u8::from(flags & destination != 0) * DNAT);
+        }
+        entry.expire_at(passing.until_ms);
+        let mark = u64::from(entry.mark.load(Ordering::Relaxed).swap_bytes()) << 32;
+        parsed.key.words_mut()[FIRST] = (passing.told | u64::from(state) | mark).to_le();
+        parsed.conn = Handle { number, reply, related: false }.pack() | UNTOLD;
+        true
+    }
+}
+
+/// The ports of a packet of UDP over IPv4 as the last word of a tuple has them, if it has both and was not tracked before.
+#[inline(always)]
+fn udp_ports(parsed: &Parsed) -> Option<u32> {
+    // Protocol and fragment bits.
+    const LOOKED_AT: u64 = 0xff00_00ff << 32;
+    let word = u64::from_le(parsed.key.words()[TRANSPORT]);
+    #[allow(clippy::cast_possible_truncation, reason = "the ports are the low half")]
+    let ports = (word as u32).swap_bytes().rotate_left(16);
+    let ours = (word & LOOKED_AT == UDP << 32)
+        & (ports & 0xffff != 0)
+        & (ports >> 16 != 0)
+        & (parsed.found.network == NetworkLayer::Ipv4)
+        & (parsed.found.lines.0 & LABEL_AND_TUPLE.0 == 0)
+        & (parsed.key.ct_state == 0)
+        & (parsed.conn == 0);
+    ours.then_some(ports)
+}
+
+/// Addresses over IPv4, as in `Tuple::of_words_v4`.
+#[inline(always)]
+fn ends_of(key: &Key) -> u64 {
+    const AT: usize = core::mem::offset_of!(Key, nw_src) / 8;
+    const _: () = assert!(core::mem::offset_of!(Key, nw_src) == AT * 8 && core::mem::offset_of!(Key, nw_dst) == AT * 8 + 4);
+    // Each address keeps its order in memory; the first is the lower half.
+    if cfg!(target_endian = "little") { key.words()[AT] } else { key.words()[AT].rotate_left(32) }
+}
+
+/// Whether the checksums of a packet that `udp_ports` takes are right.
+#[inline(always)]
+fn is_right<const WIDE: bool>(packet: &Packet, parsed: &Parsed) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if WIDE {
+        let (l3, l4) = (usize::from(parsed.found.l3), usize::from(parsed.found.l4));
+        let total = packet.len().wrapping_sub(l3 + usize::from(parsed.found.l2_pad));
+        if (l4 == l3 + vector::IPV4) & vector::LENGTHS.contains(&total) & (packet.room() > l3 + total) {
+            // SAFETY: `WIDE` is only true in functions that were called because the processor has AVX2. The packet owns its buffer, in which
+            // these bytes and one more are, and whose memory is initialised.
+            return unsafe { vector::is_right(packet.as_ptr().cast_const().wrapping_add(l3), total) };
+        }
+    }
+    packet::common_sums_are_right(packet.data(), parsed)
+}
+
+#[cfg(target_arch = "x86_64")]
+mod vector {
+    use flow::wire::ip_proto;
+    use std::arch::x86_64::{
+        __m256i, _mm_add_epi32, _mm_and_si128, _mm_castsi128_ps, _mm_cmpeq_epi32, _mm_movemask_ps, _mm_set_epi32, _mm_set1_epi32,
+        _mm_srli_epi32, _mm_srli_epi64, _mm256_add_epi32, _mm256_and_si256, _mm256_castsi256_si128, _mm256_extracti128_si256,
+        _mm256_hadd_epi32, _mm256_loadu_si256, _mm256_set1_epi32, _mm256_setr_epi32, _mm256_srli_epi32,
+    };
+    use std::ops::RangeInclusive;
+
+    pub(super) const IPV4: usize = 20;
+    /// Bytes of a vector.
+    const VECTOR: usize = 32;
+    /// Lengths of an IPv4 packet that is covered by two vectors, of which the first is full.
+    pub(super) const LENGTHS: RangeInclusive<usize> = VECTOR..=2 * VECTOR;
+    /// Where UDP's checksum stands.
+    const SUM: usize = IPV4 + 6;
+    /// Zeroes, as many as bytes were in the first vector already, then ones.
+    static BEYOND: [u8; 2 * VECTOR] = half_set(0, 0xff);
+    /// Ones; from the second half on the last byte, which is behind an odd length, does not count.
+    static WHOLE: [u8; 2 * VECTOR] = {
+        let mut whole = half_set(0xff, 0xff);
+        whole[2 * VECTOR - 1] = 0;
+        whole
+    };
+
+    const fn half_set(first: u8, second: u8) -> [u8; 2 * VECTOR] {
+        let mut bytes = [first; 2 * VECTOR];
+        let mut i = VECTOR;
+        while i < bytes.len() {
+            bytes[i] = second;
+            i += 1;
+        }
+        bytes
+    }
+
+    /// The vector of a table from a byte on, which is at most `VECTOR`.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn window(table: &[u8; 2 * VECTOR], from: usize) -> __m256i {
+        debug_assert!(from <= VECTOR);
+        // SAFETY: a vector fits behind `from`.
+        unsafe { _mm256_loadu_si256(table.as_ptr().wrapping_add(from).cast()) }
+    }
+
+    /// Whether header and UDP checksum of a packet of `total` bytes are right: the one's complement sums of both in one go, over words of 16 bits.
+    ///
+    /// # Safety
+    /// `total` is in `LENGTHS`, and one byte more than that is readable at `ip`.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    #[allow(clippy::cast_possible_truncation, reason = "a length of two vectors at most")]
+    pub(super) unsafe fn is_right(ip: *const u8, total: usize) -> bool {
+        let (odd, low) = (total % 2, _mm256_set1_epi32(0xffff));
+        // The second vector ends where the packet does, so that it does not touch what is behind; words stay words.
+        let from = total + odd - VECTOR;
+        // SAFETY: a vector is in the packet, which is no shorter.
+        let first = unsafe { _mm256_loadu_si256(ip.cast()) };
+        // SAFETY: the vector ends with the packet, or a byte behind it (the caller's promise).
+        let last = unsafe { _mm256_loadu_si256(ip.wrapping_add(from).cast()) };
+        let counted = _mm256_and_si256(window(&BEYOND, from), window(&WHOLE, odd * VECTOR));
+        let [first, second] = [first, _mm256_and_si256(last, counted)]
+            .map(|v| _mm256_add_epi32(_mm256_and_si256(v, low), _mm256_srli_epi32::<16>(v)));
+        let header = _mm256_and_si256(first, _mm256_setr_epi32(-1, -1, -1, -1, -1, 0, 0, 0));
+        // Addresses count in both.
+        let segment = _mm256_and_si256(first, _mm256_setr_epi32(0, 0, 0, -1, -1, -1, -1, -1));
+        let pairs = _mm256_hadd_epi32(header, _mm256_add_epi32(segment, second));
+        let four = _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256::<1>(pairs));
+        let pseudo = i32::from(u16::from(ip_proto::UDP).to_be()) + i32::from(((total - IPV4) as u16).to_be());
+        // Of the header in the lowest lane, of the rest in the third.
+        let sums = _mm_add_epi32(_mm_add_epi32(four, _mm_srli_epi64::<32>(four)), _mm_set_epi32(0, pseudo, 0, 0));
+        // Less than 2^21, so that folding once is enough: 0xffff is what a right one comes to, and nothing else does.
+        let folded = _mm_add_epi32(_mm_and_si128(sums, _mm_set1_epi32(0xffff)), _mm_srli_epi32::<16>(sums));
+        let right = _mm_movemask_ps(_mm_castsi128_ps(_mm_cmpeq_epi32(folded, _mm_set1_epi32(0xffff))));
+        // SAFETY: UDP's header is in the first vector.
+        let sum = unsafe { ip.wrapping_add(SUM).cast::<u16>().read_unaligned() };
+        // A UDP packet without a checksum is whole, too.
+        (right & 1 != 0) & ((right & 4 != 0) | (sum == 0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flow::compose::{Payload, compose};
+    use flow::extract::PacketMeta;
+    use proptest::prelude::*;
+
+    fn key(ports: [u8; 4], addresses: [u8; 8]) -> Key {
+        let mut key = Key::ZERO;
+        (key.eth_type, key.nw_proto, key.nw_ttl) = ([8, 0], ip_proto::UDP, 64);
+        let [s0, s1, s2, s3, d0, d1, d2, d3] = addresses;
+        (key.nw_src, key.nw_dst) = ([s0, s1, s2, s3], [d0, d1, d2, d3]);
+        let [s0, s1, d0, d1] = ports;
+        (key.tp_src, key.tp_dst) = ([s0, s1], [d0, d1]);
+        key
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+        /// Both forms find checksums right that `see_common` does, of packets of all short lengths, padded or not, whole or with a flipped bit.
+        #[test]
+        fn sums_are_judged_alike(
+            addresses: [u8; 8],
+            ports: [u8; 4],
+            payload in prop::collection::vec(prop_oneof![Just(0u8), Just(0xff), any::<u8>()], 0..80),
+            pad in 0usize..40,
+            flip in prop::option::of((0usize..64, 0u32..8)),
+            none in prop::bool::weighted(0.1),
+            vlan: bool,
+        ) {
+            let mut key = key(ports, addresses);
+            if vlan {
+                (key.vlan_tci, key.vlan_tpid) = ([0x10, 5], [0x81, 0]);
+            }
+            let mut frame = compose(&key, Payload::Bytes(&payload));
+            let l3 = if vlan { 18 } else { 14 };
+            if none {
+                frame[l3 + 26..l3 + 28].fill(0);
+            }
+            if let Some((at, bit)) = flip && l3 + at < frame.len() {
+                frame[l3 + at] ^= 1 << bit;
+            }
+            frame.extend(std::iter::repeat_n(0xa5, pad));
+            let packet = Packet::from_bytes(&frame).unwrap();
+            let mut parsed = Box::new(Parsed::new());
+            parsed.read(packet.data(), &PacketMeta::default());
+            let common = packet::see_common(&packet, &parsed, 3);
+            let tail = 3 << 32 | UDP << 48 | u64::from(V4) << 56;
+            for wide in [false, true] {
+                if wide && !crate::wide::on() {
+                    continue;
+                }
+                let right = if wide { is_right::<true>(&packet, &parsed) } else { is_right::<false>(&packet, &parsed) };
+                let words = udp_ports(&parsed).filter(|_| right).map(|ports| (ends_of(&parsed.key), u64::from(ports) | tail));
+                let udp = parsed.key.nw_proto == ip_proto::UDP;
+                prop_assert_eq!(words, common.filter(|_| udp), "{:x?}", frame);
+            }
+        }
+    }
+}

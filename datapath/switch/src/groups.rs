@@ -1,0 +1,99 @@
+//! Whose the packets of a batch are, where the megaflows are few: they are counted and sent group by group.
+//!
+//! What enters: megaflows with their packets, from those who compare a batch with a few (`memo`, `search`). What leaves: the same, if every packet
+//! is in one of the groups. Neighbour: `forward`, which counts each group at once, where it would go through each packet's own megaflow otherwise.
+
+use crate::slots::{Entry, NOT_QUICK};
+
+/// Groups at most.
+pub(crate) const GROUPS_MAX: usize = 4;
+
+/// Megaflows, each with its packets, a bit each.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Groups<'g> {
+    /// Without gaps.
+    groups: [Option<(Entry<'g>, u32)>; GROUPS_MAX],
+    /// All packets that are in one of them.
+    packets: u32,
+}
+
+impl<'g> Groups<'g> {
+    /// Adds a megaflow's packets, if there are any. A megaflow is added once. What there is no room for is left out.
+    #[inline]
+    pub(crate) fn add(&mut self, entry: Entry<'g>, packets: u32) {
+        if packets != 0
+            && let Some(free) = self.groups.iter_mut().find(|group| group.is_none())
+        {
+            *free = Some((entry, packets));
+            self.packets |= packets;
+        }
+    }
+
+    /// The groups, if all packets of the set are in them.
+    #[inline]
+    pub(crate) fn covering(self, all: u32) -> Option<Self> {
+        (self.packets == all).then_some(self)
+    }
+
+    /// Each megaflow with its packets.
+    #[inline]
+    pub(crate) fn each(&self) -> impl Iterator<Item = (Entry<'g>, u32)> {
+        self.groups.iter().copied().map_while(|group| group)
+    }
+
+    /// The only megaflow, if there is one only.
+    #[inline]
+    pub(crate) fn only(&self) -> Option<Entry<'g>> {
+        self.groups[0].filter(|_| self.groups[1].is_none()).map(|(entry, _)| entry)
+    }
+
+    /// The port, if all megaflows are an output to the same one.
+    #[inline]
+    pub(crate) fn port(&self) -> Option<u32> {
+        let mut ports = self.each().map(|(entry, _)| entry.quick());
+        let port = ports.next()?;
+        (port != NOT_QUICK && ports.all(|other| other == port)).then_some(port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classifier::Classifier;
+    use crate::program::Program;
+    use crate::qsbr::Rcu;
+    use crate::slots::{Head, SlotWriter};
+    use flow::{Key, Ufid};
+    use std::sync::Arc;
+
+    fn megaflows(quick: &[u32]) -> SlotWriter {
+        let (_slots, mut writer) = SlotWriter::new();
+        assert!(writer.grow());
+        let (_classifier, mut shapes) = Classifier::new();
+        for quick in quick {
+            let shape = shapes.shape(&Key::ZERO);
+            let program = Rcu::new(Box::new(Program::new(Arc::default()).unwrap()));
+            writer.fill(&Key::ZERO, Head { ufid: Ufid(1), shape, rest: Box::default(), program }, *quick);
+        }
+        writer
+    }
+
+    #[test]
+    fn groups_are_whole_or_none() {
+        let writer = megaflows(&[7, 7, 8, NOT_QUICK, 7]);
+        let of = |groups: &[(u32, u32)]| {
+            let mut all = Groups::default();
+            groups.iter().for_each(|(entry, packets)| all.add(writer.entry(*entry), *packets));
+            all
+        };
+        assert!(of(&[]).covering(1).is_none() && of(&[(0, 1)]).covering(3).is_none());
+        let one = of(&[(0, 0b101), (1, 0)]).covering(0b101).unwrap();
+        assert_eq!((one.only().map(Entry::number), one.port()), (Some(0), Some(7)));
+        let two = of(&[(0, 1), (1, 2)]).covering(3).unwrap();
+        assert_eq!((two.only(), two.port(), two.each().count()), (None, Some(7), 2));
+        assert_eq!(of(&[(0, 1), (2, 2)]).port(), None);
+        assert_eq!((of(&[(3, 1)]).port(), of(&[(0, 1), (3, 2)]).port()), (None, None));
+        let many = [(0, 1), (1, 2), (2, 4), (3, 8), (4, 16)];
+        assert!(of(&many).covering(31).is_none() && of(&many[..4]).covering(15).is_some());
+    }
+}
