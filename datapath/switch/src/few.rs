@@ -176,8 +176,10 @@ mod tests {
                 let lines: [Line; FEW_MAX] = std::array::from_fn(|i| masked(&keys[if i < n { i } else { 0 }]));
                 let key = keys.get(of).copied().unwrap_or(key);
                 // SAFETY: `wide::on` says that the processor has AVX2.
-                let picked = unsafe { vector::Signs::of(&lines, n).map(|signs| signs.pick(&lines, &key, &mask)) };
-                if let Some(picked) = picked {
+                let signs = unsafe { vector::Signs::of(&lines, n) };
+                if let Some(signs) = signs {
+                    // SAFETY: as above.
+                    let picked = unsafe { signs.pick(&lines, &key, &mask) };
                     prop_assert_eq!(picked, pick::<false>(&lines, &key, &mask));
                 }
                 prop_assert_eq!(pick::<true>(&lines, &key, &mask), pick::<false>(&lines, &key, &mask));
