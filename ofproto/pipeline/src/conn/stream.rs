@@ -371,6 +371,10 @@ async fn converse<S: Wire>(
             out.clear();
             resume_monitors(job, conn);
         }
+        // What had no room in this turn goes out in the next one, whether anything else happens or not.
+        if conn.outbox.has_more() {
+            conn.outbox.wake();
+        }
         let now = now_ms();
         let tick = life.lock().expect("no holder of a status panics").next_tick_ms();
         // The clock of tests leaps: what waits for the rate limit looks at it often.

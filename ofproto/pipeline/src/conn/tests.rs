@@ -3,7 +3,7 @@
 use super::Agents;
 use crate::config::{FailMode, SwitchConfig};
 use crate::scenario::{Scenario, config};
-use openflow::message::{Body, Role, RoleRequest};
+use openflow::message::{Body, Role, RoleRequest, SwitchConfig as SetConfig};
 use openflow::types::Versions;
 use openflow::wire::Splitter;
 use openflow::{Message, Version, Xid, decode};
@@ -11,6 +11,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 struct Bench {
     _dir: tempfile::TempDir,
@@ -241,4 +242,42 @@ fn rules_for_hidden_fields_and_in_anothers_place() {
         assert!(overlapping("check_overlap,priority=5,ip,actions=drop").contains("OFPFMFC_OVERLAP"));
         assert_eq!(b.ofctl(&["-O", version, "del-flows", "BR"]), "");
     }
+}
+
+/// More than a turn writes, and more than the socket holds: what is left goes out though nothing else happens.
+#[test]
+fn all_that_waits_for_a_connection_goes_out() {
+    const RULES: usize = 5000;
+    let b = bench();
+    let message = |body| Message { version: Version::V13, xid: Xid(1), body }.encode().unwrap();
+    let mut stream = UnixStream::connect(b.rundir.join("br0.mgmt")).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    // A service connection hears of removed flows after it has set a miss_send_len.
+    let set = Body::SetConfig(SetConfig { flags: 0, miss_send_len: 128 });
+    for body in [Body::Hello(Versions(1 << 4)), set, Body::BarrierRequest] {
+        stream.write_all(&message(body)).unwrap();
+    }
+    let mut splitter = Splitter::default();
+    let mut count_until = |is_last: &dyn Fn(&Body, usize) -> bool| {
+        let (mut buffer, mut removed) = ([0; 4096], 0);
+        loop {
+            while let Some(raw) = splitter.next_message().unwrap() {
+                let body = decode(raw).unwrap().body;
+                removed += usize::from(matches!(body, Body::FlowRemoved(_)));
+                if is_last(&body, removed) {
+                    return;
+                }
+            }
+            let read = stream.read(&mut buffer).expect("more messages within ten seconds");
+            assert_ne!(read, 0, "the switch hung up");
+            splitter.push(&buffer[..read]);
+        }
+    };
+    count_until(&|body, _| matches!(body, Body::BarrierReply));
+    let rules: String = (1..=RULES).map(|i| format!("send_flow_rem,udp,tp_dst={i},actions=drop\n")).collect();
+    let file = b.rundir.join("rules");
+    std::fs::write(&file, rules).unwrap();
+    assert_eq!(b.ofctl(&["--bundle", "add-flows", "BR", file.to_str().unwrap()]), "");
+    assert_eq!(b.ofctl(&["del-flows", "BR"]), "");
+    count_until(&|_, removed| removed == RULES);
 }
