@@ -324,9 +324,9 @@ tables! {
         MAX_BACKOFF: Integer = "max_backoff", Config;
         INACTIVITY_PROBE: Integer = "inactivity_probe", Config;
         CONNECTION_MODE: Text = "connection_mode", Config;
-        LOCAL_IP: Text = "local_ip", Not("in-band rules for the next hop are not made");
-        LOCAL_NETMASK: Text = "local_netmask", Not("in-band rules for the next hop are not made");
-        LOCAL_GATEWAY: Text = "local_gateway", Not("in-band rules for the next hop are not made");
+        LOCAL_IP: Text = "local_ip", Not("the local port gets its address from the tools of the host");
+        LOCAL_NETMASK: Text = "local_netmask", Not("the local port gets its address from the tools of the host");
+        LOCAL_GATEWAY: Text = "local_gateway", Not("the local port gets its address from the tools of the host");
         ENABLE_ASYNC_MESSAGES: Boolean = "enable_async_messages", Config;
         CONTROLLER_QUEUE_SIZE: Integer = "controller_queue_size", Config;
         CONTROLLER_RATE_LIMIT: Integer = "controller_rate_limit", Config;
