@@ -2,25 +2,21 @@
 //! change, go, are refused or are lost while rules name them.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failure is the test's")]
 
-use datapath::Reference;
-use flow::action_text::parse_actions;
+mod small;
+
 use flow::clock::now_ms;
 use flow::compose::{Payload, compose};
-use flow::dptext::parse_flow;
-use flow::forms::NoNames;
-use flow::seam::{FlowPut, MeterBand, MeterConfig, MeterStats, PortRequest, PutMode};
-use flow::{Datapath, DpPort, Megaflow, Ufid};
-use offload::capabilities::Capabilities;
+use flow::seam::{MeterBand, MeterConfig, MeterStats};
+use flow::{Datapath, DpPort, Ufid};
+use offload::Reason;
 use offload::meters::{Limit, Unit};
 use offload::model::{Model, Options, Outcome, SameNumbers};
 use offload::tc::attributes::Writer;
 use offload::tc::client::{Netlink, Tc};
 use offload::tc::numbers::act;
 use offload::tc::{Devices, meters};
-use offload::{PortKind, Reason, Tiered};
-use std::sync::Arc;
 
-type Switch = Tiered<Reference, Tc<Model, SameNumbers>>;
+use small::{Switch, megaflow, put, tiered};
 
 const KBPS: u16 = 1;
 const PKTPS: u16 = 2;
@@ -37,35 +33,11 @@ fn wide() -> MeterConfig {
     meter(KBPS, DROP, u32::MAX, u32::MAX)
 }
 
-fn tiered(options: Options) -> Switch {
-    let mut can = Capabilities { ct: false, eth_push_pop: false, ..Capabilities::all() };
-    can.ports.extend((1..=4).map(|n| (DpPort(n), PortKind::Switch(1))));
-    let software = Reference::new();
-    for n in 1..=4 {
-        let request =
-            PortRequest { name: format!("p{n}"), kind: "dummy".into(), number: Some(DpPort(n)), ..PortRequest::default() };
-        software.port_add(&request).unwrap();
-    }
-    Tiered::new(software, Tc::new(Model::new(options), SameNumbers), can)
-}
-
-/// The same, asked for meters in hardware.
+/// A switch that is asked for meters in hardware.
 fn metered(options: Options) -> Switch {
     let dp = tiered(options);
     dp.set_meters(true);
     dp
-}
-
-fn megaflow(n: u32, actions: &str) -> Megaflow {
-    let text = format!("packet_type(ns=0,id=0),recirc_id(0),in_port(1),eth_type(0x0800),ipv4(dst=10.0.0.{n},proto=17,frag=no)");
-    let parsed = parse_flow(&text, &NoNames).unwrap();
-    let actions = Arc::new(parse_actions(actions, &NoNames).unwrap());
-    Megaflow { ufid: Ufid(n.into()), key: parsed.key, mask: parsed.mask, actions }
-}
-
-fn put(dp: &Switch, n: u32, actions: &str) {
-    let flow = megaflow(n, actions);
-    dp.put(&[FlowPut { flow, mode: PutMode::CreateOrModify, clear_stats: false }])[0].clone().unwrap();
 }
 
 /// Packets of megaflow `n`: to hardware, and to software if hardware has no rule for them. How many came out, and the bytes of one.

@@ -1,57 +1,21 @@
 //! The tier over the software switch's reference and the eSwitch model: what it does by itself, with the time as an argument.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failure is the test's")]
 
-use datapath::Reference;
+mod small;
+
 use flow::action_text::parse_actions;
 use flow::clock::now_ms;
 use flow::compose::{Payload, compose};
 use flow::dptext::parse_flow;
 use flow::forms::NoNames;
-use flow::seam::{FlowPut, Placement, PortRequest, PutMode};
+use flow::seam::{FlowPut, Placement, PutMode};
 use flow::{Datapath, DpPort, Megaflow, Ufid};
-use offload::capabilities::Capabilities;
 use offload::model::{Model, Options, Outcome, SameNumbers};
 use offload::tc::client::Tc;
-use offload::{PortKind, Reason, Tiered};
+use offload::{Reason, Tiered};
 use std::sync::Arc;
 
-type Switch = Tiered<Reference, Tc<Model, SameNumbers>>;
-
-fn capabilities(ports: &[u32]) -> Capabilities {
-    let mut can = Capabilities { ct: false, eth_push_pop: false, ..Capabilities::all() };
-    can.ports.extend(ports.iter().map(|n| (DpPort(*n), PortKind::Switch(1))));
-    can
-}
-
-fn software() -> Reference {
-    let dp = Reference::new();
-    for n in 1..=4 {
-        let request =
-            PortRequest { name: format!("p{n}"), kind: "dummy".into(), number: Some(DpPort(n)), ..PortRequest::default() };
-        dp.port_add(&request).unwrap();
-    }
-    dp
-}
-
-fn tiered(options: Options) -> Switch {
-    Tiered::new(software(), Tc::new(Model::new(options), SameNumbers), capabilities(&[1, 2, 3, 4]))
-}
-
-fn megaflow(n: u32, actions: &str) -> Megaflow {
-    let text = format!(
-        "packet_type(ns=0,id=0),recirc_id(0),in_port(1),eth_type(0x0800),ipv4(dst=10.0.{}.{},proto=17,frag=no)",
-        n / 256,
-        n % 256
-    );
-    let parsed = parse_flow(&text, &NoNames).unwrap();
-    let actions = Arc::new(parse_actions(actions, &NoNames).unwrap());
-    Megaflow { ufid: Ufid(n.into()), key: parsed.key, mask: parsed.mask, actions }
-}
-
-fn put(dp: &Switch, n: u32, actions: &str) {
-    let flow = megaflow(n, actions);
-    dp.put(&[FlowPut { flow, mode: PutMode::CreateOrModify, clear_stats: false }])[0].clone().unwrap();
-}
+use small::{Switch, capabilities, megaflow, put, software, tiered};
 
 /// A packet of megaflow `n`: to hardware, and to software if hardware has no rule for it.
 fn send(dp: &Switch, n: u32, times: usize) {
