@@ -92,11 +92,6 @@ impl Outbox {
         Some(message)
     }
 
-    /// Whether there is something to take.
-    pub(super) fn has_more(&self) -> bool {
-        !self.lock().waiting.is_empty()
-    }
-
     /// When the rate limit may let a packet-in pass.
     pub(super) fn next_ms(&self, now: Msec) -> Option<Msec> {
         self.lock().schedulers.as_ref()?.iter().filter_map(|s| s.next_ms(now)).min()

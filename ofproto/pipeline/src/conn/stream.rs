@@ -366,14 +366,14 @@ async fn converse<S: Wire>(
         {
             encode(job, conn, &message, &mut out);
         }
+        if out.len() >= READ_BYTES {
+            // What had no room in this turn goes out in the next one, whether anything else happens or not.
+            conn.outbox.wake();
+        }
         if !out.is_empty() {
             stream.write_all(&out).await?;
             out.clear();
             resume_monitors(job, conn);
-        }
-        // What had no room in this turn goes out in the next one, whether anything else happens or not.
-        if conn.outbox.has_more() {
-            conn.outbox.wake();
         }
         let now = now_ms();
         let tick = life.lock().expect("no holder of a status panics").next_tick_ms();

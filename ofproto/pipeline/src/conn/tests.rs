@@ -58,24 +58,53 @@ impl Bench {
 impl Bench {
     /// Sends messages as they are, in OpenFlow 1.3; the errors that come for them.
     fn raw(&self, messages: &[&[u8]]) -> Vec<&'static str> {
-        let message = |body| Message { version: Version::V13, xid: Xid(1), body }.encode().unwrap();
-        let mut stream = UnixStream::connect(self.rundir.join("br0.mgmt")).unwrap();
-        stream.write_all(&message(Body::Hello(Versions(1 << 4)))).unwrap();
-        messages.iter().for_each(|m| stream.write_all(m).unwrap());
-        stream.write_all(&message(Body::EchoRequest(b"end".to_vec()))).unwrap();
-        let (mut splitter, mut buffer, mut errors) = (Splitter::default(), [0; 4096], Vec::new());
+        let mut wire = self.wire();
+        messages.iter().for_each(|m| wire.stream.write_all(m).unwrap());
+        wire.send(Body::EchoRequest(b"end".to_vec()));
+        let mut errors = Vec::new();
+        wire.until(|body| {
+            if let Body::Error(e) = body {
+                errors.push(e.error.name());
+            }
+            matches!(body, Body::EchoReply(data) if data == b"end")
+        });
+        errors
+    }
+
+    /// A connection in OpenFlow 1.3.
+    fn wire(&self) -> Wire {
+        let stream = UnixStream::connect(self.rundir.join("br0.mgmt")).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut wire = Wire { stream, splitter: Splitter::default() };
+        wire.send(Body::Hello(Versions(1 << 4)));
+        wire
+    }
+}
+
+/// A peer of the switch.
+struct Wire {
+    stream: UnixStream,
+    splitter: Splitter,
+}
+
+impl Wire {
+    fn send(&mut self, body: Body) {
+        let message = Message { version: Version::V13, xid: Xid(1), body }.encode().unwrap();
+        self.stream.write_all(&message).unwrap();
+    }
+
+    /// Reads messages up to the one that is the last.
+    fn until(&mut self, mut is_last: impl FnMut(&Body) -> bool) {
+        let mut buffer = [0; 4096];
         loop {
-            let read = stream.read(&mut buffer).unwrap();
-            assert_ne!(read, 0, "the switch hung up");
-            splitter.push(&buffer[..read]);
-            while let Some(reply) = splitter.next_message().unwrap() {
-                let body = decode(reply).unwrap().body;
-                if let Body::Error(e) = &body {
-                    errors.push(e.error.name());
-                } else if matches!(&body, Body::EchoReply(data) if data == b"end") {
-                    return errors;
+            while let Some(raw) = self.splitter.next_message().unwrap() {
+                if is_last(&decode(raw).unwrap().body) {
+                    return;
                 }
             }
+            let read = self.stream.read(&mut buffer).expect("more messages within ten seconds");
+            assert_ne!(read, 0, "the switch hung up");
+            self.splitter.push(&buffer[..read]);
         }
     }
 }
@@ -249,35 +278,19 @@ fn rules_for_hidden_fields_and_in_anothers_place() {
 fn all_that_waits_for_a_connection_goes_out() {
     const RULES: usize = 5000;
     let b = bench();
-    let message = |body| Message { version: Version::V13, xid: Xid(1), body }.encode().unwrap();
-    let mut stream = UnixStream::connect(b.rundir.join("br0.mgmt")).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut wire = b.wire();
     // A service connection hears of removed flows after it has set a miss_send_len.
-    let set = Body::SetConfig(SetConfig { flags: 0, miss_send_len: 128 });
-    for body in [Body::Hello(Versions(1 << 4)), set, Body::BarrierRequest] {
-        stream.write_all(&message(body)).unwrap();
-    }
-    let mut splitter = Splitter::default();
-    let mut count_until = |is_last: &dyn Fn(&Body, usize) -> bool| {
-        let (mut buffer, mut removed) = ([0; 4096], 0);
-        loop {
-            while let Some(raw) = splitter.next_message().unwrap() {
-                let body = decode(raw).unwrap().body;
-                removed += usize::from(matches!(body, Body::FlowRemoved(_)));
-                if is_last(&body, removed) {
-                    return;
-                }
-            }
-            let read = stream.read(&mut buffer).expect("more messages within ten seconds");
-            assert_ne!(read, 0, "the switch hung up");
-            splitter.push(&buffer[..read]);
-        }
-    };
-    count_until(&|body, _| matches!(body, Body::BarrierReply));
+    wire.send(Body::SetConfig(SetConfig { flags: 0, miss_send_len: 128 }));
+    wire.send(Body::BarrierRequest);
+    wire.until(|body| matches!(body, Body::BarrierReply));
     let rules: String = (1..=RULES).map(|i| format!("send_flow_rem,udp,tp_dst={i},actions=drop\n")).collect();
     let file = b.rundir.join("rules");
     std::fs::write(&file, rules).unwrap();
     assert_eq!(b.ofctl(&["--bundle", "add-flows", "BR", file.to_str().unwrap()]), "");
     assert_eq!(b.ofctl(&["del-flows", "BR"]), "");
-    count_until(&|_, removed| removed == RULES);
+    let mut removed = 0;
+    wire.until(|body| {
+        removed += usize::from(matches!(body, Body::FlowRemoved(_)));
+        removed == RULES
+    });
 }
