@@ -2,6 +2,7 @@
 
 use super::connections::Connected;
 use super::figures::Figures;
+use super::listen::Listened;
 use super::meters::Meters;
 use super::tunnels::Tunnels;
 use super::waiting::Waiting;
@@ -122,6 +123,7 @@ pub(super) struct State {
     pub(super) tunnels: Tunnels,
     pub(super) meters: Meters,
     pub(super) figures: Figures,
+    pub(super) listened: Listened,
     /// What hardware has taken in by each port since the tier began.
     pub(super) passed: Map<DpPort, HwStats>,
     /// When hardware's counters were asked for last.

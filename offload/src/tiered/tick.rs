@@ -60,6 +60,8 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
     /// Counters of all rules. What hardware lost is in software from now on, and is tried again.
     pub(super) fn look_at_all(&self, state: &mut State, now: Msec) {
         state.looked_ms = now;
+        // What was told goes in again at once, and what of it counted is known; the rest is found out.
+        self.react(state, now);
         let mut lost = Vec::new();
         for (ufid, seen) in self.hardware.counters() {
             let Some(entry) = state.entries.get_mut(&ufid).filter(|e| e.home == Home::Hardware) else { continue };
@@ -124,7 +126,7 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
         composed.or_else(|| self.inner.get(ufid).ok().map(|dump| whole(&dump)))
     }
 
-    fn try_again(&self, state: &mut State, ufids: &[Ufid], now: Msec) {
+    pub(super) fn try_again(&self, state: &mut State, ufids: &[Ufid], now: Msec) {
         for some in ufids.chunks(BATCH) {
             let mut planned = Vec::with_capacity(some.len());
             let outside: Vec<&Ufid> = some.iter().filter(|u| !state.is_in_hardware(**u)).collect();
