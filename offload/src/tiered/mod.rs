@@ -30,6 +30,7 @@ mod state;
 mod tick;
 mod tunnels;
 mod waiting;
+mod worth;
 
 pub use listen::COUNTERS;
 

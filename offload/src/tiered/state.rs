@@ -6,6 +6,7 @@ use super::listen::Listened;
 use super::meters::Meters;
 use super::tunnels::Tunnels;
 use super::waiting::Waiting;
+use super::worth::Worth;
 use crate::capabilities::Capabilities;
 use crate::hardware::HwStats;
 use crate::plan::{Plan, plan};
@@ -124,6 +125,7 @@ pub(super) struct State {
     pub(super) meters: Meters,
     pub(super) figures: Figures,
     pub(super) listened: Listened,
+    pub(super) worth: Worth,
     /// What hardware has taken in by each port since the tier began.
     pub(super) passed: Map<DpPort, HwStats>,
     /// When hardware's counters were asked for last.

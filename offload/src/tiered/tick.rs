@@ -5,6 +5,7 @@
 
 use super::admission::{Rated, STAY_MS, exchanges};
 use super::state::{Home, State};
+use super::worth::Worth;
 use super::{Tiered, in_port};
 use crate::capabilities::Capabilities;
 use crate::hardware::Hardware;
@@ -148,8 +149,10 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
         let full = |home: &Home| matches!(home, Home::Software(why) if why.reason == Reason::TableFull);
         let outside: Vec<Ufid> = state.entries.iter().filter(|(_, e)| full(&e.home)).map(|(u, _)| *u).take(RATED_MAX).collect();
         if outside.is_empty() {
+            state.worth = Worth::default();
             return;
         }
+        let (waiting, outside): (Vec<Ufid>, Vec<Ufid>) = outside.into_iter().partition(|u| state.connected.is_merged(*u));
         let mut stats = Vec::with_capacity(outside.len());
         self.inner.stats_of(&outside, &mut stats);
         let mut rated: Vec<Rated> = Vec::with_capacity(outside.len());
@@ -159,6 +162,7 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
                 rated.push((ufid, entry.rate.pps));
             }
         }
+        rated.extend(self.rate_waiting(state, &waiting, now));
         let stayed = |e: &super::Entry| e.home == Home::Hardware && now - e.since_ms >= STAY_MS;
         let inside: Vec<Rated> = state.entries.iter().filter(|(_, e)| stayed(e)).map(|(u, e)| (*u, e.rate.pps)).collect();
         let pairs = exchanges(inside, rated);
