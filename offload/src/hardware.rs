@@ -60,6 +60,23 @@ pub struct Sight {
     pub found: Option<Found>,
 }
 
+/// What others did to what is ours, as hardware tells it by itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overheard {
+    /// Messages, whatever they were about.
+    pub told: u64,
+    /// How many rules that somebody removed or changed, also those that had to go for another reason meanwhile.
+    pub taken: u64,
+    /// Those that are still known, with their last counters where they were told.
+    pub lost: Vec<(Ufid, Option<HwStats>)>,
+    /// Meters of which the same is true.
+    pub meters: Vec<u32>,
+    /// Some messages were missed: everything is to be looked at.
+    pub missed: bool,
+    /// Interfaces that went, or from which no rules hang any more.
+    pub interfaces: Vec<u32>,
+}
+
 /// Hardware that forwards by megaflows.
 ///
 /// What holds for every implementation: a rule that was not verified to be in hardware as it was asked for counts as refused and is gone
@@ -92,6 +109,11 @@ pub trait Hardware: Send + Sync + fmt::Debug {
     /// # Errors
     /// If they cannot be listed.
     fn sweep_meters(&self) -> Result<usize, HardwareError>;
+    /// What others did since the last call. A rule of `lost` is there no longer, or is another one, until `remove_all` has taken out what is left of
+    /// it. Hardware that tells nothing by itself is asked by `counters` and `meters` alone.
+    fn overheard(&self) -> Overheard {
+        Overheard::default()
+    }
     /// Rules that are installed, tables that they use, ports that wait for a sweep.
     fn usage(&self) -> (usize, usize, Vec<DpPort>);
     /// What a port's table has of ours, and what it lacks. `right` says what a megaflow should have.

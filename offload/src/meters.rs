@@ -3,11 +3,8 @@
 //! What enters: a meter's configuration. What leaves: its limit, or what it has that hardware has not. Pure. Neighbours: `plan` (rules name
 //! meters with their limits), `tc::meters` (the actions), `tiered` (which meters are there).
 
-use flow::seam::MeterConfig;
+use flow::seam::{BAND_DROP, METER_BURST, METER_PKTPS, MeterConfig};
 
-const FLAG_PKTPS: u16 = 2;
-const FLAG_BURST: u16 = 4;
-const BAND_DROP: u16 = 1;
 /// The unit of bursts: so many nanoseconds at the rate (the kernel's `PSCHED_SHIFT`).
 pub const TICK_NS: u64 = 64;
 /// Bytes per second that one kbps is.
@@ -47,8 +44,8 @@ impl Limit {
             // tc would take it for no limit at all.
             return Err("rate");
         }
-        let size = if config.flags & FLAG_BURST == 0 { band.rate } else { band.burst_size };
-        let (unit, rate, burst) = if config.flags & FLAG_PKTPS == 0 {
+        let size = if config.flags & METER_BURST == 0 { band.rate } else { band.burst_size };
+        let (unit, rate, burst) = if config.flags & METER_PKTPS == 0 {
             (Unit::Bytes, u64::from(band.rate) * BYTES_OF_KBPS, u64::from(size) * BYTES_OF_KBIT)
         } else {
             (Unit::Packets, u64::from(band.rate), u64::from(size))
@@ -75,7 +72,7 @@ impl Limit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flow::seam::MeterBand;
+    use flow::seam::{BAND_DSCP_REMARK, METER_KBPS, MeterBand};
 
     fn of(flags: u16, bands: &[(u16, u32, u32)]) -> Result<Limit, &'static str> {
         let band = |(kind, rate, burst_size): &(u16, u32, u32)| MeterBand {
@@ -91,23 +88,23 @@ mod tests {
     fn meters_in_the_units_of_tc() {
         // 1 Mbit/s with 100 kbit: 12,500 bytes take a tenth of a second.
         let limit = Limit { unit: Unit::Bytes, rate: 125_000, burst: 1_562_500 };
-        assert_eq!(of(1 | FLAG_BURST, &[(1, 1_000, 100)]), Ok(limit));
+        assert_eq!(of(METER_KBPS | METER_BURST, &[(BAND_DROP, 1_000, 100)]), Ok(limit));
         assert_eq!((limit.cost_ns(1_250), limit.burst_ns()), (10_000_000, 100_000_000));
         // Without a burst of its own: what a second lets through.
-        assert_eq!(of(1, &[(1, 1_000, 9)]), Ok(Limit { burst: 15_625_000, ..limit }));
+        assert_eq!(of(METER_KBPS, &[(BAND_DROP, 1_000, 9)]), Ok(Limit { burst: 15_625_000, ..limit }));
         let packets = Limit { unit: Unit::Packets, rate: 10, burst: 7_812_500 };
-        assert_eq!(of(FLAG_PKTPS | FLAG_BURST, &[(1, 10, 5)]), Ok(packets));
+        assert_eq!(of(METER_PKTPS | METER_BURST, &[(BAND_DROP, 10, 5)]), Ok(packets));
         assert_eq!(packets.cost_ns(1_500), 100_000_000);
-        assert_eq!(of(1, &[(1, u32::MAX, 0)]).map(|l| l.rate), Ok(536_870_911_875));
+        assert_eq!(of(METER_KBPS, &[(BAND_DROP, u32::MAX, 0)]).map(|l| l.rate), Ok(536_870_911_875));
     }
 
     #[test]
     fn what_keeps_a_meter_out_of_hardware() {
-        assert_eq!(of(1, &[]), Err("bands"));
-        assert_eq!(of(1, &[(1, 5, 0), (1, 9, 0)]), Err("bands"));
-        assert_eq!(of(1, &[(2, 5, 0)]), Err("dscp_remark"));
-        assert_eq!(of(1, &[(1, 0, 0)]), Err("rate"));
-        assert_eq!(of(1 | FLAG_BURST, &[(1, 5, 0)]), Err("burst"));
-        assert_eq!(of(1 | FLAG_BURST, &[(1, 1, u32::MAX)]), Err("burst"), "more than four minutes");
+        assert_eq!(of(METER_KBPS, &[]), Err("bands"));
+        assert_eq!(of(METER_KBPS, &[(BAND_DROP, 5, 0), (BAND_DROP, 9, 0)]), Err("bands"));
+        assert_eq!(of(METER_KBPS, &[(BAND_DSCP_REMARK, 5, 0)]), Err("dscp_remark"));
+        assert_eq!(of(METER_KBPS, &[(BAND_DROP, 0, 0)]), Err("rate"));
+        assert_eq!(of(METER_KBPS | METER_BURST, &[(BAND_DROP, 5, 0)]), Err("burst"));
+        assert_eq!(of(METER_KBPS | METER_BURST, &[(BAND_DROP, 1, u32::MAX)]), Err("burst"), "more than four minutes");
     }
 }

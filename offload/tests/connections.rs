@@ -288,6 +288,43 @@ fn what_hardware_sees_keeps_a_connection_alive_and_one_that_is_idle_leaves_it_fi
     assert_eq!(both.rules(), 2, "it is in use again");
 }
 
+/// One connection has the table; another comes that is as busy, or much busier.
+fn compete(rebalance: bool, busy: usize) -> [usize; 2] {
+    let mut both = Both::new(FIREWALL, Options { capacity: 2, ..Options::default() });
+    both.tier.set_rebalance(rebalance);
+    for client in [1, 2] {
+        both.send(1, &udp(client, false, false, 80));
+        both.send(2, &udp(client, true, false, 80));
+        both.tier.follow(now_ms());
+    }
+    assert!(both.tier.show().contains("2 rules, 2 more"), "{}", both.tier.show());
+    let began = now_ms();
+    let mut passed = [0, 0];
+    for second in 1..=20 {
+        for (client, packets) in [(1, 30), (2, busy)] {
+            both.in_hardware = 0;
+            for _ in 0..packets {
+                assert_eq!(both.send(1, &udp(client, false, false, 80)), [(2, udp(client, false, false, 80))]);
+                assert_eq!(both.send(2, &udp(client, true, false, 80)), [(1, udp(client, true, false, 80))]);
+            }
+            passed[usize::from(client) - 1] += both.in_hardware;
+        }
+        both.tier.tick(began + second * 1_000);
+    }
+    let all = 20 * (30 + busy) as u64;
+    assert_eq!((both.packets(1), both.packets(4)), (all + 2, all + 2), "whoever forwarded them");
+    assert_eq!(both.tier.audit().unwrap().0, 0);
+    passed
+}
+
+#[test]
+fn a_busier_connection_takes_the_place_of_another_in_a_full_table_and_an_equal_does_not() {
+    let [first, second] = compete(true, 100);
+    assert!(second > 1_000 && first < 1_000, "{first} {second}");
+    assert_eq!(compete(true, 35), [1_200, 0]);
+    assert_eq!(compete(false, 100), [1_200, 0]);
+}
+
 #[test]
 fn switched_off_nothing_is_left_and_switched_on_what_there_is_comes_back() {
     let mut both = Both::new(NAT, Options::default());

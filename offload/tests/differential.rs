@@ -10,7 +10,9 @@ use flow::extract::{PacketMeta, extract_whole};
 use flow::extract_gen::PacketGen;
 use flow::fields::Field;
 use flow::forms::NoNames;
-use flow::seam::{FlowPut, MeterBand, MeterConfig, Placement, PortRequest, PutMode};
+use flow::seam::{
+    BAND_DROP, FlowPut, METER_BURST, METER_KBPS, METER_PKTPS, MeterBand, MeterConfig, Placement, PortRequest, PutMode,
+};
 use flow::{Action, Datapath, DpPort, Key, Megaflow, Ufid};
 use offload::capabilities::Capabilities;
 use offload::model::direct::Direct;
@@ -72,6 +74,8 @@ trait Front: Hardware {
     fn receive(&self, port: DpPort, bytes: &[u8]) -> Outcome;
     fn rules(&self) -> usize;
     fn lose(&self, which: usize);
+    /// Somebody else removes a rule, and hardware tells it.
+    fn remove(&self, which: usize);
 }
 
 impl Front for Tc<Model, SameNumbers> {
@@ -85,6 +89,10 @@ impl Front for Tc<Model, SameNumbers> {
 
     fn lose(&self, which: usize) {
         self.link().lose(which);
+    }
+
+    fn remove(&self, which: usize) {
+        self.link().remove_as(9, which);
     }
 }
 
@@ -100,6 +108,9 @@ impl Front for Direct {
     fn lose(&self, which: usize) {
         self.lose(which);
     }
+
+    /// It tells nothing by itself, and nobody else programs it.
+    fn remove(&self, _which: usize) {}
 }
 
 fn tiered(options: Options) -> Switch {
@@ -167,8 +178,8 @@ fn megaflow(random: &mut PacketGen, ufid: u128, actions: &[Vec<Action>]) -> Mega
 
 /// A meter whose rate is never exceeded, by bytes or by packets.
 fn wide(packets: bool) -> MeterConfig {
-    let band = MeterBand { kind: 1, rate: u32::MAX, burst_size: u32::MAX, prec_level: 0 };
-    MeterConfig { flags: if packets { 2 | 4 } else { 1 | 4 }, bands: vec![band] }
+    let band = MeterBand { kind: BAND_DROP, rate: u32::MAX, burst_size: u32::MAX, prec_level: 0 };
+    MeterConfig { flags: METER_BURST | if packets { METER_PKTPS } else { METER_KBPS }, bands: vec![band] }
 }
 
 /// A meter changes, or goes, or comes.
@@ -182,12 +193,19 @@ fn meter(with: &dyn Datapath, alone: &dyn Datapath, random: &mut PacketGen) {
     }
 }
 
-/// What befalls hardware while packets pass: time, with all that the tier then does by itself; a lost rule; offload off and on; a port that
-/// leaves it and comes back.
+/// What befalls hardware while packets pass: time, with all that the tier then does by itself; a lost rule; one that somebody else removed; offload
+/// off and on; a port that leaves it and comes back.
 fn happen<H: Front>(with: &Tiered<Reference, H>, event: usize, step: usize, random: &mut PacketGen) {
     let now = now_ms() + 700 * i64::try_from(step).unwrap();
     match event {
         8 => with.tick(now),
+        9 if random.below(2) == 0 => {
+            // What it counted is told, whoever meets its loss first.
+            with.hardware().remove(random.below(1_000));
+            if random.below(2) == 0 {
+                with.listen(now);
+            }
+        }
         9 => {
             // What a rule counted after the last look is lost with it, as with any hardware; here it is looked at first, twice for lag.
             (0..2).for_each(|_| with.dump(&mut |_| true));

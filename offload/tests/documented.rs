@@ -14,6 +14,7 @@ const ROOMS: &[(&str, &str)] = &[
     ("bonds", "offload/tests/bonds.rs"),
     ("probe", "offload/tests/probe.rs"),
     ("meters", "offload/tests/meters.rs"),
+    ("news", "offload/tests/news.rs"),
     ("slow", "vswitchd/daemon/tests/offloaded.rs"),
     ("tunnels", "offload/tests/tunnels.rs"),
     ("merge", "offload/src/merge/tests.rs"),

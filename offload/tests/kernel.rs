@@ -5,12 +5,15 @@
 //! - Rules in the kernel's tc forward the golden packets as the kernel's datapath did, to the byte.
 //! - Police actions of meters are made, changed, counted and removed by the kernel.
 //! - Headers that the kernel's tunnel devices put on by our rules are those of the megaflows, to the byte.
+//! - What others do to rules of ours is told.
 //! - On netdevsim the back end puts rules into hardware, and full tables, refusals, rules of others, a lost queueing discipline and a
 //!   lost rule end as they ought to.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::disallowed_methods, reason = "a test program")]
 
 #[path = "kernel/meters.rs"]
 mod meters;
+#[path = "kernel/news.rs"]
+mod news;
 #[path = "kernel/outer.rs"]
 mod outer;
 
@@ -25,11 +28,11 @@ use offload::meters::{Limit, Unit};
 use offload::probe::Bench;
 use offload::rule::{Act, Skbedit};
 use offload::tc::attributes::Writer;
-use offload::tc::client::{Netlink, Tc};
+use offload::tc::client::{Netlink, News, Tc};
 use offload::tc::read::filter;
 use offload::tc::{Devices, FilterId, Hook, matches, write};
 use offload::{PortKind, Reason, Rule, TunnelKind, plan};
-use port::netlink::raw::Raw;
+use port::netlink::raw::{Heard, Raw, Watch};
 use port::{Batch, Device, Packet, PortConfig, Receive as _, RxQueue, Transmit as _, TxQueue};
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -67,11 +70,24 @@ impl PortNames for Names {
 }
 
 #[derive(Debug)]
-struct Kernel(Raw);
+struct Kernel(Raw, Watch);
+
+impl Kernel {
+    fn new() -> Self {
+        let raw = Raw::new().unwrap();
+        let watch = Watch::beside(&raw).unwrap();
+        Self(raw, watch)
+    }
+}
 
 impl Netlink for Kernel {
     fn talk(&self, requests: &[u8]) -> io::Result<Vec<u8>> {
         self.0.talk(requests)
+    }
+
+    fn news(&self) -> io::Result<News> {
+        let Heard { bytes, overrun } = self.1.heard()?;
+        Ok(News { bytes, overrun })
     }
 }
 
@@ -390,8 +406,8 @@ fn in_hardware(tally: &Tally) {
     let devices = simulated();
     let (one, two) = (devices.ifindex(DpPort(1)).unwrap(), devices.ifindex(DpPort(2)).unwrap());
     let name = |ifindex: u32| sh(&format!("grep -lx {ifindex} /sys/class/net/*/ifindex | cut -d/ -f5"));
-    let (rep1, rep2) = (name(one), name(two));
-    let tc = Tc::new(Kernel(Raw::new().unwrap()), devices);
+    let (rep1, rep2, rep3) = (name(one), name(two), name(devices.ifindex(DpPort(3)).unwrap()));
+    let tc = Tc::new(Kernel::new(), devices);
     tally.check("clsact is made", tc.prepare(one).map_err(|e| e.to_string()));
     tally.check("clsact that is there is taken as it is", tc.prepare(one).map_err(|e| e.to_string()));
     tally.check(
@@ -404,6 +420,7 @@ fn in_hardware(tally: &Tally) {
     meters::without_a_driver(tally, &tc);
     faults(tally, &tc);
     lost_and_found(tally, &tc, &rep1);
+    news::told(tally, &tc, [&rep1, &rep3]);
     sh(&format!("tc qdisc del dev {rep2} clsact 2>/dev/null || true"));
     tally.equal(
         "what is somebody else's is still there",
@@ -504,7 +521,7 @@ fn lost_and_found(tally: &Tally, tc: &Tc<Kernel, ByName>, rep: &str) {
     tally.equal("what is gone can be removed", &count(), &before);
     // As after a crash: another client knows nothing of the rules.
     tc.install(Ufid(5), &udp_to(5)).unwrap();
-    let after = Tc::new(Kernel(Raw::new().unwrap()), ByName::default());
+    let after = Tc::new(Kernel::new(), ByName::default());
     let ifindex = tc.devices().ifindex(DpPort(1)).unwrap();
     tally.equal("a sweep finds what an earlier life left", &after.sweep_device(ifindex), &Ok(1));
     tally.equal("and leaves none of it", &count(), &before);
@@ -540,7 +557,7 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let tally = Tally::default();
-    let link = Kernel(Raw::new().unwrap());
+    let link = Kernel::new();
     let devices = software_devices();
     meters::made(&tally, &link);
     golden_rules_read_back(&tally, &link, &devices);

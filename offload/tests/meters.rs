@@ -6,7 +6,7 @@ mod small;
 
 use flow::clock::now_ms;
 use flow::compose::{Payload, compose};
-use flow::seam::{MeterBand, MeterConfig, MeterStats};
+use flow::seam::{BAND_DROP, BAND_DSCP_REMARK, METER_BURST, METER_KBPS, METER_PKTPS, MeterBand, MeterConfig, MeterStats};
 use flow::{Datapath, DpPort, Ufid};
 use offload::Reason;
 use offload::meters::{Limit, Unit};
@@ -18,19 +18,13 @@ use offload::tc::{Devices, meters};
 
 use small::{Switch, megaflow, put, tiered};
 
-const KBPS: u16 = 1;
-const PKTPS: u16 = 2;
-const BURST: u16 = 4;
-const DROP: u16 = 1;
-const REMARK: u16 = 2;
-
 fn meter(flags: u16, kind: u16, rate: u32, burst_size: u32) -> MeterConfig {
-    MeterConfig { flags: flags | BURST, bands: vec![MeterBand { kind, rate, burst_size, prec_level: 1 }] }
+    MeterConfig { flags: flags | METER_BURST, bands: vec![MeterBand { kind, rate, burst_size, prec_level: 1 }] }
 }
 
 /// One that lets everything through.
 fn wide() -> MeterConfig {
-    meter(KBPS, DROP, u32::MAX, u32::MAX)
+    meter(METER_KBPS, BAND_DROP, u32::MAX, u32::MAX)
 }
 
 /// A switch that is asked for meters in hardware.
@@ -99,10 +93,10 @@ fn a_meter_is_in_hardware_for_those_who_asked_for_it() {
 fn meters_that_hardware_cannot_have_stay_in_software_with_their_reason() {
     let dp = metered(Options::default());
     for (id, config, what) in [
-        (1, meter(KBPS, REMARK, 1_000, 100), "meter(1:dscp_remark)"),
+        (1, meter(METER_KBPS, BAND_DSCP_REMARK, 1_000, 100), "meter(1:dscp_remark)"),
         (2, MeterConfig { bands: [wide().bands, wide().bands].concat(), ..wide() }, "meter(2:bands)"),
-        (3, meter(KBPS, DROP, 0, 100), "meter(3:rate)"),
-        (4, meter(PKTPS, DROP, 5, 0), "meter(4:burst)"),
+        (3, meter(METER_KBPS, BAND_DROP, 0, 100), "meter(3:rate)"),
+        (4, meter(METER_PKTPS, BAND_DROP, 5, 0), "meter(4:burst)"),
     ] {
         dp.meter_set(id, &config).unwrap();
         put(&dp, id, &format!("meter({id}),2"));
@@ -116,9 +110,9 @@ fn meters_that_hardware_cannot_have_stay_in_software_with_their_reason() {
 /// Two buckets let through what two buckets let through, and every packet is counted as passed or dropped, once.
 #[test]
 fn two_buckets_let_through_no_more_than_two_and_counters_add_up() {
-    for (flags, burst, most) in [(PKTPS, 10, 10), (KBPS, 8, 1_000)] {
+    for (flags, burst, most) in [(METER_PKTPS, 10, 10), (METER_KBPS, 8, 1_000)] {
         let dp = metered(Options::default());
-        dp.meter_set(1, &meter(flags, DROP, 1, burst)).unwrap();
+        dp.meter_set(1, &meter(flags, BAND_DROP, 1, burst)).unwrap();
         put(&dp, 1, "meter(1),2");
         put(&dp, 2, "meter(1),trunc(60),2");
         assert_eq!((reason(&dp, 1), reason(&dp, 2).map(|r| r.0)), (None, Some(Reason::Action)));
@@ -126,7 +120,7 @@ fn two_buckets_let_through_no_more_than_two_and_counters_add_up() {
         let ((hard, len), (soft, _)) = (send(&dp, 1, 100), send(&dp, 2, 50));
         // A bucket's burst, and what comes into it meanwhile (1 packet, or 125 bytes, per second).
         let seconds = u64::try_from((now_ms() - began) / 1_000 + 1).unwrap();
-        let bucket = if flags == PKTPS { most + seconds } else { (most + 125 * seconds) / len };
+        let bucket = if flags == METER_PKTPS { most + seconds } else { (most + 125 * seconds) / len };
         assert!((1..=bucket).contains(&hard) && (1..=bucket).contains(&soft), "{hard} and {soft} of {bucket}");
         let all = dp.meter_get(1).unwrap();
         assert_eq!((all.packets, all.bytes, all.bands[0].0), (150, 150 * len, 150 - hard - soft));
@@ -140,13 +134,13 @@ fn a_meter_that_changes_while_rules_name_it() {
     dp.meter_set(1, &wide()).unwrap();
     put(&dp, 1, "meter(1),2");
     send(&dp, 1, 4);
-    dp.meter_set(1, &meter(PKTPS, DROP, 1, 2)).unwrap();
+    dp.meter_set(1, &meter(METER_PKTPS, BAND_DROP, 1, 2)).unwrap();
     assert_eq!((reason(&dp, 1), dp.audit().unwrap().0), (None, 0), "the rule stays, with the new limit");
     let (passed, len) = send(&dp, 1, 30);
     assert!((2..4).contains(&passed), "{passed}");
     assert_eq!(dp.meter_get(1), Ok(stats(30, len, 30 - passed)), "counters begin anew, as software's do");
     assert_eq!(packets(&dp, 1), 34);
-    dp.meter_set(1, &meter(KBPS, REMARK, 1, 1)).unwrap();
+    dp.meter_set(1, &meter(METER_KBPS, BAND_DSCP_REMARK, 1, 1)).unwrap();
     assert_eq!((reason(&dp, 1), dp.hardware().link().rules()), (why_meter("meter(1:dscp_remark)"), 0));
     assert_eq!(dp.hardware().link().meters(), 0);
     dp.meter_set(1, &wide()).unwrap();

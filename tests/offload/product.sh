@@ -60,6 +60,29 @@ pref=$(tc filter show dev "$R0" ingress | grep -oE 'pref 1[0-9]{4}' | head -1)
 tc filter del dev "$R0" ingress $pref
 soon "a rule that is lost comes back" "ping_across 1; [ \$(rules) = 3 ] && \"$ferrule\" offload audit | grep -q ' 0 differences'"
 
+soon "the kernel told of it, nobody had to look" "\"$ferrule\" offload show | grep -q 'rules taken by others [1-9]'"
+# Whoever looks twice a second and tries again after a second is later than that; a rule that has not stood for a second waits, too.
+back() {
+    local began took before pref
+    ping_across 1
+    sleep 1.2
+    before=$(rules)
+    pref=$(tc filter show dev "$R0" ingress | grep 'protocol ip ' | grep -oE 'pref 1[0-9]{4}' | head -1)
+    began=$(date +%s%N)
+    tc filter del dev "$R0" ingress $pref || return 1
+    until [ "$(rules)" -ge "$before" ] || [ $((($(date +%s%N) - began) / 1000000)) -gt 5000 ]; do sleep 0.01; done
+    took=$((($(date +%s%N) - began) / 1000000))
+    echo "        back in hardware after $took ms"
+    [ "$took" -lt 900 ]
+}
+if back || back || back; then ok "it is there again before anybody would have looked"; else bad "it is there again before anybody would have looked"; fi
+tc qdisc del dev "$R0" clsact
+# The daemon may be faster.
+tc qdisc add dev "$R0" clsact 2>/dev/null
+tc filter add dev "$R0" ingress pref 7 protocol ip flower skip_sw dst_ip 9.9.9.9 action drop
+soon "so is all of it when somebody makes the queueing discipline anew" "ping_across 1; [ \$(flows offloaded | grep 'eth_type(0x0800)' | grep -c 'offloaded:yes, dp:tc') = 2 ] && \"$ferrule\" offload audit | grep -q ' 0 differences'"
+soon "coverage/show counts them" "\"$ferrule\" appctl coverage/show | grep -q '^offload_taken '"
+
 "$ferrule" ofctl mod-flows br0 in_port=1,ip,actions=output:3
 soon "an output without hardware brings the megaflow into software, with its reason" "ping_across 1; flows non-offloaded | grep -q 'dp:ovs, offload-reason:out-port'"
 soon "why says it in words" "\"$ferrule\" offload why | grep -q 'out-port: port .*: an output port has no hardware'"

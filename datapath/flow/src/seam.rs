@@ -363,18 +363,27 @@ pub enum DpError {
     Device(String),
 }
 
+/// Flags of a meter (`OFPMF13_*`): its bands' rates are kilobits, or packets, per second; bands have bursts of their own; it counts.
+pub const METER_KBPS: u16 = 1;
+pub const METER_PKTPS: u16 = 2;
+pub const METER_BURST: u16 = 4;
+pub const METER_STATS: u16 = 8;
+/// Kinds of bands (`OFPMBT13_*`): what is too much is dropped, or marked as the first to be dropped.
+pub const BAND_DROP: u16 = 1;
+pub const BAND_DSCP_REMARK: u16 = 2;
+
 /// A meter of the datapath.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct MeterConfig {
-    /// OFPMF13_*: kbps 1, pktps 2, burst 4, stats 8
+    /// `METER_*`
     pub flags: u16,
-    /// (type 1 drop or 2 dscp_remark, rate, burst_size, prec_level)
     pub bands: Vec<MeterBand>,
 }
 
 /// One band.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct MeterBand {
+    /// `BAND_*`
     pub kind: u16,
     pub rate: u32,
     pub burst_size: u32,

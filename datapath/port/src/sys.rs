@@ -36,6 +36,17 @@ pub(crate) fn set_option<T: Copy>(fd: BorrowedFd<'_>, level: libc::c_int, name: 
     check(unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, value.cast(), len) }).map(drop)
 }
 
+/// SO_ATTACH_FILTER: the kernel keeps from the socket what the program (of classic BPF) drops.
+pub(crate) fn attach_filter(fd: BorrowedFd<'_>, program: &[libc::sock_filter]) -> io::Result<()> {
+    let len = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // The kernel copies the program and does not write to it.
+    let all = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
+    let size = libc::socklen_t::try_from(size_of::<libc::sock_fprog>()).expect("two words");
+    // SAFETY: `all` is a sock_fprog that names `len` instructions, which live as long as the call.
+    check(unsafe { libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, (&raw const all).cast(), size) })
+        .map(drop)
+}
+
 /// getsockopt of a plain value; how many bytes the kernel filled.
 pub(crate) fn option<T: Copy>(fd: BorrowedFd<'_>, level: libc::c_int, name: libc::c_int, value: &mut T) -> io::Result<usize> {
     let mut len = libc::socklen_t::try_from(size_of::<T>()).expect("socket options are small");

@@ -10,7 +10,9 @@
 
 use crate::qsbr::{Guard, Rcu, Unlinked};
 use flow::clock::Msec;
-use flow::seam::{DpError, MeterConfig, MeterStats};
+use flow::seam::{
+    BAND_DROP, BAND_DSCP_REMARK, DpError, METER_BURST, METER_KBPS, METER_PKTPS, METER_STATS, MeterConfig, MeterStats,
+};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,12 +21,6 @@ pub const METERS_MAX: u32 = 1 << 18;
 /// Bands of a meter at most (OVS: MAX_BANDS).
 pub const BANDS_MAX: usize = 8;
 
-const FLAG_KBPS: u16 = 1;
-const FLAG_PKTPS: u16 = 2;
-const FLAG_BURST: u16 = 4;
-const FLAG_STATS: u16 = 8;
-const BAND_DROP: u16 = 1;
-const BAND_DSCP_REMARK: u16 = 2;
 const CHUNK: usize = 512;
 
 /// A configured meter.
@@ -83,7 +79,7 @@ impl Band {
 impl Meter {
     /// Checks a configuration.
     pub fn new(config: &MeterConfig, now_ms: Msec) -> Result<Self, DpError> {
-        if config.flags & !(FLAG_KBPS | FLAG_PKTPS | FLAG_BURST | FLAG_STATS) != 0 {
+        if config.flags & !(METER_KBPS | METER_PKTPS | METER_BURST | METER_STATS) != 0 {
             return Err(DpError::Invalid(format!("meter flags {:#x}", config.flags)));
         }
         if config.bands.len() > BANDS_MAX {
@@ -95,7 +91,7 @@ impl Meter {
                 BAND_DSCP_REMARK => Some(b.prec_level),
                 kind => return Err(DpError::Unsupported(format!("meter band type {kind}"))),
             };
-            let burst = if config.flags & FLAG_BURST == 0 { b.rate } else { b.burst_size };
+            let burst = if config.flags & METER_BURST == 0 { b.rate } else { b.burst_size };
             let rate = u64::from(b.rate);
             #[allow(clippy::cast_sign_loss, reason = "the clock begins above 0")]
             let now = (now_ms as u64).wrapping_mul(rate);
@@ -109,7 +105,7 @@ impl Meter {
             })
         };
         Ok(Self {
-            by_packets: config.flags & FLAG_PKTPS != 0,
+            by_packets: config.flags & METER_PKTPS != 0,
             bands: config.bands.iter().map(band).collect::<Result<_, _>>()?,
             packets: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -223,10 +219,10 @@ mod tests {
     #[test]
     fn buckets_fill_and_empty_as_in_ovs() {
         let t = 3_600_000;
-        let m = meter(FLAG_PKTPS | FLAG_BURST | FLAG_STATS, 1, 1);
+        let m = meter(METER_PKTPS | METER_BURST | METER_STATS, 1, 1);
         assert_eq!(drops(&m, 5, 60, t + 5000), 4);
         assert_eq!(drops(&m, 5, 60, t + 5870), 5);
-        let m = meter(FLAG_KBPS | FLAG_BURST | FLAG_STATS, 1, 2);
+        let m = meter(METER_KBPS | METER_BURST | METER_STATS, 1, 2);
         assert_eq!(drops(&m, 7, 60, t + 5000), 3);
         assert_eq!(drops(&m, 5, 60, t + 5870), 4);
         assert_eq!(drops(&m, 5, 60, t + 5880), 4);
@@ -235,7 +231,7 @@ mod tests {
 
     #[test]
     fn the_clock_may_run_for_years() {
-        let m = meter(FLAG_KBPS, u32::MAX, 0);
+        let m = meter(METER_KBPS, u32::MAX, 0);
         for year in 1..200i64 {
             assert_eq!(drops(&m, 3, 1500, 3_600_000 + year * 365 * 86_400_000), 0);
         }
@@ -245,7 +241,7 @@ mod tests {
     fn the_highest_band_exceeded_counts() {
         let bands =
             [(1000, 1), (2000, 1)].map(|(rate, burst_size)| MeterBand { kind: BAND_DROP, rate, burst_size, prec_level: 0 });
-        let m = Meter::new(&MeterConfig { flags: FLAG_KBPS | FLAG_BURST, bands: bands.to_vec() }, 1).unwrap();
+        let m = Meter::new(&MeterConfig { flags: METER_KBPS | METER_BURST, bands: bands.to_vec() }, 1).unwrap();
         assert_eq!(drops(&m, 2, 100, 1), 1);
         assert_eq!(m.stats().bands, vec![(0, 0), (1, 100)]);
     }
@@ -254,7 +250,7 @@ mod tests {
     fn a_band_that_remarks_drops_nothing() {
         let drop = MeterBand { kind: BAND_DROP, rate: 20, ..MeterBand::default() };
         let remark = MeterBand { kind: BAND_DSCP_REMARK, rate: 1, prec_level: 2, ..MeterBand::default() };
-        let m = Meter::new(&MeterConfig { flags: FLAG_PKTPS, bands: vec![drop, remark] }, 1000).unwrap();
+        let m = Meter::new(&MeterConfig { flags: METER_PKTPS, bands: vec![drop, remark] }, 1000).unwrap();
         let judged = m.judge(std::iter::repeat_n(60, 30), 1000);
         assert_eq!(judged.drop, 0x3ff0_0000, "beyond both rates the higher one counts");
         assert_eq!(judged.remark[0], (0, 0));
@@ -265,9 +261,9 @@ mod tests {
     #[test]
     fn bad_configurations_are_refused() {
         let bands = vec![MeterBand { kind: 3, ..MeterBand::default() }];
-        assert!(matches!(Meter::new(&MeterConfig { flags: 1, bands }, 1), Err(DpError::Unsupported(_))));
-        let bands = vec![MeterBand { kind: 1, ..MeterBand::default() }; 9];
-        assert!(matches!(Meter::new(&MeterConfig { flags: 1, bands }, 1), Err(DpError::Invalid(_))));
+        assert!(matches!(Meter::new(&MeterConfig { flags: METER_KBPS, bands }, 1), Err(DpError::Unsupported(_))));
+        let bands = vec![MeterBand { kind: BAND_DROP, ..MeterBand::default() }; 9];
+        assert!(matches!(Meter::new(&MeterConfig { flags: METER_KBPS, bands }, 1), Err(DpError::Invalid(_))));
         assert!(matches!(Meter::new(&MeterConfig { flags: 16, bands: vec![] }, 1), Err(DpError::Invalid(_))));
     }
 }

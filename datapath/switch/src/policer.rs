@@ -8,14 +8,11 @@
 use crate::bundle::Bundle;
 use crate::meter::Meter;
 use flow::clock::Msec;
-use flow::seam::{DpError, MeterBand, MeterConfig, Policing};
+use flow::seam::{BAND_DROP, DpError, METER_BURST, METER_KBPS, METER_PKTPS, MeterBand, MeterConfig, Policing};
 
 /// Bursts that a rate has unless told otherwise, as in OVS: 8000 kbit, 16000 packets.
 const BURST_KB_DEFAULT: u32 = 8000;
 const BURST_KPKTS_DEFAULT: u32 = 16;
-const FLAGS_KBPS_BURST: u16 = 1 | 4;
-const FLAGS_PKTPS_BURST: u16 = 2 | 4;
-const DROP: u16 = 1;
 
 /// The limits of a port.
 #[derive(Debug)]
@@ -27,8 +24,8 @@ impl Policer {
     /// `None` where nothing is limited.
     pub fn new(policing: Policing, now_ms: Msec) -> Result<Option<Self>, DpError> {
         let Policing { rate_kbps, burst_kb, rate_kpkts, burst_kpkts } = policing;
-        let bits = (FLAGS_KBPS_BURST, rate_kbps, burst_kb, BURST_KB_DEFAULT, 1);
-        let packets = (FLAGS_PKTPS_BURST, rate_kpkts, burst_kpkts, BURST_KPKTS_DEFAULT, 1000);
+        let bits = (METER_KBPS | METER_BURST, rate_kbps, burst_kb, BURST_KB_DEFAULT, 1);
+        let packets = (METER_PKTPS | METER_BURST, rate_kpkts, burst_kpkts, BURST_KPKTS_DEFAULT, 1000);
         let mut limits = Vec::new();
         for (flags, rate, burst, usual, unit) in [bits, packets] {
             if rate == 0 {
@@ -36,7 +33,7 @@ impl Policer {
             }
             let burst = if burst == 0 { usual } else { burst };
             let (rate, burst_size) = (rate.saturating_mul(unit), burst.saturating_mul(unit));
-            let bands = vec![MeterBand { kind: DROP, rate, burst_size, prec_level: 0 }];
+            let bands = vec![MeterBand { kind: BAND_DROP, rate, burst_size, prec_level: 0 }];
             limits.push(Meter::new(&MeterConfig { flags, bands }, now_ms)?);
         }
         Ok((!limits.is_empty()).then_some(Self { limits }))

@@ -5,7 +5,9 @@ mod common;
 
 use common::{Bench, frame, megaflow, output, set};
 use flow::action::{Action, Cookie, HashAlg, SetAttr, TunnelPush, Userspace};
-use flow::seam::{DpError, Execute, FlowPut, MeterBand, MeterConfig, PutMode, UpcallKind};
+use flow::seam::{
+    BAND_DROP, BAND_DSCP_REMARK, DpError, Execute, FlowPut, METER_BURST, METER_PKTPS, MeterBand, MeterConfig, PutMode, UpcallKind,
+};
 use flow::{Datapath, DpPort, Key, Ufid};
 use std::sync::Arc;
 use std::time::Duration;
@@ -142,8 +144,8 @@ fn packets_go_round_with_their_metadata_but_not_for_ever() {
 #[test]
 fn meters_drop_and_count() {
     let bench = Bench::new(2, &[]);
-    let bands = vec![MeterBand { kind: 1, rate: 1, burst_size: 2, prec_level: 0 }];
-    bench.dp.meter_set(3, &MeterConfig { flags: 2 | 4, bands }).unwrap();
+    let bands = vec![MeterBand { kind: BAND_DROP, rate: 1, burst_size: 2, prec_level: 0 }];
+    bench.dp.meter_set(3, &MeterConfig { flags: METER_PKTPS | METER_BURST, bands }).unwrap();
     bench.put(1, ALL_OF_1, vec![Action::Meter(3), output(2)]);
     let passed: usize = (0..5).map(|_| bench.send(1, &frame(UDP, 60)).len()).sum();
     assert!((2..=3).contains(&passed), "{passed} (a second may have passed)");
@@ -156,8 +158,8 @@ fn meters_drop_and_count() {
 #[test]
 fn a_meter_that_remarks_lets_everything_pass() {
     let bench = Bench::new(2, &[]);
-    let bands = vec![MeterBand { kind: 2, rate: 1, burst_size: 1, prec_level: 1 }];
-    bench.dp.meter_set(3, &MeterConfig { flags: 2 | 4, bands }).unwrap();
+    let bands = vec![MeterBand { kind: BAND_DSCP_REMARK, rate: 1, burst_size: 1, prec_level: 1 }];
+    bench.dp.meter_set(3, &MeterConfig { flags: METER_PKTPS | METER_BURST, bands }).unwrap();
     // AF11 becomes AF12.
     let af11 = set(SetAttr::Ipv4, |v, m| (v.nw_tos, m.nw_tos) = (10 << 2, 0xfc));
     bench.put(1, ALL_OF_1, vec![af11, Action::Meter(3), output(2)]);

@@ -1,13 +1,14 @@
 //! An eSwitch in memory: it is programmed by the same netlink bytes as the kernel, and forwards packets by what it was told.
 //!
 //! What enters: tc-flower messages (`Netlink::talk`); packets of its ports (`receive`). What leaves: echoes, acknowledgements, errors with
-//! texts, dumps, as the kernel sends them; packets, or the statement that no rule was there. Neighbours: `tc` (the codec), `packet` (what
-//! rules do). It decides by the attributes of the message, not by a megaflow, and changes bytes in its own way: it is the
+//! texts, dumps, as the kernel sends them, and to whoever else programs it what was changed; packets, or the statement that no rule was there.
+//! Neighbours: `tc` (the codec), `packet` (what rules do). It decides by the attributes of the message, not by a megaflow, and changes bytes in its own way: it is the
 //! other side of the differential test.
 
 mod blocks;
 mod buckets;
 pub mod direct;
+mod listeners;
 mod packet;
 mod police;
 mod tunnels;
@@ -17,17 +18,18 @@ pub use tunnels::{Tunnel, Tunnels};
 use crate::rule::{Act, IS_FRAGMENT};
 use crate::tc::acts::{self, ReadAct};
 use crate::tc::attributes::Writer;
-use crate::tc::client::Netlink;
+use crate::tc::client::{Netlink, News};
 use crate::tc::numbers::{
     IN_HW, RTM_DELACTION, RTM_DELQDISC, RTM_DELTFILTER, RTM_GETACTION, RTM_GETQDISC, RTM_GETTFILTER, RTM_NEWACTION, RTM_NEWQDISC,
     RTM_NEWTFILTER, SKIP_SW, TCA_KIND, TCA_OPTIONS, act, flower,
 };
 use crate::tc::read::{Filter, Message, filter, message};
-use crate::tc::write::HEADER;
+use crate::tc::write::{F_EXCL, HEADER};
 use crate::tc::{Devices, FilterId, Hook};
 use blocks::Blocks;
 use buckets::Buckets;
 use flow::DpPort;
+use listeners::Listeners;
 use packet::Frame;
 use std::collections::BTreeMap;
 use std::io;
@@ -128,15 +130,25 @@ struct State {
     buckets: Buckets,
     /// The cookies of meters' actions.
     marks: BTreeMap<u32, Vec<u8>>,
+    listeners: Listeners,
     created: u64,
     deleted: u64,
 }
 
+/// Who `Netlink::talk` speaks for.
+const FIRST: u32 = 0;
+
 /// The eSwitch. Interface n is port n.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Model {
     options: Options,
     state: Mutex<State>,
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Self::new(Options::default())
+    }
 }
 
 /// What became of a packet.
@@ -176,7 +188,54 @@ impl Model {
     /// Empty.
     #[must_use]
     pub fn new(options: Options) -> Self {
-        Self { options, state: Mutex::default() }
+        let mut state = State::default();
+        state.listeners.join(FIRST);
+        Self { options, state: Mutex::new(state) }
+    }
+
+    /// From now on somebody with a number of its own is told of what the others do.
+    pub fn join(&self, who: u32) {
+        self.state().listeners.join(who);
+    }
+
+    /// It is gone.
+    pub fn leave(&self, who: u32) {
+        self.state().listeners.leave(who);
+    }
+
+    /// What the others did since somebody asked the last time.
+    pub fn news_of(&self, who: u32) -> News {
+        self.state().listeners.take(who)
+    }
+
+    /// Requests of somebody.
+    ///
+    /// # Errors
+    /// For bytes that are no messages.
+    pub fn talk_as(&self, who: u32, requests: &[u8]) -> io::Result<Vec<u8>> {
+        let mut state = self.state();
+        let mut out = Writer { bytes: Vec::with_capacity(2 * requests.len()) };
+        let mut rest = requests;
+        while let Some(len) = rest.first_chunk::<4>().map(|l| u32::from_ne_bytes(*l) as usize) {
+            let Some(request) = rest.get(..len).filter(|_| len >= HEADER) else {
+                return Err(io::ErrorKind::InvalidInput.into());
+            };
+            rest = rest.get(len.next_multiple_of(4)..).unwrap_or(&[]);
+            let start = out.bytes.len();
+            let result = self.one(&mut state, request, &mut out);
+            if result.is_ok() {
+                // Others are told what whoever asked is answered; of a queueing discipline that went, what was asked for.
+                match kind(request) {
+                    RTM_NEWTFILTER | RTM_DELTFILTER | RTM_NEWACTION | RTM_DELACTION => {
+                        state.listeners.tell(who, &out.bytes[start..]);
+                    }
+                    RTM_DELQDISC => state.listeners.tell(who, request),
+                    _ => {}
+                }
+            }
+            acknowledge(&mut out, request, result);
+        }
+        Ok(out.bytes)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -200,6 +259,18 @@ impl Model {
         let nth = which % state.filters.len().max(1);
         if let Some(at) = state.filters.keys().nth(nth).copied() {
             state.filters.remove(&at);
+        }
+    }
+
+    /// Somebody else removes one rule of many, the same for the same `which`.
+    pub fn remove_as(&self, who: u32, which: usize) {
+        let mut state = self.state();
+        let nth = which % state.filters.len().max(1);
+        let Some(at) = state.filters.keys().nth(nth).copied() else { return };
+        if let Some(gone) = state.filters.remove(&at) {
+            let mut out = Writer::default();
+            gone.shown.show(RTM_DELTFILTER, 0, (gone.packets, gone.bytes_counted), &mut out);
+            state.listeners.tell(who, &out.bytes);
         }
     }
 
@@ -278,7 +349,8 @@ impl Model {
             Hook::Ingress { .. } => 1,
             Hook::Block { number } => state.blocks.width(number).ok_or((EINVAL, "no device shares this block"))?,
         };
-        if state.filters.contains_key(&at) {
+        let exclusive = request.get(6..8).is_some_and(|f| u16::from_ne_bytes([f[0], f[1]]) & F_EXCL != 0);
+        if exclusive && state.filters.contains_key(&at) {
             return Err((EEXIST, "Filter already exists"));
         }
         if self.options.refuse.contains(&nth) {
@@ -309,24 +381,17 @@ impl Model {
 
 impl Netlink for Model {
     fn talk(&self, requests: &[u8]) -> io::Result<Vec<u8>> {
-        let mut state = self.state();
-        let mut out = Writer { bytes: Vec::with_capacity(2 * requests.len()) };
-        let mut rest = requests;
-        while let Some(len) = rest.first_chunk::<4>().map(|l| u32::from_ne_bytes(*l) as usize) {
-            let Some(request) = rest.get(..len).filter(|_| len >= HEADER) else {
-                return Err(io::ErrorKind::InvalidInput.into());
-            };
-            rest = rest.get(len.next_multiple_of(4)..).unwrap_or(&[]);
-            let result = self.one(&mut state, request, &mut out);
-            acknowledge(&mut out, request, result);
-        }
-        Ok(out.bytes)
+        self.talk_as(FIRST, requests)
+    }
+
+    fn news(&self) -> io::Result<News> {
+        Ok(self.news_of(FIRST))
     }
 }
 
 impl Model {
     fn one(&self, state: &mut State, request: &[u8], out: &mut Writer) -> Result<(), (i32, &'static str)> {
-        match request.get(4..6).map_or(0, |k| u16::from_ne_bytes([k[0], k[1]])) {
+        match kind(request) {
             RTM_NEWTFILTER => self.create(state, request, out),
             RTM_DELTFILTER => self.delete(state, request, out),
             RTM_GETTFILTER => answer(state, self.options.lag, request, out),
@@ -346,6 +411,9 @@ impl Model {
         let at = named(request).ok_or((EINVAL, "no filter is named"))?;
         if self.options.keep.contains(&nth) {
             return Err((EINVAL, "the model keeps this rule on purpose"));
+        }
+        if at.3 == 0 {
+            return empty(state, request, at, out);
         }
         let gone = state.filters.remove(&at).ok_or((ENOENT, "no such filter"))?;
         gone.shown.show(RTM_DELTFILTER, sequence(request), (gone.packets, gone.bytes_counted), out);
@@ -372,6 +440,24 @@ impl Model {
         }
         Ok(())
     }
+}
+
+/// Removes all filters of a preference, or of all of a chain; they are not told one by one.
+fn empty(state: &mut State, request: &[u8], at: At, out: &mut Writer) -> Result<(), (i32, &'static str)> {
+    let (table, chain, prio, _) = at;
+    let before = state.filters.len();
+    state.filters.retain(|(t, c, p, _), _| (*t, *c) != (table, chain) || prio != 0 && *p != prio);
+    if state.filters.len() == before {
+        return Err((ENOENT, "no such preference"));
+    }
+    let start = out.bytes.len();
+    out.bytes.extend_from_slice(request);
+    out.bytes[start + 6..start + 8].fill(0);
+    Ok(())
+}
+
+fn kind(request: &[u8]) -> u16 {
+    request.get(4..6).map_or(0, |k| u16::from_ne_bytes([k[0], k[1]]))
 }
 
 fn sequence(request: &[u8]) -> u32 {

@@ -315,18 +315,19 @@ pub fn read(list: Attribute<'_>, devices: &dyn Devices) -> Result<Vec<ReadAct>, 
     orders.into_iter().map(|order| read_one(&order.nested()?, devices)).collect()
 }
 
-/// The counters of the first action that is the filter's own (`Filter::counters`) in the payload of a list, without a look at what the actions do.
-/// `None` for counters that are cut short.
+/// The counters and the cookie of the first action that is the filter's own (`Filter::counters`) in the payload of a list, without a look at what the
+/// actions do. `None` for counters that are cut short.
 #[must_use]
-pub fn counters(list: &[u8]) -> Option<(u64, u64)> {
+pub fn counters(list: &[u8]) -> Option<(u64, u64, &[u8])> {
     // The first has order 1 in all kernels that tell counters.
     for order in 1.. {
         let Some(one) = seek(list, order) else { break };
         if !is_shared(one.payload) {
-            return seek(one.payload, a::STATS).map_or(Some((0, 0)), |stats| read_stats(stats).ok());
+            let (packets, bytes) = seek(one.payload, a::STATS).map_or(Some((0, 0)), |stats| read_stats(stats).ok())?;
+            return Some((packets, bytes, seek(one.payload, a::COOKIE).map_or(&[], |cookie| cookie.payload)));
         }
     }
-    Some((0, 0))
+    Some((0, 0, &[]))
 }
 
 /// Whether an action is a meter's, whose counters and cookie are not those of one filter.

@@ -50,6 +50,23 @@ pub trait Netlink: Send + Sync + fmt::Debug {
     /// # Errors
     /// Of the socket, not of the requests.
     fn talk(&self, requests: &[u8]) -> io::Result<Vec<u8>>;
+
+    /// What others did since the last call, as it is told without a request: messages, but for those that `talk` led to. Never blocks. Whoever tells
+    /// nothing by itself says so by default.
+    ///
+    /// # Errors
+    /// Of the socket.
+    fn news(&self) -> io::Result<News> {
+        Ok(News::default())
+    }
+}
+
+/// Messages that nobody asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct News {
+    pub bytes: Vec<u8>,
+    /// Some were lost.
+    pub overrun: bool,
 }
 
 /// Where a rule is, if it is.
@@ -107,7 +124,7 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
         Some(*all)
     }
 
-    fn table(&self) -> MutexGuard<'_, Table> {
+    pub(super) fn table(&self) -> MutexGuard<'_, Table> {
         // A panic elsewhere leaves the table as it was between two steps.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -240,7 +257,7 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
     }
 
     /// Whether the device had no queueing discipline and has one now.
-    fn remake(&self, table: &mut Table, ifindex: u32) -> bool {
+    pub(super) fn remake(&self, table: &mut Table, ifindex: u32) -> bool {
         let mut request = Writer::default();
         let sequence = table.sequences(1);
         clsact(&mut request, sequence, ifindex);
@@ -271,13 +288,17 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
         }
         let bytes = if request.bytes.is_empty() { Ok(Vec::new()) } else { self.link.talk(&request.bytes) };
         let answers = bytes.as_ref().map(|bytes| answers(bytes, first, batch.len())).unwrap_or_default();
+        // Those who were faster have told the last counters.
+        self.hear(table);
         let one = |(i, (ufid, there)): (usize, (&Ufid, Where))| {
+            let told = table.heard.forget(*ufid).unwrap_or_default();
             let Some((id, port)) = there else { return Ok(HwStats::default()) };
             let said = match (answers.get(i), &bytes) {
                 (Some(answer), _) if is_gone(answer, id.hook) => {
                     table.take(*ufid);
                     // The kernel tells what it deletes, with the last counters.
-                    return Ok(answer.messages.first().and_then(|m| glance(m)).map_or_else(HwStats::default, |g| g.stats));
+                    let last = answer.messages.first().and_then(|m| glance(m)).filter(|g| g.cookie == cookie(*ufid));
+                    return Ok(last.map_or(told, |g| g.stats));
                 }
                 (Some(answer), _) => answer.said(),
                 (None, Err(error)) => error.to_string(),
@@ -310,10 +331,12 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
         query(&mut request, sequence, id);
         let bytes = self.link.talk(&request.bytes).ok()?;
         let answers = answers(&bytes, sequence, 1);
-        Some(glance(answers.first()?.messages.first()?)?.stats)
+        let seen = glance(answers.first()?.messages.first()?)?;
+        (seen.cookie == cookie(ufid)).then_some(seen.stats)
     }
 
-    /// The counters of every rule, one dump per device. A rule that is missing in a dump is lost: hardware has it no longer.
+    /// The counters of every rule, one dump per device. A rule that is missing in a dump, or in whose place somebody else's is, is lost: hardware
+    /// has it no longer.
     ///
     /// Rules of a device whose dump failed are not in the result.
     pub fn counters(&self) -> Vec<(Ufid, Option<HwStats>)> {
@@ -327,7 +350,7 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
             asked.insert(hook);
             let width = self.devices.width(port);
             let there = messages(&bytes).filter_map(glance).filter(|g| g.in_hw && g.in_hw_count >= width);
-            out.extend(there.filter_map(|g| Some((table.see(g.id)?, Some(g.stats)))));
+            out.extend(there.filter_map(|g| Some((table.see(g.id, g.cookie)?, Some(g.stats)))));
         }
         out.extend(table.unseen(&asked).map(|ufid| (ufid, None)));
         out
@@ -387,9 +410,7 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
         };
         let swept = self.sweep_those(hook, &|_, _| true)?;
         let mut table = self.table();
-        let gone: Vec<Ufid> = table.all().filter(|i| i.port == port).map(|i| i.ufid).collect();
-        gone.into_iter().for_each(|ufid| table.take(ufid));
-        table.dirty.remove(&port);
+        self.drop_all(&mut table, port);
         Ok(swept)
     }
 
@@ -428,12 +449,20 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
         Ok(swept)
     }
 
+    fn drop_all(&self, table: &mut Table, port: DpPort) {
+        self.hear(table);
+        let gone: Vec<Ufid> = table.all().filter(|i| i.port == port).map(|i| i.ufid).collect();
+        for ufid in gone {
+            table.heard.forget(ufid);
+            table.take(ufid);
+        }
+        table.dirty.remove(&port);
+    }
+
     /// Forgets a port's rules: its device is gone, and they with it.
     pub fn forget(&self, port: DpPort) {
         let mut table = self.table();
-        let gone: Vec<Ufid> = table.all().filter(|i| i.port == port).map(|i| i.ufid).collect();
-        gone.into_iter().for_each(|ufid| table.take(ufid));
-        table.dirty.remove(&port);
+        self.drop_all(&mut table, port);
     }
 }
 
@@ -475,7 +504,8 @@ fn compare(bytes: &[u8], devices: &dyn Devices, right: Option<&Rule>, width: u32
     }
 }
 
-fn cookie(ufid: Ufid) -> [u8; 16] {
+/// What marks the rule of a megaflow.
+pub(super) fn cookie(ufid: Ufid) -> [u8; 16] {
     let mut out = ufid.0.to_be_bytes();
     out[..4].copy_from_slice(&MAGIC);
     out

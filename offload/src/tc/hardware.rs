@@ -4,7 +4,7 @@
 
 use super::Devices;
 use super::client::{Netlink, Tc};
-use crate::hardware::{Hardware, HardwareError, HwStats, MeterCounts, Sight};
+use crate::hardware::{Hardware, HardwareError, HwStats, MeterCounts, Overheard, Sight};
 use crate::meters::Limit;
 use crate::plan::Plan;
 use crate::refusal::Refusal;
@@ -32,6 +32,10 @@ impl<N: Netlink, D: Devices + Send + Sync + fmt::Debug> Hardware for Tc<N, D> {
 
     fn counters(&self) -> Vec<(Ufid, Option<HwStats>)> {
         self.counters()
+    }
+
+    fn overheard(&self) -> Overheard {
+        self.overheard()
     }
 
     fn usage(&self) -> (usize, usize, Vec<DpPort>) {

@@ -11,6 +11,7 @@
 //! | [`read`] | a message as a filter |
 //! | `block` | the block that the members of a bond share |
 //! | [`client`] | rules in a table, and what is known of them |
+//! | [`news`] | what others did, as the kernel tells it unasked |
 //! | [`meters`] | police actions that stand by themselves, one for each meter |
 //! | `probe` | what a device takes, by asking it |
 
@@ -22,6 +23,7 @@ pub mod client;
 mod hardware;
 pub mod matches;
 pub mod meters;
+pub mod news;
 pub mod numbers;
 pub mod preferences;
 mod probe;

@@ -8,6 +8,8 @@ pub const RTM_GETTFILTER: u16 = 46;
 pub const RTM_NEWACTION: u16 = 48;
 pub const RTM_DELACTION: u16 = 49;
 pub const RTM_GETACTION: u16 = 50;
+/// A device is gone, or in another namespace.
+pub const RTM_DELLINK: u16 = 17;
 /// Behind `struct tcamsg`: the actions, and what of them is wanted.
 pub const TCA_ACT_TAB: u16 = 1;
 pub const TCA_ROOT_FLAGS: u16 = 2;

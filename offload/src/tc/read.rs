@@ -107,25 +107,27 @@ fn identity(bytes: &[u8]) -> Result<FilterId, ReadError> {
 
 /// What a table says of a filter at a glance, for the counters of many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Glance {
+pub struct Glance<'a> {
     pub id: FilterId,
+    /// The cookie of the first action that is its own.
+    pub cookie: &'a [u8],
     pub in_hw: bool,
     /// In how many devices, if it is said.
     pub in_hw_count: u32,
     pub stats: HwStats,
 }
 
-/// Reads identity and counters of a filter of flower, without what it matches and without allocating: this is done for every rule there is,
+/// Reads identity, mark and counters of a filter of flower, without what it matches and without allocating: this is done for every rule there is,
 /// twice a second. `None` for anything else.
 #[must_use]
-pub fn glance(bytes: &[u8]) -> Option<Glance> {
+pub fn glance(bytes: &[u8]) -> Option<Glance<'_>> {
     let Ok(Message::Flower(id)) = message(bytes) else { return None };
     let options = seek(&bytes[HEADER + TCMSG..], TCA_OPTIONS)?.payload;
     let flags = seek(options, flower::FLAGS)?.u32().ok()?;
     let in_hw_count = seek(options, flower::IN_HW_COUNT).map_or(Some(0), |count| count.u32().ok())?;
-    let (packets, bytes) = acts::counters(seek(options, flower::ACT)?.payload)?;
+    let (packets, bytes, cookie) = acts::counters(seek(options, flower::ACT)?.payload)?;
     let in_hw = flags & IN_HW != 0 && flags & NOT_IN_HW == 0;
-    Some(Glance { id, in_hw, in_hw_count, stats: HwStats { packets, bytes } })
+    Some(Glance { id, cookie, in_hw, in_hw_count, stats: HwStats { packets, bytes } })
 }
 
 /// Reads a filter of flower, whole.

@@ -4,6 +4,8 @@
 //!
 //! A dump of many thousand rules is read by the handles that it shows: no hashing, no look at the rest of the rule.
 
+use super::client::cookie;
+use super::news::Heard;
 use super::preferences::{Masks, Preferences};
 use super::{FilterId, Hook};
 use flow::hash::{Map, Set};
@@ -41,6 +43,8 @@ pub(super) struct Table {
     look: u32,
     /// Meters that have an action of ours, with the packets that it has dropped: the kernel counts them in 32 bits.
     pub(super) meters: Map<u32, u64>,
+    /// What others did, and nobody has asked for yet.
+    pub(super) heard: Heard,
 }
 
 impl Table {
@@ -111,10 +115,11 @@ impl Table {
         self.look = self.look.wrapping_add(1);
     }
 
-    /// The look has seen a filter; whose it is, the first time.
-    pub(super) fn see(&mut self, id: FilterId) -> Option<Ufid> {
+    /// The look has seen a filter with a cookie; whose it is, the first time. One with another cookie is somebody else's in its place.
+    pub(super) fn see(&mut self, id: FilterId, mark: &[u8]) -> Option<Ufid> {
         let slot = self.slots.get_mut(id.handle.checked_sub(1)? as usize)?.as_mut();
-        let installed = slot.filter(|installed| installed.id == id && installed.seen != self.look)?;
+        let same = |i: &&mut Installed| i.id == id && i.seen != self.look && cookie(i.ufid) == *mark;
+        let installed = slot.filter(same)?;
         installed.seen = self.look;
         Some(installed.ufid)
     }
@@ -174,10 +179,12 @@ mod tests {
             table.add(Ufid(n), place.clone());
         }
         table.begin_look();
-        assert_eq!((table.see(places[0].id), table.see(places[0].id)), (Some(Ufid(1)), None));
+        let see = |table: &mut Table, n: usize| table.see(places[n].id, &cookie(Ufid(n as u128 + 1)));
+        assert_eq!((see(&mut table, 0), see(&mut table, 0)), (Some(Ufid(1)), None));
+        assert_eq!(table.see(places[1].id, b"somebody"), None, "another filter in its place");
         let hooks: Set<Hook> = std::iter::once(places[0].id.hook).collect();
         assert_eq!(table.unseen(&hooks).collect::<Vec<_>>(), [Ufid(2)], "the third's hook was not looked at");
         table.begin_look();
-        assert_eq!(table.see(places[0].id), Some(Ufid(1)));
+        assert_eq!(see(&mut table, 0), Some(Ufid(1)));
     }
 }

@@ -12,7 +12,8 @@
 //!   in software neither, so that both treat a segment alike (decision 0072).
 //! - What its rules have counted keeps a connection alive, and counts for every megaflow of its way. One that nobody used leaves hardware
 //!   before it expires, so that its end is the tracker's own.
-//! - A connection's rules are tried when it is established, and again when a megaflow of a way comes or ports change.
+//! - A connection's rules are tried when it is established, and again when a megaflow of a way comes or ports change. Where the table is
+//!   full they take the places of rules with fewer packets, by what `worth` says (decision 0107).
 
 use super::state::State;
 use super::{Home, Tiered};
@@ -78,6 +79,11 @@ impl Connected {
         let Some(merged) = self.merged.get(&ufid) else { return &[] };
         self.used.extend(merged.conns.iter().copied());
         &merged.parts
+    }
+
+    /// The megaflows of a composed rule's way, and its connections.
+    pub(super) fn way(&self, ufid: Ufid) -> Option<(&[Ufid], &[ConnId])> {
+        self.merged.get(&ufid).map(|m| (m.parts.as_slice(), m.conns.as_slice()))
     }
 
     fn add(&mut self, merged: Merged) {

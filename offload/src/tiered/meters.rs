@@ -85,7 +85,8 @@ impl Meters {
         }
     }
 
-    fn rules(&self, id: u32) -> Vec<Ufid> {
+    /// Rules that name a meter.
+    pub(super) fn rules(&self, id: u32) -> Vec<Ufid> {
         self.known.get(&id).into_iter().flat_map(|meter| meter.rules.iter().copied()).collect()
     }
 
@@ -215,7 +216,7 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
     }
 
     /// Takes a meter out of hardware, with the rules that name it.
-    fn expel(&self, state: &mut State, id: u32, why: &Refusal, now: Msec) {
+    pub(super) fn expel(&self, state: &mut State, id: u32, why: &Refusal, now: Msec) {
         let rules = state.meters.rules(id);
         self.take_out(state, &rules, why, now);
         self.drop_refused(state, &rules, now);

@@ -23,12 +23,16 @@
 mod admission;
 mod connections;
 mod figures;
+mod listen;
 mod meters;
 mod report;
 mod state;
 mod tick;
 mod tunnels;
 mod waiting;
+mod worth;
+
+pub use listen::COUNTERS;
 
 use crate::capabilities::Capabilities;
 use crate::hardware::Hardware;

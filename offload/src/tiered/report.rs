@@ -4,6 +4,7 @@
 //! the software datapath.
 
 use super::Tiered;
+use super::listen::Listened;
 use super::state::Home;
 use crate::capabilities::PortKind;
 use crate::hardware::{Found, Hardware, HardwareError, Sight};
@@ -34,6 +35,10 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
         }
         if state.meters.are_wanted() {
             put(&mut out, format_args!("  meters: {} in hardware\n", state.meters.there()));
+        }
+        let Listened { told, taken, overruns, .. } = &state.listened;
+        if told + overruns > 0 {
+            put(&mut out, format_args!("  notifications: {told}, rules taken by others {taken}, overruns {overruns}\n"));
         }
         for (reason, n) in reasons {
             put(&mut out, format_args!("    {} {n}: {}\n", reason.name(), reason.sentence()));

@@ -2,9 +2,11 @@
 
 use super::connections::Connected;
 use super::figures::Figures;
+use super::listen::Listened;
 use super::meters::Meters;
 use super::tunnels::Tunnels;
 use super::waiting::Waiting;
+use super::worth::Worth;
 use crate::capabilities::Capabilities;
 use crate::hardware::HwStats;
 use crate::plan::{Plan, plan};
@@ -122,6 +124,8 @@ pub(super) struct State {
     pub(super) tunnels: Tunnels,
     pub(super) meters: Meters,
     pub(super) figures: Figures,
+    pub(super) listened: Listened,
+    pub(super) worth: Worth,
     /// What hardware has taken in by each port since the tier began.
     pub(super) passed: Map<DpPort, HwStats>,
     /// When hardware's counters were asked for last.

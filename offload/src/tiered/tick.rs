@@ -5,6 +5,7 @@
 
 use super::admission::{Rated, STAY_MS, exchanges};
 use super::state::{Home, State};
+use super::worth::Worth;
 use super::{Tiered, in_port};
 use crate::capabilities::Capabilities;
 use crate::hardware::Hardware;
@@ -60,6 +61,8 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
     /// Counters of all rules. What hardware lost is in software from now on, and is tried again.
     pub(super) fn look_at_all(&self, state: &mut State, now: Msec) {
         state.looked_ms = now;
+        // What was told goes in again at once, and what of it counted is known; the rest is found out.
+        self.react(state, now);
         let mut lost = Vec::new();
         for (ufid, seen) in self.hardware.counters() {
             let Some(entry) = state.entries.get_mut(&ufid).filter(|e| e.home == Home::Hardware) else { continue };
@@ -124,7 +127,7 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
         composed.or_else(|| self.inner.get(ufid).ok().map(|dump| whole(&dump)))
     }
 
-    fn try_again(&self, state: &mut State, ufids: &[Ufid], now: Msec) {
+    pub(super) fn try_again(&self, state: &mut State, ufids: &[Ufid], now: Msec) {
         for some in ufids.chunks(BATCH) {
             let mut planned = Vec::with_capacity(some.len());
             let outside: Vec<&Ufid> = some.iter().filter(|u| !state.is_in_hardware(**u)).collect();
@@ -146,8 +149,10 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
         let full = |home: &Home| matches!(home, Home::Software(why) if why.reason == Reason::TableFull);
         let outside: Vec<Ufid> = state.entries.iter().filter(|(_, e)| full(&e.home)).map(|(u, _)| *u).take(RATED_MAX).collect();
         if outside.is_empty() {
+            state.worth = Worth::default();
             return;
         }
+        let (waiting, outside): (Vec<Ufid>, Vec<Ufid>) = outside.into_iter().partition(|u| state.connected.is_merged(*u));
         let mut stats = Vec::with_capacity(outside.len());
         self.inner.stats_of(&outside, &mut stats);
         let mut rated: Vec<Rated> = Vec::with_capacity(outside.len());
@@ -157,6 +162,7 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
                 rated.push((ufid, entry.rate.pps));
             }
         }
+        rated.extend(self.rate_waiting(state, &waiting, now));
         let stayed = |e: &super::Entry| e.home == Home::Hardware && now - e.since_ms >= STAY_MS;
         let inside: Vec<Rated> = state.entries.iter().filter(|(_, e)| stayed(e)).map(|(u, e)| (*u, e.rate.pps)).collect();
         let pairs = exchanges(inside, rated);

@@ -7,7 +7,7 @@ mod common;
 use common::{Dice, bodies, hex, versions};
 use flow::fields::Field;
 use flow::matching::Match;
-use flow::seam::{MeterBand, MeterConfig};
+use flow::seam::{BAND_DROP, BAND_DSCP_REMARK, METER_KBPS, MeterBand, MeterConfig};
 use openflow::action::{Controller, OfAction};
 use openflow::message::*;
 use openflow::types::NO_BUFFER;
@@ -163,8 +163,9 @@ fn thrown(place: &str, d: &mut Dice) -> Vec<Body> {
         vacancy_up: 90,
         vacancy_now: 50,
     };
-    let bands = [(1, 0), (2, 1)].map(|(kind, prec_level)| MeterBand { kind, rate: 5, burst_size: 0, prec_level });
-    let meter = MeterConfigEntry { id: 7, config: MeterConfig { flags: 1, bands: bands.to_vec() } };
+    let bands =
+        [(BAND_DROP, 0), (BAND_DSCP_REMARK, 1)].map(|(kind, prec_level)| MeterBand { kind, rate: 5, burst_size: 0, prec_level });
+    let meter = MeterConfigEntry { id: 7, config: MeterConfig { flags: METER_KBPS, bands: bands.to_vec() } };
     let controller = Controller { max_len: 99, controller_id: 5, reason: 2, userdata: vec![1, 2], pause: true, meter_id: 6 };
     let mut masks = AsyncConfig { carried: 0xfff, ..AsyncConfig::default() };
     (masks.packet_in, masks.port_status, masks.flow_removed) = ([2, 6], [1, 2], [1, 2]);

@@ -11,7 +11,7 @@ use flow::clock::now_ms;
 use flow::compose::{Payload, compose};
 use flow::dptext::{format_flow, parse_flow as parse_flow_text};
 use flow::extract::{PacketMeta, extract_whole};
-use flow::seam::{DpError, MeterBand, MeterConfig, PortRequest};
+use flow::seam::{BAND_DROP, DpError, METER_PKTPS, MeterBand, MeterConfig, PortRequest};
 use flow::{Datapath, DpPort, Key, NoNames};
 use openflow::message::{GroupCommand, MeterConfigEntry, MeterMod};
 use openflow::text::Names;
@@ -82,8 +82,8 @@ impl Scenario {
 
     /// A meter-mod: command (0 add, 1 modify, 2 delete), number, rate in packets per second.
     pub(crate) fn meter_mod(&self, bridge: &str, command: u16, id: u32, rate: u32) -> Result<(), String> {
-        let band = MeterBand { kind: 1, rate, ..MeterBand::default() };
-        let config = MeterConfig { flags: 2, bands: vec![band] };
+        let band = MeterBand { kind: BAND_DROP, rate, ..MeterBand::default() };
+        let config = MeterConfig { flags: METER_PKTPS, bands: vec![band] };
         let mm = MeterMod { command, meter: MeterConfigEntry { id, config } };
         let mut world = self.slowpath.write_world();
         let id = world.bridge_named(bridge).expect("a bridge").id;

@@ -24,6 +24,7 @@ const ROOMS: &[&[&Counter]] = &[
     datapath::ct::packet::COUNTERS,
     datapath::ct::track::COUNTERS,
     flow::extract::COUNTERS,
+    offload::tiered::COUNTERS,
     ofproto::conn::COUNTERS,
     ofproto::conn::pinsched::COUNTERS,
     ofproto::effects::COUNTERS,

@@ -9,8 +9,10 @@ mod host;
 mod queues;
 mod world;
 
+use port::netlink::raw::{Raw, Watch};
 use port::netlink::{Event, Monitor, request};
 use port::{Batch, Device, Packet, PortConfig, Receive, Transmit};
+use std::process::Command;
 use std::time::Duration;
 use world::{Forwarder, World, config, soon};
 
@@ -202,6 +204,44 @@ fn changes_are_followed_and_a_lost_device_is_taken_up_again() {
         });
     }
     assert_eq!(port::af_xdp::lost_chunks(), 0);
+}
+
+/// What others do to queueing disciplines, and devices that go, is heard; what changes otherwise and what one does oneself is not.
+#[test]
+fn the_doings_of_others_are_heard() {
+    const DELQDISC: u16 = 37;
+    let world = World::veths();
+    world.within("sw", || {
+        let own = Raw::new().unwrap();
+        let watch = Watch::beside(&own).unwrap();
+        let kinds = || {
+            let (heard, mut kinds) = (watch.heard().unwrap(), Vec::new());
+            let mut rest = &heard.bytes[..];
+            while let Some(len) = rest.first_chunk().map(|len| u32::from_ne_bytes(*len) as usize) {
+                kinds.push(u16::from_ne_bytes([rest[4], rest[5]]));
+                rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
+            }
+            assert!(!heard.overrun);
+            kinds
+        };
+        let tc = |words: &str| assert!(Command::new("tc").args(words.split(' ')).status().unwrap().success());
+        world.ip("sw", "link set swa mtu 1400");
+        assert!(kinds().is_empty(), "it only changed");
+        tc("qdisc add dev swa root pfifo limit 9");
+        assert!(kinds().contains(&36));
+        let ifindex = request::link_by_name("swa").unwrap().unwrap().ifindex;
+        let head =
+            [&36u32.to_ne_bytes()[..], &DELQDISC.to_ne_bytes(), &5u16.to_ne_bytes(), &1u32.to_ne_bytes(), &[0; 8]].concat();
+        let body = [&ifindex.to_ne_bytes()[..], &[0; 4], &u32::MAX.to_ne_bytes(), &[0; 4]].concat();
+        let answer = own.talk(&[head, body].concat()).unwrap();
+        assert_eq!(answer.get(16..20), Some(&[0; 4][..]), "it is gone");
+        assert!(kinds().is_empty(), "our own doing");
+        tc("qdisc add dev swa root pfifo limit 9");
+        tc("qdisc del dev swa root");
+        assert!(kinds().contains(&DELQDISC));
+        world.ip("sw", "link del swa");
+        assert!(kinds().contains(&libc::RTM_DELLINK));
+    });
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::text::actions::{Alternate, Show};
 use crate::text::flow::{format_duration, format_match_priority};
 use crate::types::{DEFAULT_PRIORITY, GroupId, OfPort, TableId};
 use flow::forms::Ip6;
+use flow::seam::{BAND_DROP, BAND_DSCP_REMARK, METER_BURST, METER_KBPS, METER_PKTPS, METER_STATS};
 use std::net::Ipv6Addr;
 
 /// OFPQ_ALL
@@ -91,11 +92,13 @@ pub(super) fn group_features(out: &mut String, f: &GroupFeatures) {
 }
 
 pub(super) fn meter_features(out: &mut String, f: MeterFeatures) {
-    const BANDS: [(u32, &str); 2] = [(1 << 1, "drop"), (1 << 2, "dscp_remark")];
-    const CAPABILITIES: [(u32, &str); 4] = [(1, "kbps"), (2, "pktps"), (4, "burst"), (8, "stats")];
+    const BANDS: [(u32, &str); 2] = [(1 << BAND_DROP, "drop"), (1 << BAND_DSCP_REMARK, "dscp_remark")];
+    const CAPABILITIES: [(u16, &str); 4] =
+        [(METER_KBPS, "kbps"), (METER_PKTPS, "pktps"), (METER_BURST, "burst"), (METER_STATS, "stats")];
+    let capabilities = CAPABILITIES.map(|(bit, name)| (u32::from(bit), name));
     put(out, format_args!("\nmax_meter:{} max_bands:{} max_color:{}\n", f.max_meters, f.max_bands, f.max_color));
     put(out, format_args!("band_types: {}\n", hex::bits(f.band_types, &BANDS, " ")));
-    put(out, format_args!("capabilities: {}\n", hex::bits(f.capabilities, &CAPABILITIES, " ")));
+    put(out, format_args!("capabilities: {}\n", hex::bits(f.capabilities, &capabilities, " ")));
 }
 
 pub(super) fn flow_request(out: &mut String, request: &FlowStatsRequest, names: &Names<'_>) {

@@ -4,7 +4,7 @@ use super::number::{self, Tokens};
 use super::{Protocols, TextError};
 use crate::message::{MeterConfigEntry, MeterMod, MeterStatsEntry};
 use crate::text::flow::format_duration;
-use flow::seam::MeterBand;
+use flow::seam::{BAND_DROP, BAND_DSCP_REMARK, METER_BURST, METER_KBPS, METER_PKTPS, METER_STATS, MeterBand};
 use std::fmt::Write;
 
 /// OFPM13_MAX, and those above.
@@ -13,12 +13,8 @@ pub const METER_SLOWPATH: u32 = 0xffff_fffd;
 pub const METER_CONTROLLER: u32 = 0xffff_fffe;
 pub const METER_ALL: u32 = 0xffff_ffff;
 const VIRTUAL: [(u32, &str); 3] = [(METER_SLOWPATH, "slowpath"), (METER_CONTROLLER, "controller"), (METER_ALL, "all")];
-/// OFPMF13_*
-const FLAGS: [(u16, &str); 4] = [(1, "kbps"), (2, "pktps"), (FLAG_BURST, "burst"), (8, "stats")];
-const FLAG_BURST: u16 = 4;
-/// OFPMBT13_*
-const KINDS: [(u16, &str); 2] = [(1, "drop"), (KIND_DSCP_REMARK, "dscp_remark")];
-const KIND_DSCP_REMARK: u16 = 2;
+const FLAGS: [(u16, &str); 4] = [(METER_KBPS, "kbps"), (METER_PKTPS, "pktps"), (METER_BURST, "burst"), (METER_STATS, "stats")];
+const KINDS: [(u16, &str); 2] = [(BAND_DROP, "drop"), (BAND_DSCP_REMARK, "dscp_remark")];
 
 /// Commands of meter-mods.
 pub const METER_ADD: u16 = 0;
@@ -50,10 +46,10 @@ pub fn format_meter(meter: &MeterConfigEntry) -> String {
         let kind =
             KINDS.iter().find(|(kind, _)| *kind == band.kind).map_or_else(|| band.kind.to_string(), |(_, n)| (*n).to_owned());
         put(&mut out, format_args!("\ntype={kind} rate={}", band.rate));
-        if flags & FLAG_BURST != 0 {
+        if flags & METER_BURST != 0 {
             put(&mut out, format_args!(" burst_size={}", band.burst_size));
         }
-        if band.kind == KIND_DSCP_REMARK {
+        if band.kind == BAND_DSCP_REMARK {
             put(&mut out, format_args!(" prec_level={}", band.prec_level));
         }
     }
@@ -128,7 +124,7 @@ pub fn parse_meter(text: &str, command: Option<u16>) -> Result<(MeterMod, Protoc
         return Err(TextError::MeterUnit);
     }
     if let Some(bands) = bands {
-        meter.meter.config.bands = parse_bands(bands, meter.meter.config.flags & FLAG_BURST != 0)?;
+        meter.meter.config.bands = parse_bands(bands, meter.meter.config.flags & METER_BURST != 0)?;
     }
     Ok((meter, Protocols::OF13_UP))
 }
@@ -167,7 +163,7 @@ fn parse_bands(text: &str, burst: bool) -> Result<Vec<MeterBand>, TextError> {
         return Err(TextError::NoBands);
     }
     for band in &bands {
-        let remark = band.kind == KIND_DSCP_REMARK;
+        let remark = band.kind == BAND_DSCP_REMARK;
         let fault = match (remark, band.prec_level, band.rate, burst, band.burst_size) {
             (true, 0, ..) => Some("'dscp_remark' band must have 'prec_level'"),
             (false, 1.., ..) => Some("Only 'dscp_remark' band may have 'prec_level'"),

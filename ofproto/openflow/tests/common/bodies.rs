@@ -4,7 +4,7 @@ use super::actions::{instructions, list};
 use super::{Dice, multiparts};
 use flow::fields::Field;
 use flow::matching::Match;
-use flow::seam::{MeterBand, MeterConfig};
+use flow::seam::{BAND_DROP, BAND_DSCP_REMARK, METER_BURST, METER_KBPS, METER_PKTPS, METER_STATS, MeterBand, MeterConfig};
 use openflow::message::*;
 use openflow::types::NO_BUFFER;
 use openflow::wire::Codec;
@@ -52,11 +52,16 @@ pub(crate) fn group(d: &mut Dice) -> (GroupType, Vec<Bucket>, SelectionMethod) {
 }
 
 pub(crate) fn meter(d: &mut Dice) -> MeterConfigEntry {
-    let flags = d.pick(&[1, 2, 1 | 4, 2 | 8]);
+    let flags = d.pick(&[METER_KBPS, METER_PKTPS, METER_KBPS | METER_BURST, METER_PKTPS | METER_STATS]);
     let bands = d.some(3, |d| {
-        let kind = d.pick(&[1, 2]);
-        let burst_size = if flags & 4 != 0 { d.u32() } else { 0 };
-        MeterBand { kind, rate: 1 + d.u32() / 2, burst_size, prec_level: if kind == 2 { 1 + d.u8() % 3 } else { 0 } }
+        let kind = d.pick(&[BAND_DROP, BAND_DSCP_REMARK]);
+        let burst_size = if flags & METER_BURST != 0 { d.u32() } else { 0 };
+        MeterBand {
+            kind,
+            rate: 1 + d.u32() / 2,
+            burst_size,
+            prec_level: if kind == BAND_DSCP_REMARK { 1 + d.u8() % 3 } else { 0 },
+        }
     });
     MeterConfigEntry { id: 1 + d.u32() % 0xffff, config: MeterConfig { flags, bands } }
 }

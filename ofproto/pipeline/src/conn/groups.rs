@@ -10,7 +10,7 @@ use crate::meter::Meter;
 use crate::rule::Tally;
 use crate::world::{BridgeId, World};
 use flow::Msec;
-use flow::seam::DpError;
+use flow::seam::{BAND_DROP, BAND_DSCP_REMARK, DpError, METER_BURST, METER_KBPS, METER_PKTPS, METER_STATS};
 use openflow::message::{
     Bucket as WireBucket, GroupCommand, GroupDesc, GroupFeatures, GroupMod, GroupStatsEntry, GroupType, MeterConfigEntry,
     MeterFeatures, MeterMod, MeterStatsEntry,
@@ -345,13 +345,13 @@ fn meters(bridge: &Bridge, id: u32) -> Result<Vec<(u32, &Meter)>, OfError> {
 /// OFPMP_METER_FEATURES.
 #[must_use]
 pub(super) fn meter_features(world: &World, bridge: BridgeId) -> MeterFeatures {
-    const KBPS_PKTPS_BURST_STATS: u32 = 0xf;
-    const DROP_AND_DSCP_REMARK: u32 = 1 << 1 | 1 << 2;
+    const CAPABILITIES: u16 = METER_KBPS | METER_PKTPS | METER_BURST | METER_STATS;
+    const BANDS: u32 = 1 << BAND_DROP | 1 << BAND_DSCP_REMARK;
     let features = world.backend(bridge).map(|b| b.dp.features());
     features.map_or_else(MeterFeatures::default, |f| MeterFeatures {
         max_meters: f.meters_max,
-        band_types: DROP_AND_DSCP_REMARK,
-        capabilities: KBPS_PKTPS_BURST_STATS,
+        band_types: BANDS,
+        capabilities: CAPABILITIES.into(),
         max_bands: f.bands_max,
         max_color: 0,
     })
@@ -369,7 +369,7 @@ mod tests {
         let s = Scenario::new(&config(&["br0 p1@1"]));
         let mut world = s.slowpath.write_world();
         let bridge = world.bridge_named("br0").unwrap().id;
-        let config = MeterConfig { flags: 1, bands: Vec::new() };
+        let config = MeterConfig { flags: METER_KBPS, bands: Vec::new() };
         let empty = MeterMod { command: 0, meter: MeterConfigEntry { id: 1, config } };
         let done = meter_mod(&mut world, bridge, &empty, 0, &mut Journal::default());
         assert!(matches!(done, Err(OfError::OfpmmfcOutOfBands)), "{done:?}");

@@ -4,7 +4,8 @@
 //! What enters: frames of VFs and representors; netlink requests. What leaves: frames; answers. Neighbours: `offload::model` (the table),
 //! `offload::backend` (the other end of the socket).
 //!
-//! On the socket each message has its length (four bytes, little-endian) before it. A request of the word `show` is answered by text.
+//! On the socket each message has its length (four bytes, little-endian) before it. A request of the word `show` is answered by text; one of the word
+//! `news` by what others did to the table since the last such request: a byte that is 1 if some was lost, and messages.
 
 mod devices;
 mod options;
@@ -12,6 +13,7 @@ mod program;
 
 pub use program::main;
 
+use offload::tc::client::News;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -19,8 +21,9 @@ use std::time::Duration;
 
 /// What the program calls itself.
 pub const NAME: &str = "ferrule-eswitch-model";
-/// The request that is none of netlink's.
+/// The requests that are none of netlink's.
 const SHOW: &[u8] = b"show";
+const NEWS: &[u8] = b"news";
 /// Bytes of a message: a dump of a large table.
 const MESSAGE_MAX: usize = 1 << 30;
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -70,6 +73,17 @@ impl Client {
     pub fn talk(&mut self, requests: &[u8]) -> io::Result<Vec<u8>> {
         send(&mut self.stream, requests)?;
         receive(&mut self.stream)
+    }
+
+    /// Asks what others did to the model's table meanwhile.
+    ///
+    /// # Errors
+    /// As `talk`.
+    pub fn news(&mut self) -> io::Result<News> {
+        let mut bytes = self.talk(NEWS)?;
+        let overrun = bytes.first().is_some_and(|first| *first != 0);
+        bytes.drain(..bytes.len().min(1));
+        Ok(News { bytes, overrun })
     }
 }
 

@@ -2,14 +2,13 @@
 
 use super::devices::{Function, Functions};
 use super::options::{Command, Options};
-use super::{Client, SHOW, receive, send};
+use super::{Client, NEWS, SHOW, receive, send};
 use crate::errno_text;
 use clap::Parser;
 use flow::DpPort;
 use nix::sys::signal::{SigSet, Signal};
 use offload::model::{Model, Outcome};
 use offload::tc::attributes::Writer;
-use offload::tc::client::Netlink as _;
 use port::{Batch, Packet, Receive as _, RxQueue, Transmit as _, TxQueue};
 use std::io::{self, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -87,10 +86,14 @@ fn serve(options: &Options) -> io::Result<()> {
     let forwarding = std::thread::Builder::new().name("eswitch".into()).spawn(move || plane.run(&stop))?;
     let pause = options.rate.checked_sub(1).map(|_| Duration::from_secs(1) / options.rate);
     std::thread::Builder::new().name("listener".into()).spawn(move || {
-        for stream in listener.incoming().flatten() {
+        for (who, stream) in (1..).zip(listener.incoming().flatten()) {
             let (model, told) = (Arc::clone(&model), told.clone());
             // Without a thread nobody answers, and the other side is told by the end of its stream.
-            let _ = std::thread::Builder::new().name("client".into()).spawn(move || attend(stream, &model, &told, pause));
+            let _ = std::thread::Builder::new().name("client".into()).spawn(move || {
+                model.join(who);
+                attend(stream, who, &model, &told, pause);
+                model.leave(who);
+            });
         }
     })?;
     let _ = signals.wait();
@@ -101,17 +104,20 @@ fn serve(options: &Options) -> io::Result<()> {
 }
 
 /// Answers one who programs, until it goes.
-fn attend(mut stream: UnixStream, model: &Model, told: &[Told], pause: Option<Duration>) {
+fn attend(mut stream: UnixStream, who: u32, model: &Model, told: &[Told], pause: Option<Duration>) {
     while let Ok(requests) = receive(&mut stream) {
         let answer = if requests == SHOW {
             Ok(format!("{} rules\n{}", model.rules(), model.table()).into_bytes())
+        } else if requests == NEWS {
+            let news = model.news_of(who);
+            Ok([&[u8::from(news.overrun)], &news.bytes[..]].concat())
         } else if kind(&requests) == RTM_GETLINK {
             Ok(links(&requests, told))
         } else {
             if let Some(pause) = pause {
                 std::thread::sleep(pause * u32::try_from(creations(&requests)).unwrap_or(u32::MAX));
             }
-            model.talk(&requests)
+            model.talk_as(who, &requests)
         };
         let Ok(answer) = answer else { return };
         if send(&mut stream, &answer).is_err() {
@@ -234,14 +240,59 @@ impl Plane {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use port::netlink::{Event, decode, raw};
+    use offload::model::SameNumbers;
+    use offload::tc::client::News;
+    use offload::tc::news::{Event, events};
+    use offload::tc::{FilterId, Hook, write};
+    use offload::{Rule, rule};
+    use port::netlink::{decode, raw};
+
+    /// One removes what another has put there, and that one is told; whoever has gone is not.
+    #[test]
+    fn who_programs_it_is_told_what_others_did() {
+        let model = Model::default();
+        let hook = Hook::Ingress { ifindex: 5 };
+        let id = FilterId { hook, chain: 0, prio: 1, handle: 1, protocol: 0x0800 };
+        let (mut make, mut take) = (Writer::default(), Writer::default());
+        let rule = Rule {
+            port: DpPort(5),
+            chain: 0,
+            link: rule::Link { tags: [None, None], eth_type: 0x0800 },
+            items: Vec::new(),
+            fragment: None,
+            ct_state: None,
+            tunnel: None,
+            acts: vec![rule::Act::Drop],
+            nought: Box::new(flow::Key::ZERO),
+        };
+        write::create(&mut make, 1, id, &rule, b"one", &SameNumbers).expect("a device");
+        write::delete(&mut take, 1, id);
+        let pairs = [1, 2].map(|who| (who, UnixStream::pair().expect("a pair")));
+        std::thread::scope(|scope| {
+            let [mut one, mut two] = pairs.map(|(who, (ours, theirs))| {
+                model.join(who);
+                let model = &model;
+                scope.spawn(move || attend(theirs, who, model, &[], None));
+                Client { stream: ours }
+            });
+            one.talk(&make.bytes).expect("answered");
+            let news = two.news().expect("answered");
+            assert!(matches!(events(&news.bytes)[..], [Event::Put(told)] if told == id), "{news:?}");
+            two.talk(&take.bytes).expect("answered");
+            let news = one.news().expect("answered");
+            assert!(matches!(events(&news.bytes)[..], [Event::Gone(told, Some((b"one", _)))] if told == id), "{news:?}");
+            assert_eq!((one.news().expect("answered"), two.news().expect("answered")), (News::default(), News::default()));
+        });
+    }
 
     #[test]
     fn the_daemon_reads_what_ports_there_are() {
         let told = |ifindex, name: &str| Told { ifindex, name: name.into(), port_name: "pf0vf0".into() };
         let events = decode(&links(&raw::all_links(), &[told(5, "rep0"), told(6, "rep1")]));
-        let seen: Vec<_> =
-            events.into_iter().map(|e| if let Event::Link(l) = e { (l.ifindex, l.phys_switch_id) } else { (0, None) }).collect();
+        let seen: Vec<_> = events
+            .into_iter()
+            .map(|e| if let port::netlink::Event::Link(l) = e { (l.ifindex, l.phys_switch_id) } else { (0, None) })
+            .collect();
         assert_eq!(seen, [(5, Some(SWITCH_ID.to_vec())), (6, Some(SWITCH_ID.to_vec()))]);
     }
 }

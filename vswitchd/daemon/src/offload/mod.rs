@@ -37,7 +37,7 @@ use ways::Ways;
 /// A datapath with hardware beside it.
 pub type Tier = Tiered<Switch, Tc<Backend, Ports>>;
 
-/// How often the thread looks at ports, rules and counters, and how often at what connections did.
+/// How often the thread looks at ports, rules and counters, and how often at what connections and others did.
 const TURN_MS: Msec = 500;
 const CONNECTIONS: Duration = Duration::from_millis(100);
 
@@ -243,7 +243,8 @@ fn run(shared: &(Mutex<Shared>, Condvar)) {
     while !state.stopping {
         if state.settings.on {
             let now = now_ms();
-            if turned_ms.is_none_or(|then| now - then >= TURN_MS) {
+            let moved = listen(&state, now);
+            if moved || turned_ms.is_none_or(|then| now - then >= TURN_MS) {
                 turned_ms = Some(now);
                 turn(&mut state);
             }
@@ -254,6 +255,17 @@ fn run(shared: &(Mutex<Shared>, Condvar)) {
         let wait = if state.settings.on { CONNECTIONS } else { Duration::from_secs(3600) };
         state = woken.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
     }
+}
+
+/// Lets every tier hear what others did; whether that concerns the devices of its ports, which are looked at then.
+fn listen(shared: &Shared, now: Msec) -> bool {
+    let mut moved = false;
+    for tier in shared.tiers.iter().filter_map(Weak::upgrade) {
+        let interfaces = tier.listen(now);
+        let ports = shared.ports.get(tier.name()).map_or(&[][..], Vec::as_slice);
+        moved |= ports.iter().any(|port| port.is_of(&interfaces));
+    }
+    moved
 }
 
 /// One look at every tier.

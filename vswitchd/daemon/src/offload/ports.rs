@@ -109,6 +109,11 @@ pub struct Hardware {
 }
 
 impl Hardware {
+    /// Whether its device, or that of a member, is one of those.
+    pub(super) fn is_of(&self, interfaces: &[u32]) -> bool {
+        interfaces.contains(&self.ifindex) || self.members.iter().any(|member| interfaces.contains(member))
+    }
+
     /// The block that stands for a bond.
     pub(super) fn block(&self) -> Option<u32> {
         (!self.members.is_empty()).then(|| block_of_bond(self.ifindex))
@@ -258,6 +263,7 @@ mod tests {
         let found = |members: &[Link]| discover(&ports, &[members, &[bond.clone(), link(8, "rep0", &[1])]].concat(), &[]);
         let both = found(&[member(11, &[1], "p0"), member(12, &[1], "p1")]);
         assert_eq!((both[0].members.as_slice(), both[0].uplink, both[0].kind), (&[11, 12][..], true, PortKind::Switch(1)));
+        assert_eq!([&[12][..], &[20], &[8, 9], &[]].map(|of| both[0].is_of(of)), [true, true, false, false]);
         let shared = Ports::default();
         shared.set(&both);
         let block = Hook::Block { number: block_of_bond(20) };

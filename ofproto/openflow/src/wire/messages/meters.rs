@@ -4,15 +4,12 @@ use crate::error::OfError;
 use crate::message::{Body, MeterConfigEntry, MeterFeatures, MeterMod, MeterStatsEntry, MultipartBody};
 use crate::wire::Out;
 use crate::wire::bytes::{Put, Reader};
-use flow::seam::{MeterBand, MeterConfig};
+use flow::seam::{BAND_DROP, BAND_DSCP_REMARK, METER_KBPS, METER_PKTPS, MeterBand, MeterConfig};
 
 /// OFPMC13_*
 const DELETE: u16 = 2;
-/// OFPMF13_KBPS and _PKTPS
-const KBPS_AND_PKTPS: u16 = 3;
-/// OFPMBT13_*
-const DROP: u16 = 1;
-const DSCP_REMARK: u16 = 2;
+/// A rate has one unit.
+const KBPS_AND_PKTPS: u16 = METER_KBPS | METER_PKTPS;
 const BAND: usize = 16;
 const CONFIG: usize = 8;
 const STATS: usize = 40;
@@ -24,12 +21,12 @@ fn bands(r: &mut Reader<'_>) -> Result<Vec<MeterBand>, OfError> {
         if len != BAND {
             return Err(OfError::OfpbrcBadLen);
         }
-        if !matches!(kind, DROP | DSCP_REMARK) {
+        if !matches!(kind, BAND_DROP | BAND_DSCP_REMARK) {
             return Err(OfError::OfpmmfcBadBand);
         }
         let (rate, burst_size, prec_level) = (r.u32()?, r.u32()?, r.u8()?);
         r.skip(3)?;
-        bands.push(MeterBand { kind, rate, burst_size, prec_level: if kind == DSCP_REMARK { prec_level } else { 0 } });
+        bands.push(MeterBand { kind, rate, burst_size, prec_level: if kind == BAND_DSCP_REMARK { prec_level } else { 0 } });
     }
     if r.is_empty() { Ok(bands) } else { Err(OfError::OfpbrcBadLen) }
 }
