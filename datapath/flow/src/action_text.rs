@@ -193,8 +193,8 @@ impl Writer<'_> {
             parts.push(format!("mark={}/{}", Hex(u128::from(value)), Hex(u128::from(mask))));
         }
         if let Some((value, mask)) = ct.label {
-            let masked = if mask == u128::MAX { String::new() } else { format!("/0x{mask:x}") };
-            parts.push(format!("label=0x{value:x}{masked}"));
+            let masked = if mask == u128::MAX { String::new() } else { format!("/{}", Hex(mask)) };
+            parts.push(format!("label={}{masked}", Hex(value)));
         }
         parts.extend(ct.helper.iter().map(|h| format!("helper={h}")));
         parts.extend(ct.timeout.iter().map(|t| format!("timeout={t}")));

@@ -54,6 +54,7 @@ fn forms_that_only_we_read() {
     check(" 1 2,\t3 ", "1,2,3");
     check("0x10", "16");
     check("ct(commit,mark=5)", "ct(commit,mark=0x5/0xffffffff)");
+    check("ct(commit,label=0/0xff)", "ct(commit,label=0/0xff)");
     check("ct(commit,nat(src=1.2.3.4-1.2.3.4:7-7))", "ct(commit,nat(src=1.2.3.4:7))");
     check("userspace(pid=1,userdata(01))", "userspace(pid=1,userdata(0100000000000000))");
     check("userspace(pid=9,slow_path(cfm|bfd))", "userspace(pid=9,slow_path(cfm,bfd))");

@@ -2,12 +2,14 @@
 //!
 //! What enters: translation asks for an id and gives what it wants to find again. What leaves: a counted reference; the id is
 //! free once no megaflow and no packet under way names it. Equal states share an id, but for one that is kept for packets under way only,
-//! since its megaflow is gone (`retire`). Neighbours: `xlate` (frozen state), `udpif` (megaflows hold references).
+//! since its megaflows are gone (`Lingering`). Neighbours: `xlate` (frozen state), `udpif` (megaflows hold references).
 
 use crate::xlate::frozen::FrozenState;
 use flow::hash::Map;
 use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher};
+use std::ops::Deref;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 /// Largest id given out (28 bits, as in OVS 3.7).
@@ -18,6 +20,8 @@ pub struct RecircRef {
     pub id: u32,
     pub state: Arc<FrozenState>,
     digest: u64,
+    /// How many of the references are `Lingering`.
+    lingering: AtomicUsize,
     home: Weak<Mutex<Ids>>,
 }
 
@@ -27,15 +31,41 @@ impl fmt::Debug for RecircRef {
     }
 }
 
-impl RecircRef {
-    /// What nobody but the caller holds any more is kept for packets under way only: an equal state gets a fresh id from now on.
-    pub fn retire(self: &Arc<Self>) {
+/// A reference that is held for packets under way.
+#[derive(Debug)]
+pub struct Lingering(Arc<RecircRef>);
+
+impl Lingering {
+    /// From now on the reference is for packets under way.
+    #[must_use]
+    pub fn new(held: Arc<RecircRef>) -> Self {
+        held.lingering.fetch_add(1, Ordering::AcqRel);
+        Self(held)
+    }
+
+    /// A megaflow that named the id is gone. If only packets under way still bear it, an equal state gets a fresh id from now on.
+    pub fn retire(&self) {
         let Some(home) = self.home.upgrade() else { return };
         let mut ids = home.lock().expect("no holder of the id table panics");
         // Nobody comes by another reference but under this lock, or from one that is held.
-        if Arc::strong_count(self) == 1 {
+        if Arc::strong_count(&self.0) <= self.lingering.load(Ordering::Acquire) {
             ids.forget_state(self);
         }
+    }
+}
+
+impl Deref for Lingering {
+    type Target = RecircRef;
+
+    fn deref(&self) -> &RecircRef {
+        &self.0
+    }
+}
+
+impl Drop for Lingering {
+    fn drop(&mut self) {
+        // Before the reference itself goes: who counts both meanwhile believes that somebody else has it, and keeps its state.
+        self.lingering.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -111,7 +141,8 @@ impl Recircs {
             ids.last = if ids.last >= RECIRC_ID_MAX { 1 } else { ids.last + 1 };
             let id = ids.last;
             if !ids.live.contains_key(&id) {
-                let held = Arc::new(RecircRef { id, state, digest, home: Arc::downgrade(&self.ids) });
+                let held =
+                    Arc::new(RecircRef { id, state, digest, lingering: AtomicUsize::new(0), home: Arc::downgrade(&self.ids) });
                 ids.live.insert(id, Arc::downgrade(&held));
                 ids.by_state.entry(digest).or_default().push(id);
                 drop(ids);
@@ -183,13 +214,18 @@ mod tests {
         assert_eq!(ids.allocate(state(1)).unwrap().id, 1, "an equal state has the same id");
         assert_eq!(ids.find(2).unwrap().state.table, TableId(2));
         let again = ids.allocate(state(2)).unwrap();
+        let b = Lingering::new(b);
         b.retire();
         assert_eq!(ids.allocate(state(2)).unwrap().id, 2, "others hold it");
-        drop(again);
-        b.retire();
+        // The megaflow that names it and the one that it leads to go together.
+        let again = Lingering::new(again);
+        again.retire();
         assert!(ids.find(2).is_some(), "packets under way find it");
-        assert_eq!(ids.allocate(state(2)).unwrap().id, 3, "nobody else gets it");
-        drop(b);
+        let fresh = ids.allocate(state(2)).unwrap();
+        assert_eq!(fresh.id, 3, "nobody else gets it");
+        drop((again, b));
+        assert_eq!(ids.allocate(state(2)).unwrap().id, 3, "the fresh one is shared");
+        drop(fresh);
         assert!(ids.find(2).is_none());
         assert_eq!(ids.allocate(state(3)).unwrap().id, 4, "not the same again at once");
         assert_eq!(ids.len(), 1);
@@ -228,6 +264,7 @@ mod tests {
                 let (ids, one) = (&ids, &one);
                 scope.spawn(move || {
                     let mut held: [Option<Arc<RecircRef>>; HELD] = [const { None }; HELD];
+                    let mut under_way = None;
                     for n in 0..EACH {
                         // Every fourth state is one that the other thread has, too.
                         let digest = if n % 4 == 0 { n } else { n << 1 | thread | 1 << 63 };
@@ -235,8 +272,10 @@ mod tests {
                         assert!(id.digest == digest && (1..=RECIRC_ID_MAX).contains(&id.id));
                         if n % 1024 == 0 {
                             assert!(ids.find(id.id).is_some_and(|found| Arc::ptr_eq(&found, &id)));
-                            assert!(ids.len() <= 2 * HELD + 2);
-                            id.retire();
+                            assert!(ids.len() <= 2 * HELD + 4);
+                            let late: &mut Lingering = under_way.insert(Lingering::new(id));
+                            late.retire();
+                            continue;
                         }
                         held[usize::try_from(n % 64).unwrap()] = Some(id);
                     }

@@ -141,9 +141,10 @@ impl Daemon {
 
     /// The text of `memory/show`: how many of each kind of object there are.
     pub fn memory(&self) -> String {
-        let ports: usize = self.switch.datapaths().iter().map(|dp| dp.ports().len()).sum();
-        let flows: u64 = self.switch.datapaths().iter().map(|dp| dp.stats().flows).sum();
-        format!("ports:{ports} udpif keys:{flows}")
+        let mut objects = self.switch.slowpath.objects();
+        objects.push(("ofconns", self.switch.agents.connections()));
+        objects.sort_unstable();
+        objects.iter().map(|(name, n)| format!("{name}:{n}")).collect::<Vec<_>>().join(" ")
     }
 
     /// One leap of a warp.

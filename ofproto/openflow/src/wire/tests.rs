@@ -50,3 +50,27 @@ fn actions_and_instructions() {
     }
     assert!(wrong.is_empty(), "{}\n{} wrong", wrong.join("\n"), wrong.len());
 }
+
+/// A switch of 1.0 need not know Nicira's form.
+#[test]
+fn the_plain_form_is_used_where_it_can_say_all() {
+    use crate::message::FlowModCommand;
+    use crate::text::{FlowSyntax, Names, parse_flow};
+    let fits = |text: &str| {
+        let parsed = parse_flow(text, FlowSyntax::Command(FlowModCommand::Delete), &Names::default()).unwrap();
+        super::fits_openflow10(&parsed.flow.matching)
+    };
+    for text in [
+        "icmp,icmp_type=8,icmp_code=0",
+        "ipv6",
+        "vlan_tci=0",
+        "vlan_tci=0/0x1fff",
+        "dl_vlan=5",
+        "tcp,nw_dst=10.0.0.0/8,tp_dst=80",
+    ] {
+        assert!(fits(text), "{text}");
+    }
+    for text in ["icmp6,icmp_type=8", "ipv6,nw_proto=6", "ipv6,ipv6_src=::1", "tcp,tp_src=1/1", "vlan_tci=5/0x1fff", "reg0=1"] {
+        assert!(!fits(text), "{text}");
+    }
+}

@@ -125,11 +125,11 @@ impl Feature {
         format!("{} ({}) : [run time]:{}, [boot time]:{}\n", self.name, self.title, self.now(backend).text(), boot.text())
     }
 
-    /// Sets it; an error is the text of a reply.
-    fn set(&self, backend: &mut DatapathBackend, value: &str) -> Result<(), &'static str> {
+    /// Sets it, with `force` also to what the datapath says that it cannot; an error is the text of a reply.
+    fn set(&self, backend: &mut DatapathBackend, value: &str, force: bool) -> Result<(), &'static str> {
         let value = match (self.read)(&backend.dp.features()) {
             Value::Bool(can) => match value.to_ascii_lowercase().as_str() {
-                "true" if can => Value::Bool(true),
+                "true" if can || force && self.write.is_some() => Value::Bool(true),
                 "true" => return Err("Can not enable features not supported by the datapth"),
                 "false" => Value::Bool(false),
                 _ => return Err("Boolean value expected"),
@@ -138,7 +138,7 @@ impl Feature {
                 Err(_) => return Err("Integer number expected"),
                 Ok(n) if n < 0 => return Err("Negative number not expected"),
                 Ok(n) => match u32::try_from(n) {
-                    Ok(n) if n <= most => Value::Number(n),
+                    Ok(n) if n <= most || force => Value::Number(n),
                     Ok(_) | Err(_) => return Err("Can not set value beyond the datapath capability"),
                 },
             },
@@ -187,6 +187,10 @@ pub(super) fn show(slowpath: &Slowpath, args: &[&str]) -> Outcome {
 }
 
 pub(super) fn set(slowpath: &Slowpath, args: &[&str]) -> Outcome {
+    let (force, args) = match args {
+        ["--force", rest @ ..] if !rest.is_empty() => (true, rest),
+        args => (false, args),
+    };
     let mut world = slowpath.write_world();
     let kind = world.bridge_named(args[0]).ok_or(NO_SUCH_BRIDGE)?.kind.clone();
     let backend = world.backends.get_mut(&kind).ok_or(NO_SUCH_BRIDGE)?;
@@ -199,7 +203,7 @@ pub(super) fn set(slowpath: &Slowpath, args: &[&str]) -> Outcome {
     let Some(value) = args.get(2) else {
         return Ok(feature.line(backend));
     };
-    if let Err(text) = feature.set(backend, value) {
+    if let Err(text) = feature.set(backend, value, force) {
         return Ok(format!("{text}\n"));
     }
     world.changed(Object::Everything);

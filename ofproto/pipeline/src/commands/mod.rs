@@ -141,7 +141,7 @@ pub const COMMANDS: &[Command] = &[
     row("dpctl/show", "[-s] [dp...]", (0, MANY), dpctl::show),
     row("dpif/dump-dps", "", (0, 0), dpif::dump_dps),
     row("dpif/dump-flows", "[-m] [--names | --no-names] bridge", (1, 3), dpif::dump_flows),
-    row("dpif/set-dp-features", "bridge", (1, 3), features::set),
+    row("dpif/set-dp-features", "[--force] bridge [feature [value]]", (1, 4), features::set),
     row("dpif/show", "", (0, 0), dpif::show).with_json(dpif::show_json),
     row("dpif/show-dp-features", "bridge", (1, 1), features::show),
     row("fdb/add", "bridge port vlan mac", (4, 4), fdb::add),

@@ -21,7 +21,7 @@ fn with_interface(slowpath: &Slowpath, args: &[&str], act: impl FnOnce(&dyn Data
 pub(super) fn show(slowpath: &Slowpath, args: &[&str]) -> Outcome {
     with_interface(slowpath, args, |dp, port| {
         let report = port.map_or(Ok(None), |port| dp.port_qos(port)).map_err(|e| e.to_string())?;
-        report.map(|report| text(args[0], &report)).ok_or_else(|| format!("QoS not configured on {}\n", args[0]))
+        Ok(report.map_or_else(|| format!("QoS not configured on {}\n", args[0]), |report| text(args[0], &report)))
     })
 }
 
@@ -51,6 +51,9 @@ fn put_queue(out: &mut String, queue: &QueueReport) {
 pub(super) fn show_types(slowpath: &Slowpath, args: &[&str]) -> Outcome {
     with_interface(slowpath, args, |dp, port| {
         let kinds = port.map(|port| dp.port_qos_kinds(port)).unwrap_or_default();
+        if kinds.is_empty() {
+            return Ok(format!("No QoS types supported for interface: {}\n", args[0]));
+        }
         Ok(kinds.iter().map(|kind| format!("QoS type: {kind}\n")).collect())
     })
 }

@@ -224,10 +224,19 @@ fn features_are_shown_and_withheld() {
             "dpif/set-dp-features br0 tnl_push_pop true",
             "dpif/set-dp-features br0 nosuch",
             "dpif/set-dp-features br9",
+            "dpif/set-dp-features --force br0 tnl_push_pop true",
+            "dpif/set-dp-features --force br0 tnl_push_pop",
+            "dpif/set-dp-features --force br0 ct_clear true",
+            "dpif/set-dp-features --force br0 sample_nesting 11",
+            "dpif/set-dp-features br0 sample_nesting",
+            "dpif/set-dp-features --force",
         ],
         "sample_nesting (Sample nesting) : [run time]:2, [boot time]:10\nCan not set value beyond the datapath capability\n\
          Boolean value expected\nclone (Clone action) : [run time]:false, [boot time]:true\n\
-         Can not enable features not supported by the datapth\nUnexpected support field\nerror: no such bridge\n",
+         Can not enable features not supported by the datapth\nUnexpected support field\nerror: no such bridge\n\
+         tnl_push_pop (Tunnel push pop) : [run time]:true, [boot time]:false\n\
+         Can not enable features not supported by the datapth\n\
+         sample_nesting (Sample nesting) : [run time]:11, [boot time]:10\nerror: no such bridge\n",
     );
 }
 

@@ -305,6 +305,18 @@ fn delete_meter(world: &mut World, bridge: BridgeId, id: u32, journal: &mut Jour
     }
 }
 
+/// A bridge goes: the datapath's meters that it has are free again.
+pub(crate) fn free_meters(world: &mut World, bridge: BridgeId) {
+    let Some(meters) = world.bridges.get_mut(&bridge).map(|b| std::mem::take(&mut b.meters)) else { return };
+    for meter in meters.0.values() {
+        world.meters_taken.remove(&meter.dp_meter);
+        if let Some(backend) = world.backend(bridge) {
+            // A meter that the datapath has lost is gone all the same.
+            let _ = backend.dp.meter_del(meter.dp_meter);
+        }
+    }
+}
+
 /// OFPMP_METER_CONFIG.
 pub(super) fn meter_configs(bridge: &Bridge, id: u32) -> Result<Vec<MeterConfigEntry>, OfError> {
     let meters: Vec<_> = meters(bridge, id)?;

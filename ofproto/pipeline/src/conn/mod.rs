@@ -281,6 +281,12 @@ impl Agents {
         self.shared.conns().iter().for_each(|conn| conn.outbox.wake());
     }
 
+    /// How many connections there are.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.shared.conns().len()
+    }
+
     /// State of the configured controllers, for the database.
     #[must_use]
     pub fn status(&self) -> Vec<ControllerStatus> {

@@ -77,6 +77,7 @@ impl Slowpath {
         let mut world = self.write_world();
         for name in &plan.remove_bridges {
             if let Some(id) = world.bridge_named(name).map(|b| b.id) {
+                crate::conn::groups::free_meters(&mut world, id);
                 world.bridges.remove(&id);
                 world.changed(Object::Everything);
             }

@@ -19,6 +19,21 @@ pub struct Status {
 }
 
 impl Slowpath {
+    /// How many of each kind of object there are, by the names that OVS has for them (`memory/show`); rules are all that the tables have.
+    #[must_use]
+    pub fn objects(&self) -> Vec<(&'static str, usize)> {
+        let udpifs = self.udpifs();
+        let world = self.read_world();
+        let of_bridges = |count: fn(&crate::bridge::Bridge) -> usize| world.bridges.values().map(count).sum();
+        vec![
+            ("handlers", udpifs.iter().map(|u| u.handlers()).sum()),
+            ("revalidators", udpifs.len()),
+            ("udpif keys", udpifs.iter().map(|u| u.flow_count()).sum()),
+            ("ports", of_bridges(|b| b.ports.len())),
+            ("rules", of_bridges(|b| b.tables.iter().map(crate::table::Table::len).sum())),
+        ]
+    }
+
     /// The state of bridges and interfaces. `stats`: also ask the datapaths for counters.
     #[must_use]
     pub fn status(&self, stats: bool) -> Status {

@@ -190,3 +190,30 @@ fn a_vlan_changes_without_touching_the_port() {
     drop(world);
     assert_eq!(b.dp_ports().len(), 3);
 }
+
+#[test]
+fn objects_are_counted() {
+    let s = crate::scenario::Scenario::new(&config(&["br0 p1@1 p2@2", "br1 p3@3"]));
+    let of = |what: &str| s.slowpath.objects().into_iter().find(|(name, _)| *name == what).unwrap().1;
+    let before = of("rules");
+    s.flow_mod("br0", "in_port=1,actions=2").unwrap();
+    assert_eq!((of("ports"), of("rules"), of("udpif keys")), (5, before + 1, 0));
+    s.send("in_port(1),eth(src=00:00:00:00:00:01,dst=00:00:00:00:00:02),eth_type(0x1234)");
+    assert_eq!(of("udpif keys"), 1);
+}
+
+/// A bridge takes its meters along: of sixteen that the datapath has, each of twenty bridges in turn gets one.
+#[test]
+fn meters_go_with_their_bridge() {
+    let with = config(&["br0 p1@1", "br1 p2@2"]);
+    let s = crate::scenario::Scenario::new(&with);
+    s.meter_mod("br0", 0, 1, 100).unwrap();
+    for _ in 0..20 {
+        s.slowpath.configure(&with);
+        s.meter_mod("br1", 0, 7, 100).unwrap();
+        s.slowpath.configure(&config(&["br0 p1@1"]));
+        let world = s.slowpath.read_world();
+        assert_eq!(world.meters_taken.iter().collect::<Vec<_>>(), [&0], "that of br0 stays");
+        assert!(s.dp.meter_get(0).is_ok() && s.dp.meter_get(1).is_err());
+    }
+}

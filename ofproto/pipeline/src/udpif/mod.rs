@@ -46,7 +46,7 @@ pub(crate) use upcall::installed;
 use crate::config::UpcallConfig;
 use crate::deps::{ChangeLog, Revision};
 use crate::effects::{Notice, Translation};
-use crate::recirc::RecircRef;
+use crate::recirc::{Lingering, RecircRef};
 use crate::world::{BridgeId, World};
 use flow::clock::now_ms;
 use flow::hash::Set;
@@ -164,7 +164,7 @@ pub struct Udpif {
     /// Deletions and replacements in the datapath, and how many of them the last `quiesce` covered.
     mutations: AtomicU64,
     quiesced: AtomicU64,
-    lingering: Mutex<VecDeque<(Msec, Vec<Arc<RecircRef>>)>>,
+    lingering: Mutex<VecDeque<(Msec, Vec<Lingering>)>>,
     /// When a failed translation was last explained in the log.
     explained_ms: AtomicI64,
     /// Flows seen in the datapath without a ukey in the last round.
@@ -378,15 +378,20 @@ impl Udpif {
 
     /// Keeps recirculation ids valid while packets that bear them may be under way.
     pub(crate) fn linger(&self, recircs: Vec<Arc<RecircRef>>, now: Msec) {
-        if !recircs.is_empty() {
-            self.lingering.lock().expect("no holder of the lingering ids panics").push_back((now, recircs));
-        }
+        self.keep_lingering(recircs.into_iter().map(Lingering::new).collect(), now);
     }
 
     /// The same of ids whose megaflow is gone: nobody is to come by them any more.
     pub(crate) fn let_go(&self, recircs: Vec<Arc<RecircRef>>, now: Msec) {
-        recircs.iter().for_each(RecircRef::retire);
-        self.linger(recircs, now);
+        let recircs: Vec<_> = recircs.into_iter().map(Lingering::new).collect();
+        recircs.iter().for_each(Lingering::retire);
+        self.keep_lingering(recircs, now);
+    }
+
+    fn keep_lingering(&self, recircs: Vec<Lingering>, now: Msec) {
+        if !recircs.is_empty() {
+            self.lingering.lock().expect("no holder of the lingering ids panics").push_back((now, recircs));
+        }
     }
 
     fn forget_lingering(&self, now: Msec) {
@@ -396,6 +401,12 @@ impl Udpif {
             expired.extend(lingering.pop_front());
         }
         drop(lingering);
+    }
+
+    /// Handler threads, or how many there would be if they ran.
+    #[must_use]
+    pub(crate) fn handlers(&self) -> usize {
+        self.gates.lock().expect("no holder of the gates panics").len()
     }
 
     /// Flows that we have in the datapath.

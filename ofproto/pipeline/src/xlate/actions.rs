@@ -270,6 +270,7 @@ impl Ctx<'_> {
             let old = field.get(&self.key);
             field.set(&mut self.key, old & !bits | value & bits);
         }
+        super::vlan::complete_tag(&mut self.key);
     }
 
     /// A set of an address or the like is only made in packets with an L3 header, which is known by its protocol.

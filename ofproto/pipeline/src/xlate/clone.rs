@@ -78,22 +78,22 @@ impl Ctx<'_> {
 
     /// Work on a copy of the packet ends; the caller puts back what the pipeline saw of it. What no commit can undo was done to a copy in
     /// the datapath, too, unless nothing comes after it.
-    pub(super) fn end_copy(&mut self, mark: Box<Mark>, last: bool) {
+    pub(super) fn end_copy(&mut self, mut mark: Box<Mark>, last: bool) {
         if !last && self.actions.iter().skip(mark.start).any(|action| action.traits().lasts) {
             let copied = self.actions.split_off(mark.start);
             self.go_back(mark);
             self.emit_copy(copied);
             return;
         }
-        let committed = self.commits != mark.commits;
-        self.pending = if committed { Pending::Nothing } else { mark.pending };
-        self.nsh_metadata = mark.nsh_metadata;
-        if !mark.aside {
-            self.take_back_mask();
+        // The datapath has done it to the packet itself; the next commit undoes it.
+        mark.base = self.base;
+        if self.commits != mark.commits {
+            mark.pending = Pending::Nothing;
         }
+        self.go_back(mark);
     }
 
-    /// The packet is again what it was at `mark`: the datapath has done nothing to it since, or did it to a copy.
+    /// The packet is again what it was at `mark`, or as the mark now has it.
     pub(super) fn go_back(&mut self, mark: Box<Mark>) {
         self.base = mark.base;
         self.pending = mark.pending;

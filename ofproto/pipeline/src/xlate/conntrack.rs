@@ -27,7 +27,8 @@ impl Ctx<'_> {
         let mark = masked(u32::from_be_bytes(self.key.ct_mark), u32::from_be_bytes(self.mask.ct_mark));
         let label = (u128::from_be_bytes(self.key.ct_label), u128::from_be_bytes(self.mask.ct_label));
         (self.mask.ct_mark, self.mask.ct_label) = outer;
-        let nat = ct.actions.iter().find_map(|a| if let OfAction::Nat(nat) = a { Some(&**nat) } else { None });
+        // Of several the last counts, as in OVS.
+        let nat = ct.actions.iter().rev().find_map(|a| if let OfAction::Nat(nat) = a { Some(&**nat) } else { None });
         let helper = self.helper(ct.alg);
         self.emit(Action::Ct(Box::new(Ct {
             commit: ct.commit && !ct.force,

@@ -206,7 +206,7 @@ impl Ctx<'_> {
     pub(super) fn run_unroll(&mut self, table: TableId, cookie: u64) {
         self.table = table;
         self.rule_cookie = cookie;
-        self.report(Kind::Thaw, format_args!("restored state: table={}, cookie={cookie:#x}", table.0));
+        self.report(Kind::Thaw, format_args!("restored state: table={}, cookie={cookie:x}", table.0));
     }
 
     /// Output to OFPP_TABLE, and resubmit: whether the lookup has to wait until what is beneath popped labels has been parsed.

@@ -163,7 +163,10 @@ fn translate_with(world: &World, input: XlateIn<'_>, says_why: bool) -> (Transla
     ctx.take_back_mask();
     let decides = ctx.decides();
     let mut mask = ctx.mask;
-    mask::finish(&mut mask, original);
+    // As in OVS a trace of what failed tells every bit that decided, those of registers, too.
+    if ctx.trace.is_none() || ctx.error.is_none() {
+        mask::finish(&mut mask, original);
+    }
     if let Some(trace) = &mut ctx.trace {
         *trace.final_key = ctx.key;
     }
@@ -522,7 +525,9 @@ impl<'a> Ctx<'a> {
     fn report_error(&mut self, text: Arguments<'_>) {
         self.report(Kind::Error, text);
         if self.trace.is_none() && tracing::enabled!(target: "ofproto_dpif_xlate", tracing::Level::WARN) {
-            let (bridge, flow) = (self.bridge.name.as_str(), crate::commands::trace::flow_said(&self.key));
+            // As in OVS: the packet as it came in, with what the datapath has done to it since.
+            let flow = crate::commands::trace::flow_said(&Key { in_port: self.initial.in_port, ..self.base });
+            let bridge = self.bridge.name.as_str();
             tracing::warn!(target: "ofproto_dpif_xlate", rl = 1, burst = 5, "{text} on bridge {bridge} while processing {flow}");
         }
     }

@@ -97,6 +97,7 @@ pub(super) fn set_in(options: &TunnelOptions, key: &mut Key, part: Subfield, val
             let bits = Value::ones(usize::from(part.bits)).low() << part.ofs;
             let old = part.field.get(key);
             part.field.set(key, old & !bits | value << part.ofs & bits);
+            super::vlan::complete_tag(key);
         }
     }
 }

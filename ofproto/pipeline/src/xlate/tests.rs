@@ -444,3 +444,13 @@ fn the_actions_make_the_packet_that_the_pipeline_had() {
     }
     assert!(compared > 200, "only {compared}");
 }
+
+/// As in OVS; ovs-ofctl takes two.
+#[test]
+fn of_several_translations_of_addresses_the_last_counts() {
+    let s = Scenario::new(&config(&["br0 p1@1"]));
+    s.slowpath.write_world().bridges.values_mut().for_each(|b| b.tracks_connections = true);
+    s.flow_mod("br0", "ip,actions=ct(commit,nat(src=1.1.1.1),nat(dst=2.2.2.2))").unwrap();
+    let said = s.run_command("ofproto/trace", &["br0", "in_port=1,ip"]).unwrap();
+    assert!(said.contains("ct(commit,nat(dst=2.2.2.2))"), "{said}");
+}

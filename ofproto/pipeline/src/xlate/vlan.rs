@@ -48,6 +48,13 @@ pub(super) fn put_tags(key: &mut Key, tags: Tags, priority: PriorityTags) {
     (key.vlan2_tpid, key.vlan2_tci) = wire(tags[1]);
 }
 
+/// A tag that was set by its bits where there was none is one of 802.1Q.
+pub(super) fn complete_tag(key: &mut Key) {
+    if key.vlan_tpid == [0; 2] && u16::from_be_bytes(key.vlan_tci) & VLAN_CFI != 0 {
+        key.vlan_tpid = VLAN_TPID.to_be_bytes();
+    }
+}
+
 /// Tags on the wire to tags inside the switch.
 pub(super) fn inside(bundle: &Bundle, wire: Tags) -> Tags {
     let native = Tag { tpid: if wire[0].tpid == 0 { VLAN_TPID } else { wire[0].tpid }, vid: bundle.vlan, pcp: wire[0].pcp };

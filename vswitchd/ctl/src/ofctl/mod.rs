@@ -1,7 +1,7 @@
 //! `ovs-ofctl`: a bridge's OpenFlow tables, seen and changed over its management socket.
 //!
 //! Rooms: `options`; `vconn`, the connection; `protocol`, which dialect is spoken on it; `names` of ports and tables; `render`,
-//! messages as text; the commands by what they are about.
+//! messages as text; the commands by what they are about, `offline` those that need no switch.
 
 mod bundle;
 mod flows;
@@ -9,6 +9,7 @@ mod groups;
 mod info;
 mod monitor;
 pub mod names;
+mod offline;
 pub mod options;
 mod packets;
 pub mod protocol;
@@ -116,6 +117,13 @@ const COMMANDS: &[Command] = &[
     reads("probe", "TARGET", (1, 1), info::probe),
     reads("ping", "TARGET [N]", (1, 2), info::ping),
     reads("benchmark", "TARGET N COUNT", (3, 3), info::benchmark),
+    reads("ofp-parse", "FILE", (1, 1), offline::print_stream),
+    reads("list-commands", "", (0, usize::MAX), offline::list_commands),
+    reads("parse-flow", "", (1, 1), offline::parse_one_flow),
+    reads("parse-flows", "", (1, 1), offline::parse_flows),
+    reads("parse-group", "", (1, 1), offline::parse_one_group),
+    reads("print-error", "", (1, 1), offline::print_error),
+    reads("ofp-print", "", (1, 2), offline::print_message),
 ];
 
 /// Names of the commands.
@@ -174,7 +182,7 @@ fn read_text(file: &str) -> Result<String, Fault> {
 fn help(io: &mut Io<'_>) -> Result<u8, Fault> {
     writeln!(io.out, "{p}: OpenFlow switch management utility\nusage: {p} [OPTIONS] COMMAND [ARG...]\n", p = io.program)?;
     writeln!(io.out, "For OpenFlow switches:")?;
-    for command in COMMANDS {
+    for command in COMMANDS.iter().filter(|c| !c.usage.is_empty()) {
         writeln!(io.out, "  {} {}", command.name, command.usage)?;
     }
     Ok(0)

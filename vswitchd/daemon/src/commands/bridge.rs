@@ -9,7 +9,7 @@ pub const COMMANDS: &[Command<Daemon>] = &[Command::now("bridge/reconnect", Some
 fn reconnect(daemon: &mut Daemon, args: &[String]) -> Answer {
     let bridge = args.first().map(String::as_str);
     if bridge.is_some_and(|name| !daemon.room.built().bridges.contains_key(name)) {
-        return Err("unknown bridge".into());
+        return Err("Unknown bridge".into());
     }
     daemon.switch.agents.reconnect(bridge);
     Ok(String::new())

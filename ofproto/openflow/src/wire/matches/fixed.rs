@@ -170,7 +170,9 @@ pub fn fits_openflow10(m: &Match) -> bool {
     let vlan = match tci_mask {
         0 => true,
         u16::MAX => true,
-        _ => m.key.vlan_tci[0] & 0x10 != 0 && [VID | VLAN_CFI, PCP | VLAN_CFI].contains(&tci_mask),
+        _ if m.key.vlan_tci[0] & 0x10 != 0 => [VID | VLAN_CFI, PCP | VLAN_CFI].contains(&tci_mask),
+        // No tag, and so no bits of one.
+        _ => tci_mask & VLAN_CFI != 0 && m.key.vlan_tci == [0; 2],
     };
     let rest = Mask {
         in_port: [0; 4],
@@ -188,15 +190,19 @@ pub fn fits_openflow10(m: &Match) -> bool {
         ..*mask
     };
     let ipv6 = m.key.eth_type == [0x86, 0xdd];
+    let network = (mask.nw_proto, mask.nw_tos, mask.nw_src, mask.nw_dst, mask.tp_src, mask.tp_dst);
+    // Type and code have 8 of the 16 bits of a port.
+    let icmp = m.key.eth_type == [8, 0] && m.key.nw_proto == 1;
+    let port = |mask: [u8; 2]| all_or_nothing(&mask) || icmp && mask == [0, 0xff];
     rest == Mask::ZERO
         && vlan
-        && !ipv6
+        && (!ipv6 || network == (0, 0, [0; 4], [0; 4], [0; 2], [0; 2]))
         && cidr(mask.nw_src)
         && cidr(mask.nw_dst)
         && all_or_nothing(&mask.eth_src)
         && all_or_nothing(&mask.eth_dst)
-        && all_or_nothing(&mask.tp_src)
-        && all_or_nothing(&mask.tp_dst)
+        && port(mask.tp_src)
+        && port(mask.tp_dst)
 }
 
 /// Reads a match of 1.1 whose header claims `length` bytes.

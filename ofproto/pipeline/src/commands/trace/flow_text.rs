@@ -60,8 +60,12 @@ fn metadata_mask(key: &Key) -> Mask {
             field.unwildcard(&mut mask);
         }
     }
-    if tunnelled && key.tun_flags[1] & 4 != 0 {
-        mask.tun_id = [0xff; 8];
+    if tunnelled {
+        // With the flags that have no field of their own.
+        mask.tun_flags[1] |= 0xf;
+        if key.tun_flags[1] & 4 != 0 {
+            mask.tun_id = [0xff; 8];
+        }
     }
     if key.ct_nw_proto != 0 {
         mask.ct_nw_proto = 0xff;
@@ -100,7 +104,8 @@ fn network_mask(key: &Key, eth_type: [u8; 2], mask: &mut Mask) {
             mask.nw_src = [0xff; 4];
             return;
         }
-        ETH_NSH => {
+        // As in OVS not of a flow that was written down with its packet type alone.
+        ETH_NSH if key.eth_type == ETH_NSH => {
             (mask.nsh_flags, mask.nsh_ttl, mask.nsh_mdtype, mask.nsh_np, mask.nsh_path) = (0xff, 0xff, 0xff, 0xff, [0xff; 4]);
             (mask.nsh_c1, mask.nsh_c2, mask.nsh_c3, mask.nsh_c4) = ([0xff; 4], [0xff; 4], [0xff; 4], [0xff; 4]);
         }
