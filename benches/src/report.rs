@@ -29,7 +29,7 @@ pub fn line(row: &Row) -> String {
         row.masks.map_or_else(|| "-".to_owned(), |m| m.to_string()),
         fine(row.mpps),
         number(row.cycles, 1),
-        number(row.limit, 1),
+        fine(row.limit),
         fine(row.peer),
         number(row.ratio, 2),
         spread,

@@ -253,7 +253,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "flowmods",
-        about: "ovs-ofctl add-flows, its own time included, plain and --bundle",
+        about: "ovs-ofctl add-flows, its own time included, plain and --bundle; the limit is a switch that keeps nothing",
         sizes: &[of(100_000)],
         quick: 1,
         kind: Kind::Own(parts::flow_mods::run),
@@ -267,10 +267,10 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "bundle-stall",
-        about: "longest round of the forwarding core while a bundle is applied (ms)",
+        about: "longest round of the forwarding core while a bundle is applied, and what a thread that only reads the clock misses there (ms)",
         sizes: &[of(100_000)],
         quick: 0,
-        kind: Kind::Own(parts::flow_mods::stall),
+        kind: Kind::Own(parts::stall::run),
     },
     Scenario {
         name: "lookup",

@@ -3,8 +3,10 @@
 pub mod barrier;
 pub mod connections;
 pub mod flow_mods;
+mod forgetful;
 pub mod lookup;
 pub mod neighbours;
 pub mod setup;
+pub mod stall;
 pub mod tunnels;
 pub mod veth;

@@ -91,6 +91,8 @@ const HANDLER_WAIT: Duration = Duration::from_millis(500);
 /// How long the revalidator rests after each thing that it did.
 const BREATH_MIN: Duration = Duration::from_millis(1);
 const BREATH_MAX: Duration = Duration::from_millis(200);
+/// The same while there are no megaflows: changes concern nothing then, and each that wakes the revalidator costs their maker more than most of them.
+const BREATH_EMPTY: Duration = Duration::from_millis(20);
 const PAUSE_POLL: Duration = Duration::from_millis(100);
 
 /// Why something is translated.
@@ -365,7 +367,7 @@ impl Udpif {
                 self.settle();
             }
             // A stream of changes may take no more than about half a core.
-            std::thread::sleep(started.elapsed().clamp(BREATH_MIN, BREATH_MAX));
+            std::thread::sleep(breath(started.elapsed(), self.flow_count()));
         }
     }
 
@@ -420,6 +422,11 @@ impl Drop for Udpif {
     fn drop(&mut self) {
         self.switches.stop.store(true, Ordering::Release);
     }
+}
+
+/// How long the revalidator rests after what took so long, with so many megaflows.
+fn breath(took: Duration, megaflows: usize) -> Duration {
+    took.clamp(if megaflows == 0 { BREATH_EMPTY } else { BREATH_MIN }, BREATH_MAX)
 }
 
 fn cores() -> usize {

@@ -332,3 +332,11 @@ fn masks_beyond_what_the_datapath_has_room_for() {
     b.udpif.round(now_ms());
     assert_eq!(b.flows(), 0);
 }
+
+#[test]
+fn changes_do_not_wake_the_revalidator_often_while_there_is_nothing_to_look_at() {
+    let ms = Duration::from_millis;
+    assert_eq!((breath(ms(0), 1), breath(ms(0), 0)), (BREATH_MIN, BREATH_EMPTY));
+    assert_eq!((breath(ms(50), 1), breath(ms(50), 0)), (ms(50), ms(50)));
+    assert_eq!(breath(ms(10_000), 1), BREATH_MAX);
+}
