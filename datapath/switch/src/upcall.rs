@@ -9,6 +9,8 @@
 //!   try-lock that may be left to the handler itself.
 //! - A port's flood fills only its own queue, and handlers take `QUANTUM` packets from a port before the next one's turn.
 //! - A port with packets stands in `ready` exactly once (`scheduled`), so `ready` is bounded by the number of ports.
+//! - A port belongs to the handler that has upcalls of it in hand until that one comes back for more: two packets of a flow, or two
+//!   messages about one packet, never overtake each other. Several handlers serve several ports.
 //! - Sender and handler write no common cache line for each packet, beyond the queue's places and the parcels in it: each line that both
 //!   write goes to and fro between their cores.
 //! - No packet waits while a handler sleeps: a handler first registers as waiting, then looks again, then sleeps; a sender first
@@ -22,6 +24,7 @@ use crossbeam_queue::{ArrayQueue, SegQueue};
 use crossbeam_utils::CachePadded;
 use flow::DpPort;
 use flow::seam::Upcall;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::thread::Thread;
@@ -46,7 +49,7 @@ pub struct PortQueue {
     queue: ArrayQueue<Box<Parcel>>,
     /// What the port takes in; every worker finds it here.
     pub policer: Rcu<Policer>,
-    /// Stands in `ready`, or is being taken from.
+    /// Stands in `ready`, or belongs to a handler.
     scheduled: CachePadded<AtomicBool>,
     /// It was full, and has not come down to `QUEUE_LOW` since. Set by whoever found it full, cleared by whoever takes from it: while it
     /// is set a flooded worker looks at nothing that a handler writes.
@@ -114,8 +117,15 @@ pub struct Upcalls {
     handlers: AtomicUsize,
     /// Upcalls queued or in a handler's hands.
     open: AtomicUsize,
-    /// By handler: how many it has in hand.
-    in_hand: [AtomicUsize; HANDLERS_MAX],
+    in_hand: [Hand; HANDLERS_MAX],
+}
+
+/// What a handler has in hand.
+#[derive(Debug, Default)]
+struct Hand {
+    upcalls: AtomicUsize,
+    /// The ports they came from, which nobody else takes from meanwhile.
+    ports: Mutex<Vec<Arc<PortQueue>>>,
 }
 
 impl Default for Upcalls {
@@ -128,7 +138,7 @@ impl Default for Upcalls {
             disabled: AtomicBool::new(false),
             handlers: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
-            in_hand: std::array::from_fn(|_| AtomicUsize::new(0)),
+            in_hand: std::array::from_fn(|_| Hand::default()),
         }
     }
 }
@@ -146,9 +156,10 @@ impl Upcalls {
         self.disabled.store(!on, Ordering::Relaxed);
     }
 
-    /// How many handlers there are.
+    /// How many handlers there are. Those that were there before have ended: their ports are everybody's again.
     pub fn set_handlers(&self, n: usize) {
         self.handlers.store(n, Ordering::Relaxed);
+        self.in_hand.iter().for_each(|hand| self.let_go(hand));
     }
 
     /// Whether there are handlers at all.
@@ -216,18 +227,18 @@ impl Upcalls {
     /// Takes up to `max` upcalls into `out`, waiting at most `timeout` for the first; with `max` 0 it only waits. What this handler
     /// took before counts as done.
     pub fn take(&self, handler: usize, max: usize, timeout: Duration, out: &mut Vec<Upcall>) {
-        let in_hand = &self.in_hand[handler % HANDLERS_MAX];
-        self.open.fetch_sub(in_hand.swap(0, Ordering::AcqRel), Ordering::AcqRel);
-        let mut taken = self.take_ready(max, out);
+        let hand = &self.in_hand[handler % HANDLERS_MAX];
+        self.let_go(hand);
+        let mut taken = self.take_ready(max, hand, out);
         if taken == 0 && self.ready.is_empty() && !timeout.is_zero() {
             self.register();
             if self.ready.is_empty() {
                 std::thread::park_timeout(timeout);
             }
             self.deregister();
-            taken = self.take_ready(max, out);
+            taken = self.take_ready(max, hand, out);
         }
-        in_hand.fetch_add(taken, Ordering::AcqRel);
+        hand.upcalls.fetch_add(taken, Ordering::AcqRel);
         if taken > 0 && !self.ready.is_empty() {
             self.wake_one();
         }
@@ -250,14 +261,22 @@ impl Upcalls {
         fence(Ordering::SeqCst);
     }
 
-    fn take_ready(&self, max: usize, out: &mut Vec<Upcall>) -> usize {
+    /// What was in hand is done.
+    fn let_go(&self, hand: &Hand) {
+        let ports = std::mem::take(&mut *hand.ports.lock().unwrap_or_else(PoisonError::into_inner));
+        ports.into_iter().for_each(|port| self.pass_on(port));
+        self.open.fetch_sub(hand.upcalls.swap(0, Ordering::AcqRel), Ordering::AcqRel);
+    }
+
+    fn take_ready(&self, max: usize, hand: &Hand, out: &mut Vec<Upcall>) -> usize {
         let mut opened = Vec::new();
+        let (mut emptied, mut rest) = (Vec::new(), VecDeque::new());
         let first = out.len();
         while out.len() - first < max {
-            let Some(queue) = self.ready.pop() else { break };
+            let Some(queue) = self.ready.pop().or_else(|| rest.pop_front()) else { break };
             // They lie in another core's cache: all are fetched at once.
             let mut turn = [const { None }; QUANTUM_ALONE];
-            let quantum = if self.ready.is_empty() { QUANTUM_ALONE } else { QUANTUM };
+            let quantum = if self.ready.is_empty() && rest.is_empty() { QUANTUM_ALONE } else { QUANTUM };
             for place in turn.iter_mut().take(quantum.min(max - (out.len() - first))) {
                 *place = queue.queue.pop();
                 let Some(parcel) = place else { break };
@@ -274,9 +293,10 @@ impl Upcalls {
                 opened.push(parcel);
             }
             queue.relieve();
-            self.pass_on(queue);
+            if queue.queue.is_empty() { emptied.push(queue) } else { rest.push_back(queue) }
         }
         self.parcels.give(opened);
+        hand.ports.lock().unwrap_or_else(PoisonError::into_inner).extend(emptied.into_iter().chain(rest));
         out.len() - first
     }
 
@@ -341,6 +361,30 @@ mod tests {
             out.clear();
             upcalls.take(0, 64, Duration::ZERO, &mut out);
         }
+        assert!(upcalls.settled());
+    }
+
+    #[test]
+    fn a_port_stays_with_the_handler_that_has_some_of_it_in_hand() {
+        let upcalls = Upcalls::default();
+        let (one, two) = (PortQueue::new(DpPort(1)), PortQueue::new(DpPort(2)));
+        let take = |handler, max| {
+            let mut out = Vec::new();
+            upcalls.take(handler, max, Duration::ZERO, &mut out);
+            out.iter().map(|upcall| upcall.packet[0]).collect::<Vec<_>>()
+        };
+        for tag in 0..3 {
+            assert!(push(&upcalls, &one, tag));
+        }
+        assert_eq!(take(0, 2), [0, 1]);
+        assert!(push(&upcalls, &one, 3) && push(&upcalls, &two, 9));
+        assert_eq!(take(1, 8), [9], "the third packet of the other port would overtake two");
+        assert_eq!(take(0, 8), [2, 3]);
+        assert!(push(&upcalls, &one, 4));
+        assert_eq!(take(1, 8), [0; 0], "also a port of which everything was taken");
+        upcalls.set_handlers(1);
+        assert_eq!(take(1, 8), [4], "a handler that has ended keeps nothing");
+        assert_eq!(take(1, 8), [0; 0]);
         assert!(upcalls.settled());
     }
 
