@@ -39,7 +39,6 @@ pub(super) struct Passing {
     told: u64,
     until_ms: Msec,
     now_ms: Msec,
-    nat: bool,
 }
 
 impl Ct {
@@ -84,11 +83,26 @@ impl Ct {
     /// Tracks the packets of `wanted.udp`, under an action that `is_plain`: a bit for each that is done. To the others nothing was done.
     #[inline(always)]
     pub(super) fn pass_udp_as(&self, (packets, parsed): (&mut [Packet], &mut [Parsed]), spec: &Spec<'_>, wanted: &Wanted) -> u32 {
+        // What translation needs of registers is not taken from packets that are only tracked.
+        if spec.nat.is_some() {
+            self.pass_udp_with::<true>((packets, parsed), spec, wanted)
+        } else {
+            self.pass_udp_with::<false>((packets, parsed), spec, wanted)
+        }
+    }
+
+    #[inline(always)]
+    fn pass_udp_with<const TRANSLATE: bool>(
+        &self,
+        (packets, parsed): (&mut [Packet], &mut [Parsed]),
+        spec: &Spec<'_>,
+        wanted: &Wanted,
+    ) -> u32 {
         let passing = self.passing(spec);
         let mut done = 0u32;
         for i in bits(wanted.udp) {
-            let (words, number) = (wanted.words[i], wanted.candidates[i]);
-            done |= u32::from(self.track_udp(&mut packets[i], &mut parsed[i], &passing, (words, number))) << i;
+            let found = (wanted.words[i], wanted.candidates[i]);
+            done |= u32::from(self.track_udp::<TRANSLATE>(&mut packets[i], &mut parsed[i], &passing, found)) << i;
         }
         done
     }
@@ -100,30 +114,38 @@ impl Ct {
             told: u64::from_le_bytes([EST | TRK, ip_proto::UDP, z0, z1, 0, 0, 0, 0]),
             until_ms: spec.now_ms + self.policies.timeout_ms(0, CtStage::UdpMultiple),
             now_ms: spec.now_ms,
-            nat: spec.nat.is_some(),
         }
     }
 
     /// False, and nothing done, for packets that are not of an established connection, or one that has anything that few have.
     #[inline(always)]
-    fn track_udp(&self, packet: &mut Packet, parsed: &mut Parsed, passing: &Passing, (words, number): ((u64, u64), u32)) -> bool {
+    fn track_udp<const TRANSLATE: bool>(
+        &self,
+        packet: &mut Packet,
+        parsed: &mut Parsed,
+        passing: &Passing,
+        (words, number): ((u64, u64), u32),
+    ) -> bool {
         const LOOKED_AT: u32 = LIVE | DEAD | RELATED | SEVERAL | ASSURED | PECULIAR;
         const USUAL: u32 = LIVE | SEVERAL | ASSURED;
         // Where there is none it is the entry of nobody, which is not live.
         const { assert!(NONE == 0) };
         let entry = self.slab.at(number);
         let flags = entry.flags.load(Ordering::Acquire);
-        let (forward, backward) = entry.directions_v4(words, flags);
+        let [there, back] = entry.sides_v4(flags);
+        let (forward, backward) = (is_same(there, words), is_same(back, words));
         let alive = (flags & LOOKED_AT == USUAL) & (entry.expires_ms.load(Ordering::Relaxed) > passing.now_ms);
         if !(alive & (forward | backward)) {
             return false;
         }
         let reply = !forward;
         let mut state = u8::from(reply) * RPL;
-        if passing.nat && flags & (NAT_SRC | NAT_DST) != 0 {
+        if TRANSLATE && flags & (NAT_SRC | NAT_DST) != 0 {
             if flags & NAT != 0 {
-                // What packets of the other direction are, turned round, is what the packet shall be.
-                let (ends, last) = entry.words_v4(forward);
+                // What packets of the other direction are, turned round, is what the packet shall be. Chosen by a mask, as directions come mixed.
+                let if_reply = u64::from(reply).wrapping_neg();
+                let choose = |there, back| there & if_reply | back & !if_reply;
+                let (ends, last) = (choose(there.0, back.0), choose(there.1, back.1));
                 if !nat::apply_short(packet, parsed, words, (ends.rotate_left(32), Tuple::turned_last(last))) {
                     return false;
                 }
@@ -139,6 +161,11 @@ impl Ct {
     }
 }
 
+#[inline(always)]
+const fn is_same(a: (u64, u64), b: (u64, u64)) -> bool {
+    (a.0 ^ b.0) | (a.1 ^ b.1) == 0
+}
+
 /// The ports of a packet of UDP over IPv4 as the last word of a tuple has them, if it has both and was not tracked before.
 #[inline(always)]
 fn udp_ports(parsed: &Parsed) -> Option<u32> {
@@ -147,14 +174,16 @@ fn udp_ports(parsed: &Parsed) -> Option<u32> {
     let word = u64::from_le(parsed.key.words()[TRANSPORT]);
     #[allow(clippy::cast_possible_truncation, reason = "the ports are the low half")]
     let ports = (word as u32).swap_bytes().rotate_left(16);
-    let ours = (word & LOOKED_AT == UDP << 32)
-        & (ports & 0xffff != 0)
-        & (ports >> 16 != 0)
-        & (parsed.found.network == NetworkLayer::Ipv4)
-        & (parsed.found.lines.0 & LABEL_AND_TUPLE.0 == 0)
-        & (parsed.key.ct_state == 0)
-        & (parsed.conn == 0);
-    ours.then_some(ports)
+    // Subtracting one borrows into the top bit of a half that was zero.
+    let no_port = ports.wrapping_sub(0x0001_0001) & !ports & 0x8000_8000;
+    // One comparison of all that has to be zero, where seven would each be kept.
+    let odd = (word & LOOKED_AT ^ UDP << 32)
+        | u64::from(no_port)
+        | u64::from(parsed.found.network as u8 ^ NetworkLayer::Ipv4 as u8)
+        | u64::from(parsed.found.lines.0 & LABEL_AND_TUPLE.0)
+        | u64::from(parsed.key.ct_state)
+        | u64::from(parsed.conn);
+    (odd == 0).then_some(ports)
 }
 
 /// Addresses over IPv4, as in `Tuple::of_words_v4`.
