@@ -1,11 +1,11 @@
-//! Comparing the packets of a batch with a few megaflows, of one mask or of several.
+//! Comparing the packets of a batch with the few megaflows of one mask.
 //!
-//! What enters: keys, and the megaflows that a table names (decision 0063) or that are remembered (decision 0060). What leaves: for each packet its
-//! megaflow, if it is one of them, and which packets each has. Neighbours: `search` and `memo` (the callers), `groups`.
+//! What enters: keys, and the megaflows that a table names (decision 0063). What leaves: for each packet its megaflow, if it is one of them, and which
+//! packets each has. Neighbours: `search` (the caller), `groups`.
 //!
 //! Which megaflow a packet is compared with is not branched upon: mixed traffic is as good as any. The plain form compares with each. The wide
-//! form folds those bits of the line that all masks look at to 32 bits, which say the one megaflow that it can be, and compares with that under its
-//! own mask; where two megaflows fold to the same bits it compares with each as well.
+//! form folds the masked line to 32 bits, which say the one megaflow that it can be, and compares with that; where two megaflows fold to the same bits it
+//! compares with each as well.
 
 use crate::classifier::{BATCH, FEW_MAX};
 use crate::hash::line_of;
@@ -13,30 +13,30 @@ use crate::search::{Search, bits, last};
 use crate::shape::Line;
 use crate::slots::Entry;
 
-/// Compares every live packet with a few megaflows, and takes those that are of one out of `live`. Their masks are one, or end with the first line.
+/// Compares every live packet with a few megaflows of one mask, and takes those that are of one out of `live`.
 #[inline(always)]
 pub(crate) fn compare_few<'g, const WIDE: bool>(search: &mut Search<'_, 'g>, few: [Option<Entry<'g>>; FEW_MAX]) {
     let Some(any) = few.iter().flatten().next().copied() else { return };
     let entries = few.map(|entry| entry.unwrap_or(any));
     // Copies, since what is found might lie where they do, as far as the compiler knows.
-    let (lines, masks) = (entries.map(|entry| *entry.line0()), entries.map(|entry| *line_of(&entry.head().shape.mask, 0)));
+    let (lines, mask) = (entries.map(|entry| *entry.line0()), *line_of(&any.head().shape.mask, 0));
     #[cfg(target_arch = "x86_64")]
     if WIDE {
         // SAFETY: `WIDE` is only true in functions that were called because the processor has AVX2 (`wide`).
-        let signs = unsafe { vector::Signs::of(&lines, &masks, few.iter().flatten().count()) };
+        let signs = unsafe { vector::Signs::of(&lines, few.iter().flatten().count()) };
         if let Some(signs) = signs {
             // SAFETY: as above.
-            return part::<WIDE>(search, &entries, |key| unsafe { signs.pick(&lines, &masks, key) });
+            return part::<WIDE>(search, &entries, |key| unsafe { signs.pick(&lines, key, &mask) });
         }
     }
-    part::<WIDE>(search, &entries, |key| pick::<WIDE>(&lines, &masks, key));
+    part::<WIDE>(search, &entries, |key| pick::<WIDE>(&lines, key, &mask));
 }
 
-/// The number of the first line that the key is under the mask of the same number; `FEW_MAX` if it is none.
+/// The number of the first line that `key & mask` is; `FEW_MAX` if it is none.
 #[inline(always)]
-fn pick<const WIDE: bool>(lines: &[Line; FEW_MAX], masks: &[[u64; 8]; FEW_MAX], key: &[u64; 8]) -> usize {
+fn pick<const WIDE: bool>(lines: &[Line; FEW_MAX], key: &[u64; 8], mask: &[u64; 8]) -> usize {
     let mut picked = FEW_MAX;
-    for (number, (line, mask)) in lines.iter().zip(masks).enumerate().rev() {
+    for (number, line) in lines.iter().enumerate().rev() {
         picked = if line.equals_masked_as::<WIDE>(key, mask) { number } else { picked };
     }
     picked
@@ -93,18 +93,9 @@ mod vector {
 
     const _: () = assert!(FEW_MAX == 4 && BATCH == 32);
 
-    /// What lines fold to under what their masks have in common, which differs from line to line.
+    /// What masked lines fold to, which differs from line to line.
     #[derive(Clone, Copy)]
-    pub(super) struct Signs {
-        of: __m128i,
-        common: [__m256i; 2],
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn and([a, b]: [__m256i; 2], [c, d]: [__m256i; 2]) -> [__m256i; 2] {
-        [_mm256_and_si256(a, c), _mm256_and_si256(b, d)]
-    }
+    pub(super) struct Signs(__m128i);
 
     #[inline]
     #[target_feature(enable = "avx2")]
@@ -131,29 +122,26 @@ mod vector {
         /// Of the first `n` lines; `None` if two are alike.
         #[inline]
         #[target_feature(enable = "avx2")]
-        pub(super) fn of(lines: &[Line; FEW_MAX], masks: &[[u64; 8]; FEW_MAX], n: usize) -> Option<Self> {
-            let mut common = load(&masks[0]);
-            for mask in &masks[1..] {
-                common = and(common, load(mask));
-            }
+        pub(super) fn of(lines: &[Line; FEW_MAX], n: usize) -> Option<Self> {
             let mut signs = [0; FEW_MAX];
             for (sign, line) in signs.iter_mut().zip(lines) {
-                *sign = _mm_cvtsi128_si32(fold(and(load(&line.0), common)));
+                *sign = _mm_cvtsi128_si32(fold(load(&line.0)));
             }
             let alike = (1..n.min(FEW_MAX)).any(|i| signs[..i].contains(&signs[i]));
             let [a, b, c, d] = signs;
-            (!alike).then(|| Self { of: _mm_set_epi32(d, c, b, a), common })
+            (!alike).then(|| Self(_mm_set_epi32(d, c, b, a)))
         }
 
-        /// `super::pick`, for the lines and masks that the signs are of.
+        /// `super::pick`, for the lines that the signs are of.
         #[inline]
         #[target_feature(enable = "avx2,bmi1")]
-        pub(super) fn pick(self, lines: &[Line; FEW_MAX], masks: &[[u64; 8]; FEW_MAX], key: &[u64; 8]) -> usize {
-            let key = load(key);
-            let same = _mm_movemask_ps(_mm_castsi128_ps(_mm_cmpeq_epi32(fold(and(key, self.common)), self.of)));
+        pub(super) fn pick(self, lines: &[Line; FEW_MAX], key: &[u64; 8], mask: &[u64; 8]) -> usize {
+            let ([low, high], [low_mask, high_mask]) = (load(key), load(mask));
+            let masked = [_mm256_and_si256(low, low_mask), _mm256_and_si256(high, high_mask)];
+            let same = _mm_movemask_ps(_mm_castsi128_ps(_mm_cmpeq_epi32(fold(masked), self.0)));
             // More than any number if none is the same.
             let picked = same.trailing_zeros() as usize;
-            let (own, masked) = (load(&lines[picked % FEW_MAX].0), and(key, load(&masks[picked % FEW_MAX])));
+            let own = load(&lines[picked % FEW_MAX].0);
             let differs = _mm256_or_si256(_mm256_xor_si256(masked[0], own[0]), _mm256_xor_si256(masked[1], own[1]));
             if (_mm256_testz_si256(differs, differs) != 0) & (picked < FEW_MAX) { picked } else { FEW_MAX }
         }
@@ -180,28 +168,21 @@ mod tests {
 
     proptest! {
         #[test]
-        fn both_forms_pick_the_same(
-            keys in prop::collection::vec(line(), 4),
-            holes in prop::collection::vec(line(), 4),
-            of in 0usize..5,
-            key in line(),
-            n in 1usize..=4,
-            one_mask: bool,
-        ) {
+        fn both_forms_pick_the_same(keys in prop::collection::vec(line(), 4), of in 0usize..5, key in line(), mask in line(), n in 1usize..=4) {
             #[cfg(target_arch = "x86_64")]
             if crate::wide::on() {
-                let used = |i: usize| if i < n { i } else { 0 };
-                let masks: [[u64; 8]; FEW_MAX] = std::array::from_fn(|i| holes[if one_mask { 0 } else { used(i) }].map(|m| !m));
-                let lines: [Line; FEW_MAX] = std::array::from_fn(|i| Line(std::array::from_fn(|w| keys[used(i)][w] & masks[i][w])));
+                let masked = |words: &[u64; 8]| Line(std::array::from_fn(|i| words[i] & !mask[i]));
+                let mask: [u64; 8] = mask.map(|m| !m);
+                let lines: [Line; FEW_MAX] = std::array::from_fn(|i| masked(&keys[if i < n { i } else { 0 }]));
                 let key = keys.get(of).copied().unwrap_or(key);
                 // SAFETY: `wide::on` says that the processor has AVX2.
-                let signs = unsafe { vector::Signs::of(&lines, &masks, n) };
+                let signs = unsafe { vector::Signs::of(&lines, n) };
                 if let Some(signs) = signs {
                     // SAFETY: as above.
-                    let picked = unsafe { signs.pick(&lines, &masks, &key) };
-                    prop_assert_eq!(picked, pick::<false>(&lines, &masks, &key));
+                    let picked = unsafe { signs.pick(&lines, &key, &mask) };
+                    prop_assert_eq!(picked, pick::<false>(&lines, &key, &mask));
                 }
-                prop_assert_eq!(pick::<true>(&lines, &masks, &key), pick::<false>(&lines, &masks, &key));
+                prop_assert_eq!(pick::<true>(&lines, &key, &mask), pick::<false>(&lines, &key, &mask));
             }
         }
 

@@ -163,23 +163,6 @@ impl<'s, 'g> Search<'s, 'g> {
     fn compare_wide(&mut self, only: Entry<'g>) {
         compare_one::<true>(self, only);
     }
-
-    /// The same with a few megaflows, whose masks all end with the first line (`Entry::is_short`).
-    #[inline]
-    pub(crate) fn compare_few(&mut self, few: [Option<Entry<'g>>; FEW_MAX]) {
-        #[cfg(target_arch = "x86_64")]
-        if self.wide {
-            // SAFETY: `wide` is only true where `wide::on` is, which asks for these features.
-            return unsafe { self.compare_few_wide(few) };
-        }
-        compare_few::<false>(self, few);
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-    fn compare_few_wide(&mut self, few: [Option<Entry<'g>>; FEW_MAX]) {
-        compare_few::<true>(self, few);
-    }
 }
 
 /// The megaflows of a table that names them, in their places; `None` if there are too many. The last is read first, see `classifier`.
@@ -336,7 +319,7 @@ fn find_beyond<'g>(
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
     use crate::classifier::ClassifierWriter;
     use crate::program::Program;
@@ -347,7 +330,7 @@ pub(crate) mod tests {
     use std::sync::Arc;
 
     /// Words of a mask: few kinds, in the first line or beyond it.
-    pub(crate) fn mask(kind: u8) -> Key {
+    fn mask(kind: u8) -> Key {
         let mut mask = Key::ZERO;
         mask.in_port = [0xff; 4];
         if kind & 1 != 0 {
@@ -365,7 +348,7 @@ pub(crate) mod tests {
         mask
     }
 
-    pub(crate) fn key(value: u16) -> Key {
+    fn key(value: u16) -> Key {
         let mut key = Key::ZERO;
         key.in_port = [0, 0, 0, 1];
         let [a, b] = value.to_be_bytes();
@@ -373,25 +356,25 @@ pub(crate) mod tests {
         key
     }
 
-    pub(crate) struct World {
-        pub(crate) slots: Arc<Slots>,
-        pub(crate) slot_writer: SlotWriter,
-        pub(crate) classifier: Arc<Classifier>,
+    struct World {
+        slots: Arc<Slots>,
+        slot_writer: SlotWriter,
+        classifier: Arc<Classifier>,
         writer: ClassifierWriter,
-        pub(crate) live: Vec<u32>,
+        live: Vec<u32>,
         limbo: Limbo,
-        pub(crate) epochs: Arc<Epochs>,
+        epochs: Arc<Epochs>,
     }
 
     impl World {
-        pub(crate) fn new() -> Self {
+        fn new() -> Self {
             let (slots, slot_writer) = SlotWriter::new();
             let (classifier, writer) = Classifier::new();
             let (live, limbo, epochs) = (Vec::new(), Limbo::default(), Epochs::new());
             Self { slots, slot_writer, classifier, writer, live, limbo, epochs }
         }
 
-        pub(crate) fn put(&mut self, key: &Key, mask: &Key) {
+        fn put(&mut self, key: &Key, mask: &Key) {
             let masked = key.masked(mask);
             if self.slot_writer.is_full() {
                 assert!(self.slot_writer.grow());
@@ -404,7 +387,7 @@ pub(crate) mod tests {
             self.writer.insert(slot, &self.slot_writer).keep(&mut self.limbo, self.epochs.advance());
         }
 
-        pub(crate) fn del(&mut self, at: usize) {
+        fn del(&mut self, at: usize) {
             let slot = self.live.swap_remove(at);
             self.writer.remove(slot, &self.slot_writer).keep(&mut self.limbo, self.epochs.advance());
             self.slot_writer.kill(slot);
