@@ -393,11 +393,9 @@ impl Core {
             return;
         };
         for (entry, own) in groups.each() {
-            let (mut bytes, mut flags) = (0, 0);
-            for i in bits(own) {
-                bytes += bundle.packets[i].len() as u64;
-                flags |= bundle.parsed[i].tcp_flags();
-            }
+            let bytes = bits(own).map(|i| bundle.packets[i].len() as u64).sum();
+            let flags_of_all = || bits(own).fold(0, |flags, i| flags | bundle.parsed[i].tcp_flags());
+            let flags = if entry.is_never_tcp() { 0 } else { flags_of_all() };
             if let Some(cell) = shard.cell(entry.number()) {
                 cell.count(own.count_ones().into(), bytes, self.now_ms, flags);
             }

@@ -3,7 +3,7 @@
 //! What enters: a type that may be all zeroes, and a length. What leaves: a slice whose pages are touched only when used. The caches of
 //! the workers live here: with 4 KiB pages a million flows would need more TLB entries than there are.
 
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -60,12 +60,13 @@ impl<T: Zeroable> Lines<T> {
 }
 
 impl<T> Lines<T> {
-    /// Makes the pages of the values before `end` present, so that nobody who uses them waits for the kernel to clear them. `done` is how many
-    /// bytes earlier calls have seen to: only one thread calls this. A kernel that cannot do it only costs speed.
-    pub fn fault_in(&self, end: usize, done: &AtomicUsize) {
+    /// Makes the pages of some values present, so that nobody who uses them waits for the kernel to clear them. `done` is up to which byte
+    /// earlier calls have seen to them: only one thread calls this. A kernel that cannot do it only costs speed.
+    pub fn fault_in(&self, values: Range<usize>, done: &AtomicUsize) {
         let all = self.len * size_of::<T>();
-        let end = (end * size_of::<T>()).next_multiple_of(HUGE_PAGE).min(all);
-        let from = done.load(Ordering::Relaxed);
+        let end = (values.end * size_of::<T>()).next_multiple_of(HUGE_PAGE).min(all);
+        let first = values.start * size_of::<T>() / HUGE_PAGE * HUGE_PAGE;
+        let from = done.load(Ordering::Relaxed).max(first);
         if from >= end {
             return;
         }

@@ -8,7 +8,8 @@
 //! addresses are one vector. What is unusual about a packet is found by arithmetic, and remembered as a bit: such packets, and all others, go through
 //! extraction when the batch has been gone through, so that no branch has to be guessed from packet to packet.
 //!
-//! A batch is sorted by IP version before, if the last one had packets over IPv6 (`Habit`): traffic without them does not pay for the look.
+//! A batch is taken for one over the version of IP that the last one was all of (`Habit`), and is sorted by version before only where both come: others
+//! do not pay for the look.
 
 use crate::bundle::Bundle;
 use flow::extract::Arrival;
@@ -18,9 +19,14 @@ pub(crate) const FRAME_MIN: usize = 14;
 
 /// What the last batch was like, as far as that makes the next one's parsing faster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Habit {
-    /// It had packets that may have been ones over IPv6.
-    sorted: bool,
+pub(crate) enum Habit {
+    /// All were common over IPv4.
+    #[default]
+    Four,
+    /// All were common over IPv6.
+    Six,
+    /// Some may have been over either.
+    Mixed,
 }
 
 /// Extracts the keys; whether there is a packet shorter than any frame. `wide` only where `wide::on` says so.
@@ -66,6 +72,8 @@ mod vector {
     /// The same of a frame with a packet over IPv6. It may be longer than the frame is, whose buffer goes on.
     const HEAD6: usize = 72;
     const TAG: usize = 4;
+    /// Bytes up to the second Ethernet type.
+    const TYPES: usize = 12 + TAG + 2;
     const IPV4: usize = 20;
     const UDP: usize = 8;
     const TCP: usize = 20;
@@ -95,19 +103,27 @@ mod vector {
     #[allow(clippy::cast_possible_wrap, reason = "bits, not numbers")]
     pub(super) fn parse(bundle: &mut Bundle, arrival: &Arrival<'_>, common: [u64; 2], habit: &mut Habit) -> bool {
         let common = _mm_set_epi64x(common[1] as i64, common[0] as i64);
-        let six = if habit.sorted { over_ipv6(&bundle.packets) } else { 0 };
+        let n = bundle.packets.len();
+        let all = if n == BATCH { u32::MAX } else { (1 << n) - 1 };
+        let six = match *habit {
+            Habit::Four => 0,
+            Habit::Six => all,
+            Habit::Mixed => over_ipv6(&bundle.packets),
+        };
         let (mut short, mut others) = (false, 0u32);
         if six == 0 {
             for (i, (packet, parsed)) in bundle.packets.iter().zip(&mut bundle.parsed).enumerate() {
-                short |= packet.len() < FRAME_MIN;
                 others |= u32::from(!ipv4(packet.data(), common, parsed)) << i;
                 parsed.conn = 0;
             }
-            habit.sorted = !habit.sorted & (others != 0);
+        } else if six == all {
+            for (i, (packet, parsed)) in bundle.packets.iter().zip(&mut bundle.parsed).enumerate() {
+                others |= u32::from(!ipv6(packet, common, parsed)) << i;
+                parsed.conn = 0;
+            }
         } else {
-            for i in bits(!six & u32::MAX >> (BATCH - bundle.packets.len())) {
+            for i in bits(!six & all) {
                 let (packet, parsed) = (&bundle.packets[i], &mut bundle.parsed[i]);
-                short |= packet.len() < FRAME_MIN;
                 others |= u32::from(!ipv4(packet.data(), common, parsed)) << i;
                 parsed.conn = 0;
             }
@@ -117,22 +133,28 @@ mod vector {
                 parsed.conn = 0;
             }
         }
+        *habit = match *habit {
+            Habit::Four | Habit::Six if others != 0 => Habit::Mixed,
+            Habit::Mixed if six == 0 => Habit::Four,
+            Habit::Mixed if six == all => Habit::Six,
+            same @ (Habit::Four | Habit::Six | Habit::Mixed) => same,
+        };
         for i in bits(others) {
+            short |= bundle.packets[i].len() < FRAME_MIN;
             other(bundle.packets[i].data(), arrival, &mut bundle.parsed[i]);
         }
         short
     }
 
-    /// Which packets are ones over IPv6: a bit for each whose frame, if it is long enough, says so.
+    /// Which packets are ones over IPv6: a bit for each whose frame says so.
     #[inline]
     #[target_feature(enable = "avx2,bmi1,bmi2")]
     fn over_ipv6(packets: &[Packet]) -> u32 {
         let mut six = 0u32;
         for (i, packet) in packets.iter().enumerate() {
-            let Some(head) = head6(packet) else { continue };
+            let Some(head) = packet.data().first_chunk::<TYPES>() else { continue };
             let tagged = half::<12, _>(head, false) == TPID_LE;
-            let long = packet.len() >= HEAD;
-            six |= u32::from(long & (half::<12, _>(head, tagged) == IPV6_LE)) << i;
+            six |= u32::from(half::<12, _>(head, tagged) == IPV6_LE) << i;
         }
         six
     }
@@ -255,7 +277,7 @@ mod vector {
         usual & transport.is_sound & fits
     }
 
-    /// The same of a packet over IPv6, as `over_ipv6` says that it is.
+    /// The same of a packet over IPv6.
     #[inline]
     #[target_feature(enable = "avx2,bmi1,bmi2")]
     #[allow(clippy::cast_possible_truncation, reason = "parts of words, and lengths that were compared")]
@@ -289,7 +311,8 @@ mod vector {
         parsed.found = FOUND6[usize::from(tagged)];
         parsed.found.l2_pad = pad as u16;
         parsed.found.transport = proto;
-        fits & transport.is_sound
+        // As long as its headers say, the packet is a whole frame.
+        fits & transport.is_sound & (half::<12, _>(head, tagged) == IPV6_LE)
     }
 }
 
@@ -311,10 +334,10 @@ mod tests {
         let mut random = PacketGen::new(23);
         let mut frame = Vec::new();
         let (mut common, mut tagged, mut tcp, mut six) = (0, 0, 0, [0; 3]);
-        // By itself, sorted, and not.
+        // By itself, and begun with each.
         let mut habit = Habit::default();
         for round in 0..4_000 {
-            let mut twins: [_; 4] = std::array::from_fn(|_| Bundle::new());
+            let mut twins: [_; 5] = std::array::from_fn(|_| Bundle::new());
             for _ in 0..1 + random.below(crate::bundle::BUNDLE_MAX) {
                 random.sound_packet(&mut frame);
                 match random.below(8) {
@@ -339,7 +362,8 @@ mod tests {
             let arrival = Arrival::new(meta);
             let [plain, wide @ ..] = &mut twins;
             let short = parse(plain, &arrival, false, &mut Habit::default());
-            for (wide, habit) in wide.iter_mut().zip([&mut habit, &mut Habit { sorted: true }, &mut Habit { sorted: false }]) {
+            let mut begun = [Habit::Four, Habit::Six, Habit::Mixed];
+            for (wide, habit) in wide.iter_mut().zip(std::iter::once(&mut habit).chain(&mut begun)) {
                 assert_eq!(parse(wide, &arrival, true, habit), short);
                 for (i, (a, b)) in plain.parsed.iter().zip(&wide.parsed).enumerate().take(plain.packets.len()) {
                     let data = plain.packets[i].data();

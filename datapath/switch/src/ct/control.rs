@@ -185,7 +185,7 @@ impl Conntrack for Ct {
 
     fn carry(&self, zone: u16, orig: &CtTuple) -> bool {
         let Some(number) = self.of_tuple(zone, orig) else { return false };
-        self.slab.at(number).add(CARRIED);
+        self.slab.at(number).raise(CARRIED);
         true
     }
 

@@ -1,24 +1,27 @@
-//! A connection in memory: four cache lines of atomics, so that any thread may read it at any time.
+//! A connection in memory: atomics, so that any thread may read it at any time.
 //!
 //! What enters: a new connection, from the thread that saw its first packet. What leaves: what packets of it need. Neighbours: `slab` (where
-//! entries live), `track` (reads and moves them), `reaper` (frees them).
+//! the parts of entries live), `track` (reads and moves them), `reaper` (frees them).
 //!
 //! # What holds
 //!
-//! - Line 0 is all that a packet of an established connection without NAT touches, except TCP's windows in line 1. A new one without NAT and
-//!   states of TCP has its link in line 2 written besides: what its flags say is not there is not written.
+//! - An entry has four parts, each in an array of its own (decision 0108). `Hot`, a cache line, is all that a packet of an established
+//!   connection without NAT touches, except TCP's windows in `More`. A new one without NAT and states of TCP has its `Links` written besides:
+//!   what its flags say is not there is not written, and its memory not used.
 //! - `orig`, `reply`, `parent` and what else is said once are written before `LIVE` is set (Release) and not changed until the entry is
 //!   free again, which is a grace period after `DEAD` was set: who found a live entry under a guard may read them to the end of its batch.
 //! - TCP's ends change together: whoever moves them holds `lock`, a bit that is held for some tens of instructions and never across
 //!   another lock. Everything else is a single atomic.
 //! - Control threads read without a guard. They take `generation` before and after, and leave out what changed meanwhile.
 
+use super::slab::Slab;
 use super::tcp::{End, Scale, Tcp};
 use super::tuple::Tuple;
 use crate::memory::Zeroable;
 use flow::DpPort;
 use flow::clock::Msec;
 use flow::conntrack::{CtEntry, TcpState};
+use std::ops::Deref;
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 
 /// The entry is a connection.
@@ -56,11 +59,10 @@ pub const NONE: u32 = 0;
 /// Free entries of a chain, apart from its first.
 pub const MEMBERS: usize = 10;
 
-/// A connection.
+/// What a packet of an established connection needs.
 #[repr(C, align(64))]
 #[derive(Debug)]
-pub struct Entry {
-    // line 0
+pub struct Hot {
     orig: [AtomicU64; 5],
     pub expires_ms: AtomicI64,
     pub flags: AtomicU32,
@@ -72,35 +74,69 @@ pub struct Entry {
     pub helper: AtomicU8,
     /// Whether a reply's payload is what was changed.
     pub skew_reply: AtomicU8,
-    // line 1
-    reply: [AtomicU64; 5],
-    ends: [[AtomicU32; 3]; 2],
-    // line 2
-    label: [AtomicU64; 2],
-    parent: [AtomicU64; 5],
+}
+
+/// What threads that begin and end connections need.
+#[repr(C, align(32))]
+#[derive(Debug)]
+pub struct Links {
     /// The next in the wheel; until the reaper has seen the entry, the next among births.
     pub wheel_next: AtomicU32,
     pub wheel_prev: AtomicU32,
-    // line 3
+    pub wheel_slot: AtomicU32,
     /// The next among deaths; of the first of a chain of free entries, the next chain.
     pub chain: AtomicU32,
     generation: AtomicU32,
     /// Bytes that the helper's changes have added.
     pub skew: AtomicU32,
-    pub wheel_slot: AtomicU32,
     /// Ports that both directions come in by, and one; 0 for unknown.
     ports: [AtomicU32; 2],
-    /// Of the first of a chain of free entries: the others.
-    pub members: [AtomicU32; MEMBERS],
 }
 
-const _: () = assert!(size_of::<Entry>() == 256);
-const _: () = assert!(core::mem::offset_of!(Entry, reply) == 64);
-const _: () = assert!(core::mem::offset_of!(Entry, label) == 128);
-const _: () = assert!(core::mem::offset_of!(Entry, chain) == 192);
+/// What NAT and TCP need.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct More {
+    reply: [AtomicU64; 5],
+    ends: [[AtomicU32; 3]; 2],
+}
 
-// SAFETY: an entry is made of atomic integers only: all zeroes is an entry that is free, and there is nothing to drop.
-unsafe impl Zeroable for Entry {}
+/// What few connections have.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Rare {
+    label: [AtomicU64; 2],
+    parent: [AtomicU64; 5],
+}
+
+const _: () = assert!(size_of::<Hot>() == 64 && size_of::<Links>() == 32 && size_of::<More>() == 64 && size_of::<Rare>() == 56);
+// Members of a chain have their numbers where its first one has its tuple.
+const _: () = assert!(2 * size_of::<[AtomicU64; 5]>() == MEMBERS * size_of::<u64>());
+
+// SAFETY: made of atomic integers only: all zeroes is an entry that is free, and there is nothing to drop.
+unsafe impl Zeroable for Hot {}
+// SAFETY: as above.
+unsafe impl Zeroable for Links {}
+// SAFETY: as above.
+unsafe impl Zeroable for More {}
+// SAFETY: as above.
+unsafe impl Zeroable for Rare {}
+
+/// A connection: where its parts are. What is in `Hot` is had by its name.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'s> {
+    hot: &'s Hot,
+    slab: &'s Slab,
+    number: u32,
+}
+
+impl Deref for Entry<'_> {
+    type Target = Hot;
+    #[inline(always)]
+    fn deref(&self) -> &Hot {
+        self.hot
+    }
+}
 
 #[inline]
 fn load(words: &[AtomicU64; 5]) -> Tuple {
@@ -132,7 +168,7 @@ pub struct Birth {
 /// TCP's ends, held.
 #[derive(Debug)]
 pub struct TcpGuard<'e> {
-    entry: &'e Entry,
+    entry: Entry<'e>,
 }
 
 impl Drop for TcpGuard<'_> {
@@ -174,17 +210,42 @@ fn unpack(word: u32) -> (u16, Scale, TcpState) {
     (u16::from_be_bytes([window_high, window_low]), scale, state)
 }
 
-impl Entry {
+impl<'s> Entry<'s> {
+    /// The entry of a number, whose first part is `hot`.
+    #[inline(always)]
+    pub(super) const fn new(slab: &'s Slab, hot: &'s Hot, number: u32) -> Self {
+        Self { hot, slab, number }
+    }
+
+    #[inline(always)]
+    pub(super) fn links(self) -> &'s Links {
+        self.slab.links(self.number)
+    }
+
+    #[inline(always)]
+    fn more(self) -> &'s More {
+        self.slab.more(self.number)
+    }
+
+    #[inline(always)]
+    fn rare(self) -> &'s Rare {
+        self.slab.rare(self.number)
+    }
+
     /// Fills a free entry, whose only owner is the caller. It is not live yet.
-    pub fn fill(&self, birth: &Birth) {
+    pub fn fill(self, birth: &Birth) {
         store(&self.orig, &birth.orig);
         let mut flags = birth.flags;
-        if birth.reply != birth.orig.reversed() {
-            store(&self.reply, &birth.reply);
+        let plain = birth.reply == birth.orig.reversed();
+        if !plain || birth.tcp.is_some() {
+            self.slab.uses_more();
+        }
+        if !plain {
+            store(&self.more().reply, &birth.reply);
             flags |= NAT;
         }
         if let Some(parent) = &birth.parent {
-            store(&self.parent, parent);
+            store(&self.rare().parent, parent);
             flags |= RELATED;
         }
         if birth.label != 0 {
@@ -198,7 +259,7 @@ impl Entry {
         self.policy.store(birth.policy, Ordering::Relaxed);
         self.helper.store(birth.helper, Ordering::Relaxed);
         self.skew_reply.store(0, Ordering::Relaxed);
-        self.ports.iter().for_each(|port| port.store(0, Ordering::Relaxed));
+        self.links().ports.iter().for_each(|port| port.store(0, Ordering::Relaxed));
         if let Some(tcp) = &birth.tcp {
             self.set_tcp(tcp);
         }
@@ -207,96 +268,95 @@ impl Entry {
     }
 
     /// A packet came in by a port.
-    pub fn came_by(&self, reply: bool, port: DpPort) {
-        self.ports[usize::from(reply)].store(port.0.wrapping_add(1), Ordering::Relaxed);
+    pub fn came_by(self, reply: bool, port: DpPort) {
+        self.links().ports[usize::from(reply)].store(port.0.wrapping_add(1), Ordering::Relaxed);
     }
 
     /// Makes a filled entry live.
-    pub fn publish(&self) {
+    pub fn publish(self) {
         self.flags.store(self.flags.load(Ordering::Relaxed) | LIVE, Ordering::Release);
     }
 
     /// Fetches what a packet of it reads; `more` for TCP and NAT.
-    #[inline]
-    pub fn prefetch_known(&self, more: bool) {
-        crate::prefetch(&raw const self.orig);
+    #[inline(always)]
+    pub fn prefetch_known(self, more: bool) {
+        crate::prefetch(std::ptr::from_ref(self.hot));
         if more {
-            crate::prefetch(&raw const self.reply);
+            crate::prefetch(std::ptr::from_ref(self.more()));
         }
     }
 
     /// Fetches what a new connection writes.
     #[inline]
-    pub fn prefetch_free(&self, nat: bool) {
-        crate::prefetch(&raw const self.orig);
-        crate::prefetch(&raw const self.label);
-        crate::prefetch(&raw const self.chain);
+    pub fn prefetch_free(self, nat: bool) {
+        crate::prefetch(std::ptr::from_ref(self.hot));
+        crate::prefetch(std::ptr::from_ref(self.links()));
         if nat {
-            crate::prefetch(&raw const self.reply);
+            crate::prefetch(std::ptr::from_ref(self.more()));
         }
     }
 
     /// Ends a connection; false if that happened already.
-    pub fn kill(&self) -> bool {
+    pub fn kill(self) -> bool {
         // A free entry, or one that is being filled, must not be marked.
         let mark = |flags: u32| (flags & (LIVE | DEAD) == LIVE).then_some(flags | DEAD);
         self.flags.fetch_update(Ordering::AcqRel, Ordering::Relaxed, mark).is_ok()
     }
 
     /// Makes a dead entry, whose grace period is over, free.
-    pub fn free(&self) {
-        self.generation.fetch_add(1, Ordering::AcqRel);
+    pub fn free(self) {
+        self.links().generation.fetch_add(1, Ordering::AcqRel);
         self.flags.store(0, Ordering::Release);
     }
 
     /// Whether it is a connection that has not ended or expired.
     #[inline]
     #[must_use]
-    pub fn is_alive(&self, now_ms: Msec) -> bool {
+    pub fn is_alive(self, now_ms: Msec) -> bool {
         self.flags.load(Ordering::Acquire) & (LIVE | DEAD) == LIVE && self.expires_ms.load(Ordering::Relaxed) > now_ms
     }
 
     #[inline]
     #[must_use]
-    pub fn has(&self, flag: u32) -> bool {
+    pub fn has(self, flag: u32) -> bool {
         self.flags.load(Ordering::Relaxed) & flag != 0
     }
 
     /// Sets flags, and writes only if one of them was not set.
     #[inline]
-    pub fn add(&self, flag: u32) -> bool {
+    pub fn raise(self, flag: u32) -> bool {
         let new = self.flags.load(Ordering::Relaxed) & flag != flag;
         new && self.flags.fetch_or(flag, Ordering::Relaxed) & flag != flag
     }
 
     #[inline]
     #[must_use]
-    pub fn orig(&self) -> Tuple {
+    pub fn orig(self) -> Tuple {
         load(&self.orig)
     }
 
     /// The protocol that rules see: of the connection that announced it, if one did.
     #[inline]
     #[must_use]
-    pub fn proto(&self) -> u8 {
+    pub fn proto(self) -> u8 {
         self.parent().map_or_else(|| self.orig().proto(), |parent| parent.proto())
     }
 
     #[inline]
     #[must_use]
-    pub fn reply(&self) -> Tuple {
-        if self.has(NAT) { load(&self.reply) } else { self.orig().reversed() }
+    pub fn reply(self) -> Tuple {
+        if self.has(NAT) { load(&self.more().reply) } else { self.orig().reversed() }
     }
 
     #[must_use]
-    pub fn parent(&self) -> Option<Tuple> {
-        self.has(RELATED).then(|| load(&self.parent))
+    pub fn parent(self) -> Option<Tuple> {
+        self.has(RELATED).then(|| load(&self.rare().parent))
     }
 
     /// Whether `tuple` is a packet of it, and then whether of the answering side.
     #[inline]
     #[must_use]
-    pub fn direction(&self, tuple: &Tuple) -> Option<bool> {
+    pub fn direction(self, tuple: &Tuple) -> Option<bool> {
         let (forward, backward) = self.directions(tuple, self.flags.load(Ordering::Relaxed));
         (forward | backward).then_some(!forward)
     }
@@ -304,40 +364,29 @@ impl Entry {
     /// Whether `tuple` is a packet of the side that began, and whether one of the answering side; `flags` are the entry's.
     #[inline]
     #[must_use]
-    pub fn directions(&self, tuple: &Tuple, flags: u32) -> (bool, bool) {
+    pub fn directions(self, tuple: &Tuple, flags: u32) -> (bool, bool) {
         let orig = self.orig();
-        let reply = if flags & NAT != 0 { load(&self.reply) } else { orig.reversed() };
+        let reply = if flags & NAT != 0 { load(&self.more().reply) } else { orig.reversed() };
         (orig.is(tuple), reply.is(tuple))
     }
 
-    /// `directions` of TCP and UDP over IPv4, in two words: addresses (`Tuple::of_words_v4`), and what else is in a tuple.
+    /// What packets of both sides are, of TCP and UDP over IPv4, each in two words (`Tuple::of_words_v4`); `flags` are the entry's. The other halves of
+    /// addresses, which are left out, are zero wherever the family in the last word is IPv4.
     #[inline(always)]
     #[must_use]
-    pub fn directions_v4(&self, (ends, rest): (u64, u64), flags: u32) -> (bool, bool) {
-        // The other halves of the addresses are zero wherever the family in the last word is IPv4.
-        let (own, last) = self.words_v4(false);
-        let forward = (own ^ ends) | (last ^ rest);
-        let backward = if flags & NAT != 0 {
-            let (other, last) = self.words_v4(true);
-            (other ^ ends) | (last ^ rest)
-        } else {
-            (own ^ ends.rotate_left(32)) | (last ^ Tuple::turned_last(rest))
+    pub fn sides_v4(self, flags: u32) -> [(u64, u64); 2] {
+        let of = |words: &[AtomicU64; 5]| {
+            let [src, dst, last] = [0, 2, 4].map(|i| words[i].load(Ordering::Relaxed));
+            (src | dst << 32, last)
         };
-        (forward == 0, backward == 0)
-    }
-
-    /// Addresses and the last word of the tuple of a direction, over IPv4. Answers have one of their own only where `NAT` is set.
-    #[inline(always)]
-    #[must_use]
-    pub fn words_v4(&self, reply: bool) -> (u64, u64) {
-        let words = if reply { &self.reply } else { &self.orig };
-        let [src, dst, last] = [0, 2, 4].map(|i| words[i].load(Ordering::Relaxed));
-        (src | dst << 32, last)
+        let (ends, last) = of(&self.orig);
+        let plain = (ends.rotate_left(32), Tuple::turned_last(last));
+        [(ends, last), if flags & NAT != 0 { of(&self.more().reply) } else { plain }]
     }
 
     /// Starts the timeout again. Less than an eighth of a second is not worth a write that other cores would have to fetch.
     #[inline]
-    pub fn expire_at(&self, at_ms: Msec) {
+    pub fn expire_at(self, at_ms: Msec) {
         const STEP_MS: u64 = 125;
         let later = at_ms.wrapping_sub(self.expires_ms.load(Ordering::Relaxed)).cast_unsigned();
         // An earlier time is very much later here, and written as well.
@@ -348,21 +397,21 @@ impl Entry {
 
     #[inline]
     #[must_use]
-    pub fn label(&self) -> u128 {
+    pub fn label(self) -> u128 {
         if !self.has(LABEL) {
             return 0;
         }
-        let [high, low] = [0, 1].map(|i| u128::from(self.label[i].load(Ordering::Relaxed)));
+        let [high, low] = [0, 1].map(|i| u128::from(self.rare().label[i].load(Ordering::Relaxed)));
         high << 64 | low
     }
 
-    fn write_label(&self, label: u128) {
+    fn write_label(self, label: u128) {
         let half = |n: u128| u64::try_from(n & u128::from(u64::MAX)).expect("masked to 64 bits");
-        self.label[0].store(half(label >> 64), Ordering::Relaxed);
-        self.label[1].store(half(label), Ordering::Relaxed);
+        self.rare().label[0].store(half(label >> 64), Ordering::Relaxed);
+        self.rare().label[1].store(half(label), Ordering::Relaxed);
     }
 
-    pub fn set_label(&self, label: u128) {
+    pub fn set_label(self, label: u128) {
         self.write_label(label);
         self.flags.fetch_or(LABEL, Ordering::Relaxed);
     }
@@ -370,45 +419,59 @@ impl Entry {
     /// Takes TCP's ends.
     #[inline]
     #[must_use]
-    pub fn hold_tcp(&self) -> TcpGuard<'_> {
+    pub fn hold_tcp(self) -> TcpGuard<'s> {
         while self.lock.swap(1, Ordering::Acquire) != 0 {
             std::hint::spin_loop();
         }
         TcpGuard { entry: self }
     }
 
-    fn tcp(&self) -> Tcp {
+    fn tcp(self) -> Tcp {
         let end = |i: usize| {
-            let [sent, limit, rest] = [0, 1, 2].map(|k| self.ends[i][k].load(Ordering::Relaxed));
+            let [sent, limit, rest] = [0, 1, 2].map(|k| self.more().ends[i][k].load(Ordering::Relaxed));
             let (window, scale, state) = unpack(rest);
             End { sent, limit, window, scale, state }
         };
         Tcp { ends: [end(0), end(1)] }
     }
 
-    fn set_tcp(&self, tcp: &Tcp) {
-        for (to, end) in self.ends.iter().zip(&tcp.ends) {
+    fn set_tcp(self, tcp: &Tcp) {
+        for (to, end) in self.more().ends.iter().zip(&tcp.ends) {
             to[0].store(end.sent, Ordering::Relaxed);
             to[1].store(end.limit, Ordering::Relaxed);
             to[2].store(pack(end), Ordering::Relaxed);
         }
     }
 
+    /// Names the others of a chain of free entries that this one is the first of; `NONE` after the last.
+    pub(super) fn set_members(self, members: [u32; MEMBERS]) {
+        for (word, [low, high]) in self.orig.iter().zip(members.as_chunks::<2>().0) {
+            word.store(u64::from(*high) << 32 | u64::from(*low), Ordering::Relaxed);
+        }
+    }
+
+    /// What `set_members` has said.
+    #[allow(clippy::cast_possible_truncation, reason = "halves of words")]
+    pub(super) fn members(self) -> [u32; MEMBERS] {
+        let words = self.orig();
+        std::array::from_fn(|i| (words.0[i / 2] >> (i % 2 * 32)) as u32)
+    }
+
     /// As dumps show it; `None` if it is no connection, or changed while it was read.
     #[must_use]
-    pub fn shown(&self, now_ms: Msec) -> Option<CtEntry> {
-        let generation = self.generation.load(Ordering::Acquire);
+    pub fn shown(self, now_ms: Msec) -> Option<CtEntry> {
+        let generation = self.links().generation.load(Ordering::Acquire);
         if !self.is_alive(now_ms) {
             return None;
         }
         let entry = self.described(now_ms);
         fence(Ordering::Acquire);
-        (self.generation.load(Ordering::Relaxed) == generation && self.is_alive(now_ms)).then_some(entry)
+        (self.links().generation.load(Ordering::Relaxed) == generation && self.is_alive(now_ms)).then_some(entry)
     }
 
     /// The same for who knows that the entry is not freed meanwhile, also when it has just ended.
     #[must_use]
-    pub fn described(&self, now_ms: Msec) -> CtEntry {
+    pub fn described(self, now_ms: Msec) -> CtEntry {
         let orig = self.orig();
         let mut tcp = (orig.proto() == flow::wire::ip_proto::TCP).then(|| self.tcp().shown());
         if let Some(tcp) = &mut tcp
@@ -428,7 +491,7 @@ impl Entry {
             helper: super::helper::name_of(self.helper.load(Ordering::Relaxed)),
             established: self.has(ASSURED) && !self.has(CLOSING),
             translated: [self.has(NAT_SRC), self.has(NAT_DST)],
-            ports: [0, 1].map(|i| self.ports[i].load(Ordering::Relaxed).checked_sub(1).map(DpPort)),
+            ports: [0, 1].map(|i| self.links().ports[i].load(Ordering::Relaxed).checked_sub(1).map(DpPort)),
             bucket: 0,
         }
     }

@@ -53,9 +53,9 @@ pub const fn name_of(kind: u8) -> Option<&'static str> {
 }
 
 /// Moves the acknowledgment of a packet back before it is tracked.
-pub fn before(packet: &mut Packet, parsed: &Parsed, entry: &Entry, reply: bool) {
+pub fn before(packet: &mut Packet, parsed: &Parsed, entry: Entry<'_>, reply: bool) {
     if entry.has(SKEWED) && (entry.skew_reply.load(Ordering::Relaxed) != 0) != reply {
-        let skew = entry.skew.load(Ordering::Relaxed);
+        let skew = entry.links().skew.load(Ordering::Relaxed);
         move_number(packet, parsed, 8, 0u32.wrapping_sub(skew));
     }
 }
@@ -68,13 +68,13 @@ pub struct Side {
 }
 
 /// After a packet was tracked (and translated): its sequence number, and what it says.
-pub fn after(ct: &Ct, packet: &mut Packet, parsed: &Parsed, entry: &Entry, side: Side, now_ms: Msec) {
+pub fn after(ct: &Ct, packet: &mut Packet, parsed: &Parsed, entry: Entry<'_>, side: Side, now_ms: Msec) {
     let Side { reply, nat } = side;
     if entry.helper.load(Ordering::Relaxed) == TFTP {
         return tftp(ct, packet, parsed, entry, reply, now_ms);
     }
     let earlier = if entry.has(SKEWED) && (entry.skew_reply.load(Ordering::Relaxed) != 0) == reply {
-        entry.skew.load(Ordering::Relaxed)
+        entry.links().skew.load(Ordering::Relaxed)
     } else {
         0
     };
@@ -85,9 +85,9 @@ pub fn after(ct: &Ct, packet: &mut Packet, parsed: &Parsed, entry: &Entry, side:
     if let Some((at, said)) = said {
         announced(ct, entry, reply, &said, now_ms);
         if nat && let Some(delta) = mangle(packet, parsed, entry, at, &said, reply) {
-            entry.skew.store(earlier.wrapping_add(delta), Ordering::Relaxed);
+            entry.links().skew.store(earlier.wrapping_add(delta), Ordering::Relaxed);
             entry.skew_reply.store(u8::from(reply), Ordering::Relaxed);
-            entry.add(SKEWED);
+            entry.raise(SKEWED);
         }
     }
 }
@@ -101,7 +101,7 @@ fn ftp_says(packet: &Packet, parsed: &Parsed) -> Option<(usize, Announced)> {
     Some((l4 + header, ftp::read(text)?))
 }
 
-fn announced(ct: &Ct, entry: &Entry, reply: bool, said: &Announced, now_ms: Msec) {
+fn announced(ct: &Ct, entry: Entry<'_>, reply: bool, said: &Announced, now_ms: Msec) {
     let (orig, back) = (entry.orig(), entry.reply());
     // Commands come from the client, which waits for the server; answers from the server.
     let (tuple, answers) = match said.kind {
@@ -112,7 +112,7 @@ fn announced(ct: &Ct, entry: &Entry, reply: bool, said: &Announced, now_ms: Msec
     expect(ct, entry, tuple, answers, now_ms);
 }
 
-fn expect(ct: &Ct, entry: &Entry, tuple: Tuple, reply: Tuple, now_ms: Msec) {
+fn expect(ct: &Ct, entry: Entry<'_>, tuple: Tuple, reply: Tuple, now_ms: Msec) {
     let expectation = Expectation {
         tuple,
         reply,
@@ -125,7 +125,7 @@ fn expect(ct: &Ct, entry: &Entry, tuple: Tuple, reply: Tuple, now_ms: Msec) {
 }
 
 /// RFC 1350, 4: a transfer goes on from another port of the server to the port that asked.
-fn tftp(ct: &Ct, packet: &Packet, parsed: &Parsed, entry: &Entry, reply: bool, now_ms: Msec) {
+fn tftp(ct: &Ct, packet: &Packet, parsed: &Parsed, entry: Entry<'_>, reply: bool, now_ms: Msec) {
     const READ: [u8; 2] = [0, 1];
     const WRITE: [u8; 2] = [0, 2];
     let frame = packet::payload(packet, parsed);
@@ -152,7 +152,7 @@ fn move_number(packet: &mut Packet, parsed: &Parsed, at: usize, by: u32) {
 }
 
 /// Replaces the address that a packet announces by the one that the other side knows; by how many bytes the payload grew.
-fn mangle(packet: &mut Packet, parsed: &Parsed, entry: &Entry, payload: usize, said: &Announced, reply: bool) -> Option<u32> {
+fn mangle(packet: &mut Packet, parsed: &Parsed, entry: Entry<'_>, payload: usize, said: &Announced, reply: bool) -> Option<u32> {
     let (own, seen) = if reply { (entry.reply().src(), entry.orig().dst()) } else { (entry.orig().src(), entry.reply().dst()) };
     let place = said.address_at.clone()?;
     if own == seen || packet.gso().kind != GsoKind::None {

@@ -86,6 +86,8 @@ pub struct Ct {
     /// Entries that have ended.
     deaths: Pile,
     count: AtomicU32,
+    /// Those of them that stand in the table twice.
+    twofold: AtomicU32,
     max: AtomicU32,
     liberal: AtomicBool,
     sweep_ms: AtomicU32,
@@ -148,6 +150,7 @@ impl Ct {
             births: (0..MEMBERS_MAX).map(|_| Pile::default()).collect(),
             deaths: Pile::default(),
             count: AtomicU32::new(0),
+            twofold: AtomicU32::new(0),
             max: AtomicU32::new(MAX_DEFAULT),
             liberal: AtomicBool::new(false),
             sweep_ms: AtomicU32::new(reaper::SWEEP_DEFAULT_MS),
@@ -239,11 +242,20 @@ impl Ct {
             }
             return refused;
         }
-        self.table.grow_for(self.count.fetch_add(1, Ordering::Relaxed));
+        if reply_hash != hash {
+            self.twofold.fetch_add(1, Ordering::Relaxed);
+        }
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.table.grow_for(self.slots_in_use());
         self.births[local.seat].push(&self.slab, number, |e| &e.wheel_next);
         entry.publish();
         drop(held);
         Born::New(number)
+    }
+
+    /// Slots of the table in use.
+    fn slots_in_use(&self) -> u32 {
+        self.count.load(Ordering::Relaxed) + self.twofold.load(Ordering::Relaxed)
     }
 
     /// A free entry of the thread's own, or of the shared ones.
@@ -323,6 +335,7 @@ impl Ct {
             let reply_hash = self.hash(&entry.reply());
             if reply_hash != hash {
                 self.table.remove(reply_hash, number);
+                self.twofold.fetch_sub(1, Ordering::Relaxed);
             }
         }
         if entry.helper.load(Ordering::Relaxed) != helper::NONE {
@@ -350,14 +363,14 @@ impl Ct {
 
     /// Says that a connection is established, or closes, to who watches.
     #[cold]
-    fn note(&self, entry: &Entry, closing: bool, now_ms: Msec) {
+    fn note(&self, entry: Entry<'_>, closing: bool, now_ms: Msec) {
         let Some(shown) = entry.shown(now_ms).map(Box::new) else { return };
         self.say(if closing { CtEvent::Closing(shown) } else { CtEvent::Established(shown) });
     }
 
     /// Says that an established connection has another mark or label, to who watches.
     #[cold]
-    fn note_change(&self, entry: &Entry, now_ms: Msec) {
+    fn note_change(&self, entry: Entry<'_>, now_ms: Msec) {
         if let Some(shown) = entry.shown(now_ms) {
             self.say(CtEvent::Changed(Box::new(shown)));
         }
@@ -377,8 +390,8 @@ impl Ct {
 
     /// Marks a connection assured or closing, once.
     #[inline]
-    fn progress(&self, entry: &Entry, flag: u32, now_ms: Msec) {
-        if entry.add(flag) && self.watched.load(Ordering::Relaxed) {
+    fn progress(&self, entry: Entry<'_>, flag: u32, now_ms: Msec) {
+        if entry.raise(flag) && self.watched.load(Ordering::Relaxed) {
             self.note(entry, flag == CLOSING, now_ms);
         }
     }

@@ -8,7 +8,7 @@
 //! Packets only store a new time. A turn takes the births that were pushed before the deaths it knows of, so that a dead entry is always
 //! one it has seen.
 
-use super::entry::{Entry, NONE, WHEEL};
+use super::entry::{Links, NONE, WHEEL};
 use super::slab::CHAIN;
 use super::{CT_EXPIRED, Ct};
 use crate::qsbr::{Epoch, Epochs};
@@ -26,12 +26,15 @@ const SLOTS: usize = 128;
 const SLOT_MS: Msec = 1000;
 /// As many slots, as the clock counts.
 const TURN: Msec = 128;
-/// Rests between turns: without connections, with some, and while many end.
-const REST: [Duration; 3] = [Duration::from_millis(200), Duration::from_millis(50), Duration::from_millis(2)];
+/// Rests between turns: mostly, and while many connections begin or end. Also without connections it is no longer: of the first burst all that
+/// begin before the next turn are met unprepared.
+const REST: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(2)];
 /// From so many connections on memory is made present before it is used.
-const AHEAD_FROM: u32 = 1024;
-/// The least number of entries that are present and unused then: 4 MiB.
-const AHEAD_MIN: u32 = 1 << 14;
+const AHEAD_FROM: u32 = 256;
+/// The least number of entries that are made present and unused then, 6 MiB, and the greatest: a turn shall end.
+const AHEAD: std::ops::RangeInclusive<u32> = 1 << 16..=1 << 17;
+/// Births in a turn that are many.
+const MANY_BIRTHS: u32 = 1 << 10;
 /// Deaths in a turn that are many.
 const MANY: usize = 256;
 
@@ -97,7 +100,7 @@ impl Reaper {
 
     /// One turn; how long to rest.
     pub fn turn(&mut self, now_ms: Msec) -> Duration {
-        self.fault_ahead();
+        let births = self.fault_ahead();
         self.follow_growth();
         let dead = self.ct.deaths.take();
         self.welcome(now_ms);
@@ -106,10 +109,8 @@ impl Reaper {
         self.release();
         self.ct.fragments.expire(now_ms);
         self.ct.outer.expire(now_ms);
-        let held = self.ct.fragments.held() + self.ct.outer.held();
-        let busy = self.ct.count.load(Ordering::Relaxed) > 0 || !self.limbo.is_empty() || held > 0;
-        let hurry = n >= MANY || self.growing.is_some();
-        REST[usize::from(busy) + usize::from(busy && hurry)]
+        let hurry = n >= MANY || births || self.growing.is_some();
+        REST[usize::from(hurry)]
     }
 
     /// Moves entries of a table that grows, when nobody looks under its older size alone any more.
@@ -124,21 +125,22 @@ impl Reaper {
         }
     }
 
-    /// Makes memory present for twice as many connections as began since the last turn.
-    fn fault_ahead(&mut self) {
+    /// Makes memory present for twice as many connections as began since the last turn; whether these are many, or some memory is left for the next.
+    fn fault_ahead(&mut self) -> bool {
         let used = self.ct.slab.end();
-        if used >= AHEAD_FROM {
-            self.ct.table.fault_in();
-            self.ct.slab.fault_ahead((used - self.used).saturating_mul(2).max(AHEAD_MIN));
+        let births = used - std::mem::replace(&mut self.used, used);
+        if used < AHEAD_FROM {
+            return false;
         }
-        self.used = used;
+        self.ct.slab.fault_ahead(births.saturating_mul(2).clamp(*AHEAD.start(), *AHEAD.end()));
+        self.ct.table.fault_in(self.ct.slots_in_use()) || births >= MANY_BIRTHS
     }
 
     fn welcome(&mut self, now_ms: Msec) {
         for seat in 0..self.ct.births.len() {
             let mut number = self.ct.births[seat].take();
             while number != NONE {
-                let next = self.ct.slab.at(number).wheel_next.load(Ordering::Relaxed);
+                let next = self.ct.slab.links(number).wheel_next.load(Ordering::Relaxed);
                 self.schedule(number, now_ms);
                 number = next;
             }
@@ -153,11 +155,12 @@ impl Reaper {
         let slot = (due / SLOT_MS + 1).clamp(self.at + 1, self.at + TURN - 1);
         let slot = usize::try_from(slot.rem_euclid(TURN)).expect("below SLOTS");
         let head = self.slots[slot];
-        entry.wheel_next.store(head, Ordering::Relaxed);
-        entry.wheel_prev.store(NONE, Ordering::Relaxed);
-        entry.wheel_slot.store(u32::try_from(slot).expect("below SLOTS"), Ordering::Relaxed);
+        let links = self.ct.slab.links(number);
+        links.wheel_next.store(head, Ordering::Relaxed);
+        links.wheel_prev.store(NONE, Ordering::Relaxed);
+        links.wheel_slot.store(u32::try_from(slot).expect("below SLOTS"), Ordering::Relaxed);
         if head != NONE {
-            self.ct.slab.at(head).wheel_prev.store(number, Ordering::Relaxed);
+            self.ct.slab.links(head).wheel_prev.store(number, Ordering::Relaxed);
         }
         self.slots[slot] = number;
         entry.flags.fetch_or(WHEEL, Ordering::Relaxed);
@@ -165,19 +168,19 @@ impl Reaper {
 
     fn unlink(&mut self, number: u32) {
         let ct = &self.ct;
-        let entry = ct.slab.at(number);
-        let of = |link: fn(&Entry) -> &AtomicU32| link(entry).load(Ordering::Relaxed);
+        let links = ct.slab.links(number);
+        let of = |link: fn(&Links) -> &AtomicU32| link(links).load(Ordering::Relaxed);
         let (next, prev) = (of(|e| &e.wheel_next), of(|e| &e.wheel_prev));
         if prev == NONE {
-            let slot = entry.wheel_slot.load(Ordering::Relaxed) as usize;
+            let slot = links.wheel_slot.load(Ordering::Relaxed) as usize;
             self.slots[slot] = next;
         } else {
-            ct.slab.at(prev).wheel_next.store(next, Ordering::Relaxed);
+            ct.slab.links(prev).wheel_next.store(next, Ordering::Relaxed);
         }
         if next != NONE {
-            ct.slab.at(next).wheel_prev.store(prev, Ordering::Relaxed);
+            ct.slab.links(next).wheel_prev.store(prev, Ordering::Relaxed);
         }
-        entry.flags.fetch_and(!WHEEL, Ordering::Relaxed);
+        ct.slab.at(number).flags.fetch_and(!WHEEL, Ordering::Relaxed);
     }
 
     /// Looks at every entry that is due.
@@ -191,7 +194,7 @@ impl Reaper {
             let mut number = std::mem::replace(&mut self.slots[slot], NONE);
             while number != NONE {
                 let entry = self.ct.slab.at(number);
-                let next = entry.wheel_next.load(Ordering::Relaxed);
+                let next = entry.links().wheel_next.load(Ordering::Relaxed);
                 entry.flags.fetch_and(!WHEEL, Ordering::Relaxed);
                 if entry.is_alive(now_ms) {
                     self.schedule(number, now_ms);
@@ -209,7 +212,7 @@ impl Reaper {
         let mut number = dead;
         while number != NONE {
             let entry = self.ct.slab.at(number);
-            let next = entry.chain.load(Ordering::Relaxed);
+            let next = entry.links().chain.load(Ordering::Relaxed);
             if entry.has(WHEEL) {
                 self.unlink(number);
             }

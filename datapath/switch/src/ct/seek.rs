@@ -143,31 +143,36 @@ impl Ct {
             // SAFETY: the caller says that the processor has these features.
             return unsafe { self.seek_wide((packets, parsed), spec, wanted) };
         }
-        self.seek_as((packets, parsed), spec, wanted)
+        self.seek_as::<false>((packets, parsed), spec, wanted)
     }
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
     fn seek_wide(&self, packets: (&[Packet], &mut [Parsed]), spec: &Spec<'_>, wanted: &mut Wanted) -> usize {
-        self.seek_as(packets, spec, wanted)
+        self.seek_as::<true>(packets, spec, wanted)
     }
 
     #[inline(always)]
-    fn seek_as(&self, (packets, parsed): (&[Packet], &mut [Parsed]), spec: &Spec<'_>, wanted: &mut Wanted) -> usize {
+    fn seek_as<const WIDE: bool>(
+        &self,
+        (packets, parsed): (&[Packet], &mut [Parsed]),
+        spec: &Spec<'_>,
+        wanted: &mut Wanted,
+    ) -> usize {
         let (size, nat) = (self.table.size(), spec.nat.is_some());
         for i in bits(all(packets.len()) & !wanted.udp) {
             self.seek_one((&packets[i], &mut parsed[i]), (spec, size), (&mut *wanted, i));
         }
         let mut unknown = 0u32;
         for i in bits(wanted.udp) {
-            let candidate = self.table.first_candidate(wanted.hashes[i], size);
+            let candidate = self.table.first_candidate::<WIDE>(wanted.hashes[i], size);
             wanted.candidates[i] = candidate;
             unknown |= u32::from(candidate == NONE) << i;
             // There is an entry of the number that says "none", which nobody uses: no branch for it.
             self.slab.at(candidate).prefetch_known(nat);
         }
         for i in bits(wanted.seen & !wanted.udp) {
-            let candidate = self.table.first_candidate(wanted.hashes[i], size);
+            let candidate = self.table.first_candidate::<WIDE>(wanted.hashes[i], size);
             wanted.candidates[i] = candidate;
             unknown |= u32::from(candidate == NONE) << i;
             let tcp = wanted.tuple(i).proto() == ip_proto::TCP;

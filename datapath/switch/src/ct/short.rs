@@ -39,7 +39,6 @@ pub(super) struct Passing {
     told: u64,
     until_ms: Msec,
     now_ms: Msec,
-    nat: bool,
 }
 
 impl Ct {
@@ -63,20 +62,20 @@ impl Ct {
 
     #[inline(always)]
     fn seek_udp_as<const WIDE: bool>(&self, packets: &[Packet], parsed: &[Parsed], zone: u16, wanted: &mut Wanted) -> u32 {
+        let n = packets.len().min(parsed.len()).min(BUNDLE_MAX);
+        let mut udp = 0u32;
+        for (i, parsed) in parsed[..n].iter().enumerate() {
+            udp |= u32::from(is_plain_udp(parsed)) << i;
+        }
+        udp = right_ones::<WIDE>(packets, parsed, udp);
         let (size, keys) = (self.table.size(), self.keys);
         let tail = u64::from(zone) << 32 | UDP << 48 | u64::from(V4) << 56;
-        let mut udp = 0u32;
-        for i in 0..packets.len().min(parsed.len()).min(BUNDLE_MAX) {
-            let (packet, parsed) = (&packets[i], &parsed[i]);
-            let Some(ports) = udp_ports(parsed) else { continue };
-            if packet.checksum() == Checksum::Unknown && !is_right::<WIDE>(packet, parsed) {
-                continue;
-            }
-            let (ends, rest) = (ends_of(&parsed.key), u64::from(ports) | tail);
+        for i in bits(udp) {
+            let key = &parsed[i].key;
+            let (ends, rest) = (ends_of(key), u64::from(ports_of(key)) | tail);
             let hash = Tuple::hash_v4(ends, rest, &keys);
             self.table.prefetch(hash, size);
             (wanted.words[i], wanted.hashes[i]) = ((ends, rest), hash);
-            udp |= 1 << i;
         }
         udp
     }
@@ -84,11 +83,26 @@ impl Ct {
     /// Tracks the packets of `wanted.udp`, under an action that `is_plain`: a bit for each that is done. To the others nothing was done.
     #[inline(always)]
     pub(super) fn pass_udp_as(&self, (packets, parsed): (&mut [Packet], &mut [Parsed]), spec: &Spec<'_>, wanted: &Wanted) -> u32 {
+        // What translation needs of registers is not taken from packets that are only tracked.
+        if spec.nat.is_some() {
+            self.pass_udp_with::<true>((packets, parsed), spec, wanted)
+        } else {
+            self.pass_udp_with::<false>((packets, parsed), spec, wanted)
+        }
+    }
+
+    #[inline(always)]
+    fn pass_udp_with<const TRANSLATE: bool>(
+        &self,
+        (packets, parsed): (&mut [Packet], &mut [Parsed]),
+        spec: &Spec<'_>,
+        wanted: &Wanted,
+    ) -> u32 {
         let passing = self.passing(spec);
         let mut done = 0u32;
         for i in bits(wanted.udp) {
-            let (words, number) = (wanted.words[i], wanted.candidates[i]);
-            done |= u32::from(self.track_udp(&mut packets[i], &mut parsed[i], &passing, (words, number))) << i;
+            let found = (wanted.words[i], wanted.candidates[i]);
+            done |= u32::from(self.track_udp::<TRANSLATE>(&mut packets[i], &mut parsed[i], &passing, found)) << i;
         }
         done
     }
@@ -100,30 +114,38 @@ impl Ct {
             told: u64::from_le_bytes([EST | TRK, ip_proto::UDP, z0, z1, 0, 0, 0, 0]),
             until_ms: spec.now_ms + self.policies.timeout_ms(0, CtStage::UdpMultiple),
             now_ms: spec.now_ms,
-            nat: spec.nat.is_some(),
         }
     }
 
     /// False, and nothing done, for packets that are not of an established connection, or one that has anything that few have.
     #[inline(always)]
-    fn track_udp(&self, packet: &mut Packet, parsed: &mut Parsed, passing: &Passing, (words, number): ((u64, u64), u32)) -> bool {
+    fn track_udp<const TRANSLATE: bool>(
+        &self,
+        packet: &mut Packet,
+        parsed: &mut Parsed,
+        passing: &Passing,
+        (words, number): ((u64, u64), u32),
+    ) -> bool {
         const LOOKED_AT: u32 = LIVE | DEAD | RELATED | SEVERAL | ASSURED | PECULIAR;
         const USUAL: u32 = LIVE | SEVERAL | ASSURED;
         // Where there is none it is the entry of nobody, which is not live.
         const { assert!(NONE == 0) };
         let entry = self.slab.at(number);
         let flags = entry.flags.load(Ordering::Acquire);
-        let (forward, backward) = entry.directions_v4(words, flags);
+        let [there, back] = entry.sides_v4(flags);
+        let (forward, backward) = (is_same(there, words), is_same(back, words));
         let alive = (flags & LOOKED_AT == USUAL) & (entry.expires_ms.load(Ordering::Relaxed) > passing.now_ms);
         if !(alive & (forward | backward)) {
             return false;
         }
         let reply = !forward;
         let mut state = u8::from(reply) * RPL;
-        if passing.nat && flags & (NAT_SRC | NAT_DST) != 0 {
+        if TRANSLATE && flags & (NAT_SRC | NAT_DST) != 0 {
             if flags & NAT != 0 {
-                // What packets of the other direction are, turned round, is what the packet shall be.
-                let (ends, last) = entry.words_v4(forward);
+                // What packets of the other direction are, turned round, is what the packet shall be. Chosen by a mask, as directions come mixed.
+                let if_reply = u64::from(reply).wrapping_neg();
+                let choose = |there, back| there & if_reply | back & !if_reply;
+                let (ends, last) = (choose(there.0, back.0), choose(there.1, back.1));
                 if !nat::apply_short(packet, parsed, words, (ends.rotate_left(32), Tuple::turned_last(last))) {
                     return false;
                 }
@@ -139,22 +161,34 @@ impl Ct {
     }
 }
 
-/// The ports of a packet of UDP over IPv4 as the last word of a tuple has them, if it has both and was not tracked before.
 #[inline(always)]
-fn udp_ports(parsed: &Parsed) -> Option<u32> {
+const fn is_same(a: (u64, u64), b: (u64, u64)) -> bool {
+    (a.0 ^ b.0) | (a.1 ^ b.1) == 0
+}
+
+/// Whether it is a packet of UDP over IPv4 with both ports, and was not tracked before.
+#[inline(always)]
+fn is_plain_udp(parsed: &Parsed) -> bool {
     // Protocol and fragment bits.
     const LOOKED_AT: u64 = 0xff00_00ff << 32;
-    let word = u64::from_le(parsed.key.words()[TRANSPORT]);
-    #[allow(clippy::cast_possible_truncation, reason = "the ports are the low half")]
-    let ports = (word as u32).swap_bytes().rotate_left(16);
-    let ours = (word & LOOKED_AT == UDP << 32)
-        & (ports & 0xffff != 0)
-        & (ports >> 16 != 0)
-        & (parsed.found.network == NetworkLayer::Ipv4)
-        & (parsed.found.lines.0 & LABEL_AND_TUPLE.0 == 0)
-        & (parsed.key.ct_state == 0)
-        & (parsed.conn == 0);
-    ours.then_some(ports)
+    let (word, ports) = (u64::from_le(parsed.key.words()[TRANSPORT]), ports_of(&parsed.key));
+    // Subtracting one borrows into the top bit of a half that was zero.
+    let no_port = ports.wrapping_sub(0x0001_0001) & !ports & 0x8000_8000;
+    // One comparison of all that has to be zero.
+    let odd = (word & LOOKED_AT ^ UDP << 32)
+        | u64::from(no_port)
+        | u64::from(parsed.found.network as u8 ^ NetworkLayer::Ipv4 as u8)
+        | u64::from(parsed.found.lines.0 & LABEL_AND_TUPLE.0)
+        | u64::from(parsed.key.ct_state)
+        | u64::from(parsed.conn);
+    odd == 0
+}
+
+/// Ports as the last word of a tuple has them.
+#[inline(always)]
+#[allow(clippy::cast_possible_truncation, reason = "the ports are the low half")]
+fn ports_of(key: &Key) -> u32 {
+    (u64::from_le(key.words()[TRANSPORT]) as u32).swap_bytes().rotate_left(16)
 }
 
 /// Addresses over IPv4, as in `Tuple::of_words_v4`.
@@ -166,9 +200,31 @@ fn ends_of(key: &Key) -> u64 {
     if cfg!(target_endian = "little") { key.words()[AT] } else { key.words()[AT].rotate_left(32) }
 }
 
-/// Whether the checksums of a packet that `udp_ports` takes are right.
+/// Those of the packets that `is_plain_udp` takes whose checksums are right, or were found so. In loops of their own, as more packets are under way
+/// in the processor at a time where each takes less of it.
 #[inline(always)]
-fn is_right<const WIDE: bool>(packet: &Packet, parsed: &Parsed) -> bool {
+fn right_ones<const WIDE: bool>(packets: &[Packet], parsed: &[Parsed], udp: u32) -> u32 {
+    let (mut right, mut long) = (0u32, 0u32);
+    for i in bits(udp) {
+        let (packet, parsed) = (&packets[i], &parsed[i]);
+        if packet.checksum() == Checksum::Unknown {
+            match short_is_right::<WIDE>(packet, parsed) {
+                Some(is_right) => right |= u32::from(is_right) << i,
+                None => long |= 1 << i,
+            }
+        } else {
+            right |= 1 << i;
+        }
+    }
+    for i in bits(long) {
+        right |= u32::from(packet::common_sums_are_right(packets[i].data(), &parsed[i])) << i;
+    }
+    right
+}
+
+/// Whether the checksums of a short packet are right; `None` for longer ones, and for all but in the wide form.
+#[inline(always)]
+fn short_is_right<const WIDE: bool>(packet: &Packet, parsed: &Parsed) -> Option<bool> {
     #[cfg(target_arch = "x86_64")]
     if WIDE {
         let (l3, l4) = (usize::from(parsed.found.l3), usize::from(parsed.found.l4));
@@ -176,10 +232,11 @@ fn is_right<const WIDE: bool>(packet: &Packet, parsed: &Parsed) -> bool {
         if (l4 == l3 + vector::IPV4) & vector::LENGTHS.contains(&total) & (packet.room() > l3 + total) {
             // SAFETY: `WIDE` is only true in functions that were called because the processor has AVX2. The packet owns its buffer, in which
             // these bytes and one more are, and whose memory is initialised.
-            return unsafe { vector::is_right(packet.as_ptr().cast_const().wrapping_add(l3), total) };
+            return Some(unsafe { vector::is_right(packet.as_ptr().cast_const().wrapping_add(l3), total) });
         }
     }
-    packet::common_sums_are_right(packet.data(), parsed)
+    let _ = (packet, parsed);
+    None
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -258,8 +315,8 @@ mod vector {
         let right = _mm_movemask_ps(_mm_castsi128_ps(_mm_cmpeq_epi32(folded, _mm_set1_epi32(0xffff))));
         // SAFETY: UDP's header is in the first vector.
         let sum = unsafe { ip.wrapping_add(SUM).cast::<u16>().read_unaligned() };
-        // A UDP packet without a checksum is whole, too.
-        (right & 1 != 0) & ((right & 4 != 0) | (sum == 0))
+        // A UDP packet without a checksum is whole, too. By bits, where an `if` would become a branch.
+        right & (right >> 2 | i32::from(sum == 0)) & 1 != 0
     }
 }
 
@@ -315,8 +372,9 @@ mod tests {
                 if wide && !crate::wide::on() {
                     continue;
                 }
-                let right = if wide { is_right::<true>(&packet, &parsed) } else { is_right::<false>(&packet, &parsed) };
-                let words = udp_ports(&parsed).filter(|_| right).map(|ports| (ends_of(&parsed.key), u64::from(ports) | tail));
+                let ones = (std::slice::from_ref(&packet), std::slice::from_ref(&*parsed), u32::from(is_plain_udp(&parsed)));
+                let right = if wide { right_ones::<true>(ones.0, ones.1, ones.2) } else { right_ones::<false>(ones.0, ones.1, ones.2) };
+                let words = (right != 0).then(|| (ends_of(&parsed.key), u64::from(ports_of(&parsed.key)) | tail));
                 let udp = parsed.key.nw_proto == ip_proto::UDP;
                 prop_assert_eq!(words, common.filter(|_| udp), "{:x?}", frame);
             }

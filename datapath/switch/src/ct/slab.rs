@@ -1,19 +1,24 @@
-//! Where entries live: one reservation of address space, taken into use from its beginning, and lists of entries that are free again.
+//! Where entries live: a reservation of address space for each of their parts, taken into use from its beginning, and lists of entries that are
+//! free again.
 //!
 //! What enters: entries whose grace period is over. What leaves: free entries. Numbers name them; 0 is none.
+//!
+//! The parts of an entry stand apart, each beside the same part of its neighbours: what a packet of an established connection needs of it is one line
+//! of 64 bytes in an array of such lines, so that those of many connections fit the processor's caches, and what a connection has no use for
+//! takes no memory.
 //!
 //! Forwarding threads take entries in chains of `CHAIN`, so that they meet on the shared list once in that many connections. The first entry of
 //! a chain names the others, so that one line of memory is looked at for all. The list is a stack with a tag against ABA; memory is never
 //! given back, so a stale number can be followed safely.
 //!
 //! Memory that was never used is made present ahead of use by the reaper's thread (`fault_ahead`): a forwarding thread that touched it first
-//! would have to wait for the kernel to clear a page.
+//! would have to wait for the kernel to clear a page. Of the parts that only some connections use that is done for `More`, while there are such.
 
-use super::entry::{Entry, MEMBERS, NONE};
+use super::entry::{Entry, Hot, Links, MEMBERS, More, NONE, Rare};
 use crate::memory::Lines;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-/// Connections at most. 256 bytes each.
+/// Connections at most. 96 bytes each; 64 more with TCP or NAT, and 56 with a label or a parent.
 pub const CONNS_MAX: u32 = 1 << 22;
 /// Entries that have ended and are not free yet, and chains in threads' hands.
 const SLACK: u32 = 1 << 18;
@@ -25,13 +30,18 @@ const _: () = assert!(CHAIN_32 as usize == CHAIN);
 /// All entries.
 #[derive(Debug)]
 pub struct Slab {
-    entries: Lines<Entry>,
+    hot: Lines<Hot>,
+    links: Lines<Links>,
+    more: Lines<More>,
+    rare: Lines<Rare>,
     /// Entries from here on were never used.
     fresh: AtomicU32,
     /// Tag, and the first entry of the first chain.
     chains: AtomicU64,
-    /// Bytes that `fault_ahead` has seen to.
-    present: AtomicUsize,
+    /// Bytes that `fault_ahead` has seen to, of each part.
+    present: [AtomicUsize; 3],
+    /// Some connection that began lately uses `More`.
+    more_used: AtomicBool,
 }
 
 impl Default for Slab {
@@ -45,17 +55,49 @@ impl Slab {
     #[must_use]
     pub fn new() -> Self {
         let len = usize::try_from(CONNS_MAX + SLACK).expect("32 bits fit");
-        Self { entries: Lines::zeroed(len), fresh: AtomicU32::new(1), chains: AtomicU64::new(0), present: AtomicUsize::new(0) }
+        Self {
+            hot: Lines::zeroed(len),
+            links: Lines::zeroed(len),
+            more: Lines::zeroed(len),
+            rare: Lines::zeroed(len),
+            fresh: AtomicU32::new(1),
+            chains: AtomicU64::new(0),
+            present: std::array::from_fn(|_| AtomicUsize::new(0)),
+            more_used: AtomicBool::new(false),
+        }
     }
 
     /// An entry by its number.
     ///
     /// # Panics
     /// If there is no such number: a bug of ours.
-    #[inline]
+    #[inline(always)]
     #[must_use]
-    pub fn at(&self, number: u32) -> &Entry {
-        &self.entries[number as usize]
+    pub fn at(&self, number: u32) -> Entry<'_> {
+        Entry::new(self, &self.hot[number as usize], number)
+    }
+
+    #[inline(always)]
+    pub(super) fn links(&self, number: u32) -> &Links {
+        &self.links[number as usize]
+    }
+
+    #[inline(always)]
+    pub(super) fn more(&self, number: u32) -> &More {
+        &self.more[number as usize]
+    }
+
+    #[inline(always)]
+    pub(super) fn rare(&self, number: u32) -> &Rare {
+        &self.rare[number as usize]
+    }
+
+    /// A connection begins that uses `More`.
+    #[inline]
+    pub(super) fn uses_more(&self) {
+        if !self.more_used.load(Ordering::Relaxed) {
+            self.more_used.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Numbers that were ever used are below this.
@@ -77,15 +119,12 @@ impl Slab {
             if first == NONE {
                 return self.fresh_chain(out);
             }
-            let entry = self.at(first);
-            let next = entry.chain.load(Ordering::Relaxed);
+            let next = self.links(first).chain.load(Ordering::Relaxed);
             let new = tag.wrapping_add(1) << 32 | u64::from(next);
             match self.chains.compare_exchange_weak(head, new, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => {
                     out[0] = first;
-                    for (to, member) in out[1..].iter_mut().zip(&entry.members) {
-                        *to = member.load(Ordering::Relaxed);
-                    }
+                    out[1..].copy_from_slice(&self.at(first).members());
                     return 1 + out[1..].iter().take_while(|n| **n != NONE).count();
                 }
                 Err(now) => head = now,
@@ -111,13 +150,11 @@ impl Slab {
     /// Gives back free entries, `CHAIN` at most.
     pub fn give_chain(&self, numbers: &[u32]) {
         let Some((first, others)) = numbers.split_first() else { return };
-        let entry = self.at(*first);
-        for (i, member) in entry.members.iter().enumerate() {
-            member.store(others.get(i).copied().unwrap_or(NONE), Ordering::Relaxed);
-        }
+        self.at(*first).set_members(std::array::from_fn(|i| others.get(i).copied().unwrap_or(NONE)));
+        let chain = &self.links(*first).chain;
         let mut head = self.chains.load(Ordering::Acquire);
         loop {
-            entry.chain.store(low(head), Ordering::Relaxed);
+            chain.store(low(head), Ordering::Relaxed);
             let new = (head >> 32).wrapping_add(1) << 32 | u64::from(*first);
             match self.chains.compare_exchange_weak(head, new, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return,
@@ -128,8 +165,13 @@ impl Slab {
 
     /// Makes the memory of `entries` entries present, beyond those that were ever used. For the reaper's thread: it may take milliseconds.
     pub fn fault_ahead(&self, entries: u32) {
-        let end = self.end().saturating_add(entries).min(CONNS_MAX + SLACK);
-        self.entries.fault_in(end as usize, &self.present);
+        let (from, end) = (self.end() as usize, self.end().saturating_add(entries).min(CONNS_MAX + SLACK) as usize);
+        let [hot, links, more] = &self.present;
+        self.hot.fault_in(from..end, hot);
+        self.links.fault_in(from..end, links);
+        if self.more_used.swap(false, Ordering::Relaxed) {
+            self.more.fault_in(from..end, more);
+        }
     }
 }
 
@@ -144,10 +186,10 @@ pub struct Pile(AtomicU32);
 
 impl Pile {
     /// Puts an entry on it.
-    pub fn push(&self, slab: &Slab, number: u32, link: impl Fn(&Entry) -> &AtomicU32) {
+    pub fn push(&self, slab: &Slab, number: u32, link: impl Fn(&Links) -> &AtomicU32) {
         let mut head = self.0.load(Ordering::Relaxed);
         loop {
-            link(slab.at(number)).store(head, Ordering::Relaxed);
+            link(slab.links(number)).store(head, Ordering::Relaxed);
             match self.0.compare_exchange_weak(head, number, Ordering::Release, Ordering::Relaxed) {
                 Ok(_) => return,
                 Err(now) => head = now,

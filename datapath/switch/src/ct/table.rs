@@ -5,7 +5,8 @@
 //! A slot is a word: half of the hash, and the entry's number (0: empty). A hash has two buckets; the second is used when the first is
 //! full, which a bit of the first says from then on, so that most of those who look for what is not there read one line only. A connection with NAT has two slots, one by each direction's hash; without NAT both directions have the same hash.
 //!
-//! The table begins small, so that the buckets of few connections share few pages, and grows when there are more connections than buckets:
+//! The table begins small, so that the buckets of few connections share few pages, and grows when a quarter of its slots is taken (`LOAD`), at which
+//! hardly ever both buckets of a hash are full:
 //! who begins one connection too many says so (`grow_for`), and from then on things go to their places under the new size and are looked
 //! for there first, then under the older one. The reaper moves what is left (`migrate`) when nobody can look under the older size alone: into
 //! the new place first, then out of the older one. Who finds nothing in either therefore looks into the new one again.
@@ -20,10 +21,15 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 
 /// Buckets at most.
 pub const BUCKETS: usize = 1 << SIZES[SIZES.len() - 1];
-/// The sizes that the table has one after the other: powers of two.
-const SIZES: [u32; 2] = [16, 20];
+/// The sizes that the table has one after the other: powers of two. The next one is much larger, since many connections may begin before the reaper has
+/// moved what stands under the one before.
+const SIZES: [u32; 3] = [15, 19, 21];
+/// Slots in use for each bucket, on average, at which it grows.
+const LOAD: u32 = 2;
+/// Bytes that one call of `fault_in` sees to: it does not keep the reaper from others.
+const FAULT_MAX: usize = 16 << 20;
 const SLOTS: usize = 8;
-/// So many slots of a bucket are looked at without a branch: nearly all candidates stand there, as long as there are no more connections than buckets.
+/// So many slots of a bucket are looked at without a branch in the plain form: nearly all candidates stand there.
 const NEAR: usize = 4;
 const LOCKS: usize = 1 << 12;
 
@@ -32,9 +38,54 @@ const LOCKS: usize = 1 << 12;
 struct Bucket([AtomicU64; SLOTS]);
 
 impl Bucket {
-    /// A candidate for a hash, or `NONE`. In which slot it stands is not branched upon.
+    /// A candidate for a hash, or `NONE`. In which slot it stands is not branched upon. The wide form (`wide`) looks at all slots at once.
     #[inline(always)]
-    fn candidate(&self, hash: u64) -> u32 {
+    fn candidate<const WIDE: bool>(&self, hash: u64) -> u32 {
+        #[cfg(target_arch = "x86_64")]
+        if WIDE {
+            // SAFETY: `WIDE` is only true in functions that were called because the processor has AVX2 (`wide`).
+            return unsafe { self.candidate_wide(hash) };
+        }
+        self.candidate_plain(hash)
+    }
+
+    /// The tags of all slots are compared in one vector. Slots are written by other threads meanwhile, each as one word: what is read of one may be
+    /// older than what is read of another, as in the plain form.
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    #[target_feature(enable = "avx2,bmi1")]
+    #[allow(clippy::cast_possible_truncation, reason = "halves of words")]
+    fn candidate_wide(&self, hash: u64) -> u32 {
+        use std::arch::x86_64::{
+            __m256, _mm256_castps_si256, _mm256_castsi256_ps, _mm256_cmpeq_epi32, _mm256_movemask_ps, _mm256_set1_epi32,
+            _mm256_shuffle_ps,
+        };
+        /// The slot of each lane, four bits each: a shuffle goes by halves of vectors.
+        const ORDER: u32 = 0x7632_5410;
+        const { assert!(SLOTS == 8 && size_of::<Self>() == 64 && cfg!(target_endian = "little")) };
+        let (low, high): (__m256, __m256);
+        // SAFETY: the bucket is two vectors, at an aligned address. Loads in assembly are the processor's own, to which words that others store are
+        // words, so that this is no data race of the language.
+        unsafe {
+            std::arch::asm!(
+                "vmovaps {low}, [{at}]",
+                "vmovaps {high}, [{at} + 32]",
+                at = in(reg) self.0.as_ptr(),
+                low = out(ymm_reg) low,
+                high = out(ymm_reg) high,
+                options(readonly, nostack, preserves_flags)
+            );
+        }
+        let tags = _mm256_castps_si256(_mm256_shuffle_ps::<0b11_01_11_01>(low, high));
+        let same = _mm256_cmpeq_epi32(tags, _mm256_set1_epi32(((hash >> 32) as u32).cast_signed()));
+        let lanes = _mm256_movemask_ps(_mm256_castsi256_ps(same)).cast_unsigned();
+        let slot = ORDER >> (lanes.trailing_zeros() % 8 * 4) & 7;
+        let found = number(self.0[slot as usize].load(Ordering::Relaxed));
+        if lanes == 0 { NONE } else { found }
+    }
+
+    #[inline(always)]
+    fn candidate_plain(&self, hash: u64) -> u32 {
         let (near, _) = self.0.split_at(NEAR);
         let mut found = NONE;
         for slot in near {
@@ -98,6 +149,11 @@ const fn places(hash: u64, size: u32) -> (usize, usize) {
     (hash as usize & mask, (hash >> 20) as usize & mask)
 }
 
+/// The size after this one.
+fn larger(size: u32) -> Option<u32> {
+    SIZES.into_iter().find(|larger| *larger > size)
+}
+
 #[inline]
 const fn tag(hash: u64) -> u64 {
     hash & !0xffff_ffff
@@ -149,11 +205,11 @@ impl Table {
         crate::prefetch(&raw const self.buckets[places(hash, size.0).0]);
     }
 
-    /// A candidate in the first bucket, for fetching it.
+    /// A candidate in the first bucket, for fetching it. `WIDE` only where `wide::on` says so.
     #[inline(always)]
     #[must_use]
-    pub fn first_candidate(&self, hash: u64, size: Size) -> u32 {
-        self.buckets[places(hash, size.0).0].candidate(hash)
+    pub(super) fn first_candidate<const WIDE: bool>(&self, hash: u64, size: Size) -> u32 {
+        self.buckets[places(hash, size.0).0].candidate::<WIDE>(hash)
     }
 
     /// The first entry under the hash for which `is` says so.
@@ -195,9 +251,17 @@ impl Table {
         self.spilled[bucket / 64].load(Ordering::Acquire) & 1 << (bucket % 64) != 0
     }
 
-    /// Makes the memory of the buckets present, of those that it will grow to as well. For the reaper's thread: it takes milliseconds.
-    pub fn fault_in(&self) {
-        self.buckets.fault_in(BUCKETS, &self.present);
+    /// Makes the memory of the buckets present, and of those that it will soon grow to, `slots` being in use; whether there is more to do. For the
+    /// reaper's thread: it may take milliseconds.
+    #[must_use]
+    pub fn fault_in(&self, slots: u32) -> bool {
+        let (size, _) = self.sizes();
+        // Three quarters of what it grows at.
+        let soon = slots >> (size - 2) >= LOAD * 3;
+        let wanted = if soon { larger(size).unwrap_or(size) } else { size };
+        let end = (size_of::<Bucket>() << wanted).min(self.present.load(Ordering::Relaxed) + FAULT_MAX);
+        self.buckets.fault_in(0..end / size_of::<Bucket>(), &self.present);
+        end < size_of::<Bucket>() << wanted
     }
 
     /// Keeps other writers of these hashes away.
@@ -260,18 +324,18 @@ impl Table {
         self.buckets[first].0.iter().chain(&self.buckets[second].0).any(clear)
     }
 
-    /// Makes the table larger if so many connections want it and it is not growing already.
+    /// Makes the table larger if so many slots in use want it and it is not growing already.
     #[inline]
-    pub fn grow_for(&self, connections: u32) {
+    pub fn grow_for(&self, slots: u32) {
         let (size, older) = self.sizes();
-        if connections >> size != 0 && size == older {
+        if slots >> size >= LOAD && size == older {
             self.grow(size);
         }
     }
 
     #[cold]
     fn grow(&self, size: u32) {
-        if let Some(larger) = SIZES.into_iter().find(|larger| *larger > size) {
+        if let Some(larger) = larger(size) {
             // Whoever was faster has said the same.
             let _ = self.sizes.compare_exchange(size | size << 8, larger | size << 8, Ordering::AcqRel, Ordering::Relaxed);
         }
@@ -356,7 +420,7 @@ mod tests {
         drop(table.hold(hash, hash));
         drop(table.hold(hash, !hash));
         assert!(table.insert(hash, 5));
-        assert_eq!(table.first_candidate(hash, table.size()), 5);
+        assert_eq!(table.first_candidate::<false>(hash, table.size()), 5);
         assert_eq!(table.find(hash ^ 1 << 40, Some), None, "another tag");
     }
 
@@ -365,7 +429,13 @@ mod tests {
         // Of the same bucket, with tags of their own.
         let hash = |n: u32| u64::from(n) << 32 | 0x1234;
         let table = Table::new();
-        let candidate = |n: u32| table.first_candidate(hash(n), table.size());
+        let candidate = |n: u32| {
+            let found = table.first_candidate::<false>(hash(n), table.size());
+            if crate::wide::on() {
+                assert_eq!(table.first_candidate::<true>(hash(n), table.size()), found, "{n}");
+            }
+            found
+        };
         for n in 1..=8 {
             assert_eq!(candidate(n), NONE, "{n}");
             assert!(table.insert(hash(n), n));
@@ -386,20 +456,21 @@ mod tests {
         let hash_of = |n: u32| crate::hash::fold(u64::from(n) ^ 0x1234_5678_9abc_def1, 0x9e37_79b9_7f4a_7c15);
         let known = |n: u32, is: &dyn Fn(u64) -> bool| Some(hash_of(n)).filter(|hash| is(*hash));
         let stands = |n: u32| table.find(hash_of(n), |found| (found == n).then_some(found)).is_some();
-        (1..=140_000u32).for_each(|n| assert!(table.insert(hash_of(n), n)));
-        table.grow_for(140_000);
+        (1..=60_000u32).for_each(|n| assert!(table.insert(hash_of(n), n)));
+        table.grow_for(LOAD << SIZES[0]);
+        assert!(table.is_growing());
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let looking = scope.spawn(|| {
                 let mut missed = 0;
                 while !done.load(Ordering::Acquire) {
-                    missed += (1..70_000u32).filter(|n| !stands(*n)).count();
+                    missed += (1..30_000u32).filter(|n| !stands(*n)).count();
                 }
                 missed
             });
             let changing = scope.spawn(|| {
-                (70_000..=140_000u32).for_each(|n| table.remove(hash_of(n), n));
-                (70_000..=140_000u32).filter(|n| stands(*n)).count()
+                (30_000..=60_000u32).for_each(|n| table.remove(hash_of(n), n));
+                (30_000..=60_000u32).filter(|n| stands(*n)).count()
             });
             assert_eq!(table.migrate(known), [0; 0]);
             assert_eq!(changing.join().unwrap(), 0, "removed");
@@ -407,8 +478,8 @@ mod tests {
             assert_eq!(looking.join().unwrap(), 0, "missed");
         });
         table.settled();
-        assert!((1..70_000u32).all(stands) && !(70_000..=140_000u32).any(stands));
-        (1..70_000u32).for_each(|n| table.remove(hash_of(n), n));
+        assert!((1..30_000u32).all(stands) && !(30_000..=60_000u32).any(stands));
+        (1..30_000u32).for_each(|n| table.remove(hash_of(n), n));
         assert!(table.buckets.iter().flat_map(|bucket| &bucket.0).all(|slot| slot.load(Ordering::Relaxed) == 0));
     }
 
@@ -436,7 +507,7 @@ mod tests {
                 (1..=n).for_each(|n| assert_eq!(find(n), (n % 10 != 5).then_some(n), "{n}"));
             }
         }
-        assert_eq!((grown, table.sizes()), (1, (20, 20)));
+        assert_eq!((grown, table.sizes()), (1, (19, 19)));
         (1..=200_000u32).for_each(|n| table.remove(hash_of(n), n));
         assert!(table.buckets.iter().flat_map(|bucket| &bucket.0).all(|slot| slot.load(Ordering::Relaxed) == 0));
     }

@@ -417,7 +417,7 @@ impl Ct {
 
     /// Moves a connection's state and expiry.
     #[inline]
-    fn advance(&self, packet: &Packet, parsed: &Parsed, entry: &Entry, reply: bool, now_ms: Msec) -> Verdict {
+    fn advance(&self, packet: &Packet, parsed: &Parsed, entry: Entry<'_>, reply: bool, now_ms: Msec) -> Verdict {
         let proto = parsed.key.nw_proto;
         if proto == ip_proto::TCP {
             return self.advance_tcp(packet, parsed, entry, reply, now_ms);
@@ -427,13 +427,13 @@ impl Ct {
         if step.flags & ASSURED != 0 {
             self.progress(entry, step.flags, now_ms);
         } else {
-            entry.add(step.flags);
+            entry.raise(step.flags);
         }
         self.extend(entry, step.stage, now_ms);
         if step.new { Verdict::Opening(step.stage) } else { Verdict::Valid(Some(step.stage)) }
     }
 
-    pub(super) fn advance_tcp(&self, packet: &Packet, parsed: &Parsed, entry: &Entry, reply: bool, now_ms: Msec) -> Verdict {
+    pub(super) fn advance_tcp(&self, packet: &Packet, parsed: &Parsed, entry: Entry<'_>, reply: bool, now_ms: Msec) -> Verdict {
         let segment = packet::segment(packet, parsed);
         let liberal = self.liberal.load(Ordering::Relaxed) || entry.has(CARRIED);
         let held = entry.hold_tcp();
@@ -472,7 +472,7 @@ impl Ct {
         verdict
     }
 
-    pub(super) fn extend(&self, entry: &Entry, stage: CtStage, now_ms: Msec) {
+    pub(super) fn extend(&self, entry: Entry<'_>, stage: CtStage, now_ms: Msec) {
         let policy = entry.policy.load(Ordering::Relaxed);
         entry.expire_at(now_ms + self.policies.timeout_ms(policy, stage));
     }
@@ -602,13 +602,13 @@ pub(super) const fn in_port(parsed: &Parsed) -> DpPort {
 }
 
 /// Whether a packet with that state is to be translated as its connection says: it was not yet, in this zone.
-fn is_to_translate(entry: &Entry, state: u8) -> bool {
+fn is_to_translate(entry: Entry<'_>, state: u8) -> bool {
     entry.has(NAT_SRC | NAT_DST) && state & (SNAT | DNAT) == 0
 }
 
 /// Translates a packet as its connection says.
 #[inline]
-pub(super) fn translate(packet: &mut Packet, parsed: &mut Parsed, entry: &Entry, handle: Handle, state: &mut u8) {
+pub(super) fn translate(packet: &mut Packet, parsed: &mut Parsed, entry: Entry<'_>, handle: Handle, state: &mut u8) {
     let flags = entry.flags.load(Ordering::Relaxed);
     let (source, destination) = (flags & NAT_SRC != 0, flags & NAT_DST != 0);
     let (source, destination) = if handle.reply { (destination, source) } else { (source, destination) };
@@ -625,7 +625,7 @@ pub(super) fn translate(packet: &mut Packet, parsed: &mut Parsed, entry: &Entry,
 
 /// Sets the connection's mark and label as the action says; what they are then, and whether they were something else.
 #[inline]
-fn settle(entry: &Entry, spec: &Spec<'_>) -> (u32, u128, bool) {
+fn settle(entry: Entry<'_>, spec: &Spec<'_>) -> (u32, u128, bool) {
     let was = (entry.mark.load(Ordering::Relaxed), entry.label());
     let (mut mark, mut label) = was;
     // A related connection has what its parent has.
