@@ -9,6 +9,8 @@ const TOOLS: [(&str, &str); 4] =
 
 /// Words without what differs from run to run.
 fn plain(text: &str) -> String {
+    // After a failed negotiation, OVS's client says which of the two came first: its own word to the switch, or the switch's end.
+    let text = text.replace("socket (Broken pipe)", "socket (Protocol error)");
     let word = |word: &str| {
         let is_uuid =
             |part: &str| part.len() == 36 && part.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit()) && part.contains('-');

@@ -18,6 +18,10 @@ const SETUP: Setup = Setup { ours: &[], peer: &[], replayed: 0, idle: false, fre
 const STEP: Duration = Duration::from_millis(10);
 /// How long is counted at most.
 const TIME: Duration = Duration::from_secs(5);
+/// Memory that stays so long does not go back any more.
+const STILL: Duration = Duration::from_secs(1);
+/// What a daemon's memory differs by while it does nothing new, bytes.
+const NOISE: u64 = 1 << 20;
 
 /// A count of connections, and when.
 type Point = (Instant, f64);
@@ -49,11 +53,13 @@ pub fn new(bench: &mut Bench, scenario: &Scenario, size: Size) -> Result<Vec<Row
 pub fn memory(bench: &mut Bench, scenario: &Scenario, size: Size) -> Result<Vec<Row>, BenchError> {
     let pcap = Traffic::Udp { flows: size.flows }.write(&bench.pcaps)?;
     let mut side = built(bench, Whose::Ours, &SETUP)?;
-    // The frames of the source lie in the daemon, too: a bridge without rules for them pays for those first.
+    // The frames of the source lie in the daemon, too, and what reading them took goes back bit by bit: a bridge that drops them pays for
+    // that first.
     side.ofctl(&["del-flows", "br0"])?;
+    side.add_flows("br0", &rules::write(bench.lab.dir(), "drop", rules::DROP)?)?;
     side.source(&bench.lab, "br0", 1, &pcap)?;
-    rest(Duration::from_secs(1))?;
-    let before = resident(side.pid());
+    let before = settled(side.pid())?;
+    side.ofctl(&["del-flows", "br0"])?;
     side.add_flows("br0", &rules::write(bench.lab.dir(), "ct-new", rules::CT_NEW)?)?;
     let points = count(&mut side, size.flows)?;
     let reached = points.last().map_or(0.0, |p| p.1);
@@ -62,6 +68,19 @@ pub fn memory(bench: &mut Bench, scenario: &Scenario, size: Size) -> Result<Vec<
     let each = grown as f64 / reached;
     bench.progress(format_args!("{}: {reached} connections, {each:.0} bytes each", scenario.name));
     Ok(vec![Row { mpps: Some(each / 1000.0), unit: "KB per connection", ..Row::new(scenario.name, size) }])
+}
+
+/// Resident memory once it has stayed as it is for `STILL`, or after `TIME`.
+fn settled(pid: u32) -> Result<u64, BenchError> {
+    let (start, mut since, mut last) = (Instant::now(), Instant::now(), 0);
+    while start.elapsed() < TIME && since.elapsed() < STILL {
+        let now = resident(pid);
+        if now.abs_diff(last) > NOISE {
+            (since, last) = (Instant::now(), now);
+        }
+        rest(STEP)?;
+    }
+    Ok(last)
 }
 
 fn built(bench: &mut Bench, whose: Whose, setup: &Setup) -> Result<Side, BenchError> {

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use openflow::message::{Body, ErrorMessage, Message, Multipart, MultipartBody};
 use openflow::tls::{SERVER_NAME, TlsFiles};
 use openflow::wire::frame::{Header, Splitter};
-use openflow::{Codec, Version, Versions, Xid};
+use openflow::{Codec, OfError, Version, Versions, Xid};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, ServerConnection, StreamOwned};
 use std::cell::Cell;
@@ -126,7 +126,13 @@ impl Vconn {
                     version_text(theirs)
                 );
                 io.warn("vconn", &text)?;
-                Err(fault(&self.name, &Errno::EPIPE.into()))
+                // The peer is told; if it has found out by itself and gone already, that is what the user reads.
+                let data =
+                    format!("We support {}, you support {}, no common versions.", version_text(ours), version_text(theirs))
+                        .into();
+                let refusal = Body::Error(ErrorMessage { error: OfError::OfphfcIncompatible, data });
+                let error = self.send(refusal).err().unwrap_or_else(|| Errno::EPROTO.into());
+                Err(fault(&self.name, &error))
             }
         }
     }
