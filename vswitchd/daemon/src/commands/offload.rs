@@ -6,12 +6,26 @@ use flow::Ufid;
 
 /// The rows.
 pub const COMMANDS: &[Command<Daemon>] = &[
+    Command::now("dpif/offload/classes", None, (0, 0), |_, _| Ok(classes())),
     Command::now("dpif/offload/show", Some(""), (0, 0), |daemon, _| Ok(daemon.switch.datapaths.offload.status())),
     Command::now("offload/audit", Some(""), (0, 0), audit),
     Command::now("offload/show", Some(""), (0, 0), |daemon, _| Ok(daemon.switch.datapaths.offload.show())),
     Command::now("offload/sweep", Some(""), (0, 0), sweep),
     Command::now("offload/why", Some("[ufid]"), (0, 1), why),
 ];
+
+/// The ways to offload, and the types of datapaths that have them.
+const CLASSES: [(&str, &[&str]); 1] = [("tc", &["netdev", "system"])];
+
+fn classes() -> String {
+    let mut text = format!("{:16}  Supported dpif class(es)\n{:-<16}  {:-<24}\n", "Offload Class", "", "");
+    for (class, datapaths) in CLASSES {
+        for (i, datapath) in datapaths.iter().enumerate() {
+            text += &format!("{:16}  {datapath}\n", if i == 0 { class } else { "" });
+        }
+    }
+    text
+}
 
 fn why(daemon: &mut Daemon, args: &[String]) -> Answer {
     let Some(text) = args.first() else {
@@ -46,6 +60,17 @@ fn sweep(daemon: &mut Daemon, _: &[String]) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_class_of_several_datapaths_is_named_once() {
+        let [title, line, first, second] = [
+            "Offload Class     Supported dpif class(es)\n",
+            "----------------  ------------------------\n",
+            "tc                netdev\n",
+            "                  system\n",
+        ];
+        assert_eq!(classes(), [title, line, first, second].concat());
+    }
 
     #[test]
     fn ufids_are_read_as_they_are_printed() {
