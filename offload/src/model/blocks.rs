@@ -3,10 +3,11 @@
 //! What enters: requests about them. What leaves: answers; which block a port has, and how many ports share one. Every port has a clsact from the
 //! start; it takes a block as long as nothing hangs from it.
 
-use super::{EEXIST, EOPNOTSUPP, State, Stored, sequence};
+use super::{State, Stored, sequence};
 use crate::tc::attributes::{Writer, seek};
+use crate::tc::numbers::errno::{EEXIST, EOPNOTSUPP};
 use crate::tc::numbers::{RTM_NEWQDISC, TCA_INGRESS_BLOCK};
-use crate::tc::write::{HEADER, TCMSG};
+use crate::tc::write::{HEADER, TCMSG, close, open};
 use std::collections::BTreeMap;
 
 /// The block of each port that shares one.
@@ -78,17 +79,11 @@ fn recount(state: &mut State, block: u32) {
 
 pub(super) fn tell(state: &State, request: &[u8], out: &mut Writer) -> Answer {
     let (ifindex, _) = read(request);
-    let start = out.bytes.len();
-    out.bytes.extend_from_slice(&[0; 4]);
-    out.bytes.extend_from_slice(&RTM_NEWQDISC.to_ne_bytes());
-    out.bytes.extend_from_slice(&[0; 2]);
-    out.bytes.extend_from_slice(&sequence(request).to_ne_bytes());
-    out.bytes.extend_from_slice(&[0; 4]);
+    let start = open(out, RTM_NEWQDISC, 0, sequence(request));
     out.bytes.extend_from_slice(request.get(HEADER..HEADER + TCMSG).unwrap_or(&[0; TCMSG]));
     if let Some(block) = state.blocks.of(ifindex) {
         out.put_u32(TCA_INGRESS_BLOCK, block);
     }
-    let len = u32::try_from(out.bytes.len() - start).unwrap_or(u32::MAX);
-    out.bytes[start..start + 4].copy_from_slice(&len.to_ne_bytes());
+    close(out, start);
     Ok(())
 }

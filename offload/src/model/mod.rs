@@ -19,6 +19,7 @@ use crate::rule::{Act, IS_FRAGMENT};
 use crate::tc::acts::{self, ReadAct};
 use crate::tc::attributes::Writer;
 use crate::tc::client::{Netlink, News};
+use crate::tc::numbers::errno::{EEXIST, EINVAL, ENODEV, ENOENT, ENOSPC, EOPNOTSUPP};
 use crate::tc::numbers::{
     IN_HW, RTM_DELACTION, RTM_DELQDISC, RTM_DELTFILTER, RTM_GETACTION, RTM_GETQDISC, RTM_GETTFILTER, RTM_NEWACTION, RTM_NEWQDISC,
     RTM_NEWTFILTER, SKIP_SW, TCA_KIND, TCA_OPTIONS, act, flower,
@@ -37,12 +38,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Rounds that a packet may go through chains.
 const ROUNDS_MAX: u32 = 16;
-const EEXIST: i32 = 17;
-const EINVAL: i32 = 22;
-const ENOENT: i32 = 2;
-const ENODEV: i32 = 19;
-const ENOSPC: i32 = 28;
-const EOPNOTSUPP: i32 = 95;
 
 /// What goes wrong, and how large it is.
 #[derive(Clone, Debug)]
@@ -596,6 +591,5 @@ fn acknowledge(out: &mut Writer, request: &[u8], result: Result<(), (i32, &'stat
     if !text.is_empty() {
         out.put_text(1, text);
     }
-    let len = u32::try_from(out.bytes.len() - start).unwrap_or(u32::MAX);
-    out.bytes[start..start + 4].copy_from_slice(&len.to_ne_bytes());
+    crate::tc::write::close(out, start);
 }

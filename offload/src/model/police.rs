@@ -2,18 +2,16 @@
 //!
 //! What enters: messages about actions. What leaves: echoes, dumps, errors with texts. Neighbours: `buckets`, `tc::meters` (the codec).
 
-use super::{EEXIST, EINVAL, ENOENT, ENOSPC, EOPNOTSUPP, Options, State, Stored, sequence};
+use super::{Options, State, Stored, sequence};
 use crate::hardware::MeterCounts;
 use crate::rule::Act;
 use crate::tc::Devices as _;
 use crate::tc::attributes::{Writer, attributes, find, seek};
 use crate::tc::meters::{Police, read, show};
+use crate::tc::numbers::errno::{EEXIST, EINVAL, ENOENT, ENOSPC, EOPNOTSUPP, EPERM};
 use crate::tc::numbers::{RTM_DELACTION, RTM_GETACTION, RTM_NEWACTION, TCA_ACT_TAB, act};
-use crate::tc::write::{F_EXCL, HEADER};
+use crate::tc::write::{F_EXCL, HEADER, TCAMSG};
 use std::sync::Arc;
-
-const EPERM: i32 = 1;
-const TCAMSG: usize = 4;
 
 type Answer = Result<(), (i32, &'static str)>;
 

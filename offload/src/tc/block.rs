@@ -11,15 +11,11 @@ use super::Devices;
 use super::answer::answers;
 use super::attributes::{Attribute, Writer, seek};
 use super::client::{Netlink, Tc, messages};
+use super::numbers::errno::{EEXIST, EINVAL, ENODEV, ENOENT};
 use super::numbers::{BLOCKS, BLOCKS_MASK, RTM_NEWQDISC, RTM_NEWTFILTER, TCA_INGRESS_BLOCK};
 use super::write::{HEADER, TCMSG, clsact_with_block, dump, dump_egress, no_clsact, query_clsact};
 use crate::hardware::HardwareError;
 use crate::tc::Hook;
-
-const ENOENT: i32 = 2;
-const EEXIST: i32 = 17;
-const ENODEV: i32 = 19;
-const EINVAL: i32 = 22;
 
 /// The number of the block of the bond with an interface index.
 #[must_use]

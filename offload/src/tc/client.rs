@@ -15,6 +15,7 @@
 
 use super::answer::{Answer, answers};
 use super::attributes::{Writer, attributes, find};
+use super::numbers::errno::{EEXIST, EINVAL, ENODEV, ENOENT, ENOSPC};
 use super::numbers::{TCA_OPTIONS, act, flower};
 use super::preferences::Masks;
 use super::read::{Filter, Message, filter, glance, message};
@@ -36,11 +37,6 @@ pub const MAGIC: [u8; 4] = *b"FRRL";
 const BATCH_MAX: usize = 64;
 /// Most rules are no longer than this.
 const RULE_BYTES: usize = 512;
-const ENOENT: i32 = 2;
-const EEXIST: i32 = 17;
-const ENODEV: i32 = 19;
-const EINVAL: i32 = 22;
-const ENOSPC: i32 = 28;
 
 /// Something that answers route netlink.
 pub trait Netlink: Send + Sync + fmt::Debug {

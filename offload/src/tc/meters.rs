@@ -16,24 +16,18 @@ use super::acts::{kind_of, put_meter, read_meter};
 use super::answer::answers;
 use super::attributes::{Attribute, NESTED, ReadError, Writer, attributes, find};
 use super::client::{MAGIC, Netlink, Tc, messages};
+use super::numbers::errno::{EEXIST, ENOENT, EPERM};
 use super::numbers::{LARGE_DUMP, RTM_DELACTION, RTM_GETACTION, RTM_NEWACTION, TCA_ACT_TAB, TCA_ROOT_FLAGS, act};
-use super::write::{F_ACK, F_CREATE, F_DUMP, F_ECHO, F_EXCL, F_REQUEST, HEADER};
+use super::write::{F_ACK, F_CREATE, F_DUMP, F_ECHO, F_EXCL, F_REPLACE, F_REQUEST, HEADER, TCAMSG, close, open};
 use crate::hardware::{HardwareError, MeterCounts};
 use crate::meters::Limit;
 use crate::refusal::{Reason, Refusal};
 use std::time::Duration;
 
-/// Bytes of `struct tcamsg`.
-const TCAMSG: usize = 4;
-/// `NLM_F_REPLACE`
-const F_REPLACE: u16 = 0x100;
 const KIND: &str = "police";
 /// How often, and after how long, an action that filters still name is tried again.
 const TURNS_MAX: usize = 20;
 const PAUSE: Duration = Duration::from_millis(5);
-const EPERM: i32 = 1;
-const ENOENT: i32 = 2;
-const EEXIST: i32 = 17;
 
 /// A police action, as it is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,15 +107,10 @@ pub(crate) fn show(out: &mut Writer, kind: u16, sequence: u32, all: &[Police]) {
 }
 
 fn message(out: &mut Writer, kind: u16, flags: u16, sequence: u32, body: impl FnOnce(&mut Writer)) {
-    let start = out.bytes.len();
-    out.bytes.extend_from_slice(&[0; 4]);
-    out.bytes.extend_from_slice(&kind.to_ne_bytes());
-    out.bytes.extend_from_slice(&flags.to_ne_bytes());
-    out.bytes.extend_from_slice(&sequence.to_ne_bytes());
-    out.bytes.extend_from_slice(&[0; 4 + TCAMSG]);
+    let start = open(out, kind, flags, sequence);
+    out.bytes.extend_from_slice(&[0; TCAMSG]);
     body(out);
-    let len = u32::try_from(out.bytes.len() - start).expect("an action is short");
-    out.bytes[start..start + 4].copy_from_slice(&len.to_ne_bytes());
+    close(out, start);
 }
 
 fn cookie(index: u32) -> [u8; 8] {

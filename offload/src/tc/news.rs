@@ -18,14 +18,12 @@ use super::numbers::{
 };
 use super::read::{Message, glance, message};
 use super::table::Table;
-use super::write::HEADER;
+use super::write::{HEADER, TCAMSG};
 use super::{Devices, FilterId, Hook};
 use crate::hardware::{HwStats, Overheard};
 use flow::Ufid;
 use flow::hash::{Map, Set};
 
-/// Bytes of `struct tcamsg`.
-const TCAMSG: usize = 4;
 /// Interfaces that are told of at once; if there are more, all are to be looked at.
 const INTERFACES_MAX: usize = 1_024;
 

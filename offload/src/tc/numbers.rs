@@ -237,3 +237,16 @@ pub mod police {
     pub const METERS: u32 = 0x4000_0000;
     pub const METERS_MASK: u32 = 0xf000_0000;
 }
+
+/// Errors of the kernel, `errno.h`.
+pub mod errno {
+    pub const EPERM: i32 = 1;
+    pub const ENOENT: i32 = 2;
+    pub const EEXIST: i32 = 17;
+    pub const ENODEV: i32 = 19;
+    pub const EINVAL: i32 = 22;
+    pub const ENOSPC: i32 = 28;
+    pub const EOPNOTSUPP: i32 = 95;
+    /// The kernel's own, which some drivers let out.
+    pub const ENOTSUPP: i32 = 524;
+}

@@ -8,6 +8,7 @@
 use super::answer::{Answer, answers};
 use super::attributes::Writer;
 use super::client::{MAGIC, Netlink, Tc, judge};
+use super::numbers::errno::{EINVAL, ENODEV, ENOENT, ENOTSUPP, EOPNOTSUPP};
 use super::preferences::LOW_MAX;
 use super::read::filter;
 use super::write::{create, delete};
@@ -28,12 +29,6 @@ const COOKIE: [u8; 16] = {
     }
     cookie
 };
-const EINVAL: i32 = 22;
-const EOPNOTSUPP: i32 = 95;
-/// The kernel's own `ENOTSUPP`, which some drivers let out.
-const ENOTSUPP: i32 = 524;
-const ENOENT: i32 = 2;
-const ENODEV: i32 = 19;
 
 /// What became of a question.
 enum Answered {

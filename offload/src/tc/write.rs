@@ -13,10 +13,13 @@ use crate::rule::Rule;
 pub const HEADER: usize = 16;
 /// Bytes of `struct tcmsg`.
 pub const TCMSG: usize = 20;
+/// Bytes of `struct tcamsg`.
+pub const TCAMSG: usize = 4;
 /// `NLM_F_*`
 pub const F_REQUEST: u16 = 1;
 pub const F_ACK: u16 = 4;
 pub const F_ECHO: u16 = 8;
+pub const F_REPLACE: u16 = 0x100;
 pub const F_DUMP: u16 = 0x300;
 pub const F_CREATE: u16 = 0x400;
 pub const F_EXCL: u16 = 0x200;
@@ -129,12 +132,19 @@ fn head(out: &mut Writer, kind: u16, flags: u16, sequence: u32, id: FilterId) {
     out.put_u32(TCA_CHAIN, id.chain);
 }
 
-fn header(out: &mut Writer, kind: u16, flags: u16, sequence: u32, id: FilterId) {
+/// Begins a message with its `struct nlmsghdr`, whose length `close` writes; where it starts.
+pub(crate) fn open(out: &mut Writer, kind: u16, flags: u16, sequence: u32) -> usize {
+    let start = out.bytes.len();
     out.bytes.extend_from_slice(&[0; 4]);
     out.bytes.extend_from_slice(&kind.to_ne_bytes());
     out.bytes.extend_from_slice(&flags.to_ne_bytes());
     out.bytes.extend_from_slice(&sequence.to_ne_bytes());
     out.bytes.extend_from_slice(&[0; 4]);
+    start
+}
+
+fn header(out: &mut Writer, kind: u16, flags: u16, sequence: u32, id: FilterId) {
+    open(out, kind, flags, sequence);
     let (ifindex, parent) = match id.hook {
         Hook::Ingress { ifindex } => (ifindex.to_ne_bytes(), INGRESS),
         Hook::Block { number } => (BLOCK.to_ne_bytes(), number),
@@ -157,7 +167,8 @@ pub(crate) fn finish(out: &mut Writer) {
     close(out, 0);
 }
 
-fn close(out: &mut Writer, start: usize) {
+/// Writes the length of the message that starts there and is the last of `out`.
+pub(crate) fn close(out: &mut Writer, start: usize) {
     let len = u32::try_from(out.bytes.len() - start).expect("a message is shorter than 4 GiB");
     out.bytes[start..start + 4].copy_from_slice(&len.to_ne_bytes());
 }

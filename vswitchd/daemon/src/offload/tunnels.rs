@@ -17,6 +17,7 @@ use flow::seam::PortInfo;
 use offload::TunnelKind;
 use offload::tc::attributes::{Writer, attributes, find};
 use offload::tc::client::Netlink as _;
+use offload::tc::numbers::errno::EEXIST;
 use offload::tc::numbers::{INGRESS, RTM_NEWTFILTER, SKIP_HW, TCA_KIND, TCA_OPTIONS, act, flower, gact, verdict};
 use offload::tc::write::clsact;
 
@@ -37,7 +38,6 @@ const VXLAN_COLLECT_METADATA: u16 = 25;
 const GENEVE_PORT: u16 = 5;
 const GENEVE_COLLECT_METADATA: u16 = 6;
 const GENEVE_ZERO_CSUM6_RX: u16 = 10;
-const EEXIST: i32 = 17;
 /// "FRRL": the group of our devices.
 const GROUP: u32 = 0x4652_524c;
 /// Behind every preference that rules have.
