@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
+use std::time::Duration;
 
 /// The most bytes of a file that are read, so that a wrong path cannot eat the memory.
 pub const FILE_MAX: u64 = 1 << 30;
@@ -43,40 +44,76 @@ pub enum PcapError {
 
 /// The frames of a pcap file.
 pub fn read(path: &Path) -> Result<Vec<Vec<u8>>, PcapError> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(FILE_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > FILE_MAX {
-        return Err(PcapError::TooLarge);
-    }
-    parse(&bytes)
+    Records::of(&bytes_of(path)?)?.map(|record| record.map(|r| r.frame.to_vec())).collect()
 }
 
-/// The frames in a pcap file's bytes.
-pub fn parse(bytes: &[u8]) -> Result<Vec<Vec<u8>>, PcapError> {
-    let header: &[u8; FILE_HEADER] = bytes.first_chunk().ok_or(PcapError::Truncated(bytes.len()))?;
-    let magic = word(header, 0, false);
-    let swapped = match magic {
-        MAGIC_US | MAGIC_NS => false,
-        MAGIC_NG => return Err(PcapError::Pcapng),
-        _ if [MAGIC_US, MAGIC_NS].contains(&magic.swap_bytes()) => true,
-        _ => return Err(PcapError::Magic(magic)),
-    };
-    // The upper bits tell about an FCS and are no part of the type.
-    let link = word(header, 20, swapped) & 0x0fff_ffff;
-    if link != LINK_ETHERNET {
-        return Err(PcapError::LinkType(link));
+/// What a pcap file holds, for `Records`.
+pub fn bytes_of(path: &Path) -> Result<Vec<u8>, PcapError> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(FILE_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_MAX { Err(PcapError::TooLarge) } else { Ok(bytes) }
+}
+
+/// A frame and when it was recorded, since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record<'a> {
+    pub time: Duration,
+    pub frame: &'a [u8],
+}
+
+/// The records in a pcap file's bytes. An error is the last item.
+#[derive(Clone, Debug)]
+pub struct Records<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    swapped: bool,
+    /// Nanoseconds of a unit of the times' fractions.
+    unit: u64,
+}
+
+impl<'a> Records<'a> {
+    /// Reads the file's header.
+    pub fn of(bytes: &'a [u8]) -> Result<Self, PcapError> {
+        let header: &[u8; FILE_HEADER] = bytes.first_chunk().ok_or(PcapError::Truncated(bytes.len()))?;
+        let magic = word(header, 0, false);
+        let (swapped, unit) = match magic {
+            MAGIC_US => (false, 1000),
+            MAGIC_NS => (false, 1),
+            MAGIC_NG => return Err(PcapError::Pcapng),
+            _ if magic.swap_bytes() == MAGIC_US => (true, 1000),
+            _ if magic.swap_bytes() == MAGIC_NS => (true, 1),
+            _ => return Err(PcapError::Magic(magic)),
+        };
+        // The upper bits tell about an FCS and are no part of the type.
+        let link = word(header, 20, swapped) & 0x0fff_ffff;
+        if link != LINK_ETHERNET {
+            return Err(PcapError::LinkType(link));
+        }
+        Ok(Self { bytes, at: FILE_HEADER, swapped, unit })
     }
-    let mut frames = Vec::new();
-    let mut at = FILE_HEADER;
-    while at < bytes.len() {
-        let record = bytes.get(at..at + RECORD_HEADER).ok_or(PcapError::Truncated(at))?;
-        let len = word(record, 8, swapped) as usize;
-        at += RECORD_HEADER;
-        let end = at.checked_add(len).ok_or(PcapError::Truncated(at))?;
-        frames.push(bytes.get(at..end).ok_or(PcapError::Truncated(at))?.to_vec());
-        at = end;
+
+    fn record(&self) -> Result<Record<'a>, PcapError> {
+        let cut = || PcapError::Truncated(self.at);
+        let record = self.bytes.get(self.at..self.at + RECORD_HEADER).ok_or_else(cut)?;
+        let [seconds, fraction, length] = [0, 4, 8].map(|at| word(record, at, self.swapped));
+        let time = Duration::from_secs(seconds.into()) + Duration::from_nanos(u64::from(fraction) * self.unit);
+        let start = self.at + RECORD_HEADER;
+        let end = start.checked_add(length as usize).ok_or_else(cut)?;
+        Ok(Record { time, frame: self.bytes.get(start..end).ok_or_else(cut)? })
     }
-    Ok(frames)
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = Result<Record<'a>, PcapError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.at >= self.bytes.len() {
+            return None;
+        }
+        let record = self.record();
+        self.at = record.as_ref().map_or(self.bytes.len(), |r| self.at + RECORD_HEADER + r.frame.len());
+        Some(record)
+    }
 }
 
 fn word(bytes: &[u8], at: usize, swapped: bool) -> u32 {
@@ -142,6 +179,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn parse(bytes: &[u8]) -> Result<Vec<Record<'_>>, PcapError> {
+        Records::of(bytes)?.collect()
+    }
+
     proptest! {
         #[test]
         fn frames_survive_a_file(frames in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..8)) {
@@ -150,7 +191,13 @@ mod tests {
             for frame in &frames {
                 writer.write(1_700_000_000_123_456, frame).unwrap();
             }
-            prop_assert_eq!(parse(&bytes).unwrap(), frames);
+            let time = Duration::from_micros(1_700_000_000_123_456);
+            let records: Vec<_> = frames.iter().map(|frame| Record { time, frame }).collect();
+            prop_assert_eq!(parse(&bytes).unwrap(), records);
+            // Of a file that is cut short, what is whole comes first.
+            bytes.pop();
+            let cut = Records::of(&bytes).map_or(0, |records| records.filter(Result::is_ok).count());
+            prop_assert_eq!(cut, frames.len().saturating_sub(1));
         }
 
         #[test]

@@ -109,6 +109,12 @@ fn the_log_follows_vlog_commands() {
         sandbox.appctl(&["vlog/set", "nonexistent"]).unwrap_err(),
         "no destination, level, or module \"nonexistent\"\novs-appctl: ovs-vswitchd: server returned an error\n"
     );
+    sandbox.appctl(&["vlog/set", "pattern:file:%c|%p|%m"]).unwrap();
+    sandbox.appctl(&["vlog/message", "maintenance", "begins"]).unwrap();
+    assert!(sandbox.log().ends_with("\nvlog|INFO|maintenance begins\n"), "{}", sandbox.log());
+    sandbox.appctl(&["vlog/set", "vlog:file:warn"]).unwrap();
+    sandbox.appctl(&["vlog/message", "not wanted"]).unwrap();
+    assert!(!sandbox.log().contains("not wanted"));
     let list = sandbox.appctl(&["vlog/list"]).unwrap();
     assert!(list.contains("\nunixctl            OFF        DBG       INFO\n"), "{list}");
 }

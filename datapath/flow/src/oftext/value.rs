@@ -98,9 +98,8 @@ pub fn parse_value(field: Field, text: &str, ports: &dyn PortNames) -> Result<Pa
         Form::TcpFlags => flag_list(text, TCP_FLAGS, 0xfff, "TCP")?,
         Form::PacketType => (packet_type(text)?, exact()),
     };
-    let whole = field.whole();
-    let part = !mask.is_zero() && mask.and(&whole) != whole;
-    if row.mask == MaskKind::Exact && part {
+    // As OVS has it, the mask of a whole field covers its bytes, also where the field has fewer bits.
+    if row.mask == MaskKind::Exact && !mask.is_zero() && mask.and(&exact()) != exact() {
         return Err(FieldTextError::Mask { text: text.to_owned(), field: row.name });
     }
     Ok((value, mask))

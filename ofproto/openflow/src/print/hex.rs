@@ -10,6 +10,12 @@ pub fn hex_dump(bytes: &[u8]) -> String {
     dump(bytes, true)
 }
 
+/// The same without characters.
+#[must_use]
+pub fn hex_lines(bytes: &[u8]) -> String {
+    dump(bytes, false)
+}
+
 /// With or without characters at the ends of the lines.
 pub(super) fn dump(bytes: &[u8], ascii: bool) -> String {
     let mut out = String::new();
@@ -23,7 +29,8 @@ pub(super) fn dump(bytes: &[u8], ascii: bool) -> String {
             out.push_str(&"   ".repeat(LINE_BYTES - line.len()));
             let text: String = line.iter().map(|b| if (32..127).contains(b) { char::from(*b) } else { '.' }).collect();
             write!(out, "|{text:16}|").expect("writing to a string cannot fail");
-        } else if out.ends_with(' ') {
+        } else {
+            // The separator behind the last byte.
             out.pop();
         }
         out.push('\n');

@@ -14,7 +14,7 @@ mod ports;
 mod session;
 mod tables;
 
-pub use hex::hex_dump;
+pub use hex::{hex_dump, hex_lines};
 pub use packets::packet_summary;
 
 use crate::error::OfError;

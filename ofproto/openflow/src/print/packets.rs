@@ -1,6 +1,6 @@
 //! Packet-ins, packet-outs, removed flows, and what is in a packet.
 
-use super::{Printer, hex, put};
+use super::{Printer, hex_lines, put};
 use crate::OfAction;
 use crate::message::{FlowRemoved, PacketIn, PacketInPrivate, PacketOut};
 use crate::text::actions::{Dotted, PACKET_IN_REASONS, Show};
@@ -103,7 +103,7 @@ fn packet_lines(p: &Printer<'_>, out: &mut String, packet: &[u8], packet_type: [
         out.push('\n');
     }
     if p.verbosity > 2 {
-        out.push_str(&hex::dump(packet, false));
+        out.push_str(&hex_lines(packet));
     }
 }
 

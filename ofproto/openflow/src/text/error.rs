@@ -318,6 +318,19 @@ pub enum TextError {
     PipelineField(String),
     #[error("invalid tlv mapping")]
     Tlv,
+    // Lists of NXM and OXM entries
+    #[error("{0}: missing ( at end of nx_match")]
+    EntryBracket(String),
+    #[error("{text}: unknown field `{name}'")]
+    EntryUnknown { text: String, name: String },
+    #[error("expected to read {wanted} bytes but got {got}")]
+    EntryShort { wanted: usize, got: usize },
+    #[error("{text}: missing / in masked field {name}")]
+    EntryMask { text: String, name: String },
+    #[error("{0}: hex digits expected")]
+    EntryDigits(String),
+    #[error("{text}: missing ) following field {name}")]
+    EntryEnd { text: String, name: String },
     #[error("{file}:{line}: {error}")]
     Line { file: String, line: usize, error: Box<Self> },
 }

@@ -5,9 +5,10 @@
 //! makes whole messages readable, `wire` is the other side of the codec.
 //!
 //! Rooms: `names` translates ports and tables, `number` reads numbers as OVS does, `actions` does actions and instructions, `flow`
-//! flows and flow-mods, `group`, `meter`, `packet_out` and `tlv` what their names say.
+//! flows and flow-mods, `entries` lists of NXM and OXM entries, `group`, `meter`, `packet_out` and `tlv` what their names say.
 
 pub mod actions;
+pub mod entries;
 pub mod error;
 pub mod flow;
 pub mod group;

@@ -2,7 +2,8 @@
 //!
 //! What enters from a peer is not trusted: decoding answers every sequence of bytes with a message or with the error that OVS would
 //! send, and what it answers is valid inside. Rooms: `frame` cuts a stream, `formats` is the table of message types, `matches` and
-//! `actions` code what messages are made of, `messages` the bodies, `assemble` puts multipart requests together.
+//! `actions` code what messages are made of, `messages` the bodies, `assemble` puts multipart requests together, `parts`
+//! codes what messages are made of by itself.
 //!
 //! Nothing here keeps state. What a connection has agreed on (flow format, tunnel options) is in the `Codec` it passes.
 
@@ -13,6 +14,7 @@ pub mod formats;
 pub mod frame;
 pub mod matches;
 mod messages;
+pub mod parts;
 pub(crate) mod props;
 
 pub use actions::check::{Against, check};

@@ -1,9 +1,11 @@
 //! `ovs-ofctl`: a bridge's OpenFlow tables, seen and changed over its management socket.
 //!
 //! Rooms: `options`; `vconn`, the connection; `protocol`, which dialect is spoken on it; `names` of ports and tables; `render`,
-//! messages as text; the commands by what they are about, `offline` those that need no switch.
+//! messages as text; the commands by what they are about, `offline`, `parts` and `capture` those that need
+//! no switch.
 
 mod bundle;
+mod capture;
 mod flows;
 mod groups;
 mod info;
@@ -12,6 +14,7 @@ pub mod names;
 mod offline;
 pub mod options;
 mod packets;
+mod parts;
 pub mod protocol;
 pub mod render;
 pub mod vconn;
@@ -118,12 +121,27 @@ const COMMANDS: &[Command] = &[
     reads("ping", "TARGET [N]", (1, 2), info::ping),
     reads("benchmark", "TARGET N COUNT", (3, 3), info::benchmark),
     reads("ofp-parse", "FILE", (1, 1), offline::print_stream),
+    reads("ofp-parse-pcap", "PCAP [PORT...]", (1, usize::MAX), capture::print_capture),
     reads("list-commands", "", (0, usize::MAX), offline::list_commands),
     reads("parse-flow", "", (1, 1), offline::parse_one_flow),
     reads("parse-flows", "", (1, 1), offline::parse_flows),
     reads("parse-group", "", (1, 1), offline::parse_one_group),
+    reads("parse-nx-match", "", (0, 0), parts::parse_nxm),
+    reads("parse-nxm", "", (0, 0), parts::parse_nxm),
+    reads("parse-oxm", "", (1, 1), parts::parse_oxm),
+    reads("parse-actions", "", (1, 1), parts::parse_actions),
+    reads("parse-instructions", "", (1, 1), parts::parse_instructions),
+    reads("parse-ofp10-match", "", (0, 0), parts::parse_match10),
+    reads("parse-ofp11-match", "", (0, 0), parts::parse_match11),
+    reads("parse-pcap", "", (1, usize::MAX), capture::print_flows),
+    reads("check-vlan", "", (2, 2), parts::check_vlan),
     reads("print-error", "", (1, 1), offline::print_error),
+    reads("encode-error-reply", "", (2, 2), offline::encode_error),
     reads("ofp-print", "", (1, 2), offline::print_message),
+    reads("encode-hello", "", (1, 1), offline::encode_hello),
+    reads("parse-key-value", "", (1, usize::MAX), offline::parse_key_values),
+    reads("compose-packet", "", (1, 2), capture::compose_packet),
+    reads("parse-packet", "", (0, 0), capture::print_flow),
 ];
 
 /// Names of the commands.

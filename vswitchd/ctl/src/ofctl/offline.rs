@@ -7,11 +7,13 @@ use super::vconn::next_xid;
 use super::{COMMANDS, Run, read_text};
 use crate::console::Io;
 use crate::fault::Fault;
-use openflow::message::{Body, GroupCommand, Message};
+use flow::oftext::KeyValues;
+use openflow::message::{Body, ErrorMessage, GroupCommand, Message};
+use openflow::print::hex_lines;
 use openflow::text::group::parse_group;
 use openflow::text::{FlowSyntax, ParsedFlow, Protocols, parse_flow, parse_flow_file};
-use openflow::wire::HEADER_BYTES;
-use openflow::{Codec, OfError, Version};
+use openflow::wire::{HEADER_BYTES, Header};
+use openflow::{Codec, OfError, Version, Versions};
 use std::io::Read as _;
 
 /// `list-commands`
@@ -91,7 +93,7 @@ pub(super) fn print_message(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, Fault>
 }
 
 /// Pairs of hexadecimal digits with dots and spaces between them.
-fn bytes_of(text: &str) -> Option<Vec<u8>> {
+pub(super) fn bytes_of(text: &str) -> Option<Vec<u8>> {
     let between = |c: char| matches!(c, ' ' | '.' | '\t' | '\r' | '\n');
     let mut rest = text.trim_start_matches(between);
     let mut bytes = Vec::new();
@@ -127,17 +129,63 @@ pub(super) fn print_stream(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, Fault> 
     Ok(0)
 }
 
+fn error_named(name: &str) -> Result<OfError, Fault> {
+    let error = OfError::ALL.iter().find(|e| e.name() == name);
+    error.copied().ok_or_else(|| Fault::say(format!("unknown error \"{name}\"")))
+}
+
 /// `print-error NAME`: the numbers of an error in each version.
 pub(super) fn print_error(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, Fault> {
     let name = run.argument(1);
-    let error = OfError::ALL.iter().find(|e| e.name() == name);
-    let error = error.ok_or_else(|| Fault::say(format!("unknown error \"{name}\"")))?;
+    let error = error_named(name)?;
     for version in Version::ALL {
         if let Some(code) = error.code(version) {
             let vendor = if code.vendor == 0 { "0".to_owned() } else { format!("{:#x}", code.vendor) };
             let number = version as u8 - 1;
             writeln!(io.out, "OpenFlow 1.{number}: vendor {vendor}, type {}, code {}", code.kind, code.code)?;
         }
+    }
+    Ok(0)
+}
+
+/// `encode-error-reply NAME REQUEST`: the refusal of a request, in bytes.
+pub(super) fn encode_error(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, Fault> {
+    let name = run.argument(1);
+    let error = error_named(name)?;
+    let request = bytes_of(run.argument(2)).ok_or_else(|| Fault::say("Trailing garbage in hex data"))?;
+    let header = Header::peek(&request).ok_or_else(|| Fault::say("Request too short"))?;
+    if usize::from(header.length) != request.len() {
+        return Err(Fault::say("Request size inconsistent"));
+    }
+    let version = Version::from_wire(header.version)
+        .ok_or_else(|| Fault::say(format!("{:#04x}: not a version of OpenFlow", header.version)))?;
+    let reply = Message { version, xid: header.xid, body: Body::Error(ErrorMessage::reply_to(error, &request)) };
+    write!(io.out, "{}", hex_lines(&reply.encode().map_err(|e| Fault::say(e.to_string()))?))?;
+    Ok(0)
+}
+
+/// `encode-hello BITMAP`: bit N stands for the version N of the wire.
+pub(super) fn encode_hello(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, Fault> {
+    let text = run.argument(1);
+    let bitmap = match text.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    let known = Version::ALL.into_iter().fold(0, |bits, v| bits | 1u32 << (v as u8));
+    let bits = bitmap.ok().filter(|bits| bits & !known == 0 && bits & known != 0);
+    let bits = bits.ok_or_else(|| Fault::say(format!("{text}: expected bits of versions, some of {known:#x}")))?;
+    let version = Version::ALL.into_iter().rfind(|v| bits & 1 << (*v as u8) != 0).unwrap_or(Version::V10);
+    let bytes = Message { version, xid: next_xid(), body: Body::Hello(Versions(bits)) }.encode();
+    let bytes = bytes.map_err(|e| Fault::say(e.to_string()))?;
+    write!(io.out, "{}{}", hex_lines(&bytes), render(&bytes, &SwitchNames::none(), run.options.verbosity))?;
+    Ok(0)
+}
+
+/// `parse-key-value STRING...`: how texts fall apart into names and values.
+pub(super) fn parse_key_values(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, Fault> {
+    for text in run.words.iter().skip(1) {
+        let pair = |(key, value): (&str, &str)| if value.is_empty() { key.to_owned() } else { format!("{key}={value}") };
+        writeln!(io.out, "{}", KeyValues::new(text).map(pair).collect::<Vec<_>>().join(", "))?;
     }
     Ok(0)
 }

@@ -28,6 +28,11 @@ pub fn rows<S: Owner>() -> Vec<Command<S>> {
         Command::now("vlog/enable-rate-limit", Some("[module]..."), (0, ANY), |s: &mut S, args| limit(s.log(), args, true)),
         Command::now("vlog/list", Some(""), (0, 0), |s: &mut S, _| Ok(s.log().list())),
         Command::now("vlog/list-pattern", Some(""), (0, 0), |s: &mut S, _| Ok(s.log().list_patterns())),
+        // Hidden in OVS, and written down nowhere: what an operator's script has to say, in its place among what the daemon says.
+        Command::now("vlog/message", None, (1, ANY), |_, args| {
+            tracing::info!(target: "vlog", "{}", args.join(" "));
+            Ok(String::new())
+        }),
         Command::now("vlog/reopen", Some(""), (0, 0), |s: &mut S, _| s.log().reopen_file().map(|()| String::new())),
         Command::now("vlog/set", Some("{spec | PATTERN:destination:pattern}"), (0, ANY), |s: &mut S, args| set(s.log(), args)),
     ]

@@ -25,7 +25,7 @@ const VID_MASK: u16 = 0xfff;
 const TYPE_STANDARD: u16 = 0;
 const TYPE_OXM: u16 = 1;
 /// Bytes of a type and length before a match of 1.1+.
-const MATCH_HEADER: usize = 4;
+pub(crate) const MATCH_HEADER: usize = 4;
 
 /// How to read a list of entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -281,8 +281,9 @@ impl Writer<'_> {
             return;
         }
         let row = field.row();
-        // OVS says this one with its mask even when it is whole.
-        let whole = (mask == field.exact() && field != Field::TunFlags) || matches!(row.mask, MaskKind::Exact);
+        // OVS says these with their masks even when they are whole.
+        let masked = matches!(field, Field::TunFlags | Field::CtState);
+        let whole = (mask == field.exact() && !masked) || matches!(row.mask, MaskKind::Exact);
         let value = Value::from(field.get(&self.m.key) & if whole { u128::MAX } else { mask });
         let mask = (!whole).then(|| Value::from(mask));
         self.entry(field, &value, mask.as_ref());

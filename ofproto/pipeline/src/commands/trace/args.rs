@@ -137,7 +137,7 @@ fn read_ct_state(text: &str) -> Result<u8, String> {
         let bit = bit.and_then(|(value, _)| u8::try_from(value.low()).ok()).filter(|b| *b != 0);
         state |= bit.ok_or_else(|| format!("{flag}: unknown connection tracking state flag"))?;
     }
-    let shown = super::flow_text::ct_state(state);
+    let shown = super::connection::ct_state(state);
     let mut errors = String::new();
     let rules = [
         (state != 0 && state & TRACKED == 0, "If \"trk\" is unset, no other flags are set"),

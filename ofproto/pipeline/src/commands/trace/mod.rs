@@ -2,10 +2,10 @@
 //!
 //! What enters: a flow (datapath's or OpenFlow's syntax) or a packet, and options. What leaves: OVS's text. Without a packet nothing
 //! is altered; with one (`-generate`, or its bytes) MACs and rules are learned and controllers get what the actions send them.
-//! Neighbours: `args` reads the arguments, `flow_text` shows flows, `xlate` does the work and draws the tree.
+//! Neighbours: `args` reads the arguments, `connection` says what connections come to, `xlate` does the work and draws the tree.
 
 mod args;
-mod flow_text;
+mod connection;
 
 use super::Outcome;
 use super::show::DpPortNames;
@@ -21,7 +21,7 @@ use args::{Arguments, Flow};
 use flow::action_text::format_actions;
 use flow::clock::now_ms;
 use flow::matching::{Match, TunnelLayout};
-use flow::oftext::format_match_with;
+use flow::oftext::{format_match_with, format_packet};
 use flow::seam::Execute;
 use flow::{Action, Actions, Key, Msec};
 use openflow::action::OfAction;
@@ -171,19 +171,19 @@ impl<'a> Tracer<'a> {
         match self.ct_states.pop_front() {
             Some(state) => {
                 forked.key.ct_state = state;
-                let state = flow_text::ct_state(state);
+                let state = connection::ct_state(state);
                 self.put(format_args!(" - resume conntrack with ct_state={state}"));
             }
             None => {
-                forked.key.ct_state = flow_text::TRACKED_NEW;
+                forked.key.ct_state = connection::TRACKED_NEW;
                 self.put(format_args!(" - resume conntrack with default ct_state=trk|new (use --ct-next to customize)"));
             }
         }
         self.put(format_args!("\n"));
         if let Some(nat) = &forked.nat {
-            let before = flow_text::addresses(&forked.key, nat);
-            flow_text::translate(&mut forked.key, nat);
-            let after = flow_text::addresses(&forked.key, nat);
+            let before = connection::addresses(&forked.key, nat);
+            connection::translate(&mut forked.key, nat);
+            let after = connection::addresses(&forked.key, nat);
             self.put(format_args!(
                 "Replacing src/dst IP/ports to simulate NAT:\n Initial flow: {before}\n Modified flow: {after}\n"
             ));
@@ -229,11 +229,11 @@ fn tell(
     translation: &Translation,
 ) {
     let mut put = |text: std::fmt::Arguments<'_>| out.write_fmt(text).expect("writing to a string cannot fail");
-    let initial = flow_text::format(key, names);
+    let initial = format_packet(key, names);
     put(format_args!("Flow: {initial}\n{}", trace.text()));
     let unset = Key { actset_output: trace.final_key.actset_output, ..*key };
     let unchanged = unset == *trace.final_key && trace.final_key.actset_output == openflow::OfPort::UNSET.to_key();
-    let last = if unchanged { "unchanged".to_owned() } else { flow_text::format(&trace.final_key, names) };
+    let last = if unchanged { "unchanged".to_owned() } else { format_packet(&trace.final_key, names) };
     let megaflow = with_byte_masks(format_match_with(&Match { options, ..Match::new(key, &translation.mask) }, names));
     let actions = format_actions(&translation.actions, dp_names);
     put(format_args!("\nFinal flow: {last}\nMegaflow: {megaflow}\nDatapath actions: {actions}"));
@@ -263,7 +263,7 @@ fn with_byte_masks(text: String) -> String {
 /// A flow as traces and the log tell it.
 pub(crate) fn flow_said(key: &Key) -> String {
     let unset = Key { actset_output: [0; 4], ..*key };
-    flow_text::format(&unset, &OfPortNames::default())
+    format_packet(&unset, &OfPortNames::default())
 }
 
 /// A flow's trace, for the log: why its packets are dropped.

@@ -1,23 +1,18 @@
-//! A packet's key as a trace shows it: every field that the packet has, of metadata and registers what is not zero.
+//! A packet's key as OVS shows a flow: every field that the packet has, of metadata and registers what is not zero.
 
-use flow::fields::{Field, Value};
-use flow::forms::{NoNames, PortNames};
-use flow::key::{FRAG_ANY, FRAG_LATER, Key, Mask};
-use flow::matching::Match;
-use flow::oftext::{format_match_with, format_value};
-use openflow::action::NatAction;
-use std::net::{IpAddr, Ipv6Addr};
+use super::write::format_match_with;
+use crate::fields::{DpAttr, Field, Need, Stage};
+use crate::forms::PortNames;
+use crate::key::{FRAG_ANY, FRAG_LATER, Key, Mask};
+use crate::matching::Match;
 
-/// `ct_state` of a new connection's first packet.
-pub(super) const TRACKED_NEW: u8 = 0x21;
 const ETH_IPV4: [u8; 2] = [0x08, 0x00];
 const ETH_IPV6: [u8; 2] = [0x86, 0xdd];
 const ETH_NSH: [u8; 2] = [0x89, 0x4f];
-const NAT_SRC: u16 = 1;
-const NAT_DST: u16 = 2;
 
 /// The key as OpenFlow text.
-pub(super) fn format(key: &Key, ports: &dyn PortNames) -> String {
+#[must_use]
+pub fn format_packet(key: &Key, ports: &dyn PortNames) -> String {
     format_match_with(&Match::new(key, &packet_mask(key)), ports)
 }
 
@@ -49,11 +44,11 @@ fn metadata_mask(key: &Key) -> Mask {
         let row = field.row();
         // Registers are shown one by one, not as the pairs and quadruples that overlay them.
         let overlay = row.name.starts_with("xreg") || row.name.starts_with("xxreg");
-        if row.stage != flow::fields::Stage::Metadata || field.tun_metadata_number().is_some() || overlay {
+        if row.stage != Stage::Metadata || field.tun_metadata_number().is_some() || overlay {
             continue;
         }
-        let of_tunnel = row.dp == Some(flow::fields::DpAttr::Tunnel);
-        let of_tuple = row.need == flow::fields::Need::Ct;
+        let of_tunnel = row.dp == Some(DpAttr::Tunnel);
+        let of_tuple = row.need == Need::Ct;
         let hidden = matches!(field, Field::ActsetOutput | Field::ConjId | Field::PacketType) || of_tuple;
         let shown = if of_tunnel { tunnelled || *field == Field::TunId } else { !hidden };
         if shown && (field.get(key) != 0 || of_tunnel && tunnelled && *field != Field::TunId) {
@@ -130,49 +125,5 @@ fn labels_mask(key: &Key, mask: &mut Mask) {
         if lse[2] & 1 != 0 {
             break;
         }
-    }
-}
-
-/// `new|trk`
-pub(super) fn ct_state(state: u8) -> String {
-    format_value(Field::CtState, &Value::from(u128::from(state)), None, &NoNames)
-}
-
-/// Addresses and ports, of the family that the translation is of.
-pub(super) fn addresses(key: &Key, nat: &NatAction) -> String {
-    let port = u16::from_be_bytes;
-    match nat.addr {
-        Some((IpAddr::V4(_), _)) => {
-            let ip = |b: [u8; 4]| std::net::Ipv4Addr::from(b);
-            let (src, dst) = (ip(key.nw_src), ip(key.nw_dst));
-            format!("nw_src={src},tp_src={},nw_dst={dst},tp_dst={}", port(key.tp_src), port(key.tp_dst))
-        }
-        Some((IpAddr::V6(_), _)) => {
-            let (src, dst) = (Ipv6Addr::from(key.ipv6_src), Ipv6Addr::from(key.ipv6_dst));
-            format!("ipv6_src=[{src}],tp_src={},ipv6_dst=[{dst}],tp_dst={}", port(key.tp_src), port(key.tp_dst))
-        }
-        None => String::new(),
-    }
-}
-
-/// Does what the connection's translation would: always to the first address and port of its range.
-pub(super) fn translate(key: &mut Key, nat: &NatAction) {
-    let first_port = nat.ports.filter(|_| nat.addr.is_some()).map(|(min, _)| min).filter(|p| *p != 0);
-    let address = nat.addr.map(|(min, _)| min);
-    if nat.flags & NAT_SRC != 0 {
-        match address {
-            Some(IpAddr::V4(ip)) => key.nw_src = ip.octets(),
-            Some(IpAddr::V6(ip)) => key.ipv6_src = ip.octets(),
-            None => {}
-        }
-        key.tp_src = first_port.map_or(key.tp_src, u16::to_be_bytes);
-    }
-    if nat.flags & NAT_DST != 0 {
-        match address {
-            Some(IpAddr::V4(ip)) => key.nw_dst = ip.octets(),
-            Some(IpAddr::V6(ip)) => key.ipv6_dst = ip.octets(),
-            None => {}
-        }
-        key.tp_dst = first_port.map_or(key.tp_dst, u16::to_be_bytes);
     }
 }
