@@ -1,7 +1,8 @@
 //! The commands of ovs-ofctl(8) that `ofctl` has not: each against the switch, in the versions of OpenFlow that can say it.
 
-use crate::rig::{Host, Running, assert_has, assert_lacks, hex, udp_frame, wait_until};
+use crate::rig::{Host, Running, assert_has, assert_lacks, binary, hex, run, udp_frame, wait_until};
 use std::fs::File;
+use std::process::Stdio;
 
 /// A host with bridge br0 and two ports.
 fn host() -> Host {
@@ -210,4 +211,107 @@ fn a_snooper_sees_what_a_controller_says_and_hears() {
     wait_until("the conversation is seen", || std::fs::read_to_string(&log).unwrap().contains("OFPT_FEATURES_REPLY"));
     drop(snooper);
     drop(controller);
+}
+
+/// ovs-ofctl of OVS, and ours by that name.
+fn both_tools(host: &Host) -> [String; 2] {
+    let ours = host.file("ovs-ofctl");
+    std::os::unix::fs::symlink(binary("ferrule"), &ours).unwrap();
+    ["ovs-ofctl".to_owned(), ours.to_str().unwrap().to_owned()]
+}
+
+/// Lines without numbers of messages.
+fn without_xids(text: &str) -> Vec<String> {
+    let plain = |line: &str| line.split(' ').filter(|word| !word.starts_with("(xid=")).collect::<Vec<_>>().join(" ");
+    text.lines().map(plain).collect()
+}
+
+#[test]
+fn a_monitor_runs_on_in_the_background_and_takes_commands() {
+    let host = host();
+    let mut said = Vec::new();
+    for (n, tool) in both_tools(&host).iter().enumerate() {
+        let (socket, file, pid) = (host.file(&format!("{n}.ctl")), host.file(&format!("{n}.out")), host.file(&format!("{n}.pid")));
+        let words = ["monitor", "br0", "65534", "--detach", "--no-chdir"];
+        let mut command = host.command(tool);
+        command.args(words).arg(format!("--pidfile={}", pid.display())).arg(format!("--unixctl={}", socket.display()));
+        // It keeps its output open: nobody is to wait for the end of that.
+        let log = File::create(host.file("monitor.err")).unwrap();
+        let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).status().unwrap();
+        assert!(status.success(), "{tool}");
+        let id = std::fs::read_to_string(&pid).unwrap();
+        let ask = |words: &[&str]| {
+            let ran = run(host.command("ovs-appctl").arg("-t").arg(&socket).args(words));
+            format!("{words:?}: {} {} {}", ran.code, ran.out, ran.err.replace(&format!("{n}.ctl"), "N.ctl"))
+        };
+        let out = file.to_str().unwrap();
+        let mut lines: Vec<String> = [
+            &["ofctl/set-output-file", out][..],
+            &["ofctl/send", "0102000800000001"],
+            &["ofctl/send", "01020008000000", "0102000800000003"],
+            &["ofctl/send", "zz"],
+            &["ofctl/send", "010200080000000103"],
+            &["ofctl/barrier"],
+            &["ofctl/packet-out", "foo"],
+            &["ofctl/set-output-file", "/nowhere/x"],
+            &["ofctl/block"],
+            &["ofctl/unblock"],
+            &["vlog/set", "nonsense"],
+        ]
+        .iter()
+        .map(|words| ask(words).replace(&format!("{n}.out"), "N.out"))
+        .collect();
+        ask(&["ofctl/packet-out", "in_port=1,packet=0001020304050607080910111213,actions=CONTROLLER"]);
+        lines.extend(without_xids(&std::fs::read_to_string(&file).unwrap()));
+        lines.push(ask(&["exit"]));
+        wait_until("it has gone", || !std::path::Path::new(&format!("/proc/{}", id.trim())).exists());
+        assert!(!pid.exists() && !socket.exists(), "{tool} left files behind");
+        said.push(lines);
+    }
+    assert_eq!(said[1], said[0]);
+}
+
+/// What goes over port 6653 of the host while `what` happens, as a capture.
+fn captured(host: &Host, name: &str, what: impl FnOnce()) -> std::path::PathBuf {
+    let file = host.file(name);
+    let dump = Running::start(host.command("tcpdump").args(["-i", "lo", "-U", "-w", file.to_str().unwrap(), "tcp", "port", "6653"]));
+    wait_until("it records", || file.exists());
+    what();
+    // The ten echo replies come behind all that went before them.
+    host.tool("ovs-ofctl", "ping tcp:127.0.0.1:6653 77");
+    let reply = [3, 0, 8 + 77];
+    let replies = || std::fs::read(&file).unwrap().windows(reply.len()).filter(|bytes| **bytes == reply).count();
+    wait_until("all is written", || replies() >= 10);
+    drop(dump);
+    file
+}
+
+#[test]
+fn captures_of_openflow_are_shown() {
+    let host = host();
+    host.vsctl("set-controller br0 ptcp:6653:127.0.0.1");
+    wait_until("it listens", || host.try_tool("ovs-ofctl", "probe tcp:127.0.0.1:6653").code == 0);
+    let [theirs, ours] = both_tools(&host);
+    let shown = |tool: &str, words: &[&str], file: &std::path::Path| {
+        let ran = run(host.command(tool).args(words).arg(file));
+        assert_eq!(ran.code, 0, "{tool} {words:?}: {}", ran.err);
+        ran.out
+    };
+    // OVS's tool frees memory twice where more goes over a connection than this.
+    let short = captured(&host, "short.pcap", || drop(host.tool("ovs-ofctl", "probe tcp:127.0.0.1:6653")));
+    for words in [&["ofp-parse-pcap"][..], &["--timestamp", "ofp-parse-pcap"], &["parse-pcap"]] {
+        // Further on OVS's tool (3.1) says something else from run to run.
+        let [theirs, ours] = [&theirs, &ours].map(|tool| shown(tool, words, &short).lines().take(40).collect::<Vec<_>>().join("\n"));
+        assert_eq!(ours, theirs, "{words:?}");
+    }
+    // Longer than a segment, and than what is sent at once.
+    let flows: String = (0..2000).map(|n| format!("table={},priority={n},tcp,tp_dst={n},actions=1,2\n", n % 3)).collect();
+    std::fs::write(host.file("flows"), flows).unwrap();
+    let long = captured(&host, "long.pcap", || {
+        host.tool("ovs-ofctl", "-OOpenFlow13 add-flows tcp:127.0.0.1:6653 flows");
+        host.tool("ovs-ofctl", "-OOpenFlow13 dump-flows tcp:127.0.0.1:6653");
+    });
+    let text = shown(&ours, &["ofp-parse-pcap"], &long);
+    assert_eq!(text.matches("OFPT_FLOW_MOD (OF1.3)").count(), 2000);
+    assert_eq!(text.matches("\n cookie=0x0, duration=").count(), 2000 + 2);
 }

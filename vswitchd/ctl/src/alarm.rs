@@ -1,6 +1,7 @@
 //! The time limit of a tool (`--timeout`, `OVS_CTL_TIMEOUT`). As in OVS its end is death by SIGALRM, which a shell reports as 142.
 
 use crate::console::{Io, log_line};
+use crate::process::vlog::levels::Level;
 use crate::fault::Fault;
 use nix::sys::signal::{Signal, raise};
 use std::io::Write as _;
@@ -24,7 +25,7 @@ pub fn set(io: &Io<'_>, option: Option<&str>, complaint: &str) -> Result<(), Fau
 
 fn ring(seconds: u64, pattern: &str) {
     std::thread::sleep(Duration::from_secs(seconds));
-    let line = log_line(pattern, 1, "fatal_signal", "terminating with signal 14 (Alarm clock)");
+    let line = log_line(pattern, 1, (Level::Warn, "fatal_signal"), "terminating with signal 14 (Alarm clock)");
     // Death comes next, heard or not.
     drop(writeln!(std::io::stderr(), "{line}"));
     let _ = raise(Signal::SIGALRM);

@@ -2,6 +2,7 @@
 //! console by default.
 
 use crate::fault::{Fault, errno_text};
+use crate::process::vlog::levels::Level;
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
@@ -14,8 +15,8 @@ pub struct Io<'a> {
     pub program: &'static str,
     pub out: &'a mut dyn Write,
     pub err: &'a mut dyn Write,
-    /// Modules whose warnings are not to be shown.
-    quiet: Vec<String>,
+    /// Which lines of which module are shown, the latest word last; `ANY` stands for all modules.
+    levels: Vec<(String, Level)>,
     lines: u32,
     /// What a log line looks like.
     pub pattern: String,
@@ -30,7 +31,7 @@ impl std::fmt::Debug for Io<'_> {
 impl<'a> Io<'a> {
     /// Streams for a tool.
     pub fn new(out: &'a mut dyn Write, err: &'a mut dyn Write) -> Self {
-        Self { program: "ferrule", out, err, quiet: Vec::new(), lines: 0, pattern: PATTERN.to_owned() }
+        Self { program: "ferrule", out, err, levels: Vec::new(), lines: 0, pattern: PATTERN.to_owned() }
     }
 
     /// `PROGRAM: TEXT` on standard error.
@@ -47,15 +48,28 @@ impl<'a> Io<'a> {
     /// # Errors
     /// Standard error cannot be written.
     pub fn warn(&mut self, module: &str, text: &str) -> io::Result<()> {
-        if self.quiet.iter().any(|q| q == module || q == "ANY") {
+        self.log(Level::Warn, module, text)
+    }
+
+    /// The same of level INFO.
+    ///
+    /// # Errors
+    /// Standard error cannot be written.
+    pub fn info(&mut self, module: &str, text: &str) -> io::Result<()> {
+        self.log(Level::Info, module, text)
+    }
+
+    fn log(&mut self, level: Level, module: &str, text: &str) -> io::Result<()> {
+        let of_module = self.levels.iter().rfind(|(of, _)| of == module || of == "ANY");
+        if of_module.map_or(Level::Info, |(_, most)| *most) < level {
             return Ok(());
         }
         self.lines += 1;
-        let line = log_line(&self.pattern, self.lines, module, text);
+        let line = log_line(&self.pattern, self.lines, (level, module), text);
         writeln!(self.err, "{line}")
     }
 
-    /// Obeys `-vSPEC` as far as it concerns warnings on the console.
+    /// Obeys `-vSPEC` as far as it concerns the console.
     pub fn log_spec(&mut self, spec: Option<&str>) {
         if let Some(pattern) = spec.and_then(console_pattern) {
             pattern.clone_into(&mut self.pattern);
@@ -67,14 +81,10 @@ impl<'a> Io<'a> {
         {
             return;
         }
-        let level = words.iter().find(|w| ["off", "emer", "err", "warn", "info", "dbg"].contains(w));
-        let module = words.iter().find(|w| *w != level.unwrap_or(&"") && **w != "console");
-        let module = (*module.unwrap_or(&"ANY")).to_owned();
-        if level.is_some_and(|l| ["off", "emer", "err"].contains(l)) {
-            self.quiet.push(module);
-        } else {
-            self.quiet.retain(|q| *q != module);
-        }
+        let level = words.iter().find_map(|w| Level::named(w));
+        let module = words.iter().find(|w| Level::named(w).is_none() && **w != "console");
+        // Without a level everything is shown.
+        self.levels.push(((*module.unwrap_or(&"ANY")).to_owned(), level.unwrap_or(Level::Dbg)));
     }
 }
 
@@ -86,9 +96,9 @@ fn console_pattern(spec: &str) -> Option<&str> {
     ours.then_some(pattern)
 }
 
-/// A line of level WARN after `pattern`; of vlog's escapes those that name what a tool has.
+/// A line after `pattern`; of vlog's escapes those that name what a tool has.
 #[must_use]
-pub fn log_line(pattern: &str, serial: u32, module: &str, text: &str) -> String {
+pub fn log_line(pattern: &str, serial: u32, (level, module): (Level, &str), text: &str) -> String {
     let mut out = String::new();
     let mut rest = pattern;
     while let Some((before, escape)) = rest.split_once('%') {
@@ -101,7 +111,7 @@ pub fn log_line(pattern: &str, serial: u32, module: &str, text: &str) -> String 
         match letter {
             'c' => out.push_str(module),
             'm' => out.push_str(text),
-            'p' => out.push_str("WARN"),
+            'p' => out.push_str(level.name()),
             'N' => out.push_str(&format!("{serial:05}")),
             'P' => out.push_str(&std::process::id().to_string()),
             'D' | 'd' => {

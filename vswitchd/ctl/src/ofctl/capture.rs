@@ -9,10 +9,11 @@ use super::offline::bytes_of;
 use super::render::render;
 use super::Run;
 use crate::console::Io;
-use crate::fault::Fault;
+use crate::fault::{Fault, errno_text};
 use flow::compose::{DEFAULT_PAYLOAD, Payload, compose};
 use flow::extract::{NetworkLayer, PacketMeta, extract_whole};
 use flow::forms::NoNames;
+use flow::hash::Map;
 use flow::key::Key;
 use flow::oftext::format_packet;
 use flow::wire::ip_proto;
@@ -21,7 +22,7 @@ use openflow::print::hex_lines;
 use openflow::text::parse_exact_flow;
 use openflow::wire::Splitter;
 use port::pcap::{PcapError, Records, bytes_of as file_bytes};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -151,7 +152,7 @@ pub(super) fn print_capture(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, Fault>
     if ports.is_empty() {
         ports.extend(PORTS);
     }
-    let mut streams: HashMap<(SocketAddr, SocketAddr), Stream> = HashMap::new();
+    let mut streams: Map<(SocketAddr, SocketAddr), Stream> = Map::default();
     frames(io, file, &mut |io, time, frame| {
         let Some(segment) = Segment::of(frame) else { return Ok(()) };
         if !ports.contains(&segment.source.port()) && !ports.contains(&segment.destination.port()) {
@@ -189,20 +190,22 @@ fn time_of_day(time: Duration) -> String {
     format!("{:02}:{:02}:{:02}.{:03}", seconds / 3600, seconds / 60 % 60, seconds % 60, time.subsec_millis())
 }
 
+/// What is done with a frame and its time.
+type Each<'e> = dyn FnMut(&mut Io<'_>, Duration, &[u8]) -> Result<(), Fault> + 'e;
+
 /// Calls `each` with the frames of a file. One that is cut short is told of after its whole frames.
-fn frames(
-    io: &mut Io<'_>,
-    file: &str,
-    each: &mut dyn FnMut(&mut Io<'_>, Duration, &[u8]) -> Result<(), Fault>,
-) -> Result<u8, Fault> {
-    let no = |e: PcapError| match e {
-        PcapError::Io(e) => Fault::because(format!("{file}: open failed"), &e),
+fn frames(io: &mut Io<'_>, file: &str, each: &mut Each<'_>) -> Result<u8, Fault> {
+    let mut no = |e: PcapError| match e {
+        PcapError::Io(e) => {
+            let warning = format!("{file}: failed to open pcap file for reading ({})", errno_text(&e));
+            io.warn("pcap", &warning).map_or_else(Fault::from, |()| Fault::because(format!("{file}: open failed"), &e))
+        }
         PcapError::Magic(_) | PcapError::Pcapng | PcapError::LinkType(_) | PcapError::Truncated(_) | PcapError::TooLarge => {
             Fault::say(format!("{file}: {e}"))
         }
     };
-    let bytes = file_bytes(Path::new(file)).map_err(no)?;
-    for record in Records::of(&bytes).map_err(no)? {
+    let bytes = file_bytes(Path::new(file)).map_err(&mut no)?;
+    for record in Records::of(&bytes).map_err(&mut no)? {
         match record {
             Ok(record) => each(io, record.time, record.frame)?,
             Err(e) => writeln!(io.err, "{file}: {e}")?,
@@ -216,8 +219,7 @@ pub(super) fn print_flows(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, Fault> {
     for file in run.words.iter().skip(1) {
         frames(io, file, &mut |io, _, frame| {
             let mut key = Key::ZERO;
-            let port = flow::DpPort::default();
-            extract_whole(frame, &PacketMeta { in_port: port, ..PacketMeta::default() }, &mut key);
+            extract_whole(frame, &PacketMeta::default(), &mut key);
             key.in_port = OfPort::ANY.to_key();
             writeln!(io.out, "{}", format_packet(&key, &NoNames))?;
             Ok(())

@@ -11,6 +11,7 @@ use crate::console::Io;
 use crate::fault::Fault;
 use flow::Match;
 use flow::fields::{Field, Value};
+use flow::oftext::format_match;
 use openflow::message::{
     Body, FlowMod, FlowModCommand, FlowStatsEntry, FlowStatsRequest, Multipart, MultipartBody, flow_mod_flags,
 };
@@ -154,7 +155,19 @@ fn change_file(io: &mut Io<'_>, run: &Run<'_>, names: &SwitchNames, syntax: Flow
     send(io, run, parsed)
 }
 
-fn send(io: &mut Io<'_>, run: &Run<'_>, parsed: Vec<ParsedFlow>) -> Result<u8, Fault> {
+/// Takes away what a match cannot look at for want of what it needs, and says so.
+fn normalize(io: &mut Io<'_>, matching: &mut Match) -> Result<(), Fault> {
+    let before = format_match(matching);
+    if matching.normalize() {
+        io.info("ofp_match", "normalization changed ofp_match, details:")?;
+        io.info("ofp_match", &format!(" pre: {before}"))?;
+        io.info("ofp_match", &format!("post: {}", format_match(matching)))?;
+    }
+    Ok(())
+}
+
+fn send(io: &mut Io<'_>, run: &Run<'_>, mut parsed: Vec<ParsedFlow>) -> Result<u8, Fault> {
+    parsed.iter_mut().try_for_each(|p| normalize(io, &mut p.flow.matching))?;
     let mut usable = Protocols::ANY;
     parsed.iter().for_each(|p| usable.narrow(p.protocols));
     let bodies: Vec<Body> = parsed.into_iter().map(|p| Body::FlowMod(Box::new(p.flow))).collect();
@@ -196,14 +209,15 @@ fn identity(table: TableId, priority: u16, matching: &Match, names: &SwitchNames
     (table, priority, openflow::text::format_match_priority(matching, 0x8000, &names.names()))
 }
 
-fn read_side(run: &Run<'_>, file: &str, side: usize, sides: &mut Sides) -> Result<Protocols, Fault> {
+fn read_side(io: &mut Io<'_>, run: &Run<'_>, file: &str, side: usize, sides: &mut Sides) -> Result<Protocols, Fault> {
     let none = SwitchNames::none();
     let names = SwitchNames::of(run.options, run.switch());
     let text = read_text(file)?;
     let syntax = FlowSyntax::Command(FlowModCommand::Add);
     let parsed = parse_flow_file(&text, file, syntax, &names.names()).map_err(|e| Fault::say(e.to_string()))?;
     let mut usable = Protocols::ANY;
-    for ParsedFlow { flow, protocols } in parsed {
+    for ParsedFlow { mut flow, protocols } in parsed {
+        normalize(io, &mut flow.matching)?;
         usable.narrow(protocols);
         let id = identity(flow.table, flow.priority, &flow.matching, &none);
         let version = Content {
@@ -250,7 +264,7 @@ fn fetch_side(vconn: &mut Vconn, side: usize, sides: &mut Sides) -> Result<(), F
 /// `replace-flows SWITCH FILE`
 pub(super) fn replace(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, Fault> {
     let mut sides = Sides::new();
-    let usable = read_side(run, run.argument(2), 0, &mut sides)?;
+    let usable = read_side(io, run, run.argument(2), 0, &mut sides)?;
     let mut vconn = protocol::open(io, run.options, run.switch(), usable)?;
     protocol::set_for_dumps(&mut vconn, run.options, usable)?;
     fetch_side(&mut vconn, 1, &mut sides)?;
@@ -310,7 +324,7 @@ pub(super) fn diff(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, Fault> {
     let mut sides = Sides::new();
     for (side, source) in [run.argument(1), run.argument(2)].into_iter().enumerate() {
         if source == "-" || source.contains('/') && std::path::Path::new(source).is_file() || is_file(source) {
-            read_side(run, source, side, &mut sides)?;
+            read_side(io, run, source, side, &mut sides)?;
         } else {
             let mut vconn = protocol::open(io, run.options, source, Protocols::ANY)?;
             protocol::set_for_dumps(&mut vconn, run.options, Protocols::ANY)?;

@@ -1,18 +1,31 @@
 //! `monitor` and `snoop`: what a switch sends, as it comes.
 //!
-//! As in OVS the messages go to standard error.
+//! As in OVS the messages go to standard error. Both may run on in the background, and take commands at a control socket (`background`).
 
 use super::Run;
 use super::info::set_monitor_config;
 use super::names::SwitchNames;
+use super::offline::bytes_of;
 use super::protocol;
 use super::render::{render, shown_names};
-use super::vconn::Vconn;
+use super::vconn::{Received, Vconn, next_xid};
 use crate::console::Io;
 use crate::fault::{Fault, errno_text};
+use crate::process::background::{self, Background};
+use crate::process::commands::{self, Owner};
+use crate::process::unixctl::registry::ANY;
+use crate::process::unixctl::{Answer, Command, Registry, Reply, Request};
+use crate::process::vlog::Log;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use openflow::message::{Body, FlowMonitorRequest, Multipart, MultipartBody, PacketInPrivate};
-use openflow::text::Protocols;
-use openflow::{Codec, GroupId, OfPort, TableId, Version};
+use openflow::text::{Protocols, parse_packet_out};
+use openflow::wire::Header;
+use openflow::{Codec, GroupId, OfPort, TableId, Version, Xid};
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
+use tokio::task::JoinHandle;
 
 /// NXT_SET_PACKET_IN_FORMAT's formats.
 const STANDARD: u32 = 0;
@@ -77,21 +90,23 @@ fn watch(run: &Run<'_>, text: &str, id: u32) -> Result<FlowMonitorRequest, Fault
 /// `monitor SWITCH [MISSLEN] [invalid_ttl] [resume] [watch:[...]]`
 pub(super) fn monitor(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, Fault> {
     let asked = asked(run)?;
-    let mut vconn = Vconn::open(io, run.options, run.switch())?;
-    if vconn.version == Version::V10 {
-        protocol::set_for_dumps(&mut vconn, run.options, Protocols::ANY)?;
-    }
-    if asked.miss_len.is_some() || asked.invalid_ttl {
-        set_monitor_config(&mut vconn, asked.miss_len, asked.invalid_ttl)?;
-    }
-    for request in asked.watch {
-        let body = MultipartBody::FlowMonitorRequest(vec![request]);
-        let received = vconn.transact(Body::Stats(Box::new(Multipart { more: false, nxm: true, body })))?;
-        write!(io.out, "{}", render(&received.bytes, &SwitchNames::none(), run.options.verbosity + 2))?;
-        io.out.flush()?;
-    }
-    set_packet_in_format(&mut vconn, run)?;
-    follow(io, &mut vconn, run, asked.resume)
+    background::run(io, &run.options.process, None, true, async |io, background| {
+        let mut vconn = Vconn::open(io, run.options, run.switch())?;
+        if vconn.version == Version::V10 {
+            protocol::set_for_dumps(&mut vconn, run.options, Protocols::ANY)?;
+        }
+        if asked.miss_len.is_some() || asked.invalid_ttl {
+            set_monitor_config(&mut vconn, asked.miss_len, asked.invalid_ttl)?;
+        }
+        for request in asked.watch {
+            let body = MultipartBody::FlowMonitorRequest(vec![request]);
+            let received = vconn.transact(Body::Stats(Box::new(Multipart { more: false, nxm: true, body })))?;
+            write!(io.out, "{}", render(&received.bytes, &SwitchNames::none(), run.options.verbosity + 2))?;
+            io.out.flush()?;
+        }
+        set_packet_in_format(&mut vconn, run)?;
+        follow(io, Following { resume: asked.resume, ..Following::new(io.program, vconn, run, background) }, run, background).await
+    })
 }
 
 /// Nicira's second form tells most; of OpenFlow 1.0 the first one is the next best.
@@ -119,33 +134,197 @@ fn set_packet_in_format(vconn: &mut Vconn, run: &Run<'_>) -> Result<(), Fault> {
 
 /// `snoop SWITCH`
 pub(super) fn snoop(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, Fault> {
-    let mut vconn = Vconn::open_service(io, run.options, run.switch(), "snoop")?;
-    follow(io, &mut vconn, run, false)
+    background::run(io, &run.options.process, None, true, async |io, background| {
+        let vconn = Vconn::open_service(io, run.options, run.switch(), "snoop")?;
+        follow(io, Following::new(io.program, vconn, run, background), run, background).await
+    })
 }
 
-/// Shows messages until the switch closes the connection.
-fn follow(io: &mut Io<'_>, vconn: &mut Vconn, run: &Run<'_>, resume: bool) -> Result<u8, Fault> {
-    let names = shown_names(run);
-    loop {
-        let received =
-            vconn.receive().map_err(|e| Fault::say(format!("{}: OpenFlow receive failed ({})", run.switch(), errno_text(&e))))?;
-        if run.options.timestamp {
-            let now = jiff::Zoned::now().strftime("%Y-%m-%d %H:%M:%S%.3f");
-            write!(io.err, "{now}: ")?;
-        }
-        write!(io.err, "{}", render(&received.bytes, &names, run.options.verbosity + 2))?;
-        io.err.flush()?;
-        vconn.answer_probe(&received)?;
-        if !resume {
-            continue;
-        }
-        // A packet-in that can be resumed carries its continuation; others are shown and that is all.
-        if let Ok(Body::PacketIn(packet)) = vconn.decode(&received).map(|m| m.body)
-            && !packet.continuation.is_empty()
-        {
-            let private = PacketInPrivate::from_public(*packet, &Codec::default(), vconn.version)
-                .map_err(|e| Fault::say(format!("decoding packet-in failed: {}", e.name())))?;
-            vconn.transact_quiet([Body::Resume(Box::new(private))])?;
+/// A connection that is followed, as the control commands see it.
+struct Following {
+    vconn: Vconn,
+    log: Arc<Log>,
+    program: &'static str,
+    verbosity: u8,
+    /// Packet-ins that can be resumed are.
+    resume: bool,
+    /// Instead of standard error.
+    output: Option<File>,
+    /// What commands have to say there.
+    said: String,
+    /// Read nothing from the switch for now.
+    blocked: bool,
+    exit: bool,
+    /// Who waits for the reply to which barrier.
+    barriers: Vec<(Xid, Reply)>,
+}
+
+impl Owner for Following {
+    fn log(&self) -> &Log {
+        &self.log
+    }
+
+    fn program(&self) -> &str {
+        self.program
+    }
+}
+
+fn registry() -> Registry<Following> {
+    Registry::new(commands::rows().into_iter().chain([
+        Command::now("exit", Some(""), (0, 0), |following: &mut Following, _| {
+            following.exit = true;
+            Ok(String::new())
+        }),
+        Command::now("ofctl/send", Some("OFMSG..."), (1, ANY), |following: &mut Following, args| following.send_all(args)),
+        Command::now(
+            "ofctl/packet-out",
+            Some("\"in_port=<port> packet=<hex data> actions=...\""),
+            (1, 1),
+            |following: &mut Following, args| following.packet_out(&args[0]),
+        ),
+        Command::later("ofctl/barrier", Some(""), (0, 0), |following: &mut Following, _, reply| {
+            match following.vconn.send(Body::BarrierRequest) {
+                Ok(xid) => following.barriers.push((xid, reply)),
+                Err(e) => reply.send(Err(errno_text(&e))),
+            }
+        }),
+        Command::now("ofctl/set-output-file", Some("FILE"), (1, 1), |following: &mut Following, args| {
+            following.output = Some(File::create(&args[0]).map_err(|e| errno_text(&e))?);
+            Ok(String::new())
+        }),
+        Command::now("ofctl/block", Some(""), (0, 0), |following: &mut Following, _| {
+            following.blocked = true;
+            Ok(String::new())
+        }),
+        Command::now("ofctl/unblock", Some(""), (0, 0), |following: &mut Following, _| {
+            following.blocked = false;
+            Ok(String::new())
+        }),
+    ]))
+}
+
+impl Following {
+    fn new(program: &'static str, vconn: Vconn, run: &Run<'_>, background: &Background) -> Self {
+        Self {
+            vconn,
+            log: background.log(),
+            program,
+            verbosity: run.options.verbosity,
+            resume: false,
+            output: None,
+            said: String::new(),
+            blocked: false,
+            exit: false,
+            barriers: Vec::new(),
         }
     }
+
+    /// Sends messages in hexadecimal digits; a line about each.
+    fn send_all(&mut self, messages: &[String]) -> Answer {
+        let (mut lines, mut all) = (String::new(), true);
+        for text in messages {
+            let sent = self.send_one(text);
+            all &= sent.is_ok();
+            lines.push_str(&sent.unwrap_or_else(|e| e));
+            lines.push('\n');
+        }
+        if all { Ok(lines) } else { Err(lines) }
+    }
+
+    fn send_one(&mut self, text: &str) -> Answer {
+        let bytes = bytes_of(text).ok_or("Trailing garbage in hex data")?;
+        let header = Header::peek(&bytes).ok_or("Message too short for OpenFlow")?;
+        if usize::from(header.length) != bytes.len() {
+            return Err("Message size does not match length in OpenFlow header".to_owned());
+        }
+        self.said = format!("send: {}", render(&bytes, &SwitchNames::none(), self.verbosity + 2));
+        self.vconn.send_bytes(&bytes).map_err(|e| errno_text(&e))?;
+        Ok("sent".to_owned())
+    }
+
+    fn packet_out(&mut self, text: &str) -> Answer {
+        let (out, _) = parse_packet_out(text, &SwitchNames::none().names()).map_err(|e| e.to_string())?;
+        let bytes = self.vconn.encode(Body::PacketOut(Box::new(out)), next_xid()).map_err(|e| e.to_string())?;
+        self.said = render(&bytes, &SwitchNames::none(), self.verbosity);
+        self.vconn.send_bytes(&bytes).map_err(|e| errno_text(&e))?;
+        Ok(String::new())
+    }
+
+    fn say(&mut self, io: &mut Io<'_>, text: &str) -> Result<(), Fault> {
+        match &mut self.output {
+            Some(file) => file.write_all(text.as_bytes())?,
+            None => {
+                io.err.write_all(text.as_bytes())?;
+                io.err.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn resume(&mut self, received: &Received) -> Result<(), Fault> {
+        // A packet-in that can be resumed carries its continuation; others are shown and that is all.
+        if self.resume
+            && let Ok(Body::PacketIn(packet)) = self.vconn.decode(received).map(|m| m.body)
+            && !packet.continuation.is_empty()
+        {
+            let private = PacketInPrivate::from_public(*packet, &Codec::default(), self.vconn.version)
+                .map_err(|e| Fault::say(format!("decoding packet-in failed: {}", e.name())))?;
+            self.vconn.transact_quiet([Body::Resume(Box::new(private))])?;
+        }
+        Ok(())
+    }
+}
+
+/// Shows messages until the switch closes the connection, or the control socket says `exit`.
+async fn follow(io: &mut Io<'_>, mut following: Following, run: &Run<'_>, background: &mut Background) -> Result<u8, Fault> {
+    let names = shown_names(run);
+    let lost = |e: &io::Error| Fault::say(format!("{}: OpenFlow receive failed ({})", run.switch(), errno_text(e)));
+    let socket = Arc::new(following.vconn.socket().try_clone_to_owned()?);
+    let mut readable = wait_for(&socket);
+    let registry = registry();
+    background.ready();
+    while !following.exit {
+        if !following.blocked
+            && let Some(received) = following.vconn.next_received().map_err(|e| lost(&e))?
+        {
+            let mut text = render(&received.bytes, &names, following.verbosity + 2);
+            if run.options.timestamp {
+                text.insert_str(0, &jiff::Zoned::now().strftime("%Y-%m-%d %H:%M:%S%.3f: ").to_string());
+            }
+            following.say(io, &text)?;
+            following.vconn.answer_probe(&received)?;
+            following.resume(&received)?;
+            for (_, reply) in following.barriers.extract_if(.., |(xid, _)| *xid == received.header.xid) {
+                reply.send(Ok(String::new()));
+            }
+            continue;
+        }
+        tokio::select! {
+            ready = &mut readable, if !following.blocked => {
+                ready.map_err(io::Error::from)??;
+                following.vconn.read_more().map_err(|e| lost(&e))?;
+                readable = wait_for(&socket);
+            }
+            request = background.next_request() => {
+                let Some(Request { method, params, reply }) = request else { continue };
+                if method == "list-commands" {
+                    registry.send_list(reply);
+                } else {
+                    registry.dispatch(&mut following, &method, &params, reply);
+                }
+                let said = std::mem::take(&mut following.said);
+                following.say(io, &said)?;
+            }
+        }
+    }
+    Ok(0)
+}
+
+/// Waits on a thread of its own until something waits in the socket, as streams may be TLS's.
+fn wait_for(socket: &Arc<OwnedFd>) -> JoinHandle<io::Result<()>> {
+    let socket = Arc::clone(socket);
+    tokio::task::spawn_blocking(move || {
+        poll(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE)?;
+        Ok(())
+    })
 }

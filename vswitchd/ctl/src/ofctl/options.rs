@@ -3,11 +3,10 @@
 use crate::console::Io;
 use crate::fault::Fault;
 use crate::getopt::{self, Row, Value, Word, row};
+use crate::process::{self, ProcessId, ProcessOptions};
 use openflow::text::Protocols;
-use openflow::tls::TlsFiles;
 use openflow::{Version, Versions};
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
 
 /// A key to sort flows by.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -38,13 +37,8 @@ pub struct Options {
     /// `-P`
     pub packet_in_format: Option<String>,
     pub timeout: Option<String>,
-    pub unixctl: Option<String>,
-    pub detach: bool,
-    pub pidfile: Option<Option<String>>,
-    pub overwrite_pidfile: bool,
-    pub chdir: bool,
-    /// Files of `ssl:` and `pssl:` connections.
-    pub tls: TlsFiles,
+    /// Of `monitor` and `snoop`, which run on; and the certificates.
+    pub process: ProcessOptions,
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -65,22 +59,9 @@ enum Id {
     Bundle,
     MayCreate,
     Color,
-    Unixctl,
     Protocols,
-    Detach,
-    NoChdir,
-    Pidfile,
-    OverwritePidfile,
-    PrivateKey,
-    Certificate,
-    CaCert,
-    BootstrapCaCert,
-    PeerCaCert,
-    SslProtocols,
-    SslCiphers,
-    SslCiphersuites,
+    Process(ProcessId),
     Ignored,
-    Verbose,
     Help,
     Version,
 }
@@ -103,27 +84,7 @@ const ROWS: &[Row<Id>] = &[
     row("may-create", None, Value::None, Id::MayCreate),
     row("bundle", None, Value::None, Id::Bundle),
     row("color", None, Value::Optional, Id::Color),
-    row("unixctl", None, Value::Required, Id::Unixctl),
     row("protocols", Some('O'), Value::Required, Id::Protocols),
-    row("detach", None, Value::None, Id::Detach),
-    row("no-chdir", None, Value::None, Id::NoChdir),
-    row("no-self-confinement", None, Value::None, Id::Ignored),
-    row("pidfile", None, Value::Optional, Id::Pidfile),
-    row("overwrite-pidfile", None, Value::None, Id::OverwritePidfile),
-    row("monitor", None, Value::None, Id::Ignored),
-    row("user", None, Value::Required, Id::Ignored),
-    row("log-file", None, Value::Optional, Id::Ignored),
-    row("syslog-method", None, Value::Required, Id::Ignored),
-    row("syslog-target", None, Value::Required, Id::Ignored),
-    row("private-key", Some('p'), Value::Required, Id::PrivateKey),
-    row("certificate", Some('c'), Value::Required, Id::Certificate),
-    row("ca-cert", Some('C'), Value::Required, Id::CaCert),
-    row("peer-ca-cert", None, Value::Required, Id::PeerCaCert),
-    row("bootstrap-ca-cert", None, Value::Required, Id::BootstrapCaCert),
-    row("ssl-protocols", None, Value::Required, Id::SslProtocols),
-    row("ssl-ciphers", None, Value::Required, Id::SslCiphers),
-    row("ssl-ciphersuites", None, Value::Required, Id::SslCiphersuites),
-    row("verbose", Some('v'), Value::Optional, Id::Verbose),
     row("help", Some('h'), Value::None, Id::Help),
     row("option", Some('o'), Value::None, Id::Help),
     row("version", Some('V'), Value::None, Id::Version),
@@ -157,21 +118,22 @@ pub fn parse(io: &mut Io<'_>, words: &[String]) -> Result<Asked, Fault> {
         sort: Vec::new(),
         packet_in_format: None,
         timeout: None,
-        unixctl: None,
-        detach: false,
-        pidfile: None,
-        overwrite_pidfile: false,
-        chdir: true,
-        tls: TlsFiles::default(),
+        process: ProcessOptions { keep_output: true, ..ProcessOptions::new(io.program) },
     };
     let mut operands = Vec::new();
-    for word in getopt::parse(ROWS, words)? {
+    let own = ROWS.iter().map(|r| row(r.long, r.short, r.value, r.id));
+    let rows: Vec<Row<Id>> = own.chain(process::options::rows(Id::Process)).collect();
+    for word in getopt::parse(&rows, words)? {
         match word {
             Word::Operand(operand) => operands.push(operand),
             Word::Option(Id::Help, _) => return Ok(Asked::Help),
             Word::Option(Id::Version, _) => return Ok(Asked::Version),
-            Word::Option(Id::Verbose, value) => io.log_spec(value.as_deref()),
-            Word::Option(id, value) => options.set(id, value)?,
+            Word::Option(id, value) => {
+                if id == Id::Process(ProcessId::Verbose) {
+                    io.log_spec(value.as_deref());
+                }
+                options.set(id, value)?;
+            }
         }
     }
     options.settle()?;
@@ -198,24 +160,9 @@ impl Options {
             Id::Bundle => self.bundle = true,
             Id::MayCreate => self.may_create = true,
             Id::Color => check_color(value.as_deref())?,
-            Id::Unixctl => self.unixctl = value,
             Id::Protocols => self.versions = versions(text)?,
-            Id::Detach => self.detach = true,
-            Id::NoChdir => self.chdir = false,
-            Id::Pidfile => self.pidfile = Some(value),
-            Id::OverwritePidfile => self.overwrite_pidfile = true,
-            Id::PrivateKey => self.tls.private_key = value.map(PathBuf::from),
-            Id::Certificate => self.tls.certificate = value.map(PathBuf::from),
-            Id::CaCert => self.tls.ca_cert = value.map(PathBuf::from),
-            Id::BootstrapCaCert => {
-                self.tls.ca_cert = value.map(PathBuf::from);
-                self.tls.bootstrap = true;
-            }
-            Id::PeerCaCert => self.tls.peer_ca_cert = value.map(PathBuf::from),
-            Id::SslProtocols => text.clone_into(&mut self.tls.protocols),
-            Id::SslCiphers => text.clone_into(&mut self.tls.ciphers),
-            Id::SslCiphersuites => text.clone_into(&mut self.tls.suites),
-            Id::Ignored | Id::Verbose | Id::Help | Id::Version => {}
+            Id::Process(id) => self.process.set(id, value).map_err(|e| Fault::say(e.to_string()))?,
+            Id::Ignored | Id::Help | Id::Version => {}
         }
         Ok(())
     }

@@ -10,10 +10,12 @@ use openflow::tls::{SERVER_NAME, TlsFiles};
 use openflow::wire::frame::{Header, Splitter};
 use openflow::{Codec, OfError, Version, Versions, Xid};
 use rustls::pki_types::ServerName;
-use rustls::{ClientConnection, ServerConnection, StreamOwned};
+use rustls::{ClientConnection, ConnectionCommon, ServerConnection, SideData, StreamOwned};
 use std::cell::Cell;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::ops::{Deref, DerefMut};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -31,8 +33,29 @@ pub fn next_xid() -> Xid {
     Xid(NEXT_XID.replace(NEXT_XID.get().wrapping_add(1)))
 }
 
-trait Stream: Read + Write + Send {}
-impl<T: Read + Write + Send> Stream for T {}
+/// What a connection goes over.
+trait Stream: Read + Write + Send {
+    fn socket(&self) -> BorrowedFd<'_>;
+}
+
+impl Stream for UnixStream {
+    fn socket(&self) -> BorrowedFd<'_> {
+        self.as_fd()
+    }
+}
+
+impl Stream for TcpStream {
+    fn socket(&self) -> BorrowedFd<'_> {
+        self.as_fd()
+    }
+}
+
+/// TLS, of either side.
+impl<C: Send + DerefMut + Deref<Target = ConnectionCommon<S>>, S: SideData> Stream for StreamOwned<C, TcpStream> {
+    fn socket(&self) -> BorrowedFd<'_> {
+        self.sock.as_fd()
+    }
+}
 
 /// A message with the bytes that it came in.
 #[derive(Clone, Debug)]
@@ -86,7 +109,7 @@ impl Vconn {
     pub fn open_service(io: &mut Io<'_>, options: &Options, switch: &str, service: &str) -> Result<Self, Fault> {
         let address = address(switch, service)?;
         let stream =
-            connect(&address, &options.tls).map_err(|e| Fault::because(format!("{switch}: failed to connect to socket"), &e))?;
+            connect(&address, &options.process.tls.files()).map_err(|e| Fault::because(format!("{switch}: failed to connect to socket"), &e))?;
         let mut vconn = Self {
             stream,
             splitter: Splitter::default(),
@@ -176,19 +199,42 @@ impl Vconn {
     /// # Errors
     /// The connection's; `UnexpectedEof` when the switch closed it; `InvalidData` when it is out of step.
     pub fn receive(&mut self) -> io::Result<Received> {
-        let mut chunk = vec![0; 64 << 10];
         loop {
-            let next = self.splitter.next_message().map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
-            if let Some(bytes) = next
-                && let Some(header) = Header::peek(bytes)
-            {
-                return Ok(Received { header, bytes: bytes.to_vec() });
+            if let Some(received) = self.next_received()? {
+                return Ok(received);
             }
-            match self.stream.read(&mut chunk)? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                n => self.splitter.push(&chunk[..n]),
+            self.read_more()?;
+        }
+    }
+
+    /// The next message of what was read.
+    ///
+    /// # Errors
+    /// `InvalidData` when the stream is out of step.
+    pub fn next_received(&mut self) -> io::Result<Option<Received>> {
+        let next = self.splitter.next_message().map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+        Ok(next.and_then(|bytes| Some(Received { header: Header::peek(bytes)?, bytes: bytes.to_vec() })))
+    }
+
+    /// Reads what has come, and waits where nothing has.
+    ///
+    /// # Errors
+    /// The connection's; `UnexpectedEof` when the switch closed it.
+    pub fn read_more(&mut self) -> io::Result<()> {
+        let mut chunk = vec![0; 64 << 10];
+        match self.stream.read(&mut chunk)? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            n => {
+                self.splitter.push(&chunk[..n]);
+                Ok(())
             }
         }
+    }
+
+    /// The socket, to wait for.
+    #[must_use]
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        self.stream.socket()
     }
 
     /// Decodes a message of this connection.

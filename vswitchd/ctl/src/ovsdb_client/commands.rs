@@ -1,9 +1,10 @@
 //! The commands that ask once and print the answer.
 
 use super::server::{failed, reason, refused};
-use super::{Background, Call, Work};
+use super::{Call, Work};
 use crate::console::Io;
 use crate::fault::Fault;
+use crate::process::background::Background;
 use crate::ovsdb_tool::schema_file;
 use crate::table::{Cell, Table, pretty};
 use ovsdb::{Datum, RpcClient, Schema, TableSchema};

@@ -3,9 +3,10 @@
 
 use super::commands::print_json;
 use super::server::{failed, reason};
-use super::{Background, Call, Work};
+use super::{Call, Work};
 use crate::console::Io;
 use crate::fault::Fault;
+use crate::process::background::Background;
 use crate::process::unixctl::{Command, Registry, Reply, Request};
 use ovsdb::RpcClient;
 use ovsdb::message::Message;
@@ -51,7 +52,7 @@ pub(super) async fn run(
     let (registry, mut asked) = (registry(), Asked::default());
     loop {
         tokio::select! {
-            request = super::monitor::next_request(&mut background.control) => {
+            request = background.next_request() => {
                 let Some(Request { method, params, reply }) = request else { continue };
                 if method == "list-commands" {
                     registry.send_list(reply);

@@ -13,12 +13,10 @@ mod wait;
 use crate::console::Io;
 use crate::fault::Fault;
 use crate::getopt::{self, Row, Value, Word, row};
-use crate::process::daemonize::{self, Ready, Role};
-use crate::process::unixctl::Server as Control;
-use crate::process::{Process, ProcessId, ProcessOptions, options};
+use crate::process::background::{self, Background};
+use crate::process::{ProcessId, ProcessOptions, options};
 use crate::table::{Format, Style};
 use crate::{OVS_VERSION, alarm, dirs, suggest};
-use nix::sys::signal::Signal;
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Id {
@@ -254,66 +252,14 @@ pub fn run(io: &mut Io<'_>, words: &[String]) -> Result<u8, Fault> {
     let follows =
         matches!(work, Work::Monitor | Work::MonitorCond | Work::MonitorCondSince | Work::Lock | Work::Steal | Work::Unlock);
     if follows || options.process.detach || options.process.pidfile.is_some() {
-        return in_process(io, call, command, follows);
+        let (process, timeout) = (options.process.clone(), options.timeout.clone());
+        return background::run(io, &process, timeout.as_deref(), follows, async |io, background| {
+            perform(io, call, command, background).await
+        });
     }
     alarm::set(io, options.timeout.as_deref(), "value %s on -t or --timeout is invalid")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Fault::Output)?;
     runtime.block_on(perform(io, call, command, &mut Background::default()))
-}
-
-/// What a command that runs on has beside its connection.
-#[derive(Default)]
-struct Background {
-    ready: Option<Ready>,
-    log: Option<std::sync::Arc<crate::process::vlog::Log>>,
-    control: Option<Control>,
-}
-
-impl Background {
-    /// The command has begun: whoever started it may go on.
-    fn ready(&mut self) {
-        if let Some(ready) = self.ready.take() {
-            if let (true, Some(log)) = (ready.detaches(), &self.log) {
-                log.detach_console();
-            }
-            ready.report();
-        }
-    }
-}
-
-/// Runs a command as a process with a log, a pidfile and (if it `follows`) a control socket, in the background if asked.
-fn in_process(io: &mut Io<'_>, call: Call<'_>, command: &Command, follows: bool) -> Result<u8, Fault> {
-    let options = call.options;
-    let ready = match daemonize::begin(&options.process.wish()) {
-        Role::Ended(code) => return Ok(code),
-        Role::Daemon(ready) => ready,
-    };
-    alarm::set(io, options.timeout.as_deref(), "value %s on -t or --timeout is invalid")?;
-    let mut process = Process::begin(&options.process, follows).map_err(Fault::say)?;
-    let mut signals = process.signals.take().expect("nobody took them yet");
-    let (log, bound) = (std::sync::Arc::clone(&process.log), process.control.take());
-    let (ended, signal) = process.run(async {
-        let (control, _name) = match bound {
-            Some(bound) => (Some(Control::start(bound.listener)?), Some(bound.name)),
-            None => (None, None),
-        };
-        let mut background = Background { ready: Some(ready), log: Some(log), control };
-        let ended = tokio::select! {
-            signal = signals.next() => {
-                let name = daemonize::signal_name(signal as i32);
-                tracing::warn!(target: "fatal_signal", "terminating with signal {} ({name})", signal as i32);
-                (Ok(0), Some(signal))
-            }
-            ended = perform(io, call, command, &mut background) => (ended, None),
-        };
-        if let Some(control) = background.control.take() {
-            control.finish().await;
-        }
-        Ok::<(Result<u8, Fault>, Option<Signal>), Fault>(ended)
-    })?;
-    io.out.flush()?;
-    process.end(signal);
-    ended
 }
 
 async fn perform(io: &mut Io<'_>, mut call: Call<'_>, command: &Command, background: &mut Background) -> Result<u8, Fault> {

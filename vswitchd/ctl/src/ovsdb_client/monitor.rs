@@ -3,10 +3,11 @@
 
 use super::commands::{columns_by_name, fetch_schema};
 use super::server::{failed, reason};
-use super::{Background, Call, Work};
+use super::{Call, Work};
 use crate::console::Io;
 use crate::fault::Fault;
-use crate::process::unixctl::{Command, Registry, Reply, Request, Server as Control};
+use crate::process::background::Background;
+use crate::process::unixctl::{Command, Registry, Reply, Request};
 use crate::table::{Cell, Table};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -34,13 +35,6 @@ struct Followed<'a> {
 struct Monitor<'a> {
     tables: Vec<Followed<'a>>,
     printed: usize,
-}
-
-pub(super) async fn next_request(control: &mut Option<Control>) -> Option<Request> {
-    match control {
-        Some(control) => control.next().await,
-        None => std::future::pending().await,
-    }
 }
 
 fn registry() -> Registry<Asked> {
@@ -83,7 +77,7 @@ pub(super) async fn run(
     let (registry, mut asked) = (registry(), Asked::default());
     loop {
         tokio::select! {
-            request = next_request(&mut background.control) => {
+            request = background.next_request() => {
                 let Some(Request { method, params, reply }) = request else { continue };
                 if method == "list-commands" {
                     registry.send_list(reply);

@@ -2,8 +2,9 @@
 //! pidfile, control socket (`unixctl`), signals, and the order in which they come and go (`life`).
 //!
 //! What enters: a command line, signals, control requests. What leaves: log lines, a pidfile, a socket, an exit code. `ovs-vswitchd`,
-//! `ovsdb-server` and a detached `ovsdb-client` live by it.
+//! `ovsdb-server` live by it; so do tools that run on (`background`).
 
+pub mod background;
 pub mod commands;
 pub mod daemonize;
 pub mod life;

@@ -46,7 +46,8 @@ impl Level {
         Self::ALL.get(usize::from(value)).copied().unwrap_or(Self::Dbg)
     }
 
-    fn named(word: &str) -> Option<Self> {
+    /// The level of that name, in any case.
+    pub fn named(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|l| l.name().eq_ignore_ascii_case(word))
     }
 }
@@ -80,7 +81,8 @@ impl Destination {
         }
     }
 
-    fn named(word: &str) -> Option<Self> {
+    /// The level of that name, in any case.
+    pub fn named(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|d| d.name().eq_ignore_ascii_case(word))
     }
 }
