@@ -71,7 +71,7 @@ packages() {
     done
     [ -n "$missing" ] || return 0
     [ "$(id -u)" = 0 ] || die "these packages are missing:$missing"
-    { apt-get update; DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $missing; } \
+    { apt-get update; DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends $missing; } \
         >"$WORK/apt.log" 2>&1 || die "could not install$missing; see $WORK/apt.log"
 }
 python_env() {
