@@ -231,7 +231,8 @@ fn a_monitor_runs_on_in_the_background_and_takes_commands() {
     let host = host();
     let mut said = Vec::new();
     for (n, tool) in both_tools(&host).iter().enumerate() {
-        let (socket, file, pid) = (host.file(&format!("{n}.ctl")), host.file(&format!("{n}.out")), host.file(&format!("{n}.pid")));
+        let (socket, file, pid) =
+            (host.file(&format!("{n}.ctl")), host.file(&format!("{n}.out")), host.file(&format!("{n}.pid")));
         let words = ["monitor", "br0", "65534", "--detach", "--no-chdir"];
         let mut command = host.command(tool);
         command.args(words).arg(format!("--pidfile={}", pid.display())).arg(format!("--unixctl={}", socket.display()));
@@ -274,7 +275,8 @@ fn a_monitor_runs_on_in_the_background_and_takes_commands() {
 /// What goes over port 6653 of the host while `what` happens, as a capture.
 fn captured(host: &Host, name: &str, what: impl FnOnce()) -> std::path::PathBuf {
     let file = host.file(name);
-    let dump = Running::start(host.command("tcpdump").args(["-i", "lo", "-U", "-w", file.to_str().unwrap(), "tcp", "port", "6653"]));
+    let dump =
+        Running::start(host.command("tcpdump").args(["-i", "lo", "-U", "-w", file.to_str().unwrap(), "tcp", "port", "6653"]));
     wait_until("it records", || file.exists());
     what();
     // The ten echo replies come behind all that went before them.
@@ -301,7 +303,8 @@ fn captures_of_openflow_are_shown() {
     let short = captured(&host, "short.pcap", || drop(host.tool("ovs-ofctl", "probe tcp:127.0.0.1:6653")));
     for words in [&["ofp-parse-pcap"][..], &["--timestamp", "ofp-parse-pcap"], &["parse-pcap"]] {
         // Further on OVS's tool (3.1) says something else from run to run.
-        let [theirs, ours] = [&theirs, &ours].map(|tool| shown(tool, words, &short).lines().take(40).collect::<Vec<_>>().join("\n"));
+        let [theirs, ours] =
+            [&theirs, &ours].map(|tool| shown(tool, words, &short).lines().take(40).collect::<Vec<_>>().join("\n"));
         assert_eq!(ours, theirs, "{words:?}");
     }
     // Longer than a segment, and than what is sent at once.

@@ -1,8 +1,8 @@
 //! The time limit of a tool (`--timeout`, `OVS_CTL_TIMEOUT`). As in OVS its end is death by SIGALRM, which a shell reports as 142.
 
 use crate::console::{Io, log_line};
-use crate::process::vlog::levels::Level;
 use crate::fault::Fault;
+use crate::process::vlog::levels::Level;
 use nix::sys::signal::{Signal, raise};
 use std::io::Write as _;
 use std::time::Duration;

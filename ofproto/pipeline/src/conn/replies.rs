@@ -5,6 +5,7 @@
 use crate::bridge::{Bridge, Port, PortView};
 use crate::classifier::MiniMatch;
 use crate::flow_mod::Criteria;
+use crate::internal::Own;
 use crate::rule::Rule;
 use crate::slowpath::patch_stats;
 use crate::table::{INTERNAL, Miss, Table};
@@ -17,7 +18,6 @@ use openflow::message::{
     TableFeatureSet, TableFeatures, TableStats,
 };
 use openflow::{OfError, OfPort, TableId, Version};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// OFPC_* in the newest numbering; 1.0's ARP_MATCH_IP stands where it does there.
@@ -178,9 +178,31 @@ fn unknown_counters() -> PortCounters {
     }
 }
 
-/// The rules that a statistics request selects, by table and falling priority.
-pub(super) fn select(bridge: &Bridge, request: &FlowStatsRequest) -> Result<Vec<Arc<Rule>>, OfError> {
-    let mut rules = Criteria {
+/// OFPMP_FLOW: the rules that a request selects, by table and falling priority.
+pub(super) fn flows(bridge: &Bridge, request: &FlowStatsRequest, now: Msec) -> Result<Vec<FlowStatsEntry>, OfError> {
+    let criteria = criteria(request);
+    if request.table == INTERNAL {
+        return Ok(criteria.select_own().map(|own| own_entry(bridge, own, now)).collect());
+    }
+    let mut rules = criteria.select(bridge)?;
+    rules.sort_by_key(|r| (r.table, std::cmp::Reverse(r.priority), r.life.serial));
+    Ok(rules.iter().map(|rule| flow_entry(bridge, rule, now)).collect())
+}
+
+/// OFPMP_AGGREGATE: (packets, bytes, flows).
+pub(super) fn aggregate(bridge: &Bridge, request: &FlowStatsRequest) -> Result<(u64, u64, u32), OfError> {
+    let criteria = criteria(request);
+    let counted = |(sum, n): ((u64, u64), u32), one: (u64, u64)| ((sum.0 + one.0, sum.1 + one.1), n.saturating_add(1));
+    let ((packets, bytes), flows) = if request.table == INTERNAL {
+        criteria.select_own().map(|own| bridge.own_rules.tally(own).read()).fold(((0, 0), 0), counted)
+    } else {
+        criteria.select(bridge)?.iter().map(|rule| rule.life.tally.read()).fold(((0, 0), 0), counted)
+    };
+    Ok((packets, bytes, flows))
+}
+
+fn criteria(request: &FlowStatsRequest) -> Criteria {
+    Criteria {
         table: request.table,
         within: MiniMatch::new(&request.matching.key, &request.matching.mask),
         strict_priority: None,
@@ -189,14 +211,34 @@ pub(super) fn select(bridge: &Bridge, request: &FlowStatsRequest) -> Result<Vec<
         out_port: request.out_port,
         out_group: request.out_group,
     }
-    .select(bridge)?;
-    rules.sort_by_key(|r| (r.table, std::cmp::Reverse(r.priority), r.life.serial));
-    Ok(rules)
+}
+
+/// One of the rules that every bridge has.
+fn own_entry(bridge: &Bridge, own: Own, now: Msec) -> FlowStatsEntry {
+    let (priority, matching) = own.matching();
+    let (packets, bytes) = bridge.own_rules.tally(own).read();
+    let (duration_sec, duration_nsec) = duration(bridge.own_rules.created_ms, now);
+    FlowStatsEntry {
+        matching,
+        cookie: 0,
+        table: INTERNAL,
+        priority,
+        duration_sec,
+        duration_nsec,
+        idle_timeout: 0,
+        hard_timeout: 0,
+        idle_age: -1,
+        hard_age: -1,
+        flags: 0,
+        importance: 0,
+        packets,
+        bytes,
+        actions: own.actions_shown(),
+    }
 }
 
 /// A rule in a flow statistics reply.
-#[must_use]
-pub(super) fn flow_entry(bridge: &Bridge, rule: &Rule, now: Msec) -> FlowStatsEntry {
+fn flow_entry(bridge: &Bridge, rule: &Rule, now: Msec) -> FlowStatsEntry {
     let (packets, bytes) = rule.life.tally.read();
     let (duration_sec, duration_nsec) = duration(rule.life.created_ms, now);
     let (idle_timeout, hard_timeout) = rule.timeouts_s();
@@ -220,13 +262,6 @@ pub(super) fn flow_entry(bridge: &Bridge, rule: &Rule, now: Msec) -> FlowStatsEn
         bytes,
         actions: rule.actions.to_vec(),
     }
-}
-
-/// (packets, bytes, flows)
-#[must_use]
-pub(super) fn aggregate(rules: &[Arc<Rule>]) -> (u64, u64, u32) {
-    let (packets, bytes) = rules.iter().map(|r| r.life.tally.read()).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
-    (packets, bytes, u32::try_from(rules.len()).unwrap_or(u32::MAX))
 }
 
 /// OFPMP_TABLE.

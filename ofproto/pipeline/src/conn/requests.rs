@@ -339,11 +339,9 @@ impl Conn {
         self.with_bridge(slowpath, |world, b| {
             let body = match &request.body {
                 M::DescRequest => M::DescReply(replies::desc(b)),
-                M::FlowRequest(r) => {
-                    M::FlowReply(replies::select(b, r)?.iter().map(|rule| replies::flow_entry(b, rule, now)).collect())
-                }
+                M::FlowRequest(r) => M::FlowReply(replies::flows(b, r, now)?),
                 M::AggregateRequest(r) => {
-                    let (packets, bytes, flows) = replies::aggregate(&replies::select(b, r)?);
+                    let (packets, bytes, flows) = replies::aggregate(b, r)?;
                     M::AggregateReply { packets, bytes, flows }
                 }
                 M::TableRequest => M::TableReply(replies::table_stats(b)),

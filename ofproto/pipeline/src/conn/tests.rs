@@ -146,6 +146,34 @@ fn flows_in_every_version() {
     }
 }
 
+/// As in OVS 3.1: the rules that every bridge has are told of where their table is named, and not otherwise.
+#[test]
+fn the_rules_that_every_bridge_has() {
+    let b = bench();
+    for version in ["OpenFlow10", "OpenFlow13", "OpenFlow15"] {
+        let of = |args: &[&str]| b.ofctl(&[&["-O", version], args].concat());
+        let flows = |words: &[&str]| -> Vec<String> {
+            let text = of(&[&["--no-stats", "dump-flows", "BR"], words].concat());
+            text.lines().map(str::trim).filter(|line| line.contains(" actions=")).map(str::to_owned).collect()
+        };
+        let all = [
+            "table=254, priority=2,recirc_id=0 actions=drop",
+            "table=254, priority=0,reg0=0x1 actions=controller(reason=)",
+            "table=254, priority=0,reg0=0x2 actions=drop",
+            "table=254, priority=0,reg0=0x3 actions=drop",
+        ];
+        assert_eq!(flows(&["table=254"]), all, "{version}");
+        assert_eq!(flows(&["table=254,reg0=2"]), all[2..3], "{version}");
+        assert_eq!(flows(&["table=254,out_port=CONTROLLER"]), all[1..2], "{version}");
+        assert_eq!(flows(&["table=254,cookie=1/-1"]), [""; 0], "{version}");
+        assert!(of(&["dump-aggregate", "BR", "table=254"]).contains("flow_count=4"), "{version}");
+        assert!(flows(&[]).iter().all(|flow| !flow.contains("table=254")), "{version}");
+        for change in [&["add-flow", "BR", "table=254,actions=drop"][..], &["del-flows", "BR", "table=254"]] {
+            assert!(of(change).contains("OFPBRC_EPERM"), "{version}");
+        }
+    }
+}
+
 #[test]
 fn what_the_switch_tells_of_itself() {
     let b = bench();

@@ -3,6 +3,7 @@
 use super::{outputs_to_group, outputs_to_port};
 use crate::bridge::Bridge;
 use crate::classifier::MiniMatch;
+use crate::internal::Own;
 use crate::rule::Rule;
 use crate::table::INTERNAL;
 use openflow::action::OfAction;
@@ -60,9 +61,22 @@ impl Criteria {
     }
 
     fn wants(&self, rule: &Rule) -> bool {
-        !rule.is_hidden()
-            && (rule.cookie.load(Ordering::Relaxed) ^ self.cookie) & self.cookie_mask == 0
-            && (self.out_port == OfPort::ANY || outputs_to_port(&rule.actions, self.out_port))
-            && (self.out_group == GroupId::ANY || outputs_to_group(&rule.actions, self.out_group))
+        !rule.is_hidden() && self.wants_what(rule.cookie.load(Ordering::Relaxed), &rule.actions)
+    }
+
+    fn wants_what(&self, cookie: u64, actions: &[OfAction]) -> bool {
+        (cookie ^ self.cookie) & self.cookie_mask == 0
+            && (self.out_port == OfPort::ANY || outputs_to_port(actions, self.out_port))
+            && (self.out_group == GroupId::ANY || outputs_to_group(actions, self.out_group))
+    }
+
+    /// Those of the rules that every bridge has which a request selects that names their table.
+    pub fn select_own(&self) -> impl Iterator<Item = Own> {
+        let is_within = |own: Own| {
+            let (_, matching) = own.matching();
+            MiniMatch::new(&matching.key, &matching.mask).is_within(&self.within)
+        };
+        let asked = self.table == INTERNAL;
+        Own::ALL.into_iter().filter(move |own| asked && is_within(*own) && self.wants_what(0, &own.actions()))
     }
 }

@@ -4,10 +4,10 @@
 //! What enters: a capture's frames. What leaves: for each direction of each TCP connection the bytes in order (`Stream`), cut into messages
 //! (`openflow::wire::Splitter`), as text. Neighbours: `port::pcap` reads files, `render` shows messages.
 
+use super::Run;
 use super::names::SwitchNames;
 use super::offline::bytes_of;
 use super::render::render;
-use super::Run;
 use crate::console::Io;
 use crate::fault::{Fault, errno_text};
 use flow::compose::{DEFAULT_PAYLOAD, Payload, compose};
@@ -314,7 +314,10 @@ mod tests {
 
     #[test]
     fn segments_of_both_families_without_their_padding() {
-        for flow in ["tcp,nw_src=10.0.0.1,nw_dst=10.0.0.2,tp_src=6653,tp_dst=4", "tcp6,ipv6_src=2001:db8::1,ipv6_dst=::2,tp_src=6653,tp_dst=4"] {
+        for flow in [
+            "tcp,nw_src=10.0.0.1,nw_dst=10.0.0.2,tp_src=6653,tp_dst=4",
+            "tcp6,ipv6_src=2001:db8::1,ipv6_dst=::2,tp_src=6653,tp_dst=4",
+        ] {
             let (key, _) = parse_exact_flow(flow, &SwitchNames::none().names()).unwrap();
             let mut frame = compose(&key, Payload::Bytes(&[4, 2, 0, 8, 0, 0, 0, 1]));
             frame.extend([0; 7]);

@@ -105,7 +105,8 @@ pub(super) fn monitor(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, Fault> {
             io.out.flush()?;
         }
         set_packet_in_format(&mut vconn, run)?;
-        follow(io, Following { resume: asked.resume, ..Following::new(io.program, vconn, run, background) }, run, background).await
+        follow(io, Following { resume: asked.resume, ..Following::new(io.program, vconn, run, background) }, run, background)
+            .await
     })
 }
 

@@ -177,7 +177,14 @@ pub(super) fn check_vlan(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, Fault> {
     let bytes: [u8; MATCH10_BYTES] = made.try_into().map_err(|_| Fault::say("a match of OpenFlow 1.0 has another length"))?;
     let wild = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
     let [vid, pcp] = [wild >> 1 & 1, wild >> 20 & 1];
-    writeln!(io.out, "OF1.0: {:02x}{:02x}/{vid},{:02x}/{pcp} -> {}", bytes[18], bytes[19], bytes[20], tci(&decode_match10(&bytes)))?;
+    writeln!(
+        io.out,
+        "OF1.0: {:02x}{:02x}/{vid},{:02x}/{pcp} -> {}",
+        bytes[18],
+        bytes[19],
+        bytes[20],
+        tci(&decode_match10(&bytes))
+    )?;
 
     let bytes = encode_match11(&m);
     let wild = bytes[11];
