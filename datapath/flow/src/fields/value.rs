@@ -18,7 +18,7 @@ enum Repr {
 
 /// A number of 128 bits that needs the alignment of a word only: with its own, the actions of a rule would be half as long again.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(packed(8))]
+#[repr(Rust, packed(8))]
 struct Low(u128);
 
 const _: () = assert!(size_of::<Value>() == 24);

@@ -180,7 +180,14 @@ fn unknown_counters() -> PortCounters {
 
 /// The rules that a statistics request selects, by table and falling priority.
 pub(super) fn select(bridge: &Bridge, request: &FlowStatsRequest) -> Result<Vec<Arc<Rule>>, OfError> {
-    let mut rules = Criteria {
+    let mut rules = select_any(bridge, request)?;
+    rules.sort_by_key(|r| (r.table, std::cmp::Reverse(r.priority), r.life.serial));
+    Ok(rules)
+}
+
+/// The same in no order, to be counted.
+pub(super) fn select_any(bridge: &Bridge, request: &FlowStatsRequest) -> Result<Vec<Arc<Rule>>, OfError> {
+    Criteria {
         table: request.table,
         within: MiniMatch::new(&request.matching.key, &request.matching.mask),
         strict_priority: None,
@@ -189,9 +196,7 @@ pub(super) fn select(bridge: &Bridge, request: &FlowStatsRequest) -> Result<Vec<
         out_port: request.out_port,
         out_group: request.out_group,
     }
-    .select(bridge)?;
-    rules.sort_by_key(|r| (r.table, std::cmp::Reverse(r.priority), r.life.serial));
-    Ok(rules)
+    .select(bridge)
 }
 
 /// A rule in a flow statistics reply.

@@ -343,7 +343,7 @@ impl Conn {
                     M::FlowReply(replies::select(b, r)?.iter().map(|rule| replies::flow_entry(b, rule, now)).collect())
                 }
                 M::AggregateRequest(r) => {
-                    let (packets, bytes, flows) = replies::aggregate(&replies::select(b, r)?);
+                    let (packets, bytes, flows) = replies::aggregate(&replies::select_any(b, r)?);
                     M::AggregateReply { packets, bytes, flows }
                 }
                 M::TableRequest => M::TableReply(replies::table_stats(b)),
