@@ -123,6 +123,8 @@ pub struct Execute {
     /// Metadata (in_port, recirc_id, ct_*, tunnel, marks); header fields are read from the packet again.
     pub key: Box<Key>,
     pub actions: Arc<Actions>,
+    /// The upcall's that it was: what is told of the packet now comes after what was told of it before.
+    pub rx_queue: u16,
     /// Packets of this length need fragmenting (0: no).
     pub mtu: u16,
     /// Set when this is a probe that must not be counted.
@@ -144,6 +146,8 @@ pub struct Upcall {
     pub out_tunnel: Option<Box<Key>>,
     /// When it entered the queue.
     pub queued_ms: Msec,
+    /// The receive queue by which the packet came in. Upcalls of one receive queue of one port keep their order.
+    pub rx_queue: u16,
 }
 
 /// Why it came up.

@@ -9,6 +9,7 @@
 use crate::classifier::{ClassifierWriter, Removed};
 use crate::counters::FLOW_TABLE_FULL;
 use crate::forward::Shared;
+use crate::names::Names;
 use crate::program::Program;
 use crate::qsbr::{Limbo, Rcu, Unlinked, Waiting};
 use crate::shape::Shape;
@@ -35,18 +36,6 @@ const PUT_STEP: usize = 32;
 const LINE_WORDS: usize = LINE_BYTES / 8;
 const DATAPATH_WORDS: usize = DATAPATH_LINES * LINE_WORDS;
 
-/// A megaflow as control sees it. The table of these is looked at all over for each megaflow that comes: half a cache line with the name.
-#[derive(Debug)]
-struct Record {
-    slot: u32,
-    /// In which order megaflows came, for dumps; goes round after four milliards.
-    serial: u32,
-    /// Of megaflows that were replaced or cleared: few.
-    past: Option<Box<Past>>,
-}
-
-const _: () = assert!(size_of::<(Ufid, Record)>() == 32);
-
 /// A mask as megaflows are put under it.
 struct Looks {
     shape: Arc<Shape>,
@@ -65,45 +54,41 @@ struct Past {
     olds: Vec<u32>,
 }
 
-impl Record {
-    fn past(&mut self) -> &mut Past {
-        self.past.get_or_insert_default()
-    }
-}
-
-/// What the key that was put has outside its mask: only for dumps, as a few words.
+/// What a megaflow has only for dumps: its place among the others, and what the key that was put has outside its mask, as a few words.
 #[derive(Debug, Default)]
-struct Loose {
+struct Told {
     /// A bit for each word of the key that has something.
     which: u128,
     /// Most have no more than stand here.
     words: SmallVec<[u64; 4]>,
+    /// In which order megaflows came; goes round after four milliards.
+    serial: u32,
 }
 
-const _: () = assert!(size_of::<Loose>() <= LINE_BYTES);
+const _: () = assert!(size_of::<Told>() <= LINE_BYTES);
 
 /// By slot, in pieces as slots are: none of it moves when more come.
 #[derive(Debug, Default)]
-struct Looses(Vec<Box<[Loose]>>);
+struct Tolds(Vec<Box<[Told]>>);
 
-impl Looses {
+impl Tolds {
     fn grow(&mut self, chunks: usize) {
-        self.0.resize_with(chunks, || (0..CHUNK).map(|_| Loose::default()).collect());
+        self.0.resize_with(chunks, || (0..CHUNK).map(|_| Told::default()).collect());
     }
 
-    fn of(&self, slot: u32) -> &Loose {
+    fn of(&self, slot: u32) -> &Told {
         &self.0[slot as usize / CHUNK][slot as usize % CHUNK]
     }
 
-    fn set(&mut self, slot: u32, loose: Loose) -> Loose {
-        std::mem::replace(&mut self.0[slot as usize / CHUNK][slot as usize % CHUNK], loose)
+    fn set(&mut self, slot: u32, told: Told) -> Told {
+        std::mem::replace(&mut self.0[slot as usize / CHUNK][slot as usize % CHUNK], told)
     }
 }
 
 const _: () = assert!(DATAPATH_WORDS <= 128);
 
-impl Loose {
-    fn new(key: &Key, mask: &Key) -> Self {
+impl Told {
+    fn new(key: &Key, mask: &Key, serial: u32) -> Self {
         let open = |i: usize| key.words()[i] & !mask.words()[i];
         let (mut which, mut words) = (0u128, SmallVec::new());
         for line in (0..DATAPATH_WORDS).step_by(LINE_WORDS) {
@@ -116,7 +101,7 @@ impl Loose {
                 words.push(open(i));
             }
         }
-        Self { which, words }
+        Self { which, words, serial }
     }
 
     /// A masked key with what is outside the mask.
@@ -143,8 +128,10 @@ pub struct FlowTable {
     shared: Arc<Shared>,
     slots: SlotWriter,
     classifier: ClassifierWriter,
-    flows: Map<Ufid, Record>,
-    loose: Looses,
+    names: Names,
+    told: Tolds,
+    /// By slot, of megaflows that were replaced or cleared: few.
+    pasts: Map<u32, Past>,
     /// Flows whose `olds` name a slot.
     old_owner: Map<u32, Ufid>,
     /// Slots of megaflows that look at a connection's label or tuple, until no worker can find them any more.
@@ -168,21 +155,22 @@ impl FlowTable {
     /// The writers' owner.
     #[must_use]
     pub fn new(shared: Arc<Shared>, slots: SlotWriter, classifier: ClassifierWriter) -> Self {
-        let (flows, old_owner, asking) = (Map::default(), Map::default(), Map::default());
-        let (limbo, loose, unwanted) = (Limbo::default(), Looses::default(), Vec::new());
-        Self { shared, slots, classifier, flows, loose, old_owner, asking, limbo, sorted_ms: 0, next_serial: 0, unwanted }
+        let (pasts, old_owner, asking) = (Map::default(), Map::default(), Map::default());
+        let (names, told, limbo, unwanted) = (Names::default(), Tolds::default(), Limbo::default(), Vec::new());
+        let (sorted_ms, next_serial) = (0, 0);
+        Self { shared, slots, classifier, names, told, pasts, old_owner, asking, limbo, sorted_ms, next_serial, unwanted }
     }
 
     /// Megaflows.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.flows.len()
+        self.names.len()
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.flows.is_empty()
+        self.names.is_empty()
     }
 
     /// Masks in use.
@@ -199,7 +187,7 @@ impl FlowTable {
     /// Fetches what putting these megaflows will look at: it lies all over the memory, so that one would wait for it after the other.
     pub fn fetch(&self, batch: &[FlowPut]) {
         for put in batch {
-            std::hint::black_box(self.flows.contains_key(&put.flow.ufid));
+            std::hint::black_box(self.names.guess(put.flow.ufid));
             self.classifier.fetch(&put.flow.key, &put.flow.mask);
         }
     }
@@ -209,10 +197,10 @@ impl FlowTable {
         let flow = &put.flow;
         let mask = normal(&flow.mask)?;
         let program = Program::new(Arc::clone(&flow.actions))?;
-        if self.flows.contains_key(&flow.ufid) {
+        if let Some(slot) = self.find(flow.ufid) {
             return match put.mode {
                 PutMode::Create => Err(DpError::Exists),
-                PutMode::Modify | PutMode::CreateOrModify => self.modify(put, &mask, program).map(Done::Modified),
+                PutMode::Modify | PutMode::CreateOrModify => self.modify(put, slot, &mask, program).map(Done::Modified),
             };
         }
         if put.mode == PutMode::Modify {
@@ -242,7 +230,13 @@ impl FlowTable {
             };
             let (first, looks) = (results.len(), self.looks(&mask));
             let hashes = self.fetch_new(alike, &looks);
-            results.extend(alike.iter().zip(hashes).map(|(flow, hash)| self.create(flow, &looks, hash)));
+            // Errors are written where there are any: who copies a result that was just made waits for all that was stored for the megaflow.
+            results.extend(alike.iter().map(|_| Ok(())));
+            for ((flow, hash), result) in alike.iter().zip(hashes).zip(&mut results[first..]) {
+                if let Err(error) = self.create(flow, &looks, hash) {
+                    *result = Err(error);
+                }
+            }
             drop(looks);
             if results[first..].iter().any(Result::is_err) {
                 // Nobody may have come to use it.
@@ -257,7 +251,7 @@ impl FlowTable {
         let mut hashes = [0; PUT_STEP];
         for (hash, flow) in hashes.iter_mut().zip(alike) {
             *hash = looks.shape.hash(flow.key.words());
-            std::hint::black_box(self.flows.contains_key(&flow.ufid));
+            std::hint::black_box(self.names.guess(flow.ufid));
             self.classifier.fetch_at(flow.key, &looks.shape, *hash);
         }
         hashes
@@ -265,7 +259,7 @@ impl FlowTable {
 
     fn create(&mut self, flow: &NewFlow<'_>, looks: &Looks, hash: u64) -> Result<(), DpError> {
         let program = Program::new(Arc::clone(flow.actions))?;
-        if self.flows.contains_key(&flow.ufid) {
+        if self.find(flow.ufid).is_some() {
             return Err(DpError::Exists);
         }
         self.check_free(flow.key, flow.actions)?;
@@ -284,11 +278,14 @@ impl FlowTable {
     /// Adds a megaflow of a name that there is not yet.
     fn add(&mut self, (ufid, key): (Ufid, &Key), looks: &Looks, hash: u64, program: Program) -> Result<(), DpError> {
         let slot = self.link((ufid, key), looks, hash, program)?;
-        self.loose.set(slot, Loose::new(key, &looks.shape.mask));
-        let serial = self.next_serial;
-        self.next_serial = serial.wrapping_add(1);
-        self.flows.insert(ufid, Record { slot, serial, past: None });
+        self.told.set(slot, Told::new(key, &looks.shape.mask, self.next_serial));
+        self.next_serial = self.next_serial.wrapping_add(1);
+        self.names.insert(ufid, slot);
         Ok(())
+    }
+
+    fn find(&self, ufid: Ufid) -> Option<u32> {
+        self.names.find(ufid, &self.slots)
     }
 
     fn looks(&mut self, mask: &Key) -> Looks {
@@ -312,7 +309,7 @@ impl FlowTable {
             for shard in self.shards() {
                 shard.grow(self.slots.chunks());
             }
-            self.loose.grow(self.slots.chunks());
+            self.told.grow(self.slots.chunks());
         }
         let shape = Arc::clone(&looks.shape);
         let quick = program.quick();
@@ -335,9 +332,9 @@ impl FlowTable {
         }
     }
 
-    fn modify(&mut self, put: &FlowPut, mask: &Key, program: Program) -> Result<Arc<flow::Actions>, DpError> {
+    /// Replaces the megaflow in a slot.
+    fn modify(&mut self, put: &FlowPut, mut slot: u32, mask: &Key, program: Program) -> Result<Arc<flow::Actions>, DpError> {
         let (ufid, key) = (put.flow.ufid, &put.flow.key.masked(mask));
-        let slot = self.flows[&ufid].slot;
         let old_actions = self.actions(slot);
         let entry = self.slots.entry(slot);
         if entry.head().shape.mask == *mask && *entry.key() == *key {
@@ -350,19 +347,21 @@ impl FlowTable {
             // must still find the old one. Both may be found for a moment, which a put promises nothing about.
             let looks = self.looks(mask);
             let new = self.link((ufid, key), &looks, looks.shape.hash(key.words()), program)?;
-            let loose = self.loose.set(slot, Loose::default());
-            self.loose.set(new, loose);
+            let told = self.told.set(slot, Told::default());
+            self.told.set(new, told);
             self.shared.epochs.wait(self.shared.epochs.advance());
+            self.names.pass(ufid, new, &self.slots);
             self.unlink(slot);
             self.limbo.keep(self.shared.epochs.advance(), Waiting::Slot(slot));
             self.old_owner.insert(slot, ufid);
-            let record = self.flows.get_mut(&ufid).expect("looked up above");
-            record.past().olds.push(slot);
-            record.slot = new;
+            let mut past = self.pasts.remove(&slot).unwrap_or_default();
+            past.olds.push(slot);
+            self.pasts.insert(new, past);
+            slot = new;
         }
         if put.clear_stats {
-            let counted = self.counted(&self.flows[&ufid], &self.shards());
-            self.flows.get_mut(&ufid).expect("looked up above").past().cleared = counted;
+            let counted = self.counted(slot, &self.shards());
+            self.pasts.entry(slot).or_default().cleared = counted;
         }
         Ok(old_actions)
     }
@@ -376,24 +375,24 @@ impl FlowTable {
 
     /// Deletes megaflows; the last figures of each.
     pub fn del(&mut self, batch: &[Ufid]) -> Vec<Result<FlowStats, DpError>> {
-        let records: Vec<_> = batch.iter().map(|ufid| self.flows.remove(ufid)).collect();
-        for record in records.iter().flatten() {
-            self.unlink(record.slot);
+        let found: Vec<_> = batch.iter().map(|ufid| self.names.remove(*ufid, &self.slots)).collect();
+        for slot in found.iter().flatten() {
+            self.unlink(*slot);
         }
         let epoch = self.shared.epochs.advance();
-        if records.iter().any(Option::is_some) {
+        if found.iter().any(Option::is_some) {
             self.shared.epochs.wait(epoch);
         }
         let mut results = Vec::with_capacity(batch.len());
-        for record in records {
-            let Some(record) = record else {
+        for slot in found {
+            let Some(slot) = slot else {
                 results.push(Err(DpError::NoFlow));
                 continue;
             };
-            results.push(Ok(self.stats(&record, &self.shards())));
-            self.loose.set(record.slot, Loose::default());
-            self.limbo.keep(epoch, Waiting::Slot(record.slot));
-            for old in record.past.map(|past| past.olds).unwrap_or_default() {
+            results.push(Ok(self.stats(slot, &self.shards())));
+            self.told.set(slot, Told::default());
+            self.limbo.keep(epoch, Waiting::Slot(slot));
+            for old in self.pasts.remove(&slot).map(|past| past.olds).unwrap_or_default() {
                 self.old_owner.remove(&old);
             }
         }
@@ -403,7 +402,7 @@ impl FlowTable {
 
     /// Deletes all.
     pub fn flush(&mut self) {
-        let all: Vec<Ufid> = self.flows.keys().copied().collect();
+        let all: Vec<Ufid> = self.names.slots().map(|slot| self.slots.entry(slot).head().ufid).collect();
         self.del(&all);
     }
 
@@ -426,8 +425,7 @@ impl FlowTable {
         if let Some(owner) = self.old_owner.remove(&slot) {
             let mut last = FlowStats::default();
             add_cells(slot, &self.shards(), &mut last);
-            if let Some(record) = self.flows.get_mut(&owner) {
-                let past = record.past();
+            if let Some(past) = self.find(owner).and_then(|slot| self.pasts.get_mut(&slot)) {
                 past.olds.retain(|s| *s != slot);
                 past.before = sum(past.before, last);
             }
@@ -447,19 +445,19 @@ impl FlowTable {
         self.shared.shards.iter().filter_map(|s| s.get()).collect()
     }
 
-    fn counted(&self, record: &Record, shards: &[&Shard]) -> FlowStats {
+    fn counted(&self, slot: u32, shards: &[&Shard]) -> FlowStats {
         let mut stats = FlowStats::default();
-        add_cells(record.slot, shards, &mut stats);
-        if let Some(past) = &record.past {
+        add_cells(slot, shards, &mut stats);
+        if let Some(past) = self.pasts.get(&slot) {
             stats = sum(stats, past.before);
             past.olds.iter().for_each(|old| add_cells(*old, shards, &mut stats));
         }
         stats
     }
 
-    fn stats(&self, record: &Record, shards: &[&Shard]) -> FlowStats {
-        let mut stats = self.counted(record, shards);
-        if let Some(past) = &record.past {
+    fn stats(&self, slot: u32, shards: &[&Shard]) -> FlowStats {
+        let mut stats = self.counted(slot, shards);
+        if let Some(past) = self.pasts.get(&slot) {
             stats.packets = stats.packets.wrapping_sub(past.cleared.packets);
             stats.bytes = stats.bytes.wrapping_sub(past.cleared.bytes);
         }
@@ -473,31 +471,28 @@ impl FlowTable {
     /// all of the work.
     pub fn stats_of(&self, batch: &[Ufid], out: &mut Vec<Option<FlowStats>>) {
         let shards = self.shards();
-        let mut records = [None; STATS_STEP];
-        for (place, ufid) in records.iter_mut().zip(batch) {
-            *place = self.flows.get(ufid);
-            if let Some(record) = place {
-                shards.iter().for_each(|shard| shard.prefetch(record.slot));
-            }
+        for slot in batch.iter().filter_map(|ufid| self.names.guess(*ufid)) {
+            self.slots.prefetch(slot);
+            shards.iter().for_each(|shard| shard.prefetch(slot));
         }
-        out.extend(records.iter().take(batch.len()).map(|place| place.map(|record| self.stats(record, &shards))));
+        out.extend(batch.iter().map(|ufid| self.find(*ufid).map(|slot| self.stats(slot, &shards))));
     }
 
     /// One megaflow with its figures.
     pub fn get(&self, ufid: Ufid) -> Result<FlowDump, DpError> {
-        self.flows.get(&ufid).map(|record| self.dump_one(record)).ok_or(DpError::NoFlow)
+        self.find(ufid).map(|slot| self.dump_one(slot)).ok_or(DpError::NoFlow)
     }
 
-    fn dump_one(&self, record: &Record) -> FlowDump {
-        let entry = self.slots.entry(record.slot);
+    fn dump_one(&self, slot: u32) -> FlowDump {
+        let entry = self.slots.entry(slot);
         let flow = Megaflow {
             ufid: entry.head().ufid,
             key: entry.key(),
             mask: Box::new(entry.head().shape.mask),
-            actions: self.actions(record.slot),
+            actions: self.actions(slot),
         };
-        let stats = self.stats(record, &self.shards());
-        FlowDump { unmasked: self.loose.of(record.slot).fill(&flow.key), flow, stats, placement: Placement::Software }
+        let stats = self.stats(slot, &self.shards());
+        FlowDump { unmasked: self.told.of(slot).fill(&flow.key), flow, stats, placement: Placement::Software }
     }
 
     /// The megaflows in up to `n` slots from slot `from` on, older ones first; where to go on, `None` at the end.
@@ -507,10 +502,7 @@ impl FlowTable {
         let mut found = Vec::new();
         for slot in from..to {
             if self.slots.is_live(slot) {
-                let ufid = self.slots.entry(slot).head().ufid;
-                if let Some(record) = self.flows.get(&ufid).filter(|r| r.slot == slot) {
-                    found.push((record.serial, self.dump_one(record)));
-                }
+                found.push((self.told.of(slot).serial, self.dump_one(slot)));
             }
         }
         found.sort_unstable_by_key(|(serial, _)| *serial);
@@ -599,7 +591,7 @@ mod tests {
         (key.nw_src, key.nw_proto, key.eth_type) = ([10, 0, 0, 1], 6, [8, 0]);
         mask.eth_type = [0xff; 2];
         let masked = key.masked(&mask);
-        assert_eq!(Loose::new(&key, &mask).fill(&masked).as_deref(), Some(&key));
-        assert_eq!(Loose::new(&masked, &mask).fill(&masked), None);
+        assert_eq!(Told::new(&key, &mask, 1).fill(&masked).as_deref(), Some(&key));
+        assert_eq!(Told::new(&masked, &mask, 1).fill(&masked), None);
     }
 }

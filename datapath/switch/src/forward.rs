@@ -120,6 +120,8 @@ pub struct Core {
     inbox: Option<Box<Bundle>>,
     pub seat: usize,
     pub now_ms: Msec,
+    /// The receive queue by which the packets at hand came in.
+    pub rx_queue: u16,
     /// How deep in recirculation the current round is.
     pub depth: u32,
     pub random: u64,
@@ -149,6 +151,7 @@ impl Core {
             inbox: None,
             seat,
             now_ms: 0,
+            rx_queue: 0,
             depth: 0,
             random: crate::hash::random() | 1,
             laps: Laps::default(),

@@ -10,7 +10,7 @@ use crate::parcel::Parcel;
 use crate::parsed::{Parsed, UNTOLD};
 use crate::slots::Entry;
 use crate::stats::add;
-use crate::upcall::PortQueue;
+use crate::upcall::Lane;
 use flow::seam::{Upcall, UpcallKind};
 use port::{GsoKind, Packet};
 use std::sync::Arc;
@@ -66,8 +66,9 @@ impl Core {
         DROP_UPCALL_ERROR.add(packets);
     }
 
-    fn queue_of<'s>(&'s self, shared: &'s Shared, in_port: [u8; 4]) -> &'s Arc<PortQueue> {
-        self.outlets.outlet(u32::from_be_bytes(in_port)).map_or(&shared.strangers, |o| &o.upcalls)
+    fn queue_of<'s>(&'s self, shared: &'s Shared, in_port: [u8; 4]) -> &'s Arc<Lane> {
+        let port = self.outlets.outlet(u32::from_be_bytes(in_port)).map_or(&shared.strangers, |o| &o.upcalls);
+        port.lane(self.rx_queue)
     }
 
     /// Queues a packet for userspace; false (and counted) if it, or a part of it, is lost. Userspace sees finished packets: a GSO
@@ -96,6 +97,7 @@ impl Core {
                 actions: None,
                 out_tunnel: None,
                 queued_ms: self.now_ms,
+                rx_queue: self.rx_queue,
             });
             fill(&mut upcall);
             let mut parcel = shared.upcalls.parcels.take_one();

@@ -45,6 +45,7 @@ mod lookup;
 mod memo;
 pub mod memory;
 pub mod meter;
+mod names;
 pub mod outlets;
 pub mod parcel;
 mod parse;

@@ -81,7 +81,7 @@ impl Parcel {
         self.other = Some(upcall);
     }
 
-    /// Takes out what is in it.
+    /// Takes out what is in it; by which receive queue it came is said by the queue that it waited in.
     #[must_use]
     pub fn open(&mut self) -> Upcall {
         if let Some(other) = self.other.take() {
@@ -99,6 +99,7 @@ impl Parcel {
             actions: None,
             out_tunnel: None,
             queued_ms: self.queued_ms,
+            rx_queue: 0,
         }
     }
 

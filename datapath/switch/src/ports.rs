@@ -163,6 +163,7 @@ impl Ports {
         if queues.is_empty() {
             return Ok(());
         }
+        (0..queues.len()).for_each(|rx_queue| port.upcalls.open(rx_queue));
         self.crew.board(&port.berth(number), queues);
         self.arrange(means)
     }

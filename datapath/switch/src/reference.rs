@@ -218,6 +218,7 @@ impl State {
             actions,
             out_tunnel: None,
             queued_ms: clock::now_ms(),
+            rx_queue: 0,
         });
     }
 }

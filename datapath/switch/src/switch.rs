@@ -288,7 +288,7 @@ impl Switch {
         self.shared.work.iter().enumerate().map(report).filter(|r| r.packets > 0).collect()
     }
 
-    /// Executes packets, no more than a bundle takes, of one input port, that do the same.
+    /// Executes packets, no more than a bundle takes, of one input port and receive queue, that do the same.
     fn execute_some(&self, aux: &mut Aux, some: &[Execute], results: &mut Vec<Result<(), DpError>>) {
         let Some(first) = some.first() else { return };
         if let Err(error) = program::check(&first.actions, 0) {
@@ -298,7 +298,7 @@ impl Switch {
         let is_sent = first.actions.iter().all(|action| matches!(action, Action::Output(_)));
         let mut bundle = aux.core.spares.take();
         results.extend(some.iter().map(|execute| self.load(execute, is_sent, &mut bundle)));
-        aux.core.now_ms = clock::now_ms();
+        (aux.core.now_ms, aux.core.rx_queue) = (clock::now_ms(), first.rx_queue);
         let scope = Scope { shared: &self.shared, guard: aux.member.guard() };
         if bundle.packets.is_empty() {
             aux.core.spares.give(bundle);
@@ -538,7 +538,9 @@ impl Datapath for Switch {
         let mut aux = lock(&self.aux);
         aux.member.online();
         let mut results = Vec::with_capacity(batch.len());
-        let alike = |a: &Execute, b: &Execute| Arc::ptr_eq(&a.actions, &b.actions) && a.key.in_port == b.key.in_port;
+        let alike = |a: &Execute, b: &Execute| {
+            Arc::ptr_eq(&a.actions, &b.actions) && (a.key.in_port, a.rx_queue) == (b.key.in_port, b.rx_queue)
+        };
         for some in batch.chunk_by(alike).flat_map(|run| run.chunks(BUNDLE_MAX)) {
             self.execute_some(&mut aux, some, &mut results);
             aux.member.quiescent();

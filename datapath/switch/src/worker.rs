@@ -464,6 +464,7 @@ impl Worker {
             add(&self.core.work(&self.shared).batches, 1);
             let scope = Scope { shared: &self.shared, guard: self.member.guard() };
             let (port, outer) = (self.rx[i].port, self.rx[i].queue.is_outer());
+            self.core.rx_queue = u16::try_from(self.rx[i].number).unwrap_or(u16::MAX);
             if outer {
                 self.core.received_outer(scope, port);
             } else {

@@ -229,8 +229,14 @@ fn what_cannot_be_done_is_refused_when_put() {
         let flow = megaflow(1, ALL_OF_1, actions.clone());
         let put = FlowPut { flow, mode: PutMode::Create, clear_stats: false };
         assert!(matches!(bench.dp.put(&[put])[0], Err(DpError::Unsupported(_) | DpError::Invalid(_))));
-        let execute =
-            Execute { packet: frame(UDP, 60), key: Box::new(Key::ZERO), actions: Arc::new(actions), mtu: 0, probe: false };
+        let execute = Execute {
+            packet: frame(UDP, 60),
+            key: Box::new(Key::ZERO),
+            actions: Arc::new(actions),
+            rx_queue: 0,
+            mtu: 0,
+            probe: false,
+        };
         assert!(bench.dp.execute(vec![execute])[0].is_err());
     }
     assert_eq!(bench.dp.stats().flows, 0);
@@ -269,8 +275,14 @@ fn executed_packets_find_what_was_put_before() {
     bench.put(1, "recirc_id(0x3),in_port(1)", vec![output(2)]);
     let mut key = Box::new(Key::ZERO);
     key.in_port = 1u32.to_be_bytes();
-    let execute =
-        |actions| Execute { packet: frame(UDP, 60), key: key.clone(), actions: Arc::new(actions), mtu: 0, probe: false };
+    let execute = |actions| Execute {
+        packet: frame(UDP, 60),
+        key: key.clone(),
+        actions: Arc::new(actions),
+        rx_queue: 0,
+        mtu: 0,
+        probe: false,
+    };
     let results = bench.dp.execute(vec![execute(vec![output(3), Action::Recirc(3)]), execute(vec![output(2)])]);
     assert!(results.iter().all(Result::is_ok));
     assert_eq!(bench.sent().iter().map(|s| s.0).collect::<Vec<_>>(), [2, 2, 3]);
@@ -284,7 +296,7 @@ fn packets_that_do_the_same_are_executed_together() {
     let actions = Arc::new(vec![output(2), output(3)]);
     let execute = |len: usize, in_port: u32| {
         let key = Box::new(Key { in_port: in_port.to_be_bytes(), ..Key::ZERO });
-        Execute { packet: frame(UDP, len), key, actions: Arc::clone(&actions), mtu: 0, probe: false }
+        Execute { packet: frame(UDP, len), key, actions: Arc::clone(&actions), rx_queue: 0, mtu: 0, probe: false }
     };
     let mut batch: Vec<_> = (60..160).map(|len| execute(len, if len == 90 { 3 } else { 1 })).collect();
     batch[40].packet = vec![0; 1 << 17];

@@ -282,7 +282,7 @@ fn inject_waits_for_the_slow_path() {
                     let actions = Arc::clone(&flow.actions);
                     let _ = dp.put(&[FlowPut { flow, mode: PutMode::Create, clear_stats: false }]);
                     let (packet, key) = (up.packet.clone(), up.key.clone());
-                    dp.execute(vec![flow::seam::Execute { packet, key, actions, mtu: 0, probe: false }]);
+                    dp.execute(vec![flow::seam::Execute { packet, key, actions, rx_queue: 0, mtu: 0, probe: false }]);
                 }
             }
         })

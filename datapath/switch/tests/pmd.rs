@@ -5,9 +5,12 @@ mod common;
 
 use common::{frame, output, request};
 use datapath::{Options, PerfView, Switch, Topology};
-use flow::seam::{FlowPut, PortRequest, PutMode};
+use flow::action::{Action, Cookie, Userspace};
+use flow::seam::{Execute, FlowPut, PortRequest, PutMode, Upcall, UpcallKind};
 use flow::{Datapath, DpPort};
 use port::Device;
+use std::sync::Arc;
+use std::time::Duration;
 
 const TCP: &str = "in_port(1),eth(src=02:00:00:00:00:01,dst=02:00:00:00:00:02),eth_type(0x0800),ipv4(src=10.0.0.1,dst=10.0.0.2,proto=6,tos=0,ttl=64,frag=no),tcp(src=1,dst=2)";
 
@@ -118,4 +121,28 @@ fn metrics_are_kept_when_asked_for() {
     assert!(text.contains("\n\n  stage receive: ") && text.contains("\n  stage send: "), "{text}");
     let sleep = "Default max sleep:   20 us\npmd thread numa_id 0 core_id 0:\n  max sleep:   30 us\n";
     assert_eq!(dp.pmd_sleep_show(), sleep);
+}
+
+/// Whatever is told of a packet goes up in the lane of the receive queue that it came in by, also what a handler's part of its way tells.
+#[test]
+fn a_packet_stays_in_the_lane_of_its_receive_queue() {
+    let dp = switch(&[0]);
+    dp.port_add(&pmd("p1", "2", "")).unwrap();
+    let up = || {
+        let mut out = Vec::new();
+        dp.upcalls(0, 64, Duration::ZERO, &mut out);
+        out
+    };
+    for queue in 0..2 {
+        dp.inject(DpPort(1), usize::from(queue), &frame(TCP, 60)).unwrap();
+        let missed = up().remove(0);
+        assert_eq!((missed.rx_queue, &missed.kind), (queue, &UpcallKind::Miss));
+        let cookie = Cookie::SlowPath { reasons: 1, ofp_in_port: 1, bridge: 1 };
+        let told = Action::Userspace(Box::new(Userspace { pid: 0, cookie, actions: false, tunnel_out_port: None }));
+        let actions = Arc::new(vec![told, Action::Recirc(5)]);
+        let Upcall { packet, key, rx_queue, .. } = missed;
+        let results = dp.execute(vec![Execute { packet, key, actions, rx_queue, mtu: 0, probe: false }]);
+        assert_eq!(results, [Ok(())]);
+        assert_eq!(up().iter().map(|upcall| upcall.rx_queue).collect::<Vec<_>>(), [queue; 2]);
+    }
 }

@@ -528,7 +528,7 @@ pub fn put_own_match(
         table: table.id,
         priority,
         mini,
-        conjunctions: Box::default(),
+        conjunctions: None,
         actions: actions.into_boxed_slice(),
         cookie: AtomicU64::new(0),
         flags: 0,
@@ -578,14 +578,16 @@ pub(crate) fn outputs_to_group(actions: &[OfAction], group: GroupId) -> bool {
     OfAction::any(actions, |action| matches!(action, OfAction::Group(to) if *to == group))
 }
 
-fn conjunctions_of(actions: &[OfAction]) -> Box<[Conjunction]> {
-    actions
+#[allow(clippy::box_collection, reason = "as rules have them")]
+fn conjunctions_of(actions: &[OfAction]) -> Option<Box<Vec<Conjunction>>> {
+    let some: Vec<_> = actions
         .iter()
         .filter_map(|action| {
             let OfAction::Conjunction { id, clause, n_clauses } = action else { return None };
             Some(Conjunction { id: *id, clause: *clause, n_clauses: *n_clauses })
         })
-        .collect()
+        .collect();
+    (!some.is_empty()).then(|| Box::new(some))
 }
 
 /// A match as the table keeps it.

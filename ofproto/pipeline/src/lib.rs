@@ -10,6 +10,7 @@ pub mod bond;
 pub mod bridge;
 pub mod cfm;
 pub mod classifier;
+mod column;
 pub mod commands;
 pub mod config;
 pub mod conn;

@@ -136,6 +136,7 @@ impl MemoryDp {
             actions: None,
             out_tunnel: None,
             queued_ms: flow::clock::now_ms(),
+            rx_queue: 0,
         });
         self.some.notify_all();
     }

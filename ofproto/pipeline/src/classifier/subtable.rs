@@ -55,7 +55,9 @@ impl<T: Classified> Subtable<T> {
         let last_stage = (0..STAGES).rev().find(|s| !mask.stage(*s).is_empty()).unwrap_or(0);
         let indices = std::array::from_fn(|s| (s < last_stage && !mask.stage(s).is_empty()).then(Index::default));
         let ports = Ports::new(ports_of(&mask.expand()));
-        let (rules, priorities) = (HashTable::new(), BTreeMap::new());
+        // Rules that wait to come here, as in a bundle, have this mask already: the table does not grow under them.
+        let rules = HashTable::with_capacity(Arc::strong_count(&mask).saturating_sub(1));
+        let priorities = BTreeMap::new();
         Self { mask, seed, rules, indices, last_stage, priorities, prefixes, asks_tries, ports }
     }
 

@@ -3,6 +3,8 @@
 //! The classifier skips every subtable whose prefix length cannot match; the bits looked at go into the megaflow's mask. Values are
 //! left-aligned in 128 bits, so one form serves IPv4 (32 bits), IPv6 (128) and pairs of transport ports (32).
 
+use crate::column::Column;
+
 /// What a lookup found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Found {
@@ -48,7 +50,7 @@ impl Node {
 /// Prefixes with the number of rules that have each.
 #[derive(Debug)]
 pub(crate) struct Trie {
-    nodes: Vec<Node>,
+    nodes: Column<Node>,
     /// The first node that is not in use; each leads to the next by its first edge.
     free: u32,
     root: u32,
@@ -65,7 +67,7 @@ enum Link {
 
 impl Trie {
     pub(crate) fn new(width: u8) -> Self {
-        Self { nodes: Vec::new(), free: NONE, root: NONE, width }
+        Self { nodes: Column::default(), free: NONE, root: NONE, width }
     }
 
     fn node(&self, id: u32) -> Option<&Node> {

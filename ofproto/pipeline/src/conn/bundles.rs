@@ -4,6 +4,7 @@
 //! for `requests` to apply under one lock with one journal.
 
 use crate::classifier::Masks;
+use crate::column::Column;
 use crate::flow_mod::Ready;
 use flow::Msec;
 use openflow::message::{Body, BundleControl, Message};
@@ -11,9 +12,9 @@ use openflow::{OfError, Version, Xid};
 use std::collections::BTreeMap;
 
 /// Messages in one bundle.
-pub const MESSAGES_MAX: usize = 2_000_000;
+pub(super) const MESSAGES_MAX: usize = 2_000_000;
 /// Bundles of one connection.
-pub const BUNDLES_MAX: usize = 64;
+pub(super) const BUNDLES_MAX: usize = 64;
 
 mod control {
     pub(super) const OPEN_REQUEST: u16 = 0;
@@ -24,16 +25,16 @@ mod control {
 
 /// A message of a bundle, with the bytes it came in (for an error that names it).
 #[derive(Debug)]
-pub struct Member {
-    pub version: Version,
-    pub xid: Xid,
-    pub raw: Vec<u8>,
-    pub what: What,
+pub(super) struct Member {
+    pub(super) version: Version,
+    pub(super) xid: Xid,
+    pub(super) raw: Vec<u8>,
+    pub(super) what: What,
 }
 
 /// What a member asks for. Most are flow-mods, whose matches at full size are long: they wait in the form in which they are applied.
 #[derive(Debug)]
-pub enum What {
+pub(super) enum What {
     FlowMod(Box<Ready>),
     Other(Box<Body>),
 }
@@ -43,7 +44,7 @@ struct Bundle {
     flags: u16,
     closed: bool,
     used_ms: Msec,
-    members: Vec<Member>,
+    members: Column<Member>,
     masks: Masks,
     /// The message that opened it, which an error after a timeout quotes.
     opened_by: Vec<u8>,
@@ -51,20 +52,20 @@ struct Bundle {
 
 /// The bundles of a connection.
 #[derive(Debug, Default)]
-pub struct Bundles(BTreeMap<u32, Bundle>);
+pub(super) struct Bundles(BTreeMap<u32, Bundle>);
 
 /// What a control message came to.
 #[derive(Debug)]
-pub enum Outcome {
+pub(super) enum Outcome {
     /// Answer with the reply of this kind.
     Done,
     /// Apply these, then answer.
-    Commit(Vec<Member>),
+    Commit(Column<Member>),
 }
 
 impl Bundles {
     /// OFPT_BUNDLE_CONTROL.
-    pub fn control(&mut self, request: &BundleControl, raw: &[u8], now: Msec) -> Result<Outcome, OfError> {
+    pub(super) fn control(&mut self, request: &BundleControl, raw: &[u8], now: Msec) -> Result<Outcome, OfError> {
         match request.kind {
             control::OPEN_REQUEST => self.open(request, raw, now).map(|()| Outcome::Done),
             control::CLOSE_REQUEST => self.close(request, now).map(|()| Outcome::Done),
@@ -75,7 +76,7 @@ impl Bundles {
     }
 
     /// OFPT_BUNDLE_ADD_MESSAGE; opens the bundle if it is not (as OVS and the standard allow).
-    pub fn add(&mut self, (id, flags): (u32, u16), message: Message, raw: Vec<u8>, now: Msec) -> Result<(), OfError> {
+    pub(super) fn add(&mut self, (id, flags): (u32, u16), message: Message, raw: Vec<u8>, now: Msec) -> Result<(), OfError> {
         if !matches!(message.body, Body::FlowMod(_) | Body::GroupMod(_) | Body::PortMod(_) | Body::PacketOut(_)) {
             return Err(OfError::OfpbfcMsgUnsup);
         }
@@ -106,7 +107,7 @@ impl Bundles {
     }
 
     /// Drops bundles that nothing was said of for `idle_ms`; gives the messages that opened them.
-    pub fn expire(&mut self, idle_ms: Msec, now: Msec) -> Vec<Vec<u8>> {
+    pub(super) fn expire(&mut self, idle_ms: Msec, now: Msec) -> Vec<Vec<u8>> {
         let stale: Vec<u32> = self.0.iter().filter(|(_, b)| now - b.used_ms >= idle_ms).map(|(id, _)| *id).collect();
         stale.iter().filter_map(|id| self.0.remove(id)).map(|b| b.opened_by).collect()
     }
@@ -119,7 +120,7 @@ impl Bundles {
             return Err(OfError::OfpbfcOutOfBundles);
         }
         let opened_by = raw.to_vec();
-        let (members, masks) = (Vec::new(), Masks::default());
+        let (members, masks) = (Column::default(), Masks::default());
         self.0.insert(request.id, Bundle { flags: request.flags, closed: false, used_ms: now, members, masks, opened_by });
         Ok(())
     }
@@ -142,7 +143,7 @@ impl Bundles {
         Ok(())
     }
 
-    fn commit(&mut self, request: &BundleControl) -> Result<Vec<Member>, OfError> {
+    fn commit(&mut self, request: &BundleControl) -> Result<Column<Member>, OfError> {
         let bundle = self.0.remove(&request.id).ok_or(OfError::OfpbfcBadId)?;
         if bundle.flags != request.flags {
             return Err(OfError::OfpbfcBadFlags);

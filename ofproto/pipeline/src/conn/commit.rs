@@ -11,6 +11,7 @@
 use super::bundles::{Member, Outcome, What};
 use super::requests::{port_mod, prepare_packet_out};
 use super::{Conn, groups};
+use crate::column::Column;
 use crate::flow_mod::{self, Journal};
 use crate::group::Group;
 use crate::slowpath::{Prepared, Slowpath};
@@ -67,10 +68,10 @@ impl Conn {
     }
 
     /// Applies a bundle under one lock. The first that fails undoes all; its own error is sent before the bundle's.
-    fn commit(&self, slowpath: &Slowpath, members: Vec<Member>, atomic: bool, now: Msec) -> Result<(), BundleFault> {
+    fn commit(&self, slowpath: &Slowpath, members: Column<Member>, atomic: bool, now: Msec) -> Result<(), BundleFault> {
         let at = Commit { slowpath, atomic, now };
         let mut done = Done::default();
-        let first = members.first().map_or(Xid(0), |m| m.xid);
+        let first = members.get(0).map_or(Xid(0), |m| m.xid);
         done.journal.0.reserve(members.len());
         let mut flow_mods = Vec::with_capacity(members.len());
         let mut world = slowpath.write_world();

@@ -11,7 +11,7 @@
 //!
 //! Handling blocks its thread (locks, `settle`), so it runs under `block_in_place`; the runtime must be multi-threaded.
 
-pub mod bundles;
+mod bundles;
 mod commit;
 pub(crate) mod ct_flush;
 mod endpoint;

@@ -50,7 +50,7 @@ pub struct State {
     /// OpenFlow 1.0: NXT_SET_FLOW_FORMAT and NXT_FLOW_MOD_TABLE_ID.
     pub nxm: bool,
     pub table_id: bool,
-    pub bundles: Bundles,
+    pub(super) bundles: Bundles,
     pub flow_mods: FlowModTally,
 }
 

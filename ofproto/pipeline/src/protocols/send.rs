@@ -47,7 +47,7 @@ impl Slowpath {
         if !translation.actions.is_empty() {
             key.in_port = NO_DP_PORT.0.to_be_bytes();
             let actions = Arc::new(translation.actions);
-            let packet = Execute { packet: bytes, key: Box::new(key), actions, mtu: 0, probe: false };
+            let packet = Execute { packet: bytes, key: Box::new(key), actions, rx_queue: 0, mtu: 0, probe: false };
             if udpif.dp.execute(vec![packet]).iter().any(Result::is_err) {
                 PROTOCOL_SEND_FAILED.inc();
             }

@@ -65,6 +65,7 @@ impl Slowpath {
             packet: po.packet.clone(),
             key: Box::new(key),
             actions: Arc::new(std::mem::take(&mut translation.actions)),
+            rx_queue: 0,
             mtu: 0,
             probe: false,
         };
@@ -106,6 +107,7 @@ impl Slowpath {
             packet: bytes.clone(),
             key: Box::new(key),
             actions: Arc::new(std::mem::take(&mut translation.actions)),
+            rx_queue: 0,
             mtu: 0,
             probe: false,
         };

@@ -53,6 +53,7 @@ impl Udpif {
             packet: frame,
             key: Box::new(key),
             actions: Arc::new(translation.actions),
+            rx_queue: 0,
             mtu: 0,
             probe: false,
         })

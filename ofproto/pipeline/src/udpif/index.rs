@@ -15,9 +15,9 @@
 //!
 //! What concerns everything (a bridge's settings, `Everything`, a history that is forgotten) is not indexed: `Concerned::All`.
 
-use super::column::{Column, RUN};
 use super::posting::Posting;
 use super::ukey::{Compact, Ukey};
+use crate::column::{Column, RUN};
 use crate::deps::{Deps, JUDGED_WORDS, Judged, Object, Pending, RuleChange};
 use crate::world::BridgeId;
 use flow::hash::Map;

@@ -27,7 +27,6 @@
 //! at a time.
 
 mod asks;
-mod column;
 mod common;
 mod index;
 pub mod limit;

@@ -42,6 +42,7 @@ struct Waiting {
     key: Box<Key>,
     /// What is to be done with it.
     actions: Arc<Actions>,
+    rx_queue: u16,
 }
 
 /// As of when something was translated.
@@ -63,8 +64,9 @@ struct Work {
 
 impl Work {
     /// A packet is to be executed; its place in the batch.
-    fn wait(&mut self, packet: Vec<u8>, key: Box<Key>, actions: Arc<Actions>) -> usize {
-        self.packets.push(Waiting { packet, key, actions });
+    fn wait(&mut self, upcall: Upcall, actions: Arc<Actions>) -> usize {
+        let Upcall { packet, key, rx_queue, .. } = upcall;
+        self.packets.push(Waiting { packet, key, actions, rx_queue });
         self.packets.len() - 1
     }
 }
@@ -94,7 +96,10 @@ impl Udpif {
         self.install(&work.candidates, &work.packets, now);
         drop(work.candidates);
         let some = work.packets.into_iter().filter(|waiting| !waiting.actions.is_empty());
-        let execute = some.map(|Waiting { packet, key, actions }| Execute { packet, key, actions, mtu: 0, probe: false });
+        let execute = some.map(|Waiting { packet, key, actions, rx_queue }| {
+            let (mtu, probe) = (0, false);
+            Execute { packet, key, actions, rx_queue, mtu, probe }
+        });
         for result in self.dp.execute(execute.collect()) {
             if result.is_err() {
                 UPCALL_EXECUTE_FAILED.inc();
@@ -195,23 +200,21 @@ impl Udpif {
                 let form = work.last.form(t.mask.clone());
                 work.trodden.push(Trodden::new(&upcall.key, decides, form, &way));
             }
-            let of = work.wait(upcall.packet, upcall.key, actions);
+            let of = work.wait(upcall, actions);
             let refused = self.candidate(of, t.mask, &way, t.recircs, work);
             refused.into_iter().for_each(|recircs| self.linger(recircs, now));
         } else {
             self.linger(t.recircs, now);
-            work.wait(upcall.packet, upcall.key, actions);
+            work.wait(upcall, actions);
         }
     }
 
     /// A packet that goes the way of one before it: what that came to is known, but for the key.
     fn follow(&self, way: usize, upcall: Upcall, work: &mut Work) {
+        work.trodden[way].due(&upcall);
+        let of = work.wait(upcall, Arc::clone(&work.trodden[way].way.actions));
         let Work { candidates, packets, trodden, .. } = work;
-        let trodden = &mut trodden[way];
-        trodden.due(&upcall);
-        let of = packets.len();
-        packets.push(Waiting { packet: upcall.packet, key: upcall.key, actions: Arc::clone(&trodden.way.actions) });
-        let (way, form) = (&trodden.way, &trodden.form);
+        let (way, form) = (&trodden[way].way, &trodden[way].form);
         if way.crowded || self.is_exact() || way.slow == 0 && self.dp.narrows() {
             let (mask, way) = (Box::new(*form.mask), way.clone());
             self.candidate(of, mask, &way, Vec::new(), work);

@@ -156,7 +156,7 @@ impl<'a> Tracer<'a> {
         let mut key = Box::new(*key);
         key.in_port = dp_port.map_or(flow::key::DP_PORT_NONE, |p| p.0.to_be_bytes());
         key.actset_output = [0; 4];
-        let execute = Execute { packet, key, actions: Arc::new(actions), mtu: 0, probe: false };
+        let execute = Execute { packet, key, actions: Arc::new(actions), rx_queue: 0, mtu: 0, probe: false };
         let dp = Arc::clone(&backend.dp);
         drop(world);
         if let Some(Err(error)) = dp.execute(vec![execute]).pop() {

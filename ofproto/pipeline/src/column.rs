@@ -1,21 +1,21 @@
 //! Columns: long lists that grow at their end by pieces, of which none is ever copied.
 //!
-//! What enters and leaves: values by their row. Neighbour: `index`, which has a column for each word that megaflows are judged by. A `Vec` that has
-//! grown to hundreds of thousands of rows has been copied as often, and memory that was never used before is the dearest there is:
-//! what its last growth touches is twice what it holds.
+//! What enters and leaves: values by their row. Neighbours: `udpif::index`, which has a column for each word that megaflows are judged by, and
+//! `classifier::trie` and `conn::bundles`, whose nodes and members are rows. A `Vec` that has grown to hundreds of thousands of rows has been copied as often, and memory that
+//! was never used before is the dearest there is: what its last growth touches is twice what it holds.
 
 use std::ops::{Index, IndexMut};
 
 /// Rows in a piece but the first, which grows like a `Vec` up to here: most columns are short.
-pub(super) const PIECE: usize = if cfg!(test) { 128 } else { 4096 };
+pub(crate) const PIECE: usize = if cfg!(test) { 128 } else { 4096 };
 /// Rows that `run` may give at once begin at a multiple of this.
-pub(super) const RUN: usize = 64;
+pub(crate) const RUN: usize = 64;
 
 const _: () = assert!(PIECE.is_multiple_of(RUN));
 
 /// A list.
 #[derive(Debug)]
-pub(super) struct Column<T> {
+pub(crate) struct Column<T> {
     pieces: Vec<Vec<T>>,
     len: usize,
 }
@@ -27,15 +27,15 @@ impl<T> Default for Column<T> {
 }
 
 impl<T> Column<T> {
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    pub(super) fn push(&mut self, value: T) {
+    pub(crate) fn push(&mut self, value: T) {
         let piece = self.len / PIECE;
         if piece == self.pieces.len() {
             self.pieces.push(if piece == 0 { Vec::new() } else { Vec::with_capacity(PIECE) });
@@ -54,7 +54,7 @@ impl<T> Column<T> {
     }
 
     /// Takes a row, which there is, out; the last takes its place.
-    pub(super) fn swap_remove(&mut self, row: usize) {
+    pub(crate) fn swap_remove(&mut self, row: usize) {
         if let Some(last) = self.pop()
             && row < self.len
         {
@@ -62,20 +62,20 @@ impl<T> Column<T> {
         }
     }
 
-    pub(super) fn get(&self, row: usize) -> Option<&T> {
+    pub(crate) fn get(&self, row: usize) -> Option<&T> {
         self.pieces.get(row / PIECE)?.get(row % PIECE)
     }
 
-    pub(super) fn get_mut(&mut self, row: usize) -> Option<&mut T> {
+    pub(crate) fn get_mut(&mut self, row: usize) -> Option<&mut T> {
         self.pieces.get_mut(row / PIECE)?.get_mut(row % PIECE)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.pieces.iter().flatten()
     }
 
     /// Rows `start` (a multiple of `RUN`) to `end`, at most `RUN` of them.
-    pub(super) fn run(&self, start: usize, end: usize) -> &[T] {
+    pub(crate) fn run(&self, start: usize, end: usize) -> &[T] {
         let first = start % PIECE;
         &self.pieces[start / PIECE][first..first + (end - start)]
     }
@@ -86,6 +86,16 @@ impl<T> Index<usize> for Column<T> {
 
     fn index(&self, row: usize) -> &T {
         &self.pieces[row / PIECE][row % PIECE]
+    }
+}
+
+impl<T> IntoIterator for Column<T> {
+    type Item = T;
+    type IntoIter = std::iter::Flatten<std::vec::IntoIter<Vec<T>>>;
+
+    /// From the first row on; each piece is freed as soon as its rows are taken.
+    fn into_iter(self) -> Self::IntoIter {
+        self.pieces.into_iter().flatten()
     }
 }
 
@@ -127,5 +137,6 @@ mod tests {
             assert_eq!((column.len(), column.is_empty()), (twin.len(), twin.is_empty()));
         }
         assert!(column.iter().eq(&twin) && column.pieces.len() > 1);
+        assert!(column.into_iter().eq(twin));
     }
 }
