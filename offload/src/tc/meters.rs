@@ -44,8 +44,8 @@ pub struct Police {
 pub fn make(out: &mut Writer, sequence: u32, index: u32, limit: &Limit, flags: u32, change: bool) {
     let how = if change { F_REPLACE } else { F_EXCL };
     message(out, RTM_NEWACTION, F_REQUEST | F_ACK | F_ECHO | F_CREATE | how, sequence, |out| {
-        let table = out.nest(TCA_ACT_TAB | NESTED);
-        let one = out.nest(1 | NESTED);
+        let table = out.nest(TCA_ACT_TAB);
+        let one = out.nest(1);
         out.put_text(act::KIND, KIND);
         let options = out.nest(act::OPTIONS | NESTED);
         put_meter(out, index, limit, true);
@@ -60,8 +60,8 @@ pub fn make(out: &mut Writer, sequence: u32, index: u32, limit: &Limit, flags: u
 /// Appends a message that removes an action; the kernel tells its last counters.
 pub fn remove(out: &mut Writer, sequence: u32, index: u32) {
     message(out, RTM_DELACTION, F_REQUEST | F_ACK | F_ECHO, sequence, |out| {
-        let table = out.nest(TCA_ACT_TAB | NESTED);
-        let one = out.nest(1 | NESTED);
+        let table = out.nest(TCA_ACT_TAB);
+        let one = out.nest(1);
         out.put_text(act::KIND, KIND);
         out.put_u32(act::INDEX, index);
         out.end(one);
@@ -72,8 +72,8 @@ pub fn remove(out: &mut Writer, sequence: u32, index: u32) {
 /// Appends a message that asks for all police actions there are.
 pub fn list(out: &mut Writer, sequence: u32) {
     message(out, RTM_GETACTION, F_REQUEST | F_DUMP, sequence, |out| {
-        let table = out.nest(TCA_ACT_TAB | NESTED);
-        let one = out.nest(1 | NESTED);
+        let table = out.nest(TCA_ACT_TAB);
+        let one = out.nest(1);
         out.put_text(act::KIND, KIND);
         out.end(one);
         out.end(table);
