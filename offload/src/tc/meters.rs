@@ -13,7 +13,7 @@
 
 use super::Devices;
 use super::acts::{kind_of, put_meter, read_meter};
-use super::answer::answers;
+use super::answer::Answer;
 use super::attributes::{Attribute, NESTED, ReadError, Writer, attributes, find};
 use super::client::{MAGIC, Netlink, Tc, messages};
 use super::numbers::errno::{EEXIST, ENOENT, EPERM};
@@ -143,6 +143,11 @@ pub fn read(bytes: &[u8]) -> Result<Vec<Police>, ReadError> {
     Ok(out)
 }
 
+/// The action that an answer shows.
+fn shown(answer: &Answer<'_>) -> Option<Police> {
+    read(answer.messages.first()?).ok()?.pop()
+}
+
 impl<N: Netlink, D: Devices> Tc<N, D> {
     /// Makes the action of a meter, or changes its limit.
     ///
@@ -152,11 +157,9 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
         let index = self.devices().police(meter);
         let change = self.has_meter(meter);
         let no = |what: String| Refusal::new(Reason::Driver, format!("meter({meter}): {what}"));
-        let (mut request, sequence) = (Writer::default(), self.sequence());
-        make(&mut request, sequence, index, &limit, act::SKIP_SW, change);
-        let bytes = self.link().talk(&request.bytes).map_err(|e| no(e.to_string()))?;
-        let answers = answers(&bytes, sequence, 1);
-        let answer = answers.first().ok_or_else(|| no("no answer".to_owned()))?;
+        let reply = self.send(self.sequence(), |out, n| make(out, n, index, &limit, act::SKIP_SW, change));
+        let reply = reply.map_err(|e| no(e.to_string()))?;
+        let answer = reply.answer();
         // One of ours whose answer was lost, or of an earlier life, is none that anybody needs.
         if answer.error == EEXIST && !change && self.sweep_meters().is_ok_and(|swept| swept > 0) {
             return self.put_meter(meter, limit);
@@ -164,7 +167,7 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
         if answer.error != 0 {
             return Err(no(answer.said()));
         }
-        let echo = answer.messages.first().and_then(|m| read(m).ok()).and_then(|mut all| all.pop());
+        let echo = shown(&answer);
         let right = |police: &Police| police.index == index && police.limit == limit && police.in_hw_count > 0;
         self.know_meter(meter, true);
         if echo.as_ref().is_some_and(right) {
@@ -198,14 +201,11 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
             if turn > 0 {
                 std::thread::sleep(PAUSE);
             }
-            let (mut request, sequence) = (Writer::default(), self.sequence());
-            remove(&mut request, sequence, index);
-            let bytes = self.link().talk(&request.bytes).map_err(|e| HardwareError::Remove(e.to_string()))?;
-            let answers = answers(&bytes, sequence, 1);
-            let answer = answers.first().ok_or_else(|| HardwareError::Remove("no answer".to_owned()))?;
+            let reply = self.send(self.sequence(), |out, n| remove(out, n, index));
+            let reply = reply.map_err(|e| HardwareError::Remove(e.to_string()))?;
+            let answer = reply.answer();
             if matches!(answer.error, 0 | ENOENT) {
-                let last = answer.messages.first().and_then(|m| read(m).ok()).and_then(|mut all| all.pop());
-                return Ok(last.map(|police| police.counts));
+                return Ok(shown(&answer).map(|police| police.counts));
             }
             said = answer.said();
             if answer.error != EPERM {
@@ -235,12 +235,7 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
     }
 
     fn all_police(&self) -> Result<Vec<Police>, HardwareError> {
-        let (mut request, sequence) = (Writer::default(), self.sequence());
-        list(&mut request, sequence);
-        let bytes = self.link().talk(&request.bytes).map_err(|e| HardwareError::List(e.to_string()))?;
-        if let Some(answer) = answers(&bytes, sequence, 1).first().filter(|a| a.error != 0) {
-            return Err(HardwareError::List(answer.said()));
-        }
+        let bytes = self.list_by(self.sequence(), list)?;
         Ok(messages(&bytes).filter_map(|m| read(m).ok()).flatten().collect())
     }
 }
