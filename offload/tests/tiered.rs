@@ -56,6 +56,22 @@ fn a_refusal_that_may_pass_is_tried_again_and_one_that_may_not_is_not() {
     assert_eq!(packets(&dp, 1), 5);
 }
 
+/// Where somebody else's filter is in the way, the next handle is tried at once, and others after a while.
+#[test]
+fn somebody_elses_filter_at_a_place_keeps_no_megaflow_out() {
+    let dp = tiered(Options::default());
+    put(&dp, 1, "2");
+    [2, 4, 5].iter().for_each(|handle| dp.hardware().link().duplicate(*handle));
+    put(&dp, 2, "2");
+    assert_eq!((reason(&dp, 2), dp.hardware().link().rules()), (None, 5), "at 3");
+    put(&dp, 3, "2");
+    assert_eq!(reason(&dp, 3), Some(Reason::Driver), "neither at 4 nor at 5");
+    dp.tick(now_ms() + 1_100);
+    assert_eq!((reason(&dp, 3), dp.hardware().link().rules()), (None, 6), "at 6");
+    send(&dp, 3, 5);
+    assert_eq!(packets(&dp, 3), 5);
+}
+
 #[test]
 fn a_port_tells_what_hardware_has_of_it() {
     let dp = tiered(Options::default());

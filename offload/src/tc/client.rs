@@ -192,9 +192,9 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
             .enumerate()
             .zip(batch)
             .map(|((i, place), (ufid, rule))| {
-                let place = place?;
+                let mut place = place?;
                 let verdict = match answers.get(i) {
-                    Some(answer) => self.verdict(table, &place, *ufid, rule, answer),
+                    Some(answer) => self.verdict(table, &mut place, *ufid, rule, answer),
                     // Nobody knows whether it is there.
                     None => {
                         table.dirty.insert(place.port);
@@ -221,12 +221,17 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
         place.ok_or_else(|| Refusal::new(Reason::TableFull, "preferences"))
     }
 
-    fn verdict(&self, table: &mut Table, place: &Place, ufid: Ufid, rule: &Rule, answer: &Answer<'_>) -> Result<(), Refusal> {
+    fn verdict(&self, table: &mut Table, place: &mut Place, ufid: Ufid, rule: &Rule, answer: &Answer<'_>) -> Result<(), Refusal> {
         let (reply, second);
         let mut answer = answer;
         let is_mended = match (answer.error, place.id.hook) {
             // Somebody took away the queueing discipline: a new one.
             (EINVAL | ENOENT, Hook::Ingress { ifindex }) => self.remake(table, ifindex),
+            // Somebody has a filter where this one was to stand: another handle.
+            (EEXIST, _) => {
+                table.pass_over(place);
+                true
+            }
             _ => false,
         };
         if is_mended {
@@ -237,6 +242,10 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
                 second = reply.answer();
                 answer = &second;
             }
+        }
+        if answer.error == EEXIST {
+            // The next try is somewhere else.
+            table.pass_over(place);
         }
         let Place { id, port, .. } = *place;
         if answer.error != 0 {
