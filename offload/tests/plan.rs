@@ -112,6 +112,10 @@ fn matches_that_hardware_has() {
         "recirc_id(7),in_port(p1),ct_state(+est+trk-rel),ct_mark(0x1/0xff),eth_type(0x0800),ipv4(frag=no)",
         "tunnel(tun_id=0x2a,src=10.8.0.2,dst=10.8.0.1,tp_dst=4789,flags(-df+csum+key)),recirc_id(0),in_port(vxlan_sys_4789),eth_type(0x0800),ipv4(frag=no)",
         "recirc_id(0),in_port(p1),eth_type(0x0800),ipv4(frag=first)",
+        // Of a second and a third label; that there is no second one needs no saying.
+        "recirc_id(0),in_port(p1),eth_type(0x8847),mpls(label=1,tc=0/0,ttl=0/0,bos=0,label=2,tc=0/0,ttl=0/0,bos=0,label=3,tc=1,ttl=9,bos=1)",
+        "recirc_id(0),in_port(p1),eth_type(0x8847),mpls(label=1,tc=0/0,ttl=0/0,bos=0/0,label=2/2,tc=0/0,ttl=0/0,bos=0/0)",
+        "recirc_id(0),in_port(p1),eth_type(0x8847),mpls(label=0/0,tc=0/0,ttl=0/0,bos=1,label=0,tc=0/0,ttl=0/0,bos=0/0)",
         "recirc_id(0),in_port(p1),eth_type(0x0800),ipv4(proto=0,frag=no)",
     ] {
         check(flow, "p2", "whole");

@@ -107,6 +107,10 @@ const RULES: &[(&str, &str)] = &[
         "recirc_id(0),in_port(3),eth_type(0x86dd),ipv6(proto=6,frag=no)",
         "set(tunnel(tun_id=0x2a,ipv6_src=2001:db8::1,ipv6_dst=2001:db8::2,tos=0x4,ttl=64,tp_dst=6081,geneve({class=0x102,type=0x80,len=4,0x800022}),flags(df|csum|key))),5,2",
     ),
+    (
+        "recirc_id(0),in_port(3),eth_type(0x8847),mpls(label=1,tc=0/0,ttl=0/0,bos=0,label=2,tc=3,ttl=64,bos=0,label=0/0,tc=0/0,ttl=0/0,bos=1)",
+        "pop_mpls(eth_type=0x8847),2",
+    ),
     ("recirc_id(0),in_port(3),eth_type(0x0800),ipv4(proto=17,frag=no)", "check_pkt_len(size=100,gt(drop),le(set(udp(dst=9)),2))"),
 ];
 
@@ -128,9 +132,9 @@ fn is_nest(path: &[u16]) -> bool {
     const OPTIONS: u16 = 2;
     const ACT: u16 = 3;
     match path {
-        [OPTIONS] | [OPTIONS, ACT | 84 | 85] | [OPTIONS, ACT, _] | [OPTIONS, ACT, _, OPTIONS] => true,
-        // The options of Geneve in a match; pedit's headers; the tunnel options of tunnel_key.
-        [OPTIONS, 84 | 85, 1]
+        [OPTIONS] | [OPTIONS, ACT | 84 | 85 | 99] | [OPTIONS, ACT, _] | [OPTIONS, ACT, _, OPTIONS] => true,
+        // Labels; the options of Geneve in a match; pedit's headers; the tunnel options of tunnel_key.
+        [OPTIONS, 99 | 84 | 85, 1]
         | [OPTIONS, ACT, _, OPTIONS, 5 | 11]
         | [OPTIONS, ACT, _, OPTIONS, 5, 6]
         | [OPTIONS, ACT, _, OPTIONS, 11, 1] => true,

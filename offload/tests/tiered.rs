@@ -72,6 +72,32 @@ fn somebody_elses_filter_at_a_place_keeps_no_megaflow_out() {
     assert_eq!(packets(&dp, 3), 5);
 }
 
+/// A rule that matches a second label takes packets that have it, and no others.
+#[test]
+fn a_label_under_the_first_is_matched_by_hardware() {
+    let dp = tiered(Options::default());
+    let lse = |label: u32, bottom: u32| (label << 12 | bottom << 8 | 64).to_be_bytes();
+    let flow = "packet_type(ns=0,id=0),recirc_id(0),in_port(1),eth_type(0x8847),\
+                mpls(label=1,tc=0/0,ttl=0/0,bos=0/0,label=2,tc=0/0,ttl=0/0,bos=0/0)";
+    let parsed = parse_flow(flow, &NoNames).unwrap();
+    let actions = Arc::new(parse_actions("pop_mpls(eth_type=0x8847),2", &NoNames).unwrap());
+    let flow = Megaflow { ufid: Ufid(1), key: parsed.key, mask: parsed.mask, actions };
+    dp.put(&[FlowPut { flow, mode: PutMode::Create, clear_stats: false }])[0].clone().unwrap();
+    assert_eq!(reason(&dp, 1), None);
+    let receive = |labels: [[u8; 4]; 3]| {
+        let mut key = megaflow(1, "2").key;
+        (key.eth_type, [key.mpls_lse0, key.mpls_lse1, key.mpls_lse2]) = ([0x88, 0x47], labels);
+        match dp.hardware().link().receive(DpPort(1), &compose(&key, Payload::Len(20))) {
+            Outcome::Done(sent) => Some(sent[0].bytes[14..18].to_vec()),
+            Outcome::Missed | Outcome::MissedInChain(_) => None,
+        }
+    };
+    let none = [0; 4];
+    assert_eq!(receive([lse(1, 0), lse(2, 1), none]), Some(lse(2, 1).to_vec()));
+    assert_eq!(receive([lse(1, 0), lse(2, 0), lse(3, 1)]), Some(lse(2, 0).to_vec()));
+    assert_eq!((receive([lse(1, 0), lse(3, 1), none]), receive([lse(1, 1), none, none])), (None, None));
+}
+
 #[test]
 fn a_port_tells_what_hardware_has_of_it() {
     let dp = tiered(Options::default());

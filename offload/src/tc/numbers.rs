@@ -56,8 +56,17 @@ pub mod flower {
     pub const IN_HW_COUNT: u16 = 86;
     pub const CT_STATE: u16 = 91;
     pub const CT_STATE_MASK: u16 = 92;
+    pub const MPLS_OPTS: u16 = 99;
     pub const ENC_FLAGS: u16 = 110;
     pub const ENC_FLAGS_MASK: u16 = 111;
+    /// Inside `MPLS_OPTS`, one for each label.
+    pub const LSE: u16 = 1;
+    /// Inside a label: which it is, from 1.
+    pub const LSE_DEPTH: u16 = 1;
+    pub const LSE_TTL: u16 = 2;
+    pub const LSE_BOS: u16 = 3;
+    pub const LSE_TC: u16 = 4;
+    pub const LSE_LABEL: u16 = 5;
     /// Inside `ENC_OPTS`.
     pub const OPTS_GENEVE: u16 = 1;
     pub const OPTS_VXLAN: u16 = 2;
