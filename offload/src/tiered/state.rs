@@ -1,5 +1,6 @@
 //! What the tier knows of each megaflow: where it is and why, what hardware has counted, how busy it is.
 
+use super::admission::Window;
 use super::connections::Connected;
 use super::figures::Figures;
 use super::listen::Listened;
@@ -135,6 +136,8 @@ pub(super) struct State {
     /// Rules that have gone since the last tick: so many may find room.
     pub(super) freed: usize,
     pub(super) rebalance: bool,
+    /// Which of those that found the table full are looked at.
+    pub(super) window: Window,
     /// How late the driver may be with its counters.
     pub(super) lag_ms: Msec,
 }

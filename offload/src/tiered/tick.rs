@@ -19,9 +19,8 @@ const LOOK_MS: Msec = 500;
 const CLEAN_MS: Msec = 2_000;
 /// Megaflows that are tried again in one tick.
 const TRIES_MAX: usize = 4_096;
-/// Megaflows that are put in together, and those whose packets are counted for the exchange.
+/// Megaflows that are put in together.
 const BATCH: usize = 512;
-const RATED_MAX: usize = 4_096;
 
 impl<D: Datapath, H: Hardware> Tiered<D, H> {
     /// Everything that is due at `now`. To be called a few times a second.
@@ -147,11 +146,12 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
     /// Lets busier megaflows into a full table in the place of others.
     fn exchange(&self, state: &mut State, now: Msec) {
         let full = |home: &Home| matches!(home, Home::Software(why) if why.reason == Reason::TableFull);
-        let outside: Vec<Ufid> = state.entries.iter().filter(|(_, e)| full(&e.home)).map(|(u, _)| *u).take(RATED_MAX).collect();
+        let outside: Vec<Ufid> = state.entries.iter().filter(|(_, e)| full(&e.home)).map(|(u, _)| *u).collect();
         if outside.is_empty() {
             state.worth = Worth::default();
             return;
         }
+        let outside = state.window.of(outside);
         let (waiting, outside): (Vec<Ufid>, Vec<Ufid>) = outside.into_iter().partition(|u| state.connected.is_merged(*u));
         let mut stats = Vec::with_capacity(outside.len());
         self.inner.stats_of(&outside, &mut stats);
