@@ -288,6 +288,10 @@ fn the_operator_is_told_the_truth() {
     assert_eq!(why(9), None);
     assert_eq!(dp.why(None).unwrap().lines().count(), 3);
     assert_eq!(dp.get(Ufid(3)).unwrap().placement, Placement::Declined("out-port(7)".into()));
+    // A long answer says how much it leaves out.
+    (10..1_012).for_each(|n| put(&dp, n, "7"));
+    let all = dp.why(None).unwrap();
+    assert_eq!((all.lines().count(), all.lines().last()), (1_001, Some("5 more are in software")));
 }
 
 #[test]

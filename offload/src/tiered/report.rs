@@ -83,7 +83,11 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
         let mut lines: Vec<String> =
             state.entries.iter().filter(|(_, e)| e.home != Home::Hardware).map(|(u, e)| line(u, &e.home)).collect();
         lines.sort_unstable();
+        let more = lines.len().saturating_sub(LINES_MAX);
         lines.truncate(LINES_MAX);
+        if more > 0 {
+            lines.push(format!("{more} more are in software\n"));
+        }
         Some(lines.concat())
     }
 
