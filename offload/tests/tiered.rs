@@ -98,6 +98,20 @@ fn a_label_under_the_first_is_matched_by_hardware() {
     assert_eq!((receive([lse(1, 0), lse(3, 1), none]), receive([lse(1, 1), none, none])), (None, None));
 }
 
+/// A megaflow that stands twice in a batch is in hardware once, as it was put last.
+#[test]
+fn the_last_of_two_puts_in_a_batch_counts() {
+    let dp = tiered(Options::default());
+    let put = |actions: &str| FlowPut { flow: megaflow(1, actions), mode: PutMode::CreateOrModify, clear_stats: false };
+    assert!(dp.put(&[put("2"), put("3")]).iter().all(Result::is_ok));
+    assert_eq!((reason(&dp, 1), dp.hardware().link().rules(), dp.audit().unwrap().0), (None, 1, 0));
+    let packet = compose(&megaflow(1, "2").key, Payload::Len(20));
+    let Outcome::Done(sent) = dp.hardware().link().receive(DpPort(1), &packet) else { panic!("hardware has it") };
+    assert_eq!(sent.iter().map(|s| s.port).collect::<Vec<_>>(), [DpPort(3)]);
+    assert!(dp.put(&[put("2"), put("trunc(60),3")]).iter().all(Result::is_ok));
+    assert_eq!((reason(&dp, 1), dp.hardware().link().rules()), (Some(Reason::Action), 0));
+}
+
 #[test]
 fn a_port_tells_what_hardware_has_of_it() {
     let dp = tiered(Options::default());
