@@ -19,7 +19,7 @@ use super::client::{MAGIC, Netlink, Tc, messages};
 use super::numbers::errno::{EEXIST, ENOENT, EPERM};
 use super::numbers::{LARGE_DUMP, RTM_DELACTION, RTM_GETACTION, RTM_NEWACTION, TCA_ACT_TAB, TCA_ROOT_FLAGS, act};
 use super::write::{F_ACK, F_CREATE, F_DUMP, F_ECHO, F_EXCL, F_REPLACE, F_REQUEST, HEADER, TCAMSG, close, open};
-use crate::hardware::{HardwareError, MeterCounts};
+use crate::hardware::{Found, HardwareError, MeterCounts};
 use crate::meters::Limit;
 use crate::refusal::{Reason, Refusal};
 use std::time::Duration;
@@ -222,6 +222,31 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
             Some((meter, MeterCounts { dropped: self.dropped(meter, p.counts.dropped)?, ..p.counts }))
         };
         Some(self.all_police().ok()?.into_iter().filter_map(known).collect())
+    }
+
+    /// What there is of our actions, and what is lacking. `right` says what limit a meter should have.
+    ///
+    /// # Errors
+    /// If they cannot be listed.
+    pub fn audit_meters(&self, right: &dyn Fn(u32) -> Option<Limit>) -> Result<Vec<(u32, Option<Found>)>, HardwareError> {
+        let mut missing: Vec<u32> = self.table().meters.keys().copied().collect();
+        let mut out = Vec::new();
+        for police in self.all_police()? {
+            let Some(meter) = self.devices().meter(police.index) else { continue };
+            let known = self.has_meter(meter);
+            missing.retain(|m| *m != meter);
+            let found = match right(meter).filter(|_| known) {
+                None if police.cookie == cookie(police.index) => Found::Stray,
+                None => continue,
+                Some(limit) if limit != police.limit || police.cookie != cookie(police.index) => Found::Other,
+                Some(_) if police.in_hw_count == 0 => Found::NotInHardware,
+                Some(_) => Found::Right,
+            };
+            out.push((meter, Some(found)));
+        }
+        out.extend(missing.into_iter().map(|meter| (meter, None)));
+        out.sort_unstable_by_key(|(meter, _)| *meter);
+        Ok(out)
     }
 
     /// Removes actions that bear our mark and are of no meter that we know. One that a filter of somebody else's names stays.
