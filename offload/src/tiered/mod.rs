@@ -52,8 +52,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-/// Counters of many rules are asked for no more often than this.
+/// Counters of many rules are asked for no more often than this, and no more often than a fifth of the time allows: a look at very many takes longer
+/// than this, and whoever asks for them part by part would otherwise begin anew with each part.
 const LOOK_MS: Msec = 100;
+const REST: Msec = 4;
 /// So few rules are asked for one by one.
 const FEW: usize = 8;
 /// How late drivers may be with their counters, unless the operator knows better.
@@ -257,7 +259,7 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
     /// Asks for the counters of some rules, or of all if they are many and the last look is not of just now.
     fn look(&self, state: &mut State, wanted: &[Ufid], now: Msec) {
         if wanted.len() > FEW {
-            if now - state.looked_ms >= LOOK_MS {
+            if now >= state.fresh_ms {
                 self.look_at_all(state, now);
             }
             return;

@@ -11,7 +11,7 @@ use crate::capabilities::Capabilities;
 use crate::hardware::Hardware;
 use crate::refusal::{Reason, Refusal};
 use flow::seam::FlowDump;
-use flow::{Datapath, DpPort, Megaflow, Msec, Ufid};
+use flow::{Datapath, DpPort, Megaflow, Msec, Ufid, clock};
 
 /// Rules are looked at this often, also if nobody asks.
 const LOOK_MS: Msec = 500;
@@ -29,7 +29,7 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
             return;
         }
         let mut state = self.state();
-        if now - state.looked_ms >= LOOK_MS {
+        if now - state.looked_ms >= LOOK_MS && now >= state.fresh_ms {
             self.look_at_all(&mut state, now);
             self.keep_alive(&mut state, now);
             self.retire_meters(&mut state);
@@ -59,7 +59,13 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
 
     /// Counters of all rules. What hardware lost is in software from now on, and is tried again.
     pub(super) fn look_at_all(&self, state: &mut State, now: Msec) {
+        let began = clock::now_ms();
         state.looked_ms = now;
+        self.see_all(state, now);
+        state.rest(now, clock::now_ms() - began);
+    }
+
+    fn see_all(&self, state: &mut State, now: Msec) {
         // What was told goes in again at once, and what of it counted is known; the rest is found out.
         self.react(state, now);
         let mut lost = Vec::new();
@@ -215,7 +221,7 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
     pub(super) fn lose_port(&self, port: DpPort) {
         let mut state = self.state();
         let of_port: Vec<Ufid> = state.entries.iter().filter(|(_, e)| e.port == port).map(|(u, _)| *u).collect();
-        let now = flow::clock::now_ms();
+        let now = clock::now_ms();
         self.close_entries(&mut state, &of_port, now);
         self.take_out(&mut state, &of_port, &Refusal::of_port(Reason::InPort, port), now);
         self.drop_refused(&mut state, &of_port, now);
