@@ -5,7 +5,7 @@
 //! Narrowing is the safe direction: a packet that the narrower megaflow does not match misses and gets a megaflow of its own. The
 //! caller puts the narrowed megaflow into its own datapath too, so that cache, dump and hardware agree. Nothing is ever widened.
 
-use crate::keys::{Known, Masking, ROWS, When};
+use crate::keys::{BOTTOM, Known, Masking, ROWS, When};
 use crate::tc::matches::geneve_lengths;
 use flow::action::{Action, SetAttr};
 use flow::key::{Key, Mask, TUN_CSUM, TUN_DF, TUN_KEY, TUN_OAM, VLAN_CFI};
@@ -20,6 +20,7 @@ pub fn canonical(flow: &Megaflow) -> Megaflow {
     let key = &*flow.key;
     narrow_link(key, &mut mask);
     narrow_protocol(flow, &mut mask);
+    narrow_labels(key, &mut mask);
     narrow_whole_keys(key, &mut mask);
     narrow_tunnel(key, &mut mask);
     let key = Box::new(key.masked(&mask));
@@ -76,6 +77,19 @@ fn narrow_protocol(flow: &Megaflow, mask: &mut Mask) {
     };
     if flow.actions.iter().any(l4) || mask.nw_proto != 0 {
         mask.nw_proto = 0xff;
+    }
+}
+
+/// Whoever looks at a label sees that it is there: that the one above it is not the last.
+fn narrow_labels(key: &Key, mask: &mut Mask) {
+    if !(Known { key, mask }).is(When::Mpls) {
+        return;
+    }
+    if mask.mpls_lse2 != [0; 4] && key.mpls_lse1[2] & BOTTOM == 0 {
+        mask.mpls_lse1[2] |= BOTTOM;
+    }
+    if mask.mpls_lse1 != [0; 4] && key.mpls_lse0[2] & BOTTOM == 0 {
+        mask.mpls_lse0[2] |= BOTTOM;
     }
 }
 

@@ -104,6 +104,11 @@ pub trait Hardware: Send + Sync + fmt::Debug {
     fn take_meter(&self, meter: u32) -> Result<MeterCounts, HardwareError>;
     /// The counters of every meter that is there; those that are missing are lost. `None` if they cannot be asked for now.
     fn meters(&self) -> Option<Vec<(u32, MeterCounts)>>;
+    /// What there is of our meters, and what is lacking. `right` says what limit a meter should have.
+    ///
+    /// # Errors
+    /// If they cannot be listed.
+    fn audit_meters(&self, right: &dyn Fn(u32) -> Option<Limit>) -> Result<Vec<(u32, Option<Found>)>, HardwareError>;
     /// Takes meters out that bear our mark, but are none that we know of.
     ///
     /// # Errors

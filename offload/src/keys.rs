@@ -2,6 +2,7 @@
 //!
 //! What enters: nothing. What leaves: rows, over which `plan`, `decode` and the netlink codec loop. A bit of a mask that no row
 //! claims cannot be said to hardware, and `plan` refuses the megaflow for it.
+//! Labels under the first stand in one attribute, `TCA_FLOWER_KEY_MPLS_OPTS`, and take the first with them (`tc::matches`).
 //!
 //! Numbers are those of `TCA_FLOWER_KEY_*` (linux/pkt_cls.h). VLAN tags, the Ethernet type, fragments, connection state and tunnel
 //! flags and options are not rows: they are said in forms of their own (`rule::Link` and its neighbours).
@@ -73,6 +74,9 @@ pub enum When {
     Ipv6,
     Arp,
     Mpls,
+    /// It has a second, a third label.
+    Mpls2,
+    Mpls3,
     Tcp,
     Udp,
     Sctp,
@@ -170,6 +174,14 @@ keys! {
     MplsBos "mpls(bos)" 68 Big(1) in mpls_lse0[8..9] when Mpls;
     MplsTc "mpls(tc)" 69 Big(1) in mpls_lse0[9..12] when Mpls;
     MplsLabel "mpls(label)" 70 Host(4) in mpls_lse0[12..32] when Mpls;
+    Mpls2Ttl "mpls2(ttl)" 99 Big(1) in mpls_lse1[0..8] when Mpls2;
+    Mpls2Bos "mpls2(bos)" 99 Big(1) in mpls_lse1[8..9] when Mpls2;
+    Mpls2Tc "mpls2(tc)" 99 Big(1) in mpls_lse1[9..12] when Mpls2;
+    Mpls2Label "mpls2(label)" 99 Host(4) in mpls_lse1[12..32] when Mpls2;
+    Mpls3Ttl "mpls3(ttl)" 99 Big(1) in mpls_lse2[0..8] when Mpls3;
+    Mpls3Bos "mpls3(bos)" 99 Big(1) in mpls_lse2[8..9] when Mpls3;
+    Mpls3Tc "mpls3(tc)" 99 Big(1) in mpls_lse2[9..12] when Mpls3;
+    Mpls3Label "mpls3(label)" 99 Host(4) in mpls_lse2[12..32] when Mpls3;
     CtZone "ct_zone" 93/94 Host(2) in ct_zone when Always;
     CtMark "ct_mark" 95/96 Host(4) in ct_mark when Always;
     CtLabel "ct_label" 97/98 Little(16) in ct_label when Always;
@@ -237,6 +249,8 @@ impl Known<'_> {
             When::Ipv6 => ty == Some(eth_type::IPV6),
             When::Arp => ty == Some(eth_type::ARP) || ty == Some(eth_type::RARP),
             When::Mpls => ty == Some(eth_type::MPLS) || ty == Some(eth_type::MPLS_MULTICAST),
+            When::Mpls2 => self.is(When::Mpls) && is_above(self.key.mpls_lse0, self.mask.mpls_lse0),
+            When::Mpls3 => self.is(When::Mpls2) && is_above(self.key.mpls_lse1, self.mask.mpls_lse1),
             When::Tcp => self.ip_proto() == Some(ip_proto::TCP),
             When::Udp => self.ip_proto() == Some(ip_proto::UDP),
             When::Sctp => self.ip_proto() == Some(ip_proto::SCTP),
@@ -247,6 +261,14 @@ impl Known<'_> {
             When::Tunnel => self.is(When::Tunnel4) || self.is(When::Tunnel6),
         }
     }
+}
+
+/// The bit of a label that is the last (RFC 3032 section 2.1), in its third byte.
+pub(crate) const BOTTOM: u8 = 1;
+
+/// Whether a label surely has another under it.
+const fn is_above(lse: [u8; 4], mask: [u8; 4]) -> bool {
+    mask[2] & BOTTOM != 0 && lse[2] & BOTTOM == 0
 }
 
 #[cfg(test)]

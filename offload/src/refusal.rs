@@ -51,7 +51,6 @@ reasons! {
     Sampling "sampling": "packets are sampled, which software does";
     Userspace "userspace": "packets go to the slow path";
     Meter "meter": "the meter is not in hardware";
-    Group "group": "another megaflow of the same unit is in software";
     Parent "parent": "the megaflow that recirculates to this one is in software";
     Connection "connection": "the connection is none whose packets hardware can have";
     TableFull "table-full": "the hardware's table is full";
@@ -99,7 +98,6 @@ impl Reason {
             | Self::Sampling
             | Self::Userspace
             | Self::Meter
-            | Self::Group
             | Self::Parent
             | Self::Connection
             | Self::Disabled => false,

@@ -296,6 +296,22 @@ const NOT_FORWARDED: &[(&str, &str)] = &[
     ("output_local", "the host's own port"),
 ];
 
+/// Labels under the first have a form of their own.
+fn labels_read_back(tally: &Tally, link: &Kernel, devices: &ByName) {
+    for labels in [
+        "label=1,tc=0/0,ttl=0/0,bos=0,label=2,tc=3,ttl=64,bos=1",
+        "label=0/0,tc=0/0,ttl=0/0,bos=0,label=0/0,tc=0/0,ttl=0/0,bos=0,label=7,tc=0/0,ttl=0/0,bos=0/0",
+    ] {
+        let flow = format!("recirc_id(0),in_port(p1),eth_type(0x8847),mpls({labels})");
+        let rule = plan(&megaflow(&flow, "pop_mpls(eth_type=0x8847),p2"), &hardware(false)).unwrap().rule;
+        let result = create(link, &rule, 0, devices).and_then(|(id, back)| {
+            delete(link, id);
+            if back == rule { Ok(()) } else { Err(format!("read back as {back:?}")) }
+        });
+        tally.check(&format!("kernel takes and shows a match of {} labels", labels.matches("label=").count()), result);
+    }
+}
+
 /// Actions that no megaflow asks for, as the kernel shows them.
 fn other_actions_read_back(tally: &Tally, link: &Kernel, devices: &ByName) {
     for (what, act) in [
@@ -562,6 +578,7 @@ fn main() -> ExitCode {
     meters::made(&tally, &link);
     golden_rules_read_back(&tally, &link, &devices);
     other_actions_read_back(&tally, &link, &devices);
+    labels_read_back(&tally, &link, &devices);
     golden_packets(&tally, &link, &devices);
     meters::exceeded(&tally, &link, &devices);
     outer::tunnels(&tally, &link, &devices);

@@ -196,7 +196,13 @@ fn a_meter_that_hardware_has_lost_takes_its_rules_with_it() {
     put(&dp, 1, "meter(1),2");
     let (_, len) = send(&dp, 1, 3);
     assert_eq!(dp.meter_get(1), Ok(stats(3, len, 0)));
+    // One that somebody changed is another in the rule, too.
+    let limit = Limit { unit: Unit::Packets, rate: 5, burst: 1_000_000 };
+    talk(dp.hardware().link(), |out| meters::make(out, 1, SameNumbers.police(1), &limit, act::SKIP_SW, true));
+    let (differences, text) = dp.audit().unwrap();
+    assert_eq!((differences, text.contains("meter 1: another limit than the meter's\n")), (2, true), "{text}");
     dp.hardware().link().lose_meters();
+    assert!(dp.audit().unwrap().1.contains("meter 1: missing\n"));
     let now = now_ms();
     dp.tick(now + 600);
     assert_eq!((reason(&dp, 1).map(|r| r.0), dp.hardware().link().rules()), (Some(Reason::Lost), 0));
@@ -242,6 +248,12 @@ fn meters_of_an_earlier_life_are_swept_and_others_are_not() {
         out.bytes[at..at + 4].copy_from_slice(b"else");
     });
     assert_eq!(link.meters(), 3);
+    let audit = "1 rules as they should be, 1 differences\n";
+    assert_eq!(
+        dp.audit(),
+        Ok((1, format!("meter 8: bears our mark, but belongs to no meter\n{audit}"))),
+        "what a sweep removes is named"
+    );
     assert_eq!((dp.sweep(), link.meters()), (Ok(1), 2), "the one that rules name stays");
     // One of ours that was there before the meter came makes way.
     talk(link, |out| meters::make(out, 1, SameNumbers.police(4), &limit, act::SKIP_SW, false));

@@ -230,7 +230,7 @@ fn a_meter_that_somebody_changed_or_removed_is_ours_again() {
     let index = SameNumbers.police(0);
     let limit = Limit { unit: Unit::Packets, rate: 1, burst: 1 };
     other(&dp, |out| meters::make(out, 1, index, &limit, act::SKIP_SW, true));
-    assert_eq!(dp.audit().unwrap().0, 1, "the rule has another limit now");
+    assert_eq!(dp.audit().unwrap().0, 2, "the rule and the meter have another limit now");
     dp.listen(now_ms() + LATER_MS);
     assert_eq!((reason(&dp, 1), rules(&dp), dp.audit().unwrap().0), (None, 2, 0));
     // One that no rule names can be removed by anybody.

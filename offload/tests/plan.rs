@@ -15,6 +15,8 @@ use offload::decode::DecodeError;
 use offload::meters::{Limit, Unit};
 use offload::rule::{Act, CSUM_UDP};
 use offload::{Ends, PortKind, Reason, TunnelKind, Way, decode, plan};
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const PORTS: &[(&str, PortKind)] = &[
@@ -112,6 +114,10 @@ fn matches_that_hardware_has() {
         "recirc_id(7),in_port(p1),ct_state(+est+trk-rel),ct_mark(0x1/0xff),eth_type(0x0800),ipv4(frag=no)",
         "tunnel(tun_id=0x2a,src=10.8.0.2,dst=10.8.0.1,tp_dst=4789,flags(-df+csum+key)),recirc_id(0),in_port(vxlan_sys_4789),eth_type(0x0800),ipv4(frag=no)",
         "recirc_id(0),in_port(p1),eth_type(0x0800),ipv4(frag=first)",
+        // Of a second and a third label; that there is no second one needs no saying.
+        "recirc_id(0),in_port(p1),eth_type(0x8847),mpls(label=1,tc=0/0,ttl=0/0,bos=0,label=2,tc=0/0,ttl=0/0,bos=0,label=3,tc=1,ttl=9,bos=1)",
+        "recirc_id(0),in_port(p1),eth_type(0x8847),mpls(label=1,tc=0/0,ttl=0/0,bos=0/0,label=2/2,tc=0/0,ttl=0/0,bos=0/0)",
+        "recirc_id(0),in_port(p1),eth_type(0x8847),mpls(label=0/0,tc=0/0,ttl=0/0,bos=1,label=0,tc=0/0,ttl=0/0,bos=0/0)",
         "recirc_id(0),in_port(p1),eth_type(0x0800),ipv4(proto=0,frag=no)",
     ] {
         check(flow, "p2", "whole");
@@ -136,6 +142,10 @@ fn matches_that_hardware_has_not() {
         (
             "recirc_id(0x10000000),in_port(p1),eth_type(0x0800),ipv4(frag=no)",
             "recirc_id(0x10000000): the recirculation id is above what the hardware numbers".to_owned(),
+        ),
+        (
+            "recirc_id(0),in_port(vxlan_sys_4789),eth_type(0x0800),ipv4(frag=no)",
+            "tunnel(dst): the field is matched although the packet's protocol is not".to_owned(),
         ),
         (
             "tunnel(src=10.8.0.2,dst=10.8.0.1,flags(-key)),recirc_id(0),in_port(vxlan_sys_4789),eth_type(0x0800),ipv4(frag=no)",
@@ -207,6 +217,7 @@ fn actions_that_hardware_has_not() {
         ("trunc(40),p2", "trunc: the hardware has no such action"),
         ("set(skb_priority(0x10004)),p2", "set(skb_priority): the hardware has no such action"),
         ("hash(l4(0)),recirc(0x1)", "hash: the hardware has no such action"),
+        ("userspace(pid=0,slow_path(controller))", "userspace: packets go to the slow path"),
         ("sample(sample=50.0%,actions(p2)),p3", "sample: packets are sampled, which software does"),
         ("ct(commit,helper=ftp),p2", "ct(helper): the hardware has the action, but not with this option"),
         ("ct(commit,timeout=t),p2", "ct(timeout): the hardware has the action, but not with this option"),
@@ -449,6 +460,40 @@ fn never_wider_for_random_megaflows() {
         assert_eq!((&back.key, &back.mask), (&plan.flow.key, &plan.flow.mask), "case {case}");
     }
     assert!(whole > cases / 20, "only {whole} of {cases} were planned at all");
+}
+
+/// All files of a folder of the repository.
+fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(folder);
+    let (mut folders, mut out) = (vec![root], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() { folders.push(path) } else { out.push((path.clone(), fs::read_to_string(path).unwrap())) }
+        }
+    }
+    out
+}
+
+/// A reason that nothing gives, or that no test has seen given, is none.
+#[test]
+fn every_reason_is_given_and_a_test_shows_it() {
+    let is_test = |path: &Path| path.ends_with("src/merge/tests.rs");
+    let (inner, code): (Vec<_>, Vec<_>) = sources("offload/src").into_iter().partition(|(path, _)| is_test(path));
+    let code: Vec<String> =
+        code.into_iter().filter(|(path, _)| !path.ends_with("src/refusal.rs")).map(|(_, text)| text).collect();
+    let tests: Vec<String> =
+        [sources("offload/tests"), sources("tests/offload"), inner].concat().into_iter().map(|(_, text)| text).collect();
+    for reason in Reason::ALL {
+        let id = format!("Reason::{reason:?}");
+        let has = |text: &String, word: &str| {
+            text.match_indices(word).any(|(at, _)| !text[at + word.len()..].starts_with(char::is_alphanumeric))
+        };
+        assert!(code.iter().any(|text| has(text, &id)), "nothing gives {id}");
+        let shown = |text: &String| {
+            has(text, &id) || text.contains(reason.sentence()) || has(text, &format!("offload-reason:{}", reason.name()))
+        };
+        assert!(tests.iter().any(shown), "no test shows {id}");
+    }
 }
 
 #[test]

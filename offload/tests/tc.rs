@@ -7,15 +7,19 @@ use flow::dptext::parse_flow;
 use flow::extract_gen::PacketGen;
 use flow::forms::NoNames;
 use flow::key::Key;
+use flow::seam::{BAND_DROP, METER_BURST, METER_KBPS, METER_PKTPS, MeterBand, MeterConfig};
 use flow::{DpPort, Megaflow, Ufid};
 use offload::capabilities::Capabilities;
 use offload::decode::DecodeError;
+use offload::keys::{FlowerKey, ROWS};
 use offload::meters::{Limit, Unit};
 use offload::rule::{Act, Skbedit};
 use offload::tc::attributes::{Attribute, Writer, attributes};
+use offload::tc::numbers::act;
 use offload::tc::read::{Message, filter, message};
-use offload::tc::{Devices, FilterId, Hook, matches, write};
+use offload::tc::{Devices, FilterId, Hook, matches, meters, write};
 use offload::{PortKind, Rule, TunnelKind, decode, plan};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// Port n is interface n.
@@ -103,6 +107,10 @@ const RULES: &[(&str, &str)] = &[
         "recirc_id(0),in_port(3),eth_type(0x86dd),ipv6(proto=6,frag=no)",
         "set(tunnel(tun_id=0x2a,ipv6_src=2001:db8::1,ipv6_dst=2001:db8::2,tos=0x4,ttl=64,tp_dst=6081,geneve({class=0x102,type=0x80,len=4,0x800022}),flags(df|csum|key))),5,2",
     ),
+    (
+        "recirc_id(0),in_port(3),eth_type(0x8847),mpls(label=1,tc=0/0,ttl=0/0,bos=0,label=2,tc=3,ttl=64,bos=0,label=0/0,tc=0/0,ttl=0/0,bos=1)",
+        "pop_mpls(eth_type=0x8847),2",
+    ),
     ("recirc_id(0),in_port(3),eth_type(0x0800),ipv4(proto=17,frag=no)", "check_pkt_len(size=100,gt(drop),le(set(udp(dst=9)),2))"),
 ];
 
@@ -124,9 +132,9 @@ fn is_nest(path: &[u16]) -> bool {
     const OPTIONS: u16 = 2;
     const ACT: u16 = 3;
     match path {
-        [OPTIONS] | [OPTIONS, ACT | 84 | 85] | [OPTIONS, ACT, _] | [OPTIONS, ACT, _, OPTIONS] => true,
-        // The options of Geneve in a match; pedit's headers; the tunnel options of tunnel_key.
-        [OPTIONS, 84 | 85, 1]
+        [OPTIONS] | [OPTIONS, ACT | 84 | 85 | 99] | [OPTIONS, ACT, _] | [OPTIONS, ACT, _, OPTIONS] => true,
+        // Labels; the options of Geneve in a match; pedit's headers; the tunnel options of tunnel_key.
+        [OPTIONS, 99 | 84 | 85, 1]
         | [OPTIONS, ACT, _, OPTIONS, 5 | 11]
         | [OPTIONS, ACT, _, OPTIONS, 5, 6]
         | [OPTIONS, ACT, _, OPTIONS, 11, 1] => true,
@@ -157,10 +165,16 @@ fn from_hex(text: &str) -> Vec<u8> {
     (0..text.len() / 2).map(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).unwrap()).collect()
 }
 
-/// iproute2's bytes mean a rule; ours for that rule are the same attributes, apart from those that say nothing.
+/// Keys that iproute2 6.1.0 has no word for.
+const WITHOUT_WORDS: &[FlowerKey] = &[FlowerKey::EncUdpSrc];
+/// How many actions there are.
+const ACTS: usize = 20;
+
+/// iproute2's bytes mean a rule; ours for that rule are the same attributes, apart from those that say nothing. Every key and every action is
+/// among them.
 #[test]
 fn iproute2_sends_the_same() {
-    let mut n = 0;
+    let (mut keys, mut acts) = (WITHOUT_WORDS.to_vec(), HashSet::new());
     for line in include_str!("iproute2.txt").lines().filter(|l| !l.starts_with('#')) {
         let [name, words, hex] = line.split(" | ").collect::<Vec<_>>()[..] else { panic!("{line}") };
         let theirs = from_hex(hex.trim());
@@ -168,12 +182,14 @@ fn iproute2_sends_the_same() {
         let rule = read.rule(DpPort(3), Box::new(Key::ZERO));
         let mut ours = Writer::default();
         write::create(&mut ours, 1, read.id, &rule, &[], &Same).unwrap();
-        // tunnel_key unset with "no checksum: 0"; a tunnel's type of service that was not said is 0; ports' masks that are whole.
+        // tunnel_key unset with "no checksum: 0"; a tunnel's type of service that was not said is 0; ports' masks that are whole; the table of
+        // rates, without which the kernel makes no action for a filter whose meter has none.
         let whole_port = |l: &String| (35..=40).chain([44, 46]).any(|mask| *l == format!("[2, {mask}]: [ff, ff]"));
         let quiet = |tree: Vec<String>| -> Vec<String> {
             let says = |l: &String| {
                 !(l.contains("10]: [00]") && name.starts_with("tunmatch")
                     || l.contains("12]: [00]") && ["tunset6", "tunsetgbp"].contains(&name)
+                    || l.starts_with("[2, 3, 1, 2, 2]: ") && name == "meter"
                     || whole_port(l))
             };
             tree.into_iter().filter(says).collect()
@@ -181,9 +197,72 @@ fn iproute2_sends_the_same() {
         assert_eq!(quiet(tree(&ours.bytes)), quiet(tree(&theirs)), "{name}: {words}");
         // The fixed part: interface, handle, parent, preference and protocol.
         assert_eq!(ours.bytes[write::HEADER..HEAD], theirs[write::HEADER..HEAD], "{name}");
-        n += 1;
+        keys.extend(rule.items.iter().map(|item| item.key));
+        acts.extend(rule.acts.iter().map(std::mem::discriminant));
     }
-    assert_eq!(n, 29);
+    let missing: Vec<FlowerKey> = ROWS.iter().map(|row| row.key).filter(|key| !keys.contains(key)).collect();
+    assert_eq!((missing, acts.len()), (Vec::new(), ACTS));
+}
+
+/// Of meters all bytes are iproute2's; but for the number of the request, and that the kernel is to show what it made or removed.
+#[test]
+fn iproute2_sends_the_same_for_meters() {
+    // (name, flags of the meter, its rate, its burst); the change is of the first.
+    let cases = [
+        ("bytes", METER_KBPS, 1_000, 100),
+        ("uneven", METER_KBPS, 33_333, 33),
+        ("long", METER_KBPS, 777, 7_997),
+        ("slowest", METER_KBPS, 1, 1),
+        ("slow", METER_KBPS, 3, 200),
+        ("word", METER_KBPS, 34_359_738, 42_950),
+        ("rate64", METER_KBPS, 40_000_000, 40_000),
+        ("fastest", METER_KBPS, u32::MAX, 34_359_738),
+        ("packets", METER_PKTPS, 1_000, 100),
+        ("fewpackets", METER_PKTPS, 3, 7),
+        ("mostpackets", METER_PKTPS, u32::MAX, u32::MAX),
+        ("change", METER_KBPS, 1_000, 100),
+        ("remove", 0, 0, 0),
+        ("list", 0, 0, 0),
+    ];
+    let lines = include_str!("iproute2-actions.txt").lines().filter(|l| !l.starts_with('#'));
+    assert_eq!(lines.clone().count(), cases.len());
+    for (line, (name, unit, rate, burst_size)) in lines.zip(cases) {
+        let [named, words, hex] = line.split(" | ").collect::<Vec<_>>()[..] else { panic!("{line}") };
+        assert_eq!(named, name);
+        let theirs = from_hex(hex);
+        let sequence = u32::from_ne_bytes([theirs[8], theirs[9], theirs[10], theirs[11]]);
+        let (mut ours, index) = (Writer::default(), Same.police(7));
+        match name {
+            "remove" => meters::remove(&mut ours, sequence, index),
+            "list" => meters::list(&mut ours, sequence),
+            _ => {
+                let [police] = &meters::read(&theirs).unwrap()[..] else { panic!("{words}") };
+                let band = MeterBand { kind: BAND_DROP, rate, burst_size, prec_level: 0 };
+                let limit = Limit::of(&MeterConfig { flags: unit | METER_BURST, bands: vec![band] }).unwrap();
+                // iproute2 cuts the time of a burst to microseconds; ours is not shorter than was asked for.
+                assert_eq!(Limit { burst: 0, ..police.limit }, Limit { burst: 0, ..limit }, "{words}");
+                assert!((0..=16).contains(&(i64::from(limit.burst) - i64::from(police.limit.burst))), "{words}: {limit:?}");
+                meters::make(&mut ours, sequence, index, &police.limit, act::SKIP_SW, name == "change");
+            }
+        }
+        let echo = if name == "list" { 0 } else { write::F_ECHO };
+        let flags = u16::from_ne_bytes([theirs[6], theirs[7]]) | echo;
+        let theirs = [&theirs[..6], &flags.to_ne_bytes(), &theirs[8..]].concat();
+        assert_eq!(ours.bytes, theirs, "{words}");
+    }
+}
+
+/// What exceeds a length goes on elsewhere in the list; what does not is to go on as well.
+#[test]
+fn police_that_ends_the_list_is_read_as_no_other() {
+    let rule = Rule { acts: vec![Act::Length { mtu: 100, jump: 1 }, Act::Drop], ..rule_of(RULES[0].0, RULES[0].1) };
+    let mut bytes = message_of(&rule);
+    assert!(filter(&bytes, &Same).is_ok_and(|read| read.rule(rule.port, rule.nought.clone()) == rule));
+    // The attribute of what does not exceed: 3 is "go on".
+    let result = [8, 0, 5, 0, 3, 0, 0, 0];
+    let at = bytes.windows(8).position(|w| w == result).unwrap();
+    bytes[at + 4] = 0;
+    assert!(filter(&bytes, &Same).is_err());
 }
 
 /// What no megaflow asks for is written and read all the same; it means no megaflow.

@@ -56,6 +56,62 @@ fn a_refusal_that_may_pass_is_tried_again_and_one_that_may_not_is_not() {
     assert_eq!(packets(&dp, 1), 5);
 }
 
+/// Where somebody else's filter is in the way, the next handle is tried at once, and others after a while.
+#[test]
+fn somebody_elses_filter_at_a_place_keeps_no_megaflow_out() {
+    let dp = tiered(Options::default());
+    put(&dp, 1, "2");
+    [2, 4, 5].iter().for_each(|handle| dp.hardware().link().duplicate(*handle));
+    put(&dp, 2, "2");
+    assert_eq!((reason(&dp, 2), dp.hardware().link().rules()), (None, 5), "at 3");
+    put(&dp, 3, "2");
+    assert_eq!(reason(&dp, 3), Some(Reason::Driver), "neither at 4 nor at 5");
+    dp.tick(now_ms() + 1_100);
+    assert_eq!((reason(&dp, 3), dp.hardware().link().rules()), (None, 6), "at 6");
+    send(&dp, 3, 5);
+    assert_eq!(packets(&dp, 3), 5);
+}
+
+/// A rule that matches a second label takes packets that have it, and no others.
+#[test]
+fn a_label_under_the_first_is_matched_by_hardware() {
+    let dp = tiered(Options::default());
+    let lse = |label: u32, bottom: u32| (label << 12 | bottom << 8 | 64).to_be_bytes();
+    let flow = "packet_type(ns=0,id=0),recirc_id(0),in_port(1),eth_type(0x8847),\
+                mpls(label=1,tc=0/0,ttl=0/0,bos=0/0,label=2,tc=0/0,ttl=0/0,bos=0/0)";
+    let parsed = parse_flow(flow, &NoNames).unwrap();
+    let actions = Arc::new(parse_actions("pop_mpls(eth_type=0x8847),2", &NoNames).unwrap());
+    let flow = Megaflow { ufid: Ufid(1), key: parsed.key, mask: parsed.mask, actions };
+    dp.put(&[FlowPut { flow, mode: PutMode::Create, clear_stats: false }])[0].clone().unwrap();
+    assert_eq!(reason(&dp, 1), None);
+    let receive = |labels: [[u8; 4]; 3]| {
+        let mut key = megaflow(1, "2").key;
+        (key.eth_type, [key.mpls_lse0, key.mpls_lse1, key.mpls_lse2]) = ([0x88, 0x47], labels);
+        match dp.hardware().link().receive(DpPort(1), &compose(&key, Payload::Len(20))) {
+            Outcome::Done(sent) => Some(sent[0].bytes[14..18].to_vec()),
+            Outcome::Missed | Outcome::MissedInChain(_) => None,
+        }
+    };
+    let none = [0; 4];
+    assert_eq!(receive([lse(1, 0), lse(2, 1), none]), Some(lse(2, 1).to_vec()));
+    assert_eq!(receive([lse(1, 0), lse(2, 0), lse(3, 1)]), Some(lse(2, 0).to_vec()));
+    assert_eq!((receive([lse(1, 0), lse(3, 1), none]), receive([lse(1, 1), none, none])), (None, None));
+}
+
+/// A megaflow that stands twice in a batch is in hardware once, as it was put last.
+#[test]
+fn the_last_of_two_puts_in_a_batch_counts() {
+    let dp = tiered(Options::default());
+    let put = |actions: &str| FlowPut { flow: megaflow(1, actions), mode: PutMode::CreateOrModify, clear_stats: false };
+    assert!(dp.put(&[put("2"), put("3")]).iter().all(Result::is_ok));
+    assert_eq!((reason(&dp, 1), dp.hardware().link().rules(), dp.audit().unwrap().0), (None, 1, 0));
+    let packet = compose(&megaflow(1, "2").key, Payload::Len(20));
+    let Outcome::Done(sent) = dp.hardware().link().receive(DpPort(1), &packet) else { panic!("hardware has it") };
+    assert_eq!(sent.iter().map(|s| s.port).collect::<Vec<_>>(), [DpPort(3)]);
+    assert!(dp.put(&[put("2"), put("trunc(60),3")]).iter().all(Result::is_ok));
+    assert_eq!((reason(&dp, 1), dp.hardware().link().rules()), (Some(Reason::Action), 0));
+}
+
 #[test]
 fn a_port_tells_what_hardware_has_of_it() {
     let dp = tiered(Options::default());
@@ -246,6 +302,10 @@ fn the_operator_is_told_the_truth() {
     assert_eq!(why(9), None);
     assert_eq!(dp.why(None).unwrap().lines().count(), 3);
     assert_eq!(dp.get(Ufid(3)).unwrap().placement, Placement::Declined("out-port(7)".into()));
+    // A long answer says how much it leaves out.
+    (10..1_012).for_each(|n| put(&dp, n, "7"));
+    let all = dp.why(None).unwrap();
+    assert_eq!((all.lines().count(), all.lines().last()), (1_001, Some("5 more are in software")));
 }
 
 #[test]

@@ -112,6 +112,9 @@ fn connections_that_are_not_admitted() {
     assert_eq!(of(&|c| c.parent = Some(c.orig)), 0);
     assert_eq!(of(&|c| c.zone = 8), 0, "of another zone");
     assert_eq!(composed(FIREWALL, &[connection(UDP.0, UDP.1, 1)], true).len(), 0, "ICMP has no ports");
+    let helped = CtEntry { helper: Some("ftp"), ..connection(UDP.0, UDP.1, 6) };
+    let why = "helper: the connection is none whose packets hardware can have";
+    assert_eq!(admissible(&helped).map_err(|why| why.to_string()), Err(why.to_owned()));
 }
 
 #[test]

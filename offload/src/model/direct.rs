@@ -142,6 +142,20 @@ impl Hardware for Direct {
         Some(table.buckets.all().filter_map(|meter| Some((meter, table.buckets.counts(meter)?))).collect())
     }
 
+    /// Limits are told to it, not read from it: nobody else changes them.
+    fn audit_meters(&self, right: &dyn Fn(u32) -> Option<Limit>) -> Result<Vec<(u32, Option<Found>)>, HardwareError> {
+        let there: Vec<(u32, Option<Limit>)> = {
+            let table = self.table();
+            table.buckets.all().map(|meter| (meter, table.buckets.limit(meter))).collect()
+        };
+        let found = |(meter, limit): (u32, Option<Limit>)| match right(meter) {
+            None => (meter, Some(Found::Stray)),
+            right if right == limit => (meter, Some(Found::Right)),
+            Some(_) => (meter, Some(Found::Other)),
+        };
+        Ok(there.into_iter().map(found).collect())
+    }
+
     /// As `sweep_strays`.
     fn sweep_meters(&self) -> Result<usize, HardwareError> {
         Ok(0)

@@ -1,7 +1,7 @@
 //! The match of a rule: every bit of the mask is struck out by the part that says it; what is left refuses.
 
 use crate::capabilities::{CHAIN_MAX, Capabilities, PortKind, TunnelKind};
-use crate::keys::{Known, ROWS, When};
+use crate::keys::{BOTTOM, Known, ROWS, When};
 use crate::refusal::{Reason, Refusal};
 use crate::rule::{CtState, Fragment, IS_FIRST, IS_FRAGMENT, Item, Link, Rule, Tag, TunnelMatch};
 use crate::tc::matches::geneve_lengths;
@@ -238,6 +238,12 @@ pub(crate) fn nought(key: &Key, left: &mut Mask) -> Box<Mask> {
         )* };
     }
     strike!(skb_priority, pkt_mark, dp_hash);
+    // There are no labels under the last.
+    if left.mpls_lse0[2] & key.mpls_lse0[2] & BOTTOM != 0 {
+        strike!(mpls_lse1, mpls_lse2);
+    } else if left.mpls_lse1[2] & key.mpls_lse1[2] & BOTTOM != 0 {
+        strike!(mpls_lse2);
+    }
     // A packet that came by no tunnel has no outer header.
     let no_tunnel = key.tun_dst == [0; 4] && key.tun_ipv6_dst == [0; 16];
     if no_tunnel {

@@ -119,6 +119,26 @@ static ROWS: &[Row] = &[
     key(K::MplsBos, "eth_type(0x8847),mpls(label=0/0,tc=0/0,ttl=0/0,bos=1)"),
     key(K::MplsTc, "eth_type(0x8847),mpls(label=0/0,tc=3,ttl=0/0,bos=0/0)"),
     key(K::MplsLabel, "eth_type(0x8847),mpls(label=16,tc=0/0,ttl=0/0,bos=0/0)"),
+    key(K::Mpls2Ttl, "eth_type(0x8847),mpls(label=0/0,tc=0/0,ttl=0/0,bos=0,label=0/0,tc=0/0,ttl=64,bos=0/0)"),
+    key(K::Mpls2Bos, "eth_type(0x8847),mpls(label=0/0,tc=0/0,ttl=0/0,bos=0,label=0/0,tc=0/0,ttl=0/0,bos=1)"),
+    key(K::Mpls2Tc, "eth_type(0x8847),mpls(label=0/0,tc=0/0,ttl=0/0,bos=0,label=0/0,tc=3,ttl=0/0,bos=0/0)"),
+    key(K::Mpls2Label, "eth_type(0x8847),mpls(label=0/0,tc=0/0,ttl=0/0,bos=0,label=16,tc=0/0,ttl=0/0,bos=0/0)"),
+    key(
+        K::Mpls3Ttl,
+        "eth_type(0x8847),mpls(label=0/0,tc=0/0,ttl=0/0,bos=0,label=0/0,tc=0/0,ttl=0/0,bos=0,label=0/0,tc=0/0,ttl=64,bos=0/0)",
+    ),
+    key(
+        K::Mpls3Bos,
+        "eth_type(0x8847),mpls(label=0/0,tc=0/0,ttl=0/0,bos=0,label=0/0,tc=0/0,ttl=0/0,bos=0,label=0/0,tc=0/0,ttl=0/0,bos=1)",
+    ),
+    key(
+        K::Mpls3Tc,
+        "eth_type(0x8847),mpls(label=0/0,tc=0/0,ttl=0/0,bos=0,label=0/0,tc=0/0,ttl=0/0,bos=0,label=0/0,tc=3,ttl=0/0,bos=0/0)",
+    ),
+    key(
+        K::Mpls3Label,
+        "eth_type(0x8847),mpls(label=0/0,tc=0/0,ttl=0/0,bos=0,label=0/0,tc=0/0,ttl=0/0,bos=0,label=16,tc=0/0,ttl=0/0,bos=0/0)",
+    ),
     form(T::Vlan, "eth_type(0x8100),vlan(vid=5,pcp=0/0),encap(eth_type(0x0800))"),
     form(T::TwoVlans, "eth_type(0x88a8),vlan(vid=5,pcp=0/0),encap(eth_type(0x8100),vlan(vid=6,pcp=0/0),encap(eth_type(0x0800)))"),
     form(T::Fragment, IP),

@@ -11,7 +11,7 @@ use super::numbers::{
 };
 use super::write::no_device;
 use crate::hardware::MeterCounts;
-use crate::meters::{Limit, Unit};
+use crate::meters::{Limit, TICK_NS, Unit};
 use crate::refusal::Refusal;
 use crate::rule::{Act, CtAct, CtNat, Header, Skbedit, TunnelSet, Word};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -264,36 +264,46 @@ fn put_police(out: &mut Writer, index: u32, exceed: i32, mtu: u32) {
     out.put_u32(police::RESULT, u32::try_from(verdict::PIPE).expect("a small number"));
 }
 
-/// The options of a meter's police action. A filter that names an action that is there gets that one, whatever is said here; where there is
-/// none, the kernel asks for the table of rates (`whole`), which filters do not give: they refuse then.
+/// The options of a meter's police action, as iproute2 sends them. A filter that names an action that is there gets that one, whatever is said
+/// here; where there is none, the kernel asks for the table of rates (`whole`), which filters do not give: they refuse then.
 pub(super) fn put_meter(out: &mut Writer, index: u32, limit: &Limit, whole: bool) {
+    let bytes = limit.unit == Unit::Bytes;
     let mut parms = index.to_ne_bytes().to_vec();
     parms.extend_from_slice(&verdict::SHOT.to_ne_bytes());
     parms.extend_from_slice(&[0; 4]);
-    parms.extend_from_slice(&if limit.unit == Unit::Bytes { limit.burst } else { 0 }.to_ne_bytes());
+    parms.extend_from_slice(&if bytes { limit.burst } else { 0 }.to_ne_bytes());
     parms.extend_from_slice(&police::MTU.to_ne_bytes());
     parms.resize(police::LEN, 0);
-    if limit.unit == Unit::Bytes {
+    let rate = u32::try_from(limit.rate);
+    if bytes {
         (parms[police::RATESPEC], parms[police::RATESPEC + 1]) = (police::CELL_LOG, police::ETHERNET);
-        let rate = u32::try_from(limit.rate).unwrap_or(u32::MAX);
-        parms[police::RATESPEC_RATE..police::RATESPEC_RATE + 4].copy_from_slice(&rate.to_ne_bytes());
+        parms[police::CELL_ALIGN..police::CELL_ALIGN + 2].copy_from_slice(&[0xff; 2]);
+        parms[police::RATESPEC_RATE..police::RATESPEC_RATE + 4].copy_from_slice(&rate.unwrap_or(u32::MAX).to_ne_bytes());
     }
     out.put(police::TBF, &parms);
-    out.put_u32(police::RESULT, u32::try_from(verdict::PIPE).expect("a small number"));
-    match limit.unit {
-        Unit::Bytes => {
-            if whole {
-                out.put(police::RATE, &[0; police::TABLE]);
-            }
-            if u32::try_from(limit.rate).is_err() {
-                out.put(police::RATE64, &limit.rate.to_ne_bytes());
-            }
-        }
-        Unit::Packets => {
-            out.put(police::PKTRATE64, &limit.rate.to_ne_bytes());
-            out.put(police::PKTBURST64, &u64::from(limit.burst).to_ne_bytes());
-        }
+    if bytes && whole {
+        out.put(police::RATE, rate_table(limit.rate).as_flattened());
     }
+    if bytes && rate.is_err() {
+        out.put(police::RATE64, &limit.rate.to_ne_bytes());
+    }
+    out.put_u32(police::RESULT, u32::try_from(verdict::PIPE).expect("a small number"));
+    if !bytes {
+        out.put(police::PKTRATE64, &limit.rate.to_ne_bytes());
+        out.put(police::PKTBURST64, &u64::from(limit.burst).to_ne_bytes());
+    }
+}
+
+/// For each cell's longest packet the ticks that it takes, in the arithmetic of iproute2: binary fractions, cut to microseconds and then to ticks;
+/// nought where 32 bits do not hold them. The kernel insists on the table and does not read it.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "cut off on purpose; nothing here is below nought")]
+fn rate_table(rate: u64) -> [[u8; 4]; police::CELLS] {
+    const TICKS_IN_US: f64 = 1_000.0 / TICK_NS as f64;
+    let ticks = |cell: usize| {
+        let us = (1_000_000.0 * (((cell + 1) << police::CELL_LOG) as f64 / rate as f64)).floor();
+        u32::try_from((us * TICKS_IN_US) as u64).unwrap_or(0)
+    };
+    std::array::from_fn(|cell| ticks(cell).to_ne_bytes())
 }
 
 /// An action with its cookie and the packets and bytes it has counted (those of hardware, if they are told apart).
@@ -362,8 +372,12 @@ pub(super) fn read_meter(parts: &[Attribute<'_>]) -> Result<(u32, Limit, MeterCo
 
 /// Whether police does what a meter does: what exceeds is dropped, the rest goes on.
 fn is_meter(options: &[Attribute<'_>], exceed: i32) -> Result<bool, ReadError> {
-    let conform = find(options, police::RESULT).map_or(Ok(0), Attribute::u32)?.cast_signed();
-    Ok(exceed == verdict::SHOT && conform == verdict::PIPE)
+    Ok(exceed == verdict::SHOT && conforming(options)? == verdict::PIPE)
+}
+
+/// What police does with what does not exceed: ends the list, if nothing is said.
+fn conforming(options: &[Attribute<'_>]) -> Result<i32, ReadError> {
+    find(options, police::RESULT).map_or(Ok(0), |result| result.u32().map(u32::cast_signed))
 }
 
 fn read_one(parts: &[Attribute<'_>], devices: &dyn Devices) -> Result<ReadAct, ReadError> {
@@ -618,7 +632,7 @@ fn read_sample(options: &[Attribute<'_>]) -> Result<Act, ReadError> {
 fn read_police(options: &[Attribute<'_>], devices: &dyn Devices) -> Result<Act, ReadError> {
     let parms = need(options, police::TBF)?.payload;
     let (index, exceed, mtu) = (word(parms, 0)?, word(parms, 4)?.cast_signed(), word(parms, 16)?);
-    if exceed & !verdict::VALUE == verdict::JUMP {
+    if exceed & !verdict::VALUE == verdict::JUMP && conforming(options)? == verdict::PIPE {
         return Ok(Act::Length { mtu, jump: (exceed & verdict::VALUE).cast_unsigned() });
     }
     let is_meter = is_meter(options, exceed)?;

@@ -1,6 +1,6 @@
 //! What comes back over netlink, taken apart: the messages of each request, by its sequence number, and how it ended.
 //!
-//! What enters: the bytes that `Netlink::talk` gave, for one request or for a batch of them. What leaves: an `Answer` for each.
+//! What enters: the bytes that `Netlink::talk` gave, for one request (a `Reply`) or for a batch of them. What leaves: an `Answer` for each.
 
 use super::attributes::{Attribute, attributes, find};
 use super::write::HEADER;
@@ -26,9 +26,30 @@ pub(super) struct Answer<'a> {
     ended: bool,
 }
 
+/// All that came back for one request.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) bytes: Vec<u8>,
+    pub(super) sequence: u32,
+}
+
+impl Reply {
+    pub(super) fn answer(&self) -> Answer<'_> {
+        let mut one = [Answer::default()];
+        sort(&self.bytes, self.sequence, &mut one);
+        let [answer] = one;
+        answer
+    }
+}
+
 /// The answers to requests with the sequence numbers `first`, `first` + 1 and so on. One that did not come is an error.
 pub(super) fn answers(bytes: &[u8], first: u32, count: usize) -> Vec<Answer<'_>> {
     let mut out: Vec<Answer<'_>> = std::iter::repeat_with(Answer::default).take(count).collect();
+    sort(bytes, first, &mut out);
+    out
+}
+
+fn sort<'a>(bytes: &'a [u8], first: u32, out: &mut [Answer<'a>]) {
     let mut rest = bytes;
     while rest.len() >= HEADER {
         let len = u32::from_ne_bytes([rest[0], rest[1], rest[2], rest[3]]) as usize;
@@ -50,7 +71,6 @@ pub(super) fn answers(bytes: &[u8], first: u32, count: usize) -> Vec<Answer<'_>>
     for answer in out.iter_mut().filter(|a| !a.ended) {
         answer.error = EPROTO;
     }
-    out
 }
 
 impl Answer<'_> {

@@ -8,7 +8,6 @@
 //! device that joins refuses the device, and with it the bond.
 
 use super::Devices;
-use super::answer::answers;
 use super::attributes::{Attribute, Writer, seek};
 use super::client::{Netlink, Tc, messages};
 use super::numbers::errno::{EEXIST, EINVAL, ENODEV, ENOENT};
@@ -66,11 +65,9 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
 
     /// The block that a device shares; `None` if it shares none, has no clsact, or is gone.
     fn shares(&self, ifindex: u32) -> Result<Option<u32>, HardwareError> {
-        let (mut request, sequence) = (Writer::default(), self.sequence());
-        query_clsact(&mut request, sequence, ifindex);
-        let bytes = self.link().talk(&request.bytes).map_err(|e| HardwareError::Clsact(e.to_string()))?;
-        let answers = answers(&bytes, sequence, 1);
-        let answer = answers.first().ok_or_else(|| HardwareError::Clsact("no answer".to_owned()))?;
+        let reply = self.send(self.sequence(), |out, n| query_clsact(out, n, ifindex));
+        let reply = reply.map_err(|e| HardwareError::Clsact(e.to_string()))?;
+        let answer = reply.answer();
         if matches!(answer.error, ENOENT | ENODEV | EINVAL) {
             return Ok(None);
         }
@@ -88,9 +85,7 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
     /// Whether no filter hangs from a device's clsact, on neither side.
     fn is_bare(&self, ifindex: u32) -> Result<bool, HardwareError> {
         let none = |write: &dyn Fn(&mut Writer, u32)| {
-            let (mut request, sequence) = (Writer::default(), self.sequence());
-            write(&mut request, sequence);
-            let bytes = self.link().talk(&request.bytes).map_err(|e| HardwareError::List(e.to_string()))?;
+            let bytes = self.list_by(self.sequence(), write)?;
             let is_filter = |m: &[u8]| m.get(4..6).is_some_and(|k| u16::from_ne_bytes([k[0], k[1]]) == RTM_NEWTFILTER);
             Ok(!messages(&bytes).any(is_filter))
         };
@@ -100,11 +95,8 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
 
     /// Sends a request about a queueing discipline; its error and what is said of it.
     fn qdisc(&self, write: &dyn Fn(&mut Writer, u32)) -> Result<(i32, String), HardwareError> {
-        let (mut request, sequence) = (Writer::default(), self.sequence());
-        write(&mut request, sequence);
-        let bytes = self.link().talk(&request.bytes).map_err(|e| HardwareError::Clsact(e.to_string()))?;
-        let answers = answers(&bytes, sequence, 1);
-        let answer = answers.first().ok_or_else(|| HardwareError::Clsact("no answer".to_owned()))?;
+        let reply = self.send(self.sequence(), write).map_err(|e| HardwareError::Clsact(e.to_string()))?;
+        let answer = reply.answer();
         Ok((answer.error, answer.said()))
     }
 }

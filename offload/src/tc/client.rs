@@ -13,7 +13,7 @@
 //!   removed: others may hang their filters from it.
 //! - Requests go in batches: one message of the socket carries up to `BATCH_MAX` of them.
 
-use super::answer::{Answer, answers};
+use super::answer::{Answer, Reply, answers};
 use super::attributes::{Writer, attributes, find};
 use super::numbers::errno::{EEXIST, EINVAL, ENODEV, ENOENT, ENOSPC};
 use super::numbers::{TCA_OPTIONS, act, flower};
@@ -97,6 +97,18 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
         self.table().sequences(1)
     }
 
+    /// Sends one request, which `write` makes with its number; what came back.
+    pub(super) fn send(&self, sequence: u32, write: impl FnOnce(&mut Writer, u32)) -> io::Result<Reply> {
+        let mut request = Writer::default();
+        write(&mut request, sequence);
+        self.deliver(&request, sequence)
+    }
+
+    /// The same of a request that is written.
+    pub(super) fn deliver(&self, request: &Writer, sequence: u32) -> io::Result<Reply> {
+        self.link.talk(&request.bytes).map(|bytes| Reply { bytes, sequence })
+    }
+
     /// Whether a meter has an action of ours.
     pub(super) fn has_meter(&self, meter: u32) -> bool {
         self.table().meters.contains_key(&meter)
@@ -138,15 +150,10 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
     /// # Errors
     /// The kernel's, if it has no such device or takes no queueing discipline for it.
     pub fn prepare(&self, ifindex: u32) -> Result<(), HardwareError> {
-        let mut request = Writer::default();
-        let sequence = self.table().sequences(1);
-        clsact(&mut request, sequence, ifindex);
-        let bytes = self.link.talk(&request.bytes).map_err(|e| HardwareError::Clsact(e.to_string()))?;
-        match answers(&bytes, sequence, 1).first() {
-            Some(answer) if answer.error == 0 || answer.error == EEXIST => Ok(()),
-            Some(answer) => Err(HardwareError::Clsact(answer.said())),
-            None => Err(HardwareError::Clsact("no answer".to_owned())),
-        }
+        let reply = self.send(self.sequence(), |out, n| clsact(out, n, ifindex));
+        let reply = reply.map_err(|e| HardwareError::Clsact(e.to_string()))?;
+        let answer = reply.answer();
+        if matches!(answer.error, 0 | EEXIST) { Ok(()) } else { Err(HardwareError::Clsact(answer.said())) }
     }
 
     /// Puts a rule into hardware.
@@ -185,9 +192,9 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
             .enumerate()
             .zip(batch)
             .map(|((i, place), (ufid, rule))| {
-                let place = place?;
+                let mut place = place?;
                 let verdict = match answers.get(i) {
-                    Some(answer) => self.verdict(table, &place, *ufid, rule, answer),
+                    Some(answer) => self.verdict(table, &mut place, *ufid, rule, answer),
                     // Nobody knows whether it is there.
                     None => {
                         table.dirty.insert(place.port);
@@ -214,23 +221,33 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
         place.ok_or_else(|| Refusal::new(Reason::TableFull, "preferences"))
     }
 
-    fn verdict(&self, table: &mut Table, place: &Place, ufid: Ufid, rule: &Rule, answer: &Answer<'_>) -> Result<(), Refusal> {
-        let Place { id, port, .. } = *place;
-        let mut again = Vec::new();
-        let second;
+    fn verdict(&self, table: &mut Table, place: &mut Place, ufid: Ufid, rule: &Rule, answer: &Answer<'_>) -> Result<(), Refusal> {
+        let (reply, second);
         let mut answer = answer;
-        // Somebody took away the queueing discipline; a new one, and once more.
-        if matches!(answer.error, EINVAL | ENOENT)
-            && let Hook::Ingress { ifindex } = id.hook
-            && self.remake(table, ifindex)
-        {
-            let sequence = table.sequences(1);
-            let mut request = Writer::default();
-            create(&mut request, sequence, id, rule, &cookie(ufid), &self.devices)?;
-            again = self.link.talk(&request.bytes).unwrap_or(again);
-            second = answers(&again, sequence, 1);
-            answer = second.first().unwrap_or(answer);
+        let is_mended = match (answer.error, place.id.hook) {
+            // Somebody took away the queueing discipline: a new one.
+            (EINVAL | ENOENT, Hook::Ingress { ifindex }) => self.remake(table, ifindex),
+            // Somebody has a filter where this one was to stand: another handle.
+            (EEXIST, _) => {
+                table.pass_over(place);
+                true
+            }
+            _ => false,
+        };
+        if is_mended {
+            let (mut request, sequence) = (Writer::default(), table.sequences(1));
+            create(&mut request, sequence, place.id, rule, &cookie(ufid), &self.devices)?;
+            if let Ok(sent) = self.deliver(&request, sequence) {
+                reply = sent;
+                second = reply.answer();
+                answer = &second;
+            }
         }
+        if answer.error == EEXIST {
+            // The next try is somewhere else.
+            table.pass_over(place);
+        }
+        let Place { id, port, .. } = *place;
         if answer.error != 0 {
             let reason = match answer.error {
                 ENOSPC => Reason::TableFull,
@@ -254,11 +271,7 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
 
     /// Whether the device had no queueing discipline and has one now.
     pub(super) fn remake(&self, table: &mut Table, ifindex: u32) -> bool {
-        let mut request = Writer::default();
-        let sequence = table.sequences(1);
-        clsact(&mut request, sequence, ifindex);
-        let Ok(bytes) = self.link.talk(&request.bytes) else { return false };
-        answers(&bytes, sequence, 1).first().is_some_and(|a| a.error == 0)
+        self.send(table.sequences(1), |out, n| clsact(out, n, ifindex)).is_ok_and(|reply| reply.answer().error == 0)
     }
 
     /// Takes a rule out of hardware; gives its last counters.
@@ -307,27 +320,19 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
     }
 
     fn delete(&self, table: &mut Table, id: FilterId) -> Result<(), HardwareError> {
-        let mut request = Writer::default();
-        let sequence = table.sequences(1);
-        delete(&mut request, sequence, id);
-        let bytes = self.link.talk(&request.bytes).map_err(|e| HardwareError::Remove(e.to_string()))?;
-        match answers(&bytes, sequence, 1).first() {
-            Some(a) if is_gone(a, id.hook) => Ok(()),
-            Some(a) => Err(HardwareError::Remove(a.said())),
-            None => Err(HardwareError::Remove("no answer".to_owned())),
-        }
+        let reply = self.send(table.sequences(1), |out, n| delete(out, n, id));
+        let reply = reply.map_err(|e| HardwareError::Remove(e.to_string()))?;
+        let answer = reply.answer();
+        if is_gone(&answer, id.hook) { Ok(()) } else { Err(HardwareError::Remove(answer.said())) }
     }
 
     /// The counters of a rule; `None` if hardware has it no longer.
     pub fn stats(&self, ufid: Ufid) -> Option<HwStats> {
         let mut table = self.table();
         let id = table.get(ufid)?.id;
-        let mut request = Writer::default();
-        let sequence = table.sequences(1);
-        query(&mut request, sequence, id);
-        let bytes = self.link.talk(&request.bytes).ok()?;
-        let answers = answers(&bytes, sequence, 1);
-        let seen = glance(answers.first()?.messages.first()?)?;
+        let reply = self.send(table.sequences(1), |out, n| query(out, n, id)).ok()?;
+        let answer = reply.answer();
+        let seen = glance(answer.messages.first()?)?;
         (seen.cookie == cookie(ufid)).then_some(seen.stats)
     }
 
@@ -354,14 +359,14 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
 
     /// All bytes of a dump, without a look inside.
     fn list(&self, table: &mut Table, hook: Hook) -> Result<Vec<u8>, HardwareError> {
-        let mut request = Writer::default();
-        let sequence = table.sequences(1);
-        dump(&mut request, sequence, hook);
-        let bytes = self.link.talk(&request.bytes).map_err(|e| HardwareError::List(e.to_string()))?;
-        match answers(&bytes, sequence, 1).first() {
-            Some(answer) if answer.error != 0 => Err(HardwareError::List(answer.said())),
-            _ => Ok(bytes),
-        }
+        self.list_by(table.sequences(1), |out, n| dump(out, n, hook))
+    }
+
+    /// The same of whatever `write` asks for.
+    pub(super) fn list_by(&self, sequence: u32, write: impl FnOnce(&mut Writer, u32)) -> Result<Vec<u8>, HardwareError> {
+        let reply = self.send(sequence, write).map_err(|e| HardwareError::List(e.to_string()))?;
+        let answer = reply.answer();
+        if answer.error == 0 { Ok(reply.bytes) } else { Err(HardwareError::List(answer.said())) }
     }
 
     /// What a port's table has of ours, and what it lacks. `right` says what rule a megaflow should have.

@@ -4,7 +4,7 @@
 
 use super::Devices;
 use super::client::{Netlink, Tc};
-use crate::hardware::{Hardware, HardwareError, HwStats, MeterCounts, Overheard, Sight};
+use crate::hardware::{Found, Hardware, HardwareError, HwStats, MeterCounts, Overheard, Sight};
 use crate::meters::Limit;
 use crate::plan::Plan;
 use crate::refusal::Refusal;
@@ -56,6 +56,10 @@ impl<N: Netlink, D: Devices + Send + Sync + fmt::Debug> Hardware for Tc<N, D> {
 
     fn meters(&self) -> Option<Vec<(u32, MeterCounts)>> {
         self.meters()
+    }
+
+    fn audit_meters(&self, right: &dyn Fn(u32) -> Option<Limit>) -> Result<Vec<(u32, Option<Found>)>, HardwareError> {
+        self.audit_meters(right)
     }
 
     fn sweep_meters(&self) -> Result<usize, HardwareError> {

@@ -1,6 +1,6 @@
 //! Matches of flower, both ways: rows of `keys`, then what is said in forms of its own.
 
-use super::attributes::{Attribute, ReadError, Writer, find};
+use super::attributes::{Attribute, NESTED, ReadError, Writer, find};
 use super::numbers::flower as f;
 use crate::keys::{FlowerKey, Masking, ROWS, Row, Wire};
 use crate::rule::{CtState, Fragment, Item, Link, Rule, Tag, TunnelMatch};
@@ -26,9 +26,7 @@ pub fn protocol(link: &Link) -> u16 {
 /// Writes the match of a rule.
 pub fn put(out: &mut Writer, rule: &Rule) {
     put_link(out, &rule.link);
-    for item in &rule.items {
-        put_item(out, item);
-    }
+    put_items(out, &rule.items);
     if let Some(fragment) = rule.fragment {
         out.put_be32(f::KEY_FLAGS, fragment.value);
         out.put_be32(f::KEY_FLAGS_MASK, fragment.mask);
@@ -62,6 +60,49 @@ fn put_tag(out: &mut Writer, tag: Tag, id: u16, prio: u16) {
     if let Some(pcp) = tag.pcp {
         out.put_u8(prio, pcp);
     }
+}
+
+/// The parts of labels: which label each is of, and its attribute there.
+const LABELS: &[(FlowerKey, u8, u16)] = &[
+    (FlowerKey::MplsTtl, 1, f::LSE_TTL),
+    (FlowerKey::MplsBos, 1, f::LSE_BOS),
+    (FlowerKey::MplsTc, 1, f::LSE_TC),
+    (FlowerKey::MplsLabel, 1, f::LSE_LABEL),
+    (FlowerKey::Mpls2Ttl, 2, f::LSE_TTL),
+    (FlowerKey::Mpls2Bos, 2, f::LSE_BOS),
+    (FlowerKey::Mpls2Tc, 2, f::LSE_TC),
+    (FlowerKey::Mpls2Label, 2, f::LSE_LABEL),
+    (FlowerKey::Mpls3Ttl, 3, f::LSE_TTL),
+    (FlowerKey::Mpls3Bos, 3, f::LSE_BOS),
+    (FlowerKey::Mpls3Tc, 3, f::LSE_TC),
+    (FlowerKey::Mpls3Label, 3, f::LSE_LABEL),
+];
+const DEPTH_MAX: u8 = 3;
+
+fn label_of(key: FlowerKey) -> Option<(u8, u16)> {
+    LABELS.iter().find(|(of, ..)| *of == key).map(|(_, depth, kind)| (*depth, *kind))
+}
+
+/// Where more labels are matched than the first, none has an attribute of its own (cls_flower allows one form or the other).
+fn put_items(out: &mut Writer, items: &[Item]) {
+    let stack = items.iter().any(|item| item.key.row().attribute == f::MPLS_OPTS);
+    items.iter().filter(|item| !stack || label_of(item.key).is_none()).for_each(|item| put_item(out, item));
+    if !stack {
+        return;
+    }
+    let labels = out.nest(f::MPLS_OPTS | NESTED);
+    for depth in 1..=DEPTH_MAX {
+        let parts =
+            || items.iter().filter_map(|item| label_of(item.key).filter(|(of, _)| *of == depth).map(|(_, kind)| (kind, item)));
+        if parts().next().is_none() {
+            continue;
+        }
+        let label = out.nest(f::LSE | NESTED);
+        out.put_u8(f::LSE_DEPTH, depth);
+        parts().for_each(|(kind, item)| put_value(out, kind, item.key.row().wire, item.value));
+        out.end(label);
+    }
+    out.end(labels);
 }
 
 fn put_item(out: &mut Writer, item: &Item) {
@@ -142,10 +183,15 @@ pub(super) fn put_geneve(out: &mut Writer, kind: u16, bytes: &[u8], lengths: &[(
 pub fn read(list: &[Attribute<'_>], protocol: u16) -> Result<Matches, ReadError> {
     known(list)?;
     let mut items = Vec::new();
+    let labels = read_labels(list)?;
     for row in ROWS {
-        if let Some(item) = read_item(list, row)? {
-            items.push(item);
-        }
+        let of_label =
+            |(key, value): &(FlowerKey, u128)| (*key == row.key).then(|| Item { key: row.key, value: *value, mask: row.whole() });
+        items.extend(match labels.iter().find_map(of_label) {
+            Some(item) => Some(item),
+            None if row.attribute == f::MPLS_OPTS => None,
+            None => read_item(list, row)?,
+        });
     }
     let pair = |value: u16, mask: u16| -> Result<Option<(u32, u32)>, ReadError> {
         let Some(m) = find(list, mask) else { return Ok(None) };
@@ -194,6 +240,22 @@ fn known(list: &[Attribute<'_>]) -> Result<(), ReadError> {
         }
     }
     Ok(())
+}
+
+/// What is matched of each label, if more than the first is.
+fn read_labels(list: &[Attribute<'_>]) -> Result<Vec<(FlowerKey, u128)>, ReadError> {
+    let mut out = Vec::new();
+    let Some(labels) = find(list, f::MPLS_OPTS) else { return Ok(out) };
+    for label in labels.nested()? {
+        let parts = label.nested()?;
+        let depth = find(&parts, f::LSE_DEPTH).ok_or(ReadError::Missing("the depth of a label"))?.u8()?;
+        for part in parts.iter().filter(|part| part.kind != f::LSE_DEPTH) {
+            let row = LABELS.iter().find(|(_, of, kind)| (*of, *kind) == (depth, part.kind)).map(|(key, ..)| key.row());
+            let row = row.ok_or_else(|| ReadError::Unknown { what: "a label's attribute", value: part.kind.into() })?;
+            out.push((row.key, read_value(*part, row.wire)?));
+        }
+    }
+    Ok(out)
 }
 
 fn read_item(list: &[Attribute<'_>], row: &Row) -> Result<Option<Item>, ReadError> {

@@ -13,13 +13,13 @@
 
 use super::Devices;
 use super::acts::{kind_of, put_meter, read_meter};
-use super::answer::answers;
+use super::answer::Answer;
 use super::attributes::{Attribute, NESTED, ReadError, Writer, attributes, find};
 use super::client::{MAGIC, Netlink, Tc, messages};
 use super::numbers::errno::{EEXIST, ENOENT, EPERM};
 use super::numbers::{LARGE_DUMP, RTM_DELACTION, RTM_GETACTION, RTM_NEWACTION, TCA_ACT_TAB, TCA_ROOT_FLAGS, act};
 use super::write::{F_ACK, F_CREATE, F_DUMP, F_ECHO, F_EXCL, F_REPLACE, F_REQUEST, HEADER, TCAMSG, close, open};
-use crate::hardware::{HardwareError, MeterCounts};
+use crate::hardware::{Found, HardwareError, MeterCounts};
 use crate::meters::Limit;
 use crate::refusal::{Reason, Refusal};
 use std::time::Duration;
@@ -44,8 +44,8 @@ pub struct Police {
 pub fn make(out: &mut Writer, sequence: u32, index: u32, limit: &Limit, flags: u32, change: bool) {
     let how = if change { F_REPLACE } else { F_EXCL };
     message(out, RTM_NEWACTION, F_REQUEST | F_ACK | F_ECHO | F_CREATE | how, sequence, |out| {
-        let table = out.nest(TCA_ACT_TAB | NESTED);
-        let one = out.nest(1 | NESTED);
+        let table = out.nest(TCA_ACT_TAB);
+        let one = out.nest(1);
         out.put_text(act::KIND, KIND);
         let options = out.nest(act::OPTIONS | NESTED);
         put_meter(out, index, limit, true);
@@ -60,8 +60,8 @@ pub fn make(out: &mut Writer, sequence: u32, index: u32, limit: &Limit, flags: u
 /// Appends a message that removes an action; the kernel tells its last counters.
 pub fn remove(out: &mut Writer, sequence: u32, index: u32) {
     message(out, RTM_DELACTION, F_REQUEST | F_ACK | F_ECHO, sequence, |out| {
-        let table = out.nest(TCA_ACT_TAB | NESTED);
-        let one = out.nest(1 | NESTED);
+        let table = out.nest(TCA_ACT_TAB);
+        let one = out.nest(1);
         out.put_text(act::KIND, KIND);
         out.put_u32(act::INDEX, index);
         out.end(one);
@@ -72,8 +72,8 @@ pub fn remove(out: &mut Writer, sequence: u32, index: u32) {
 /// Appends a message that asks for all police actions there are.
 pub fn list(out: &mut Writer, sequence: u32) {
     message(out, RTM_GETACTION, F_REQUEST | F_DUMP, sequence, |out| {
-        let table = out.nest(TCA_ACT_TAB | NESTED);
-        let one = out.nest(1 | NESTED);
+        let table = out.nest(TCA_ACT_TAB);
+        let one = out.nest(1);
         out.put_text(act::KIND, KIND);
         out.end(one);
         out.end(table);
@@ -143,6 +143,11 @@ pub fn read(bytes: &[u8]) -> Result<Vec<Police>, ReadError> {
     Ok(out)
 }
 
+/// The action that an answer shows.
+fn shown(answer: &Answer<'_>) -> Option<Police> {
+    read(answer.messages.first()?).ok()?.pop()
+}
+
 impl<N: Netlink, D: Devices> Tc<N, D> {
     /// Makes the action of a meter, or changes its limit.
     ///
@@ -152,11 +157,9 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
         let index = self.devices().police(meter);
         let change = self.has_meter(meter);
         let no = |what: String| Refusal::new(Reason::Driver, format!("meter({meter}): {what}"));
-        let (mut request, sequence) = (Writer::default(), self.sequence());
-        make(&mut request, sequence, index, &limit, act::SKIP_SW, change);
-        let bytes = self.link().talk(&request.bytes).map_err(|e| no(e.to_string()))?;
-        let answers = answers(&bytes, sequence, 1);
-        let answer = answers.first().ok_or_else(|| no("no answer".to_owned()))?;
+        let reply = self.send(self.sequence(), |out, n| make(out, n, index, &limit, act::SKIP_SW, change));
+        let reply = reply.map_err(|e| no(e.to_string()))?;
+        let answer = reply.answer();
         // One of ours whose answer was lost, or of an earlier life, is none that anybody needs.
         if answer.error == EEXIST && !change && self.sweep_meters().is_ok_and(|swept| swept > 0) {
             return self.put_meter(meter, limit);
@@ -164,7 +167,7 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
         if answer.error != 0 {
             return Err(no(answer.said()));
         }
-        let echo = answer.messages.first().and_then(|m| read(m).ok()).and_then(|mut all| all.pop());
+        let echo = shown(&answer);
         let right = |police: &Police| police.index == index && police.limit == limit && police.in_hw_count > 0;
         self.know_meter(meter, true);
         if echo.as_ref().is_some_and(right) {
@@ -198,14 +201,11 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
             if turn > 0 {
                 std::thread::sleep(PAUSE);
             }
-            let (mut request, sequence) = (Writer::default(), self.sequence());
-            remove(&mut request, sequence, index);
-            let bytes = self.link().talk(&request.bytes).map_err(|e| HardwareError::Remove(e.to_string()))?;
-            let answers = answers(&bytes, sequence, 1);
-            let answer = answers.first().ok_or_else(|| HardwareError::Remove("no answer".to_owned()))?;
+            let reply = self.send(self.sequence(), |out, n| remove(out, n, index));
+            let reply = reply.map_err(|e| HardwareError::Remove(e.to_string()))?;
+            let answer = reply.answer();
             if matches!(answer.error, 0 | ENOENT) {
-                let last = answer.messages.first().and_then(|m| read(m).ok()).and_then(|mut all| all.pop());
-                return Ok(last.map(|police| police.counts));
+                return Ok(shown(&answer).map(|police| police.counts));
             }
             said = answer.said();
             if answer.error != EPERM {
@@ -224,6 +224,31 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
         Some(self.all_police().ok()?.into_iter().filter_map(known).collect())
     }
 
+    /// What there is of our actions, and what is lacking. `right` says what limit a meter should have.
+    ///
+    /// # Errors
+    /// If they cannot be listed.
+    pub fn audit_meters(&self, right: &dyn Fn(u32) -> Option<Limit>) -> Result<Vec<(u32, Option<Found>)>, HardwareError> {
+        let mut missing: Vec<u32> = self.table().meters.keys().copied().collect();
+        let mut out = Vec::new();
+        for police in self.all_police()? {
+            let Some(meter) = self.devices().meter(police.index) else { continue };
+            let known = self.has_meter(meter);
+            missing.retain(|m| *m != meter);
+            let found = match right(meter).filter(|_| known) {
+                None if police.cookie == cookie(police.index) => Found::Stray,
+                None => continue,
+                Some(limit) if limit != police.limit || police.cookie != cookie(police.index) => Found::Other,
+                Some(_) if police.in_hw_count == 0 => Found::NotInHardware,
+                Some(_) => Found::Right,
+            };
+            out.push((meter, Some(found)));
+        }
+        out.extend(missing.into_iter().map(|meter| (meter, None)));
+        out.sort_unstable_by_key(|(meter, _)| *meter);
+        Ok(out)
+    }
+
     /// Removes actions that bear our mark and are of no meter that we know. One that a filter of somebody else's names stays.
     ///
     /// # Errors
@@ -235,12 +260,7 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
     }
 
     fn all_police(&self) -> Result<Vec<Police>, HardwareError> {
-        let (mut request, sequence) = (Writer::default(), self.sequence());
-        list(&mut request, sequence);
-        let bytes = self.link().talk(&request.bytes).map_err(|e| HardwareError::List(e.to_string()))?;
-        if let Some(answer) = answers(&bytes, sequence, 1).first().filter(|a| a.error != 0) {
-            return Err(HardwareError::List(answer.said()));
-        }
+        let bytes = self.list_by(self.sequence(), list)?;
         Ok(messages(&bytes).filter_map(|m| read(m).ok()).flatten().collect())
     }
 }

@@ -56,8 +56,17 @@ pub mod flower {
     pub const IN_HW_COUNT: u16 = 86;
     pub const CT_STATE: u16 = 91;
     pub const CT_STATE_MASK: u16 = 92;
+    pub const MPLS_OPTS: u16 = 99;
     pub const ENC_FLAGS: u16 = 110;
     pub const ENC_FLAGS_MASK: u16 = 111;
+    /// Inside `MPLS_OPTS`, one for each label.
+    pub const LSE: u16 = 1;
+    /// Inside a label: which it is, from 1.
+    pub const LSE_DEPTH: u16 = 1;
+    pub const LSE_TTL: u16 = 2;
+    pub const LSE_BOS: u16 = 3;
+    pub const LSE_TC: u16 = 4;
+    pub const LSE_LABEL: u16 = 5;
     /// Inside `ENC_OPTS`.
     pub const OPTS_GENEVE: u16 = 1;
     pub const OPTS_VXLAN: u16 = 2;
@@ -222,17 +231,17 @@ pub mod police {
     pub const RATE64: u16 = 8;
     pub const PKTRATE64: u16 = 10;
     pub const PKTBURST64: u16 = 11;
-    /// Bytes of `struct tc_police`, and where in it `struct tc_ratespec` and its rate are.
+    /// Bytes of `struct tc_police`, and where in it `struct tc_ratespec`, its cells' alignment and its rate are.
     pub const LEN: usize = 56;
     pub const RATESPEC: usize = 20;
+    pub const CELL_ALIGN: usize = 24;
     pub const RATESPEC_RATE: usize = 28;
     /// `TC_LINKLAYER_ETHERNET`
     pub const ETHERNET: u8 = 1;
-    /// Bytes of a table of rates, which the kernel wants and does not read.
-    pub const TABLE: usize = 1_024;
-    /// The longest packet: longer ones exceed. With it, the size of the table's cells.
+    /// The longest packet: longer ones exceed. The cells of the table of rates reach to it.
     pub const MTU: u32 = 0xffff;
-    pub const CELL_LOG: u8 = 9;
+    pub const CELLS: usize = 256;
+    pub const CELL_LOG: u8 = 8;
     /// Indexes of meters: apart from those of OVS, which begin at 0x1000_0000.
     pub const METERS: u32 = 0x4000_0000;
     pub const METERS_MASK: u32 = 0xf000_0000;

@@ -5,7 +5,7 @@
 //! Nothing of anybody else's is touched: each rule is created exclusively, at a preference behind all of ours (or, on a device that knows low
 //! ones only, at the last of those), and only what was created is deleted. It bears our mark, so that a sweep finds it if this program ends in between.
 
-use super::answer::{Answer, answers};
+use super::answer::Answer;
 use super::attributes::Writer;
 use super::client::{MAGIC, Netlink, Tc, judge};
 use super::numbers::errno::{EINVAL, ENODEV, ENOENT, ENOTSUPP, EOPNOTSUPP};
@@ -83,18 +83,16 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
     fn ask(&self, bench: &Bench, prio: u16, rule: &Rule) -> Result<Answered, HardwareError> {
         let Some(hook) = bench.hook(rule.port) else { return Ok(Answered::Open) };
         let id = FilterId { hook, chain: 0, prio, handle: 1, protocol: matches::protocol(&rule.link) };
-        let mut request = Writer::default();
-        let sequence = self.sequence();
+        let (mut request, sequence) = (Writer::default(), self.sequence());
         if create(&mut request, sequence, id, rule, &COOKIE, bench).is_err() {
             return Ok(Answered::Open);
         }
-        let bytes = self.link().talk(&request.bytes).map_err(|e| HardwareError::List(e.to_string()))?;
-        let answers = answers(&bytes, sequence, 1);
-        let Some(answer) = answers.first() else { return Ok(Answered::Open) };
+        let reply = self.deliver(&request, sequence).map_err(|e| HardwareError::List(e.to_string()))?;
+        let answer = reply.answer();
         match answer.error {
             0 => {
                 self.unask(id)?;
-                Ok(read(answer, rule, bench).map_or_else(|why| Answered::Refused(why.to_string()), |()| Answered::Taken))
+                Ok(read(&answer, rule, bench).map_or_else(|why| Answered::Refused(why.to_string()), |()| Answered::Taken))
             }
             EINVAL | EOPNOTSUPP | ENOTSUPP => Ok(Answered::Refused(answer.said())),
             _ => Ok(Answered::Open),
@@ -102,15 +100,10 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
     }
 
     fn unask(&self, id: FilterId) -> Result<(), HardwareError> {
-        let mut request = Writer::default();
-        let sequence = self.sequence();
-        delete(&mut request, sequence, id);
-        let bytes = self.link().talk(&request.bytes).map_err(|e| HardwareError::Remove(e.to_string()))?;
-        match answers(&bytes, sequence, 1).first() {
-            Some(answer) if matches!(answer.error, 0 | ENOENT | ENODEV) => Ok(()),
-            Some(answer) => Err(HardwareError::Remove(answer.said())),
-            None => Err(HardwareError::Remove("no answer".to_owned())),
-        }
+        let reply = self.send(self.sequence(), |out, n| delete(out, n, id));
+        let reply = reply.map_err(|e| HardwareError::Remove(e.to_string()))?;
+        let answer = reply.answer();
+        if matches!(answer.error, 0 | ENOENT | ENODEV) { Ok(()) } else { Err(HardwareError::Remove(answer.said())) }
     }
 }
 

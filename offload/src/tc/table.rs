@@ -10,7 +10,11 @@ use super::preferences::{Masks, Preferences};
 use super::{FilterId, Hook};
 use flow::hash::{Map, Set};
 use flow::{DpPort, Ufid};
+use std::collections::VecDeque;
 use std::ops::RangeInclusive;
+
+/// Handles that are left to somebody else; beyond, the first is tried again.
+const PASSED_OVER_MAX: usize = 1_024;
 
 /// A rule of ours in a table.
 #[derive(Clone, Debug)]
@@ -36,6 +40,8 @@ pub(super) struct Table {
     /// The rule with handle n stands at n - 1.
     slots: Vec<Option<Installed>>,
     free: Vec<u32>,
+    /// Those where somebody else's filter was in the way.
+    passed_over: VecDeque<u32>,
     at: Map<Ufid, u32>,
     pub(super) preferences: Preferences,
     sequence: u32,
@@ -77,12 +83,25 @@ impl Table {
     /// A place for a rule with these masks; `None` if all preferences of the range are taken.
     pub(super) fn place(&mut self, chain: u32, port: DpPort, masks: Masks, range: RangeInclusive<u16>) -> Option<Place> {
         let (hook, prio) = (masks.hook(), self.preferences.take(&masks, range)?);
+        let id = FilterId { hook, chain, prio, handle: self.handle(), protocol: masks.protocol() };
+        Some(Place { id, port, masks })
+    }
+
+    fn handle(&mut self) -> u32 {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             u32::try_from(self.slots.len() - 1).expect("memory ends before handles do")
         });
-        let id = FilterId { hook, chain, prio, handle: slot + 1, protocol: masks.protocol() };
-        Some(Place { id, port, masks })
+        slot + 1
+    }
+
+    /// Somebody else's filter has the handle: the place gets another.
+    pub(super) fn pass_over(&mut self, place: &mut Place) {
+        self.passed_over.push_back(place.id.handle - 1);
+        place.id.handle = self.handle();
+        if self.passed_over.len() > PASSED_OVER_MAX {
+            self.free.extend(self.passed_over.pop_front());
+        }
     }
 
     /// The rule is there.
@@ -169,6 +188,25 @@ mod tests {
         table.take(Ufid(11));
         table.take(Ufid(11));
         assert_eq!((table.get(Ufid(11)).is_none(), place(&mut table, 1).id.handle, place(&mut table, 1).id.handle), (true, 1, 4));
+    }
+
+    #[test]
+    fn a_handle_that_somebody_has_is_left_to_him_for_a_while() {
+        let mut table = Table::default();
+        let mut one = place(&mut table, 1);
+        for handle in 1..=u32::try_from(PASSED_OVER_MAX).expect("few") {
+            assert_eq!(one.id.handle, handle);
+            table.pass_over(&mut one);
+        }
+        table.add(Ufid(11), one.clone());
+        assert_eq!(table.find(one.id).map(|i| i.ufid), Some(Ufid(11)));
+        let mut two = place(&mut table, 1);
+        table.pass_over(&mut two);
+        assert_eq!(
+            (two.id.handle as usize, place(&mut table, 1).id.handle),
+            (PASSED_OVER_MAX + 3, 1),
+            "the first is tried again"
+        );
     }
 
     #[test]

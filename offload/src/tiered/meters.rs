@@ -91,7 +91,7 @@ impl Meters {
     }
 
     /// What a meter may be in hardware, if it may be there.
-    fn limit(&self, id: u32) -> Option<Result<Limit, &'static str>> {
+    pub(super) fn limit(&self, id: u32) -> Option<Result<Limit, &'static str>> {
         self.known.get(&id).filter(|_| self.wanted).map(|meter| Limit::of(&meter.config))
     }
 }

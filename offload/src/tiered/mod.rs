@@ -52,8 +52,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-/// Counters of many rules are asked for no more often than this.
+/// Counters of many rules are asked for no more often than this, and no more often than a fifth of the time allows: a look at very many takes longer
+/// than this, and whoever asks for them part by part would otherwise begin anew with each part.
 const LOOK_MS: Msec = 100;
+const REST: Msec = 4;
 /// So few rules are asked for one by one.
 const FEW: usize = 8;
 /// How late drivers may be with their counters, unless the operator knows better.
@@ -225,21 +227,23 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
         let mut state = self.state();
         let now = clock::now_ms();
         let results = self.inner.put(batch);
-        let done: Vec<&FlowPut> = batch.iter().zip(&results).filter_map(|(put, r)| r.is_ok().then_some(put)).collect();
-        let ufids: Vec<Ufid> = done.iter().map(|put| put.flow.ufid).collect();
+        let done = || batch.iter().zip(&results).filter_map(|(put, r)| r.is_ok().then_some(put));
+        // One that stands in the batch more than once is what it was put as last.
+        let last: Map<Ufid, &FlowPut> = done().map(|put| (put.flow.ufid, put)).collect();
+        let flows: Vec<&Megaflow> = done().filter(|put| std::ptr::eq(*put, last[&put.flow.ufid])).map(|put| &put.flow).collect();
+        let ufids: Vec<Ufid> = flows.iter().map(|flow| flow.ufid).collect();
         // The old rule goes first: a table takes no two rules with the same match.
         self.unmerge_riders(&mut state, &ufids, now);
         self.close_entries(&mut state, &ufids, now);
         self.take_out(&mut state, &ufids, &Refusal::new(Reason::Disabled, ""), now);
-        let mut planned = Vec::with_capacity(done.len());
-        let (mut ways, mut entries) = (false, false);
-        for put in done {
-            if put.clear_stats
-                && let Some(entry) = state.entries.get_mut(&put.flow.ufid)
-            {
+        for put in done().filter(|put| put.clear_stats) {
+            if let Some(entry) = state.entries.get_mut(&put.flow.ufid) {
                 entry.counted = Counted::default();
             }
-            let flow = &put.flow;
+        }
+        let mut planned = Vec::with_capacity(flows.len());
+        let (mut ways, mut entries) = (false, false);
+        for flow in flows {
             entries |= state.tunnels.put(flow);
             planned.push((flow.ufid, in_port(flow), state.plan(flow)));
             ways |= state.connected.ways.put(flow);
@@ -255,7 +259,7 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
     /// Asks for the counters of some rules, or of all if they are many and the last look is not of just now.
     fn look(&self, state: &mut State, wanted: &[Ufid], now: Msec) {
         if wanted.len() > FEW {
-            if now - state.looked_ms >= LOOK_MS {
+            if now >= state.fresh_ms {
                 self.look_at_all(state, now);
             }
             return;

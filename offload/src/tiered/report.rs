@@ -83,7 +83,11 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
         let mut lines: Vec<String> =
             state.entries.iter().filter(|(_, e)| e.home != Home::Hardware).map(|(u, e)| line(u, &e.home)).collect();
         lines.sort_unstable();
+        let more = lines.len().saturating_sub(LINES_MAX);
         lines.truncate(LINES_MAX);
+        if more > 0 {
+            lines.push(format!("{more} more are in software\n"));
+        }
         Some(lines.concat())
     }
 
@@ -105,7 +109,7 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
             };
             let name = names.get(&port).map_or("?", String::as_str);
             for sight in self.hardware.audit(port, &should)? {
-                let Some(text) = difference(&sight) else {
+                let Some(text) = difference(sight.found, "rule", "megaflow") else {
                     right += 1;
                     continue;
                 };
@@ -113,6 +117,13 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
                 let who = sight.ufid.map_or_else(String::new, |u| format!(" ufid:{u}"));
                 let Sight { chain, prio, handle, .. } = sight;
                 put(&mut out, format_args!("{name} chain {chain} pref {prio} handle {handle:#x}{who}: {text}\n"));
+            }
+        }
+        let limit = |meter| self.state().meters.limit(meter).and_then(Result::ok);
+        for (meter, found) in self.hardware.audit_meters(&limit)? {
+            if let Some(text) = difference(found, "limit", "meter") {
+                differences += 1;
+                put(&mut out, format_args!("meter {meter}: {text}\n"));
             }
         }
         let known: Set<Ufid> = self.state().megaflows().filter(|(_, e)| e.home == Home::Hardware).map(|(u, _)| *u).collect();
@@ -143,14 +154,15 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
     }
 }
 
-const fn difference(sight: &Sight) -> Option<&'static str> {
-    match sight.found {
-        Some(Found::Right) => None,
-        Some(Found::NotInHardware) => Some("no longer in hardware"),
-        Some(Found::Other) => Some("another rule than the megaflow's"),
-        Some(Found::Stray) => Some("bears our mark, but belongs to no megaflow"),
-        None => Some("missing"),
-    }
+/// What is wrong with the `what` of `whom`.
+fn difference(found: Option<Found>, what: &str, whom: &str) -> Option<String> {
+    Some(match found {
+        Some(Found::Right) => return None,
+        Some(Found::NotInHardware) => "no longer in hardware".to_owned(),
+        Some(Found::Other) => format!("another {what} than the {whom}'s"),
+        Some(Found::Stray) => format!("bears our mark, but belongs to no {whom}"),
+        None => "missing".to_owned(),
+    })
 }
 
 fn put(out: &mut String, text: fmt::Arguments<'_>) {

@@ -1,5 +1,6 @@
 //! What the tier knows of each megaflow: where it is and why, what hardware has counted, how busy it is.
 
+use super::admission::Window;
 use super::connections::Connected;
 use super::figures::Figures;
 use super::listen::Listened;
@@ -7,6 +8,7 @@ use super::meters::Meters;
 use super::tunnels::Tunnels;
 use super::waiting::Waiting;
 use super::worth::Worth;
+use super::{LOOK_MS, REST};
 use crate::capabilities::Capabilities;
 use crate::hardware::HwStats;
 use crate::plan::{Plan, plan};
@@ -130,11 +132,15 @@ pub(super) struct State {
     pub(super) passed: Map<DpPort, HwStats>,
     /// When hardware's counters were asked for last.
     pub(super) looked_ms: Msec,
+    /// Until when what was seen then is good enough, whoever asks.
+    pub(super) fresh_ms: Msec,
     /// When the rest of what a tick does was done last.
     pub(super) cleaned_ms: Msec,
     /// Rules that have gone since the last tick: so many may find room.
     pub(super) freed: usize,
     pub(super) rebalance: bool,
+    /// Which of those that found the table full are looked at.
+    pub(super) window: Window,
     /// How late the driver may be with its counters.
     pub(super) lag_ms: Msec,
 }
@@ -198,6 +204,11 @@ impl State {
         }
     }
 
+    /// A look at all rules, begun at `now`, has taken so long.
+    pub(super) fn rest(&mut self, now: Msec, took: Msec) {
+        self.fresh_ms = now + took + (took * REST).max(LOOK_MS);
+    }
+
     /// Makes it known that a megaflow is in software.
     pub(super) fn refuse(&mut self, ufid: Ufid, why: Refusal, now: Msec) {
         if why.reason.may_pass() {
@@ -224,5 +235,20 @@ impl State {
         for (_, ufid) in found.into_iter().take(most) {
             self.waiting.hasten(ufid, now);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Else a revalidator that asks for a hundred thousand part by part looks at all of them with each part.
+    #[test]
+    fn a_long_look_is_good_for_longer() {
+        let mut state = State::default();
+        state.rest(1_000, 3);
+        assert_eq!(state.fresh_ms, 1_000 + 3 + LOOK_MS);
+        state.rest(1_000, 300);
+        assert_eq!(state.fresh_ms, 1_000 + 300 + 300 * REST);
     }
 }

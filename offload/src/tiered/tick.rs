@@ -11,7 +11,7 @@ use crate::capabilities::Capabilities;
 use crate::hardware::Hardware;
 use crate::refusal::{Reason, Refusal};
 use flow::seam::FlowDump;
-use flow::{Datapath, DpPort, Megaflow, Msec, Ufid};
+use flow::{Datapath, DpPort, Megaflow, Msec, Ufid, clock};
 
 /// Rules are looked at this often, also if nobody asks.
 const LOOK_MS: Msec = 500;
@@ -19,9 +19,8 @@ const LOOK_MS: Msec = 500;
 const CLEAN_MS: Msec = 2_000;
 /// Megaflows that are tried again in one tick.
 const TRIES_MAX: usize = 4_096;
-/// Megaflows that are put in together, and those whose packets are counted for the exchange.
+/// Megaflows that are put in together.
 const BATCH: usize = 512;
-const RATED_MAX: usize = 4_096;
 
 impl<D: Datapath, H: Hardware> Tiered<D, H> {
     /// Everything that is due at `now`. To be called a few times a second.
@@ -30,7 +29,7 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
             return;
         }
         let mut state = self.state();
-        if now - state.looked_ms >= LOOK_MS {
+        if now - state.looked_ms >= LOOK_MS && now >= state.fresh_ms {
             self.look_at_all(&mut state, now);
             self.keep_alive(&mut state, now);
             self.retire_meters(&mut state);
@@ -60,7 +59,13 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
 
     /// Counters of all rules. What hardware lost is in software from now on, and is tried again.
     pub(super) fn look_at_all(&self, state: &mut State, now: Msec) {
+        let began = clock::now_ms();
         state.looked_ms = now;
+        self.see_all(state, now);
+        state.rest(now, clock::now_ms() - began);
+    }
+
+    fn see_all(&self, state: &mut State, now: Msec) {
         // What was told goes in again at once, and what of it counted is known; the rest is found out.
         self.react(state, now);
         let mut lost = Vec::new();
@@ -147,11 +152,12 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
     /// Lets busier megaflows into a full table in the place of others.
     fn exchange(&self, state: &mut State, now: Msec) {
         let full = |home: &Home| matches!(home, Home::Software(why) if why.reason == Reason::TableFull);
-        let outside: Vec<Ufid> = state.entries.iter().filter(|(_, e)| full(&e.home)).map(|(u, _)| *u).take(RATED_MAX).collect();
+        let outside: Vec<Ufid> = state.entries.iter().filter(|(_, e)| full(&e.home)).map(|(u, _)| *u).collect();
         if outside.is_empty() {
             state.worth = Worth::default();
             return;
         }
+        let outside = state.window.of(outside);
         let (waiting, outside): (Vec<Ufid>, Vec<Ufid>) = outside.into_iter().partition(|u| state.connected.is_merged(*u));
         let mut stats = Vec::with_capacity(outside.len());
         self.inner.stats_of(&outside, &mut stats);
@@ -215,7 +221,7 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
     pub(super) fn lose_port(&self, port: DpPort) {
         let mut state = self.state();
         let of_port: Vec<Ufid> = state.entries.iter().filter(|(_, e)| e.port == port).map(|(u, _)| *u).collect();
-        let now = flow::clock::now_ms();
+        let now = clock::now_ms();
         self.close_entries(&mut state, &of_port, now);
         self.take_out(&mut state, &of_port, &Refusal::of_port(Reason::InPort, port), now);
         self.drop_refused(&mut state, &of_port, now);
