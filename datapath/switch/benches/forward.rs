@@ -32,6 +32,10 @@ const CLASSES: &[u32] = &[6_400];
 const SCENARIOS: &[Scenario] = &[
     Scenario { name: "flows", flows: MANY, key: udp, fill: one_megaflow, cache: true },
     Scenario { name: "mixed", flows: MANY, key: mixed, fill: one_per_type, cache: true },
+    Scenario { name: "turns", flows: MANY, key: in_turn, fill: one_per_kind, cache: true },
+    Scenario { name: "tagged", flows: SOME, key: tagged, fill: one_per_kind, cache: true },
+    Scenario { name: "tcp", flows: SOME, key: tcp, fill: one_per_kind, cache: true },
+    Scenario { name: "udp6", flows: SOME, key: udp6, fill: one_per_kind, cache: true },
     Scenario { name: "cached", flows: MANY, key: udp, fill: twenty_masks, cache: true },
     Scenario { name: "masks-5", flows: CLASSES, key: of_class::<5>, fill: classes::<5>, cache: true },
     Scenario { name: "masks-20", flows: CLASSES, key: of_class::<20>, fill: classes::<20>, cache: true },
@@ -63,6 +67,25 @@ fn tagged(flow: u32) -> Box<Key> {
     let mut key = udp(flow);
     (key.vlan_tci, key.vlan_tpid) = ([0x10, 100], [0x81, 0]);
     key
+}
+
+fn tcp(flow: u32) -> Box<Key> {
+    let mut key = udp(flow);
+    (key.nw_proto, key.tcp_flags) = (6, [0, 16]);
+    key
+}
+
+fn udp6(flow: u32) -> Box<Key> {
+    let mut key = udp(flow);
+    key.eth_type = [0x86, 0xdd];
+    (key.ipv6_src[15], key.ipv6_dst[15]) = (1, 2);
+    (key.nw_src, key.nw_dst) = ([0; 4], [0; 4]);
+    key
+}
+
+/// UDP, TCP, tagged UDP and UDP over IPv6: what the scenario `mixed` of the harness sends.
+fn in_turn(flow: u32) -> Box<Key> {
+    [udp, tcp, tagged, udp6][flow as usize % 4](flow)
 }
 
 /// Untagged or tagged, UDP or TCP, IPv4 or (one in four) IPv6, without a pattern.
@@ -144,6 +167,15 @@ fn one_per_type(dp: &Switch, _flows: u32) {
         let mut key = udp(0);
         (key.eth_type, key.nw_proto) = (eth_type, proto);
         put(dp, u32::try_from(i).unwrap(), &key, &ports_mask(), vec![out()]);
+    }
+}
+
+/// As translation makes them: whether there is a tag is asked of all, and of untagged packets all bits.
+fn one_per_kind(dp: &Switch, _flows: u32) {
+    for (i, key) in [udp, tcp, tagged, udp6].into_iter().enumerate() {
+        let (key, mut mask) = (key(0), ports_mask());
+        mask.vlan_tci = if key.vlan_tci == [0; 2] { [0xff; 2] } else { [0x10, 0] };
+        put(dp, u32::try_from(i).unwrap(), &key, &mask, vec![out()]);
     }
 }
 

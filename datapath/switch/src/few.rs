@@ -1,101 +1,71 @@
-//! Comparing the packets of a batch with the few megaflows of one mask.
+//! Comparing the packets of a batch with a few megaflows, all at once.
 //!
-//! What enters: keys, and the megaflows that a table names (decision 0063). What leaves: for each packet its megaflow, if it is one of them, and which
-//! packets each has. Neighbours: `search` (the caller), `groups`.
+//! What enters: keys, and the megaflows that a table (decision 0063) or the memo names, of one mask or of several. What leaves: which packets each
+//! has. Neighbours: `search`, `memo` (the callers), `groups`.
 //!
-//! Which megaflow a packet is compared with is not branched upon: mixed traffic is as good as any. The plain form compares with each. The wide
-//! form folds the masked line to 32 bits, which say the one megaflow that it can be, and compares with that; where two megaflows fold to the same bits it
-//! compares with each as well.
+//! Every packet is compared with each megaflow, so that nothing is branched upon: mixed traffic is as good as any. The wide forms compare in vectors, of half
+//! a line or of a whole one, and note of each packet which words are equal or differ; the notes are read for the whole batch at once.
 
 use crate::classifier::{BATCH, FEW_MAX};
 use crate::hash::line_of;
-use crate::search::{Search, bits, last};
+use crate::parsed::Parsed;
+use crate::search::{Search, compare_rest, last};
 use crate::shape::Line;
 use crate::slots::Entry;
 
-/// Compares every live packet with a few megaflows of one mask, and takes those that are of one out of `live`.
+/// The first lines of a few megaflows, and what of them counts. Copies, since what is found might lie where they do, as far as the compiler knows.
+struct Few {
+    lines: [Line; FEW_MAX],
+    masks: [Line; FEW_MAX],
+}
+
+/// Compares every live packet with a few megaflows, and takes those that are of one out of `live`; of several, they are of the first.
 #[inline(always)]
 pub(crate) fn compare_few<'g, const WIDE: bool>(search: &mut Search<'_, 'g>, few: [Option<Entry<'g>>; FEW_MAX]) {
     let Some(any) = few.iter().flatten().next().copied() else { return };
     let entries = few.map(|entry| entry.unwrap_or(any));
-    // Copies, since what is found might lie where they do, as far as the compiler knows.
-    let (lines, mask) = (entries.map(|entry| *entry.line0()), *line_of(&any.head().shape.mask, 0));
+    let few_lines =
+        Few { lines: entries.map(|entry| *entry.line0()), masks: entries.map(|entry| Line::of(&entry.head().shape.mask, 0)) };
+    let first = whose::<WIDE>(&search.parsed[..last(search.live)], &few_lines);
+    for (entry, first) in few.iter().zip(first) {
+        let Some(entry) = entry else { continue };
+        let own = first & search.live;
+        let own = if entry.is_short() { own } else { compare_rest::<WIDE>(search, *entry, own) };
+        search.take(*entry, own);
+    }
+}
+
+/// A bit for each packet whose first line is each megaflow's.
+#[inline(always)]
+fn whose<const WIDE: bool>(parsed: &[Parsed], few: &Few) -> [u32; FEW_MAX] {
     #[cfg(target_arch = "x86_64")]
     if WIDE {
+        if crate::wide::lines() {
+            // SAFETY: the processor has these vectors.
+            return unsafe { vector::whose_by_lines(parsed, few) };
+        }
         // SAFETY: `WIDE` is only true in functions that were called because the processor has AVX2 (`wide`).
-        let signs = unsafe { vector::Signs::of(&lines, few.iter().flatten().count()) };
-        if let Some(signs) = signs {
-            // SAFETY: as above.
-            return part::<WIDE>(search, &entries, |key| unsafe { signs.pick(&lines, key, &mask) });
+        return unsafe { vector::whose(parsed, few) };
+    }
+    let mut own = [0; FEW_MAX];
+    for (i, parsed) in parsed.iter().enumerate() {
+        for ((own, line), mask) in own.iter_mut().zip(&few.lines).zip(&few.masks) {
+            *own |= u32::from(line.equals_masked(line_of(&parsed.key, 0), &mask.0)) << i;
         }
     }
-    part::<WIDE>(search, &entries, |key| pick::<WIDE>(&lines, key, &mask));
-}
-
-/// The number of the first line that `key & mask` is; `FEW_MAX` if it is none.
-#[inline(always)]
-fn pick<const WIDE: bool>(lines: &[Line; FEW_MAX], key: &[u64; 8], mask: &[u64; 8]) -> usize {
-    let mut picked = FEW_MAX;
-    for (number, line) in lines.iter().enumerate().rev() {
-        picked = if line.equals_masked_as::<WIDE>(key, mask) { number } else { picked };
-    }
-    picked
-}
-
-#[inline(always)]
-#[allow(clippy::cast_possible_truncation, reason = "numbers up to `FEW_MAX`")]
-fn part<'g, const WIDE: bool>(search: &mut Search<'_, 'g>, entries: &[Entry<'g>; FEW_MAX], pick: impl Fn(&[u64; 8]) -> usize) {
-    let (live, mut matched) = (search.live, 0u32);
-    let mut whose = [FEW_MAX as u8; BATCH];
-    for (i, ((parsed, found), whose)) in
-        search.parsed.iter().zip(search.found.iter_mut()).zip(&mut whose).enumerate().take(last(live))
-    {
-        let picked = pick(line_of(&parsed.key, 0));
-        let hit = (picked < FEW_MAX) & (live >> i & 1 != 0);
-        *found = if hit { Some(entries[picked % FEW_MAX]) } else { *found };
-        matched |= u32::from(hit) << i;
-        *whose = picked as u8;
-    }
-    if entries[0].is_short() {
-        for (number, entry) in entries.iter().enumerate() {
-            search.groups.add(*entry, matched & equal_bits::<WIDE>(&whose, number as u8));
-        }
-    } else {
-        for i in bits(matched) {
-            // Those of one mask may have the first line in common.
-            let parsed = &mut search.parsed[i];
-            search.found[i] = entries.iter().find(|entry| entry.matches_as::<WIDE>(parsed)).copied();
-            matched &= !(u32::from(search.found[i].is_none()) << i);
-        }
-    }
-    search.live &= !matched;
-}
-
-/// A bit for each byte that is `number`.
-#[inline(always)]
-fn equal_bits<const WIDE: bool>(bytes: &[u8; BATCH], number: u8) -> u32 {
-    #[cfg(target_arch = "x86_64")]
-    if WIDE {
-        // SAFETY: `WIDE` is only true in functions that were called because the processor has AVX2 (`wide`).
-        return unsafe { vector::equal_bits(bytes, number) };
-    }
-    bytes.iter().enumerate().fold(0, |set, (i, byte)| set | u32::from(*byte == number) << i)
+    own
 }
 
 #[cfg(target_arch = "x86_64")]
 mod vector {
-    use super::{BATCH, FEW_MAX, Line};
+    use super::{BATCH, FEW_MAX, Few, Line, Parsed, line_of};
     use std::arch::x86_64::{
-        __m128i, __m256i, _mm_castsi128_ps, _mm_cmpeq_epi32, _mm_cvtsi128_si32, _mm_movemask_ps, _mm_set_epi32,
-        _mm_shuffle_epi32, _mm_xor_si128, _mm256_and_si256, _mm256_castsi256_si128, _mm256_cmpeq_epi8, _mm256_extracti128_si256,
-        _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_or_si256, _mm256_set1_epi8, _mm256_testz_si256, _mm256_xor_si256,
+        __m256i, _mm256_and_si256, _mm256_castsi256_ps, _mm256_cmpeq_epi8, _mm256_cmpeq_epi32, _mm256_cmpeq_epi64,
+        _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_movemask_ps, _mm256_packs_epi16, _mm256_packs_epi32, _mm256_set1_epi32,
+        _mm256_setzero_si256, _mm256_srli_epi32, _mm512_loadu_si512, _mm512_ternarylogic_epi64, _mm512_test_epi64_mask,
     };
 
     const _: () = assert!(FEW_MAX == 4 && BATCH == 32);
-
-    /// What masked lines fold to, which differs from line to line.
-    #[derive(Clone, Copy)]
-    pub(super) struct Signs(__m128i);
 
     #[inline]
     #[target_feature(enable = "avx2")]
@@ -108,51 +78,63 @@ mod vector {
         [half(0), half(1)]
     }
 
-    /// All 32-bit words of a line in one, four times.
+    /// `super::whose` with vectors of a line.
     #[inline]
-    #[target_feature(enable = "avx2")]
-    fn fold([low, high]: [__m256i; 2]) -> __m128i {
-        let eight = _mm256_xor_si256(low, high);
-        let four = _mm_xor_si128(_mm256_castsi256_si128(eight), _mm256_extracti128_si256::<1>(eight));
-        let two = _mm_xor_si128(four, _mm_shuffle_epi32::<0b01_00_11_10>(four));
-        _mm_xor_si128(two, _mm_shuffle_epi32::<0b10_11_00_01>(two))
+    #[target_feature(enable = "avx2,avx512f,avx512dq")]
+    pub(super) fn whose_by_lines(parsed: &[Parsed], few: &Few) -> [u32; FEW_MAX] {
+        // `a & b ^ c`
+        const DIFFERENCE: i32 = 0x6a;
+        // SAFETY: eight words are a vector.
+        let load = |words: &[u64; 8]| unsafe { _mm512_loadu_si512(words.as_ptr().cast()) };
+        let (lines, masks) =
+            (std::array::from_fn::<_, FEW_MAX, _>(|i| load(&few.lines[i].0)), few.masks.map(|mask| load(&mask.0)));
+        // Of each megaflow and packet a bit for each word in which they differ.
+        let mut differ = [[u8::MAX; BATCH]; FEW_MAX];
+        let [first, second, third, fourth] = &mut differ;
+        for ((((parsed, first), second), third), fourth) in parsed.iter().zip(first).zip(second).zip(third).zip(fourth) {
+            let key = load(line_of(&parsed.key, 0));
+            let words = |i: usize| {
+                let difference = _mm512_ternarylogic_epi64::<DIFFERENCE>(key, masks[i], lines[i]);
+                _mm512_test_epi64_mask(difference, difference)
+            };
+            (*first, *second, *third, *fourth) = (words(0), words(1), words(2), words(3));
+        }
+        differ.map(|bytes| {
+            // SAFETY: the bytes are one vector.
+            let bytes = unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) };
+            _mm256_movemask_epi8(_mm256_cmpeq_epi8(bytes, _mm256_setzero_si256())).cast_unsigned()
+        })
     }
 
-    impl Signs {
-        /// Of the first `n` lines; `None` if two are alike.
-        #[inline]
-        #[target_feature(enable = "avx2")]
-        pub(super) fn of(lines: &[Line; FEW_MAX], n: usize) -> Option<Self> {
-            let mut signs = [0; FEW_MAX];
-            for (sign, line) in signs.iter_mut().zip(lines) {
-                *sign = _mm_cvtsi128_si32(fold(load(&line.0)));
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    pub(super) fn whose(parsed: &[Parsed], few: &Few) -> [u32; FEW_MAX] {
+        let all = |lines: &[Line; FEW_MAX]| -> [[__m256i; 2]; FEW_MAX] { std::array::from_fn(|i| load(&lines[i].0)) };
+        let (lines, masks) = (all(&few.lines), all(&few.masks));
+        // Of each packet four bits for each megaflow, twice: the same eight words of the key, which are to be equal.
+        let mut equal = [0u32; BATCH];
+        for (equal, parsed) in equal.iter_mut().zip(parsed) {
+            let [low, high] = load(line_of(&parsed.key, 0));
+            let same = |i: usize| {
+                let low = _mm256_cmpeq_epi64(_mm256_and_si256(low, masks[i][0]), lines[i][0]);
+                let high = _mm256_cmpeq_epi64(_mm256_and_si256(high, masks[i][1]), lines[i][1]);
+                _mm256_and_si256(low, high)
+            };
+            let (front, back) = (_mm256_packs_epi32(same(0), same(1)), _mm256_packs_epi32(same(2), same(3)));
+            *equal = _mm256_movemask_epi8(_mm256_packs_epi16(front, back)).cast_unsigned();
+        }
+        let mut own = [0; FEW_MAX];
+        for (eighth, equal) in equal.chunks_exact(8).enumerate() {
+            // SAFETY: eight words of 32 bits are a vector.
+            let equal = unsafe { _mm256_loadu_si256(equal.as_ptr().cast()) };
+            let both = _mm256_and_si256(equal, _mm256_srli_epi32::<16>(equal));
+            for (i, own) in own.iter_mut().enumerate() {
+                let bits = _mm256_set1_epi32(0xf << (4 * i));
+                let same = _mm256_cmpeq_epi32(_mm256_and_si256(both, bits), bits);
+                *own |= _mm256_movemask_ps(_mm256_castsi256_ps(same)).cast_unsigned() << (8 * eighth);
             }
-            let alike = (1..n.min(FEW_MAX)).any(|i| signs[..i].contains(&signs[i]));
-            let [a, b, c, d] = signs;
-            (!alike).then(|| Self(_mm_set_epi32(d, c, b, a)))
         }
-
-        /// `super::pick`, for the lines that the signs are of.
-        #[inline]
-        #[target_feature(enable = "avx2,bmi1")]
-        pub(super) fn pick(self, lines: &[Line; FEW_MAX], key: &[u64; 8], mask: &[u64; 8]) -> usize {
-            let ([low, high], [low_mask, high_mask]) = (load(key), load(mask));
-            let masked = [_mm256_and_si256(low, low_mask), _mm256_and_si256(high, high_mask)];
-            let same = _mm_movemask_ps(_mm_castsi128_ps(_mm_cmpeq_epi32(fold(masked), self.0)));
-            // More than any number if none is the same.
-            let picked = same.trailing_zeros() as usize;
-            let own = load(&lines[picked % FEW_MAX].0);
-            let differs = _mm256_or_si256(_mm256_xor_si256(masked[0], own[0]), _mm256_xor_si256(masked[1], own[1]));
-            if (_mm256_testz_si256(differs, differs) != 0) & (picked < FEW_MAX) { picked } else { FEW_MAX }
-        }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    pub(super) fn equal_bits(bytes: &[u8; BATCH], number: u8) -> u32 {
-        // SAFETY: the bytes are one vector.
-        let bytes = unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) };
-        _mm256_movemask_epi8(_mm256_cmpeq_epi8(bytes, _mm256_set1_epi8(number.cast_signed()))).cast_unsigned()
+        own
     }
 }
 
@@ -162,36 +144,40 @@ mod tests {
     use proptest::prelude::*;
 
     fn line() -> impl Strategy<Value = [u64; 8]> {
-        // Few values, so that lines are alike, and fold alike, now and then.
+        // Few values, so that lines are alike now and then, and differ in one word.
         prop::array::uniform8(prop_oneof![6 => Just(0u64), 1 => 0u64..3, 1 => Just(1 << 32)])
     }
 
     proptest! {
         #[test]
-        fn both_forms_pick_the_same(keys in prop::collection::vec(line(), 4), of in 0usize..5, key in line(), mask in line(), n in 1usize..=4) {
+        fn both_forms_find_the_same(
+            keys in prop::collection::vec(line(), 0..=BATCH),
+            of in prop::array::uniform4(any::<prop::sample::Index>()),
+            lines in prop::array::uniform4(line()),
+            masks in prop::array::uniform4(line()),
+        ) {
+            let mut parsed = vec![Parsed::new(); keys.len()];
+            for (parsed, key) in parsed.iter_mut().zip(&keys) {
+                parsed.key.words_mut()[..8].copy_from_slice(key);
+            }
+            let masks = masks.map(|mask| Line(mask.map(|word| !word)));
+            // Mostly of one of the packets.
+            let line = |i: usize| {
+                let key = if keys.is_empty() || of[i].index(8) == 0 { &lines[i] } else { of[i].get(&keys) };
+                Line(std::array::from_fn(|word| key[word] & masks[i].0[word]))
+            };
+            let few = Few { lines: std::array::from_fn(line), masks };
+            let plain = whose::<false>(&parsed, &few);
+            for (i, key) in keys.iter().enumerate() {
+                for (own, (line, mask)) in plain.iter().zip(few.lines.iter().zip(&few.masks)) {
+                    prop_assert_eq!(own >> i & 1 != 0, (0..8).all(|word| key[word] & mask.0[word] == line.0[word]));
+                }
+            }
             #[cfg(target_arch = "x86_64")]
             if crate::wide::on() {
-                let masked = |words: &[u64; 8]| Line(std::array::from_fn(|i| words[i] & !mask[i]));
-                let mask: [u64; 8] = mask.map(|m| !m);
-                let lines: [Line; FEW_MAX] = std::array::from_fn(|i| masked(&keys[if i < n { i } else { 0 }]));
-                let key = keys.get(of).copied().unwrap_or(key);
                 // SAFETY: `wide::on` says that the processor has AVX2.
-                let signs = unsafe { vector::Signs::of(&lines, n) };
-                if let Some(signs) = signs {
-                    // SAFETY: as above.
-                    let picked = unsafe { signs.pick(&lines, &key, &mask) };
-                    prop_assert_eq!(picked, pick::<false>(&lines, &key, &mask));
-                }
-                prop_assert_eq!(pick::<true>(&lines, &key, &mask), pick::<false>(&lines, &key, &mask));
-            }
-        }
-
-        #[test]
-        fn bits_are_those_of_equal_bytes(bytes in prop::array::uniform32(0u8..5), number in 0u8..5) {
-            let plain = equal_bits::<false>(&bytes, number);
-            prop_assert!(bytes.iter().enumerate().all(|(i, byte)| (plain >> i & 1 != 0) == (*byte == number)));
-            if crate::wide::on() {
-                prop_assert_eq!(equal_bits::<true>(&bytes, number), plain);
+                prop_assert_eq!(unsafe { vector::whose(&parsed, &few) }, plain);
+                prop_assert_eq!(whose::<true>(&parsed, &few), plain);
             }
         }
     }

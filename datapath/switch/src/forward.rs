@@ -250,15 +250,14 @@ impl Core {
         if missing != 0 {
             add(&work.missed, missing.count_ones().into());
         }
-        let found = &found[..n];
         let only = match &groups {
             Some(groups) => groups.only(),
-            None => found[0].filter(|first| found.iter().all(|f| *f == Some(*first))),
+            None => found[0].filter(|first| found[..n].iter().all(|f| *f == Some(*first))),
         };
         match (only, &groups) {
             (Some(entry), _) => self.count_all(scope.shared, &bundle, entry),
             (None, Some(groups)) => self.count_groups(scope.shared, &bundle, groups),
-            (None, None) => self.count_each(scope, &bundle, found),
+            (None, None) => self.count_each(scope, &bundle, &found[..n]),
         }
         self.lap(scope.shared, Stage::Account);
         match (only, groups.and_then(|groups| groups.port())) {
@@ -267,7 +266,12 @@ impl Core {
                 self.outlets.send_all(port, &mut bundle.packets);
                 self.spares.give(bundle);
             }
-            (None, None) => self.part(scope, bundle, found),
+            (None, None) => {
+                if let Some(groups) = &groups {
+                    groups.tell(&mut found);
+                }
+                self.part(scope, bundle, &found[..n]);
+            }
         }
     }
 

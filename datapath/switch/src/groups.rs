@@ -1,8 +1,11 @@
 //! Whose the packets of a batch are, where the megaflows are few: they are counted and sent group by group.
 //!
 //! What enters: megaflows with their packets, from those who compare a batch with a few (`memo`, `search`). What leaves: the same, if every packet
-//! is in one of the groups. Neighbour: `forward`, which counts each group at once, where it would go through each packet's own megaflow otherwise.
+//! is in one of the groups. Neighbour: `forward`, which counts each group at once, where it would go through each packet's own megaflow otherwise. Which
+//! megaflow each packet has is written down (`tell`) only for who asks.
 
+use crate::classifier::BATCH;
+use crate::search::bits;
 use crate::slots::{Entry, NOT_QUICK};
 
 /// Groups at most.
@@ -18,15 +21,25 @@ pub(crate) struct Groups<'g> {
 }
 
 impl<'g> Groups<'g> {
-    /// Adds a megaflow's packets, if there are any. A megaflow is added once. What there is no room for is left out.
+    /// Adds a megaflow's packets, if there are any; whether there was room for them. A megaflow is added once.
     #[inline]
-    pub(crate) fn add(&mut self, entry: Entry<'g>, packets: u32) {
-        if packets != 0
-            && let Some(free) = self.groups.iter_mut().find(|group| group.is_none())
-        {
+    pub(crate) fn add(&mut self, entry: Entry<'g>, packets: u32) -> bool {
+        if packets == 0 {
+            return true;
+        }
+        let free = self.groups.iter_mut().find(|group| group.is_none());
+        if let Some(free) = free {
             *free = Some((entry, packets));
             self.packets |= packets;
+            return true;
         }
+        false
+    }
+
+    /// Writes down for each packet of the groups whose it is.
+    #[inline]
+    pub(crate) fn tell(&self, found: &mut [Option<Entry<'g>>; BATCH]) {
+        self.each().for_each(|(entry, own)| tell(entry, own, found));
     }
 
     /// The groups, if all packets of the set are in them.
@@ -53,6 +66,16 @@ impl<'g> Groups<'g> {
         let mut ports = self.each().map(|(entry, _)| entry.quick());
         let port = ports.next()?;
         (port != NOT_QUICK && ports.all(|other| other == port)).then_some(port)
+    }
+}
+
+/// Writes down that packets are a megaflow's.
+#[inline]
+pub(crate) fn tell<'g>(entry: Entry<'g>, own: u32, found: &mut [Option<Entry<'g>>; BATCH]) {
+    if own == u32::MAX {
+        *found = [Some(entry); BATCH];
+    } else {
+        bits(own).for_each(|i| found[i] = Some(entry));
     }
 }
 
@@ -83,7 +106,7 @@ mod tests {
         let writer = megaflows(&[7, 7, 8, NOT_QUICK, 7]);
         let of = |groups: &[(u32, u32)]| {
             let mut all = Groups::default();
-            groups.iter().for_each(|(entry, packets)| all.add(writer.entry(*entry), *packets));
+            groups.iter().for_each(|(entry, packets)| assert_eq!(all.add(writer.entry(*entry), *packets), *entry < 4));
             all
         };
         assert!(of(&[]).covering(1).is_none() && of(&[(0, 1)]).covering(3).is_none());

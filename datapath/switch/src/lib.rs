@@ -49,6 +49,8 @@ mod names;
 pub mod outlets;
 pub mod parcel;
 mod parse;
+#[cfg(target_arch = "x86_64")]
+mod parse_line;
 pub mod parsed;
 pub mod perf;
 mod pmd;

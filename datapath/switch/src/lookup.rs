@@ -24,7 +24,8 @@ use crate::stats::add;
 pub(crate) const DIRECT_MAX: usize = 1;
 
 impl Core {
-    /// Finds megaflows: a bit for each packet that has none; and what the batch is of, where few were compared with.
+    /// Finds megaflows: a bit for each packet that has none; and what the batch is of, where few were compared with. Those of groups need not be in
+    /// `found`.
     pub(crate) fn look_up<'g>(
         &mut self,
         scope: Scope<'g>,
@@ -53,6 +54,9 @@ impl Core {
         let mut search = Search { shard, ..Search::new(slots, parsed, missing, found, wide) };
         shared.classifier.lookup(&mut search, scope.guard);
         let (lost, searched, groups) = (search.live, search.searched, search.groups.covering(all));
+        if groups.is_none() || !direct {
+            search.groups.tell(search.found);
+        }
         add(&self.work(shared).mask_hit, searched);
         if !direct {
             self.remember(missing & !lost, found);

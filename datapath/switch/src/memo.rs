@@ -44,8 +44,8 @@ impl Memo {
         id.wrapping_add(port.wrapping_mul(9)) as usize % PLACES
     }
 
-    /// The megaflows that are remembered, if all packets are of these, which are `found` then. Otherwise something else may have been found, and
-    /// `learn` is to be told what the batch was of.
+    /// The megaflows that are remembered, if all packets are of these. Otherwise something else may have been found, and `learn` is to be told what
+    /// the batch was of.
     #[inline]
     pub(crate) fn recall<'g>(
         &self,
@@ -54,19 +54,19 @@ impl Memo {
         found: &mut [Option<Entry<'g>>; BATCH],
     ) -> Option<Groups<'g>> {
         let slots = &*scope.shared.slots;
-        let known = self.slots[Self::place(&parsed[0].key)].map(|number| slots.entry(number, scope.guard));
-        if !known.iter().flatten().any(|entry| entry.matches(&mut parsed[0])) {
+        // Those that live: the first ones, without gaps again.
+        let mut known = [None; FEW];
+        let numbers = self.slots[Self::place(&parsed[0].key)].iter();
+        for (known, entry) in known.iter_mut().zip(numbers.filter_map(|number| slots.entry(*number, scope.guard))) {
+            *known = Some(entry);
+        }
+        if !known.iter().flatten().any(|entry: &Entry<'g>| entry.matches(&mut parsed[0])) {
             return None;
         }
         let all = if n == BATCH { u32::MAX } else { (1 << n) - 1 };
         let mut search = Search::new(slots, parsed, all, found, wide);
-        for entry in known.into_iter().flatten() {
-            search.compare(entry);
-            if search.live == 0 {
-                return search.groups.covering(all);
-            }
-        }
-        None
+        search.compare(known);
+        search.groups.covering(all)
     }
 
     /// Remembers the megaflows of a batch that was not recalled, if they are few, before those that were remembered; forgets all if not.

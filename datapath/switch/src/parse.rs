@@ -8,6 +8,8 @@
 //! addresses are one vector. What is unusual about a packet is found by arithmetic, and remembered as a bit: such packets, and all others, go through
 //! extraction when the batch has been gone through, so that no branch has to be guessed from packet to packet.
 //!
+//! Where the processor has vectors of a whole line the first line of a key is one permutation altogether (`parse_line`).
+//!
 //! A batch is taken for one over the version of IP that the last one was all of (`Habit`), and is sorted by version before only where both come: others
 //! do not pay for the look.
 
@@ -34,8 +36,9 @@ pub(crate) enum Habit {
 pub(crate) fn parse(bundle: &mut Bundle, arrival: &Arrival<'_>, wide: bool, habit: &mut Habit) -> bool {
     #[cfg(target_arch = "x86_64")]
     if wide && let Some(common) = arrival.plain_words() {
-        // SAFETY: the caller says that the processor has these features.
-        return unsafe { vector::parse(bundle, arrival, common, habit) };
+        // SAFETY: the caller says that the processor has these features, and `wide::lines` which it has besides.
+        let others = unsafe { vector::parse(bundle, common, habit, crate::wide::lines()) };
+        return parse_others(bundle, arrival, others);
     }
     let _ = habit;
     parse_plain(bundle, arrival)
@@ -50,14 +53,34 @@ fn parse_plain(bundle: &mut Bundle, arrival: &Arrival<'_>) -> bool {
     short
 }
 
+/// The packets of the set by extraction; whether one of them is shorter than any frame.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+fn parse_others(bundle: &mut Bundle, arrival: &Arrival<'_>, others: u32) -> bool {
+    let mut short = false;
+    for i in crate::search::bits(others) {
+        short |= bundle.packets[i].len() < FRAME_MIN;
+        other(bundle.packets[i].data(), arrival, &mut bundle.parsed[i]);
+    }
+    short
+}
+
+/// On its own, so that what it takes of registers and code is not taken from common packets.
+#[cfg(target_arch = "x86_64")]
+#[inline(never)]
+fn other(frame: &[u8], arrival: &Arrival<'_>, parsed: &mut crate::parsed::Parsed) {
+    parsed.arrive(frame, arrival);
+}
+
 #[cfg(target_arch = "x86_64")]
 mod vector {
-    use super::{FRAME_MIN, Habit};
+    use super::Habit;
     use crate::bundle::Bundle;
     use crate::classifier::BATCH;
+    use crate::parse_line;
     use crate::parsed::Parsed;
     use crate::search::bits;
-    use flow::extract::{Arrival, Extracted, NO_OFFSET, NetworkLayer};
+    use flow::extract::{Extracted, NO_OFFSET, NetworkLayer};
     use flow::key::{Lines, VLAN_CFI};
     use flow::wire::{eth_type, ip_proto};
     use port::Packet;
@@ -71,6 +94,7 @@ mod vector {
     const HEAD: usize = 60;
     /// The same of a frame with a packet over IPv6. It may be longer than the frame is, whose buffer goes on.
     const HEAD6: usize = 72;
+    const _: () = assert!(parse_line::FOUR_BYTES <= HEAD && parse_line::SIX_BYTES <= HEAD6);
     const TAG: usize = 4;
     /// Bytes up to the second Ethernet type.
     const TYPES: usize = 12 + TAG + 2;
@@ -99,10 +123,23 @@ mod vector {
         Extracted { lines: Lines(3), l4: l3 + 40, network: NetworkLayer::Ipv6, ..found(l3) }
     }
 
+    /// Makes the keys of common packets; a bit for each other one. By whole lines only where `wide::lines` says so.
     #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-    #[allow(clippy::cast_possible_wrap, reason = "bits, not numbers")]
-    pub(super) fn parse(bundle: &mut Bundle, arrival: &Arrival<'_>, common: [u64; 2], habit: &mut Habit) -> bool {
-        let common = _mm_set_epi64x(common[1] as i64, common[0] as i64);
+    pub(super) fn parse(bundle: &mut Bundle, common: [u64; 2], habit: &mut Habit, by_lines: bool) -> u32 {
+        if by_lines {
+            // SAFETY: the caller says that the processor has these features.
+            return unsafe { parse_by_lines(bundle, common, habit) };
+        }
+        parse_as::<false>(bundle, common, habit)
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx2,bmi1,bmi2,lzcnt,popcnt")]
+    fn parse_by_lines(bundle: &mut Bundle, common: [u64; 2], habit: &mut Habit) -> u32 {
+        parse_as::<true>(bundle, common, habit)
+    }
+
+    #[inline(always)]
+    fn parse_as<const LINE: bool>(bundle: &mut Bundle, common: [u64; 2], habit: &mut Habit) -> u32 {
         let n = bundle.packets.len();
         let all = if n == BATCH { u32::MAX } else { (1 << n) - 1 };
         let six = match *habit {
@@ -110,26 +147,26 @@ mod vector {
             Habit::Six => all,
             Habit::Mixed => over_ipv6(&bundle.packets),
         };
-        let (mut short, mut others) = (false, 0u32);
+        let mut others = 0u32;
         if six == 0 {
             for (i, (packet, parsed)) in bundle.packets.iter().zip(&mut bundle.parsed).enumerate() {
-                others |= u32::from(!ipv4(packet.data(), common, parsed)) << i;
+                others |= u32::from(!ipv4::<LINE>(packet.data(), common, parsed)) << i;
                 parsed.conn = 0;
             }
         } else if six == all {
             for (i, (packet, parsed)) in bundle.packets.iter().zip(&mut bundle.parsed).enumerate() {
-                others |= u32::from(!ipv6(packet, common, parsed)) << i;
+                others |= u32::from(!ipv6::<LINE>(packet, common, parsed)) << i;
                 parsed.conn = 0;
             }
         } else {
             for i in bits(!six & all) {
                 let (packet, parsed) = (&bundle.packets[i], &mut bundle.parsed[i]);
-                others |= u32::from(!ipv4(packet.data(), common, parsed)) << i;
+                others |= u32::from(!ipv4::<LINE>(packet.data(), common, parsed)) << i;
                 parsed.conn = 0;
             }
             for i in bits(six) {
                 let (packet, parsed) = (&bundle.packets[i], &mut bundle.parsed[i]);
-                others |= u32::from(!ipv6(packet, common, parsed)) << i;
+                others |= u32::from(!ipv6::<LINE>(packet, common, parsed)) << i;
                 parsed.conn = 0;
             }
         }
@@ -139,20 +176,19 @@ mod vector {
             Habit::Mixed if six == all => Habit::Six,
             same @ (Habit::Four | Habit::Six | Habit::Mixed) => same,
         };
-        for i in bits(others) {
-            short |= bundle.packets[i].len() < FRAME_MIN;
-            other(bundle.packets[i].data(), arrival, &mut bundle.parsed[i]);
-        }
-        short
+        others
     }
 
     /// Which packets are ones over IPv6: a bit for each whose frame says so.
-    #[inline]
-    #[target_feature(enable = "avx2,bmi1,bmi2")]
+    #[inline(always)]
     fn over_ipv6(packets: &[Packet]) -> u32 {
         let mut six = 0u32;
         for (i, packet) in packets.iter().enumerate() {
-            let Some(head) = packet.data().first_chunk::<TYPES>() else { continue };
+            if packet.len() < TYPES {
+                continue;
+            }
+            // SAFETY: the frame is that long.
+            let head = unsafe { &*packet.as_ptr().cast_const().cast::<[u8; TYPES]>() };
             let tagged = half::<12, _>(head, false) == TPID_LE;
             six |= u32::from(half::<12, _>(head, tagged) == IPV6_LE) << i;
         }
@@ -164,12 +200,6 @@ mod vector {
     fn head6(packet: &Packet) -> Option<&[u8; HEAD6]> {
         // SAFETY: the packet owns its buffer, in which so many bytes follow, and whose memory is initialised.
         (packet.room() >= HEAD6).then(|| unsafe { &*packet.as_ptr().cast_const().cast() })
-    }
-
-    /// Any other packet. On its own, so that what it takes of registers and code is not taken from common packets.
-    #[inline(never)]
-    fn other(frame: &[u8], arrival: &Arrival<'_>, parsed: &mut Parsed) {
-        parsed.arrive(frame, arrival);
     }
 
     /// The place of byte `AT` of an untagged frame's head, of which `N` bytes are read: four further in a tagged one.
@@ -227,7 +257,8 @@ mod vector {
     #[inline]
     #[target_feature(enable = "avx2,bmi1,bmi2")]
     #[allow(clippy::cast_possible_wrap, reason = "bits, not numbers")]
-    fn ends<const LEN: usize>(head: &[u8; LEN], tagged: bool, ty: u16, flags: u32, common: __m128i) -> [__m128i; 2] {
+    fn ends<const LEN: usize>(head: &[u8; LEN], tagged: bool, ty: u16, flags: u32, common: [u64; 2]) -> [__m128i; 2] {
+        let common = _mm_set_epi64x(common[1] as i64, common[0] as i64);
         let if_tagged = u32::from(tagged).wrapping_neg();
         let tci = u32::from(half::<14, _>(head, false) | CFI_LE) << 16 & if_tagged;
         let tpid = u32::from(TPID_LE) << 16 & if_tagged;
@@ -247,12 +278,49 @@ mod vector {
         }
     }
 
-    /// The key of a common packet; false if it is none, and the key is of no use then.
+    /// The first line of a key over IPv4.
     #[inline]
     #[target_feature(enable = "avx2,bmi1,bmi2")]
-    #[allow(clippy::cast_possible_truncation, reason = "parts of words, and lengths that were compared")]
+    fn write_ipv4(head: &[u8; HEAD], tagged: bool, flags: u32, common: [u64; 2], parsed: &mut Parsed) {
+        // From the TTL on: TTL, protocol, checksum, addresses, ports.
+        let order = _mm_setr_epi8(4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 1, -1, 0, -1);
+        let network = _mm_shuffle_epi8(vector::<22, _>(head, tagged), order);
+        let network = _mm_insert_epi8::<13>(network, i32::from(half::<14, _>(head, tagged) >> 8));
+        write_line(parsed, ends(head, tagged, IPV4_LE, flags, common), network);
+    }
+
+    /// The same over IPv6, without the traffic class.
+    #[inline]
+    #[target_feature(enable = "avx2,bmi1,bmi2")]
     #[allow(clippy::cast_possible_wrap, reason = "bits, not numbers")]
-    fn ipv4(frame: &[u8], common: __m128i, parsed: &mut Parsed) -> bool {
+    fn write_ipv6(head: &[u8; HEAD6], tagged: bool, flags: u32, common: [u64; 2], parsed: &mut Parsed) {
+        let (proto, ttl) = (u64::from(half::<20, _>(head, tagged) & 0xff), u64::from(half::<20, _>(head, tagged) >> 8));
+        let ports = word::<54, _>(head, tagged) & 0xffff_ffff;
+        let network = _mm_set_epi64x((ports | proto << 32 | ttl << 48) as i64, 0);
+        write_line(parsed, ends(head, tagged, IPV6_LE, flags, common), network);
+    }
+
+    /// The second line of a key over IPv6: addresses and flow label.
+    #[inline]
+    #[target_feature(enable = "avx2,bmi1,bmi2")]
+    #[allow(clippy::cast_possible_wrap, reason = "bits, not numbers")]
+    fn write_second_line(head: &[u8; HEAD6], tagged: bool, parsed: &mut Parsed) {
+        // The low bits of the flow label's word, as it stands in the frame: twenty bits in network order.
+        const LABEL: u64 = 0xffff_0f00;
+        // SAFETY: `place` is inside the head.
+        let addresses = unsafe { _mm256_loadu_si256(place::<22, 32, _>(head, tagged).cast()) };
+        let to = parsed.key.words_mut().as_mut_ptr().cast::<__m256i>().wrapping_add(2);
+        let label = _mm256_set_epi64x(0, 0, 0, (word::<14, _>(head, tagged) & LABEL) as i64);
+        for (i, part) in [addresses, label].into_iter().enumerate() {
+            // SAFETY: a key is longer than four vectors of this size.
+            unsafe { _mm256_storeu_si256(to.wrapping_add(i), part) };
+        }
+    }
+
+    /// The key of a common packet; false if it is none, and the key is of no use then.
+    #[inline(always)]
+    #[allow(clippy::cast_possible_truncation, reason = "parts of words, and lengths that were compared")]
+    fn ipv4<const LINE: bool>(frame: &[u8], common: [u64; 2], parsed: &mut Parsed) -> bool {
         let Some(head) = frame.first_chunk::<HEAD>() else {
             return false;
         };
@@ -265,26 +333,22 @@ mod vector {
         let pad = frame.len().wrapping_sub(l3 + total);
         let usual = (ip & LOOKED_AT == USUAL) & (half::<12, _>(head, tagged) == IPV4_LE);
         // A total beyond the frame makes a pad larger than any frame.
-        let fits = (total >= IPV4 + transport.least) & (pad <= usize::from(u16::MAX)) & (frame.len() <= usize::from(u16::MAX));
-        // From the TTL on: TTL, protocol, checksum, addresses, ports.
-        let order = _mm_setr_epi8(4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 1, -1, 0, -1);
-        let network = _mm_shuffle_epi8(vector::<22, _>(head, tagged), order);
-        let network = _mm_insert_epi8::<13>(network, i32::from((ip >> 8) as u8));
-        write_line(parsed, ends(head, tagged, IPV4_LE, transport.flags, common), network);
-        parsed.found = FOUND[usize::from(tagged)];
-        parsed.found.l2_pad = pad as u16;
-        parsed.found.transport = proto;
+        let fits = (total >= IPV4 + transport.least) & ((pad | frame.len()) <= usize::from(u16::MAX));
+        if LINE {
+            // SAFETY: `LINE` is only true in functions that were called because of `wide::lines`; the head is as long as what is looked at.
+            unsafe { parse_line::write::<false>(head.as_ptr(), tagged, transport.flags as u16, common, parsed) };
+        } else {
+            // SAFETY: the caller has the features.
+            unsafe { write_ipv4(head, tagged, transport.flags, common, parsed) };
+        }
+        parsed.found = Extracted { l2_pad: pad as u16, transport: proto, ..FOUND[usize::from(tagged)] };
         usual & transport.is_sound & fits
     }
 
     /// The same of a packet over IPv6.
-    #[inline]
-    #[target_feature(enable = "avx2,bmi1,bmi2")]
+    #[inline(always)]
     #[allow(clippy::cast_possible_truncation, reason = "parts of words, and lengths that were compared")]
-    #[allow(clippy::cast_possible_wrap, reason = "bits, not numbers")]
-    fn ipv6(packet: &Packet, common: __m128i, parsed: &mut Parsed) -> bool {
-        // The low bits of the flow label's word, as it stands in the frame: twenty bits in network order.
-        const LABEL: u64 = 0xffff_0f00;
+    fn ipv6<const LINE: bool>(packet: &Packet, common: [u64; 2], parsed: &mut Parsed) -> bool {
         let Some(head) = head6(packet) else {
             return false;
         };
@@ -296,21 +360,18 @@ mod vector {
         let payload = usize::from(((ip >> 32) as u16).swap_bytes());
         let l4 = 54 + usize::from(tagged) * TAG;
         let pad = packet.len().wrapping_sub(l4 + payload);
-        let fits = (payload >= transport.least) & (pad <= usize::from(u16::MAX)) & (packet.len() <= usize::from(u16::MAX));
-        let (tos, ttl) = (ip << 4 & 0xf0 | ip >> 12 & 0x0f, ip >> 56);
-        let ports = word::<54, _>(head, tagged) & 0xffff_ffff;
-        let network = _mm_set_epi64x((ports | u64::from(proto) << 32 | tos << 40 | ttl << 48) as i64, 0);
-        write_line(parsed, ends(head, tagged, IPV6_LE, transport.flags, common), network);
-        // SAFETY: `place` is inside the head.
-        let addresses = unsafe { _mm256_loadu_si256(place::<22, 32, _>(head, tagged).cast()) };
-        let to = parsed.key.words_mut().as_mut_ptr().cast::<__m256i>().wrapping_add(2);
-        for (i, part) in [addresses, _mm256_set_epi64x(0, 0, 0, (ip & LABEL) as i64)].into_iter().enumerate() {
-            // SAFETY: a key is longer than four vectors of this size.
-            unsafe { _mm256_storeu_si256(to.wrapping_add(i), part) };
+        let fits = (payload >= transport.least) & ((pad | packet.len()) <= usize::from(u16::MAX));
+        if LINE {
+            // SAFETY: `LINE` is only true in functions that were called because of `wide::lines`; the head is longer than what is looked at.
+            unsafe { parse_line::write::<true>(head.as_ptr(), tagged, transport.flags as u16, common, parsed) };
+        } else {
+            // SAFETY: the caller has the features.
+            unsafe { write_ipv6(head, tagged, transport.flags, common, parsed) };
         }
-        parsed.found = FOUND6[usize::from(tagged)];
-        parsed.found.l2_pad = pad as u16;
-        parsed.found.transport = proto;
+        parsed.key.nw_tos = ((ip as u16).swap_bytes() >> 4) as u8;
+        // SAFETY: the caller has the features.
+        unsafe { write_second_line(head, tagged, parsed) };
+        parsed.found = Extracted { l2_pad: pad as u16, transport: proto, ..FOUND6[usize::from(tagged)] };
         // As long as its headers say, the packet is a whole frame.
         fits & transport.is_sound & (half::<12, _>(head, tagged) == IPV6_LE)
     }
@@ -325,19 +386,20 @@ mod tests {
     use flow::extract_gen::PacketGen;
     use port::Packet;
 
-    /// Frames in batches through both forms: the same keys, offsets, and verdict.
+    /// Frames in batches through all forms: the same keys, offsets, and verdict.
     #[test]
-    fn both_forms_make_the_same_keys() {
+    #[cfg(target_arch = "x86_64")]
+    fn all_forms_make_the_same_keys() {
         if !crate::wide::on() {
             return;
         }
         let mut random = PacketGen::new(23);
         let mut frame = Vec::new();
         let (mut common, mut tagged, mut tcp, mut six) = (0, 0, 0, [0; 3]);
-        // By itself, and begun with each.
-        let mut habit = Habit::default();
+        // By itself, and begun with each; and all that by whole lines, where the processor has them.
+        let mut habits = [Habit::default(); 2];
         for round in 0..4_000 {
-            let mut twins: [_; 5] = std::array::from_fn(|_| Bundle::new());
+            let mut twins: [_; 9] = std::array::from_fn(|_| Bundle::new());
             for _ in 0..1 + random.below(crate::bundle::BUNDLE_MAX) {
                 random.sound_packet(&mut frame);
                 match random.below(8) {
@@ -362,9 +424,16 @@ mod tests {
             let arrival = Arrival::new(meta);
             let [plain, wide @ ..] = &mut twins;
             let short = parse(plain, &arrival, false, &mut Habit::default());
-            let mut begun = [Habit::Four, Habit::Six, Habit::Mixed];
-            for (wide, habit) in wide.iter_mut().zip(std::iter::once(&mut habit).chain(&mut begun)) {
-                assert_eq!(parse(wide, &arrival, true, habit), short);
+            let words = arrival.plain_words().unwrap();
+            for (number, wide) in wide.iter_mut().enumerate() {
+                let by_lines = number % 2 != 0;
+                let mut begun = [habits[number % 2], Habit::Four, Habit::Six, Habit::Mixed][number / 2];
+                // SAFETY: `wide::on` and `wide::lines` say that the processor has these features.
+                let others = unsafe { vector::parse(wide, words, &mut begun, by_lines && crate::wide::lines()) };
+                assert_eq!(parse_others(wide, &arrival, others), short);
+                if number < 2 {
+                    habits[number] = begun;
+                }
                 for (i, (a, b)) in plain.parsed.iter().zip(&wide.parsed).enumerate().take(plain.packets.len()) {
                     let data = plain.packets[i].data();
                     assert_eq!((a.found, a.conn), (b.found, b.conn), "{data:x?}");

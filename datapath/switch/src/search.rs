@@ -12,7 +12,7 @@
 
 use crate::classifier::{BATCH, Bucket, Classifier, FEW_MAX, Subtable, Table, home};
 use crate::few::compare_few;
-use crate::groups::Groups;
+use crate::groups::{Groups, tell};
 use crate::hash::line_of;
 use crate::parsed::Parsed;
 use crate::qsbr::Guard;
@@ -32,7 +32,7 @@ pub struct Search<'s, 'g> {
     pub parsed: &'s mut [Parsed; BATCH],
     /// Packets still looked for, one bit each.
     pub live: u32,
-    /// Where what is found goes; others stay as they are.
+    /// Where what is found goes, apart from the packets of `groups`; others stay as they are.
     pub found: &'s mut [Option<Entry<'g>>; BATCH],
     /// Subtables searched, summed over the packets.
     pub searched: u64,
@@ -40,7 +40,7 @@ pub struct Search<'s, 'g> {
     pub(crate) shard: Option<&'g Shard>,
     /// In the wide form; only where `wide::on` says so.
     pub(crate) wide: bool,
-    /// Megaflows that were compared with all packets, with their own.
+    /// Megaflows that were compared with all packets, with their own. `Groups::tell` puts these into `found`.
     pub(crate) groups: Groups<'g>,
 }
 
@@ -114,10 +114,7 @@ impl Subtable {
             return;
         };
         if let Some(few) = few(table, search.slots, guard) {
-            return match few {
-                [Some(only), None, ..] => compare_one::<WIDE>(search, only),
-                few => compare_few::<WIDE>(search, few),
-            };
+            return search.compare_as::<WIDE>(few);
         }
         match self.first {
             Some((first, 1)) => probe::<WIDE>(table, search, guard, |parsed| first.hash::<1>(line_of(&parsed.key, 0))),
@@ -147,21 +144,38 @@ impl<'s, 'g> Search<'s, 'g> {
         Self { slots, parsed, live, found, searched: 0, shard: None, wide, groups: Groups::default() }
     }
 
-    /// Compares every live packet with one megaflow, and takes those that are its own out of `live`.
+    /// Compares every live packet with a few megaflows, without gaps, and takes those that are of one out of `live`.
     #[inline]
-    pub(crate) fn compare(&mut self, only: Entry<'g>) {
+    pub(crate) fn compare(&mut self, few: [Option<Entry<'g>>; FEW_MAX]) {
         #[cfg(target_arch = "x86_64")]
         if self.wide {
             // SAFETY: `wide` is only true where `wide::on` is, which asks for these features.
-            return unsafe { self.compare_wide(only) };
+            return unsafe { self.compare_wide(few) };
         }
-        compare_one::<false>(self, only);
+        self.compare_as::<false>(few);
     }
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-    fn compare_wide(&mut self, only: Entry<'g>) {
-        compare_one::<true>(self, only);
+    fn compare_wide(&mut self, few: [Option<Entry<'g>>; FEW_MAX]) {
+        self.compare_as::<true>(few);
+    }
+
+    #[inline(always)]
+    fn compare_as<const WIDE: bool>(&mut self, few: [Option<Entry<'g>>; FEW_MAX]) {
+        match few {
+            [Some(only), None, ..] => compare_one::<WIDE>(self, only),
+            few => compare_few::<WIDE>(self, few),
+        }
+    }
+
+    /// These packets are `entry`'s.
+    #[inline(always)]
+    pub(crate) fn take(&mut self, entry: Entry<'g>, own: u32) {
+        if !self.groups.add(entry, own) {
+            tell(entry, own, self.found);
+        }
+        self.live &= !own;
     }
 }
 
@@ -187,20 +201,12 @@ fn compare_one<'g, const WIDE: bool>(search: &mut Search<'_, 'g>, only: Entry<'g
     if !only.is_short() {
         matched = compare_rest::<WIDE>(search, only, matched);
     }
-    if matched == u32::MAX {
-        *search.found = [Some(only); BATCH];
-    } else {
-        for i in bits(matched) {
-            search.found[i] = Some(only);
-        }
-    }
-    search.groups.add(only, matched);
-    search.live &= !matched;
+    search.take(only, matched);
 }
 
 /// Compares packets, whose first lines match, with the other lines of a megaflow: those that match in all of them.
 #[inline(always)]
-fn compare_rest<const WIDE: bool>(search: &mut Search<'_, '_>, only: Entry<'_>, mut matched: u32) -> u32 {
+pub(crate) fn compare_rest<const WIDE: bool>(search: &mut Search<'_, '_>, only: Entry<'_>, mut matched: u32) -> u32 {
     for (number, own, mask) in only.rest() {
         let need = Lines(1 << number);
         for i in bits(matched) {
@@ -405,6 +411,7 @@ mod tests {
             let (slots, parsed, found) = (&self.slots, &mut parsed, &mut found);
             let mut search = Search::new(slots, parsed, live, found, wide);
             self.classifier.lookup(&mut search, guard);
+            search.groups.tell(search.found);
             let (left, groups) = (search.live, search.groups.covering(live));
             for (entry, own) in groups.iter().flat_map(Groups::each) {
                 let theirs = found.iter().enumerate().fold(0, |set, (i, of)| set | u32::from(*of == Some(entry)) << i);
@@ -486,10 +493,45 @@ mod tests {
                 let (parsed, found, wide) = (&mut parsed, &mut found, crate::wide::on());
                 let mut search = Search::new(&slots, parsed, 1, found, wide);
                 classifier.lookup(&mut search, member.guard());
+                search.groups.tell(search.found);
                 assert_eq!(found[0].map(Entry::number), Some(live[3]));
                 member.quiescent();
             }
         });
+    }
+
+    proptest! {
+        /// A few megaflows of any masks, some of which reach beyond the first line: a packet is the first one's that it matches.
+        #[test]
+        fn a_few_of_several_masks_take_what_they_match(
+            keys in prop::collection::vec(0u16..512, 1..=BATCH),
+            flows in prop::collection::vec((0u16..512, 0u8..16), 1..=FEW_MAX),
+        ) {
+            let mut world = World::new();
+            let mut member = world.epochs.join().unwrap();
+            member.online();
+            let keys: Vec<Key> = keys.into_iter().map(key).collect();
+            for (value, kind) in &flows {
+                world.put(&key(*value), &mask(*kind));
+            }
+            let first = |of: &Key| flows.iter().position(|(value, kind)| of.equal_under(&key(*value), &mask(*kind)));
+            let expected: Vec<Option<u32>> = keys.iter().map(|of| first(of).map(|at| world.live[at])).collect();
+            let few = std::array::from_fn(|i| world.live.get(i).and_then(|slot| world.slots.entry(*slot, member.guard())));
+            for wide in [false, crate::wide::on()] {
+                let mut parsed: Box<[Parsed; BATCH]> = Box::new(std::array::from_fn(|_| Parsed::new()));
+                for (parsed, key) in parsed.iter_mut().zip(&keys) {
+                    (parsed.key, parsed.found.lines) = (*key, Lines(3));
+                }
+                let (mut found, all) = ([None; BATCH], u32::MAX >> (BATCH - keys.len()));
+                let mut search = Search::new(&world.slots, &mut parsed, all, &mut found, wide);
+                search.compare(few);
+                search.groups.tell(search.found);
+                let live = search.live;
+                let numbers: Vec<Option<u32>> = found[..keys.len()].iter().map(|f| f.map(Entry::number)).collect();
+                prop_assert_eq!(&numbers, &expected);
+                prop_assert_eq!(live, (0..keys.len()).fold(0, |set, i| set | u32::from(expected[i].is_none()) << i));
+            }
+        }
     }
 
     #[test]
