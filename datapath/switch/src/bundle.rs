@@ -61,6 +61,14 @@ impl Bundle {
         }
     }
 
+    /// Says under which id the packets go round.
+    pub fn set_recirc_id(&mut self, id: u32) {
+        let n = self.packets.len();
+        for parsed in &mut self.parsed[..n] {
+            parsed.key.recirc_id = id.to_be_bytes();
+        }
+    }
+
     /// Bytes of all packets.
     #[must_use]
     pub fn bytes(&self) -> u64 {

@@ -7,6 +7,7 @@
 //! and any other that gives packets away (output, clone, recirculation) takes copies. Lists are nested at most `NESTING_MAX` deep
 //! (checked when they are put), packets go round at most `RECIRC_MAX` times (checked here).
 
+use crate::after_ct::Sure;
 use crate::bundle::{BUNDLE_MAX, Bundle};
 use crate::counters::{
     self, DROP_INVALID_BOND, DROP_INVALID_PORT, DROP_METER, DROP_NO_BUFFER, DROP_RECIRC, DROP_TTL, DROP_UNSUPPORTED,
@@ -17,11 +18,12 @@ use crate::edit;
 use crate::forward::{Core, Scope};
 use crate::meter::Judged;
 use crate::parsed::Parsed;
+use crate::slots::Entry;
 use crate::stats::add;
 use crate::tunnel_pop::Decap;
 use crate::{tunnel, tunnel_common, tunnel_pop};
 use flow::DpPort;
-use flow::action::{Action, HashAlg, TunnelPush, Userspace};
+use flow::action::{Action, Ct, HashAlg, TunnelPush, Userspace};
 use flow::extract::PacketMeta;
 use flow::flow_hash::{HashFields, hash_5tuple};
 use flow::key::Lines;
@@ -83,7 +85,7 @@ impl Core {
             Action::TunnelPush(push) => self.tunnel_push(scope, &mut bundle, push, rest),
             Action::Recirc(id) => {
                 let own = self.own_or_copy(bundle, rest.is_empty());
-                self.recirculate(scope, own.0, *id);
+                self.recirculate(scope, own.0, *id, None);
                 return own.1;
             }
             Action::TunnelPop(port) => {
@@ -214,7 +216,26 @@ impl Core {
         }
     }
 
-    fn recirculate(&mut self, scope: Scope<'_>, mut bundle: Box<Bundle>, id: u32) {
+    /// `ct` and a recirculation, and nothing else, of packets that are all of `entry`. On its own, so that its code is not in the way of others'.
+    #[inline(never)]
+    pub(crate) fn track_and_recirculate(
+        &mut self,
+        scope: Scope<'_>,
+        bundle: Box<Bundle>,
+        entry: Entry<'_>,
+        (ct, id, rest): (&Ct, u32, &[Action]),
+    ) {
+        let bundle = self.track(scope, bundle, ct, rest);
+        let parsed = &bundle.parsed[..bundle.packets.len()];
+        let known = parsed.first().filter(|_| !self.cache.is_off()).and_then(|first| {
+            let sure = Sure::after(entry, ct, id, parsed)?;
+            self.memo.known(scope, first.key.in_port, id).find(|entry| sure.is_of(*entry))
+        });
+        self.recirculate(scope, bundle, id, known);
+    }
+
+    /// `known` is the megaflow that all packets are of then, if that is known already.
+    fn recirculate(&mut self, scope: Scope<'_>, mut bundle: Box<Bundle>, id: u32, known: Option<Entry<'_>>) {
         if self.depth >= RECIRC_MAX {
             DROP_RECIRC.add(bundle.packets.len() as u64);
             return self.spares.give(bundle);
@@ -223,12 +244,15 @@ impl Core {
         bundle.refresh(scope.shared.live.vlan_limit());
         // What another megaflow does with the packet knows nothing of this one's `trunc`.
         bundle.cut = u32::MAX;
-        for parsed in &mut bundle.parsed[..n] {
-            parsed.key.recirc_id = id.to_be_bytes();
-        }
         add(&self.work(scope.shared).recirculated, n as u64);
         self.depth += 1;
-        self.round(scope, bundle);
+        match known {
+            Some(entry) => self.round_of(scope, bundle, entry, id),
+            None => {
+                bundle.set_recirc_id(id);
+                self.round(scope, bundle);
+            }
+        }
         self.depth -= 1;
     }
 

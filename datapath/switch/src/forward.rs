@@ -13,6 +13,8 @@
 //! - Packets of several megaflows whose programs are straight (`straight`) are changed in place, and leave together if they leave by one
 //!   port, as nearly all do.
 //! - Only packets of other programs are moved, into one bundle per megaflow.
+//! - A batch of one megaflow that goes through `ct` and round again is mostly of one megaflow then, too, which is found without looking at each
+//!   packet's key (`after_ct`).
 //!
 //! A batch comes in through `inbox`, which the receive queue fills in place.
 
@@ -43,6 +45,7 @@ use crate::tunnel_mtu::Answers;
 use crate::upcall::{PortQueue, Upcalls};
 use crossbeam_utils::CachePadded;
 use flow::DpPort;
+use flow::action::Action;
 use flow::clock::Msec;
 use flow::extract::{Arrival, PacketMeta};
 use port::Batch;
@@ -275,6 +278,24 @@ impl Core {
         }
     }
 
+    /// `round` of packets that are all known to be `entry`'s, under a recirculation id that does not stand in their keys yet.
+    pub(crate) fn round_of(&mut self, scope: Scope<'_>, mut bundle: Box<Bundle>, entry: Entry<'_>, id: u32) {
+        let (n, work) = (bundle.packets.len() as u64, self.work(scope.shared));
+        add(&work.hit, n);
+        add(&work.cache_hits, n);
+        self.lap(scope.shared, Stage::Cache);
+        self.count_all(scope.shared, &bundle, entry);
+        self.lap(scope.shared, Stage::Account);
+        let quick = entry.quick();
+        if quick != NOT_QUICK {
+            // Nobody looks at their keys any more.
+            self.outlets.send_all(quick, &mut bundle.packets);
+            return self.spares.give(bundle);
+        }
+        bundle.set_recirc_id(id);
+        self.carry_out(scope, entry, bundle);
+    }
+
     /// Finds megaflows, of packets in whose keys everything stands that megaflows look at.
     #[inline]
     fn look_up_told<'g>(
@@ -310,6 +331,11 @@ impl Core {
         let Some(program) = entry.head().program.load(scope.guard) else {
             return self.spares.give(bundle);
         };
+        if let [Action::Ct(ct), rest @ ..] = program.actions.as_slice()
+            && let [Action::Recirc(id)] = rest
+        {
+            return self.track_and_recirculate(scope, bundle, entry, (ct, *id, rest));
+        }
         let Some(straight) = &program.straight else {
             return self.run(scope, bundle, &program.actions);
         };

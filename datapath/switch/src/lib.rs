@@ -17,6 +17,7 @@
 //! | [`reference`], [`failing`] | the seam again, obvious and failing, for tests |
 
 pub mod account;
+mod after_ct;
 pub mod balance;
 mod beat;
 pub mod bonds;

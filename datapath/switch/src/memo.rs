@@ -39,9 +39,21 @@ impl Memo {
 
     #[inline]
     fn place(key: &Key) -> usize {
+        Self::place_of(key.in_port, u32::from_be_bytes(key.recirc_id))
+    }
+
+    #[inline]
+    fn place_of(in_port: [u8; 4], id: u32) -> usize {
         // Ids and ports count from one: neighbours do not meet.
-        let (id, port) = (u32::from_be_bytes(key.recirc_id), u32::from_be_bytes(key.in_port));
-        id.wrapping_add(port.wrapping_mul(9)) as usize % PLACES
+        id.wrapping_add(u32::from_be_bytes(in_port).wrapping_mul(9)) as usize % PLACES
+    }
+
+    /// The megaflows that are remembered for packets of a port that go round under `id`. They may be of another kind.
+    #[inline]
+    pub(crate) fn known<'g>(&self, scope: Scope<'g>, in_port: [u8; 4], id: u32) -> impl Iterator<Item = Entry<'g>> {
+        self.slots[Self::place_of(in_port, id)]
+            .into_iter()
+            .filter_map(move |number| scope.shared.slots.entry(number, scope.guard))
     }
 
     /// The megaflows that are remembered, if all packets are of these. Otherwise something else may have been found, and `learn` is to be told what

@@ -136,6 +136,12 @@ impl<'g> Entry<'g> {
         unsafe { &*self.0.line0.get() }
     }
 
+    /// The first line of the mask.
+    #[inline]
+    pub(crate) fn mask0(self) -> &'g [u64; 8] {
+        line_of(&self.head().shape.mask, 0)
+    }
+
     /// What else there is.
     #[inline]
     #[must_use]

@@ -117,11 +117,16 @@ pub struct Control {
 impl Control {
     /// Lets the port receive `frame` on a queue. A full queue drops it silently, as OVS does (counted in `overflows`).
     pub fn receive(&self, queue: usize, frame: &[u8]) -> Result<(), ControlError> {
+        self.receive_all(queue, [frame])
+    }
+
+    /// The same of several frames: whoever polls the queue finds all of them or none.
+    pub fn receive_all<'f>(&self, queue: usize, frames: impl IntoIterator<Item = &'f [u8]>) -> Result<(), ControlError> {
         let mut inner = self.state.inner();
         if queue >= inner.queues.len() {
             return Err(ControlError::Queue);
         }
-        self.state.inject(&mut inner, queue, frame);
+        frames.into_iter().for_each(|frame| self.state.inject(&mut inner, queue, frame));
         Ok(())
     }
 

@@ -10,7 +10,7 @@
 
 use super::entry::{ASSURED, DEAD, LIVE, NAT, NAT_DST, NAT_SRC, NONE, PECULIAR, RELATED, SEVERAL};
 use super::packet;
-use super::seek::Wanted;
+use super::seek::{Wanted, each};
 use super::track::{DNAT, EST, FIRST, Handle, LABEL_AND_TUPLE, RPL, SNAT, Spec, TRK};
 use super::tuple::{Tuple, V4};
 use super::{Ct, nat};
@@ -61,22 +61,24 @@ impl Ct {
     }
 
     #[inline(always)]
+    #[allow(clippy::needless_range_loop, reason = "the loop of `each` goes by numbers, whatever its body looks at")]
     fn seek_udp_as<const WIDE: bool>(&self, packets: &[Packet], parsed: &[Parsed], zone: u16, wanted: &mut Wanted) -> u32 {
         let n = packets.len().min(parsed.len()).min(BUNDLE_MAX);
         let mut udp = 0u32;
         for (i, parsed) in parsed[..n].iter().enumerate() {
             udp |= u32::from(is_plain_udp(parsed)) << i;
         }
-        udp = right_ones::<WIDE>(packets, parsed, udp);
         let (size, keys) = (self.table.size(), self.keys);
         let tail = u64::from(zone) << 32 | UDP << 48 | u64::from(V4) << 56;
-        for i in bits(udp) {
+        let (packets, parsed) = (&packets[..n], &parsed[..n]);
+        udp = right_ones::<WIDE>(packets, parsed, udp);
+        each!(i in udp, n => {
             let key = &parsed[i].key;
             let (ends, rest) = (ends_of(key), u64::from(ports_of(key)) | tail);
             let hash = Tuple::hash_v4(ends, rest, &keys);
             self.table.prefetch(hash, size);
             (wanted.words[i], wanted.hashes[i]) = ((ends, rest), hash);
-        }
+        });
         udp
     }
 
@@ -100,10 +102,12 @@ impl Ct {
     ) -> u32 {
         let passing = self.passing(spec);
         let mut done = 0u32;
-        for i in bits(wanted.udp) {
+        let n = packets.len().min(parsed.len()).min(BUNDLE_MAX);
+        let (packets, parsed) = (&mut packets[..n], &mut parsed[..n]);
+        each!(i in wanted.udp, n => {
             let found = (wanted.words[i], wanted.candidates[i]);
             done |= u32::from(self.track_udp::<TRANSLATE>(&mut packets[i], &mut parsed[i], &passing, found)) << i;
-        }
+        });
         done
     }
 
@@ -205,7 +209,7 @@ fn ends_of(key: &Key) -> u64 {
 #[inline(always)]
 fn right_ones<const WIDE: bool>(packets: &[Packet], parsed: &[Parsed], udp: u32) -> u32 {
     let (mut right, mut long) = (0u32, 0u32);
-    for i in bits(udp) {
+    each!(i in udp, packets.len().min(parsed.len()) => {
         let (packet, parsed) = (&packets[i], &parsed[i]);
         if packet.checksum() == Checksum::Unknown {
             match short_is_right::<WIDE>(packet, parsed) {
@@ -215,7 +219,7 @@ fn right_ones<const WIDE: bool>(packets: &[Packet], parsed: &[Parsed], udp: u32)
         } else {
             right |= 1 << i;
         }
-    }
+    });
     for i in bits(long) {
         right |= u32::from(packet::common_sums_are_right(packets[i].data(), &parsed[i])) << i;
     }
@@ -243,45 +247,85 @@ fn short_is_right<const WIDE: bool>(packet: &Packet, parsed: &Parsed) -> Option<
 mod vector {
     use flow::wire::ip_proto;
     use std::arch::x86_64::{
-        __m256i, _mm_add_epi32, _mm_and_si128, _mm_castsi128_ps, _mm_cmpeq_epi32, _mm_movemask_ps, _mm_set_epi32, _mm_set1_epi32,
-        _mm_srli_epi32, _mm_srli_epi64, _mm256_add_epi32, _mm256_and_si256, _mm256_castsi256_si128, _mm256_extracti128_si256,
-        _mm256_hadd_epi32, _mm256_loadu_si256, _mm256_set1_epi32, _mm256_setr_epi32, _mm256_srli_epi32,
+        __m256i, _mm_add_epi32, _mm_and_si128, _mm_castsi128_ps, _mm_cmpeq_epi32, _mm_loadu_si128, _mm_movemask_ps,
+        _mm_set1_epi32, _mm_srli_epi32, _mm_srli_epi64, _mm256_add_epi32, _mm256_and_si256, _mm256_castsi256_si128,
+        _mm256_extracti128_si256, _mm256_hadd_epi32, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_set1_epi16, _mm256_xor_si256,
     };
     use std::ops::RangeInclusive;
 
     pub(super) const IPV4: usize = 20;
-    /// Bytes of a vector.
+    /// Bytes of a vector, and words of 16 bits.
     const VECTOR: usize = 32;
+    const WORDS: usize = VECTOR / 2;
     /// Lengths of an IPv4 packet that is covered by two vectors, of which the first is full.
     pub(super) const LENGTHS: RangeInclusive<usize> = VECTOR..=2 * VECTOR;
     /// Where UDP's checksum stands.
     const SUM: usize = IPV4 + 6;
-    /// Zeroes, as many as bytes were in the first vector already, then ones.
-    static BEYOND: [u8; 2 * VECTOR] = half_set(0, 0xff);
-    /// Ones; from the second half on the last byte, which is behind an odd length, does not count.
-    static WHOLE: [u8; 2 * VECTOR] = {
-        let mut whole = half_set(0xff, 0xff);
-        whole[2 * VECTOR - 1] = 0;
-        whole
-    };
+    /// The first word of the addresses, which count in the segment's sum, too.
+    const ADDRESSES: usize = 6;
+    /// Products of vectors are of words with a sign: each word is taken for so much less than it is.
+    const LESS: i32 = 0x8000;
 
-    const fn half_set(first: u8, second: u8) -> [u8; 2 * VECTOR] {
-        let mut bytes = [first; 2 * VECTOR];
-        let mut i = VECTOR;
-        while i < bytes.len() {
-            bytes[i] = second;
-            i += 1;
-        }
-        bytes
+    /// What the length of a packet says.
+    #[repr(C, align(64))]
+    struct Row {
+        /// Which bytes of the second vector count: those that the first did not have, and not the one behind an odd length.
+        counted: [u8; VECTOR],
+        /// What is to be added to the sum of the header, in the lowest lane, and of the segment, in the third: what words were taken less for, and
+        /// protocol and length of the pseudo header.
+        plus: [i32; 4],
     }
 
-    /// The vector of a table from a byte on, which is at most `VECTOR`.
+    static ROWS: [Row; VECTOR + 1] = {
+        let mut rows = [const { row(VECTOR) }; VECTOR + 1];
+        let mut i = 0;
+        while i < rows.len() {
+            rows[i] = row(VECTOR + i);
+            i += 1;
+        }
+        rows
+    };
+
+    #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "small numbers")]
+    const fn row(total: usize) -> Row {
+        let from = second(total);
+        let mut counted = [0; VECTOR];
+        let mut i = VECTOR - from;
+        while i < total - from {
+            counted[i] = 0xff;
+            i += 1;
+        }
+        let pseudo = (ip_proto::UDP as u16).to_be() as i32 + ((total - IPV4) as u16).to_be() as i32;
+        let (header, segment) = (IPV4 / 2, WORDS - ADDRESSES + WORDS);
+        Row { counted, plus: [header as i32 * LESS, 0, segment as i32 * LESS + pseudo, 0] }
+    }
+
+    /// Where the second vector begins: it ends where the packet does, so that it does not touch what is behind; words stay words.
+    #[inline(always)]
+    const fn second(total: usize) -> usize {
+        total + total % 2 - VECTOR
+    }
+
+    /// Factors of the first vector's words: 1 for some, 0 for the others.
+    const fn factors(from: usize, to: usize) -> [i16; WORDS] {
+        let mut factors = [0; WORDS];
+        let mut i = from;
+        while i < to {
+            factors[i] = 1;
+            i += 1;
+        }
+        factors
+    }
+
+    static HEADER: [i16; WORDS] = factors(0, IPV4 / 2);
+    static SEGMENT: [i16; WORDS] = factors(ADDRESSES, WORDS);
+
     #[inline]
     #[target_feature(enable = "avx2")]
-    fn window(table: &[u8; 2 * VECTOR], from: usize) -> __m256i {
-        debug_assert!(from <= VECTOR);
-        // SAFETY: a vector fits behind `from`.
-        unsafe { _mm256_loadu_si256(table.as_ptr().wrapping_add(from).cast()) }
+    fn load<T>(of: &T) -> __m256i {
+        const { assert!(size_of::<T>() == VECTOR) };
+        // SAFETY: it is as long as a vector, and made of numbers.
+        unsafe { _mm256_loadu_si256(std::ptr::from_ref(of).cast()) }
     }
 
     /// Whether header and UDP checksum of a packet of `total` bytes are right: the one's complement sums of both in one go, over words of 16 bits.
@@ -290,26 +334,22 @@ mod vector {
     /// `total` is in `LENGTHS`, and one byte more than that is readable at `ip`.
     #[inline]
     #[target_feature(enable = "avx2")]
-    #[allow(clippy::cast_possible_truncation, reason = "a length of two vectors at most")]
     pub(super) unsafe fn is_right(ip: *const u8, total: usize) -> bool {
-        let (odd, low) = (total % 2, _mm256_set1_epi32(0xffff));
-        // The second vector ends where the packet does, so that it does not touch what is behind; words stay words.
-        let from = total + odd - VECTOR;
+        let row = &ROWS[total - VECTOR];
         // SAFETY: a vector is in the packet, which is no shorter.
         let first = unsafe { _mm256_loadu_si256(ip.cast()) };
         // SAFETY: the vector ends with the packet, or a byte behind it (the caller's promise).
-        let last = unsafe { _mm256_loadu_si256(ip.wrapping_add(from).cast()) };
-        let counted = _mm256_and_si256(window(&BEYOND, from), window(&WHOLE, odd * VECTOR));
-        let [first, second] = [first, _mm256_and_si256(last, counted)]
-            .map(|v| _mm256_add_epi32(_mm256_and_si256(v, low), _mm256_srli_epi32::<16>(v)));
-        let header = _mm256_and_si256(first, _mm256_setr_epi32(-1, -1, -1, -1, -1, 0, 0, 0));
-        // Addresses count in both.
-        let segment = _mm256_and_si256(first, _mm256_setr_epi32(0, 0, 0, -1, -1, -1, -1, -1));
-        let pairs = _mm256_hadd_epi32(header, _mm256_add_epi32(segment, second));
+        let last = unsafe { _mm256_loadu_si256(ip.wrapping_add(second(total)).cast()) };
+        // The top bit turned is 0x8000 less, with a sign.
+        let turn = _mm256_set1_epi16(i16::MIN);
+        let [first, last] = [first, _mm256_and_si256(last, load(&row.counted))].map(|v| _mm256_xor_si256(v, turn));
+        let header = _mm256_madd_epi16(first, load(&HEADER));
+        let segment = _mm256_add_epi32(_mm256_madd_epi16(first, load(&SEGMENT)), _mm256_madd_epi16(last, _mm256_set1_epi16(1)));
+        let pairs = _mm256_hadd_epi32(header, segment);
         let four = _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256::<1>(pairs));
-        let pseudo = i32::from(u16::from(ip_proto::UDP).to_be()) + i32::from(((total - IPV4) as u16).to_be());
-        // Of the header in the lowest lane, of the rest in the third.
-        let sums = _mm_add_epi32(_mm_add_epi32(four, _mm_srli_epi64::<32>(four)), _mm_set_epi32(0, pseudo, 0, 0));
+        // SAFETY: four numbers are such a vector.
+        let plus = unsafe { _mm_loadu_si128(row.plus.as_ptr().cast()) };
+        let sums = _mm_add_epi32(_mm_add_epi32(four, _mm_srli_epi64::<32>(four)), plus);
         // Less than 2^21, so that folding once is enough: 0xffff is what a right one comes to, and nothing else does.
         let folded = _mm_add_epi32(_mm_and_si128(sums, _mm_set1_epi32(0xffff)), _mm_srli_epi32::<16>(sums));
         let right = _mm_movemask_ps(_mm_castsi128_ps(_mm_cmpeq_epi32(folded, _mm_set1_epi32(0xffff))));

@@ -255,7 +255,7 @@ fn write(parsed: &mut Parsed, (state, zone, mark): (u8, u16, u32), label: u128, 
 }
 
 /// The word of the key that these fields and the original tuple's protocol make up.
-pub(super) const FIRST: usize = core::mem::offset_of!(Key, ct_state) / 8;
+pub(crate) const FIRST: usize = core::mem::offset_of!(Key, ct_state) / 8;
 const _: () = assert!(core::mem::offset_of!(Key, ct_nw_proto) == FIRST * 8 + 1);
 const _: () = assert!(core::mem::offset_of!(Key, ct_zone) == FIRST * 8 + 2);
 const _: () = assert!(core::mem::offset_of!(Key, ct_mark) == FIRST * 8 + 4);

@@ -55,6 +55,14 @@ fn tail(sport: u16, dport: u16, zone: u16, proto: u8, family: u8) -> u64 {
     u64::from(sport) | u64::from(dport) << 16 | u64::from(zone) << 32 | u64::from(proto) << 48 | u64::from(family) << 56
 }
 
+/// The hash of both ends, each an address with its port, and the last word. A product does not say which of its factors was the first, so it is
+/// that of the other direction, too.
+#[inline(always)]
+const fn hash_ends(src: u64, dst: u64, last: u64, keys: &[u64; 4]) -> u64 {
+    let both = fold(src ^ keys[0], dst ^ keys[0]);
+    fold(both ^ keys[2] ^ last >> 32, keys[3] | 1)
+}
+
 impl Tuple {
     /// From its parts.
     #[must_use]
@@ -211,13 +219,11 @@ impl Tuple {
     #[must_use]
     pub const fn hash(&self, keys: &[u64; 4]) -> u64 {
         let [s0, s1, d0, d1, t] = self.0;
-        let (sport, dport) = (self.sport() as u64, self.dport() as u64);
-        let dport = if self.is_icmp() { sport } else { dport };
-        let a = fold(s0 ^ keys[0], s1 ^ keys[1] ^ sport << 40 ^ sport);
-        let b = fold(d0 ^ keys[0], d1 ^ keys[1] ^ dport << 40 ^ dport);
-        // Sum and exclusive or are symmetric; both together do not cancel where either does.
-        let both = a.wrapping_add(b) ^ (a ^ b).rotate_left(32);
-        fold(both ^ keys[2] ^ t >> 32, keys[3] | 1)
+        let sport = self.sport() as u64;
+        let dport = if self.is_icmp() { sport } else { self.dport() as u64 };
+        let (src, dst) =
+            if self.family() == V6 { (fold(s0 ^ keys[1], s1 ^ keys[2]), fold(d0 ^ keys[1], d1 ^ keys[2])) } else { (s0, d0) };
+        hash_ends(src ^ sport << 32, dst ^ dport << 32, t, keys)
     }
 
     /// The same of TCP and UDP over IPv4, in two words (`of_words_v4`).
@@ -225,10 +231,7 @@ impl Tuple {
     #[must_use]
     pub const fn hash_v4(ends: u64, rest: u64, keys: &[u64; 4]) -> u64 {
         let (sport, dport) = (rest & 0xffff, rest >> 16 & 0xffff);
-        let a = fold(ends & 0xffff_ffff ^ keys[0], keys[1] ^ sport << 40 ^ sport);
-        let b = fold(ends >> 32 ^ keys[0], keys[1] ^ dport << 40 ^ dport);
-        let both = a.wrapping_add(b) ^ (a ^ b).rotate_left(32);
-        fold(both ^ keys[2] ^ rest >> 32, keys[3] | 1)
+        hash_ends(ends & 0xffff_ffff ^ sport << 32, ends >> 32 ^ dport << 32, rest, keys)
     }
 
     fn address(&self, first: usize) -> IpAddr {
