@@ -249,7 +249,7 @@ fn a_monitor_runs_on_in_the_background_and_takes_commands() {
         let mut lines: Vec<String> = [
             &["ofctl/set-output-file", out][..],
             &["ofctl/send", "0102000800000001"],
-            &["ofctl/send", "01020008000000", "0102000800000003"],
+            &["ofctl/send", "0102000800000002", "01020008000000", "0102000800000003"],
             &["ofctl/send", "zz"],
             &["ofctl/send", "010200080000000103"],
             &["ofctl/barrier"],

@@ -1,7 +1,7 @@
 //! What a batch of one megaflow must find when it comes back from `ct`: said of the whole batch, instead of looking each packet up again.
 //!
 //! What enters: the megaflow that all packets were of, the `ct` action, and the packets when it has been carried out. What leaves: what is sure of
-//! all their keys, to be asked whether all of them are of another megaflow. Neighbours: `forward` (the caller, which looks packets up where this room
+//! all their keys, to be asked whether all of them are of another megaflow. Neighbours: `execute` (the caller, which has packets looked up where this room
 //! does not know), `memo` (which names the megaflows to ask about), `ct::track` (which changes the keys).
 //!
 //! Between the two lookups `ct` and the recirculation change only the id, the word that tells of the connection and, with NAT, addresses and ports of

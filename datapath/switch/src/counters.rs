@@ -1,7 +1,7 @@
 //! The counters of the software switch, under OVS's coverage names where it has them (`coverage/show`).
 
 flow::counters! {
-    DROP_UPCALL_ERROR = "datapath_drop_upcall_error", "A packet for userspace was lost: its port's queue was full, or nobody listens.";
+    DROP_UPCALL_ERROR = "datapath_drop_upcall_error", "A packet for userspace was lost: the queue of those that came in as it did was full, or nobody listens.";
     DROP_METER = "datapath_drop_meter", "A meter's band dropped the packet.";
     DROP_USERSPACE_ACTION = "datapath_drop_userspace_action_error", "A packet that a userspace action sent up was lost.";
     DROP_TUNNEL_PUSH = "datapath_drop_tunnel_push_error", "A tunnel header could not be put before the packet.";

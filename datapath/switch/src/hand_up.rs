@@ -1,6 +1,6 @@
 //! The way up: packets for which there is no megaflow, or that an action sends to userspace, become upcalls.
 //!
-//! What enters: packets with their keys. What leaves: upcalls in the queue of the packet's input port (`upcall`), or a counted loss.
+//! What enters: packets with their keys. What leaves: upcalls in the lane of the receive queue that the packet came by (`upcall`), or a counted loss.
 //! Neighbours: `forward` and `execute`, the callers.
 
 use crate::bundle::Bundle;
@@ -51,7 +51,7 @@ impl Core {
         queued
     }
 
-    /// The input port of the first packet that found nothing, if that port's queue is full: what else came from there need not be tried.
+    /// The input port of the first packet that found nothing, if the lane of this batch there is full: what else came from there need not be tried.
     #[inline]
     pub(crate) fn full_port(&self, shared: &Shared, bundle: &Bundle, found: &[Option<Entry<'_>>]) -> Option<[u8; 4]> {
         let first = found.iter().position(Option::is_none)?;

@@ -1,7 +1,7 @@
 //! The few megaflows that the last batches of a kind belonged to, asked before the caches.
 //!
-//! What enters: keys of a batch. What leaves: its megaflows, if all packets are of those that are remembered. Neighbours: `lookup` (the caller),
-//! `search` (compares).
+//! What enters: keys of a batch. What leaves: its megaflows, if all packets are of those that are remembered. Neighbours: `lookup` and
+//! `execute` (the callers), `search` (compares).
 //!
 //! Packets that go round again (conntrack, tunnels) mostly end in one megaflow or a few, whatever their number of flows: comparing them with
 //! those costs a few cycles, where the signature cache hashes whole keys and has an entry for each flow and round. A kind is an input port with

@@ -11,7 +11,8 @@
 //! - A lane with packets stands in `ready` exactly once (`scheduled`), so `ready` is bounded by the number of lanes.
 //! - A lane belongs to the handler that has upcalls of it in hand until that one comes back for more. A flow comes in by one receive queue of its
 //!   port, and whatever is told of a packet on its way, also when a handler sends it on (`Execute::rx_queue`), goes up in the lane of the one by which it
-//!   came. So two packets of a flow, or two messages about one packet, never overtake each other, and several handlers serve several lanes.
+//!   came. So two messages about one packet never overtake each other, nor do two packets of a flow that the device put into one queue (later fragments, and
+//!   flows that it moves to another one, it may not), and several handlers serve several lanes.
 //! - Sender and handler write no common cache line for each packet, beyond the queue's places and the parcels in it: each line that both
 //!   write goes to and fro between their cores.
 //! - No packet waits while a handler sleeps: a handler first registers as waiting, then looks again, then sleeps; a sender first

@@ -237,11 +237,13 @@ impl<N: Netlink, D: Devices> Tc<N, D> {
         if is_mended {
             let (mut request, sequence) = (Writer::default(), table.sequences(1));
             create(&mut request, sequence, place.id, rule, &cookie(ufid), &self.devices)?;
-            if let Ok(sent) = self.deliver(&request, sequence) {
-                reply = sent;
-                second = reply.answer();
-                answer = &second;
-            }
+            reply = self.deliver(&request, sequence).map_err(|e| {
+                // Nobody knows whether it is there.
+                table.dirty.insert(place.port);
+                Refusal::new(Reason::Driver, e.to_string())
+            })?;
+            second = reply.answer();
+            answer = &second;
         }
         if answer.error == EEXIST {
             // The next try is somewhere else.

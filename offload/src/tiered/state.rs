@@ -134,6 +134,8 @@ pub(super) struct State {
     pub(super) looked_ms: Msec,
     /// Until when what was seen then is good enough, whoever asks.
     pub(super) fresh_ms: Msec,
+    /// When connections were kept alive last.
+    pub(super) kept_ms: Msec,
     /// When the rest of what a tick does was done last.
     pub(super) cleaned_ms: Msec,
     /// Rules that have gone since the last tick: so many may find room.
@@ -206,7 +208,8 @@ impl State {
 
     /// A look at all rules, begun at `now`, has taken so long.
     pub(super) fn rest(&mut self, now: Msec, took: Msec) {
-        self.fresh_ms = now + took + (took * REST).max(LOOK_MS);
+        // No longer than a counter may be late, after which megaflows would count as idle.
+        self.fresh_ms = now + took + (took * REST).min(self.lag_ms).max(LOOK_MS);
     }
 
     /// Makes it known that a megaflow is in software.
@@ -245,10 +248,13 @@ mod tests {
     /// Else a revalidator that asks for a hundred thousand part by part looks at all of them with each part.
     #[test]
     fn a_long_look_is_good_for_longer() {
-        let mut state = State::default();
+        let mut state = State { lag_ms: 2_000, ..State::default() };
         state.rest(1_000, 3);
         assert_eq!(state.fresh_ms, 1_000 + 3 + LOOK_MS);
         state.rest(1_000, 300);
         assert_eq!(state.fresh_ms, 1_000 + 300 + 300 * REST);
+        // No longer than a counter may be late.
+        state.rest(1_000, 3_000);
+        assert_eq!(state.fresh_ms, 1_000 + 3_000 + 2_000);
     }
 }

@@ -13,7 +13,7 @@ use crate::refusal::{Reason, Refusal};
 use flow::seam::FlowDump;
 use flow::{Datapath, DpPort, Megaflow, Msec, Ufid, clock};
 
-/// Rules are looked at this often, also if nobody asks.
+/// Rules are looked at this often, also if nobody asks, unless a look takes so long that it is good for longer (`State::rest`).
 const LOOK_MS: Msec = 500;
 /// Ports that are dirty are swept this often, and megaflows that came unseen are looked for.
 const CLEAN_MS: Msec = 2_000;
@@ -31,6 +31,10 @@ impl<D: Datapath, H: Hardware> Tiered<D, H> {
         let mut state = self.state();
         if now - state.looked_ms >= LOOK_MS && now >= state.fresh_ms {
             self.look_at_all(&mut state, now);
+        }
+        // Whoever asks for counters looks, too, so that these have a time of their own.
+        if now - state.kept_ms >= LOOK_MS {
+            state.kept_ms = now;
             self.keep_alive(&mut state, now);
             self.retire_meters(&mut state);
         }

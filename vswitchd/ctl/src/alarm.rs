@@ -12,19 +12,31 @@ use std::time::Duration;
 /// # Errors
 /// `option` is no number of seconds: then `complaint` with the value for `%s`.
 pub fn set(io: &Io<'_>, option: Option<&str>, complaint: &str) -> Result<(), Fault> {
-    let seconds = match option {
-        Some(text) => text.parse::<u64>().map_err(|_| Fault::say(complaint.replace("%s", text)))?,
-        None => std::env::var("OVS_CTL_TIMEOUT").ok().and_then(|t| t.parse().ok()).unwrap_or(0),
-    };
-    if seconds != 0 {
+    if let Some(limit) = limit(option, complaint)? {
         let pattern = io.pattern.clone();
-        std::thread::Builder::new().name("alarm".into()).spawn(move || ring(seconds, &pattern)).map_err(Fault::Output)?;
+        let wait = move || {
+            std::thread::sleep(limit);
+            ring(&pattern);
+        };
+        std::thread::Builder::new().name("alarm".into()).spawn(wait).map_err(Fault::Output)?;
     }
     Ok(())
 }
 
-fn ring(seconds: u64, pattern: &str) {
-    std::thread::sleep(Duration::from_secs(seconds));
+/// The limit, if there is one.
+///
+/// # Errors
+/// As `set`.
+pub fn limit(option: Option<&str>, complaint: &str) -> Result<Option<Duration>, Fault> {
+    let seconds = match option {
+        Some(text) => text.parse::<u64>().map_err(|_| Fault::say(complaint.replace("%s", text)))?,
+        None => std::env::var("OVS_CTL_TIMEOUT").ok().and_then(|t| t.parse().ok()).unwrap_or(0),
+    };
+    Ok((seconds != 0).then(|| Duration::from_secs(seconds)))
+}
+
+/// Dies of the alarm, and says so.
+pub fn ring(pattern: &str) {
     let line = log_line(pattern, 1, (Level::Warn, "fatal_signal"), "terminating with signal 14 (Alarm clock)");
     // Death comes next, heard or not.
     drop(writeln!(std::io::stderr(), "{line}"));

@@ -2,7 +2,8 @@
 //! console by default.
 
 use crate::fault::{Fault, errno_text};
-use crate::process::vlog::levels::Level;
+use crate::process::vlog::levels::{self, Change, Destination, Level};
+use crate::process::vlog::modules::Module;
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
@@ -15,8 +16,8 @@ pub struct Io<'a> {
     pub program: &'static str,
     pub out: &'a mut dyn Write,
     pub err: &'a mut dyn Write,
-    /// Which lines of which module are shown, the latest word last; `ANY` stands for all modules.
-    levels: Vec<(String, Level)>,
+    /// Which lines of which module are shown, or of all; the latest word last.
+    levels: Vec<(Option<Module>, Level)>,
     lines: u32,
     /// What a log line looks like.
     pub pattern: String,
@@ -60,7 +61,7 @@ impl<'a> Io<'a> {
     }
 
     fn log(&mut self, level: Level, module: &str, text: &str) -> io::Result<()> {
-        let of_module = self.levels.iter().rfind(|(of, _)| of == module || of == "ANY");
+        let of_module = self.levels.iter().rfind(|(of, _)| of.is_none_or(|of| of.name() == module));
         if of_module.map_or(Level::Info, |(_, most)| *most) < level {
             return Ok(());
         }
@@ -69,31 +70,15 @@ impl<'a> Io<'a> {
         writeln!(self.err, "{line}")
     }
 
-    /// Obeys `-vSPEC` as far as it concerns the console.
+    /// Obeys `-vSPEC` as far as it concerns the console. What is no specification is told by whoever reads the options.
     pub fn log_spec(&mut self, spec: Option<&str>) {
-        if let Some(pattern) = spec.and_then(console_pattern) {
-            pattern.clone_into(&mut self.pattern);
-            return;
+        let of_console = |destination: Option<Destination>| destination.is_none_or(|d| d == Destination::Console);
+        match levels::parse(spec.unwrap_or_default()) {
+            Ok(Change::Pattern { destination, pattern }) if of_console(destination) => self.pattern = pattern,
+            Ok(Change::Levels { module, destination, level }) if of_console(destination) => self.levels.push((module, level)),
+            Ok(_) | Err(_) => {}
         }
-        let words: Vec<&str> = spec.unwrap_or("").split([':', ' ', ',']).filter(|w| !w.is_empty()).collect();
-        if words.first().is_some_and(|w| w.eq_ignore_ascii_case("pattern"))
-            || words.iter().any(|w| ["syslog", "file"].contains(w))
-        {
-            return;
-        }
-        let level = words.iter().find_map(|w| Level::named(w));
-        let module = words.iter().find(|w| Level::named(w).is_none() && **w != "console");
-        // Without a level everything is shown.
-        self.levels.push(((*module.unwrap_or(&"ANY")).to_owned(), level.unwrap_or(Level::Dbg)));
     }
-}
-
-/// The pattern of `PATTERN:console:...` and `PATTERN:any:...`.
-fn console_pattern(spec: &str) -> Option<&str> {
-    let (word, rest) = spec.split_once(':')?;
-    let (destination, pattern) = rest.split_once(':')?;
-    let ours = word.eq_ignore_ascii_case("pattern") && ["console", "any"].contains(&destination);
-    ours.then_some(pattern)
 }
 
 /// A line after `pattern`; of vlog's escapes those that name what a tool has.

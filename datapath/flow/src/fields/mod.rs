@@ -15,7 +15,7 @@
 //! - A tunnel option (`tun_metadata0`..) lies where `TunnelOptions` says; `get` and `set` here do not reach it.
 
 mod def;
-mod need;
+pub(crate) mod need;
 mod table;
 mod tunnel_options;
 mod value;

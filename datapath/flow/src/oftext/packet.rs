@@ -1,14 +1,13 @@
 //! A packet's key as OVS shows a flow: every field that the packet has, of metadata and registers what is not zero.
 
 use super::write::format_match_with;
+use crate::fields::need::{
+    ETH_ARP, ETH_IPV4, ETH_IPV6, ETH_MPLS, ETH_MPLS_MULTICAST, ETH_NSH, ETH_PBB, ETH_RARP, PROTO_ICMPV6, PROTO_TCP,
+};
 use crate::fields::{DpAttr, Field, Need, Stage};
 use crate::forms::PortNames;
 use crate::key::{FRAG_ANY, FRAG_LATER, Key, Mask};
 use crate::matching::Match;
-
-const ETH_IPV4: [u8; 2] = [0x08, 0x00];
-const ETH_IPV6: [u8; 2] = [0x86, 0xdd];
-const ETH_NSH: [u8; 2] = [0x89, 0x4f];
 
 /// The key as OpenFlow text.
 #[must_use]
@@ -84,18 +83,18 @@ fn network_mask(key: &Key, eth_type: [u8; 2], mask: &mut Mask) {
             if Field::Ipv6Exthdr.get(key) != 0 {
                 Field::Ipv6Exthdr.unwildcard(mask);
             }
-            let nd = key.nw_proto == 58 && matches!(key.tp_src, [0, 135 | 136]) && key.tp_dst == [0; 2];
+            let nd = key.nw_proto == PROTO_ICMPV6 && matches!(key.tp_src, [0, 135 | 136]) && key.tp_dst == [0; 2];
             if nd {
                 (mask.arp_sha, mask.arp_tha, mask.nd_target) = ([0xff; 6], [0xff; 6], [0xff; 16]);
             }
         }
-        [0x08, 0x06] | [0x80, 0x35] => {
+        ETH_ARP | ETH_RARP => {
             (mask.nw_src, mask.nw_dst, mask.nw_proto) = ([0xff; 4], [0xff; 4], 0xff);
             (mask.arp_sha, mask.arp_tha) = ([0xff; 6], [0xff; 6]);
             return;
         }
-        [0x88, 0x47 | 0x48] => return labels_mask(key, mask),
-        [0x88, 0xe7] => {
+        ETH_MPLS | ETH_MPLS_MULTICAST => return labels_mask(key, mask),
+        ETH_PBB => {
             mask.nw_src = [0xff; 4];
             return;
         }
@@ -111,7 +110,7 @@ fn network_mask(key: &Key, eth_type: [u8; 2], mask: &mut Mask) {
     let transport = matches!(key.nw_proto, 1 | 2 | 6 | 17 | 58 | 132);
     if key.nw_frag & FRAG_LATER == 0 && transport {
         (mask.tp_src, mask.tp_dst) = ([0xff; 2], [0xff; 2]);
-        if key.nw_proto == 6 {
+        if key.nw_proto == PROTO_TCP {
             mask.tcp_flags = [0xff; 2];
         }
     }

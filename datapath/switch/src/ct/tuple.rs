@@ -359,6 +359,50 @@ mod tests {
         }
     }
 
+    /// Tuples that differ in few bits have hashes of their own, and their places in a table are as even as chance would have it.
+    #[test]
+    fn neighbouring_tuples_are_told_apart() {
+        const PLACES: usize = 1 << 14;
+        let udp = |src: u32, dst: u32, sport: u16, dport: u16, zone: u16| {
+            let ends = Ends { src: IpAddr::from(src.to_be_bytes()), dst: IpAddr::from(dst.to_be_bytes()), sport, dport };
+            Tuple::new(&ends, 17, zone)
+        };
+        let six = |src: u128, dst: u128, sport: u16| {
+            let ends = Ends { src: IpAddr::from(src.to_be_bytes()), dst: IpAddr::from(dst.to_be_bytes()), sport, dport: 53 };
+            Tuple::new(&ends, 17, 0)
+        };
+        let (server, net) = (0x0a00_0001u32, 0xfe80u128 << 112);
+        let all = 0..=u16::MAX;
+        let sets: [(&str, Vec<Tuple>); 8] = [
+            ("ports of a client", all.clone().map(|n| udp(0x0a00_0002, server, n, 53, 0)).collect()),
+            ("ports of both", all.clone().map(|n| udp(0x0a00_0002, server, n >> 8, n & 0xff, 0)).collect()),
+            ("clients", all.clone().map(|n| udp(0xc0a8_0000 | u32::from(n), server, 1000, 53, 0)).collect()),
+            ("both count", all.clone().map(|n| udp(0xc0a8_0000 | u32::from(n), server + u32::from(n), 1000, 1000, 0)).collect()),
+            (
+                "pairs",
+                all.clone().map(|n| udp(server + u32::from(n >> 8), server + 1000 + u32::from(n & 0xff), 7, 7, 0)).collect(),
+            ),
+            ("zones", all.clone().map(|n| udp(0x0a00_0002, server, 1000, 53, n)).collect()),
+            ("low halves over IPv6", all.clone().map(|n| six(net | u128::from(n), net | 0xffff_0000, 9)).collect()),
+            ("both halves over IPv6", all.map(|n| six(net | u128::from(n) << 64 | u128::from(n), net | 1, 9)).collect()),
+        ];
+        for keys in [KEYS, [0x9876_5432_10fe_dcba, 0x0f0f_3333_5555_1234, 0x1122_3344_5566_7788, 0xdead_beef_0bad_cafe]] {
+            for (name, set) in &sets {
+                let mut hashes: Vec<u64> = set.iter().map(|tuple| tuple.hash(&keys)).collect();
+                for shift in [0, 20, 32, 44] {
+                    let mut places = vec![0u32; PLACES];
+                    hashes.iter().for_each(|hash| places[(hash >> shift) as usize % PLACES] += 1);
+                    // Four on average; chance puts more than 24 into one of these less than once in a million sets.
+                    let most = places.iter().max().copied();
+                    assert!(most <= Some(24), "{name}, bits from {shift}: {most:?} in a place");
+                }
+                hashes.sort_unstable();
+                hashes.dedup();
+                assert_eq!(hashes.len(), set.len(), "{name}");
+            }
+        }
+    }
+
     #[test]
     fn an_echo_and_its_answer() {
         let request = tuple("icmp 10.0.0.1 7 10.0.0.2 2048");

@@ -50,13 +50,16 @@ pub(super) struct Subtable<T> {
     ports: Option<Ports>,
 }
 
+/// Rules that a new subtable makes room for at most.
+const ROOM_MAX: usize = 1 << 17;
+
 impl<T: Classified> Subtable<T> {
     pub(super) fn new(mask: Arc<MiniMask>, prefixes: [u8; TRIES_MAX], asks_tries: u8, seed: u64) -> Self {
         let last_stage = (0..STAGES).rev().find(|s| !mask.stage(*s).is_empty()).unwrap_or(0);
         let indices = std::array::from_fn(|s| (s < last_stage && !mask.stage(s).is_empty()).then(Index::default));
         let ports = Ports::new(ports_of(&mask.expand()));
-        // Rules that wait to come here, as in a bundle, have this mask already: the table does not grow under them.
-        let rules = HashTable::with_capacity(Arc::strong_count(&mask).saturating_sub(1));
+        // Rules that wait to come here, as in a bundle, have this mask already: the table does not grow under them. Those of other tables have it, too.
+        let rules = HashTable::with_capacity(Arc::strong_count(&mask).saturating_sub(1).min(ROOM_MAX));
         let priorities = BTreeMap::new();
         Self { mask, seed, rules, indices, last_stage, priorities, prefixes, asks_tries, ports }
     }

@@ -181,23 +181,22 @@ fn unknown_counters() -> PortCounters {
 /// OFPMP_FLOW: the rules that a request selects, by table and falling priority.
 pub(super) fn flows(bridge: &Bridge, request: &FlowStatsRequest, now: Msec) -> Result<Vec<FlowStatsEntry>, OfError> {
     let criteria = criteria(request);
-    if request.table == INTERNAL {
-        return Ok(criteria.select_own().map(|own| own_entry(bridge, own, now)).collect());
-    }
-    let mut rules = criteria.select(bridge)?;
+    let internal = request.table == INTERNAL;
+    let mut rules = if internal { criteria.select_internal(bridge) } else { criteria.select(bridge)? };
     rules.sort_by_key(|r| (r.table, std::cmp::Reverse(r.priority), r.life.serial));
-    Ok(rules.iter().map(|rule| flow_entry(bridge, rule, now)).collect())
+    let mut entries: Vec<_> = rules.iter().map(|rule| flow_entry(bridge, rule, now)).collect();
+    entries.extend(criteria.select_own().map(|own| own_entry(bridge, own, now)));
+    Ok(entries)
 }
 
 /// OFPMP_AGGREGATE: (packets, bytes, flows).
 pub(super) fn aggregate(bridge: &Bridge, request: &FlowStatsRequest) -> Result<(u64, u64, u32), OfError> {
     let criteria = criteria(request);
     let counted = |(sum, n): ((u64, u64), u32), one: (u64, u64)| ((sum.0 + one.0, sum.1 + one.1), n.saturating_add(1));
-    let ((packets, bytes), flows) = if request.table == INTERNAL {
-        criteria.select_own().map(|own| bridge.own_rules.tally(own).read()).fold(((0, 0), 0), counted)
-    } else {
-        criteria.select(bridge)?.iter().map(|rule| rule.life.tally.read()).fold(((0, 0), 0), counted)
-    };
+    let internal = request.table == INTERNAL;
+    let rules = if internal { criteria.select_internal(bridge) } else { criteria.select(bridge)? };
+    let own = criteria.select_own().map(|own| bridge.own_rules.tally(own).read());
+    let ((packets, bytes), flows) = rules.iter().map(|rule| rule.life.tally.read()).chain(own).fold(((0, 0), 0), counted);
     Ok((packets, bytes, flows))
 }
 

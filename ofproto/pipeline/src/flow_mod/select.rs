@@ -4,8 +4,8 @@ use super::{outputs_to_group, outputs_to_port};
 use crate::bridge::Bridge;
 use crate::classifier::MiniMatch;
 use crate::internal::Own;
-use crate::rule::Rule;
-use crate::table::INTERNAL;
+use crate::rule::{PRIORITY_MAX, Rule};
+use crate::table::{INTERNAL, Table};
 use openflow::action::OfAction;
 use openflow::{GroupId, OfError, OfPort, TableId};
 use std::sync::Arc;
@@ -34,6 +34,10 @@ impl Criteria {
             let at = usize::from(self.table.0);
             bridge.tables.get(at..=at).filter(|_| self.table != INTERNAL).ok_or(OfError::OfpbrcBadTableId)?
         };
+        Ok(self.select_in(tables))
+    }
+
+    fn select_in(&self, tables: &[Table]) -> Vec<Arc<Rule>> {
         let mut found = Vec::new();
         for table in tables {
             let rules = table.rules.read().expect("no holder of a table's rules panics");
@@ -47,7 +51,12 @@ impl Criteria {
                 None => found.extend(rules.iter_within(&self.within).filter(|r| self.wants(r)).cloned()),
             }
         }
-        Ok(found)
+        found
+    }
+
+    /// Those of the internal table that come and go, such as those of bonds, if a request names that table.
+    pub fn select_internal(&self, bridge: &Bridge) -> Vec<Arc<Rule>> {
+        if self.table == INTERNAL { self.select_in(&bridge.tables[usize::from(INTERNAL.0)..]) } else { Vec::new() }
     }
 
     /// Whether the criteria select a rule that is at hand, with its match or with the actions that it had before as well as with
@@ -61,7 +70,7 @@ impl Criteria {
     }
 
     fn wants(&self, rule: &Rule) -> bool {
-        !rule.is_hidden() && self.wants_what(rule.cookie.load(Ordering::Relaxed), &rule.actions)
+        rule.priority <= PRIORITY_MAX && self.wants_what(rule.cookie.load(Ordering::Relaxed), &rule.actions)
     }
 
     fn wants_what(&self, cookie: u64, actions: &[OfAction]) -> bool {

@@ -63,7 +63,8 @@ impl<'a> Segment<'a> {
         let end = frame.len().checked_sub(usize::from(found.l2_pad))?;
         let segment = frame.get(usize::from(found.l4)..end)?;
         let header = segment.first_chunk::<TCP_BYTES>()?;
-        let payload = segment.get(usize::from(header[WORDS] >> 4) * 4..)?;
+        let header_bytes = Some(usize::from(header[WORDS] >> 4) * 4).filter(|n| *n >= TCP_BYTES)?;
+        let payload = segment.get(header_bytes..)?;
         let sequence = u32::from_be_bytes(*header[SEQUENCE..].first_chunk()?);
         Some(Self {
             source: SocketAddr::new(source, u16::from_be_bytes(key.tp_src)),
@@ -153,7 +154,9 @@ pub(super) fn print_capture(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, Fault>
         ports.extend(PORTS);
     }
     let mut streams: Map<(SocketAddr, SocketAddr), Stream> = Map::default();
+    let mut last = Duration::ZERO;
     frames(io, file, &mut |io, time, frame| {
+        last = time;
         let Some(segment) = Segment::of(frame) else { return Ok(()) };
         if !ports.contains(&segment.source.port()) && !ports.contains(&segment.destination.port()) {
             return Ok(());
@@ -161,27 +164,48 @@ pub(super) fn print_capture(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, Fault>
         let way = (segment.source, segment.destination);
         let stream = streams.entry(way).or_default();
         let lost = stream.take(&segment);
-        let shown = |end: SocketAddr| format!("{}.{}", end.ip(), end.port());
-        let named = format!("{} > {}", shown(way.0), shown(way.1));
-        if lost != 0 {
-            writeln!(io.err, "{file}: {named}: {lost} bytes are not in the file")?;
+        show(io, run, (way, time), lost, stream)
+    })?;
+    // What waits for segments that do not come.
+    for (way, mut stream) in streams {
+        while !stream.early.is_empty() {
+            let lost = stream.give_up();
+            stream.follow();
+            show(io, run, (way, last), lost, &mut stream)?;
         }
-        loop {
-            match stream.messages.next_message() {
-                Ok(None) => return Ok(()),
-                Ok(Some(message)) => {
-                    let when = if run.options.timestamp { format!("{} ", time_of_day(time)) } else { String::new() };
-                    let text = render(message, &SwitchNames::none(), run.options.verbosity + 1);
-                    writeln!(io.out, "{when}{named}:\n{text}")?;
-                }
-                Err(e) => {
-                    writeln!(io.err, "{file}: {named}: {e}")?;
-                    // Out of step: what follows may begin with a message.
-                    stream.messages = Splitter::default();
-                }
+    }
+    Ok(0)
+}
+
+/// Shows the messages that have come one way of a connection, and that bytes before them are lost.
+fn show(
+    io: &mut Io<'_>,
+    run: &Run<'_>,
+    ((source, destination), time): ((SocketAddr, SocketAddr), Duration),
+    lost: u32,
+    stream: &mut Stream,
+) -> Result<(), Fault> {
+    let file = run.argument(1);
+    let shown = |end: SocketAddr| format!("{}.{}", end.ip(), end.port());
+    let named = format!("{} > {}", shown(source), shown(destination));
+    if lost != 0 {
+        writeln!(io.err, "{file}: {named}: {lost} bytes are not in the file")?;
+    }
+    loop {
+        match stream.messages.next_message() {
+            Ok(None) => return Ok(()),
+            Ok(Some(message)) => {
+                let when = if run.options.timestamp { format!("{} ", time_of_day(time)) } else { String::new() };
+                let text = render(message, &SwitchNames::none(), run.options.verbosity + 1);
+                writeln!(io.out, "{when}{named}:\n{text}")?;
+            }
+            Err(e) => {
+                writeln!(io.err, "{file}: {named}: {e}")?;
+                // Out of step: what follows may begin with a message.
+                stream.messages = Splitter::default();
             }
         }
-    })
+    }
 }
 
 /// `00:07:42.782`, in UTC.
@@ -310,6 +334,11 @@ mod tests {
         let lost = (0..2000u32).map(|n| stream.take(&segment(100 + 8 * n, false, &message))).filter(|lost| *lost != 0);
         assert_eq!(lost.collect::<Vec<_>>(), [89]);
         assert_eq!(messages(&mut stream), 2000);
+        // At the end of a file nothing more will come.
+        stream.take(&segment(100_000, false, &message));
+        assert_eq!((messages(&mut stream), stream.give_up()), (0, 100_000 - (100 + 8 * 2000)));
+        stream.follow();
+        assert_eq!((messages(&mut stream), stream.early.len()), (1, 0));
     }
 
     #[test]

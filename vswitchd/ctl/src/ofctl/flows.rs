@@ -157,10 +157,10 @@ fn change_file(io: &mut Io<'_>, run: &Run<'_>, names: &SwitchNames, syntax: Flow
 
 /// Takes away what a match cannot look at for want of what it needs, and says so.
 fn normalize(io: &mut Io<'_>, matching: &mut Match) -> Result<(), Fault> {
-    let before = format_match(matching);
+    let before = matching.clone();
     if matching.normalize() {
         io.info("ofp_match", "normalization changed ofp_match, details:")?;
-        io.info("ofp_match", &format!(" pre: {before}"))?;
+        io.info("ofp_match", &format!(" pre: {}", format_match(&before)))?;
         io.info("ofp_match", &format!("post: {}", format_match(matching)))?;
     }
     Ok(())

@@ -54,17 +54,23 @@ struct Command {
     range: (usize, usize),
     /// Refused with `--read-only`.
     writes: bool,
+    /// Runs until it is told to end, and sees to its time limit itself.
+    runs_on: bool,
     run: fn(&mut Io<'_>, &Run<'_>) -> Result<u8, Fault>,
 }
 
 type Execute = fn(&mut Io<'_>, &Run<'_>) -> Result<u8, Fault>;
 
 const fn reads(name: &'static str, usage: &'static str, range: (usize, usize), run: Execute) -> Command {
-    Command { name, usage, range, writes: false, run }
+    Command { name, usage, range, writes: false, runs_on: false, run }
+}
+
+const fn runs_on(name: &'static str, usage: &'static str, range: (usize, usize), run: Execute) -> Command {
+    Command { name, usage, range, writes: false, runs_on: true, run }
 }
 
 const fn writes(name: &'static str, usage: &'static str, range: (usize, usize), run: Execute) -> Command {
-    Command { name, usage, range, writes: true, run }
+    Command { name, usage, range, writes: true, runs_on: false, run }
 }
 
 const COMMANDS: &[Command] = &[
@@ -90,8 +96,8 @@ const COMMANDS: &[Command] = &[
     writes("replace-flows", "SWITCH FILE", (2, 2), flows::replace),
     reads("diff-flows", "SOURCE1 SOURCE2", (2, 2), flows::diff),
     writes("packet-out", "SWITCH \"in_port=PORT packet=HEX actions=ACTIONS\"", (2, usize::MAX), packets::packet_out),
-    reads("monitor", "SWITCH [MISSLEN] [invalid_ttl] [resume] [watch:[...]]", (1, 4), monitor::monitor),
-    reads("snoop", "SWITCH", (1, 1), monitor::snoop),
+    runs_on("monitor", "SWITCH [MISSLEN] [invalid_ttl] [resume] [watch:[...]]", (1, 4), monitor::monitor),
+    runs_on("snoop", "SWITCH", (1, 1), monitor::snoop),
     writes("bundle", "SWITCH FILE", (2, 2), packets::send_bundle),
     writes("add-group", "SWITCH GROUP", (1, 2), groups::add),
     writes("add-groups", "SWITCH FILE", (1, 2), groups::add_file),
@@ -183,7 +189,9 @@ pub fn run(io: &mut Io<'_>, words: &[String]) -> Result<u8, Fault> {
     if command.writes && options.read_only {
         return Err(Fault::say(format!("'{name}' command does not work in read only mode")));
     }
-    alarm::set(io, options.timeout.as_deref(), "value %s on -t or --timeout is invalid")?;
+    if !command.runs_on {
+        alarm::set(io, options.timeout.as_deref(), "value %s on -t or --timeout is invalid")?;
+    }
     (command.run)(io, &Run { options: &options, words: &words })
 }
 

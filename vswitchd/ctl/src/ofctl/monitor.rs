@@ -90,7 +90,7 @@ fn watch(run: &Run<'_>, text: &str, id: u32) -> Result<FlowMonitorRequest, Fault
 /// `monitor SWITCH [MISSLEN] [invalid_ttl] [resume] [watch:[...]]`
 pub(super) fn monitor(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, Fault> {
     let asked = asked(run)?;
-    background::run(io, &run.options.process, None, true, async |io, background| {
+    background::run(io, &run.options.process, run.options.timeout.as_deref(), true, async |io, background| {
         let mut vconn = Vconn::open(io, run.options, run.switch())?;
         if vconn.version == Version::V10 {
             protocol::set_for_dumps(&mut vconn, run.options, Protocols::ANY)?;
@@ -135,7 +135,7 @@ fn set_packet_in_format(vconn: &mut Vconn, run: &Run<'_>) -> Result<(), Fault> {
 
 /// `snoop SWITCH`
 pub(super) fn snoop(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, Fault> {
-    background::run(io, &run.options.process, None, true, async |io, background| {
+    background::run(io, &run.options.process, run.options.timeout.as_deref(), true, async |io, background| {
         let vconn = Vconn::open_service(io, run.options, run.switch(), "snoop")?;
         follow(io, Following::new(io.program, vconn, run, background), run, background).await
     })
@@ -238,7 +238,7 @@ impl Following {
         if usize::from(header.length) != bytes.len() {
             return Err("Message size does not match length in OpenFlow header".to_owned());
         }
-        self.said = format!("send: {}", render(&bytes, &SwitchNames::none(), self.verbosity + 2));
+        self.said.push_str(&format!("send: {}", render(&bytes, &SwitchNames::none(), self.verbosity + 2)));
         self.vconn.send_bytes(&bytes).map_err(|e| errno_text(&e))?;
         Ok("sent".to_owned())
     }
@@ -246,9 +246,24 @@ impl Following {
     fn packet_out(&mut self, text: &str) -> Answer {
         let (out, _) = parse_packet_out(text, &SwitchNames::none().names()).map_err(|e| e.to_string())?;
         let bytes = self.vconn.encode(Body::PacketOut(Box::new(out)), next_xid()).map_err(|e| e.to_string())?;
-        self.said = render(&bytes, &SwitchNames::none(), self.verbosity);
+        self.said.push_str(&render(&bytes, &SwitchNames::none(), self.verbosity));
         self.vconn.send_bytes(&bytes).map_err(|e| errno_text(&e))?;
         Ok(String::new())
+    }
+
+    /// Tells who waits for a barrier that it has been passed, or refused.
+    fn answer_barriers(&mut self, received: &Received) {
+        if self.barriers.iter().all(|(xid, _)| *xid != received.header.xid) {
+            return;
+        }
+        let answer = match self.vconn.decode(received).map(|m| m.body) {
+            Ok(Body::BarrierReply) => Ok(String::new()),
+            Ok(Body::Error(refused)) => Err(refused.error.name().to_owned()),
+            Ok(_) | Err(_) => return,
+        };
+        for (_, reply) in self.barriers.extract_if(.., |(xid, _)| *xid == received.header.xid) {
+            reply.send(answer.clone());
+        }
     }
 
     fn say(&mut self, io: &mut Io<'_>, text: &str) -> Result<(), Fault> {
@@ -295,9 +310,7 @@ async fn follow(io: &mut Io<'_>, mut following: Following, run: &Run<'_>, backgr
             following.say(io, &text)?;
             following.vconn.answer_probe(&received)?;
             following.resume(&received)?;
-            for (_, reply) in following.barriers.extract_if(.., |(xid, _)| *xid == received.header.xid) {
-                reply.send(Ok(String::new()));
-            }
+            following.answer_barriers(&received);
             continue;
         }
         tokio::select! {

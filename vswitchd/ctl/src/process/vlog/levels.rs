@@ -81,8 +81,7 @@ impl Destination {
         }
     }
 
-    /// The level of that name, in any case.
-    pub fn named(word: &str) -> Option<Self> {
+    fn named(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|d| d.name().eq_ignore_ascii_case(word))
     }
 }
