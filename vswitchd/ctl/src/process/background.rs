@@ -69,7 +69,7 @@ impl Files {
 /// Passes signals on to the work's thread. If that is not at leisure, the process ends here.
 async fn pass_on(mut signals: Signals, to: oneshot::Sender<Signal>, files: Arc<Files>) {
     let signal = signals.next().await;
-    drop(to.send(signal));
+    let _ = to.send(signal);
     tokio::time::sleep(PATIENCE).await;
     files.remove();
     signals::die_of(signal);
