@@ -362,7 +362,7 @@ mod tests {
     /// Tuples that differ in few bits have hashes of their own, and their places in a table are as even as chance would have it.
     #[test]
     fn neighbouring_tuples_are_told_apart() {
-        const PLACES: usize = 1 << 14;
+        const PLACES: u16 = 1 << 14;
         let udp = |src: u32, dst: u32, sport: u16, dport: u16, zone: u16| {
             let ends = Ends { src: IpAddr::from(src.to_be_bytes()), dst: IpAddr::from(dst.to_be_bytes()), sport, dport };
             Tuple::new(&ends, 17, zone)
@@ -390,8 +390,9 @@ mod tests {
             for (name, set) in &sets {
                 let mut hashes: Vec<u64> = set.iter().map(|tuple| tuple.hash(&keys)).collect();
                 for shift in [0, 20, 32, 44] {
-                    let mut places = vec![0u32; PLACES];
-                    hashes.iter().for_each(|hash| places[(hash >> shift) as usize % PLACES] += 1);
+                    let mut places = vec![0u32; PLACES.into()];
+                    let place = |hash: &u64| usize::try_from((hash >> shift) % u64::from(PLACES)).unwrap();
+                    hashes.iter().for_each(|hash| places[place(hash)] += 1);
                     // Four on average; chance puts more than 24 into one of these less than once in a million sets.
                     let most = places.iter().max().copied();
                     assert!(most <= Some(24), "{name}, bits from {shift}: {most:?} in a place");
