@@ -263,7 +263,12 @@ fn a_monitor_runs_on_in_the_background_and_takes_commands() {
         .map(|words| ask(words).replace(&format!("{n}.out"), "N.out"))
         .collect();
         ask(&["ofctl/packet-out", "in_port=1,packet=0001020304050607080910111213,actions=CONTROLLER"]);
-        lines.extend(without_xids(&std::fs::read_to_string(&file).unwrap()));
+        let shown = || std::fs::read_to_string(&file).unwrap();
+        wait_until("the packet has come back", || shown().contains("NXT_PACKET_IN2") && shown().ends_with("dl_type=0x1213\n"));
+        // What a command says and what the switch answers may change places.
+        let mut shown = without_xids(&shown());
+        shown.sort();
+        lines.extend(shown);
         lines.push(ask(&["exit"]));
         wait_until("it has gone", || !std::path::Path::new(&format!("/proc/{}", id.trim())).exists());
         assert!(!pid.exists() && !socket.exists(), "{tool} left files behind");
