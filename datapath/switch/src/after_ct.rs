@@ -77,7 +77,7 @@ impl Sure {
 mod tests {
     use super::*;
     use crate::classifier::Classifier;
-    use crate::hash::fold;
+    use crate::hash::Rng;
     use crate::program::Program;
     use crate::qsbr::Rcu;
     use crate::slots::{Head, NOT_QUICK, SlotWriter};
@@ -88,23 +88,6 @@ mod tests {
     use std::sync::Arc;
 
     const ID: u32 = 5;
-
-    struct Rng(u64);
-
-    impl Rng {
-        fn below(&mut self, n: u64) -> u64 {
-            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            fold(self.0, 0x1234_5678_9abc_def1) % n
-        }
-
-        fn one_in(&mut self, n: u64) -> bool {
-            self.below(n) == 0
-        }
-
-        fn byte(&mut self, n: u64) -> u8 {
-            u8::try_from(self.below(n)).unwrap()
-        }
-    }
 
     /// A mask of few fields; as of any megaflow, of port and id.
     fn mask(rng: &mut Rng) -> Mask {

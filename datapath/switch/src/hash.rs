@@ -178,6 +178,26 @@ mod aes {
     }
 }
 
+/// Numbers that a test can have again, from a seed.
+#[cfg(test)]
+pub(crate) struct Rng(pub(crate) u64);
+
+#[cfg(test)]
+impl Rng {
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        fold(self.0, 0x1234_5678_9abc_def1) % n
+    }
+
+    pub(crate) fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+
+    pub(crate) fn byte(&mut self, n: u64) -> u8 {
+        u8::try_from(self.below(n)).unwrap()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -225,12 +225,8 @@ async fn next_request(control: &mut Option<Server>) -> Option<Request> {
 }
 
 fn answer(registry: &Registry<Daemon>, daemon: &mut Daemon, request: Option<Request>) {
-    if let Some(Request { method, params, reply }) = request {
-        if method == "list-commands" && params.is_empty() {
-            registry.send_list(reply);
-        } else {
-            registry.dispatch(daemon, &method, &params, reply);
-        }
+    if let Some(request) = request {
+        registry.serve(daemon, request);
     }
 }
 

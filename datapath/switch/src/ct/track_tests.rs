@@ -2,27 +2,10 @@
 
 use super::*;
 use crate::ct::seek::Wanted;
-use crate::hash::fold;
+use crate::hash::Rng;
 use flow::compose::{Payload, compose};
 use flow::extract::PacketMeta;
 use proptest::prelude::*;
-
-struct Rng(u64);
-
-impl Rng {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        fold(self.0, 0x1234_5678_9abc_def1) % n
-    }
-
-    fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-
-    fn byte(&mut self, n: u64) -> u8 {
-        u8::try_from(self.below(n)).unwrap()
-    }
-}
 
 /// A packet of a small world, mostly of a connection that began before; `outside` is an address that sources are translated to.
 fn frame(rng: &mut Rng) -> Vec<u8> {

@@ -14,7 +14,7 @@ use crate::fault::{Fault, errno_text};
 use crate::process::background::{self, Background};
 use crate::process::commands::{self, Owner};
 use crate::process::unixctl::registry::ANY;
-use crate::process::unixctl::{Answer, Command, Registry, Reply, Request};
+use crate::process::unixctl::{Answer, Command, Registry, Reply};
 use crate::process::vlog::Log;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use openflow::message::{Body, FlowMonitorRequest, Multipart, MultipartBody, PacketInPrivate};
@@ -320,12 +320,8 @@ async fn follow(io: &mut Io<'_>, mut following: Following, run: &Run<'_>, backgr
                 readable = wait_for(&socket);
             }
             request = background.next_request() => {
-                let Some(Request { method, params, reply }) = request else { continue };
-                if method == "list-commands" {
-                    registry.send_list(reply);
-                } else {
-                    registry.dispatch(&mut following, &method, &params, reply);
-                }
+                let Some(request) = request else { continue };
+                registry.serve(&mut following, request);
                 let said = std::mem::take(&mut following.said);
                 following.say(io, &said)?;
             }

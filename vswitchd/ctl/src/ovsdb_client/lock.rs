@@ -7,7 +7,7 @@ use super::{Call, Work};
 use crate::console::Io;
 use crate::fault::Fault;
 use crate::process::background::Background;
-use crate::process::unixctl::{Command, Registry, Reply, Request};
+use crate::process::unixctl::{Command, Registry, Reply};
 use ovsdb::RpcClient;
 use ovsdb::message::Message;
 use serde_json::Value as Json;
@@ -53,12 +53,8 @@ pub(super) async fn run(
     loop {
         tokio::select! {
             request = background.next_request() => {
-                let Some(Request { method, params, reply }) = request else { continue };
-                if method == "list-commands" {
-                    registry.send_list(reply);
-                    continue;
-                }
-                registry.dispatch(&mut asked, &method, &params, reply);
+                let Some(request) = request else { continue };
+                registry.serve(&mut asked, request);
                 if let Some((method, lock, reply)) = asked.request.take() {
                     let answer = client.request(method, vec![lock.into()]).await.map_err(|e| failed(call, &e))?;
                     print_json(io, call, &answer)?;

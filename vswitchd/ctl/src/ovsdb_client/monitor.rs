@@ -7,7 +7,7 @@ use super::{Call, Work};
 use crate::console::Io;
 use crate::fault::Fault;
 use crate::process::background::Background;
-use crate::process::unixctl::{Command, Registry, Reply, Request};
+use crate::process::unixctl::{Command, Registry, Reply};
 use crate::table::{Cell, Table};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -78,12 +78,8 @@ pub(super) async fn run(
     loop {
         tokio::select! {
             request = background.next_request() => {
-                let Some(Request { method, params, reply }) = request else { continue };
-                if method == "list-commands" {
-                    registry.send_list(reply);
-                    continue;
-                }
-                registry.dispatch(&mut asked, &method, &params, reply);
+                let Some(request) = request else { continue };
+                registry.serve(&mut asked, request);
                 if let Some((table, condition, reply)) = asked.condition.take() {
                     reply.send(change_condition(&mut client, &table, &condition).await);
                 }

@@ -2,7 +2,7 @@
 
 use super::state::{State, Sync};
 use crate::process::commands::{self, Owner};
-use crate::process::unixctl::{Answer, Command, Registry, Request};
+use crate::process::unixctl::{Answer, Command, Registry};
 use crate::process::vlog::Log;
 use ovsdb::server::Admin;
 use std::path::PathBuf;
@@ -104,16 +104,6 @@ pub(super) fn registry() -> Registry<Console> {
         }),
     ];
     Registry::new(commands::rows().into_iter().chain(own))
-}
-
-/// Answers one request.
-pub(super) fn answer(registry: &Registry<Console>, console: &mut Console, request: Request) {
-    let Request { method, params, reply } = request;
-    if method == "list-commands" && params.is_empty() {
-        registry.send_list(reply);
-    } else {
-        registry.dispatch(console, &method, &params, reply);
-    }
 }
 
 fn lines(names: &[String]) -> String {

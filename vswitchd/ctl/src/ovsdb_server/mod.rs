@@ -111,7 +111,7 @@ pub fn run(io: &mut Io<'_>, words: &[String]) -> Result<u8, Fault> {
                     break End::Signal(signal);
                 }
                 Some(request) = next_request(&mut control) => {
-                    commands::answer(&registry, &mut console, request);
+                    registry.serve(&mut console, request);
                     if console.exit {
                         break End::Asked;
                     }

@@ -1,13 +1,15 @@
 //! The command table: rows of name, usage, argument counts and handler, gathered from the rooms that own the commands. Generic in the
 //! state that handlers work on, so that the table can be tested without a switch.
 
-use super::{Answer, JsonAnswer, Reply, UNIXCTL_REFUSED};
+use super::{Answer, JsonAnswer, Reply, Request, UNIXCTL_REFUSED};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
 /// No upper bound on the number of arguments.
 pub const ANY: usize = usize::MAX;
+/// The command that shows the table.
+const LIST: &str = "list-commands";
 
 /// How a command runs.
 #[derive(Debug)]
@@ -102,13 +104,22 @@ impl<S> Registry<S> {
         self.0.values().filter_map(|c| Some((c.name.to_owned(), Value::from(c.usage?)))).collect()
     }
 
-    /// Answers `list-commands`.
-    pub fn send_list(&self, reply: Reply) {
+    /// Answers a request. The list is the table's own affair; a row for it says that it takes no arguments.
+    pub fn serve(&self, state: &mut S, request: Request) {
+        let Request { method, params, reply } = request;
+        if method == LIST && (params.is_empty() || !self.0.contains_key(LIST)) {
+            self.send_list(reply);
+        } else {
+            self.dispatch(state, &method, &params, reply);
+        }
+    }
+
+    fn send_list(&self, reply: Reply) {
         if reply.wants_json() { reply.send_json(Ok(self.list_json())) } else { reply.send(Ok(self.list())) }
     }
 
     /// Checks a request against its row and runs it.
-    pub fn dispatch(&self, state: &mut S, method: &str, params: &[Value], reply: Reply) {
+    fn dispatch(&self, state: &mut S, method: &str, params: &[Value], reply: Reply) {
         match self.check(method, params) {
             Ok((Command { json: Some(json), .. }, args)) if reply.wants_json() => reply.send_json(json(state, method, &args)),
             Ok((command, args)) => match command.run {
@@ -190,6 +201,25 @@ mod tests {
         check("echo", &json!([1]), Err("\"echo\" command has non-string argument"));
         check("hidden", &json!(["a", "b", "c"]), Err("no"));
         check("x", &json!([]), Err("\"x\" is not a valid command (use \"list-commands\" to see a list of valid commands)"));
+    }
+
+    /// The list is answered without a row; with one, that says what may stand behind it.
+    #[test]
+    fn who_asks_for_the_list() {
+        let ask = |rows: Vec<Command<u32>>, params: Value| {
+            let (sender, mut receiver) = oneshot::channel();
+            let params = params.as_array().unwrap().clone();
+            let request = Request { method: LIST.to_owned(), params, reply: Reply { sender, json: false } };
+            Registry::new(rows).serve(&mut 0, request);
+            receiver.try_recv().unwrap()
+        };
+        let row = || Command::now(LIST, Some(""), (0, 0), |_, _| Err("no".into()));
+        let without = Said::Text(Registry::new(ROWS.iter().cloned()).list());
+        assert_eq!(ask(ROWS.to_vec(), json!([])), without);
+        assert_eq!(ask(ROWS.to_vec(), json!(["x"])), without);
+        assert_eq!(ask(vec![row()], json!([])), Said::Text("The available commands are:\n  list-commands           \n".into()));
+        let refused = "\"list-commands\" command takes at most 0 arguments";
+        assert_eq!(ask(vec![row()], json!(["x"])), Said::Error(refused.into()));
     }
 
     #[test]
