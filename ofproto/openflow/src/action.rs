@@ -69,6 +69,8 @@ pub enum OfAction {
     RegMove {
         src: Subfield,
         dst: Subfield,
+        /// Came to OpenFlow 1.3 as ONF's copy-field (extension 320), and goes back to it as that.
+        onf: bool,
     },
     SetField {
         field: Field,
@@ -159,7 +161,7 @@ impl OfAction {
         match self {
             Self::OutputReg { src: part, .. } | Self::StackPush(part) | Self::StackPop(part) => each(part.field),
             Self::CheckPktLarger { dst: part, .. } => each(part.field),
-            Self::RegMove { src, dst } => [src, dst].into_iter().for_each(|part| each(part.field)),
+            Self::RegMove { src, dst, .. } => [src, dst].into_iter().for_each(|part| each(part.field)),
             Self::SetField { field, .. } | Self::DeleteField(field) => each(*field),
             Self::Bundle(bundle) => bundle.dst.iter().for_each(|part| each(part.field)),
             Self::Multipath(multipath) => each(multipath.dst.field),
@@ -315,6 +317,8 @@ pub struct Learn {
     pub limit: u32,
     pub result_dst: Option<Subfield>,
     pub specs: Vec<LearnSpec>,
+    /// NXAST_LEARN2: what has a limit or a result, and what came as that, though NXAST_LEARN could say it.
+    pub second: bool,
 }
 
 /// One step of learn.

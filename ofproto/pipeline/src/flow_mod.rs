@@ -488,8 +488,6 @@ pub fn check_actions(bridge: &Bridge, actions: &[OfAction]) -> Result<(), OfErro
             Err(OfError::OfpbacBadOutGroup)
         } else if matches!(action, OfAction::Meter(id) if bridge.meters.datapath_id(*id).is_none()) {
             Err(OfError::OfpmmfcInvalidMeter)
-        } else if matches!(action, OfAction::Learn(learn) if learn.table == INTERNAL) {
-            Err(OfError::OfpbacBadArgument)
         } else if tracks && !bridge.tracks_connections {
             Err(OfError::NxbacCtDatapathSupport)
         } else {

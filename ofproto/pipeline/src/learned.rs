@@ -67,6 +67,7 @@ mod tests {
             limit: 0,
             result_dst: None,
             specs: Vec::new(),
+            second: false,
         };
         let teach = |port: u32, seen: Msec| {
             let world = s.slowpath.read_world();

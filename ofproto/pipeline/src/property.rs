@@ -339,12 +339,15 @@ impl Run {
             9 => set(Field::by_name("reg0").unwrap(), u128::from(self.gen_.bits() & 1)),
             10 => set(Field::by_name("nw_dst").unwrap(), self.one_of(&[0x0a00_0001, 0x0a00_0102])),
             11 => set(Field::by_name("dl_dst").unwrap(), 0x0200_0000_0001),
-            12 => {
-                OfAction::RegMove { src: whole(Field::by_name("nw_src").unwrap()), dst: whole(Field::by_name("reg1").unwrap()) }
-            }
+            12 => OfAction::RegMove {
+                src: whole(Field::by_name("nw_src").unwrap()),
+                dst: whole(Field::by_name("reg1").unwrap()),
+                onf: false,
+            },
             13 => OfAction::RegMove {
                 src: whole(Field::by_name("tp_dst").unwrap()),
                 dst: Subfield { field: Field::by_name("reg2").unwrap(), ofs: 0, bits: 16 },
+                onf: false,
             },
             14 => OfAction::DecTtl { controllers: vec![0] },
             15 => OfAction::PushVlan { ethertype: 0x8100 },
@@ -382,6 +385,7 @@ impl Run {
             limit: 0,
             result_dst: None,
             specs,
+            second: false,
         }))
     }
 

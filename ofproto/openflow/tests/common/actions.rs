@@ -49,7 +49,7 @@ pub(crate) fn plain(d: &mut Dice, n: usize) -> Option<OfAction> {
         4 => A::Output { port: OfPort::IN_PORT, max_len: 0 },
         5 => A::SetQueue(d.u32()),
         6 => A::PopQueue,
-        7 => A::RegMove { src: part_of(d, 7), dst: part_of(d, 7) },
+        7 => A::RegMove { src: part_of(d, 7), dst: part_of(d, 7), onf: false },
         8 => set(d),
         9 => A::StackPush(part(d, 1)),
         10 => A::StackPop(part(d, 1)),
@@ -162,6 +162,7 @@ fn learn(d: &mut Dice) -> Learn {
         LearnSpec { src, dst, bits }
     });
     let result_dst = d.maybe(|d| part_of(d, 1));
+    let limit = d.pick(&[0, 9]);
     Learn {
         idle_timeout: d.u16(),
         hard_timeout: d.u16(),
@@ -171,9 +172,10 @@ fn learn(d: &mut Dice) -> Learn {
         flags: if result_dst.is_some() { 4 } else { d.pick(&[0, 1, 2, 3]) },
         fin_idle_timeout: d.u16(),
         fin_hard_timeout: d.u16(),
-        limit: d.pick(&[0, 9]),
+        limit,
         result_dst,
         specs,
+        second: result_dst.is_some() || limit != 0 || d.coin(),
     }
 }
 

@@ -36,8 +36,6 @@ const LOG_VERBOSITY: openflow::print::Verbosity = 1;
 const LIMITED_POLL_MS: i64 = 100;
 /// Longest wait for the peer's hello.
 const HELLO_TIMEOUT_MS: u64 = 10_000;
-/// Tables that controllers may name.
-const TABLES_VISIBLE: u8 = 254;
 /// Bytes that a socket address can hold.
 const SUN_PATH_MAX: usize = 107;
 
@@ -493,7 +491,7 @@ fn handle_one(job: &Job, conn: &Conn, assembler: &mut Assembler, raw: &[u8], out
     let version = Version::from_wire(header.version);
     let is_hello = header.kind == 0;
     let options = job.shared.tunnel_options(conn.bridge);
-    let codec = Codec { nxm, table_id, n_tables: TABLES_VISIBLE, options: Some(&options), ..Codec::default() };
+    let codec = Codec { nxm, table_id, options: Some(&options), ..Codec::default() };
     let decoded = if version != Some(agreed) && !is_hello {
         Err(OfError::OfpbrcBadVersion)
     } else if let Err(error) = conn.may(kind_of(raw)) {

@@ -174,6 +174,23 @@ fn the_rules_that_every_bridge_has() {
     }
 }
 
+/// As in OVS 3.1: rules may lead to table 254, and even beyond it, where nothing is found; what they learn for it is refused as it is learned.
+#[test]
+fn rules_that_lead_to_the_last_tables() {
+    let b = bench();
+    let add = |flow: &str| assert_eq!(b.ofctl(&["-O", "OpenFlow13", "add-flow", "BR", flow]), "", "{flow}");
+    add("in_port=1,ip,actions=goto_table:254");
+    add("in_port=1,ipv6,actions=goto_table:255");
+    add("in_port=1,arp,actions=learn(table=254,NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[]),2");
+    let trace = |flow: &str| b.scenario.run_command("ofproto/trace", &["br0", flow, "-generate"]).unwrap();
+    let text = trace("in_port=1,ip");
+    assert!(text.contains("\n254. recirc_id=0, priority 2\n    drop\n"), "{text}");
+    let text = trace("in_port=1,ipv6");
+    assert!(text.contains("    goto_table:255\n255. No match"), "{text}");
+    let text = trace("in_port=1,arp");
+    assert!(text.contains(">>>> LEARN action execution failed (OFPBRC_EPERM). <<<<\n    output:2\n"), "{text}");
+}
+
 #[test]
 fn what_the_switch_tells_of_itself() {
     let b = bench();

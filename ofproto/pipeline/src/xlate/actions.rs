@@ -144,7 +144,7 @@ impl Ctx<'_> {
             OfAction::SetIpTtl(ttl) => self.set_ip(Field::NwTtl, u128::from(*ttl)),
             OfAction::SetL4Src(port) => self.set_port(*port, true),
             OfAction::SetL4Dst(port) => self.set_port(*port, false),
-            OfAction::RegMove { src, dst } => self.register_move(*src, *dst),
+            OfAction::RegMove { src, dst, .. } => self.register_move(*src, *dst),
             OfAction::SetField { field, value, mask, .. } => self.set_field(*field, value, mask),
             OfAction::StackPush(part) => self.stack_push(*part),
             OfAction::StackPop(part) => self.stack_pop(*part),

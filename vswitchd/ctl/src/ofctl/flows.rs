@@ -15,7 +15,7 @@ use flow::oftext::format_match;
 use openflow::message::{
     Body, FlowMod, FlowModCommand, FlowStatsEntry, FlowStatsRequest, Multipart, MultipartBody, flow_mod_flags,
 };
-use openflow::text::{FlowSyntax, ParsedFlow, Protocols, format_flow_stats, parse_flow, parse_flow_file};
+use openflow::text::{FlowSyntax, Names, ParsedFlow, Protocols, format_actions, format_flow_stats, parse_flow, parse_flow_file};
 use openflow::types::NO_BUFFER;
 use openflow::{GroupId, OfPort, TableId, Version};
 use std::cmp::Ordering;
@@ -291,9 +291,11 @@ pub(super) fn replace(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, Fault> {
     }
 }
 
+/// Whether two versions of a flow read alike: the same action may have come in another form.
 fn same(a: &Content, b: &Content) -> bool {
+    let text = |content: &Content| format_actions(&content.actions, &Names::default());
     (a.cookie, a.idle_timeout, a.hard_timeout, a.importance) == (b.cookie, b.idle_timeout, b.hard_timeout, b.importance)
-        && a.actions == b.actions
+        && (a.actions == b.actions || text(a) == text(b))
 }
 
 fn flow_mod(command: FlowModCommand, (table, priority): (u8, u16), version: &Content) -> Body {

@@ -160,6 +160,7 @@ fn learn() -> impl Strategy<Value = OfAction> {
             fin_idle_timeout,
             fin_hard_timeout,
             limit,
+            second: limit != 0 || result_dst.is_some(),
             result_dst,
             specs,
         }))
@@ -257,7 +258,7 @@ fn other_actions() -> impl Strategy<Value = OfAction> {
         ((1u32..0xff00).prop_map(OfPort), 14u32..).prop_map(|(port, max_len)| OfAction::OutputTrunc { port, max_len }),
         (port(), any::<u32>()).prop_map(|(port, queue)| OfAction::Enqueue { port, queue }),
         any::<u32>().prop_map(|n| OfAction::Group(GroupId(n))),
-        (1u16..33).prop_flat_map(registers).prop_map(|(src, dst)| OfAction::RegMove { src, dst }),
+        (1u16..33).prop_flat_map(registers).prop_map(|(src, dst)| OfAction::RegMove { src, dst, onf: false }),
         part(false, 64).prop_map(OfAction::StackPush),
         part(true, 64).prop_map(OfAction::StackPop),
         any::<u32>().prop_map(OfAction::SetQueue),

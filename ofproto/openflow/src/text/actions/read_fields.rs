@@ -82,7 +82,7 @@ pub(super) fn check_width(text: &str, value: &Value, dst: Subfield) -> Result<()
 
 pub(super) fn reg_move(_: &mut Reading<'_>, text: &str) -> Result<OfAction, TextError> {
     let (src, dst) = move_parts(text)?;
-    Ok(OfAction::RegMove { src, dst })
+    Ok(OfAction::RegMove { src, dst, onf: false })
 }
 
 /// `source->destination`, of the same width.

@@ -23,6 +23,7 @@ pub(super) fn learn(r: &mut Reading<'_>, text: &str) -> Result<OfAction, TextErr
         limit: 0,
         result_dst: None,
         specs: Vec::new(),
+        second: false,
     };
     for (key, value) in KeyValues::new(text) {
         match key {
@@ -48,6 +49,7 @@ pub(super) fn learn(r: &mut Reading<'_>, text: &str) -> Result<OfAction, TextErr
             _ => l.specs.push(spec(r, text, key, value)?),
         }
     }
+    l.second = l.limit != 0 || l.result_dst.is_some();
     Ok(OfAction::Learn(Box::new(l)))
 }
 

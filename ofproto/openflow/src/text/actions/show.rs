@@ -53,7 +53,7 @@ impl Display for Show<'_, OfAction> {
             OfAction::Group(id) => write!(f, "group:{}", id.0),
             OfAction::Bundle(bundle) => Show(&**bundle, names).fmt(f),
             OfAction::SetField { field, value, mask, form } => set_field(f, (*field, value, mask), *form, names),
-            OfAction::RegMove { src, dst } => write!(f, "move:{src}->{dst}"),
+            OfAction::RegMove { src, dst, .. } => write!(f, "move:{src}->{dst}"),
             OfAction::StackPush(src) => write!(f, "push:{src}"),
             OfAction::StackPop(dst) => write!(f, "pop:{dst}"),
             OfAction::DecTtl { controllers } => dec_ttl(f, controllers),

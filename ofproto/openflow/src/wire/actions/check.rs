@@ -97,7 +97,7 @@ impl Checker<'_> {
             OfAction::OutputReg { src, .. } | OfAction::StackPush(src) => self.src(*src),
             OfAction::StackPop(dst) => self.dst(*dst),
             OfAction::Multipath(m) => self.dst(m.dst),
-            OfAction::RegMove { src, dst } => self.src(*src).and_then(|()| self.dst(*dst)),
+            OfAction::RegMove { src, dst, .. } => self.src(*src).and_then(|()| self.dst(*dst)),
             OfAction::SetField { field, .. } => {
                 let tagged = *field != Field::VlanVid || self.seen.has_vlan();
                 if self.holds(field.row().need) && tagged { Ok(()) } else { Err(INCONSISTENT) }

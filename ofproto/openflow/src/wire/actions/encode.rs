@@ -89,7 +89,7 @@ impl Encoder<'_> {
             OfAction::SetIpTtl(ttl) => self.put(Raw::SetNwTtl, out, |o| o.u8(*ttl)),
             OfAction::SetL4Src(port) => self.l4(Raw::SetTpSrc, [Field::TcpSrc, Field::UdpSrc, Field::SctpSrc], *port, out),
             OfAction::SetL4Dst(port) => self.l4(Raw::SetTpDst, [Field::TcpDst, Field::UdpDst, Field::SctpDst], *port, out),
-            OfAction::RegMove { src, dst } => fields::put_move(out, codec, version, *src, *dst),
+            OfAction::RegMove { src, dst, onf } => fields::put_move(out, codec, version, (*src, *dst), *onf),
             OfAction::SetField { field, value, mask, form } => {
                 fields::put_set(out, codec, version, (*field, value, mask, *form), self.seen.has_vlan());
             }

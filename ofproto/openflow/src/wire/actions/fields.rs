@@ -111,7 +111,7 @@ pub(super) fn reg_load2(at: At<'_>, mut b: Reader<'_>, form: SetForm) -> Result<
     Ok(OfAction::SetField { field, value, mask, form })
 }
 
-fn two_fields(at: At<'_>, b: &mut Reader<'_>, bits: u16, offsets: (u16, u16)) -> Result<OfAction, OfError> {
+fn two_fields(at: At<'_>, b: &mut Reader<'_>, bits: u16, offsets: (u16, u16), onf: bool) -> Result<OfAction, OfError> {
     let src = Subfield { field: pull_field(at.codec, b)?, ofs: offsets.0, bits };
     let dst = Subfield { field: pull_field(at.codec, b)?, ofs: offsets.1, bits };
     if !all_zero(b.peek()) {
@@ -119,19 +119,20 @@ fn two_fields(at: At<'_>, b: &mut Reader<'_>, bits: u16, offsets: (u16, u16)) ->
     }
     check_src(at.codec, src)?;
     check_dst(at.codec, dst)?;
-    Ok(OfAction::RegMove { src, dst })
+    Ok(OfAction::RegMove { src, dst, onf })
 }
 
-pub(super) fn copy_field(at: At<'_>, mut b: Reader<'_>, pad: usize) -> Result<OfAction, OfError> {
-    b.skip(pad)?;
+/// Of OpenFlow 1.5, or ONF's extension of 1.3, which has two bytes more before the body.
+pub(super) fn copy_field(at: At<'_>, mut b: Reader<'_>, onf: bool) -> Result<OfAction, OfError> {
+    b.skip(if onf { 2 } else { 0 })?;
     let (bits, src, dst) = (b.u16()?, b.u16()?, b.u16()?);
     b.skip(2)?;
-    two_fields(at, &mut b, bits, (src, dst))
+    two_fields(at, &mut b, bits, (src, dst), onf)
 }
 
 pub(super) fn reg_move(at: At<'_>, mut b: Reader<'_>) -> Result<OfAction, OfError> {
     let (bits, src, dst) = (b.u16()?, b.u16()?, b.u16()?);
-    two_fields(at, &mut b, bits, (src, dst))
+    two_fields(at, &mut b, bits, (src, dst), false)
 }
 
 pub(super) fn output_reg(at: At<'_>, mut b: Reader<'_>) -> Result<OfAction, OfError> {
@@ -369,10 +370,15 @@ fn put_legacy(out: &mut Vec<u8>, codec: &Codec<'_>, version: Version, set: (Fiel
     true
 }
 
-pub(super) fn put_move(out: &mut Vec<u8>, codec: &Codec<'_>, version: Version, src: Subfield, dst: Subfield) {
-    let copy = version >= Version::V15;
-    let raw = if copy { Raw::CopyField15 } else { Raw::RegMove };
+pub(super) fn put_move(out: &mut Vec<u8>, codec: &Codec<'_>, version: Version, (src, dst): (Subfield, Subfield), onf: bool) {
+    let raw = match version {
+        Version::V15 => Raw::CopyField15,
+        Version::V13 if onf => Raw::CopyField13,
+        _ => Raw::RegMove,
+    };
+    let copy = raw != Raw::RegMove;
     let Some(start) = begin(out, version, raw) else { return };
+    out.zeros(if raw == Raw::CopyField13 { 2 } else { 0 });
     out.u16(dst.bits);
     out.u16(src.ofs);
     out.u16(dst.ofs);

@@ -38,6 +38,7 @@ pub(super) fn decode(at: At<'_>, mut b: Reader<'_>, second: bool) -> Result<OfAc
         limit: 0,
         result_dst: None,
         specs: Vec::new(),
+        second,
     };
     let pad = b.u8()?;
     learn.fin_idle_timeout = b.u16()?;
@@ -100,7 +101,7 @@ fn spec(codec: &Codec<'_>, b: &mut Reader<'_>, header: u16) -> Result<LearnSpec,
 }
 
 pub(super) fn encode(out: &mut Vec<u8>, codec: &Codec<'_>, version: Version, learn: &Learn) {
-    let second = learn.limit != 0 || learn.flags & WRITE_RESULT != 0;
+    let second = learn.second || learn.limit != 0 || learn.result_dst.is_some();
     let Some(start) = begin(out, version, if second { Raw::Learn2 } else { Raw::Learn }) else { return };
     out.u16(learn.idle_timeout);
     out.u16(learn.hard_timeout);
