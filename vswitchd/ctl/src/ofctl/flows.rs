@@ -376,6 +376,6 @@ fn line(version: &Content, (table, priority): (u8, u16), names: &SwitchNames) ->
         }
     }
     text.push_str(&openflow::text::flow::flag_words(version.flags));
-    text.push_str(&format!("actions={}", openflow::text::format_actions(&version.actions, &names.names())));
+    text.push_str(&format!("actions={}", format_actions(&version.actions, &names.names())));
     text
 }

@@ -371,10 +371,12 @@ fn put_legacy(out: &mut Vec<u8>, codec: &Codec<'_>, version: Version, set: (Fiel
 }
 
 pub(super) fn put_move(out: &mut Vec<u8>, codec: &Codec<'_>, version: Version, (src, dst): (Subfield, Subfield), onf: bool) {
-    let raw = match version {
-        Version::V15 => Raw::CopyField15,
-        Version::V13 if onf => Raw::CopyField13,
-        _ => Raw::RegMove,
+    let raw = if version >= Version::V15 {
+        Raw::CopyField15
+    } else if onf && version == Version::V13 {
+        Raw::CopyField13
+    } else {
+        Raw::RegMove
     };
     let copy = raw != Raw::RegMove;
     let Some(start) = begin(out, version, raw) else { return };
