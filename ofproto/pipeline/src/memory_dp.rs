@@ -53,6 +53,8 @@ pub(crate) struct MemoryDp {
     pub(crate) dumps: AtomicU64,
     /// Called once, when megaflows have been put and their owner has not been told yet.
     pub(crate) after_put: Mutex<Option<Hook>>,
+    /// The same of megaflows that have been deleted.
+    pub(crate) after_del: Mutex<Option<Hook>>,
 }
 
 /// Something to be called.
@@ -377,7 +379,13 @@ impl Datapath for MemoryDp {
 
     fn del(&self, batch: &[Ufid]) -> Vec<Result<FlowStats, DpError>> {
         let mut state = self.state.lock().unwrap();
-        batch.iter().map(|ufid| state.flows.remove(ufid).map(|f| f.stats).ok_or(DpError::NoFlow)).collect()
+        let results = batch.iter().map(|ufid| state.flows.remove(ufid).map(|f| f.stats).ok_or(DpError::NoFlow)).collect();
+        drop(state);
+        let hook = self.after_del.lock().unwrap().take();
+        if let Some(Hook(call)) = hook {
+            call();
+        }
+        results
     }
 
     fn get(&self, ufid: Ufid) -> Result<FlowDump, DpError> {
