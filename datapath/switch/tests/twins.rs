@@ -209,9 +209,8 @@ fn run(seed: u64) {
     let mut twins = Twins::new();
     let world: Vec<_> = (0..FRAMES).map(|_| packet(&mut rng)).collect();
     for _ in 0..10 {
-        let frames: Vec<_> = (0..FRAMES)
-            .map(|_| if rng.one_in(8) { packet(&mut rng) } else { world[rng.below(FRAMES)].clone() })
-            .collect();
+        let frames: Vec<_> =
+            (0..FRAMES).map(|_| if rng.one_in(8) { packet(&mut rng) } else { world[rng.below(FRAMES)].clone() }).collect();
         let upcalls = twins.round(&frames);
         for upcall in upcalls {
             if upcall.kind == flow::seam::UpcallKind::Miss && !rng.one_in(5) {

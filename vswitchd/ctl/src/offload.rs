@@ -110,7 +110,8 @@ fn says_mode(text: &str, mode: &str) -> bool {
 /// physical one where the card has processors of its own.
 fn representors(ports: &str, device: &str) -> Vec<String> {
     let of_device = |line: &&str| line.strip_prefix(device).is_some_and(|rest| rest.starts_with('/'));
-    let is_function = |line: &&str| ["pcipf", "pcivf", "pcisf"].iter().any(|flavour| line.contains(&format!("flavour {flavour}")));
+    let is_function =
+        |line: &&str| ["pcipf", "pcivf", "pcisf"].iter().any(|flavour| line.contains(&format!("flavour {flavour}")));
     let netdev = |line: &str| line.split_whitespace().skip_while(|w| *w != "netdev").nth(1).map(str::to_owned);
     ports.lines().filter(of_device).filter(is_function).filter_map(netdev).collect()
 }

@@ -95,7 +95,10 @@ mod tests {
             assert_eq!(function.map(|f| f.to_string()).as_deref(), Some(text), "{name}");
             assert_eq!(function.is_some_and(Function::is_uplink), text.starts_with("uplink"), "{name}");
         }
-        for name in ["", "p", "ps1", "p0s", "p0s1s2", "p0vf1", "pf", "pfvf0", "pf0vf", "pf0sf", "pf0vf0x", "c1", "c1p0", "cpf0vf1", "3", "eth0"] {
+        for name in [
+            "", "p", "ps1", "p0s", "p0s1s2", "p0vf1", "pf", "pfvf0", "pf0vf", "pf0sf", "pf0vf0x", "c1", "c1p0", "cpf0vf1", "3",
+            "eth0",
+        ] {
             assert_eq!(Function::parse(name), None, "{name}");
         }
         assert_eq!(Function::parse("p99999999999"), None, "no number of 32 bits");
