@@ -81,7 +81,7 @@ fn check(mirror: MirrorConfig, adapt: impl Fn(&mut BridgeConfig), flow: &str, go
             assert!(!last && why.contains(expect), "{at}:\n{why}");
         }
     }
-    twins.counted(&at);
+    twins.end(&at);
 }
 
 fn to_p4() -> MirrorConfig {

@@ -164,7 +164,7 @@ fn equal(seed: u64, packets: usize, options: Options) -> usize {
             }
         }
     }
-    twins.counted(&format!("seed {seed}"));
+    twins.end(&format!("seed {seed}"));
     in_hardware
 }
 
