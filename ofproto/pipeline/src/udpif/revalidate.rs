@@ -141,6 +141,9 @@ impl Udpif {
         let mut again = Again { world: &world, now: terms.now, last };
         for (ukey, stats) in ukeys.into_iter().zip(stats) {
             let mut inner = ukey.lock();
+            // It may have been on its way there when all were asked for.
+            let now_there = || self.dp.get(ukey.ufid).ok().map(|dump| dump.stats);
+            let stats = stats.or_else(|| if inner.state == State::Operational { now_there() } else { None });
             let verdict = match (inner.state, stats) {
                 (State::Visible | State::Gone, _) => Verdict::Keep,
                 // Another thread is at it; this round may only end when it is gone from the datapath.

@@ -323,6 +323,24 @@ fn what_is_being_put_is_no_stranger() {
     assert_eq!((b.flows(), b.dp.dumps.load(Ordering::Relaxed)), (1, 0));
 }
 
+/// A round asks for figures while a megaflow is known and not yet there: it has not vanished.
+#[test]
+fn what_is_being_put_has_not_vanished() {
+    let b = Arc::new(bench());
+    let other = Arc::clone(&b);
+    *b.dp.before_put.lock().unwrap() = Some(Hook(Box::new(move || {
+        let udpif = Arc::clone(&other.udpif);
+        std::thread::spawn(move || udpif.round(now_ms()));
+        while other.dp.asked.load(Ordering::Acquire) == 0 {
+            std::thread::yield_now();
+        }
+    })));
+    b.send(1, 1);
+    // Ours begins when the other has ended.
+    b.udpif.round(now_ms());
+    assert_eq!(b.flows(), 1);
+}
+
 #[test]
 fn a_refusing_datapath_still_forwards() {
     let b = bench();
