@@ -19,6 +19,8 @@ const ROOMS: &[(&str, &str)] = &[
     ("tunnels", "offload/tests/tunnels.rs"),
     ("merge", "offload/src/merge/tests.rs"),
     ("daemon", "vswitchd/daemon/src/offload/ports.rs"),
+    ("functions", "vswitchd/daemon/src/offload/functions.rs"),
+    ("mirrors", "vswitchd/daemon/tests/mirrors_offloaded.rs"),
     ("kernel", "offload/tests/kernel.rs"),
     ("product", "tests/offload/product.sh"),
     ("tunnel", "tests/offload/tunnels.sh"),

@@ -462,13 +462,20 @@ fn never_wider_for_random_megaflows() {
     assert!(whole > cases / 20, "only {whole} of {cases} were planned at all");
 }
 
-/// All files of a folder of the repository.
+/// All files of a folder of the repository, without comments.
 fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(folder);
     let (mut folders, mut out) = (vec![root], Vec::new());
     while let Some(folder) = folders.pop() {
         for path in fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
-            if path.is_dir() { folders.push(path) } else { out.push((path.clone(), fs::read_to_string(path).unwrap())) }
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                // What a comment says, nothing gives and nothing shows.
+                let text = fs::read_to_string(&path).unwrap();
+                let said = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+                out.push((path, said));
+            }
         }
     }
     out

@@ -28,7 +28,7 @@ if part rule; then
     export FERRULE_PROPERTY_CASES=${FERRULE_PROPERTY_CASES:-1000000}
     cargo test --locked -q --release --no-fail-fast -p offload --test differential --test tunnels 2>&1 | tee "$out/property"
     count "$out/property"
-    cargo test --locked -q --no-fail-fast -p vswitchd --test tables_offloaded 2>&1 | tee "$out/tables"
+    cargo test --locked -q --no-fail-fast -p vswitchd --test tables_offloaded --test mirrors_offloaded 2>&1 | tee "$out/tables"
     count "$out/tables"
 fi
 if [ "$parts" != rule ]; then

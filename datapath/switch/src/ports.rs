@@ -152,26 +152,32 @@ impl Ports {
         asked.or_else(|| self.register.next_free()).ok_or(DpError::Full("the port table"))
     }
 
-    /// Gives every worker its way out by the port, and sees to it that its receive queues are polled.
+    /// Gives every worker its way out by the port, and sees to it that its receive queues are polled. Each worker sends by the port when this
+    /// returns: one that was in the middle of a round would drop what a megaflow that is put now sends there.
     fn connect(&mut self, number: DpPort, means: &mut Means<'_>) -> Result<(), DpError> {
         let port = self.ports.get_mut(&number).ok_or(DpError::NoPort)?;
         means.aux.outlets.set(number, port.outlet()?);
+        let (done, taken_up) = crossbeam_channel::unbounded();
         for worker in &self.crew.workers {
-            worker.handle.send(Command::SetOutlet(number, port.outlet()?));
+            worker.handle.send(Command::SetOutlet(number, port.outlet()?, done.clone()));
         }
+        drop(done);
         let queues = port.device.as_mut().map(Device::take_rx).unwrap_or_default();
-        if queues.is_empty() {
-            return Ok(());
+        if !queues.is_empty() {
+            (0..queues.len()).for_each(|rx_queue| port.upcalls.open(rx_queue));
+            self.crew.board(&port.berth(number), queues);
+            self.arrange(means)?;
         }
-        (0..queues.len()).for_each(|rx_queue| port.upcalls.open(rx_queue));
-        self.crew.board(&port.berth(number), queues);
-        self.arrange(means)
+        // One answer from each, the end when nobody is left to answer.
+        taken_up.iter().for_each(drop);
+        Ok(())
     }
 
     /// Has the workers that the settings and the ports want, and deals the receive queues out to them.
     pub fn arrange(&mut self, means: &mut Means<'_>) -> Result<(), DpError> {
         let Means { settings, topology, hire, now_ms, .. } = means;
         let ports = &self.ports;
+        let (done, _) = crossbeam_channel::unbounded();
         let mut equip = |id| {
             let handle = hire(id)?;
             for (number, port) in ports {
@@ -179,7 +185,8 @@ impl Ports {
                     tracing::warn!(target: "dpif_netdev", "{error}");
                     Ok::<_, DpError>(Outlet::new(None, Arc::clone(&port.upcalls)))
                 })?;
-                handle.send(Command::SetOutlet(*number, outlet));
+                // It has no queue yet.
+                handle.send(Command::SetOutlet(*number, outlet, done.clone()));
             }
             Ok(handle)
         };

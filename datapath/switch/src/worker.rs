@@ -112,7 +112,7 @@ pub struct Tuning {
 /// What control asks of a worker. Everything with a `Sender` is answered when it is done.
 #[derive(Debug)]
 pub enum Command {
-    SetOutlet(DpPort, Box<Outlet>),
+    SetOutlet(DpPort, Box<Outlet>, Sender<()>),
     /// Gives back the port's outlet and receive queues; nothing of the port is used after the answer.
     RemovePort(DpPort, Sender<(Option<Box<Outlet>>, Vec<Rx>)>),
     AddRx(Rx),
@@ -518,7 +518,10 @@ impl Worker {
     fn obey(&mut self, command: Command) -> bool {
         // Whoever waits for an answer may have gone: then the answer, queues included, is dropped.
         match command {
-            Command::SetOutlet(port, outlet) => self.core.outlets.set(port, outlet),
+            Command::SetOutlet(port, outlet, done) => {
+                self.core.outlets.set(port, outlet);
+                let _ = done.send(());
+            }
             Command::RemovePort(port, done) => {
                 let rx = self.take_rx(|rx| rx.port == port);
                 let _ = done.send((self.core.outlets.remove(port), rx));

@@ -7,7 +7,7 @@
 
 mod common;
 
-use common::{Bench, fragments, megaflow};
+use common::{Bench, Rng, fragments, megaflow};
 use flow::action_text::parse_actions;
 use flow::compose::{Payload, compose};
 use flow::conntrack::{CtFilter, CtTuple};
@@ -15,25 +15,6 @@ use flow::seam::{FlowPut, PutMode};
 use flow::{Datapath, DpPort, Key, NoNames, Ufid};
 use proptest::prelude::*;
 use std::time::Duration;
-
-struct Rng(u64);
-
-impl Rng {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 20) as usize % n
-    }
-
-    fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
-
-    fn of<T: Copy>(&mut self, all: &[T]) -> T {
-        all[self.below(all.len())]
-    }
-}
 
 /// A dummy's queue holds 100.
 const FRAMES: usize = 64;
@@ -193,7 +174,7 @@ impl Twins {
 }
 
 fn run(seed: u64) -> (u64, u64) {
-    let mut rng = Rng(datapath::hash::fold(seed ^ 0x5555, 0x9e37_79b9_7f4a_7c15) | 1);
+    let mut rng = Rng::new(seed);
     let mut twins = Twins::new();
     let mut first = None;
     for (flow, actions) in THIRD {

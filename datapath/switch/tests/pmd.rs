@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{frame, output, request};
+use common::{Bench, frame, output, request};
 use datapath::{Options, PerfView, Switch, Topology};
 use flow::action::{Action, Cookie, Userspace};
 use flow::seam::{Execute, FlowPut, PortRequest, PutMode, Upcall, UpcallKind};
@@ -145,4 +145,37 @@ fn a_packet_stays_in_the_lane_of_its_receive_queue() {
         assert_eq!(results, [Ok(())]);
         assert_eq!(up().iter().map(|upcall| upcall.rx_queue).collect::<Vec<_>>(), [queue; 2]);
     }
+}
+
+/// A worker in the middle of a round has been told of a new port, and has not listened yet. Whoever was answered that the port is there may have
+/// packets sent to it all the same.
+#[test]
+fn a_port_that_was_added_is_sent_to_at_once() {
+    let bench = Bench::new(1, &[]);
+    let (forwarded, mut sent) = (frame(TCP, 80), 1);
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        let bench = &bench;
+        let add = move || {
+            let port = bench.dp.port_add(&request("p9")).unwrap();
+            bench.dp.with_device(port, Device::dummy).unwrap().unwrap().capture();
+            bench.put(1, "in_port(1)", vec![output(9)]);
+            // Nobody listens if the round has ended first.
+            let _ = tell.send(());
+        };
+        // The first frame wakes the worker, which then waits in its round for the rest of them.
+        let first = std::iter::once(&[0; 60][..]);
+        let second = std::iter::once_with(|| {
+            std::thread::sleep(Duration::from_millis(20));
+            scope.spawn(add);
+            let frame = told.recv_timeout(Duration::from_millis(100)).ok().map(|()| &forwarded[..]);
+            sent += usize::from(frame.is_some());
+            frame
+        });
+        bench.ports[0].receive_all(0, first.chain(second.flatten())).unwrap();
+    });
+    let control = bench.dp.with_device(DpPort(9), Device::dummy).unwrap().unwrap();
+    bench.dp.drain(DpPort(1));
+    bench.dp.inject(DpPort(1), 0, &forwarded).unwrap();
+    assert_eq!(control.captured(), vec![forwarded; sent]);
 }

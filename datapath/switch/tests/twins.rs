@@ -7,7 +7,7 @@
 
 mod common;
 
-use common::{Bench, frame, set};
+use common::{Bench, Rng, frame, set};
 use datapath::Reference;
 use flow::action::{Action, Cookie, HashAlg, SetAttr, Userspace};
 use flow::seam::{FlowPut, PortRequest, PutMode, Upcall};
@@ -16,31 +16,12 @@ use proptest::prelude::*;
 use std::sync::Arc;
 use std::time::Duration;
 
-struct Rng(u64);
-
-impl Rng {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        (self.next() >> 20) % n
-    }
-
-    fn chance(&mut self, one_in: u64) -> bool {
-        self.below(one_in) == 0
-    }
-}
-
 const PORTS: u32 = 3;
 /// Frames per round; a dummy's queue holds 100.
 const FRAMES: usize = 70;
 
 fn packet(rng: &mut Rng) -> (u32, Vec<u8>) {
-    let port = u32::try_from(rng.below(PORTS.into())).unwrap() + 1;
+    let port = u32::try_from(rng.below(PORTS as usize)).unwrap() + 1;
     let (a, b, c) = (rng.below(3), rng.below(4), rng.below(3));
     let eth = format!("in_port({port}),packet_type(ns=0,id=0),eth(src=50:54:00:00:00:0{a},dst=50:54:00:00:01:0{b})");
     let l3 = match rng.below(4) {
@@ -54,15 +35,15 @@ fn packet(rng: &mut Rng) -> (u32, Vec<u8>) {
         _ => format!("eth_type(0x0800),ipv4(src=10.0.0.{a},dst=10.0.0.{b},proto=17,tos=0,ttl=64,frag=no),udp(src={c},dst={a})"),
     };
     let mut frame = frame(&format!("{eth},{l3}"), 60);
-    if rng.chance(4) {
+    if rng.one_in(4) {
         frame.splice(12..12, [0x81, 0, 0, u8::try_from(c).unwrap()]);
     }
-    if rng.chance(8) {
-        let at = usize::try_from(rng.below(frame.len() as u64)).unwrap();
+    if rng.one_in(8) {
+        let at = rng.below(frame.len());
         frame[at] ^= 1 << rng.below(8);
     }
-    if rng.chance(16) {
-        frame.truncate(14 + usize::try_from(rng.below(40)).unwrap());
+    if rng.one_in(16) {
+        frame.truncate(14 + rng.below(40));
     }
     (port, frame)
 }
@@ -79,26 +60,26 @@ fn class_mask() -> Box<Mask> {
 }
 
 fn actions(class: &Key) -> Actions {
-    let mut rng = Rng(class.words().iter().fold(0x1234_5678, |h, w| datapath::hash::fold(h ^ w, 0x9e37_79b9_7f4a_7c15)) | 1);
+    let mut rng = Rng::new(class.words().iter().fold(0x1234_5678, |h, w| datapath::hash::fold(h ^ w, 0x9e37_79b9_7f4a_7c15)));
     let round = u32::from_be_bytes(class.recirc_id);
     let mut list: Actions = (0..1 + rng.below(4)).map(|_| action(&mut rng, 0)).collect();
-    if round < 2 && rng.chance(3) {
+    if round < 2 && rng.one_in(3) {
         list.push(Action::Recirc(round + 1));
     }
     list
 }
 
 fn action(rng: &mut Rng, depth: u32) -> Action {
-    let port = DpPort(u32::try_from(rng.below(u64::from(PORTS) + 1)).unwrap() + 1);
+    let port = DpPort(u32::try_from(rng.below(PORTS as usize + 1)).unwrap() + 1);
     let mac = [7, 7, 7, 7, 7, u8::try_from(rng.below(4)).unwrap()];
     match rng.below(if depth < 2 { 15 } else { 11 }) {
         0..5 => Action::Output(port),
         5 => set(SetAttr::Eth, |v, m| (v.eth_dst, m.eth_dst) = (mac, [0xff; 6])),
         6 => set(SetAttr::Ipv4, |v, m| (v.nw_ttl, m.nw_ttl) = (mac[5], 0x0f)),
         7 => set(SetAttr::Mark, |v, m| (v.pkt_mark, m.pkt_mark) = ([0, 0, 0, mac[5]], [0, 0, 0, 0xff])),
-        8 if rng.chance(4) => Action::PushPbb { isid: 7, pcp: mac[5] },
-        9 if rng.chance(3) => Action::PopPbb,
-        10 if rng.chance(3) => Action::CopyTtl { inwards: rng.chance(2) },
+        8 if rng.one_in(4) => Action::PushPbb { isid: 7, pcp: mac[5] },
+        9 if rng.one_in(3) => Action::PopPbb,
+        10 if rng.one_in(3) => Action::CopyTtl { inwards: rng.one_in(2) },
         8 => Action::PushVlan { tpid: 0x8100, tci: 0x1000 | u16::from(mac[5]) },
         9 => Action::PopVlan,
         10 => Action::Trunc(20 + u32::from(mac[5])),
@@ -107,7 +88,7 @@ fn action(rng: &mut Rng, depth: u32) -> Action {
             let cookie = Cookie::Raw(vec![mac[5]]);
             Action::Userspace(Box::new(Userspace { pid: 0, cookie, actions: true, tunnel_out_port: None }))
         }
-        13 if rng.chance(2) => Action::Hash { alg: HashAlg::SymL4, basis: 3 },
+        13 if rng.one_in(2) => Action::Hash { alg: HashAlg::SymL4, basis: 3 },
         13 => Action::CheckPktLen { size: 60, greater: vec![action(rng, depth + 1)], less_equal: vec![action(rng, depth + 1)] },
         _ => Action::DecTtl { exceeded: vec![action(rng, depth + 1)] },
     }
@@ -117,27 +98,27 @@ fn action(rng: &mut Rng, depth: u32) -> Action {
 fn megaflow(rng: &mut Rng, key: &Key) -> Megaflow {
     let class = class_mask();
     let mut mask = class.clone();
-    if rng.chance(2) {
+    if rng.one_in(2) {
         mask.nw_dst = (u32::MAX << rng.below(8)).to_be_bytes();
     }
-    if rng.chance(2) {
+    if rng.one_in(2) {
         mask.nw_proto = 0xff;
         mask.tp_src = [0xff; 2];
     }
-    if rng.chance(3) {
+    if rng.one_in(3) {
         mask.ipv6_dst = [0xff; 16];
     }
-    if rng.chance(4) {
+    if rng.one_in(4) {
         mask.eth_src = [0xff; 6];
         mask.ct_label[3] = 0xff;
     }
-    if rng.chance(6) {
+    if rng.one_in(6) {
         mask.nd_target = [0xff; 16];
         mask.pkt_mark = [0, 0, 0, 0xff];
         mask.dp_hash = [0, 0, 0, 3];
     }
     let actions = Arc::new(actions(&key.masked(&class)));
-    let ufid = Ufid(u128::from(rng.next()) | 1);
+    let ufid = Ufid(u128::from(rng.word()) | 1);
     Megaflow { ufid, key: Box::new(*key), mask, actions }
 }
 
@@ -224,22 +205,21 @@ impl Twins {
 }
 
 fn run(seed: u64) {
-    let mut rng = Rng(datapath::hash::fold(seed ^ 0x5555, 0x9e37_79b9_7f4a_7c15) | 1);
+    let mut rng = Rng::new(seed);
     let mut twins = Twins::new();
     let world: Vec<_> = (0..FRAMES).map(|_| packet(&mut rng)).collect();
     for _ in 0..10 {
-        let frames: Vec<_> = (0..FRAMES)
-            .map(|_| if rng.chance(8) { packet(&mut rng) } else { world[rng.below(FRAMES as u64) as usize].clone() })
-            .collect();
+        let frames: Vec<_> =
+            (0..FRAMES).map(|_| if rng.one_in(8) { packet(&mut rng) } else { world[rng.below(FRAMES)].clone() }).collect();
         let upcalls = twins.round(&frames);
         for upcall in upcalls {
-            if upcall.kind == flow::seam::UpcallKind::Miss && !rng.chance(5) {
+            if upcall.kind == flow::seam::UpcallKind::Miss && !rng.one_in(5) {
                 let flow = megaflow(&mut rng, &upcall.key);
                 twins.put(flow);
             }
         }
         for _ in 0..twins.flows.len() / 8 {
-            let at = rng.below(twins.flows.len() as u64) as usize;
+            let at = rng.below(twins.flows.len());
             twins.del(at);
         }
         let (got, want) = (twins.bench.dp.stats(), twins.reference.stats());

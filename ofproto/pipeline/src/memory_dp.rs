@@ -51,8 +51,14 @@ pub(crate) struct MemoryDp {
     pub(crate) quiesced: AtomicU64,
     /// How often all megaflows were asked for.
     pub(crate) dumps: AtomicU64,
-    /// Called once, when megaflows have been put and their owner has not been told yet.
+    /// How often figures of megaflows were asked for.
+    pub(crate) asked: AtomicU64,
+    /// Called once, when megaflows are about to be put.
+    pub(crate) before_put: Mutex<Option<Hook>>,
+    /// The same when they have been put and their owner has not been told yet.
     pub(crate) after_put: Mutex<Option<Hook>>,
+    /// The same of megaflows that have been deleted.
+    pub(crate) after_del: Mutex<Option<Hook>>,
 }
 
 /// Something to be called.
@@ -61,6 +67,13 @@ pub(crate) struct Hook(pub(crate) Box<dyn FnOnce() + Send>);
 impl std::fmt::Debug for Hook {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Hook")
+    }
+}
+
+fn call_once(hook: &Mutex<Option<Hook>>) {
+    let hook = hook.lock().unwrap().take();
+    if let Some(Hook(call)) = hook {
+        call();
     }
 }
 
@@ -347,6 +360,7 @@ impl Datapath for MemoryDp {
     }
 
     fn put(&self, batch: &[FlowPut]) -> Vec<Result<(), DpError>> {
+        call_once(&self.before_put);
         let mut state = self.state.lock().unwrap();
         let results = batch
             .iter()
@@ -368,16 +382,16 @@ impl Datapath for MemoryDp {
             })
             .collect();
         drop(state);
-        let hook = self.after_put.lock().unwrap().take();
-        if let Some(Hook(call)) = hook {
-            call();
-        }
+        call_once(&self.after_put);
         results
     }
 
     fn del(&self, batch: &[Ufid]) -> Vec<Result<FlowStats, DpError>> {
         let mut state = self.state.lock().unwrap();
-        batch.iter().map(|ufid| state.flows.remove(ufid).map(|f| f.stats).ok_or(DpError::NoFlow)).collect()
+        let results = batch.iter().map(|ufid| state.flows.remove(ufid).map(|f| f.stats).ok_or(DpError::NoFlow)).collect();
+        drop(state);
+        call_once(&self.after_del);
+        results
     }
 
     fn get(&self, ufid: Ufid) -> Result<FlowDump, DpError> {
@@ -410,6 +424,7 @@ impl Datapath for MemoryDp {
     }
 
     fn stats_of(&self, batch: &[Ufid], out: &mut Vec<Option<FlowStats>>) {
+        self.asked.fetch_add(1, Ordering::AcqRel);
         let state = self.state.lock().unwrap();
         out.extend(batch.iter().map(|ufid| state.flows.get(ufid).map(|f| f.stats)));
     }

@@ -106,10 +106,12 @@ fn says_mode(text: &str, mode: &str) -> bool {
     words.windows(2).any(|pair| pair == ["mode", mode])
 }
 
-/// The network devices of `pcivf` and `pcisf` ports of `device`, as `devlink port show` lists them.
+/// The network devices of the functions' ports of `device`, as `devlink port show` lists them: virtual functions, subfunctions, and the host's
+/// physical one where the card has processors of its own.
 fn representors(ports: &str, device: &str) -> Vec<String> {
     let of_device = |line: &&str| line.strip_prefix(device).is_some_and(|rest| rest.starts_with('/'));
-    let is_function = |line: &&str| line.contains("flavour pcivf") || line.contains("flavour pcisf");
+    let is_function =
+        |line: &&str| ["pcipf", "pcivf", "pcisf"].iter().any(|flavour| line.contains(&format!("flavour {flavour}")));
     let netdev = |line: &str| line.split_whitespace().skip_while(|w| *w != "netdev").nth(1).map(str::to_owned);
     ports.lines().filter(of_device).filter(is_function).filter_map(netdev).collect()
 }
@@ -126,5 +128,13 @@ mod tests {
 netdevsim/netdevsim0/128: type eth netdev eth1 flavour pcivf controller 0 pfnum 0 vfnum 0
 netdevsim/netdevsim01/128: type eth netdev eth9 flavour pcivf controller 0 pfnum 0 vfnum 0";
         assert_eq!(representors(ports, "netdevsim/netdevsim0"), ["eth1"]);
+        let ports = "pci/0000:03:00.0/327679: type eth netdev p0 flavour physical port 0 splittable false
+pci/0000:03:00.0/262143: type eth netdev pf0hpf flavour pcipf controller 1 pfnum 0 external true splittable false
+  function:
+    hw_addr 02:00:00:00:00:01
+pci/0000:03:00.0/262144: type eth netdev c1pf0vf0 flavour pcivf controller 1 pfnum 0 vfnum 0 external true splittable false
+pci/0000:03:00.0/294912: type eth netdev en3f0pf0sf88 flavour pcisf controller 0 pfnum 0 sfnum 88 splittable false
+pci/0000:03:00.0/294913: type notset flavour pcisf controller 0 pfnum 0 sfnum 89 splittable false";
+        assert_eq!(representors(ports, "pci/0000:03:00.0"), ["pf0hpf", "c1pf0vf0", "en3f0pf0sf88"]);
     }
 }

@@ -6,33 +6,16 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, to panic is to speak")]
 
-use datapath::Reference;
+mod common;
+
+use common::beside::{PORTS, Tier, Twins, capabilities};
 use flow::clock::now_ms;
 use flow::compose::{Payload, compose};
 use flow::extract_gen::PacketGen;
-use flow::seam::PortRequest;
 use flow::{Datapath, DpPort, Key};
-use offload::model::{Model, Options, Outcome, SameNumbers};
-use offload::tc::client::Tc;
-use offload::{Capabilities, PortKind, Tiered};
-use ofproto::config::{BridgeConfig, FailMode, InterfaceConfig, PortConfig, SwitchConfig};
-use ofproto::conn::Agents;
-use ofproto::slowpath::Slowpath;
-use openflow::message::{Body, FlowModCommand};
-use openflow::text::Names;
-use openflow::text::flow::{FlowSyntax, parse_flow};
-use openflow::types::Versions;
-use openflow::wire::Splitter;
-use openflow::{Message, Version, Xid, decode};
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
-use std::sync::Arc;
-use std::time::Duration;
+use offload::model::Options;
+use openflow::message::FlowModCommand;
 
-type Tier = Tiered<Reference, Tc<Model, SameNumbers>>;
-type Sent = Vec<(DpPort, Vec<u8>)>;
-
-const PORTS: usize = 4;
 /// One step of forty is an event beside packets and rules, until there would be more events than this: each concerns every rule.
 const EVENTS_MAX: usize = 2_000;
 /// As many rules as there are at a time, about.
@@ -82,126 +65,6 @@ const IP_ACTIONS: &[&str] = &[
     "mod_nw_src:10.9.9.8,mod_nw_tos:32,output:3,dec_ttl,output:4",
     "output:1,mod_nw_dst:10.9.9.7,load:1->NXM_NX_REG0[],resubmit(,1)",
 ];
-
-/// What forwards: hardware and software, or software alone.
-enum Forwards {
-    With(Arc<Tier>),
-    Alone(Arc<Reference>),
-}
-
-/// A bridge br0 with four ports, and a controller's connection to it.
-struct Bench {
-    forwards: Forwards,
-    slowpath: Arc<Slowpath>,
-    stream: UnixStream,
-    splitter: Splitter,
-    _agents: Arc<Agents>,
-    _dir: tempfile::TempDir,
-}
-
-fn config(rundir: &std::path::Path) -> SwitchConfig {
-    let port = |name: &str, kind: &str, number| {
-        let device = PortRequest { name: name.into(), kind: kind.into(), ..PortRequest::default() };
-        let interface = InterfaceConfig { name: name.into(), device, ofport_request: number, ..InterfaceConfig::default() };
-        PortConfig { name: name.into(), interfaces: vec![interface], ..PortConfig::default() }
-    };
-    let mut ports = vec![port("br0", "dummy-internal", None)];
-    ports.extend((1..=4).map(|n| port(&format!("p{n}"), "dummy", Some(n))));
-    let bridge = BridgeConfig {
-        name: "br0".into(),
-        datapath_type: "reference".into(),
-        fail_mode: FailMode::Secure,
-        protocols: Versions::ALL,
-        ports,
-        ..BridgeConfig::default()
-    };
-    SwitchConfig { bridges: vec![bridge], rundir: Some(rundir.to_owned()), ..SwitchConfig::default() }
-}
-
-impl Bench {
-    fn new(forwards: Forwards, runtime: &tokio::runtime::Runtime) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let dp: Arc<dyn Datapath> = match &forwards {
-            Forwards::With(tier) => Arc::clone(tier) as Arc<dyn Datapath>,
-            Forwards::Alone(alone) => Arc::clone(alone) as Arc<dyn Datapath>,
-        };
-        let slowpath = Slowpath::new(Box::new(move |_: &str| Ok(Arc::clone(&dp))));
-        let config = config(dir.path());
-        slowpath.configure(&config);
-        let agents = Agents::new(Arc::clone(&slowpath), runtime.handle().clone());
-        agents.configure(&config);
-        let stream = UnixStream::connect(dir.path().join("br0.mgmt")).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        let mut this = Self { forwards, slowpath, stream, splitter: Splitter::default(), _agents: agents, _dir: dir };
-        this.write(Body::Hello(Versions(1 << 4)));
-        this
-    }
-
-    fn write(&mut self, body: Body) {
-        let message = Message { version: Version::V13, xid: Xid(1), body }.encode().unwrap();
-        self.stream.write_all(&message).unwrap();
-    }
-
-    /// A flow-mod and a barrier; the errors that come for them.
-    fn flow_mod(&mut self, text: &str, command: FlowModCommand) -> Vec<&'static str> {
-        let mut fm = parse_flow(text, FlowSyntax::Any, &Names::default()).unwrap_or_else(|e| panic!("{text}: {e}")).flow;
-        fm.command = command;
-        self.write(Body::FlowMod(Box::new(fm)));
-        self.write(Body::BarrierRequest);
-        let (mut buffer, mut errors) = ([0; 4096], Vec::new());
-        loop {
-            while let Some(raw) = self.splitter.next_message().unwrap() {
-                let body = decode(raw).unwrap().body;
-                if let Body::Error(e) = &body {
-                    errors.push(e.error.name());
-                } else if matches!(body, Body::BarrierReply) {
-                    return errors;
-                }
-            }
-            let read = self.stream.read(&mut buffer).expect("an answer within twenty seconds");
-            assert_ne!(read, 0, "the switch hung up");
-            self.splitter.push(&buffer[..read]);
-        }
-    }
-
-    /// A packet comes in by a port; what leaves, and whether it was hardware that forwarded it.
-    fn receive(&self, port: DpPort, bytes: &[u8]) -> (Sent, bool) {
-        let software = match &self.forwards {
-            Forwards::Alone(alone) => alone,
-            Forwards::With(tier) => match tier.hardware().link().receive(port, bytes) {
-                Outcome::Done(sent) => return (sent.into_iter().map(|s| (s.port, s.bytes)).collect(), true),
-                Outcome::Missed => tier.inner(),
-                Outcome::MissedInChain(chain) => panic!("a packet came up in the middle, in chain {chain}"),
-            },
-        };
-        software.inject(port, bytes);
-        self.slowpath.run_until_idle(now_ms());
-        (software.sent(), false)
-    }
-
-    /// The rules with their counters, when every packet has been paid for.
-    fn counted(&self) -> String {
-        self.slowpath.command("revalidator/purge", &[]).unwrap().unwrap();
-        let text = self.slowpath.command("bridge/dump-flows", &["br0"]).unwrap().unwrap();
-        let without_age = |line: &str| line.split(", ").filter(|part| !part.contains("duration=")).collect::<Vec<_>>().join(", ");
-        let mut lines: Vec<String> = text.lines().map(without_age).collect();
-        lines.sort();
-        lines.join("\n")
-    }
-}
-
-fn ports_of(dp: &dyn Datapath) -> Vec<DpPort> {
-    let ports = dp.ports();
-    (1..=PORTS).map(|n| ports.iter().find(|p| p.name == format!("p{n}")).unwrap().number).collect()
-}
-
-fn capabilities(ports: &[DpPort]) -> Capabilities {
-    let mut can = Capabilities::all();
-    // The model has no such actions; it would refuse them itself.
-    (can.ct, can.eth_push_pop) = (false, false);
-    can.ports.extend(ports.iter().map(|port| (*port, PortKind::Switch(1))));
-    can
-}
 
 /// Few values, so that packets meet rules, and megaflows more than one packet.
 fn packet(random: &mut PacketGen) -> Vec<u8> {
@@ -268,14 +131,8 @@ fn happen(tier: &Tier, ports: &[DpPort], step: usize, random: &mut PacketGen) {
 
 /// Both are fed alike; gives how many packets hardware forwarded.
 fn equal(seed: u64, packets: usize, options: Options) -> usize {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let tier = Arc::new(Tier::new(Reference::new(), Tc::new(Model::new(options), SameNumbers), capabilities(&[])));
-    let mut with = Bench::new(Forwards::With(Arc::clone(&tier)), &runtime);
-    let alone = Arc::new(Reference::new());
-    let mut alone = (Bench::new(Forwards::Alone(Arc::clone(&alone)), &runtime), alone);
-    let ports = ports_of(&*tier);
-    assert_eq!(ports, ports_of(&*alone.1));
-    tier.set_capabilities(capabilities(&ports), now_ms());
+    let mut twins = Twins::new(options, |_| ());
+    let (tier, ports) = (twins.tier.clone(), twins.ports.clone());
     let mut random = PacketGen::new(seed);
     let mut rules: Vec<String> = Vec::new();
     let (mut in_hardware, mut number) = (0, 0);
@@ -283,15 +140,7 @@ fn equal(seed: u64, packets: usize, options: Options) -> usize {
     for step in 0..packets {
         // Of two million packets as many rules come and go as of a hundred thousand.
         let what = if step % rare == 0 || rules.len() < 8 { random.below(40) } else { 40 };
-        let mut both = |text: &str, command| {
-            // What is counted is paid to the rules of that time: a driver tells late, and a change does not wait for it.
-            (0..2).for_each(|_| tier.dump(&mut |_| true));
-            for slowpath in [&with.slowpath, &alone.0.slowpath] {
-                slowpath.command("revalidator/wait", &[]).unwrap().unwrap();
-            }
-            let errors = (with.flow_mod(text, command), alone.0.flow_mod(text, command));
-            assert_eq!(errors.0, errors.1, "seed {seed}, step {step}: {text}");
-        };
+        let mut both = |text: &str, command| twins.flow_mod(text, command, &format!("seed {seed}, step {step}"));
         match what {
             0 => happen(&tier, &ports, step, &mut random),
             1..=3 if rules.len() < RULES => {
@@ -310,16 +159,12 @@ fn equal(seed: u64, packets: usize, options: Options) -> usize {
             }
             _ => {
                 let (port, bytes) = (ports[random.below(PORTS)], packet(&mut random));
-                let (sent, by_hardware) = with.receive(port, &bytes);
+                let (_, by_hardware) = twins.receive(port, &bytes, &format!("seed {seed}, step {step}"));
                 in_hardware += usize::from(by_hardware);
-                assert_eq!(sent, alone.0.receive(port, &bytes).0, "seed {seed}, step {step}: {bytes:02x?} on {port:?}");
             }
         }
     }
-    (0..2).for_each(|_| tier.dump(&mut |_| true));
-    assert_eq!(with.counted(), alone.0.counted(), "seed {seed}: counters of rules");
-    with.slowpath.shutdown(false);
-    alone.0.slowpath.shutdown(false);
+    twins.end(&format!("seed {seed}"));
     in_hardware
 }
 

@@ -116,3 +116,31 @@ pub(crate) fn numbered(frame: &[u8], id: u16) -> Vec<u8> {
     other[24..26].copy_from_slice(&sum);
     other
 }
+
+/// Numbers that look random and are the same each time (xorshift).
+pub(crate) struct Rng(u64);
+
+impl Rng {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(datapath::hash::fold(seed ^ 0x5555, 0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub(crate) fn word(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    pub(crate) fn below(&mut self, n: usize) -> usize {
+        (self.word() >> 20) as usize % n
+    }
+
+    pub(crate) fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+
+    pub(crate) fn of<T: Copy>(&mut self, all: &[T]) -> T {
+        all[self.below(all.len())]
+    }
+}

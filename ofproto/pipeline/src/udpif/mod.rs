@@ -14,7 +14,9 @@
 //!    `settle` reads the revision first and looks at the index then; whichever of the two comes second sees the other. The same
 //!    holds for a ukey that is translated again and filed under other dependencies.
 //! 3. *A ukey in state `Evicted` that still stands in the map may still be in the datapath.* Flows are deleted there before their
-//!    ukeys leave the map; `settle` deletes such a flow itself (twice does no harm) instead of trusting another thread to be quick.
+//!    ukeys leave the map; `settle` deletes such a flow itself instead of trusting another thread to be quick. One thread deletes at a time,
+//!    and marks what it has deleted and paid for as `Gone` before it lets the next: who comes late waits for the payment, and does not
+//!    delete the megaflow of the same name that a packet has brought back meanwhile, with its unpaid packets.
 //! 4. *`settle` ends with `Datapath::quiesce`* if anything was deleted or replaced since the last completed one, by anybody.
 //!
 //! Hence a barrier answered after `settle` tells the truth: no packet is forwarded any more by a megaflow that the flow-mods
@@ -22,7 +24,7 @@
 //!
 //! # Locks, in this order
 //!
-//! `World` (read), a ukey, a shard of the map or the index, the change log. A handler locks many
+//! `round`, `World` (read), `deleting`, a ukey, a shard of the map or the index, the change log. A handler locks many
 //! ukeys at once, but only ones that nobody else has seen yet, and many shards, in the order of their numbers; everybody else locks one
 //! at a time.
 
@@ -160,6 +162,8 @@ pub struct Udpif {
     rounds: Mutex<Rounds>,
     /// One round at a time.
     round: Mutex<()>,
+    /// One batch of deletions at a time.
+    deleting: Mutex<()>,
     /// Every ukey has been checked up to here (ukeys that came later bear a later revision).
     checked: AtomicU64,
     /// Deletions and replacements in the datapath, and how many of them the last `quiesce` covered.
@@ -207,6 +211,7 @@ impl Udpif {
             },
             rounds: Mutex::default(),
             round: Mutex::default(),
+            deleting: Mutex::default(),
             checked,
             mutations: AtomicU64::new(0),
             quiesced: AtomicU64::new(0),

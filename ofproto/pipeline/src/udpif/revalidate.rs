@@ -141,8 +141,11 @@ impl Udpif {
         let mut again = Again { world: &world, now: terms.now, last };
         for (ukey, stats) in ukeys.into_iter().zip(stats) {
             let mut inner = ukey.lock();
+            // It may have been on its way there when all were asked for.
+            let now_there = || self.dp.get(ukey.ufid).ok().map(|dump| dump.stats);
+            let stats = stats.or_else(|| if inner.state == State::Operational { now_there() } else { None });
             let verdict = match (inner.state, stats) {
-                (State::Visible, _) => Verdict::Keep,
+                (State::Visible | State::Gone, _) => Verdict::Keep,
                 // Another thread is at it; this round may only end when it is gone from the datapath.
                 (State::Evicted, _) => Verdict::Delete(Reason::Purge),
                 (State::Operational, None) => Verdict::Delete(Reason::Missing),
@@ -240,14 +243,21 @@ impl Udpif {
         Verdict::Keep
     }
 
-    /// Deletes megaflows whose ukeys are marked `Evicted`, pays their last packets, and forgets them, in this order.
-    fn delete(&self, doomed: &[Arc<Ukey>], world: &World, now: Msec) {
+    /// Deletes megaflows whose ukeys are marked `Evicted`, pays their last packets, and forgets them, in this order. Those that another thread
+    /// is at are gone and paid for, too, when this returns (see the parent, 3).
+    pub(super) fn delete(&self, doomed: &[Arc<Ukey>], world: &World, now: Msec) {
         for batch in doomed.chunks(DELETE_BATCH) {
+            let _one = self.deleting.lock().expect("nobody who deletes panics");
+            let batch: Vec<_> = batch.iter().filter(|ukey| ukey.lock().state == State::Evicted).collect();
+            if batch.is_empty() {
+                continue;
+            }
             let ufids: Vec<_> = batch.iter().map(|u| u.ufid).collect();
             let results = self.dp.del(&ufids);
             self.mutations.fetch_add(1, Ordering::AcqRel);
-            for (ukey, result) in batch.iter().zip(results) {
+            for (ukey, result) in batch.into_iter().zip(results) {
                 let mut inner = ukey.lock();
+                inner.state = State::Gone;
                 if let Ok(stats) = result {
                     pay_up(&mut inner, &stats, world);
                 }
@@ -304,7 +314,7 @@ impl Udpif {
         for (ukey, stats) in ukeys.iter().zip(stats) {
             let mut inner = ukey.lock();
             match inner.state {
-                State::Visible => continue,
+                State::Visible | State::Gone => continue,
                 // Another thread is at it; it is gone from the datapath when we have deleted it as well.
                 State::Evicted => {}
                 State::Operational => {
@@ -341,15 +351,20 @@ impl Udpif {
         Revision(self.checked.load(Ordering::Acquire))
     }
 
-    /// Deletes every megaflow, also those that are not ours.
+    /// Deletes every megaflow, also those that are not ours; every packet is paid for afterwards.
     pub fn purge(&self) {
+        // A round pays for many megaflows at once, some time after it has written down that they are paid for.
+        let _no_round = self.round.lock().expect("no round panics");
         let now = now_ms();
         for shard in 0..SHARDS {
             let world = self.world.read().expect("no holder of the world panics");
             let ukeys = self.ukeys.in_shard(shard);
             for ukey in &ukeys {
-                ukey.lock().state = State::Evicted;
-                Reason::Purge.count();
+                let mut inner = ukey.lock();
+                if inner.state == State::Operational {
+                    inner.state = State::Evicted;
+                    Reason::Purge.count();
+                }
             }
             self.delete(&ukeys, &world, now);
         }

@@ -10,6 +10,7 @@ use flow::action::Action;
 use flow::seam::{DpPort, PortRequest};
 use openflow::TableId;
 use std::sync::atomic::AtomicU32;
+use ukey::{State, Ukey};
 
 const BR: BridgeId = BridgeId(7);
 const P1: OfPort = OfPort(1);
@@ -110,6 +111,19 @@ impl Bench {
     fn flows(&self) -> usize {
         assert_eq!(self.udpif.flow_count(), self.udpif.ukeys.len());
         usize::try_from(self.dp.stats().flows).unwrap()
+    }
+
+    /// The only megaflow.
+    fn ukey(&self) -> Arc<Ukey> {
+        let flows = self.dp.all_flows();
+        assert_eq!(flows.len(), 1);
+        self.udpif.ukeys.find(flows[0].ufid).unwrap()
+    }
+
+    /// As a thread does that has found them doomed.
+    fn delete(&self, ukey: &Arc<Ukey>) {
+        let world = self.udpif.world.read().unwrap();
+        self.udpif.delete(std::slice::from_ref(ukey), &world, now_ms());
     }
 
     fn change(&self, priority: i32) {
@@ -242,6 +256,62 @@ fn idle_lost_and_strange_flows_go() {
     assert_eq!(b.flows(), 0, "a stranger");
 }
 
+/// Two threads found a megaflow doomed, and the second was slow: a packet has brought it back meanwhile.
+#[test]
+fn who_deletes_late_leaves_what_came_back() {
+    let b = bench();
+    b.send(1, 1);
+    let ukey = b.ukey();
+    ukey.lock().state = State::Evicted;
+    b.delete(&ukey);
+    assert_eq!(b.flows(), 0);
+    (0..3).for_each(|_| assert_eq!(b.send(1, 1), [2]));
+    b.delete(&ukey);
+    b.udpif.round(now_ms());
+    assert_eq!((b.flows(), b.dp.stats().missed), (1, 2));
+    assert_eq!(b.toy.tally.read(), (4, 240), "its packets are paid for");
+}
+
+/// Whoever is told that it is gone may look at the counters.
+#[test]
+fn who_deletes_late_waits_for_the_payment() {
+    let b = Arc::new(bench());
+    (0..4).for_each(|_| assert_eq!(b.send(1, 1), [2]));
+    let (tell, told) = std::sync::mpsc::channel();
+    let other = Arc::clone(&b);
+    *b.dp.after_del.lock().unwrap() = Some(Hook(Box::new(move || {
+        let (tell_first, told_first) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            other.udpif.purge();
+            let tally = other.toy.tally.read();
+            // Whoever listens no longer has waited long enough.
+            let _ = (tell_first.send(()), tell.send(tally));
+        });
+        // A second who does not wait is given the time to be wrong.
+        let _ = told_first.recv_timeout(Duration::from_millis(100));
+    })));
+    let ukey = b.ukey();
+    ukey.lock().state = State::Evicted;
+    b.delete(&ukey);
+    assert_eq!((told.recv().unwrap(), b.flows()), ((4, 240), 0));
+}
+
+/// A round pays late for what it has written down as paid: until it has, a purge is not over.
+#[test]
+fn a_purge_waits_for_a_round() {
+    let b = Arc::new(bench());
+    let round = b.udpif.round.lock().unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    let other = Arc::clone(&b);
+    std::thread::spawn(move || {
+        other.udpif.purge();
+        tell.send(()).unwrap();
+    });
+    assert!(told.recv_timeout(Duration::from_millis(50)).is_err());
+    drop(round);
+    told.recv().unwrap();
+}
+
 /// A round beside a handler at work takes no megaflow that is being put for a stranger, and walks over all that there are for nothing.
 #[test]
 fn what_is_being_put_is_no_stranger() {
@@ -251,6 +321,24 @@ fn what_is_being_put_is_no_stranger() {
     b.send(1, 1);
     assert!(b.dp.after_put.lock().unwrap().is_none());
     assert_eq!((b.flows(), b.dp.dumps.load(Ordering::Relaxed)), (1, 0));
+}
+
+/// A round asks for figures while a megaflow is known and not yet there: it has not vanished.
+#[test]
+fn what_is_being_put_has_not_vanished() {
+    let b = Arc::new(bench());
+    let other = Arc::clone(&b);
+    *b.dp.before_put.lock().unwrap() = Some(Hook(Box::new(move || {
+        let udpif = Arc::clone(&other.udpif);
+        std::thread::spawn(move || udpif.round(now_ms()));
+        while other.dp.asked.load(Ordering::Acquire) == 0 {
+            std::thread::yield_now();
+        }
+    })));
+    b.send(1, 1);
+    // Ours begins when the other has ended.
+    b.udpif.round(now_ms());
+    assert_eq!(b.flows(), 1);
 }
 
 #[test]

@@ -95,8 +95,10 @@ pub enum State {
     Visible,
     /// In the datapath.
     Operational,
-    /// Gone from the datapath, or on the way out.
+    /// On the way out: perhaps still in the datapath.
     Evicted,
+    /// Gone from the datapath, its last packets paid for. Another of its name may stand there by now.
+    Gone,
 }
 
 /// What changes about a ukey. What megaflows that came together have in common they share; what a round reads stands first.

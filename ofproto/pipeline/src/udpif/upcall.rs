@@ -323,7 +323,7 @@ impl Udpif {
 
     /// There is to be no megaflow; the packet that asked for it is yet to bear its ids.
     fn forgo(&self, ukey: &Arc<Ukey>, inner: &mut Inner, now: Msec) {
-        inner.state = State::Evicted;
+        inner.state = State::Gone;
         self.ukeys.remove(ukey, inner);
         self.linger(std::mem::take(&mut inner.recircs), now);
     }

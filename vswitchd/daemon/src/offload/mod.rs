@@ -7,6 +7,7 @@
 //! (opens), `switch` (configures), `commands::offload`.
 
 mod backend;
+mod functions;
 mod netlink;
 mod ports;
 mod probes;
@@ -205,8 +206,9 @@ impl Offload {
             if !ports.is_empty() {
                 out += "    tc\n";
             }
-            for Hardware { port, ifindex, name, .. } in ports {
-                out += &format!("     - {name}: port_no: {}, ifindex: {ifindex}\n", port.0);
+            for Hardware { port, ifindex, name, function, .. } in ports {
+                let stands_for = function.map_or_else(String::new, |function| format!(", {function}"));
+                out += &format!("     - {name}: port_no: {}, ifindex: {ifindex}{stands_for}\n", port.0);
             }
         }
         out

@@ -5,6 +5,7 @@
 //! What enters: ports of the datapath, devices of the back end. What leaves: `Devices` for the codec, `Capabilities` for the plan. Pure but
 //! for the shared map.
 
+use super::functions::Function;
 use super::tunnels::Tunnel;
 use flow::DpPort;
 use flow::hash::{Map, Set};
@@ -103,6 +104,8 @@ pub struct Hardware {
     pub kind: PortKind,
     /// The eSwitch's port to the network.
     pub uplink: bool,
+    /// What the port stands for, where its name says it.
+    pub function: Option<Function>,
     pub mtu: u32,
     /// The members of a bond, by interface index; none of any other port.
     pub members: Vec<u32>,
@@ -139,15 +142,16 @@ pub(super) fn discover(ports: &[PortInfo], links: &[Link], tunnels: &[(Tunnel, u
         let link = by_index.get(&info.ifindex).filter(|l| l.name == info.name && !info.vanished)?;
         let (port, ifindex, name, mtu) = (info.number, info.ifindex, info.name.clone(), link.mtu);
         if let Some((switch, uplink, members)) = bond(link, links) {
-            return Some(Hardware { port, ifindex, name, kind: PortKind::Switch(switch), uplink, mtu, members });
+            return Some(Hardware { port, ifindex, name, kind: PortKind::Switch(switch), uplink, function: None, mtu, members });
         }
         let kind = match &link.phys_switch_id {
             Some(id) if !id.is_empty() => PortKind::Switch(number(id)),
             _ if info.kind == "internal" || info.kind == "tap" => PortKind::Internal,
             _ => return None,
         };
-        let uplink = matches!(kind, PortKind::Switch(_)) && link.phys_port_name.as_deref().is_some_and(is_uplink);
-        Some(Hardware { port, ifindex, name, kind, uplink, mtu, members: Vec::new() })
+        let function = function(link).filter(|_| matches!(kind, PortKind::Switch(_)));
+        let uplink = function.is_some_and(Function::is_uplink);
+        Some(Hardware { port, ifindex, name, kind, uplink, function, mtu, members: Vec::new() })
     };
     let tunnel = |info: &PortInfo| {
         let tunnel = Tunnel::of(info)?;
@@ -159,6 +163,7 @@ pub(super) fn discover(ports: &[PortInfo], links: &[Link], tunnels: &[(Tunnel, u
             name: info.name.clone(),
             kind,
             uplink: false,
+            function: None,
             mtu: 0,
             members: Vec::new(),
         })
@@ -194,13 +199,12 @@ fn bond(link: &Link, links: &[Link]) -> Option<(u64, bool, Vec<u32>)> {
     let members: Vec<&Link> = links.iter().filter(|l| l.master == link.ifindex).collect();
     let id = members.first()?.phys_switch_id.as_ref().filter(|id| !id.is_empty())?;
     let alike = members.iter().all(|m| m.phys_switch_id.as_ref() == Some(id));
-    let uplink = members.iter().all(|m| m.phys_port_name.as_deref().is_some_and(is_uplink));
+    let uplink = members.iter().all(|m| function(m).is_some_and(Function::is_uplink));
     alike.then(|| (number(id), uplink, members.iter().map(|m| m.ifindex).collect()))
 }
 
-/// Physical ports are `p0`, `p1` (devlink); those of functions have more in their names.
-fn is_uplink(phys_port_name: &str) -> bool {
-    phys_port_name.strip_prefix('p').is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+fn function(link: &Link) -> Option<Function> {
+    link.phys_port_name.as_deref().and_then(Function::parse)
 }
 
 /// A switch's id as a number; ids are up to 32 bytes, of which the last are those that differ.
@@ -287,6 +291,34 @@ mod tests {
         assert_eq!((can.uplinks.len(), can.ports.get(&DpPort(3))), (1, Some(&PortKind::Tunnel(tunnel.kind))));
         assert_eq!(discover(&ports, &links, &[]).len(), 2, "a tunnel without a device is no port of hardware");
         assert!(discover(&ports[2..], &links, &[(tunnel, 12)]).is_empty(), "nor is one without a switch");
+    }
+
+    /// A card with processors of its own has the host's functions under another controller's number; a port that was split has a name for each part.
+    #[test]
+    fn subfunctions_and_the_hosts_functions_take_part() {
+        let names = ["p0", "p1s2", "pf0hpf", "pf0vf1", "pf0sf1", "c1pf0sf88", "7"];
+        let numbered = || names.into_iter().zip(1..);
+        let ports: Vec<PortInfo> = numbered().map(|(name, n)| port(n, name, "system", n + 10)).collect();
+        let named = |(name, n): (&str, u32)| Link { phys_port_name: Some(name.to_owned()), ..link(n + 10, name, &[1]) };
+        let mut links: Vec<Link> = numbered().map(named).collect();
+        // The function itself, as its own host or container has it, is no port of the switch.
+        links.push(link(30, "enp3s0f0s88", &[]));
+        let found = discover(&ports, &links, &[]);
+        let text = |h: &Hardware| h.function.map_or_else(|| "?".to_owned(), |f| f.to_string());
+        let told: Vec<_> = found.iter().map(|h| (h.port.0, h.uplink, text(h))).collect();
+        let expect = [
+            (1, true, "uplink 0"),
+            (2, true, "uplink 1, part 2"),
+            (3, false, "PF 0"),
+            (4, false, "VF 1 of PF 0"),
+            (5, false, "SF 1 of PF 0"),
+            (6, false, "SF 88 of PF 0 of controller 1"),
+            (7, false, "?"),
+        ];
+        assert_eq!(told, expect.map(|(n, uplink, text)| (n, uplink, text.to_owned())));
+        let can = capabilities(&found, Map::default());
+        assert!((1..=7).all(|n| can.ports.get(&DpPort(n)) == Some(&PortKind::Switch(1))), "all are ports of one switch");
+        assert_eq!(can.uplinks.len(), 2);
     }
 
     #[test]

@@ -154,7 +154,16 @@ mod tests {
     use offload::probe::{Feature, Thing};
 
     fn port(number: u32, ifindex: u32, kind: PortKind, uplink: bool) -> Hardware {
-        Hardware { port: DpPort(number), ifindex, name: format!("p{number}"), kind, uplink, mtu: 1500, members: Vec::new() }
+        Hardware {
+            port: DpPort(number),
+            ifindex,
+            name: format!("p{number}"),
+            kind,
+            uplink,
+            function: None,
+            mtu: 1500,
+            members: Vec::new(),
+        }
     }
 
     fn functions(n: u32, first: u32) -> Vec<Hardware> {
