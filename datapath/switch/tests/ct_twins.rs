@@ -192,7 +192,15 @@ impl Twins {
     }
 }
 
-fn run(seed: u64) -> (u64, u64) {
+/// What one of the twins did: megaflows found, those of them remembered; packets that went round again, those of them whose megaflow was known of the batch.
+struct Done {
+    hit: u64,
+    remembered: u64,
+    again: u64,
+    joined: u64,
+}
+
+fn run(seed: u64) -> [Done; 2] {
     let mut rng = Rng(datapath::hash::fold(seed ^ 0x5555, 0x9e37_79b9_7f4a_7c15) | 1);
     let mut twins = Twins::new();
     let mut first = None;
@@ -230,8 +238,10 @@ fn run(seed: u64) -> (u64, u64) {
             twins.round(1, &frames);
         }
     }
-    let stats = twins.benches[0].dp.stats();
-    (stats.hit, stats.cache_hits)
+    twins.benches.each_ref().map(|bench| {
+        let (stats, (again, joined)) = (bench.dp.stats(), bench.dp.after_ct());
+        Done { hit: stats.hit, remembered: stats.cache_hits, again, joined }
+    })
 }
 
 proptest! {
@@ -239,8 +249,10 @@ proptest! {
     #[test]
     fn what_is_said_of_a_batch_is_true_of_its_packets(seed: u64) {
         flow::clock::clock().stop();
-        let (hit, remembered) = run(seed);
-        // It would show nothing if nothing was remembered.
+        let [Done { hit, remembered, again, joined }, plain] = run(seed);
+        // It would show nothing if nothing was remembered, or nothing said of a batch.
         prop_assert!(remembered * 4 > hit, "{remembered} of {hit}");
+        prop_assert!(joined * 50 > again, "{joined} of {again}");
+        prop_assert!(plain.joined == 0 && plain.remembered == 0 && plain.again == again);
     }
 }

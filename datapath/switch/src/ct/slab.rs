@@ -18,7 +18,7 @@ use super::entry::{Entry, Hot, Links, MEMBERS, More, NONE, Rare};
 use crate::memory::Lines;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-/// Connections at most. 96 bytes each; 64 more with TCP or NAT, and 56 with a label or a parent.
+/// Connections at most. 96 bytes each; 64 more with TCP, or NAT over IPv6, and 56 with a label or a parent.
 pub const CONNS_MAX: u32 = 1 << 22;
 /// Entries that have ended and are not free yet, and chains in threads' hands.
 const SLACK: u32 = 1 << 18;
