@@ -14,6 +14,7 @@
 //!   another lock. Everything else is a single atomic.
 //! - Control threads read without a guard. They take `generation` before and after, and leave out what changed meanwhile.
 
+use super::nat;
 use super::slab::Slab;
 use super::tcp::{End, Scale, Segment, Tcp};
 use super::tuple::{Tuple, V4};
@@ -65,7 +66,8 @@ pub const MEMBERS: usize = 10;
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub struct Hot {
-    /// The tuple of the original direction; over IPv4 (`FOUR`) those of both directions, in two words each (`Tuple::words`).
+    /// The tuple of the original direction; over IPv4 (`FOUR`) those of both directions, in two words each (`Tuple::words`), and with NAT what
+    /// translation changes checksums by (`nat::changes_v4`).
     sides: [AtomicU64; 5],
     pub expires_ms: AtomicI64,
     pub flags: AtomicU32,
@@ -203,6 +205,11 @@ impl TcpGuard<'_> {
     }
 }
 
+/// Four numbers as one, the first lowest.
+fn packed(numbers: [u16; 4]) -> u64 {
+    numbers.iter().rev().fold(0, |all, number| all << 16 | u64::from(*number))
+}
+
 #[inline(always)]
 fn pack(end: &End) -> u32 {
     let scale = match end.scale {
@@ -263,7 +270,8 @@ impl<'s> Entry<'s> {
         }
         if four {
             let ([ends, last], [back, last_back]) = (birth.orig.words(), birth.reply.words());
-            store(&self.sides, &Tuple([ends, last, back, last_back, 0]));
+            let changes = if plain { 0 } else { packed(nat::changes_v4(&birth.orig, &birth.reply)) };
+            store(&self.sides, &Tuple([ends, last, back, last_back, changes]));
             flags |= FOUR;
         } else {
             store(&self.sides, &birth.orig);
@@ -408,6 +416,15 @@ impl<'s> Entry<'s> {
     pub fn sides_v4(self) -> [(u64, u64); 2] {
         let [ends, last, back, last_back] = [0, 1, 2, 3].map(|i| self.sides[i].load(Ordering::Relaxed));
         [(ends, last), (back, last_back)]
+    }
+
+    /// What translating a packet of one direction changes its checksums by, of a connection that is `FOUR` and has `NAT`.
+    #[inline(always)]
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation, reason = "16 bits are meant")]
+    pub fn changes_v4(self, reply: bool) -> [u16; 2] {
+        let both = self.sides[4].load(Ordering::Relaxed) >> (u32::from(reply) * 32);
+        [both as u16, (both >> 16) as u16]
     }
 
     /// Starts the timeout again. Less than an eighth of a second is not worth a write that other cores would have to fetch.

@@ -184,7 +184,7 @@ impl Ct {
             wanted.candidates[i] = candidate;
             unknown |= u32::from(candidate == NONE) << i;
             // There is an entry of the number that says "none", which nobody uses: no branch for it.
-            self.slab.at(candidate).prefetch_known(false);
+            self.slab.prefetch(candidate);
         });
         for i in bits(wanted.seen & !udp) {
             let candidate = self.table.first_candidate::<WIDE>(wanted.hashes[i], size);

@@ -88,15 +88,10 @@ impl Ct {
             udp |= u32::from(odd | proto ^ UDP == 0) << i;
             tcp |= u32::from(odd | proto ^ TCP == 0) << i;
         }
-        let (size, keys) = (self.table.size(), self.keys);
-        let tail = u64::from(zone) << 32 | u64::from(V4) << 56;
-        each!(i in udp | tcp, n => {
-            let key = &parsed[i].key;
-            let (ends, rest) = (ends_of(key), u64::from(ports_of(key)) | u64::from(key.nw_proto) << 48 | tail);
-            let hash = Tuple::hash_v4(ends, rest, &keys);
-            self.table.prefetch(hash, size);
-            (wanted.words[i], wanted.hashes[i]) = ((ends, rest), hash);
-        });
+        self.hash_all(parsed, udp, UDP, zone, wanted);
+        if tcp != 0 {
+            self.hash_all(parsed, tcp, TCP, zone, wanted);
+        }
         if udp != 0 {
             udp = right_ones::<WIDE, true>(packets, parsed, udp);
         }
@@ -104,6 +99,21 @@ impl Ct {
             tcp = right_ones::<WIDE, false>(packets, parsed, tcp);
         }
         Short { udp, tcp }
+    }
+
+    /// Says what packets of one protocol are looked up by, and asks for their buckets.
+    #[inline(always)]
+    #[allow(clippy::needless_range_loop, reason = "the loop of `each` goes by numbers, whatever its body looks at")]
+    fn hash_all(&self, parsed: &[Parsed], which: u32, proto: u64, zone: u16, wanted: &mut Wanted) {
+        let (size, keys) = (self.table.size(), self.keys);
+        let tail = u64::from(zone) << 32 | proto << 48 | u64::from(V4) << 56;
+        each!(i in which, parsed.len() => {
+            let key = &parsed[i].key;
+            let (ends, rest) = (ends_of(key), u64::from(ports_of(key)) | tail);
+            let hash = Tuple::hash_v4(ends, rest, &keys);
+            self.table.prefetch(hash, size);
+            (wanted.words[i], wanted.hashes[i]) = ((ends, rest), hash);
+        });
     }
 
     /// Tracks the packets of `wanted.fresh.udp`, under an action that `is_plain`: a bit for each that is done. To the others nothing was done.
@@ -182,7 +192,8 @@ impl Ct {
                 let if_reply = u64::from(reply).wrapping_neg();
                 let choose = |there, back| there & if_reply | back & !if_reply;
                 let (ends, last) = (choose(there.0, back.0), choose(there.1, back.1));
-                if !nat::apply_short(packet, parsed, words, (ends.rotate_left(32), Tuple::turned_last(last))) {
+                let to = (ends.rotate_left(32), Tuple::turned_last(last));
+                if !nat::apply_short(packet, parsed, to, entry.changes_v4(reply)) {
                     return false;
                 }
             }

@@ -202,7 +202,8 @@ impl Table {
     /// Fetches the first bucket of a hash.
     #[inline(always)]
     pub fn prefetch(&self, hash: u64, size: Size) {
-        crate::prefetch(&raw const self.buckets[places(hash, size.0).0]);
+        // Fetching asks for no bounds.
+        crate::prefetch(self.buckets.as_ptr().wrapping_add(places(hash, size.0).0));
     }
 
     /// A candidate in the first bucket, for fetching it. `WIDE` only where `wide::on` says so.
