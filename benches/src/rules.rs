@@ -24,6 +24,10 @@ pub const REWRITE: &str = "in_port=1,udp,tp_dst=1000,actions=set_field:02:00:00:
 pub const CT: &str = "table=0,in_port=1,udp,actions=ct(table=1)\n\
     table=1,in_port=1,udp,ct_state=+trk+new,actions=ct(commit),output:2\n\
     table=1,in_port=1,udp,ct_state=+trk+est,actions=output:2\n";
+/// The same of TCP.
+pub const CT_TCP: &str = "table=0,in_port=1,tcp,actions=ct(table=1)\n\
+    table=1,in_port=1,tcp,ct_state=+trk+new,actions=ct(commit),output:2\n\
+    table=1,in_port=1,tcp,ct_state=+trk+est,actions=output:2\n";
 /// The same with the source translated to one address.
 pub const NAT: &str = "table=0,in_port=1,udp,actions=ct(table=1,nat)\n\
     table=1,in_port=1,udp,ct_state=+trk+new,nw_src=10.0.0.0/8,actions=ct(commit,nat(src=192.0.2.1)),output:2\n\

@@ -224,6 +224,18 @@ pub const ALL: &[Scenario] = &[
         ),
     },
     Scenario {
+        name: "ct-tcp",
+        about: "established connections of TCP",
+        sizes: &[of(4_000), of(4), of(60_000)],
+        quick: 0,
+        kind: forward(
+            |s| Traffic::TcpConnections { flows: s.flows },
+            STOCK,
+            |side, case| case.simple(side, "ct-tcp", rules::CT_TCP),
+            false,
+        ),
+    },
+    Scenario {
         name: "ct-new",
         about: "connections begun per second, every packet a new one",
         sizes: &[of(1_000_000)],

@@ -52,6 +52,8 @@ pub enum Traffic {
     Explosion { flows: u32 },
     /// Request and reply of each connection in turn; with `nat` replies go to 192.0.2.1, the address that requests are translated to.
     Connections { flows: u32, nat: bool },
+    /// The same of TCP, without `nat`: acknowledgments with six bytes, always of the same numbers.
+    TcpConnections { flows: u32 },
 }
 
 impl Traffic {
@@ -69,6 +71,7 @@ impl Traffic {
             Self::Masks { classes } => format!("masks-{classes}.pcap"),
             Self::Explosion { flows } => format!("explosion-{flows}.pcap"),
             Self::Connections { flows, nat } => format!("{}-{flows}.pcap", if nat { "nat" } else { "ct" }),
+            Self::TcpConnections { flows } => format!("ct-tcp-{flows}.pcap"),
         }
     }
 
@@ -82,7 +85,7 @@ impl Traffic {
             Self::Mixed { flows } | Self::Vxlan { flows } => flows.max(PACKETS_MIN),
             Self::Masks { .. } => MASK_FLOWS,
             Self::Explosion { flows } => flows.max(PACKETS_MIN),
-            Self::Connections { flows, .. } => (2 * flows).max(PACKETS_MIN),
+            Self::Connections { flows, .. } | Self::TcpConnections { flows } => (2 * flows).max(PACKETS_MIN),
         }
     }
 
@@ -114,6 +117,10 @@ impl Traffic {
             Self::Connections { flows, nat } => {
                 let request = udp(i / 2 % flows);
                 frame(&if i.is_multiple_of(2) { request } else { reply(&request, nat) }, 60)
+            }
+            Self::TcpConnections { flows } => {
+                let request = tcp(i / 2 % flows);
+                frame(&if i.is_multiple_of(2) { request } else { reply(&request, false) }, 60)
             }
         }
     }

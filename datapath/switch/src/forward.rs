@@ -283,6 +283,7 @@ impl Core {
         let (n, work) = (bundle.packets.len() as u64, self.work(scope.shared));
         add(&work.hit, n);
         add(&work.cache_hits, n);
+        add(&work.after_ct, n);
         self.lap(scope.shared, Stage::Cache);
         self.count_all(scope.shared, &bundle, entry);
         self.lap(scope.shared, Stage::Account);

@@ -155,6 +155,8 @@ pub struct Work {
     pub received: AtomicU64,
     /// Packets that went round again.
     pub recirculated: AtomicU64,
+    /// Those of them whose megaflow was known of the whole batch (`after_ct`).
+    pub after_ct: AtomicU64,
     /// Cycles by stage, while the account is on.
     pub cycles: crate::perf::Cycles,
 }

@@ -29,6 +29,7 @@ use crate::ports::{Means, Ports};
 use crate::program;
 use crate::qsbr::Member;
 use crate::slots::SlotWriter;
+use crate::stats::Work;
 use crate::topology::Topology;
 use crate::worker::{Command, Handle, Post, Tuning};
 use flow::action::Action;
@@ -40,7 +41,7 @@ use flow::seam::{
 };
 use flow::{Datapath, DpPort, Ufid};
 use port::{Device, Packet};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -266,10 +267,18 @@ impl Switch {
     /// Packets that a port's worker received, found and lost, for benchmarks: received, hit, missed.
     #[must_use]
     pub fn work(&self) -> (u64, u64, u64) {
-        let sum = |f: fn(&crate::stats::Work) -> &std::sync::atomic::AtomicU64| {
-            self.shared.work.iter().map(|w| f(w).load(Ordering::Relaxed)).sum()
-        };
-        (sum(|w| &w.received), sum(|w| &w.hit), sum(|w| &w.missed))
+        (self.sum(|w| &w.received), self.sum(|w| &w.hit), self.sum(|w| &w.missed))
+    }
+
+    /// What all forwarding threads have counted.
+    fn sum(&self, of: fn(&Work) -> &AtomicU64) -> u64 {
+        self.shared.work.iter().map(|work| of(work).load(Ordering::Relaxed)).sum()
+    }
+
+    /// Packets that went round again after `ct`, and those of them whose megaflow was known of the whole batch.
+    #[must_use]
+    pub fn after_ct(&self) -> (u64, u64) {
+        (self.sum(|w| &w.recirculated), self.sum(|w| &w.after_ct))
     }
 
     /// Has forwarding threads account their cycles by stage from now on, or no more.
@@ -280,7 +289,7 @@ impl Switch {
     /// Cycles by stage of every forwarding thread that has received anything meanwhile.
     #[must_use]
     pub fn stage_reports(&self) -> Vec<Report> {
-        let report = |(seat, work): (usize, &crossbeam_utils::CachePadded<crate::stats::Work>)| Report {
+        let report = |(seat, work): (usize, &crossbeam_utils::CachePadded<Work>)| Report {
             seat,
             packets: work.cycles.packets(),
             cycles: work.cycles.values(),

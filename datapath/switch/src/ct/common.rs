@@ -3,8 +3,8 @@
 //! What enters: packets of a batch with what `seek` found. What leaves: the same packets tracked. Neighbours: `track`, whose `track_one` says
 //! what a packet is, and which takes the others; a property test holds both ways to the same results.
 //!
-//! The commonest, of UDP over IPv4, have a way of their own (`short`) before this one. Those that it did not take go through here, in order: no
-//! connection that it moved is made or ended by them.
+//! The commonest have a way of their own (`short`): packets of UDP over IPv4 before this one, those of TCP in their turn. What it did not take goes
+//! through here, in order: no connection of UDP that it moved is made or ended by them.
 //!
 //! Which direction a packet goes, and whether its connection is translated, differs from packet to packet: both are worked out and one is
 //! chosen, where a branch would be mispredicted half of the time. The loop is compiled twice (`wide`).
@@ -49,9 +49,13 @@ impl Ct {
     fn pass_as(&self, local: &mut Local, (packets, parsed): (&mut [Packet], &mut [Parsed]), spec: &Spec<'_>, wanted: &Wanted) {
         let plain = spec.is_plain();
         let common = if plain { wanted.seen & !(wanted.related | wanted.unknown) } else { 0 };
-        let done = if plain { self.pass_udp_as((&mut *packets, &mut *parsed), spec, wanted) } else { 0 };
+        let (tcp, passing) = (wanted.fresh.tcp & common, self.passing(spec));
+        let done = if plain { self.pass_udp_as((&mut *packets, &mut *parsed), spec, (&passing, wanted)) } else { 0 };
         for i in bits(all(packets.len()) & !done) {
-            self.track_other(local, (&mut packets[i], &mut parsed[i]), spec, (wanted, i, common));
+            let (packet, parsed, found) = (&mut packets[i], &mut parsed[i], (wanted.words[i], wanted.candidates[i]));
+            if tcp >> i & 1 == 0 || !self.track_tcp(packet, parsed, (spec, &passing), found) {
+                self.track_other(local, (packet, parsed), spec, (wanted, i, common));
+            }
         }
     }
 

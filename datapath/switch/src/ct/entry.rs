@@ -6,17 +6,18 @@
 //! # What holds
 //!
 //! - An entry has four parts, each in an array of its own (decision 0108). `Hot`, a cache line, is all that a packet of an established
-//!   connection without NAT touches, except TCP's windows in `More`. A new one without NAT and states of TCP has its `Links` written besides:
-//!   what its flags say is not there is not written, and its memory not used.
+//!   connection over IPv4 touches, translated or not (decision 0123), except TCP's windows in `More`. A new one without states of TCP has its
+//!   `Links` written besides: what its flags say is not there is not written, and its memory not used.
 //! - `orig`, `reply`, `parent` and what else is said once are written before `LIVE` is set (Release) and not changed until the entry is
 //!   free again, which is a grace period after `DEAD` was set: who found a live entry under a guard may read them to the end of its batch.
 //! - TCP's ends change together: whoever moves them holds `lock`, a bit that is held for some tens of instructions and never across
 //!   another lock. Everything else is a single atomic.
 //! - Control threads read without a guard. They take `generation` before and after, and leave out what changed meanwhile.
 
+use super::nat;
 use super::slab::Slab;
-use super::tcp::{End, Scale, Tcp};
-use super::tuple::Tuple;
+use super::tcp::{End, Scale, Segment, Tcp};
+use super::tuple::{Tuple, V4};
 use crate::memory::Zeroable;
 use flow::DpPort;
 use flow::clock::Msec;
@@ -52,6 +53,8 @@ pub const SKEWED: u32 = 1 << 11;
 pub const CARRIED: u32 = 1 << 12;
 /// It has a timeout policy of its own, or a helper.
 pub const PECULIAR: u32 = 1 << 13;
+/// It is over IPv4.
+pub const FOUR: u32 = 1 << 14;
 
 /// No entry.
 pub const NONE: u32 = 0;
@@ -63,7 +66,9 @@ pub const MEMBERS: usize = 10;
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub struct Hot {
-    orig: [AtomicU64; 5],
+    /// The tuple of the original direction; over IPv4 (`FOUR`) those of both directions, in two words each (`Tuple::words`), and with NAT what
+    /// translation changes checksums by (`nat::changes_v4`).
+    sides: [AtomicU64; 5],
     pub expires_ms: AtomicI64,
     pub flags: AtomicU32,
     pub mark: AtomicU32,
@@ -93,7 +98,7 @@ pub struct Links {
     ports: [AtomicU32; 2],
 }
 
-/// What NAT and TCP need.
+/// What NAT over IPv6 and TCP need.
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub struct More {
@@ -188,8 +193,24 @@ impl TcpGuard<'_> {
     pub fn set(&self, tcp: &Tcp) {
         self.entry.set_tcp(tcp);
     }
+
+    /// Moves them by a segment that `Tcp::go_on` takes; false, and nothing done, for others.
+    #[inline(always)]
+    pub fn go_on(&self, segment: &Segment, reply: bool) -> bool {
+        let next = self.tcp().go_on(segment, reply);
+        if let Some(next) = &next {
+            self.set(next);
+        }
+        next.is_some()
+    }
 }
 
+/// Four numbers as one, the first lowest.
+fn packed(numbers: [u16; 4]) -> u64 {
+    numbers.iter().rev().fold(0, |all, number| all << 16 | u64::from(*number))
+}
+
+#[inline(always)]
 fn pack(end: &End) -> u32 {
     let scale = match end.scale {
         Scale::None => 0x80,
@@ -199,6 +220,7 @@ fn pack(end: &End) -> u32 {
     u32::from(end.window) << 16 | scale << 8 | end.state as u32
 }
 
+#[inline(always)]
 fn unpack(word: u32) -> (u16, Scale, TcpState) {
     let [window_high, window_low, scale, state] = word.to_be_bytes();
     let scale = match scale {
@@ -234,15 +256,25 @@ impl<'s> Entry<'s> {
 
     /// Fills a free entry, whose only owner is the caller. It is not live yet.
     pub fn fill(self, birth: &Birth) {
-        store(&self.orig, &birth.orig);
-        let mut flags = birth.flags;
+        let (mut flags, four) = (birth.flags, birth.orig.family() == V4);
         let plain = birth.reply == birth.orig.reversed();
-        if !plain || birth.tcp.is_some() {
+        if !plain {
+            flags |= NAT;
+        }
+        let apart = !plain && !four;
+        if apart || birth.tcp.is_some() {
             self.slab.uses_more();
         }
-        if !plain {
+        if apart {
             store(&self.more().reply, &birth.reply);
-            flags |= NAT;
+        }
+        if four {
+            let ([ends, last], [back, last_back]) = (birth.orig.words(), birth.reply.words());
+            let changes = if plain { 0 } else { packed(nat::changes_v4(&birth.orig, &birth.reply)) };
+            store(&self.sides, &Tuple([ends, last, back, last_back, changes]));
+            flags |= FOUR;
+        } else {
+            store(&self.sides, &birth.orig);
         }
         if let Some(parent) = &birth.parent {
             store(&self.rare().parent, parent);
@@ -277,7 +309,7 @@ impl<'s> Entry<'s> {
         self.flags.store(self.flags.load(Ordering::Relaxed) | LIVE, Ordering::Release);
     }
 
-    /// Fetches what a packet of it reads; `more` for TCP and NAT.
+    /// Fetches what a packet of it reads; `more` for TCP, and NAT over IPv6.
     #[inline(always)]
     pub fn prefetch_known(self, more: bool) {
         crate::prefetch(std::ptr::from_ref(self.hot));
@@ -288,12 +320,9 @@ impl<'s> Entry<'s> {
 
     /// Fetches what a new connection writes.
     #[inline]
-    pub fn prefetch_free(self, nat: bool) {
+    pub fn prefetch_free(self) {
         crate::prefetch(std::ptr::from_ref(self.hot));
         crate::prefetch(std::ptr::from_ref(self.links()));
-        if nat {
-            crate::prefetch(std::ptr::from_ref(self.more()));
-        }
     }
 
     /// Ends a connection; false if that happened already.
@@ -332,7 +361,7 @@ impl<'s> Entry<'s> {
     #[inline]
     #[must_use]
     pub fn orig(self) -> Tuple {
-        load(&self.orig)
+        self.both(self.flags.load(Ordering::Relaxed)).0
     }
 
     /// The protocol that rules see: of the connection that announced it, if one did.
@@ -345,7 +374,19 @@ impl<'s> Entry<'s> {
     #[inline]
     #[must_use]
     pub fn reply(self) -> Tuple {
-        if self.has(NAT) { load(&self.more().reply) } else { self.orig().reversed() }
+        self.both(self.flags.load(Ordering::Relaxed)).1
+    }
+
+    /// The tuples of both directions; `flags` are the entry's.
+    #[inline]
+    #[must_use]
+    pub fn both(self, flags: u32) -> (Tuple, Tuple) {
+        let sides = load(&self.sides);
+        if flags & FOUR != 0 {
+            let [ends, last, back, last_back, _] = sides.0;
+            return (Tuple::of_words_v4(ends, last), Tuple::of_words_v4(back, last_back));
+        }
+        (sides, if flags & NAT != 0 { load(&self.more().reply) } else { sides.reversed() })
     }
 
     #[must_use]
@@ -365,23 +406,25 @@ impl<'s> Entry<'s> {
     #[inline]
     #[must_use]
     pub fn directions(self, tuple: &Tuple, flags: u32) -> (bool, bool) {
-        let orig = self.orig();
-        let reply = if flags & NAT != 0 { load(&self.more().reply) } else { orig.reversed() };
+        let (orig, reply) = self.both(flags);
         (orig.is(tuple), reply.is(tuple))
     }
 
-    /// What packets of both sides are, of TCP and UDP over IPv4, each in two words (`Tuple::of_words_v4`); `flags` are the entry's. The other halves of
-    /// addresses, which are left out, are zero wherever the family in the last word is IPv4.
+    /// The tuples of both directions of a connection that is `FOUR`, each in two words (`Tuple::of_words_v4`).
     #[inline(always)]
     #[must_use]
-    pub fn sides_v4(self, flags: u32) -> [(u64, u64); 2] {
-        let of = |words: &[AtomicU64; 5]| {
-            let [src, dst, last] = [0, 2, 4].map(|i| words[i].load(Ordering::Relaxed));
-            (src | dst << 32, last)
-        };
-        let (ends, last) = of(&self.orig);
-        let plain = (ends.rotate_left(32), Tuple::turned_last(last));
-        [(ends, last), if flags & NAT != 0 { of(&self.more().reply) } else { plain }]
+    pub fn sides_v4(self) -> [(u64, u64); 2] {
+        let [ends, last, back, last_back] = [0, 1, 2, 3].map(|i| self.sides[i].load(Ordering::Relaxed));
+        [(ends, last), (back, last_back)]
+    }
+
+    /// What translating a packet of one direction changes its checksums by, of a connection that is `FOUR` and has `NAT`.
+    #[inline(always)]
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation, reason = "16 bits are meant")]
+    pub fn changes_v4(self, reply: bool) -> [u16; 2] {
+        let both = self.sides[4].load(Ordering::Relaxed) >> (u32::from(reply) * 32);
+        [both as u16, (both >> 16) as u16]
     }
 
     /// Starts the timeout again. Less than an eighth of a second is not worth a write that other cores would have to fetch.
@@ -426,15 +469,17 @@ impl<'s> Entry<'s> {
         TcpGuard { entry: self }
     }
 
+    #[inline(always)]
     fn tcp(self) -> Tcp {
-        let end = |i: usize| {
-            let [sent, limit, rest] = [0, 1, 2].map(|k| self.more().ends[i][k].load(Ordering::Relaxed));
-            let (window, scale, state) = unpack(rest);
-            End { sent, limit, window, scale, state }
+        let [first, second] = &self.more().ends;
+        let end = |[sent, limit, rest]: &[AtomicU32; 3]| {
+            let (window, scale, state) = unpack(rest.load(Ordering::Relaxed));
+            End { sent: sent.load(Ordering::Relaxed), limit: limit.load(Ordering::Relaxed), window, scale, state }
         };
-        Tcp { ends: [end(0), end(1)] }
+        Tcp { ends: [end(first), end(second)] }
     }
 
+    #[inline(always)]
     fn set_tcp(self, tcp: &Tcp) {
         for (to, end) in self.more().ends.iter().zip(&tcp.ends) {
             to[0].store(end.sent, Ordering::Relaxed);
@@ -445,7 +490,7 @@ impl<'s> Entry<'s> {
 
     /// Names the others of a chain of free entries that this one is the first of; `NONE` after the last.
     pub(super) fn set_members(self, members: [u32; MEMBERS]) {
-        for (word, [low, high]) in self.orig.iter().zip(members.as_chunks::<2>().0) {
+        for (word, [low, high]) in self.sides.iter().zip(members.as_chunks::<2>().0) {
             word.store(u64::from(*high) << 32 | u64::from(*low), Ordering::Relaxed);
         }
     }
@@ -453,7 +498,7 @@ impl<'s> Entry<'s> {
     /// What `set_members` has said.
     #[allow(clippy::cast_possible_truncation, reason = "halves of words")]
     pub(super) fn members(self) -> [u32; MEMBERS] {
-        let words = self.orig();
+        let words = load(&self.sides);
         std::array::from_fn(|i| (words.0[i / 2] >> (i % 2 * 32)) as u32)
     }
 

@@ -284,10 +284,10 @@ impl Ct {
 
     /// Fetches what the next `births` connections of the thread will be written to.
     #[inline]
-    fn prepare_births(&self, local: &mut Local, births: usize, nat: bool) {
+    fn prepare_births(&self, local: &mut Local, births: usize) {
         self.stock_up(local, births);
         for number in local.stock[..local.n].iter().rev().take(births) {
-            self.slab.at(*number).prefetch_free(nat);
+            self.slab.at(*number).prefetch_free();
         }
     }
 

@@ -196,10 +196,33 @@ pub fn apply_common(packet: &mut Packet, parsed: &mut Parsed, from: &Tuple, to: 
     true
 }
 
-/// `apply_common` for UDP over IPv4, of a packet whose key and headers have the tuple `from` (`Tuple::of_words_v4`).
+/// What translating a packet over IPv4 changes its checksums by: of the direction that began the header's and the transport's, then of the answers.
+/// A connection's packets are all changed alike, so that this is kept with it.
+#[must_use]
+pub fn changes_v4(orig: &Tuple, reply: &Tuple) -> [u16; 4] {
+    let addresses = |tuple: &Tuple| in_memory(tuple.words()[0]);
+    let ports = |tuple: &Tuple| Tuple::ports_in_memory(tuple.words()[1]);
+    // A tuple and its reverse have the same sums.
+    let change = |from: &Tuple, to: &Tuple| {
+        let change = Sum::of_change(addresses(from), addresses(to));
+        let with_ports = change.plus_word(u64::from(!ports(from)) + u64::from(ports(to)));
+        [change.fold(), with_ports.fold()]
+    };
+    let ([a, b], [c, d]) = (change(orig, reply), change(reply, orig));
+    [a, b, c, d]
+}
+
+/// Addresses over IPv4 (`Tuple::of_words_v4`) as they stand in a header.
+#[inline(always)]
+const fn in_memory(ends: u64) -> u64 {
+    if cfg!(target_endian = "little") { ends } else { ends.rotate_left(32) }
+}
+
+/// `apply_common` for UDP over IPv4, of a packet whose key and headers have another tuple than `to` (`Tuple::of_words_v4`); `changes` are those of its
+/// direction (`changes_v4`).
 #[inline(always)]
 #[must_use]
-pub fn apply_short(packet: &mut Packet, parsed: &mut Parsed, from: (u64, u64), to: (u64, u64)) -> bool {
+pub fn apply_short(packet: &mut Packet, parsed: &mut Parsed, to: (u64, u64), changes: [u16; 2]) -> bool {
     const SUM: usize = 6;
     if matches!(packet.checksum(), Checksum::Partial { .. }) {
         return false;
@@ -209,25 +232,21 @@ pub fn apply_short(packet: &mut Packet, parsed: &mut Parsed, from: (u64, u64), t
     if l4 != l3 + 20 {
         return false;
     }
-    // As they stand in memory.
-    let addresses = |(ends, _): (u64, u64)| if cfg!(target_endian = "little") { ends } else { ends.rotate_left(32) };
-    let change = Sum::of_change(addresses(from), addresses(to));
-    let ports = Tuple::ports_in_memory(to.1);
-    headers[12..20].copy_from_slice(&addresses(to).to_ne_bytes());
+    let (addresses, ports) = (in_memory(to.0), Tuple::ports_in_memory(to.1));
+    headers[12..20].copy_from_slice(&addresses.to_ne_bytes());
     headers[20..24].copy_from_slice(&ports.to_ne_bytes());
-    let sum = updated_by([headers[10], headers[11]], change);
+    let sum = updated_by([headers[10], headers[11]], changes[0]);
     headers[10..12].copy_from_slice(&sum);
     let sum = [headers[20 + SUM], headers[21 + SUM]];
     if sum != [0, 0] {
-        let change = change.plus_word(u64::from(!Tuple::ports_in_memory(from.1)) + u64::from(ports));
-        let sum = match updated_by(sum, change) {
+        let sum = match updated_by(sum, changes[1]) {
             [0, 0] => [0xff; 2],
             sum => sum,
         };
         headers[20 + SUM..22 + SUM].copy_from_slice(&sum);
     }
     let key = &mut parsed.key;
-    let [s0, s1, s2, s3, d0, d1, d2, d3] = addresses(to).to_ne_bytes();
+    let [s0, s1, s2, s3, d0, d1, d2, d3] = addresses.to_ne_bytes();
     (key.nw_src, key.nw_dst) = ([s0, s1, s2, s3], [d0, d1, d2, d3]);
     let [s0, s1, d0, d1] = ports.to_ne_bytes();
     (key.tp_src, key.tp_dst) = ([s0, s1], [d0, d1]);

@@ -11,9 +11,10 @@
 use super::Ct;
 use super::entry::NONE;
 use super::packet::{self, Seen};
+use super::short::Short;
 use super::table::Size;
 use super::track::{Handle, Spec, TRK};
-use super::tuple::Tuple;
+use super::tuple::{Tuple, V4};
 use crate::bundle::BUNDLE_MAX;
 use crate::parsed::{MOVED, Parsed};
 use crate::search::bits;
@@ -49,8 +50,8 @@ pub struct Wanted {
     pub(super) seen: u32,
     /// Those of them that are TCP or UDP over IPv4, and have `words`.
     pub(super) short: u32,
-    /// Those of them that are UDP and were not tracked before (`Ct::seek_udp`).
-    pub(super) udp: u32,
+    /// Those of them that were not tracked before and are of UDP, and of TCP (`Ct::seek_short`).
+    pub(super) fresh: Short,
     /// Those of them that are ICMP errors, with the tuple of an answer to what they quote.
     pub(super) related: u32,
     /// Packets whose connection is at hand.
@@ -88,7 +89,7 @@ impl Wanted {
             handles: [0; BUNDLE_MAX],
             seen: 0,
             short: 0,
-            udp: 0,
+            fresh: Short::default(),
             related: 0,
             known: 0,
             unknown: 0,
@@ -140,18 +141,18 @@ impl Wanted {
 }
 
 impl Ct {
-    /// Finds out what to look up for each packet that is not in `udp`, and fetches it for all. Gives how many have no candidate. `wide` only where
+    /// Finds out what to look up for each packet that is not in `short`, and fetches it for all. Gives how many have no candidate. `wide` only where
     /// `wide::on` says so.
     #[inline]
     pub(super) fn seek(
         &self,
         (packets, parsed): (&[Packet], &mut [Parsed]),
-        udp: u32,
+        short: Short,
         spec: &Spec<'_>,
         wanted: &mut Wanted,
         wide: bool,
     ) -> usize {
-        (wanted.seen, wanted.short, wanted.udp, wanted.related, wanted.known) = (udp, udp, udp, 0, 0);
+        (wanted.fresh, wanted.seen, wanted.short, wanted.related, wanted.known) = (short, short.all(), short.all(), 0, 0);
         #[cfg(target_arch = "x86_64")]
         if wide {
             // SAFETY: the caller says that the processor has these features.
@@ -173,24 +174,25 @@ impl Ct {
         spec: &Spec<'_>,
         wanted: &mut Wanted,
     ) -> usize {
-        let (size, nat) = (self.table.size(), spec.nat.is_some());
-        for i in bits(all(packets.len()) & !wanted.udp) {
+        let (size, nat, udp) = (self.table.size(), spec.nat.is_some(), wanted.fresh.udp);
+        for i in bits(all(packets.len()) & !wanted.fresh.all()) {
             self.seek_one((&packets[i], &mut parsed[i]), (spec, size), (&mut *wanted, i));
         }
         let mut unknown = 0u32;
-        each!(i in wanted.udp, packets.len() => {
+        each!(i in udp, packets.len() => {
             let candidate = self.table.first_candidate::<WIDE>(wanted.hashes[i], size);
             wanted.candidates[i] = candidate;
             unknown |= u32::from(candidate == NONE) << i;
             // There is an entry of the number that says "none", which nobody uses: no branch for it.
-            self.slab.at(candidate).prefetch_known(nat);
+            self.slab.prefetch(candidate);
         });
-        for i in bits(wanted.seen & !wanted.udp) {
+        for i in bits(wanted.seen & !udp) {
             let candidate = self.table.first_candidate::<WIDE>(wanted.hashes[i], size);
             wanted.candidates[i] = candidate;
             unknown |= u32::from(candidate == NONE) << i;
-            let tcp = wanted.tuple(i).proto() == ip_proto::TCP;
-            self.slab.at(candidate).prefetch_known(nat | tcp);
+            let tuple = wanted.tuple(i);
+            let more = (tuple.proto() == ip_proto::TCP) | (nat & (tuple.family() != V4));
+            self.slab.at(candidate).prefetch_known(more);
         }
         wanted.unknown = unknown;
         unknown.count_ones() as usize

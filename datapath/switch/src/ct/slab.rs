@@ -18,7 +18,7 @@ use super::entry::{Entry, Hot, Links, MEMBERS, More, NONE, Rare};
 use crate::memory::Lines;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-/// Connections at most. 96 bytes each; 64 more with TCP or NAT, and 56 with a label or a parent.
+/// Connections at most. 96 bytes each; 64 more with TCP, or NAT over IPv6, and 56 with a label or a parent.
 pub const CONNS_MAX: u32 = 1 << 22;
 /// Entries that have ended and are not free yet, and chains in threads' hands.
 const SLACK: u32 = 1 << 18;
@@ -75,6 +75,12 @@ impl Slab {
     #[must_use]
     pub fn at(&self, number: u32) -> Entry<'_> {
         Entry::new(self, &self.hot[number as usize], number)
+    }
+
+    /// Fetches what every packet of an entry reads.
+    #[inline(always)]
+    pub(super) fn prefetch(&self, number: u32) {
+        crate::prefetch(self.hot.as_ptr().wrapping_add(number as usize));
     }
 
     #[inline(always)]

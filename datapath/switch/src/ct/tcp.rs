@@ -186,6 +186,24 @@ impl Tcp {
         (next, verdict)
     }
 
+    /// `step` of what nearly all segments are: data and acknowledgments, within the windows, of a connection in which both ends are established.
+    /// `None` says nothing of others.
+    #[inline(always)]
+    #[must_use]
+    pub fn go_on(&self, seg: &Segment, reply: bool) -> Option<Self> {
+        let ordinary = seg.flags & (FIN | SYN | RST | ACK) == ACK;
+        if !ordinary || self.ends.iter().any(|e| e.state != TcpState::Established) {
+            return None;
+        }
+        let [mut own, mut other] = if reply { [self.ends[1], self.ends[0]] } else { self.ends };
+        let view = View::of(seg, &mut own, &mut other);
+        if !view.is_within(seg, &own, &other) {
+            return None;
+        }
+        view.account(&mut own, &mut other);
+        Some(Self { ends: if reply { [other, own] } else { [own, other] } })
+    }
+
     /// Whether both ends have spoken and neither has closed.
     #[must_use]
     pub fn is_established(&self) -> bool {
@@ -225,6 +243,7 @@ struct View {
 }
 
 impl View {
+    #[inline(always)]
     fn of(seg: &Segment, own: &mut End, other: &mut End) -> Self {
         let (own_shift, other_shift) = match (own.scale, other.scale) {
             (Scale::Shift(a), Scale::Shift(b)) if !seg.has(SYN) => (a, b),
@@ -247,6 +266,7 @@ impl View {
         view
     }
 
+    #[inline(never)]
     fn learn(&mut self, seg: &Segment, own: &mut End, other: &mut End) {
         if seg.has(SYN)
             && let Scale::Shift(other_shift) = other.scale
@@ -271,6 +291,7 @@ impl View {
         own.window = own.window.max(self.window);
     }
 
+    #[inline(always)]
     fn is_within(&self, seg: &Segment, own: &End, other: &End) -> bool {
         let oldest = own.sent.wrapping_sub(u32::from(other.window) << self.other_shift);
         let skew = if self.learned { 0 } else { other.sent.wrapping_sub(self.ack).cast_signed() };
@@ -289,6 +310,7 @@ impl View {
     }
 
     /// Moves the edges.
+    #[inline(always)]
     fn account(&self, own: &mut End, other: &mut End) {
         own.window = own.window.max(self.window);
         if after(self.end, own.sent) {

@@ -1,6 +1,7 @@
 //! The TCP machine by text: one segment per line, and what it was.
 
 use super::*;
+use crate::hash::Rng;
 use std::fmt::Write as _;
 
 /// `> S seq ack win len [scale]`: direction, flags (S A F R P), numbers relative to 1000.
@@ -243,3 +244,57 @@ proptest::proptest! {
 
 #[path = "tcp_linux_tests.rs"]
 mod linux;
+
+/// Sequences of segments that mostly fit: wherever `go_on` says something it is what `step` says.
+#[test]
+fn going_on_is_a_step() {
+    let mut rng = Rng(7);
+    let (mut went, mut stepped) = (0, 0);
+    for _ in 0..2000 {
+        let shift = |rng: &mut Rng| (!rng.one_in(3)).then(|| rng.byte(15));
+        // Mostly near the numbers that wrap around.
+        let mut edge = [u32::MAX - 3000, u32::from(rng.byte(2))].map(|n| n.wrapping_add(u32::from(rng.byte(255))));
+        let scale = shift(&mut rng);
+        let mut tcp = Tcp::begin(&Segment {
+            seq: edge[0],
+            ack: 0,
+            window: 4000,
+            len: 0,
+            flags: if rng.one_in(4) { ACK } else { SYN },
+            scale,
+        });
+        edge[0] = edge[0].wrapping_add(1);
+        for turn in 0..30 {
+            let reply = if turn == 0 { true } else { rng.one_in(2) };
+            let (i, o) = (usize::from(reply), usize::from(!reply));
+            let off =
+                |rng: &mut Rng| if rng.one_in(6) { u32::try_from(rng.below(200_000)).unwrap() } else { u32::from(rng.byte(3)) };
+            let flags = if turn == 0 {
+                SYN | ACK
+            } else {
+                [ACK, ACK, ACK, ACK | PSH, ACK | PSH, ACK | URG, ACK | FIN, ACK | RST, 0, PSH][usize::from(rng.byte(10))]
+            };
+            let flags = if rng.one_in(3) && turn > 0 { ACK } else { flags };
+            let seg = Segment {
+                seq: edge[i].wrapping_add(off(&mut rng)).wrapping_sub(off(&mut rng)),
+                ack: edge[o].wrapping_sub(off(&mut rng)),
+                window: [0, 1, 500, 4000, u16::MAX][usize::from(rng.byte(5))],
+                len: if rng.one_in(2) { 0 } else { u32::try_from(rng.below(1500)).unwrap() },
+                flags,
+                scale: if turn == 0 { shift(&mut rng) } else { None },
+            };
+            let (next, verdict) = tcp.step(&seg, reply, false);
+            if let Some(gone) = tcp.go_on(&seg, reply) {
+                assert_eq!((gone, Verdict::Valid(Some(CtStage::TcpEstablished))), (next, verdict), "{tcp:?} {seg:?}");
+                went += 1;
+            } else {
+                let ordinary = tcp.is_established() && !tcp.is_closing() && seg.flags & (FIN | SYN | RST | ACK) == ACK;
+                assert!(!ordinary || verdict != Verdict::Valid(Some(CtStage::TcpEstablished)), "{tcp:?} {seg:?}");
+            }
+            stepped += 1;
+            tcp = next;
+            edge = tcp.ends.map(|end| end.sent);
+        }
+    }
+    assert!(went > stepped / 20 && went < stepped / 2, "{went} of {stepped}");
+}

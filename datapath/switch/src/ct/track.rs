@@ -6,7 +6,7 @@
 //! # Rounds over a batch
 //!
 //! Tuples and hashes first, fetching buckets; then candidates, fetching entries (`seek`); then packets of established connections of UDP (`short`);
-//! then the others packet by packet, in order, so that a connection that one packet begins is known to the next. A packet that this batch has
+//! then the others, those of TCP among them, packet by packet, in order, so that a connection that one packet begins is known to the next. A packet that this batch has
 //! tracked in the same zone already has its connection at hand (`Parsed::conn`) and is not counted twice. `track_common` (`common`) takes most
 //! packets of known connections in few steps; `track_one` is the plain twin of both, and does the rest.
 
@@ -16,6 +16,7 @@ use super::fragments::Taken;
 use super::helper::Side;
 use super::packet;
 use super::seek::{Lookup, Sought, Wanted, all};
+use super::short::Short;
 use super::stage;
 use super::tcp::{Tcp, Verdict, flags_are_sound};
 use super::tuple::Tuple;
@@ -149,13 +150,13 @@ impl Core {
         let n = bundle.packets.len();
         let tracker = &*scope.shared.ct;
         let (packets, parsed, wanted) = (&mut bundle.packets[..], &mut bundle.parsed[..n], &mut *self.wanted);
-        let udp = tracker.seek_udp(packets, parsed, spec.zone, wanted, self.wide);
-        if bits(all(n) & !udp).any(|i| parsed[i].key.nw_frag != 0) {
+        let short = tracker.seek_short(packets, parsed, spec.zone, wanted, self.wide);
+        if bits(all(n) & !short.all()).any(|i| parsed[i].key.nw_frag != 0) {
             return self.track_fragments(scope, bundle, &spec, rest);
         }
-        let unknown = tracker.seek((&*packets, &mut *parsed), udp, &spec, wanted, self.wide);
+        let unknown = tracker.seek((&*packets, &mut *parsed), short, &spec, wanted, self.wide);
         if spec.commit && unknown > 0 {
-            tracker.prepare_births(&mut self.ct, unknown, spec.nat.is_some());
+            tracker.prepare_births(&mut self.ct, unknown);
         }
         tracker.pass(&mut self.ct, (packets, parsed), &spec, wanted, self.wide);
         bundle
@@ -270,7 +271,7 @@ pub(super) fn write_first(parsed: &mut Parsed, (state, zone, mark): (u8, u16, u3
 impl Ct {
     /// A packet that comes alone.
     fn track_alone(&self, local: &mut Local, wanted: &mut Wanted, (packet, parsed): (&mut Packet, &mut Parsed), spec: &Spec<'_>) {
-        self.seek((std::slice::from_ref(packet), std::slice::from_mut(parsed)), 0, spec, wanted, false);
+        self.seek((std::slice::from_ref(packet), std::slice::from_mut(parsed)), Short::default(), spec, wanted, false);
         self.track_one(local, packet, parsed, spec, wanted.lookup(0));
     }
 
@@ -613,7 +614,7 @@ pub(super) fn translate(packet: &mut Packet, parsed: &mut Parsed, entry: Entry<'
     let (source, destination) = (flags & NAT_SRC != 0, flags & NAT_DST != 0);
     let (source, destination) = if handle.reply { (destination, source) } else { (source, destination) };
     *state |= if source { SNAT } else { 0 } | if destination { DNAT } else { 0 };
-    let (orig, reply) = (entry.orig(), entry.reply());
+    let (orig, reply) = entry.both(flags);
     // Chosen by a mask: packets of both directions come mixed, and a branch would be mispredicted.
     let if_reply = u64::from(handle.reply).wrapping_neg();
     let choose = |a: &Tuple, b: &Tuple| Tuple(std::array::from_fn(|i| a.0[i] & if_reply | b.0[i] & !if_reply));

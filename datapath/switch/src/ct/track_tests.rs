@@ -8,10 +8,11 @@ use flow::extract::PacketMeta;
 use proptest::prelude::*;
 
 /// A packet of a small world, mostly of a connection that began before; `outside` is an address that sources are translated to.
-fn frame(rng: &mut Rng) -> Vec<u8> {
+/// With `tcp` nearly all are segments over IPv4.
+fn frame(rng: &mut Rng, tcp: bool) -> Vec<u8> {
     let mut key = Key::ZERO;
-    let six = rng.one_in(5);
-    let proto = [6, 6, 17, 17, 17, 132, 1][usize::from(rng.byte(7))];
+    let six = rng.one_in(if tcp { 40 } else { 5 });
+    let proto = if tcp && !rng.one_in(20) { 6 } else { [6, 6, 17, 17, 17, 132, 1][usize::from(rng.byte(7))] };
     (key.nw_proto, key.nw_ttl) = (if proto == 1 && six { 58 } else { proto }, 64);
     let (mut src, mut dst) = (1 + rng.byte(2), 3 + rng.byte(2));
     let (mut sport, mut dport) = (1000 + u16::from(rng.byte(2)), 2000u16);
@@ -33,7 +34,8 @@ fn frame(rng: &mut Rng) -> Vec<u8> {
         (key.tp_src, key.tp_dst) = ([0, if src > 2 { answer } else { request }], [0, 0]);
     }
     if proto == 6 {
-        let flags = [0x02, 0x12, 0x10, 0x10, 0x18, 0x11, 0x04, 0x00][usize::from(rng.byte(8))];
+        // Mostly what a connection consists of.
+        let flags = if rng.one_in(5) { [0x02, 0x12, 0x10, 0x10, 0x18, 0x11, 0x04, 0x00][usize::from(rng.byte(8))] } else { 0x10 };
         key.tcp_flags = [0, flags];
     }
     let mut bytes = compose(&key, Payload::Len(20));
@@ -74,6 +76,7 @@ struct Side {
 #[derive(Clone, Copy, Default)]
 struct Taken {
     shortest: u32,
+    tcp: u32,
     common: u32,
 }
 
@@ -82,14 +85,23 @@ impl Side {
         // Both forms of the loops that look for candidates.
         let wide = self.short.is_some() && crate::wide::on();
         let (one, key) = (std::slice::from_mut(packet), std::slice::from_mut(parsed));
-        let udp = if self.short.is_some() { self.ct.seek_udp(one, key, spec.zone, &mut self.wanted, wide) } else { 0 };
-        self.ct.seek((&*one, &mut *key), udp, spec, &mut self.wanted, wide);
+        let short = match &self.short {
+            Some(_) => self.ct.seek_short(one, key, spec.zone, &mut self.wanted, wide),
+            None => Short::default(),
+        };
+        self.ct.seek((&*one, &mut *key), short, spec, &mut self.wanted, wide);
         if let Some(taken) = self.short.as_mut().filter(|_| spec.is_plain()) {
-            if self.ct.pass_udp_as((&mut *one, &mut *key), spec, &self.wanted) != 0 {
+            let (passing, wanted) = (self.ct.passing(spec), &*self.wanted);
+            if self.ct.pass_udp_as((&mut *one, &mut *key), spec, (&passing, wanted)) != 0 {
                 taken.shortest += 1;
                 return;
             }
-            let common = self.wanted.seen & !(self.wanted.related | self.wanted.unknown) != 0;
+            let found = (wanted.words[0], wanted.candidates[0]);
+            if short.tcp != 0 && self.ct.track_tcp(&mut one[0], &mut key[0], (spec, &passing), found) {
+                taken.tcp += 1;
+                return;
+            }
+            let common = wanted.seen & !(wanted.related | wanted.unknown) != 0;
             if common && self.ct.track_common(&mut one[0], &mut key[0], spec, (&self.wanted, 0)) {
                 taken.common += 1;
                 return;
@@ -104,8 +116,8 @@ impl Side {
             return packets.iter_mut().zip(parsed).for_each(|(packet, parsed)| self.track(packet, parsed, spec));
         }
         let wide = crate::wide::on();
-        let udp = self.ct.seek_udp(packets, parsed, spec.zone, &mut self.wanted, wide);
-        self.ct.seek((&*packets, &mut *parsed), udp, spec, &mut self.wanted, wide);
+        let short = self.ct.seek_short(packets, parsed, spec.zone, &mut self.wanted, wide);
+        self.ct.seek((&*packets, &mut *parsed), short, spec, &mut self.wanted, wide);
         self.ct.pass(&mut self.local, (packets, parsed), spec, &self.wanted, wide);
     }
 
@@ -128,14 +140,14 @@ fn nats() -> [Nat; 2] {
 
 fn run(seed: u64) -> Taken {
     let mut rng = Rng(seed);
-    let (nats, mut sides) = (nats(), sides());
+    let (nats, mut sides, tcp) = (nats(), sides(), rng.one_in(3));
     if rng.one_in(2) {
         sides.iter().for_each(|side| side.ct.liberal.store(true, Ordering::Relaxed));
     }
     let mut now_ms = 1_000_000;
     for _ in 0..300 {
         now_ms += i64::try_from(rng.below(if rng.0.is_multiple_of(50) { 100_000 } else { 300 })).unwrap();
-        let bytes = frame(&mut rng);
+        let bytes = frame(&mut rng, tcp);
         let good = !rng.one_in(8) || bytes[23] == 6 || bytes[20] == 6;
         let specs: Vec<_> = (0..1 + rng.below(2)).map(|_| spec(&mut rng, &nats, now_ms)).collect();
         let seen = sides.each_mut().map(|side| {
@@ -161,12 +173,12 @@ fn run(seed: u64) -> Taken {
 /// Batches through both trackers.
 fn run_batches(seed: u64) {
     let mut rng = Rng(seed);
-    let (nats, mut sides) = (nats(), sides());
+    let (nats, mut sides, tcp) = (nats(), sides(), rng.one_in(3));
     let mut now_ms = 1_000_000;
     for _ in 0..40 {
         let most_ms = if rng.one_in(8) { 100_000 } else { 300 };
         now_ms += i64::try_from(rng.below(most_ms)).unwrap();
-        let frames: Vec<_> = (0..1 + rng.below(32)).map(|_| frame(&mut rng)).collect();
+        let frames: Vec<_> = (0..1 + rng.below(32)).map(|_| frame(&mut rng, tcp)).collect();
         let specs: Vec<_> = (0..1 + rng.below(2)).map(|_| spec(&mut rng, &nats, now_ms)).collect();
         let seen = sides.each_mut().map(|side| {
             let mut packets: Vec<_> = frames.iter().map(|bytes| Packet::from_bytes(bytes).unwrap()).collect();
@@ -200,7 +212,8 @@ proptest! {
 /// The test above would show nothing if the short ways were never taken.
 #[test]
 fn the_short_ways_are_taken() {
-    let taken: Vec<Taken> = (0..10).map(run).collect();
-    let (shortest, common): (u32, u32) = (taken.iter().map(|t| t.shortest).sum(), taken.iter().map(|t| t.common).sum());
-    assert!(shortest > 50 && common > 200, "{shortest} and {common} of 3000");
+    let taken: Vec<Taken> = (0..20).map(run).collect();
+    let sum = |of: fn(&Taken) -> u32| taken.iter().map(of).sum::<u32>();
+    let (shortest, tcp, common) = (sum(|t| t.shortest), sum(|t| t.tcp), sum(|t| t.common));
+    assert!(shortest > 50 && tcp > 20 && common > 200, "{shortest}, {tcp} and {common} of 6000");
 }

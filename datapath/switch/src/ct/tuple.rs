@@ -104,6 +104,12 @@ impl Tuple {
         (ends, tail(ports.0, ports.1, zone, key.nw_proto, V4))
     }
 
+    /// Over IPv4 the two words that say all (`of_words_v4`).
+    #[must_use]
+    pub const fn words(&self) -> [u64; 2] {
+        [self.0[0] | self.0[2] << 32, self.0[4]]
+    }
+
     /// A last word with its ports exchanged: that of the answer, where ports are ports.
     #[inline(always)]
     #[must_use]
@@ -343,6 +349,7 @@ mod tests {
             let (sport, dport) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
             let rest = tail(sport, dport, zone, if tcp { 6 } else { 17 }, V4);
             let tuple = Tuple::of_words_v4(ends, rest);
+            prop_assert_eq!(tuple.words(), [ends, rest]);
             prop_assert_eq!(Tuple::hash_v4(ends, rest, &KEYS), tuple.hash(&KEYS));
             prop_assert_eq!(Tuple::of_words_v4(ends.rotate_left(32), Tuple::turned_last(rest)), tuple.reversed());
             prop_assert_eq!(Tuple::ports_in_memory(rest).to_ne_bytes(), ports.to_be_bytes());
