@@ -104,6 +104,7 @@ impl<'a> PacketMeta<'a> {
 
 /// A sound header of layer 3, by the Ethernet type (not by what an IP header itself says of its version).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(u8)]
 pub enum NetworkLayer {
     /// Unknown, truncated or malformed.
     #[default]
@@ -118,6 +119,7 @@ pub enum NetworkLayer {
 
 /// What extraction found besides the key. Offsets are in bytes from the packet's first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
 pub struct Extracted {
     /// Lines of the key that were written.
     pub lines: Lines,

@@ -4,11 +4,10 @@
 //! (no allocation), and packets are moved, never copied.
 
 use crate::Packet;
-use crate::pool;
+use crate::pool::{self, Make};
 use std::fmt;
 use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
-use std::ptr::NonNull;
 
 /// The most packets that a batch holds.
 pub const BATCH_MAX: usize = 32;
@@ -57,10 +56,10 @@ impl Batch {
         Some(unsafe { self.slots[self.len].assume_init_read() })
     }
 
-    /// Appends what `make` makes of free small buffers until the batch is full; how many there were.
+    /// Appends what `maker` makes of free small buffers until the batch is full; how many there were.
     #[inline(always)]
-    pub(crate) fn fill(&mut self, make: impl FnMut(NonNull<u8>) -> Packet) -> usize {
-        let got = pool::alloc_into(&mut self.slots[self.len..], make);
+    pub(crate) fn fill(&mut self, maker: &mut impl Make<Packet>) -> usize {
+        let got = pool::alloc_into(&mut self.slots[self.len..], maker);
         self.len += got;
         got
     }

@@ -10,7 +10,7 @@ use crate::batch::Batch;
 use crate::counters::Counters;
 use crate::device::Shared;
 use crate::packet::Packet;
-use crate::pool::{Class, HEADROOM, SMALL_FRAME_MAX};
+use crate::pool::{Class, HEADROOM, Make, SMALL_FRAME_MAX};
 use crate::queue::{Capabilities, Receive, Transmit};
 use std::os::fd::RawFd;
 use std::ptr::NonNull;
@@ -90,29 +90,47 @@ impl Rx {
 
     #[inline(always)]
     fn recv_as(&mut self, batch: &mut Batch) -> usize {
-        let frames = &*self.frames;
-        if frames.index.is_empty() || !self.shared.admin_up.load(Ordering::Relaxed) {
+        if self.frames.index.is_empty() || !self.shared.admin_up.load(Ordering::Relaxed) {
             return 0;
         }
-        let (mut at, mut bytes) = (self.at, 0);
+        match self.frames.lines {
+            1 => self.recv_lines::<1>(batch),
+            2 => self.recv_lines::<2>(batch),
+            _ => self.recv_lines::<0>(batch),
+        }
+    }
+
+    #[inline(always)]
+    fn recv_lines<const LINES: usize>(&mut self, batch: &mut Batch) -> usize {
         let want = batch.space();
-        let lines = frames.lines;
-        let got = batch.fill(|base| {
-            let (first, len) = frames.index[at];
-            at = if at + 1 == frames.index.len() { 0 } else { at + 1 };
-            let len = len as usize;
-            bytes += len as u64;
-            match lines {
-                1 => place_padded::<1>(frames, first, len, base),
-                2 => place_padded::<2>(frames, first, len, base),
-                _ => place(frames, first, len, base),
-            }
-        });
+        let mut copy = Copy::<LINES> { frames: &self.frames, at: self.at, bytes: 0 };
+        let got = batch.fill(&mut copy);
+        let Copy { at, bytes, .. } = copy;
         self.at = at;
         self.counters.packets.add(got as u64);
         self.counters.bytes.add(bytes);
         self.counters.dropped.add((want - got) as u64);
         got
+    }
+}
+
+/// Copies one frame after the other: so many lines of each, or with 0 as many as it has.
+struct Copy<'f, const LINES: usize> {
+    frames: &'f Frames,
+    /// The next one.
+    at: usize,
+    /// Of all so far.
+    bytes: u64,
+}
+
+impl<const LINES: usize> Make<Packet> for Copy<'_, LINES> {
+    #[inline(always)]
+    fn make(&mut self, chunk: NonNull<u8>) -> Packet {
+        let (first, len) = self.frames.index[self.at];
+        self.at = if self.at + 1 == self.frames.index.len() { 0 } else { self.at + 1 };
+        let len = len as usize;
+        self.bytes += len as u64;
+        if LINES == 0 { place(self.frames, first, len, chunk) } else { place_padded::<LINES>(self.frames, first, len, chunk) }
     }
 }
 
@@ -168,8 +186,8 @@ fn place_padded<const N: usize>(frames: &Frames, first: u32, len: usize, base: N
 #[inline(always)]
 fn place(frames: &Frames, first: u32, len: usize, base: NonNull<u8>) -> Packet {
     let off = if len <= SMALL_FRAME_MAX / 2 { colour(base) } else { HEADROOM };
-    let mut packet = Packet::at(base, Class::Small, off, len);
     let lines = &frames.bytes[first as usize..first as usize + len.div_ceil(LINE)];
+    let mut packet = Packet::at(base, Class::Small, off, len);
     for (to, from) in packet.data_mut().chunks_mut(LINE).zip(lines) {
         to.copy_from_slice(&from.0[..to.len()]);
     }

@@ -209,7 +209,8 @@ impl Packet {
     /// before the chunk's end, whatever the frame's length: parsers that load whole vectors ask [`room`](Self::room).
     #[inline]
     pub fn as_ptr(&self) -> *mut u8 {
-        self.base.as_ptr().wrapping_add(self.off as usize)
+        // SAFETY: `off` stays inside the chunk (every setter checks), which this handle owns.
+        unsafe { self.base.as_ptr().add(self.off as usize) }
     }
 
     /// Bytes from the frame's start to the chunk's end: what may be read or grown into.

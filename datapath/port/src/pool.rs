@@ -398,17 +398,27 @@ thread_local! {
     static RETURNER: Returner = const { Returner };
 }
 
+/// This thread's cache of `class`.
+///
+/// # Safety
+/// The caller has no other reference to it as long as it has this one, and gives it to no other thread.
+#[inline(always)]
+unsafe fn cache<'c>(class: Class) -> &'c mut Cache {
+    // Only the address is taken inside of `with`, so that what is done with it is compiled for the processor that the caller is compiled for.
+    let caches = CACHES.with(UnsafeCell::get);
+    // SAFETY: the cell belongs to this thread and needs no destructor; the rest is the caller's promise.
+    let caches = unsafe { &mut *caches };
+    match class {
+        Class::Small => &mut caches.small,
+        Class::Jumbo => &mut caches.jumbo,
+    }
+}
+
 /// Runs `f` on this thread's cache of `class`.
 #[inline(always)]
 fn with_cache<R>(class: Class, f: impl FnOnce(&mut Cache) -> R) -> R {
-    // Only the address is taken inside of `with`, so that `f` is compiled for the processor that its caller is compiled for.
-    let caches = CACHES.with(UnsafeCell::get);
-    // SAFETY: the cell belongs to this thread, needs no destructor, and no `f` in this file calls back into `with_cache`.
-    let caches = unsafe { &mut *caches };
-    f(match class {
-        Class::Small => &mut caches.small,
-        Class::Jumbo => &mut caches.jumbo,
-    })
+    // SAFETY: no `f` in this file looks for the cache again.
+    f(unsafe { cache(class) })
 }
 
 /// A free chunk of `class`, or None (counted) if there is none.
@@ -445,26 +455,35 @@ pub(crate) fn alloc_bulk(class: Class, n: usize, mut f: impl FnMut(NonNull<u8>))
     })
 }
 
-/// Fills `out` from the front with what `make` makes of free small chunks; how many there were.
+/// What [`alloc_into`] fills places with.
+///
+/// A trait, whose function can be `inline(always)`, where a closure would do otherwise: a closure that the compiler does not care to inline is compiled
+/// for every processor, whatever its caller is compiled for, and what it changes from chunk to chunk goes through memory.
+pub(crate) trait Make<T> {
+    /// Makes it of a chunk that is the maker's from now on. Allocates and frees nothing.
+    fn make(&mut self, chunk: NonNull<u8>) -> T;
+}
+
+/// Fills `out` from the front with what `maker` makes of free small chunks; how many there were.
 #[inline(always)]
-pub(crate) fn alloc_into<T>(out: &mut [MaybeUninit<T>], mut make: impl FnMut(NonNull<u8>) -> T) -> usize {
-    with_cache(Class::Small, |cache| {
-        let mut done = 0;
-        while done < out.len() {
-            if cache.len == 0 && !refill(cache, Class::Small) {
-                break;
-            }
-            let take = (out.len() - done).min(cache.len);
-            let from = cache.len - take;
-            for (slot, to) in cache.slots[from..cache.len].iter().zip(&mut out[done..]) {
-                // The cache holds chunk addresses only, which lie inside a mapping and so are never null.
-                to.write(make(NonNull::new(*slot).expect("a chunk has an address")));
-            }
-            cache.len = from;
-            done += take;
+pub(crate) fn alloc_into<T>(out: &mut [MaybeUninit<T>], maker: &mut impl Make<T>) -> usize {
+    // SAFETY: only allocating and freeing reach a cache, which makers do not.
+    let cache = unsafe { cache(Class::Small) };
+    let mut done = 0;
+    while done < out.len() {
+        if cache.len == 0 && !refill(cache, Class::Small) {
+            break;
         }
-        done
-    })
+        let take = (out.len() - done).min(cache.len);
+        let from = cache.len - take;
+        for (slot, to) in cache.slots[from..cache.len].iter().zip(&mut out[done..]) {
+            // The cache holds chunk addresses only, which lie inside a mapping and so are never null.
+            to.write(maker.make(NonNull::new(*slot).expect("a chunk has an address")));
+        }
+        cache.len = from;
+        done += take;
+    }
+    done
 }
 
 /// Takes small chunks back, all at once.

@@ -60,9 +60,9 @@ fn whose<const WIDE: bool>(parsed: &[Parsed], few: &Few) -> [u32; FEW_MAX] {
 mod vector {
     use super::{BATCH, FEW_MAX, Few, Line, Parsed, line_of};
     use std::arch::x86_64::{
-        __m256i, _mm256_and_si256, _mm256_castsi256_ps, _mm256_cmpeq_epi8, _mm256_cmpeq_epi32, _mm256_cmpeq_epi64,
-        _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_movemask_ps, _mm256_packs_epi16, _mm256_packs_epi32, _mm256_set1_epi32,
-        _mm256_setzero_si256, _mm256_srli_epi32, _mm512_loadu_si512, _mm512_ternarylogic_epi64, _mm512_test_epi64_mask,
+        __m256i, _mm256_and_si256, _mm256_castsi256_ps, _mm256_cmpeq_epi32, _mm256_cmpeq_epi64, _mm256_loadu_si256,
+        _mm256_movemask_epi8, _mm256_movemask_ps, _mm256_packs_epi16, _mm256_packs_epi32, _mm256_set1_epi32, _mm256_srli_epi32,
+        _mm256_testn_epi8_mask, _mm512_and_si512, _mm512_cmpneq_epi64_mask, _mm512_loadu_si512,
     };
 
     const _: () = assert!(FEW_MAX == 4 && BATCH == 32);
@@ -80,10 +80,8 @@ mod vector {
 
     /// `super::whose` with vectors of a line.
     #[inline]
-    #[target_feature(enable = "avx2,avx512f,avx512dq")]
+    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl")]
     pub(super) fn whose_by_lines(parsed: &[Parsed], few: &Few) -> [u32; FEW_MAX] {
-        // `a & b ^ c`
-        const DIFFERENCE: i32 = 0x6a;
         // SAFETY: eight words are a vector.
         let load = |words: &[u64; 8]| unsafe { _mm512_loadu_si512(words.as_ptr().cast()) };
         let (lines, masks) =
@@ -93,16 +91,13 @@ mod vector {
         let [first, second, third, fourth] = &mut differ;
         for ((((parsed, first), second), third), fourth) in parsed.iter().zip(first).zip(second).zip(third).zip(fourth) {
             let key = load(line_of(&parsed.key, 0));
-            let words = |i: usize| {
-                let difference = _mm512_ternarylogic_epi64::<DIFFERENCE>(key, masks[i], lines[i]);
-                _mm512_test_epi64_mask(difference, difference)
-            };
+            let words = |i: usize| _mm512_cmpneq_epi64_mask(_mm512_and_si512(key, masks[i]), lines[i]);
             (*first, *second, *third, *fourth) = (words(0), words(1), words(2), words(3));
         }
         differ.map(|bytes| {
             // SAFETY: the bytes are one vector.
             let bytes = unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) };
-            _mm256_movemask_epi8(_mm256_cmpeq_epi8(bytes, _mm256_setzero_si256())).cast_unsigned()
+            _mm256_testn_epi8_mask(bytes, bytes)
         })
     }
 

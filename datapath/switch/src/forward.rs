@@ -53,7 +53,8 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-const BATCHES_PER_TICK: u32 = 8;
+/// Under load the time is as old as this at most, in cycles: some ten microseconds.
+const TICK_CYCLES: u64 = 1 << 15;
 
 /// What all forwarding threads and the control thread share.
 #[derive(Debug)]
@@ -132,7 +133,8 @@ pub struct Core {
     pub(crate) answers: Answers,
     /// Empty, for upcalls.
     pub(crate) parcels: Group,
-    ticks: u32,
+    /// The cycle counter when `now_ms` was read.
+    ticked: u64,
     /// The loops over a batch run in their wide form (`wide`).
     pub(crate) wide: bool,
     pub(crate) hashes: [u64; BATCH],
@@ -160,7 +162,7 @@ impl Core {
             laps: Laps::default(),
             answers: Answers::default(),
             parcels: Vec::new(),
-            ticks: 0,
+            ticked: 0,
             wide: crate::wide::on(),
             hashes: [0; BATCH],
         }
@@ -218,13 +220,13 @@ impl Core {
         self.lap(scope.shared, Stage::Act);
     }
 
-    /// Reads the clock for a batch of `packets`; to be called for empty ones, too. Under load, when batches are full and follow each
-    /// other within microseconds, one in `BATCHES_PER_TICK` does.
+    /// Reads the clock for a batch of `packets`, if it is not a full one of many that follow each other. `cycles` is the cycle counter, as read before
+    /// the batch came.
     #[inline]
-    pub fn tick(&mut self, packets: usize) {
-        self.ticks = if packets == 0 { 0 } else { self.ticks.wrapping_add(1) };
-        if packets > 0 && (packets < BATCH || self.ticks % BATCHES_PER_TICK == 1) {
+    pub fn tick(&mut self, packets: usize, cycles: u64) {
+        if packets > 0 && (packets < BATCH || cycles.wrapping_sub(self.ticked) >= TICK_CYCLES) {
             self.now_ms = flow::clock::now_ms();
+            self.ticked = cycles;
         }
     }
 
@@ -426,12 +428,11 @@ impl Core {
         let Some(shard) = shared.shards[self.seat].get() else {
             return;
         };
-        for (entry, own) in groups.each() {
-            let bytes = bits(own).map(|i| bundle.packets[i].len() as u64).sum();
+        for ((entry, own), bytes) in groups.each().zip(groups.bytes(&bundle.packets, self.wide)) {
             let flags_of_all = || bits(own).fold(0, |flags, i| flags | bundle.parsed[i].tcp_flags());
             let flags = if entry.is_never_tcp() { 0 } else { flags_of_all() };
             if let Some(cell) = shard.cell(entry.number()) {
-                cell.count(own.count_ones().into(), bytes, self.now_ms, flags);
+                cell.count(own.count_ones().into(), bytes.into(), self.now_ms, flags);
             }
         }
     }

@@ -7,6 +7,7 @@
 use crate::classifier::BATCH;
 use crate::search::bits;
 use crate::slots::{Entry, NOT_QUICK};
+use port::Packet;
 
 /// Groups at most.
 pub(crate) const GROUPS_MAX: usize = 4;
@@ -54,6 +55,19 @@ impl<'g> Groups<'g> {
         self.groups.iter().copied().map_while(|group| group)
     }
 
+    /// The bytes of each megaflow's packets. `wide` only where `wide::on` says so.
+    #[inline]
+    pub(crate) fn bytes(&self, packets: &[Packet], wide: bool) -> [u32; GROUPS_MAX] {
+        let own = self.groups.map(|group| group.map_or(0, |(_, own)| own));
+        #[cfg(target_arch = "x86_64")]
+        if wide && crate::wide::lines() {
+            // SAFETY: the processor has these vectors.
+            return unsafe { vector::bytes(packets, own) };
+        }
+        let _ = wide;
+        own.map(|own| bits(own).map(|i| length(&packets[i])).sum())
+    }
+
     /// The only megaflow, if there is one only.
     #[inline]
     pub(crate) fn only(&self) -> Option<Entry<'g>> {
@@ -66,6 +80,40 @@ impl<'g> Groups<'g> {
         let mut ports = self.each().map(|(entry, _)| entry.quick());
         let port = ports.next()?;
         (port != NOT_QUICK && ports.all(|other| other == port)).then_some(port)
+    }
+}
+
+#[inline]
+#[allow(clippy::cast_possible_truncation, reason = "a packet is no longer than its buffer")]
+fn length(packet: &Packet) -> u32 {
+    packet.len() as u32
+}
+
+#[cfg(target_arch = "x86_64")]
+mod vector {
+    use super::{BATCH, GROUPS_MAX, Packet, length};
+    use std::arch::x86_64::{_mm512_add_epi32, _mm512_loadu_si512, _mm512_maskz_mov_epi32, _mm512_reduce_add_epi32};
+
+    const _: () = assert!(BATCH == 32);
+
+    /// The bytes of the packets of each set.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn bytes(packets: &[Packet], own: [u32; GROUPS_MAX]) -> [u32; GROUPS_MAX] {
+        let mut lengths = [0u32; BATCH];
+        for (to, packet) in lengths.iter_mut().zip(packets) {
+            *to = length(packet);
+        }
+        // SAFETY: the lengths are two vectors.
+        let half = |i: usize| unsafe { _mm512_loadu_si512(lengths.as_ptr().wrapping_add(i * BATCH / 2).cast()) };
+        let (low, high) = (half(0), half(1));
+        let mut sums = [0; GROUPS_MAX];
+        for (sum, own) in sums.iter_mut().zip(own) {
+            let (first, second) = ((own & 0xffff) as u16, (own >> 16) as u16);
+            let both = _mm512_add_epi32(_mm512_maskz_mov_epi32(first, low), _mm512_maskz_mov_epi32(second, high));
+            *sum = _mm512_reduce_add_epi32(both).cast_unsigned();
+        }
+        sums
     }
 }
 
@@ -99,6 +147,25 @@ mod tests {
             writer.fill(&Key::ZERO, Head { ufid: Ufid(1), shape, rest: Box::default(), program }, *quick);
         }
         writer
+    }
+
+    #[test]
+    fn bytes_are_counted_for_whose_they_are() {
+        let writer = megaflows(&[7; 4]);
+        let mut random = flow::extract_gen::PacketGen::new(5);
+        for n in 0..=BATCH {
+            let packets: Vec<_> = (0..n).map(|_| Packet::from_bytes(&vec![0; random.below(1500)]).unwrap()).collect();
+            let mut sets = [0u32; GROUPS_MAX];
+            (0..n).for_each(|i| sets[random.below(GROUPS_MAX)] |= 1 << i);
+            let mut groups = Groups::default();
+            sets.iter().zip(0..).for_each(|(own, number)| assert!(groups.add(writer.entry(number), *own)));
+            let mut expected = [0; GROUPS_MAX];
+            for (sum, (_, own)) in expected.iter_mut().zip(groups.each()) {
+                *sum = bits(own).map(|i| u32::try_from(packets[i].len()).unwrap()).sum();
+            }
+            assert_eq!(groups.bytes(&packets, false), expected);
+            assert_eq!(groups.bytes(&packets, crate::wide::on()), expected);
+        }
     }
 
     #[test]

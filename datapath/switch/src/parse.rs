@@ -8,9 +8,9 @@
 //! addresses are one vector. What is unusual about a packet is found by arithmetic, and remembered as a bit: such packets, and all others, go through
 //! extraction when the batch has been gone through, so that no branch has to be guessed from packet to packet.
 //!
-//! Where the processor has vectors of a whole line the first line of a key is one permutation altogether (`parse_line`).
+//! Where the processor has vectors of a whole line all that is in a loop of its own (`parse_line`), in which no packet is dearer than another.
 //!
-//! A batch is taken for one over the version of IP that the last one was all of (`Habit`), and is sorted by version before only where both come: others
+//! Elsewhere a batch is taken for one over the version of IP that the last one was all of (`Habit`), and is sorted by version before only where both come: others
 //! do not pay for the look.
 
 use crate::bundle::Bundle;
@@ -73,7 +73,7 @@ fn other(frame: &[u8], arrival: &Arrival<'_>, parsed: &mut crate::parsed::Parsed
 }
 
 #[cfg(target_arch = "x86_64")]
-mod vector {
+pub(crate) mod vector {
     use super::Habit;
     use crate::bundle::Bundle;
     use crate::classifier::BATCH;
@@ -84,6 +84,7 @@ mod vector {
     use flow::key::{Lines, VLAN_CFI};
     use flow::wire::{eth_type, ip_proto};
     use port::Packet;
+    use port::pool::SMALL_CHUNK;
     use std::arch::x86_64::{
         __m128i, __m256i, _mm_cvtsi32_si128, _mm_insert_epi8, _mm_insert_epi32, _mm_loadu_si128, _mm_or_si128, _mm_set_epi64x,
         _mm_setr_epi8, _mm_setzero_si128, _mm_shuffle_epi8, _mm_storeu_si128, _mm256_loadu_si256, _mm256_set_epi64x,
@@ -93,8 +94,7 @@ mod vector {
     /// What is looked at of a frame; shorter ones are not common. The least frame of Ethernet, without FCS, is just long enough.
     const HEAD: usize = 60;
     /// The same of a frame with a packet over IPv6. It may be longer than the frame is, whose buffer goes on.
-    const HEAD6: usize = 72;
-    const _: () = assert!(parse_line::FOUR_BYTES <= HEAD && parse_line::SIX_BYTES <= HEAD6);
+    pub(crate) const HEAD6: usize = 72;
     const TAG: usize = 4;
     /// Bytes up to the second Ethernet type.
     const TYPES: usize = 12 + TAG + 2;
@@ -128,18 +128,8 @@ mod vector {
     pub(super) fn parse(bundle: &mut Bundle, common: [u64; 2], habit: &mut Habit, by_lines: bool) -> u32 {
         if by_lines {
             // SAFETY: the caller says that the processor has these features.
-            return unsafe { parse_by_lines(bundle, common, habit) };
+            return unsafe { parse_line::parse(bundle, common) };
         }
-        parse_as::<false>(bundle, common, habit)
-    }
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx2,bmi1,bmi2,lzcnt,popcnt")]
-    fn parse_by_lines(bundle: &mut Bundle, common: [u64; 2], habit: &mut Habit) -> u32 {
-        parse_as::<true>(bundle, common, habit)
-    }
-
-    #[inline(always)]
-    fn parse_as<const LINE: bool>(bundle: &mut Bundle, common: [u64; 2], habit: &mut Habit) -> u32 {
         let n = bundle.packets.len();
         let all = if n == BATCH { u32::MAX } else { (1 << n) - 1 };
         let six = match *habit {
@@ -150,23 +140,23 @@ mod vector {
         let mut others = 0u32;
         if six == 0 {
             for (i, (packet, parsed)) in bundle.packets.iter().zip(&mut bundle.parsed).enumerate() {
-                others |= u32::from(!ipv4::<LINE>(packet.data(), common, parsed)) << i;
+                others |= u32::from(!ipv4(packet.data(), common, parsed)) << i;
                 parsed.conn = 0;
             }
         } else if six == all {
             for (i, (packet, parsed)) in bundle.packets.iter().zip(&mut bundle.parsed).enumerate() {
-                others |= u32::from(!ipv6::<LINE>(packet, common, parsed)) << i;
+                others |= u32::from(!ipv6(packet, common, parsed)) << i;
                 parsed.conn = 0;
             }
         } else {
             for i in bits(!six & all) {
                 let (packet, parsed) = (&bundle.packets[i], &mut bundle.parsed[i]);
-                others |= u32::from(!ipv4::<LINE>(packet.data(), common, parsed)) << i;
+                others |= u32::from(!ipv4(packet.data(), common, parsed)) << i;
                 parsed.conn = 0;
             }
             for i in bits(six) {
                 let (packet, parsed) = (&bundle.packets[i], &mut bundle.parsed[i]);
-                others |= u32::from(!ipv6::<LINE>(packet, common, parsed)) << i;
+                others |= u32::from(!ipv6(packet, common, parsed)) << i;
                 parsed.conn = 0;
             }
         }
@@ -197,9 +187,13 @@ mod vector {
 
     /// The first bytes of a packet's buffer from where its frame begins, beyond whose end they are whatever they are; `None` at a buffer's end.
     #[inline(always)]
-    fn head6(packet: &Packet) -> Option<&[u8; HEAD6]> {
+    pub(crate) fn head6(packet: &Packet) -> Option<&[u8; HEAD6]> {
+        // The smallest buffer's end, of whatever class the packet's is: one comparison.
+        if packet.headroom() > SMALL_CHUNK - HEAD6 {
+            return None;
+        }
         // SAFETY: the packet owns its buffer, in which so many bytes follow, and whose memory is initialised.
-        (packet.room() >= HEAD6).then(|| unsafe { &*packet.as_ptr().cast_const().cast() })
+        Some(unsafe { &*packet.as_ptr().cast_const().cast() })
     }
 
     /// The place of byte `AT` of an untagged frame's head, of which `N` bytes are read: four further in a tagged one.
@@ -300,11 +294,11 @@ mod vector {
         write_line(parsed, ends(head, tagged, IPV6_LE, flags, common), network);
     }
 
-    /// The second line of a key over IPv6: addresses and flow label.
+    /// The second line of a key over IPv6, addresses and flow label, and the traffic class.
     #[inline]
     #[target_feature(enable = "avx2,bmi1,bmi2")]
-    #[allow(clippy::cast_possible_wrap, reason = "bits, not numbers")]
-    fn write_second_line(head: &[u8; HEAD6], tagged: bool, parsed: &mut Parsed) {
+    #[allow(clippy::cast_possible_wrap, clippy::cast_possible_truncation, reason = "bits, not numbers")]
+    pub(crate) fn write_second_line(head: &[u8; HEAD6], tagged: bool, parsed: &mut Parsed) {
         // The low bits of the flow label's word, as it stands in the frame: twenty bits in network order.
         const LABEL: u64 = 0xffff_0f00;
         // SAFETY: `place` is inside the head.
@@ -315,12 +309,13 @@ mod vector {
             // SAFETY: a key is longer than four vectors of this size.
             unsafe { _mm256_storeu_si256(to.wrapping_add(i), part) };
         }
+        parsed.key.nw_tos = (half::<14, _>(head, tagged).swap_bytes() >> 4) as u8;
     }
 
     /// The key of a common packet; false if it is none, and the key is of no use then.
     #[inline(always)]
     #[allow(clippy::cast_possible_truncation, reason = "parts of words, and lengths that were compared")]
-    fn ipv4<const LINE: bool>(frame: &[u8], common: [u64; 2], parsed: &mut Parsed) -> bool {
+    fn ipv4(frame: &[u8], common: [u64; 2], parsed: &mut Parsed) -> bool {
         let Some(head) = frame.first_chunk::<HEAD>() else {
             return false;
         };
@@ -334,13 +329,8 @@ mod vector {
         let usual = (ip & LOOKED_AT == USUAL) & (half::<12, _>(head, tagged) == IPV4_LE);
         // A total beyond the frame makes a pad larger than any frame.
         let fits = (total >= IPV4 + transport.least) & ((pad | frame.len()) <= usize::from(u16::MAX));
-        if LINE {
-            // SAFETY: `LINE` is only true in functions that were called because of `wide::lines`; the head is as long as what is looked at.
-            unsafe { parse_line::write::<false>(head.as_ptr(), tagged, transport.flags as u16, common, parsed) };
-        } else {
-            // SAFETY: the caller has the features.
-            unsafe { write_ipv4(head, tagged, transport.flags, common, parsed) };
-        }
+        // SAFETY: the caller has the features.
+        unsafe { write_ipv4(head, tagged, transport.flags, common, parsed) };
         parsed.found = Extracted { l2_pad: pad as u16, transport: proto, ..FOUND[usize::from(tagged)] };
         usual & transport.is_sound & fits
     }
@@ -348,7 +338,7 @@ mod vector {
     /// The same of a packet over IPv6.
     #[inline(always)]
     #[allow(clippy::cast_possible_truncation, reason = "parts of words, and lengths that were compared")]
-    fn ipv6<const LINE: bool>(packet: &Packet, common: [u64; 2], parsed: &mut Parsed) -> bool {
+    fn ipv6(packet: &Packet, common: [u64; 2], parsed: &mut Parsed) -> bool {
         let Some(head) = head6(packet) else {
             return false;
         };
@@ -361,14 +351,8 @@ mod vector {
         let l4 = 54 + usize::from(tagged) * TAG;
         let pad = packet.len().wrapping_sub(l4 + payload);
         let fits = (payload >= transport.least) & ((pad | packet.len()) <= usize::from(u16::MAX));
-        if LINE {
-            // SAFETY: `LINE` is only true in functions that were called because of `wide::lines`; the head is longer than what is looked at.
-            unsafe { parse_line::write::<true>(head.as_ptr(), tagged, transport.flags as u16, common, parsed) };
-        } else {
-            // SAFETY: the caller has the features.
-            unsafe { write_ipv6(head, tagged, transport.flags, common, parsed) };
-        }
-        parsed.key.nw_tos = ((ip as u16).swap_bytes() >> 4) as u8;
+        // SAFETY: the caller has the features.
+        unsafe { write_ipv6(head, tagged, transport.flags, common, parsed) };
         // SAFETY: the caller has the features.
         unsafe { write_second_line(head, tagged, parsed) };
         parsed.found = Extracted { l2_pad: pad as u16, transport: proto, ..FOUND6[usize::from(tagged)] };

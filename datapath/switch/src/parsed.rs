@@ -10,6 +10,7 @@ const LINE_WORDS: usize = LINE_BYTES / 8;
 
 /// A key with what extraction found. 13 cache lines, so that the first lines of a batch's keys spread over the first-level cache.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub struct Parsed {
     pub key: Key,
     /// Valid lines and offsets of the layers.

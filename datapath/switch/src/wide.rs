@@ -1,5 +1,5 @@
 //! Whether this processor runs the wide form of the stages that go over a batch: AVX2 and the bit instructions that came with it; and whether it
-//! has vectors of a whole line besides, whose bytes it permutes: AVX-512 with VBMI, for the few stages that gain by it (`parse`, `few`).
+//! has vectors of a whole line besides, whose bytes it permutes: AVX-512 with VBMI, for the few stages that gain by it (`parse`, `few`, `groups`).
 //!
 //! What enters: nothing. What leaves: a yes or no, found once at start. Neighbours: `forward`, `lookup`, `search`, whose loops exist twice: made
 //! of one source, compiled once for every x86-64 processor and once for those that have these features. Where the wide form
@@ -12,7 +12,7 @@
 #[must_use]
 pub(crate) fn lines() -> bool {
     use std::arch::is_x86_feature_detected as has;
-    has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vbmi")
+    has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") && has!("avx512vbmi")
 }
 
 /// Whether the wide forms may be called.

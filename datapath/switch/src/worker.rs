@@ -455,7 +455,7 @@ impl Worker {
         }
         self.core.laps.start(&self.shared.live.stages);
         let n = rx.queue.recv(self.core.inbox());
-        self.core.tick(n);
+        self.core.tick(n, self.last);
         if by_call {
             self.rx[i].pause.after(n, self.last, self.patience.cycles_per_us);
         }
