@@ -1,14 +1,20 @@
 //! Set-up: every packet is a new 5-tuple and needs its own megaflow. Counted is how fast megaflows appear in the datapath, between
 //! a tenth and nine tenths of what is reached.
+//!
+//! `handlers` asks the same of one and of two handler threads. Two cores have no place for three busy threads; but to keep two handlers busy
+//! the forwarding thread needs a tenth of a core only. So the second handler runs on the forwarding core, and the forwarding thread there
+//! by a tenth of its weight: it fills the queues of its ports in its turns, and has the core when both are empty. Told is what is set up in a
+//! second, and in a second of the handlers' processor time.
 
 use crate::BenchError;
 use crate::measure::{Bench, Row, median};
-use crate::process::rest;
+use crate::process::{self, ran_ns, rest, threads, wait_until};
 use crate::rules;
 use crate::scenario::{Scenario, Size};
 use crate::side::{Setup, Side, Whose, number_after};
 use crate::traffic::Traffic;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 const SETUP: Setup = Setup {
@@ -19,6 +25,10 @@ const SETUP: Setup = Setup {
     free: false,
 };
 const LIMIT: &str = "2000000";
+/// How many handlers are compared.
+const HANDLERS: [usize; 2] = [1, 2];
+/// Ports for several handlers: each has one handler at a time, and all of their queues together hold 8192 packets.
+const PORTS: std::ops::Range<u32> = 11..27;
 /// Between two counts.
 const STEP: Duration = Duration::from_millis(20);
 /// How long is counted.
@@ -47,6 +57,65 @@ pub fn run(bench: &mut Bench, scenario: &Scenario, size: Size) -> Result<Vec<Row
     Ok(vec![row])
 }
 
+/// What one and two handlers set up, in turn.
+pub fn handlers(bench: &mut Bench, scenario: &Scenario, size: Size) -> Result<Vec<Row>, BenchError> {
+    let pcap = Traffic::Udp { flows: size.flows }.write(&bench.pcaps)?;
+    let mut found = [const { Vec::new() }; HANDLERS.len()];
+    for pair in 0..bench.plan.pairs {
+        for (n, found) in HANDLERS.into_iter().zip(&mut found) {
+            let (rate, of_second) = with_handlers(bench, n, &pcap)?;
+            let turn = format_args!("{} of {}: {rate:.3} M/s, {of_second:.3} M in a second of theirs", pair + 1, bench.plan.pairs);
+            bench.progress(format_args!("{} {n}: {turn}", scenario.name));
+            found.push((rate, of_second));
+        }
+    }
+    let [one, _] = &found;
+    let rows = HANDLERS.into_iter().zip(&found).map(|(n, some)| {
+        let mut row = Row { unit: "M set-ups/s", ..Row::new(&format!("{}-{n}", scenario.name), size) };
+        row.mpps = median(some.iter().map(|(rate, _)| *rate));
+        row.compare(some.iter().zip(one).map(|(a, b)| a.0 / b.0).collect());
+        let of_second = median(some.iter().map(|(_, of_second)| *of_second)).unwrap_or_default();
+        row.note = format!("in a second of the handlers' processor time {of_second:.3} M; the ratio is to one handler");
+        row
+    });
+    Ok(rows.collect())
+}
+
+/// Millions of set-ups per second, and per second of what the handlers have run.
+fn with_handlers(bench: &mut Bench, n: usize, pcap: &Path) -> Result<(f64, f64), BenchError> {
+    let mut side = Side::start(&mut bench.lab, Whose::Ours, &Setup { idle: true, ..SETUP })?;
+    side.sink("br0", 2)?;
+    // Before there are rules, each port has one megaflow.
+    for port in PORTS {
+        side.source(&bench.lab, "br0", port, pcap)?;
+    }
+    side.vsctl(&["set", "Open_vSwitch", ".", &format!("other_config:n-handler-threads={n}")])?;
+    side.appctl("upcall/set-flow-limit", &[LIMIT])?;
+    let pid = side.pid();
+    wait_until("the handlers", Duration::from_secs(5), || threads(pid, "handler").len() == n)?;
+    let handlers = threads(pid, "handler");
+    let cores = [bench.lab.cores.rest, bench.lab.cores.forward];
+    for (tid, core) in handlers.iter().zip(cores.iter().cycle()) {
+        process::run(Command::new("taskset").args(["-p", "-c", &core.to_string(), &tid.to_string()]))?;
+    }
+    for tid in threads(pid, "pmd-c") {
+        process::run(Command::new("renice").args(["-n", "10", "-p", &tid.to_string()]))?;
+    }
+    let rules: String = PORTS.map(|port| rules::SETUP.replace("in_port=1,", &format!("in_port={port},"))).collect();
+    let (before, ran) = (megaflows(&mut side)?, ran_ns(pid, &handlers));
+    side.add_flows("br0", &rules::write(bench.lab.dir(), "setup", &rules)?)?;
+    let rate = growth(&mut side)?;
+    let (after, ran) = (megaflows(&mut side)?, ran_ns(pid, &handlers) - ran);
+    Ok((rate, (after - before) / Duration::from_nanos(ran).as_secs_f64() / 1e6))
+}
+
+fn megaflows(side: &mut Side) -> Result<f64, BenchError> {
+    let text = side.appctl("dpctl/show", &[])?;
+    let flows = number_after(&text, "flows:").ok_or(BenchError::Answer { from: "dpctl/show", what: "flows", text })?;
+    #[allow(clippy::cast_precision_loss, reason = "a count of megaflows is small")]
+    Ok(flows as f64)
+}
+
 fn one(bench: &mut Bench, whose: Whose, setup: &Setup, pcap: &Path) -> Result<f64, BenchError> {
     let mut side = Side::start(&mut bench.lab, whose, setup)?;
     side.sink("br0", 2)?;
@@ -62,10 +131,7 @@ fn growth(side: &mut Side) -> Result<f64, BenchError> {
     let start = Instant::now();
     while start.elapsed() < TIME {
         let asked = Instant::now();
-        let text = side.appctl("dpctl/show", &[])?;
-        let flows = number_after(&text, "flows:").ok_or(BenchError::Answer { from: "dpctl/show", what: "flows", text })?;
-        #[allow(clippy::cast_precision_loss, reason = "a count of megaflows is small")]
-        points.push((asked, flows as f64));
+        points.push((asked, megaflows(side)?));
         rest(STEP)?;
     }
     let top = points.last().map_or(0.0, |p| p.1);

@@ -1,21 +1,22 @@
 //! Whether the forwarding core notices that a large bundle is applied: its longest round, and what a thread that does nothing sees in its place.
 //!
-//! Packets always wait, so that nothing is forwarded for no longer than a round lasts. The core is held by no real-time priority: of that the
-//! kernel takes 50 ms back in each second. So others may take it, the kernel's own threads and the host of a virtual machine among them,
-//! and a long round says nothing by itself. Therefore the same is done once more with the ports gone and a witness on the forwarding core: a
-//! thread that only reads the clock. What it misses no switch could have used.
+//! Packets always wait, so that nothing is forwarded for no longer than a round lasts. The forwarding thread holds its core by real-time
+//! priority, and the kernel's limit on that is lifted meanwhile (`lab::Unthrottled`). What is left is told beside the round: for how long the
+//! thread was ready without its core, and how long the host of a virtual machine kept the core for others. And the same is done once more
+//! with the ports gone and a witness on the forwarding core, a thread of the same priority that only reads the clock: what it misses
+//! (interrupts, the host) no switch could have used.
 
 use super::flow_mods::{SETUP, add};
 use crate::BenchError;
-use crate::lab::tsc_hz;
-use crate::measure::{Bench, Row};
-use crate::process::{rest, threads, waited_ns};
+use crate::lab::{Lab, Unthrottled, tsc_hz};
+use crate::measure::{Bench, Row, median};
+use crate::process::{rest, stolen_ms, threads, waited_ns};
 use crate::rules;
 use crate::scenario::{Scenario, Size};
 use crate::side::{Setup, Side, Whose};
 use crate::traffic::Traffic;
 use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, gettid};
 use std::path::Path;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,6 +42,10 @@ struct Seen {
     round: Pair,
     /// For how long in all the forwarding thread was ready and had no core.
     waited: Pair,
+    /// For how long in all the host had the core.
+    stolen: Pair,
+    /// How much of the longest round nothing else explains.
+    own: Pair,
     /// The longest gap of the witness.
     gap: Pair,
 }
@@ -49,22 +54,43 @@ struct Seen {
 pub fn run(bench: &mut Bench, scenario: &Scenario, size: Size) -> Result<Vec<Row>, BenchError> {
     let file = rules::write(bench.lab.dir(), "bundle", &rules::flow_mods(size.flows))?;
     let pcap = Traffic::Udp { flows: 4_000 }.write(&bench.pcaps)?;
-    let mut worst = Seen::default();
+    let _all_of_the_core = Unthrottled::lift();
+    let (mut worst, mut own) = (Seen::default(), Vec::new());
     for pair in 0..bench.plan.pairs {
         let seen = once(bench, &file, &pcap, size)?;
         bench.progress(format_args!("{}: {} of {}: {}", scenario.name, pair + 1, bench.plan.pairs, told(seen)));
-        worst = Seen { round: worst.round.max(seen.round), waited: worst.waited.max(seen.waited), gap: worst.gap.max(seen.gap) };
+        worst = worst.max(seen);
+        own.push(seen.own);
     }
-    let row = Row { mpps: Some(worst.round.with), unit: "ms, the longest round", ..Row::new(scenario.name, size) };
-    Ok(vec![Row { note: told(worst), ..row }])
+    let middle = |of: fn(&Pair) -> f64| median(own.iter().map(of)).unwrap_or_default();
+    let note = format!("{}; in the middle its own {:.2} ms, without {:.2}", told(worst), middle(|p| p.with), middle(|p| p.without));
+    let row = Row { mpps: Some(worst.own.with), unit: "ms, the longest round", ..Row::new(scenario.name, size) };
+    Ok(vec![Row { note, ..row }])
+}
+
+impl Seen {
+    fn max(self, other: Self) -> Self {
+        Self {
+            round: self.round.max(other.round),
+            waited: self.waited.max(other.waited),
+            stolen: self.stolen.max(other.stolen),
+            own: self.own.max(other.own),
+            gap: self.gap.max(other.gap),
+        }
+    }
 }
 
 fn told(seen: Seen) -> String {
-    let Seen { round, waited, gap } = seen;
-    format!(
-        "at most {:.2} ms, without a bundle {:.2}; all waits for the core {:.2} ms, without {:.2}; a witness in its place missed {:.2} ms, without {:.2}",
-        round.with, round.without, waited.with, waited.without, gap.with, gap.without
-    )
+    let Seen { round, waited, stolen, own, gap } = seen;
+    let said = |what: &str, pair: Pair| format!("{what} {:.2} ms, without {:.2}", pair.with, pair.without);
+    [
+        said("the longest round with a bundle", round),
+        said("all waits for the core", waited),
+        said("stolen from it", stolen),
+        said("its own of the round", own),
+        said("a witness in its place missed", gap),
+    ]
+    .join("; ")
 }
 
 fn once(bench: &mut Bench, file: &Path, pcap: &Path, size: Size) -> Result<Seen, BenchError> {
@@ -73,37 +99,51 @@ fn once(bench: &mut Bench, file: &Path, pcap: &Path, size: Size) -> Result<Seen,
     side.sink("br0", 2)?;
     side.add_flows("br0", &rules::write(bench.lab.dir(), "flows", rules::FLOWS)?)?;
     side.source(&bench.lab, "br0", 1, pcap)?;
+    for tid in threads(side.pid(), "pmd-c") {
+        bench.lab.hold_core(tid)?;
+    }
     rest(Duration::from_millis(500))?;
+    let core = bench.lab.cores.forward;
     let bundle = |side: &Side, expect: u32| add(side, &["--bundle", "add-flows"], file, expect);
     let mut took = Duration::ZERO;
-    let (round_with, waited_with) = forwarding(&mut side, |side| {
+    let with = forwarding(&mut side, core, |side| {
         took = bundle(side, size.flows + 1)?;
         Ok(())
     })?;
-    let (round_without, waited_without) = forwarding(&mut side, |_| rest(took))?;
+    let without = forwarding(&mut side, core, |_| rest(took))?;
     for port in ["src1", "snk2"] {
         side.vsctl(&["del-port", "br0", port])?;
     }
     side.ofctl(&["del-flows", "br0"])?;
     rest(Duration::from_millis(500))?;
-    let core = bench.lab.cores.forward;
-    let gap_with = witness(core, || bundle(&side, size.flows).map(drop))?;
-    let gap_without = witness(core, || rest(took))?;
+    let gap_with = witness(&bench.lab, || bundle(&side, size.flows).map(drop))?;
+    let gap_without = witness(&bench.lab, || rest(took))?;
+    let pair = |of: fn(&Account) -> f64| Pair { with: of(&with), without: of(&without) };
     Ok(Seen {
-        round: Pair { with: round_with, without: round_without },
-        waited: Pair { with: waited_with, without: waited_without },
+        round: pair(|a| a.round),
+        waited: pair(|a| a.waited),
+        stolen: pair(|a| a.stolen),
+        own: pair(|a| (a.round - a.waited - a.stolen).max(0.0)),
         gap: Pair { with: gap_with, without: gap_without },
     })
 }
 
-/// The forwarding core's longest round while something is done, and how long its thread waited for it, in milliseconds.
-fn forwarding(side: &mut Side, work: impl FnOnce(&Side) -> Result<(), BenchError>) -> Result<(f64, f64), BenchError> {
+/// What is told of the forwarding thread while something is done, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+struct Account {
+    round: f64,
+    waited: f64,
+    stolen: f64,
+}
+
+fn forwarding(side: &mut Side, core: usize, work: impl FnOnce(&Side) -> Result<(), BenchError>) -> Result<Account, BenchError> {
     let (pid, pmd) = (side.pid(), threads(side.pid(), "pmd-c"));
     side.appctl("dpif-netdev/pmd-stats-clear", &[])?;
-    let before = waited_ns(pid, &pmd);
+    let before = (waited_ns(pid, &pmd), stolen_ms(core));
     work(side)?;
-    let waited = waited_ns(pid, &pmd).saturating_sub(before);
-    Ok((longest_round_ms(side)?, Duration::from_nanos(waited).as_secs_f64() * 1000.0))
+    let waited = waited_ns(pid, &pmd).saturating_sub(before.0);
+    let stolen = stolen_ms(core) - before.1;
+    Ok(Account { round: longest_round_ms(side)?, waited: Duration::from_nanos(waited).as_secs_f64() * 1000.0, stolen })
 }
 
 /// The upper end of the last bin of cycles per round that is not empty.
@@ -120,11 +160,23 @@ fn longest_round_ms(side: &mut Side) -> Result<f64, BenchError> {
     Ok(cycles / tsc_hz() * 1000.0)
 }
 
-/// The longest time between two looks at the clock, in milliseconds, on that core while something is done.
-fn witness(core: usize, work: impl FnOnce() -> Result<(), BenchError>) -> Result<f64, BenchError> {
+/// The longest time between two looks at the clock, in milliseconds, on the forwarding core while something is done.
+fn witness(lab: &Lab, work: impl FnOnce() -> Result<(), BenchError>) -> Result<f64, BenchError> {
+    witness_on(lab.cores.forward, || lab.hold_core(gettid().as_raw().unsigned_abs()), work)
+}
+
+fn witness_on(
+    core: usize,
+    hold: impl FnOnce() -> Result<(), BenchError> + Send,
+    work: impl FnOnce() -> Result<(), BenchError>,
+) -> Result<f64, BenchError> {
     let (begun, stop) = (Barrier::new(2), AtomicBool::new(false));
     std::thread::scope(|scope| {
-        let looking = scope.spawn(|| look(core, &begun, &stop));
+        let looking = scope.spawn(|| {
+            let held = pin(core).and_then(|()| hold());
+            begun.wait();
+            held.map(|()| look(&stop))
+        });
         begun.wait();
         let done = work();
         stop.store(true, Ordering::Relaxed);
@@ -133,21 +185,22 @@ fn witness(core: usize, work: impl FnOnce() -> Result<(), BenchError>) -> Result
     })
 }
 
-fn look(core: usize, begun: &Barrier, stop: &AtomicBool) -> Result<f64, BenchError> {
+fn pin(core: usize) -> Result<(), BenchError> {
     let mut set = CpuSet::new();
     let pinned = set.set(core).and_then(|()| sched_setaffinity(Pid::from_raw(0), &set));
-    begun.wait();
-    pinned.map_err(|e| BenchError::Io { what: "the witness's core".to_owned(), source: e.into() })?;
+    pinned.map_err(|e| BenchError::Io { what: "the witness's core".to_owned(), source: e.into() })
+}
+
+fn look(stop: &AtomicBool) -> f64 {
     let (mut last, mut longest) = (Instant::now(), Duration::ZERO);
     loop {
         let now = Instant::now();
         longest = longest.max(now - last);
         if stop.load(Ordering::Relaxed) {
-            break;
+            return longest.as_secs_f64() * 1000.0;
         }
         last = now;
     }
-    Ok(longest.as_secs_f64() * 1000.0)
 }
 
 #[cfg(test)]
@@ -161,8 +214,8 @@ mod tests {
             let list = text.lines().find_map(|l| l.strip_prefix("Cpus_allowed_list:"))?.trim().to_owned();
             list.split(['-', ',']).next()?.parse().ok()
         });
-        let gap = witness(core.unwrap_or(0), || Ok(())).expect("a core that this process may use");
+        let gap = witness_on(core.unwrap_or(0), || Ok(()), || Ok(())).expect("a core that this process may use");
         assert!(gap > 0.0 && gap.is_finite());
-        assert!(witness(100_000, || Ok(())).is_err(), "no such core");
+        assert!(witness_on(100_000, || Ok(()), || Ok(())).is_err(), "no such core");
     }
 }
