@@ -212,6 +212,15 @@ impl Side {
         self.tools.ofctl(args)
     }
 
+    /// Checks how many rules br0 has.
+    pub(crate) fn expect_flows(&self, expect: u64) -> Result<(), BenchError> {
+        let text = self.ofctl(&["dump-aggregate", "br0"])?;
+        match number_after(&text, "flow_count=") {
+            Some(n) if n == expect => Ok(()),
+            n => Err(BenchError::Wrong(format!("{n:?} flows instead of {expect}"))),
+        }
+    }
+
     /// `ovs-appctl`.
     pub fn appctl(&mut self, command: &str, args: &[&str]) -> Result<String, BenchError> {
         self.ctl.call(command, args)

@@ -7,7 +7,7 @@ use crate::measure::{Bench, Row, median};
 use crate::process::resident;
 use crate::rules;
 use crate::scenario::{Scenario, Size};
-use crate::side::{Setup, Side, Tools, Whose, number_after};
+use crate::side::{Setup, Side, Tools, Whose};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -86,7 +86,7 @@ fn in_turn(
 }
 
 /// Adds a file's rules and checks that they are there.
-pub(super) fn add(side: &Side, args: &[&str], file: &Path, expect: u32) -> Result<Duration, BenchError> {
+fn add(side: &Side, args: &[&str], file: &Path, expect: u32) -> Result<Duration, BenchError> {
     add_by(side.tools(), side, args, file, expect)
 }
 
@@ -97,11 +97,8 @@ fn add_by(tools: &Tools, side: &Side, args: &[&str], file: &Path, expect: u32) -
     let start = Instant::now();
     tools.ofctl(&args)?;
     let took = start.elapsed();
-    let text = side.ofctl(&["dump-aggregate", "br0"])?;
-    match number_after(&text, "flow_count=") {
-        Some(n) if n == u64::from(expect) => Ok(took),
-        n => Err(BenchError::Wrong(format!("{n:?} flows instead of {expect}"))),
-    }
+    side.expect_flows(expect.into())?;
+    Ok(took)
 }
 
 /// Resident memory before and after.

@@ -42,9 +42,10 @@ pub(super) fn add(lab: &Lab, client: impl FnOnce(&Path) -> Tools, args: &[&str],
     Ok(took)
 }
 
-/// A conversation in OpenFlow 1.3, to its end.
+/// A conversation in OpenFlow 1.3 or 1.4, as the client likes, to its end.
 fn serve(mut stream: &UnixStream) -> io::Result<()> {
-    let hello = Message { version: Version::V13, xid: Xid(1), body: Body::Hello(Versions(1 << Version::V13 as u32)) };
+    let versions = Versions(1 << Version::V13 as u32 | 1 << Version::V14 as u32);
+    let hello = Message { version: Version::V14, xid: Xid(1), body: Body::Hello(versions) };
     stream.write_all(&hello.encode().map_err(io::Error::other)?)?;
     let (mut splitter, mut buffer, mut out) = (Splitter::default(), vec![0; READ_BYTES], Vec::new());
     loop {

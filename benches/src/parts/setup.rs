@@ -1,12 +1,12 @@
 //! Set-up: every packet is a new 5-tuple and needs its own megaflow. Counted is how fast megaflows appear in the datapath, between
 //! a tenth and nine tenths of what is reached.
 //!
-//! `handlers` asks the same of one and of two handler threads. Two cores have no place for three busy threads; but to keep two handlers busy
-//! the forwarding thread needs a tenth of a core only. So the second handler runs on the forwarding core, and the forwarding thread there
-//! by a tenth of its weight: it fills the queues of its ports in its turns, and has the core when both are empty. Told is what is set up in a
-//! second, and in a second of the handlers' processor time.
+//! `handlers` asks how much more two handler threads set up than one. Two cores have no place for two handlers and a flood, so the flood comes
+//! first: the forwarding thread fills the queues of many ports while the handlers are kept from their core by its priority. Then it has the lowest,
+//! which is next to nothing beside a busy handler, and the handlers empty the queues: one on the forwarding core, or one on each.
 
 use crate::BenchError;
+use crate::lab::Cores;
 use crate::measure::{Bench, Row, median};
 use crate::process::{self, ran_ns, rest, threads, wait_until};
 use crate::rules;
@@ -27,8 +27,14 @@ const SETUP: Setup = Setup {
 const LIMIT: &str = "2000000";
 /// How many handlers are compared.
 const HANDLERS: [usize; 2] = [1, 2];
-/// Ports for several handlers: each has one handler at a time, and all of their queues together hold 8192 packets.
-const PORTS: std::ops::Range<u32> = 11..27;
+/// Ports for several handlers: each has one handler at a time.
+const PORTS: std::ops::Range<u32> = 101..229;
+/// What their queues hold together, 512 packets each.
+const QUEUED: f64 = 128.0 * 512.0;
+/// How much of it is waited for: at the end there are too few ports for two.
+const SHARE: f64 = 0.9;
+/// How long the queues are filled. Less than the kernel lets others wait for a core of real-time priority.
+const FILL: Duration = Duration::from_millis(200);
 /// Between two counts.
 const STEP: Duration = Duration::from_millis(20);
 /// How long is counted.
@@ -81,7 +87,7 @@ pub fn handlers(bench: &mut Bench, scenario: &Scenario, size: Size) -> Result<Ve
     Ok(rows.collect())
 }
 
-/// Millions of set-ups per second, and per second of what the handlers have run.
+/// Millions of set-ups per second, and per second of what the handlers have run, while queues are emptied that were full.
 fn with_handlers(bench: &mut Bench, n: usize, pcap: &Path) -> Result<(f64, f64), BenchError> {
     let mut side = Side::start(&mut bench.lab, Whose::Ours, &Setup { idle: true, ..SETUP })?;
     side.sink("br0", 2)?;
@@ -93,20 +99,33 @@ fn with_handlers(bench: &mut Bench, n: usize, pcap: &Path) -> Result<(f64, f64),
     side.appctl("upcall/set-flow-limit", &[LIMIT])?;
     let pid = side.pid();
     wait_until("the handlers", Duration::from_secs(5), || threads(pid, "handler").len() == n)?;
-    let handlers = threads(pid, "handler");
-    let cores = [bench.lab.cores.rest, bench.lab.cores.forward];
-    for (tid, core) in handlers.iter().zip(cores.iter().cycle()) {
-        process::run(Command::new("taskset").args(["-p", "-c", &core.to_string(), &tid.to_string()]))?;
-    }
-    for tid in threads(pid, "pmd-c") {
-        process::run(Command::new("renice").args(["-n", "10", "-p", &tid.to_string()]))?;
-    }
+    let (handlers, forwarding) = (threads(pid, "handler"), threads(pid, "pmd-c"));
+    let pin = |tid: u32, core: usize| {
+        process::run(Command::new("taskset").args(["-p", "-c", &core.to_string(), &tid.to_string()])).map(drop)
+    };
+    let Cores { forward, rest: other } = bench.lab.cores;
+    handlers.iter().try_for_each(|tid| pin(*tid, forward))?;
+    forwarding.iter().try_for_each(|tid| bench.lab.hold_core(*tid))?;
     let rules: String = PORTS.map(|port| rules::SETUP.replace("in_port=1,", &format!("in_port={port},"))).collect();
-    let (before, ran) = (megaflows(&mut side)?, ran_ns(pid, &handlers));
     side.add_flows("br0", &rules::write(bench.lab.dir(), "setup", &rules)?)?;
-    let rate = growth(&mut side)?;
-    let (after, ran) = (megaflows(&mut side)?, ran_ns(pid, &handlers) - ran);
-    Ok((rate, (after - before) / Duration::from_nanos(ran).as_secs_f64() / 1e6))
+    rest(FILL)?;
+    for tid in &forwarding {
+        process::run(Command::new("chrt").args(["-i", "-p", "0", &tid.to_string()]))?;
+    }
+    handlers.iter().skip(1).try_for_each(|tid| pin(*tid, other))?;
+    let (start, before, ran) = (Instant::now(), megaflows(&mut side)?, ran_ns(pid, &handlers));
+    let enough = before + SHARE * (QUEUED - before);
+    let mut after = before;
+    while after < enough {
+        if start.elapsed() > TIME {
+            return Err(BenchError::Late(format!("{enough} megaflows, of {after}")));
+        }
+        rest(STEP / 10)?;
+        after = megaflows(&mut side)?;
+    }
+    let (took, ran) = (start.elapsed(), ran_ns(pid, &handlers) - ran);
+    let per = |time: Duration| (after - before) / time.as_secs_f64() / 1e6;
+    Ok((per(took), per(Duration::from_nanos(ran))))
 }
 
 fn megaflows(side: &mut Side) -> Result<f64, BenchError> {
