@@ -27,6 +27,9 @@ use std::time::{Duration, Instant};
 const WINDOW: Duration = Duration::from_millis(5);
 /// So long a wait is none: to be switched away and back takes it.
 const WAIT_LEAST: Duration = Duration::from_micros(5);
+/// A round that would be a stall. What the host keeps a core for is told in steps of 10 ms: less of it is seen as such a round, with a bundle and
+/// without.
+const LONG_MS: f64 = 0.5;
 /// Gaps that the witness looks into.
 const GAP_LEAST: Duration = Duration::from_micros(20);
 
@@ -65,9 +68,10 @@ impl Seen {
     fn told(&self) -> String {
         let middle = median(self.quiet.iter().copied()).unwrap_or_default();
         format!(
-            "{:.2} ms, in the middle {middle:.3} (of {} windows; {} more in which others had the core, {:.1} ms in all); a witness missed {:.2} ms",
+            "{:.2} ms, in the middle {middle:.3} (of {} windows, {} of them above {LONG_MS} ms; {} more in which others had the core, {:.1} ms in all); a witness missed {:.2} ms",
             self.longest(),
             self.quiet.len(),
+            self.quiet.iter().filter(|ms| **ms > LONG_MS).count(),
             self.disturbed,
             self.waited,
             self.gap
