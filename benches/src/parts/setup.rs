@@ -70,7 +70,8 @@ pub fn handlers(bench: &mut Bench, scenario: &Scenario, size: Size) -> Result<Ve
     for pair in 0..bench.plan.pairs {
         for (n, found) in HANDLERS.into_iter().zip(&mut found) {
             let (rate, of_second) = with_handlers(bench, n, &pcap)?;
-            let turn = format_args!("{} of {}: {rate:.3} M/s, {of_second:.3} M in a second of theirs", pair + 1, bench.plan.pairs);
+            let turn =
+                format_args!("{} of {}: {rate:.3} M/s, {of_second:.3} M in a second of theirs", pair + 1, bench.plan.pairs);
             bench.progress(format_args!("{} {n}: {turn}", scenario.name));
             found.push((rate, of_second));
         }

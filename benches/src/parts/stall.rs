@@ -132,11 +132,7 @@ fn once(bench: &mut Bench, file: &Path, pcap: &Path, size: Size) -> Result<Pair<
 }
 
 /// What the forwarding thread does while something else is done beside us.
-fn forwarding(
-    side: &mut Side,
-    core: usize,
-    work: impl FnOnce() -> Result<(), BenchError> + Send,
-) -> Result<Seen, BenchError> {
+fn forwarding(side: &mut Side, core: usize, work: impl FnOnce() -> Result<(), BenchError> + Send) -> Result<Seen, BenchError> {
     let (pid, pmd) = (side.pid(), threads(side.pid(), "pmd-c"));
     let mut seen = Seen::default();
     let taken = || (waited_ns(pid, &pmd), stolen_ms(core));
@@ -177,7 +173,11 @@ fn rounds(side: &mut Side) -> Result<Vec<(f64, u64)>, BenchError> {
         Some((wall.parse().unwrap_or(f64::INFINITY), count))
     });
     let bins: Vec<_> = bins.collect();
-    if bins.is_empty() { Err(BenchError::Answer { from: "pmd-perf-show", what: "a histogram of cycles/it", text }) } else { Ok(bins) }
+    if bins.is_empty() {
+        Err(BenchError::Answer { from: "pmd-perf-show", what: "a histogram of cycles/it", text })
+    } else {
+        Ok(bins)
+    }
 }
 
 /// The upper end of the last bin into which a round has come meanwhile, in milliseconds.

@@ -29,7 +29,7 @@ impl Vconn {
     /// The connection's.
     pub fn transact_quiet(&mut self, bodies: impl IntoIterator<Item = Body>) -> Result<Option<Received>, Fault> {
         let mut requests = self.requests(bodies)?;
-        let all = requests.len();
+        let all = requests.count();
         self.one_by_one(&mut requests, 0..all)
     }
 
@@ -65,7 +65,7 @@ impl Vconn {
     /// # Errors
     /// The connection's.
     pub fn transact_flow_mods(&mut self, requests: &mut Requests) -> Result<Option<Received>, Fault> {
-        let (mut sent, all) = (0, requests.len());
+        let (mut sent, all) = (0, requests.count());
         let mut together = all >= TOGETHER_MIN && bundle::is_in(self.dialect.version);
         while together {
             let most = if sent == 0 { TOGETHER_MIN } else { requests.within(sent, UNDER_WAY_BYTES) };
@@ -104,7 +104,7 @@ impl Vconn {
     /// The connection's.
     pub fn transact_in_bundle(&mut self, requests: &mut Requests) -> Result<Option<Received>, Fault> {
         let mut sent = 0;
-        while sent < requests.len() {
+        while sent < requests.count() {
             let range = sent..sent + requests.within(sent, UNDER_WAY_BYTES);
             sent = range.end;
             if let Some(refusal) = self.add_to_bundle(requests, range, Vec::new())? {

@@ -58,7 +58,7 @@ impl Requests {
 
     /// How many there are.
     #[must_use]
-    pub const fn len(&self) -> usize {
+    pub const fn count(&self) -> usize {
         self.ends.len()
     }
 
@@ -75,7 +75,7 @@ impl Requests {
     pub fn within(&self, n: usize, most: usize) -> usize {
         let from = if n == 0 { 0 } else { self.ends[n - 1] };
         let fit = self.ends[n..].partition_point(|end| end - from <= most);
-        fit.max(1).min(self.len() - n)
+        fit.max(1).min(self.count() - n)
     }
 }
 
@@ -105,6 +105,6 @@ mod tests {
         let mut requests = Requests::new(Dialect { version: Version::V10, ..DIALECT });
         let control = openflow::message::BundleControl { id: 0, kind: 0, flags: 0 };
         assert!(requests.push(Body::BundleControl(control)).is_err());
-        assert_eq!((requests.len(), requests.bytes.len()), (0, 0));
+        assert_eq!((requests.count(), requests.bytes.len()), (0, 0));
     }
 }
