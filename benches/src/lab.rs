@@ -85,6 +85,38 @@ impl Lab {
     }
 }
 
+const RT_RUNTIME: &str = "/proc/sys/kernel/sched_rt_runtime_us";
+
+/// While it lives, threads of real-time priority may have all of their core: the kernel takes nothing back (sched(7)). Dropping it, also in a
+/// panic or when a signal ends the run, sets the limit as it was.
+#[derive(Debug)]
+pub struct Unthrottled {
+    before: String,
+}
+
+impl Unthrottled {
+    /// Lifts the limit; where we may not, measuring goes on with it, and that is said.
+    #[must_use]
+    pub fn lift() -> Option<Self> {
+        let before = fs::read_to_string(RT_RUNTIME).ok()?;
+        match fs::write(RT_RUNTIME, "-1") {
+            Ok(()) => Some(Self { before }),
+            Err(error) => {
+                eprintln!("bench: the kernel keeps its share of the forwarding core: {RT_RUNTIME}: {error}");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Unthrottled {
+    fn drop(&mut self) {
+        if let Err(error) = fs::write(RT_RUNTIME, self.before.trim()) {
+            eprintln!("bench: {RT_RUNTIME} is not back at {}: {error}", self.before.trim());
+        }
+    }
+}
+
 fn pages(name: &str) -> u64 {
     fs::read_to_string(format!("{PAGES}/{name}")).ok().and_then(|t| t.trim().parse().ok()).unwrap_or(0)
 }

@@ -13,7 +13,8 @@ use std::time::Duration;
 #[derive(Parser, Debug)]
 #[command(name = "bench")]
 struct Args {
-    /// Scenarios to run: names, or their beginnings; all if none is given.
+    /// Scenarios to run: names, or their beginnings; all if none is given. bundle-stall lifts the kernel's limit on real-time
+    /// threads (sched_rt_runtime_us) while it runs, and sets it as it was.
     scenarios: Vec<String>,
     /// Only what is done in a minute.
     #[arg(long)]

@@ -162,6 +162,16 @@ fn schedstat(pid: u32, tids: &[u32], column: usize) -> u64 {
     tids.iter().filter_map(of).sum()
 }
 
+/// Milliseconds that the host of a virtual machine has kept a core for others, in steps of 10 (proc(5), `steal` of `/proc/stat`).
+#[must_use]
+pub fn stolen_ms(core: usize) -> f64 {
+    const STEAL: usize = 8;
+    const TICK_MS: f64 = 10.0;
+    let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let of = |line: &str| line.split_whitespace().nth(STEAL)?.parse::<f64>().ok();
+    text.lines().find(|line| line.split(' ').next() == Some(&format!("cpu{core}"))).and_then(of).unwrap_or(0.0) * TICK_MS
+}
+
 /// Resident memory in bytes.
 #[must_use]
 pub fn resident(pid: u32) -> u64 {

@@ -257,6 +257,13 @@ pub const ALL: &[Scenario] = &[
         kind: Kind::Own(parts::setup::run),
     },
     Scenario {
+        name: "setup-handlers",
+        about: "megaflows set up per second by one handler and by two on two cores, from the full queues of 128 ports",
+        sizes: &[of(2_000)],
+        quick: 0,
+        kind: Kind::Own(parts::setup::handlers),
+    },
+    Scenario {
         name: "barrier",
         about: "a flow-mod and its barrier with many megaflows, concerning a few or all of them; what it costs that nothing changes",
         sizes: &[of(200_000)],
@@ -265,7 +272,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "flowmods",
-        about: "ovs-ofctl add-flows, its own time included, plain and --bundle; the limit is a switch that keeps nothing",
+        about: "add-flows, the client's time included, plain and --bundle, by Debian's ovs-ofctl and by each side's own; limit: a switch that keeps nothing",
         sizes: &[of(100_000)],
         quick: 1,
         kind: Kind::Own(parts::flow_mods::run),
@@ -279,7 +286,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "bundle-stall",
-        about: "longest round of the forwarding core while a bundle is applied, and what a thread that only reads the clock misses there (ms)",
+        about: "the longest round of the forwarding core while a bundle is applied, less what others took of the core; and what a witness misses (ms)",
         sizes: &[of(100_000)],
         quick: 0,
         kind: Kind::Own(parts::stall::run),

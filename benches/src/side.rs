@@ -66,7 +66,7 @@ pub struct Side {
     replayed: u32,
 }
 
-/// Which command-line tools are used: Debian's where they are, for both sides; ours otherwise.
+/// Which command-line tools are used.
 #[derive(Clone, Debug)]
 pub struct Tools {
     ferrule: Option<PathBuf>,
@@ -74,9 +74,18 @@ pub struct Tools {
 }
 
 impl Tools {
+    /// Debian's where they are, for both sides; ours otherwise.
     pub(crate) fn new(lab: &Lab, dir: &Path) -> Self {
-        let stock = ["/usr/bin/ovs-vsctl", "/usr/bin/ovs-ofctl"].iter().all(|p| Path::new(p).exists());
-        Self { ferrule: (!stock).then(|| lab.build.join("ferrule")), dir: dir.to_owned() }
+        if Self::debian_has_them() { Self::of(lab, dir, Whose::Peer) } else { Self::of(lab, dir, Whose::Ours) }
+    }
+
+    /// Those that come with a switch.
+    pub(crate) fn of(lab: &Lab, dir: &Path, whose: Whose) -> Self {
+        Self { ferrule: (whose == Whose::Ours).then(|| lab.build.join("ferrule")), dir: dir.to_owned() }
+    }
+
+    pub(crate) fn debian_has_them() -> bool {
+        ["/usr/bin/ovs-vsctl", "/usr/bin/ovs-ofctl"].iter().all(|p| Path::new(p).exists())
     }
 
     /// One of them, pointed at this side's folder.
@@ -92,6 +101,11 @@ impl Tools {
         };
         environment(&mut command, &self.dir);
         command
+    }
+
+    /// `ovs-ofctl -O OpenFlow13`.
+    pub(crate) fn ofctl(&self, args: &[&str]) -> Result<String, BenchError> {
+        run(self.command("ofctl").args(["-O", "OpenFlow13"]).args(args))
     }
 }
 
@@ -195,7 +209,16 @@ impl Side {
 
     /// `ovs-ofctl -O OpenFlow13`.
     pub fn ofctl(&self, args: &[&str]) -> Result<String, BenchError> {
-        run(self.tools.command("ofctl").args(["-O", "OpenFlow13"]).args(args))
+        self.tools.ofctl(args)
+    }
+
+    /// Checks how many rules br0 has.
+    pub(crate) fn expect_flows(&self, expect: u64) -> Result<(), BenchError> {
+        let text = self.ofctl(&["dump-aggregate", "br0"])?;
+        match number_after(&text, "flow_count=") {
+            Some(n) if n == expect => Ok(()),
+            n => Err(BenchError::Wrong(format!("{n:?} flows instead of {expect}"))),
+        }
     }
 
     /// `ovs-appctl`.

@@ -36,6 +36,9 @@ fn our_tools_say_what_ovs_tools_say() {
     for (_, tool) in TOOLS.into_iter().chain([("", "ovsdb-client"), ("", "ovsdb-tool")]) {
         std::os::unix::fs::symlink(binary("ferrule"), host.file(tool)).unwrap();
     }
+    // More flows than are sent one by one, one of them refused: to a group that is not there.
+    let flow = |n: u32| format!("table=9,ip,nw_dst=10.0.{n}.0/24,actions={}\n", if n == 30 { "group:77" } else { "drop" });
+    std::fs::write(host.file("many"), (0..60).map(flow).collect::<String>()).unwrap();
     let mut different = Vec::new();
     for line in COMMANDS.lines().filter(|line| !line.starts_with('#')) {
         let (once, line) = line.strip_prefix("once ").map_or((false, line), |line| (true, line));

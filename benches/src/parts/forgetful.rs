@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 
 const READ_BYTES: usize = 1 << 16;
 
-/// How long the client takes to tell a file's rules to nobody.
-pub(super) fn add(lab: &Lab, args: &[&str], file: &Path) -> Result<Duration, BenchError> {
+/// How long a client takes to tell a file's rules to nobody.
+pub(super) fn add(lab: &Lab, client: impl FnOnce(&Path) -> Tools, args: &[&str], file: &Path) -> Result<Duration, BenchError> {
     let dir = lab.dir().join("nobody");
     let path = dir.join("br0.mgmt");
     std::fs::create_dir_all(&dir).map_err(BenchError::io("the folder of a switch that keeps nothing"))?;
@@ -27,7 +27,7 @@ pub(super) fn add(lab: &Lab, args: &[&str], file: &Path) -> Result<Duration, Ben
     let fault = || BenchError::io(path.display().to_string());
     let listener = UnixListener::bind(&path).map_err(fault())?;
     let switch = std::thread::spawn(move || serve(&listener.accept()?.0));
-    let mut ofctl = Tools::new(lab, &dir).command("ofctl");
+    let mut ofctl = client(&dir).command("ofctl");
     // Without names it has nothing to ask about tables and ports first.
     ofctl.args(["-O", "OpenFlow13", "--no-names"]).args(args).args(["br0", &file.display().to_string()]);
     let start = Instant::now();
@@ -42,9 +42,10 @@ pub(super) fn add(lab: &Lab, args: &[&str], file: &Path) -> Result<Duration, Ben
     Ok(took)
 }
 
-/// A conversation in OpenFlow 1.3, to its end.
+/// A conversation in OpenFlow 1.3 or 1.4, as the client likes, to its end.
 fn serve(mut stream: &UnixStream) -> io::Result<()> {
-    let hello = Message { version: Version::V13, xid: Xid(1), body: Body::Hello(Versions(1 << Version::V13 as u32)) };
+    let versions = Versions(1 << Version::V13 as u32 | 1 << Version::V14 as u32);
+    let hello = Message { version: Version::V14, xid: Xid(1), body: Body::Hello(versions) };
     stream.write_all(&hello.encode().map_err(io::Error::other)?)?;
     let (mut splitter, mut buffer, mut out) = (Splitter::default(), vec![0; READ_BYTES], Vec::new());
     loop {

@@ -32,7 +32,7 @@ use flow::Key;
 use flow::hash::Map;
 use flow::key::{DATAPATH_LINES, LINE_BYTES, WORDS};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// Input ports with a space of their own; higher numbers (there are none but "no port") share one.
 pub const SPACES: usize = 65_536;
@@ -196,6 +196,8 @@ pub(crate) type Space = Box<[Arc<Subtable>]>;
 pub struct Classifier {
     spaces: Box<[Rcu<Space>]>,
     others: Rcu<Space>,
+    /// How many subtables each of them has, the others last: for who has no guard.
+    masks: Box<[AtomicUsize]>,
 }
 
 impl std::fmt::Debug for Classifier {
@@ -208,7 +210,9 @@ impl Classifier {
     /// Without megaflows.
     #[must_use]
     pub fn new() -> (Arc<Self>, ClassifierWriter) {
-        let shared = Arc::new(Self { spaces: (0..SPACES).map(|_| Rcu::empty()).collect(), others: Rcu::empty() });
+        let spaces = (0..SPACES).map(|_| Rcu::empty()).collect();
+        let masks = (0..=SPACES).map(|_| AtomicUsize::new(0)).collect();
+        let shared = Arc::new(Self { spaces, others: Rcu::empty(), masks });
         let (spaces, shapes) = (Map::default(), Map::default());
         (Arc::clone(&shared), ClassifierWriter { shared, spaces, shapes, last: None, crowded: Vec::new() })
     }
@@ -222,6 +226,12 @@ impl Classifier {
     #[inline]
     pub fn n_subtables(&self, in_port: u32, guard: Guard<'_>) -> usize {
         self.space(in_port).load(guard).map_or(0, |s| s.len())
+    }
+
+    /// Whether an input port has fewer masks than it may have. Handlers ask for each translation, and not behind each other.
+    #[must_use]
+    pub fn has_room(&self, in_port: u32) -> bool {
+        self.masks[space_index(in_port)].load(Ordering::Relaxed) < MASKS_PER_PORT_MAX
     }
 }
 
@@ -470,6 +480,7 @@ impl ClassifierWriter {
 
     fn publish(&self, index: usize) -> Option<Unlinked<Space>> {
         let cell = self.shared.spaces.get(index).unwrap_or(&self.shared.others);
+        self.shared.masks[index].store(self.spaces.get(&index).map_or(0, Vec::len), Ordering::Relaxed);
         let list: Space = self.spaces.get(&index)?.iter().map(|o| Arc::clone(&o.subtable)).collect();
         cell.swap((!list.is_empty()).then(|| Box::new(list)))
     }

@@ -525,7 +525,7 @@ impl Datapath for Switch {
     }
 
     fn has_mask_room(&self, mask: &flow::Mask, in_port: DpPort) -> bool {
-        self.lock_soon().flows.has_mask_room(mask, in_port.0)
+        self.shared.classifier.has_room(in_port.0) || self.lock_soon().flows.has_mask_room(mask, in_port.0)
     }
 
     fn unwanted(&self) -> Vec<Ufid> {

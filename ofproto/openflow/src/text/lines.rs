@@ -6,17 +6,20 @@ use super::TextError;
 ///
 /// # Errors
 /// The first line's that cannot be read, with its number.
-pub(crate) fn parse<T>(text: &str, name: &str, mut line: impl FnMut(&str) -> Result<T, TextError>) -> Result<Vec<T>, TextError> {
-    let mut out = Vec::new();
-    for (n, whole) in text.lines().enumerate() {
-        let content = whole.split('#').next().unwrap_or("");
-        if content.trim_matches([' ', '\t', '\r']).is_empty() {
-            continue;
-        }
-        let at = |error| TextError::Line { file: name.to_owned(), line: n + 1, error: Box::new(error) };
-        out.push(line(content).map_err(at)?);
-    }
-    Ok(out)
+pub(crate) fn parse<T>(text: &str, name: &str, line: impl FnMut(&str) -> Result<T, TextError>) -> Result<Vec<T>, TextError> {
+    each(text, name, line).collect()
+}
+
+/// The same, a line at a time.
+pub(crate) fn each<T>(
+    text: &str,
+    name: &str,
+    mut line: impl FnMut(&str) -> Result<T, TextError>,
+) -> impl Iterator<Item = Result<T, TextError>> {
+    let contents = text.lines().map(|whole| whole.split_once('#').map_or(whole, |(content, _)| content)).enumerate();
+    contents.filter(|(_, content)| !content.trim_matches([' ', '\t', '\r']).is_empty()).map(move |(n, content)| {
+        line(content).map_err(|error| TextError::Line { file: name.to_owned(), line: n + 1, error: Box::new(error) })
+    })
 }
 
 /// The command that stands first in a line, perhaps abbreviated, and the rest of the line; `None` when there is none.

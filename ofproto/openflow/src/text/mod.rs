@@ -23,8 +23,8 @@ pub mod tlv;
 pub use actions::{Show, format_action, format_actions, parse_actions, parse_instructions};
 pub use error::TextError;
 pub use flow::{
-    FlowSyntax, ParsedFlow, RuleText, format_bridge_flow, format_flow_mod, format_flow_stats, format_match_priority, format_rule,
-    parse_exact_flow, parse_flow, parse_flow_file,
+    FlowSyntax, ParsedFlow, RuleText, flows_of_file, format_bridge_flow, format_flow_mod, format_flow_stats,
+    format_match_priority, format_rule, parse_exact_flow, parse_flow, parse_flow_file,
 };
 pub use group::{ParsedGroup, format_group_desc, format_group_mod, parse_group, parse_group_file};
 pub use meter::{format_meter, format_meter_mod, parse_meter};

@@ -86,6 +86,24 @@ impl Message {
     }
 }
 
+/// Appends a message as a part of a bundle: in an envelope, and with the transaction id of that.
+///
+/// # Errors
+/// `Unencodable` when the version has no bundles; nothing is appended then.
+pub fn append_bundle_add(
+    (version, xid): (Version, Xid),
+    (id, flags): (u32, u16),
+    message: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), Unencodable> {
+    let kind = Kind::BundleAdd;
+    let format = formats::format_of(kind, version, false).ok_or(Unencodable { kind, version })?;
+    let start = formats::begin(out, format, version, xid, 0);
+    messages::bundles::put_add_raw(out, (id, flags), message);
+    formats::close(out, start);
+    Ok(())
+}
+
 impl ErrorMessage {
     /// The reply to a request that was refused: it carries the whole request back (OpenFlow 1.5, 7.5.4 asks for 64 bytes at least).
     #[must_use]

@@ -5,6 +5,7 @@ use super::names::SwitchNames;
 use super::options::SortKey;
 use super::protocol;
 use super::render::{self, dump_one, told};
+use super::requests::Requests;
 use super::vconn::Vconn;
 use super::{Run, read_text};
 use crate::console::Io;
@@ -15,7 +16,9 @@ use flow::oftext::format_match;
 use openflow::message::{
     Body, FlowMod, FlowModCommand, FlowStatsEntry, FlowStatsRequest, Multipart, MultipartBody, flow_mod_flags,
 };
-use openflow::text::{FlowSyntax, Names, ParsedFlow, Protocols, format_actions, format_flow_stats, parse_flow, parse_flow_file};
+use openflow::text::{
+    FlowSyntax, Names, ParsedFlow, Protocols, TextError, flows_of_file, format_actions, format_flow_stats, parse_flow,
+};
 use openflow::types::NO_BUFFER;
 use openflow::{GroupId, OfPort, TableId, Version};
 use std::cmp::Ordering;
@@ -110,7 +113,7 @@ pub(super) fn dump_aggregate(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, Fault
     let mut vconn = protocol::open(io, run.options, run.switch(), usable)?;
     protocol::set_for_dumps(&mut vconn, run.options, usable)?;
     let body = MultipartBody::AggregateRequest(request);
-    let request = Body::Stats(Box::new(Multipart { more: false, nxm: vconn.nxm, body }));
+    let request = Body::Stats(Box::new(Multipart { more: false, nxm: vconn.dialect.nxm, body }));
     dump_one(io, &mut vconn, request, run)?;
     Ok(0)
 }
@@ -138,8 +141,8 @@ fn change(io: &mut Io<'_>, run: &Run<'_>, command: FlowModCommand) -> Result<u8,
     if text == "-" {
         return change_file(io, run, &names, FlowSyntax::Command(command));
     }
-    let parsed = parse_flow(text, FlowSyntax::Command(command), &names.names()).map_err(|e| Fault::say(e.to_string()))?;
-    send(io, run, vec![parsed])
+    let parse = || parse_flow(text, FlowSyntax::Command(command), &names.names());
+    send(io, run, || std::iter::once_with(parse))
 }
 
 /// `add-flows SWITCH FILE`
@@ -151,8 +154,7 @@ pub(super) fn add_file(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, Fault> {
 fn change_file(io: &mut Io<'_>, run: &Run<'_>, names: &SwitchNames, syntax: FlowSyntax) -> Result<u8, Fault> {
     let file = run.argument(2);
     let text = read_text(file)?;
-    let parsed = parse_flow_file(&text, file, syntax, &names.names()).map_err(|e| Fault::say(e.to_string()))?;
-    send(io, run, parsed)
+    send(io, run, || flows_of_file(&text, file, syntax, names.names()))
 }
 
 /// Takes away what a match cannot look at for want of what it needs, and says so.
@@ -166,19 +168,39 @@ fn normalize(io: &mut Io<'_>, matching: &mut Match) -> Result<(), Fault> {
     Ok(())
 }
 
-fn send(io: &mut Io<'_>, run: &Run<'_>, mut parsed: Vec<ParsedFlow>) -> Result<u8, Fault> {
-    parsed.iter_mut().try_for_each(|p| normalize(io, &mut p.flow.matching))?;
+/// Sends flow-mods: all are read before the first is sent. They are encoded as they are read, for the version that the options ask for; if the
+/// connection comes to speak in another way, they are read once more.
+fn send<I: Iterator<Item = Result<ParsedFlow, TextError>>>(
+    io: &mut Io<'_>,
+    run: &Run<'_>,
+    read: impl Fn() -> I,
+) -> Result<u8, Fault> {
     let mut usable = Protocols::ANY;
-    parsed.iter().for_each(|p| usable.narrow(p.protocols));
-    let bodies: Vec<Body> = parsed.into_iter().map(|p| Body::FlowMod(Box::new(p.flow))).collect();
+    let mut requests = Ok(Requests::new(protocol::likely(run.options)));
+    for parsed in read() {
+        let ParsedFlow { mut flow, protocols } = parsed.map_err(|e| Fault::say(e.to_string()))?;
+        normalize(io, &mut flow.matching)?;
+        usable.narrow(protocols);
+        requests = requests.and_then(|mut requests| requests.push(Body::FlowMod(Box::new(flow))).map(|()| requests));
+    }
     if run.options.bundle {
         usable.narrow(Protocols::OF14_UP);
-        let mut vconn = protocol::open(io, run.options, run.switch(), usable)?;
-        return bundle::send(io, &mut vconn, bodies);
     }
     let mut vconn = protocol::open(io, run.options, run.switch(), usable)?;
-    protocol::set_for_mods(&mut vconn, run.options, usable)?;
-    match vconn.transact_quiet(bodies)? {
+    if !run.options.bundle {
+        protocol::set_for_mods(&mut vconn, run.options, usable)?;
+    }
+    let mut requests = match requests.ok().filter(|r| r.dialect == vconn.dialect) {
+        Some(requests) => requests,
+        None => vconn.requests(read().flatten().map(|ParsedFlow { mut flow, .. }| {
+            flow.matching.normalize();
+            Body::FlowMod(Box::new(flow))
+        }))?,
+    };
+    if run.options.bundle {
+        return bundle::send(io, &mut vconn, &mut requests);
+    }
+    match vconn.transact_flow_mods(&mut requests)? {
         None => Ok(0),
         Some(refusal) => Err(told(io, &refusal)?),
     }
@@ -214,9 +236,9 @@ fn read_side(io: &mut Io<'_>, run: &Run<'_>, file: &str, side: usize, sides: &mu
     let names = SwitchNames::of(run.options, run.switch());
     let text = read_text(file)?;
     let syntax = FlowSyntax::Command(FlowModCommand::Add);
-    let parsed = parse_flow_file(&text, file, syntax, &names.names()).map_err(|e| Fault::say(e.to_string()))?;
     let mut usable = Protocols::ANY;
-    for ParsedFlow { mut flow, protocols } in parsed {
+    for parsed in flows_of_file(&text, file, syntax, names.names()) {
+        let ParsedFlow { mut flow, protocols } = parsed.map_err(|e| Fault::say(e.to_string()))?;
         normalize(io, &mut flow.matching)?;
         usable.narrow(protocols);
         let id = identity(flow.table, flow.priority, &flow.matching, &none);
@@ -279,13 +301,15 @@ pub(super) fn replace(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, Fault> {
         }
     }
     if run.options.bundle {
-        return bundle::send(io, &mut vconn, bodies);
+        let mut requests = vconn.requests(bodies)?;
+        return bundle::send(io, &mut vconn, &mut requests);
     }
-    if vconn.version == Version::V10 {
-        vconn.table_id = false;
+    if vconn.dialect.version == Version::V10 {
+        vconn.dialect.table_id = false;
         protocol::enable_table_id(&mut vconn)?;
     }
-    match vconn.transact_quiet(bodies)? {
+    let mut requests = vconn.requests(bodies)?;
+    match vconn.transact_flow_mods(&mut requests)? {
         None => Ok(0),
         Some(refusal) => Err(told(io, &refusal)?),
     }

@@ -76,7 +76,8 @@ fn send(io: &mut Io<'_>, run: &Run<'_>, parsed: Vec<ParsedGroup>) -> Result<u8, 
     }
     let mut vconn = protocol::open(io, run.options, run.switch(), usable)?;
     if run.options.bundle {
-        return bundle::send(io, &mut vconn, bodies);
+        let mut requests = vconn.requests(bodies)?;
+        return bundle::send(io, &mut vconn, &mut requests);
     }
     match vconn.transact_quiet(bodies)? {
         None => Ok(0),
@@ -100,7 +101,7 @@ pub(super) fn dump_descriptions(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, Fa
     let group = group_argument(run)?;
     let mut vconn = Vconn::open(io, run.options, run.switch())?;
     // Before OpenFlow 1.5 a request is for all groups.
-    let group = if vconn.version >= Version::V15 || group == GroupId::ALL { group } else { GroupId::ALL };
+    let group = if vconn.dialect.version >= Version::V15 || group == GroupId::ALL { group } else { GroupId::ALL };
     dump(io, &mut vconn, MultipartBody::GroupDescRequest(group), run)
 }
 

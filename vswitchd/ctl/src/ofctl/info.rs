@@ -39,7 +39,7 @@ fn open_in(io: &mut Io<'_>, run: &Run<'_>, fitting: &[Version], what: &str) -> R
 pub(super) fn show(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, Fault> {
     let mut vconn = open(io, run)?;
     let reply = dump_one(io, &mut vconn, Body::FeaturesRequest, run)?;
-    if vconn.version >= Version::V13 && matches!(vconn.decode(&reply)?.body, Body::FeaturesReply(_)) {
+    if vconn.dialect.version >= Version::V13 && matches!(vconn.decode(&reply)?.body, Body::FeaturesReply(_)) {
         dump_plain(io, run, MultipartBody::PortDescRequest(OfPort::ANY))?;
     }
     let mut vconn = open(io, run)?;
@@ -59,7 +59,7 @@ pub(super) fn dump_tables(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, Fault> {
 
 /// Refuses a connection of a version before `oldest`.
 fn needs(vconn: &Vconn, run: &Run<'_>, oldest: Version) -> Result<(), Fault> {
-    if vconn.version >= oldest {
+    if vconn.dialect.version >= oldest {
         return Ok(());
     }
     let minor = oldest as u8 - 1;
@@ -79,7 +79,7 @@ pub(super) fn dump_table_features(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, 
         }
     }
     // The first line of a list in a message ends the message's header, which is not shown here.
-    let text = format_table_features(&tables, vconn.version);
+    let text = format_table_features(&tables, vconn.dialect.version);
     write!(io.out, "{}", text.strip_prefix('\n').unwrap_or(&text))?;
     Ok(0)
 }
@@ -157,7 +157,7 @@ pub(super) fn queue_config(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, Fault> 
     let queue = queue_argument(run)?;
     let mut vconn = open(io, run)?;
     let mut ports = vec![port];
-    if vconn.version == Version::V10 && port == OfPort::ANY {
+    if vconn.dialect.version == Version::V10 && port == OfPort::ANY {
         // OpenFlow 1.0 asks for one port at a time.
         ports = fetch_ports(&mut vconn)?.into_iter().map(|p| p.port).filter(|p| !p.is_reserved()).collect();
     }

@@ -1,6 +1,6 @@
 //! `ovs-ofctl`: a bridge's OpenFlow tables, seen and changed over its management socket.
 //!
-//! Rooms: `options`; `vconn`, the connection; `protocol`, which dialect is spoken on it; `names` of ports and tables; `render`,
+//! Rooms: `options`; `vconn`, the connection; `requests`, what is sent on it, and `quiet`, how what is seldom answered is; `protocol`, which dialect is spoken on it; `names` of ports and tables; `render`,
 //! messages as text; the commands by what they are about, `offline`, `parts` and `capture` those that need
 //! no switch.
 
@@ -16,7 +16,9 @@ pub mod options;
 mod packets;
 mod parts;
 pub mod protocol;
+mod quiet;
 pub mod render;
+pub mod requests;
 pub mod vconn;
 
 use crate::console::Io;

@@ -92,7 +92,7 @@ pub(super) fn monitor(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, Fault> {
     let asked = asked(run)?;
     background::run(io, &run.options.process, run.options.timeout.as_deref(), true, async |io, background| {
         let mut vconn = Vconn::open(io, run.options, run.switch())?;
-        if vconn.version == Version::V10 {
+        if vconn.dialect.version == Version::V10 {
             protocol::set_for_dumps(&mut vconn, run.options, Protocols::ANY)?;
         }
         if asked.miss_len.is_some() || asked.invalid_ttl {
@@ -125,7 +125,7 @@ fn set_packet_in_format(vconn: &mut Vconn, run: &Run<'_>) -> Result<(), Fault> {
             let text = render(&refusal.bytes, &SwitchNames::none(), 2);
             Err(Fault::say(format!("{}: failed to set packet in format, switch replied: {}", run.switch(), text.trim_end())))
         }
-        (Some(_), None) if vconn.version == Version::V10 => {
+        (Some(_), None) if vconn.dialect.version == Version::V10 => {
             vconn.transact_quiet([Body::SetPacketInFormat(NXT)])?;
             Ok(())
         }
@@ -283,7 +283,7 @@ impl Following {
             && let Ok(Body::PacketIn(packet)) = self.vconn.decode(received).map(|m| m.body)
             && !packet.continuation.is_empty()
         {
-            let private = PacketInPrivate::from_public(*packet, &Codec::default(), self.vconn.version)
+            let private = PacketInPrivate::from_public(*packet, &Codec::default(), self.vconn.dialect.version)
                 .map_err(|e| Fault::say(format!("decoding packet-in failed: {}", e.name())))?;
             self.vconn.transact_quiet([Body::Resume(Box::new(private))])?;
         }

@@ -86,7 +86,7 @@ impl TableNames for SwitchNames {
 /// # Errors
 /// The connection's.
 pub fn fetch_ports(vconn: &mut Vconn) -> Result<Vec<PortDesc>, Fault> {
-    if vconn.version < Version::V13 {
+    if vconn.dialect.version < Version::V13 {
         let reply = vconn.request(Body::FeaturesRequest)?;
         return Ok(if let Body::FeaturesReply(features) = reply { features.ports } else { Vec::new() });
     }
@@ -103,8 +103,11 @@ pub fn fetch_ports(vconn: &mut Vconn) -> Result<Vec<PortDesc>, Fault> {
 
 /// Tables that have names other than `table` and their number (OVS's default).
 fn fetch_tables(vconn: &mut Vconn) -> Result<Vec<(u8, String)>, Fault> {
-    let request =
-        if vconn.version < Version::V13 { MultipartBody::TableRequest } else { MultipartBody::TableFeaturesRequest(Vec::new()) };
+    let request = if vconn.dialect.version < Version::V13 {
+        MultipartBody::TableRequest
+    } else {
+        MultipartBody::TableFeaturesRequest(Vec::new())
+    };
     let mut tables = Vec::new();
     for (_, message) in vconn.transact_multipart(request)? {
         let Body::Stats(m) = message.body else { continue };

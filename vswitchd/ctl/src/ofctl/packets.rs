@@ -76,7 +76,8 @@ pub(super) fn send_bundle(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, Fault> {
     options.bundle = true;
     options.settle()?;
     let mut vconn = protocol::open(io, &options, run.switch(), usable)?;
-    bundle::send(io, &mut vconn, bodies)
+    let mut requests = vconn.requests(bodies)?;
+    bundle::send(io, &mut vconn, &mut requests)
 }
 
 /// A line of a bundle file: `[flow] FLOW`, `group GROUP`, `packet-out PACKET-OUT`.

@@ -1,7 +1,8 @@
 //! Which of the protocols that a text can be said in is spoken on a connection.
 
 use super::options::Options;
-use super::vconn::Vconn;
+use super::requests::Dialect;
+use super::vconn::{Vconn, newest};
 use crate::console::Io;
 use crate::fault::Fault;
 use openflow::message::Body;
@@ -24,6 +25,12 @@ const PLAINEST: [Protocols; 9] = [
     Protocols::OF14,
     Protocols::OF15,
 ];
+
+/// How a connection will most likely write: the newest version that the options allow, and of OpenFlow 1.0 what names tables.
+pub(super) fn likely(options: &Options) -> Dialect {
+    let version = newest(options.versions).unwrap_or(Version::V10);
+    Dialect { version, nxm: false, table_id: version == Version::V10 }
+}
 
 /// Refuses what none of the allowed protocols can say.
 ///
@@ -56,7 +63,7 @@ pub fn open(io: &mut Io<'_>, options: &Options, switch: &str, usable: Protocols)
 /// There is none.
 pub fn set_for_mods(vconn: &mut Vconn, options: &Options, usable: Protocols) -> Result<(), Fault> {
     check(options, usable)?;
-    let of_version = usable.and(options.formats).and(Protocols::of_version(vconn.version));
+    let of_version = usable.and(options.formats).and(Protocols::of_version(vconn.dialect.version));
     match PLAINEST.into_iter().find(|p| !p.and(of_version).is_empty()) {
         Some(protocol) => set(vconn, protocol),
         None => Err(Fault::say(format!("switch does not support any of the usable flow formats ({usable})"))),
@@ -69,7 +76,7 @@ pub fn set_for_mods(vconn: &mut Vconn, options: &Options, usable: Protocols) -> 
 /// There is none.
 pub fn set_for_dumps(vconn: &mut Vconn, options: &Options, usable: Protocols) -> Result<(), Fault> {
     check(options, usable)?;
-    if vconn.version != Version::V10 {
+    if vconn.dialect.version != Version::V10 {
         return Ok(());
     }
     let usable = usable.and(options.formats).and(Protocols::OF10_ANY);
@@ -82,18 +89,18 @@ pub fn set_for_dumps(vconn: &mut Vconn, options: &Options, usable: Protocols) ->
 }
 
 fn set(vconn: &mut Vconn, protocol: Protocols) -> Result<(), Fault> {
-    if vconn.version != Version::V10 {
+    if vconn.dialect.version != Version::V10 {
         return Ok(());
     }
     let nxm = !protocol.and(Protocols::NXM_ANY).is_empty();
     let table_id = !protocol.and(Protocols::WITH_TABLE).is_empty();
-    if nxm != vconn.nxm {
+    if nxm != vconn.dialect.nxm {
         quiet(vconn, Body::SetFlowFormat(if nxm { FLOW_FORMAT_NXM } else { FLOW_FORMAT_OF10 }))?;
-        vconn.nxm = nxm;
+        vconn.dialect.nxm = nxm;
     }
-    if table_id != vconn.table_id {
+    if table_id != vconn.dialect.table_id {
         quiet(vconn, Body::FlowModTableId(table_id))?;
-        vconn.table_id = table_id;
+        vconn.dialect.table_id = table_id;
     }
     Ok(())
 }
@@ -111,6 +118,6 @@ fn quiet(vconn: &mut Vconn, body: Body) -> Result<(), Fault> {
 /// The switch refuses.
 pub fn enable_table_id(vconn: &mut Vconn) -> Result<(), Fault> {
     quiet(vconn, Body::FlowModTableId(true))?;
-    vconn.table_id = true;
+    vconn.dialect.table_id = true;
     Ok(())
 }

@@ -41,7 +41,7 @@ pub fn shown_names(run: &Run<'_>) -> SwitchNames {
 /// # Errors
 /// The connection's, or no form for the request in the connection's version.
 pub fn dump(io: &mut Io<'_>, vconn: &mut Vconn, body: MultipartBody, run: &Run<'_>) -> Result<u8, Fault> {
-    let request = Body::Stats(Box::new(Multipart { more: false, nxm: vconn.nxm, body }));
+    let request = Body::Stats(Box::new(Multipart { more: false, nxm: vconn.dialect.nxm, body }));
     let bytes = vconn.encode(request, next_xid())?;
     let names = shown_names(run);
     for received in vconn.exchange(&bytes)? {

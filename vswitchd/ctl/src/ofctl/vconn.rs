@@ -1,6 +1,7 @@
 //! A connection to a switch: opened by bridge name or address, version agreed, requests and replies one after the other.
 
 use super::options::Options;
+use super::requests::Dialect;
 use crate::console::Io;
 use crate::dirs;
 use crate::fault::{Fault, errno_text};
@@ -8,7 +9,7 @@ use nix::errno::Errno;
 use openflow::message::{Body, ErrorMessage, Message, Multipart, MultipartBody};
 use openflow::tls::{SERVER_NAME, TlsFiles};
 use openflow::wire::frame::{Header, Splitter};
-use openflow::{Codec, OfError, Version, Versions, Xid};
+use openflow::{OfError, Version, Versions, Xid};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, ConnectionCommon, ServerConnection, SideData, StreamOwned};
 use std::cell::Cell;
@@ -31,6 +32,11 @@ thread_local! {
 /// A transaction id that was not used before.
 pub fn next_xid() -> Xid {
     Xid(NEXT_XID.replace(NEXT_XID.get().wrapping_add(1)))
+}
+
+/// The next one will be this; those from there on that are used already are answered.
+pub(super) fn set_next_xid(xid: Xid) {
+    NEXT_XID.set(xid.0);
 }
 
 /// What a connection goes over.
@@ -72,26 +78,19 @@ pub struct Vconn {
     pub name: String,
     /// The address behind that name.
     peer: String,
-    pub version: Version,
-    /// Flow messages of OpenFlow 1.0 go out in Nicira's form.
-    pub nxm: bool,
-    /// Flow-mods of OpenFlow 1.0 name a table.
-    pub table_id: bool,
+    pub dialect: Dialect,
+    /// What is read at once.
+    chunk: Box<[u8]>,
 }
 
 impl std::fmt::Debug for Vconn {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Vconn").field("name", &self.name).field("version", &self.version).finish_non_exhaustive()
+        f.debug_struct("Vconn").field("name", &self.name).field("dialect", &self.dialect).finish_non_exhaustive()
     }
 }
 
-/// Requests that are under way at once: their replies fit into the socket while we still send.
-const PIPELINED_MAX: usize = 256;
-
-/// A new transaction's id; the message in a bundle-add has that of its envelope (OpenFlow 1.4 section 7.3.9.6).
-fn xid_of(body: &Body) -> Xid {
-    if let Body::BundleAdd { message, .. } = body { message.xid } else { next_xid() }
-}
+/// What is read from a connection at once.
+const READ_BYTES: usize = 64 << 10;
 
 impl Vconn {
     /// Opens the switch's management connection, in one of the versions that the options allow.
@@ -115,9 +114,8 @@ impl Vconn {
             splitter: Splitter::default(),
             name: switch.to_owned(),
             peer: address.to_string(),
-            version: Version::V10,
-            nxm: false,
-            table_id: false,
+            dialect: Dialect { version: Version::V10, nxm: false, table_id: false },
+            chunk: vec![0; READ_BYTES].into_boxed_slice(),
         };
         vconn.negotiate(io, options.versions)?;
         Ok(vconn)
@@ -125,7 +123,7 @@ impl Vconn {
 
     fn negotiate(&mut self, io: &mut Io<'_>, ours: Versions) -> Result<(), Fault> {
         let fault = |name: &str, e: &io::Error| Fault::because(format!("{name}: failed to connect to socket"), e);
-        self.version = newest(ours).unwrap_or(Version::V10);
+        self.dialect.version = newest(ours).unwrap_or(Version::V10);
         self.send(Body::Hello(ours)).map_err(|e| fault(&self.name, &e))?;
         let hello = self.receive().map_err(|e| fault(&self.name, &e))?;
         let theirs = match openflow::decode(&hello.bytes).map(|m| m.body) {
@@ -138,7 +136,7 @@ impl Vconn {
         };
         match newest(Versions(ours.0 & theirs.0)) {
             Some(version) => {
-                self.version = version;
+                self.dialect.version = version;
                 Ok(())
             }
             None => {
@@ -160,19 +158,19 @@ impl Vconn {
         }
     }
 
-    fn codec(&self) -> Codec<'static> {
-        Codec { nxm: self.nxm, table_id: self.table_id, ..Codec::default() }
-    }
-
     /// The message as bytes, in this connection's version.
     ///
     /// # Errors
     /// The version has no form for it.
     pub fn encode(&self, body: Body, xid: Xid) -> Result<Vec<u8>, Fault> {
         let mut bytes = Vec::new();
-        let message = Message { version: self.version, xid, body };
-        self.codec().encode(&message, &mut bytes).map_err(|e| Fault::say(e.to_string()))?;
+        self.append(body, xid, &mut bytes)?;
         Ok(bytes)
+    }
+
+    /// The same, appended to others.
+    pub(super) fn append(&self, body: Body, xid: Xid, out: &mut Vec<u8>) -> Result<(), Fault> {
+        self.dialect.encode(body, xid, out).map_err(|e| Fault::say(e.to_string()))
     }
 
     /// Sends bytes as they are.
@@ -188,7 +186,7 @@ impl Vconn {
     /// # Errors
     /// The connection's, or `InvalidInput` if the version has no form for the message.
     pub fn send(&mut self, body: Body) -> io::Result<Xid> {
-        let xid = xid_of(&body);
+        let xid = next_xid();
         let bytes = self.encode(body, xid).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e.to_string()))?;
         self.send_bytes(&bytes)?;
         Ok(xid)
@@ -221,11 +219,10 @@ impl Vconn {
     /// # Errors
     /// The connection's; `UnexpectedEof` when the switch closed it.
     pub fn read_more(&mut self) -> io::Result<()> {
-        let mut chunk = vec![0; 64 << 10];
-        match self.stream.read(&mut chunk)? {
+        match self.stream.read(&mut self.chunk)? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             n => {
-                self.splitter.push(&chunk[..n]);
+                self.splitter.push(&self.chunk[..n]);
                 Ok(())
             }
         }
@@ -251,13 +248,13 @@ impl Vconn {
     /// The connection's.
     pub fn transact(&mut self, body: Body) -> Result<Received, Fault> {
         let xid = self.send(body).map_err(|e| self.broken("failed to send packet", &e))?;
-        self.receive_reply(&[xid])
+        self.receive_reply(xid)
     }
 
-    fn receive_reply(&mut self, xids: &[Xid]) -> Result<Received, Fault> {
+    fn receive_reply(&mut self, xid: Xid) -> Result<Received, Fault> {
         loop {
             let received = self.receive().map_err(|e| self.broken("OpenFlow packet receive failed", &e))?;
-            if xids.contains(&received.header.xid) {
+            if received.header.xid == xid {
                 return Ok(received);
             }
             self.answer_probe(&received)?;
@@ -279,54 +276,25 @@ impl Vconn {
         Ok(true)
     }
 
-    fn broken(&self, what: &str, error: &io::Error) -> Fault {
+    pub(super) fn broken(&self, what: &str, error: &io::Error) -> Fault {
         Fault::say(format!("{}: {what} ({})", self.name, errno_text(error)))
     }
 
-    /// Sends requests that are answered only when something is wrong with them; with a barrier behind each. The first refusal, if
-    /// any: what stands behind it is not sent.
-    ///
-    /// # Errors
-    /// The connection's.
-    pub fn transact_quiet(&mut self, requests: impl IntoIterator<Item = Body>) -> Result<Option<Received>, Fault> {
-        for request in requests {
-            let xid = self.send(request).map_err(|e| self.broken("failed to send packet", &e))?;
-            let barrier = self.send(Body::BarrierRequest).map_err(|e| self.broken("failed to send packet", &e))?;
-            let reply = self.receive_reply(&[xid, barrier])?;
-            if reply.header.xid == xid {
-                // The barrier's reply comes next.
-                self.receive_reply(&[barrier])?;
-                return Ok(Some(reply));
+    /// Sends requests, a barrier the last of them, and waits for the reply to that. What came for one of `xids` before it, if anything.
+    pub(super) fn send_up_to(&mut self, bytes: &[u8], barrier: Xid, xids: &[Xid]) -> Result<Option<Received>, Fault> {
+        self.send_bytes(bytes).map_err(|e| self.broken("failed to send packet", &e))?;
+        let mut first = None;
+        loop {
+            let received = self.receive().map_err(|e| self.broken("OpenFlow packet receive failed", &e))?;
+            if received.header.xid == barrier {
+                return Ok(first);
+            }
+            if xids.contains(&received.header.xid) {
+                first.get_or_insert(received);
+            } else {
+                self.answer_probe(&received)?;
             }
         }
-        Ok(None)
-    }
-
-    /// Sends requests that are answered only when something is wrong with them, as many at a time as sockets hold, with one barrier behind
-    /// `PIPELINED_MAX` of them. The first refusal, if any: of what stands behind it, up to so many have been sent.
-    ///
-    /// # Errors
-    /// The connection's.
-    pub fn transact_all_quiet(&mut self, requests: impl IntoIterator<Item = Body>) -> Result<Option<Received>, Fault> {
-        let mut requests = requests.into_iter().peekable();
-        let mut xids = Vec::with_capacity(PIPELINED_MAX + 1);
-        while requests.peek().is_some() {
-            xids.clear();
-            let mut bytes = Vec::new();
-            for body in requests.by_ref().take(PIPELINED_MAX).chain([Body::BarrierRequest]) {
-                let xid = xid_of(&body);
-                bytes.append(&mut self.encode(body, xid)?);
-                xids.push(xid);
-            }
-            self.send_bytes(&bytes).map_err(|e| self.broken("failed to send packet", &e))?;
-            let barrier = xids[xids.len() - 1];
-            let reply = self.receive_reply(&xids)?;
-            if reply.header.xid != barrier {
-                while self.receive_reply(&xids)?.header.xid != barrier {}
-                return Ok(Some(reply));
-            }
-        }
-        Ok(None)
     }
 
     /// Sends a multipart request as bytes; all messages of the reply, or the one that refuses it.
@@ -338,7 +306,7 @@ impl Vconn {
         self.send_bytes(request).map_err(|e| self.broken("failed to send packet", &e))?;
         let mut replies = Vec::new();
         loop {
-            let received = self.receive_reply(&[xid])?;
+            let received = self.receive_reply(xid)?;
             let more = says_more(&received);
             replies.push(received);
             if !more {
@@ -352,11 +320,11 @@ impl Vconn {
     /// # Errors
     /// The connection's; a malformed reply.
     pub fn transact_multipart(&mut self, body: MultipartBody) -> Result<Vec<(Received, Message)>, Fault> {
-        let request = Body::Stats(Box::new(Multipart { more: false, nxm: self.nxm, body }));
+        let request = Body::Stats(Box::new(Multipart { more: false, nxm: self.dialect.nxm, body }));
         let xid = self.send(request).map_err(|e| self.broken("failed to send packet", &e))?;
         let mut replies = Vec::new();
         loop {
-            let received = self.receive_reply(&[xid])?;
+            let received = self.receive_reply(xid)?;
             let message = self.decode(&received)?;
             let more = matches!(&message.body, Body::Stats(m) if m.more);
             replies.push((received, message));
@@ -386,7 +354,7 @@ fn says_more(received: &Received) -> bool {
     received.header.kind == kind && received.bytes.get(11).is_some_and(|flags| flags & 1 != 0)
 }
 
-fn newest(versions: Versions) -> Option<Version> {
+pub(super) fn newest(versions: Versions) -> Option<Version> {
     Version::ALL.into_iter().rev().find(|v| versions.0 & 1 << (*v as u8) != 0)
 }
 

@@ -236,6 +236,16 @@ pub fn parse_flow_file(text: &str, name: &str, syntax: FlowSyntax, names: &Names
     lines::parse(text, name, |line| parse_flow(line, syntax, names))
 }
 
+/// The same, a flow at a time: what is read of a large file need not be kept.
+pub fn flows_of_file<'a>(
+    text: &'a str,
+    name: &'a str,
+    syntax: FlowSyntax,
+    names: Names<'a>,
+) -> impl Iterator<Item = Result<ParsedFlow, TextError>> + use<'a> {
+    lines::each(text, name, move |line| parse_flow(line, syntax, &names))
+}
+
 /// The key of a packet that is no frame, with the Ethertype that its packet type stands for.
 fn without_frame(key: &Key) -> Key {
     let [_, namespace, high, low] = key.packet_type;

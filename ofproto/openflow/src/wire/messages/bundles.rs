@@ -50,15 +50,20 @@ pub(super) fn add(i: &In<'_>, r: &mut Reader<'_>) -> Result<Body, OfError> {
 
 /// Appends a bundle-add: of `raw` when there is any, else of the message encoded anew.
 pub(super) fn put_add(o: &mut Out<'_>, (id, flags): (u32, u16), message: &Message, raw: &[u8]) -> Result<(), Unencodable> {
-    o.bytes.u32(id);
-    o.bytes.u16(0);
-    o.bytes.u16(flags);
+    put_add_raw(o.bytes, (id, flags), raw);
     if raw.is_empty() {
         let codec = o.codec;
         return codec.encode(message, o.bytes);
     }
-    o.bytes.bytes(raw);
     Ok(())
+}
+
+/// Appends a bundle-add of a message that is bytes already.
+pub(crate) fn put_add_raw(out: &mut Vec<u8>, (id, flags): (u32, u16), raw: &[u8]) {
+    out.u32(id);
+    out.u16(0);
+    out.u16(flags);
+    out.bytes(raw);
 }
 
 pub(super) fn request_forward(i: &In<'_>, r: &mut Reader<'_>) -> Result<Body, OfError> {

@@ -1,6 +1,6 @@
 //! Bodies of messages: dispatch from a kind to the room that decodes it, and from a body to the room that encodes it.
 
-mod bundles;
+pub(crate) mod bundles;
 mod flows;
 mod groups;
 mod meters;
