@@ -39,6 +39,15 @@ fn our_tools_say_what_ovs_tools_say() {
     // More flows than are sent one by one, one of them refused: to a group that is not there.
     let flow = |n: u32| format!("table=9,ip,nw_dst=10.0.{n}.0/24,actions={}\n", if n == 30 { "group:77" } else { "drop" });
     std::fs::write(host.file("many"), (0..60).map(flow).collect::<String>()).unwrap();
+    // Bundles: of the first, parts are refused as they come; of the second, one when it is taken up.
+    for (name, text) in [
+        ("hidden", "table=254,tcp,actions=drop\nudp,actions=drop\ntable=254,udp,actions=group:77\n"),
+        ("overlap", "table=9,priority=9,tcp,actions=1\ncheck_overlap,table=9,priority=9,tcp,tp_dst=80,actions=1\n"),
+        ("groups", "group_id=8,type=all,bucket=output:2\ngroup_id=8,type=all,bucket=output:1\n"),
+        ("mixed", "group group_id=8,type=all,bucket=output:2\nflow tcp,actions=group:77\n"),
+    ] {
+        std::fs::write(host.file(name), text).unwrap();
+    }
     let mut different = Vec::new();
     for line in COMMANDS.lines().filter(|line| !line.starts_with('#')) {
         let (once, line) = line.strip_prefix("once ").map_or((false, line), |line| (true, line));

@@ -184,7 +184,7 @@ fn send<I: Iterator<Item = Result<ParsedFlow, TextError>>>(
         requests = requests.and_then(|mut requests| requests.push(Body::FlowMod(Box::new(flow))).map(|()| requests));
     }
     if run.options.bundle {
-        usable.narrow(Protocols::OF14_UP);
+        usable.narrow(bundle::PROTOCOLS);
     }
     let mut vconn = protocol::open(io, run.options, run.switch(), usable)?;
     if !run.options.bundle {
@@ -198,7 +198,7 @@ fn send<I: Iterator<Item = Result<ParsedFlow, TextError>>>(
         }))?,
     };
     if run.options.bundle {
-        return bundle::send(io, &mut vconn, &mut requests);
+        return bundle::send(io, run, &mut vconn, &mut requests);
     }
     match vconn.transact_flow_mods(&mut requests)? {
         None => Ok(0),
@@ -286,7 +286,10 @@ fn fetch_side(vconn: &mut Vconn, side: usize, sides: &mut Sides) -> Result<(), F
 /// `replace-flows SWITCH FILE`
 pub(super) fn replace(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, Fault> {
     let mut sides = Sides::new();
-    let usable = read_side(io, run, run.argument(2), 0, &mut sides)?;
+    let mut usable = read_side(io, run, run.argument(2), 0, &mut sides)?;
+    if run.options.bundle {
+        usable.narrow(bundle::PROTOCOLS);
+    }
     let mut vconn = protocol::open(io, run.options, run.switch(), usable)?;
     protocol::set_for_dumps(&mut vconn, run.options, usable)?;
     fetch_side(&mut vconn, 1, &mut sides)?;
@@ -302,7 +305,7 @@ pub(super) fn replace(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, Fault> {
     }
     if run.options.bundle {
         let mut requests = vconn.requests(bodies)?;
-        return bundle::send(io, &mut vconn, &mut requests);
+        return bundle::send(io, run, &mut vconn, &mut requests);
     }
     if vconn.dialect.version == Version::V10 {
         vconn.dialect.table_id = false;

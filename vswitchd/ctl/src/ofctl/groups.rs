@@ -72,12 +72,12 @@ fn send(io: &mut Io<'_>, run: &Run<'_>, parsed: Vec<ParsedGroup>) -> Result<u8, 
     parsed.iter().for_each(|p| usable.narrow(p.protocols));
     let bodies: Vec<Body> = parsed.into_iter().map(|p| Body::GroupMod(Box::new(p.group))).collect();
     if run.options.bundle {
-        usable.narrow(Protocols::OF14_UP);
+        usable.narrow(bundle::PROTOCOLS);
     }
     let mut vconn = protocol::open(io, run.options, run.switch(), usable)?;
     if run.options.bundle {
         let mut requests = vconn.requests(bodies)?;
-        return bundle::send(io, &mut vconn, &mut requests);
+        return bundle::send(io, run, &mut vconn, &mut requests);
     }
     match vconn.transact_quiet(bodies)? {
         None => Ok(0),

@@ -1,5 +1,6 @@
 //! ofctl's options.
 
+use super::bundle;
 use crate::console::Io;
 use crate::fault::Fault;
 use crate::getopt::{self, Row, Value, Word, row};
@@ -171,12 +172,9 @@ impl Options {
     ///
     /// # Errors
     /// None of the versions goes with any of the formats.
-    pub fn settle(&mut self) -> Result<(), Fault> {
+    fn settle(&mut self) -> Result<(), Fault> {
         if self.bundle {
-            // Bundles came with OpenFlow 1.4.
-            let with_bundles = Versions(1 << (Version::V14 as u8) | 1 << (Version::V15 as u8));
-            let asked = Versions(self.versions.0 & with_bundles.0);
-            self.versions = if asked.0 == 0 { Versions(1 << (Version::V14 as u8)) } else { asked };
+            self.versions = with_bundles(self.versions);
         }
         let of_versions = protocols_of(self.versions);
         if self.formats.and(of_versions).is_empty() {
@@ -198,6 +196,13 @@ impl Options {
     pub fn show_names(&self) -> bool {
         self.names.unwrap_or_else(|| std::io::stdout().is_terminal())
     }
+}
+
+/// The versions that are asked for, if one of them has bundles; else the first of the standard that has.
+#[must_use]
+pub fn with_bundles(asked: Versions) -> Versions {
+    let has_bundles = |v: &Version| asked.0 & 1 << (*v as u8) != 0 && bundle::is_in(*v);
+    if Version::ALL.iter().any(has_bundles) { asked } else { Versions(1 << (Version::V14 as u8)) }
 }
 
 /// The protocols of several versions.

@@ -1,6 +1,7 @@
 //! Commands that send packets, and bundles of changes.
 
 use super::names::SwitchNames;
+use super::options::{self, Options};
 use super::render::told;
 use super::{Run, bundle, info, protocol, read_text};
 use crate::console::Io;
@@ -62,7 +63,7 @@ pub(super) fn send_bundle(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, Fault> {
     let names = SwitchNames::of(run.options, run.switch());
     let file = run.argument(2);
     let text = read_text(file)?;
-    let mut usable = Protocols::OF14_UP;
+    let mut usable = bundle::PROTOCOLS;
     let mut bodies = Vec::new();
     for (n, line) in text.lines().enumerate() {
         let line = line.split('#').next().unwrap_or("").trim();
@@ -72,12 +73,12 @@ pub(super) fn send_bundle(io: &mut Io<'_>, run: &Run<'_>) -> Result<u8, Fault> {
         let body = bundle_line(line, &names, &mut usable);
         bodies.push(body.map_err(|e| Fault::say(format!("{file}:{}: {e}", n + 1)))?);
     }
-    let mut options = run.options.clone();
-    options.bundle = true;
-    options.settle()?;
+    // `-F` has no say here, as in ovs-ofctl.
+    let versions = options::with_bundles(run.options.versions);
+    let options = Options { versions, formats: Protocols::ANY, ..run.options.clone() };
     let mut vconn = protocol::open(io, &options, run.switch(), usable)?;
     let mut requests = vconn.requests(bodies)?;
-    bundle::send(io, &mut vconn, &mut requests)
+    bundle::send(io, run, &mut vconn, &mut requests)
 }
 
 /// A line of a bundle file: `[flow] FLOW`, `group GROUP`, `packet-out PACKET-OUT`.

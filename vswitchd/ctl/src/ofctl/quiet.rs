@@ -11,7 +11,7 @@
 
 use super::bundle;
 use super::requests::Requests;
-use super::vconn::{Received, Vconn, next_xid, set_next_xid};
+use super::vconn::{Received, Vconn, next_xid, next_xids, set_next_xid};
 use crate::fault::Fault;
 use openflow::Xid;
 use openflow::message::Body;
@@ -92,44 +92,53 @@ impl Vconn {
         let mut bytes = Vec::new();
         let open = next_xid();
         self.append(bundle::OPEN, open, &mut bytes)?;
-        let refused = self.add_to_bundle(requests, range, bytes)?;
-        let end = if refused.is_none() { bundle::COMMIT } else { bundle::DISCARD };
+        let first = next_xids(range.len());
+        let mut errors = Vec::new();
+        self.add_to_bundle(requests, range, (first, next_xid()), bytes, &mut errors)?;
+        let end = if errors.is_empty() { bundle::COMMIT } else { bundle::DISCARD };
         let reply = self.transact(end)?;
-        Ok(refused.is_none() && bundle::is_control(&reply))
+        Ok(errors.is_empty() && bundle::is_control(&reply))
     }
 
-    /// Sends requests as parts of the bundle that is open. The first refusal, if any: of what stands behind it, some have been sent.
+    /// Sends requests as parts of the bundle that is open, all of them, with transaction ids from `first` on. Errors that come are put to
+    /// the others.
     ///
     /// # Errors
     /// The connection's.
-    pub fn transact_in_bundle(&mut self, requests: &mut Requests) -> Result<Option<Received>, Fault> {
+    pub(super) fn transact_in_bundle(
+        &mut self,
+        requests: &mut Requests,
+        first: Xid,
+        errors: &mut Vec<Received>,
+    ) -> Result<(), Fault> {
+        // Barriers come one after the other, so that one transaction id is enough, however many there are.
+        let barrier = next_xid();
         let mut sent = 0;
         while sent < requests.count() {
             let range = sent..sent + requests.within(sent, UNDER_WAY_BYTES);
+            let first = bundle::xid_of(first, sent);
             sent = range.end;
-            if let Some(refusal) = self.add_to_bundle(requests, range, Vec::new())? {
-                return Ok(Some(refusal));
-            }
+            self.add_to_bundle(requests, range, (first, barrier), Vec::new(), errors)?;
         }
-        Ok(None)
+        Ok(())
     }
 
-    /// Sends `bytes`, some requests as parts of the bundle that is open then, and a barrier. The first refusal of a request.
+    /// Sends `bytes`, some requests as parts of the bundle that is open then, and a barrier.
     fn add_to_bundle(
         &mut self,
         requests: &mut Requests,
         range: std::ops::Range<usize>,
+        (first, barrier): (Xid, Xid),
         mut bytes: Vec<u8>,
-    ) -> Result<Option<Received>, Fault> {
-        let mut xids = Vec::with_capacity(range.len() + 1);
-        for n in range {
-            let xid = next_xid();
-            bundle::append(&mut bytes, self.dialect.version, xid, requests.with_xid(n, xid))?;
-            xids.push(xid);
+        errors: &mut Vec<Received>,
+    ) -> Result<(), Fault> {
+        for (n, request) in range.enumerate() {
+            let xid = bundle::xid_of(first, n);
+            bundle::append(&mut bytes, self.dialect.version, xid, requests.with_xid(request, xid))?;
         }
-        let barrier = next_xid();
         self.append(Body::BarrierRequest, barrier, &mut bytes)?;
-        self.send_up_to(&bytes, barrier, &xids)
+        self.send_up_to_noting(&bytes, barrier, errors)?;
+        Ok(())
     }
 }
 

@@ -70,6 +70,14 @@ impl Requests {
         bytes
     }
 
+    /// Request `n` as it was sent last, if there is one.
+    #[must_use]
+    pub fn get(&self, n: usize) -> Option<&[u8]> {
+        let to = *self.ends.get(n)?;
+        let from = if n == 0 { 0 } else { self.ends[n - 1] };
+        self.bytes.get(from..to)
+    }
+
     /// How many requests from `n` on have no more than `most` bytes together: one at least, where there is one.
     #[must_use]
     pub fn within(&self, n: usize, most: usize) -> usize {

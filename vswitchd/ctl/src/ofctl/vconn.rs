@@ -34,6 +34,13 @@ pub fn next_xid() -> Xid {
     Xid(NEXT_XID.replace(NEXT_XID.get().wrapping_add(1)))
 }
 
+/// The first of `n` in a row that were not used before.
+pub(super) fn next_xids(n: usize) -> Xid {
+    let first = NEXT_XID.get();
+    NEXT_XID.set(first.wrapping_add(u32::try_from(n).unwrap_or(u32::MAX)));
+    Xid(first)
+}
+
 /// The next one will be this; those from there on that are used already are answered.
 pub(super) fn set_next_xid(xid: Xid) {
     NEXT_XID.set(xid.0);
@@ -77,7 +84,7 @@ pub struct Vconn {
     /// What it was opened by.
     pub name: String,
     /// The address behind that name.
-    peer: String,
+    pub(super) peer: String,
     pub dialect: Dialect,
     /// What is read at once.
     chunk: Box<[u8]>,
@@ -89,6 +96,8 @@ impl std::fmt::Debug for Vconn {
     }
 }
 
+/// OFPT_ERROR
+const ERROR: u8 = 1;
 /// What is read from a connection at once.
 const READ_BYTES: usize = 64 << 10;
 
@@ -255,6 +264,22 @@ impl Vconn {
         loop {
             let received = self.receive().map_err(|e| self.broken("OpenFlow packet receive failed", &e))?;
             if received.header.xid == xid {
+                return Ok(received);
+            }
+            self.answer_probe(&received)?;
+        }
+    }
+
+    /// Sends requests and waits for the reply to the last of them. Errors that come until then are put to the others, that reply among them
+    /// if it is one.
+    pub(super) fn send_up_to_noting(&mut self, bytes: &[u8], last: Xid, errors: &mut Vec<Received>) -> Result<Received, Fault> {
+        self.send_bytes(bytes).map_err(|e| self.broken("failed to send packet", &e))?;
+        loop {
+            let received = self.receive().map_err(|e| self.broken("OpenFlow packet receive failed", &e))?;
+            if received.header.kind == ERROR {
+                errors.push(received.clone());
+            }
+            if received.header.xid == last {
                 return Ok(received);
             }
             self.answer_probe(&received)?;

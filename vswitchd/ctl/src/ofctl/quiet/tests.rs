@@ -4,6 +4,7 @@
 
 use super::*;
 use crate::console::Io;
+use crate::ofctl::Run;
 use crate::ofctl::options::{self, Asked, Options};
 use openflow::message::{ErrorMessage, FlowMod, Message};
 use openflow::wire::{Codec, Splitter};
@@ -165,24 +166,66 @@ fn what_is_not_refused_is_all_there_however_it_comes() {
     }
 }
 
-#[test]
-fn parts_of_a_bundle_are_sent_up_to_where_one_is_refused() {
+/// What `--bundle` says of `n` flow-mods to such a switch: whether it ends well, what goes to standard error, and what is held.
+fn bundled(n: u16, refused: Option<u16>, version: Version, bundles: Bundles) -> (Result<u8, String>, String, Held) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("switch");
     let listener = UnixListener::bind(&path).unwrap();
-    let version = Version::V14;
-    let refused = Some(1500);
-    let switch = Switch { version, bundles: Bundles::Strict, refused, held: Held::default(), open: Vec::new() };
+    let switch = Switch { version, bundles, refused, held: Held::default(), open: Vec::new() };
     let served = std::thread::spawn(move || switch.serve(listener.accept().unwrap().0));
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let mut io = Io::new(&mut out, &mut err);
-    let mut vconn = Vconn::open(&mut io, &options(version), &format!("unix:{}", path.display())).unwrap();
-    let flow = |priority| Body::FlowMod(Box::new(FlowMod { priority, ..FlowMod::default() }));
-    for (n, ends_well) in [(1500, true), (2000, false)] {
-        let mut requests = vconn.requests((0..n).map(flow)).unwrap();
-        assert_eq!(bundle::send(&mut io, &mut vconn, &mut requests).is_ok(), ends_well);
-    }
+    let options = options(version);
+    let mut vconn = Vconn::open(&mut io, &options, &format!("unix:{}", path.display())).unwrap();
+    set_next_xid(Xid(0x10));
+    // Two in three thousand are refused.
+    let flow = |n| Body::FlowMod(Box::new(FlowMod { priority: n % 1500, ..FlowMod::default() }));
+    let mut requests = vconn.requests((0..n).map(flow)).unwrap();
+    let ended = bundle::send(&mut io, &Run { options: &options, words: &[] }, &mut vconn, &mut requests);
     drop(vconn);
-    assert_eq!(served.join().unwrap(), Held { priorities: (0..1500).collect(), bundles: 1 });
-    assert!(String::from_utf8(err).unwrap().contains("OFPBAC_BAD_OUT_GROUP"));
+    let ended = ended.map_err(|e| e.to_string().replace(&path.display().to_string(), "PATH"));
+    (ended, String::from_utf8(err).unwrap(), served.join().unwrap())
+}
+
+#[test]
+fn a_bundle_with_nothing_wrong_is_taken_up_whole() {
+    for version in [Version::V13, Version::V14, Version::V15] {
+        let held = Held { priorities: (0..1500).collect(), bundles: 1 };
+        assert_eq!(bundled(1500, None, version, Bundles::Strict), (Ok(0), String::new(), held));
+    }
+}
+
+#[test]
+fn all_parts_that_are_refused_are_told_and_nothing_is_held() {
+    let line =
+        |xid| format!("Error OFPBAC_BAD_OUT_GROUP for: OFPT_FLOW_MOD (OF1.3) (xid={xid:#x}): ADD priority=1400 actions=drop\n");
+    let said = line(0x10 + 1400) + &line(0x10 + 2900);
+    let end = Err("talking to unix:PATH (Protocol error)".to_owned());
+    assert_eq!(bundled(3000, Some(1400), Version::V13, Bundles::Strict), (end, said, Held::default()));
+}
+
+#[test]
+fn a_commit_or_an_opening_that_is_refused_is_told_as_well() {
+    let end = Err("talking to unix:PATH (Protocol error)".to_owned());
+    let control = |error, xid, kind| {
+        format!("Error {error} for: OFPT_BUNDLE_CONTROL (OF1.4) (xid={xid:#x}):\n bundle_id=0 type={kind} flags=atomic ordered\n")
+    };
+    // Three parts, the opening, the barrier, the end.
+    let said = control("OFPBFC_MSG_FAILED", 0x15, "COMMIT_REQUEST");
+    assert_eq!(bundled(3, Some(1), Version::V14, Bundles::Late), (end.clone(), said, Held::default()));
+    let said = control("OFPBRC_BAD_TYPE", 0x13, "OPEN_REQUEST");
+    assert_eq!(bundled(3, None, Version::V14, Bundles::No), (end, said, Held::default()));
+}
+
+#[test]
+fn a_bundle_speaks_what_was_asked_for_where_that_has_bundles() {
+    let versions = |all: &[Version]| Versions(all.iter().fold(0, |bits, v| bits | 1 << (*v as u8)));
+    for (asked, allowed) in [
+        (&[Version::V13][..], &[Version::V13][..]),
+        (&[Version::V10, Version::V13], &[Version::V10, Version::V13]),
+        (&[Version::V10, Version::V12], &[Version::V14]),
+        (&[], &[Version::V14]),
+    ] {
+        assert_eq!(options::with_bundles(versions(asked)), versions(allowed), "{asked:?}");
+    }
 }
