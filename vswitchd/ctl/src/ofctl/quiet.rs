@@ -7,7 +7,7 @@
 //! time as sockets hold. And flow-mods of which there are many, in short bundles: nobody can tell that from one by one, but by the
 //! time that it takes. A bundle is taken up whole or not at all (OpenFlow 1.4 section 7.3.9), so that of one in which something was wrong
 //! nothing is in the switch; its flow-mods are then sent one by one, up to the one that is refused, with the same transaction ids as if they
-//! had been from the start. A switch without bundles refuses the first, and gets the rest one by one.
+//! had been from the start. A switch without bundles refuses the first, or does not answer it, and gets everything one by one.
 
 use super::bundle;
 use super::requests::Requests;
@@ -96,8 +96,12 @@ impl Vconn {
         let mut errors = Vec::new();
         self.add_to_bundle(requests, range, (first, next_xid()), bytes, &mut errors)?;
         let end = if errors.is_empty() { bundle::COMMIT } else { bundle::DISCARD };
-        let reply = self.transact(end)?;
-        Ok(errors.is_empty() && bundle::is_control(&reply))
+        // A switch that has no bundles need not say so, but it does answer the barrier.
+        let (xid, barrier) = (next_xid(), next_xid());
+        let mut bytes = self.encode(end, xid)?;
+        self.append(Body::BarrierRequest, barrier, &mut bytes)?;
+        let reply = self.send_up_to(&bytes, barrier, &[xid])?;
+        Ok(errors.is_empty() && reply.is_some_and(|reply| bundle::is_control(&reply)))
     }
 
     /// Sends requests as parts of the bundle that is open, all of them, with transaction ids from `first` on. Errors that come are put to

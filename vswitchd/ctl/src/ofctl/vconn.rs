@@ -263,10 +263,9 @@ impl Vconn {
     fn receive_reply(&mut self, xid: Xid) -> Result<Received, Fault> {
         loop {
             let received = self.receive().map_err(|e| self.broken("OpenFlow packet receive failed", &e))?;
-            if received.header.xid == xid {
+            if !self.answer_probe(&received)? && received.header.xid == xid {
                 return Ok(received);
             }
-            self.answer_probe(&received)?;
         }
     }
 
@@ -276,13 +275,16 @@ impl Vconn {
         self.send_bytes(bytes).map_err(|e| self.broken("failed to send packet", &e))?;
         loop {
             let received = self.receive().map_err(|e| self.broken("OpenFlow packet receive failed", &e))?;
+            // Its probes have transaction ids of its own, which may be ours as well.
+            if self.answer_probe(&received)? {
+                continue;
+            }
             if received.header.kind == ERROR {
                 errors.push(received.clone());
             }
             if received.header.xid == last {
                 return Ok(received);
             }
-            self.answer_probe(&received)?;
         }
     }
 
@@ -311,13 +313,14 @@ impl Vconn {
         let mut first = None;
         loop {
             let received = self.receive().map_err(|e| self.broken("OpenFlow packet receive failed", &e))?;
+            if self.answer_probe(&received)? {
+                continue;
+            }
             if received.header.xid == barrier {
                 return Ok(first);
             }
             if xids.contains(&received.header.xid) {
                 first.get_or_insert(received);
-            } else {
-                self.answer_probe(&received)?;
             }
         }
     }

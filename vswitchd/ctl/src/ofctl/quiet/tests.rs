@@ -22,6 +22,8 @@ enum Bundles {
     /// It is told when the bundle is to be taken up.
     Late,
     No,
+    /// There are none, and it does not say so; but it asks whether we are there, with the id of what it was told.
+    Silent,
 }
 
 /// What is in the switch at the end, and how many bundles it has taken up.
@@ -78,6 +80,9 @@ impl Switch {
             }
             Body::BundleControl(_) | Body::BundleAdd { .. } if self.bundles == Bundles::No => {
                 Self::refusal(OfError::OfpbrcBadType, raw)
+            }
+            Body::BundleControl(_) | Body::BundleAdd { .. } if self.bundles == Bundles::Silent => {
+                Some(Body::EchoRequest(Vec::new()))
             }
             Body::BundleControl(control) => {
                 let parts = std::mem::take(&mut self.open);
@@ -143,13 +148,15 @@ fn many_flow_mods_end_as_if_they_came_one_by_one() {
         for (version, bundles) in [
             (Version::V10, Bundles::No),
             (Version::V13, Bundles::No),
+            (Version::V13, Bundles::Silent),
             (Version::V13, Bundles::Strict),
             (Version::V14, Bundles::Late),
             (Version::V15, Bundles::Strict),
         ] {
             let (refusal, held) = sent(2000, Some(refused), version, bundles);
             assert_eq!((refusal, &held.priorities), (told, &before), "{version}, {bundles:?}");
-            assert_eq!(held.bundles > 0, bundles != Bundles::No && refused >= 16, "{version}, {bundles:?}, {refused}");
+            let has_bundles = !matches!(bundles, Bundles::No | Bundles::Silent);
+            assert_eq!(held.bundles > 0, has_bundles && refused >= 16, "{version}, {bundles:?}, {refused}");
         }
     }
 }
