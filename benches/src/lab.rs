@@ -99,6 +99,10 @@ impl Unthrottled {
     #[must_use]
     pub fn lift() -> Option<Self> {
         let before = fs::read_to_string(RT_RUNTIME).ok()?;
+        if before.trim() == "-1" {
+            eprintln!("bench: {RT_RUNTIME} is -1 already, and stays so");
+            return None;
+        }
         match fs::write(RT_RUNTIME, "-1") {
             Ok(()) => Some(Self { before }),
             Err(error) => {

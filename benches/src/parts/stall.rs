@@ -227,7 +227,7 @@ fn look(stop: &AtomicBool) -> f64 {
         let gap = now - last;
         if gap >= GAP_LEAST {
             let meanwhile = waited_ns(me, &own);
-            longest = longest.max(gap.saturating_sub(Duration::from_nanos(meanwhile - waited)));
+            longest = longest.max(gap.saturating_sub(Duration::from_nanos(meanwhile.saturating_sub(waited))));
             waited = meanwhile;
             now = Instant::now();
         } else {

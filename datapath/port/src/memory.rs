@@ -142,7 +142,8 @@ impl<const LINES: usize> Copy<'_, LINES> {
     }
 }
 
-impl<const LINES: usize> Make<Packet> for Copy<'_, LINES> {
+// SAFETY: lines are copied into the chunk, and what may panic is done before there is a packet.
+unsafe impl<const LINES: usize> Make<Packet> for Copy<'_, LINES> {
     #[inline(always)]
     fn make(&mut self, chunk: NonNull<u8>) -> Packet {
         let (first, len) = self.frames.index[self.at];
@@ -206,6 +207,7 @@ fn place_padded<const N: usize>(frames: &Frames, first: u32, len: usize, base: N
 #[inline(always)]
 fn place(frames: &Frames, first: u32, len: usize, base: NonNull<u8>) -> Packet {
     let off = if len <= SMALL_FRAME_MAX / 2 { colour(base) } else { HEADROOM };
+    // Before there is a packet: what is out of bounds panics here.
     let lines = &frames.bytes[first as usize..first as usize + len.div_ceil(LINE)];
     let mut packet = Packet::at(base, Class::Small, off, len);
     for (to, from) in packet.data_mut().chunks_mut(LINE).zip(lines) {

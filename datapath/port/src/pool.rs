@@ -459,15 +459,18 @@ pub(crate) fn alloc_bulk(class: Class, n: usize, mut f: impl FnMut(NonNull<u8>))
 ///
 /// A trait, whose function can be `inline(always)`, where a closure would do otherwise: a closure that the compiler does not care to inline is compiled
 /// for every processor, whatever its caller is compiled for, and what it changes from chunk to chunk goes through memory.
-pub(crate) trait Make<T> {
-    /// Makes it of a chunk that is the maker's from now on. Allocates and frees nothing.
+///
+/// # Safety
+/// `make` reaches no cache of the pool: it allocates and frees nothing, and does not unwind once it holds a packet, which would be freed.
+pub(crate) unsafe trait Make<T> {
+    /// Makes it of a chunk that is the maker's from now on.
     fn make(&mut self, chunk: NonNull<u8>) -> T;
 }
 
 /// Fills `out` from the front with what `maker` makes of free small chunks; how many there were.
 #[inline(always)]
 pub(crate) fn alloc_into<T>(out: &mut [MaybeUninit<T>], maker: &mut impl Make<T>) -> usize {
-    // SAFETY: only allocating and freeing reach a cache, which makers do not.
+    // SAFETY: only allocating and freeing reach a cache, which makers do not (`Make`).
     let cache = unsafe { cache(Class::Small) };
     let mut done = 0;
     while done < out.len() {

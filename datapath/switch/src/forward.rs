@@ -53,7 +53,7 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Under load the time is as old as this at most, in cycles: some ten microseconds.
+/// Under load the time is about as old as this at most, in cycles, and a batch more: some ten microseconds.
 const TICK_CYCLES: u64 = 1 << 15;
 
 /// What all forwarding threads and the control thread share.

@@ -175,7 +175,7 @@ impl Kind {
     }
 }
 
-/// The bits that `Kind::of` goes by.
+/// The bits that `number_of` goes by.
 const _: () = {
     let types = [eth_type::IPV4.to_be_bytes()[0], eth_type::IPV6.to_be_bytes()[0], eth_type::VLAN.to_be_bytes()[0]];
     assert!(types[0] & 1 == 0 && types[1] & 1 == 0 && types[2] & 1 == 1);

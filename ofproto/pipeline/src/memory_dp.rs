@@ -424,9 +424,10 @@ impl Datapath for MemoryDp {
     }
 
     fn stats_of(&self, batch: &[Ufid], out: &mut Vec<Option<FlowStats>>) {
-        self.asked.fetch_add(1, Ordering::AcqRel);
         let state = self.state.lock().unwrap();
         out.extend(batch.iter().map(|ufid| state.flows.get(ufid).map(|f| f.stats)));
+        drop(state);
+        self.asked.fetch_add(1, Ordering::AcqRel);
     }
 
     fn flush(&self) {

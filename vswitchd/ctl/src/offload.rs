@@ -110,8 +110,10 @@ fn says_mode(text: &str, mode: &str) -> bool {
 /// physical one where the card has processors of its own.
 fn representors(ports: &str, device: &str) -> Vec<String> {
     let of_device = |line: &&str| line.strip_prefix(device).is_some_and(|rest| rest.starts_with('/'));
-    let is_function =
-        |line: &&str| ["pcipf", "pcivf", "pcisf"].iter().any(|flavour| line.contains(&format!("flavour {flavour}")));
+    let is_function = |line: &&str| match line.split_whitespace().skip_while(|w| *w != "flavour").nth(1) {
+        Some("pcipf") => line.contains("external true"),
+        flavour => matches!(flavour, Some("pcivf" | "pcisf")),
+    };
     let netdev = |line: &str| line.split_whitespace().skip_while(|w| *w != "netdev").nth(1).map(str::to_owned);
     ports.lines().filter(of_device).filter(is_function).filter_map(netdev).collect()
 }
@@ -129,6 +131,7 @@ netdevsim/netdevsim0/128: type eth netdev eth1 flavour pcivf controller 0 pfnum 
 netdevsim/netdevsim01/128: type eth netdev eth9 flavour pcivf controller 0 pfnum 0 vfnum 0";
         assert_eq!(representors(ports, "netdevsim/netdevsim0"), ["eth1"]);
         let ports = "pci/0000:03:00.0/327679: type eth netdev p0 flavour physical port 0 splittable false
+pci/0000:03:00.0/65535: type eth netdev pf0 flavour pcipf controller 0 pfnum 0 external false splittable false
 pci/0000:03:00.0/262143: type eth netdev pf0hpf flavour pcipf controller 1 pfnum 0 external true splittable false
   function:
     hw_addr 02:00:00:00:00:01

@@ -225,10 +225,13 @@ impl Ct {
             return false;
         }
         let (reply, segment) = (!forward, packet::segment(packet, parsed));
-        if !entry.hold_tcp().go_on(&segment, reply) {
+        let held = entry.hold_tcp();
+        if !held.go_on(&segment, reply) {
             return false;
         }
+        // Before another thread can close the connection: its time is the shorter one, and is to stand.
         entry.expire_at(passing.until_tcp_ms);
+        drop(held);
         let (handle, mut state) = (Handle { number, reply, related: false }, u8::from(reply) * RPL);
         if spec.nat.is_some() && flags & (NAT_SRC | NAT_DST) != 0 {
             track::translate(packet, parsed, entry, handle, &mut state);

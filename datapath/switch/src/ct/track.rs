@@ -442,7 +442,6 @@ impl Ct {
         match verdict {
             Verdict::Valid(stage) => {
                 held.set(&next);
-                drop(held);
                 if next.is_established() {
                     self.progress(entry, ASSURED, now_ms);
                 }
@@ -452,6 +451,8 @@ impl Ct {
                 if let Some(stage) = stage {
                     self.extend(entry, stage, now_ms);
                 }
+                // What it lasts goes with its state: another thread may be about to close it.
+                drop(held);
                 if liberal {
                     TCP_BYPASS.inc();
                 }

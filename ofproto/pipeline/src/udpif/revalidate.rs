@@ -156,6 +156,8 @@ impl Udpif {
             };
             if let Verdict::Delete(reason) = verdict {
                 reason.count();
+                // Whoever finds it on its way out takes it for paid up to here.
+                std::mem::take(&mut till).pay(&world);
                 inner.state = State::Evicted;
                 drop(inner);
                 doomed.push(ukey);
@@ -368,7 +370,23 @@ impl Udpif {
             }
             self.delete(&ukeys, &world, now);
         }
-        self.dp.flush();
+        self.delete_strangers();
+    }
+
+    /// Deletes what stands in the datapath without a ukey, at once. While nobody else deletes, there is no doubt: a ukey is in the map before its
+    /// megaflow is put, and leaves it under this lock.
+    fn delete_strangers(&self) {
+        let _one = self.deleting.lock().expect("nobody who deletes panics");
+        let mut strangers = Vec::new();
+        self.dp.dump(&mut |dump| {
+            if self.ukeys.find(dump.flow.ufid).is_none() {
+                strangers.push(dump.flow.ufid);
+            }
+            true
+        });
+        for batch in strangers.chunks(DELETE_BATCH) {
+            self.dp.del(batch);
+        }
         self.mutations.fetch_add(1, Ordering::AcqRel);
     }
 
