@@ -41,10 +41,10 @@ fn bench() -> Bench {
 }
 
 impl Bench {
-    /// Runs ovs-ofctl; `BR` in an argument is the bridge's socket. Volatile parts of the output are taken out.
+    /// Runs ovs-ofctl; the argument `BR` is the bridge's socket. Volatile parts of the output are taken out.
     fn ofctl(&self, args: &[&str]) -> String {
         let socket = format!("unix:{}", self.rundir.join("br0.mgmt").display());
-        let args: Vec<String> = args.iter().map(|a| a.replace("BR", &socket)).collect();
+        let args: Vec<&str> = args.iter().map(|a| if *a == "BR" { socket.as_str() } else { *a }).collect();
         let output = Command::new("ovs-ofctl")
             .args(["--timeout=10"])
             .args(&args)
