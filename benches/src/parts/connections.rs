@@ -1,7 +1,7 @@
 //! Connections: how fast new ones begin, and what each of them takes.
 //!
 //! Every packet is the first of its connection. Counted is how fast connections appear, between a tenth and nine tenths of what is reached; memory
-//! is the daemon's own before the first and after the last.
+//! is what the daemon has more than one that keeps none.
 
 use crate::BenchError;
 use crate::measure::{Bench, Row, median};
@@ -34,7 +34,7 @@ pub fn new(bench: &mut Bench, scenario: &Scenario, size: Size) -> Result<Vec<Row
     let mut rates = vec![Vec::new(); bench.sides().len()];
     for pair in 0..bench.plan.pairs {
         for (i, whose) in bench.sides().into_iter().enumerate() {
-            let mut side = built(bench, whose, &setup)?;
+            let mut side = with_rules(bench, whose, &setup, "ct-new", rules::CT_NEW)?;
             let rate = rate(&grow(bench, &mut side, &pcap, size.flows)?)?;
             bench.progress(format_args!("{} {:?}: {} of {}: {rate:.3} M/s", scenario.name, whose, pair + 1, bench.plan.pairs));
             rates[i].push(rate);
@@ -49,23 +49,20 @@ pub fn new(bench: &mut Bench, scenario: &Scenario, size: Size) -> Result<Vec<Row
     Ok(vec![row])
 }
 
-/// Resident bytes of ours for each connection.
+/// Resident bytes of ours for each connection: what a daemon with connections has more than one that drops the same packets. Both read the same
+/// file, so that its frames, and what reading them left behind, are in both figures.
 pub fn memory(bench: &mut Bench, scenario: &Scenario, size: Size) -> Result<Vec<Row>, BenchError> {
     let pcap = Traffic::Udp { flows: size.flows }.write(&bench.pcaps)?;
-    let mut side = built(bench, Whose::Ours, &SETUP)?;
-    // The frames of the source lie in the daemon, too, and what reading them took goes back bit by bit: a bridge that drops them pays for
-    // that first.
-    side.ofctl(&["del-flows", "br0"])?;
-    side.add_flows("br0", &rules::write(bench.lab.dir(), "drop", rules::DROP)?)?;
-    side.source(&bench.lab, "br0", 1, &pcap)?;
-    let before = settled(side.pid())?;
-    side.ofctl(&["del-flows", "br0"])?;
-    side.add_flows("br0", &rules::write(bench.lab.dir(), "ct-new", rules::CT_NEW)?)?;
-    let points = count(&mut side, size.flows)?;
+    let mut dropping = with_rules(bench, Whose::Ours, &SETUP, "drop", rules::DROP)?;
+    dropping.source(&bench.lab, "br0", 1, &pcap)?;
+    let without = settled(dropping.pid())?;
+    drop(dropping);
+    let mut side = with_rules(bench, Whose::Ours, &SETUP, "ct-new", rules::CT_NEW)?;
+    let points = grow(bench, &mut side, &pcap, size.flows)?;
     let reached = points.last().map_or(0.0, |p| p.1);
-    let grown = resident(side.pid()).saturating_sub(before);
+    let with = settled(side.pid())?;
     #[allow(clippy::cast_precision_loss, reason = "bytes of memory need no more than 52 bits")]
-    let each = grown as f64 / reached;
+    let each = (with as f64 - without as f64) / reached;
     bench.progress(format_args!("{}: {reached} connections, {each:.0} bytes each", scenario.name));
     Ok(vec![Row { mpps: Some(each / 1000.0), unit: "KB per connection", ..Row::new(scenario.name, size) }])
 }
@@ -83,10 +80,10 @@ fn settled(pid: u32) -> Result<u64, BenchError> {
     Ok(last)
 }
 
-fn built(bench: &mut Bench, whose: Whose, setup: &Setup) -> Result<Side, BenchError> {
+fn with_rules(bench: &mut Bench, whose: Whose, setup: &Setup, name: &str, rules: &str) -> Result<Side, BenchError> {
     let side = Side::start(&mut bench.lab, whose, setup)?;
     side.sink("br0", 2)?;
-    side.add_flows("br0", &rules::write(bench.lab.dir(), "ct-new", rules::CT_NEW)?)?;
+    side.add_flows("br0", &rules::write(bench.lab.dir(), name, rules)?)?;
     Ok(side)
 }
 

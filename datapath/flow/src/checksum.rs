@@ -72,6 +72,13 @@ impl Sum {
         self.0 != 0 && self.0.wrapping_mul(INVERSE) <= u64::MAX / 0xffff
     }
 
+    /// Both sums.
+    #[inline]
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        self.plus_word(other.0)
+    }
+
     /// Takes `bytes` away again.
     #[inline]
     #[must_use]

@@ -30,6 +30,7 @@ pub mod oftext;
 pub mod rewrite;
 pub mod rewrite_compact;
 pub mod rewrite_headers;
+pub mod rewrite_joint;
 mod scan;
 pub mod seam;
 pub mod stages;

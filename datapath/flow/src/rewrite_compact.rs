@@ -2,7 +2,7 @@
 //!
 //! What enters: a `SetField`, which holds two whole keys. What leaves: the values and masks of one header, as they stand on the wire, so
 //! that thousands of megaflows with rewrites of their own cost the forwarding core one or two cache lines each. Neighbours: `rewrite`,
-//! which applies them and makes them on the spot for whoever has only a `SetField`.
+//! which applies them and makes them on the spot for whoever has only a `SetField`; `rewrite_joint`, several at once.
 
 use crate::action::{SetAttr, SetField};
 use crate::key::Key;
@@ -17,6 +17,9 @@ pub struct Bits<const N: usize> {
 }
 
 impl<const N: usize> Bits<N> {
+    /// No bits.
+    pub const NOTHING: Self = Self { value: [0; N], mask: [0; N] };
+
     #[inline]
     fn of(field: &SetField, bytes: impl Fn(&Key) -> [u8; N]) -> Self {
         Self { value: bytes(&field.value), mask: bytes(&field.mask) }

@@ -7,6 +7,7 @@ use crate::extract_gen::PacketGen;
 use crate::rewrite_headers::{
     Label, copy_ttl, pop_eth, pop_mpls, pop_nsh, pop_pbb, pop_vlan, push_eth, push_mpls, push_nsh, push_pbb, push_vlan,
 };
+use crate::rewrite_joint::Joint;
 
 fn extracted(packet: &[u8], packet_type: u32) -> (Key, Extracted) {
     let mut key = Key::ZERO;
@@ -146,6 +147,76 @@ fn rewriting_commutes_with_composing() {
         }
     }
     assert!(applied.iter().all(|n| *n > 200), "{applied:?}");
+}
+
+/// Changes made in one go leave what they leave when they are made one after the other, whatever the packet is.
+#[test]
+fn several_changes_at_once_are_those_in_turn() {
+    let mut random = PacketGen::new(22);
+    let (mut at_once, mut in_turn) = (0u32, 0u32);
+    for round in 0..60_000 {
+        let mut key = random_packet_key(&mut random);
+        if round % 2 == 0 {
+            key = udp_key();
+            key.nw_proto = if random.below(2) == 0 { ip_proto::TCP } else { ip_proto::UDP };
+        }
+        let mut packet = compose(&key, Payload::Len(random.below(70)));
+        packet.extend(std::iter::repeat_n(0, random.below(3) * random.below(20)));
+        let (key, at) = extracted(&packet, u32::from_be_bytes(key.packet_type));
+        if random.below(4) == 0 && at.l4 != NO_OFFSET && at.transport == ip_proto::UDP {
+            packet[usize::from(at.l4) + 6..][..2].fill(0);
+        }
+        let l4 = if random.below(2) == 0 { SetAttr::Udp } else { SetAttr::Tcp };
+        let mut fields: Vec<SetField> = Vec::new();
+        for attr in [SetAttr::Ipv4, SetAttr::Eth, l4] {
+            if attr != SetAttr::Ipv4 && random.below(3) == 0 {
+                continue;
+            }
+            let mask = match random.below(3) {
+                0 => Key::ZERO,
+                1 => settable(attr).masked(&random_key(&mut random)),
+                _ => settable(attr),
+            };
+            // Sometimes to what is there.
+            let value = if random.below(4) == 0 { key } else { random_key(&mut random) };
+            fields.insert(random.below(fields.len() + 1), SetField { attr, value: value.masked(&mask), mask });
+        }
+        let changes: Vec<Compact> = fields.iter().map(|field| Compact::of(field).unwrap()).collect();
+        let joint = Joint::of(&changes).unwrap();
+        // A packet that owes its checksum is none of the usual ones.
+        let mut owing = Owing(packet.clone());
+        assert!(joint.apply_at_once(&mut owing, &at).is_none() && owing.0 == packet, "{joint:?}");
+        joint.apply(&mut owing, &at);
+        let mut twin = Owing(packet.clone());
+        for change in &changes {
+            change.apply(&mut twin, &at);
+        }
+        assert_eq!(owing.0, twin.0, "{joint:?} of {packet:02x?}");
+
+        let (mut one, mut other) = (packet.clone(), packet.clone());
+        if joint.apply_at_once(&mut one, &at).is_some() {
+            at_once += 1;
+        } else {
+            assert_eq!(one, packet, "{joint:?}");
+            joint.apply(&mut one, &at);
+            in_turn += 1;
+        }
+        for change in &changes {
+            change.apply(&mut other, &at);
+        }
+        assert_eq!(one, other, "{joint:?} of {packet:02x?}");
+    }
+    assert!(at_once > 10_000 && in_turn > 10_000, "{at_once}, {in_turn}");
+}
+
+#[test]
+fn a_header_is_changed_once_and_ipv4_is_needed() {
+    let [macs, ip, udp, tcp] =
+        [SetAttr::Eth, SetAttr::Ipv4, SetAttr::Udp, SetAttr::Tcp].map(|attr| Compact::of(&to(attr, &udp_key())).unwrap());
+    assert!(Joint::of(&[macs, ip, udp]).is_some() && Joint::of(&[ip]).is_some());
+    for changes in [&[][..], &[macs], &[macs, udp], &[ip, ip], &[macs, ip, macs], &[ip, udp, tcp]] {
+        assert!(Joint::of(changes).is_none(), "{changes:?}");
+    }
 }
 
 #[test]

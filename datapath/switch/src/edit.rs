@@ -14,6 +14,7 @@ use flow::extract::NO_OFFSET;
 use flow::rewrite::{self, PacketBuf};
 use flow::rewrite_compact::Compact;
 use flow::rewrite_headers::{self as headers, Label, Refused};
+use flow::rewrite_joint::Joint;
 use port::{Checksum, Packet};
 
 /// A packet as `flow::rewrite` sees it.
@@ -98,6 +99,12 @@ pub fn queue_of(skb_priority: [u8; 4]) -> u16 {
 #[inline]
 pub fn set_compact(packet: &mut Packet, parsed: &Parsed, change: &Compact) {
     let _ = change.apply(&mut Buf { packet, l4: parsed.found.l4 }, &parsed.found);
+}
+
+/// Sets fields of several headers of one packet.
+#[inline]
+pub fn set_joint(packet: &mut Packet, parsed: &Parsed, joint: &Joint) {
+    joint.apply(&mut Buf { packet, l4: parsed.found.l4 }, &parsed.found);
 }
 
 fn set_one(packet: &mut Packet, parsed: &Parsed, field: &SetField) {

@@ -5,7 +5,7 @@
 //! beside the list), `forward` (which runs them), `edit` (whose changes these are).
 //!
 //! Rewrites make exact megaflows (every field that is set is matched), so there are many of these with few packets each: a program is one
-//! block of memory, of which a packet touches two or three lines. Whatever needs more than the packet itself, such as metadata, copies,
+//! block of memory, of which a packet touches one line or two. Changes of several headers that stand first are made in one go. Whatever needs more than the packet itself, such as metadata, copies,
 //! other megaflows or `trunc`, is not straight.
 
 use crate::counters::{DROP_NSH_DECAP, DROP_REWRITE};
@@ -15,11 +15,12 @@ use crate::parsed::Parsed;
 use flow::action::{Action, SetAttr};
 use flow::counter::Counter;
 use flow::rewrite_compact::Compact;
+use flow::rewrite_joint::Joint;
 use port::Packet;
 use smallvec::SmallVec;
 
 /// Steps that stand in the program itself; more are kept apart.
-const STEPS_INLINE: usize = 4;
+const STEPS_INLINE: usize = 1;
 
 /// One change.
 #[derive(Debug)]
@@ -36,14 +37,25 @@ enum Step {
 
 const _: () = assert!(size_of::<Step>() <= 32);
 
+impl Step {
+    fn as_set(&self) -> Option<&Compact> {
+        if let Self::Set(change) = self { Some(change) } else { None }
+    }
+}
+
 /// Changes, then an output. It begins on a cache line.
 #[derive(Debug)]
-#[repr(align(64))]
+#[repr(C, align(64))]
 pub struct Straight {
-    steps: SmallVec<[Step; STEPS_INLINE]>,
+    /// What is done first, several headers at once.
+    joint: Option<Joint>,
     /// Below `PORTS_MAX`.
     pub port: u32,
+    /// What is done then.
+    steps: SmallVec<[Step; STEPS_INLINE]>,
 }
+
+const _: () = assert!(size_of::<Straight>() == 128);
 
 impl Straight {
     /// `None` if the list is of another kind, or has nothing to change.
@@ -53,8 +65,13 @@ impl Straight {
         let Action::Output(port) = last else {
             return None;
         };
-        let steps = changes.iter().map(step).collect::<Option<_>>()?;
-        (port.0 < PORTS_MAX && !changes.is_empty()).then_some(Self { steps, port: port.0 })
+        let mut steps = changes.iter().map(step).collect::<Option<SmallVec<_>>>()?;
+        let first: SmallVec<[Compact; 3]> = steps.iter().map_while(Step::as_set).copied().collect();
+        let joint = Joint::of(&first);
+        if joint.is_some() {
+            steps.drain(..first.len());
+        }
+        (port.0 < PORTS_MAX && !changes.is_empty()).then_some(Self { joint, port: port.0, steps })
     }
 
     /// Fetches all of it into the cache.
@@ -68,6 +85,9 @@ impl Straight {
     /// Changes a packet. The counter of its loss, when it cannot be changed: the caller counts and frees it.
     #[inline]
     pub fn apply(&self, packet: &mut Packet, parsed: &mut Parsed) -> Result<(), &'static Counter> {
+        if let Some(joint) = &self.joint {
+            edit::set_joint(packet, parsed, joint);
+        }
         for step in &self.steps {
             match step {
                 Step::Set(change) => edit::set_compact(packet, parsed, change),
