@@ -26,7 +26,7 @@ impl<const N: usize> Bits<N> {
     }
 
     /// `old` with the bits set.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn over(&self, old: [u8; N]) -> [u8; N] {
         let mut new = old;

@@ -113,7 +113,7 @@ impl Joint {
     }
 
     /// Type of service and time to live, which stand apart: what the header's sum changes by.
-    #[inline]
+    #[inline(always)]
     fn set_tos_ttl(&self, ip: &mut Ipv4Bytes) -> Sum {
         const TOS: usize = offset_of!(Ipv4, tos);
         const TTL: usize = offset_of!(Ipv4, ttl);
@@ -143,7 +143,7 @@ impl Joint {
 }
 
 /// Sets bits of the first bytes: what their sum changes by.
-#[inline]
+#[inline(always)]
 fn change<const N: usize>(bytes: &mut [u8], bits: &Bits<N>) -> Sum {
     let Some(own) = bytes.first_chunk_mut::<N>() else { return Sum::default() };
     let from = *own;
@@ -152,7 +152,7 @@ fn change<const N: usize>(bytes: &mut [u8], bits: &Bits<N>) -> Sum {
 }
 
 /// What the sum of bytes changes by, nothing if they are the same.
-#[inline]
+#[inline(always)]
 fn difference<const N: usize>(from: &[u8; N], to: &[u8; N]) -> Sum {
     let word = |bytes: &[u8; N]| {
         let mut word = [0; 8];
@@ -164,7 +164,7 @@ fn difference<const N: usize>(from: &[u8; N], to: &[u8; N]) -> Sum {
 }
 
 /// Updates the checksum that `bytes` begin with.
-#[inline]
+#[inline(always)]
 fn update(bytes: &mut [u8], change: Sum) {
     if let Some(sum) = bytes.first_chunk_mut() {
         *sum = updated_by(*sum, change.fold());
