@@ -247,7 +247,14 @@ pub const ALL: &[Scenario] = &[
         about: "resident bytes per connection (rate is KB per connection)",
         sizes: &[of(3_000_000)],
         quick: 0,
-        kind: Kind::Own(parts::connections::memory),
+        kind: Kind::Own(parts::memory::of_connections),
+    },
+    Scenario {
+        name: "megaflow-memory",
+        about: "resident bytes per megaflow (rate is KB per megaflow)",
+        sizes: &[of(200_000)],
+        quick: 0,
+        kind: Kind::Own(parts::memory::of_megaflows),
     },
     Scenario {
         name: "setup",
@@ -282,7 +289,7 @@ pub const ALL: &[Scenario] = &[
         about: "resident bytes per OpenFlow rule (rate is KB per rule)",
         sizes: &[of(1_000_000)],
         quick: 0,
-        kind: Kind::Own(parts::flow_mods::memory),
+        kind: Kind::Own(parts::memory::of_rules),
     },
     Scenario {
         name: "bundle-stall",

@@ -1,10 +1,9 @@
-//! The OpenFlow side: how fast rules come in, and what they weigh.
+//! The OpenFlow side: how fast rules come in.
 
 use super::forgetful;
 use crate::BenchError;
 use crate::lab::Lab;
 use crate::measure::{Bench, Row, median};
-use crate::process::resident;
 use crate::rules;
 use crate::scenario::{Scenario, Size};
 use crate::side::{Setup, Side, Tools, Whose};
@@ -86,7 +85,7 @@ fn in_turn(
 }
 
 /// Adds a file's rules and checks that they are there.
-fn add(side: &Side, args: &[&str], file: &Path, expect: u32) -> Result<Duration, BenchError> {
+pub(super) fn add(side: &Side, args: &[&str], file: &Path, expect: u32) -> Result<Duration, BenchError> {
     add_by(side.tools(), side, args, file, expect)
 }
 
@@ -99,26 +98,4 @@ fn add_by(tools: &Tools, side: &Side, args: &[&str], file: &Path, expect: u32) -
     let took = start.elapsed();
     side.expect_flows(expect.into())?;
     Ok(took)
-}
-
-/// Resident memory before and after.
-pub fn memory(bench: &mut Bench, scenario: &Scenario, size: Size) -> Result<Vec<Row>, BenchError> {
-    let file = rules::write(bench.lab.dir(), "rule-memory", &rules::flow_mods(size.flows))?;
-    let mut each = Vec::new();
-    for whose in bench.sides() {
-        let side = Side::start(&mut bench.lab, whose, &SETUP)?;
-        // The first rules pay for tables and buffers.
-        side.ofctl(&["add-flow", "br0", "priority=0,actions=drop"])?;
-        let before = resident(side.pid());
-        add(&side, &["add-flows"], &file, size.flows + 1)?;
-        let grown = resident(side.pid()).saturating_sub(before);
-        #[allow(clippy::cast_precision_loss, reason = "bytes of memory need no more than 52 bits")]
-        each.push(grown as f64 / f64::from(size.flows));
-        bench.progress(format_args!("{} {whose:?}: {:.0} bytes per rule", scenario.name, each[each.len() - 1]));
-    }
-    let mut row = Row { unit: "KB per rule", ..Row::new(scenario.name, size) };
-    row.mpps = each.first().map(|b| b / 1000.0);
-    row.peer = each.get(1).map(|b| b / 1000.0);
-    row.ratio = row.mpps.zip(row.peer).map(|(a, b)| b / a);
-    Ok(vec![row])
 }

@@ -5,6 +5,7 @@ pub mod connections;
 pub mod flow_mods;
 mod forgetful;
 pub mod lookup;
+pub mod memory;
 pub mod neighbours;
 pub mod setup;
 pub mod stall;

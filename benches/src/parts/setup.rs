@@ -17,14 +17,14 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-const SETUP: Setup = Setup {
+pub(super) const SETUP: Setup = Setup {
     ours: &["other_config:flow-limit=2000000", "other_config:max-idle=100000"],
     peer: &["other_config:flow-limit=2000000", "other_config:max-idle=100000"],
     replayed: 0,
     idle: false,
     free: false,
 };
-const LIMIT: &str = "2000000";
+pub(super) const LIMIT: &str = "2000000";
 /// How many handlers are compared.
 const HANDLERS: [usize; 2] = [1, 2];
 /// Ports for several handlers: each has one handler at a time.
@@ -129,7 +129,7 @@ fn with_handlers(bench: &mut Bench, n: usize, pcap: &Path) -> Result<(f64, f64),
     Ok((per(took), per(Duration::from_nanos(ran))))
 }
 
-fn megaflows(side: &mut Side) -> Result<f64, BenchError> {
+pub(super) fn megaflows(side: &mut Side) -> Result<f64, BenchError> {
     let text = side.appctl("dpctl/show", &[])?;
     let flows = number_after(&text, "flows:").ok_or(BenchError::Answer { from: "dpctl/show", what: "flows", text })?;
     #[allow(clippy::cast_precision_loss, reason = "a count of megaflows is small")]
