@@ -234,7 +234,7 @@ fn versions(text: &str) -> Result<Versions, Fault> {
 
 /// `-F`: names of [`Protocols`], and some for more than one.
 fn formats(text: &str) -> Result<Protocols, Fault> {
-    const NAMES: [(&str, Protocols); 17] = [
+    const NAMES: [(&str, Protocols); 13] = [
         ("any", Protocols::ANY),
         ("OpenFlow10", Protocols::OF10_STD_ANY),
         ("NXM", Protocols::NXM_ANY),
@@ -248,10 +248,6 @@ fn formats(text: &str) -> Result<Protocols, Fault> {
         ("OXM-OpenFlow13", Protocols::OF13),
         ("OXM-OpenFlow14", Protocols::OF14),
         ("OXM-OpenFlow15", Protocols::OF15),
-        ("OpenFlow12", Protocols::OF12),
-        ("OpenFlow13", Protocols::OF13),
-        ("OpenFlow14", Protocols::OF14),
-        ("OpenFlow15", Protocols::OF15),
     ];
     let mut all = Protocols::NONE;
     for name in text.split(',').map(str::trim).filter(|n| !n.is_empty()) {

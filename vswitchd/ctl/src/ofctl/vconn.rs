@@ -116,8 +116,7 @@ impl Vconn {
     /// As [`Vconn::open`].
     pub fn open_service(io: &mut Io<'_>, options: &Options, switch: &str, service: &str) -> Result<Self, Fault> {
         let address = address(switch, service)?;
-        let stream = connect(&address, &options.process.tls.files())
-            .map_err(|e| Fault::because(format!("{switch}: failed to connect to socket"), &e))?;
+        let stream = connect(&address, &options.process.tls.files()).map_err(|e| Fault::because(refused(switch, &address), &e))?;
         let mut vconn = Self {
             stream,
             splitter: Splitter::default(),
@@ -423,6 +422,14 @@ impl std::fmt::Display for Address {
     }
 }
 
+/// What could not be done, in the words of ovs-ofctl: of a connection by its name, or of a bridge's socket.
+fn refused(switch: &str, address: &Address) -> String {
+    match address {
+        Address::Unix(path) if !switch.contains(':') => format!("{}: failed to open socket", path.display()),
+        _ => format!("connecting to {switch}"),
+    }
+}
+
 fn address(switch: &str, service: &str) -> Result<Address, Fault> {
     let socket = |path: &Path| std::fs::metadata(path).is_ok_and(|m| m.file_type().is_socket());
     if let Some((method, rest)) = switch.split_once(':') {
@@ -443,7 +450,7 @@ fn address(switch: &str, service: &str) -> Result<Address, Fault> {
                 let (host, number) = (host.trim_matches(['[', ']']).to_owned(), port(number)?);
                 Ok(if method == "ptcp" { Address::ListenTcp(host, number) } else { Address::ListenSsl(host, number) })
             }
-            _ => Err(Fault::say(format!("{switch}: failed to connect to socket (Address family not supported by protocol)"))),
+            _ => Err(Fault::say(format!("connecting to {switch} (Address family not supported by protocol)"))),
         };
     }
     let management = dirs::in_run(format!("{switch}.{service}"));
