@@ -292,12 +292,11 @@ impl<'b> Notes<'b> {
         let Self { heads, bytes, telling, .. } = &mut notes;
         let telling_bits = vector(&telling::BITS);
         for (((packet, head), bytes), telling) in packets.iter().zip(heads).zip(bytes).zip(telling) {
-            let this = head6(packet).unwrap_or(NOTHING);
-            *head = this;
+            *head = head6(packet).unwrap_or(NOTHING);
             #[allow(clippy::cast_possible_truncation, reason = "a frame is no longer than its buffer")]
             let length = packet.len() as u32;
             *bytes = length;
-            let types = this[telling::BEGIN..].first_chunk().expect("a head is longer");
+            let types = head[telling::BEGIN..].first_chunk().expect("a head is longer");
             *telling = _mm_test_epi8_mask(vector(types), telling_bits);
         }
         notes
