@@ -195,7 +195,7 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "mixed",
         about: "UDP, TCP, VLAN and IPv6 in turn",
-        sizes: &[of(4_000), of(60_000)],
+        sizes: &[of(4_000), of(60_000), of(4)],
         quick: 1,
         kind: forward(|s| Traffic::Mixed { flows: s.flows }, STOCK, build_mixed, false),
     },

@@ -1,11 +1,15 @@
 //! The beat of what comes: where packets come at even distances, when the next is due.
 //!
-//! What enters: when a packet came after a sleep. What leaves: when to be awake again, and until when. Neighbour: `worker`, which sleeps.
+//! What enters: when a packet came after a sleep, and whether the worker was awake by then. What leaves: when to be awake again, and until when.
+//! Neighbour: `worker`, which sleeps.
 //!
 //! To wake a sleeping thread takes tens of microseconds, more where its core sleeps as well, and who sends a packet now and then and waits for
 //! the answer has that in each round trip. Much of what is sent now and then is sent by a clock: echo requests, BFD, heartbeats, polls. After
-//! `STEADY` equal distances the worker is awake `EARLY_US` before the next packet is due, and sleeps again `LATE_US` after that
+//! `STEADY` equal distances the worker has itself woken some time before the next packet is due, and sleeps again `LATE_US` after that
 //! if none came; then the beat is lost, and has to be found again. Beats shorter than `GAP_US` would cost more than they are worth.
+//!
+//! How long before is learned, within `LEAD_US`: a timer wakes a thread the later the deeper its core (or the machine's host) sleeps. A packet that was
+//! there first makes the lead longer, one that was waited for longer than `WAIT_US` makes it shorter.
 
 use std::ops::Range;
 
@@ -15,8 +19,15 @@ const STEADY: u32 = 3;
 const GAP_US: Range<u64> = 5_000..2_000_000;
 /// So different may distances be.
 const JITTER_US: u64 = 80;
-/// How long before a packet is due the worker wants to be woken, which takes a part of it.
-const EARLY_US: u64 = 100;
+/// How long before a packet is due the timer is set to, at least and at most.
+const LEAD_US: Range<u64> = 100..300;
+/// So much longer the lead becomes when it was too short, and shorter when it was too long.
+const LONGER_US: u64 = 40;
+const SHORTER_US: u64 = 5;
+/// To be awake for longer than this before a packet comes is of no more use.
+const WAIT_US: u64 = 60;
+/// The part of a distance in what is expected of the next.
+const SHARE: u64 = 4;
 /// How long after that a packet is waited for.
 const LATE_US: u64 = JITTER_US;
 
@@ -25,8 +36,10 @@ const LATE_US: u64 = JITTER_US;
 pub(crate) struct Beat {
     cycles_per_us: u64,
     last: u64,
+    /// The distance that is expected.
     gap: u64,
     steady: u32,
+    lead_us: u64,
 }
 
 /// From when until when to be awake.
@@ -46,7 +59,7 @@ impl Vigil {
 impl Beat {
     /// Nothing came yet.
     pub(crate) fn new(cycles_per_us: u64) -> Self {
-        Self { cycles_per_us, last: 0, gap: 0, steady: 0 }
+        Self { cycles_per_us, last: 0, gap: 0, steady: 0, lead_us: LEAD_US.start }
     }
 
     /// The first packet after a sleep came.
@@ -54,7 +67,21 @@ impl Beat {
         let gap = now.wrapping_sub(self.last);
         let same = gap.abs_diff(self.gap) <= JITTER_US * self.cycles_per_us;
         self.steady = if same { self.steady.saturating_add(1) } else { 0 };
-        (self.last, self.gap) = (now, gap);
+        self.last = now;
+        // Each distance has what two packets were late or early; an average has less of it.
+        self.gap = if same { (self.gap * (SHARE - 1) + gap) / SHARE } else { gap };
+    }
+
+    /// A packet came while the worker was to be awake, and still slept.
+    pub(crate) fn overslept(&mut self) {
+        self.lead_us = (self.lead_us + LONGER_US).min(LEAD_US.end);
+    }
+
+    /// The worker was awake for so long when what was due came.
+    pub(crate) fn waited(&mut self, cycles: u64) {
+        if cycles > WAIT_US * self.cycles_per_us {
+            self.lead_us = self.lead_us.saturating_sub(SHORTER_US).max(LEAD_US.start);
+        }
     }
 
     /// It was waited for in vain.
@@ -69,7 +96,7 @@ impl Beat {
             return None;
         }
         let due = self.last.wrapping_add(self.gap);
-        let vigil = Vigil { from: due.wrapping_sub(EARLY_US * us), until: due.wrapping_add(LATE_US * us) };
+        let vigil = Vigil { from: due.wrapping_sub(self.lead_us * us), until: due.wrapping_add(LATE_US * us) };
         let ahead = vigil.from.wrapping_sub(now);
         (ahead <= self.gap).then_some(vigil)
     }
@@ -91,11 +118,51 @@ mod tests {
         }
         let due = now - us(20);
         let vigil = beat.next(now - us(5_000)).unwrap();
-        assert!(vigil.from < due && due < vigil.until && vigil.until - vigil.from == us(EARLY_US + LATE_US));
+        assert!(vigil.from < due && due < vigil.until && vigil.until - vigil.from == us(LEAD_US.start + LATE_US));
         assert!(vigil.is_on(due) && !vigil.is_on(vigil.from - 1) && !vigil.is_on(vigil.until));
-        assert_eq!(beat.next(now + us(EARLY_US)), None, "too late");
+        assert_eq!(beat.next(now + us(LEAD_US.start)), None, "too late");
         beat.lost();
         assert_eq!(beat.next(now - us(5_000)), None);
+    }
+
+    /// A beat of ten milliseconds.
+    fn found() -> (Beat, u64) {
+        let (mut beat, mut now) = (Beat::new(1), 5_000_000);
+        for _ in 0..6 {
+            beat.came(now);
+            now += 10_000;
+        }
+        (beat, now)
+    }
+
+    #[test]
+    fn the_lead_is_learned() {
+        let (mut beat, due) = found();
+        let lead = |beat: &Beat| due - beat.next(due - 5_000).unwrap().from;
+        assert_eq!(lead(&beat), LEAD_US.start);
+        beat.overslept();
+        assert_eq!(lead(&beat), LEAD_US.start + LONGER_US);
+        (0..100).for_each(|_| beat.overslept());
+        assert_eq!(lead(&beat), LEAD_US.end);
+        beat.waited(WAIT_US);
+        assert_eq!(lead(&beat), LEAD_US.end, "just in time");
+        beat.waited(WAIT_US + 1);
+        assert_eq!(lead(&beat), LEAD_US.end - SHORTER_US);
+        (0..100).for_each(|_| beat.waited(WAIT_US + 1));
+        assert_eq!(lead(&beat), LEAD_US.start);
+    }
+
+    #[test]
+    fn packets_that_are_late_and_early_in_turn_keep_the_beat() {
+        let (mut beat, mut now) = found();
+        for i in 0..20u64 {
+            // Neighbouring distances differ by more than one may from the average.
+            now = now + 10_050 - 100 * (i % 2);
+            beat.came(now);
+            assert!(beat.next(now + 100).is_some(), "{i}");
+            let due = beat.next(now + 100).unwrap().until - LATE_US;
+            assert!(due.abs_diff(now + 10_000) <= JITTER_US, "{i}");
+        }
     }
 
     #[test]

@@ -10,13 +10,12 @@ use crate::classifier::{BATCH, FEW_MAX};
 use crate::hash::line_of;
 use crate::parsed::Parsed;
 use crate::search::{Search, compare_rest, last};
-use crate::shape::Line;
 use crate::slots::Entry;
 
-/// The first lines of a few megaflows, and what of them counts. Copies, since what is found might lie where they do, as far as the compiler knows.
-struct Few {
-    lines: [Line; FEW_MAX],
-    masks: [Line; FEW_MAX],
+/// The first lines of a few megaflows, and what of them counts. They are not copied: what has just been written in parts is not yet to be had as a whole.
+struct Few<'f> {
+    lines: [&'f [u64; 8]; FEW_MAX],
+    masks: [&'f [u64; 8]; FEW_MAX],
 }
 
 /// Compares every live packet with a few megaflows, and takes those that are of one out of `live`; of several, they are of the first.
@@ -24,8 +23,7 @@ struct Few {
 pub(crate) fn compare_few<'g, const WIDE: bool>(search: &mut Search<'_, 'g>, few: [Option<Entry<'g>>; FEW_MAX]) {
     let Some(any) = few.iter().flatten().next().copied() else { return };
     let entries = few.map(|entry| entry.unwrap_or(any));
-    let few_lines =
-        Few { lines: entries.map(|entry| *entry.line0()), masks: entries.map(|entry| Line::of(&entry.head().shape.mask, 0)) };
+    let few_lines = Few { lines: entries.map(|entry| &entry.line0().0), masks: entries.map(Entry::mask0) };
     let first = whose::<WIDE>(&search.parsed[..last(search.live)], &few_lines);
     for (entry, first) in few.iter().zip(first) {
         let Some(entry) = entry else { continue };
@@ -37,7 +35,7 @@ pub(crate) fn compare_few<'g, const WIDE: bool>(search: &mut Search<'_, 'g>, few
 
 /// A bit for each packet whose first line is each megaflow's.
 #[inline(always)]
-fn whose<const WIDE: bool>(parsed: &[Parsed], few: &Few) -> [u32; FEW_MAX] {
+fn whose<const WIDE: bool>(parsed: &[Parsed], few: &Few<'_>) -> [u32; FEW_MAX] {
     #[cfg(target_arch = "x86_64")]
     if WIDE {
         if crate::wide::lines() {
@@ -50,7 +48,9 @@ fn whose<const WIDE: bool>(parsed: &[Parsed], few: &Few) -> [u32; FEW_MAX] {
     let mut own = [0; FEW_MAX];
     for (i, parsed) in parsed.iter().enumerate() {
         for ((own, line), mask) in own.iter_mut().zip(&few.lines).zip(&few.masks) {
-            *own |= u32::from(line.equals_masked(line_of(&parsed.key, 0), &mask.0)) << i;
+            let key = line_of(&parsed.key, 0);
+            let odd = (0..8).fold(0, |odd, word| odd | (key[word] & mask[word] ^ line[word]));
+            *own |= u32::from(odd == 0) << i;
         }
     }
     own
@@ -58,7 +58,7 @@ fn whose<const WIDE: bool>(parsed: &[Parsed], few: &Few) -> [u32; FEW_MAX] {
 
 #[cfg(target_arch = "x86_64")]
 mod vector {
-    use super::{BATCH, FEW_MAX, Few, Line, Parsed, line_of};
+    use super::{BATCH, FEW_MAX, Few, Parsed, line_of};
     use std::arch::x86_64::{
         __m256i, _mm256_and_si256, _mm256_castsi256_ps, _mm256_cmpeq_epi32, _mm256_cmpeq_epi64, _mm256_loadu_si256,
         _mm256_movemask_epi8, _mm256_movemask_ps, _mm256_packs_epi16, _mm256_packs_epi32, _mm256_set1_epi32, _mm256_srli_epi32,
@@ -81,11 +81,10 @@ mod vector {
     /// `super::whose` with vectors of a line.
     #[inline]
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl")]
-    pub(super) fn whose_by_lines(parsed: &[Parsed], few: &Few) -> [u32; FEW_MAX] {
+    pub(super) fn whose_by_lines(parsed: &[Parsed], few: &Few<'_>) -> [u32; FEW_MAX] {
         // SAFETY: eight words are a vector.
         let load = |words: &[u64; 8]| unsafe { _mm512_loadu_si512(words.as_ptr().cast()) };
-        let (lines, masks) =
-            (std::array::from_fn::<_, FEW_MAX, _>(|i| load(&few.lines[i].0)), few.masks.map(|mask| load(&mask.0)));
+        let (lines, masks) = (few.lines.map(load), few.masks.map(load));
         // Of each megaflow and packet a bit for each word in which they differ.
         let mut differ = [[u8::MAX; BATCH]; FEW_MAX];
         let [first, second, third, fourth] = &mut differ;
@@ -103,9 +102,8 @@ mod vector {
 
     #[inline]
     #[target_feature(enable = "avx2")]
-    pub(super) fn whose(parsed: &[Parsed], few: &Few) -> [u32; FEW_MAX] {
-        let all = |lines: &[Line; FEW_MAX]| -> [[__m256i; 2]; FEW_MAX] { std::array::from_fn(|i| load(&lines[i].0)) };
-        let (lines, masks) = (all(&few.lines), all(&few.masks));
+    pub(super) fn whose(parsed: &[Parsed], few: &Few<'_>) -> [u32; FEW_MAX] {
+        let (lines, masks) = (few.lines.map(|line| load(line)), few.masks.map(|mask| load(mask)));
         // Of each packet four bits for each megaflow, twice: the same eight words of the key, which are to be equal.
         let mut equal = [0u32; BATCH];
         for (equal, parsed) in equal.iter_mut().zip(parsed) {
@@ -155,17 +153,18 @@ mod tests {
             for (parsed, key) in parsed.iter_mut().zip(&keys) {
                 parsed.key.words_mut()[..8].copy_from_slice(key);
             }
-            let masks = masks.map(|mask| Line(mask.map(|word| !word)));
+            let masks = masks.map(|mask| mask.map(|word| !word));
             // Mostly of one of the packets.
             let line = |i: usize| {
                 let key = if keys.is_empty() || of[i].index(8) == 0 { &lines[i] } else { of[i].get(&keys) };
-                Line(std::array::from_fn(|word| key[word] & masks[i].0[word]))
+                std::array::from_fn(|word| key[word] & masks[i][word])
             };
-            let few = Few { lines: std::array::from_fn(line), masks };
+            let lines: [[u64; 8]; FEW_MAX] = std::array::from_fn(line);
+            let few = Few { lines: lines.each_ref(), masks: masks.each_ref() };
             let plain = whose::<false>(&parsed, &few);
             for (i, key) in keys.iter().enumerate() {
                 for (own, (line, mask)) in plain.iter().zip(few.lines.iter().zip(&few.masks)) {
-                    prop_assert_eq!(own >> i & 1 != 0, (0..8).all(|word| key[word] & mask.0[word] == line.0[word]));
+                    prop_assert_eq!(own >> i & 1 != 0, (0..8).all(|word| key[word] & mask[word] == line[word]));
                 }
             }
             #[cfg(target_arch = "x86_64")]

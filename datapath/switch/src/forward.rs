@@ -26,7 +26,7 @@ use crate::config::Live;
 use crate::counters::{DROP_POLICED, DROP_RX_INVALID};
 use crate::ct::seek::Wanted;
 use crate::ct::{Ct, Local};
-use crate::groups::Groups;
+use crate::groups::{Found, Groups};
 use crate::hash::LineHash;
 use crate::memo::Memo;
 use crate::meter::Meters;
@@ -36,7 +36,7 @@ use crate::parse::{FRAME_MIN, Habit, parse};
 use crate::parsed::Parsed;
 use crate::perf::{Laps, Stage};
 use crate::qsbr::{Epochs, Guard, MEMBERS_MAX};
-use crate::search::bits;
+use crate::search::{all_of, bits};
 use crate::slots::{Entry, NOT_QUICK, Slots};
 use crate::stats::{Cell, Shard, Work, add};
 use crate::tunnel::Sequences;
@@ -248,36 +248,36 @@ impl Core {
         if n == 0 {
             return self.spares.give(bundle);
         }
-        let mut found: [Option<Entry<'_>>; BATCH] = [None; BATCH];
-        let (missing, groups) = self.look_up_told(scope, (&mut bundle.parsed, n), &mut found);
+        let mut found = Found::default();
+        let missing = self.look_up_told(scope, (&mut bundle.parsed, n), &mut found);
         let work = self.work(scope.shared);
         add(&work.hit, n as u64 - u64::from(missing.count_ones()));
         if missing != 0 {
             add(&work.missed, missing.count_ones().into());
         }
-        let only = match &groups {
-            Some(groups) => groups.only(),
-            None => found[0].filter(|first| found[..n].iter().all(|f| *f == Some(*first))),
+        let grouped = found.groups.cover(all_of(n));
+        let only = if grouped {
+            found.groups.only()
+        } else {
+            found.each[0].filter(|first| found.each[..n].iter().all(|f| *f == Some(*first)))
         };
-        match (only, &groups) {
-            (Some(entry), _) => self.count_all(scope.shared, &bundle, entry),
-            (None, Some(groups)) => self.count_groups(scope.shared, &bundle, groups),
-            (None, None) => self.count_each(scope, &bundle, &found[..n]),
+        match only {
+            Some(entry) => self.count_all(scope.shared, &bundle, entry),
+            None if grouped => self.count_groups(scope.shared, &bundle, &found.groups),
+            None => self.count_each(scope, &bundle, &found.each[..n]),
         }
         self.lap(scope.shared, Stage::Account);
-        match (only, groups.and_then(|groups| groups.port())) {
-            (Some(entry), _) => self.carry_out(scope, entry, bundle),
-            (None, Some(port)) => {
-                self.outlets.send_all(port, &mut bundle.packets);
-                self.spares.give(bundle);
-            }
-            (None, None) => {
-                if let Some(groups) = &groups {
-                    groups.tell(&mut found);
-                }
-                self.part(scope, bundle, &found[..n]);
-            }
+        if let Some(entry) = only {
+            return self.carry_out(scope, entry, bundle);
         }
+        if grouped {
+            if let Some(port) = found.groups.port() {
+                self.outlets.send_all(port, &mut bundle.packets);
+                return self.spares.give(bundle);
+            }
+            found.tell();
+        }
+        self.part(scope, bundle, &found.each[..n]);
     }
 
     /// `round` of packets that are all known to be `entry`'s, under a recirculation id that does not stand in their keys yet.
@@ -301,12 +301,7 @@ impl Core {
 
     /// Finds megaflows, of packets in whose keys everything stands that megaflows look at.
     #[inline]
-    fn look_up_told<'g>(
-        &mut self,
-        scope: Scope<'g>,
-        (parsed, n): (&mut [Parsed; BATCH], usize),
-        found: &mut [Option<Entry<'g>>; BATCH],
-    ) -> (u32, Option<Groups<'g>>) {
+    fn look_up_told<'g>(&mut self, scope: Scope<'g>, (parsed, n): (&mut [Parsed; BATCH], usize), found: &mut Found<'g>) -> u32 {
         // Only what goes round again has been tracked.
         let tracked = self.depth > 0;
         let asked = || scope.shared.ct_asked.load(Ordering::Acquire) != 0;
@@ -320,7 +315,7 @@ impl Core {
         }
         // The first megaflow that asks came meanwhile, and may have been found for packets that it is not for.
         parsed[..n].iter_mut().for_each(|parsed| scope.shared.ct.tell(parsed));
-        *found = [None; BATCH];
+        *found = Found::default();
         self.look_up(scope, (parsed, n), found)
     }
 
@@ -417,9 +412,7 @@ impl Core {
         let cell = shared.shards[self.seat].get().and_then(|shard| shard.cell(entry.number()));
         if let Some(cell) = cell {
             let n = bundle.packets.len();
-            let flags_of_all = || bundle.parsed[..n].iter().fold(0, |flags, parsed| flags | parsed.tcp_flags());
-            let flags = if entry.is_never_tcp() { 0 } else { flags_of_all() };
-            cell.count(n as u64, bundle.packets.bytes(), self.now_ms, flags);
+            cell.count(n as u64, bundle.packets.bytes(), self.now_ms, tcp_flags(entry, bundle.parsed[..n].iter()));
         }
     }
 
@@ -429,8 +422,7 @@ impl Core {
             return;
         };
         for ((entry, own), bytes) in groups.each().zip(groups.bytes(&bundle.packets, self.wide)) {
-            let flags_of_all = || bits(own).fold(0, |flags, i| flags | bundle.parsed[i].tcp_flags());
-            let flags = if entry.is_never_tcp() { 0 } else { flags_of_all() };
+            let flags = tcp_flags(entry, bits(own).map(|i| &bundle.parsed[i]));
             if let Some(cell) = shard.cell(entry.number()) {
                 cell.count(own.count_ones().into(), bytes.into(), self.now_ms, flags);
             }
@@ -460,6 +452,16 @@ impl Core {
                 cell.count(1, packet.len() as u64, self.now_ms, parsed.tcp_flags());
             }
         }
+    }
+}
+
+/// The TCP flags of a megaflow's packets.
+#[inline]
+fn tcp_flags<'p>(entry: Entry<'_>, parsed: impl Iterator<Item = &'p Parsed>) -> u16 {
+    match entry.is_tcp() {
+        Some(false) => 0,
+        Some(true) => Parsed::flags_of(parsed.fold(0, |flags, parsed| flags | u16::from_ne_bytes(parsed.key.tcp_flags))),
+        None => parsed.fold(0, |flags, parsed| flags | parsed.tcp_flags()),
     }
 }
 

@@ -12,11 +12,31 @@ use port::Packet;
 /// Groups at most.
 pub(crate) const GROUPS_MAX: usize = 4;
 
+/// Whose the packets of a batch are. It is filled in place, since copies of it are read before what they are made of has been written.
+#[derive(Debug, Default)]
+pub(crate) struct Found<'g> {
+    /// Of each packet, unless all of them are in `groups`.
+    pub(crate) each: [Option<Entry<'g>>; BATCH],
+    pub(crate) groups: Groups<'g>,
+}
+
+impl Found<'_> {
+    /// Writes down for each packet of the groups whose it is.
+    #[inline]
+    pub(crate) fn tell(&mut self) {
+        let Self { each, groups } = self;
+        groups.each().for_each(|(entry, own)| tell(entry, own, each));
+    }
+}
+
 /// Megaflows, each with its packets, a bit each.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Groups<'g> {
     /// Without gaps.
-    groups: [Option<(Entry<'g>, u32)>; GROUPS_MAX],
+    entries: [Option<Entry<'g>>; GROUPS_MAX],
+    /// Of each; 0 where there is none.
+    own: [u32; GROUPS_MAX],
+    n: usize,
     /// All packets that are in one of them.
     packets: u32,
 }
@@ -28,50 +48,49 @@ impl<'g> Groups<'g> {
         if packets == 0 {
             return true;
         }
-        let free = self.groups.iter_mut().find(|group| group.is_none());
-        if let Some(free) = free {
-            *free = Some((entry, packets));
-            self.packets |= packets;
-            return true;
+        if self.n == GROUPS_MAX {
+            return false;
         }
-        false
+        (self.entries[self.n], self.own[self.n]) = (Some(entry), packets);
+        self.n += 1;
+        self.packets |= packets;
+        true
     }
 
-    /// Writes down for each packet of the groups whose it is.
+    /// None any more.
     #[inline]
-    pub(crate) fn tell(&self, found: &mut [Option<Entry<'g>>; BATCH]) {
-        self.each().for_each(|(entry, own)| tell(entry, own, found));
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
     }
 
-    /// The groups, if all packets of the set are in them.
+    /// Whether all packets of the set are in them, which are all that there are.
     #[inline]
-    pub(crate) fn covering(self, all: u32) -> Option<Self> {
-        (self.packets == all).then_some(self)
+    pub(crate) fn cover(&self, all: u32) -> bool {
+        self.packets == all
     }
 
     /// Each megaflow with its packets.
     #[inline]
     pub(crate) fn each(&self) -> impl Iterator<Item = (Entry<'g>, u32)> {
-        self.groups.iter().copied().map_while(|group| group)
+        self.entries.iter().zip(&self.own).map_while(|(entry, own)| entry.map(|entry| (entry, *own)))
     }
 
     /// The bytes of each megaflow's packets. `wide` only where `wide::on` says so.
     #[inline]
     pub(crate) fn bytes(&self, packets: &[Packet], wide: bool) -> [u32; GROUPS_MAX] {
-        let own = self.groups.map(|group| group.map_or(0, |(_, own)| own));
         #[cfg(target_arch = "x86_64")]
         if wide && crate::wide::lines() {
             // SAFETY: the processor has these vectors.
-            return unsafe { vector::bytes(packets, own) };
+            return unsafe { vector::bytes(packets, &self.own) };
         }
         let _ = wide;
-        own.map(|own| bits(own).map(|i| length(&packets[i])).sum())
+        self.own.map(|own| bits(own).map(|i| length(&packets[i])).sum())
     }
 
     /// The only megaflow, if there is one only.
     #[inline]
     pub(crate) fn only(&self) -> Option<Entry<'g>> {
-        self.groups[0].filter(|_| self.groups[1].is_none()).map(|(entry, _)| entry)
+        self.entries[0].filter(|_| self.n == 1)
     }
 
     /// The port, if all megaflows are an output to the same one.
@@ -99,7 +118,7 @@ mod vector {
     /// The bytes of the packets of each set.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    pub(super) fn bytes(packets: &[Packet], own: [u32; GROUPS_MAX]) -> [u32; GROUPS_MAX] {
+    pub(super) fn bytes(packets: &[Packet], own: &[u32; GROUPS_MAX]) -> [u32; GROUPS_MAX] {
         let mut lengths = [0u32; BATCH];
         for (to, packet) in lengths.iter_mut().zip(packets) {
             *to = length(packet);
@@ -108,7 +127,7 @@ mod vector {
         let half = |i: usize| unsafe { _mm512_loadu_si512(lengths.as_ptr().wrapping_add(i * BATCH / 2).cast()) };
         let (low, high) = (half(0), half(1));
         let mut sums = [0; GROUPS_MAX];
-        for (sum, own) in sums.iter_mut().zip(own) {
+        for (sum, own) in sums.iter_mut().zip(*own) {
             let (first, second) = ((own & 0xffff) as u16, (own >> 16) as u16);
             let both = _mm512_add_epi32(_mm512_maskz_mov_epi32(first, low), _mm512_maskz_mov_epi32(second, high));
             *sum = _mm512_reduce_add_epi32(both).cast_unsigned();
@@ -176,14 +195,18 @@ mod tests {
             groups.iter().for_each(|(entry, packets)| assert_eq!(all.add(writer.entry(*entry), *packets), *entry < 4));
             all
         };
-        assert!(of(&[]).covering(1).is_none() && of(&[(0, 1)]).covering(3).is_none());
-        let one = of(&[(0, 0b101), (1, 0)]).covering(0b101).unwrap();
+        assert!(!of(&[]).cover(1) && !of(&[(0, 1)]).cover(3));
+        let one = of(&[(0, 0b101), (1, 0)]);
+        assert!(one.cover(0b101));
         assert_eq!((one.only().map(Entry::number), one.port()), (Some(0), Some(7)));
-        let two = of(&[(0, 1), (1, 2)]).covering(3).unwrap();
+        let mut two = of(&[(0, 1), (1, 2)]);
+        assert!(two.cover(3));
         assert_eq!((two.only(), two.port(), two.each().count()), (None, Some(7), 2));
+        two.clear();
+        assert!(two.only().is_none() && two.each().count() == 0 && !two.cover(3));
         assert_eq!(of(&[(0, 1), (2, 2)]).port(), None);
         assert_eq!((of(&[(3, 1)]).port(), of(&[(0, 1), (3, 2)]).port()), (None, None));
         let many = [(0, 1), (1, 2), (2, 4), (3, 8), (4, 16)];
-        assert!(of(&many).covering(31).is_none() && of(&many[..4]).covering(15).is_some());
+        assert!(!of(&many).cover(31) && of(&many[..4]).cover(15));
     }
 }

@@ -13,10 +13,10 @@ use crate::cache::Inserted;
 use crate::classifier::BATCH;
 use crate::counters::CACHE_EVICTED;
 use crate::forward::{Core, Scope};
-use crate::groups::Groups;
+use crate::groups::Found;
 use crate::parsed::Parsed;
 use crate::perf::Stage;
-use crate::search::Search;
+use crate::search::{Search, all_of};
 use crate::slots::Entry;
 use crate::stats::add;
 
@@ -24,45 +24,43 @@ use crate::stats::add;
 pub(crate) const DIRECT_MAX: usize = 1;
 
 impl Core {
-    /// Finds megaflows: a bit for each packet that has none; and what the batch is of, where few were compared with. Those of groups need not be in
-    /// `found`.
+    /// Finds megaflows: a bit for each packet that has none.
     pub(crate) fn look_up<'g>(
         &mut self,
         scope: Scope<'g>,
         (parsed, n): (&mut [Parsed; BATCH], usize),
-        found: &mut [Option<Entry<'g>>; BATCH],
-    ) -> (u32, Option<Groups<'g>>) {
-        let all = if n == BATCH { u32::MAX } else { (1 << n) - 1 };
+        found: &mut Found<'g>,
+    ) -> u32 {
+        let all = all_of(n);
         let shared = scope.shared;
         let in_port = u32::from_be_bytes(parsed[0].key.in_port);
         let direct = self.cache.is_off() || shared.classifier.n_subtables(in_port, scope.guard) <= DIRECT_MAX;
-        let recalled = if direct { None } else { self.memo.recall(scope, (&mut *parsed, n, self.wide), found) };
-        if recalled.is_some() {
+        if !direct && self.memo.recall(scope, (&mut *parsed, n, self.wide), found) {
             add(&self.work(shared).cache_hits, n as u64);
             self.lap(shared, Stage::Cache);
-            return (0, recalled);
+            return 0;
         }
-        let missing = if direct { all } else { self.look_in_cache(scope, &mut parsed[..n], found) };
+        let missing = if direct { all } else { self.look_in_cache(scope, &mut parsed[..n], &mut found.each) };
         if !direct {
-            self.memo.learn(&parsed[0].key, &found[..n]);
+            self.memo.learn(&parsed[0].key, &found.each[..n]);
         }
         self.lap(shared, Stage::Cache);
         if missing == 0 {
-            return (0, None);
+            return 0;
         }
         let (slots, shard, wide) = (&shared.slots, shared.shards[self.seat].get(), self.wide);
         let mut search = Search { shard, ..Search::new(slots, parsed, missing, found, wide) };
         shared.classifier.lookup(&mut search, scope.guard);
-        let (lost, searched, groups) = (search.live, search.searched, search.groups.covering(all));
-        if groups.is_none() || !direct {
-            search.groups.tell(search.found);
+        let (lost, searched) = (search.live, search.searched);
+        if !direct || !found.groups.cover(all) {
+            found.tell();
         }
         add(&self.work(shared).mask_hit, searched);
         if !direct {
-            self.remember(missing & !lost, found);
+            self.remember(missing & !lost, &found.each);
         }
         self.lap(shared, Stage::Classify);
-        (lost, groups)
+        lost
     }
 
     fn look_in_cache<'g>(&mut self, scope: Scope<'g>, parsed: &mut [Parsed], found: &mut [Option<Entry<'g>>; BATCH]) -> u32 {

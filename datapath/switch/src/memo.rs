@@ -12,9 +12,9 @@
 
 use crate::classifier::BATCH;
 use crate::forward::Scope;
-use crate::groups::{GROUPS_MAX, Groups};
+use crate::groups::{Found, GROUPS_MAX};
 use crate::parsed::Parsed;
-use crate::search::Search;
+use crate::search::{Search, all_of};
 use crate::slots::{Entry, NO_SLOT};
 use flow::Key;
 
@@ -56,15 +56,15 @@ impl Memo {
             .filter_map(move |number| scope.shared.slots.entry(number, scope.guard))
     }
 
-    /// The megaflows that are remembered, if all packets are of these. Otherwise something else may have been found, and `learn` is to be told what
-    /// the batch was of.
+    /// Whether all packets are of the megaflows that are remembered, which are in `found` then. Otherwise nothing is there of use, and `learn` is to be told
+    /// what the batch was of.
     #[inline]
     pub(crate) fn recall<'g>(
         &self,
         scope: Scope<'g>,
         (parsed, n, wide): (&mut [Parsed; BATCH], usize, bool),
-        found: &mut [Option<Entry<'g>>; BATCH],
-    ) -> Option<Groups<'g>> {
+        found: &mut Found<'g>,
+    ) -> bool {
         let slots = &*scope.shared.slots;
         // Those that live: the first ones, without gaps again.
         let mut known = [None; FEW];
@@ -73,12 +73,15 @@ impl Memo {
             *known = Some(entry);
         }
         if !known.iter().flatten().any(|entry: &Entry<'g>| entry.matches(&mut parsed[0])) {
-            return None;
+            return false;
         }
-        let all = if n == BATCH { u32::MAX } else { (1 << n) - 1 };
-        let mut search = Search::new(slots, parsed, all, found, wide);
-        search.compare(known);
-        search.groups.covering(all)
+        let all = all_of(n);
+        Search::new(slots, parsed, all, found, wide).compare(known);
+        let is_whole = found.groups.cover(all);
+        if !is_whole {
+            found.groups.clear();
+        }
+        is_whole
     }
 
     /// Remembers the megaflows of a batch that was not recalled, if they are few, before those that were remembered; forgets all if not.

@@ -76,10 +76,9 @@ fn other(frame: &[u8], arrival: &Arrival<'_>, parsed: &mut crate::parsed::Parsed
 pub(crate) mod vector {
     use super::Habit;
     use crate::bundle::Bundle;
-    use crate::classifier::BATCH;
     use crate::parse_line;
     use crate::parsed::Parsed;
-    use crate::search::bits;
+    use crate::search::{all_of, bits};
     use flow::extract::{Extracted, NO_OFFSET, NetworkLayer};
     use flow::key::{Lines, VLAN_CFI};
     use flow::wire::{eth_type, ip_proto};
@@ -131,7 +130,7 @@ pub(crate) mod vector {
             return unsafe { parse_line::parse(bundle, common) };
         }
         let n = bundle.packets.len();
-        let all = if n == BATCH { u32::MAX } else { (1 << n) - 1 };
+        let all = all_of(n);
         let six = match *habit {
             Habit::Four => 0,
             Habit::Six => all,

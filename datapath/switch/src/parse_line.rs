@@ -11,15 +11,18 @@ use crate::bundle::Bundle;
 use crate::classifier::BATCH;
 use crate::parse::vector::{HEAD6, head6, write_second_line};
 use crate::parsed::Parsed;
-use crate::search::bits;
+use crate::search::{all_of, bits};
 use flow::extract::{Extracted, NO_OFFSET, NetworkLayer};
 use flow::key::{Key, LINE_BYTES, Lines, VLAN_CFI};
 use flow::wire::{eth_type, ip_proto};
 use port::Packet;
 use std::arch::x86_64::{
-    __m512i, _mm_set_epi64x, _mm256_cmpeq_epi8_mask, _mm256_loadu_si256, _mm256_set1_epi8, _mm512_inserti64x2,
-    _mm512_loadu_si512, _mm512_maskz_permutexvar_epi8, _mm512_or_si512, _mm512_setzero_si512, _mm512_storeu_si512,
-    _mm512_ternarylogic_epi64, _mm512_test_epi32_mask, _mm512_test_epi64_mask,
+    __m128i, __m256i, __m512i, _mm_loadu_si128, _mm_set_epi64x, _mm_storeu_si128, _mm_test_epi8_mask, _mm256_loadu_si256,
+    _mm256_test_epi8_mask, _mm512_adds_epu16, _mm512_and_si512, _mm512_castsi256_si512, _mm512_cmpeq_epi16_mask,
+    _mm512_cmpgt_epu16_mask, _mm512_cmplt_epu16_mask, _mm512_cvtepu8_epi16, _mm512_cvtusepi32_epi16, _mm512_inserti64x2,
+    _mm512_inserti64x4, _mm512_loadu_si512, _mm512_mask_add_epi16, _mm512_mask_cmplt_epu16_mask, _mm512_maskz_mov_epi16,
+    _mm512_or_si512, _mm512_permutexvar_epi8, _mm512_set1_epi16, _mm512_setzero_si512, _mm512_slli_epi16, _mm512_srli_epi16,
+    _mm512_storeu_si512, _mm512_sub_epi16, _mm512_ternarylogic_epi64, _mm512_test_epi16_mask, _mm512_test_epi64_mask,
 };
 use std::mem::{offset_of, transmute};
 
@@ -28,30 +31,28 @@ const IPV4: usize = 20;
 const IPV6: usize = 40;
 const UDP: usize = 8;
 const TCP: usize = 20;
+/// In the word of header length and flags, as it is read.
+const TCP_FLAGS: u16 = u16::from_ne_bytes([0x0f, 0xff]);
 
 /// What packets of one kind have in common.
 #[repr(C, align(64))]
 struct Kind {
-    /// Which byte of the frame is which of the line; those of `keep` only.
+    /// Which byte of the frame is which of the line, and which of its bits: those of `take` only.
     from: [u8; LINE_BYTES],
+    take: [u8; LINE_BYTES],
     /// What is the same in all lines.
     add: [u8; LINE_BYTES],
     /// Bits of the frame that are the same in all, and which these are.
     same: [u8; LINE_BYTES],
     care: [u8; LINE_BYTES],
-    keep: u64,
-    /// `Parsed::found` and `Parsed::conn`, apart from `l2_pad`.
+    /// `Parsed::found` and `Parsed::conn`, of a packet without a pad.
     tail: [u64; 2],
-    /// Where the length stands in the frame that the IP header says, and how many bytes come before what it counts.
-    length_at: u32,
-    before: u32,
-    /// The least of that length, with TCP's options apart.
-    least: u32,
-    /// Where TCP's header length and flags stand, or would; which bits are the flags, and which the length in bytes, once moved to its place.
-    offset_at: u32,
+    /// Where the length stands in the frame that the IP header says.
+    length_at: usize,
+    /// Where TCP's header length and flags stand, or would.
+    offset_at: usize,
+    /// Which bits there are the flags; over IPv4 they are taken with the line.
     flags: u16,
-    offset: u16,
-    offset_least: u32,
     is_six: bool,
     is_tagged: bool,
 }
@@ -74,7 +75,6 @@ const fn kind(tcp: bool, six: bool, tagged: bool) -> Kind {
     let header = if six { IPV6 } else { IPV4 };
     let (l4, proto) = (l3 + header, if tcp { ip_proto::TCP } else { ip_proto::UDP });
     let (proto_at, ttl_at, length_at) = if six { (l3 + 6, l3 + 7, l3 + 4) } else { (l3 + 9, l3 + 8, l3 + 2) };
-    let counted = if six { 0 } else { IPV4 };
     let found = Extracted {
         lines: Lines(if six { 0b11 } else { 0b1 }),
         l2_5: NO_OFFSET,
@@ -86,19 +86,14 @@ const fn kind(tcp: bool, six: bool, tagged: bool) -> Kind {
     };
     let mut kind = Kind {
         from: [0; LINE_BYTES],
+        take: [0; LINE_BYTES],
         add: [0; LINE_BYTES],
         same: [0; LINE_BYTES],
         care: [0; LINE_BYTES],
-        keep: 0,
         tail: tail(found),
-        length_at: length_at as u32,
-        before: (l4 - counted) as u32,
-        // A TCP header's own length counts all of it.
-        least: (counted + if tcp { 0 } else { UDP }) as u32,
-        offset_at: (l4 + 12) as u32,
-        flags: if tcp { 0xff0f } else { 0 },
-        offset: if tcp { 0x3c } else { 0 },
-        offset_least: if tcp { TCP as u32 } else { 0 },
+        length_at,
+        offset_at: l4 + 12,
+        flags: if tcp { TCP_FLAGS } else { 0 },
         is_six: six,
         is_tagged: tagged,
     }
@@ -113,6 +108,11 @@ const fn kind(tcp: bool, six: bool, tagged: bool) -> Kind {
         kind = kind.takes(offset_of!(Key, nw_tos), l3 + 1, 1).takes(offset_of!(Key, nw_src), l3 + 12, 8);
         // Five words, and no fragment.
         kind = kind.has(l3, 5, 0xf).has(l3 + 6, 0, 0x3f).has(l3 + 7, 0, u8::MAX);
+        let flags = offset_of!(Key, tcp_flags);
+        if tcp {
+            kind = kind.takes(flags, l4 + 12, 2);
+            [kind.take[flags], kind.take[flags + 1]] = TCP_FLAGS.to_ne_bytes();
+        }
     }
     if tagged {
         kind = kind.of_type(12, eth_type::VLAN).takes(offset_of!(Key, vlan_tci), 14, 2);
@@ -145,7 +145,7 @@ impl Kind {
             #[allow(clippy::cast_possible_truncation, reason = "an offset in a line")]
             let at = (from + i) as u8;
             self.from[to + i] = at;
-            self.keep |= 1 << (to + i);
+            self.take[to + i] = u8::MAX;
             i += 1;
         }
         self
@@ -162,26 +162,35 @@ impl Kind {
         let [high, low] = ty.to_be_bytes();
         self.has(at, high, u8::MAX).has(at + 1, low, u8::MAX)
     }
-
-    /// Which kind a packet is of, if it is of any: one bit tells a tag's type from those of IP, one tells IPv6 from IPv4 and one TCP from UDP. Whether
-    /// the rest is as it should be the row says. Bits, since of comparisons the compiler would make branches, which mixed traffic mispredicts.
-    #[inline(always)]
-    fn number_of(head: &[u8; HEAD6]) -> u8 {
-        let tagged = head[12] & 1;
-        let at = TAG * usize::from(tagged);
-        let six = head[12 + at] >> 7;
-        let tcp = head[23 + at - 3 * usize::from(six)] >> 1 & 1;
-        tagged | six << 1 | tcp << 2
-    }
 }
 
-/// The bits that `number_of` goes by.
-const _: () = {
-    let types = [eth_type::IPV4.to_be_bytes()[0], eth_type::IPV6.to_be_bytes()[0], eth_type::VLAN.to_be_bytes()[0]];
-    assert!(types[0] & 1 == 0 && types[1] & 1 == 0 && types[2] & 1 == 1);
-    assert!(types[0] >> 7 == 0 && types[1] >> 7 == 1);
-    assert!(ip_proto::UDP >> 1 & 1 == 0 && ip_proto::TCP >> 1 & 1 == 1);
-};
+/// Bits of the frame that tell a packet's kind, if it is of any: a tag's type from those of IP, IPv6 from IPv4 and TCP from UDP. Whether the rest is as it
+/// should be the row says.
+mod telling {
+    use super::{TAG, eth_type, ip_proto};
+
+    /// What stands where, from the first Ethernet type on.
+    pub(super) const BEGIN: usize = 12;
+    pub(super) const TAGGED: usize = 0;
+    pub(super) const SIX: usize = 1;
+    pub(super) const TCP6: usize = 8;
+    pub(super) const TCP4: usize = 11;
+    /// Of each byte the bit that tells. Bytes of a tagged packet stand `TAG` further.
+    pub(super) const BITS: [u8; 16] = {
+        let mut bits = [0; 16];
+        bits[TAGGED] = 1;
+        [bits[SIX], bits[SIX + TAG]] = [1, 1];
+        [bits[TCP6], bits[TCP6 + TAG], bits[TCP4], bits[TCP4 + TAG]] = [2; 4];
+        bits
+    };
+
+    const _: () = {
+        let [four, six, tag] = [eth_type::IPV4.to_be_bytes(), eth_type::IPV6.to_be_bytes(), eth_type::VLAN.to_be_bytes()];
+        assert!(four[0] & 1 == 0 && six[0] & 1 == 0 && tag[0] & 1 == 1);
+        assert!(four[1] & 1 == 0 && six[1] & 1 == 1);
+        assert!(ip_proto::UDP & 2 == 0 && ip_proto::TCP & 2 == 2);
+    };
+}
 
 #[inline(always)]
 fn half(head: &[u8; HEAD6], at: usize) -> u16 {
@@ -190,8 +199,42 @@ fn half(head: &[u8; HEAD6], at: usize) -> u16 {
     unsafe { head.as_ptr().wrapping_add(at).cast::<u16>().read_unaligned() }
 }
 
-/// The truth table of `a & b ^ c`.
+/// What is noted of each packet of a batch on the way, to be looked at for all of them at once.
+struct Notes<'b> {
+    heads: [&'b [u8; HEAD6]; BATCH],
+    bytes: [u32; BATCH],
+    /// The bits of `telling`.
+    telling: [u16; BATCH],
+    /// As IP's header says it, in network order.
+    lengths: [u16; BATCH],
+    /// The byte with the length of TCP's header.
+    offsets: [u8; BATCH],
+    /// Words of the frame in which something is not as it should be.
+    differs: [u8; BATCH],
+}
+
+/// The kinds of a batch's packets, a bit for each.
+#[derive(Clone, Copy)]
+struct Kinds {
+    tagged: u32,
+    six: u32,
+    tcp: u32,
+}
+
+impl Kinds {
+    /// The number of packet `i`'s, and which packets are of the same.
+    #[inline(always)]
+    fn of(self, i: u32) -> (usize, u32) {
+        let bit = |set: u32| set >> i & 1;
+        let alike = |set: u32| !(set ^ bit(set).wrapping_neg());
+        let number = bit(self.tagged) | bit(self.six) << 1 | bit(self.tcp) << 2;
+        (number as usize, alike(self.tagged) & alike(self.six) & alike(self.tcp))
+    }
+}
+
+/// The truth tables of `a & b ^ c` and `a & b | c`.
 const DIFFERENCE: i32 = 0x6a;
+const TAKE: i32 = 0xea;
 
 /// Makes the keys of common packets; a bit for each other one. `common` are words 4 and 5, apart from what is the packet's own.
 ///
@@ -199,99 +242,205 @@ const DIFFERENCE: i32 = 0x6a;
 /// The processor is one that `wide::on` and `wide::lines` say yes of.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx2,bmi1,bmi2,lzcnt,popcnt")]
 pub(crate) unsafe fn parse(bundle: &mut Bundle, common: [u64; 2]) -> u32 {
-    let n = bundle.packets.len();
-    let all = if n == BATCH { u32::MAX } else { (1 << n) - 1 };
-    let mut kinds = [0u8; BATCH];
-    for (packet, kind) in bundle.packets.iter().zip(&mut kinds) {
-        if let Some(head) = head6(packet) {
-            *kind = Kind::number_of(head);
-        }
-    }
-    // SAFETY: the numbers are one vector.
-    let numbers = unsafe { _mm256_loadu_si256(kinds.as_ptr().cast()) };
-    // Of each packet something that is not as it should be: read for all at once.
-    let mut faults = [1u32; BATCH];
+    let Bundle { packets, parsed, .. } = bundle;
+    let n = packets.len();
+    let all = all_of(n);
+    let mut notes = Notes::of(packets);
+    let kinds = notes.kinds();
     let mut rest = all;
     while rest != 0 {
-        let number = kinds[rest.trailing_zeros() as usize % BATCH];
-        let own = _mm256_cmpeq_epi8_mask(numbers, _mm256_set1_epi8(number.cast_signed())) & rest;
+        let (number, alike) = kinds.of(rest.trailing_zeros());
+        let own = alike & rest;
         rest &= !own;
-        let kind = Loaded::of(&KINDS[usize::from(number) % KINDS.len()], common);
+        let row = Row::of(&KINDS[number % KINDS.len()], common);
         if own == all {
-            for ((packet, parsed), fault) in bundle.packets.iter().zip(&mut bundle.parsed).zip(&mut faults) {
-                kind.parse(packet, parsed, fault);
+            for (i, parsed) in parsed.iter_mut().enumerate().take(n) {
+                row.parse(&mut notes, i, parsed);
             }
         } else {
             for i in bits(own) {
-                kind.parse(&bundle.packets[i], &mut bundle.parsed[i], &mut faults[i]);
+                row.parse(&mut notes, i, &mut parsed[i]);
             }
         }
     }
-    // SAFETY: the faults are two vectors.
-    let half = |i: usize| unsafe { _mm512_loadu_si512(faults.as_ptr().wrapping_add(i * BATCH / 2).cast()) };
-    let (low, high) = (half(0), half(1));
-    (u32::from(_mm512_test_epi32_mask(low, low)) | u32::from(_mm512_test_epi32_mask(high, high)) << 16) & all
+    let (others, pads) = notes.judge(kinds);
+    let padded = _mm512_test_epi16_mask(pads, pads) & all & !others;
+    if padded != 0 {
+        let mut each = [0u16; BATCH];
+        // SAFETY: the pads are one vector.
+        unsafe { _mm512_storeu_si512(each.as_mut_ptr().cast(), pads) };
+        bits(padded).for_each(|i| parsed[i].found.l2_pad = each[i]);
+    }
+    others & all
 }
 
-/// A kind in registers: its packets are gone through one after the other, since fetching the row for each is half of what parsing takes.
+impl<'b> Notes<'b> {
+    /// Goes over the packets for the first time.
+    #[inline]
+    #[target_feature(enable = "avx512bw,avx512vl")]
+    fn of(packets: &'b [Packet]) -> Self {
+        // No packet's: it is not of the kind that its bits tell.
+        const NOTHING: &[u8; HEAD6] = &[0; HEAD6];
+        let mut notes = Self {
+            heads: [NOTHING; BATCH],
+            bytes: [0; BATCH],
+            telling: [0; BATCH],
+            lengths: [0; BATCH],
+            offsets: [0; BATCH],
+            differs: [0; BATCH],
+        };
+        let Self { heads, bytes, telling, .. } = &mut notes;
+        let telling_bits = vector(&telling::BITS);
+        for (((packet, head), bytes), telling) in packets.iter().zip(heads).zip(bytes).zip(telling) {
+            *head = head6(packet).unwrap_or(NOTHING);
+            #[allow(clippy::cast_possible_truncation, reason = "a frame is no longer than its buffer")]
+            let length = packet.len() as u32;
+            *bytes = length;
+            let types = head[telling::BEGIN..].first_chunk().expect("a head is longer");
+            *telling = _mm_test_epi8_mask(vector(types), telling_bits);
+        }
+        notes
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512bw")]
+    fn kinds(&self) -> Kinds {
+        let telling = words(&self.telling);
+        let has = |at: usize| _mm512_test_epi16_mask(telling, _mm512_set1_epi16(1i16 << at));
+        let either = |which: u32, yes: u32, no: u32| which & yes | !which & no;
+        let tagged = has(telling::TAGGED);
+        // What is said at a place, which is another one behind a tag.
+        let said = |at: usize| either(tagged, has(at + TAG), has(at));
+        let six = said(telling::SIX);
+        Kinds { tagged, six, tcp: either(six, said(telling::TCP6), said(telling::TCP4)) }
+    }
+
+    /// A bit for each packet that is not of its kind, of which too little is there, or whose lengths contradict each other; and how many bytes follow the
+    /// end of each other one.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    #[allow(clippy::cast_possible_wrap, clippy::cast_possible_truncation, reason = "headers are short")]
+    fn judge(&self, Kinds { tagged, six, tcp }: Kinds) -> (u32, __m512i) {
+        const ETHERNET: usize = 14;
+        let same = |n: usize| _mm512_set1_epi16(n as i16);
+        let bytes = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(narrow(&self.bytes[..16])), narrow(&self.bytes[16..]));
+        let lengths = words(&self.lengths);
+        let lengths = _mm512_or_si512(_mm512_slli_epi16::<8>(lengths), _mm512_srli_epi16::<8>(lengths));
+        // What comes before what IP's length counts.
+        let before = _mm512_mask_add_epi16(same(ETHERNET), tagged, same(ETHERNET), same(TAG));
+        let before = _mm512_mask_add_epi16(before, six, before, same(IPV6));
+        let total = _mm512_adds_epu16(before, lengths);
+        // The least that IP may count, where a TCP header's own length counts all of it.
+        let offsets = _mm512_srli_epi16::<2>(_mm512_cvtepu8_epi16(octets(&self.offsets)));
+        let offsets = _mm512_maskz_mov_epi16(tcp, _mm512_and_si512(offsets, same(0x3c)));
+        let least = _mm512_mask_add_epi16(offsets, !tcp, offsets, same(UDP));
+        let least = _mm512_mask_add_epi16(least, !six, least, same(IPV4));
+        let differs = octets(&self.differs);
+        let others = _mm256_test_epi8_mask(differs, differs)
+            | _mm512_cmpgt_epu16_mask(total, bytes)
+            | _mm512_cmpeq_epi16_mask(bytes, same(usize::MAX))
+            | _mm512_cmplt_epu16_mask(lengths, least)
+            | _mm512_mask_cmplt_epu16_mask(tcp, offsets, same(TCP));
+        (others, _mm512_sub_epi16(bytes, total))
+    }
+}
+
+/// A kind in registers: its packets are gone through one after the other, since fetching the row for each takes longer than all else.
 #[derive(Clone, Copy)]
-struct Loaded {
-    kind: &'static Kind,
+struct Row {
     from: __m512i,
+    take: __m512i,
     add: __m512i,
     same: __m512i,
     care: __m512i,
+    tail: __m128i,
+    length_at: usize,
+    offset_at: usize,
+    flags: u16,
+    is_six: bool,
+    is_tagged: bool,
 }
 
-impl Loaded {
+impl Row {
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq")]
-    fn of(kind: &'static Kind, common: [u64; 2]) -> Self {
-        let common = _mm_set_epi64x(common[1].cast_signed(), common[0].cast_signed());
-        let add = _mm512_or_si512(load(&kind.add), _mm512_inserti64x2::<2>(_mm512_setzero_si512(), common));
-        Self { kind, from: load(&kind.from), add, same: load(&kind.same), care: load(&kind.care) }
+    fn of(kind: &Kind, common: [u64; 2]) -> Self {
+        let pair = |[low, high]: [u64; 2]| _mm_set_epi64x(high.cast_signed(), low.cast_signed());
+        Self {
+            from: line(&kind.from),
+            take: line(&kind.take),
+            add: _mm512_or_si512(line(&kind.add), _mm512_inserti64x2::<2>(_mm512_setzero_si512(), pair(common))),
+            same: line(&kind.same),
+            care: line(&kind.care),
+            tail: pair(kind.tail),
+            length_at: kind.length_at,
+            offset_at: kind.offset_at,
+            flags: kind.flags,
+            is_six: kind.is_six,
+            is_tagged: kind.is_tagged,
+        }
     }
 
-    /// Makes the key of a packet of this kind. A `fault` other than 0 says that it is none, and the key is of no use then.
+    /// Makes the key of packet `i`, which is of this kind or of none, and notes what tells.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx2,bmi1,bmi2,lzcnt,popcnt")]
-    fn parse(&self, packet: &Packet, parsed: &mut Parsed, fault: &mut u32) {
-        let Some(head) = head6(packet) else {
-            return;
-        };
-        let kind = self.kind;
+    fn parse(self, notes: &mut Notes<'_>, i: usize, parsed: &mut Parsed) {
+        let i = i % BATCH;
+        let head = notes.heads[i];
         // SAFETY: the head is longer than a line.
         let frame = unsafe { _mm512_loadu_si512(head.as_ptr().cast()) };
-        let own = _mm512_maskz_permutexvar_epi8(kind.keep, self.from, frame);
-        let line = _mm512_or_si512(own, self.add);
+        let own = _mm512_permutexvar_epi8(self.from, frame);
+        let line = _mm512_ternarylogic_epi64::<TAKE>(own, self.take, self.add);
         // SAFETY: a key is longer than a line.
         unsafe { _mm512_storeu_si512(parsed.key.words_mut().as_mut_ptr().cast(), line) };
-        let offset_flags = half(head, kind.offset_at as usize);
-        parsed.key.tcp_flags = (offset_flags & kind.flags).to_ne_bytes();
         let difference = _mm512_ternarylogic_epi64::<DIFFERENCE>(frame, self.care, self.same);
-        let differs = u32::from(_mm512_test_epi64_mask(difference, difference));
-        let length = u32::from(half(head, kind.length_at as usize).swap_bytes());
-        let offset = u32::from(offset_flags >> 2 & kind.offset);
-        #[allow(clippy::cast_possible_truncation, reason = "a frame is no longer than its buffer")]
-        let bytes = packet.len() as u32;
-        // A length beyond the frame makes a pad larger than any frame.
-        let pad = bytes.wrapping_sub(kind.before + length);
-        // The highest bit of a difference says that there is less than there should be.
-        let short = length.wrapping_sub(kind.least + offset) | offset.wrapping_sub(kind.offset_least);
-        *fault = differs | short >> 31 | (pad | bytes) >> 16;
-        let tail = [kind.tail[0], kind.tail[1] | u64::from(pad & 0xffff)];
-        let to = std::ptr::from_mut(parsed).wrapping_byte_add(offset_of!(Parsed, found)).cast::<[u64; 2]>();
-        // SAFETY: both words lie inside of `parsed` (`tail` asserts it), and any may be what `l2_pad` holds.
-        unsafe { to.write(tail) };
-        if kind.is_six {
-            write_second_line(head, kind.is_tagged, parsed);
+        notes.differs[i] = _mm512_test_epi64_mask(difference, difference);
+        let offset_flags = half(head, self.offset_at);
+        notes.lengths[i] = half(head, self.length_at);
+        [notes.offsets[i], _] = offset_flags.to_ne_bytes();
+        let tail = std::ptr::from_mut(parsed).wrapping_byte_add(offset_of!(Parsed, found)).cast();
+        // SAFETY: both words lie inside of `parsed` (`tail` asserts it).
+        unsafe { _mm_storeu_si128(tail, self.tail) };
+        if self.is_six {
+            write_second_line(head, self.is_tagged, parsed);
+            parsed.key.tcp_flags = (offset_flags & self.flags).to_ne_bytes();
         }
     }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn load(line: &[u8; LINE_BYTES]) -> __m512i {
+fn line(line: &[u8; LINE_BYTES]) -> __m512i {
     // SAFETY: a line is a vector.
     unsafe { _mm512_loadu_si512(line.as_ptr().cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn words(words: &[u16; BATCH]) -> __m512i {
+    // SAFETY: so many words are a vector.
+    unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn octets(octets: &[u8; BATCH]) -> __m256i {
+    // SAFETY: so many bytes are a vector.
+    unsafe { _mm256_loadu_si256(octets.as_ptr().cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn vector(octets: &[u8; 16]) -> __m128i {
+    // SAFETY: so many bytes are a vector.
+    unsafe { _mm_loadu_si128(octets.as_ptr().cast()) }
+}
+
+/// Half a batch's numbers in 16 bits each; larger ones become the largest.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn narrow(numbers: &[u32]) -> __m256i {
+    let numbers: &[u32; BATCH / 2] = numbers.first_chunk().expect("half a batch");
+    // SAFETY: so many numbers are a vector.
+    _mm512_cvtusepi32_epi16(unsafe { _mm512_loadu_si512(numbers.as_ptr().cast()) })
 }

@@ -78,7 +78,13 @@ impl Parsed {
         const TCP: u8 = 6;
         // A mask where an `if` would become a branch, which mixed traffic mispredicts.
         let if_tcp = u16::from(self.key.nw_proto == TCP).wrapping_neg();
-        u16::from_be_bytes(self.key.tcp_flags) & 0xfff & if_tcp
+        Self::flags_of(u16::from_ne_bytes(self.key.tcp_flags)) & if_tcp
+    }
+
+    /// TCP's flags of what stands in the key of a packet that is TCP.
+    #[inline]
+    pub(crate) fn flags_of(word: u16) -> u16 {
+        u16::from_be(word) & 0xfff
     }
 
     /// Extracts `packet`.

@@ -12,7 +12,7 @@
 
 use crate::classifier::{BATCH, Bucket, Classifier, FEW_MAX, Subtable, Table, home};
 use crate::few::compare_few;
-use crate::groups::{Groups, tell};
+use crate::groups::{Found, tell};
 use crate::hash::line_of;
 use crate::parsed::Parsed;
 use crate::qsbr::Guard;
@@ -32,16 +32,15 @@ pub struct Search<'s, 'g> {
     pub parsed: &'s mut [Parsed; BATCH],
     /// Packets still looked for, one bit each.
     pub live: u32,
-    /// Where what is found goes, apart from the packets of `groups`; others stay as they are.
-    pub found: &'s mut [Option<Entry<'g>>; BATCH],
+    /// Where what is found goes: megaflows that were compared with all packets into its groups, with their own, and only `Found::tell` writes down
+    /// each of these. Others stay as they are.
+    pub(crate) found: &'s mut Found<'g>,
     /// Subtables searched, summed over the packets.
     pub searched: u64,
     /// The searching thread's statistics: the cells of far megaflows are fetched with them.
     pub(crate) shard: Option<&'g Shard>,
     /// In the wide form; only where `wide::on` says so.
     pub(crate) wide: bool,
-    /// Megaflows that were compared with all packets, with their own. `Groups::tell` puts these into `found`.
-    pub(crate) groups: Groups<'g>,
 }
 
 impl Classifier {
@@ -138,10 +137,10 @@ impl<'s, 'g> Search<'s, 'g> {
         slots: &'g Slots,
         parsed: &'s mut [Parsed; BATCH],
         live: u32,
-        found: &'s mut [Option<Entry<'g>>; BATCH],
+        found: &'s mut Found<'g>,
         wide: bool,
     ) -> Self {
-        Self { slots, parsed, live, found, searched: 0, shard: None, wide, groups: Groups::default() }
+        Self { slots, parsed, live, found, searched: 0, shard: None, wide }
     }
 
     /// Compares every live packet with a few megaflows, and takes those that are of one out of `live`. There may be gaps between them.
@@ -173,8 +172,8 @@ impl<'s, 'g> Search<'s, 'g> {
     /// These packets are `entry`'s.
     #[inline(always)]
     pub(crate) fn take(&mut self, entry: Entry<'g>, own: u32) {
-        if !self.groups.add(entry, own) {
-            tell(entry, own, self.found);
+        if !self.found.groups.add(entry, own) {
+            tell(entry, own, &mut self.found.each);
         }
         self.live &= !own;
     }
@@ -263,11 +262,17 @@ fn probe<'g, const WIDE: bool>(
             found = find_beyond(buckets, hashes[i], slots, parsed, guard);
         }
         if found.is_some() {
-            search.found[i] = found;
+            search.found.each[i] = found;
             matched |= 1 << i;
         }
     }
     search.live &= !matched;
+}
+
+/// A bit for each of so many packets.
+#[inline(always)]
+pub(crate) fn all_of(n: usize) -> u32 {
+    if n == BATCH { u32::MAX } else { (1 << n) - 1 }
 }
 
 /// The numbers of the 1-bits, lowest first.
@@ -408,13 +413,14 @@ mod tests {
                 parsed.found.lines = Lines(3);
             }
             let live = u32::MAX >> (BATCH - keys.len());
-            let mut found = [None; BATCH];
+            let mut found = Found::default();
             let (slots, parsed, found) = (&self.slots, &mut parsed, &mut found);
             let mut search = Search::new(slots, parsed, live, found, wide);
             self.classifier.lookup(&mut search, guard);
-            search.groups.tell(search.found);
-            let (left, groups) = (search.live, search.groups.covering(live));
-            for (entry, own) in groups.iter().flat_map(Groups::each) {
+            search.found.tell();
+            let left = search.live;
+            let Found { each: found, groups } = found;
+            for (entry, own) in groups.each().filter(|_| groups.cover(live)) {
                 let theirs = found.iter().enumerate().fold(0, |set, (i, of)| set | u32::from(*of == Some(entry)) << i);
                 assert_eq!(own, theirs & live);
             }
@@ -490,12 +496,12 @@ mod tests {
                 }
             });
             while !changes.is_finished() {
-                let mut found = [None; BATCH];
+                let mut found = Found::default();
                 let (parsed, found, wide) = (&mut parsed, &mut found, crate::wide::on());
                 let mut search = Search::new(&slots, parsed, 1, found, wide);
                 classifier.lookup(&mut search, member.guard());
-                search.groups.tell(search.found);
-                assert_eq!(found[0].map(Entry::number), Some(live[3]));
+                found.tell();
+                assert_eq!(found.each[0].map(Entry::number), Some(live[3]));
                 member.quiescent();
             }
         });
@@ -542,12 +548,12 @@ mod tests {
                 for (parsed, key) in parsed.iter_mut().zip(&keys) {
                     (parsed.key, parsed.found.lines) = (*key, Lines(3));
                 }
-                let (mut found, all) = ([None; BATCH], u32::MAX >> (BATCH - keys.len()));
+                let (mut found, all) = (Found::default(), u32::MAX >> (BATCH - keys.len()));
                 let mut search = Search::new(&world.slots, &mut parsed, all, &mut found, wide);
                 search.compare(few);
-                search.groups.tell(search.found);
+                search.found.tell();
                 let live = search.live;
-                let numbers: Vec<Option<u32>> = found[..keys.len()].iter().map(|f| f.map(Entry::number)).collect();
+                let numbers: Vec<Option<u32>> = found.each[..keys.len()].iter().map(|f| f.map(Entry::number)).collect();
                 prop_assert_eq!(&numbers, &expected);
                 prop_assert_eq!(live, (0..keys.len()).fold(0, |set, i| set | u32::from(expected[i].is_none()) << i));
             }

@@ -221,14 +221,14 @@ impl<'g> Entry<'g> {
         u32::from_be_bytes(std::array::from_fn(|i| word[AT % 8 + i]))
     }
 
-    /// Whether its mask says that none of its packets is TCP.
+    /// Whether its packets are TCP, if its mask says so of all of them.
     #[inline]
     #[must_use]
-    pub(crate) fn is_never_tcp(self) -> bool {
+    pub(crate) fn is_tcp(self) -> Option<bool> {
         const AT: usize = std::mem::offset_of!(flow::Key, nw_proto);
         const { assert!(AT < LINE_BYTES) };
         let proto = |line: &[u64; 8]| line[AT / 8].to_ne_bytes()[AT % 8];
-        proto(line_of(&self.head().shape.mask, 0)) == u8::MAX && proto(&self.line0().0) != ip_proto::TCP
+        (proto(self.mask0()) == u8::MAX).then(|| proto(&self.line0().0) == ip_proto::TCP)
     }
 
     /// The masked key, whole.

@@ -338,14 +338,18 @@ impl Worker {
                     return;
                 }
             }
+            let begin = self.last;
             let received = self.timed_round();
             let idle = self.last.wrapping_sub(since);
             if received > 0 {
-                (since, self.futile) = (self.last, 0);
+                self.futile = 0;
                 if std::mem::take(&mut self.slept) {
-                    self.vigil = None;
-                    self.beat.came(self.last);
+                    if self.vigil.take().is_some() {
+                        self.beat.waited(begin.wrapping_sub(since));
+                    }
+                    self.beat.came(begin);
                 }
+                since = self.last;
             } else if idle >= self.window(since) {
                 self.patience.spent(idle);
                 if self.vigil.take().is_some() {
@@ -498,8 +502,12 @@ impl Worker {
             wait(&worker.epoll, &mut events, limit)
         });
         self.slept = true;
-        self.vigil = due.filter(|vigil| n == 0 && vigil.is_on(self.last));
         let events = &events[..n];
+        let on = due.filter(|vigil| vigil.is_on(self.last));
+        self.vigil = on.filter(|_| n == 0);
+        if on.is_some() && events.iter().any(|event| event.data() != WAKE) {
+            self.beat.overslept();
+        }
         let woken_by = |name| events.iter().any(|e| e.data() == name);
         // A call for a queue that has nothing would keep those waiting for whom we were woken.
         for rx in &mut self.rx {
