@@ -40,6 +40,7 @@ pub mod seek;
 mod short;
 pub mod slab;
 pub mod stage;
+mod sums;
 pub mod table;
 pub mod tcp;
 pub mod track;
