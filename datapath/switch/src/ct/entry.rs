@@ -408,46 +408,12 @@ impl<'s> Entry<'s> {
         [0, 1].map(|i| self.sides[2 * usize::from(reply) + i].load(Ordering::Relaxed))
     }
 
-    /// Whether two words are the tuple of the side that began, and of the answering one, of a connection that is `FOUR`. `WIDE` only where `wide::on` says so.
+    /// Whether two words are the tuple of the side that began, and of the answering one, of a connection that is `FOUR`.
     #[inline(always)]
     #[must_use]
-    pub fn directions_v4<const WIDE: bool>(self, words: [u64; 2]) -> (bool, bool) {
-        #[cfg(target_arch = "x86_64")]
-        if WIDE {
-            // SAFETY: `WIDE` is only true in functions that were called because the processor has AVX2.
-            return unsafe { self.directions_v4_wide(words) };
-        }
+    pub fn directions_v4(self, words: [u64; 2]) -> (bool, bool) {
         let is = |side: [u64; 2]| (side[0] ^ words[0]) | (side[1] ^ words[1]) == 0;
         (is(self.side_v4(false)), is(self.side_v4(true)))
-    }
-
-    /// Both sides are compared in one vector. What another thread writes meanwhile is not a connection that the packet can be of: its flags say so.
-    #[cfg(target_arch = "x86_64")]
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn directions_v4_wide(self, words: [u64; 2]) -> (bool, bool) {
-        use std::arch::x86_64::{
-            __m256i, _mm_loadu_si128, _mm256_broadcastsi128_si256, _mm256_castsi256_pd, _mm256_cmpeq_epi64, _mm256_movemask_pd,
-        };
-        /// A bit for each set of words that are equal: those with the first two, and with the last two.
-        const FORWARD: u32 = 1 << 0b0011 | 1 << 0b0111 | 1 << 0b1011 | 1 << 0b1111;
-        const BACKWARD: u32 = 1 << 0b1100 | 1 << 0b1101 | 1 << 0b1110 | 1 << 0b1111;
-        const { assert!(std::mem::offset_of!(Hot, sides) == 0 && align_of::<Hot>() >= size_of::<__m256i>()) };
-        let sides: __m256i;
-        // SAFETY: four words are a vector, at an aligned address. A load in assembly is the processor's own, to which words that others store are words, so
-        // that this is no data race of the language.
-        unsafe {
-            std::arch::asm!(
-                "vmovdqa {sides}, [{at}]",
-                at = in(reg) self.hot.sides.as_ptr(),
-                sides = out(ymm_reg) sides,
-                options(pure, readonly, nostack, preserves_flags)
-            );
-        }
-        // SAFETY: two words are half of a vector.
-        let words = _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(words.as_ptr().cast()) });
-        let same = _mm256_movemask_pd(_mm256_castsi256_pd(_mm256_cmpeq_epi64(sides, words)));
-        (FORWARD >> same & 1 != 0, BACKWARD >> same & 1 != 0)
     }
 
     /// What translating a packet of one direction changes its checksums by, of a connection that is `FOUR` and has `NAT`.
@@ -570,31 +536,6 @@ impl<'s> Entry<'s> {
             translated: [self.has(NAT_SRC), self.has(NAT_DST)],
             ports: [0, 1].map(|i| self.links().ports[i].load(Ordering::Relaxed).checked_sub(1).map(DpPort)),
             bucket: 0,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        /// Both forms say the same of a connection's sides, as the general comparison does.
-        #[test]
-        fn sides_are_compared_alike(words in prop::array::uniform4(0u64..2), asked in prop::array::uniform2(0u64..2)) {
-            let slab = Slab::new();
-            let entry = slab.at(1);
-            let last = |ports: u64| ports | u64::from(V4) << 56;
-            let [there, back, asked] = [[words[0], words[1]], [words[2], words[3]], asked].map(|[ends, ports]| [ends, last(ports)]);
-            store(&entry.sides, &Tuple([there[0], there[1], back[0], back[1], 0]));
-            let plain = entry.directions_v4::<false>(asked);
-            prop_assert_eq!(plain, (there == asked, back == asked));
-            prop_assert_eq!(plain, entry.directions(&Tuple::of_words_v4(asked[0], asked[1]), FOUR));
-            prop_assert_eq!([entry.side_v4(false), entry.side_v4(true)], [there, back]);
-            if crate::wide::on() {
-                prop_assert_eq!(entry.directions_v4::<true>(asked), plain);
-            }
         }
     }
 }

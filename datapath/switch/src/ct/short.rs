@@ -1,12 +1,12 @@
 //! The shortest way through `ct`: packets of UDP and TCP over IPv4, of connections that are established, under the default timeouts.
 //!
 //! What enters: a batch. What leaves: bits for the packets that are of UDP or TCP over IPv4, whole and not tracked before, with what they are looked up by
-//! and where their connections probably are (`seek_short`); later the same packets tracked, but for those that have anything that few have (`pass_udp`, `track_tcp`). Neighbours: `seek` and
-//! `common`, which take all others; `tcp`; a property test holds this way to `track_one`.
+//! and where their connections probably are (`seek_short`); later the same packets tracked, but for those that have anything that few have (`pass_udp`,
+//! `track_tcp`). Neighbours: `sums`; `seek` and `common`, which take all others; `tcp`; a property test holds this way to `track_one`.
 //!
 //! Nothing else is in these loops, so that what they need fits the processor's registers. Of a packet's key two words are looked at, of its
-//! connection one line, and of one of TCP a second. The table's buckets are asked for first, then the connections that they name: while these come,
-//! checksums are looked at (`sums`).
+//! connection one line, and of one of TCP a second. The table's buckets are asked for first: while they come, checksums are looked at (`sums`);
+//! then the connections that they name.
 
 use super::entry::{ASSURED, CARRIED, CLOSING, DEAD, Entry, FOUR, LIVE, NAT, NAT_DST, NAT_SRC, NONE, PECULIAR, RELATED, SEVERAL};
 use super::packet;
@@ -137,7 +137,7 @@ impl Ct {
 
     /// Tracks the packets of `wanted.fresh.udp`, under an action that `is_plain`: a bit for each that is done. To the others nothing was done.
     #[inline(always)]
-    pub(super) fn pass_udp_as<const WIDE: bool>(
+    pub(super) fn pass_udp_as(
         &self,
         (packets, parsed): (&mut [Packet], &mut [Parsed]),
         spec: &Spec<'_>,
@@ -145,14 +145,14 @@ impl Ct {
     ) -> u32 {
         // What translation needs of registers is not taken from packets that are only tracked.
         if spec.nat.is_some() {
-            self.pass_udp_with::<WIDE, true>((packets, parsed), passing, wanted)
+            self.pass_udp_with::<true>((packets, parsed), passing, wanted)
         } else {
-            self.pass_udp_with::<WIDE, false>((packets, parsed), passing, wanted)
+            self.pass_udp_with::<false>((packets, parsed), passing, wanted)
         }
     }
 
     #[inline(always)]
-    fn pass_udp_with<const WIDE: bool, const TRANSLATE: bool>(
+    fn pass_udp_with<const TRANSLATE: bool>(
         &self,
         (packets, parsed): (&mut [Packet], &mut [Parsed]),
         passing: &Passing,
@@ -163,7 +163,7 @@ impl Ct {
         let (packets, parsed) = (&mut packets[..n], &mut parsed[..n]);
         each!(i in wanted.fresh.udp, n => {
             let found = (wanted.words[i], wanted.candidates[i]);
-            done |= u32::from(self.track_udp::<WIDE, TRANSLATE>(&mut packets[i], &mut parsed[i], passing, found)) << i;
+            done |= u32::from(self.track_udp::<TRANSLATE>(&mut packets[i], &mut parsed[i], passing, found)) << i;
         });
         done
     }
@@ -184,7 +184,7 @@ impl Ct {
 
     /// False, and nothing done, for packets that are not of an established connection, or one that has anything that few have.
     #[inline(always)]
-    fn track_udp<const WIDE: bool, const TRANSLATE: bool>(
+    fn track_udp<const TRANSLATE: bool>(
         &self,
         packet: &mut Packet,
         parsed: &mut Parsed,
@@ -197,7 +197,7 @@ impl Ct {
         const { assert!(NONE == 0) };
         let entry = self.slab.at(number);
         let flags = entry.flags.load(Ordering::Acquire);
-        let (forward, backward) = entry.directions_v4::<WIDE>(words);
+        let (forward, backward) = entry.directions_v4(words);
         let alive = (flags & LOOKED_AT == USUAL) & (entry.expires_ms.load(Ordering::Relaxed) > passing.now_ms);
         if !(alive & (forward | backward)) {
             return false;
@@ -223,7 +223,7 @@ impl Ct {
 
     /// The same of TCP, whose segments have to be tracked in order, these among others.
     #[inline]
-    pub(super) fn track_tcp<const WIDE: bool>(
+    pub(super) fn track_tcp(
         &self,
         packet: &mut Packet,
         parsed: &mut Parsed,
@@ -234,7 +234,7 @@ impl Ct {
         const USUAL: u32 = LIVE | FOUR | ASSURED;
         let entry = self.slab.at(number);
         let flags = entry.flags.load(Ordering::Acquire);
-        let (forward, backward) = entry.directions_v4::<WIDE>(words);
+        let (forward, backward) = entry.directions_v4(words);
         let alive = (flags & LOOKED_AT == USUAL) & (entry.expires_ms.load(Ordering::Relaxed) > passing.now_ms);
         if !(alive & passing.strict & (forward | backward)) {
             return false;

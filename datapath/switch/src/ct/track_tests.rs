@@ -92,12 +92,12 @@ impl Side {
         self.ct.seek((&*one, &mut *key), short, spec, &mut self.wanted, wide);
         if let Some(taken) = self.short.as_mut().filter(|_| spec.is_plain()) {
             let (passing, wanted) = (self.ct.passing(spec), &*self.wanted);
-            if self.ct.pass_udp_as::<false>((&mut *one, &mut *key), spec, (&passing, wanted)) != 0 {
+            if self.ct.pass_udp_as((&mut *one, &mut *key), spec, (&passing, wanted)) != 0 {
                 taken.shortest += 1;
                 return;
             }
             let found = (wanted.words[0], wanted.candidates[0]);
-            if short.tcp != 0 && self.ct.track_tcp::<false>(&mut one[0], &mut key[0], (spec, &passing), found) {
+            if short.tcp != 0 && self.ct.track_tcp(&mut one[0], &mut key[0], (spec, &passing), found) {
                 taken.tcp += 1;
                 return;
             }
