@@ -27,6 +27,9 @@ pub struct Bundle {
 }
 
 impl Bundle {
+    /// An empty one. Not inlined: it is made on the stack, of which a caller would touch each page whenever it is called, whether it makes one or not.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn new() -> Box<Self> {
         Box::new(Self {
             packets: Batch::new(),

@@ -1,5 +1,6 @@
 //! Whether this processor runs the wide form of the stages that go over a batch: AVX2 and the bit instructions that came with it; and whether it
-//! has vectors of a whole line besides, whose bytes it permutes: AVX-512 with VBMI, for the few stages that gain by it (`parse`, `few`, `groups`).
+//! has vectors of a whole line besides, whose bytes it permutes: AVX-512 with VBMI, for the few stages that gain by it (`parse`, `few`, `groups`,
+//! `ct::sums`).
 //!
 //! What enters: nothing. What leaves: a yes or no, found once at start. Neighbours: `forward`, `lookup`, `search`, whose loops exist twice: made
 //! of one source, compiled once for every x86-64 processor and once for those that have these features. Where the wide form

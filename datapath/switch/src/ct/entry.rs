@@ -309,15 +309,6 @@ impl<'s> Entry<'s> {
         self.flags.store(self.flags.load(Ordering::Relaxed) | LIVE, Ordering::Release);
     }
 
-    /// Fetches what a packet of it reads; `more` for TCP, and NAT over IPv6.
-    #[inline(always)]
-    pub fn prefetch_known(self, more: bool) {
-        crate::prefetch(std::ptr::from_ref(self.hot));
-        if more {
-            crate::prefetch(std::ptr::from_ref(self.more()));
-        }
-    }
-
     /// Fetches what a new connection writes.
     #[inline]
     pub fn prefetch_free(self) {
@@ -410,12 +401,19 @@ impl<'s> Entry<'s> {
         (orig.is(tuple), reply.is(tuple))
     }
 
-    /// The tuples of both directions of a connection that is `FOUR`, each in two words (`Tuple::of_words_v4`).
+    /// The tuple of one direction of a connection that is `FOUR`, in two words (`Tuple::of_words_v4`).
     #[inline(always)]
     #[must_use]
-    pub fn sides_v4(self) -> [(u64, u64); 2] {
-        let [ends, last, back, last_back] = [0, 1, 2, 3].map(|i| self.sides[i].load(Ordering::Relaxed));
-        [(ends, last), (back, last_back)]
+    pub fn side_v4(self, reply: bool) -> [u64; 2] {
+        [0, 1].map(|i| self.sides[2 * usize::from(reply) + i].load(Ordering::Relaxed))
+    }
+
+    /// Whether two words are the tuple of the side that began, and of the answering one, of a connection that is `FOUR`.
+    #[inline(always)]
+    #[must_use]
+    pub fn directions_v4(self, words: [u64; 2]) -> (bool, bool) {
+        let is = |side: [u64; 2]| (side[0] ^ words[0]) | (side[1] ^ words[1]) == 0;
+        (is(self.side_v4(false)), is(self.side_v4(true)))
     }
 
     /// What translating a packet of one direction changes its checksums by, of a connection that is `FOUR` and has `NAT`.

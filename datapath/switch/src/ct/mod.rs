@@ -8,7 +8,7 @@
 //! | [`tuple`], [`packet`] | from a packet to its tuple |
 //! | [`tcp`], [`stage`] | state machines, pure |
 //! | [`entry`], [`slab`], [`table`] | connections in memory, without locks for who reads |
-//! | [`seek`], `short`, `common`, [`track`] | packets through a `ct` action |
+//! | [`seek`], `short`, `sums`, `common`, [`track`] | packets through a `ct` action |
 //! | [`nat`], [`helper`], [`ftp`], [`expect`], [`fragments`] | what few packets need |
 //! | [`limits`] | zones, timeout policies |
 //! | [`reaper`] | the thread that ends what has expired, and frees it |
@@ -40,6 +40,7 @@ pub mod seek;
 mod short;
 pub mod slab;
 pub mod stage;
+mod sums;
 pub mod table;
 pub mod tcp;
 pub mod track;

@@ -4,8 +4,8 @@
 //! the connection that this batch found for it before. Neighbours: `track` (the caller), `short` (which has seen to the commonest packets before),
 //! `common`, `packet`, `table`.
 //!
-//! Two loops: the first asks for the buckets that the second looks into, the second for the entries that come next. They are compiled
-//! twice (`wide`). What they find is kept in arrays that belong to the thread, apart for each kind of thing: written once, read once, never
+//! Two loops, of what `short` did not take: the first asks for the buckets that the second looks into, the second for the entries that come next. They are
+//! compiled twice (`wide`). What they find is kept in arrays that belong to the thread, apart for each kind of thing: written once, read once, never
 //! cleared.
 
 use super::Ct;
@@ -21,13 +21,13 @@ use crate::search::bits;
 use flow::wire::ip_proto;
 use port::Packet;
 
-/// Does something for each packet of a set, of `n` packets. Where the set is all of them, as it mostly is, that is a plain loop, which costs less for
-/// each packet than looking for the next bit. A macro, so that the body stands in the caller's own loops, which are compiled for its processor.
+/// Does something for each packet of a set, of `n` packets. Where it is all of a full batch, as it mostly is, that is a plain loop of a known
+/// length, which costs less for each packet than looking for the next bit. A macro, so that the body stands in the caller's own loops, which are compiled for its processor.
 macro_rules! each {
     ($i:ident in $set:expr, $n:expr => $body:block) => {
-        let (set, n) = ($set, $n.min($crate::bundle::BUNDLE_MAX));
-        if set == $crate::ct::seek::all(n) {
-            for $i in 0..n $body
+        let (set, n) = ($set, $n);
+        if set == u32::MAX && n == $crate::bundle::BUNDLE_MAX {
+            for $i in 0..$crate::bundle::BUNDLE_MAX $body
         } else {
             for $i in $crate::search::bits(set) $body
         }
@@ -40,7 +40,7 @@ pub(super) use each;
 pub struct Wanted {
     tuples: [Tuple; BUNDLE_MAX],
     /// In their place, for packets in `short`: `Tuple::of_words_v4`.
-    pub(super) words: [(u64, u64); BUNDLE_MAX],
+    pub(super) words: [[u64; 2]; BUNDLE_MAX],
     pub(super) hashes: [u64; BUNDLE_MAX],
     /// The entries that the first buckets of the hashes name; `NONE` where there is none.
     pub(super) candidates: [u32; BUNDLE_MAX],
@@ -83,7 +83,7 @@ impl Wanted {
     pub fn new() -> Box<Self> {
         Box::new(Self {
             tuples: [Tuple([0; 5]); BUNDLE_MAX],
-            words: [(0, 0); BUNDLE_MAX],
+            words: [[0; 2]; BUNDLE_MAX],
             hashes: [0; BUNDLE_MAX],
             candidates: [NONE; BUNDLE_MAX],
             handles: [0; BUNDLE_MAX],
@@ -114,15 +114,15 @@ impl Wanted {
         if self.short >> i & 1 == 0 {
             return self.tuples[i];
         }
-        let (ends, rest) = self.words[i];
+        let [ends, rest] = self.words[i];
         Tuple::of_words_v4(ends, rest)
     }
 
     #[inline(always)]
-    fn put_words(&mut self, i: usize, (ct, size): (&Ct, Size), words: (u64, u64)) {
-        self.words[i] = words;
+    fn put_words(&mut self, i: usize, (ct, size): (&Ct, Size), (ends, rest): (u64, u64)) {
+        self.words[i] = [ends, rest];
         self.short |= 1 << i;
-        self.find(i, (ct, size), &Tuple::of_words_v4(words.0, words.1));
+        self.find(i, (ct, size), &Tuple::of_words_v4(ends, rest));
     }
 
     #[inline(always)]
@@ -174,28 +174,20 @@ impl Ct {
         spec: &Spec<'_>,
         wanted: &mut Wanted,
     ) -> usize {
-        let (size, nat, udp) = (self.table.size(), spec.nat.is_some(), wanted.fresh.udp);
-        for i in bits(all(packets.len()) & !wanted.fresh.all()) {
+        let (size, nat, fresh) = (self.table.size(), spec.nat.is_some(), wanted.fresh.all());
+        for i in bits(all(packets.len()) & !fresh) {
             self.seek_one((&packets[i], &mut parsed[i]), (spec, size), (&mut *wanted, i));
         }
-        let mut unknown = 0u32;
-        each!(i in udp, packets.len() => {
+        for i in bits(wanted.seen & !fresh) {
             let candidate = self.table.first_candidate::<WIDE>(wanted.hashes[i], size);
             wanted.candidates[i] = candidate;
-            unknown |= u32::from(candidate == NONE) << i;
-            // There is an entry of the number that says "none", which nobody uses: no branch for it.
-            self.slab.prefetch(candidate);
-        });
-        for i in bits(wanted.seen & !udp) {
-            let candidate = self.table.first_candidate::<WIDE>(wanted.hashes[i], size);
-            wanted.candidates[i] = candidate;
-            unknown |= u32::from(candidate == NONE) << i;
             let tuple = wanted.tuple(i);
             let more = (tuple.proto() == ip_proto::TCP) | (nat & (tuple.family() != V4));
-            self.slab.at(candidate).prefetch_known(more);
+            self.slab.prefetch(candidate, more);
         }
-        wanted.unknown = unknown;
-        unknown.count_ones() as usize
+        let none = wanted.candidates.iter().zip(0..).fold(0, |none, (candidate, i)| none | u32::from(*candidate == NONE) << i);
+        wanted.unknown = wanted.seen & none;
+        wanted.unknown.count_ones() as usize
     }
 
     #[inline(always)]

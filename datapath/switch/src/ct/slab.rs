@@ -77,10 +77,13 @@ impl Slab {
         Entry::new(self, &self.hot[number as usize], number)
     }
 
-    /// Fetches what every packet of an entry reads.
+    /// Fetches what every packet of an entry reads; `more` for TCP, and NAT over IPv6. Fetching asks for no bounds.
     #[inline(always)]
-    pub(super) fn prefetch(&self, number: u32) {
+    pub(super) fn prefetch(&self, number: u32, more: bool) {
         crate::prefetch(self.hot.as_ptr().wrapping_add(number as usize));
+        if more {
+            crate::prefetch(self.more.as_ptr().wrapping_add(number as usize));
+        }
     }
 
     #[inline(always)]

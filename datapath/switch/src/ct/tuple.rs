@@ -236,8 +236,22 @@ impl Tuple {
     #[inline(always)]
     #[must_use]
     pub const fn hash_v4(ends: u64, rest: u64, keys: &[u64; 4]) -> u64 {
+        Self::hash_ends_v4(Self::ends_v4(ends, rest), rest, keys)
+    }
+
+    /// Of the two words of TCP or UDP over IPv4 (`of_words_v4`): source and destination, each an address with its port above it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn ends_v4(ends: u64, rest: u64) -> [u64; 2] {
         let (sport, dport) = (rest & 0xffff, rest >> 16 & 0xffff);
-        hash_ends(ends & 0xffff_ffff ^ sport << 32, ends >> 32 ^ dport << 32, rest, keys)
+        [ends & 0xffff_ffff | sport << 32, ends >> 32 | dport << 32]
+    }
+
+    /// `hash_v4` of what `ends_v4` gives, and of the last word, of which ports do not matter.
+    #[inline(always)]
+    #[must_use]
+    pub const fn hash_ends_v4([src, dst]: [u64; 2], rest: u64, keys: &[u64; 4]) -> u64 {
+        hash_ends(src, dst, rest, keys)
     }
 
     fn address(&self, first: usize) -> IpAddr {

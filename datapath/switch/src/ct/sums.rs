@@ -1,0 +1,496 @@
+//! Whether the checksums of a batch's packets are right: of UDP or TCP over IPv4 without options.
+//!
+//! What enters: packets with their keys, a bit for each that is to be judged. What leaves: a bit for each that is right. Neighbours: `short` (the caller),
+//! `packet`, whose plain judgment of one packet (`common_sums_are_right`) takes those that are not short, and is what a test holds the others to.
+//!
+//! Packets of no more than 64 bytes, which cost the most for what they carry, are added up in vectors: two of 32 bytes where the processor has AVX2, or one of
+//! 64 of which what is behind the packet is not loaded (`wide`). What the sums come to is looked at afterwards, of several packets at a time.
+
+use super::packet;
+use super::seek::each;
+use crate::bundle::BUNDLE_MAX;
+use crate::parsed::Parsed;
+use crate::search::bits;
+use port::{Checksum, Packet};
+
+/// How packets are added up: word by word, in two vectors, in one.
+const PLAIN: u8 = 0;
+const WIDE: u8 = 1;
+const LINES: u8 = 2;
+
+/// Those of the packets of one protocol, `UDP` or TCP, whose checksums are right, or were found so. In loops of their own, as more packets are under way
+/// in the processor at a time where each takes less of it. `wide` only where `wide::on` says so.
+#[inline]
+pub(super) fn right_ones<const UDP: bool>(packets: &[Packet], parsed: &[Parsed], plain: u32, wide: bool) -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    if wide && crate::wide::lines() {
+        // SAFETY: the processor has these features.
+        return unsafe { right_by_lines::<UDP>(packets, parsed, plain) };
+    }
+    #[cfg(target_arch = "x86_64")]
+    if wide {
+        // SAFETY: the caller says that the processor has these features.
+        return unsafe { right_wide::<UDP>(packets, parsed, plain) };
+    }
+    let _ = wide;
+    right_as::<PLAIN, UDP>(packets, parsed, plain)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+fn right_wide<const UDP: bool>(packets: &[Packet], parsed: &[Parsed], plain: u32) -> u32 {
+    right_as::<WIDE, UDP>(packets, parsed, plain)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,bmi1,bmi2,lzcnt,popcnt")]
+fn right_by_lines<const UDP: bool>(packets: &[Packet], parsed: &[Parsed], plain: u32) -> u32 {
+    right_as::<LINES, UDP>(packets, parsed, plain)
+}
+
+#[inline(always)]
+fn right_as<const FORM: u8, const UDP: bool>(packets: &[Packet], parsed: &[Parsed], plain: u32) -> u32 {
+    let (mut right, mut long, mut summed) = (0u32, 0u32, 0u32);
+    let mut sums = Sums::new();
+    each!(i in plain, packets.len().min(parsed.len()) => {
+        let (packet, parsed) = (&packets[i], &parsed[i]);
+        if packet.checksum() != Checksum::Unknown {
+            right |= 1 << i;
+        } else if sums.take::<FORM, UDP>(i, packet, parsed) {
+            summed |= 1 << i;
+        } else {
+            long |= 1 << i;
+        }
+    });
+    if summed != 0 {
+        right |= summed & sums.right::<FORM>();
+    }
+    for i in bits(long) {
+        right |= u32::from(packet::common_sums_are_right(packets[i].data(), &parsed[i])) << i;
+    }
+    right
+}
+
+/// What the words of short packets add up to; nothing for all others, and where there are no vectors.
+struct Sums {
+    #[cfg(target_arch = "x86_64")]
+    sums: [vector::Pair; BUNDLE_MAX],
+}
+
+impl Sums {
+    #[inline(always)]
+    fn new() -> Self {
+        Self {
+            #[cfg(target_arch = "x86_64")]
+            sums: [vector::Pair::ZERO; BUNDLE_MAX],
+        }
+    }
+
+    /// Adds up packet `i`, if it is short.
+    #[inline(always)]
+    fn take<const FORM: u8, const UDP: bool>(&mut self, i: usize, packet: &Packet, parsed: &Parsed) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let (l3, l4) = (usize::from(parsed.found.l3), usize::from(parsed.found.l4));
+            // Of a packet that ends before its header does, longer than any.
+            let total = packet.len().wrapping_sub(l3 + usize::from(parsed.found.l2_pad));
+            let ip = packet.as_ptr().cast_const().wrapping_add(l3);
+            if FORM == LINES && (l4 == l3 + vector::IPV4) & vector::LINE_LENGTHS.contains(&total) {
+                // SAFETY: `LINES` is only in functions that were called because the processor has these vectors. The packet has these bytes.
+                self.sums[i] = unsafe { vector::add_up_line::<UDP>(ip, total) };
+                return true;
+            }
+            if FORM == WIDE && (l4 == l3 + vector::IPV4) & vector::LENGTHS.contains(&total) & (packet.room() > l3 + total) {
+                // SAFETY: `WIDE` is only in functions that were called because the processor has AVX2. The packet owns its buffer, in which
+                // these bytes and one more are, and whose memory is initialised.
+                self.sums[i] = unsafe { vector::add_up::<UDP>(ip, total) };
+                return true;
+            }
+        }
+        let _ = (i, packet, parsed);
+        false
+    }
+
+    /// The packets that were added up and are right.
+    #[inline(always)]
+    fn right<const FORM: u8>(&self) -> u32 {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if FORM == LINES {
+                // SAFETY: as in `take`.
+                return unsafe { vector::right_lines(&self.sums) };
+            }
+            if FORM == WIDE {
+                // SAFETY: as in `take`.
+                return unsafe { vector::right_ones(&self.sums) };
+            }
+        }
+        0
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod vector {
+    use crate::bundle::BUNDLE_MAX;
+    use flow::wire::ip_proto;
+    use std::arch::x86_64::{
+        __m256i, _mm_add_epi32, _mm_load_si128, _mm_loadu_si128, _mm_srli_epi64, _mm_store_si128, _mm256_add_epi32,
+        _mm256_and_si256, _mm256_castps_si256, _mm256_castsi256_pd, _mm256_castsi256_ps, _mm256_castsi256_si128,
+        _mm256_cmpeq_epi32, _mm256_cmpeq_epi64, _mm256_extracti128_si256, _mm256_hadd_epi32, _mm256_loadu_si256,
+        _mm256_madd_epi16, _mm256_mask_add_epi32, _mm256_maskz_mov_epi32, _mm256_movemask_pd, _mm256_set_m128i,
+        _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_epi64x, _mm256_shuffle_ps, _mm256_srli_epi32, _mm256_xor_si256,
+        _mm512_add_epi32, _mm512_and_si512, _mm512_castsi512_si256, _mm512_cmpeq_epi32_mask, _mm512_extracti64x4_epi64,
+        _mm512_loadu_si512, _mm512_madd_epi16, _mm512_maskz_loadu_epi8, _mm512_permutex2var_epi32, _mm512_set1_epi16,
+        _mm512_set1_epi32, _mm512_srli_epi32, _mm512_srli_epi64, _mm512_xor_si512, _pext_u32,
+    };
+    use std::ops::RangeInclusive;
+
+    pub(super) const IPV4: usize = 20;
+    /// Bytes of a vector, and words of 16 bits.
+    const VECTOR: usize = 32;
+    const WORDS: usize = VECTOR / 2;
+    /// Lengths of an IPv4 packet that is covered by two vectors, of which the first is full.
+    pub(super) const LENGTHS: RangeInclusive<usize> = VECTOR..=2 * VECTOR;
+    /// Where UDP's checksum stands.
+    const SUM: usize = IPV4 + 6;
+    /// The first word of the addresses, which count in the segment's sum, too.
+    const ADDRESSES: usize = 6;
+    /// Products of vectors are of words with a sign: each word is taken for so much less than it is.
+    const LESS: i32 = 0x8000;
+
+    /// Lengths of an IPv4 packet that one vector of 64 bytes takes: at least the header, and UDP's.
+    pub(super) const LINE_LENGTHS: RangeInclusive<usize> = IPV4 + 8..=LINE;
+    /// Bytes of that vector.
+    const LINE: usize = 64;
+
+    /// What the length of a packet says.
+    #[repr(C, align(64))]
+    struct Row {
+        /// Which bytes of the second vector count: those that the first did not have, and not the one behind an odd length.
+        counted: [u8; VECTOR],
+        /// What is to be added to the sum of the header, in the lowest lane, and of the segment, in the third: what words were taken less for, and
+        /// protocol and length of the pseudo header.
+        plus: [i32; 4],
+    }
+
+    const fn rows(proto: u8) -> [Row; VECTOR + 1] {
+        let mut rows = [const { row(VECTOR, 0) }; VECTOR + 1];
+        let mut i = 0;
+        while i < rows.len() {
+            rows[i] = row(VECTOR + i, proto);
+            i += 1;
+        }
+        rows
+    }
+
+    /// By protocol, TCP and UDP, and length.
+    static ROWS: [[Row; VECTOR + 1]; 2] = [rows(ip_proto::TCP), rows(ip_proto::UDP)];
+
+    #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "small numbers")]
+    const fn row(total: usize, proto: u8) -> Row {
+        let from = second(total);
+        let mut counted = [0; VECTOR];
+        let mut i = VECTOR - from;
+        while i < total - from {
+            counted[i] = 0xff;
+            i += 1;
+        }
+        Row { counted, plus: plus(total, IPV4 / 2, WORDS - ADDRESSES + WORDS, proto) }
+    }
+
+    /// What so many words of header and segment were taken less for, in the first number and in the third, and what the pseudo header adds to the segment's.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "small numbers")]
+    const fn plus(total: usize, header: usize, segment: usize, proto: u8) -> [i32; 4] {
+        let pseudo = (proto as u16).to_be() as i32 + ((total - IPV4) as u16).to_be() as i32;
+        [header as i32 * LESS, 0, segment as i32 * LESS + pseudo, 0]
+    }
+
+    /// Where the second vector begins: it ends where the packet does, so that it does not touch what is behind; words stay words.
+    #[inline(always)]
+    const fn second(total: usize) -> usize {
+        total + total % 2 - VECTOR
+    }
+
+    /// Factors of the first vector's words: 1 for some, 0 for the others.
+    const fn factors(from: usize, to: usize) -> [i16; WORDS] {
+        let mut factors = [0; WORDS];
+        let mut i = from;
+        while i < to {
+            factors[i] = 1;
+            i += 1;
+        }
+        factors
+    }
+
+    static HEADER: [i16; WORDS] = factors(0, IPV4 / 2);
+    static SEGMENT: [i16; WORDS] = factors(ADDRESSES, WORDS);
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn load<T>(of: &T) -> __m256i {
+        const { assert!(size_of::<T>() == VECTOR) };
+        // SAFETY: it is as long as a vector, and made of numbers.
+        unsafe { _mm256_loadu_si256(std::ptr::from_ref(of).cast()) }
+    }
+
+    /// Sums of a packet, under way: of the header in the first number, of the segment in the third.
+    #[derive(Clone, Copy)]
+    #[repr(C, align(16))]
+    pub(super) struct Pair([u32; 4]);
+
+    impl Pair {
+        pub(super) const ZERO: Self = Self([0; 4]);
+
+        /// A UDP packet without a checksum is whole, too: as if its sum was right.
+        ///
+        /// # Safety
+        /// Both headers are readable at `ip`.
+        #[inline(always)]
+        unsafe fn forgive(&mut self, ip: *const u8) {
+            // SAFETY: it is in UDP's header (the caller's promise).
+            if unsafe { ip.wrapping_add(SUM).cast::<u16>().read_unaligned() } == 0 {
+                [self.0[2], self.0[3]] = [0xffff, 0];
+            }
+        }
+    }
+
+    /// The one's complement sums of header and segment of a packet of `total` bytes, of `UDP` or TCP, both in one go, over words of 16 bits.
+    ///
+    /// # Safety
+    /// `total` is in `LENGTHS`, and one byte more than that is readable at `ip`.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    pub(super) unsafe fn add_up<const UDP: bool>(ip: *const u8, total: usize) -> Pair {
+        let row = &if UDP { &ROWS[1] } else { &ROWS[0] }[total - VECTOR];
+        // SAFETY: a vector is in the packet, which is no shorter.
+        let first = unsafe { _mm256_loadu_si256(ip.cast()) };
+        // SAFETY: the vector ends with the packet, or a byte behind it (the caller's promise).
+        let last = unsafe { _mm256_loadu_si256(ip.wrapping_add(second(total)).cast()) };
+        // The top bit turned is 0x8000 less, with a sign.
+        let turn = _mm256_set1_epi16(i16::MIN);
+        let [first, last] = [first, _mm256_and_si256(last, load(&row.counted))].map(|v| _mm256_xor_si256(v, turn));
+        let header = _mm256_madd_epi16(first, load(&HEADER));
+        let segment = _mm256_add_epi32(_mm256_madd_epi16(first, load(&SEGMENT)), _mm256_madd_epi16(last, _mm256_set1_epi16(1)));
+        let pairs = _mm256_hadd_epi32(header, segment);
+        let four = _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256::<1>(pairs));
+        // SAFETY: four numbers are such a vector.
+        let plus = unsafe { _mm_load_si128(row.plus.as_ptr().cast()) };
+        let sums = _mm_add_epi32(_mm_add_epi32(four, _mm_srli_epi64::<32>(four)), plus);
+        let mut pair = Pair::ZERO;
+        // SAFETY: four numbers are such a vector.
+        unsafe { _mm_store_si128(pair.0.as_mut_ptr().cast(), sums) };
+        if UDP {
+            // SAFETY: the header is in the first vector.
+            unsafe { pair.forgive(ip) };
+        }
+        pair
+    }
+
+    /// What is to be added to the sums of a packet in one vector, by protocol, TCP and UDP, and length.
+    #[repr(C, align(64))]
+    struct Plus([[[i32; 4]; LINE + 1]; 2]);
+
+    static PLUS: Plus = Plus([pluses(ip_proto::TCP), pluses(ip_proto::UDP)]);
+
+    const fn pluses(proto: u8) -> [[i32; 4]; LINE + 1] {
+        let mut pluses = [[0; 4]; LINE + 1];
+        let mut total = IPV4;
+        while total <= LINE {
+            pluses[total] = plus(total, IPV4 / 2, LINE / 2 - ADDRESSES, proto);
+            total += 1;
+        }
+        pluses
+    }
+
+    /// The same as `add_up` in one vector. Half of either sum is in the number behind it.
+    ///
+    /// # Safety
+    /// `total` is in `LINE_LENGTHS`, and as many bytes are readable at `ip`.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,bmi2")]
+    pub(super) unsafe fn add_up_line<const UDP: bool>(ip: *const u8, total: usize) -> Pair {
+        /// Words of 16 bits that two and two are one number of the vector: those of the header, and of the segment.
+        const HEADER: u8 = 0b0001_1111;
+        const ADDRESSES_ON: u8 = 0b1111_1000;
+        const { assert!(HEADER.count_ones() as usize == IPV4 / 4 && ADDRESSES_ON.trailing_zeros() as usize == ADDRESSES / 2) };
+        // SAFETY: what the mask leaves out is not read, the rest is readable (the caller's promise).
+        let bytes = unsafe { _mm512_maskz_loadu_epi8(u64::MAX >> (LINE - total), ip.cast()) };
+        let words = _mm512_xor_si512(bytes, _mm512_set1_epi16(i16::MIN));
+        let pairs = _mm512_madd_epi16(words, _mm512_set1_epi16(1));
+        let (low, high) = (_mm512_castsi512_si256(pairs), _mm512_extracti64x4_epi64::<1>(pairs));
+        let header = _mm256_maskz_mov_epi32(HEADER, low);
+        let segment = _mm256_mask_add_epi32(high, ADDRESSES_ON, high, low);
+        let both = _mm256_hadd_epi32(header, segment);
+        let four = _mm_add_epi32(_mm256_castsi256_si128(both), _mm256_extracti128_si256::<1>(both));
+        let plus = &if UDP { &PLUS.0[1] } else { &PLUS.0[0] }[total];
+        // SAFETY: four numbers are such a vector.
+        let sums = _mm_add_epi32(four, unsafe { _mm_loadu_si128(plus.as_ptr().cast()) });
+        let mut pair = Pair::ZERO;
+        // SAFETY: four numbers are such a vector.
+        unsafe { _mm_store_si128(pair.0.as_mut_ptr().cast(), sums) };
+        if UDP {
+            // SAFETY: the header is in the packet.
+            unsafe { pair.forgive(ip) };
+        }
+        pair
+    }
+
+    /// `right_ones` of what `add_up_line` has made.
+    #[inline]
+    #[target_feature(enable = "avx512f,bmi2")]
+    pub(super) fn right_lines(pairs: &[Pair; BUNDLE_MAX]) -> u32 {
+        /// Every second number of two vectors.
+        const EVEN: [i32; 16] = [0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30];
+        const FIRST: u32 = 0x5555;
+        // SAFETY: 16 numbers are a vector.
+        let even = unsafe { _mm512_loadu_si512(EVEN.as_ptr().cast()) };
+        let low = _mm512_set1_epi32(0xffff);
+        let mut right = 0;
+        for (i, eight) in pairs.as_chunks::<8>().0.iter().enumerate() {
+            let half = |j: usize| {
+                // SAFETY: four pairs are a vector, and `j` is 0 or 4.
+                let four = unsafe { _mm512_loadu_si512(eight.as_ptr().wrapping_add(j).cast()) };
+                _mm512_add_epi32(four, _mm512_srli_epi64::<32>(four))
+            };
+            let sums = _mm512_permutex2var_epi32(half(0), even, half(4));
+            let folded = _mm512_add_epi32(_mm512_and_si512(sums, low), _mm512_srli_epi32::<16>(sums));
+            let same = u32::from(_mm512_cmpeq_epi32_mask(folded, low));
+            right |= _pext_u32(same & same >> 1, FIRST) << (8 * i);
+        }
+        right
+    }
+
+    /// A bit for each pair of which both sums are right.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    pub(super) fn right_ones(pairs: &[Pair; BUNDLE_MAX]) -> u32 {
+        let low = _mm256_set1_epi32(0xffff);
+        let mut right = 0;
+        for (i, four) in pairs.as_chunks::<4>().0.iter().enumerate() {
+            // SAFETY: a pair is such a vector. It is loaded as it was stored, which the processor need not wait for.
+            let [a, b, c, d] = four.each_ref().map(|pair| unsafe { _mm_load_si128(pair.0.as_ptr().cast()) });
+            let halves = |low, high| _mm256_castsi256_ps(_mm256_set_m128i(high, low));
+            // The sums alone, in order.
+            let sums = _mm256_castps_si256(_mm256_shuffle_ps::<0b10_00_10_00>(halves(a, c), halves(b, d)));
+            // Less than 2^21, so that folding once is enough: 0xffff is what a right one comes to, and nothing else does.
+            let folded = _mm256_add_epi32(_mm256_and_si256(sums, low), _mm256_srli_epi32::<16>(sums));
+            let both = _mm256_cmpeq_epi64(_mm256_cmpeq_epi32(folded, low), _mm256_set1_epi64x(-1));
+            right |= _mm256_movemask_pd(_mm256_castsi256_pd(both)).cast_unsigned() << (4 * i);
+        }
+        right
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flow::compose::{Payload, compose};
+    use flow::extract::{NetworkLayer, PacketMeta};
+    use flow::key::Key;
+    use flow::wire::ip_proto;
+    use proptest::prelude::*;
+
+    fn key(ports: [u8; 4], addresses: [u8; 8]) -> Key {
+        let mut key = Key::ZERO;
+        (key.eth_type, key.nw_ttl) = ([8, 0], 64);
+        let [s0, s1, s2, s3, d0, d1, d2, d3] = addresses;
+        (key.nw_src, key.nw_dst) = ([s0, s1, s2, s3], [d0, d1, d2, d3]);
+        let [s0, s1, d0, d1] = ports;
+        (key.tp_src, key.tp_dst) = ([s0, s1], [d0, d1]);
+        key
+    }
+
+    /// What each form that this processor has finds.
+    fn forms<const UDP: bool>(packets: &[Packet], parsed: &[Parsed]) -> Vec<u32> {
+        let all = crate::ct::seek::all(packets.len());
+        let mut found = vec![right_as::<PLAIN, UDP>(packets, parsed, all)];
+        #[cfg(target_arch = "x86_64")]
+        if crate::wide::on() {
+            // SAFETY: the processor has these features.
+            found.push(unsafe { right_wide::<UDP>(packets, parsed, all) });
+            if crate::wide::lines() {
+                // SAFETY: as above.
+                found.push(unsafe { right_by_lines::<UDP>(packets, parsed, all) });
+            }
+        }
+        found
+    }
+
+    /// Of a batch each packet is judged by its own sums, whatever its neighbours are.
+    #[test]
+    fn a_batch_is_judged_packet_by_packet() {
+        let mut random = flow::extract_gen::PacketGen::new(7);
+        for udp in [false, true] {
+            for n in [1, 7, 31, BUNDLE_MAX] {
+                let (mut packets, mut all, mut expected) = (Vec::new(), Vec::new(), 0u32);
+                for i in 0..n {
+                    let mut key = key([1, 2, 3, 4], [10, 0, 0, 1, 10, 0, 0, 2]);
+                    key.nw_proto = if udp { ip_proto::UDP } else { ip_proto::TCP };
+                    let mut frame = compose(&key, Payload::Len(random.below(60)));
+                    let right = random.below(3) != 0;
+                    if !right {
+                        let at = 14 + random.below(20);
+                        frame[at] ^= 1 << random.below(8);
+                    }
+                    let mut packet = Packet::from_bytes(&frame).unwrap();
+                    let mut parsed = Parsed::new();
+                    parsed.read(packet.data(), &PacketMeta::default());
+                    let trusted = random.below(6) == 0;
+                    if trusted {
+                        packet.set_checksum(Checksum::Good);
+                    }
+                    // A bit that flips a length may have made it another packet.
+                    expected |= u32::from(trusted || packet::common_sums_are_right(packet.data(), &parsed)) << i;
+                    packets.push(packet);
+                    all.push(parsed);
+                }
+                let found = if udp { forms::<true>(&packets, &all) } else { forms::<false>(&packets, &all) };
+                assert!(found.iter().all(|found| *found == expected), "{udp} {n}");
+                assert!(n < 31 || expected != 0 && expected != crate::ct::seek::all(n));
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+        /// All forms find checksums right that `see_common` does, of packets of all short lengths, padded or not, whole or with a flipped bit.
+        #[test]
+        fn sums_are_judged_alike(
+            addresses: [u8; 8],
+            ports: [u8; 4],
+            payload in prop::collection::vec(prop_oneof![Just(0u8), Just(0xff), any::<u8>()], 0..80),
+            pad in 0usize..40,
+            flip in prop::option::of((0usize..64, 0u32..8)),
+            none in prop::bool::weighted(0.1),
+            vlan: bool,
+            proto in prop::sample::select(vec![ip_proto::UDP, ip_proto::UDP, ip_proto::TCP, ip_proto::TCP, ip_proto::SCTP]),
+        ) {
+            let mut key = key(ports, addresses);
+            key.nw_proto = proto;
+            if vlan {
+                (key.vlan_tci, key.vlan_tpid) = ([0x10, 5], [0x81, 0]);
+            }
+            let mut frame = compose(&key, Payload::Bytes(&payload));
+            let l3 = if vlan { 18 } else { 14 };
+            if none {
+                frame[l3 + 26..l3 + 28].fill(0);
+            }
+            if let Some((at, bit)) = flip && l3 + at < frame.len() {
+                frame[l3 + at] ^= 1 << bit;
+            }
+            frame.extend(std::iter::repeat_n(0xa5, pad));
+            let packet = Packet::from_bytes(&frame).unwrap();
+            let mut parsed = Box::new(Parsed::new());
+            parsed.read(packet.data(), &PacketMeta::default());
+            let common = packet::see_common(&packet, &parsed, 3);
+            let (packets, parsed) = (std::slice::from_ref(&packet), std::slice::from_ref(&*parsed));
+            let key = &parsed[0].key;
+            let ours = matches!(key.nw_proto, ip_proto::TCP | ip_proto::UDP) && key.tp_src != [0; 2] && key.tp_dst != [0; 2];
+            if ours && parsed[0].found.network == NetworkLayer::Ipv4 && key.nw_frag == 0 {
+                for right in if key.nw_proto == ip_proto::UDP { forms::<true>(packets, parsed) } else { forms::<false>(packets, parsed) } {
+                    prop_assert_eq!(right != 0, common.is_some(), "{:x?}", frame);
+                }
+            }
+        }
+    }
+}
