@@ -76,6 +76,8 @@ pub const MAX_DEFAULT: u32 = 3_000_000;
 pub const EVENTS_MAX: usize = 65_536;
 /// Entries that are looked at for a connection that may give way.
 const EARLY_DROP_LOOKS: u32 = 64;
+/// Connections that began last and are remembered, when hardly any more may begin.
+const RECENT_MAX: u32 = 64;
 
 /// A connection tracker.
 #[derive(Debug)]
@@ -88,6 +90,8 @@ pub struct Ct {
     /// Entries that have ended.
     deaths: Pile,
     count: AtomicU32,
+    /// Some that began last, when hardly any more might.
+    recent: [AtomicU32; RECENT_MAX as usize],
     /// Those of them that stand in the table twice.
     twofold: AtomicU32,
     max: AtomicU32,
@@ -154,6 +158,7 @@ impl Ct {
             births: (0..MEMBERS_MAX).map(|_| Pile::default()).collect(),
             deaths: Pile::default(),
             count: AtomicU32::new(0),
+            recent: std::array::from_fn(|_| AtomicU32::new(NONE)),
             twofold: AtomicU32::new(0),
             max: AtomicU32::new(MAX_DEFAULT),
             liberal: AtomicBool::new(false),
@@ -255,7 +260,10 @@ impl Ct {
         if reply_hash != hash {
             self.twofold.fetch_add(1, Ordering::Relaxed);
         }
-        self.count.fetch_add(1, Ordering::Relaxed);
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        if count + RECENT_MAX >= self.max.load(Ordering::Relaxed) {
+            self.recent[(number % RECENT_MAX) as usize].store(number, Ordering::Relaxed);
+        }
         if self.table.grow_for(self.slots_in_use()) {
             self.wake_reaper();
         }
@@ -339,14 +347,13 @@ impl Ct {
         if self.count.load(Ordering::Relaxed) < self.max.load(Ordering::Relaxed) {
             return true;
         }
-        // Entries stand close together in the slab: a stretch from a place that the sender cannot choose.
+        // Entries stand close together in the slab: a stretch from a place that the sender cannot choose. After a flood of more than may be most of
+        // it is free, but those that began last are remembered.
         let end = self.slab.end();
         let from = u32::try_from((hash >> 32) % u64::from(end)).expect("below a 32-bit number");
-        let ended = (0..EARLY_DROP_LOOKS.min(end)).any(|i| {
-            let number = (from + i) % end;
-            let entry = self.slab.at(number);
-            number != NONE && entry.gives_way(now_ms) && self.end(number)
-        });
+        let near = (0..EARLY_DROP_LOOKS.min(end)).map(|i| (from + i) % end);
+        let recent = self.recent.iter().map(|number| number.load(Ordering::Relaxed));
+        let ended = near.chain(recent).any(|n| n != NONE && self.slab.at(n).gives_way(now_ms) && self.end(n));
         if ended {
             CT_EARLY_DROP.inc();
         }

@@ -388,6 +388,27 @@ mod tests {
         assert!(ct.slab.end() <= MAX + 2 * BATCH + 100, "{}", ct.slab.end());
     }
 
+    /// Far more entries wait to be free than connections may be, so that hardly any stretch of the slab holds one: each new one finds another that
+    /// gives way all the same, and none that is established.
+    #[test]
+    fn a_few_connections_among_many_free_entries_give_way() {
+        let now_ms = clock::now_ms();
+        let ct = Ct::new();
+        assert!(ct.set_max_connections(50).is_ok());
+        let mut local = Local::new(0);
+        let mut bear = |n: u32| ct.bear(&mut local, &birth(n, now_ms), ct.hash(&tuple(n)), now_ms);
+        for n in 0..10 {
+            let Born::New(number) = bear(n) else { panic!("{n}") };
+            ct.slab.at(number).raise(ASSURED);
+        }
+        for n in 10..20_000 {
+            assert!(matches!(bear(n), Born::New(_)), "{n}");
+            assert!(ct.connections() <= 50);
+        }
+        assert!(ct.slab.end() >= 20_000);
+        assert!((0..10).all(|n| ct.find(ct.hash(&tuple(n)), &tuple(n), now_ms).is_some()));
+    }
+
     #[test]
     fn the_thread_is_woken_by_its_tracker() {
         let ct = Arc::new(Ct::new());
