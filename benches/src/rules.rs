@@ -82,7 +82,7 @@ pub fn flow_mods(n: u32) -> String {
 /// An ACL whose rules ask for prefixes of both addresses and both ports of port 3's packets; what it does not name is dropped.
 #[must_use]
 pub fn explosion() -> String {
-    let mut text = String::from("in_port=1,udp,tp_dst=1000,actions=output:2\n");
+    let mut text = String::new();
     line(&mut text, format_args!("table=0,in_port=3,priority=40,udp,nw_src=10.1.2.3,actions=resubmit(,1)"));
     line(&mut text, format_args!("table=0,in_port=3,priority=1,udp,actions=resubmit(,1)"));
     line(&mut text, format_args!("table=1,priority=40,udp,nw_dst=11.1.2.3,actions=resubmit(,2)"));

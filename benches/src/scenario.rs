@@ -320,6 +320,20 @@ pub const ALL: &[Scenario] = &[
         kind: Kind::Own(parts::neighbours::explosion),
     },
     Scenario {
+        name: "ct-flood",
+        about: "one port's established connections beside a port where every packet begins one and no more may be; peer column as in miss-flood",
+        sizes: &[of(4_000)],
+        quick: 0,
+        kind: Kind::Own(parts::neighbours::ct_flood),
+    },
+    Scenario {
+        name: "frag-flood",
+        about: "the same beside a port of fragments that never complete; peer column as in miss-flood",
+        sizes: &[of(4_000)],
+        quick: 0,
+        kind: Kind::Own(parts::neighbours::frag_flood),
+    },
+    Scenario {
         name: "tcp-veth",
         about: "TCP between two containers on veth, default ethtool settings; the peer column is the kernel's bridge (Gbit/s)",
         sizes: &[of(1)],

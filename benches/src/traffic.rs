@@ -7,7 +7,7 @@
 use crate::BenchError;
 use flow::Key;
 use flow::compose::{Payload, compose};
-use flow::key::VLAN_CFI;
+use flow::key::{FRAG_ANY, VLAN_CFI};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -54,6 +54,8 @@ pub enum Traffic {
     Connections { flows: u32, nat: bool },
     /// The same of TCP, without `nat`: acknowledgments with six bytes, always of the same numbers.
     TcpConnections { flows: u32 },
+    /// First fragments of as many datagrams, which never complete, over IPv4 and IPv6.
+    Fragments { datagrams: u32 },
 }
 
 impl Traffic {
@@ -72,6 +74,7 @@ impl Traffic {
             Self::Explosion { flows } => format!("explosion-{flows}.pcap"),
             Self::Connections { flows, nat } => format!("{}-{flows}.pcap", if nat { "nat" } else { "ct" }),
             Self::TcpConnections { flows } => format!("ct-tcp-{flows}.pcap"),
+            Self::Fragments { datagrams } => format!("fragments-{datagrams}.pcap"),
         }
     }
 
@@ -84,7 +87,7 @@ impl Traffic {
             }
             Self::Mixed { flows } | Self::Vxlan { flows } => flows.max(PACKETS_MIN),
             Self::Masks { .. } => MASK_FLOWS,
-            Self::Explosion { flows } => flows.max(PACKETS_MIN),
+            Self::Explosion { flows } | Self::Fragments { datagrams: flows } => flows.max(PACKETS_MIN),
             Self::Connections { flows, .. } | Self::TcpConnections { flows } => (2 * flows).max(PACKETS_MIN),
         }
     }
@@ -122,6 +125,7 @@ impl Traffic {
                 let request = tcp(i / 2 % flows);
                 frame(&if i.is_multiple_of(2) { request } else { reply(&request, false) }, 60)
             }
+            Self::Fragments { datagrams } => fragment(i % datagrams),
         }
     }
 
@@ -238,6 +242,15 @@ fn over_ipv6(k: u32, proto: u8) -> Key {
     key.ipv6_src = address(1);
     key.ipv6_dst = address(2);
     key
+}
+
+/// The first fragment of a datagram, larger than the least size that is held: of IPv4 and IPv6 in turn.
+fn fragment(k: u32) -> Vec<u8> {
+    let mut key = if k.is_multiple_of(2) { udp(k) } else { over_ipv6(k, UDP) };
+    key.nw_src = (0x0a00_0000 + k).to_be_bytes();
+    key.ipv6_src[12..].copy_from_slice(&k.to_be_bytes());
+    key.nw_frag = FRAG_ANY;
+    compose(&key, Payload::Len(1352))
 }
 
 /// Packets that leave a list of prefix rules at every depth of source address, destination address and both ports.

@@ -3,9 +3,8 @@
 
 mod common;
 
-use common::{Bench, fragments, frame, numbered};
+use common::{Bench, frame, segment};
 use flow::action_text::parse_actions;
-use flow::compose::{Payload, compose};
 use flow::conntrack::{CT_STAGES, Conntrack, CtEvent, CtFilter, CtStage, CtTuple};
 use flow::forms::NoNames;
 use flow::{Datapath, DpPort};
@@ -115,67 +114,6 @@ fn flushes_limits_and_policies() {
     assert!((1_230_000..=1_234_000).contains(&left), "{left}");
 }
 
-/// First packets beyond the limit end others that were not answered, never one that was.
-#[test]
-fn floods_do_not_end_what_is_established() {
-    let bench = bench(FIREWALL);
-    let tracker = ct(&bench);
-    bench.send(1, &frame(UDP, 100));
-    bench.send(2, &frame(BACK, 100));
-    tracker.set_max_connections(30).unwrap();
-    // A hundred times as many as may be; what is established is forwarded all the time.
-    let counted = || datapath::ct::CT_EARLY_DROP.count() + datapath::ct::CT_FULL.count();
-    let before = counted();
-    for port in 1..=3000u16 {
-        let first = frame(&UDP.replace("src=1000,dst=2000", &format!("src={port},dst=2001")), 100);
-        assert_eq!(out(&bench, 1, &first), [2], "the packet itself is not lost");
-        assert!(tracker.connections() <= 30);
-        assert_eq!(out(&bench, 2, &frame(BACK, 100)), [1], "{port}");
-    }
-    assert!(counted() - before >= 2971, "each is told of");
-    // Enough that are established leave no room for others, and are not ended for them.
-    tracker.flush(&CtFilter::default()).unwrap();
-    let both = |port: u16| {
-        bench.send(1, &frame(&UDP.replace("src=1000", &format!("src={port}")), 100));
-        out(&bench, 2, &frame(&BACK.replace("dst=1000", &format!("dst={port}")), 100))
-    };
-    (1000..1030).for_each(|port| assert_eq!(both(port), [1]));
-    let full = datapath::ct::CT_FULL.count();
-    (2000..2100).for_each(|port| assert_eq!(both(port), [3]));
-    assert_eq!(datapath::ct::CT_FULL.count() - full, 100);
-    (1000..1030).for_each(|port| assert_eq!(both(port), [1]));
-    assert!(dump(&bench).iter().any(|l| l.contains("sport=1000,")));
-    assert!(tracker.set_max_connections(u32::MAX).is_err());
-}
-
-/// A hundred times as many fragments as may be held, of datagrams that never complete: the others go on as what cannot be tracked, and what is
-/// whole is tracked all the time.
-#[test]
-fn fragments_that_never_complete_are_held_to_a_limit() {
-    let bench = bench(&[
-        ("recirc_id(0),in_port(1)", "ct(zone=7),recirc(0x1)"),
-        ("ct_state(-inv+trk),recirc_id(0x1),in_port(1)", "2"),
-        ("ct_state(+inv+trk),recirc_id(0x1),in_port(1)", "3"),
-    ]);
-    let tracker = ct(&bench);
-    tracker.set_fragments_max(20).unwrap();
-    let [last, first] = fragments(&frame(UDP, 1434), 1208);
-    let full = datapath::ct::fragments::FRAGMENTS_FULL.count();
-    for id in 0..2000u16 {
-        let lonely = numbered(&first, id);
-        assert_eq!(out(&bench, 1, &lonely), if id < 20 { &[][..] } else { &[3] }, "{id}");
-        assert_eq!(out(&bench, 1, &frame(UDP, 100)), [2], "{id}");
-    }
-    assert_eq!(datapath::ct::fragments::FRAGMENTS_FULL.count() - full, 1980);
-    let held = tracker.fragments();
-    assert_eq!((held.v4.accepted, held.lists.len()), (20, 20));
-    // There is no room for the last piece either; with room the datagram is whole, and goes on in pieces.
-    assert_eq!(out(&bench, 1, &numbered(&last, 7)), [3]);
-    tracker.set_fragments_max(21).unwrap();
-    assert_eq!(out(&bench, 1, &numbered(&last, 7)), [2, 2]);
-    assert_eq!(tracker.fragments().lists.len(), 19);
-}
-
 #[test]
 fn what_was_flushed_begins_again() {
     let bench = bench(&[("recirc_id(0),in_port(1)", "ct(force_commit),2")]);
@@ -213,25 +151,6 @@ fn source_and_destination_are_translated_and_back() {
     }
 }
 
-#[allow(clippy::too_many_arguments, reason = "the fields of a segment, in their order")]
-fn ftp(src: &str, dst: &str, ports: (u16, u16), seq: u32, ack: u32, flags: u8, text: &str) -> Vec<u8> {
-    let flow = format!(
-        "eth(src=00:00:00:00:00:01,dst=00:00:00:00:00:02),eth_type(0x0800),\
-         ipv4(src={src},dst={dst},proto=6,tos=0,ttl=64,frag=no),tcp(src={},dst={})",
-        ports.0, ports.1
-    );
-    let mut bytes = compose(&common::parse(&flow).0, Payload::Bytes(text.as_bytes()));
-    bytes[38..42].copy_from_slice(&seq.to_be_bytes());
-    bytes[42..46].copy_from_slice(&ack.to_be_bytes());
-    (bytes[47], bytes[48], bytes[49]) = (flags, 0x40, 0);
-    bytes[50..52].fill(0);
-    let l4 = &bytes[34..];
-    let key = common::parse(&flow).0;
-    let sum = flow::checksum::pseudo4(key.nw_src, key.nw_dst, 6, l4.len()).plus(l4).finish();
-    bytes[50..52].copy_from_slice(&sum);
-    bytes
-}
-
 /// An active FTP client behind NAT: the command carries the outside address, sequence numbers follow, the server's connection comes in.
 #[test]
 fn ftp_through_nat() {
@@ -243,8 +162,8 @@ fn ftp_through_nat() {
         ("ct_state(+new-rel+trk),recirc_id(0x1),in_port(2)", "3"),
     ]);
     let (client, server, outside) = ("10.0.0.1", "10.0.0.2", "192.0.2.200");
-    let up = |seq, ack, flags, text: &str| bench.send(1, &ftp(client, server, (4000, 21), seq, ack, flags, text));
-    let down = |seq, ack, flags, text: &str| bench.send(2, &ftp(server, outside, (21, 4000), seq, ack, flags, text));
+    let up = |seq, ack, flags, text: &str| bench.send(1, &segment(client, server, (4000, 21), seq, ack, flags, text));
+    let down = |seq, ack, flags, text: &str| bench.send(2, &segment(server, outside, (21, 4000), seq, ack, flags, text));
     up(100, 0, 2, "");
     assert_eq!(down(900, 101, 0x12, "").len(), 1);
     up(101, 901, 0x10, "");
@@ -258,12 +177,12 @@ fn ftp_through_nat() {
     let next = up(120, 901, 0x18, "LIST\r\n");
     assert_eq!(next[0].1[38..42], 123u32.to_be_bytes());
     assert_eq!(ct(&bench).expectations(None).len(), 1);
-    let data = bench.send(2, &ftp(server, outside, (20, 1025), 7000, 0, 2, ""));
+    let data = bench.send(2, &segment(server, outside, (20, 1025), 7000, 0, 2, ""));
     assert_eq!((data.len(), data[0].0), (1, 1));
     assert_eq!(data[0].1[30..34], [10, 0, 0, 1]);
     assert_eq!(verify(&data[0].1), (Verdict::Good, Verdict::Good));
     assert_eq!(ct(&bench).expectations(None).len(), 0, "fulfilled once");
-    let stranger = bench.send(2, &ftp(server, outside, (20, 1026), 7000, 0, 2, ""));
+    let stranger = bench.send(2, &segment(server, outside, (20, 1026), 7000, 0, 2, ""));
     assert_eq!(stranger.iter().map(|s| s.0).collect::<Vec<_>>(), [3]);
 }
 

@@ -170,6 +170,15 @@ pub struct Birth {
     pub expires_ms: Msec,
 }
 
+impl Birth {
+    /// Whether nothing is translated.
+    #[inline]
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.reply.is(&self.orig.reversed())
+    }
+}
+
 /// TCP's ends, held.
 #[derive(Debug)]
 pub struct TcpGuard<'e> {
@@ -257,7 +266,7 @@ impl<'s> Entry<'s> {
     /// Fills a free entry, whose only owner is the caller. It is not live yet.
     pub fn fill(self, birth: &Birth) {
         let (mut flags, four) = (birth.flags, birth.orig.family() == V4);
-        let plain = birth.reply == birth.orig.reversed();
+        let plain = birth.is_plain();
         if !plain {
             flags |= NAT;
         }
@@ -334,6 +343,12 @@ impl<'s> Entry<'s> {
     #[must_use]
     pub fn is_alive(self, now_ms: Msec) -> bool {
         self.flags.load(Ordering::Acquire) & (LIVE | DEAD) == LIVE && self.expires_ms.load(Ordering::Relaxed) > now_ms
+    }
+
+    /// Whether it may end so that another connection has its place: no answer was seen, its handshake is not over, or it is closing.
+    #[must_use]
+    pub fn gives_way(self, now_ms: Msec) -> bool {
+        !self.is_alive(now_ms) || !self.has(ASSURED) || self.has(CLOSING)
     }
 
     #[inline]

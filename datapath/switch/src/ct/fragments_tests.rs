@@ -4,6 +4,7 @@ use super::*;
 use flow::Key;
 use flow::compose::{Payload, compose};
 use flow::extract::PacketMeta;
+use flow::key::FRAG_ANY;
 
 /// Cuts an IPv4 UDP frame of `len` bytes of payload into fragments of `step` bytes.
 fn cut(len: usize, step: usize) -> (Vec<u8>, Vec<Vec<u8>>) {
@@ -85,4 +86,36 @@ fn bounds() {
     fragments.set_enabled(false, false);
     assert!(fragments.set_max(5));
     assert!(matches!(give(&fragments, &small[1], 0), Taken::Refused(_)));
+}
+
+/// A first fragment over IPv6 whose datagram is told by its source.
+fn lonely_v6(n: u8) -> Vec<u8> {
+    let mut key = Key::ZERO;
+    (key.eth_type, key.nw_proto, key.nw_ttl, key.nw_frag) = ([0x86, 0xdd], 17, 64, FRAG_ANY);
+    (key.ipv6_src[15], key.ipv6_dst[15]) = (n, 1);
+    compose(&key, Payload::Len(1352))
+}
+
+/// Fragments that never complete fill what may be held, of both families together; when their time is over that is counted, and there is room.
+#[test]
+fn what_never_completes_expires() {
+    let fragments = Fragments::default();
+    assert!(fragments.set_max(10));
+    let (_, pieces) = cut(3000, 1208);
+    let (whole, refused) = (FRAGMENTS_FULL.count(), |taken: &Taken| matches!(taken, Taken::Refused(_)));
+    assert!(!refused(&give(&fragments, &pieces[0], 5)));
+    for n in 1..=200 {
+        assert_eq!(refused(&give(&fragments, &lonely_v6(n), 5 + i64::from(n))), n > 9, "{n}");
+    }
+    assert!(FRAGMENTS_FULL.count() - whole >= 191);
+    // The oldest go, each when its own time is over.
+    fragments.expire(5 + LIFE_MS + 4);
+    let status = fragments.status();
+    assert_eq!((status.held, status.lists.len(), status.v4.expired, status.v6.expired), (5, 5, 1, 4));
+    assert!(!refused(&give(&fragments, &lonely_v6(250), 5 + LIFE_MS + 4)));
+    fragments.expire(5 + LIFE_MS + 9);
+    let status = fragments.status();
+    assert_eq!((status.held, status.v4.expired, status.v6.expired), (1, 1, 9));
+    assert!(pieces.iter().all(|piece| !refused(&give(&fragments, piece, 5 + LIFE_MS + 9))));
+    assert_eq!((fragments.held(), fragments.status().v4.completed), (1, 3));
 }

@@ -21,8 +21,9 @@
 //! - A new connection holds one of 4096 lock bits, two with NAT, while it looks whether another thread made it meanwhile.
 //! - What has expired is not found any more, at once; the reaper frees it at its next visit, at most a sweep interval later.
 //! - The table grows with the connections; while it does, they are found under both sizes.
-//! - When as many connections stand as may, a new one ends another nearby that is not assured (no answer seen, handshake not over, or
-//!   closing); if there is none, it is not kept itself. So a flood of first packets cannot end established connections.
+//! - When as many connections stand as may, or both buckets of one are full, it ends another nearby that is not assured (no answer seen,
+//!   handshake not over, or closing); if there is none, a new one is not kept itself. So a flood of first packets cannot end established
+//!   connections.
 //! - Everything is bounded and counted: connections, expectations, fragments, attempts to find a port, events.
 
 mod common;
@@ -57,7 +58,8 @@ use limits::{Policies, Zones};
 use slab::{Pile, Slab};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::task::Waker;
 use table::Table;
 use tuple::Tuple;
 
@@ -75,6 +77,8 @@ pub const MAX_DEFAULT: u32 = 3_000_000;
 pub const EVENTS_MAX: usize = 65_536;
 /// Entries that are looked at for a connection that may give way.
 const EARLY_DROP_LOOKS: u32 = 64;
+/// Connections that began last and are remembered, when hardly any more may begin.
+const RECENT_MAX: u32 = 64;
 
 /// A connection tracker.
 #[derive(Debug)]
@@ -87,6 +91,8 @@ pub struct Ct {
     /// Entries that have ended.
     deaths: Pile,
     count: AtomicU32,
+    /// Some that began last, when hardly any more might.
+    recent: [AtomicU32; RECENT_MAX as usize],
     /// Those of them that stand in the table twice.
     twofold: AtomicU32,
     max: AtomicU32,
@@ -102,6 +108,8 @@ pub struct Ct {
     pub outer: Fragments,
     watched: AtomicBool,
     events: Mutex<VecDeque<CtEvent>>,
+    /// Wakes the reaper.
+    reaper: OnceLock<Waker>,
 }
 
 /// Entries that a forwarding thread has at hand at most: for a whole batch of new connections.
@@ -151,6 +159,7 @@ impl Ct {
             births: (0..MEMBERS_MAX).map(|_| Pile::default()).collect(),
             deaths: Pile::default(),
             count: AtomicU32::new(0),
+            recent: std::array::from_fn(|_| AtomicU32::new(NONE)),
             twofold: AtomicU32::new(0),
             max: AtomicU32::new(MAX_DEFAULT),
             liberal: AtomicBool::new(false),
@@ -163,6 +172,7 @@ impl Ct {
             outer: Fragments::of_any_size(),
             watched: AtomicBool::new(false),
             events: Mutex::default(),
+            reaper: OnceLock::new(),
         }
     }
 
@@ -183,10 +193,12 @@ impl Ct {
         })
     }
 
-    /// `find` for who is about to make a connection: the one before it, which has expired, does not stand in its way until the reaper comes.
-    fn find_and_end_expired(&self, hash: u64, tuple: &Tuple, now_ms: Msec) -> Option<(u32, bool)> {
-        let mut expired = NONE;
+    /// `find` for who is about to make a connection, and whether anything at all stands under the hash. The connection before it, which has
+    /// expired, does not stand in its way until the reaper comes.
+    fn find_and_end_expired(&self, hash: u64, tuple: &Tuple, now_ms: Msec) -> (Option<(u32, bool)>, bool) {
+        let (mut expired, mut any) = (NONE, false);
         let found = self.table.find(hash, |n| {
+            any = true;
             let entry = self.slab.at(n);
             let reply = entry.direction(tuple)?;
             if entry.is_alive(now_ms) {
@@ -198,7 +210,7 @@ impl Ct {
         if expired != NONE && self.end(expired) {
             CT_EXPIRED.inc();
         }
-        found
+        (found, any)
     }
 
     /// Makes a connection, unless there is one of its tuples.
@@ -208,7 +220,7 @@ impl Ct {
             return Born::Full;
         }
         // Without translation both directions have one hash.
-        let reply_hash = if birth.reply == birth.orig.reversed() { hash } else { self.hash(&birth.reply) };
+        let reply_hash = if birth.is_plain() { hash } else { self.hash(&birth.reply) };
         let number = self.take(local);
         if number == NONE {
             CT_FULL.inc();
@@ -217,15 +229,18 @@ impl Ct {
         let entry = self.slab.at(number);
         entry.fill(birth);
         let held = self.table.hold(hash, reply_hash);
-        let found = match self.find_and_end_expired(hash, &birth.orig, now_ms) {
+        let (found, any) = self.find_and_end_expired(hash, &birth.orig, now_ms);
+        // What is not there need not be looked for twice.
+        let clashes = || (any || reply_hash != hash) && self.find(reply_hash, &birth.reply, now_ms).is_some();
+        let found = match found {
             Some((n, reply)) => Err(Born::Known(n, reply)),
-            None if self.find(reply_hash, &birth.reply, now_ms).is_some() => Err(Born::Clash),
+            None if clashes() => Err(Born::Clash),
             None => Ok(()),
         };
         let placed = found.and_then(|()| {
             // The reaper learns of it before anybody can end it.
-            let placed = self.table.insert(hash, number) && {
-                let both = reply_hash == hash || self.table.insert(reply_hash, number);
+            let placed = self.insert(hash, number, now_ms) && {
+                let both = reply_hash == hash || self.insert(reply_hash, number, now_ms);
                 if !both {
                     self.table.remove(hash, number);
                 }
@@ -246,12 +261,41 @@ impl Ct {
         if reply_hash != hash {
             self.twofold.fetch_add(1, Ordering::Relaxed);
         }
-        self.count.fetch_add(1, Ordering::Relaxed);
-        self.table.grow_for(self.slots_in_use());
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        if count + RECENT_MAX >= self.max.load(Ordering::Relaxed) {
+            self.recent[(number % RECENT_MAX) as usize].store(number, Ordering::Relaxed);
+        }
+        if self.table.grow_for(self.slots_in_use()) {
+            self.wake_reaper();
+        }
         self.births[local.seat].push(&self.slab, number, |e| &e.wheel_next);
         entry.publish();
         drop(held);
         Born::New(number)
+    }
+
+    /// Puts an entry into the table, if need be in place of a neighbour that may give way.
+    fn insert(&self, hash: u64, number: u32, now_ms: Msec) -> bool {
+        self.table.insert(hash, number) || self.make_place(hash, number, now_ms) && self.table.insert(hash, number)
+    }
+
+    /// Ends one of the entries that stand in the buckets of a hash, if one of them may give way to another.
+    #[cold]
+    fn make_place(&self, hash: u64, other: u32, now_ms: Msec) -> bool {
+        let gives_way = |n: u32| n != other && self.slab.at(n).gives_way(now_ms) && self.end(n);
+        let made = self.table.neighbours(hash).any(gives_way);
+        if made {
+            CT_EARLY_DROP.inc();
+        }
+        made
+    }
+
+    /// The table has begun to grow, and what stands in it is to be moved. A call of the system, once for each of its few sizes.
+    #[cold]
+    fn wake_reaper(&self) {
+        if let Some(reaper) = self.reaper.get() {
+            reaper.wake_by_ref();
+        }
     }
 
     /// Slots of the table in use.
@@ -304,15 +348,13 @@ impl Ct {
         if self.count.load(Ordering::Relaxed) < self.max.load(Ordering::Relaxed) {
             return true;
         }
-        // Entries stand close together in the slab: a stretch from a place that the sender cannot choose.
+        // Entries stand close together in the slab: a stretch from a place that the sender cannot choose. After a flood of more than may be most of
+        // it is free, but those that began last are remembered.
         let end = self.slab.end();
         let from = u32::try_from((hash >> 32) % u64::from(end)).expect("below a 32-bit number");
-        let ended = (0..EARLY_DROP_LOOKS.min(end)).any(|i| {
-            let number = (from + i) % end;
-            let entry = self.slab.at(number);
-            let gives_way = !entry.is_alive(now_ms) || !entry.has(ASSURED) || entry.has(CLOSING);
-            number != NONE && gives_way && self.end(number)
-        });
+        let near = (0..EARLY_DROP_LOOKS.min(end)).map(|i| (from + i) % end);
+        let recent = self.recent.iter().map(|number| number.load(Ordering::Relaxed));
+        let ended = near.chain(recent).any(|n| n != NONE && self.slab.at(n).gives_way(now_ms) && self.end(n));
         if ended {
             CT_EARLY_DROP.inc();
         }
@@ -349,12 +391,18 @@ impl Ct {
     }
 
     /// Finishes a growth of the table. For the reaper's thread, a grace period after it began.
-    fn settle_table(&self) {
-        let left = self.table.migrate(|number, is| {
+    fn settle_table(&self, now_ms: Msec) {
+        let hash_of = |number: u32, is: &dyn Fn(u64) -> bool| {
             let entry = self.slab.at(number);
             let by_orig = Some(self.hash(&entry.orig())).filter(|hash| is(*hash));
             by_orig.or_else(|| Some(self.hash(&entry.reply())).filter(|hash| is(*hash)))
-        });
+        };
+        // What may give way itself ends no other.
+        let insert = |hash, number| match self.slab.at(number).gives_way(now_ms) {
+            true => self.table.insert(hash, number),
+            false => self.insert(hash, number, now_ms),
+        };
+        let left = self.table.migrate(hash_of, insert);
         for number in left {
             CT_FULL.inc();
             self.end(number);

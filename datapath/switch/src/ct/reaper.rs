@@ -14,8 +14,10 @@ use super::{CT_EXPIRED, Ct};
 use crate::qsbr::{Epoch, Epochs};
 use flow::clock::{self, Msec};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::task::{Wake, Waker};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 /// How long an entry that has expired early may stay, at first.
@@ -49,15 +51,22 @@ pub struct Reaper {
     limbo: VecDeque<(Epoch, Vec<u32>)>,
     /// Entries that had ever been used at the last turn.
     used: u32,
-    /// When the table was first seen to grow.
-    growing: Option<Epoch>,
 }
 
 /// The thread, until it is dropped.
 #[derive(Debug)]
 pub struct Thread {
-    stop: Arc<(Mutex<bool>, Condvar)>,
-    thread: Option<std::thread::JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Wakes the thread.
+struct Bell(thread::Thread);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
 }
 
 impl Thread {
@@ -65,26 +74,26 @@ impl Thread {
     /// # Errors
     /// The system has no thread for it.
     pub fn start(ct: Arc<Ct>, epochs: Arc<Epochs>) -> std::io::Result<Self> {
-        let stop = Arc::new((Mutex::new(false), Condvar::new()));
-        let seen = Arc::clone(&stop);
-        let thread = std::thread::Builder::new().name("ct_clean".to_owned()).spawn(move || {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (seen, tracker) = (Arc::clone(&stop), Arc::clone(&ct));
+        let thread = thread::Builder::new().name("ct_clean".to_owned()).spawn(move || {
             let mut reaper = Reaper::new(ct, epochs, clock::now_ms());
-            let (stopped, bell) = &*seen;
-            let mut stopped = stopped.lock().unwrap_or_else(PoisonError::into_inner);
-            while !*stopped {
+            while !seen.load(Ordering::Acquire) {
                 let rest = reaper.turn(clock::now_ms());
-                stopped = bell.wait_timeout(stopped, rest).map_or_else(|e| e.into_inner().0, |(s, _)| s);
+                thread::park_timeout(rest);
             }
         })?;
+        // A tracker has one reaper.
+        let _ = tracker.reaper.set(Waker::from(Arc::new(Bell(thread.thread().clone()))));
         Ok(Self { stop, thread: Some(thread) })
     }
 }
 
 impl Drop for Thread {
     fn drop(&mut self) {
-        *self.stop.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.stop.1.notify_all();
+        self.stop.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
             // A reaper that panicked has said so itself.
             let _ = thread.join();
         }
@@ -95,13 +104,13 @@ impl Reaper {
     /// Nothing known yet.
     #[must_use]
     pub fn new(ct: Arc<Ct>, epochs: Arc<Epochs>, now_ms: Msec) -> Self {
-        Self { ct, epochs, slots: vec![NONE; SLOTS], at: now_ms / SLOT_MS, limbo: VecDeque::new(), used: 0, growing: None }
+        Self { ct, epochs, slots: vec![NONE; SLOTS], at: now_ms / SLOT_MS, limbo: VecDeque::new(), used: 0 }
     }
 
     /// One turn; how long to rest.
     pub fn turn(&mut self, now_ms: Msec) -> Duration {
+        let grown = self.follow_growth(now_ms);
         let births = self.fault_ahead();
-        self.follow_growth();
         let dead = self.ct.deaths.take();
         self.welcome(now_ms);
         self.sweep(now_ms);
@@ -109,20 +118,18 @@ impl Reaper {
         self.release();
         self.ct.fragments.expire(now_ms);
         self.ct.outer.expire(now_ms);
-        let hurry = n >= MANY || births || self.growing.is_some();
-        REST[usize::from(hurry)]
+        REST[usize::from(n >= MANY || births || grown)]
     }
 
-    /// Moves entries of a table that grows, when nobody looks under its older size alone any more.
-    fn follow_growth(&mut self) {
-        match self.growing {
-            None if self.ct.table.is_growing() => self.growing = Some(self.epochs.advance()),
-            Some(epoch) if self.epochs.passed(epoch) => {
-                self.ct.settle_table();
-                self.growing = None;
-            }
-            None | Some(_) => {}
+    /// Moves entries of a table that grows, as soon as nobody looks under its older size alone any more: forwarding threads end their batches in
+    /// microseconds. Whether it grew.
+    fn follow_growth(&self, now_ms: Msec) -> bool {
+        let grows = self.ct.table.is_growing();
+        if grows {
+            self.epochs.wait(self.epochs.advance());
+            self.ct.settle_table(now_ms);
         }
+        grows
     }
 
     /// Makes memory present for twice as many connections as began since the last turn; whether these are many, or some memory is left for the next.
@@ -241,7 +248,7 @@ impl Reaper {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ct::entry::Birth;
+    use crate::ct::entry::{ASSURED, Birth};
     use crate::ct::tuple::{Ends, Tuple};
     use crate::ct::{Born, Local};
     use flow::conntrack::Conntrack;
@@ -287,17 +294,127 @@ mod tests {
                 assert!(number(n - 3).is_some_and(|number| ct.end(number)));
             }
             if n % 10_000 == 9999 {
-                // The first turn after it has begun to grow only sees that; a later one moves what stands.
                 assert!((0..n + 9).step_by(7).filter(|m| m / 9 < n / 9).all(|m| stands(m, n)), "{n}");
                 reaper.turn(now_ms);
             }
         }
-        for _ in 0..3 {
-            reaper.turn(now_ms);
-        }
+        reaper.turn(now_ms);
         assert!(ct.buckets() > before && !ct.table.is_growing());
         assert!((0..N / 9 * 9).all(|n| stands(n, N)));
         assert_eq!(ct.flush(&flow::conntrack::CtFilter::default()), Ok((N - N / 9) as usize));
         assert!((0..N).all(|n| number(n).is_none()));
+    }
+
+    /// Counts how often it was woken.
+    #[derive(Default)]
+    struct Rings(AtomicU32);
+
+    impl Wake for Rings {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A burst fills both buckets that an established connection is to move into, before the reaper has a turn: what was never answered ends.
+    #[test]
+    fn a_burst_ends_no_established_connection() {
+        let now_ms = clock::now_ms();
+        let ct = Arc::new(Ct::new());
+        let mut reaper = Reaper::new(Arc::clone(&ct), Epochs::new(), now_ms);
+        let rings = Arc::new(Rings::default());
+        assert!(ct.reaper.set(Waker::from(Arc::clone(&rings))).is_ok());
+        let (mut local, mut n) = (Local::new(0), 0);
+        let hash = |n: u32| ct.hash(&tuple(n));
+        let mut bear = |n: u32, hash: u64| ct.bear(&mut local, &birth(n, now_ms), hash, now_ms);
+        let number = |n: u32| ct.find(hash(n), &tuple(n), now_ms).map(|(number, _)| number);
+        let assure = |number: u32| ct.slab.at(number).raise(ASSURED);
+        let before = ct.buckets();
+        while !ct.table.is_growing() {
+            assert_eq!(rings.0.load(Ordering::Relaxed), 0);
+            assert!(matches!(bear(n, hash(n)), Born::New(_)), "{n}");
+            n += 1;
+        }
+        assert_eq!(rings.0.load(Ordering::Relaxed), 1, "who begins the growth wakes the reaper");
+        // One that has to move.
+        let moves = |n: &u32| ct.table.places(hash(*n)).0 >= before as usize;
+        let old = (0..n).find(moves).expect("every other one moves");
+        assure(number(old).expect("it has begun"));
+        let (first, second) = ct.table.places(hash(old));
+        let fill = |n: &mut u32, bear: &mut dyn FnMut(u32, u64) -> Born| {
+            while ct.table.neighbours(hash(old)).count() < 16 {
+                if [first, second].contains(&ct.table.places(hash(*n)).0) {
+                    assert!(matches!(bear(*n, hash(*n)), Born::New(_)), "{n}");
+                }
+                *n += 1;
+            }
+        };
+        fill(&mut n, &mut bear);
+        // One more with the same places (the table does not look at the lowest bits) takes that of one that was not answered.
+        let connections = ct.count.load(Ordering::Relaxed);
+        let Born::New(last) = bear(n, hash(old) ^ 1) else { panic!("there is a place for it") };
+        assert_eq!(ct.count.load(Ordering::Relaxed), connections);
+        assure(last);
+        reaper.turn(now_ms);
+        assert!(ct.buckets() > before && !ct.table.is_growing());
+        assert!(number(old).is_some(), "it has moved");
+        // Where all are established nobody gives way.
+        fill(&mut n, &mut bear);
+        ct.table.neighbours(hash(old)).for_each(|number| assert!(ct.slab.at(number).has(ASSURED) || assure(number)));
+        let all: Vec<u32> = ct.table.neighbours(hash(old)).collect();
+        assert_eq!(bear(n + 1, hash(old) ^ 1), Born::Full);
+        assert_eq!(ct.table.neighbours(hash(old)).collect::<Vec<_>>(), all);
+        assert_eq!(rings.0.load(Ordering::Relaxed), 1);
+    }
+
+    /// A hundred times as many first packets as connections may be: they take the memory of those that give way.
+    #[test]
+    fn a_flood_takes_no_more_memory_than_the_limit() {
+        const MAX: u32 = 1000;
+        /// Between two turns.
+        const BATCH: u32 = 500;
+        let now_ms = clock::now_ms();
+        let ct = Arc::new(Ct::new());
+        assert!(ct.set_max_connections(MAX).is_ok());
+        let mut reaper = Reaper::new(Arc::clone(&ct), Epochs::new(), now_ms);
+        let mut local = Local::new(0);
+        for n in 0..100 * MAX {
+            ct.bear(&mut local, &birth(n, now_ms), ct.hash(&tuple(n)), now_ms);
+            assert!(ct.connections() <= MAX);
+            if n % BATCH == 0 {
+                reaper.turn(now_ms);
+            }
+        }
+        // Those that may be, those that have ended and wait, and those at hand.
+        assert!(ct.slab.end() <= MAX + 2 * BATCH + 100, "{}", ct.slab.end());
+    }
+
+    /// Far more entries wait to be free than connections may be, so that hardly any stretch of the slab holds one: each new one finds another that
+    /// gives way all the same, and none that is established.
+    #[test]
+    fn a_few_connections_among_many_free_entries_give_way() {
+        let now_ms = clock::now_ms();
+        let ct = Ct::new();
+        assert!(ct.set_max_connections(50).is_ok());
+        let mut local = Local::new(0);
+        let mut bear = |n: u32| ct.bear(&mut local, &birth(n, now_ms), ct.hash(&tuple(n)), now_ms);
+        for n in 0..10 {
+            let Born::New(number) = bear(n) else { panic!("{n}") };
+            ct.slab.at(number).raise(ASSURED);
+        }
+        for n in 10..20_000 {
+            assert!(matches!(bear(n), Born::New(_)), "{n}");
+            assert!(ct.connections() <= 50);
+        }
+        assert!(ct.slab.end() >= 20_000);
+        assert!((0..10).all(|n| ct.find(ct.hash(&tuple(n)), &tuple(n), now_ms).is_some()));
+    }
+
+    #[test]
+    fn the_thread_is_woken_by_its_tracker() {
+        let ct = Arc::new(Ct::new());
+        let thread = Thread::start(Arc::clone(&ct), Epochs::new()).unwrap();
+        assert!(ct.reaper.get().is_some());
+        ct.wake_reaper();
+        drop(thread);
     }
 }

@@ -11,6 +11,10 @@
 //! for there first, then under the older one. The reaper moves what is left (`migrate`) when nobody can look under the older size alone: into
 //! the new place first, then out of the older one. Who finds nothing in either therefore looks into the new one again.
 //!
+//! Until all is moved, births look three times and bursts fill buckets, so it shall not take long. Of the first place of a hash the low bits are
+//! where a slot stands and the others are in its tag: it is moved without a look at its entry, and since low bits stay, what stands in buckets
+//! that follow each other goes into buckets that do.
+//!
 //! Readers take no lock: a slot is one atomic word, and what it names is compared. Writers of one hash exclude each other by one of `LOCKS`
 //! bits, so that two threads cannot both make the same connection; other writers of the same bucket are kept apart by compare-and-swap
 //! on the empty slot.
@@ -20,18 +24,23 @@ use crate::memory::{Lines, Zeroable};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// Buckets at most.
-pub const BUCKETS: usize = 1 << SIZES[SIZES.len() - 1];
-/// The sizes that the table has one after the other: powers of two. The next one is much larger, since many connections may begin before the reaper has
-/// moved what stands under the one before.
-const SIZES: [u32; 4] = [15, 17, 19, 21];
+pub const BUCKETS: usize = 1 << SIZE_MAX;
+/// The sizes that the table has one after the other, as powers of two: the least and the greatest. It grows by one at a time: the memory of buckets
+/// that nobody needs yet is not cleared while connections begin.
+const SIZE_MIN: u32 = 15;
+const SIZE_MAX: u32 = 21;
 /// Slots in use for each bucket, on average, at which it grows.
 const LOAD: u32 = 2;
 /// Bytes that one call of `fault_in` sees to: it does not keep the reaper from others.
-const FAULT_MAX: usize = 16 << 20;
+const FAULT_MAX: usize = 4 << 20;
 const SLOTS: usize = 8;
 /// So many slots of a bucket are looked at without a branch in the plain form: nearly all candidates stand there.
 const NEAR: usize = 4;
 const LOCKS: usize = 1 << 12;
+/// The lowest bits of a hash's places. Those of the first that are not in its tag are in the number of its bucket, whatever the size.
+const FIRST: u32 = 32 - SIZE_MIN;
+const SECOND: u32 = FIRST + SIZE_MAX;
+const _: () = assert!(SECOND >= 32 && SECOND + SIZE_MAX <= 64);
 
 #[repr(C, align(64))]
 #[derive(Debug)]
@@ -146,12 +155,13 @@ impl Drop for Held<'_> {
 #[allow(clippy::cast_possible_truncation, reason = "bits of a hash")]
 const fn places(hash: u64, size: u32) -> (usize, usize) {
     let mask = (1 << size) - 1;
-    (hash as usize & mask, (hash >> 20) as usize & mask)
+    ((hash >> FIRST) as usize & mask, (hash >> SECOND) as usize & mask)
 }
 
-/// The size after this one.
-fn larger(size: u32) -> Option<u32> {
-    SIZES.into_iter().find(|larger| *larger > size)
+/// A hash that has the places of the one of which `word` is the slot at its first place, `place`.
+#[inline]
+const fn hash_at(place: usize, word: u64) -> u64 {
+    tag(word) | (place as u64) << FIRST & 0xffff_ffff
 }
 
 #[inline]
@@ -178,7 +188,7 @@ impl Table {
         Self {
             buckets: Lines::zeroed(BUCKETS),
             spilled: (0..BUCKETS / 64).map(|_| AtomicU64::new(0)).collect(),
-            sizes: AtomicU32::new(SIZES[0] | SIZES[0] << 8),
+            sizes: AtomicU32::new(SIZE_MIN | SIZE_MIN << 8),
             present: AtomicUsize::new(0),
             locks: (0..LOCKS).map(|_| AtomicBool::new(false)).collect(),
         }
@@ -257,9 +267,9 @@ impl Table {
     #[must_use]
     pub fn fault_in(&self, slots: u32) -> bool {
         let (size, _) = self.sizes();
-        // Three quarters of what it grows at.
-        let soon = slots >> (size - 2) >= LOAD * 3;
-        let wanted = if soon { larger(size).unwrap_or(size) } else { size };
+        // Half of what it grows at.
+        let soon = slots >> size >= LOAD / 2;
+        let wanted = (size + u32::from(soon)).min(SIZE_MAX);
         let end = (size_of::<Bucket>() << wanted).min(self.present.load(Ordering::Relaxed) + FAULT_MAX);
         self.buckets.fault_in(0..end / size_of::<Bucket>(), &self.present);
         end < size_of::<Bucket>() << wanted
@@ -325,21 +335,26 @@ impl Table {
         self.buckets[first].0.iter().chain(&self.buckets[second].0).any(clear)
     }
 
-    /// Makes the table larger if so many slots in use want it and it is not growing already.
+    /// Entries that stand in the buckets of a hash, whatever their own are.
+    pub fn neighbours(&self, hash: u64) -> impl Iterator<Item = u32> {
+        let (first, second) = places(hash, self.sizes().0);
+        let slots = self.buckets[first].0.iter().chain(&self.buckets[second].0);
+        slots.map(|slot| number(slot.load(Ordering::Acquire))).filter(|number| *number != NONE)
+    }
+
+    /// Makes the table larger if so many slots in use want it and it is not growing already; true if the caller has begun that.
     #[inline]
-    pub fn grow_for(&self, slots: u32) {
+    #[must_use]
+    pub fn grow_for(&self, slots: u32) -> bool {
         let (size, older) = self.sizes();
-        if slots >> size >= LOAD && size == older {
-            self.grow(size);
-        }
+        slots >> size >= LOAD && size == older && size < SIZE_MAX && self.grow(size)
     }
 
     #[cold]
-    fn grow(&self, size: u32) {
-        if let Some(larger) = larger(size) {
-            // Whoever was faster has said the same.
-            let _ = self.sizes.compare_exchange(size | size << 8, larger | size << 8, Ordering::AcqRel, Ordering::Relaxed);
-        }
+    fn grow(&self, size: u32) -> bool {
+        // Whoever was faster has said the same.
+        let grown = (size + 1) | size << 8;
+        self.sizes.compare_exchange(size | size << 8, grown, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
     /// Whether something may stand under an older size.
@@ -350,10 +365,14 @@ impl Table {
     }
 
     /// Moves what stands under the older size to its places under the new one. For the reaper's thread, a grace period after the table began to
-    /// grow, so that nobody looks or inserts under the older one alone. `hash_of` gives the hash by which an entry has a tag. Gives the
-    /// entries that there was no room for, which are still looked for until `settled`.
+    /// grow, so that nobody looks or inserts under the older one alone. `hash_of` gives the hash by which an entry has a tag; `insert` is
+    /// `Self::insert`, perhaps after it has made room. Gives the entries that there was no room for, which are still looked for until `settled`.
     #[must_use]
-    pub fn migrate(&self, hash_of: impl Fn(u32, &dyn Fn(u64) -> bool) -> Option<u64>) -> Vec<u32> {
+    pub fn migrate(
+        &self,
+        hash_of: impl Fn(u32, &dyn Fn(u64) -> bool) -> Option<u64>,
+        insert: impl Fn(u64, u32) -> bool,
+    ) -> Vec<u32> {
         let (size, older) = self.sizes();
         let mut left = Vec::new();
         for place in 0..1 << older {
@@ -362,8 +381,11 @@ impl Table {
                 if number(word) == NONE {
                     continue;
                 }
-                // Who has ended meanwhile is removed by whoever ended it.
-                let Some(hash) = hash_of(number(word), &|hash| tag(hash) == tag(word)) else { continue };
+                let hash = hash_at(place, word);
+                // What may stand at its second place does not say what its first one is. Who has ended meanwhile is removed by whoever ended it.
+                let known =
+                    if places(hash, older).1 == place { hash_of(number(word), &|h| tag(h) == tag(word)) } else { Some(hash) };
+                let Some(hash) = known else { continue };
                 let (first, second) = places(hash, size);
                 if second == place {
                     // It may stay there, if it is looked for there.
@@ -372,7 +394,7 @@ impl Table {
                 if first == place || second == place {
                     continue;
                 }
-                if !self.insert(hash, number(word)) {
+                if !insert(hash, number(word)) {
                     left.push(number(word));
                 } else if slot.compare_exchange(word, 0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
                     // It was removed under the older size while it was put under the new one.
@@ -387,6 +409,12 @@ impl Table {
     pub fn settled(&self) {
         let (size, _) = self.sizes();
         self.sizes.store(size | size << 8, Ordering::Release);
+    }
+
+    /// Where a hash's entries stand.
+    #[cfg(test)]
+    pub(super) fn places(&self, hash: u64) -> (usize, usize) {
+        places(hash, self.sizes().0)
     }
 
     /// Buckets in use, for displays.
@@ -428,7 +456,7 @@ mod tests {
     #[test]
     fn a_candidate_is_found_in_every_slot() {
         // Of the same bucket, with tags of their own.
-        let hash = |n: u32| u64::from(n) << 32 | 0x1234;
+        let hash = |n: u32| u64::from(n) << (32 + FIRST) | 0x1234 << FIRST;
         let table = Table::new();
         let candidate = |n: u32| {
             let found = table.first_candidate::<false>(hash(n), table.size());
@@ -458,8 +486,7 @@ mod tests {
         let known = |n: u32, is: &dyn Fn(u64) -> bool| Some(hash_of(n)).filter(|hash| is(*hash));
         let stands = |n: u32| table.find(hash_of(n), |found| (found == n).then_some(found)).is_some();
         (1..=60_000u32).for_each(|n| assert!(table.insert(hash_of(n), n)));
-        table.grow_for(LOAD << SIZES[0]);
-        assert!(table.is_growing());
+        assert!(table.grow_for(LOAD << SIZE_MIN) && table.is_growing());
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let looking = scope.spawn(|| {
@@ -473,7 +500,7 @@ mod tests {
                 (30_000..=60_000u32).for_each(|n| table.remove(hash_of(n), n));
                 (30_000..=60_000u32).filter(|n| stands(*n)).count()
             });
-            assert_eq!(table.migrate(known), [0; 0]);
+            assert_eq!(table.migrate(known, |hash, n| table.insert(hash, n)), [0; 0]);
             assert_eq!(changing.join().unwrap(), 0, "removed");
             done.store(true, Ordering::Release);
             assert_eq!(looking.join().unwrap(), 0, "missed");
@@ -491,24 +518,24 @@ mod tests {
         let hash_of = |n: u32| crate::hash::fold(u64::from(n) ^ 0x1234_5678_9abc_def1, 0x9e37_79b9_7f4a_7c15);
         let known = |n: u32, is: &dyn Fn(u64) -> bool| Some(hash_of(n)).filter(|hash| is(*hash));
         let find = |n: u32| table.find(hash_of(n), |found| (found == n).then_some(found));
-        let mut grown = 0;
+        let (mut began, mut grown) = (0, 0);
         for n in 1..=200_000u32 {
             assert!(table.insert(hash_of(n), n));
             if n % 10 == 0 {
                 table.remove(hash_of(n - 5), n - 5);
             }
-            table.grow_for(n);
+            began += u32::from(table.grow_for(n));
             // It is seen to some time later.
             if table.is_growing() && n % 30_000 == 0 {
                 assert_eq!((find(1), find(n - 2), find(n - 5)), (Some(1), Some(n - 2), None));
-                assert_eq!(table.migrate(known), [0; 0]);
+                assert_eq!(table.migrate(known, |hash, n| table.insert(hash, n)), [0; 0]);
                 (1..=n).for_each(|n| assert_eq!(find(n), (n % 10 != 5).then_some(n), "{n}"));
                 table.settled();
                 grown += 1;
                 (1..=n).for_each(|n| assert_eq!(find(n), (n % 10 != 5).then_some(n), "{n}"));
             }
         }
-        assert_eq!((grown, table.sizes()), (1, (17, 17)));
+        assert_eq!((began, grown, table.sizes()), (2, 2, (17, 17)));
         (1..=200_000u32).for_each(|n| table.remove(hash_of(n), n));
         assert!(table.buckets.iter().flat_map(|bucket| &bucket.0).all(|slot| slot.load(Ordering::Relaxed) == 0));
     }

@@ -4,7 +4,8 @@
 
 use datapath::{Options, Switch};
 use flow::action::{Action, SetAttr, SetField};
-use flow::checksum::checksum;
+use flow::checksum::{checksum, pseudo4};
+use flow::compose::{Payload, compose};
 use flow::dptext;
 use flow::forms::NoNames;
 use flow::seam::{FlowPut, PortRequest, PutMode};
@@ -78,7 +79,7 @@ pub(crate) fn megaflow(ufid: u128, flow: &str, actions: Actions) -> Megaflow {
 /// A frame for a flow in text.
 pub(crate) fn frame(flow: &str, len: usize) -> Vec<u8> {
     let (key, _) = parse(flow);
-    flow::compose::compose(&key, flow::compose::Payload::FrameLen(len))
+    compose(&key, Payload::FrameLen(len))
 }
 
 pub(crate) fn output(port: u32) -> Action {
@@ -115,6 +116,26 @@ pub(crate) fn numbered(frame: &[u8], id: u16) -> Vec<u8> {
     let sum = checksum(&other[14..34]);
     other[24..26].copy_from_slice(&sum);
     other
+}
+
+/// A TCP segment over IPv4.
+#[allow(clippy::too_many_arguments, reason = "the fields of a segment, in their order")]
+pub(crate) fn segment(src: &str, dst: &str, ports: (u16, u16), seq: u32, ack: u32, flags: u8, text: &str) -> Vec<u8> {
+    let flow = format!(
+        "eth(src=00:00:00:00:00:01,dst=00:00:00:00:00:02),eth_type(0x0800),\
+         ipv4(src={src},dst={dst},proto=6,tos=0,ttl=64,frag=no),tcp(src={},dst={})",
+        ports.0, ports.1
+    );
+    let mut bytes = compose(&parse(&flow).0, Payload::Bytes(text.as_bytes()));
+    bytes[38..42].copy_from_slice(&seq.to_be_bytes());
+    bytes[42..46].copy_from_slice(&ack.to_be_bytes());
+    (bytes[47], bytes[48], bytes[49]) = (flags, 0x40, 0);
+    bytes[50..52].fill(0);
+    let l4 = &bytes[34..];
+    let key = parse(&flow).0;
+    let sum = pseudo4(key.nw_src, key.nw_dst, 6, l4.len()).plus(l4).finish();
+    bytes[50..52].copy_from_slice(&sum);
+    bytes
 }
 
 /// Numbers that look random and are the same each time (xorshift).
