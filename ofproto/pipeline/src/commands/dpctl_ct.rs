@@ -17,7 +17,9 @@ const NOT_SUPPORTED: &str = "Operation not supported";
 const PER_ROW: usize = 8;
 
 /// The tracker of the datapath that the arguments name, and the arguments that are left. `most` is how many arguments the command takes.
+/// Options may stand before them everywhere; those that a command heeds it has taken.
 fn with_tracker(slowpath: &Slowpath, args: &[&str], most: usize, f: impl FnOnce(&dyn Conntrack, &[&str]) -> Outcome) -> Outcome {
+    let (_, args) = Options::take(args)?;
     let (dp, args) = slowpath.optional_datapath(args, most)?;
     on_tracker(&dp, |ct| f(ct, args))
 }
@@ -31,6 +33,11 @@ fn on_tracker(dp: &Arc<dyn Datapath>, f: impl FnOnce(&dyn Conntrack) -> Outcome)
 
 fn failed(what: &str, e: &DpError) -> String {
     error(format_args!("{what} ({})", errno(e)))
+}
+
+/// What the tracker does not take of fragments' bounds is EPERM to OVS.
+fn not_permitted(what: &str) -> String {
+    error(format_args!("{what} (Operation not permitted)"))
 }
 
 fn invalid(what: &str) -> String {
@@ -404,7 +411,7 @@ pub(super) fn fragment_min(slowpath: &Slowpath, args: &[&str]) -> Outcome {
         let bytes = args.last().and_then(|a| a.parse().ok());
         let bytes = bytes.ok_or_else(|| invalid("parameter missing for minimum fragment size"))?;
         let small = "requested minimum fragment size too small; see documentation";
-        ct.set_fragment_min(v6, bytes).map_err(|e| failed(small, &e))?;
+        ct.set_fragment_min(v6, bytes).map_err(|_| not_permitted(small))?;
         Ok("setting minimum fragment size successful".to_owned())
     })
 }
@@ -413,7 +420,7 @@ pub(super) fn fragments_max(slowpath: &Slowpath, args: &[&str]) -> Outcome {
     with_tracker(slowpath, args, 2, |ct, args| {
         let max = args.last().and_then(|a| a.parse().ok());
         let max = max.ok_or_else(|| invalid("parameter missing for maximum fragments"))?;
-        ct.set_fragments_max(max).map_err(|e| failed("setting maximum fragments failed", &e))?;
+        ct.set_fragments_max(max).map_err(|_| not_permitted("setting maximum fragments failed"))?;
         Ok("setting maximum fragments successful".to_owned())
     })
 }
