@@ -55,7 +55,7 @@ fn run(bench: &mut Bench, scenario: &Scenario, size: Size, trouble: Trouble) -> 
         } else {
             lead(&side, "output:9")?;
             troubled.push(sample(&mut side, turn)?);
-            lead(&side, "output:2")?;
+            lead(&side, "output:3")?;
         }
         calm.push(sample(&mut side, turn)?);
         let (now, then) = (troubled[pair], calm[pair]);
@@ -86,8 +86,8 @@ fn build(bench: &mut Bench, size: Size) -> Result<Side, BenchError> {
     }
     lead_by(&mut side, 0)?;
     side.sink("br0", 2)?;
-    side.sink("br-phy", 2)?;
-    lead(&side, "output:2")?;
+    side.sink("br-phy", 3)?;
+    lead(&side, "output:3")?;
     side.add_flows("br0", &rules::write(bench.lab.dir(), "flapping", OVERLAY)?)?;
     side.source(&bench.lab, "br0", 1, &pcap)?;
     side.source(&bench.lab, "br0", 3, &pcap)?;
