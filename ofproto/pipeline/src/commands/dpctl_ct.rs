@@ -72,10 +72,20 @@ pub(super) fn dump_expectations(slowpath: &Slowpath, args: &[&str]) -> Outcome {
 
 pub(super) fn flush(slowpath: &Slowpath, args: &[&str]) -> Outcome {
     let (_, args) = Options::take(args)?;
-    let (dp, mut args) = match args.split_first().and_then(|(first, rest)| Some((slowpath.datapath(first)?, rest))) {
+    let (dp, args) = match args.split_first().and_then(|(first, rest)| Some((slowpath.datapath(first)?, rest))) {
         Some(named) => named,
         None => (slowpath.optional_datapath(&[], 1)?.0, args),
     };
+    let filter = read_filter(args)?;
+    crate::conn::ct_flush::log(dp.as_ref(), &filter);
+    on_tracker(&dp, |ct| match ct.flush(&filter) {
+        Ok(_) => Ok(String::new()),
+        Err(e) => Err(failed("failed to flush conntrack", &e)),
+    })
+}
+
+/// `[zone=N] [mark=X[/M]] [labels=Y[/N]] [CT-ORIG-TUPLE [CT-REPLY-TUPLE]]`
+fn read_filter(mut args: &[&str]) -> Result<CtFilter, String> {
     let mut filter = CtFilter::default();
     if let Some(zone) = args.first().and_then(|a| a.strip_prefix("zone=")) {
         filter.zone = Some(zone.parse().map_err(|_| invalid("failed to parse zone"))?);
@@ -106,11 +116,7 @@ pub(super) fn flush(slowpath: &Slowpath, args: &[&str]) -> Outcome {
         // A default stays one, so that it is known to be open.
         tuple.proto = if *tuple == CtTuple::default() { 0 } else { filter.proto };
     }
-    crate::conn::ct_flush::log(dp.as_ref(), &filter);
-    on_tracker(&dp, |ct| match ct.flush(&filter) {
-        Ok(_) => Ok(String::new()),
-        Err(e) => Err(failed("failed to flush conntrack", &e)),
-    })
+    Ok(filter)
 }
 
 fn number(text: &str) -> Option<u128> {
@@ -470,6 +476,27 @@ fn family(out: &mut String, name: &str, f: &FragFigures) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_to_flush() {
+        let read = |text: &str| read_filter(&text.split(' ').filter(|w| !w.is_empty()).collect::<Vec<_>>());
+        assert_eq!(read(""), Ok(CtFilter::default()));
+        let f = read("zone=5 mark=0x10/0xf0 labels=1 ct_nw_src=10.0.0.1,ct_nw_proto=6 ct_nw_dst=10.0.0.1,ct_tp_dst=7").unwrap();
+        assert_eq!((f.zone, f.mark, f.label), (Some(5), Some((0x10, 0xf0)), Some((1, u128::MAX))));
+        assert_eq!((f.proto, f.family, f.orig.proto, f.reply.proto, f.reply.dst_port), (6, 4, 6, 6, 7));
+        assert_eq!(read("labels=5/6 mark=7").map(|f| (f.mark, f.label)), Ok((Some((7, u32::MAX)), Some((5, 6)))));
+        assert_eq!(read("ct_ipv6_src=::1").map(|f| (f.zone, f.family, f.reply == CtTuple::default())), Ok((None, 6, true)));
+        for (text, why) in [
+            ("zone=x", "failed to parse zone"),
+            ("mark=x", "failed to parse mark"),
+            ("mark=0x100000000", "failed to parse mark"),
+            ("zone=1 labels=1/", "failed to parse labels"),
+            ("mark=1 zone=1", "invalid conntrack tuple field: zone"),
+            ("ct_nw_src=1.1.1.1 ct_nw_dst=1.1.1.1 ct_nw_dst=1.1.1.1", "invalid arguments"),
+        ] {
+            assert_eq!(read(text).unwrap_err(), format!("ovs-vswitchd: {why} (Invalid argument)\n"), "{text}");
+        }
+    }
 
     #[test]
     fn tuples() {
