@@ -334,6 +334,20 @@ pub const ALL: &[Scenario] = &[
         kind: Kind::Own(parts::neighbours::frag_flood),
     },
     Scenario {
+        name: "route-flap",
+        about: "one port's rate while routes and neighbours of another port's tunnel flap; the peer column is that while they stand",
+        sizes: &[of(4_000)],
+        quick: 0,
+        kind: Kind::Own(parts::flapping::flap),
+    },
+    Scenario {
+        name: "tunnel-loop",
+        about: "one port's rate beside a port whose tunnel leads into itself; the peer column is that beside a tunnel that does not",
+        sizes: &[of(4_000)],
+        quick: 0,
+        kind: Kind::Own(parts::flapping::looped),
+    },
+    Scenario {
         name: "tcp-veth",
         about: "TCP between two containers on veth, default ethtool settings; the peer column is the kernel's bridge (Gbit/s)",
         sizes: &[of(1)],

@@ -221,6 +221,11 @@ impl Side {
         }
     }
 
+    /// Another connection to the control socket, for a thread of its own.
+    pub fn another_ctl(&self) -> Result<Unixctl, BenchError> {
+        Unixctl::connect(&self.dir.join(format!("{}.{}.ctl", peer::program(self.whose), self.daemon.pid())))
+    }
+
     /// `ovs-appctl`.
     pub fn appctl(&mut self, command: &str, args: &[&str]) -> Result<String, BenchError> {
         self.ctl.call(command, args)

@@ -1,9 +1,13 @@
-//! Our tools beside OVS's: the commands of `alike.txt` end alike and say the same, byte for byte, but for names of the program, times,
-//! numbers of messages and UUIDs.
+//! Our tools beside OVS's, and our daemon beside OVS's: the commands of `alike.txt` and `alike_daemons.txt` end alike and say the same, byte for
+//! byte, but for names of the program, times, numbers of messages and UUIDs.
 
 use crate::rig::{Db, Host, Ran, Setup, binary, is_stock, run};
+use std::time::Duration;
 
 const COMMANDS: &str = include_str!("alike.txt");
+const TO_DAEMONS: &str = include_str!("alike_daemons.txt");
+/// How often a question is asked again whose answer may follow from a packet that is still under way.
+const PATIENCE: usize = 50;
 const TOOLS: [(&str, &str); 4] =
     [("vsctl", "ovs-vsctl"), ("ofctl", "ovs-ofctl"), ("appctl", "ovs-appctl"), ("dpctl", "ovs-dpctl")];
 
@@ -67,6 +71,42 @@ fn our_tools_say_what_ovs_tools_say() {
             continue;
         }
         let ours = of(host.file(tool).to_str().unwrap());
+        if ours != theirs {
+            different.push(format!("{line}\n  OVS:  {theirs:?}\n  ours: {ours:?}"));
+        }
+    }
+    assert!(different.is_empty(), "{} differ:\n{}", different.len(), different.join("\n"));
+}
+
+#[test]
+fn our_daemon_says_what_ovs_daemon_says() {
+    if is_stock() {
+        return;
+    }
+    let words = "--enable-dummy --disable-system";
+    let hosts = [Host::stock_with(words), Host::with(Setup { db: Db::Embedded, words })];
+    let ask = |host: &Host, line: &str| {
+        let mut words = line.split(' ');
+        let first = words.next().unwrap();
+        let tool = TOOLS.iter().find(|(short, _)| *short == first).map_or(first, |(_, tool)| *tool);
+        let Ran { code, out, err } = run(host.command(tool).env("OVS_CTL_TIMEOUT", "10").args(words));
+        let dir = host.file("").display().to_string();
+        let own = |text: &str| plain(&text.replace(dir.trim_end_matches('/'), "DIR"));
+        (code, own(&out), own(&err))
+    };
+    let mut different = Vec::new();
+    for line in TO_DAEMONS.lines().filter(|line| !line.starts_with('#')) {
+        let both = || hosts.each_ref().map(|host| ask(host, line));
+        let asks = ["dump", "show", "-get-"].iter().any(|word| line.contains(word));
+        let mut answers = both();
+        for _ in 0..if asks { PATIENCE } else { 0 } {
+            if answers[0] == answers[1] {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+            answers = both();
+        }
+        let [theirs, ours] = answers;
         if ours != theirs {
             different.push(format!("{line}\n  OVS:  {theirs:?}\n  ours: {ours:?}"));
         }

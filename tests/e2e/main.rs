@@ -19,6 +19,7 @@ mod crash;
 mod database;
 mod devices;
 mod expiry;
+mod flapping;
 mod floods;
 mod forwarding;
 mod host_tunnels;

@@ -2,6 +2,7 @@
 
 pub mod barrier;
 pub mod connections;
+pub mod flapping;
 pub mod flow_mods;
 mod forgetful;
 pub mod lookup;

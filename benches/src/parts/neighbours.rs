@@ -138,7 +138,7 @@ fn build(bench: &mut Bench, victim: &Port, neighbour: &Neighbour) -> Result<Side
 }
 
 /// Millions of packets per second of port 1.
-fn rate(side: &mut Side, time: Duration) -> Result<f64, BenchError> {
+pub(super) fn rate(side: &mut Side, time: Duration) -> Result<f64, BenchError> {
     let mut count = || {
         let text = side.appctl("dpctl/show", &["-s"])?;
         let n = rx_packets(&text, "src1").ok_or(BenchError::Answer { from: "dpctl/show -s", what: "src1", text })?;

@@ -15,16 +15,27 @@ fn colons(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
-/// Underlay and tunnel: `vx0` is port 2 of br0.
-fn tunnel(side: &mut Side) -> Result<(), BenchError> {
-    let (own, peer) = (dotted(OUTER_DST), dotted(OUTER_SRC));
+/// The underlay: `br-phy`, its local port with our address.
+pub(super) fn underlay(side: &mut Side) -> Result<(), BenchError> {
+    let own = dotted(OUTER_DST);
     side.bridge("br-phy", &[&format!("other_config:hwaddr={}", colons(OUTER_DST_MAC))])?;
     for words in [format!("addr add {own}/24 dev br-phy"), "link set br-phy up".to_owned()] {
         run(side.command_inside("ip").args(words.split_whitespace()))?;
     }
-    let settings = ["type=vxlan".to_owned(), format!("options:remote_ip={peer}"), format!("options:key={VNI}")];
-    side.port("br0", "vx0", 2, &settings.each_ref().map(String::as_str))?;
-    side.appctl("ovs/route/add", &[&format!("{peer}/24"), "br-phy"])?;
+    side.appctl("ovs/route/add", &[&format!("{own}/24"), "br-phy"]).map(drop)
+}
+
+/// A tunnel port.
+pub(super) fn port(side: &Side, bridge: &str, name: &str, number: u32, remote: &str) -> Result<(), BenchError> {
+    let settings = ["type=vxlan".to_owned(), format!("options:remote_ip={remote}"), format!("options:key={VNI}")];
+    side.port(bridge, name, number, &settings.each_ref().map(String::as_str))
+}
+
+/// Underlay and tunnel: `vx0` is port 2 of br0.
+fn tunnel(side: &mut Side) -> Result<(), BenchError> {
+    let peer = dotted(OUTER_SRC);
+    underlay(side)?;
+    port(side, "br0", "vx0", 2, &peer)?;
     side.appctl("tnl/arp/set", &["br-phy", &peer, &colons(OUTER_SRC_MAC)])?;
     Ok(())
 }

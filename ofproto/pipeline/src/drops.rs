@@ -26,7 +26,8 @@ pub struct DropFact {
     pub matched: bool,
     /// What translation said last before it gave up.
     pub reason: Cow<'static, str>,
-    pub error: Option<XlateError>,
+    /// By which counter of the datapath it counts: `XlateError::code`, 0 if the rules said so.
+    pub code: u32,
 }
 
 /// A packet that was dropped.
@@ -56,6 +57,7 @@ impl DropFact {
             | Credit::Traffic { .. }
             | Credit::Neighbour { .. }
             | Credit::Ask(_)
+            | Credit::Told { .. }
             | Credit::Encapsulated { .. }
             | Credit::Relearn(_)
             | Credit::Netflow { .. }
@@ -72,7 +74,15 @@ impl DropFact {
             (None, None) if !matched => "no rule matches".into(),
             (None, None) => "the actions lead nowhere".into(),
         };
-        Some(Self { at: lookup.map(|(bridge, table, _)| (bridge, table)), rule, matched, reason, error: t.error })
+        Some(Self { at: lookup.map(|(bridge, table, _)| (bridge, table)), rule, matched, reason, code: counted_as(t) })
+    }
+}
+
+/// The reason by which the datapath counts a drop (`XlateError::code`).
+fn counted_as(t: &Translation) -> u32 {
+    match t.actions.last() {
+        Some(Action::Drop(code)) => *code,
+        _ => t.error.map_or(0, XlateError::code),
     }
 }
 

@@ -54,6 +54,8 @@ pub enum Credit {
     Neighbour { device: String, address: Addr },
     /// A neighbour that is not known: asked for again.
     Ask(Ask),
+    /// A neighbour that an ARP packet or an advertisement told: the datapath forwards the next ones, which tell it again.
+    Told { device: String, address: Addr, mac: [u8; 6] },
     /// Credits of the outer packet, which is longer by its header.
     Encapsulated { header_bytes: usize, credits: Vec<Self> },
 }
@@ -110,6 +112,7 @@ impl Credit {
             }
             Self::Neighbour { device, address } => world.neighbours.touch(device, *address, payment.used_ms),
             Self::Ask(ask) => world.neighbours.ask(ask, payment.used_ms),
+            Self::Told { device, address, mac } => world.neighbours.tell(device, *address, *mac, payment.used_ms),
             Self::Encapsulated { header_bytes, credits } => {
                 let more = payment.packets * u64::try_from(*header_bytes).unwrap_or(0);
                 let outer = Payment { bytes: payment.bytes + more, ..*payment };
@@ -137,6 +140,7 @@ impl Credit {
             | Self::FinTimeout { .. }
             | Self::Neighbour { .. }
             | Self::Ask(_)
+            | Self::Told { .. }
             | Self::Encapsulated { .. } => false,
         }
     }
@@ -154,6 +158,7 @@ impl Credit {
             | Self::FinTimeout { .. }
             | Self::Neighbour { .. }
             | Self::Ask(_)
+            | Self::Told { .. }
             | Self::Encapsulated { .. } => false,
         }
     }

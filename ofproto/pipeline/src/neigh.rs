@@ -35,6 +35,8 @@ pub type Name = (String, Addr);
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     mac: [u8; 6],
+    /// When it was told, by a command or by a packet.
+    told_ms: Msec,
     expires_ms: Msec,
 }
 
@@ -53,6 +55,8 @@ pub struct Ask {
 struct Table {
     entries: Map<Name, Entry>,
     idle_ms: Option<Msec>,
+    /// When entries were last forgotten on purpose.
+    flushed_ms: Option<Msec>,
     asked: Map<(BridgeId, Addr), Msec>,
     asks: Vec<Ask>,
 }
@@ -99,7 +103,19 @@ impl Neighbours {
 
     /// Sets a neighbour, or keeps it alive if it is as it was.
     pub fn set(&self, device: &str, address: Addr, mac: [u8; 6], now: Msec) {
-        let mut table = self.lock();
+        self.put(self.lock(), device, address, mac, now);
+    }
+
+    /// The datapath forwarded packets that told a neighbour, the last of them at `told_ms`: what has been told or forgotten since is newer.
+    pub fn tell(&self, device: &str, address: Addr, mac: [u8; 6], told_ms: Msec) {
+        let table = self.lock();
+        let entry = table.entries.get(&(device.to_owned(), address));
+        if entry.is_none_or(|e| e.told_ms < told_ms) && table.flushed_ms.is_none_or(|at| at < told_ms) {
+            self.put(table, device, address, mac, told_ms);
+        }
+    }
+
+    fn put(&self, mut table: MutexGuard<'_, Table>, device: &str, address: Addr, mac: [u8; 6], now: Msec) {
         let expires_ms = now + table.idle();
         let name = (device.to_owned(), address);
         let full = table.entries.len() >= NEIGHBOURS_MAX;
@@ -108,14 +124,15 @@ impl Neighbours {
             NEIGHBOURS_FULL.inc();
             return;
         }
-        table.entries.insert(name, Entry { mac, expires_ms });
+        table.entries.insert(name, Entry { mac, told_ms: now, expires_ms });
         if old.is_none_or(|old| old.mac != mac || old.expires_ms <= now) {
             self.changes.object(object(address));
         }
     }
 
     /// Forgets all that are behind a device, or all.
-    pub fn flush(&self, device: Option<&str>) {
+    pub fn flush(&self, device: Option<&str>, now: Msec) {
+        self.lock().flushed_ms = Some(now);
         self.retain(|(name, _), _| device.is_some_and(|d| d != name));
     }
 
@@ -269,6 +286,23 @@ mod tests {
         n.age(1_605_000);
         assert!(n.all(0).is_empty() && concerns(&changes, seen));
         assert_eq!(n.idle_s(), 5);
+    }
+
+    /// Packets of a megaflow are counted later than they came.
+    #[test]
+    fn what_was_told_last_stands() {
+        let n = Neighbours::new(Arc::default());
+        n.tell("br0", A, [2; 6], 100);
+        n.set("br0", A, [4; 6], 200);
+        n.tell("br0", A, [2; 6], 150);
+        assert_eq!(n.find("br0", A, 200), Some([4; 6]), "told before");
+        n.tell("br0", A, [2; 6], 250);
+        assert_eq!(n.find("br0", A, 250), Some([2; 6]));
+        n.flush(None, 300);
+        n.tell("br0", A, [2; 6], 300);
+        assert_eq!(n.find("br0", A, 300), None, "forgotten since");
+        n.tell("br0", A, [2; 6], 301);
+        assert_eq!(n.find("br0", A, 301), Some([2; 6]));
     }
 
     #[test]

@@ -111,7 +111,12 @@ impl Host {
 
     /// A host on which Debian's daemon runs: the other side of a conversation.
     pub(crate) fn stock() -> Self {
-        let host = Self::bare(Setup { db: Db::External, words: "" });
+        Self::stock_with("")
+    }
+
+    /// The same with more words for the daemon.
+    pub(crate) fn stock_with(words: &str) -> Self {
+        let host = Self::bare(Setup { db: Db::External, words });
         host.start_database();
         host.start_program(STOCK_DAEMON.as_ref());
         host

@@ -17,7 +17,9 @@ const NOT_SUPPORTED: &str = "Operation not supported";
 const PER_ROW: usize = 8;
 
 /// The tracker of the datapath that the arguments name, and the arguments that are left. `most` is how many arguments the command takes.
+/// Options may stand before them everywhere; those that a command heeds it has taken.
 fn with_tracker(slowpath: &Slowpath, args: &[&str], most: usize, f: impl FnOnce(&dyn Conntrack, &[&str]) -> Outcome) -> Outcome {
+    let (_, args) = Options::take(args)?;
     let (dp, args) = slowpath.optional_datapath(args, most)?;
     on_tracker(&dp, |ct| f(ct, args))
 }
@@ -31,6 +33,11 @@ fn on_tracker(dp: &Arc<dyn Datapath>, f: impl FnOnce(&dyn Conntrack) -> Outcome)
 
 fn failed(what: &str, e: &DpError) -> String {
     error(format_args!("{what} ({})", errno(e)))
+}
+
+/// What the tracker does not take of fragments' bounds is EPERM to OVS.
+fn not_permitted(what: &str) -> String {
+    error(format_args!("{what} (Operation not permitted)"))
 }
 
 fn invalid(what: &str) -> String {
@@ -65,10 +72,20 @@ pub(super) fn dump_expectations(slowpath: &Slowpath, args: &[&str]) -> Outcome {
 
 pub(super) fn flush(slowpath: &Slowpath, args: &[&str]) -> Outcome {
     let (_, args) = Options::take(args)?;
-    let (dp, mut args) = match args.split_first().and_then(|(first, rest)| Some((slowpath.datapath(first)?, rest))) {
+    let (dp, args) = match args.split_first().and_then(|(first, rest)| Some((slowpath.datapath(first)?, rest))) {
         Some(named) => named,
         None => (slowpath.optional_datapath(&[], 1)?.0, args),
     };
+    let filter = read_filter(args)?;
+    crate::conn::ct_flush::log(dp.as_ref(), &filter);
+    on_tracker(&dp, |ct| match ct.flush(&filter) {
+        Ok(_) => Ok(String::new()),
+        Err(e) => Err(failed("failed to flush conntrack", &e)),
+    })
+}
+
+/// `[zone=N] [mark=X[/M]] [labels=Y[/N]] [CT-ORIG-TUPLE [CT-REPLY-TUPLE]]`
+fn read_filter(mut args: &[&str]) -> Result<CtFilter, String> {
     let mut filter = CtFilter::default();
     if let Some(zone) = args.first().and_then(|a| a.strip_prefix("zone=")) {
         filter.zone = Some(zone.parse().map_err(|_| invalid("failed to parse zone"))?);
@@ -99,11 +116,7 @@ pub(super) fn flush(slowpath: &Slowpath, args: &[&str]) -> Outcome {
         // A default stays one, so that it is known to be open.
         tuple.proto = if *tuple == CtTuple::default() { 0 } else { filter.proto };
     }
-    crate::conn::ct_flush::log(dp.as_ref(), &filter);
-    on_tracker(&dp, |ct| match ct.flush(&filter) {
-        Ok(_) => Ok(String::new()),
-        Err(e) => Err(failed("failed to flush conntrack", &e)),
-    })
+    Ok(filter)
 }
 
 fn number(text: &str) -> Option<u128> {
@@ -404,7 +417,7 @@ pub(super) fn fragment_min(slowpath: &Slowpath, args: &[&str]) -> Outcome {
         let bytes = args.last().and_then(|a| a.parse().ok());
         let bytes = bytes.ok_or_else(|| invalid("parameter missing for minimum fragment size"))?;
         let small = "requested minimum fragment size too small; see documentation";
-        ct.set_fragment_min(v6, bytes).map_err(|e| failed(small, &e))?;
+        ct.set_fragment_min(v6, bytes).map_err(|_| not_permitted(small))?;
         Ok("setting minimum fragment size successful".to_owned())
     })
 }
@@ -413,7 +426,7 @@ pub(super) fn fragments_max(slowpath: &Slowpath, args: &[&str]) -> Outcome {
     with_tracker(slowpath, args, 2, |ct, args| {
         let max = args.last().and_then(|a| a.parse().ok());
         let max = max.ok_or_else(|| invalid("parameter missing for maximum fragments"))?;
-        ct.set_fragments_max(max).map_err(|e| failed("setting maximum fragments failed", &e))?;
+        ct.set_fragments_max(max).map_err(|_| not_permitted("setting maximum fragments failed"))?;
         Ok("setting maximum fragments successful".to_owned())
     })
 }
@@ -463,6 +476,27 @@ fn family(out: &mut String, name: &str, f: &FragFigures) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_to_flush() {
+        let read = |text: &str| read_filter(&text.split(' ').filter(|w| !w.is_empty()).collect::<Vec<_>>());
+        assert_eq!(read(""), Ok(CtFilter::default()));
+        let f = read("zone=5 mark=0x10/0xf0 labels=1 ct_nw_src=10.0.0.1,ct_nw_proto=6 ct_nw_dst=10.0.0.1,ct_tp_dst=7").unwrap();
+        assert_eq!((f.zone, f.mark, f.label), (Some(5), Some((0x10, 0xf0)), Some((1, u128::MAX))));
+        assert_eq!((f.proto, f.family, f.orig.proto, f.reply.proto, f.reply.dst_port), (6, 4, 6, 6, 7));
+        assert_eq!(read("labels=5/6 mark=7").map(|f| (f.mark, f.label)), Ok((Some((7, u32::MAX)), Some((5, 6)))));
+        assert_eq!(read("ct_ipv6_src=::1").map(|f| (f.zone, f.family, f.reply == CtTuple::default())), Ok((None, 6, true)));
+        for (text, why) in [
+            ("zone=x", "failed to parse zone"),
+            ("mark=x", "failed to parse mark"),
+            ("mark=0x100000000", "failed to parse mark"),
+            ("zone=1 labels=1/", "failed to parse labels"),
+            ("mark=1 zone=1", "invalid conntrack tuple field: zone"),
+            ("ct_nw_src=1.1.1.1 ct_nw_dst=1.1.1.1 ct_nw_dst=1.1.1.1", "invalid arguments"),
+        ] {
+            assert_eq!(read(text).unwrap_err(), format!("ovs-vswitchd: {why} (Invalid argument)\n"), "{text}");
+        }
+    }
 
     #[test]
     fn tuples() {

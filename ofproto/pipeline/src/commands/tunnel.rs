@@ -41,7 +41,7 @@ fn parse_mac(text: &str) -> Option<[u8; 6]> {
 }
 
 pub(super) fn neigh_flush(slowpath: &Slowpath, _: &[&str]) -> Outcome {
-    slowpath.read_world().neighbours.flush(None);
+    slowpath.read_world().neighbours.flush(None, now_ms());
     slowpath.settle();
     Ok("OK".to_owned())
 }

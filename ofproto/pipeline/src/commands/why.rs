@@ -34,6 +34,12 @@ const COUNTERS: &[(&str, Option<XlateError>)] = &[
     ("drop_action_too_many_mpls_labels", Some(XlateError::TooManyMplsLabels)),
     ("drop_action_invalid_tunnel_metadata", Some(XlateError::InvalidTunnelMetadata)),
     ("drop_action_unsupported_packet_type", Some(XlateError::UnsupportedPacketType)),
+    ("drop_action_congestion", Some(XlateError::Congestion)),
+    ("drop_action_forwarding_disabled", Some(XlateError::ForwardingDisabled)),
+    ("drop_action_tunnel_routing_failed", Some(XlateError::TunnelRouting)),
+    ("drop_action_tunnel_output_no_ethernet", Some(XlateError::TunnelOutput)),
+    ("drop_action_tunnel_neigh_cache_miss", Some(XlateError::TunnelNeighbour)),
+    ("drop_action_tunnel_header_build_failed", Some(XlateError::TunnelHeader)),
 ];
 
 pub(super) fn why(slowpath: &Slowpath, args: &[&str]) -> Outcome {
@@ -42,7 +48,7 @@ pub(super) fn why(slowpath: &Slowpath, args: &[&str]) -> Outcome {
     match args {
         [] => Ok(tell(&world, |_| true, now)),
         [counter] => match COUNTERS.iter().find(|(name, _)| name == counter) {
-            Some((_, error)) => Ok(tell(&world, |d| d.fact.error == *error, now)),
+            Some((_, error)) => Ok(tell(&world, |d| d.fact.code == error.map_or(0, XlateError::code), now)),
             None => {
                 let bridge = world.bridge_named(counter).ok_or_else(|| format!("{counter}: no such bridge or drop counter"))?.id;
                 Ok(tell(&world, |d| d.bridge == bridge, now))

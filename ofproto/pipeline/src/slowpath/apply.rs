@@ -375,7 +375,7 @@ fn remove_port(world: &mut World, interface: &Interface, now: Msec) -> Option<(S
         }
         port.dp_port
     };
-    world.neighbours.flush(Some(&port.name));
+    world.neighbours.flush(Some(&port.name), flow::clock::now_ms());
     if port.info.kind.starts_with("dummy") {
         // Its addresses were those of the port, which no kernel takes away.
         world.router.set_addresses(&port.name, Vec::new());

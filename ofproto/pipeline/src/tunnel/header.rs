@@ -119,11 +119,17 @@ fn put_ip(out: &mut Vec<u8>, key: &Key, dst: Addr, src: Addr, proto: u8) {
     }
 }
 
+/// Whether the inner packet's flow label is in the header.
+#[must_use]
+pub fn copies_label(config: &Config, key: &Key) -> bool {
+    config.kind == Kind::Srv6 && config.flow_label != FlowLabel::Zero && key.eth_type == eth_type::IPV6.to_be_bytes()
+}
+
 /// The flow label of an SRv6 packet (RFC 8754 section 5.5); the hash of a flow is not known here, so `compute` copies as well.
 fn label(out: &mut [u8], config: &Config, key: &Key) {
     const LABEL_AT: usize = size_of::<Ethernet>();
     let of_flow = u32::from_be_bytes(key.flow_label());
-    if config.flow_label != FlowLabel::Zero
+    if copies_label(config, key)
         && let Some(word) = out.get_mut(LABEL_AT..LABEL_AT + 4)
     {
         for (byte, bits) in word.iter_mut().zip(of_flow.to_be_bytes()) {
@@ -352,7 +358,7 @@ mod tests {
         let label = header("srv6", "remote_ip=2001:cafe::92", |key| {
             key.tun_dst = [0; 4];
             key.tun_ipv6_dst = Addr::parse("2001:cafe::92").unwrap().to_v6();
-            key.packet_type = [0, 1, 0x86, 0xdd];
+            (key.packet_type, key.eth_type) = ([0, 1, 0x86, 0xdd], [0x86, 0xdd]);
             key.ipv6_label = [0, 1, 2, 3];
         });
         assert!(label.is_some_and(|t| t.contains("label=66051") && t.contains("srv6(segments_left=0,segs(2001:cafe::92))")));

@@ -209,8 +209,10 @@ impl<'a> Ctx<'a> {
         self.in_action_set = in_action_set;
         self.end_copy(mark, last);
         self.restore(saved);
-        // What goes wrong over there is no reason to drop the packet here.
-        self.error = None;
+        // What goes wrong over there is no reason to drop the packet here; if nothing else becomes of it, it is why.
+        if let Some(error) = self.error.take() {
+            self.drop_reason.get_or_insert(error);
+        }
     }
 
     /// Runs the tables of the bridge that a patch port leads to. Where spanning tree lets nothing pass, NORMAL and `learn` see the packet and

@@ -17,6 +17,7 @@ use crate::tunnel::header::{self, Link};
 use crate::tunnel::{Addr, Config};
 use flow::Action;
 use flow::action::{Actions, TunnelPush};
+use flow::fields::Field;
 use flow::host_link::HostLink;
 use flow::key::Key;
 use flow::seam::DpPort;
@@ -60,6 +61,9 @@ impl<'a> Ctx<'a> {
 
     /// The outer header; `None` if there is none that fits.
     fn build_push(&mut self, config: &Config, tunnel_port: DpPort, out_port: DpPort, link: &Link) -> Option<TunnelPush> {
+        if header::copies_label(config, &self.key) {
+            Field::Ipv6Label.unwildcard(&mut self.mask);
+        }
         let built = header::build(config, &self.key, link, &self.bridge.tunnel_options);
         let (Some(header), Some(kind)) = (built, config.kind.row().vport) else {
             self.report(Kind::Warn, format_args!("native tunnel header build failed"));
@@ -244,4 +248,34 @@ fn make_outer(key: &mut Key, inner: &Key, link: &Link, proto: u8) {
 
 fn mac_text([a, b, c, d, e, f]: [u8; 6]) -> String {
     format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::router::DeviceAddr;
+    use crate::scenario::{Scenario, config, port};
+    use crate::tunnel::Addr;
+
+    /// What a header copies of the inner packet has decided.
+    #[test]
+    fn a_flow_label_that_is_copied_is_matched() {
+        for (option, matched) in [("copy", true), ("zero", false)] {
+            let mut config = config(&["br0 p2@2", "br101 p1@1"]);
+            let mut tunnel = port("srv6", "srv6", Some(9));
+            let options = [("srv6_segs", "fd16::2"), ("srv6_flowlabel", option)];
+            tunnel.interfaces[0].device.options = options.map(|(k, v)| (k.to_owned(), v.to_owned())).to_vec();
+            config.bridges[0].ports.push(tunnel);
+            let s = Scenario::new(&config);
+            s.slowpath.write_world().backends.get_mut("dummy").unwrap().features.tunnel_push_pop = true;
+            let address = DeviceAddr { address: Addr::parse("fd16::1").unwrap(), plen: 64 };
+            s.slowpath.set_device_addresses("br101", vec![address], true);
+            s.run_command("tnl/neigh/set", &["br101", "fd16::2", "02:00:00:00:00:02"]).unwrap();
+            s.flow_mod("br0", "in_port=2,actions=output:9").unwrap();
+            s.flow_mod("br101", "in_port=LOCAL,actions=output:1").unwrap();
+            let said = s.run_command("ofproto/trace", &["br0", "in_port=2,udp6,ipv6_label=0x12345"]).unwrap();
+            let find = |start: &str| said.lines().find(|l| l.starts_with(start)).unwrap_or_else(|| panic!("{start} in {said}"));
+            assert_eq!(find("Megaflow: ").contains("ipv6_label=0x12345"), matched, "{said}");
+            assert!(find("Datapath actions: ").contains(&format!("label={},", if matched { 0x12345 } else { 0 })), "{said}");
+        }
+    }
 }

@@ -5,6 +5,7 @@
 use super::Ctx;
 use crate::bridge::Port;
 use crate::deps::Object;
+use crate::effects::Credit;
 use crate::tunnel::{Addr, listen};
 use flow::fields::Field;
 use flow::key::VLAN_CFI;
@@ -159,10 +160,12 @@ impl<'a> Ctx<'a> {
         }
     }
 
-    fn remember(&self, address: Addr, mac: [u8; 6]) {
+    /// Now, and again whenever packets of the megaflow have passed: an answer to a later question need not come up.
+    fn remember(&mut self, address: Addr, mac: [u8; 6]) {
         if self.side_effects {
             self.world.neighbours.set(&self.bridge.name, address, mac, self.now);
         }
+        self.credits.push(Credit::Told { device: self.bridge.name.clone(), address, mac });
     }
 }
 

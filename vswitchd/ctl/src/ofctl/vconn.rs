@@ -116,7 +116,8 @@ impl Vconn {
     /// As [`Vconn::open`].
     pub fn open_service(io: &mut Io<'_>, options: &Options, switch: &str, service: &str) -> Result<Self, Fault> {
         let address = address(switch, service)?;
-        let stream = connect(&address, &options.process.tls.files()).map_err(|e| Fault::because(refused(switch, &address), &e))?;
+        let stream =
+            connect(&address, &options.process.tls.files()).map_err(|e| Fault::because(refused(switch, &address), &e))?;
         let mut vconn = Self {
             stream,
             splitter: Splitter::default(),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 const PERF_USAGE: &str = "[-nh] [-it iter-history-len] [-ms ms-history-len] [-pmd core] [dp]";
 const LOG_USAGE: &str = "on|off [-b before] [-a after] [-e|-ne] [-us usec] [-q qlen]";
+const NO_DATAPATH: &str = "please specify an existing datapath";
 /// Entries of a history.
 const HISTORY_MAX: usize = 1000;
 
@@ -62,6 +63,16 @@ impl<'a> Wish<'a> {
         wish
     }
 
+    /// The datapath of that name, or the only one if none is named.
+    fn exactly(&self, daemon: &Daemon) -> Result<Arc<Switch>, String> {
+        use flow::Datapath;
+        let dp = self.datapath(daemon)?;
+        if self.datapath.is_some_and(|name| name != dp.name()) {
+            return Err(NO_DATAPATH.to_owned());
+        }
+        Ok(dp)
+    }
+
     /// The datapath of that name, or the only one.
     fn datapath(&self, daemon: &Daemon) -> Result<Arc<Switch>, String> {
         use flow::Datapath;
@@ -72,7 +83,7 @@ impl<'a> Wish<'a> {
         }
         match all.pop() {
             Some(only) if all.is_empty() => Ok(only),
-            Some(_) | None => Err("please specify an existing datapath".to_owned()),
+            Some(_) | None => Err(NO_DATAPATH.to_owned()),
         }
     }
 }
@@ -117,13 +128,13 @@ fn stage_show(daemon: &mut Daemon, args: &[String]) -> Answer {
 }
 
 fn rebalance(daemon: &mut Daemon, args: &[String]) -> Answer {
-    Wish::read(args, &[]).datapath(daemon)?.pmd_rxq_rebalance();
+    Wish::read(args, &[]).exactly(daemon)?.pmd_rxq_rebalance();
     Ok("pmd rxq rebalance requested.\n".to_owned())
 }
 
 /// The tables of bonds that the datapath balances by itself (`lb_output`).
 fn bond_show(daemon: &mut Daemon, args: &[String]) -> Answer {
-    Ok(Wish::read(args, &[]).datapath(daemon)?.bonds_show())
+    Ok(Wish::read(args, &[]).exactly(daemon)?.bonds_show())
 }
 
 fn perf_log_set(daemon: &mut Daemon, args: &[String]) -> Answer {
