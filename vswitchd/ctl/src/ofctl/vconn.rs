@@ -425,10 +425,10 @@ impl std::fmt::Display for Address {
 
 /// What could not be done, in the words of ovs-ofctl: of a connection by its name, or of a bridge's socket.
 fn refused(switch: &str, address: &Address) -> String {
-    match address {
-        Address::Unix(path) if !switch.contains(':') => format!("{}: failed to open socket", path.display()),
-        _ => format!("connecting to {switch}"),
+    if let (Address::Unix(path), false) = (address, switch.contains(':')) {
+        return format!("{}: failed to open socket", path.display());
     }
+    format!("connecting to {switch}")
 }
 
 fn address(switch: &str, service: &str) -> Result<Address, Fault> {
