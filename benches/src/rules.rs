@@ -33,7 +33,7 @@ pub const NAT: &str = "table=0,in_port=1,udp,actions=ct(table=1,nat)\n\
     table=1,in_port=1,udp,ct_state=+trk+new,nw_src=10.0.0.0/8,actions=ct(commit,nat(src=192.0.2.1)),output:2\n\
     table=1,in_port=1,udp,ct_state=+trk+est,actions=output:2\n";
 /// Nothing goes on.
-pub const DROP: &str = "in_port=1,actions=drop\n";
+pub const DROP: &str = "actions=drop\n";
 /// Every packet begins a connection.
 pub const CT_NEW: &str = "in_port=1,udp,actions=ct(commit),output:2\n";
 /// Addresses and ports move into registers, so that every tuple needs its own megaflow.

@@ -1,7 +1,8 @@
 //! Memory: what a connection, a megaflow and an OpenFlow rule take of the daemon's.
 //!
-//! Connections and megaflows: what a daemon with them has more than one that drops the same packets. Both read the same file, so that its frames,
-//! and what reading them left behind, are in both figures. Rules: what the daemon grows by while they are added.
+//! Connections and megaflows: what a daemon with them has more than one that drops the same packets. What reading a file leaves behind goes back to the
+//! system sooner in the one than in the other, so files are short: each packet begins a connection in each of many zones, and comes by each of many ports.
+//! Rules: what the daemon grows by while they are added.
 
 use super::connections::{self, count};
 use super::flow_mods;
@@ -25,9 +26,18 @@ const STILL: Duration = Duration::from_secs(1);
 /// What a daemon's memory differs by while it does nothing new, bytes.
 const NOISE: u64 = 1 << 20;
 
+/// The port of the sink.
+const SINK: u32 = 100;
+/// Zones in which each packet begins a connection.
+const ZONES: u32 = 50;
+/// Ports by which the same packets come.
+const PORTS: u32 = 10;
+
 /// Resident bytes of ours for each connection.
 pub fn of_connections(bench: &mut Bench, scenario: &Scenario, size: Size) -> Result<Vec<Row>, BenchError> {
-    let each = beside_dropping(bench, size, &connections::SETUP, ("ct-new", rules::CT_NEW), |side| {
+    let commits: String = (1..=ZONES).map(|zone| format!("ct(commit,zone={zone}),")).collect();
+    let rules = format!("udp,actions={commits}output:{SINK}\n");
+    let each = beside_dropping(bench, (1, size.flows / ZONES), &connections::SETUP, ("ct-zones", &rules), |side| {
         Ok(count(side, size.flows)?.last().map_or(0.0, |point| point.1))
     })?;
     Ok(vec![Row { mpps: Some(each / 1000.0), unit: "KB per connection", ..Row::new(scenario.name, size) }])
@@ -35,7 +45,9 @@ pub fn of_connections(bench: &mut Bench, scenario: &Scenario, size: Size) -> Res
 
 /// Resident bytes of ours for each megaflow, statistics and caches included.
 pub fn of_megaflows(bench: &mut Bench, scenario: &Scenario, size: Size) -> Result<Vec<Row>, BenchError> {
-    let each = beside_dropping(bench, size, &setup::SETUP, ("setup", rules::SETUP), |side| {
+    let rules: String = (1..=PORTS).map(|port| rules::SETUP.replace("in_port=1,", &format!("in_port={port},"))).collect();
+    let rules = rules.replace("output:2", &format!("output:{SINK}"));
+    let each = beside_dropping(bench, (PORTS, size.flows / PORTS), &setup::SETUP, ("setup", &rules), |side| {
         side.appctl("upcall/set-flow-limit", &[setup::LIMIT])?;
         let (mut result, mut there) = (Ok(()), 0.0);
         wait_until("the megaflows", TIME, || {
@@ -47,17 +59,18 @@ pub fn of_megaflows(bench: &mut Bench, scenario: &Scenario, size: Size) -> Resul
     Ok(vec![Row { mpps: Some(each / 1000.0), unit: "KB per megaflow", ..Row::new(scenario.name, size) }])
 }
 
-/// Bytes that a switch under `rules` has more than one that drops, for each of those that `reach` waits for and counts.
+/// Bytes that a switch under `rules` has more than one that drops, for each of those that `reach` waits for and counts. At each of some ports come so many
+/// flows.
 fn beside_dropping(
     bench: &mut Bench,
-    size: Size,
+    (ports, flows): (u32, u32),
     setup: &Setup,
     (name, rules): (&str, &str),
     reach: impl Fn(&mut Side) -> Result<f64, BenchError>,
 ) -> Result<f64, BenchError> {
-    let pcap = Traffic::Udp { flows: size.flows }.write(&bench.pcaps)?;
-    let without = settled(started(bench, setup, ("drop", rules::DROP), &pcap)?.pid())?;
-    let mut side = started(bench, setup, (name, rules), &pcap)?;
+    let pcap = Traffic::Udp { flows }.write(&bench.pcaps)?;
+    let without = settled(started(bench, setup, ("drop", rules::DROP), (&pcap, ports))?.pid())?;
+    let mut side = started(bench, setup, (name, rules), (&pcap, ports))?;
     let reached = reach(&mut side)?;
     let with = settled(side.pid())?;
     #[allow(clippy::cast_precision_loss, reason = "bytes of memory need no more than 52 bits")]
@@ -66,12 +79,17 @@ fn beside_dropping(
     Ok(each)
 }
 
-/// A switch with rules, and a source that sends.
-fn started(bench: &mut Bench, setup: &Setup, (name, rules): (&str, &str), pcap: &Path) -> Result<Side, BenchError> {
+/// A switch with rules, and ports whose sources send a file.
+fn started(
+    bench: &mut Bench,
+    setup: &Setup,
+    (name, rules): (&str, &str),
+    (pcap, ports): (&Path, u32),
+) -> Result<Side, BenchError> {
     let mut side = Side::start(&mut bench.lab, Whose::Ours, setup)?;
-    side.sink("br0", 2)?;
+    side.sink("br0", SINK)?;
     side.add_flows("br0", &rules::write(bench.lab.dir(), name, rules)?)?;
-    side.source(&bench.lab, "br0", 1, pcap)?;
+    (1..=ports).try_for_each(|port| side.source(&bench.lab, "br0", port, pcap))?;
     Ok(side)
 }
 
