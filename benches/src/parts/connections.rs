@@ -78,10 +78,10 @@ fn rate(points: &[Point]) -> Result<f64, BenchError> {
     }
 }
 
-/// When there were so many, between two counts: as if as many began at any moment between them.
+/// When there were so many, between two counts: as if as many began at any moment between them. `None` if there were more from the first count on.
 fn reached(points: &[Point], connections: f64) -> Option<Instant> {
     let [(from, before), (to, after)] = *points.array_windows().find(|[_, b]| b.1 >= connections)?;
-    Some(from + (to - from).mul_f64((connections - before) / (after - before)))
+    (before < connections).then(|| from + (to - from).mul_f64((connections - before) / (after - before)))
 }
 
 #[cfg(test)]
@@ -97,6 +97,8 @@ mod tests {
             let points: Vec<Point> = (0..=210 / step_ms + 1).map(|n| at(n * step_ms)).collect();
             assert!((rate(&points).unwrap() - 5.0).abs() < 0.001, "{step_ms}");
         }
+        let late = [(start, 500_000.0), (start + STEP, 800_000.0), (start + 2 * STEP, 1_000_000.0)];
+        assert!(rate(&late).is_err(), "the beginning was missed");
         assert!(rate(&[]).is_err() && rate(&[(start, 5.0)]).is_err());
     }
 }

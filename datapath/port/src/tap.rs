@@ -71,7 +71,7 @@ impl Port {
         persist(&file, true).map_err(|e| fault("keeping the tap", e))?;
         let file = Arc::new(file);
         let counters = shared.new_rx_counters();
-        let rx = Rx { file: Arc::clone(&file), netdev: netdev.clone(), small: None, jumbo: None, rest: 0, counters };
+        let rx = Rx { file: Arc::clone(&file), netdev: netdev.clone(), small: None, jumbo: None, counters };
         Ok((Self { file, netdev }, rx))
     }
 
@@ -115,14 +115,8 @@ pub struct Rx {
     /// Buffers for the next frame.
     small: Option<Packet>,
     jumbo: Option<Packet>,
-    /// Calls to answer with "nothing" before the next read.
-    rest: u32,
     counters: Counters,
 }
-
-/// After a read that found nothing so many calls make none: a worker that is busy with other ports would pay for a system call per batch.
-/// Fewer than the rounds after which an idle worker sleeps.
-const REST: u32 = 31;
 
 /// What a read brought.
 enum Read1 {
@@ -204,10 +198,6 @@ impl Rx {
 
 impl Receive for Rx {
     fn recv(&mut self, batch: &mut Batch) -> usize {
-        if self.rest > 0 {
-            self.rest -= 1;
-            return 0;
-        }
         let (mut n, mut bytes) = (0, 0);
         for _ in 0..batch.space() {
             match self.read() {
@@ -223,8 +213,6 @@ impl Receive for Rx {
         if n > 0 {
             self.counters.packets.add(n as u64);
             self.counters.bytes.add(bytes);
-        } else {
-            self.rest = REST;
         }
         n
     }
@@ -236,7 +224,6 @@ impl Receive for Rx {
 
     fn prepare_sleep(&mut self) -> bool {
         // A frame that came meanwhile makes the descriptor readable.
-        self.rest = 0;
         true
     }
 }

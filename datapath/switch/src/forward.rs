@@ -347,7 +347,7 @@ impl Core {
         if lost != 0 {
             bundle.split(|i, _| lost & 1 << i == 0, None);
         }
-        self.outlets.send_all(straight.port, &mut bundle.packets);
+        self.outlets.send_all(straight.port(), &mut bundle.packets);
         self.spares.give(bundle);
     }
 
@@ -502,7 +502,7 @@ fn way(scope: Scope<'_>, entry: Entry<'_>, bundle: &mut Bundle, i: usize) -> Way
         return Way::GENERAL;
     };
     match straight.apply(&mut bundle.packets[i], &mut bundle.parsed[i]) {
-        Ok(()) => Way(straight.port),
+        Ok(()) => Way(straight.port()),
         Err(counter) => {
             counter.inc();
             Way::FREE

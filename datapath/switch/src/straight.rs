@@ -20,7 +20,7 @@ use port::Packet;
 use smallvec::SmallVec;
 
 /// Steps that stand in the program itself; more are kept apart.
-const STEPS_INLINE: usize = 1;
+const STEPS_INLINE: usize = 2;
 
 /// One change.
 #[derive(Debug)]
@@ -49,8 +49,7 @@ impl Step {
 pub struct Straight {
     /// What is done first, several headers at once.
     joint: Option<Joint>,
-    /// Below `PORTS_MAX`.
-    pub port: u32,
+    port: u16,
     /// What is done then.
     steps: SmallVec<[Step; STEPS_INLINE]>,
 }
@@ -71,7 +70,18 @@ impl Straight {
         if joint.is_some() {
             steps.drain(..first.len());
         }
-        (port.0 < PORTS_MAX && !changes.is_empty()).then_some(Self { joint, port: port.0, steps })
+        (!changes.is_empty()).then_some(Self {
+            joint,
+            port: u16::try_from(port.0).ok().filter(|port| u32::from(*port) < PORTS_MAX)?,
+            steps,
+        })
+    }
+
+    /// Where the packet goes then: below `PORTS_MAX`.
+    #[inline]
+    #[must_use]
+    pub fn port(&self) -> u32 {
+        self.port.into()
     }
 
     /// Fetches all of it into the cache.

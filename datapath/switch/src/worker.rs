@@ -338,7 +338,8 @@ impl Worker {
                     return;
                 }
             }
-            let begin = self.last;
+            // Others may have had the core since the last look.
+            let begin = if self.slept { cycles::now() } else { self.last };
             let received = self.timed_round();
             let idle = self.last.wrapping_sub(since);
             if received > 0 {
@@ -460,7 +461,8 @@ impl Worker {
         self.core.laps.start(&self.shared.live.stages);
         let n = rx.queue.recv(self.core.inbox());
         self.core.tick(n, self.last);
-        if by_call {
+        // What is due is looked for without a pause.
+        if by_call && self.vigil.is_none() {
             self.rx[i].pause.after(n, self.last, self.patience.cycles_per_us);
         }
         if n > 0 {
@@ -512,7 +514,7 @@ impl Worker {
         // A call for a queue that has nothing would keep those waiting for whom we were woken.
         for rx in &mut self.rx {
             rx.pause = Pause::default();
-            if n < EVENTS_MAX && !woken_by(rx.event()) {
+            if n < EVENTS_MAX && !woken_by(rx.event()) && self.vigil.is_none() {
                 rx.pause.after(0, self.last, self.patience.cycles_per_us);
             }
         }

@@ -265,12 +265,13 @@ impl Ct {
         if count + RECENT_MAX >= self.max.load(Ordering::Relaxed) {
             self.recent[(number % RECENT_MAX) as usize].store(number, Ordering::Relaxed);
         }
-        if self.table.grow_for(self.slots_in_use()) {
-            self.wake_reaper();
-        }
+        let grows = self.table.grow_for(self.slots_in_use());
         self.births[local.seat].push(&self.slab, number, |e| &e.wheel_next);
         entry.publish();
         drop(held);
+        if grows {
+            self.wake_reaper();
+        }
         Born::New(number)
     }
 
@@ -397,15 +398,15 @@ impl Ct {
             let by_orig = Some(self.hash(&entry.orig())).filter(|hash| is(*hash));
             by_orig.or_else(|| Some(self.hash(&entry.reply())).filter(|hash| is(*hash)))
         };
-        // What may give way itself ends no other.
-        let insert = |hash, number| match self.slab.at(number).gives_way(now_ms) {
-            true => self.table.insert(hash, number),
-            false => self.insert(hash, number, now_ms),
+        // Entries are looked at only where there is no room: what may give way itself ends no other.
+        let insert = |hash, number| {
+            self.table.insert(hash, number) || !self.slab.at(number).gives_way(now_ms) && self.insert(hash, number, now_ms)
         };
         let left = self.table.migrate(hash_of, insert);
         for number in left {
-            CT_FULL.inc();
-            self.end(number);
+            if self.end(number) {
+                CT_FULL.inc();
+            }
         }
         self.table.settled();
     }

@@ -14,7 +14,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, ConnectionCommon, ServerConnection, SideData, StreamOwned};
 use std::cell::Cell;
 use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileTypeExt as _;
@@ -116,8 +116,7 @@ impl Vconn {
     /// As [`Vconn::open`].
     pub fn open_service(io: &mut Io<'_>, options: &Options, switch: &str, service: &str) -> Result<Self, Fault> {
         let address = address(switch, service)?;
-        let stream =
-            connect(&address, &options.process.tls.files()).map_err(|e| Fault::because(refused(switch, &address), &e))?;
+        let stream = connect(&address, &options.process.tls.files()).map_err(|refusal| refusal.told(switch, &address))?;
         let mut vconn = Self {
             stream,
             splitter: Splitter::default(),
@@ -423,14 +422,6 @@ impl std::fmt::Display for Address {
     }
 }
 
-/// What could not be done, in the words of ovs-ofctl: of a connection by its name, or of a bridge's socket.
-fn refused(switch: &str, address: &Address) -> String {
-    if let (Address::Unix(path), false) = (address, switch.contains(':')) {
-        return format!("{}: failed to open socket", path.display());
-    }
-    format!("connecting to {switch}")
-}
-
 fn address(switch: &str, service: &str) -> Result<Address, Fault> {
     let socket = |path: &Path| std::fs::metadata(path).is_ok_and(|m| m.file_type().is_socket());
     if let Some((method, rest)) = switch.split_once(':') {
@@ -471,31 +462,63 @@ fn host_and_port(text: &str) -> (&str, &str) {
     }
 }
 
-fn connect(address: &Address, tls: &TlsFiles) -> io::Result<Box<dyn Stream>> {
+/// Why there is no connection.
+enum Refusal {
+    /// Opening it failed.
+    AtOnce(io::Error),
+    /// It was under way: the other machine refused it, or what was said first was no good.
+    Later(io::Error),
+}
+
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Self {
+        Self::AtOnce(error)
+    }
+}
+
+impl Refusal {
+    /// In the words of ovs-ofctl, which opens connections without waiting for them.
+    fn told(&self, switch: &str, address: &Address) -> Fault {
+        match (self, address) {
+            (Self::Later(error), _) => Fault::because(format!("{switch}: failed to connect to socket"), error),
+            (Self::AtOnce(error), Address::Unix(path)) if !switch.contains(':') => {
+                Fault::because(format!("{}: failed to open socket", path.display()), error)
+            }
+            (Self::AtOnce(error), _) => Fault::because(format!("connecting to {switch}"), error),
+        }
+    }
+}
+
+fn connect_tcp(host: &str, port: u16) -> Result<TcpStream, Refusal> {
+    let stream = TcpStream::connect((host, port)).map_err(|error| {
+        let is_here = || (host, port).to_socket_addrs().is_ok_and(|mut all| all.all(|address| address.ip().is_loopback()));
+        let answers = [io::ErrorKind::ConnectionRefused, io::ErrorKind::TimedOut, io::ErrorKind::HostUnreachable];
+        if answers.contains(&error.kind()) && !is_here() { Refusal::Later(error) } else { Refusal::AtOnce(error) }
+    })?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+fn connect(address: &Address, tls: &TlsFiles) -> Result<Box<dyn Stream>, Refusal> {
     Ok(match address {
         Address::Unix(path) => Box::new(UnixStream::connect(short(path)?.path())?),
         Address::ListenUnix(path) => Box::new(UnixListener::bind(path)?.accept()?.0),
-        Address::Tcp(host, port) => {
-            let stream = TcpStream::connect((host.as_str(), *port))?;
-            stream.set_nodelay(true)?;
-            Box::new(stream)
-        }
+        Address::Tcp(host, port) => Box::new(connect_tcp(host, *port)?),
         Address::ListenTcp(host, port) => Box::new(TcpListener::bind((host.as_str(), *port))?.accept()?.0),
         Address::Ssl(host, port) => {
             let config = tls.client().map_err(io::Error::other)?;
-            let mut stream = TcpStream::connect((host.as_str(), *port))?;
-            stream.set_nodelay(true)?;
+            let mut stream = connect_tcp(host, *port)?;
             let name = ServerName::try_from(SERVER_NAME).map_err(io::Error::other)?;
             let mut session = ClientConnection::new(config, name).map_err(io::Error::other)?;
             // What is wrong with a certificate is told before anything is said.
-            session.complete_io(&mut stream)?;
+            session.complete_io(&mut stream).map_err(Refusal::Later)?;
             Box::new(StreamOwned::new(session, stream))
         }
         Address::ListenSsl(host, port) => {
             let config = tls.server().map_err(io::Error::other)?;
             let mut stream = TcpListener::bind((host.as_str(), *port))?.accept()?.0;
             let mut session = ServerConnection::new(config).map_err(io::Error::other)?;
-            session.complete_io(&mut stream)?;
+            session.complete_io(&mut stream).map_err(Refusal::Later)?;
             Box::new(StreamOwned::new(session, stream))
         }
     })
