@@ -5,6 +5,10 @@
 //!
 //! Packets change the table under the world's read lock, so it has a lock of its own. An entry lives as long as packets use it, and for
 //! the idle time after that. What changed is recorded in the change log: only megaflows that asked for that very address look again.
+//!
+//! Counters of megaflows are read later than their packets came, so `touch` and `tell` come with times that have passed. Whether somebody was told
+//! in the meantime that a neighbour is unknown is no matter of time, therefore: `find` forgets what has run out, and what is in the table nobody
+//! has missed.
 
 use crate::deps::{ChangeLog, Object};
 use crate::tunnel::Addr;
@@ -23,6 +27,10 @@ flow::counters! {
 pub const NEIGHBOURS_MAX: usize = 65_536;
 /// Requests waiting to be sent, at most.
 pub const REQUESTS_MAX: usize = 256;
+/// Devices at most whose flushes are remembered each by itself.
+pub const FLUSHES_MAX: usize = 65_536;
+/// So long at least a flush concerns its device alone. Counters are read much sooner.
+const FLUSH_KEPT_MS: Msec = 10_000;
 /// An address is asked for at most once in this time (RFC 1122 section 2.3.2.1).
 const ASK_EVERY_MS: Msec = 1000;
 const IDLE_DEFAULT_MS: Msec = 15 * 60 * 1000;
@@ -51,12 +59,49 @@ pub struct Ask {
     pub target: Addr,
 }
 
+/// When neighbours were last forgotten on purpose: packets from before tell nothing. The safe direction is to hear less: whoever is not heard is
+/// asked again.
+#[derive(Debug, Default)]
+struct Flushes {
+    /// Of all devices, and of each that is not in `devices`; 0 for never.
+    all_ms: Msec,
+    devices: Map<String, Msec>,
+}
+
+impl Flushes {
+    fn note(&mut self, device: Option<&str>, now: Msec) {
+        let Some(device) = device else {
+            self.all_ms = self.all_ms.max(now);
+            return;
+        };
+        if self.devices.len() >= FLUSHES_MAX {
+            self.join(now);
+        }
+        self.devices.insert(device.to_owned(), now);
+    }
+
+    fn is_news(&self, device: &str, told_ms: Msec) -> bool {
+        told_ms > self.all_ms && self.devices.get(device).is_none_or(|at| *at < told_ms)
+    }
+
+    /// Those up to a time count as flushes of all devices.
+    fn join(&mut self, until: Msec) {
+        let Self { all_ms, devices } = self;
+        devices.retain(|_, at| {
+            let stays = *at > until;
+            if !stays {
+                *all_ms = (*all_ms).max(*at);
+            }
+            stays
+        });
+    }
+}
+
 #[derive(Debug, Default)]
 struct Table {
     entries: Map<Name, Entry>,
     idle_ms: Option<Msec>,
-    /// When entries were last forgotten on purpose.
-    flushed_ms: Option<Msec>,
+    flushes: Flushes,
     asked: Map<(BridgeId, Addr), Msec>,
     asks: Vec<Ask>,
 }
@@ -85,14 +130,21 @@ impl Neighbours {
         self.table.lock().expect("no holder of the neighbours panics")
     }
 
-    /// The MAC of a neighbour that has not expired.
+    /// The MAC of a neighbour that has not expired; one that has is forgotten, so that it is news when it is told again.
     #[must_use]
     pub fn find(&self, device: &str, address: Addr, now: Msec) -> Option<[u8; 6]> {
-        let table = self.lock();
-        table.entries.get(&(device.to_owned(), address)).filter(|e| e.expires_ms > now).map(|e| e.mac)
+        let mut table = self.lock();
+        let name = (device.to_owned(), address);
+        let entry = *table.entries.get(&name)?;
+        if entry.expires_ms > now {
+            return Some(entry.mac);
+        }
+        table.entries.remove(&name);
+        self.changes.object(object(address));
+        None
     }
 
-    /// Packets use a neighbour: it stays.
+    /// Packets use a neighbour, the last of them at `now`: it stays.
     pub fn touch(&self, device: &str, address: Addr, now: Msec) {
         let mut table = self.lock();
         let expires_ms = now + table.idle();
@@ -110,13 +162,12 @@ impl Neighbours {
     pub fn tell(&self, device: &str, address: Addr, mac: [u8; 6], told_ms: Msec) {
         let table = self.lock();
         let entry = table.entries.get(&(device.to_owned(), address));
-        if entry.is_none_or(|e| e.told_ms < told_ms) && table.flushed_ms.is_none_or(|at| at < told_ms) {
+        if entry.is_none_or(|e| e.told_ms < told_ms) && table.flushes.is_news(device, told_ms) {
             self.put(table, device, address, mac, told_ms);
         }
     }
 
-    fn put(&self, mut table: MutexGuard<'_, Table>, device: &str, address: Addr, mac: [u8; 6], now: Msec) {
-        let expires_ms = now + table.idle();
+    fn put(&self, mut table: MutexGuard<'_, Table>, device: &str, address: Addr, mac: [u8; 6], told_ms: Msec) {
         let name = (device.to_owned(), address);
         let full = table.entries.len() >= NEIGHBOURS_MAX;
         let old = table.entries.get(&name).copied();
@@ -124,22 +175,27 @@ impl Neighbours {
             NEIGHBOURS_FULL.inc();
             return;
         }
-        table.entries.insert(name, Entry { mac, told_ms: now, expires_ms });
-        if old.is_none_or(|old| old.mac != mac || old.expires_ms <= now) {
+        let same = old.filter(|old| old.mac == mac);
+        // Packets that use it may be newer than the one that told it.
+        let expires_ms = (told_ms + table.idle()).max(same.map_or(0, |old| old.expires_ms));
+        table.entries.insert(name, Entry { mac, told_ms, expires_ms });
+        if same.is_none() {
             self.changes.object(object(address));
         }
     }
 
     /// Forgets all that are behind a device, or all.
     pub fn flush(&self, device: Option<&str>, now: Msec) {
-        self.lock().flushed_ms = Some(now);
+        self.lock().flushes.note(device, now);
         self.retain(|(name, _), _| device.is_some_and(|d| d != name));
     }
 
     /// Forgets those that nothing has used for long.
     pub fn age(&self, now: Msec) {
         self.retain(|_, entry| entry.expires_ms > now);
-        self.lock().asked.retain(|_, at| now - *at < ASK_EVERY_MS);
+        let mut table = self.lock();
+        table.asked.retain(|_, at| now - *at < ASK_EVERY_MS);
+        table.flushes.join(now - FLUSH_KEPT_MS);
     }
 
     fn retain(&self, keep: impl Fn(&Name, &Entry) -> bool) {
@@ -303,6 +359,80 @@ mod tests {
         assert_eq!(n.find("br0", A, 300), None, "forgotten since");
         n.tell("br0", A, [2; 6], 301);
         assert_eq!(n.find("br0", A, 301), Some([2; 6]));
+    }
+
+    #[test]
+    fn a_flush_makes_deaf_only_to_its_device() {
+        for (device, heard) in [(Some("p7"), true), (Some("br0"), false), (None, false)] {
+            let n = Neighbours::new(Arc::default());
+            n.set("br0", A, [2; 6], 100);
+            n.flush(device, 300);
+            let tell_and_find = |at| {
+                n.tell("br0", A, [4; 6], at);
+                n.find("br0", A, at) == Some([4; 6])
+            };
+            assert_eq!(n.find("br0", A, 300).is_some(), heard, "{device:?}");
+            assert_eq!(tell_and_find(250), heard, "{device:?}");
+            assert!(tell_and_find(301), "{device:?}");
+        }
+    }
+
+    /// What is not remembered by itself counts for all devices: hardly anything is told so late, and nobody has to be heard.
+    #[test]
+    fn flushes_of_many_devices_are_bounded() {
+        let n = Neighbours::new(Arc::default());
+        let find = |device, at| {
+            n.tell(device, A, [2; 6], at);
+            n.find(device, A, at).is_some()
+        };
+        n.flush(Some("br0"), 300);
+        n.age(300 + FLUSH_KEPT_MS - 1);
+        assert!(find("br1", 250) && !find("br0", 250));
+        n.age(300 + FLUSH_KEPT_MS);
+        assert_eq!(n.lock().flushes.devices.len(), 0);
+        assert!(!find("br0", 250) && !find("br2", 250) && find("br2", 301));
+        for i in 0..=FLUSHES_MAX {
+            n.flush(Some(&format!("p{i}")), 400);
+        }
+        assert_eq!(n.lock().flushes.devices.len(), 1);
+        assert!(!find("p0", 400) && !find("br3", 400) && find("br3", 401));
+    }
+
+    /// The entry ran out at 5000, and a packet that came then was sent nowhere, before anybody read the counters of what had come at 4900.
+    #[test]
+    fn what_ran_out_and_was_missed_is_news() {
+        for touched in [false, true] {
+            let changes = Arc::new(ChangeLog::default());
+            let n = Neighbours::new(Arc::clone(&changes));
+            n.set_idle(5, 0);
+            n.set("br0", A, [2; 6], 0);
+            let seen = changes.now();
+            assert_eq!(n.find("br0", A, 5000), None);
+            assert!(concerns(&changes, seen), "whoever uses it looks again");
+            let missed = changes.now();
+            if touched {
+                n.touch("br0", A, 4900);
+                assert_eq!(n.find("br0", A, 5000), None);
+            }
+            n.tell("br0", A, [2; 6], 4900);
+            assert_eq!(n.find("br0", A, 5100), Some([2; 6]));
+            assert!(concerns(&changes, missed));
+        }
+    }
+
+    #[test]
+    fn what_is_told_late_shortens_no_life() {
+        let changes = Arc::new(ChangeLog::default());
+        let n = Neighbours::new(Arc::clone(&changes));
+        n.set_idle(5, 0);
+        n.set("br0", A, [2; 6], 1000);
+        n.touch("br0", A, 2000);
+        let seen = changes.now();
+        n.tell("br0", A, [2; 6], 1500);
+        assert_eq!(n.find("br0", A, 6999), Some([2; 6]));
+        assert!(!concerns(&changes, seen));
+        n.tell("br0", A, [4; 6], 1800);
+        assert_eq!(n.find("br0", A, 6800), None, "another one has a life of its own");
     }
 
     #[test]

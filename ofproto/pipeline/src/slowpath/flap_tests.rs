@@ -7,6 +7,7 @@ use crate::router::{DeviceAddr, Prefix, Route, TABLE_MAIN};
 use crate::scenario::{Scenario, config, port};
 use crate::slowpath::RouteChange;
 use crate::tunnel::Addr;
+use flow::DpPort;
 use flow::clock::now_ms;
 use std::cell::Cell;
 use std::sync::Arc;
@@ -220,6 +221,11 @@ fn an_answer_that_does_not_come_up_is_heard() {
     assert_eq!((find(), b.tunnelled()), (None, None));
     answer(7);
     assert_eq!((find(), b.megaflows()), (None, megaflows), "it did not come up");
+    // That another port goes before anybody has counted the answer changes nothing.
+    let ports = || b.s.slowpath.read_world().bridges.values().map(|bridge| bridge.ports.len()).sum::<usize>();
+    let before = ports();
+    b.s.slowpath.forget_port(&*b.s.dp, DpPort(4));
+    assert_eq!(ports(), before - 1);
     b.s.slowpath.udpifs().iter().for_each(|udpif| udpif.round(now_ms()));
     b.settle();
     assert_eq!((find(), b.tunnelled()), (Some(parse(&mac(7))), Some(mac(7))));
