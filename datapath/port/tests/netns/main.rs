@@ -244,6 +244,30 @@ fn the_doings_of_others_are_heard() {
     });
 }
 
+/// Other ports may keep a worker awake for long: a frame is not to wait for many calls that read nothing.
+#[test]
+fn a_tap_is_read_by_the_call_after_one_that_found_nothing() {
+    let world = World::veths();
+    world.within("sw", || {
+        let mut device = Device::open(&config("tap8", "internal")).unwrap();
+        device.set_admin_up(true).unwrap();
+        let mut rx = device.take_rx().remove(0);
+        let sender = Device::open(&config("tap8", "system").with("io", "af_packet")).unwrap();
+        let (mut tx, mut batch) = (sender.tx().unwrap(), Batch::new());
+        // What the host itself says on a new device comes first.
+        let quiet = soon(Duration::from_secs(10), || {
+            batch.clear();
+            rx.recv(&mut batch) == 0
+        });
+        assert!(quiet);
+        let mut out = Batch::new();
+        out.push(Packet::from_bytes(&frame(7, 60)).unwrap()).unwrap();
+        tx.send(&mut out);
+        tx.flush();
+        assert!(rx.recv(&mut batch) >= 1, "sent within the call, so it is there");
+    });
+}
+
 #[test]
 fn a_deleted_tap_is_noticed() {
     let world = World::veths();
