@@ -25,6 +25,7 @@ fn memory_kb(host: &Host) -> u64 {
 fn routes_and_neighbours_that_flap_concern_nobody_else() {
     let host = Host::new();
     let peer = Container::new(&host.ns, "p2", &["172.16.0.2/24", "172.16.0.3/24", "172.16.0.4/24", "192.0.2.9/32"]);
+    peer.sums_for_stock();
     make_underlay(&host, 1, "p2");
     host.bridge("br-int", "");
     let a = host.attach("br-int", "p1", 1, &["10.1.0.1/24"], "");
@@ -118,6 +119,10 @@ fn looped() -> (Host, Container, Container) {
 
 #[test]
 fn tunnels_and_patch_ports_in_a_ring_drop_and_count_and_harm_nobody() {
+    // Debian's daemon is caught in the two tunnels, and answers no more.
+    if is_stock() {
+        return;
+    }
     let (host, a, _peer) = looped();
     let (c, d) = others(&host);
     let counted = || host.counted("drop_action_recursion_too_deep");
@@ -140,12 +145,9 @@ fn tunnels_and_patch_ports_in_a_ring_drop_and_count_and_harm_nobody() {
             sent += 1;
         }
         assert_eq!(pings.answered(), Pings::COUNT, "{what}: traffic of other ports");
-        // Debian's drops them, too, but does not tell.
-        if !is_stock() {
-            assert!(counted() >= before + 20 * sent, "{what}: {before} before, {} after {sent} times 20 packets", counted());
-            let why = host.appctl("ofproto/why drop_action_recursion_too_deep");
-            assert!(line_with(&why, &["in_port=1", &format!("nw_dst={target}")]).is_some(), "{what}: {why}");
-        }
+        assert!(counted() >= before + 20 * sent, "{what}: {before} before, {} after {sent} times 20 packets", counted());
+        let why = host.appctl("ofproto/why drop_action_recursion_too_deep");
+        assert!(line_with(&why, &["in_port=1", &format!("nw_dst={target}")]).is_some(), "{what}: {why}");
         let flows = host.appctl("dpctl/dump-flows");
         assert!(flows.len() < 100_000, "{what}: {} bytes of megaflows", flows.len());
     }
