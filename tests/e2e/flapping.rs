@@ -61,7 +61,11 @@ fn routes_and_neighbours_that_flap_concern_nobody_else() {
         let way = ["192.0.2.0/24 ", " GW 172.16.0.2 "];
         wait_until("the last route is known", || line_with(&host.appctl("ovs/route/show"), &way).is_some());
         host.appctl("tnl/neigh/flush");
-        wait_until("the tunnel's end is reached again", || a.ping("10.1.0.2", 1, "") == 1);
+        if is_stock() {
+            // There a flow that found no neighbour drops for as long as packets meet it.
+            host.appctl("revalidator/purge");
+        }
+        wait_until(&format!("{what}: the tunnel's end is reached again"), || a.ping("10.1.0.2", 1, "") == 1);
         assert_eq!(a.ping("10.1.0.2", 20, ""), 20, "{what}: through the tunnel, afterwards");
         assert_eq!(d.ping("10.9.0.3", 5, ""), 5);
         assert!(megaflows() <= 2 * before, "{before} megaflows before, {} after", megaflows());
