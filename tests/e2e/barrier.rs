@@ -33,13 +33,6 @@ fn receive(container: &crate::rig::Container, stop: &Arc<AtomicBool>) -> std::th
     receiver
 }
 
-/// Debian's daemon leaves checksums that the device should make unmade.
-fn without_offload(container: &crate::rig::Container) {
-    if crate::rig::is_stock() {
-        container.ns.exec("ethtool -K eth0 tx off");
-    }
-}
-
 fn nanos(start: Instant) -> u64 {
     u64::try_from(start.elapsed().as_nanos()).unwrap()
 }
@@ -81,7 +74,7 @@ fn the_same_when_a_meter_is_turned() {
     let (a, b) = host.pair("fail_mode=secure");
     b.ns.ip("addr add 10.0.0.50/24 dev eth0");
     a.knows("10.0.0.50", &b.mac);
-    without_offload(&a);
+    a.sums_for_stock();
     let mut wire = host.wire("br0", 4);
     wire.packet_meter(0, OPEN);
     wire.barrier();
@@ -140,7 +133,7 @@ fn turning(version: u8, begin: impl FnOnce(&mut Wire), mut turn: impl FnMut(&mut
         container.ns.ip("addr add 10.0.0.50/24 dev eth0");
     }
     a.knows("10.0.0.50", &mac);
-    without_offload(&a);
+    a.sums_for_stock();
     let mut wire = host.wire("br0", version);
     begin(&mut wire);
     wire.barrier();
@@ -224,7 +217,7 @@ fn deleted_rules_forward_nothing_after_the_reply() {
     let host = Host::new();
     let (a, b) = host.pair("fail_mode=secure");
     a.knows("10.0.0.2", &b.mac);
-    without_offload(&a);
+    a.sums_for_stock();
     let mut wire = host.wire("br0", 1);
     for round in 0..10 {
         wire.output_all(0, 100, 2);

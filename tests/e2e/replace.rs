@@ -98,9 +98,7 @@ fn a_bundle_and_a_replacement_of_100_000_rules_mislead_no_packet() {
         container.ns.ip("addr add 10.0.0.50/24 dev eth0");
     }
     a.knows("10.0.0.50", &mac);
-    if crate::rig::is_stock() {
-        a.ns.exec("ethtool -K eth0 tx off");
-    }
+    a.sums_for_stock();
     std::fs::write(host.file("first"), rules(WAYS[0], 11)).unwrap();
     std::fs::write(host.file("second"), rules(WAYS[1], 12)).unwrap();
     let few: String = rules(WAYS[0], 11).lines().take(usize::from(STREAMS)).map(|l| format!("{l}\n")).collect();

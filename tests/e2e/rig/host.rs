@@ -182,6 +182,13 @@ impl Host {
         self.tool("ovs-ofctl", &format!("--timeout=20 -OOpenFlow13 {words}"))
     }
 
+    /// The count of a counter in `coverage/show`, 0 if it is not there.
+    pub(crate) fn counted(&self, name: &str) -> u64 {
+        let text = self.appctl("coverage/show");
+        let line = text.lines().find(|l| l.split_whitespace().next() == Some(name));
+        line.and_then(|l| super::number_after(l, "total: ")).unwrap_or(0)
+    }
+
     /// A column of a row, as `ovs-vsctl get` prints it.
     pub(crate) fn column(&self, table: &str, row: &str, column: &str) -> String {
         self.vsctl(&format!("get {table} {row} {column}")).trim().trim_matches('"').to_owned()

@@ -1,14 +1,16 @@
-//! What the tests stand on: hosts (a namespace with a switch in it), containers (namespaces attached by veth), commands, waiting, an
-//! OpenFlow connection by bytes.
+//! What the tests stand on: hosts (a namespace with a switch in it), containers (namespaces attached by veth), commands, waiting, frames,
+//! pings, an OpenFlow connection by bytes.
 
 mod frames;
 mod host;
 mod namespace;
+mod pings;
 mod wire;
 
 pub(crate) use frames::{Sniffer, hex, udp_frame, vlan_tagged};
 pub(crate) use host::{Db, Host, Setup, binary, is_alive, is_stock};
 pub(crate) use namespace::{Container, Namespace};
+pub(crate) use pings::Pings;
 pub(crate) use wire::{
     ECHO_REPLY, ECHO_REQUEST, FEATURES_REPLY, FEATURES_REQUEST, FLOW_MOD, FLOW_REMOVED, PACKET_IN, PORT_STATUS,
 };

@@ -127,6 +127,13 @@ impl Container {
         );
     }
 
+    /// For Debian's daemon: its device makes checksums itself, which that daemon verifies and does not make.
+    pub(crate) fn sums_for_stock(&self) {
+        if super::is_stock() {
+            self.ns.exec("ethtool -K eth0 tx off");
+        }
+    }
+
     /// A permanent neighbour entry.
     pub(crate) fn knows(&self, address: &str, mac: &str) {
         self.ns.ip(&format!("neigh replace {address} lladdr {mac} dev eth0 nud permanent"));
