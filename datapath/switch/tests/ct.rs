@@ -2,45 +2,16 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failure is the test's")]
 
 mod common;
+#[path = "common/tracking.rs"]
+mod tracking;
 
-use common::{Bench, frame, segment};
+use common::{frame, segment};
+use flow::DpPort;
 use flow::action_text::parse_actions;
-use flow::conntrack::{CT_STAGES, Conntrack, CtEvent, CtFilter, CtStage, CtTuple};
+use flow::conntrack::{CT_STAGES, CtEvent, CtFilter, CtStage, CtTuple};
 use flow::forms::NoNames;
-use flow::{Datapath, DpPort};
 use port::offload::{Verdict, verify};
-
-fn bench(flows: &[(&str, &str)]) -> Bench {
-    let bench = Bench::new(3, &[]);
-    for (i, (flow, actions)) in flows.iter().enumerate() {
-        bench.put(i as u128 + 1, flow, parse_actions(actions, &NoNames).unwrap());
-    }
-    bench
-}
-
-fn ct(bench: &Bench) -> &dyn Conntrack {
-    bench.dp.conntrack().unwrap()
-}
-
-fn dump(bench: &Bench) -> Vec<String> {
-    let mut lines = Vec::new();
-    ct(bench).dump(None, &mut |e| {
-        lines.push(e.text(false, false));
-        true
-    });
-    lines.sort();
-    lines
-}
-
-/// Ports that a frame came out of.
-fn out(bench: &Bench, port: u32, frame: &[u8]) -> Vec<u32> {
-    bench.send(port, frame).iter().map(|s| s.0).collect()
-}
-
-const UDP: &str = "eth(src=00:00:00:00:00:01,dst=00:00:00:00:00:02),eth_type(0x0800),\
-                   ipv4(src=10.0.0.1,dst=10.0.0.2,proto=17,tos=0,ttl=64,frag=no),udp(src=1000,dst=2000)";
-const BACK: &str = "eth(src=00:00:00:00:00:02,dst=00:00:00:00:00:01),eth_type(0x0800),\
-                    ipv4(src=10.0.0.2,dst=10.0.0.1,proto=17,tos=0,ttl=64,frag=no),udp(src=2000,dst=1000)";
+use tracking::{BACK, UDP, bench, ct, dump, out};
 
 /// Port 1 may begin, port 2 may only answer; what is refused goes to port 3.
 const FIREWALL: &[(&str, &str)] = &[

@@ -2,53 +2,24 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failure is the test's")]
 
 mod common;
+#[path = "common/tracking.rs"]
+mod tracking;
 
-use common::{Bench, fragments, frame, numbered, parse, segment};
+use common::{fragments, frame, numbered, parse, segment};
 use datapath::ct::fragments::FRAGMENTS_FULL;
 use datapath::ct::{CT_EARLY_DROP, CT_FULL, CT_ZONE_FULL};
-use flow::Datapath;
 use flow::action_text::parse_actions;
 use flow::compose::{Payload, compose};
-use flow::conntrack::{Conntrack, CtFilter};
+use flow::conntrack::CtFilter;
 use flow::forms::NoNames;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use tracking::{BACK, UDP, bench, ct, dump, out};
 
 /// Counters are the process's.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-fn bench(flows: &[(&str, &str)]) -> Bench {
-    let bench = Bench::new(3, &[]);
-    for (i, (flow, actions)) in flows.iter().enumerate() {
-        bench.put(i as u128 + 1, flow, parse_actions(actions, &NoNames).unwrap());
-    }
-    bench
-}
-
-fn ct(bench: &Bench) -> &dyn Conntrack {
-    bench.dp.conntrack().unwrap()
-}
-
-fn dump(bench: &Bench) -> Vec<String> {
-    let mut lines = Vec::new();
-    ct(bench).dump(None, &mut |e| {
-        lines.push(e.text(false, false));
-        true
-    });
-    lines
-}
-
-/// Ports that a frame came out of.
-fn out(bench: &Bench, port: u32, frame: &[u8]) -> Vec<u32> {
-    bench.send(port, frame).iter().map(|s| s.0).collect()
-}
-
-const UDP: &str = "eth(src=00:00:00:00:00:01,dst=00:00:00:00:00:02),eth_type(0x0800),\
-                   ipv4(src=10.0.0.1,dst=10.0.0.2,proto=17,tos=0,ttl=64,frag=no),udp(src=1000,dst=2000)";
-const BACK: &str = "eth(src=00:00:00:00:00:02,dst=00:00:00:00:00:01),eth_type(0x0800),\
-                    ipv4(src=10.0.0.2,dst=10.0.0.1,proto=17,tos=0,ttl=64,frag=no),udp(src=2000,dst=1000)";
 
 /// Port 1 may begin, port 2 may only answer; what is refused goes to port 3.
 const FIREWALL: &[(&str, &str)] = &[
