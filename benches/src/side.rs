@@ -6,7 +6,7 @@
 use crate::lab::Lab;
 use crate::process::{Process, rest, run, threads, wait_until, waited_ns};
 use crate::unixctl::Unixctl;
-use crate::{BenchError, lab, peer};
+use crate::{BenchError, lab, peer, rules};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -125,7 +125,21 @@ impl Side {
         Self::start_named(lab, whose, name, setup)
     }
 
-    /// The same in a folder of that name: two of ours at once need two.
+    /// Starts a switch whose br0 has a sink at a port, and rules in a file of that name.
+    pub fn with_rules(
+        lab: &mut Lab,
+        whose: Whose,
+        setup: &Setup,
+        sink: u32,
+        (name, rules): (&str, &str),
+    ) -> Result<Self, BenchError> {
+        let side = Self::start(lab, whose, setup)?;
+        side.sink("br0", sink)?;
+        side.add_flows("br0", &rules::write(lab.dir(), name, rules)?)?;
+        Ok(side)
+    }
+
+    /// `start` in a folder of that name: two of ours at once need two.
     pub fn start_named(lab: &mut Lab, whose: Whose, name: &str, setup: &Setup) -> Result<Self, BenchError> {
         let dir = lab.dir().join(name);
         if dir.exists() {
@@ -318,10 +332,15 @@ impl Side {
         Ok(Count { packets: packets as f64, at })
     }
 
+    /// How many megaflows there are.
+    pub fn n_megaflows(&mut self) -> Result<u64, BenchError> {
+        let text = self.appctl("dpctl/show", &[])?;
+        number_after(&text, "flows:").ok_or(BenchError::Answer { from: "dpctl/show", what: "flows", text })
+    }
+
     /// How many distinct masks the megaflows have that took traffic (`None`: too many to list), and how many megaflows there are.
     pub fn megaflows(&mut self) -> Result<(Option<u64>, u64), BenchError> {
-        let text = self.appctl("dpctl/show", &[])?;
-        let flows = number_after(&text, "flows:").ok_or(BenchError::Answer { from: "dpctl/show", what: "flows", text })?;
+        let flows = self.n_megaflows()?;
         let masks = (flows <= LISTED_MAX).then(|| self.appctl("dpctl/dump-flows", &["-m"])).transpose()?;
         Ok((masks.map(|text| distinct_masks(&text)), flows))
     }

@@ -31,6 +31,14 @@ fn plain(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
+/// OVS's program of a line, and its arguments.
+fn command(line: &str) -> (&str, Vec<&str>) {
+    let mut words = line.split(' ');
+    let first = words.next().unwrap();
+    let tool = TOOLS.iter().find(|(short, _)| *short == first).map_or(first, |(_, tool)| *tool);
+    (tool, words.collect())
+}
+
 #[test]
 fn our_tools_say_what_ovs_tools_say() {
     if is_stock() {
@@ -55,10 +63,7 @@ fn our_tools_say_what_ovs_tools_say() {
     let mut different = Vec::new();
     for line in COMMANDS.lines().filter(|line| !line.starts_with('#')) {
         let (once, line) = line.strip_prefix("once ").map_or((false, line), |line| (true, line));
-        let mut words = line.split(' ');
-        let first = words.next().unwrap();
-        let tool = TOOLS.iter().find(|(short, _)| *short == first).map_or(first, |(_, tool)| *tool);
-        let words: Vec<_> = words.collect();
+        let (tool, words) = command(line);
         let of = |program: &str| {
             let Ran { code, out, err } = run(host.command(program).env("OVS_CTL_TIMEOUT", "10").args(&words));
             // Our tool names the path by which it was called.
@@ -86,9 +91,7 @@ fn our_daemon_says_what_ovs_daemon_says() {
     let words = "--enable-dummy --disable-system";
     let hosts = [Host::stock_with(words), Host::with(Setup { db: Db::Embedded, words })];
     let ask = |host: &Host, line: &str| {
-        let mut words = line.split(' ');
-        let first = words.next().unwrap();
-        let tool = TOOLS.iter().find(|(short, _)| *short == first).map_or(first, |(_, tool)| *tool);
+        let (tool, words) = command(line);
         let Ran { code, out, err } = run(host.command(tool).env("OVS_CTL_TIMEOUT", "10").args(words));
         let dir = host.file("").display().to_string();
         let own = |text: &str| plain(&text.replace(dir.trim_end_matches('/'), "DIR"));

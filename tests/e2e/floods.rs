@@ -1,7 +1,7 @@
 //! A port of first packets and of fragments that never complete, a hundred times what may be kept, beside containers that speak to each other:
 //! bounded, counted where operators look, and nobody else loses a packet.
 
-use crate::rig::{Container, Host, PATIENCE, Pings, is_stock, number_after, wait_until};
+use crate::rig::{Container, Host, PATIENCE, Pings, is_stock, number_after, udp_frame_of, wait_until};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
@@ -19,21 +19,7 @@ const RULES: &str = "table=0,priority=9,arp,actions=normal\n\
 
 /// A UDP frame of 10.0.0.3 from a port, or with `id` a fragment of another datagram that has more to come.
 fn frame(port: u16, id: u16, data: usize) -> Vec<u8> {
-    let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 3, 8, 0];
-    let mut ip = vec![0x45, 0];
-    ip.extend(u16::try_from(28 + data).unwrap().to_be_bytes());
-    ip.extend(id.to_be_bytes());
-    ip.extend([if id == 0 { 0 } else { 0x20 }, 0, 64, 17, 0, 0, 10, 0, 0, 3, 10, 0, 0, 2]);
-    let sum = ip.chunks(2).map(|c| u32::from(c[0]) << 8 | u32::from(c[1])).sum::<u32>();
-    let sum = !u16::try_from(sum % 0xffff).unwrap();
-    ip[10..12].copy_from_slice(&sum.to_be_bytes());
-    frame.extend(ip);
-    frame.extend(port.to_be_bytes());
-    frame.extend([0, 9]);
-    frame.extend(u16::try_from(8 + data).unwrap().to_be_bytes());
-    frame.extend([0, 0]); // RFC 768: zero is no checksum
-    frame.resize(frame.len() + data, 0);
-    frame
+    udp_frame_of((3, 2), port, [id, if id == 0 { 0 } else { 0x2000 }], &vec![0; data])
 }
 
 /// A TCP connection between two containers, whose other end (10.0.0.2's) says again what it hears.

@@ -9,7 +9,7 @@ use crate::measure::{Bench, Row, median};
 use crate::process::{ran_ns, rest, threads, wait_until};
 use crate::rules;
 use crate::scenario::{Scenario, Size};
-use crate::side::{Setup, Side, Whose, number_after};
+use crate::side::{Setup, Side, Whose};
 use crate::traffic::Traffic;
 use openflow::message::{Body, FlowMod, FlowModCommand, Message};
 use openflow::text::Names;
@@ -55,13 +55,12 @@ struct Figures {
 /// Ours only: Open vSwitch translates everything again, whatever changed.
 pub fn run(bench: &mut Bench, scenario: &Scenario, size: Size) -> Result<Vec<Row>, BenchError> {
     let pcap = Traffic::Udp { flows: size.flows }.write(&bench.pcaps)?;
-    let mut side = Side::start(&mut bench.lab, Whose::Ours, &SETUP)?;
-    side.sink("br0", 2)?;
-    side.add_flows("br0", &rules::write(bench.lab.dir(), "barrier", &format!("priority=1,{}", rules::SETUP))?)?;
+    let rules = format!("priority=1,{}", rules::SETUP);
+    let mut side = Side::with_rules(&mut bench.lab, Whose::Ours, &SETUP, 2, ("barrier", &rules))?;
     side.appctl("upcall/set-flow-limit", &[LIMIT])?;
     side.source(&bench.lab, "br0", 1, &pcap)?;
     let start = Instant::now();
-    while megaflows(&mut side)? < u64::from(size.flows) {
+    while side.n_megaflows()? < u64::from(size.flows) {
         if start.elapsed() > PATIENCE {
             return Err(BenchError::Late(format!("{} megaflows", size.flows)));
         }
@@ -85,11 +84,6 @@ pub fn run(bench: &mut Bench, scenario: &Scenario, size: Size) -> Result<Vec<Row
         rows.push(Row { mpps: wall, unit: "ms, flow-mod and barrier", note, ..Row::new(name, size) });
     }
     Ok(rows)
-}
-
-fn megaflows(side: &mut Side) -> Result<u64, BenchError> {
-    let text = side.appctl("dpctl/show", &[])?;
-    number_after(&text, "flows:").ok_or(BenchError::Answer { from: "dpctl/show", what: "flows", text })
 }
 
 fn translated(side: &mut Side) -> Result<u64, BenchError> {

@@ -7,9 +7,8 @@ use crate::measure::{Bench, Row, median};
 use crate::process::rest;
 use crate::rules;
 use crate::scenario::{Scenario, Size};
-use crate::side::{Setup, Side, Whose};
+use crate::side::{Setup, Side};
 use crate::traffic::Traffic;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 pub(super) const SETUP: Setup = Setup { ours: &[], peer: &[], replayed: 0, idle: false, free: false };
@@ -29,8 +28,9 @@ pub fn new(bench: &mut Bench, scenario: &Scenario, size: Size) -> Result<Vec<Row
     let mut rates = vec![Vec::new(); bench.sides().len()];
     for pair in 0..bench.plan.pairs {
         for (i, whose) in bench.sides().into_iter().enumerate() {
-            let mut side = with_rules(bench, whose, &setup, "ct-new", rules::CT_NEW)?;
-            let rate = rate(&grow(bench, &mut side, &pcap, size.flows)?)?;
+            let mut side = Side::with_rules(&mut bench.lab, whose, &setup, 2, ("ct-new", rules::CT_NEW))?;
+            side.source(&bench.lab, "br0", 1, &pcap)?;
+            let rate = rate(&count(&mut side, size.flows)?)?;
             bench.progress(format_args!("{} {:?}: {} of {}: {rate:.3} M/s", scenario.name, whose, pair + 1, bench.plan.pairs));
             rates[i].push(rate);
         }
@@ -42,18 +42,6 @@ pub fn new(bench: &mut Bench, scenario: &Scenario, size: Size) -> Result<Vec<Row
         row.compare(ours.iter().zip(peer).map(|(a, b)| a / b).collect());
     }
     Ok(vec![row])
-}
-
-fn with_rules(bench: &mut Bench, whose: Whose, setup: &Setup, name: &str, rules: &str) -> Result<Side, BenchError> {
-    let side = Side::start(&mut bench.lab, whose, setup)?;
-    side.sink("br0", 2)?;
-    side.add_flows("br0", &rules::write(bench.lab.dir(), name, rules)?)?;
-    Ok(side)
-}
-
-fn grow(bench: &Bench, side: &mut Side, pcap: &Path, all: u32) -> Result<Vec<Point>, BenchError> {
-    side.source(&bench.lab, "br0", 1, pcap)?;
-    count(side, all)
 }
 
 pub(super) fn count(side: &mut Side, all: u32) -> Result<Vec<Point>, BenchError> {

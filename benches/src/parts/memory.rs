@@ -80,15 +80,8 @@ fn beside_dropping(
 }
 
 /// A switch with rules, and ports whose sources send a file.
-fn started(
-    bench: &mut Bench,
-    setup: &Setup,
-    (name, rules): (&str, &str),
-    (pcap, ports): (&Path, u32),
-) -> Result<Side, BenchError> {
-    let mut side = Side::start(&mut bench.lab, Whose::Ours, setup)?;
-    side.sink("br0", SINK)?;
-    side.add_flows("br0", &rules::write(bench.lab.dir(), name, rules)?)?;
+fn started(bench: &mut Bench, setup: &Setup, named: (&str, &str), (pcap, ports): (&Path, u32)) -> Result<Side, BenchError> {
+    let mut side = Side::with_rules(&mut bench.lab, Whose::Ours, setup, SINK, named)?;
     (1..=ports).try_for_each(|port| side.source(&bench.lab, "br0", port, pcap))?;
     Ok(side)
 }

@@ -11,7 +11,7 @@ use crate::measure::{Bench, Row, median};
 use crate::process::{self, ran_ns, rest, threads, wait_until};
 use crate::rules;
 use crate::scenario::{Scenario, Size};
-use crate::side::{Setup, Side, Whose, number_after};
+use crate::side::{Setup, Side, Whose};
 use crate::traffic::Traffic;
 use std::path::Path;
 use std::process::Command;
@@ -130,16 +130,13 @@ fn with_handlers(bench: &mut Bench, n: usize, pcap: &Path) -> Result<(f64, f64),
 }
 
 pub(super) fn megaflows(side: &mut Side) -> Result<f64, BenchError> {
-    let text = side.appctl("dpctl/show", &[])?;
-    let flows = number_after(&text, "flows:").ok_or(BenchError::Answer { from: "dpctl/show", what: "flows", text })?;
+    let flows = side.n_megaflows()?;
     #[allow(clippy::cast_precision_loss, reason = "a count of megaflows is small")]
     Ok(flows as f64)
 }
 
 fn one(bench: &mut Bench, whose: Whose, setup: &Setup, pcap: &Path) -> Result<f64, BenchError> {
-    let mut side = Side::start(&mut bench.lab, whose, setup)?;
-    side.sink("br0", 2)?;
-    side.add_flows("br0", &rules::write(bench.lab.dir(), "setup", rules::SETUP)?)?;
+    let mut side = Side::with_rules(&mut bench.lab, whose, setup, 2, ("setup", rules::SETUP))?;
     side.appctl("upcall/set-flow-limit", &[LIMIT])?;
     side.source(&bench.lab, "br0", 1, pcap)?;
     growth(&mut side)

@@ -104,9 +104,7 @@ fn told(seen: &Pair<Seen>) -> String {
 
 fn once(bench: &mut Bench, file: &Path, pcap: &Path, size: Size) -> Result<Pair<Seen>, BenchError> {
     let setup = Setup { ours: &["other_config:pmd-perf-metrics=true"], ..SETUP };
-    let mut side = Side::start(&mut bench.lab, Whose::Ours, &setup)?;
-    side.sink("br0", 2)?;
-    side.add_flows("br0", &rules::write(bench.lab.dir(), "flows", rules::FLOWS)?)?;
+    let mut side = Side::with_rules(&mut bench.lab, Whose::Ours, &setup, 2, ("flows", rules::FLOWS))?;
     side.source(&bench.lab, "br0", 1, pcap)?;
     for tid in threads(side.pid(), "pmd-c") {
         bench.lab.hold_core(tid)?;

@@ -119,6 +119,12 @@ fn with_drop_precedence(tos: u8, levels: u8) -> Option<u8> {
     (assured && raised != precedence).then_some(tos & !0x18 | raised << 3)
 }
 
+/// Whether the packet has an Ethernet header: one without has its first layer at 0.
+#[inline]
+pub(crate) fn has_ethernet(at: &Extracted) -> bool {
+    usize::from(at.l2_5.min(at.l3)) >= size_of::<Ethernet>()
+}
+
 /// `old` with the bits of `mask` taken from `value`.
 #[inline]
 fn merged<const N: usize>(old: [u8; N], value: [u8; N], mask: [u8; N]) -> [u8; N] {
@@ -231,8 +237,7 @@ impl Target<'_> {
 
     #[inline]
     fn set_eth(&mut self, macs: &Bits<12>) -> Option<()> {
-        // A packet without Ethernet header has its first layer at 0.
-        if usize::from(self.at.l2_5.min(self.at.l3)) < size_of::<Ethernet>() {
+        if !has_ethernet(self.at) {
             return None;
         }
         let both: &mut [u8; 12] = self.bytes.first_chunk_mut()?;
@@ -465,8 +470,9 @@ impl Target<'_> {
     }
 }
 
+/// A checksum as it is stored: that of UDP is never 0, which means "none" (RFC 768).
 #[inline]
-fn nonzero_if(udp: bool, sum: [u8; 2]) -> [u8; 2] {
+pub(crate) fn nonzero_if(udp: bool, sum: [u8; 2]) -> [u8; 2] {
     if udp && sum == [0, 0] { [0xff; 2] } else { sum }
 }
 

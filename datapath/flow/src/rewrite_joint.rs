@@ -6,9 +6,9 @@
 
 use crate::checksum::{Sum, updated_by};
 use crate::extract::{Extracted, NetworkLayer};
-use crate::rewrite::PacketBuf;
+use crate::rewrite::{PacketBuf, has_ethernet, nonzero_if};
 use crate::rewrite_compact::{Bits, Compact};
-use crate::wire::{Ethernet, Ipv4, Tcp, Udp, ip_proto};
+use crate::wire::{Ipv4, Tcp, Udp, ip_proto};
 use core::mem::offset_of;
 
 /// Changes of Ethernet, IPv4 and TCP or UDP. A header that none concerns has a mask of zeros.
@@ -84,7 +84,7 @@ impl Joint {
         };
         let usual = at.network == NetworkLayer::Ipv4 && (self.transport == proto || self.transport == Transport::None);
         let (l3, l4) = (usize::from(at.l3), usize::from(at.l4));
-        if !usual || usize::from(at.l2_5.min(at.l3)) < size_of::<Ethernet>() || packet.checksum_is_partial() {
+        if !usual || !has_ethernet(at) || packet.checksum_is_partial() {
             return None;
         }
         let bytes = packet.bytes_mut();
@@ -100,14 +100,14 @@ impl Joint {
 
         let (addresses, ports) = (change(&mut ip[offset_of!(Ipv4, src)..], &self.addresses), change(l4, &self.ports));
         let header = addresses.and(self.set_tos_ttl(ip));
-        update(&mut ip[offset_of!(Ipv4, checksum)..], header);
-        let sum = &mut l4[sum_at..];
-        // A UDP checksum of 0 is none, and none becomes 0.
-        if !udp || sum[..2] != [0; 2] {
-            update(sum, addresses.and(ports));
-            if udp && sum[..2] == [0; 2] {
-                sum[..2].fill(0xff);
-            }
+        if let Some(sum) = ip[offset_of!(Ipv4, checksum)..].first_chunk_mut() {
+            *sum = updated_by(*sum, header.fold());
+        }
+        // A UDP checksum of 0 is none.
+        if let Some(sum) = l4[sum_at..].first_chunk_mut()
+            && (!udp || *sum != [0; 2])
+        {
+            *sum = nonzero_if(udp, updated_by(*sum, addresses.and(ports).fold()));
         }
         Some(())
     }
@@ -161,12 +161,4 @@ fn difference<const N: usize>(from: &[u8; N], to: &[u8; N]) -> Sum {
     };
     let (from, to) = (word(from), word(to));
     if from == to { Sum::default() } else { Sum::of_change(from, to) }
-}
-
-/// Updates the checksum that `bytes` begin with.
-#[inline(always)]
-fn update(bytes: &mut [u8], change: Sum) {
-    if let Some(sum) = bytes.first_chunk_mut() {
-        *sum = updated_by(*sum, change.fold());
-    }
 }

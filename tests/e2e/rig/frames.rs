@@ -10,15 +10,22 @@ use std::time::Duration;
 
 /// An Ethernet frame with IPv4 and UDP in it, checksums right, between ports 7 and 9.
 pub(crate) fn udp_frame(from: u8, to: u8, payload: &[u8]) -> Vec<u8> {
+    udp_frame_of((from, to), 7, [0, 0x4000], payload)
+}
+
+/// The same from a port, with an identification and a word of flags and fragment offset.
+pub(crate) fn udp_frame_of((from, to): (u8, u8), port: u16, identity: [u16; 2], payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![2, 0, 0, 0, 0, to, 2, 0, 0, 0, 0, from, 8, 0];
     let length = u16::try_from(28 + payload.len()).unwrap();
     let mut ip = vec![0x45, 0];
     ip.extend(length.to_be_bytes());
-    ip.extend([0, 0, 0x40, 0, 64, 17, 0, 0, 10, 0, 0, from, 10, 0, 0, to]);
+    ip.extend(identity.map(u16::to_be_bytes).as_flattened());
+    ip.extend([64, 17, 0, 0, 10, 0, 0, from, 10, 0, 0, to]);
     let sum = checksum(&ip);
     ip[10..12].copy_from_slice(&sum.to_be_bytes());
     frame.extend(ip);
-    frame.extend([0, 7, 0, 9]);
+    frame.extend(port.to_be_bytes());
+    frame.extend([0, 9]);
     frame.extend((length - 20).to_be_bytes());
     frame.extend([0, 0]); // RFC 768: zero is no checksum
     frame.extend(payload);

@@ -7,7 +7,7 @@ mod namespace;
 mod pings;
 mod wire;
 
-pub(crate) use frames::{Sniffer, hex, udp_frame, vlan_tagged};
+pub(crate) use frames::{Sniffer, hex, udp_frame, udp_frame_of, vlan_tagged};
 pub(crate) use host::{Db, Host, Setup, binary, is_alive, is_stock};
 pub(crate) use namespace::{Container, Namespace};
 pub(crate) use pings::Pings;

@@ -130,16 +130,15 @@ impl Vconn {
     }
 
     fn negotiate(&mut self, io: &mut Io<'_>, ours: Versions) -> Result<(), Fault> {
-        let fault = |name: &str, e: &io::Error| Fault::because(format!("{name}: failed to connect to socket"), e);
         self.dialect.version = newest(ours).unwrap_or(Version::V10);
-        self.send(Body::Hello(ours)).map_err(|e| fault(&self.name, &e))?;
-        let hello = self.receive().map_err(|e| fault(&self.name, &e))?;
+        self.send(Body::Hello(ours)).map_err(|e| no_connection(&self.name, &e))?;
+        let hello = self.receive().map_err(|e| no_connection(&self.name, &e))?;
         let theirs = match openflow::decode(&hello.bytes).map(|m| m.body) {
             Ok(Body::Hello(versions)) => versions,
             Ok(_) | Err(_) => {
                 let text = format!("{}: received message while expecting hello", self.peer);
                 io.warn("vconn", &text)?;
-                return Err(fault(&self.name, &Errno::EPROTO.into()));
+                return Err(no_connection(&self.name, &Errno::EPROTO.into()));
             }
         };
         match newest(Versions(ours.0 & theirs.0)) {
@@ -161,7 +160,7 @@ impl Vconn {
                         .into();
                 let refusal = Body::Error(ErrorMessage { error: OfError::OfphfcIncompatible, data });
                 let error = self.send(refusal).err().unwrap_or_else(|| Errno::EPROTO.into());
-                Err(fault(&self.name, &error))
+                Err(no_connection(&self.name, &error))
             }
         }
     }
@@ -480,13 +479,18 @@ impl Refusal {
     /// In the words of ovs-ofctl, which opens connections without waiting for them.
     fn told(&self, switch: &str, address: &Address) -> Fault {
         match (self, address) {
-            (Self::Later(error), _) => Fault::because(format!("{switch}: failed to connect to socket"), error),
+            (Self::Later(error), _) => no_connection(switch, error),
             (Self::AtOnce(error), Address::Unix(path)) if !switch.contains(':') => {
                 Fault::because(format!("{}: failed to open socket", path.display()), error)
             }
             (Self::AtOnce(error), _) => Fault::because(format!("connecting to {switch}"), error),
         }
     }
+}
+
+/// A connection was under way, and came to nothing.
+fn no_connection(switch: &str, error: &io::Error) -> Fault {
+    Fault::because(format!("{switch}: failed to connect to socket"), error)
 }
 
 fn connect_tcp(host: &str, port: u16) -> Result<TcpStream, Refusal> {
