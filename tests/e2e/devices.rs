@@ -1,6 +1,6 @@
 //! Devices that vanish and come back, ports that come and go under traffic, devices that are busy or odd.
 
-use crate::rig::{Host, assert_has, is_stock, must, udp_frame, wait_until};
+use crate::rig::{Host, Namespace, assert_has, is_stock, must, udp_frame, wait_until};
 use std::process::Command;
 
 #[test]
@@ -23,6 +23,60 @@ fn a_device_that_vanished_is_taken_up_again() {
         assert_eq!(host.column("interface", "p2", "error"), "[]");
         a.reaches("10.0.0.2");
     }
+}
+
+/// As OpenStack's agents plug their ports, and everybody who gives a container an internal one.
+#[test]
+fn an_internal_port_is_moved_into_a_container_and_back() {
+    let host = Host::new();
+    let (a, _b) = host.pair("");
+    let container = Namespace::new("moved");
+    let plug = "add-port br0 i1 -- set interface i1 type=internal ofport_request=5";
+    host.vsctl(plug);
+    assert_has(&host.column("interface", "i1", "statistics"), &["rx_packets", "tx_packets"]);
+    let into_the_container = || {
+        host.ns.ip(&format!("link set i1 netns {}", container.name));
+        container.ip("link set i1 name eth0 mtu 1400");
+        container.ip("addr add 10.0.0.5/24 dev eth0");
+        container.ip("link set eth0 up");
+    };
+    into_the_container();
+    a.reaches("10.0.0.5");
+    wait_until("its state is followed there", || host.column("interface", "i1", "admin_state") == "up");
+    let column = |name: &str| host.column("interface", "i1", name);
+    assert_eq!(
+        (column("mtu"), column("ifindex"), column("ofport"), column("error")),
+        ("1400".into(), "0".into(), "5".into(), "[]".into())
+    );
+    wait_until("it is counted", || !column("statistics").contains("tx_packets=0"));
+    // A change of the bridge leaves to the container what is its own.
+    host.vsctl("set interface i1 mtu_request=1300");
+    host.loose_port("br0", "p6", 6);
+    a.reaches("10.0.0.5");
+    assert_has(&container.ip("link show eth0"), &["mtu 1400"]);
+    host.vsctl("clear interface i1 mtu_request");
+    container.ip("link set eth0 down");
+    wait_until("it is down", || column("admin_state") == "down");
+    // Home again, and from there into the container once more: the port is the same all the time.
+    container.ip("link set eth0 name i1");
+    must(Command::new("ip").args(["netns", "exec", &container.name, "ip", "link", "set", "i1", "netns", &host.ns.name]));
+    wait_until("it is home", || column("ifindex") != "0");
+    into_the_container();
+    a.reaches("10.0.0.5");
+    assert!(!host.log().contains("vanished"));
+    // What a daemon that is killed leaves in a container is nothing, and the next one begins anew.
+    host.kill_daemon();
+    wait_until("it has ended with its daemon", || !container.ip("-o link").contains("eth0"));
+    host.start_daemon();
+    wait_until("it is made anew", || host.ns.ip("-o link").contains("i1"));
+    into_the_container();
+    // It has another MAC.
+    a.ns.ip("neigh flush dev eth0");
+    a.reaches("10.0.0.5");
+    // With its container it goes for good, and comes back outside.
+    drop(container);
+    wait_until("it is made anew", || host.ns.ip("-o link").contains("i1"));
+    assert_eq!(host.column("interface", "i1", "ofport"), "5");
 }
 
 #[test]

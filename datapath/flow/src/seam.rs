@@ -273,6 +273,8 @@ pub struct PortInfo {
     pub config: Vec<(String, String)>,
     /// The device is gone and is waited for.
     pub vanished: bool,
+    /// The device was moved into another network namespace, whose affair its settings are.
+    pub elsewhere: bool,
     /// The host's own stack has an open ear for this tunnel port, and sends for it.
     pub host: Option<HostIntake>,
 }

@@ -5,6 +5,7 @@
 
 use crate::counters::{Counters, QueueStats};
 use crate::netdev::{self, Netdev};
+use crate::netlink::request::At;
 use crate::netlink::{self, ethtool, mii, qdisc, qdisc_report};
 use crate::pcap::{self, PcapError};
 use crate::queue::{RxQueue, TxQueue};
@@ -178,6 +179,14 @@ pub enum PortError {
         path: String,
         /// What is wrong with it.
         source: PcapError,
+    },
+    /// The netdev was moved into another network namespace, whose affair its settings are.
+    #[error("{name}: it is in another network namespace, where {what} is not ours to set")]
+    Elsewhere {
+        /// The port's name.
+        name: String,
+        /// What was to be set.
+        what: &'static str,
     },
     /// The kind of port cannot do that.
     #[error("{name}: {what} is not supported by this kind of port")]
@@ -353,6 +362,11 @@ impl Device {
         }
     }
 
+    /// The same, unless it is in another network namespace, where neither its name nor its index says anything here.
+    fn netdev_here(&self) -> Option<&Netdev> {
+        self.netdev().filter(|netdev| netdev.place().nsid.is_none())
+    }
+
     /// How frames pass, as an operator reads it in Interface:status (`io`).
     pub fn io(&self) -> &'static str {
         match &self.driver {
@@ -429,12 +443,12 @@ impl Device {
         self.shared.mac()
     }
 
-    /// The interface index of the kernel (for a dummy: the one that was set); None if there is none.
+    /// The interface index of the kernel (for a dummy: the one that was set); None if there is none, or if the netdev is in another network namespace.
     pub fn ifindex(&self) -> Option<u32> {
         match &self.driver {
             Driver::Memory | Driver::Host(_) => None,
             Driver::Dummy(port) => port.ifindex(),
-            Driver::Tap(_) | Driver::AfPacket(_) | Driver::AfXdp(_) => self.netdev().map(|netdev| netdev.ifindex),
+            Driver::Tap(_) | Driver::AfPacket(_) | Driver::AfXdp(_) => self.netdev_here().map(|netdev| netdev.ifindex),
         }
     }
 
@@ -449,7 +463,7 @@ impl Device {
 
     /// Asks the PHY whether there is a link (`on`), or goes by the driver's word again. Blocks for two system calls.
     pub fn poll_mii(&self, on: bool) {
-        let said = match self.netdev().filter(|_| on) {
+        let said = match self.netdev_here().filter(|_| on) {
             None => MII_UNASKED,
             Some(netdev) if mii::has_link(&netdev.name) => MII_UP,
             Some(_) => MII_DOWN,
@@ -457,9 +471,14 @@ impl Device {
         self.shared.mii.store(said, Ordering::Relaxed);
     }
 
-    /// Takes over what a netlink event says about this port's device; whether MTU, MAC or link state changed.
-    pub fn follow(&self, event: &netlink::Event) -> bool {
-        self.netdev().is_some_and(|netdev| netdev.follow(event))
+    /// Where the netdev is, of whose namespace and index events speak; None if there is none.
+    pub fn place(&self) -> Option<At> {
+        self.netdev().map(Netdev::place)
+    }
+
+    /// Takes over what a netlink event says about this port's device; whether MTU, MAC, link state or place changed.
+    pub fn follow(&self, told: &netlink::Told) -> bool {
+        self.netdev().is_some_and(|netdev| netdev.follow(told))
     }
 
     /// Sets the MTU.
@@ -526,12 +545,12 @@ impl Device {
 
     /// What the driver says about itself (Interface:status driver_name and so on); None if there is no driver.
     pub fn driver_info(&self) -> Option<ethtool::DriverInfo> {
-        ethtool::driver_info(&self.netdev()?.name).ok()
+        ethtool::driver_info(&self.netdev_here()?.name).ok()
     }
 
     /// Speed and duplex; None if the driver does not know.
     pub fn link_settings(&self) -> Option<ethtool::LinkSettings> {
-        ethtool::link_settings(&self.netdev()?.name).ok()
+        ethtool::link_settings(&self.netdev_here()?.name).ok()
     }
 
     /// Figures of the port as a whole, seen from the switch: those of the kernel where there is a netdev.

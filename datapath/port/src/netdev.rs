@@ -1,12 +1,18 @@
 //! What `system` and tap ports share: a netdev of the kernel behind the port, and the account of its state.
 //!
-//! What enters: a name; link events. What leaves: MTU, MAC and flags in `Shared`, statistics, changes. Neighbours: `netlink`, `device`.
+//! What enters: a name; link events. What leaves: MTU, MAC and flags in `Shared`, statistics, changes. Neighbours: `netlink`, `device`, `tap`.
+//!
+//! A tap stays the port's wherever its netdev is: moved into a container's network namespace, it is asked for there and followed (decision 0148).
+//! Any other netdev that leaves the namespace is gone.
 
 use crate::device::{LinkState, Mac, PortError, PortStats, Shared};
-use crate::netlink::request::Session;
-use crate::netlink::{Event, Link, LinkStats, qdisc, qdisc_report};
+use crate::netlink::request::{At, Session};
+use crate::netlink::{Event, Link, LinkStats, Told, qdisc, qdisc_report};
+use crate::{sys, tap};
 use flow::seam::{Qos, QosReport};
+use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,10 +20,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[derive(Clone, Debug)]
 pub(crate) struct Netdev {
     pub(crate) name: String,
+    /// In the network namespace in which it was found.
     pub(crate) ifindex: u32,
     pub(crate) shared: Arc<Shared>,
-    /// Bound to the network namespace in which the device was found.
+    /// Bound to that namespace.
     session: Arc<Mutex<Session>>,
+    /// Where it is now.
+    place: Arc<Mutex<At>>,
+    /// The other end of a tap, which knows where its netdev is.
+    tap: Option<Arc<File>>,
 }
 
 impl Netdev {
@@ -28,9 +39,28 @@ impl Netdev {
         let link = session.link_by_name(name).map_err(fault)?;
         let link = link.ok_or_else(|| PortError::NoDevice { name: name.to_owned() })?;
         let (name, session) = (name.to_owned(), Arc::new(Mutex::new(session)));
-        let netdev = Self { name, ifindex: link.ifindex, shared: Arc::clone(shared), session };
+        let place = Arc::new(Mutex::new(At::from(link.ifindex)));
+        let netdev = Self { name, ifindex: link.ifindex, shared: Arc::clone(shared), session, place, tap: None };
         netdev.note(&link);
         Ok((netdev, link))
+    }
+
+    /// The same of the netdev of a tap.
+    pub(crate) fn of_tap(self, tap: &Arc<File>) -> Self {
+        Self { tap: Some(Arc::clone(tap)), ..self }
+    }
+
+    /// Where the device is now.
+    pub(crate) fn place(&self) -> At {
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The index, for a change of `what`, which only those of its own namespace may make.
+    fn settable(&self, what: &'static str) -> Result<u32, PortError> {
+        match self.place() {
+            At { ifindex, nsid: None } => Ok(ifindex),
+            At { .. } => Err(PortError::Elsewhere { name: self.name.clone(), what }),
+        }
     }
 
     fn session(&self) -> MutexGuard<'_, Session> {
@@ -46,14 +76,16 @@ impl Netdev {
     }
 
     /// Takes over what an event tells about this device; whether anything changed.
-    pub(crate) fn follow(&self, event: &Event) -> bool {
+    pub(crate) fn follow(&self, (nsid, event): &Told) -> bool {
+        let place = self.place();
+        let is_here = |ifindex: u32| place == At { ifindex, nsid: *nsid };
         match event {
-            Event::Link(link) if link.ifindex == self.ifindex => {
+            Event::Link(link) if is_here(link.ifindex) => {
                 let before = self.shared.fingerprint();
                 self.note(link);
                 before != self.shared.fingerprint()
             }
-            Event::LinkGone { ifindex, .. } if *ifindex == self.ifindex => !self.shared.gone.swap(true, Ordering::Relaxed),
+            Event::LinkGone { ifindex, .. } if is_here(*ifindex) => self.refresh(),
             Event::Overrun => self.refresh(),
             Event::Link(_)
             | Event::LinkGone { .. }
@@ -68,13 +100,39 @@ impl Netdev {
 
     /// Asks the kernel anew; whether anything changed.
     pub(crate) fn refresh(&self) -> bool {
-        let before = self.shared.fingerprint();
-        match self.session().link_by_index(self.ifindex) {
+        let before = (self.shared.fingerprint(), self.place());
+        let mut session = self.session();
+        match session.link_by_index(before.1) {
             Ok(Some(link)) => self.note(&link),
-            Ok(None) => self.shared.gone.store(true, Ordering::Relaxed),
-            Err(_) => {}
+            Err(_) if before.1.nsid.is_none() => {}
+            // An error is the answer for a namespace that has ended.
+            Ok(None) | Err(_) => self.seek(&mut session),
         }
-        before != self.shared.fingerprint()
+        drop(session);
+        before != (self.shared.fingerprint(), self.place())
+    }
+
+    /// Looks for the device that is no longer where it was. A tap is somewhere until somebody deletes it.
+    fn seek(&self, session: &mut Session) {
+        let there = self.tap.as_ref().and_then(|tap| Some((tap, sys::tap_name(tap).ok()?)));
+        let Some((tap, name)) = there else {
+            return self.shared.gone.store(true, Ordering::Relaxed);
+        };
+        let place = match find_tap(session, tap, &name) {
+            Ok((place, link)) => {
+                self.note(&link);
+                place
+            }
+            Err(error) => {
+                tracing::warn!(target: "netdev_linux", rl = 60, burst = 5, "{}: in a network namespace that cannot be looked into ({error})", self.name);
+                // Frames are refused if it is not so.
+                self.shared.set_link(LinkState { admin_up: true, carrier: true, gone: false });
+                NOWHERE
+            }
+        };
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = place;
+        // Only here the next daemon will find it.
+        let _ = tap::persist(tap, place.nsid.is_none());
     }
 
     /// To be called when the device refused something: notes whether it is gone. Makes a system call.
@@ -92,7 +150,7 @@ impl Netdev {
     }
 
     pub(crate) fn set_mtu(&self, mtu: u32) -> Result<(), PortError> {
-        self.session().set_mtu(self.ifindex, mtu).map_err(|e| self.fault("setting the MTU", e))?;
+        self.session().set_mtu(self.settable("the MTU")?, mtu).map_err(|e| self.fault("setting the MTU", e))?;
         self.shared.mtu.store(mtu, Ordering::Relaxed);
         Ok(())
     }
@@ -117,19 +175,19 @@ impl Netdev {
     }
 
     pub(crate) fn set_mac(&self, mac: Mac) -> Result<(), PortError> {
-        self.session().set_mac(self.ifindex, mac).map_err(|e| self.fault("setting the MAC", e))?;
+        self.session().set_mac(self.settable("the MAC")?, mac).map_err(|e| self.fault("setting the MAC", e))?;
         self.shared.set_mac(mac);
         Ok(())
     }
 
     pub(crate) fn set_up(&self, up: bool) -> Result<(), PortError> {
-        self.session().set_up(self.ifindex, up).map_err(|e| self.fault("setting the state", e))?;
+        self.session().set_up(self.settable("the state")?, up).map_err(|e| self.fault("setting the state", e))?;
         self.refresh();
         Ok(())
     }
 
     pub(crate) fn stats(&self) -> Result<LinkStats, PortError> {
-        match self.session().link_by_index(self.ifindex) {
+        match self.session().link_by_index(self.place()) {
             Ok(Some(link)) => Ok(link.stats),
             Ok(None) => Err(PortError::NoDevice { name: self.name.clone() }),
             Err(source) => Err(self.fault("asking for statistics", source)),
@@ -142,6 +200,17 @@ impl Netdev {
             _ => PortError::Os { name: self.name.clone(), what, source },
         }
     }
+}
+
+/// The place of a device that is somewhere.
+const NOWHERE: At = At { ifindex: 0, nsid: Some(-1) };
+
+/// Where the netdev of a tap is, and what there is to say of it.
+fn find_tap(session: &mut Session, tap: &File, name: &str) -> io::Result<(At, Link)> {
+    let namespace = sys::tap_namespace(tap)?;
+    let nsid = if session.is_of(namespace.as_fd()) { None } else { Some(session.namespace_id(namespace.as_fd())?) };
+    let link = session.link_by_name_in(name, nsid)?.ok_or(io::ErrorKind::NotFound)?;
+    Ok((At { ifindex: link.ifindex, nsid }, link))
 }
 
 /// The kernel's figures as a port's. `swap` for taps, whose netdev sends what the port receives.

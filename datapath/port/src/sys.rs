@@ -4,6 +4,7 @@
 
 use crate::batch::BATCH_MAX;
 use crate::packet::Packet;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
@@ -26,6 +27,35 @@ pub(crate) fn ifreq(name: &str) -> io::Result<libc::ifreq> {
 /// Turns a system call's -1 into the error.
 pub(crate) fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// The network namespace of the calling thread.
+pub(crate) fn network_namespace() -> io::Result<OwnedFd> {
+    File::open("/proc/thread-self/ns/net").map(OwnedFd::from)
+}
+
+/// What tells a file from all others: its device and inode.
+pub(crate) fn identity(fd: BorrowedFd<'_>) -> io::Result<(u64, u64)> {
+    let stat = nix::sys::stat::fstat(fd)?;
+    Ok((stat.st_dev, stat.st_ino))
+}
+
+/// The present name of a tap's netdev; EBADFD if it has been deleted.
+pub(crate) fn tap_name(tap: &File) -> io::Result<String> {
+    // SAFETY: ifreq is plain data, for which all zeros is valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    // SAFETY: TUNGETIFF writes an ifreq.
+    check(unsafe { libc::ioctl(tap.as_raw_fd(), libc::TUNGETIFF, &raw mut request) })?;
+    let name = request.ifr_name.iter().take_while(|byte| **byte != 0).map(|byte| byte.cast_unsigned());
+    String::from_utf8(name.collect()).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+/// The network namespace in which a tap's netdev is. Since Linux 5.2.
+pub(crate) fn tap_namespace(tap: &File) -> io::Result<OwnedFd> {
+    // SAFETY: TUNGETDEVNETNS takes no argument and returns a new descriptor.
+    let fd = check(unsafe { libc::ioctl(tap.as_raw_fd(), libc::TUNGETDEVNETNS) })?;
+    // SAFETY: the descriptor is new, and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// setsockopt with a plain value.
@@ -113,6 +143,34 @@ pub(crate) fn recv_vectored(fd: BorrowedFd<'_>, parts: &mut [io::IoSliceMut<'_>]
     // SAFETY: IoSliceMut is guaranteed to have iovec's layout, and the buffers stay borrowed for the time of the call.
     let n = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT | libc::MSG_TRUNC) };
     usize::try_from(n).map_err(|_| io::Error::last_os_error())
+}
+
+/// Option and control message of netlink sockets that hear of other namespaces, too (linux/netlink.h).
+pub(crate) const NETLINK_LISTEN_ALL_NSID: libc::c_int = 8;
+
+/// recvmsg from a netlink socket: how many bytes, and the id of the namespace that they are from, if it is another one (and the socket listens to those).
+pub(crate) fn recv_told(fd: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<(usize, Option<i32>)> {
+    // Room for one control message of an int, aligned as its header has to be.
+    let mut control = [0u64; 8];
+    let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+    let mut message = empty_message();
+    (message.msg_iov, message.msg_iovlen) = (&raw mut part, 1);
+    (message.msg_control, message.msg_controllen) = (control.as_mut_ptr().cast(), size_of_val(&control) as _);
+    // SAFETY: the buffers outlive the call, and their lengths are theirs.
+    let n = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, 0) };
+    let n = usize::try_from(n).map_err(|_| io::Error::last_os_error())?;
+    // SAFETY: the kernel has filled `message`.
+    let head = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
+    // SAFETY: it is none, or a header inside of `control`, as much of which is filled as it says.
+    let head = unsafe { head.as_ref() };
+    let told = head.filter(|head| head.cmsg_level == libc::SOL_NETLINK && head.cmsg_type == NETLINK_LISTEN_ALL_NSID);
+    let nsid = told.map(|head| {
+        // SAFETY: the header is that of a whole message.
+        let data = unsafe { libc::CMSG_DATA(head) };
+        // SAFETY: the data of this message is an int.
+        unsafe { data.cast::<libc::c_int>().read_unaligned() }
+    });
+    Ok((n, nsid))
 }
 
 fn empty_message() -> libc::msghdr {

@@ -4,7 +4,7 @@
 //! Neighbours: `offload::vnet`, `device`.
 //!
 //! The netdev lives as long as its port, and outlives a daemon that ends or is killed: the next one finds it with its addresses (decision
-//! 0083). One queue; the kernel serialises writers, so each
+//! 0083), unless it was moved into another network namespace, where the next one would not look for it (0148). One queue; the kernel serialises writers, so each
 //! worker's handle is the same descriptor. A frame is read into a small buffer and, what is beyond its end, into a jumbo one, so that
 //! small frames are not copied and large ones need no second read: their first 1,792 bytes are moved over.
 
@@ -70,6 +70,7 @@ impl Port {
         let (netdev, _) = Netdev::find(name, shared)?;
         persist(&file, true).map_err(|e| fault("keeping the tap", e))?;
         let file = Arc::new(file);
+        let netdev = netdev.of_tap(&file);
         let counters = shared.new_rx_counters();
         let rx = Rx { file: Arc::clone(&file), netdev: netdev.clone(), small: None, jumbo: None, counters };
         Ok((Self { file, netdev }, rx))
@@ -91,7 +92,7 @@ impl Drop for Port {
 }
 
 /// Whether the netdev stays when its last descriptor is closed.
-fn persist(file: &File, wanted: bool) -> io::Result<()> {
+pub(crate) fn persist(file: &File, wanted: bool) -> io::Result<()> {
     // SAFETY: TUNSETPERSIST takes its flag by value.
     sys::check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETPERSIST, libc::c_ulong::from(wanted)) }).map(drop)
 }

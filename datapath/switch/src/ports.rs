@@ -135,7 +135,7 @@ impl Ports {
     /// A subscription to the kernel's link events, from the first port with a netdev on.
     fn watch(&mut self) {
         if self.monitor.is_none() {
-            match Monitor::new() {
+            match Monitor::links_everywhere() {
                 Ok(monitor) => self.monitor = Some(monitor),
                 Err(error) => tracing::info!(target: "dpif_netdev", "no link events: {error}"),
             }
@@ -223,10 +223,10 @@ impl Ports {
         let again = port.device.is_none() || !same_device(&port.request, request);
         if !again && let Some(device) = &port.device {
             if let Some(mtu) = request.mtu.filter(|m| u32::from(*m) != device.mtu()) {
-                device.set_mtu(mtu.into()).map_err(fault)?;
+                settled(device.set_mtu(mtu.into())).map_err(fault)?;
             }
             if let Some(mac) = request.mac.filter(|m| *m != device.mac()) {
-                device.set_mac(mac).map_err(fault)?;
+                settled(device.set_mac(mac)).map_err(fault)?;
             }
         }
         let queued = port.request.qos != request.qos;
@@ -384,8 +384,8 @@ impl Ports {
 
     /// Follows the kernel, parks what vanished, takes up what came back; the events since the last call.
     pub fn follow(&mut self, means: &mut Means<'_>) -> Vec<DpEvent> {
-        let events = self.monitor.as_mut().and_then(|m| m.events().ok()).unwrap_or_default();
-        let heard = Heard::new(&events);
+        let told = self.monitor.as_mut().and_then(|m| m.told().ok()).unwrap_or_default();
+        let heard = Heard::new(&told);
         let numbers: Vec<DpPort> = self.ports.keys().copied().collect();
         for number in numbers {
             self.follow_one(number, &heard, means);
@@ -414,8 +414,8 @@ impl Ports {
             return paths.into_iter().for_each(|(to, mtu)| self.event(DpEvent::PathMtu(to, mtu)));
         }
         let mut changed = false;
-        for event in device.ifindex().into_iter().flat_map(|ifindex| heard.of(ifindex)) {
-            changed |= device.follow(event);
+        for told in device.place().into_iter().flat_map(|place| heard.of(place)) {
+            changed |= device.follow(told);
         }
         let interval_ms = Msec::from(port.request.miimon_ms);
         if interval_ms > 0 && port.mii_ms.is_none_or(|at| now_ms >= at) {
@@ -539,6 +539,7 @@ impl Port {
             config: self.config(),
             link_resets: self.link_resets,
             vanished: self.device.is_none() && self.tunnel.is_none(),
+            elsewhere: self.device.as_ref().and_then(Device::place).is_some_and(|place| place.nsid.is_some()),
             ..PortInfo::default()
         };
         if self.tunnel.is_some() {
@@ -567,6 +568,17 @@ impl Port {
         }
         info
     }
+}
+
+/// A device that was moved into another network namespace keeps what it has there, and all else that is asked for is done.
+fn settled(set: Result<(), port::PortError>) -> Result<(), port::PortError> {
+    set.or_else(|error| match error {
+        port::PortError::Elsewhere { .. } => {
+            tracing::warn!(target: "dpif_netdev", rl = 5, burst = 5, "{error}");
+            Ok(())
+        }
+        error => Err(error),
+    })
 }
 
 /// Whether the open device will do for the request.
@@ -624,9 +636,10 @@ fn fault(name: &str, error: &port::PortError) -> DpError {
             Some(code) => refused(nix::errno::Errno::from_raw(code).desc()),
             None => refused(&source.to_string()),
         },
-        port::PortError::Option { .. } | port::PortError::Pcap { .. } | port::PortError::Unsupported { .. } => {
-            DpError::Device(error.to_string())
-        }
+        port::PortError::Option { .. }
+        | port::PortError::Pcap { .. }
+        | port::PortError::Elsewhere { .. }
+        | port::PortError::Unsupported { .. } => DpError::Device(error.to_string()),
     }
 }
 

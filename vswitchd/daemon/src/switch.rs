@@ -119,8 +119,8 @@ impl Switch for SlowSwitch {
         self.agents.configure(config);
     }
 
-    fn report(&mut self, statistics: bool) -> Report {
-        let status = self.slowpath.status(statistics);
+    fn report(&mut self, counted: &dyn Fn(&str) -> bool) -> Report {
+        let status = self.slowpath.status_counting(counted);
         let controllers = self.agents.status();
         Report {
             interfaces: status.interfaces,

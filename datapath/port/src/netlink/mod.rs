@@ -16,9 +16,7 @@ mod rule;
 mod wire;
 
 use nix::errno::Errno;
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, setsockopt, socket, sockopt,
-};
+use nix::sys::socket::{AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, setsockopt, socket, sockopt};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -27,6 +25,7 @@ use wire::{Attributes, Message};
 pub use rule::Rule;
 
 use crate::device::Mac;
+use crate::sys;
 
 /// A netdev as RTM_NEWLINK describes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -325,7 +324,12 @@ const RULES: u32 = 1 << 7 | 1 << 18;
 pub struct Monitor {
     fd: OwnedFd,
     bytes: Vec<u8>,
+    /// That namespace, where others are listened to as well.
+    own: Option<OwnedFd>,
 }
+
+/// An event, and the namespace that it is from, by the id that ours has for it; None for ours.
+pub type Told = (Option<i32>, Event);
 
 impl Monitor {
     /// Subscribes. Ask for the present state ([`request::links`] and so on) after this, so that nothing falls between.
@@ -335,24 +339,59 @@ impl Monitor {
             | libc::RTMGRP_IPV6_IFADDR
             | libc::RTMGRP_IPV4_ROUTE
             | libc::RTMGRP_IPV6_ROUTE;
-        let fd = open(groups.unsigned_abs() | RULES, SockFlag::SOCK_NONBLOCK)?;
+        Self::of(groups.unsigned_abs() | RULES)
+    }
+
+    fn of(groups: u32) -> io::Result<Self> {
+        let fd = open(groups, SockFlag::SOCK_NONBLOCK)?;
         // More room makes overruns rarer; without the privilege the default remains.
         let _ = setsockopt(&fd, sockopt::RcvBufForce, &(1 << 20));
-        Ok(Self { fd, bytes: vec![0; READ_MAX] })
+        Ok(Self { fd, bytes: vec![0; READ_MAX], own: None })
+    }
+
+    /// Of links alone, but of every namespace that has an id in the thread's own, as those have into which devices were moved. Without the privilege
+    /// (CAP_NET_BROADCAST) of the thread's own alone.
+    pub fn links_everywhere() -> io::Result<Self> {
+        let monitor = Self::of(libc::RTMGRP_LINK.unsigned_abs())?;
+        let on: libc::c_int = 1;
+        if let Err(error) = sys::set_option(monitor.fd.as_fd(), libc::SOL_NETLINK, sys::NETLINK_LISTEN_ALL_NSID, &on) {
+            tracing::debug!(target: "netlink_notifier", "devices in other namespaces are not followed ({error})");
+            return Ok(monitor);
+        }
+        Ok(Self { own: Some(sys::network_namespace()?), ..monitor })
     }
 
     /// What has happened since the last call; empty if nothing has. Never blocks.
     pub fn events(&mut self) -> io::Result<Vec<Event>> {
-        let mut events = Vec::new();
+        Ok(self.told()?.into_iter().filter(|(nsid, _)| nsid.is_none()).map(|(_, event)| event).collect())
+    }
+
+    /// The same with what other namespaces tell.
+    pub fn told(&mut self) -> io::Result<Vec<Told>> {
+        let mut told = Vec::new();
         loop {
-            match recv(self.fd.as_raw_fd(), &mut self.bytes, MsgFlags::empty()) {
-                Ok(n) => events.extend(decode(&self.bytes[..n])),
-                Err(Errno::EAGAIN) => return Ok(events),
-                Err(Errno::EINTR) => {}
-                Err(Errno::ENOBUFS) => events.push(Event::Overrun),
-                Err(error) => return Err(error.into()),
+            match sys::recv_told(self.fd.as_fd(), &mut self.bytes) {
+                Ok((n, nsid)) => told.extend(decode(&self.bytes[..n]).into_iter().map(|event| (nsid, event))),
+                Err(error) => match error.raw_os_error().map(Errno::from_raw) {
+                    Some(Errno::EAGAIN) => break,
+                    Some(Errno::EINTR) => {}
+                    Some(Errno::ENOBUFS) => told.push((None, Event::Overrun)),
+                    _ => return Err(error),
+                },
             }
         }
+        self.know_ours(&mut told)?;
+        Ok(told)
+    }
+
+    /// A namespace may have an id for itself, which then stands at its own events, too.
+    fn know_ours(&self, told: &mut [Told]) -> io::Result<()> {
+        let Some(own) = self.own.as_ref().filter(|_| told.iter().any(|(nsid, _)| nsid.is_some())) else {
+            return Ok(());
+        };
+        let id = request::Session::new()?.known_namespace_id(own.as_fd())?;
+        told.iter_mut().filter(|(nsid, _)| nsid.is_some() && *nsid == id).for_each(|(nsid, _)| *nsid = None);
+        Ok(())
     }
 }
 

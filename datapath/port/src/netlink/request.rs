@@ -3,39 +3,93 @@
 //! What enters: names, indices, values. What leaves: [`Link`]s, [`Address`]es, [`Route`]s, [`Rule`]s, or the kernel's error. Neighbours: `device`, the
 //! daemon.
 
-use super::wire::{Builder, Message, messages};
+use super::wire::{self, Attributes, Builder, Message, messages};
 use super::{Address, Event, Link, READ_MAX, Route, Rule, decode_one, open};
 use crate::device::Mac;
+use crate::sys;
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, SockFlag, recv, send};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// Where a device is: its index, and its namespace by the id that ours has for it; None for ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct At {
+    /// The interface index there.
+    pub ifindex: u32,
+    /// The namespace (RTM_GETNSID).
+    pub nsid: Option<i32>,
+}
+
+impl From<u32> for At {
+    fn from(ifindex: u32) -> Self {
+        Self { ifindex, nsid: None }
+    }
+}
 
 /// A socket for questions. It belongs to the network namespace in which it was made, whatever thread uses it later.
 #[derive(Debug)]
 pub struct Session {
     fd: OwnedFd,
     seq: u32,
+    /// Device and inode of the namespace.
+    namespace: (u64, u64),
 }
 
 impl Session {
     /// A session with the network namespace of the calling thread.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { fd: open(0, SockFlag::empty())?, seq: 0 })
+        let namespace = sys::identity(sys::network_namespace()?.as_fd())?;
+        Ok(Self { fd: open(0, SockFlag::empty())?, seq: 0, namespace })
+    }
+
+    /// Whether a namespace is the session's own.
+    pub(crate) fn is_of(&self, namespace: BorrowedFd<'_>) -> bool {
+        sys::identity(namespace).is_ok_and(|identity| identity == self.namespace)
     }
 
     /// The device called `name`; None if there is none.
     pub fn link_by_name(&mut self, name: &str) -> io::Result<Option<Link>> {
+        self.link_by_name_in(name, None)
+    }
+
+    /// The same in another namespace.
+    pub fn link_by_name_in(&mut self, name: &str, nsid: Option<i32>) -> io::Result<Option<Link>> {
         let mut value = name.as_bytes().to_vec();
         value.push(0);
         let request = self.request(libc::RTM_GETLINK, 0, &ifinfo(0, 0, 0));
-        self.one_link(request.attribute(libc::IFLA_IFNAME, &value))
+        self.one_link(within(request, nsid).attribute(libc::IFLA_IFNAME, &value))
     }
 
     /// The device with an index; None if there is none.
-    pub fn link_by_index(&mut self, ifindex: u32) -> io::Result<Option<Link>> {
-        let request = self.request(libc::RTM_GETLINK, 0, &ifinfo(ifindex, 0, 0));
-        self.one_link(request)
+    pub fn link_by_index(&mut self, at: impl Into<At>) -> io::Result<Option<Link>> {
+        let at = at.into();
+        let request = self.request(libc::RTM_GETLINK, 0, &ifinfo(at.ifindex, 0, 0));
+        self.one_link(within(request, at.nsid))
+    }
+
+    /// The id that this session's namespace has for another one, or for itself; it is given one if it has none.
+    pub fn namespace_id(&mut self, namespace: BorrowedFd<'_>) -> io::Result<i32> {
+        match self.known_namespace_id(namespace)? {
+            Some(id) => Ok(id),
+            None => {
+                let request = self.request(libc::RTM_NEWNSID, libc::NLM_F_ACK, &[0; 4]).attribute(wire::NETNSA_NSID, &NO_NSID);
+                self.transact(request.attribute(wire::NETNSA_FD, &namespace.as_raw_fd().to_ne_bytes()), &mut |_| ())?;
+                self.known_namespace_id(namespace)?.ok_or_else(|| io::ErrorKind::NotFound.into())
+            }
+        }
+    }
+
+    /// The same; None if it has none.
+    pub(super) fn known_namespace_id(&mut self, namespace: BorrowedFd<'_>) -> io::Result<Option<i32>> {
+        let mut id = None;
+        let request = self.request(libc::RTM_GETNSID, 0, &[0; 4]);
+        self.converse(request.attribute(wire::NETNSA_FD, &namespace.as_raw_fd().to_ne_bytes()), &mut |message| {
+            let attributes = message.payload.get(4..).unwrap_or_default();
+            let found = Attributes::new(attributes).find(|(kind, _)| *kind == wire::NETNSA_NSID);
+            id = found.and_then(|(_, value)| value.first_chunk().map(|value| i32::from_ne_bytes(*value)));
+        })?;
+        Ok(id.filter(|id| *id >= 0))
     }
 
     fn one_link(&self, request: Builder) -> io::Result<Option<Link>> {
@@ -157,6 +211,17 @@ impl Session {
                 }
             }
         }
+    }
+}
+
+/// "Of your choice", as the id of a namespace.
+const NO_NSID: [u8; 4] = (-1i32).to_ne_bytes();
+
+/// A question about a device in another namespace.
+fn within(request: Builder, nsid: Option<i32>) -> Builder {
+    match nsid {
+        Some(nsid) => request.attribute(wire::IFLA_TARGET_NETNSID, &nsid.to_ne_bytes()),
+        None => request,
     }
 }
 

@@ -6,6 +6,11 @@
 /// Attribute kinds that libc lacks.
 pub(super) const IFLA_MAX_MTU: u16 = 51;
 pub(super) const RTA_VIA: u16 = 18;
+/// Attributes of RTM_NEWNSID and RTM_GETNSID (linux/net_namespace.h).
+pub(super) const NETNSA_NSID: u16 = 1;
+pub(super) const NETNSA_FD: u16 = 3;
+/// The namespace in which a device is asked for, by its id in ours.
+pub(super) const IFLA_TARGET_NETNSID: u16 = 46;
 
 const HEADER: usize = 16;
 const ALIGN: usize = 4;

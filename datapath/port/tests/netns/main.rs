@@ -162,8 +162,8 @@ fn changes_are_followed_and_a_lost_device_is_taken_up_again() {
             let mut device = Device::open(&config("swa", kind)).unwrap();
             let mut follow = |device: &Device, done: &dyn Fn(&Device) -> bool| {
                 assert!(soon(Duration::from_secs(2), || {
-                    for event in monitor.events().unwrap() {
-                        device.follow(&event);
+                    for told in monitor.told().unwrap() {
+                        device.follow(&told);
                     }
                     done(device)
                 }));
@@ -204,6 +204,54 @@ fn changes_are_followed_and_a_lost_device_is_taken_up_again() {
         });
     }
     assert_eq!(port::af_xdp::lost_chunks(), 0);
+}
+
+/// A container gets an internal port by moving its netdev: frames, state, changes and figures go on, there, and when it moves on or comes back.
+#[test]
+fn a_tap_is_the_ports_in_any_namespace() {
+    let world = World::veths();
+    world.within("sw", || {
+        let mut monitor = Monitor::links_everywhere().unwrap();
+        let mut device = Device::open(&config("tap7", "internal")).unwrap();
+        assert!(device.ifindex().is_some());
+        let mut follow = |device: &Device, done: &dyn Fn(&Device) -> bool| {
+            assert!(soon(Duration::from_secs(2), || {
+                for told in monitor.told().unwrap() {
+                    device.follow(&told);
+                }
+                done(device)
+            }));
+        };
+        let is_away = |device: &Device| device.ifindex().is_none() && !device.link().gone;
+        world.ip("sw", &format!("link set tap7 netns {}", world.name("a")));
+        follow(&device, &is_away);
+        assert!(!device.link().admin_up && device.driver_info().is_none());
+        world.ip("a", "link set tap7 name eth7 mtu 1400");
+        follow(&device, &|device| device.mtu() == 1400);
+        world.ip("a", "link set eth7 up");
+        follow(&device, &|device| device.link().admin_up && device.link().carrier);
+        assert!(matches!(device.set_mtu(1300), Err(port::PortError::Elsewhere { .. })));
+        assert!(world.ip("a", "link show eth7").contains("mtu 1400"));
+        let (mut tx, mut rx, mut batch) = (device.tx().unwrap(), device.take_rx().remove(0), Batch::new());
+        assert!(soon(Duration::from_secs(5), || rx.recv(&mut batch) > 0), "the other namespace speaks of itself");
+        tx.send(&mut batch);
+        let stats = device.stats().unwrap();
+        assert!(stats.rx_packets > 0 && stats.tx_packets > 0, "{stats:?}");
+        // From one container to the next, then home under its old name.
+        world.ip("a", &format!("link set eth7 netns {}", world.name("b")));
+        follow(&device, &|device| is_away(device) && !device.link().admin_up);
+        world.ip("b", "link set eth7 up");
+        follow(&device, &|device| device.link().admin_up);
+        world.ip("b", "link set eth7 down");
+        world.ip("b", &format!("link set eth7 name tap7 netns {}", world.name("sw")));
+        follow(&device, &|device| device.ifindex().is_some());
+        assert!(!device.link().gone && device.driver_info().is_some());
+        // Deleted where it is, it is gone.
+        world.ip("sw", &format!("link set tap7 netns {}", world.name("a")));
+        follow(&device, &is_away);
+        world.ip("a", "link del tap7");
+        follow(&device, &|device| device.link().gone);
+    });
 }
 
 /// What others do to queueing disciplines, and devices that go, is heard; what changes otherwise and what one does oneself is not.

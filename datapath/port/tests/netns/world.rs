@@ -56,7 +56,7 @@ impl World {
         world
     }
 
-    fn name(&self, name: &str) -> String {
+    pub(crate) fn name(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
     }
 
@@ -74,8 +74,9 @@ impl World {
         self.ip(name, &format!("link set {inner} up"));
     }
 
-    pub(crate) fn ip(&self, name: &str, arguments: &str) {
-        run(&format!("ip -n {} {arguments}", self.name(name)));
+    /// What `ip` says in a namespace.
+    pub(crate) fn ip(&self, name: &str, arguments: &str) -> String {
+        String::from_utf8(run(&format!("ip -n {} {arguments}", self.name(name))).stdout).unwrap()
     }
 
     /// Runs `f` on a thread in a namespace.

@@ -1,4 +1,5 @@
-//! MTUs of internal ports: who asks for none follows the least of the bridge's other ports, so that whatever it sends can leave by any.
+//! MTUs of internal ports: who asks for none follows the least of the bridge's other ports, so that whatever it sends can leave by any, unless the
+//! netdev was moved into another network namespace.
 //!
 //! What enters: ports as the datapaths tell of them. What leaves: settings of internal ports. Neighbours: `apply`, `ports`.
 
@@ -40,7 +41,8 @@ impl Slowpath {
         let mut found = Vec::new();
         for bridge in world.bridges.values() {
             let mtu = least(bridge);
-            for port in bridge.ports.values().filter(|p| is_internal(p) && p.info.mtu != mtu) {
+            let concerns = |p: &&Port| is_internal(p) && p.info.mtu != mtu && !p.info.vanished && !p.info.elsewhere;
+            for port in bridge.ports.values().filter(concerns) {
                 let interface = applied.interfaces.get(&(bridge.name.clone(), port.name.clone()));
                 if let (Some(dp_port), Some(interface)) = (port.dp_port, interface.filter(|i| i.request.mtu.is_none())) {
                     let mac = Some(port.info.mac);

@@ -37,6 +37,12 @@ impl Slowpath {
     /// The state of bridges and interfaces. `stats`: also ask the datapaths for counters.
     #[must_use]
     pub fn status(&self, stats: bool) -> Status {
+        self.status_counting(&|_| stats)
+    }
+
+    /// The same, with the counters of interfaces whose names `counted` says yes of.
+    #[must_use]
+    pub fn status_counting(&self, counted: &dyn Fn(&str) -> bool) -> Status {
         let applied = self.lock_applied();
         let mut status = Status::default();
         for config in &applied.config.bridges {
@@ -60,7 +66,8 @@ impl Slowpath {
             status.ports.extend(port_status(bridge, now_ms()));
             let dp = world.backends.get(&bridge.kind).map(|b| &b.dp);
             for port in bridge.ports.values() {
-                let counted = || match (port.own_dp_port(), dp) {
+                let stats = counted(&port.name);
+                let counters = || match (port.own_dp_port(), dp) {
                     (Some(number), Some(dp)) => dp.port_stats(number).ok(),
                     (Some(_), None) => None,
                     (None, _) => Some(patch_stats(port)),
@@ -75,7 +82,7 @@ impl Slowpath {
                         .or_else(|| applied.host_refusal(&bridge.kind, port))
                         .cloned(),
                     info: Some(port.info.clone()),
-                    stats: if stats { counted() } else { None },
+                    stats: if stats { counters() } else { None },
                     link: link_status(bridge, port, now_ms()),
                     custom_stats: port
                         .dp_port

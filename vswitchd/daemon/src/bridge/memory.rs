@@ -21,7 +21,7 @@ impl Switch for MemorySwitch {
         self.configured += 1;
     }
 
-    fn report(&mut self, statistics: bool) -> Report {
+    fn report(&mut self, counted: &dyn Fn(&str) -> bool) -> Report {
         self.reports += 1;
         let mut report = Report::default();
         for bridge in &self.config.bridges {
@@ -45,7 +45,7 @@ impl Switch for MemorySwitch {
                         kind: interface.device.kind.clone(),
                         ..PortInfo::default()
                     }),
-                    stats: statistics.then(PortStats::default),
+                    stats: counted(&interface.name).then(PortStats::default),
                     ..InterfaceStatus::default()
                 });
             }

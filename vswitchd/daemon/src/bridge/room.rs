@@ -19,8 +19,8 @@ pub const NEWS_MS: Msec = 100;
 pub trait Switch {
     /// Makes what is there equal to `config`.
     fn configure(&mut self, config: &SwitchConfig);
-    /// What came of it; counters only if asked for.
-    fn report(&mut self, statistics: bool) -> Report;
+    /// What came of it, with the counters of the interfaces whose names `counted` says yes of.
+    fn report(&mut self, counted: &dyn Fn(&str) -> bool) -> Report;
     /// How often something has changed that ought to be told soon.
     fn news(&self) -> u64;
     /// `Open_vSwitch.datapath_types`.
@@ -98,7 +98,7 @@ impl Room {
         if statistics {
             self.next_statistics_ms = now + self.built.stats_interval_ms;
         }
-        let report = switch.report(statistics);
+        let report = switch.report(&|_| statistics);
         let mut writes = status::writes(replica, &self.built, &report, statistics);
         if statistics && let Some(row) = open_vswitch(replica) {
             let host = if self.built.host_statistics { switch.host_statistics() } else { Vec::new() };
@@ -131,11 +131,13 @@ impl Room {
 
     fn apply(&mut self, replica: &dyn Replica, switch: &mut dyn Switch) -> Report {
         let mut complaints = Complaints::default();
-        self.built = build(replica, &self.environment, &mut complaints);
+        let before = std::mem::replace(&mut self.built, build(replica, &self.environment, &mut complaints));
         complaints.log(&self.complaints);
         self.complaints = complaints;
         switch.configure(&self.built.config);
-        let report = switch.report(false);
+        // Who adds an interface finds its counters there at once.
+        let is_new = |name: &str| self.built.interfaces.get(name) != before.interfaces.get(name);
+        let report = switch.report(&is_new);
         self.failed = report.interfaces.iter().filter(|i| i.error.is_some()).map(|i| i.name.clone()).collect();
         report
     }
@@ -208,6 +210,29 @@ mod tests {
         let mut switch = MemorySwitch::default();
         room_off.reconfigure(&replica, &mut switch, 1000);
         assert!(!room_off.refresh(&replica, &mut switch, 1_000_000).is_empty(), "what was told before goes");
+    }
+
+    #[test]
+    fn a_new_interface_has_its_counters_at_once_and_the_others_wait() {
+        let (mut room, mut switch) = (Room::default(), MemorySwitch::default());
+        let with = |interfaces: &[&str]| {
+            let ports = interfaces.iter().map(|name| format!("@{name}p")).collect::<Vec<_>>().join(",");
+            let mut text = format!("Open_vSwitch . bridges={{@br0}}\nBridge br0 ports={{{ports}}}\n");
+            for name in interfaces {
+                text +=
+                    &format!("Port {name}p name={name} interfaces={{@{name}i}}\nInterface {name}i name={name} statistics={{}}\n");
+            }
+            Text::new(&text)
+        };
+        let mut counted = |replica: &Text, again: bool| {
+            let txn =
+                if again { room.refresh(replica, &mut switch, 1_000_000) } else { room.reconfigure(replica, &mut switch, 1000) };
+            format!("{txn:?}").matches("\"statistics\"").count()
+        };
+        assert_eq!(counted(&with(&["p1", "p2"]), false), 2);
+        assert_eq!(counted(&with(&["p1", "p2"]), false), 0);
+        assert_eq!(counted(&with(&["p1", "p2", "p3"]), false), 1);
+        assert_eq!(counted(&with(&["p1", "p2", "p3"]), true), 3);
     }
 
     #[test]

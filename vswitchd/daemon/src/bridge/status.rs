@@ -37,7 +37,7 @@ pub fn writes(replica: &dyn Replica, built: &Built, report: &Report, statistics:
     let mut writer = Writer { replica, writes: Vec::new() };
     for status in &report.interfaces {
         if let Some(row) = built.interfaces.get(&status.name) {
-            writer.interface(*row, status, statistics);
+            writer.interface(*row, status);
         }
     }
     for (row, error) in &built.refused {
@@ -86,7 +86,7 @@ impl Writer<'_> {
         }
     }
 
-    fn interface(&mut self, row: Uuid, status: &InterfaceStatus, statistics: bool) {
+    fn interface(&mut self, row: Uuid, status: &InterfaceStatus) {
         if status.error.is_some() {
             self.failed_interface(row, status.error.as_deref());
             return;
@@ -99,7 +99,7 @@ impl Writer<'_> {
             None => self.device(row, &PortInfo { admin_up: true, link_up: true, ..PortInfo::default() }),
         }
         self.link(row, &status.link);
-        if statistics && let Some(stats) = &status.stats {
+        if let Some(stats) = &status.stats {
             let kind = status.info.as_ref().map_or("patch", |i| i.kind.as_str());
             self.put(row, interface::STATISTICS, statistics_datum(kind, stats, &status.custom_stats));
         }
