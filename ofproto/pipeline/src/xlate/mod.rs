@@ -61,7 +61,7 @@ mod tunnel;
 mod vlan;
 
 pub use learn::Learned;
-pub use mask::match_vlan_presence;
+pub use mask::match_vlan;
 pub use tables::FragMode;
 pub use translator::Xlate;
 
