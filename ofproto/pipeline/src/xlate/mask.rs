@@ -118,6 +118,14 @@ pub(super) fn clear_tunnel(key: &mut Key) {
     *tun_metadata = Key::ZERO.tun_metadata;
 }
 
+/// All bits of the tunnel fields.
+pub(super) fn whole_tunnel() -> Mask {
+    static ALL_ONES: Key = zerocopy::transmute!([0xffu8; size_of::<Key>()]);
+    let mut mask = Key::ZERO;
+    copy_tunnel(&mut mask, &ALL_ONES);
+    mask
+}
+
 /// Takes the tunnel fields of another key.
 pub(super) fn copy_tunnel(to: &mut Key, from: &Key) {
     to.tun_id = from.tun_id;

@@ -47,6 +47,9 @@ impl Translator for Xlate {
         let held = world.recircs.find(*recirc_id)?;
         let state = &held.state;
         let mut key = *upcall.key;
+        if let Some(bridge) = world.bridges.get(&state.bridge) {
+            bridge.tunnel_options.from_wire(&mut key);
+        }
         if !state.conntracked {
             // What `ct` said is for who goes on after it alone.
             super::freeze::forget_connection(&mut key);
