@@ -17,7 +17,7 @@ pub enum HashFields {
     EthSrc = 0,
     /// Ethernet addresses and type, VLAN, IP addresses and protocol, TCP and SCTP ports; the same in both directions.
     SymmetricL4 = 1,
-    /// IP addresses and protocol, TCP and SCTP ports; the same in both directions.
+    /// IP addresses and protocol, TCP and SCTP ports; of other packets Ethernet addresses and type, VLAN. The same in both directions.
     SymmetricL3L4 = 2,
     /// Like `SymmetricL3L4`, with UDP ports.
     SymmetricL3L4Udp = 3,
@@ -105,14 +105,21 @@ impl HashFields {
             Self::NwSrc => ip(key, Part::Ipv4Src, Part::Ipv6Src),
             Self::NwDst => ip(key, Part::Ipv4Dst, Part::Ipv6Dst),
             Self::SymmetricL3 => ip(key, Part::Ipv4Pair, Part::Ipv6Pair),
-            Self::SymmetricL3L4 | Self::SymmetricL3L4Udp => transport(key, Part::Ipv4Pair, Part::Ipv6Pair, ports),
-            Self::SymmetricL4 => {
+            Self::SymmetricL4 | Self::SymmetricL3L4 | Self::SymmetricL3L4Udp => {
                 let mut parts = transport(key, Part::Ipv4Pair, Part::Ipv6Pair, ports);
-                (parts[5], parts[6]) = (Some(Part::EthPair), Some(Part::Vlan));
+                if self == Self::SymmetricL4 || parts[1].is_none() {
+                    (parts[5], parts[6]) = (Some(Part::EthPair), Some(Part::Vlan));
+                }
                 parts
             }
         }
     }
+}
+
+/// `hash(sym_l4)`, by which groups choose: a connection has one whatever Ethernet addresses its packets bear.
+#[must_use]
+pub fn hash_sym_l4(key: &Key, basis: u32) -> u32 {
+    HashFields::SymmetricL3L4.hash(key, basis)
 }
 
 /// Hash of addresses, protocol and ports of an IP packet, different for its two directions (RSS, `hash(l4)`).
@@ -319,6 +326,17 @@ mod tests {
             "udp,nw_src=0.0.0.0,nw_dst=0.0.0.0,nw_frag=not_later,tp_src=0,tp_dst=0"
         );
         assert!(looked(HashFields::SymmetricL4, 1).starts_with("icmp,vlan_tci=0x0000/0x0fff"));
+    }
+
+    #[test]
+    fn ethernet_addresses_count_where_there_are_no_others() {
+        let hash = |eth_type, mac| hash_sym_l4(&packet(eth_type, 6, [mac, 2, 3, 4, 5, 6]), 7);
+        assert_eq!(hash(0x0800, 1), hash(0x0800, 99), "a router with another address");
+        assert_eq!(hash(0x86dd, 1), hash(0x86dd, 99));
+        assert_ne!(hash(0x1234, 1), hash(0x1234, 99));
+        let mut tagged = packet(0x1234, 0, [1, 2, 0, 0, 0, 0]);
+        tagged.vlan_tci = [0x10, 9];
+        assert_ne!(hash_sym_l4(&tagged, 7), hash(0x1234, 1));
     }
 
     #[test]

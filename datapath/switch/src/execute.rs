@@ -25,7 +25,7 @@ use crate::{tunnel, tunnel_common, tunnel_pop};
 use flow::DpPort;
 use flow::action::{Action, Ct, HashAlg, TunnelPush, Userspace};
 use flow::extract::PacketMeta;
-use flow::flow_hash::{HashFields, hash_5tuple};
+use flow::flow_hash::{hash_5tuple, hash_sym_l4};
 use flow::key::Lines;
 use flow::seam::{Upcall, UpcallKind};
 use port::{GsoKind, Packet};
@@ -451,7 +451,7 @@ fn hash(bundle: &mut Bundle, alg: HashAlg, basis: u32, vlan_limit: u8) {
             HashAlg::L4 => l4_hash(parsed, basis),
             HashAlg::SymL4 => {
                 parsed.ensure(ADDRESSES);
-                HashFields::SymmetricL4.hash(&parsed.key, basis)
+                hash_sym_l4(&parsed.key, basis)
             }
         };
         // 0 says "not computed".

@@ -8,7 +8,7 @@ use crate::meter::Meter;
 use crate::program;
 use flow::action::{Action, HashAlg, SetAttr, SetField};
 use flow::extract::{self, Extracted, PacketMeta};
-use flow::flow_hash::{HashFields, hash_5tuple};
+use flow::flow_hash::{hash_5tuple, hash_sym_l4};
 use flow::hash::Map;
 use flow::rewrite;
 use flow::rewrite_headers::{self as headers, Label, Refused};
@@ -227,7 +227,7 @@ fn hash(p: &mut Packet, alg: HashAlg, basis: u32, vlan_limit: u8) {
     let key = p.fresh(vlan_limit).key;
     let hash = match alg {
         HashAlg::L4 => hash_5tuple(&key, basis),
-        HashAlg::SymL4 => HashFields::SymmetricL4.hash(&key, basis),
+        HashAlg::SymL4 => hash_sym_l4(&key, basis),
     };
     p.key.dp_hash = hash.max(1).to_be_bytes();
 }

@@ -20,6 +20,7 @@ fn main() {
         bridge: BridgeId(1),
         table: TableId(u8::try_from(n % 200).unwrap()),
         metadata: Key { metadata: n.to_be_bytes(), ..Key::ZERO },
+        written: Key::ZERO,
         conntracked: n.is_multiple_of(2),
         stack: vec![],
         mirrors: 0,

@@ -196,6 +196,7 @@ mod tests {
             bridge: BridgeId(1),
             table: TableId(table),
             metadata: Key::ZERO,
+            written: Key::ZERO,
             conntracked: false,
             stack: vec![],
             mirrors: 0,

@@ -60,10 +60,12 @@ fn thawed(world: &World, packet: &PacketInPrivate) -> Result<FrozenState, OfErro
         // Without any step translation would look up the tables again; this one does nothing.
         steps.push(Step::Unroll { table: TableId(0), cookie: 0 });
     }
+    let written = FrozenState::whole_tunnel();
     Ok(FrozenState {
         bridge: bridge.id,
         table: TableId(0),
-        metadata: FrozenState::metadata_of(&packet.public.metadata.key),
+        metadata: FrozenState::metadata_of(&packet.public.metadata.key, &written),
+        written,
         conntracked: packet.conntracked,
         stack: packet.stack.clone(),
         mirrors: packet.mirrors,

@@ -105,6 +105,7 @@ pub struct SFlow {
     /// `None` until a collector is reached; what is gathered before has nowhere to go.
     agent: Option<IpAddr>,
     start_ms: Msec,
+    /// The full second of the clock in which it last ticked.
     ticked_ms: Msec,
     sequence: u32,
     flow_sequence: u32,
@@ -125,7 +126,7 @@ impl SFlow {
             agent: config.agent,
             config,
             start_ms: now,
-            ticked_ms: now,
+            ticked_ms: full_second(now),
             sequence: 0,
             flow_sequence: 0,
             pool: 0,
@@ -182,15 +183,15 @@ impl SFlow {
         (count, w)
     }
 
-    /// Whether a second has passed.
+    /// Whether the clock has come to another full second.
     #[must_use]
     pub fn is_due(&self, now: Msec) -> bool {
         now - self.ticked_ms >= SECOND_MS
     }
 
-    /// A second has passed, or several: counters if they are due, and what has been gathered. Gives datagrams.
+    /// Another second, or several: counters if they are due, and what has been gathered. Gives datagrams.
     pub fn tick(&mut self, now: Msec, counters: &Counters) -> Vec<Vec<u8>> {
-        self.ticked_ms = now;
+        self.ticked_ms = full_second(now);
         if self.countdown > 0 {
             self.countdown -= 1;
             if self.countdown == 0 {
@@ -318,6 +319,10 @@ fn put_lacp(w: &mut Writer, f: &lacp::Figures) {
     w.u32(f.rx).u32(UNKNOWN).u32(UNKNOWN).u32(UNKNOWN).u32(f.rx_bad).u32(f.tx).u32(UNKNOWN).u32(UNKNOWN);
 }
 
+fn full_second(now: Msec) -> Msec {
+    now - now % SECOND_MS
+}
+
 fn put_ethernet(w: &mut Writer, s: &PortStats) {
     w.u32(ETHERNET_COUNTERS).u32(52).u32(low32(s.rx_frame_err)).u32(low32(s.rx_crc_err));
     for counter in 3..=13 {
@@ -421,6 +426,15 @@ mod tests {
         let at = got.windows(2).position(|w| w == [7, 56]).unwrap();
         assert_eq!(got[at + 2..at + 8], [0x0102_0304, 0x0506_0000, 0, 0, 9, 0x07bf_0000]);
         assert_eq!(got[at + 8..], [0, UNKNOWN, UNKNOWN, UNKNOWN, 0, 3, UNKNOWN, UNKNOWN]);
+    }
+
+    #[test]
+    fn it_ticks_at_full_seconds_of_the_clock() {
+        let config = sflow(1).config;
+        let mut s = SFlow::new(config, 7_900);
+        assert!(!s.is_due(7_999) && s.is_due(8_000), "whenever it was configured");
+        assert_eq!(s.tick(8_150, &Counters::default()).len(), 1, "counters come with the first one");
+        assert!(!s.is_due(8_999) && s.is_due(9_000), "one that was late does not put off the next");
     }
 
     #[test]

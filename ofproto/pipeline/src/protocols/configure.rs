@@ -208,6 +208,7 @@ fn behind_the_hash(bridge: BridgeId, bundle: BundleId) -> FrozenState {
         bridge,
         table: INTERNAL,
         metadata: Key { in_port: OfPort::ANY.to_key(), ..Key::ZERO },
+        written: FrozenState::whole_tunnel(),
         conntracked: false,
         stack: Vec::new(),
         mirrors: u32::MAX,

@@ -167,7 +167,10 @@ impl Ctx<'_> {
                     self.freeze_here();
                 }
             }
-            OfAction::SetTunnel { id, .. } => self.key.tun_id = id.to_be_bytes(),
+            OfAction::SetTunnel { id, .. } => {
+                self.key.tun_id = id.to_be_bytes();
+                self.written.tun_id = [0xff; 8];
+            }
             OfAction::SetQueue(queue) => self.set_queue(*queue),
             OfAction::PopQueue => self.pop_queue(),
             OfAction::FinTimeout { idle, hard } => self.fin_timeout(*idle, *hard),
@@ -264,6 +267,8 @@ impl Ctx<'_> {
         let (value, bits) = (value.low(), mask.low());
         let all = field.mask(&self.mask) | bits;
         field.set_mask(&mut self.mask, all);
+        let written = field.mask(&self.written) | bits;
+        field.set_mask(&mut self.written, written);
         if bits == field.exact() {
             field.set(&mut self.key, value);
         } else {
@@ -397,6 +402,8 @@ impl Ctx<'_> {
         // Whether the packet had it decides what it has afterwards, and so do the bits that stay.
         let seen = options.get(&self.mask, n).or(mask);
         options.set(&mut self.mask, n, &seen);
+        let written = options.get(&self.written, n).or(mask);
+        options.set(&mut self.written, n, &written);
     }
 }
 

@@ -158,7 +158,7 @@ fn is_register(field: Field) -> bool {
 mod tests {
     use super::*;
     use crate::scenario::{Scenario, config};
-    use crate::xlate::{XlateIn, match_vlan_presence, translate};
+    use crate::xlate::{XlateIn, match_vlan, translate};
     use flow::extract::{PacketMeta, extract_whole};
     use flow::extract_gen::PacketGen;
 
@@ -194,7 +194,7 @@ mod tests {
         let bridge = world.bridge_named("br0").unwrap().id;
         let ask = |key: &Key| {
             let mut t = translate(&world, XlateIn { asks_others: true, ..XlateIn::new(bridge, key, 0) });
-            match_vlan_presence(&mut t.mask, key);
+            match_vlan(&mut t.mask, key);
             t
         };
         let mut random = PacketGen::new(11);

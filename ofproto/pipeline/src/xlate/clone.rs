@@ -8,7 +8,7 @@ use super::trace::Kind;
 use super::{Ctx, Pending, freeze};
 use flow::Action;
 use flow::action::Actions;
-use flow::key::Key;
+use flow::key::{Key, Mask};
 use openflow::action::{OfAction, Subfield};
 
 /// A datapath whose samples may be nested no deeper cannot have them in the place of clones.
@@ -35,6 +35,7 @@ pub(super) struct Saved {
     action_set: Vec<OfAction>,
     was_mpls: bool,
     conntracked: bool,
+    written: Mask,
     exit: bool,
     freeze: Option<freeze::Freeze>,
 }
@@ -48,6 +49,7 @@ impl Ctx<'_> {
             action_set: self.action_set.clone(),
             was_mpls: self.was_mpls,
             conntracked: self.conntracked,
+            written: self.written,
             exit: std::mem::take(&mut self.exit),
             freeze: self.freeze.take(),
         })
@@ -60,6 +62,7 @@ impl Ctx<'_> {
         self.action_set = saved.action_set;
         self.was_mpls = saved.was_mpls;
         self.conntracked = saved.conntracked;
+        self.written = saved.written;
         self.exit = saved.exit;
         self.freeze = saved.freeze;
     }

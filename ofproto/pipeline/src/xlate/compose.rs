@@ -263,6 +263,7 @@ impl<'a> Ctx<'a> {
         self.key.actset_output = OfPort::UNSET.to_key();
         mask::clear_tunnel(&mut self.key);
         mask::clear_tunnel(&mut self.mask);
+        self.written = mask::whole_tunnel();
         freeze::forget_connection(&mut self.key);
         self.conntracked = false;
         self.stack.clear();

@@ -10,8 +10,10 @@ use super::tables::Lookup;
 use super::trace::Kind;
 use super::{Ctx, HashAlg, mask};
 use crate::effects::XlateError;
+use crate::tunnel::came_by_tunnel;
 use flow::Action;
 use flow::fields::{Field, Value};
+use flow::key::Key;
 use openflow::action::{Controller, OfAction, SetForm};
 use openflow::{OfPort, TableId};
 use std::sync::Arc;
@@ -91,11 +93,19 @@ impl Ctx<'_> {
     }
 
     /// The pipeline's state, without anything to do.
-    pub(super) fn frozen_state(&self) -> FrozenState {
+    pub(super) fn frozen_state(&mut self) -> FrozenState {
+        if came_by_tunnel(&self.base) {
+            // The datapath has been told a tunnel to send by: the one that the packet came by does not come back with it.
+            self.written = mask::whole_tunnel();
+            mask::copy_tunnel(&mut self.mask, &self.written);
+        }
+        let mut written = Key::ZERO;
+        mask::copy_tunnel(&mut written, &self.written);
         FrozenState {
             bridge: self.bridge.id,
             table: self.table,
-            metadata: FrozenState::metadata_of(&self.key),
+            metadata: FrozenState::metadata_of(&self.key, &written),
+            written,
             conntracked: self.conntracked,
             stack: self.stack.clone(),
             mirrors: self.mirrors_done,
@@ -168,6 +178,7 @@ impl Ctx<'_> {
             forget_connection(&mut self.key);
         }
         state.restore(&mut self.key);
+        self.written = state.written;
         self.base = self.key;
         mask::clear_tunnel(&mut self.base);
         self.stack.clone_from(&state.stack);
@@ -225,7 +236,7 @@ impl Ctx<'_> {
 }
 
 /// Zeroes what conntrack has said of a packet.
-pub(super) fn forget_connection(key: &mut flow::Key) {
+pub(super) fn forget_connection(key: &mut Key) {
     key.ct_state = 0;
     key.ct_zone = [0; 2];
     key.ct_mark = [0; 4];

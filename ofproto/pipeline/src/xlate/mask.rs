@@ -2,6 +2,9 @@
 
 use flow::key::{FRAG_ANY, FRAG_LATER, Key, Mask, VLAN_CFI};
 
+/// The VLAN id's bits of a TCI.
+const VLAN_VID: u16 = 0x0fff;
+
 const ETH_IPV4: [u8; 2] = [0x08, 0x00];
 const ETH_IPV6: [u8; 2] = [0x86, 0xdd];
 
@@ -62,11 +65,16 @@ fn finish_tag(tpid: [u8; 2], tci_mask: &mut [u8; 2], tpid_mask: &mut [u8; 2]) {
     }
 }
 
-/// Adds whether there are tags: a datapath's flow cannot leave that open (without a tag in its text it means "no tag").
-pub fn match_vlan_presence(mask: &mut Mask, key: &Key) {
+/// Adds what a datapath's flow cannot leave open about tags (decision 0144): whether there are any (without a tag in its text it means "no
+/// tag"), and the VLAN id of the outer one where nothing has looked at the tag.
+pub fn match_vlan(mask: &mut Mask, key: &Key) {
     let cfi = VLAN_CFI.to_be_bytes()[0];
+    let untouched = mask.vlan_tci == [0; 2];
     mask.vlan_tci[0] |= cfi;
     if key.vlan_tci[0] & cfi != 0 {
+        if untouched {
+            mask.vlan_tci = (VLAN_VID | VLAN_CFI).to_be_bytes();
+        }
         // The tag's Ethernet type as well: a push that undoes a pop repeats it.
         mask.vlan_tpid = [0xff; 2];
         mask.vlan2_tci[0] |= cfi;
@@ -108,6 +116,14 @@ pub(super) fn clear_tunnel(key: &mut Key) {
     (*tun_gtpu_flags, *tun_gtpu_msgtype) = (0, 0);
     *tun_metadata_present = [0; 8];
     *tun_metadata = Key::ZERO.tun_metadata;
+}
+
+/// All bits of the tunnel fields.
+pub(super) fn whole_tunnel() -> Mask {
+    static ALL_ONES: Key = zerocopy::transmute!([0xffu8; size_of::<Key>()]);
+    let mut mask = Key::ZERO;
+    copy_tunnel(&mut mask, &ALL_ONES);
+    mask
 }
 
 /// Takes the tunnel fields of another key.

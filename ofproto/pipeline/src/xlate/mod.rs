@@ -61,7 +61,7 @@ mod tunnel;
 mod vlan;
 
 pub use learn::Learned;
-pub use mask::match_vlan_presence;
+pub use mask::match_vlan;
 pub use tables::FragMode;
 pub use translator::Xlate;
 
@@ -229,6 +229,8 @@ struct Ctx<'a> {
     key: Key,
     base: Key,
     mask: Mask,
+    /// Bits of fields that the pipeline has written; asked for by who freezes tunnel fields. All of those where the packet is not as it came.
+    written: Mask,
     actions: Actions,
     slow: u32,
     credits: Vec<Credit>,
@@ -304,6 +306,7 @@ impl<'a> Ctx<'a> {
             key,
             base,
             mask: mask::begin(&key),
+            written: if input.actions.is_some() { mask::whole_tunnel() } else { Key::ZERO },
             actions: Actions::new(),
             slow: 0,
             credits: Vec::new(),

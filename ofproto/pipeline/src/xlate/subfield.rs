@@ -45,13 +45,14 @@ impl Ctx<'_> {
             return false;
         }
         self.unwildcard(part);
-        set_in(&self.bridge.tunnel_options, &mut self.key, part, value);
+        self.write_unseen(part, value);
         true
     }
 
     /// Sets a part of a field without a word in the mask: what decides its value is not in the key.
     pub(super) fn write_unseen(&mut self, part: Subfield, value: u128) {
         set_in(&self.bridge.tunnel_options, &mut self.key, part, value);
+        unwildcard_in(&self.bridge.tunnel_options, &mut self.written, part);
     }
 
     /// Tells the trace what a part of a field has become.

@@ -343,7 +343,7 @@ fn what_is_not_in_the_mask_decides_nothing() {
         let keys: Vec<Key> = (0..PACKETS).map(|_| key_of(&random.packet())).collect();
         for key in &keys {
             let mut first = translate(&world, XlateIn::new(bridge, key, 0));
-            match_vlan_presence(&mut first.mask, key);
+            match_vlan(&mut first.mask, key);
             for other in keys.iter().filter(|other| alike(key, other)) {
                 let mut mixed = *other;
                 for ((m, k), bits) in mixed.words_mut().iter_mut().zip(key.words()).zip(first.mask.words()) {

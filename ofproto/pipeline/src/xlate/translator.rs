@@ -1,6 +1,6 @@
 //! Translation as `udpif` asks for it: packets, megaflows to check, and packets that a controller is to have.
 
-use super::{XlateIn, match_vlan_presence, translate};
+use super::{XlateIn, match_vlan, translate};
 use crate::effects::{Notice, PacketInNotice, Translation};
 use crate::udpif::{Purpose, Request, Translator};
 use crate::world::World;
@@ -22,7 +22,7 @@ impl Translator for Xlate {
             ..XlateIn::new(request.bridge, request.key, request.now)
         };
         let mut translation = translate(request.world, input);
-        match_vlan_presence(&mut translation.mask, request.key);
+        match_vlan(&mut translation.mask, request.key);
         translation
     }
 
@@ -47,6 +47,9 @@ impl Translator for Xlate {
         let held = world.recircs.find(*recirc_id)?;
         let state = &held.state;
         let mut key = *upcall.key;
+        if let Some(bridge) = world.bridges.get(&state.bridge) {
+            bridge.tunnel_options.from_wire(&mut key);
+        }
         if !state.conntracked {
             // What `ct` said is for who goes on after it alone.
             super::freeze::forget_connection(&mut key);

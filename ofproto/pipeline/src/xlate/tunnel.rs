@@ -205,13 +205,9 @@ impl Ctx<'_> {
         mask::copy_tunnel(&mut self.base, &self.key);
         keep_fields_of(&mut value, config.kind);
         self.bridge.tunnel_options.to_wire(&mut value);
-        let mut mask = Key::ZERO;
-        mask::copy_tunnel(&mut mask, &ALL_ONES);
-        self.emit(Action::Set(Box::new(SetField { attr: SetAttr::Tunnel, value, mask })));
+        self.emit(Action::Set(Box::new(SetField { attr: SetAttr::Tunnel, value, mask: mask::whole_tunnel() })));
     }
 }
-
-static ALL_ONES: Key = zerocopy::transmute!([0xffu8; size_of::<Key>()]);
 
 /// Takes out what other kinds of tunnels have.
 fn keep_fields_of(key: &mut Key, kind: tunnel::Kind) {
