@@ -36,6 +36,7 @@ const SCENARIOS: &[Scenario] = &[
     Scenario { name: "tagged", flows: SOME, key: tagged, fill: one_per_kind, cache: true },
     Scenario { name: "tcp", flows: SOME, key: tcp, fill: one_per_kind, cache: true },
     Scenario { name: "udp6", flows: SOME, key: udp6, fill: one_per_kind, cache: true },
+    Scenario { name: "tcp6", flows: SOME, key: tcp6, fill: one_per_kind, cache: true },
     Scenario { name: "cached", flows: MANY, key: udp, fill: twenty_masks, cache: true },
     Scenario { name: "masks-5", flows: CLASSES, key: of_class::<5>, fill: classes::<5>, cache: true },
     Scenario { name: "masks-20", flows: CLASSES, key: of_class::<20>, fill: classes::<20>, cache: true },
@@ -80,6 +81,12 @@ fn udp6(flow: u32) -> Box<Key> {
     key.eth_type = [0x86, 0xdd];
     (key.ipv6_src[15], key.ipv6_dst[15]) = (1, 2);
     (key.nw_src, key.nw_dst) = ([0; 4], [0; 4]);
+    key
+}
+
+fn tcp6(flow: u32) -> Box<Key> {
+    let mut key = udp6(flow);
+    (key.nw_proto, key.tcp_flags) = (6, [0, 16]);
     key
 }
 
@@ -172,7 +179,7 @@ fn one_per_type(dp: &Switch, _flows: u32) {
 
 /// As translation makes them: whether there is a tag is asked of all, and of untagged packets all bits.
 fn one_per_kind(dp: &Switch, _flows: u32) {
-    for (i, key) in [udp, tcp, tagged, udp6].into_iter().enumerate() {
+    for (i, key) in [udp, tcp, tagged, udp6, tcp6].into_iter().enumerate() {
         let (key, mut mask) = (key(0), ports_mask());
         mask.vlan_tci = if key.vlan_tci == [0; 2] { [0xff; 2] } else { [0x10, 0] };
         put(dp, u32::try_from(i).unwrap(), &key, &mask, vec![out()]);

@@ -297,7 +297,7 @@ pub(crate) mod vector {
     #[inline]
     #[target_feature(enable = "avx2,bmi1,bmi2")]
     #[allow(clippy::cast_possible_wrap, clippy::cast_possible_truncation, reason = "bits, not numbers")]
-    pub(crate) fn write_second_line(head: &[u8; HEAD6], tagged: bool, parsed: &mut Parsed) {
+    fn write_second_line(head: &[u8; HEAD6], tagged: bool, parsed: &mut Parsed) {
         // The low bits of the flow label's word, as it stands in the frame: twenty bits in network order.
         const LABEL: u64 = 0xffff_0f00;
         // SAFETY: `place` is inside the head.

@@ -5,24 +5,26 @@
 //!
 //! Common packets are of eight kinds, by version of IP, tag and transport protocol. What a kind's packets have in common is a row of a table
 //! that the compiler makes: where what stands, and what has to stand there. A packet is taken for one of the kind that three bits
-//! name, and the row says whether it is. The packets of a kind are gone through together, with the row in registers.
+//! name, and the row says whether it is. The packets of a kind are gone through together, in a loop that is made for the kind: which row it is
+//! is then a branch, which is guessed, and no number that would have to be known before the row can be fetched.
 
 use crate::bundle::Bundle;
 use crate::classifier::BATCH;
-use crate::parse::vector::{HEAD6, head6, write_second_line};
+use crate::parse::vector::{HEAD6, head6};
 use crate::parsed::Parsed;
 use crate::search::{all_of, bits};
 use flow::extract::{Extracted, NO_OFFSET, NetworkLayer};
-use flow::key::{Key, LINE_BYTES, Lines, VLAN_CFI};
+use flow::key::{IPV6_LABEL, Key, LINE_BYTES, Lines, VLAN_CFI};
 use flow::wire::{eth_type, ip_proto};
 use port::Packet;
 use std::arch::x86_64::{
     __m128i, __m256i, __m512i, _mm_loadu_si128, _mm_set_epi64x, _mm_storeu_si128, _mm_test_epi8_mask, _mm256_loadu_si256,
     _mm256_test_epi8_mask, _mm512_adds_epu16, _mm512_and_si512, _mm512_castsi256_si512, _mm512_cmpeq_epi16_mask,
     _mm512_cmpgt_epu16_mask, _mm512_cmplt_epu16_mask, _mm512_cvtepu8_epi16, _mm512_cvtusepi32_epi16, _mm512_inserti64x2,
-    _mm512_inserti64x4, _mm512_loadu_si512, _mm512_mask_add_epi16, _mm512_mask_cmplt_epu16_mask, _mm512_maskz_mov_epi16,
-    _mm512_or_si512, _mm512_permutexvar_epi8, _mm512_set1_epi16, _mm512_setzero_si512, _mm512_slli_epi16, _mm512_srli_epi16,
-    _mm512_storeu_si512, _mm512_sub_epi16, _mm512_ternarylogic_epi64, _mm512_test_epi16_mask, _mm512_test_epi64_mask,
+    _mm512_inserti64x4, _mm512_loadu_si512, _mm512_mask_add_epi16, _mm512_mask_cmplt_epu16_mask, _mm512_mask_set1_epi16,
+    _mm512_maskz_mov_epi16, _mm512_multishift_epi64_epi8, _mm512_or_si512, _mm512_permutexvar_epi8, _mm512_set1_epi16,
+    _mm512_setzero_si512, _mm512_slli_epi16, _mm512_srli_epi16, _mm512_storeu_si512, _mm512_sub_epi16, _mm512_ternarylogic_epi64,
+    _mm512_test_epi16_mask, _mm512_test_epi64_mask,
 };
 use std::mem::{offset_of, transmute};
 
@@ -51,26 +53,24 @@ struct Kind {
     length_at: usize,
     /// Where TCP's header length and flags stand, or would.
     offset_at: usize,
-    /// Which bits there are the flags; over IPv4 they are taken with the line.
-    flags: u16,
-    is_six: bool,
-    is_tagged: bool,
+    /// Over IPv6: from which bit of its eight bytes on each byte is taken, once all are where `from` puts them. The traffic class stands across two.
+    shift: [u8; LINE_BYTES],
+    /// The same as `from` and `take` of the second line.
+    second_from: [u8; LINE_BYTES],
+    second_take: [u8; LINE_BYTES],
 }
 
+/// The bits of a kind's number.
+const TAGGED: usize = 1;
+const SIX: usize = 2;
+const WITH_TCP: usize = 4;
+
 /// Without a tag and with one; then the same over IPv6; then all that of TCP.
-static KINDS: [Kind; 8] = [
-    kind(false, false, false),
-    kind(false, false, true),
-    kind(false, true, false),
-    kind(false, true, true),
-    kind(true, false, false),
-    kind(true, false, true),
-    kind(true, true, false),
-    kind(true, true, true),
-];
+static KINDS: [Kind; 8] = [kind(0), kind(1), kind(2), kind(3), kind(4), kind(5), kind(6), kind(7)];
 
 #[allow(clippy::cast_possible_truncation, reason = "offsets in a head")]
-const fn kind(tcp: bool, six: bool, tagged: bool) -> Kind {
+const fn kind(number: usize) -> Kind {
+    let (tcp, six, tagged) = (number & WITH_TCP != 0, number & SIX != 0, number & TAGGED != 0);
     let l3 = if tagged { 14 + TAG } else { 14 };
     let header = if six { IPV6 } else { IPV4 };
     let (l4, proto) = (l3 + header, if tcp { ip_proto::TCP } else { ip_proto::UDP });
@@ -93,9 +93,9 @@ const fn kind(tcp: bool, six: bool, tagged: bool) -> Kind {
         tail: tail(found),
         length_at,
         offset_at: l4 + 12,
-        flags: if tcp { TCP_FLAGS } else { 0 },
-        is_six: six,
-        is_tagged: tagged,
+        shift: [0; LINE_BYTES],
+        second_from: [0; LINE_BYTES],
+        second_take: [0; LINE_BYTES],
     }
     .takes(offset_of!(Key, eth_dst), 0, 12)
     .takes(offset_of!(Key, eth_type), l3 - 2, 2)
@@ -104,15 +104,19 @@ const fn kind(tcp: bool, six: bool, tagged: bool) -> Kind {
     .takes(offset_of!(Key, nw_ttl), ttl_at, 1)
     .has(proto_at, proto, u8::MAX);
     kind = kind.of_type(l3 - 2, if six { eth_type::IPV6 } else { eth_type::IPV4 });
-    if !six {
+    if six {
+        kind = kind.of_six(l3);
+    } else {
         kind = kind.takes(offset_of!(Key, nw_tos), l3 + 1, 1).takes(offset_of!(Key, nw_src), l3 + 12, 8);
         // Five words, and no fragment.
         kind = kind.has(l3, 5, 0xf).has(l3 + 6, 0, 0x3f).has(l3 + 7, 0, u8::MAX);
+    }
+    if tcp {
         let flags = offset_of!(Key, tcp_flags);
-        if tcp {
+        if !six {
             kind = kind.takes(flags, l4 + 12, 2);
-            [kind.take[flags], kind.take[flags + 1]] = TCP_FLAGS.to_ne_bytes();
         }
+        [kind.take[flags], kind.take[flags + 1]] = TCP_FLAGS.to_ne_bytes();
     }
     if tagged {
         kind = kind.of_type(12, eth_type::VLAN).takes(offset_of!(Key, vlan_tci), 14, 2);
@@ -146,6 +150,39 @@ impl Kind {
             let at = (from + i) as u8;
             self.from[to + i] = at;
             self.take[to + i] = u8::MAX;
+            i += 1;
+        }
+        self
+    }
+
+    /// The same with what a packet over IPv6 has elsewhere: traffic class, addresses and flow label.
+    #[allow(clippy::cast_possible_truncation, reason = "offsets in a line")]
+    const fn of_six(mut self, l3: usize) -> Self {
+        const CLASS: usize = offset_of!(Key, nw_tos);
+        const TTL: usize = offset_of!(Key, nw_ttl);
+        const { assert!(CLASS % 8 == 5 && TTL == CLASS + 1) };
+        let mut i = 0;
+        while i < LINE_BYTES {
+            self.shift[i] = (i % 8 * 8) as u8;
+            i += 1;
+        }
+        // Its eight bits stand across two bytes in network order, which change places. The TTL gives way to the second, and is taken from the byte after.
+        [self.from[CLASS], self.from[CLASS + 1], self.from[CLASS + 2]] = [l3 as u8 + 1, l3 as u8, self.from[TTL]];
+        self.take[CLASS] = u8::MAX;
+        self.shift[CLASS] += 4;
+        self.shift[TTL] += 8;
+        let mut i = 0;
+        while i < 2 * size_of::<[u8; 16]>() {
+            let to = offset_of!(Key, ipv6_src) - LINE_BYTES + i;
+            (self.second_from[to], self.second_take[to]) = ((l3 + 8 + i) as u8, u8::MAX);
+            i += 1;
+        }
+        // Twenty bits of the first word.
+        const LABEL: [u8; 4] = IPV6_LABEL.to_be_bytes();
+        let mut i = 0;
+        while i < LABEL.len() {
+            let to = offset_of!(Key, ipv6_label) - LINE_BYTES + i;
+            (self.second_from[to], self.second_take[to]) = ((l3 + i) as u8, LABEL[i]);
             i += 1;
         }
         self
@@ -199,6 +236,9 @@ fn half(head: &[u8; HEAD6], at: usize) -> u16 {
     unsafe { head.as_ptr().wrapping_add(at).cast::<u16>().read_unaligned() }
 }
 
+/// No packet's head: it is not of the kind that its bits tell.
+const NOTHING: &[u8; HEAD6] = &[0; HEAD6];
+
 /// What is noted of each packet of a batch on the way, to be looked at for all of them at once.
 struct Notes<'b> {
     heads: [&'b [u8; HEAD6]; BATCH],
@@ -222,13 +262,11 @@ struct Kinds {
 }
 
 impl Kinds {
-    /// The number of packet `i`'s, and which packets are of the same.
+    /// Which packets are of kind `NUMBER`, of whatever follows the batch as well.
     #[inline(always)]
-    fn of(self, i: u32) -> (usize, u32) {
-        let bit = |set: u32| set >> i & 1;
-        let alike = |set: u32| !(set ^ bit(set).wrapping_neg());
-        let number = bit(self.tagged) | bit(self.six) << 1 | bit(self.tcp) << 2;
-        (number as usize, alike(self.tagged) & alike(self.six) & alike(self.tcp))
+    fn of<const NUMBER: usize>(self) -> u32 {
+        let is = |set: u32, bit: usize| if NUMBER & bit != 0 { set } else { !set };
+        is(self.tagged, TAGGED) & is(self.six, SIX) & is(self.tcp, WITH_TCP)
     }
 }
 
@@ -243,26 +281,20 @@ const TAKE: i32 = 0xea;
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx2,bmi1,bmi2,lzcnt,popcnt")]
 pub(crate) unsafe fn parse(bundle: &mut Bundle, common: [u64; 2]) -> u32 {
     let Bundle { packets, parsed, .. } = bundle;
-    let n = packets.len();
-    let all = all_of(n);
-    let mut notes = Notes::of(packets);
+    let all = all_of(packets.len());
+    let mut notes = Notes::new();
+    notes.look(packets);
     let kinds = notes.kinds();
-    let mut rest = all;
-    while rest != 0 {
-        let (number, alike) = kinds.of(rest.trailing_zeros());
-        let own = alike & rest;
-        rest &= !own;
-        let row = Row::of(&KINDS[number % KINDS.len()], common);
-        if own == all {
-            for (i, parsed) in parsed.iter_mut().enumerate().take(n) {
-                row.parse(&mut notes, i, parsed);
-            }
-        } else {
-            for i in bits(own) {
-                row.parse(&mut notes, i, &mut parsed[i]);
-            }
-        }
-    }
+    let common = _mm512_inserti64x2::<2>(_mm512_setzero_si512(), pair(common));
+    let mut way = Way { notes: &mut notes, parsed, kinds, all, common };
+    way.go::<0>();
+    way.go::<{ WITH_TCP }>();
+    way.go::<{ SIX }>();
+    way.go::<{ SIX | WITH_TCP }>();
+    way.go::<{ TAGGED }>();
+    way.go::<{ TAGGED | WITH_TCP }>();
+    way.go::<{ TAGGED | SIX }>();
+    way.go::<{ TAGGED | SIX | WITH_TCP }>();
     let (others, pads) = notes.judge(kinds);
     let padded = _mm512_test_epi16_mask(pads, pads) & all & !others;
     if padded != 0 {
@@ -275,31 +307,34 @@ pub(crate) unsafe fn parse(bundle: &mut Bundle, common: [u64; 2]) -> u32 {
 }
 
 impl<'b> Notes<'b> {
-    /// Goes over the packets for the first time.
-    #[inline]
-    #[target_feature(enable = "avx512bw,avx512vl")]
-    fn of(packets: &'b [Packet]) -> Self {
-        // No packet's: it is not of the kind that its bits tell.
-        const NOTHING: &[u8; HEAD6] = &[0; HEAD6];
-        let mut notes = Self {
+    /// Of no packet. They are filled where they are: a copy would be read before what it is made of has been written.
+    #[inline(always)]
+    const fn new() -> Self {
+        Self {
             heads: [NOTHING; BATCH],
             bytes: [0; BATCH],
             telling: [0; BATCH],
             lengths: [0; BATCH],
             offsets: [0; BATCH],
             differs: [0; BATCH],
-        };
-        let Self { heads, bytes, telling, .. } = &mut notes;
+        }
+    }
+
+    /// Goes over the packets for the first time.
+    #[inline]
+    #[target_feature(enable = "avx512bw,avx512vl")]
+    fn look(&mut self, packets: &'b [Packet]) {
+        let Self { heads, bytes, telling, .. } = self;
         let telling_bits = vector(&telling::BITS);
         for (((packet, head), bytes), telling) in packets.iter().zip(heads).zip(bytes).zip(telling) {
-            *head = head6(packet).unwrap_or(NOTHING);
+            let frame = head6(packet).unwrap_or(NOTHING);
+            *head = frame;
             #[allow(clippy::cast_possible_truncation, reason = "a frame is no longer than its buffer")]
             let length = packet.len() as u32;
             *bytes = length;
-            let types = head[telling::BEGIN..].first_chunk().expect("a head is longer");
+            let types = frame[telling::BEGIN..].first_chunk().expect("a head is longer");
             *telling = _mm_test_epi8_mask(vector(types), telling_bits);
         }
-        notes
     }
 
     #[inline]
@@ -345,67 +380,102 @@ impl<'b> Notes<'b> {
     }
 }
 
-/// A kind in registers: its packets are gone through one after the other, since fetching the row for each takes longer than all else.
+/// A batch's way through the kinds.
+struct Way<'w, 'b> {
+    notes: &'w mut Notes<'b>,
+    parsed: &'w mut [Parsed; BATCH],
+    kinds: Kinds,
+    all: u32,
+    /// Words 4 and 5 in their place in the first line.
+    common: __m512i,
+}
+
+impl Way<'_, '_> {
+    /// Makes the keys of the packets of kind `NUMBER`.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx2,bmi1,bmi2,lzcnt,popcnt")]
+    fn go<const NUMBER: usize>(&mut self) {
+        let own = self.kinds.of::<NUMBER>() & self.all;
+        if own == 0 {
+            return;
+        }
+        let row = Row::<NUMBER>::of(&KINDS[NUMBER], self.common);
+        if own == u32::MAX {
+            (0..BATCH).for_each(|i| row.parse(self.notes, i, self.parsed));
+        } else {
+            bits(own).for_each(|i| row.parse(self.notes, i, self.parsed));
+        }
+    }
+}
+
+/// A kind in registers: fetching the row for each packet takes longer than all else.
 #[derive(Clone, Copy)]
-struct Row {
+struct Row<const NUMBER: usize> {
+    kind: &'static Kind,
     from: __m512i,
     take: __m512i,
     add: __m512i,
     same: __m512i,
     care: __m512i,
     tail: __m128i,
-    length_at: usize,
-    offset_at: usize,
-    flags: u16,
-    is_six: bool,
-    is_tagged: bool,
 }
 
-impl Row {
+impl<const NUMBER: usize> Row<NUMBER> {
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq")]
-    fn of(kind: &Kind, common: [u64; 2]) -> Self {
-        let pair = |[low, high]: [u64; 2]| _mm_set_epi64x(high.cast_signed(), low.cast_signed());
+    fn of(kind: &'static Kind, common: __m512i) -> Self {
         Self {
+            kind,
             from: line(&kind.from),
             take: line(&kind.take),
-            add: _mm512_or_si512(line(&kind.add), _mm512_inserti64x2::<2>(_mm512_setzero_si512(), pair(common))),
+            add: _mm512_or_si512(line(&kind.add), common),
             same: line(&kind.same),
             care: line(&kind.care),
             tail: pair(kind.tail),
-            length_at: kind.length_at,
-            offset_at: kind.offset_at,
-            flags: kind.flags,
-            is_six: kind.is_six,
-            is_tagged: kind.is_tagged,
         }
     }
 
     /// Makes the key of packet `i`, which is of this kind or of none, and notes what tells.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx2,bmi1,bmi2,lzcnt,popcnt")]
-    fn parse(self, notes: &mut Notes<'_>, i: usize, parsed: &mut Parsed) {
-        let i = i % BATCH;
-        let head = notes.heads[i];
+    fn parse(self, notes: &mut Notes<'_>, i: usize, parsed: &mut [Parsed; BATCH]) {
+        /// TCP's flags, of the line's words.
+        const FLAGS: u32 = 1 << (offset_of!(Key, tcp_flags) / 2);
+        let (kind, head, parsed) = (self.kind, notes.heads[i], &mut parsed[i]);
         // SAFETY: the head is longer than a line.
         let frame = unsafe { _mm512_loadu_si512(head.as_ptr().cast()) };
-        let own = _mm512_permutexvar_epi8(self.from, frame);
+        let mut own = _mm512_permutexvar_epi8(self.from, frame);
+        if NUMBER & SIX != 0 {
+            own = _mm512_multishift_epi64_epi8(line(&kind.shift), own);
+            let second = _mm512_and_si512(_mm512_permutexvar_epi8(line(&kind.second_from), frame), line(&kind.second_take));
+            let to = parsed.key.words_mut()[LINE_BYTES / 8..].as_mut_ptr().cast();
+            // SAFETY: a key is longer than two lines.
+            unsafe { _mm512_storeu_si512(to, second) };
+        }
+        if NUMBER & WITH_TCP != 0 {
+            let offset_flags = half(head, kind.offset_at);
+            [notes.offsets[i], _] = offset_flags.to_ne_bytes();
+            if NUMBER & SIX != 0 {
+                // They stand behind the frame's first line.
+                own = _mm512_mask_set1_epi16(own, FLAGS, offset_flags.cast_signed());
+            }
+        }
         let line = _mm512_ternarylogic_epi64::<TAKE>(own, self.take, self.add);
         // SAFETY: a key is longer than a line.
         unsafe { _mm512_storeu_si512(parsed.key.words_mut().as_mut_ptr().cast(), line) };
         let difference = _mm512_ternarylogic_epi64::<DIFFERENCE>(frame, self.care, self.same);
         notes.differs[i] = _mm512_test_epi64_mask(difference, difference);
-        let offset_flags = half(head, self.offset_at);
-        notes.lengths[i] = half(head, self.length_at);
-        [notes.offsets[i], _] = offset_flags.to_ne_bytes();
+        notes.lengths[i] = half(head, kind.length_at);
         let tail = std::ptr::from_mut(parsed).wrapping_byte_add(offset_of!(Parsed, found)).cast();
         // SAFETY: both words lie inside of `parsed` (`tail` asserts it).
         unsafe { _mm_storeu_si128(tail, self.tail) };
-        if self.is_six {
-            write_second_line(head, self.is_tagged, parsed);
-            parsed.key.tcp_flags = (offset_flags & self.flags).to_ne_bytes();
-        }
     }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn pair([low, high]: [u64; 2]) -> __m128i {
+    _mm_set_epi64x(high.cast_signed(), low.cast_signed())
 }
 
 #[inline]
