@@ -572,13 +572,11 @@ impl Port {
 
 /// A device that was moved into another network namespace keeps what it has there, and all else that is asked for is done.
 fn settled(set: Result<(), port::PortError>) -> Result<(), port::PortError> {
-    set.or_else(|error| match error {
-        port::PortError::Elsewhere { .. } => {
-            tracing::warn!(target: "dpif_netdev", rl = 5, burst = 5, "{error}");
-            Ok(())
-        }
-        error => Err(error),
-    })
+    if let Err(error @ port::PortError::Elsewhere { .. }) = &set {
+        tracing::warn!(target: "dpif_netdev", rl = 5, burst = 5, "{error}");
+        return Ok(());
+    }
+    set
 }
 
 /// Whether the open device will do for the request.
