@@ -233,6 +233,8 @@ pub struct TunnelPush {
     /// `OVS_VPORT_TYPE_*` number, printed as `type=`.
     pub kind: u32,
     pub header: Vec<u8>,
+    /// The outer flow label (IPv6) is made of the inner flow of each packet: `label=compute`.
+    pub computes_label: bool,
 }
 
 /// What is to be known of an action beside what it does: a row each, which whoever looks for a kind of action asks.

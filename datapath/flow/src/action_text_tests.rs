@@ -47,6 +47,7 @@ fn forms_that_only_we_read() {
         "tnl_push(tnl_port(6),header(size=50,type=107,eth(dst=f8:bc:12:44:34:b6,src=f8:bc:12:46:58:e0,dl_type=0x0800),ipv4(src=192.0.2.88,dst=192.0.2.92,proto=47,tos=0,ttl=64,frag=0x4000),erspan(ver=1,sid=0x123,idx=0x7)),out_port(1))",
         "tnl_push(tnl_port(6),header(size=74,type=108,eth(dst=f8:bc:12:44:34:b6,src=f8:bc:12:46:58:e0,dl_type=0x86dd),ipv6(src=2001:db8::88,dst=2001:db8::92,label=0,proto=47,tclass=0x0,hlimit=64),erspan(ver=2,sid=0x3ff,dir=1,hwid=0x2f)),out_port(1))",
         "tnl_push(tnl_port(6),header(size=94,type=112,eth(dst=f8:bc:12:44:34:b6,src=f8:bc:12:46:58:e0,dl_type=0x86dd),ipv6(src=2001:db8::88,dst=2001:db8::92,label=0,proto=43,tclass=0x0,hlimit=64),srv6(segments_left=1,segs(2001:db8::92,2001:db8::93))),out_port(1))",
+        "tnl_push(tnl_port(6),header(size=78,type=112,eth(dst=f8:bc:12:44:34:b6,src=f8:bc:12:46:58:e0,dl_type=0x86dd),ipv6(src=2001:db8::88,dst=2001:db8::92,label=compute,proto=43,tclass=0x0,hlimit=64),srv6(segments_left=0,segs(2001:db8::92))),out_port(1))",
     ] {
         check(line, line);
     }

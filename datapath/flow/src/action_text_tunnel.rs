@@ -82,7 +82,13 @@ pub(crate) fn write_tunnel_push(w: &mut Writer<'_>, push: &TunnelPush) {
         let ip: Ipv6 = rest.pull();
         let first = u32::from_be_bytes(ip.version_class_label);
         let (src, dst) = (Ip6(u128::from_be_bytes(ip.src)), Ip6(u128::from_be_bytes(ip.dst)));
-        put!(w, "ipv6(src={src},dst={dst},label={},proto={}", first & 0xf_ffff, ip.next);
+        put!(w, "ipv6(src={src},dst={dst},label=");
+        if push.computes_label {
+            w.out.push_str("compute");
+        } else {
+            put!(w, "{}", first & 0xf_ffff);
+        }
+        put!(w, ",proto={}", ip.next);
         put!(w, ",tclass=0x{:x},hlimit={}),", first >> 20 & 0xff, ip.hop_limit);
     }
     match push.kind {
@@ -192,17 +198,18 @@ pub(crate) fn read_tunnel_push(r: &mut Reader<'_>) -> Option<TunnelPush> {
     r.eat("),")?;
     header.extend(Ethernet { dst, src, eth_type: ty.to_be_bytes() }.as_bytes());
     let v6 = ty != eth_type::IPV4;
-    if v6 {
+    let computes_label = if v6 {
         read_ipv6(r, &mut header)?
     } else {
-        read_ipv4(r, &mut header)?
-    }
+        read_ipv4(r, &mut header)?;
+        false
+    };
     let found = read_tunnel(r, v6, &mut header)?;
     r.eat("),out_port(")?;
     let out_port = r.closed_port()?;
     r.eat(")")?;
     let right = found == kind && header.len() == size && size <= HEADER_BYTES_MAX;
-    right.then_some(TunnelPush { tunnel_port, out_port, kind, header })
+    right.then_some(TunnelPush { tunnel_port, out_port, kind, header, computes_label })
 }
 
 fn read_ipv4(r: &mut Reader<'_>, header: &mut Vec<u8>) -> Option<()> {
@@ -222,19 +229,22 @@ fn read_ipv4(r: &mut Reader<'_>, header: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
-fn read_ipv6(r: &mut Reader<'_>, header: &mut Vec<u8>) -> Option<()> {
+/// Whether the flow label is to be computed.
+fn read_ipv6(r: &mut Reader<'_>, header: &mut Vec<u8>) -> Option<bool> {
     r.eat("ipv6(src=")?;
     let src = r.scan.ipv6()?.to_be_bytes();
     r.eat(",dst=")?;
     let dst = r.scan.ipv6()?.to_be_bytes();
-    let label = r.after::<u32>(",label=").filter(|l| l >> 20 == 0)?;
+    r.eat(",label=")?;
+    let computed = r.scan.eat("compute");
+    let label = if computed { 0 } else { r.number::<u32>().filter(|l| l >> 20 == 0)? };
     let next = r.after(",proto=")?;
     let class: u8 = r.after(",tclass=")?;
     let hop_limit = r.after(",hlimit=")?;
     r.eat("),")?;
     let version_class_label = (6 << 28 | u32::from(class) << 20 | label).to_be_bytes();
     header.extend(Ipv6 { version_class_label, payload_len: [0; 2], next, hop_limit, src, dst }.as_bytes());
-    Some(())
+    Some(computed)
 }
 
 /// The tunnel's own header; its type.

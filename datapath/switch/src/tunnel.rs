@@ -5,7 +5,7 @@
 //!
 //! Which fields are open is read off the header itself: UDP length, checksum (if not 0) and source port (RFC 7348 section 5: a hash of
 //! the inner flow); GRE checksum and sequence number where the flags say so (RFC 2890); IPv4 length and checksum, IPv6 length; GTP-U's
-//! length and sequence number; ERSPAN's time stamp.
+//! length and sequence number; ERSPAN's time stamp. IPv6's flow label is where the action says so.
 //!
 //! A header is taken apart once for a bundle of packets. Per packet it is written by copies of a fixed size (more is copied than the header
 //! has: what stands before it is headroom), and the IPv4 checksum costs one addition.
@@ -78,6 +78,8 @@ struct Template<'h> {
     used: usize,
     ip: usize,
     v4: bool,
+    /// The flow label is open (IPv6).
+    labels: bool,
     proto: u8,
     l4: usize,
     open: Open,
@@ -104,7 +106,8 @@ impl<'h> Template<'h> {
         } else {
             Sum::default()
         };
-        Some(Self { header, padded, used, ip, v4, proto, l4, open, ip_sum, port: push.tunnel_port.0 })
+        let labels = push.computes_label && !v4;
+        Some(Self { header, padded, used, ip, v4, labels, proto, l4, open, ip_sum, port: push.tunnel_port.0 })
     }
 }
 
@@ -249,6 +252,9 @@ fn encapsulate(packet: &mut Packet, template: &Template<'_>, hash: u32, sequence
     packet.set_checksum(port::Checksum::Unknown);
     let bytes = packet.data_mut();
     finish_ip(bytes, template, ip_len);
+    if template.labels {
+        finish_label(bytes, template, hash);
+    }
     match template.open {
         Open::Nothing => {}
         Open::Udp { checksum } => finish_udp(bytes, template, l4_len, hash, checksum),
@@ -291,6 +297,15 @@ fn finish_ip(bytes: &mut [u8], at: &Template<'_>, ip_len: u16) {
         }
     } else if let Some(field) = bytes.get_mut(at.ip + 4..at.ip + 6) {
         field.copy_from_slice(&ip_len.saturating_sub(IPV6_LEN).to_be_bytes());
+    }
+}
+
+/// Twenty bits of a hash of the inner flow, and never 0, which is no label (RFC 6437 section 3).
+fn finish_label(bytes: &mut [u8], at: &Template<'_>, hash: u32) {
+    let [_, high, low @ ..] = (hash & 0xf_ffff).max(1).to_be_bytes();
+    if let Some(field) = bytes.get_mut(at.ip + 1..at.ip + 4) {
+        field[0] = field[0] & 0xf0 | high;
+        field[1..].copy_from_slice(&low);
     }
 }
 
@@ -376,7 +391,7 @@ mod tests {
     fn run(kind: u32, header: Vec<u8>, inner: &[u8]) -> Vec<u8> {
         let mut batch = Batch::new();
         batch.push(Packet::from_bytes(inner).unwrap()).unwrap();
-        let action = TunnelPush { tunnel_port: DpPort(1), out_port: DpPort(2), kind, header };
+        let action = TunnelPush { tunnel_port: DpPort(1), out_port: DpPort(2), kind, header, computes_label: false };
         push(&mut batch, &[0x8000_0000], &action, &Sequences::default(), &mut Vec::new());
         batch.drain().next().unwrap().data().to_vec()
     }
@@ -420,6 +435,29 @@ mod tests {
         assert_eq!(out[42..54], [0x32, 255, 0, 44, 0, 0, 0, 7, 0, 0, 0, 0]);
     }
 
+    /// Where the label is open, each packet has that of its own flow, and the traffic class stays.
+    #[test]
+    fn flow_labels_are_made_of_the_inner_flow() {
+        let mut header = vec![0u8; 78];
+        header[12..14].copy_from_slice(&[0x86, 0xdd]);
+        header[14..18].copy_from_slice(&[0x6b, 0x81, 0x23, 0x45]);
+        header[20] = ip_proto::ROUTING;
+        (header[54], header[55], header[56]) = (41, 2, 4);
+        let label = |hashes: [u32; 2], computes_label: bool| {
+            let mut batch = Batch::new();
+            hashes.iter().for_each(|_| batch.push(Packet::from_bytes(&[0x60; 60]).unwrap()).unwrap());
+            let (tunnel_port, out_port) = (DpPort(1), DpPort(2));
+            let action = TunnelPush { tunnel_port, out_port, kind: vport::SRV6, header: header.clone(), computes_label };
+            push(&mut batch, &hashes, &action, &Sequences::default(), &mut Vec::new());
+            let words: Vec<u32> = batch.iter().map(|p| u32::from_be_bytes(*p.data()[14..].first_chunk().unwrap())).collect();
+            assert!(words.iter().all(|word| word >> 20 == 0x6b8));
+            [words[0] & 0xf_ffff, words[1] & 0xf_ffff]
+        };
+        assert_eq!(label([0xabc_12345, 0xfff_00000], true), [0x12345, 1]);
+        assert_eq!(label([0xabc_12345, 0xfff_00000], false), [0x12345; 2], "as the header has it");
+        assert_eq!(label([0x000f_edcb, 7], true), [0xf_edcb, 7]);
+    }
+
     #[test]
     fn a_header_that_is_none_drops() {
         let before = DROP_TUNNEL_PUSH.count();
@@ -427,7 +465,8 @@ mod tests {
         for header in bad {
             let mut batch = Batch::new();
             batch.push(Packet::from_bytes(&[7; 60]).unwrap()).unwrap();
-            let action = TunnelPush { tunnel_port: DpPort(1), out_port: DpPort(2), kind: vport::VXLAN, header };
+            let action =
+                TunnelPush { tunnel_port: DpPort(1), out_port: DpPort(2), kind: vport::VXLAN, header, computes_label: false };
             push(&mut batch, &[0], &action, &Sequences::default(), &mut Vec::new());
             assert!(batch.is_empty());
         }

@@ -34,11 +34,13 @@ use crossbeam_channel::{Receiver, Sender};
 use flow::DpPort;
 use flow::clock;
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::time::TimeSpec;
 use port::{BATCH_MAX, Receive, RxQueue};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -252,6 +254,14 @@ fn wait(epoll: &Epoll, events: &mut [EpollEvent; EVENTS_MAX], limit: Option<Dura
     usize::try_from(n).unwrap_or_else(|_| if Errno::last() == Errno::ENOSYS { endless(events) } else { 0 })
 }
 
+/// Until the time is over, or until somebody has sent a command: control waits for its answer.
+fn doze(wake: &EventFd, limit: Duration) {
+    let mut waker = [PollFd::new(wake.as_fd(), PollFlags::POLLIN)];
+    if nix::poll::ppoll(&mut waker, Some(TimeSpec::from_duration(limit)), None).is_ok_and(|n| n > 0) {
+        let _ = wake.read();
+    }
+}
+
 fn pin(cpu: Option<CoreId>) {
     let Some(cpu) = cpu else { return };
     let mut set = nix::sched::CpuSet::new();
@@ -414,7 +424,7 @@ impl Worker {
             return;
         }
         self.nap_us = (self.nap_us + 1).min(self.tuning.nap_max_us);
-        self.rest(|worker| std::thread::sleep(Duration::from_micros(worker.nap_us.into())));
+        self.rest(|worker| doze(&worker.wake, Duration::from_micros(worker.nap_us.into())));
     }
 
     /// Goes offline for as long as `how` takes, and counts that as sleep.
@@ -623,6 +633,16 @@ mod tests {
         }
         p.after(3, now, 1);
         assert!(p.is_over(now));
+    }
+
+    /// A nap does not keep control waiting, and what has woken one does not shorten the next.
+    #[test]
+    fn a_command_ends_a_nap() {
+        let wake = EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK).unwrap();
+        wake.write(1).unwrap();
+        doze(&wake, Duration::from_secs(1_000_000));
+        assert_eq!(wake.read(), Err(Errno::EAGAIN));
+        doze(&wake, Duration::from_micros(1));
     }
 
     #[test]

@@ -211,7 +211,7 @@ fn tunnel_push_encapsulates() {
     header[14] = 0x45;
     header[23] = 17;
     header[36..38].copy_from_slice(&4789u16.to_be_bytes());
-    let push = TunnelPush { tunnel_port: DpPort(9), out_port: DpPort(2), kind: 4, header };
+    let push = TunnelPush { tunnel_port: DpPort(9), out_port: DpPort(2), kind: 4, header, computes_label: false };
     let (sent, out) = one(vec![Action::TunnelPush(Box::new(push)), output(2)]);
     assert_eq!(out[0].1.len(), 150);
     assert_eq!(out[0].1[50..], sent);

@@ -6,7 +6,7 @@ mod common;
 mod tracking;
 
 use common::{fragments, frame, numbered, parse, segment};
-use datapath::ct::fragments::FRAGMENTS_FULL;
+use datapath::ct::fragments::FRAGMENTS_PURGED;
 use datapath::ct::{CT_EARLY_DROP, CT_FULL, CT_ZONE_FULL};
 use flow::action_text::parse_actions;
 use flow::compose::{Payload, compose};
@@ -142,29 +142,32 @@ fn half_open_connections_end_no_established_one() {
     assert_eq!(established(), 10);
 }
 
-/// A hundred times as many fragments as may be held, of datagrams that never complete: the others go on as what cannot be tracked, and what is
-/// whole is tracked all the time.
+/// A hundred times as many fragments as may be held, of datagrams that never complete: those that waited longest give way, and what is whole, or
+/// becomes so, is tracked all the time.
 #[test]
-fn fragments_that_never_complete_are_held_to_a_limit() {
+fn fragments_that_never_complete_keep_nobody_out() {
     let _alone = alone();
     let bench = bench(TRACKED);
     let tracker = ct(&bench);
     tracker.set_fragments_max(20).unwrap();
     let [last, first] = fragments(&frame(UDP, 1434), 1208);
-    let full = FRAGMENTS_FULL.count();
+    let purged = FRAGMENTS_PURGED.count();
     for id in 0..2000u16 {
-        let lonely = numbered(&first, id);
-        assert_eq!(out(&bench, 1, &lonely), if id < 20 { &[][..] } else { &[3] }, "{id}");
+        assert_eq!(out(&bench, 1, &numbered(&first, id)), [0; 0], "{id}");
         assert_eq!(out(&bench, 1, &frame(UDP, 100)), [2], "{id}");
+        if id % 10 == 9 {
+            // Goes on in pieces.
+            assert_eq!(out(&bench, 1, &numbered(&last, id - 5)), [2, 2], "{id}");
+        }
+        assert!(tracker.fragments().held <= 20);
     }
-    assert_eq!(FRAGMENTS_FULL.count() - full, 1980);
     let held = tracker.fragments();
-    assert_eq!((held.v4.accepted, held.lists.len()), (20, 20));
-    // There is no room for the last piece either; with room the datagram is whole, and goes on in pieces.
-    assert_eq!(out(&bench, 1, &numbered(&last, 7)), [3]);
-    tracker.set_fragments_max(21).unwrap();
-    assert_eq!(out(&bench, 1, &numbered(&last, 7)), [2, 2]);
-    assert_eq!(tracker.fragments().lists.len(), 19);
+    assert_eq!((held.v4.accepted, held.v4.completed), (2200, 400));
+    assert_eq!(held.v4.purged, 1800 - u64::from(held.held));
+    assert_eq!(FRAGMENTS_PURGED.count() - purged, held.v4.purged);
+    assert_eq!(held.lists.len(), held.held as usize);
+    // One that gave way does not become whole any more.
+    assert_eq!(out(&bench, 1, &numbered(&last, 1000)), [0; 0]);
 }
 
 /// The same over IPv6. Fragments of both families are held to one limit; the status says what there is of each.
@@ -183,14 +186,18 @@ fn fragments_of_both_families_have_one_limit() {
     let [_, four] = fragments(&frame(UDP, 1434), 1208);
     tracker.set_fragments_max(30).unwrap();
     (0..10).for_each(|id| assert_eq!(out(&bench, 1, &numbered(&four, id)), [0; 0]));
-    let full = FRAGMENTS_FULL.count();
+    let purged = FRAGMENTS_PURGED.count();
     for id in 0..3000u16 {
-        assert_eq!(out(&bench, 1, &lonely(id)), if id < 20 { &[][..] } else { &[3] }, "{id}");
+        assert_eq!(out(&bench, 1, &lonely(id)), [0; 0], "{id}");
         assert_eq!(out(&bench, 1, &frame(UDP, 100)), [2], "{id}");
+        // Those over IPv4 were first.
+        let four = tracker.fragments().lists.iter().filter(|l| l.contains("dl_type=0x800")).count();
+        assert_eq!(four, usize::from(29_u16.saturating_sub(id).min(10)), "{id}");
     }
-    assert_eq!(FRAGMENTS_FULL.count() - full, 2980);
+    assert_eq!(FRAGMENTS_PURGED.count() - purged, 2980);
     let status = tracker.fragments();
     assert_eq!((status.max, status.held, status.lists.len()), (30, 30, 30));
-    assert_eq!((status.v4.accepted, status.v6.accepted, status.v6.completed), (10, 20, 0));
-    assert_eq!(status.lists.iter().filter(|l| l.contains("dl_type=0x86dd") && l.contains("state=first frag")).count(), 20);
+    assert_eq!((status.v4.accepted, status.v4.purged), (10, 10));
+    assert_eq!((status.v6.accepted, status.v6.completed, status.v6.purged), (3000, 0, 2970));
+    assert_eq!(status.lists.iter().filter(|l| l.contains("dl_type=0x86dd") && l.contains("state=first frag")).count(), 30);
 }

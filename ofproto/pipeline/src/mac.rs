@@ -3,6 +3,9 @@
 //! What enters: learning, as a credit of translations and megaflows; static entries by `fdb/add`. What leaves: where NORMAL sends.
 //! Neighbours: `xlate::normal` looks up, `udpif` pays the credits, `slowpath` ages and shows.
 //!
+//! Megaflows are paid for in any order, some time after their packets, so `learn` comes with times that have passed: what was seen elsewhere since, and
+//! a flush since, are newer.
+//!
 //! The table has a lock of its own: packets change it while the world is only read. Every change that can alter a translation (an
 //! entry appears, moves or goes) is recorded in the change log as `Object::Mac`; a mere refresh is not.
 
@@ -57,6 +60,8 @@ struct Inner {
     fair: Fairness,
     size: usize,
     idle_ms: Msec,
+    /// When entries were last flushed: packets from before teach no new ones.
+    flushed_ms: Msec,
     totals: MacTotals,
 }
 
@@ -77,6 +82,7 @@ impl MacTable {
             fair: Fairness::default(),
             size: SIZE_DEFAULT,
             idle_ms: IDLE_DEFAULT_MS,
+            flushed_ms: Msec::MIN,
             totals: MacTotals::default(),
         };
         Self { bridge, changes, inner: Mutex::new(inner) }
@@ -108,17 +114,20 @@ impl MacTable {
         self.lock().entries.get(&(vlan, mac)).copied()
     }
 
-    /// Notes that `mac` was seen behind `bundle`. Gives true when that changed the table beyond a refresh.
-    pub fn learn(&self, vlan: u16, mac: [u8; 6], bundle: BundleId, gratuitous_arp_on_bond: bool, now: Msec) -> bool {
+    /// Notes that `mac` was seen behind `bundle`, the last time at `seen_ms`. Gives true when that changed the table beyond a refresh.
+    pub fn learn(&self, vlan: u16, mac: [u8; 6], bundle: BundleId, gratuitous_arp_on_bond: bool, seen_ms: Msec) -> bool {
         let mut inner = self.lock();
-        let stamp: Stamp = (now + inner.idle_ms, vlan, mac);
-        let expires_ms = Some(stamp.0);
-        let lock = if gratuitous_arp_on_bond { now + GRATUITOUS_ARP_LOCK_MS } else { 0 };
+        let stamp: Stamp = (seen_ms + inner.idle_ms, vlan, mac);
+        let lock = if gratuitous_arp_on_bond { seen_ms + GRATUITOUS_ARP_LOCK_MS } else { 0 };
         let Some(entry) = inner.entries.get(&(vlan, mac)).copied() else {
+            if seen_ms < inner.flushed_ms {
+                return false;
+            }
             if inner.entries.len() >= inner.size && !self.evict(&mut inner) {
                 return false;
             }
-            inner.entries.insert((vlan, mac), MacEntry { vlan, mac, bundle, expires_ms, locked_until_ms: lock });
+            let entry = MacEntry { vlan, mac, bundle, expires_ms: Some(stamp.0), locked_until_ms: lock };
+            inner.entries.insert((vlan, mac), entry);
             inner.fair.add(bundle, stamp);
             inner.totals.learned += 1;
             MAC_LEARNED.inc();
@@ -131,11 +140,11 @@ impl MacTable {
             }
             return false;
         };
-        if !gratuitous_arp_on_bond && now < entry.locked_until_ms {
+        if stamp.0 < expired || !gratuitous_arp_on_bond && seen_ms < entry.locked_until_ms {
             return false;
         }
         let locked_until_ms = entry.locked_until_ms.max(lock);
-        inner.entries.insert((vlan, mac), MacEntry { bundle, expires_ms, locked_until_ms, ..entry });
+        inner.entries.insert((vlan, mac), MacEntry { bundle, expires_ms: Some(stamp.0), locked_until_ms, ..entry });
         let old = (expired, vlan, mac);
         if entry.bundle == bundle {
             inner.fair.refresh(bundle, &old, stamp);
@@ -183,12 +192,14 @@ impl MacTable {
     }
 
     /// Removes what was learned behind a bundle; static entries stay.
-    pub fn flush_bundle(&self, bundle: BundleId) {
+    pub fn flush_bundle(&self, bundle: BundleId, now: Msec) {
+        self.lock().flushed_ms = now;
         self.retain(|e| e.bundle != bundle || e.expires_ms.is_none());
     }
 
     /// Removes all but the static entries.
-    pub fn flush(&self) {
+    pub fn flush(&self, now: Msec) {
+        self.lock().flushed_ms = now;
         self.retain(|e| e.expires_ms.is_none());
     }
 
@@ -313,10 +324,30 @@ mod tests {
         t.add_static(5, A, BundleId(1));
         assert!(!t.learn(5, A, BundleId(2), false, 0));
         t.age(Msec::MAX);
-        t.flush();
+        t.flush(0);
         assert_eq!(t.lookup(5, A).unwrap().bundle, BundleId(1));
         t.forget_bundle(BundleId(1));
         assert_eq!(t.usage().0, 0);
+    }
+
+    /// Of two megaflows, one from before a station moved and one from after, either may be paid for first.
+    #[test]
+    fn what_was_seen_later_counts() {
+        let t = table();
+        t.learn(0, A, BundleId(1), false, 1000);
+        t.learn(0, A, BundleId(2), false, 3000);
+        let moved = t.changes.now();
+        assert!(!t.learn(0, A, BundleId(1), false, 2999), "from before it moved");
+        assert!(!t.learn(0, A, BundleId(2), false, 2000), "nor is it younger for that");
+        assert_eq!((t.lookup(0, A).unwrap().bundle, t.changes.now()), (BundleId(2), moved));
+        t.age(3000 + IDLE_DEFAULT_MS - 1);
+        assert!(t.lookup(0, A).is_some());
+        assert!(t.learn(0, A, BundleId(1), false, 3001), "it moved back");
+        for flush in [MacTable::flush, |t: &MacTable, now| t.flush_bundle(BundleId(1), now)] {
+            flush(&t, 5000);
+            assert!(!t.learn(0, A, BundleId(1), false, 4999), "from before the flush");
+            assert!(t.learn(0, A, BundleId(1), false, 5000));
+        }
     }
 
     #[test]

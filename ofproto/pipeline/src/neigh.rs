@@ -99,7 +99,10 @@ impl Flushes {
 
 #[derive(Debug, Default)]
 struct Table {
-    entries: Map<Name, Entry>,
+    /// By device, as ports come and go whose neighbours are few among many.
+    devices: Map<String, Map<Addr, Entry>>,
+    /// Of all devices.
+    count: usize,
     idle_ms: Option<Msec>,
     flushes: Flushes,
     asked: Map<(BridgeId, Addr), Msec>,
@@ -109,6 +112,43 @@ struct Table {
 impl Table {
     fn idle(&self) -> Msec {
         self.idle_ms.unwrap_or(IDLE_DEFAULT_MS)
+    }
+
+    fn entry(&self, device: &str, address: Addr) -> Option<&Entry> {
+        self.devices.get(device)?.get(&address)
+    }
+
+    fn insert(&mut self, device: &str, address: Addr, entry: Entry) {
+        if !self.devices.contains_key(device) {
+            self.devices.insert(device.to_owned(), Map::default());
+        }
+        let new = self.devices.get_mut(device).is_some_and(|entries| entries.insert(address, entry).is_none());
+        self.count += usize::from(new);
+    }
+
+    /// Forgets those of a device, or of all, that are not kept. Gives whose they were.
+    fn retain(&mut self, device: Option<&str>, keep: impl Fn(&Entry) -> bool) -> Vec<Addr> {
+        let mut gone = Vec::new();
+        let mut thin = |entries: &mut Map<Addr, Entry>| {
+            entries.retain(|address, entry| {
+                let kept = keep(entry);
+                if !kept {
+                    gone.push(*address);
+                }
+                kept
+            });
+            !entries.is_empty()
+        };
+        match device {
+            None => self.devices.retain(|_, entries| thin(entries)),
+            Some(device) => {
+                if self.devices.get_mut(device).is_some_and(|entries| !thin(entries)) {
+                    self.devices.remove(device);
+                }
+            }
+        }
+        self.count -= gone.len();
+        gone
     }
 }
 
@@ -134,12 +174,13 @@ impl Neighbours {
     #[must_use]
     pub fn find(&self, device: &str, address: Addr, now: Msec) -> Option<[u8; 6]> {
         let mut table = self.lock();
-        let name = (device.to_owned(), address);
-        let entry = *table.entries.get(&name)?;
+        let entries = table.devices.get_mut(device)?;
+        let entry = *entries.get(&address)?;
         if entry.expires_ms > now {
             return Some(entry.mac);
         }
-        table.entries.remove(&name);
+        entries.remove(&address);
+        table.count -= 1;
         self.changes.object(object(address));
         None
     }
@@ -148,7 +189,8 @@ impl Neighbours {
     pub fn touch(&self, device: &str, address: Addr, now: Msec) {
         let mut table = self.lock();
         let expires_ms = now + table.idle();
-        if let Some(entry) = table.entries.get_mut(&(device.to_owned(), address)).filter(|e| e.expires_ms > now) {
+        let entry = table.devices.get_mut(device).and_then(|entries| entries.get_mut(&address));
+        if let Some(entry) = entry.filter(|e| e.expires_ms > now) {
             entry.expires_ms = entry.expires_ms.max(expires_ms);
         }
     }
@@ -161,16 +203,15 @@ impl Neighbours {
     /// The datapath forwarded packets that told a neighbour, the last of them at `told_ms`: what has been told or forgotten since is newer.
     pub fn tell(&self, device: &str, address: Addr, mac: [u8; 6], told_ms: Msec) {
         let table = self.lock();
-        let entry = table.entries.get(&(device.to_owned(), address));
+        let entry = table.entry(device, address);
         if entry.is_none_or(|e| e.told_ms < told_ms) && table.flushes.is_news(device, told_ms) {
             self.put(table, device, address, mac, told_ms);
         }
     }
 
     fn put(&self, mut table: MutexGuard<'_, Table>, device: &str, address: Addr, mac: [u8; 6], told_ms: Msec) {
-        let name = (device.to_owned(), address);
-        let full = table.entries.len() >= NEIGHBOURS_MAX;
-        let old = table.entries.get(&name).copied();
+        let full = table.count >= NEIGHBOURS_MAX;
+        let old = table.entry(device, address).copied();
         if old.is_none() && full {
             NEIGHBOURS_FULL.inc();
             return;
@@ -178,7 +219,7 @@ impl Neighbours {
         let same = old.filter(|old| old.mac == mac);
         // Packets that use it may be newer than the one that told it.
         let expires_ms = (told_ms + table.idle()).max(same.map_or(0, |old| old.expires_ms));
-        table.entries.insert(name, Entry { mac, told_ms, expires_ms });
+        table.insert(device, address, Entry { mac, told_ms, expires_ms });
         if same.is_none() {
             self.changes.object(object(address));
         }
@@ -187,27 +228,20 @@ impl Neighbours {
     /// Forgets all that are behind a device, or all.
     pub fn flush(&self, device: Option<&str>, now: Msec) {
         self.lock().flushes.note(device, now);
-        self.retain(|(name, _), _| device.is_some_and(|d| d != name));
+        self.retain(device, |_| false);
     }
 
     /// Forgets those that nothing has used for long.
     pub fn age(&self, now: Msec) {
-        self.retain(|_, entry| entry.expires_ms > now);
+        self.retain(None, |entry| entry.expires_ms > now);
         let mut table = self.lock();
         table.asked.retain(|_, at| now - *at < ASK_EVERY_MS);
         table.flushes.join(now - FLUSH_KEPT_MS);
     }
 
-    fn retain(&self, keep: impl Fn(&Name, &Entry) -> bool) {
+    fn retain(&self, device: Option<&str>, keep: impl Fn(&Entry) -> bool) {
         let mut table = self.lock();
-        let changes = &self.changes;
-        table.entries.retain(|name, entry| {
-            let kept = keep(name, entry);
-            if !kept {
-                changes.object(object(name.1));
-            }
-            kept
-        });
+        table.retain(device, keep).into_iter().for_each(|address| self.changes.object(object(address)));
     }
 
     /// The idle time, in seconds.
@@ -221,7 +255,7 @@ impl Neighbours {
         let mut table = self.lock();
         let idle = Msec::from(seconds) * 1000;
         table.idle_ms = Some(idle);
-        for entry in table.entries.values_mut() {
+        for entry in table.devices.values_mut().flat_map(Map::values_mut) {
             entry.expires_ms = entry.expires_ms.min(now + idle);
         }
     }
@@ -230,7 +264,8 @@ impl Neighbours {
     #[must_use]
     pub fn all(&self, now: Msec) -> Vec<(Name, [u8; 6], bool)> {
         let table = self.lock();
-        let mut all: Vec<_> = table.entries.iter().map(|(name, e)| (name.clone(), e.mac, e.expires_ms <= now)).collect();
+        let entries = table.devices.iter().flat_map(|(device, entries)| entries.iter().map(move |entry| (device, entry)));
+        let mut all: Vec<_> = entries.map(|(device, (a, e))| ((device.clone(), *a), e.mac, e.expires_ms <= now)).collect();
         all.sort();
         all
     }
@@ -375,6 +410,35 @@ mod tests {
             assert_eq!(tell_and_find(250), heard, "{device:?}");
             assert!(tell_and_find(301), "{device:?}");
         }
+    }
+
+    /// However they come and go, they are counted, and no more are kept than may be.
+    #[test]
+    fn neighbours_are_bounded() {
+        let n = Neighbours::new(Arc::default());
+        n.set_idle(5, 0);
+        let address = |i: usize| Addr(A.0 + i as u128);
+        let fill = |device: &str, now| (0..=NEIGHBOURS_MAX / 2).for_each(|i| n.set(device, address(i), [2; 6], now));
+        let count = || {
+            let there = n.all(0).len();
+            (n.lock().count, there)
+        };
+        let full = NEIGHBOURS_FULL.count();
+        fill("br0", 0);
+        fill("br0", 0);
+        fill("br1", 1000);
+        assert_eq!(count(), (NEIGHBOURS_MAX, NEIGHBOURS_MAX));
+        assert!(NEIGHBOURS_FULL.count() - full >= 2);
+        n.flush(Some("p7"), 1000);
+        n.flush(Some("br0"), 1000);
+        assert_eq!(count(), (NEIGHBOURS_MAX / 2 - 1, NEIGHBOURS_MAX / 2 - 1));
+        assert_eq!(n.find("br1", A, 6000), None, "expired");
+        assert_eq!(count().0, count().1);
+        n.set("br2", A, [2; 6], 6000);
+        n.age(6000);
+        assert_eq!(count(), (1, 1));
+        n.flush(None, 6000);
+        assert_eq!((count(), n.lock().devices.len()), ((0, 0), 0));
     }
 
     /// What is not remembered by itself counts for all devices: hardly anything is told so late, and nobody has to be heard.

@@ -8,7 +8,7 @@ fn folder(variable: &str, default: &str) -> PathBuf {
 
 /// Pidfiles and sockets: `OVS_RUNDIR`.
 pub fn run() -> PathBuf {
-    folder("OVS_RUNDIR", "/var/run/openvswitch")
+    ovsdb::remote::run_folder()
 }
 
 /// Log files: `OVS_LOGDIR`.

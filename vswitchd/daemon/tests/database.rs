@@ -124,3 +124,32 @@ fn a_lost_database_comes_back() {
     sandbox.vsctl("add-port br0 p5 -- set interface p5 type=dummy");
     assert!(sandbox.appctl(&["dpif/show"]).unwrap().contains("p5 1/5: (dummy)"));
 }
+
+/// Relative names of sockets are seen from the run folder, wherever a program was started: the database's and a controller's, as OVS's server sees its own.
+#[test]
+fn relative_sockets_lie_in_the_run_folder() {
+    let sandbox = Sandbox::new();
+    sandbox.tool("ovsdb-tool", "create conf.db /usr/share/openvswitch/vswitch.ovsschema");
+    sandbox.tool("ovsdb-server", "--detach --no-chdir --pidfile --log-file -vconsole:off --remote=punix:own.sock conf.db");
+    // Detached, it stands in the root folder.
+    let (code, _, err) = sandbox.run(sandbox.daemon(&format!("{DUMMY} --detach --pidfile --log-file unix:own.sock")));
+    assert_eq!(code, 0, "{err}");
+    let listener = std::os::unix::net::UnixListener::bind(sandbox.file("own.controller")).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    sandbox.vsctl("--db=unix:own.sock add-br br0 -- set bridge br0 datapath_type=dummy -- set-controller br0 unix:own.controller punix:br0.own");
+    wait_until("the controller is called", || listener.accept().is_ok());
+    wait_until("the bridge listens", || sandbox.file("br0.own").exists());
+}
+
+/// The same of the embedded server.
+#[test]
+fn a_manager_s_relative_socket_lies_in_the_run_folder() {
+    let sandbox = Sandbox::new();
+    let (code, _, err) = sandbox.run(sandbox.daemon(&format!("{DUMMY} --detach --pidfile --log-file --embedded-db=own.db")));
+    assert_eq!(code, 0, "{err}");
+    sandbox.vsctl("set-manager punix:second.sock");
+    wait_until("it listens", || sandbox.file("second.sock").exists());
+    assert_eq!(sandbox.vsctl("--db=unix:second.sock get-manager"), "punix:second.sock\n");
+    sandbox.vsctl("del-manager");
+    wait_until("its socket is gone", || !sandbox.file("second.sock").exists());
+}

@@ -127,6 +127,13 @@ impl Remote {
 /// sizeof(sun_path) less the closing nought.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
+/// The folder that relative names of unix sockets are seen from, OVS's run folder: `OVS_RUNDIR`.
+#[must_use]
+pub fn run_folder() -> PathBuf {
+    let set = std::env::var_os("OVS_RUNDIR").filter(|folder| !folder.is_empty());
+    set.map_or_else(|| "/var/run/openvswitch".into(), PathBuf::from)
+}
+
 /// A name for a unix socket that fits into a socket address: `path` itself, or one through `/proc/self/fd/N` that leads to the same
 /// place, as OVS's tools do. The folder must stay open while the name is used. Errors: the folder cannot be opened, or the last
 /// part alone is too long.

@@ -5,12 +5,15 @@
 //!
 //! # What holds
 //!
-//! - No more than `max` fragments are held over all datagrams, each datagram for `LIFE_MS`, and of at most `PARTS_MAX` fragments: who sends
-//!   fragments that never complete takes no memory from others beyond that, and every refusal is counted.
+//! - No more than `max` fragments are held over all datagrams, each datagram for `LIFE_MS`, and of at most `PARTS_MAX` fragments.
+//! - When as many are held, the datagram that has waited longest gives way to a fragment of another one, so that who sends fragments that never
+//!   complete keeps nobody out: a datagram whose fragments come close together is whole before a flood has come round to it. Only a fragment of the
+//!   datagram that has waited longest itself is refused then. Either is counted.
 //! - Overlapping fragments are refused (RFC 5722, and RFC 8200, 4.5), and so are fragments smaller than the least size, except last ones.
-//! - Lists stand behind `SHARDS` locks by the datagram's hash, which only fragments take.
+//! - Lists stand behind `SHARDS` locks by the datagram's hash, which only fragments take, one at a time. Beside each lock stands when the oldest list
+//!   behind it began, so that the oldest of all is found by looking at `SHARDS` numbers.
 
-use super::packet;
+use super::{limits, packet};
 use crate::hash::fold;
 use crate::parsed::Parsed;
 use flow::checksum::checksum;
@@ -20,12 +23,14 @@ use flow::extract::{NetworkLayer, is_extension};
 use flow::hash::Map;
 use flow::wire::ip_proto;
 use port::{Checksum, Packet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 flow::counters! {
-    FRAGMENTS_FULL = "ipf_stuck_frag_list_purged", "A fragment was not held: there were as many as may be.";
+    FRAGMENTS_PURGED = "ipf_stuck_frag_list_purged", "A datagram that was not whole gave way to fragments of another: as many were held as may be.";
+    FRAGMENTS_FULL = "ipf_frags_full", "A fragment was not held: there were as many as may be, and no other datagram to give way.";
 }
 
 /// Fragments held, at first.
@@ -37,6 +42,8 @@ pub const LIFE_MS: Msec = 15_000;
 /// Fragments of a datagram at most.
 pub const PARTS_MAX: usize = 600;
 const SHARDS: usize = 16;
+/// Datagrams at most that give way to one fragment, where other threads take the places, or where the limit was lowered.
+const GIVE_WAY_MAX: usize = 4;
 /// The least size that may be set, for IPv4 and IPv6.
 const MIN_FLOOR: [u32; 2] = [400, 400];
 const MIN_DEFAULT: [u32; 2] = [1200, 1280];
@@ -82,6 +89,8 @@ struct Place {
 #[derive(Debug)]
 struct Parts {
     parts: Vec<Part>,
+    /// Which in order, of all.
+    began: u64,
     expires_ms: Msec,
 }
 
@@ -98,9 +107,66 @@ impl Parts {
         }
     }
 
+    fn count(&self) -> u32 {
+        u32::try_from(self.parts.len()).unwrap_or(u32::MAX)
+    }
+
     fn is_complete(&self) -> bool {
         let sorted = self.parts.windows(2).all(|w| w[0].end == w[1].start);
         sorted && self.parts.first().is_some_and(|p| p.start == 0) && self.parts.last().is_some_and(|p| p.last)
+    }
+}
+
+/// Datagrams that are being put together, by name and by when they began.
+#[derive(Debug, Default)]
+struct Lists {
+    by_name: Map<Datagram, Parts>,
+    by_age: BTreeMap<u64, Datagram>,
+}
+
+impl Lists {
+    fn remove(&mut self, of: &Datagram) -> Option<Parts> {
+        let list = self.by_name.remove(of)?;
+        self.by_age.remove(&list.began);
+        Some(list)
+    }
+
+    /// The one that has waited longest.
+    fn oldest(&self) -> Option<Datagram> {
+        self.by_age.first_key_value().map(|(_, of)| *of)
+    }
+}
+
+/// Some of them.
+#[derive(Debug)]
+struct Shard {
+    lists: Mutex<Lists>,
+    /// When the oldest of them began; `NEVER` without one. Written under the lock.
+    oldest: AtomicU64,
+}
+
+const NEVER: u64 = u64::MAX;
+
+/// A shard's lists, under its lock.
+struct Locked<'s> {
+    lists: MutexGuard<'s, Lists>,
+    oldest: &'s AtomicU64,
+}
+
+impl Shard {
+    fn lock(&self) -> Locked<'_> {
+        Locked { lists: self.lists.lock().unwrap_or_else(PoisonError::into_inner), oldest: &self.oldest }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.oldest.load(Ordering::Relaxed) == NEVER
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        let oldest = self.lists.by_age.first_key_value().map_or(NEVER, |(began, _)| *began);
+        self.oldest.store(oldest, Ordering::Relaxed);
     }
 }
 
@@ -150,7 +216,9 @@ impl Family {
 /// All datagrams that are being put together.
 #[derive(Debug)]
 pub struct Fragments {
-    shards: Box<[Mutex<Map<Datagram, Parts>>]>,
+    shards: Box<[Shard]>,
+    /// Datagrams that have begun.
+    begun: AtomicU64,
     held: AtomicU32,
     max: AtomicU32,
     families: [Family; 2],
@@ -159,7 +227,8 @@ pub struct Fragments {
 impl Default for Fragments {
     fn default() -> Self {
         Self {
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            shards: (0..SHARDS).map(|_| Shard { lists: Mutex::default(), oldest: AtomicU64::new(NEVER) }).collect(),
+            begun: AtomicU64::new(0),
             held: AtomicU32::new(0),
             max: AtomicU32::new(HELD_DEFAULT),
             families: MIN_DEFAULT.map(Family::new),
@@ -221,7 +290,11 @@ impl Fragments {
         Self { families: [0; 2].map(Family::new), ..Self::default() }
     }
 
-    fn shard(&self, of: &Datagram) -> MutexGuard<'_, Map<Datagram, Parts>> {
+    fn family(&self, of: &Datagram) -> &Family {
+        &self.families[usize::from(of.src.is_ipv6())]
+    }
+
+    fn shard(&self, of: &Datagram) -> &Shard {
         let word = |a: IpAddr| match a {
             IpAddr::V4(a) => u64::from(u32::from(a)),
             IpAddr::V6(a) => a
@@ -234,7 +307,32 @@ impl Fragments {
         };
         let hash = fold(word(of.src) ^ u64::from(of.id), word(of.dst) | 1);
         let place = usize::try_from(hash % SHARDS as u64).expect("below SHARDS");
-        self.shards[place].lock().unwrap_or_else(PoisonError::into_inner)
+        &self.shards[place]
+    }
+
+    /// Counts one more fragment as held; if there are as many as may be, another datagram gives way.
+    fn reserve(&self, of: &Datagram) -> bool {
+        let admit = || limits::admit(&self.held, self.max.load(Ordering::Relaxed));
+        admit() || (0..GIVE_WAY_MAX).any(|_| self.drop_oldest(of) && admit())
+    }
+
+    /// Drops the datagram that has waited longest, unless it is this one.
+    #[cold]
+    fn drop_oldest(&self, but: &Datagram) -> bool {
+        let shard = self.shards.iter().min_by_key(|shard| shard.oldest.load(Ordering::Relaxed)).expect("there are shards");
+        let mut locked = shard.lock();
+        let Some(of) = locked.lists.oldest() else {
+            // Another thread was faster, or none may be held at all.
+            return true;
+        };
+        if of == *but {
+            return false;
+        }
+        let n = locked.lists.remove(&of).map_or(0, |list| list.count());
+        self.held.fetch_sub(n, Ordering::Relaxed);
+        self.family(&of).purged.fetch_add(n.into(), Ordering::Relaxed);
+        FRAGMENTS_PURGED.inc();
+        true
     }
 
     /// A fragment on its way to the tracker.
@@ -243,7 +341,7 @@ impl Fragments {
             return Taken::Refused(packet);
         };
         let part = Part { packet, at };
-        let family = &self.families[usize::from(of.src.is_ipv6())];
+        let family = self.family(&of);
         if !family.enabled.load(Ordering::Relaxed) {
             return Taken::Refused(part.packet);
         }
@@ -252,26 +350,32 @@ impl Fragments {
             family.too_small.fetch_add(1, Ordering::Relaxed);
             return Taken::Refused(part.packet);
         }
-        if self.held.load(Ordering::Relaxed) >= self.max.load(Ordering::Relaxed) {
+        if !self.reserve(&of) {
             FRAGMENTS_FULL.inc();
             return Taken::Refused(part.packet);
         }
-        let mut lists = self.shard(&of);
-        let list = lists.entry(of).or_insert_with(|| Parts { parts: Vec::new(), expires_ms: now_ms + LIFE_MS });
+        let mut locked = self.shard(&of).lock();
+        let Lists { by_name, by_age } = &mut *locked.lists;
+        let list = by_name.entry(of).or_insert_with(|| {
+            let began = self.begun.fetch_add(1, Ordering::Relaxed);
+            by_age.insert(began, of);
+            Parts { parts: Vec::new(), began, expires_ms: now_ms + LIFE_MS }
+        });
         let at = list.parts.partition_point(|p| p.start < part.start);
         let overlaps = at > 0 && list.parts[at - 1].end > part.start || list.parts.get(at).is_some_and(|p| p.start < part.end);
         if overlaps || list.parts.len() >= PARTS_MAX {
+            drop(locked);
+            self.held.fetch_sub(1, Ordering::Relaxed);
             family.overlapped.fetch_add(1, Ordering::Relaxed);
             return Taken::Refused(part.packet);
         }
         family.accepted.fetch_add(1, Ordering::Relaxed);
-        self.held.fetch_add(1, Ordering::Relaxed);
         list.parts.insert(at, part);
         if !list.is_complete() {
             return Taken::Held;
         }
-        let parts = lists.remove(&of).map(|l| l.parts).unwrap_or_default();
-        drop(lists);
+        let parts = locked.lists.remove(&of).map(|l| l.parts).unwrap_or_default();
+        drop(locked);
         let n = u32::try_from(parts.len()).unwrap_or(u32::MAX);
         self.held.fetch_sub(n, Ordering::Relaxed);
         match join(parts) {
@@ -288,20 +392,14 @@ impl Fragments {
 
     /// Drops datagrams that took too long.
     pub fn expire(&self, now_ms: Msec) {
-        if self.held.load(Ordering::Relaxed) == 0 {
-            return;
-        }
-        for shard in &self.shards {
-            let mut lists = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            lists.retain(|of, list| {
-                let keep = list.expires_ms > now_ms;
-                if !keep {
-                    let n = u32::try_from(list.parts.len()).unwrap_or(u32::MAX);
-                    self.held.fetch_sub(n, Ordering::Relaxed);
-                    self.families[usize::from(of.src.is_ipv6())].expired.fetch_add(n.into(), Ordering::Relaxed);
-                }
-                keep
-            });
+        for shard in self.shards.iter().filter(|shard| !shard.is_empty()) {
+            let mut locked = shard.lock();
+            let expired = |of: &Datagram, lists: &Lists| lists.by_name.get(of).is_some_and(|list| list.expires_ms <= now_ms);
+            while let Some(of) = locked.lists.oldest().filter(|of| expired(of, &locked.lists)) {
+                let n = locked.lists.remove(&of).map_or(0, |list| list.count());
+                self.held.fetch_sub(n, Ordering::Relaxed);
+                self.family(&of).expired.fetch_add(n.into(), Ordering::Relaxed);
+            }
         }
     }
 
@@ -330,8 +428,8 @@ impl Fragments {
         };
         let mut lists = Vec::new();
         for shard in &self.shards {
-            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            lists.extend(shard.iter().map(|(of, list)| line(of, list)));
+            let shard = shard.lock();
+            lists.extend(shard.lists.by_name.iter().map(|(of, list)| line(of, list)));
         }
         FragStatus {
             max: self.max.load(Ordering::Relaxed),

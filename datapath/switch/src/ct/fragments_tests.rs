@@ -96,26 +96,96 @@ fn lonely_v6(n: u8) -> Vec<u8> {
     compose(&key, Payload::Len(1352))
 }
 
-/// Fragments that never complete fill what may be held, of both families together; when their time is over that is counted, and there is room.
+/// When the time of fragments that never complete is over that is counted, each family's by itself.
 #[test]
 fn what_never_completes_expires() {
     let fragments = Fragments::default();
     assert!(fragments.set_max(10));
     let (_, pieces) = cut(3000, 1208);
-    let (whole, refused) = (FRAGMENTS_FULL.count(), |taken: &Taken| matches!(taken, Taken::Refused(_)));
-    assert!(!refused(&give(&fragments, &pieces[0], 5)));
-    for n in 1..=200 {
-        assert_eq!(refused(&give(&fragments, &lonely_v6(n), 5 + i64::from(n))), n > 9, "{n}");
-    }
-    assert!(FRAGMENTS_FULL.count() - whole >= 191);
+    let held = |taken: Taken| assert!(matches!(taken, Taken::Held));
+    held(give(&fragments, &pieces[0], 5));
+    (1..=9).for_each(|n| held(give(&fragments, &lonely_v6(n), 5 + i64::from(n))));
     // The oldest go, each when its own time is over.
     fragments.expire(5 + LIFE_MS + 4);
     let status = fragments.status();
     assert_eq!((status.held, status.lists.len(), status.v4.expired, status.v6.expired), (5, 5, 1, 4));
-    assert!(!refused(&give(&fragments, &lonely_v6(250), 5 + LIFE_MS + 4)));
+    held(give(&fragments, &lonely_v6(250), 5 + LIFE_MS + 4));
     fragments.expire(5 + LIFE_MS + 9);
     let status = fragments.status();
     assert_eq!((status.held, status.v4.expired, status.v6.expired), (1, 1, 9));
-    assert!(pieces.iter().all(|piece| !refused(&give(&fragments, piece, 5 + LIFE_MS + 9))));
-    assert_eq!((fragments.held(), fragments.status().v4.completed), (1, 3));
+}
+
+/// While a flood of fragments that never complete stands, a datagram that comes among them becomes whole; no more are held than may be.
+#[test]
+fn a_flood_keeps_no_datagram_out() {
+    let fragments = Fragments::default();
+    assert!(fragments.set_max(10));
+    let (_, pieces) = cut(3000, 1208);
+    let purged = FRAGMENTS_PURGED.count();
+    let mut flood = (1..=255).cycle();
+    let mut lonely = |count: usize| {
+        for n in flood.by_ref().take(count) {
+            assert!(matches!(give(&fragments, &lonely_v6(n), 0), Taken::Held), "{n}");
+            assert!(fragments.held() <= 10);
+        }
+    };
+    for round in 0..50 {
+        lonely(100);
+        for (i, piece) in pieces.iter().enumerate() {
+            let taken = give(&fragments, piece, 0);
+            assert_eq!(matches!(taken, Taken::Whole(_)), i + 1 == pieces.len(), "{round}: {taken:?}");
+            lonely(if i + 1 < pieces.len() { 3 } else { 0 });
+        }
+    }
+    let status = fragments.status();
+    assert_eq!((status.v4.accepted, status.v4.completed, status.v4.purged), (150, 150, 0));
+    assert_eq!(status.v6.accepted, status.v6.purged + u64::from(status.held));
+    assert!(FRAGMENTS_PURGED.count() - purged >= status.v6.purged);
+    // Those that came last are there.
+    assert!(status.lists.iter().all(|line| line.contains("num_fragments=1,state=first frag")), "{:?}", status.lists);
+    fragments.expire(LIFE_MS);
+    assert_eq!(fragments.held(), 0);
+    assert!(fragments.shards.iter().all(Shard::is_empty));
+}
+
+/// A datagram that alone has as many fragments as may be held takes no more, until another one comes.
+#[test]
+fn the_oldest_does_not_give_way_to_itself() {
+    let fragments = Fragments::default();
+    assert!(fragments.set_max(2));
+    let (_, pieces) = cut(6000, 1208);
+    let full = FRAGMENTS_FULL.count();
+    let refused = |piece: &[u8]| matches!(give(&fragments, piece, 0), Taken::Refused(_));
+    assert_eq!(pieces.iter().map(|piece| refused(piece)).collect::<Vec<_>>(), [false, false, true, true, true]);
+    assert!(FRAGMENTS_FULL.count() - full >= 3);
+    assert!(!refused(&lonely_v6(1)));
+    assert_eq!((fragments.held(), fragments.status().v4.purged), (1, 2));
+    assert!(fragments.set_max(0));
+    assert!(matches!(give(&fragments, &lonely_v6(2), 0), Taken::Refused(_)));
+    assert_eq!(fragments.held(), 0);
+}
+
+/// Threads that flood at once: no more are held than may be at any moment, and in the end all are accounted for.
+#[test]
+fn threads_that_flood_at_once_keep_the_limit() {
+    const MAX: u32 = 4;
+    let fragments = Fragments::default();
+    assert!(fragments.set_max(MAX));
+    let (_, pieces) = cut(3000, 1208);
+    let flood = |thread: u8| {
+        for n in 0..3000_u32 {
+            let lonely = lonely_v6(thread << 6 | u8::try_from(n % 64).unwrap());
+            let frame = if n % 5 == 0 { &pieces[n as usize / 5 % pieces.len()] } else { &lonely };
+            give(&fragments, frame, 0);
+            assert!(fragments.held() <= MAX);
+        }
+    };
+    std::thread::scope(|s| (0..3).for_each(|thread| drop(s.spawn(move || flood(thread)))));
+    let status = fragments.status();
+    let sum = |of: fn(&FragFigures) -> u64| of(&status.v4) + of(&status.v6);
+    assert_eq!(sum(|f| f.accepted), sum(|f| f.completed) + sum(|f| f.purged) + u64::from(status.held));
+    assert!(sum(|f| f.purged) > 0);
+    fragments.expire(LIFE_MS);
+    assert_eq!(fragments.held(), 0);
+    assert!(fragments.shards.iter().all(Shard::is_empty));
 }

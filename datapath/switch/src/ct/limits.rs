@@ -13,6 +13,13 @@ pub const POLICIES_MAX: usize = 1024;
 /// Longest timeout, in seconds: a year.
 const SECONDS_MAX: u32 = 366 * 86_400;
 
+/// Counts one more, unless there are as many as may be: at no time are more counted, however many threads ask at once.
+#[inline]
+#[must_use]
+pub fn admit(count: &AtomicU32, max: u32) -> bool {
+    count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < max).then(|| n + 1)).is_ok()
+}
+
 #[derive(Debug)]
 struct Zone {
     count: AtomicU32,
@@ -46,12 +53,7 @@ impl Zones {
             0 => self.default.load(Ordering::Relaxed),
             own => own,
         };
-        let before = zone.count.fetch_add(1, Ordering::Relaxed);
-        let fits = limit <= 1 || before < limit - 1;
-        if !fits {
-            zone.count.fetch_sub(1, Ordering::Relaxed);
-        }
-        fits
+        admit(&zone.count, if limit <= 1 { u32::MAX } else { limit - 1 })
     }
 
     /// A connection of the zone has ended.
@@ -146,6 +148,26 @@ mod tests {
         assert!(zones.set(3, None) && !zones.set(3, None));
         zones.set_default(Some(0));
         assert!((0..5).all(|_| zones.admit(9)), "0 is no limit");
+    }
+
+    /// Threads that come and go at the limit see it kept at every moment.
+    #[test]
+    fn a_zone_never_has_more_than_its_limit() {
+        const LIMIT: u32 = 1;
+        let zones = Zones::default();
+        zones.set(3, Some(LIMIT));
+        let come_and_go = || {
+            for _ in 0..200_000 {
+                if zones.admit(3) {
+                    assert!(zones.of(3).count <= LIMIT);
+                    zones.release(3);
+                }
+            }
+        };
+        std::thread::scope(|s| (0..4).for_each(|_| drop(s.spawn(come_and_go))));
+        assert!(zones.admit(3));
+        zones.release(3);
+        assert_eq!(zones.of(3).count, 0);
     }
 
     #[test]

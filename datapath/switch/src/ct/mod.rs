@@ -77,6 +77,8 @@ pub const MAX_DEFAULT: u32 = 3_000_000;
 pub const EVENTS_MAX: usize = 65_536;
 /// Entries that are looked at for a connection that may give way.
 const EARLY_DROP_LOOKS: u32 = 64;
+/// Connections at most that give way to one, where other threads take the places, or where the limit was lowered.
+const GIVE_WAY_MAX: usize = 8;
 /// Connections that began last and are remembered, when hardly any more may begin.
 const RECENT_MAX: u32 = 64;
 
@@ -90,6 +92,7 @@ pub struct Ct {
     births: Box<[Pile]>,
     /// Entries that have ended.
     deaths: Pile,
+    /// Those that stand, and those that are about to begin.
     count: AtomicU32,
     /// Some that began last, when hardly any more might.
     recent: [AtomicU32; RECENT_MAX as usize],
@@ -215,15 +218,20 @@ impl Ct {
 
     /// Makes a connection, unless there is one of its tuples.
     pub fn bear(&self, local: &mut Local, birth: &Birth, hash: u64, now_ms: Msec) -> Born {
-        if !self.has_room(hash, now_ms) {
+        let born = if self.reserve(hash, now_ms) { self.bear_reserved(local, birth, hash, now_ms) } else { Born::Full };
+        if born == Born::Full {
             CT_FULL.inc();
-            return Born::Full;
         }
+        born
+    }
+
+    /// The same for a connection that is counted already, and is not any longer if it does not begin.
+    fn bear_reserved(&self, local: &mut Local, birth: &Birth, hash: u64, now_ms: Msec) -> Born {
         // Without translation both directions have one hash.
         let reply_hash = if birth.is_plain() { hash } else { self.hash(&birth.reply) };
         let number = self.take(local);
         if number == NONE {
-            CT_FULL.inc();
+            self.count.fetch_sub(1, Ordering::Relaxed);
             return Born::Full;
         }
         let entry = self.slab.at(number);
@@ -253,16 +261,13 @@ impl Ct {
             // It was taken from there.
             local.stock[local.n] = number;
             local.n += 1;
-            if refused == Born::Full {
-                CT_FULL.inc();
-            }
+            self.count.fetch_sub(1, Ordering::Relaxed);
             return refused;
         }
         if reply_hash != hash {
             self.twofold.fetch_add(1, Ordering::Relaxed);
         }
-        let count = self.count.fetch_add(1, Ordering::Relaxed);
-        if count + RECENT_MAX >= self.max.load(Ordering::Relaxed) {
+        if self.count.load(Ordering::Relaxed) + RECENT_MAX > self.max.load(Ordering::Relaxed) {
             self.recent[(number % RECENT_MAX) as usize].store(number, Ordering::Relaxed);
         }
         let grows = self.table.grow_for(self.slots_in_use());
@@ -345,21 +350,25 @@ impl Ct {
         local.n = 0;
     }
 
-    fn has_room(&self, hash: u64, now_ms: Msec) -> bool {
-        if self.count.load(Ordering::Relaxed) < self.max.load(Ordering::Relaxed) {
-            return true;
-        }
+    /// Counts one more connection before it begins, so that there are never more than may be; if there are as many, another gives way.
+    fn reserve(&self, hash: u64, now_ms: Msec) -> bool {
+        limits::admit(&self.count, self.max.load(Ordering::Relaxed)) || self.reserve_in_place_of_another(hash, now_ms)
+    }
+
+    #[cold]
+    fn reserve_in_place_of_another(&self, hash: u64, now_ms: Msec) -> bool {
         // Entries stand close together in the slab: a stretch from a place that the sender cannot choose. After a flood of more than may be most of
         // it is free, but those that began last are remembered.
         let end = self.slab.end();
         let from = u32::try_from((hash >> 32) % u64::from(end)).expect("below a 32-bit number");
         let near = (0..EARLY_DROP_LOOKS.min(end)).map(|i| (from + i) % end);
         let recent = self.recent.iter().map(|number| number.load(Ordering::Relaxed));
-        let ended = near.chain(recent).any(|n| n != NONE && self.slab.at(n).gives_way(now_ms) && self.end(n));
-        if ended {
+        let ended = near.chain(recent).filter(|n| *n != NONE && self.slab.at(*n).gives_way(now_ms) && self.end(*n));
+        // Another thread may be faster to the place that this one has made.
+        ended.take(GIVE_WAY_MAX).any(|_| {
             CT_EARLY_DROP.inc();
-        }
-        ended
+            limits::admit(&self.count, self.max.load(Ordering::Relaxed))
+        })
     }
 
     /// Ends a connection; false if it had ended already.

@@ -388,6 +388,35 @@ mod tests {
         assert!(ct.slab.end() <= MAX + 2 * BATCH + 100, "{}", ct.slab.end());
     }
 
+    /// Threads that begin connections at once: at no moment are there more than may be, and none is counted that is not there.
+    #[test]
+    fn threads_that_begin_at_once_keep_the_limit() {
+        const MAX: u32 = 8;
+        const EACH: u32 = 20_000;
+        let now_ms = clock::now_ms();
+        let ct = Ct::new();
+        assert!(ct.set_max_connections(MAX).is_ok());
+        let flood = |thread: u32| {
+            let mut local = Local::new(thread as usize);
+            for n in thread * EACH..(thread + 1) * EACH {
+                ct.bear(&mut local, &birth(n, now_ms), ct.hash(&tuple(n)), now_ms);
+                // Two threads begin the same one now and then.
+                ct.bear(&mut local, &birth(n % EACH, now_ms), ct.hash(&tuple(n % EACH)), now_ms);
+                assert!(ct.connections() <= MAX, "{}", ct.connections());
+            }
+        };
+        thread::scope(|s| (0..3).for_each(|thread| drop(s.spawn(move || flood(thread)))));
+        let mut standing = 0;
+        ct.dump(None, &mut |_| {
+            standing += 1;
+            true
+        });
+        assert_eq!(ct.connections(), standing);
+        assert!(standing > 0);
+        assert_eq!(ct.flush(&flow::conntrack::CtFilter::default()), Ok(standing as usize));
+        assert_eq!(ct.connections(), 0);
+    }
+
     /// Far more entries wait to be free than connections may be, so that hardly any stretch of the slab holds one: each new one finds another that
     /// gives way all the same, and none that is established.
     #[test]

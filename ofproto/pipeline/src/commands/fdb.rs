@@ -156,7 +156,8 @@ pub(super) fn del(slowpath: &Slowpath, args: &[&str]) -> Outcome {
 }
 
 pub(super) fn flush(slowpath: &Slowpath, args: &[&str]) -> Outcome {
-    with_bridges(slowpath, args, |b| b.macs.flush())?;
+    let now = now_ms();
+    with_bridges(slowpath, args, |b| b.macs.flush(now))?;
     Ok("table successfully flushed\n".to_owned())
 }
 

@@ -8,7 +8,7 @@ use crate::config::{ControllerConfig, SwitchConfig};
 use crate::slowpath::Slowpath;
 use crate::world::BridgeId;
 use openflow::types::Versions;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -141,6 +141,16 @@ impl Target {
             _ => Err(format!("{text}: unsupported connection method {scheme:?}, expected tcp, ssl, unix, ptcp, pssl or punix")),
         }
     }
+
+    /// The same, the relative name of a unix socket seen from a folder.
+    fn seen_from(self, folder: Option<&Path>) -> Self {
+        let Some(folder) = folder else { return self };
+        match self {
+            Self::Unix(path) => Self::Unix(folder.join(path)),
+            Self::ListenUnix(path) => Self::ListenUnix(folder.join(path)),
+            Self::Tcp(..) | Self::Ssl(..) | Self::ListenTcp(..) | Self::ListenSsl(..) => self,
+        }
+    }
 }
 
 /// `host`, `host:port`, `[v6]`, `[v6]:port`.
@@ -170,10 +180,16 @@ pub(super) struct Task {
 }
 
 impl Task {
-    pub(super) fn start(runtime: &Handle, shared: Arc<Shared>, endpoint: &Endpoint, settings: Settings) -> Self {
+    pub(super) fn start(
+        runtime: &Handle,
+        shared: Arc<Shared>,
+        endpoint: &Endpoint,
+        settings: Settings,
+        rundir: Option<&Path>,
+    ) -> Self {
         let status = Arc::new(Mutex::new(Status::new(settings.max_backoff_ms, settings.probe_ms)));
         let again = Arc::new(Notify::new());
-        let target = Target::parse(&endpoint.target);
+        let target = Target::parse(&endpoint.target).map(|target| target.seen_from(rundir));
         let socket = match &target {
             Ok(Target::ListenUnix(path)) => Some(path.clone()),
             Ok(Target::Tcp(..) | Target::Ssl(..) | Target::Unix(_) | Target::ListenTcp(..) | Target::ListenSsl(..)) | Err(_) => {
@@ -240,6 +256,10 @@ mod tests {
         assert_eq!(ok("ptcp:"), Target::ListenTcp("0.0.0.0".into(), 6653));
         assert_eq!(ok("ptcp:6634:127.0.0.1"), Target::ListenTcp("127.0.0.1".into(), 6634));
         assert_eq!(ok("punix:/run/x.mgmt"), Target::ListenUnix("/run/x.mgmt".into()));
+        let seen = |text: &str| ok(text).seen_from(Some(Path::new("/run/ovs")));
+        assert_eq!(seen("unix:controller"), Target::Unix("/run/ovs/controller".into()));
+        assert_eq!(seen("punix:br0.own"), Target::ListenUnix("/run/ovs/br0.own".into()));
+        assert_eq!(seen("unix:/run/x"), ok("unix:/run/x"));
         for bad in ["", "tcp:", "tcp:a:b", "ptcp:99999", "smoke:signals", "tcp"] {
             assert!(Target::parse(bad).is_err(), "{bad}");
         }

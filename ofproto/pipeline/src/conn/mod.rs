@@ -254,7 +254,8 @@ impl Agents {
         });
         for (endpoint, settings) in wanted {
             if !tasks.contains_key(&endpoint) {
-                let task = Task::start(&self.runtime, Arc::clone(&self.shared), &endpoint, settings);
+                let shared = Arc::clone(&self.shared);
+                let task = Task::start(&self.runtime, shared, &endpoint, settings, config.rundir.as_deref());
                 tasks.insert(endpoint, task);
             }
         }

@@ -42,7 +42,7 @@ impl Slowpath {
                     }
                 }
                 for (bridge, port, gate) in todo.gates {
-                    set_gate(&mut world, bridge, port, gate);
+                    set_gate(&mut world, bridge, port, gate, now);
                 }
                 for (bridge, port, may) in todo.enables {
                     set_may_enable(&mut world, bridge, port, may);
@@ -52,7 +52,7 @@ impl Slowpath {
             if !todo.bonds.is_empty() || !todo.teach.is_empty() || !todo.flushes.is_empty() {
                 let world = self.read_world();
                 for (bridge, port) in todo.flushes {
-                    flush(&world, bridge, port);
+                    flush(&world, bridge, port, now);
                 }
                 for (bridge, bundle) in todo.bonds {
                     refresh_bond(&world, bridge, bundle);
@@ -103,7 +103,7 @@ fn set_may_enable(world: &mut World, id: BridgeId, number: OfPort, may: bool) {
 }
 
 /// Spanning tree lets a port do something else.
-fn set_gate(world: &mut World, id: BridgeId, number: OfPort, gate: Gate) {
+fn set_gate(world: &mut World, id: BridgeId, number: OfPort, gate: Gate, now: Msec) {
     let Some(bridge) = world.bridges.get_mut(&id) else { return };
     let Some(port) = bridge.ports.get_mut(&number) else { return };
     let before = port.view();
@@ -125,7 +125,7 @@ fn set_gate(world: &mut World, id: BridgeId, number: OfPort, gate: Gate) {
     world.wake.note_news();
     if old.learns() != gate.learns() {
         let whole = matches!(gate, Gate::Stp(_)) && matches!(old, Gate::Stp(_));
-        flush(world, id, if whole { None } else { Some(number) });
+        flush(world, id, if whole { None } else { Some(number) }, now);
     }
     if let Some(notice) = notice {
         world.notices.push(notice);
@@ -133,18 +133,18 @@ fn set_gate(world: &mut World, id: BridgeId, number: OfPort, gate: Gate) {
 }
 
 /// What was learned may be wrong now: all of a bridge, or what is behind one port.
-fn flush(world: &World, id: BridgeId, port: Option<OfPort>) {
+fn flush(world: &World, id: BridgeId, port: Option<OfPort>, now: Msec) {
     let Some(bridge) = world.bridges.get(&id) else { return };
     match port {
         None => {
-            bridge.macs.flush();
+            bridge.macs.flush(now);
             if let Some(mcast) = &bridge.mcast {
                 mcast.flush();
             }
         }
         Some(port) => {
             if let Some(bundle) = bridge.bundle_of(port) {
-                bridge.macs.flush_bundle(bundle.id);
+                bridge.macs.flush_bundle(bundle.id, now);
                 if let Some(mcast) = &bridge.mcast {
                     mcast.forget_bundle(bundle.id);
                 }

@@ -352,7 +352,7 @@ fn remove_port(world: &mut World, interface: &Interface, now: Msec) -> Option<(S
     bridge.numbers.free(port.number, now);
     if bridge.spanning == Spanning::Stp && port.watch.gate.learns() {
         // The tree changes: who was to be reached by it is to be reached by another way.
-        bridge.macs.flush();
+        bridge.macs.flush(now);
         if let Some(mcast) = &bridge.mcast {
             mcast.flush();
         }

@@ -122,10 +122,16 @@ fn put_ip(out: &mut Vec<u8>, key: &Key, dst: Addr, src: Addr, proto: u8) {
 /// Whether the inner packet's flow label is in the header.
 #[must_use]
 pub fn copies_label(config: &Config, key: &Key) -> bool {
-    config.kind == Kind::Srv6 && config.flow_label != FlowLabel::Zero && key.eth_type == eth_type::IPV6.to_be_bytes()
+    config.kind == Kind::Srv6 && config.flow_label == FlowLabel::Copy && key.eth_type == eth_type::IPV6.to_be_bytes()
 }
 
-/// The flow label of an SRv6 packet (RFC 8754 section 5.5); the hash of a flow is not known here, so `compute` copies as well.
+/// Whether the datapath makes the flow label of a hash of the inner flow.
+#[must_use]
+pub fn computes_label(config: &Config) -> bool {
+    config.kind == Kind::Srv6 && config.flow_label == FlowLabel::Compute
+}
+
+/// The flow label of an SRv6 packet (RFC 8754 section 5.5), if it is the inner packet's.
 fn label(out: &mut [u8], config: &Config, key: &Key) {
     const LABEL_AT: usize = size_of::<Ethernet>();
     let of_flow = u32::from_be_bytes(key.flow_label());
@@ -300,7 +306,13 @@ mod tests {
             src: if key.tun_dst == [0; 4] { Addr::parse("2001:cafe::88") } else { Addr::parse("1.1.2.88") }.unwrap(),
         };
         let header = build(&config, &key, &link, &TunnelOptions::default())?;
-        let push = TunnelPush { tunnel_port: DpPort(1), out_port: DpPort(100), kind: kind.row().vport.unwrap(), header };
+        let push = TunnelPush {
+            tunnel_port: DpPort(1),
+            out_port: DpPort(100),
+            kind: kind.row().vport.unwrap(),
+            header,
+            computes_label: false,
+        };
         let actions = vec![Action::TunnelPush(Box::new(push))];
         let text = format_actions(&actions, &NoNames);
         if kind != Kind::Srv6 {

@@ -155,3 +155,47 @@ impl<'a> Ctx<'a> {
         self.note_flood();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::scenario::{Scenario, config};
+    use flow::clock::now_ms;
+
+    /// A station's last packets at its old port, which a megaflow forwarded, are paid for after it was heard at its new one.
+    #[test]
+    fn packets_from_before_a_move_do_not_move_a_station_back() {
+        let s = Scenario::new(&config(&["br0 p1@1 p2@2 p3@3"]));
+        s.flow_mod("br0", "actions=NORMAL").unwrap();
+        let pass_time = || {
+            let before = now_ms();
+            while now_ms() == before {
+                std::thread::yield_now();
+            }
+        };
+        let hear = |port: u32| {
+            pass_time();
+            s.send(&format!("in_port({port}),eth(src=02:00:00:00:00:02,dst=02:00:00:00:00:01),eth_type(0x1234)"))
+        };
+        let to_station = || {
+            // Megaflows are paid for; then what that changes is carried out.
+            for _ in 0..2 {
+                s.run_command("revalidator/wait", &[]).unwrap();
+            }
+            let sent = s.send("in_port(1),eth(src=02:00:00:00:00:01,dst=02:00:00:00:00:02),eth_type(0x1234)");
+            sent.lines().map(|l| l.split(':').next().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        to_station();
+        hear(2);
+        assert_eq!(to_station(), ["2"]);
+        hear(2);
+        hear(3);
+        assert_eq!(to_station(), ["3"], "it has moved");
+        // By megaflows that are there, of which either may be paid for first.
+        hear(3);
+        hear(2);
+        assert_eq!(to_station(), ["2"], "it has moved back");
+        hear(2);
+        hear(3);
+        assert_eq!(to_station(), ["3"], "and forth");
+    }
+}

@@ -168,20 +168,21 @@ fn normalize(io: &mut Io<'_>, matching: &mut Match) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Sends flow-mods: all are read before the first is sent. They are encoded as they are read, for the version that the options ask for; if the
-/// connection comes to speak in another way, they are read once more.
+/// Sends flow-mods: all are read before the first is sent. They are encoded as they are read, in the way that the options ask for and the first one
+/// needs; if the connection comes to speak in another way, they are read once more.
 fn send<I: Iterator<Item = Result<ParsedFlow, TextError>>>(
     io: &mut Io<'_>,
     run: &Run<'_>,
     read: impl Fn() -> I,
 ) -> Result<u8, Fault> {
     let mut usable = Protocols::ANY;
-    let mut requests = Ok(Requests::new(protocol::likely(run.options)));
+    let mut requests = None;
     for parsed in read() {
         let ParsedFlow { mut flow, protocols } = parsed.map_err(|e| Fault::say(e.to_string()))?;
         normalize(io, &mut flow.matching)?;
         usable.narrow(protocols);
-        requests = requests.and_then(|mut requests| requests.push(Body::FlowMod(Box::new(flow))).map(|()| requests));
+        let so_far = requests.unwrap_or_else(|| Ok(Requests::new(protocol::likely(run.options, protocols))));
+        requests = Some(so_far.and_then(|mut requests| requests.push(Body::FlowMod(Box::new(flow))).map(|()| requests)));
     }
     if run.options.bundle {
         usable.narrow(bundle::PROTOCOLS);
@@ -190,7 +191,7 @@ fn send<I: Iterator<Item = Result<ParsedFlow, TextError>>>(
     if !run.options.bundle {
         protocol::set_for_mods(&mut vconn, run.options, usable)?;
     }
-    let mut requests = match requests.ok().filter(|r| r.dialect == vconn.dialect) {
+    let mut requests = match requests.and_then(Result::ok).filter(|r| r.dialect == vconn.dialect) {
         Some(requests) => requests,
         None => vconn.requests(read().flatten().map(|ParsedFlow { mut flow, .. }| {
             flow.matching.normalize();

@@ -9,7 +9,7 @@ pub mod replica;
 pub mod rpc;
 pub mod txn;
 
-use crate::remote::{Remote, RemoteError, socket_path};
+use crate::remote::{Remote, RemoteError, run_folder, socket_path};
 use crate::tls::{self, Tls};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -48,12 +48,12 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 pub(crate) async fn open(remote: &Remote, tls: &Tls) -> std::io::Result<Box<dyn Stream>> {
     Ok(match remote {
         Remote::Unix(path) => {
-            let (short, _folder) = socket_path(path)?;
+            let (short, _folder) = socket_path(&run_folder().join(path))?;
             Box::new(UnixStream::connect(short).await?)
         }
         Remote::Tcp { host, port } => Box::new(low_latency(TcpStream::connect((host.as_str(), *port)).await?)),
         Remote::ListenUnix(path) => {
-            let (short, _folder) = socket_path(path)?;
+            let (short, _folder) = socket_path(&run_folder().join(path))?;
             Box::new(UnixListener::bind(short)?.accept().await?.0)
         }
         Remote::ListenTcp { ip, port } => Box::new(low_latency(TcpListener::bind((*ip, *port)).await?.accept().await?.0)),

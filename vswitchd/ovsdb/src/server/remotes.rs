@@ -8,7 +8,7 @@ use super::peer::{Peer, RemoteOptions};
 use super::status::{LinkState, Place};
 use super::{Shared, session};
 use crate::error::{Error, Result};
-use crate::remote::{Remote, socket_path};
+use crate::remote::{Remote, run_folder, socket_path};
 use crate::tls;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -135,7 +135,7 @@ impl Keeper {
         self.shared.links.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
         if let Remote::ListenUnix(path) = &task.remote {
             // It may have been removed by hand.
-            let _ = std::fs::remove_file(path);
+            let _ = std::fs::remove_file(run_folder().join(path));
         }
         self.shared.core().dismiss(|_, s| &*s.peer.remote == name);
     }
@@ -192,7 +192,7 @@ impl Keeper {
 async fn bind(remote: &Remote) -> std::io::Result<Option<Listener>> {
     let tcp = async |ip, port| TcpListener::bind(SocketAddr::new(ip, port)).await;
     Ok(match remote {
-        Remote::ListenUnix(path) => Some(Listener::Unix(bind_unix(path)?)),
+        Remote::ListenUnix(path) => Some(Listener::Unix(bind_unix(&run_folder().join(path))?)),
         Remote::ListenTcp { ip, port } => Some(Listener::Tcp(tcp(*ip, *port).await?)),
         Remote::ListenSsl { ip, port } => Some(Listener::Ssl(tcp(*ip, *port).await?)),
         Remote::Unix(_) | Remote::Tcp { .. } | Remote::Ssl { .. } | Remote::Column { .. } => None,
@@ -256,7 +256,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 async fn open(shared: &Shared, remote: &Remote, peer: &mut Peer) -> std::io::Result<Box<dyn Stream>> {
     Ok(match remote {
         Remote::Unix(path) => {
-            let (short, _folder) = socket_path(path)?;
+            let (short, _folder) = socket_path(&run_folder().join(path))?;
             Box::new(UnixStream::connect(short).await?)
         }
         Remote::Tcp { host, port } => Box::new(low_latency(TcpStream::connect((host.as_str(), *port)).await?)),
