@@ -346,7 +346,7 @@ impl Core {
             return None;
         }
         let meta = PacketMeta { in_port: port, vlan_limit, ..PacketMeta::default() };
-        if !tunnel_common::strip(&mut bundle, decap, &meta, (self.wide, &mut self.inner_habit)) {
+        if !tunnel_common::strip(&mut bundle, decap, &meta, (self.wide, &mut self.inner_parser)) {
             pop_each(&mut bundle, decap, &meta);
         }
         Some(bundle)

@@ -32,7 +32,7 @@ use crate::memo::Memo;
 use crate::meter::Meters;
 use crate::outlets::{Outlets, PORTS_MAX};
 use crate::parcel::Group;
-use crate::parse::{FRAME_MIN, Habit, parse};
+use crate::parse::{FRAME_MIN, Parser, parse};
 use crate::parsed::Parsed;
 use crate::perf::{Laps, Stage};
 use crate::qsbr::{Epochs, Guard, MEMBERS_MAX};
@@ -117,9 +117,9 @@ pub struct Core {
     pub(crate) wanted: Box<Wanted>,
     pub(crate) cache: Cache,
     pub(crate) memo: Memo,
-    habit: Habit,
+    parser: Parser,
     /// The same of packets that came out of tunnels.
-    pub(crate) inner_habit: Habit,
+    pub(crate) inner_parser: Parser,
     /// Where the next batch is received.
     inbox: Option<Box<Bundle>>,
     pub seat: usize,
@@ -151,8 +151,8 @@ impl Core {
             wanted: Wanted::new(),
             cache: Cache::new(flows),
             memo: Memo::new(),
-            habit: Habit::default(),
-            inner_habit: Habit::default(),
+            parser: Parser::default(),
+            inner_parser: Parser::default(),
             inbox: None,
             seat,
             now_ms: 0,
@@ -187,12 +187,15 @@ impl Core {
         };
         let meta = PacketMeta { in_port, vlan_limit: scope.shared.live.vlan_limit(), ..PacketMeta::default() };
         let arrival = Arrival::new(meta);
-        if parse(&mut bundle, &arrival, self.wide, &mut self.habit) {
+        let mut looked = parse(&mut bundle, &arrival, self.wide, &mut self.parser);
+        if looked.short {
+            looked.measured = false;
             let before = bundle.packets.len();
             bundle.split(|_, packet| packet.len() >= FRAME_MIN, None);
             DROP_RX_INVALID.add((before - bundle.packets.len()) as u64);
         }
         if let Some(policer) = self.outlets.outlet(in_port.0).and_then(|outlet| outlet.upcalls.policer.load(scope.guard)) {
+            looked.measured = false;
             let drop = policer.judge(&bundle, self.now_ms);
             DROP_POLICED.add(drop.count_ones().into());
             bundle.split(|i, _| drop & 1 << i == 0, None);
@@ -200,7 +203,7 @@ impl Core {
         add(&self.work(scope.shared).received, bundle.packets.len() as u64);
         self.laps.count(bundle.packets.len(), &self.work(scope.shared).cycles);
         self.lap(scope.shared, Stage::Parse);
-        self.round(scope, bundle);
+        self.round_as(scope, bundle, looked.measured);
         self.lap(scope.shared, Stage::Act);
     }
 
@@ -243,7 +246,13 @@ impl Core {
     }
 
     /// Finds the megaflow of each packet and carries it out. The keys are extracted already.
-    pub fn round(&mut self, scope: Scope<'_>, mut bundle: Box<Bundle>) {
+    pub fn round(&mut self, scope: Scope<'_>, bundle: Box<Bundle>) {
+        self.round_as(scope, bundle, false);
+    }
+
+    /// The same. `measured`: the packets are those of the last parse, and as long as it has found them.
+    #[inline]
+    fn round_as(&mut self, scope: Scope<'_>, mut bundle: Box<Bundle>, measured: bool) {
         let n = bundle.packets.len();
         if n == 0 {
             return self.spares.give(bundle);
@@ -263,7 +272,7 @@ impl Core {
         };
         match only {
             Some(entry) => self.count_all(scope.shared, &bundle, entry),
-            None if grouped => self.count_groups(scope.shared, &bundle, &found.groups),
+            None if grouped => self.count_groups(scope.shared, &bundle, &found.groups, measured),
             None => self.count_each(scope, &bundle, &found.each[..n]),
         }
         self.lap(scope.shared, Stage::Account);
@@ -417,11 +426,11 @@ impl Core {
     }
 
     /// Counts the packets of each of a few megaflows.
-    fn count_groups(&self, shared: &Shared, bundle: &Bundle, groups: &Groups<'_>) {
+    fn count_groups(&self, shared: &Shared, bundle: &Bundle, groups: &Groups<'_>, measured: bool) {
         let Some(shard) = shared.shards[self.seat].get() else {
             return;
         };
-        for ((entry, own), bytes) in groups.each().zip(groups.bytes(&bundle.packets, self.wide)) {
+        for ((entry, own), bytes) in groups.each().zip(groups.bytes(&bundle.packets, measured.then_some(&self.parser.lengths))) {
             let flags = tcp_flags(entry, bits(own).map(|i| &bundle.parsed[i]));
             if let Some(cell) = shard.cell(entry.number()) {
                 cell.count(own.count_ones().into(), bytes.into(), self.now_ms, flags);

@@ -75,15 +75,17 @@ impl<'g> Groups<'g> {
         self.entries.iter().zip(&self.own).map_while(|(entry, own)| entry.map(|entry| (entry, *own)))
     }
 
-    /// The bytes of each megaflow's packets. `wide` only where `wide::on` says so.
+    /// The bytes of each megaflow's packets. `measured` is how long packets are, where that was written down long enough ago to be read by vectors.
     #[inline]
-    pub(crate) fn bytes(&self, packets: &[Packet], wide: bool) -> [u32; GROUPS_MAX] {
+    pub(crate) fn bytes(&self, packets: &[Packet], measured: Option<&[u32; BATCH]>) -> [u32; GROUPS_MAX] {
         #[cfg(target_arch = "x86_64")]
-        if wide && crate::wide::lines() {
+        if let Some(lengths) = measured
+            && crate::wide::lines()
+        {
             // SAFETY: the processor has these vectors.
-            return unsafe { vector::bytes(packets, &self.own) };
+            return unsafe { vector::bytes(lengths, &self.own) };
         }
-        let _ = wide;
+        let _ = measured;
         self.own.map(|own| bits(own).map(|i| length(&packets[i])).sum())
     }
 
@@ -110,7 +112,7 @@ fn length(packet: &Packet) -> u32 {
 
 #[cfg(target_arch = "x86_64")]
 mod vector {
-    use super::{BATCH, GROUPS_MAX, Packet, length};
+    use super::{BATCH, GROUPS_MAX};
     use std::arch::x86_64::{_mm512_add_epi32, _mm512_loadu_si512, _mm512_maskz_mov_epi32, _mm512_reduce_add_epi32};
 
     const _: () = assert!(BATCH == 32);
@@ -118,11 +120,7 @@ mod vector {
     /// The bytes of the packets of each set.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    pub(super) fn bytes(packets: &[Packet], own: &[u32; GROUPS_MAX]) -> [u32; GROUPS_MAX] {
-        let mut lengths = [0u32; BATCH];
-        for (to, packet) in lengths.iter_mut().zip(packets) {
-            *to = length(packet);
-        }
+    pub(super) fn bytes(lengths: &[u32; BATCH], own: &[u32; GROUPS_MAX]) -> [u32; GROUPS_MAX] {
         // SAFETY: the lengths are two vectors.
         let half = |i: usize| unsafe { _mm512_loadu_si512(lengths.as_ptr().wrapping_add(i * BATCH / 2).cast()) };
         let (low, high) = (half(0), half(1));
@@ -182,8 +180,11 @@ mod tests {
             for (sum, (_, own)) in expected.iter_mut().zip(groups.each()) {
                 *sum = bits(own).map(|i| u32::try_from(packets[i].len()).unwrap()).sum();
             }
-            assert_eq!(groups.bytes(&packets, false), expected);
-            assert_eq!(groups.bytes(&packets, crate::wide::on()), expected);
+            assert_eq!(groups.bytes(&packets, None), expected);
+            // What an earlier batch left behind the end is nobody's.
+            let mut lengths = [9999; BATCH];
+            lengths.iter_mut().zip(&packets).for_each(|(to, packet)| *to = length(packet));
+            assert_eq!(groups.bytes(&packets, Some(&lengths)), expected);
         }
     }
 

@@ -14,6 +14,7 @@
 //! do not pay for the look.
 
 use crate::bundle::Bundle;
+use crate::classifier::BATCH;
 use flow::extract::Arrival;
 
 /// Bytes of the shortest frame that is one.
@@ -21,7 +22,7 @@ pub(crate) const FRAME_MIN: usize = 14;
 
 /// What the last batch was like, as far as that makes the next one's parsing faster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Habit {
+enum Habit {
     /// All were common over IPv4.
     #[default]
     Four,
@@ -31,17 +32,40 @@ pub(crate) enum Habit {
     Mixed,
 }
 
-/// Extracts the keys; whether there is a packet shorter than any frame. `wide` only where `wide::on` says so.
+/// What a thread keeps for one kind of arrival.
+#[derive(Debug, Default)]
+pub(crate) struct Parser {
+    habit: Habit,
+    /// How long the packets of the last batch were (`Looked::measured`).
+    pub(crate) lengths: [u32; BATCH],
+}
+
+/// What was learned of a batch besides its keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Looked {
+    /// There is a packet shorter than any frame.
+    pub(crate) short: bool,
+    /// How long the packets are stands in `Parser::lengths`.
+    pub(crate) measured: bool,
+}
+
+/// Extracts the keys, and writes down how long packets are where that costs nothing. `wide` only where `wide::on` says so.
 #[inline]
-pub(crate) fn parse(bundle: &mut Bundle, arrival: &Arrival<'_>, wide: bool, habit: &mut Habit) -> bool {
+pub(crate) fn parse(bundle: &mut Bundle, arrival: &Arrival<'_>, wide: bool, parser: &mut Parser) -> Looked {
     #[cfg(target_arch = "x86_64")]
     if wide && let Some(common) = arrival.plain_words() {
-        // SAFETY: the caller says that the processor has these features, and `wide::lines` which it has besides.
-        let others = unsafe { vector::parse(bundle, common, habit, crate::wide::lines()) };
-        return parse_others(bundle, arrival, others);
+        let measured = crate::wide::lines();
+        let others = if measured {
+            // SAFETY: the processor has these features.
+            unsafe { crate::parse_line::parse(bundle, common, &mut parser.lengths) }
+        } else {
+            // SAFETY: the caller says that the processor has these features.
+            unsafe { vector::parse(bundle, common, &mut parser.habit) }
+        };
+        return Looked { short: parse_others(bundle, arrival, others), measured };
     }
-    let _ = habit;
-    parse_plain(bundle, arrival)
+    let _ = parser;
+    Looked { short: parse_plain(bundle, arrival), measured: false }
 }
 
 fn parse_plain(bundle: &mut Bundle, arrival: &Arrival<'_>) -> bool {
@@ -76,7 +100,6 @@ fn other(frame: &[u8], arrival: &Arrival<'_>, parsed: &mut crate::parsed::Parsed
 pub(crate) mod vector {
     use super::Habit;
     use crate::bundle::Bundle;
-    use crate::parse_line;
     use crate::parsed::Parsed;
     use crate::search::{all_of, bits};
     use flow::extract::{Extracted, NO_OFFSET, NetworkLayer};
@@ -122,13 +145,9 @@ pub(crate) mod vector {
         Extracted { lines: Lines(3), l4: l3 + 40, network: NetworkLayer::Ipv6, ..found(l3) }
     }
 
-    /// Makes the keys of common packets; a bit for each other one. By whole lines only where `wide::lines` says so.
+    /// Makes the keys of common packets; a bit for each other one.
     #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-    pub(super) fn parse(bundle: &mut Bundle, common: [u64; 2], habit: &mut Habit, by_lines: bool) -> u32 {
-        if by_lines {
-            // SAFETY: the caller says that the processor has these features.
-            return unsafe { parse_line::parse(bundle, common) };
-        }
+    pub(super) fn parse(bundle: &mut Bundle, common: [u64; 2], habit: &mut Habit) -> u32 {
         let n = bundle.packets.len();
         let all = all_of(n);
         let six = match *habit {
@@ -406,14 +425,23 @@ mod tests {
             let meta = PacketMeta { in_port: DpPort(round), recirc_id: 0x1234, dp_hash: 0x99, ..PacketMeta::default() };
             let arrival = Arrival::new(meta);
             let [plain, wide @ ..] = &mut twins;
-            let short = parse(plain, &arrival, false, &mut Habit::default());
+            let mut bytes = [0; BATCH];
+            let looked = parse(plain, &arrival, false, &mut Parser::default());
+            assert!(!looked.measured);
             let words = arrival.plain_words().unwrap();
             for (number, wide) in wide.iter_mut().enumerate() {
                 let by_lines = number % 2 != 0;
                 let mut begun = [habits[number % 2], Habit::Four, Habit::Six, Habit::Mixed][number / 2];
-                // SAFETY: `wide::on` and `wide::lines` say that the processor has these features.
-                let others = unsafe { vector::parse(wide, words, &mut begun, by_lines && crate::wide::lines()) };
-                assert_eq!(parse_others(wide, &arrival, others), short);
+                let others = if by_lines && crate::wide::lines() {
+                    // SAFETY: `wide::on` and `wide::lines` say that the processor has these features.
+                    let others = unsafe { crate::parse_line::parse(wide, words, &mut bytes) };
+                    assert!(wide.packets.iter().zip(bytes).all(|(packet, bytes)| packet.len() == bytes as usize));
+                    others
+                } else {
+                    // SAFETY: `wide::on` says that the processor has these features.
+                    unsafe { vector::parse(wide, words, &mut begun) }
+                };
+                assert_eq!(parse_others(wide, &arrival, others), looked.short);
                 if number < 2 {
                     habits[number] = begun;
                 }

@@ -242,7 +242,6 @@ const NOTHING: &[u8; HEAD6] = &[0; HEAD6];
 /// What is noted of each packet of a batch on the way, to be looked at for all of them at once.
 struct Notes<'b> {
     heads: [&'b [u8; HEAD6]; BATCH],
-    bytes: [u32; BATCH],
     /// The bits of `telling`.
     telling: [u16; BATCH],
     /// As IP's header says it, in network order.
@@ -274,16 +273,17 @@ impl Kinds {
 const DIFFERENCE: i32 = 0x6a;
 const TAKE: i32 = 0xea;
 
-/// Makes the keys of common packets; a bit for each other one. `common` are words 4 and 5, apart from what is the packet's own.
+/// Makes the keys of common packets; a bit for each other one. `common` are words 4 and 5, apart from what is the packet's own; into `bytes` goes how long
+/// each packet is.
 ///
 /// # Safety
 /// The processor is one that `wide::on` and `wide::lines` say yes of.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx2,bmi1,bmi2,lzcnt,popcnt")]
-pub(crate) unsafe fn parse(bundle: &mut Bundle, common: [u64; 2]) -> u32 {
+pub(crate) unsafe fn parse(bundle: &mut Bundle, common: [u64; 2], bytes: &mut [u32; BATCH]) -> u32 {
     let Bundle { packets, parsed, .. } = bundle;
     let all = all_of(packets.len());
     let mut notes = Notes::new();
-    notes.look(packets);
+    notes.look(packets, bytes);
     let kinds = notes.kinds();
     let common = _mm512_inserti64x2::<2>(_mm512_setzero_si512(), pair(common));
     let mut way = Way { notes: &mut notes, parsed, kinds, all, common };
@@ -295,7 +295,7 @@ pub(crate) unsafe fn parse(bundle: &mut Bundle, common: [u64; 2]) -> u32 {
     way.go::<{ TAGGED | WITH_TCP }>();
     way.go::<{ TAGGED | SIX }>();
     way.go::<{ TAGGED | SIX | WITH_TCP }>();
-    let (others, pads) = notes.judge(kinds);
+    let (others, pads) = notes.judge(kinds, bytes);
     let padded = _mm512_test_epi16_mask(pads, pads) & all & !others;
     if padded != 0 {
         let mut each = [0u16; BATCH];
@@ -310,21 +310,14 @@ impl<'b> Notes<'b> {
     /// Of no packet. They are filled where they are: a copy would be read before what it is made of has been written.
     #[inline(always)]
     const fn new() -> Self {
-        Self {
-            heads: [NOTHING; BATCH],
-            bytes: [0; BATCH],
-            telling: [0; BATCH],
-            lengths: [0; BATCH],
-            offsets: [0; BATCH],
-            differs: [0; BATCH],
-        }
+        Self { heads: [NOTHING; BATCH], telling: [0; BATCH], lengths: [0; BATCH], offsets: [0; BATCH], differs: [0; BATCH] }
     }
 
     /// Goes over the packets for the first time.
     #[inline]
     #[target_feature(enable = "avx512bw,avx512vl")]
-    fn look(&mut self, packets: &'b [Packet]) {
-        let Self { heads, bytes, telling, .. } = self;
+    fn look(&mut self, packets: &'b [Packet], bytes: &mut [u32; BATCH]) {
+        let Self { heads, telling, .. } = self;
         let telling_bits = vector(&telling::BITS);
         for (((packet, head), bytes), telling) in packets.iter().zip(heads).zip(bytes).zip(telling) {
             let frame = head6(packet).unwrap_or(NOTHING);
@@ -355,10 +348,10 @@ impl<'b> Notes<'b> {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
     #[allow(clippy::cast_possible_wrap, clippy::cast_possible_truncation, reason = "headers are short")]
-    fn judge(&self, Kinds { tagged, six, tcp }: Kinds) -> (u32, __m512i) {
+    fn judge(&self, Kinds { tagged, six, tcp }: Kinds, bytes: &[u32; BATCH]) -> (u32, __m512i) {
         const ETHERNET: usize = 14;
         let same = |n: usize| _mm512_set1_epi16(n as i16);
-        let bytes = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(narrow(&self.bytes[..16])), narrow(&self.bytes[16..]));
+        let bytes = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(narrow(&bytes[..16])), narrow(&bytes[16..]));
         let lengths = words(&self.lengths);
         let lengths = _mm512_or_si512(_mm512_slli_epi16::<8>(lengths), _mm512_srli_epi16::<8>(lengths));
         // What comes before what IP's length counts.

@@ -7,7 +7,7 @@
 //! Common is: IPv4 without options, UDP without checksum, a tunnel header of eight bytes that says nothing but a network identifier.
 
 use crate::bundle::Bundle;
-use crate::parse::{Habit, parse};
+use crate::parse::{Parser, parse};
 use crate::parsed::Parsed;
 use crate::tunnel_pop::{Decap, FIXED_LINES, FRAME_MIN};
 use flow::checksum::Sum;
@@ -46,7 +46,7 @@ const fn form(decap: Decap) -> Option<Form> {
 }
 
 /// Takes the outer headers of all packets off. False, and nothing done, unless all are common. `wide` only where `wide::on` says so.
-pub(crate) fn strip(bundle: &mut Bundle, decap: Decap, meta: &PacketMeta<'_>, (wide, habit): (bool, &mut Habit)) -> bool {
+pub(crate) fn strip(bundle: &mut Bundle, decap: Decap, meta: &PacketMeta<'_>, (wide, parser): (bool, &mut Parser)) -> bool {
     let Some(form) = form(decap) else { return false };
     let n = bundle.packets.len();
     if !bundle.packets.iter().zip(&bundle.parsed).all(|(packet, parsed)| is_common(packet, parsed, form)) {
@@ -56,7 +56,7 @@ pub(crate) fn strip(bundle: &mut Bundle, decap: Decap, meta: &PacketMeta<'_>, (w
         take_off(packet, parsed);
     }
     // A short inner frame has a key, too.
-    parse(bundle, &Arrival::new(*meta), wide, habit);
+    parse(bundle, &Arrival::new(*meta), wide, parser);
     for parsed in &mut bundle.parsed[..n] {
         parsed.found.lines.0 |= FIXED_LINES.0;
     }

@@ -181,7 +181,7 @@ fn any_bytes() {
 fn a_batch_comes_off_as_its_packets_do() {
     let mut random = flow::extract_gen::PacketGen::new(31);
     let (mut frame, mut taken, mut refused) = (Vec::new(), 0, 0);
-    let mut habit = crate::parse::Habit::default();
+    let mut parser = crate::parse::Parser::default();
     for round in 0..1500 {
         let (kind, port, rest, decap) = match round % 3 {
             0 => (4, 4789, "vxlan(flags=0x8000000,vni=0x7b)", Decap::Vxlan { gbp: false }),
@@ -215,7 +215,7 @@ fn a_batch_comes_off_as_its_packets_do() {
             })
             .collect();
         let before: Vec<_> = bundle.packets.iter().map(|p| p.data().to_vec()).collect();
-        if crate::tunnel_common::strip(&mut bundle, decap, &META, (round % 2 == 0 && crate::wide::on(), &mut habit)) {
+        if crate::tunnel_common::strip(&mut bundle, decap, &META, (round % 2 == 0 && crate::wide::on(), &mut parser)) {
             taken += 1;
             for (i, one) in singly.iter().enumerate() {
                 let (packet, parsed) = one.as_ref().expect("it is sound");
