@@ -36,23 +36,29 @@ impl Ct {
             // SAFETY: the caller says that the processor has these features.
             return unsafe { self.pass_wide(local, packets, spec, wanted) };
         }
-        self.pass_as(local, packets, spec, wanted);
+        self.pass_as::<false>(local, packets, spec, wanted);
     }
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
     fn pass_wide(&self, local: &mut Local, packets: (&mut [Packet], &mut [Parsed]), spec: &Spec<'_>, wanted: &Wanted) {
-        self.pass_as(local, packets, spec, wanted);
+        self.pass_as::<true>(local, packets, spec, wanted);
     }
 
     #[inline(always)]
-    fn pass_as(&self, local: &mut Local, (packets, parsed): (&mut [Packet], &mut [Parsed]), spec: &Spec<'_>, wanted: &Wanted) {
+    fn pass_as<const WIDE: bool>(
+        &self,
+        local: &mut Local,
+        (packets, parsed): (&mut [Packet], &mut [Parsed]),
+        spec: &Spec<'_>,
+        wanted: &Wanted,
+    ) {
         let plain = spec.is_plain();
         let common = if plain { wanted.seen & !(wanted.related | wanted.unknown) } else { 0 };
         let (tcp, passing) = (wanted.fresh.tcp & common, self.passing(spec));
-        let done = if plain { self.pass_udp_as((&mut *packets, &mut *parsed), spec, (&passing, wanted)) } else { 0 };
+        let done = if plain { self.pass_udp_as((&mut *packets, &mut *parsed), spec, (&passing, wanted), WIDE) } else { 0 };
         for i in bits(all(packets.len()) & !done) {
-            let (packet, parsed, found) = (&mut packets[i], &mut parsed[i], (wanted.words[i], wanted.candidates[i]));
+            let (packet, parsed, found) = (&mut packets[i], &mut parsed[i], (wanted.words(i), wanted.candidates[i]));
             if tcp >> i & 1 == 0 || !self.track_tcp(packet, parsed, (spec, &passing), found) {
                 self.track_other(local, (packet, parsed), spec, (wanted, i, common));
             }

@@ -56,6 +56,9 @@ pub const PECULIAR: u32 = 1 << 13;
 /// It is over IPv4.
 pub const FOUR: u32 = 1 << 14;
 
+/// By so many milliseconds a timeout has to be put off to be written.
+pub(super) const STEP_MS: u64 = 125;
+
 /// No entry.
 pub const NONE: u32 = 0;
 
@@ -440,10 +443,32 @@ impl<'s> Entry<'s> {
         [both as u16, (both >> 16) as u16]
     }
 
+    /// What `Hot` has, as two vectors of words: the sides; what translation changes sums by, `expires_ms`, flags with the mark above them, and the rest.
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    pub(super) fn halves(self) -> [std::arch::x86_64::__m256i; 2] {
+        const { assert!(std::mem::offset_of!(Hot, expires_ms) == 40 && std::mem::offset_of!(Hot, flags) == 48) };
+        const { assert!(std::mem::offset_of!(Hot, sides) == 0 && std::mem::offset_of!(Hot, mark) == 52) };
+        let (sides, rest);
+        // SAFETY: both vectors lie in the line, at aligned addresses. Loads in assembly are the processor's own, to which words that others store are
+        // words, so that this is no data race of the language; and it loads in order, so that what stood before `LIVE` was set is seen with it.
+        unsafe {
+            std::arch::asm!(
+                "vmovdqa {rest}, [{at} + 32]",
+                "vmovdqa {sides}, [{at}]",
+                at = in(reg) std::ptr::from_ref(self.hot),
+                rest = out(ymm_reg) rest,
+                sides = out(ymm_reg) sides,
+                options(readonly, nostack, preserves_flags)
+            );
+        }
+        [sides, rest]
+    }
+
     /// Starts the timeout again. Less than an eighth of a second is not worth a write that other cores would have to fetch.
     #[inline]
     pub fn expire_at(self, at_ms: Msec) {
-        const STEP_MS: u64 = 125;
         let later = at_ms.wrapping_sub(self.expires_ms.load(Ordering::Relaxed)).cast_unsigned();
         // An earlier time is very much later here, and written as well.
         if later >= STEP_MS {

@@ -28,6 +28,8 @@
 
 mod common;
 pub mod control;
+#[cfg(target_arch = "x86_64")]
+mod eight;
 pub mod entry;
 pub mod expect;
 pub mod fragments;

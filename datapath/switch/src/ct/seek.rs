@@ -12,7 +12,7 @@ use super::Ct;
 use super::entry::NONE;
 use super::packet::{self, Seen};
 use super::short::Short;
-use super::table::Size;
+use super::table::{self, Size};
 use super::track::{Handle, Spec, TRK};
 use super::tuple::{Tuple, V4};
 use crate::bundle::BUNDLE_MAX;
@@ -37,18 +37,22 @@ pub(super) use each;
 
 /// What is looked up for the packets of a batch, by packet. Places of which no bit speaks hold what an earlier batch left.
 #[derive(Debug)]
+#[repr(align(64))]
 pub struct Wanted {
-    tuples: [Tuple; BUNDLE_MAX],
-    /// In their place, for packets in `short`: `Tuple::of_words_v4`.
-    pub(super) words: [[u64; 2]; BUNDLE_MAX],
+    /// For packets in `short`, in the place of tuples: the two words that `Tuple::of_words_v4` takes.
+    pub(super) ends: [u64; BUNDLE_MAX],
+    pub(super) rests: [u64; BUNDLE_MAX],
     pub(super) hashes: [u64; BUNDLE_MAX],
+    /// The first buckets of the hashes.
+    pub(super) places: [u32; BUNDLE_MAX],
+    tuples: [Tuple; BUNDLE_MAX],
     /// The entries that the first buckets of the hashes name; `NONE` where there is none.
     pub(super) candidates: [u32; BUNDLE_MAX],
     /// Connections at hand.
     handles: [u32; BUNDLE_MAX],
     /// Packets with a tuple, a bit each.
     pub(super) seen: u32,
-    /// Those of them that are TCP or UDP over IPv4, and have `words`.
+    /// Those of them that are TCP or UDP over IPv4, and have `ends` and `rests`.
     pub(super) short: u32,
     /// Those of them that were not tracked before and are of UDP, and of TCP (`Ct::seek_short`).
     pub(super) fresh: Short,
@@ -82,9 +86,11 @@ impl Wanted {
     #[must_use]
     pub fn new() -> Box<Self> {
         Box::new(Self {
-            tuples: [Tuple([0; 5]); BUNDLE_MAX],
-            words: [[0; 2]; BUNDLE_MAX],
+            ends: [0; BUNDLE_MAX],
+            rests: [0; BUNDLE_MAX],
             hashes: [0; BUNDLE_MAX],
+            places: [0; BUNDLE_MAX],
+            tuples: [Tuple([0; 5]); BUNDLE_MAX],
             candidates: [NONE; BUNDLE_MAX],
             handles: [0; BUNDLE_MAX],
             seen: 0,
@@ -114,13 +120,19 @@ impl Wanted {
         if self.short >> i & 1 == 0 {
             return self.tuples[i];
         }
-        let [ends, rest] = self.words[i];
+        let [ends, rest] = self.words(i);
         Tuple::of_words_v4(ends, rest)
+    }
+
+    /// The two words of the tuple of packet `i`, which is in `short`.
+    #[inline(always)]
+    pub(super) fn words(&self, i: usize) -> [u64; 2] {
+        [self.ends[i], self.rests[i]]
     }
 
     #[inline(always)]
     fn put_words(&mut self, i: usize, (ct, size): (&Ct, Size), (ends, rest): (u64, u64)) {
-        self.words[i] = [ends, rest];
+        (self.ends[i], self.rests[i]) = (ends, rest);
         self.short |= 1 << i;
         self.find(i, (ct, size), &Tuple::of_words_v4(ends, rest));
     }
@@ -134,8 +146,9 @@ impl Wanted {
     #[inline(always)]
     fn find(&mut self, i: usize, (ct, size): (&Ct, Size), tuple: &Tuple) {
         let hash = ct.hash(tuple);
-        ct.table.prefetch(hash, size);
-        self.hashes[i] = hash;
+        let place = table::first_place(hash, size);
+        ct.table.prefetch(place);
+        (self.hashes[i], self.places[i]) = (hash, place);
         self.seen |= 1 << i;
     }
 }
@@ -179,7 +192,7 @@ impl Ct {
             self.seek_one((&packets[i], &mut parsed[i]), (spec, size), (&mut *wanted, i));
         }
         for i in bits(wanted.seen & !fresh) {
-            let candidate = self.table.first_candidate::<WIDE>(wanted.hashes[i], size);
+            let candidate = self.table.first_candidate::<WIDE>(wanted.hashes[i], wanted.places[i]);
             wanted.candidates[i] = candidate;
             let tuple = wanted.tuple(i);
             let more = (tuple.proto() == ip_proto::TCP) | (nat & (tuple.family() != V4));

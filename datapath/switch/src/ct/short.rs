@@ -2,20 +2,24 @@
 //!
 //! What enters: a batch. What leaves: bits for the packets that are of UDP or TCP over IPv4, whole and not tracked before, with what they are looked up by
 //! and where their connections probably are (`seek_short`); later the same packets tracked, but for those that have anything that few have (`pass_udp`,
-//! `track_tcp`). Neighbours: `sums`; `seek` and `common`, which take all others; `tcp`; a property test holds this way to `track_one`.
+//! `track_tcp`). Neighbours: `eight`, which has forms of these steps for eight packets at a time; `sums`; `seek` and `common`, which take all others; `tcp`; a
+//! property test holds this way to `track_one`.
 //!
 //! Nothing else is in these loops, so that what they need fits the processor's registers. Of a packet's key two words are looked at, of its
 //! connection one line, and of one of TCP a second. The table's buckets are asked for first: while they come, checksums are looked at (`sums`);
 //! then the connections that they name.
 
+#[cfg(target_arch = "x86_64")]
+use super::eight;
 use super::entry::{ASSURED, CARRIED, CLOSING, DEAD, Entry, FOUR, LIVE, NAT, NAT_DST, NAT_SRC, NONE, PECULIAR, RELATED, SEVERAL};
 use super::packet;
 use super::seek::{Wanted, each};
 use super::track::{self, DNAT, EST, FIRST, Handle, LABEL_AND_TUPLE, RPL, SNAT, Spec, TRK};
 use super::tuple::{Tuple, V4};
-use super::{Ct, nat, sums};
+use super::{Ct, nat, sums, table};
 use crate::bundle::BUNDLE_MAX;
 use crate::parsed::{Parsed, UNTOLD};
+use crate::search::bits;
 use flow::clock::Msec;
 use flow::conntrack::CtStage;
 use flow::extract::NetworkLayer;
@@ -24,28 +28,32 @@ use flow::wire::ip_proto;
 use port::Packet;
 use std::sync::atomic::Ordering;
 
-const UDP: u64 = ip_proto::UDP as u64;
-const TCP: u64 = ip_proto::TCP as u64;
+pub(super) const UDP: u64 = ip_proto::UDP as u64;
+pub(super) const TCP: u64 = ip_proto::TCP as u64;
 /// The word of a key that ports, protocol and fragment bits are in.
-const TRANSPORT: usize = core::mem::offset_of!(Key, tp_src) / 8;
+pub(super) const TRANSPORT: usize = core::mem::offset_of!(Key, tp_src) / 8;
 const _: () = assert!(core::mem::offset_of!(Key, tp_dst) == TRANSPORT * 8 + 2);
 const _: () = assert!(core::mem::offset_of!(Key, nw_proto) == TRANSPORT * 8 + 4);
 const _: () = assert!(core::mem::offset_of!(Key, nw_frag) == TRANSPORT * 8 + 7);
 
 /// The word that addresses over IPv4 are.
-const ADDRESSES: usize = core::mem::offset_of!(Key, nw_src) / 8;
+pub(super) const ADDRESSES: usize = core::mem::offset_of!(Key, nw_src) / 8;
 const _: () =
     assert!(core::mem::offset_of!(Key, nw_src) == ADDRESSES * 8 && core::mem::offset_of!(Key, nw_dst) == ADDRESSES * 8 + 4);
+
+/// Flags of a connection of UDP that are looked at, and those of them that it has if it has nothing that few have.
+pub(super) const UDP_LOOKED_AT: u32 = LIVE | DEAD | FOUR | RELATED | SEVERAL | ASSURED | PECULIAR;
+pub(super) const UDP_USUAL: u32 = LIVE | FOUR | SEVERAL | ASSURED;
 
 /// What is the same for all packets of a batch.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Passing {
     /// The word of the key that tells of the connection, but for protocol, direction, translation and mark.
-    told: u64,
-    until_ms: Msec,
+    pub(super) told: u64,
+    pub(super) until_ms: Msec,
     /// The same of TCP.
     until_tcp_ms: Msec,
-    now_ms: Msec,
+    pub(super) now_ms: Msec,
     /// Windows of TCP are looked at.
     strict: bool,
 }
@@ -86,16 +94,7 @@ impl Ct {
     fn seek_short_as<const WIDE: bool>(&self, packets: &[Packet], parsed: &[Parsed], zone: u16, wanted: &mut Wanted) -> Short {
         let n = packets.len().min(parsed.len()).min(BUNDLE_MAX);
         let (packets, parsed) = (&packets[..n], &parsed[..n]);
-        let (mut udp, mut tcp) = (0u32, 0u32);
-        for (i, parsed) in parsed.iter().enumerate() {
-            let (proto, odd) = look(parsed);
-            udp |= u32::from(odd | proto ^ UDP == 0) << i;
-            tcp |= u32::from(odd | proto ^ TCP == 0) << i;
-        }
-        self.hash_all::<WIDE>(parsed, udp, UDP, zone, wanted);
-        if tcp != 0 {
-            self.hash_all::<WIDE>(parsed, tcp, TCP, zone, wanted);
-        }
+        let Short { mut udp, mut tcp } = self.look_all::<WIDE>(parsed, zone, wanted);
         if udp != 0 {
             udp = sums::right_ones::<true>(packets, parsed, udp, WIDE);
         }
@@ -109,29 +108,43 @@ impl Ct {
         Short { udp, tcp }
     }
 
+    /// Packets that are whole and were not tracked before, and what they are looked up by. Asks for their buckets.
+    #[inline(always)]
+    pub(super) fn look_all<const WIDE: bool>(&self, parsed: &[Parsed], zone: u16, wanted: &mut Wanted) -> Short {
+        let size = self.table.size();
+        #[cfg(target_arch = "x86_64")]
+        if WIDE && crate::wide::products() {
+            let asked = eight::Asked { table: &self.table, keys: self.keys, zone, size };
+            // SAFETY: the processor has these features.
+            return unsafe { eight::look(parsed, asked, wanted) };
+        }
+        let mut all = Short::default();
+        for (i, parsed) in parsed.iter().enumerate() {
+            let (proto, odd) = look(parsed);
+            all.udp |= u32::from(odd | proto ^ UDP == 0) << i;
+            all.tcp |= u32::from(odd | proto ^ TCP == 0) << i;
+        }
+        for (set, proto) in [(all.udp, UDP), (all.tcp, TCP)] {
+            let tail = u64::from(zone) << 32 | proto << 48 | u64::from(V4) << 56;
+            for i in bits(set) {
+                let (words, ends) = sought::<WIDE>(&parsed[i].key, tail);
+                let hash = Tuple::hash_ends_v4(ends, tail, &self.keys);
+                ([wanted.ends[i], wanted.rests[i]], wanted.hashes[i]) = (words, hash);
+                wanted.places[i] = table::first_place(hash, size);
+                self.table.prefetch(wanted.places[i]);
+            }
+        }
+        all
+    }
+
     /// Finds the entries that are probably the connections of packets of `n`, and asks for them; with `more` for what only some have, too.
     #[inline(always)]
     fn fetch_all<const WIDE: bool>(&self, which: u32, n: usize, wanted: &mut Wanted, more: bool) {
-        let size = self.table.size();
         each!(i in which, n => {
-            let candidate = self.table.first_candidate::<WIDE>(wanted.hashes[i], size);
+            let candidate = self.table.first_candidate::<WIDE>(wanted.hashes[i], wanted.places[i]);
             wanted.candidates[i] = candidate;
             // There is an entry of the number that says "none", which nobody uses: no branch for it.
             self.slab.prefetch(candidate, more);
-        });
-    }
-
-    /// Says what packets of one protocol are looked up by, and asks for their buckets.
-    #[inline(always)]
-    #[allow(clippy::needless_range_loop, reason = "the loop of `each` goes by numbers, whatever its body looks at")]
-    fn hash_all<const WIDE: bool>(&self, parsed: &[Parsed], which: u32, proto: u64, zone: u16, wanted: &mut Wanted) {
-        let (size, keys) = (self.table.size(), self.keys);
-        let tail = u64::from(zone) << 32 | proto << 48 | u64::from(V4) << 56;
-        each!(i in which, parsed.len() => {
-            let (words, ends) = sought::<WIDE>(&parsed[i].key, tail);
-            let hash = Tuple::hash_ends_v4(ends, tail, &keys);
-            self.table.prefetch(hash, size);
-            (wanted.words[i], wanted.hashes[i]) = (words, hash);
         });
     }
 
@@ -142,7 +155,20 @@ impl Ct {
         (packets, parsed): (&mut [Packet], &mut [Parsed]),
         spec: &Spec<'_>,
         (passing, wanted): (&Passing, &Wanted),
+        wide: bool,
     ) -> u32 {
+        #[cfg(target_arch = "x86_64")]
+        if wide && crate::wide::products() {
+            let packets = (packets, parsed);
+            return if spec.nat.is_some() {
+                // SAFETY: the processor has these features.
+                unsafe { eight::pass_udp::<true>(&self.slab, packets, passing, wanted) }
+            } else {
+                // SAFETY: as above.
+                unsafe { eight::pass_udp::<false>(&self.slab, packets, passing, wanted) }
+            };
+        }
+        let _ = wide;
         // What translation needs of registers is not taken from packets that are only tracked.
         if spec.nat.is_some() {
             self.pass_udp_with::<true>((packets, parsed), passing, wanted)
@@ -162,7 +188,7 @@ impl Ct {
         let n = packets.len().min(parsed.len()).min(BUNDLE_MAX);
         let (packets, parsed) = (&mut packets[..n], &mut parsed[..n]);
         each!(i in wanted.fresh.udp, n => {
-            let found = (wanted.words[i], wanted.candidates[i]);
+            let found = (wanted.words(i), wanted.candidates[i]);
             done |= u32::from(self.track_udp::<TRANSLATE>(&mut packets[i], &mut parsed[i], passing, found)) << i;
         });
         done
@@ -191,14 +217,12 @@ impl Ct {
         passing: &Passing,
         (words, number): ([u64; 2], u32),
     ) -> bool {
-        const LOOKED_AT: u32 = LIVE | DEAD | FOUR | RELATED | SEVERAL | ASSURED | PECULIAR;
-        const USUAL: u32 = LIVE | FOUR | SEVERAL | ASSURED;
         // Where there is none it is the entry of nobody, which is not live.
         const { assert!(NONE == 0) };
         let entry = self.slab.at(number);
         let flags = entry.flags.load(Ordering::Acquire);
         let (forward, backward) = entry.directions_v4(words);
-        let alive = (flags & LOOKED_AT == USUAL) & (entry.expires_ms.load(Ordering::Relaxed) > passing.now_ms);
+        let alive = (flags & UDP_LOOKED_AT == UDP_USUAL) & (entry.expires_ms.load(Ordering::Relaxed) > passing.now_ms);
         if !(alive & (forward | backward)) {
             return false;
         }

@@ -158,6 +158,25 @@ const fn places(hash: u64, size: u32) -> (usize, usize) {
     ((hash >> FIRST) as usize & mask, (hash >> SECOND) as usize & mask)
 }
 
+/// The number of a hash's first bucket.
+#[inline(always)]
+#[must_use]
+#[allow(clippy::cast_possible_truncation, reason = "bits of a hash")]
+pub fn first_place(hash: u64, size: Size) -> u32 {
+    const { assert!(SIZE_MAX <= 32) };
+    places(hash, size.0).0 as u32
+}
+
+/// The same of eight hashes.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn first_places(hashes: std::arch::x86_64::__m512i, size: Size) -> std::arch::x86_64::__m256i {
+    use std::arch::x86_64::{_mm512_and_si512, _mm512_cvtepi64_epi32, _mm512_set1_epi64, _mm512_srli_epi64};
+    let mask = _mm512_set1_epi64((1 << size.0) - 1);
+    _mm512_cvtepi64_epi32(_mm512_and_si512(_mm512_srli_epi64::<FIRST>(hashes), mask))
+}
+
 /// A hash that has the places of the one of which `word` is the slot at its first place, `place`.
 #[inline]
 const fn hash_at(place: usize, word: u64) -> u64 {
@@ -201,7 +220,7 @@ impl Table {
         (both & 0xff, both >> 8)
     }
 
-    /// The size, for `prefetch` and `first_candidate`: read once for a batch, not for each packet. If the table grows meanwhile, fewer candidates
+    /// The size, for `first_place`: read once for a batch, not for each packet. If the table grows meanwhile, fewer candidates
     /// are found.
     #[inline]
     #[must_use]
@@ -209,18 +228,18 @@ impl Table {
         Size(self.sizes().0)
     }
 
-    /// Fetches the first bucket of a hash.
+    /// Fetches a bucket (`first_place`).
     #[inline(always)]
-    pub fn prefetch(&self, hash: u64, size: Size) {
+    pub fn prefetch(&self, place: u32) {
         // Fetching asks for no bounds.
-        crate::prefetch(self.buckets.as_ptr().wrapping_add(places(hash, size.0).0));
+        crate::prefetch(self.buckets.as_ptr().wrapping_add(place as usize));
     }
 
-    /// A candidate in the first bucket, for fetching it. `WIDE` only where `wide::on` says so.
+    /// A candidate in the first bucket of a hash, `place`, for fetching it. `WIDE` only where `wide::on` says so.
     #[inline(always)]
     #[must_use]
-    pub(super) fn first_candidate<const WIDE: bool>(&self, hash: u64, size: Size) -> u32 {
-        self.buckets[places(hash, size.0).0].candidate::<WIDE>(hash)
+    pub(super) fn first_candidate<const WIDE: bool>(&self, hash: u64, place: u32) -> u32 {
+        self.buckets[place as usize].candidate::<WIDE>(hash)
     }
 
     /// The first entry under the hash for which `is` says so.
@@ -449,7 +468,7 @@ mod tests {
         drop(table.hold(hash, hash));
         drop(table.hold(hash, !hash));
         assert!(table.insert(hash, 5));
-        assert_eq!(table.first_candidate::<false>(hash, table.size()), 5);
+        assert_eq!(table.first_candidate::<false>(hash, first_place(hash, table.size())), 5);
         assert_eq!(table.find(hash ^ 1 << 40, Some), None, "another tag");
     }
 
@@ -459,9 +478,9 @@ mod tests {
         let hash = |n: u32| u64::from(n) << (32 + FIRST) | 0x1234 << FIRST;
         let table = Table::new();
         let candidate = |n: u32| {
-            let found = table.first_candidate::<false>(hash(n), table.size());
+            let found = table.first_candidate::<false>(hash(n), first_place(hash(n), table.size()));
             if crate::wide::on() {
-                assert_eq!(table.first_candidate::<true>(hash(n), table.size()), found, "{n}");
+                assert_eq!(table.first_candidate::<true>(hash(n), first_place(hash(n), table.size())), found, "{n}");
             }
             found
         };

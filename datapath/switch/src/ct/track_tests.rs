@@ -8,11 +8,15 @@ use flow::extract::PacketMeta;
 use proptest::prelude::*;
 
 /// A packet of a small world, mostly of a connection that began before; `outside` is an address that sources are translated to.
-/// With `tcp` nearly all are segments over IPv4.
-fn frame(rng: &mut Rng, tcp: bool) -> Vec<u8> {
+/// With `mostly` a protocol nearly all are of it, over IPv4.
+fn frame(rng: &mut Rng, mostly: Option<u8>) -> Vec<u8> {
     let mut key = Key::ZERO;
-    let six = rng.one_in(if tcp { 40 } else { 5 });
-    let proto = if tcp && !rng.one_in(20) { 6 } else { [6, 6, 17, 17, 17, 132, 1][usize::from(rng.byte(7))] };
+    let six = rng.one_in(if mostly.is_some() { 40 } else { 5 });
+    let proto = if let Some(proto) = mostly.filter(|_| !rng.one_in(20)) {
+        proto
+    } else {
+        [6, 6, 17, 17, 17, 132, 1][usize::from(rng.byte(7))]
+    };
     (key.nw_proto, key.nw_ttl) = (if proto == 1 && six { 58 } else { proto }, 64);
     let (mut src, mut dst) = (1 + rng.byte(2), 3 + rng.byte(2));
     let (mut sport, mut dport) = (1000 + u16::from(rng.byte(2)), 2000u16);
@@ -46,6 +50,11 @@ fn frame(rng: &mut Rng, tcp: bool) -> Vec<u8> {
         bytes[l4 + 14] = 0x20;
     }
     bytes
+}
+
+/// What the packets of a world mostly are of.
+fn mostly(rng: &mut Rng) -> Option<u8> {
+    [None, Some(6), Some(17)][usize::from(rng.byte(3))]
 }
 
 fn spec<'a>(rng: &mut Rng, nats: &'a [Nat], now_ms: Msec) -> Spec<'a> {
@@ -92,11 +101,11 @@ impl Side {
         self.ct.seek((&*one, &mut *key), short, spec, &mut self.wanted, wide);
         if let Some(taken) = self.short.as_mut().filter(|_| spec.is_plain()) {
             let (passing, wanted) = (self.ct.passing(spec), &*self.wanted);
-            if self.ct.pass_udp_as((&mut *one, &mut *key), spec, (&passing, wanted)) != 0 {
+            if self.ct.pass_udp_as((&mut *one, &mut *key), spec, (&passing, wanted), wide) != 0 {
                 taken.shortest += 1;
                 return;
             }
-            let found = (wanted.words[0], wanted.candidates[0]);
+            let found = (wanted.words(0), wanted.candidates[0]);
             if short.tcp != 0 && self.ct.track_tcp(&mut one[0], &mut key[0], (spec, &passing), found) {
                 taken.tcp += 1;
                 return;
@@ -140,14 +149,14 @@ fn nats() -> [Nat; 2] {
 
 fn run(seed: u64) -> Taken {
     let mut rng = Rng(seed);
-    let (nats, mut sides, tcp) = (nats(), sides(), rng.one_in(3));
+    let (nats, mut sides, most) = (nats(), sides(), mostly(&mut rng));
     if rng.one_in(2) {
         sides.iter().for_each(|side| side.ct.liberal.store(true, Ordering::Relaxed));
     }
     let mut now_ms = 1_000_000;
     for _ in 0..300 {
         now_ms += i64::try_from(rng.below(if rng.0.is_multiple_of(50) { 100_000 } else { 300 })).unwrap();
-        let bytes = frame(&mut rng, tcp);
+        let bytes = frame(&mut rng, most);
         let good = !rng.one_in(8) || bytes[23] == 6 || bytes[20] == 6;
         let specs: Vec<_> = (0..1 + rng.below(2)).map(|_| spec(&mut rng, &nats, now_ms)).collect();
         let seen = sides.each_mut().map(|side| {
@@ -173,12 +182,12 @@ fn run(seed: u64) -> Taken {
 /// Batches through both trackers.
 fn run_batches(seed: u64) {
     let mut rng = Rng(seed);
-    let (nats, mut sides, tcp) = (nats(), sides(), rng.one_in(3));
+    let (nats, mut sides, most) = (nats(), sides(), mostly(&mut rng));
     let mut now_ms = 1_000_000;
     for _ in 0..40 {
         let most_ms = if rng.one_in(8) { 100_000 } else { 300 };
         now_ms += i64::try_from(rng.below(most_ms)).unwrap();
-        let frames: Vec<_> = (0..1 + rng.below(32)).map(|_| frame(&mut rng, tcp)).collect();
+        let frames: Vec<_> = (0..1 + rng.below(32)).map(|_| frame(&mut rng, most)).collect();
         let specs: Vec<_> = (0..1 + rng.below(2)).map(|_| spec(&mut rng, &nats, now_ms)).collect();
         let seen = sides.each_mut().map(|side| {
             let mut packets: Vec<_> = frames.iter().map(|bytes| Packet::from_bytes(bytes).unwrap()).collect();
@@ -207,6 +216,48 @@ proptest! {
     fn a_batch_is_tracked_as_its_packets_are(seed: u64) {
         run_batches(seed);
     }
+}
+
+/// Batches of UDP, most of established connections, packet by packet and in vectors: how many of them had eight that went together.
+fn run_in_vectors(seed: u64) -> u32 {
+    let (mut rng, nats, mut sides, mut whole) = (Rng(seed), nats(), sides(), 0);
+    // Without translation, or with one that some connections began with.
+    let translate = rng.one_in(2);
+    for round in 0..40 {
+        let now_ms = 1_000_000 + 100 * round;
+        let odd = rng.one_in(2);
+        let n = if odd { 1 + usize::from(rng.byte(32)) } else { 32 };
+        let frames: Vec<_> = (0..n).map(|_| frame(&mut rng, Some(17))).filter(|frame| odd || frame[23] == 17).collect();
+        let nat = translate.then(|| &nats[usize::from(rng.byte(2))]);
+        let spec = Spec { zone: 0, commit: true, nat, helper: helper::NONE, ..spec(&mut rng, &nats, now_ms) };
+        let spec = Spec { force: false, mark: None, label: None, told: false, ..spec };
+        let seen = sides.each_mut().map(|side| {
+            let mut packets: Vec<_> = frames.iter().map(|bytes| Packet::from_bytes(bytes).unwrap()).collect();
+            let mut parsed: Vec<_> = packets.iter().map(|_| Parsed::new()).collect();
+            packets.iter().zip(&mut parsed).for_each(|(packet, parsed)| parsed.read(packet.data(), &PacketMeta::default()));
+            // Of several connections under one hash both sides look at the same one.
+            let wide = crate::wide::on();
+            let short = side.ct.seek_short(&packets, &parsed, 0, &mut side.wanted, wide);
+            side.ct.seek((&packets, &mut parsed), short, &spec, &mut side.wanted, wide);
+            let (passing, wide) = (side.ct.passing(&spec), wide && side.short.is_some());
+            let done = side.ct.pass_udp_as((&mut packets, &mut parsed), &spec, (&passing, &side.wanted), wide);
+            for i in bits(all(packets.len()) & !done) {
+                side.ct.track_one(&mut side.local, &mut packets[i], &mut parsed[i], &spec, side.wanted.lookup(i));
+            }
+            let of = |(packet, parsed): (&Packet, &Parsed)| (packet.data().to_vec(), parsed.whole(), parsed.conn);
+            (done, packets.iter().zip(&parsed).map(of).collect::<Vec<_>>())
+        });
+        assert_eq!(seen[0], seen[1], "seed {seed}");
+        assert_eq!(sides[0].shown(now_ms), sides[1].shown(now_ms), "seed {seed}");
+        whole += u32::from(seen[1].0.to_le_bytes().contains(&0xff));
+    }
+    whole
+}
+
+#[test]
+fn vectors_of_packets_go_where_each_would() {
+    let whole: u32 = (0..20).map(run_in_vectors).sum();
+    assert!(whole > 20, "{whole} of 800");
 }
 
 /// The test above would show nothing if the short ways were never taken.

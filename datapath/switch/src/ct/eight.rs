@@ -1,0 +1,378 @@
+//! The steps of `short` for eight packets at a time, where the processor multiplies eight words at once (`wide::products`, decision 0140).
+//!
+//! What enters: keys of a batch; later the same, with where their connections probably are. What leaves: in `Wanted` what packets of UDP and TCP over IPv4
+//! are looked up by, and which ones that is there for (`look`); packets of UDP tracked (`pass_udp`). Neighbours: `short` (the caller), whose plain form goes
+//! over packets one by one, and says what is to come out: tests hold these forms to it.
+//!
+//! Of a key three pieces of sixteen bytes are looked at: addresses and ports, what tells of a connection, and what extraction found. The same piece of four
+//! packets is one vector; of two such vectors each half is one of eight words, one of each packet, in order. Eight connections are turned round
+//! in the same way. What differs between packets is a mask, never a branch, until it is known which ones are done.
+
+use super::entry::{NAT, NAT_DST, NAT_SRC, NONE, STEP_MS};
+use super::nat;
+use super::seek::Wanted;
+use super::short::{ADDRESSES, Passing, Short, TCP, TRANSPORT, UDP, UDP_LOOKED_AT, UDP_USUAL};
+use super::slab::Slab;
+use super::table::{self, Size, Table};
+use super::track::{DNAT, FIRST, LABEL_AND_TUPLE, RPL, SNAT};
+use super::tuple::{V4, WIDER};
+use crate::bundle::BUNDLE_MAX;
+use crate::parsed::{Parsed, UNTOLD};
+use crate::search::bits;
+use flow::extract::{Extracted, NetworkLayer};
+use port::Packet;
+use std::arch::x86_64::{
+    __m128i, __m512i, _mm_loadu_si128, _mm_setr_epi8, _mm256_mask_mov_epi32, _mm256_maskz_loadu_epi32, _mm256_or_si256,
+    _mm256_set1_epi32, _mm256_slli_epi32, _mm256_storeu_si256, _mm512_and_si512, _mm512_broadcast_i32x4, _mm512_castsi128_si512,
+    _mm512_castsi256_si512, _mm512_cmpeq_epi64_mask, _mm512_cmpge_epu64_mask, _mm512_inserti64x2, _mm512_inserti64x4,
+    _mm512_loadu_si512, _mm512_madd52hi_epu64, _mm512_madd52lo_epu64, _mm512_mask_cmpeq_epi64_mask, _mm512_mask_cmpgt_epi64_mask,
+    _mm512_mask_mov_epi32, _mm512_mask_mov_epi64, _mm512_mask_test_epi64_mask, _mm512_mask_testn_epi64_mask,
+    _mm512_maskz_mov_epi64, _mm512_or_si512, _mm512_permutex2var_epi64, _mm512_ror_epi64, _mm512_set1_epi64, _mm512_setr_epi64,
+    _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_slli_epi64, _mm512_srli_epi64, _mm512_storeu_si512, _mm512_sub_epi64,
+    _mm512_ternarylogic_epi64, _mm512_test_epi64_mask, _mm512_unpackhi_epi64, _mm512_unpacklo_epi64, _mm512_xor_si512,
+};
+use std::mem::offset_of;
+
+/// Packets at a time.
+const EIGHT: usize = 8;
+const _: () = assert!(BUNDLE_MAX.is_multiple_of(EIGHT) && TRANSPORT == ADDRESSES + 1 && cfg!(target_endian = "little"));
+const _: () =
+    assert!(offset_of!(Parsed, conn) - offset_of!(Parsed, found) == 12 && size_of::<Parsed>() >= offset_of!(Parsed, found) + 16);
+const _: () = assert!(offset_of!(Parsed, key) == 0 && offset_of!(Extracted, lines) == 0 && offset_of!(Extracted, network) == 10);
+/// The truth table of `a ^ b ^ c`.
+const XOR: i32 = 0x96;
+
+/// What is the same for all packets of a batch.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'t> {
+    pub(super) table: &'t Table,
+    pub(super) keys: [u64; 4],
+    pub(super) zone: u16,
+    pub(super) size: Size,
+}
+
+/// Finds out what packets that are whole and were not tracked before are looked up by, and asks for their buckets. What is written for the others means nothing.
+///
+/// # Safety
+/// The processor is one that `wide::on` and `wide::products` say yes of.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma,avx2,bmi1,bmi2,lzcnt,popcnt")]
+pub(super) fn look(parsed: &[Parsed], asked: Asked<'_>, wanted: &mut Wanted) -> Short {
+    let (full, rest) = parsed[..parsed.len().min(BUNDLE_MAX)].as_chunks::<EIGHT>();
+    let mut all = Short::default();
+    let mut add = |at: usize, found: [u8; 2]| {
+        let [udp, tcp] = found.map(|set| u32::from(set) << at);
+        all = Short { udp: all.udp | udp, tcp: all.tcp | tcp };
+    };
+    for (i, eight) in full.iter().enumerate() {
+        add(i * EIGHT, look_at(eight.each_ref(), asked, (&mut *wanted, i * EIGHT)));
+        wanted.places.as_chunks::<EIGHT>().0[i].iter().for_each(|place| asked.table.prefetch(*place));
+    }
+    if let Some(last) = rest.last() {
+        let eight = std::array::from_fn(|i| rest.get(i).unwrap_or(last));
+        let there = u8::MAX >> (EIGHT - rest.len());
+        let at = full.len() * EIGHT;
+        add(at, look_at(eight, asked, (&mut *wanted, at)).map(|set| set & there));
+        wanted.places[at..at + rest.len()].iter().for_each(|place| asked.table.prefetch(*place));
+    }
+    all
+}
+
+/// The same of eight packets, whose first one is number `at`: those of UDP, and of TCP.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma,avx2")]
+#[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "bits, not numbers")]
+fn look_at(parsed: [&Parsed; EIGHT], asked: Asked<'_>, (wanted, at): (&mut Wanted, usize)) -> [u8; 2] {
+    let same = |word: u64| _mm512_set1_epi64(word.cast_signed());
+    let [addresses, transport] = pieces::<{ ADDRESSES * 8 }>(parsed);
+    let [told, _] = pieces::<{ FIRST * 8 }>(parsed);
+    let [lines, network] = pieces::<{ offset_of!(Parsed, found) }>(parsed);
+
+    const NO_CONN: u64 = (u32::MAX as u64) << 32 | 0xff << 16;
+    let mut fresh = _mm512_cmpeq_epi64_mask(_mm512_and_si512(network, same(NO_CONN)), same((NetworkLayer::Ipv4 as u64) << 16));
+    fresh = _mm512_mask_testn_epi64_mask(fresh, lines, same(LABEL_AND_TUPLE.0.into()));
+    fresh = _mm512_mask_testn_epi64_mask(fresh, told, same(0xff));
+    fresh = _mm512_mask_test_epi64_mask(fresh, transport, same(0xffff));
+    fresh = _mm512_mask_test_epi64_mask(fresh, transport, same(0xffff_0000));
+    let proto = _mm512_and_si512(transport, same(0xff00_00ff << 32));
+    let is = |proto_is: u64| _mm512_mask_cmpeq_epi64_mask(fresh, proto, same(proto_is << 32));
+    let found = [is(UDP), is(TCP)];
+
+    // Bytes from 0x80 on are none.
+    const O: i8 = i8::MIN;
+    let ordered = |low: [i8; 8]| {
+        let [a, b, c, d, e, f, g, h] = low;
+        let high = low.map(|byte| if byte == O { O } else { byte + 8 });
+        let [i, j, k, l, m, n, o, p] = high;
+        _mm512_shuffle_epi8(transport, _mm512_broadcast_i32x4(_mm_setr_epi8(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p)))
+    };
+    let rests = _mm512_or_si512(ordered([1, 0, 3, 2, O, O, 4, O]), same(u64::from(asked.zone) << 32 | u64::from(V4) << 56));
+    let source = _mm512_mask_mov_epi32(ordered([O, O, O, O, 1, 0, O, O]), 0x5555, addresses);
+    let target = _mm512_or_si512(ordered([O, O, O, O, 3, 2, O, O]), _mm512_srli_epi64::<32>(addresses));
+
+    // `tuple::hash_ends`.
+    let product = |a, b| {
+        let zero = _mm512_setzero_si512();
+        _mm512_xor_si512(_mm512_madd52lo_epu64(zero, a, b), _mm512_madd52hi_epu64(zero, a, b))
+    };
+    let end = |end| _mm512_xor_si512(end, same(asked.keys[0]));
+    let both = product(end(source), end(target));
+    let all = _mm512_ternarylogic_epi64::<XOR>(both, _mm512_srli_epi64::<32>(rests), same(asked.keys[2]));
+    let all = product(all, same(asked.keys[3] | 1));
+    let hashes = _mm512_xor_si512(all, _mm512_slli_epi64::<WIDER>(all));
+    let places = table::first_places(hashes, asked.size);
+
+    let at = at % BUNDLE_MAX / EIGHT;
+    for (to, words) in [(&mut wanted.ends, addresses), (&mut wanted.rests, rests), (&mut wanted.hashes, hashes)] {
+        // SAFETY: eight words are a vector.
+        unsafe { _mm512_storeu_si512(to.as_chunks_mut::<EIGHT>().0[at].as_mut_ptr().cast(), words) };
+    }
+    // SAFETY: eight halves of words are such a vector.
+    unsafe { _mm256_storeu_si256(wanted.places.as_chunks_mut::<EIGHT>().0[at].as_mut_ptr().cast(), places) };
+    found
+}
+
+/// Tracks packets of UDP: a bit for each that is done. `Ct::track_udp` says which those are, and what is done.
+///
+/// # Safety
+/// The processor is one that `wide::on` and `wide::products` say yes of.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma,avx2,bmi1,bmi2,lzcnt,popcnt")]
+#[allow(clippy::cast_possible_truncation, reason = "eight bits of a set")]
+pub(super) fn pass_udp<const TRANSLATE: bool>(
+    slab: &Slab,
+    (packets, parsed): (&mut [Packet], &mut [Parsed]),
+    passing: &Passing,
+    wanted: &Wanted,
+) -> u32 {
+    let mut done = 0;
+    for (i, (packets, parsed)) in packets.chunks_mut(EIGHT).zip(parsed.chunks_mut(EIGHT)).take(BUNDLE_MAX / EIGHT).enumerate() {
+        let asked = wanted.fresh.udp >> (i * EIGHT) & 0xff;
+        if asked == 0 {
+            continue;
+        }
+        let judged = judge::<TRANSLATE>(slab, passing, wanted, (i, asked as u8));
+        let mut own = judged.own;
+        if TRANSLATE {
+            for i in bits(own & judged.to.changed) {
+                own &= !(u32::from(!judged.to.apply(&mut packets[i], &mut parsed[i], i)) << i);
+            }
+        }
+        for i in bits(own & judged.late) {
+            slab.at(judged.numbers[i % EIGHT]).expire_at(passing.until_ms);
+        }
+        if own == 0xff
+            && let Some(parsed) = parsed.first_chunk_mut::<EIGHT>()
+        {
+            parsed.iter_mut().enumerate().for_each(|(i, parsed)| judged.tell(parsed, i));
+        } else {
+            bits(own).for_each(|i| judged.tell(&mut parsed[i], i));
+        }
+        done |= own << (i * EIGHT);
+    }
+    done
+}
+
+/// What eight packets come to.
+struct Judged {
+    /// Those that are of an established connection, which has nothing that few have; a bit each.
+    own: u32,
+    /// Those whose connection's timeout is to be put off.
+    late: u32,
+    numbers: [u32; EIGHT],
+    /// The word of the key that tells of the connection.
+    told: [u64; EIGHT],
+    conns: [u32; EIGHT],
+    /// With `TRANSLATE` only.
+    to: To,
+}
+
+/// What eight packets are translated to.
+#[derive(Default)]
+struct To {
+    /// Those whose tuple changes.
+    changed: u32,
+    /// The tuple, as `Tuple::of_words_v4` takes it.
+    ends: [u64; EIGHT],
+    rests: [u64; EIGHT],
+    /// `Entry::changes_v4`, in the lower half.
+    sums: [u64; EIGHT],
+}
+
+impl To {
+    #[inline(always)]
+    #[allow(clippy::cast_possible_truncation, reason = "16 bits are meant")]
+    fn apply(&self, packet: &mut Packet, parsed: &mut Parsed, i: usize) -> bool {
+        let i = i % EIGHT;
+        nat::apply_short(packet, parsed, (self.ends[i], self.rests[i]), [self.sums[i] as u16, (self.sums[i] >> 16) as u16])
+    }
+}
+
+impl Judged {
+    #[inline(always)]
+    fn tell(&self, parsed: &mut Parsed, i: usize) {
+        parsed.key.words_mut()[FIRST] = self.told[i % EIGHT];
+        parsed.conn = self.conns[i % EIGHT];
+    }
+}
+
+/// Compares those of eight packets, the `i`th eight, that are `asked` for with their candidates.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2")]
+#[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "bits, not numbers")]
+fn judge<const TRANSLATE: bool>(slab: &Slab, passing: &Passing, wanted: &Wanted, (i, asked): (usize, u8)) -> Judged {
+    let i = i % (BUNDLE_MAX / EIGHT);
+    let same = |word: u64| _mm512_set1_epi64(word.cast_signed());
+    // In the place of the others, of whose candidates nobody asked for the memory, stands the entry of nobody, which is not live.
+    const { assert!(NONE == 0) };
+    let candidates = &wanted.candidates.as_chunks::<EIGHT>().0[i];
+    // SAFETY: eight halves of words are such a vector.
+    let candidates = unsafe { _mm256_maskz_loadu_epi32(asked, candidates.as_ptr().cast()) };
+    let mut numbers = [NONE; EIGHT];
+    // SAFETY: as above.
+    unsafe { _mm256_storeu_si256(numbers.as_mut_ptr().cast(), candidates) };
+    // Entries 0 and 4 in one vector, 1 and 5, and so on: first halves, and second ones.
+    let two = |i: usize| {
+        let [[sides, rest], [sides_of_4, rest_of_4]] = [slab.at(numbers[i]).halves(), slab.at(numbers[i + 4]).halves()];
+        let both = |low, high| _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high);
+        [both(sides, sides_of_4), both(rest, rest_of_4)]
+    };
+    let [[s0, r0], [s1, r1], [s2, r2], [s3, r3]] = [two(0), two(1), two(2), two(3)];
+    let low = |a, b| _mm512_unpacklo_epi64(a, b);
+    let high = |a, b| _mm512_unpackhi_epi64(a, b);
+    // Of what `low` or `high` made of four vectors: what stood in the first half of each, and in the second.
+    let first = |a, b| _mm512_permutex2var_epi64(a, _mm512_setr_epi64(0, 1, 8, 9, 4, 5, 12, 13), b);
+    let second = |a, b| _mm512_permutex2var_epi64(a, _mm512_setr_epi64(2, 3, 10, 11, 6, 7, 14, 15), b);
+    let ([e01, e23], [l01, l23]) = ([low(s0, s1), low(s2, s3)], [high(s0, s1), high(s2, s3)]);
+    let expires = first(high(r0, r1), high(r2, r3));
+    let flags_mark = second(low(r0, r1), low(r2, r3));
+
+    // SAFETY: eight words are a vector.
+    let load = |words: &[u64; BUNDLE_MAX]| unsafe { _mm512_loadu_si512(words.as_chunks::<EIGHT>().0[i].as_ptr().cast()) };
+    let (ends, rests) = (load(&wanted.ends), load(&wanted.rests));
+    let [orig, reply] = [[first(e01, e23), first(l01, l23)], [second(e01, e23), second(l01, l23)]];
+    let is = |side: [__m512i; 2]| _mm512_mask_cmpeq_epi64_mask(_mm512_cmpeq_epi64_mask(ends, side[0]), rests, side[1]);
+    let (forward, backward) = (is(orig), is(reply));
+    let flags = _mm512_and_si512(flags_mark, same(UDP_LOOKED_AT.into()));
+    let own = _mm512_mask_cmpeq_epi64_mask(forward | backward, flags, same(UDP_USUAL.into()));
+    let own = _mm512_mask_cmpgt_epi64_mask(own, expires, _mm512_set1_epi64(passing.now_ms));
+    let later = _mm512_sub_epi64(_mm512_set1_epi64(passing.until_ms), expires);
+    let late = _mm512_cmpge_epu64_mask(later, same(STEP_MS));
+
+    const O: i8 = i8::MIN;
+    let swapped = _mm_setr_epi8(O, O, O, O, 7, 6, 5, 4, O, O, O, O, 15, 14, 13, 12);
+    let mark = _mm512_shuffle_epi8(flags_mark, _mm512_broadcast_i32x4(swapped));
+    let told = passing.told | UDP << 8;
+    let mut told = _mm512_or_si512(mark, _mm512_mask_mov_epi64(same(told | u64::from(RPL)), forward, same(told)));
+    let mut to = To::default();
+    if TRANSLATE {
+        let has = |flags| _mm512_test_epi64_mask(flags_mark, flags);
+        let [source, target] = [NAT_SRC, NAT_DST].map(|flag| same(flag.into()));
+        let state = |which, bit: u8| _mm512_maskz_mov_epi64(which, same(bit.into()));
+        told = _mm512_or_si512(told, state(has(_mm512_mask_mov_epi64(target, forward, source)), SNAT));
+        told = _mm512_or_si512(told, state(has(_mm512_mask_mov_epi64(source, forward, target)), DNAT));
+        to.changed = has(same(NAT.into())).into();
+        // What packets of the other direction are, turned round, is what the packet shall be.
+        let [other_ends, other_rests] = [0, 1].map(|word| _mm512_mask_mov_epi64(orig[word], forward, reply[word]));
+        let turned = _mm_setr_epi8(2, 3, 0, 1, 4, 5, 6, 7, 10, 11, 8, 9, 12, 13, 14, 15);
+        let turned = _mm512_shuffle_epi8(other_rests, _mm512_broadcast_i32x4(turned));
+        let sums = first(low(r0, r1), low(r2, r3));
+        let sums = _mm512_mask_mov_epi64(_mm512_srli_epi64::<32>(sums), forward, sums);
+        let words = [_mm512_ror_epi64::<32>(other_ends), turned, sums];
+        for (to, words) in [&mut to.ends, &mut to.rests, &mut to.sums].into_iter().zip(words) {
+            // SAFETY: eight words are a vector.
+            unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), words) };
+        }
+    }
+    // `Handle::pack`.
+    let conns = _mm256_slli_epi32::<2>(candidates);
+    let word = |word: u32| _mm256_set1_epi32(word.cast_signed());
+    let conns = _mm256_or_si256(conns, _mm256_mask_mov_epi32(word(UNTOLD | 1), forward, word(UNTOLD)));
+    let mut judged = Judged { own: own.into(), late: late.into(), numbers, told: [0; EIGHT], conns: [0; EIGHT], to };
+    // SAFETY: eight words are a vector.
+    unsafe { _mm512_storeu_si512(judged.told.as_mut_ptr().cast(), told) };
+    // SAFETY: eight halves of words are such a vector.
+    unsafe { _mm256_storeu_si256(judged.conns.as_mut_ptr().cast(), conns) };
+    judged
+}
+
+/// Both words of a piece of eight packets, which begins `AT` bytes into what is known of each.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+fn pieces<const AT: usize>(parsed: [&Parsed; EIGHT]) -> [__m512i; 2] {
+    const { assert!(AT + size_of::<__m128i>() <= size_of::<Parsed>()) };
+    let piece = |i: usize| {
+        let at = std::ptr::from_ref(parsed[i]).wrapping_byte_add(AT).cast();
+        // SAFETY: so many bytes are there, and none of them is padding: pieces are of the key, or what stands behind it up to `conn`.
+        unsafe { _mm_loadu_si128(at) }
+    };
+    let four = |i: usize| {
+        let two = _mm512_inserti64x2::<1>(_mm512_castsi128_si512(piece(i)), piece(i + 2));
+        _mm512_inserti64x2::<3>(_mm512_inserti64x2::<2>(two, piece(i + 4)), piece(i + 6))
+    };
+    let (even, odd) = (four(0), four(1));
+    [_mm512_unpacklo_epi64(even, odd), _mm512_unpackhi_epi64(even, odd)]
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::bundle::BUNDLE_MAX;
+    use crate::ct::Ct;
+    use crate::ct::seek::Wanted;
+    use crate::hash::Rng;
+    use crate::parsed::Parsed;
+    use crate::search::bits;
+    use flow::compose::{Payload, compose};
+    use flow::extract::PacketMeta;
+    use flow::key::{Key, Lines};
+
+    /// A packet's key, in most of which one thing at most is odd.
+    fn parsed(rng: &mut Rng) -> Parsed {
+        let mut key = Key::ZERO;
+        (key.eth_type, key.nw_ttl, key.nw_proto) = ([8, 0], 64, [6, 17, 17, 17, 132][usize::from(rng.byte(5))]);
+        key.nw_src = [10, 0, rng.byte(255), rng.byte(255)];
+        key.nw_dst = [10, 0, rng.byte(255), rng.byte(255)];
+        let mut port = || [rng.byte(255), rng.byte(255)];
+        (key.tp_src, key.tp_dst) = (port(), port());
+        if rng.one_in(8) {
+            (key.eth_type, key.ipv6_src[0], key.ipv6_dst[0]) = ([0x86, 0xdd], 0xfc, 0xfc);
+        }
+        let mut parsed = Parsed::new();
+        parsed.read(&compose(&key, Payload::Len(20)), &PacketMeta::default());
+        match rng.below(16) {
+            0 => parsed.key.tp_src = [0; 2],
+            1 => parsed.key.tp_dst = [0; 2],
+            2 => parsed.key.nw_frag = 1,
+            3 => parsed.key.ct_state = 0x20,
+            4 => parsed.conn = 8,
+            5 => parsed.ensure(Lines(0b1000)),
+            6 => parsed.key.ct_mark = [1; 4],
+            _ => {}
+        }
+        parsed
+    }
+
+    /// Both forms look for the same, of batches of all sizes.
+    #[test]
+    fn eight_are_looked_up_as_one_by_one() {
+        let (mut rng, ct) = (Rng(3), Ct::new());
+        let [mut plain, mut wide] = [Wanted::new(), Wanted::new()];
+        let mut seen = [0; 2];
+        for n in (0..=BUNDLE_MAX).cycle().take(400) {
+            let parsed: Vec<_> = (0..n).map(|_| parsed(&mut rng)).collect();
+            let zone = u16::from(rng.byte(255)) << 4;
+            let found = ct.look_all::<false>(&parsed, zone, &mut plain);
+            if crate::wide::on() {
+                let also = ct.look_all::<true>(&parsed, zone, &mut wide);
+                assert_eq!((also.udp, also.tcp), (found.udp, found.tcp));
+                for i in bits(found.all()) {
+                    let of = |wanted: &Wanted| (wanted.words(i), wanted.hashes[i], wanted.places[i]);
+                    assert_eq!(of(&wide), of(&plain));
+                    assert_eq!(plain.hashes[i], ct.hash(&crate::ct::tuple::Tuple::of_words_v4(plain.ends[i], plain.rests[i])));
+                }
+            }
+            seen = [seen[0] + found.udp.count_ones(), seen[1] + found.tcp.count_ones()];
+        }
+        assert!(seen[0] > 1000 && seen[1] > 300, "{seen:?}");
+    }
+}
