@@ -388,6 +388,20 @@ mod tests {
     use flow::extract_gen::PacketGen;
     use port::Packet;
 
+    /// Keys by vectors, by those of whole lines or by others; these write down how long packets are, too.
+    #[cfg(target_arch = "x86_64")]
+    fn by_vectors(bundle: &mut Bundle, common: [u64; 2], habit: &mut Habit, by_lines: bool) -> u32 {
+        if !by_lines {
+            // SAFETY: `wide::on` says that the processor has these features.
+            return unsafe { vector::parse(bundle, common, habit) };
+        }
+        let mut lengths = [0; BATCH];
+        // SAFETY: `wide::on` and `wide::lines` say that the processor has these features.
+        let others = unsafe { crate::parse_line::parse(bundle, common, &mut lengths) };
+        assert!(bundle.packets.iter().zip(lengths).all(|(packet, length)| packet.len() == length as usize));
+        others
+    }
+
     /// Frames in batches through all forms: the same keys, offsets, and verdict.
     #[test]
     #[cfg(target_arch = "x86_64")]
@@ -425,22 +439,13 @@ mod tests {
             let meta = PacketMeta { in_port: DpPort(round), recirc_id: 0x1234, dp_hash: 0x99, ..PacketMeta::default() };
             let arrival = Arrival::new(meta);
             let [plain, wide @ ..] = &mut twins;
-            let mut bytes = [0; BATCH];
             let looked = parse(plain, &arrival, false, &mut Parser::default());
             assert!(!looked.measured);
             let words = arrival.plain_words().unwrap();
             for (number, wide) in wide.iter_mut().enumerate() {
                 let by_lines = number % 2 != 0;
                 let mut begun = [habits[number % 2], Habit::Four, Habit::Six, Habit::Mixed][number / 2];
-                let others = if by_lines && crate::wide::lines() {
-                    // SAFETY: `wide::on` and `wide::lines` say that the processor has these features.
-                    let others = unsafe { crate::parse_line::parse(wide, words, &mut bytes) };
-                    assert!(wide.packets.iter().zip(bytes).all(|(packet, bytes)| packet.len() == bytes as usize));
-                    others
-                } else {
-                    // SAFETY: `wide::on` says that the processor has these features.
-                    unsafe { vector::parse(wide, words, &mut begun) }
-                };
+                let others = by_vectors(wide, words, &mut begun, by_lines && crate::wide::lines());
                 assert_eq!(parse_others(wide, &arrival, others), looked.short);
                 if number < 2 {
                     habits[number] = begun;
