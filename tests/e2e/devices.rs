@@ -42,12 +42,10 @@ fn an_internal_port_is_moved_into_a_container_and_back() {
     };
     into_the_container();
     a.reaches("10.0.0.5");
-    wait_until("its state is followed there", || host.column("interface", "i1", "admin_state") == "up");
     let column = |name: &str| host.column("interface", "i1", name);
-    assert_eq!(
-        (column("mtu"), column("ifindex"), column("ofport"), column("error")),
-        ("1400".into(), "0".into(), "5".into(), "[]".into())
-    );
+    let followed = || column("admin_state") == "up" && column("mtu") == "1400" && column("ifindex") == "0";
+    wait_until("its state is followed there", followed);
+    assert_eq!((column("ofport"), column("error")), ("5".into(), "[]".into()));
     wait_until("it is counted", || !column("statistics").contains("tx_packets=0"));
     // A change of the bridge leaves to the container what is its own.
     host.vsctl("set interface i1 mtu_request=1300");
@@ -69,6 +67,7 @@ fn an_internal_port_is_moved_into_a_container_and_back() {
     wait_until("it has ended with its daemon", || !container.ip("-o link").contains("eth0"));
     host.start_daemon();
     wait_until("it is made anew", || host.ns.ip("-o link").contains("i1"));
+    wait_until("it is the port's", || host.ns.ip("-o link show i1").starts_with(&format!("{}:", column("ifindex"))));
     into_the_container();
     // It has another MAC.
     a.ns.ip("neigh flush dev eth0");

@@ -330,4 +330,12 @@ fn an_option_that_is_looked_at_behind_ct_is_that_of_each_packet() {
         // The megaflow up to `ct` is translated again.
         pair.ours.ofctl(&format!("add-flow br-int in_port=9,ip,actions=note:{note},ct(table=1)"));
     }
+    pair.ours.ofctl("add-flow br-int table=1,tun_metadata0=0xdead,actions=output:1");
+    assert_eq!(a.ping("10.1.0.3", 3, ""), 3, "nothing else kept it away");
+    // Deleted before, it is not there any more, and nobody's rule but the one for all takes the packet.
+    pair.ours.ofctl("add-flow br-int in_port=9,ip,actions=delete_field:tun_metadata0,ct(table=1)");
+    a.does_not_reach("10.1.0.2");
+    a.does_not_reach("10.1.0.3");
+    pair.ours.ofctl("add-flow br-int table=1,priority=1,actions=output:1");
+    a.reaches("10.1.0.2");
 }

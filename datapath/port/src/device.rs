@@ -448,7 +448,7 @@ impl Device {
         match &self.driver {
             Driver::Memory | Driver::Host(_) => None,
             Driver::Dummy(port) => port.ifindex(),
-            Driver::Tap(_) | Driver::AfPacket(_) | Driver::AfXdp(_) => self.netdev_here().map(|netdev| netdev.ifindex),
+            Driver::Tap(_) | Driver::AfPacket(_) | Driver::AfXdp(_) => self.netdev_here().map(|netdev| netdev.place().ifindex),
         }
     }
 
@@ -474,6 +474,16 @@ impl Device {
     /// Where the netdev is, of whose namespace and index events speak; None if there is none.
     pub fn place(&self) -> Option<At> {
         self.netdev().map(Netdev::place)
+    }
+
+    /// The netdev is somewhere, but could not be found: to be looked for again now and then (`seek`).
+    pub fn is_lost(&self) -> bool {
+        self.netdev().is_some_and(Netdev::is_lost)
+    }
+
+    /// Looks where the netdev is; whether anything changed.
+    pub fn seek(&self) -> bool {
+        self.netdev().is_some_and(Netdev::refresh)
     }
 
     /// Takes over what a netlink event says about this port's device; whether MTU, MAC, link state or place changed.

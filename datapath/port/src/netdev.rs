@@ -50,6 +50,11 @@ impl Netdev {
         Self { tap: Some(Arc::clone(tap)), ..self }
     }
 
+    /// It is somewhere, but could not be found: `refresh` looks again.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.place() == NOWHERE
+    }
+
     /// Where the device is now.
     pub(crate) fn place(&self) -> At {
         *self.place.lock().unwrap_or_else(PoisonError::into_inner)
@@ -100,8 +105,8 @@ impl Netdev {
 
     /// Asks the kernel anew; whether anything changed.
     pub(crate) fn refresh(&self) -> bool {
-        let before = (self.shared.fingerprint(), self.place());
         let mut session = self.session();
+        let before = (self.shared.fingerprint(), self.place());
         match session.link_by_index(before.1) {
             Ok(Some(link)) => self.note(&link),
             Err(_) if before.1.nsid.is_none() => {}
@@ -114,15 +119,22 @@ impl Netdev {
 
     /// Looks for the device that is no longer where it was. A tap is somewhere until somebody deletes it.
     fn seek(&self, session: &mut Session) {
-        let there = self.tap.as_ref().and_then(|tap| Some((tap, sys::tap_name(tap).ok()?)));
-        let Some((tap, name)) = there else {
+        let Some(tap) = &self.tap else {
             return self.shared.gone.store(true, Ordering::Relaxed);
         };
-        let place = match find_tap(session, tap, &name) {
-            Ok((place, link)) => {
+        // It may be given another name, or be moved on, between the questions.
+        let mut found = find_tap(session, tap);
+        for _ in 1..SEEKS {
+            if found.is_err() {
+                found = find_tap(session, tap);
+            }
+        }
+        let place = match found {
+            Ok(Some((place, link))) => {
                 self.note(&link);
                 place
             }
+            Ok(None) => return self.shared.gone.store(true, Ordering::Relaxed),
             Err(error) => {
                 tracing::warn!(target: "netdev_linux", rl = 60, burst = 5, "{}: in a network namespace that cannot be looked into ({error})", self.name);
                 // Frames are refused if it is not so.
@@ -205,12 +217,16 @@ impl Netdev {
 /// The place of a device that is somewhere.
 const NOWHERE: At = At { ifindex: 0, nsid: Some(-1) };
 
-/// Where the netdev of a tap is, and what there is to say of it.
-fn find_tap(session: &mut Session, tap: &File, name: &str) -> io::Result<(At, Link)> {
+/// How often a device is looked for before it counts as one that cannot be found.
+const SEEKS: usize = 5;
+
+/// Where the netdev of a tap is, and what there is to say of it; None if it has been deleted.
+fn find_tap(session: &mut Session, tap: &File) -> io::Result<Option<(At, Link)>> {
+    let Ok(name) = sys::tap_name(tap) else { return Ok(None) };
     let namespace = sys::tap_namespace(tap)?;
     let nsid = if session.is_of(namespace.as_fd()) { None } else { Some(session.namespace_id(namespace.as_fd())?) };
-    let link = session.link_by_name_in(name, nsid)?.ok_or(io::ErrorKind::NotFound)?;
-    Ok((At { ifindex: link.ifindex, nsid }, link))
+    let link = session.link_by_name_in(&name, nsid)?.ok_or(io::ErrorKind::NotFound)?;
+    Ok(Some((At { ifindex: link.ifindex, nsid }, link)))
 }
 
 /// The kernel's figures as a port's. `swap` for taps, whose netdev sends what the port receives.

@@ -417,6 +417,10 @@ impl Ports {
         for told in device.place().into_iter().flat_map(|place| heard.of(place)) {
             changed |= device.follow(told);
         }
+        if device.is_lost() && now_ms >= port.retry_ms {
+            port.retry_ms = now_ms + RETRY_MS;
+            changed |= device.seek();
+        }
         let interval_ms = Msec::from(port.request.miimon_ms);
         if interval_ms > 0 && port.mii_ms.is_none_or(|at| now_ms >= at) {
             device.poll_mii(true);

@@ -60,8 +60,9 @@ struct Inner {
     fair: Fairness,
     size: usize,
     idle_ms: Msec,
-    /// When entries were last flushed: packets from before teach no new ones.
+    /// When entries were last flushed, all of them and those of a bundle: packets from before teach no new ones.
     flushed_ms: Msec,
+    flushed_bundles: Map<BundleId, Msec>,
     totals: MacTotals,
 }
 
@@ -83,6 +84,7 @@ impl MacTable {
             size: SIZE_DEFAULT,
             idle_ms: IDLE_DEFAULT_MS,
             flushed_ms: Msec::MIN,
+            flushed_bundles: Map::default(),
             totals: MacTotals::default(),
         };
         Self { bridge, changes, inner: Mutex::new(inner) }
@@ -120,7 +122,8 @@ impl MacTable {
         let stamp: Stamp = (seen_ms + inner.idle_ms, vlan, mac);
         let lock = if gratuitous_arp_on_bond { seen_ms + GRATUITOUS_ARP_LOCK_MS } else { 0 };
         let Some(entry) = inner.entries.get(&(vlan, mac)).copied() else {
-            if seen_ms < inner.flushed_ms {
+            let flushed_ms = inner.flushed_bundles.get(&bundle).copied().unwrap_or(Msec::MIN).max(inner.flushed_ms);
+            if seen_ms < flushed_ms {
                 return false;
             }
             if inner.entries.len() >= inner.size && !self.evict(&mut inner) {
@@ -188,18 +191,22 @@ impl MacTable {
 
     /// Removes all entries of a bundle that goes away, static ones too. Gives what they were.
     pub fn forget_bundle(&self, bundle: BundleId) -> Vec<(u16, [u8; 6])> {
+        self.lock().flushed_bundles.remove(&bundle);
         self.retain(|e| e.bundle != bundle)
     }
 
     /// Removes what was learned behind a bundle; static entries stay.
     pub fn flush_bundle(&self, bundle: BundleId, now: Msec) {
-        self.lock().flushed_ms = now;
+        self.lock().flushed_bundles.insert(bundle, now);
         self.retain(|e| e.bundle != bundle || e.expires_ms.is_none());
     }
 
     /// Removes all but the static entries.
     pub fn flush(&self, now: Msec) {
-        self.lock().flushed_ms = now;
+        let mut inner = self.lock();
+        inner.flushed_ms = now;
+        inner.flushed_bundles.clear();
+        drop(inner);
         self.retain(|e| e.expires_ms.is_none());
     }
 
@@ -344,8 +351,13 @@ mod tests {
         assert!(t.lookup(0, A).is_some());
         assert!(t.learn(0, A, BundleId(1), false, 3001), "it moved back");
         for flush in [MacTable::flush, |t: &MacTable, now| t.flush_bundle(BundleId(1), now)] {
+            let t = table();
+            t.learn(0, A, BundleId(1), false, 1000);
             flush(&t, 5000);
             assert!(!t.learn(0, A, BundleId(1), false, 4999), "from before the flush");
+            let of_all = t.lock().flushed_bundles.is_empty();
+            assert_eq!(t.learn(0, B, BundleId(2), false, 4999), !of_all, "of one bundle it says nothing of another");
+            t.remove(0, B);
             assert!(t.learn(0, A, BundleId(1), false, 5000));
         }
     }

@@ -324,8 +324,8 @@ const RULES: u32 = 1 << 7 | 1 << 18;
 pub struct Monitor {
     fd: OwnedFd,
     bytes: Vec<u8>,
-    /// That namespace, where others are listened to as well.
-    own: Option<OwnedFd>,
+    /// Where other namespaces are listened to as well: the monitor's own, and a session with it.
+    own: Option<(OwnedFd, request::Session)>,
 }
 
 /// An event, and the namespace that it is from, by the id that ours has for it; None for ours.
@@ -358,7 +358,7 @@ impl Monitor {
             tracing::debug!(target: "netlink_notifier", "devices in other namespaces are not followed ({error})");
             return Ok(monitor);
         }
-        Ok(Self { own: Some(sys::network_namespace()?), ..monitor })
+        Ok(Self { own: Some((sys::network_namespace()?, request::Session::new()?)), ..monitor })
     }
 
     /// What has happened since the last call; empty if nothing has. Never blocks.
@@ -380,16 +380,19 @@ impl Monitor {
                 },
             }
         }
-        self.know_ours(&mut told)?;
+        if self.know_ours(&mut told).is_err() {
+            // Whose they are is not known, and they will not be told again.
+            told.push((None, Event::Overrun));
+        }
         Ok(told)
     }
 
     /// A namespace may have an id for itself, which then stands at its own events, too.
-    fn know_ours(&self, told: &mut [Told]) -> io::Result<()> {
-        let Some(own) = self.own.as_ref().filter(|_| told.iter().any(|(nsid, _)| nsid.is_some())) else {
+    fn know_ours(&mut self, told: &mut [Told]) -> io::Result<()> {
+        let Some((own, session)) = self.own.as_mut().filter(|_| told.iter().any(|(nsid, _)| nsid.is_some())) else {
             return Ok(());
         };
-        let id = request::Session::new()?.known_namespace_id(own.as_fd())?;
+        let id = session.known_namespace_id(own.as_fd())?;
         told.iter_mut().filter(|(nsid, _)| nsid.is_some() && *nsid == id).for_each(|(nsid, _)| *nsid = None);
         Ok(())
     }

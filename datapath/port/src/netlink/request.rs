@@ -32,20 +32,20 @@ impl From<u32> for At {
 pub struct Session {
     fd: OwnedFd,
     seq: u32,
-    /// Device and inode of the namespace.
-    namespace: (u64, u64),
+    /// Device and inode of the namespace; None where there is no /proc.
+    namespace: Option<(u64, u64)>,
 }
 
 impl Session {
     /// A session with the network namespace of the calling thread.
     pub fn new() -> io::Result<Self> {
-        let namespace = sys::identity(sys::network_namespace()?.as_fd())?;
+        let namespace = sys::network_namespace().and_then(|namespace| sys::identity(namespace.as_fd())).ok();
         Ok(Self { fd: open(0, SockFlag::empty())?, seq: 0, namespace })
     }
 
     /// Whether a namespace is the session's own.
     pub(crate) fn is_of(&self, namespace: BorrowedFd<'_>) -> bool {
-        sys::identity(namespace).is_ok_and(|identity| identity == self.namespace)
+        sys::identity(namespace).is_ok_and(|identity| Some(identity) == self.namespace)
     }
 
     /// The device called `name`; None if there is none.

@@ -213,7 +213,9 @@ fn a_tap_is_the_ports_in_any_namespace() {
     world.within("sw", || {
         let mut monitor = Monitor::links_everywhere().unwrap();
         let mut device = Device::open(&config("tap7", "internal")).unwrap();
-        assert!(device.ifindex().is_some());
+        let index = device.ifindex().unwrap();
+        // The container has a device of that index already.
+        world.ip("a", &format!("link add index {index} name taken type veth peer name taken1"));
         let mut follow = |device: &Device, done: &dyn Fn(&Device) -> bool| {
             assert!(soon(Duration::from_secs(2), || {
                 for told in monitor.told().unwrap() {
@@ -246,6 +248,8 @@ fn a_tap_is_the_ports_in_any_namespace() {
         world.ip("b", &format!("link set eth7 name tap7 netns {}", world.name("sw")));
         follow(&device, &|device| device.ifindex().is_some());
         assert!(!device.link().gone && device.driver_info().is_some());
+        let shown = world.ip("sw", "-o link show tap7");
+        assert!(shown.starts_with(&format!("{}: ", device.ifindex().unwrap())), "{shown}");
         // Deleted where it is, it is gone.
         world.ip("sw", &format!("link set tap7 netns {}", world.name("a")));
         follow(&device, &is_away);

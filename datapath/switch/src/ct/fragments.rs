@@ -30,7 +30,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 flow::counters! {
     FRAGMENTS_PURGED = "ipf_stuck_frag_list_purged", "A datagram that was not whole gave way to fragments of another: as many were held as may be.";
-    FRAGMENTS_FULL = "ipf_frags_full", "A fragment was not held: there were as many as may be, and no other datagram to give way.";
+    FRAGMENTS_FULL = "ipf_frags_full", "A fragment was not held: there were as many as may be, and no other datagram that might give way.";
 }
 
 /// Fragments held, at first.

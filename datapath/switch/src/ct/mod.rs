@@ -8,7 +8,7 @@
 //! | [`tuple`], [`packet`] | from a packet to its tuple |
 //! | [`tcp`], [`stage`] | state machines, pure |
 //! | [`entry`], [`slab`], [`table`] | connections in memory, without locks for who reads |
-//! | [`seek`], `short`, `sums`, `common`, [`track`] | packets through a `ct` action |
+//! | [`seek`], `short`, `eight`, `sums`, `common`, [`track`] | packets through a `ct` action |
 //! | [`nat`], [`helper`], [`ftp`], [`expect`], [`fragments`] | what few packets need |
 //! | [`limits`] | zones, timeout policies |
 //! | [`reaper`] | the thread that ends what has expired, and frees it |
@@ -98,7 +98,7 @@ pub struct Ct {
     count: AtomicU32,
     /// Some that began last, when hardly any more might.
     recent: [AtomicU32; RECENT_MAX as usize],
-    /// Those of them that stand in the table twice.
+    /// Connections that stand in the table twice.
     twofold: AtomicU32,
     max: AtomicU32,
     liberal: AtomicBool,

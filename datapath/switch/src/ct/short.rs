@@ -1,7 +1,7 @@
 //! The shortest way through `ct`: packets of UDP and TCP over IPv4, of connections that are established, under the default timeouts.
 //!
 //! What enters: a batch. What leaves: bits for the packets that are of UDP or TCP over IPv4, whole and not tracked before, with what they are looked up by
-//! and where their connections probably are (`seek_short`); later the same packets tracked, but for those that have anything that few have (`pass_udp`,
+//! and where their connections probably are (`seek_short`); later the same packets tracked, but for those that have anything that few have (`pass_udp_as`,
 //! `track_tcp`). Neighbours: `eight`, which has forms of these steps for eight packets at a time; `sums`; `seek` and `common`, which take all others; `tcp`; a
 //! property test holds this way to `track_one`.
 //!

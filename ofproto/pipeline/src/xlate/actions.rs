@@ -385,8 +385,12 @@ impl Ctx<'_> {
 
     fn delete_field(&mut self, field: Field) {
         if let Some(n) = field.tun_metadata_number() {
-            let present = u64::from_be_bytes(self.key.tun_metadata_present) & !(1 << n);
-            self.key.tun_metadata_present = present.to_be_bytes();
+            let options = &self.bridge.tunnel_options;
+            options.clear(&mut self.key, n);
+            // That it is not there is what comes back after recirculation.
+            if let Some(option) = options.option(n) {
+                options.set(&mut self.written, n, &Value::ones(8 * option.bytes));
+            }
         }
         self.report(Kind::Detail, format_args!("delete {field}"));
     }

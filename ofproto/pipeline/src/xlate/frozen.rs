@@ -156,6 +156,16 @@ mod tests {
     }
 
     #[test]
+    fn what_a_bucket_wrote_is_not_frozen_behind_its_group() {
+        let (s, mut held) = (switch(&["br0 ip,actions=drop", LATER[0], LATER[1]]), Vec::new());
+        s.add_group("br0", "group_id=1,type=all,bucket=multipath(eth_src,50,modulo_n,1,0,NXM_NX_TUN_GBP_ID[]),output:3").unwrap();
+        s.flow_mod("br0", "ip,actions=group:1,ct(table=1)").unwrap();
+        let five = follow(&s, tunnelled(5), &mut held);
+        let known = tunnelled(5).masked(&held[0].mask);
+        assert_eq!(follow(&s, known, &mut held).0, five.0, "translated again it names the same");
+    }
+
+    #[test]
     fn beyond_a_patch_port_there_is_no_tunnel_after_recirculation_either() {
         let rules = ["br0 ip,actions=output:9", "br1 ip,actions=ct(table=1)", "br1 table=1,priority=2,tun_gbp_id=6,actions=drop"];
         let (s, mut held) = (switch(&[rules[0], rules[1], rules[2], "br1 table=1,priority=1,actions=output:5"]), Vec::new());

@@ -71,7 +71,7 @@ impl Ctx<'_> {
         self.credits.push(Credit::Tally(Arc::clone(&bucket.tally)));
         let ordered = super::action_set::in_order(&bucket.actions);
         let (key, mark) = (self.key, self.mark());
-        let was_mpls = self.was_mpls;
+        let (was_mpls, written) = (self.was_mpls, self.written);
         let outer = (std::mem::take(&mut self.exit), self.freeze.take());
         let was_in_bucket = std::mem::replace(&mut self.in_bucket, true);
         self.depth += 1;
@@ -84,7 +84,7 @@ impl Ctx<'_> {
         (self.exit, self.freeze) = outer;
         self.end_copy(mark, last);
         self.key = key;
-        self.was_mpls = was_mpls;
+        (self.was_mpls, self.written) = (was_mpls, written);
         // What goes wrong in one bucket is no reason not to run the next; only the bounds end it all.
         if matches!(self.error, Some(XlateError::TooManyMplsLabels | XlateError::UnsupportedPacketType)) {
             self.error = None;

@@ -135,8 +135,8 @@ impl Room {
         complaints.log(&self.complaints);
         self.complaints = complaints;
         switch.configure(&self.built.config);
-        // Who adds an interface finds its counters there at once.
-        let is_new = |name: &str| self.built.interfaces.get(name) != before.interfaces.get(name);
+        // Who adds an interface finds its counters there at once, or whoever brings the device that there was not.
+        let is_new = |name: &str| self.built.interfaces.get(name) != before.interfaces.get(name) || self.failed.contains(name);
         let report = switch.report(&is_new);
         self.failed = report.interfaces.iter().filter(|i| i.error.is_some()).map(|i| i.name.clone()).collect();
         report
