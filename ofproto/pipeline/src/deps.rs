@@ -154,24 +154,26 @@ impl TableDep {
     }
 }
 
-/// One bit per word of lines 0-4 in which `a` and `b` agree; the word of `in_port` is judged without it.
+/// One bit per word of lines 0-4 in which `a` and `b` agree, apart from what has two forms.
 fn equal_words(a: &Key, b: &Key) -> u64 {
     let mut known = 0;
     if a.words()[..JUDGED_WORDS] == b.words()[..JUDGED_WORDS] {
         return (1 << JUDGED_WORDS) - 1;
     }
     for i in 0..JUDGED_WORDS {
-        if (a.words()[i] ^ b.words()[i]) & !IN_PORT.words()[i] == 0 {
+        if (a.words()[i] ^ b.words()[i]) & !TWO_FORMS.words()[i] == 0 {
             known |= 1 << i;
         }
     }
     known
 }
 
-/// All bits of `in_port`: an OpenFlow port in rules, a datapath port in megaflows, so never compared as words.
-static IN_PORT: Key = {
+/// What is one thing in rules and another in megaflows, so never compared as words: `in_port`, a port of OpenFlow and of the datapath, and which tunnel
+/// options there are, a bit for each and how long they are as on the wire.
+static TWO_FORMS: Key = {
     let mut key = Key::ZERO;
     key.in_port = [0xff; 4];
+    key.tun_metadata_present = [0xff; 8];
     key
 };
 
@@ -370,7 +372,7 @@ impl Log {
 
 impl RuleChange {
     fn new(at: Revision, priority: i32, key: &Key, mask: &Mask) -> Self {
-        let word = |i: usize| (key.words()[i], mask.words()[i] & !IN_PORT.words()[i]);
+        let word = |i: usize| (key.words()[i], mask.words()[i] & !TWO_FORMS.words()[i]);
         let words = (0..JUDGED_WORDS).map(|i| (i, word(i))).filter(|(_, (_, mask))| *mask != 0);
         let index = |i| u8::try_from(i).expect("JUDGED_WORDS is small");
         Self {
@@ -431,6 +433,20 @@ mod tests {
         let mut deps = Deps::default();
         deps.table(BR, T0, priority, at_lookup, initial);
         deps
+    }
+
+    /// A megaflow has them as on the wire.
+    #[test]
+    fn by_tunnel_options_every_rule_concerns() {
+        let log = ChangeLog::default();
+        let pipeline = Key { tun_metadata_present: 1u64.to_be_bytes(), ..key(1, 1) };
+        let wire = Key { tun_metadata_present: 8u64.to_be_bytes(), ..key(1, 1) };
+        let d = deps(Some(0), &pipeline, &pipeline);
+        let before = log.now();
+        log.rule(BR, T0, 5, &pipeline, &Key { tun_metadata_present: 1u64.to_be_bytes(), ..Key::ZERO });
+        let mask = Key { tun_metadata_present: [0xff; 8], ..dst_mask() };
+        assert!(log.concerns(before, &d, &(&wire, &mask)));
+        assert!(log.pending(before).concerns(&d, &(&wire, &mask)));
     }
 
     #[test]
