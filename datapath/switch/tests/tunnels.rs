@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Bench, fragments, frame, numbered};
-use datapath::counters::{DROP_RECIRC, DROP_TUNNEL_POP};
+use datapath::counters::DROP_RECIRC;
 use datapath::ct::fragments::FRAGMENTS_PURGED;
 use flow::action_text::parse_actions;
 use flow::checksum::checksum;
