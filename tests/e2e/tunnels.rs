@@ -272,6 +272,13 @@ fn kinds_that_others_lack_and_packets_without_frames() {
     }
 }
 
+/// `tun_metadata0` is an option of four bytes, and the tunnel port 9.
+fn map_an_option(host: &Host) {
+    host.ofctl("add-tlv-map br-int {class=0xffff,type=0x80,len=4}->tun_metadata0");
+    host.vsctl("set interface tun ofport_request=9");
+    wait_until("the tunnel has its number", || host.column("interface", "tun", "ofport") == "9");
+}
+
 #[test]
 fn geneve_options_are_set_and_matched_on_both_sides() {
     let pair = Pair::new();
@@ -279,9 +286,7 @@ fn geneve_options_are_set_and_matched_on_both_sides() {
     let _b = pair.theirs.attach("br-int", "p2", 1, &["10.1.0.2/24"], "");
     pair.join("geneve", 0, "options:key=flow");
     for host in [&pair.ours, &pair.theirs] {
-        host.ofctl("add-tlv-map br-int {class=0xffff,type=0x80,len=4}->tun_metadata0");
-        host.vsctl("set interface tun ofport_request=9");
-        wait_until("the tunnel has its number", || host.column("interface", "tun", "ofport") == "9");
+        map_an_option(host);
         host.flows(
             "br-int",
             "in_port=1,actions=set_field:42->tun_id,set_field:0xbeef->tun_metadata0,output:9\n\
@@ -303,11 +308,7 @@ fn an_option_that_is_looked_at_behind_ct_is_that_of_each_packet() {
     let _b = pair.theirs.attach("br-int", "p2", 1, &["10.1.0.2/24"], "");
     let _c = pair.theirs.attach("br-int", "p3", 2, &["10.1.0.3/24"], "");
     pair.join("geneve", 0, "options:key=42");
-    for host in [&pair.ours, &pair.theirs] {
-        host.ofctl("add-tlv-map br-int {class=0xffff,type=0x80,len=4}->tun_metadata0");
-        host.vsctl("set interface tun ofport_request=9");
-        wait_until("the tunnel has its number", || host.column("interface", "tun", "ofport") == "9");
-    }
+    [&pair.ours, &pair.theirs].into_iter().for_each(map_an_option);
     pair.theirs.flows(
         "br-int",
         "in_port=1,actions=set_field:0xbeef->tun_metadata0,output:9\n\

@@ -133,9 +133,9 @@ fn open_one(netdev: &Netdev, n: usize, group: &mut Option<u32>) -> io::Result<Rx
     sys::set_option(fd.as_fd(), libc::SOL_PACKET, libc::PACKET_RX_RING, &request)?;
     let ring = Mapping::new(fd.as_fd(), SLOTS * SLOT, 0)?;
     let promiscuous =
-        libc::packet_mreq { mr_ifindex: netdev.ifindex.cast_signed(), mr_type: PROMISCUOUS, mr_alen: 0, mr_address: [0; 8] };
+        libc::packet_mreq { mr_ifindex: netdev.ifindex().cast_signed(), mr_type: PROMISCUOUS, mr_alen: 0, mr_address: [0; 8] };
     sys::set_option(fd.as_fd(), libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &promiscuous)?;
-    bind(fd.as_fd(), netdev.ifindex, ETH_P_ALL_BE)?;
+    bind(fd.as_fd(), netdev.ifindex(), ETH_P_ALL_BE)?;
     if n > 1 {
         join(fd.as_fd(), group)?;
     }
@@ -359,7 +359,7 @@ fn tx_socket(netdev: &Netdev) -> io::Result<OwnedFd> {
     let on: libc::c_int = 1;
     sys::set_option(fd.as_fd(), libc::SOL_PACKET, libc::PACKET_VNET_HDR, &on)?;
     sys::set_option(fd.as_fd(), libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &SOCKET_BUFFER)?;
-    bind(fd.as_fd(), netdev.ifindex, 0)?;
+    bind(fd.as_fd(), netdev.ifindex(), 0)?;
     Ok(fd)
 }
 

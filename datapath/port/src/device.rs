@@ -448,7 +448,7 @@ impl Device {
         match &self.driver {
             Driver::Memory | Driver::Host(_) => None,
             Driver::Dummy(port) => port.ifindex(),
-            Driver::Tap(_) | Driver::AfPacket(_) | Driver::AfXdp(_) => self.netdev_here().map(|netdev| netdev.place().ifindex),
+            Driver::Tap(_) | Driver::AfPacket(_) | Driver::AfXdp(_) => self.netdev_here().map(Netdev::ifindex),
         }
     }
 

@@ -20,8 +20,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[derive(Clone, Debug)]
 pub(crate) struct Netdev {
     pub(crate) name: String,
-    /// In the network namespace in which it was found.
-    pub(crate) ifindex: u32,
     pub(crate) shared: Arc<Shared>,
     /// Bound to that namespace.
     session: Arc<Mutex<Session>>,
@@ -40,7 +38,7 @@ impl Netdev {
         let link = link.ok_or_else(|| PortError::NoDevice { name: name.to_owned() })?;
         let (name, session) = (name.to_owned(), Arc::new(Mutex::new(session)));
         let place = Arc::new(Mutex::new(At::from(link.ifindex)));
-        let netdev = Self { name, ifindex: link.ifindex, shared: Arc::clone(shared), session, place, tap: None };
+        let netdev = Self { name, shared: Arc::clone(shared), session, place, tap: None };
         netdev.note(&link);
         Ok((netdev, link))
     }
@@ -58,6 +56,11 @@ impl Netdev {
     /// Where the device is now.
     pub(crate) fn place(&self) -> At {
         *self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The index where it is now.
+    pub(crate) fn ifindex(&self) -> u32 {
+        self.place().ifindex
     }
 
     /// The index, for a change of `what`, which only those of its own namespace may make.
@@ -123,13 +126,8 @@ impl Netdev {
             return self.shared.gone.store(true, Ordering::Relaxed);
         };
         // It may be given another name, or be moved on, between the questions.
-        let mut found = find_tap(session, tap);
-        for _ in 1..SEEKS {
-            if found.is_err() {
-                found = find_tap(session, tap);
-            }
-        }
-        let place = match found {
+        let first = find_tap(session, tap);
+        let place = match (1..SEEKS).fold(first, |found, _| found.or_else(|_| find_tap(session, tap))) {
             Ok(Some((place, link))) => {
                 self.note(&link);
                 place
@@ -172,8 +170,8 @@ impl Netdev {
         let mut session = self.session();
         let line = qdisc::Line { speed: speed_bps / 8, mtu: self.shared.mtu.load(Ordering::Relaxed) };
         let set = match qos {
-            Some(qos) => qdisc::set(&mut session, self.ifindex, qos, line),
-            None => qdisc::clear(&mut session, self.ifindex),
+            Some(qos) => qdisc::set(&mut session, self.ifindex(), qos, line),
+            None => qdisc::clear(&mut session, self.ifindex()),
         };
         drop(session);
         set.map_err(|e| self.fault("setting the queueing discipline", e))
@@ -182,7 +180,7 @@ impl Netdev {
     /// What the QoS that was set has come to, with what its classes have sent.
     pub(crate) fn qos_report(&self, qos: &Qos, speed_bps: u64) -> Result<QosReport, PortError> {
         let line = qdisc::Line { speed: speed_bps / 8, mtu: self.shared.mtu.load(Ordering::Relaxed) };
-        let told = qdisc_report::report(&mut self.session(), self.ifindex, qos, line);
+        let told = qdisc_report::report(&mut self.session(), self.ifindex(), qos, line);
         told.map_err(|e| self.fault("asking for the queues", e))
     }
 
@@ -224,7 +222,7 @@ const SEEKS: usize = 5;
 fn find_tap(session: &mut Session, tap: &File) -> io::Result<Option<(At, Link)>> {
     let Ok(name) = sys::tap_name(tap) else { return Ok(None) };
     let namespace = sys::tap_namespace(tap)?;
-    let nsid = if session.is_of(namespace.as_fd()) { None } else { Some(session.namespace_id(namespace.as_fd())?) };
+    let nsid = if session.is_of(namespace.as_fd())? { None } else { Some(session.namespace_id(namespace.as_fd())?) };
     let link = session.link_by_name_in(&name, nsid)?.ok_or(io::ErrorKind::NotFound)?;
     Ok(Some((At { ifindex: link.ifindex, nsid }, link)))
 }

@@ -221,7 +221,7 @@ impl Port {
             // Frames that GRO has joined fit no chunk. If it cannot be switched off, they are dropped and counted.
             let _ = ethtool::set_feature(&netdev.name, ethtool::Feature::Gro, false);
         }
-        let program = Arc::new(Program::attach(netdev.ifindex, queues.rx, mode)?);
+        let program = Arc::new(Program::attach(netdev.ifindex(), queues.rx, mode)?);
         let virtual_device = link.kind.is_some();
         let (mut rx, mut tx) = (Vec::new(), Vec::new());
         let mut first = None;
@@ -355,14 +355,14 @@ fn open_socket(
     };
     let pieces = match first {
         Some(first) => {
-            bind(&fd, netdev.ifindex, queue, libc::XDP_SHARED_UMEM, Some(first.fd))?;
+            bind(&fd, netdev.ifindex(), queue, libc::XDP_SHARED_UMEM, Some(first.fd))?;
             first.pieces
         }
         None => {
             let flags = flags | libc::XDP_USE_NEED_WAKEUP;
-            let with_pieces = bind(&fd, netdev.ifindex, queue, flags | libc::XDP_USE_SG, None).is_ok();
+            let with_pieces = bind(&fd, netdev.ifindex(), queue, flags | libc::XDP_USE_SG, None).is_ok();
             if !with_pieces {
-                bind(&fd, netdev.ifindex, queue, flags, None)?;
+                bind(&fd, netdev.ifindex(), queue, flags, None)?;
             }
             with_pieces
         }

@@ -324,8 +324,8 @@ const RULES: u32 = 1 << 7 | 1 << 18;
 pub struct Monitor {
     fd: OwnedFd,
     bytes: Vec<u8>,
-    /// Where other namespaces are listened to as well: the monitor's own, and a session with it.
-    own: Option<(OwnedFd, request::Session)>,
+    /// With the monitor's own namespace, where others are listened to as well.
+    own: Option<request::Session>,
 }
 
 /// An event, and the namespace that it is from, by the id that ours has for it; None for ours.
@@ -358,7 +358,7 @@ impl Monitor {
             tracing::debug!(target: "netlink_notifier", "devices in other namespaces are not followed ({error})");
             return Ok(monitor);
         }
-        Ok(Self { own: Some((sys::network_namespace()?, request::Session::new()?)), ..monitor })
+        Ok(Self { own: Some(request::Session::new()?), ..monitor })
     }
 
     /// What has happened since the last call; empty if nothing has. Never blocks.
@@ -389,10 +389,10 @@ impl Monitor {
 
     /// A namespace may have an id for itself, which then stands at its own events, too.
     fn know_ours(&mut self, told: &mut [Told]) -> io::Result<()> {
-        let Some((own, session)) = self.own.as_mut().filter(|_| told.iter().any(|(nsid, _)| nsid.is_some())) else {
+        let Some(session) = self.own.as_mut().filter(|_| told.iter().any(|(nsid, _)| nsid.is_some())) else {
             return Ok(());
         };
-        let id = session.known_namespace_id(own.as_fd())?;
+        let id = session.own_id()?;
         told.iter_mut().filter(|(nsid, _)| nsid.is_some() && *nsid == id).for_each(|(nsid, _)| *nsid = None);
         Ok(())
     }

@@ -32,20 +32,24 @@ impl From<u32> for At {
 pub struct Session {
     fd: OwnedFd,
     seq: u32,
-    /// Device and inode of the namespace; None where there is no /proc.
-    namespace: Option<(u64, u64)>,
 }
 
 impl Session {
     /// A session with the network namespace of the calling thread.
     pub fn new() -> io::Result<Self> {
-        let namespace = sys::network_namespace().and_then(|namespace| sys::identity(namespace.as_fd())).ok();
-        Ok(Self { fd: open(0, SockFlag::empty())?, seq: 0, namespace })
+        Ok(Self { fd: open(0, SockFlag::empty())?, seq: 0 })
     }
 
     /// Whether a namespace is the session's own.
-    pub(crate) fn is_of(&self, namespace: BorrowedFd<'_>) -> bool {
-        sys::identity(namespace).is_ok_and(|identity| Some(identity) == self.namespace)
+    pub(crate) fn is_of(&self, namespace: BorrowedFd<'_>) -> io::Result<bool> {
+        let own = sys::namespace_of(self.fd.as_fd())?;
+        Ok(sys::identity(own.as_fd())? == sys::identity(namespace)?)
+    }
+
+    /// The id that the session's namespace has for itself, if it has one.
+    pub(super) fn own_id(&mut self) -> io::Result<Option<i32>> {
+        let own = sys::namespace_of(self.fd.as_fd())?;
+        self.known_namespace_id(own.as_fd())
     }
 
     /// The device called `name`; None if there is none.
@@ -81,7 +85,7 @@ impl Session {
     }
 
     /// The same; None if it has none.
-    pub(super) fn known_namespace_id(&mut self, namespace: BorrowedFd<'_>) -> io::Result<Option<i32>> {
+    fn known_namespace_id(&mut self, namespace: BorrowedFd<'_>) -> io::Result<Option<i32>> {
         let mut id = None;
         let request = self.request(libc::RTM_GETNSID, 0, &[0; 4]);
         self.converse(request.attribute(wire::NETNSA_FD, &namespace.as_raw_fd().to_ne_bytes()), &mut |message| {

@@ -153,6 +153,16 @@ fn tcp_passes_a_tap() {
     assert!(tap.rx_bytes > 100 << 20 && tap.tx_bytes > 100 << 20, "{tap:?}");
 }
 
+/// The device takes over what the monitor tells until it is as it has to be.
+fn follow(monitor: &mut Monitor, device: &Device, done: &dyn Fn(&Device) -> bool) {
+    assert!(soon(Duration::from_secs(2), || {
+        for told in monitor.told().unwrap() {
+            device.follow(&told);
+        }
+        done(device)
+    }));
+}
+
 #[test]
 fn changes_are_followed_and_a_lost_device_is_taken_up_again() {
     let world = World::veths();
@@ -160,14 +170,7 @@ fn changes_are_followed_and_a_lost_device_is_taken_up_again() {
         world.within("sw", || {
             let mut monitor = Monitor::new().unwrap();
             let mut device = Device::open(&config("swa", kind)).unwrap();
-            let mut follow = |device: &Device, done: &dyn Fn(&Device) -> bool| {
-                assert!(soon(Duration::from_secs(2), || {
-                    for told in monitor.told().unwrap() {
-                        device.follow(&told);
-                    }
-                    done(device)
-                }));
-            };
+            let mut follow = |device: &Device, done: &dyn Fn(&Device) -> bool| follow(&mut monitor, device, done);
             device.set_mtu(1400).unwrap();
             device.set_mac([2, 0, 0, 0, 7, 7]).unwrap();
             let link = request::link_by_name("swa").unwrap().unwrap();
@@ -216,14 +219,7 @@ fn a_tap_is_the_ports_in_any_namespace() {
         let index = device.ifindex().unwrap();
         // The container has a device of that index already.
         world.ip("a", &format!("link add index {index} name taken type veth peer name taken1"));
-        let mut follow = |device: &Device, done: &dyn Fn(&Device) -> bool| {
-            assert!(soon(Duration::from_secs(2), || {
-                for told in monitor.told().unwrap() {
-                    device.follow(&told);
-                }
-                done(device)
-            }));
-        };
+        let mut follow = |device: &Device, done: &dyn Fn(&Device) -> bool| follow(&mut monitor, device, done);
         let is_away = |device: &Device| device.ifindex().is_none() && !device.link().gone;
         world.ip("sw", &format!("link set tap7 netns {}", world.name("a")));
         follow(&device, &is_away);

@@ -328,11 +328,17 @@ impl Fragments {
         if of == *but {
             return false;
         }
-        let n = locked.lists.remove(&of).map_or(0, |list| list.count());
-        self.held.fetch_sub(n, Ordering::Relaxed);
-        self.family(&of).purged.fetch_add(n.into(), Ordering::Relaxed);
+        let n = self.let_go(&mut locked, &of);
+        self.family(&of).purged.fetch_add(n, Ordering::Relaxed);
         FRAGMENTS_PURGED.inc();
         true
+    }
+
+    /// Drops a datagram; how many fragments it had.
+    fn let_go(&self, locked: &mut Locked<'_>, of: &Datagram) -> u64 {
+        let n = locked.lists.remove(of).map_or(0, |list| list.count());
+        self.held.fetch_sub(n, Ordering::Relaxed);
+        n.into()
     }
 
     /// A fragment on its way to the tracker.
@@ -396,9 +402,8 @@ impl Fragments {
             let mut locked = shard.lock();
             let expired = |of: &Datagram, lists: &Lists| lists.by_name.get(of).is_some_and(|list| list.expires_ms <= now_ms);
             while let Some(of) = locked.lists.oldest().filter(|of| expired(of, &locked.lists)) {
-                let n = locked.lists.remove(&of).map_or(0, |list| list.count());
-                self.held.fetch_sub(n, Ordering::Relaxed);
-                self.family(&of).expired.fetch_add(n.into(), Ordering::Relaxed);
+                let n = self.let_go(&mut locked, &of);
+                self.family(&of).expired.fetch_add(n, Ordering::Relaxed);
             }
         }
     }

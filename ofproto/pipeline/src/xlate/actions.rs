@@ -265,10 +265,10 @@ impl Ctx<'_> {
         }
         self.match_proto_for(field);
         let (value, bits) = (value.low(), mask.low());
-        let all = field.mask(&self.mask) | bits;
-        field.set_mask(&mut self.mask, all);
-        let written = field.mask(&self.written) | bits;
-        field.set_mask(&mut self.written, written);
+        for mask in [&mut self.mask, &mut self.written] {
+            let all = field.mask(mask) | bits;
+            field.set_mask(mask, all);
+        }
         if bits == field.exact() {
             field.set(&mut self.key, value);
         } else {
@@ -404,10 +404,10 @@ impl Ctx<'_> {
         let kept = options.get(&self.key, n).without(mask);
         options.set(&mut self.key, n, &kept.or(&value.and(mask)));
         // Whether the packet had it decides what it has afterwards, and so do the bits that stay.
-        let seen = options.get(&self.mask, n).or(mask);
-        options.set(&mut self.mask, n, &seen);
-        let written = options.get(&self.written, n).or(mask);
-        options.set(&mut self.written, n, &written);
+        for bits in [&mut self.mask, &mut self.written] {
+            let all = options.get(bits, n).or(mask);
+            options.set(bits, n, &all);
+        }
     }
 }
 
