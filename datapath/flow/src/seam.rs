@@ -9,6 +9,7 @@ use crate::conntrack::Conntrack;
 use crate::key::{Key, Mask};
 use std::fmt;
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -470,8 +471,17 @@ pub trait Datapath: Send + Sync + fmt::Debug {
     fn port_qos_kinds(&self, _port: DpPort) -> Vec<&'static str> {
         Vec::new()
     }
-    /// Takes pending events; returns at once.
+    /// Looks at every port for what nobody tells of, and takes pending events; returns at once.
     fn events(&self) -> Vec<DpEvent>;
+    /// What can be read as long as the kernel has told of devices what `heard` has not taken; `None`: it tells nothing here.
+    fn ear(&self) -> Option<Arc<OwnedFd>> {
+        None
+    }
+    /// Takes what the kernel has told of devices (some of it, if it is much), and the events that come of it; returns at once. Of ports, only
+    /// those that it concerns are looked at.
+    fn heard(&self) -> Vec<DpEvent> {
+        Vec::new()
+    }
 
     // Megaflows. Results stand in the order of the batch.
     fn put(&self, batch: &[FlowPut]) -> Vec<Result<(), DpError>>;

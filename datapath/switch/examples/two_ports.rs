@@ -29,7 +29,7 @@ fn main() {
     }
     for _ in 0..seconds {
         std::thread::sleep(Duration::from_secs(1));
-        for event in dp.events() {
+        for event in dp.heard().into_iter().chain(dp.events()) {
             println!("{event:?}");
         }
         let packets = [1, 2].map(|u| dp.get(Ufid(u)).unwrap().stats.packets);

@@ -7,6 +7,8 @@ use flow::seam::{
     PortStats, Upcall,
 };
 use flow::{Datapath, DpPort, Ufid};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -120,6 +122,14 @@ impl<D: Datapath> Datapath for Failing<D> {
 
     fn events(&self) -> Vec<DpEvent> {
         self.inner.events()
+    }
+
+    fn ear(&self) -> Option<Arc<OwnedFd>> {
+        self.inner.ear()
+    }
+
+    fn heard(&self) -> Vec<DpEvent> {
+        self.inner.heard()
     }
 
     fn put(&self, batch: &[FlowPut]) -> Vec<Result<(), DpError>> {

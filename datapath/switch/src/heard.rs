@@ -43,6 +43,21 @@ impl<'e> Heard<'e> {
         heard
     }
 
+    /// Whether events were lost, so that nobody knows what else has changed.
+    pub(crate) fn is_incomplete(&self) -> bool {
+        self.lost.is_some()
+    }
+
+    /// Of which devices something is told.
+    pub(crate) fn places(&self) -> impl Iterator<Item = At> {
+        self.by_place.keys().copied()
+    }
+
+    /// The names of those of this namespace that are there or have changed.
+    pub(crate) fn all_names(&self) -> impl Iterator<Item = &'e str> {
+        self.names.iter().copied()
+    }
+
     /// Whether a device of that name is there or has changed.
     pub(crate) fn names(&self, name: &str) -> bool {
         self.names.contains(name)
@@ -76,5 +91,9 @@ mod tests {
         assert_eq!((of(8, None), of(8, Some(3))), (vec![link(8, 2), lost.clone()], vec![elsewhere, lost.clone()]));
         assert_eq!((of(9, None), of(7, Some(3))), (vec![lost.clone()], vec![lost]));
         assert!(heard.names("d8") && !heard.names("d9") && !heard.names("d10"), "a name is one of this namespace");
+        let mut places: Vec<_> = heard.places().map(|at| (at.ifindex, at.nsid)).collect();
+        places.sort_unstable();
+        assert_eq!(places, [(7, None), (8, None), (8, Some(3)), (10, Some(3))]);
+        assert!(heard.is_incomplete() && !Heard::new(&events[2..5]).is_incomplete());
     }
 }

@@ -3,6 +3,9 @@
 //! What enters: requests of the seam, link events of the kernel. What leaves: outlets and receive queues for workers, events and
 //! figures for the slow path. Neighbours: `crew` (who polls), `worker` (commands), `port` (devices), `switch` (which holds the lock).
 //!
+//! What the kernel tells of devices is taken when there is something (`hear`), and concerns only the ports of those devices; what nobody tells of is
+//! looked for at every port now and then (`look`).
+//!
 //! A change of one port touches that port's queues only: the others are polled on. A device that vanished leaves its port parked:
 //! the number stays, nothing is polled, output to it is dropped and counted, and the device is opened again when one of its name appears.
 
@@ -23,15 +26,16 @@ use crate::worker::Command;
 use flow::DpPort;
 use flow::clock::Msec;
 use flow::seam::{DpError, DpEvent, PortInfo, PortRequest, PortStats, QosReport, TooLong};
-use port::netlink::Monitor;
-use port::{Device, LinkState, PortConfig};
-use std::collections::BTreeMap;
+use port::netlink::{Event, Monitor};
+use port::{Device, Kind, LinkState, Mac, PortConfig};
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 /// How often a vanished device is tried again without an event that tells of it.
 const RETRY_MS: Msec = 1_000;
-/// Events kept for the slow path; beyond that only the newest matter, because it then asks for everything.
-const EVENTS_MAX: usize = 4096;
+/// Ways of the host's stack, with what they take, kept for the slow path. Which are left out are found again by the next packets that are too long.
+const PATHS_MAX: usize = 4096;
 
 /// A port.
 #[derive(Debug)]
@@ -43,13 +47,21 @@ struct Port {
     /// For a tunnel port.
     too_long: Option<Arc<TooLongs>>,
     upcalls: Arc<PortQueue>,
-    seen: LinkState,
+    seen: Seen,
     link_resets: u64,
     retry_ms: Msec,
     /// When its PHY is to be asked again; `None`: it is not asked.
     mii_ms: Option<Msec>,
     /// When its QoS was set up.
     queued_ms: Msec,
+}
+
+/// What was last seen of a device. Workers find out some of it before the kernel's word has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Seen {
+    link: LinkState,
+    mtu: u32,
+    mac: Mac,
 }
 
 /// What ports need to be connected: the core that carries `execute` out, and workers.
@@ -73,7 +85,10 @@ pub struct Ports {
     ports: BTreeMap<DpPort, Port>,
     register: Register,
     pub crew: Crew,
-    events: Vec<DpEvent>,
+    /// Ports that have changed.
+    changed: BTreeSet<DpPort>,
+    /// Of ways of the host's stack.
+    paths: Vec<DpEvent>,
     monitor: Option<Monitor>,
     /// Numbers by name, as the dummy datapath has them.
     by_name: bool,
@@ -93,9 +108,13 @@ impl Ports {
         }
         let number = self.number_for(request)?;
         let tunnel = Decap::of(request);
+        if tunnel.is_none() && Kind::from_type(&request.kind).is_some_and(is_netdev) {
+            // Before its state is asked for, so that no change falls in between.
+            self.watch();
+        }
         let device = if tunnel.is_some() { open_host(request)? } else { Some(open(request)?) };
         let upcalls = PortQueue::new(number);
-        let seen = device.as_ref().map(Device::link).unwrap_or_default();
+        let seen = device.as_ref().map(Seen::of).unwrap_or_default();
         let request = request.clone();
         let too_long = tunnel.map(|_| Arc::default());
         let port = Port {
@@ -110,7 +129,6 @@ impl Ports {
             mii_ms: None,
             queued_ms: means.now_ms,
         };
-        let wants_events = port.device.as_ref().is_some_and(is_netdev);
         self.register.enter(&port.request.name, number);
         self.ports.insert(number, port);
         if let Err(error) = self.connect(number, means) {
@@ -119,9 +137,6 @@ impl Ports {
             return Err(error);
         }
         self.queue_as_asked(number);
-        if wants_events {
-            self.watch();
-        }
         Ok(number)
     }
 
@@ -156,6 +171,7 @@ impl Ports {
     /// returns: one that was in the middle of a round would drop what a megaflow that is put now sends there.
     fn connect(&mut self, number: DpPort, means: &mut Means<'_>) -> Result<(), DpError> {
         let port = self.ports.get_mut(&number).ok_or(DpError::NoPort)?;
+        self.register.locate(number, port.device.as_ref().and_then(Device::place));
         means.aux.outlets.set(number, port.outlet()?);
         let (done, taken_up) = crossbeam_channel::unbounded();
         for worker in &self.crew.workers {
@@ -253,7 +269,7 @@ impl Ports {
             self.crew.pin(number, &wishes);
             self.arrange(means)?;
         }
-        self.event(DpEvent::PortChanged(number));
+        self.changed(number);
         Ok(())
     }
 
@@ -274,7 +290,7 @@ impl Ports {
         self.disconnect(number, means.aux);
         self.connect(number, means)?;
         self.arrange(means)?;
-        self.event(DpEvent::PortChanged(number));
+        self.changed(number);
         Ok(())
     }
 
@@ -375,28 +391,65 @@ impl Ports {
         })
     }
 
-    /// Notes an event for the slow path.
-    pub fn event(&mut self, event: DpEvent) {
-        if self.events.len() < EVENTS_MAX && !self.events.contains(&event) {
-            self.events.push(event);
-        }
+    /// A port has changed, as the slow path is to be told.
+    pub fn changed(&mut self, number: DpPort) {
+        self.changed.insert(number);
     }
 
-    /// Follows the kernel, parks what vanished, takes up what came back; the events since the last call.
-    pub fn follow(&mut self, means: &mut Means<'_>) -> Vec<DpEvent> {
-        let told = self.monitor.as_mut().and_then(|m| m.told().ok()).unwrap_or_default();
+    /// The socket by which the kernel tells of devices.
+    #[must_use]
+    pub fn ear(&self) -> Option<Arc<OwnedFd>> {
+        self.monitor.as_ref().map(Monitor::ear)
+    }
+
+    /// Takes what the kernel has told of devices: parks what vanished, takes up what came back; the events that are pending.
+    pub fn hear(&mut self, means: &mut Means<'_>) -> Vec<DpEvent> {
+        let told = match self.monitor.as_mut().map(Monitor::told) {
+            None => return self.take_events(),
+            Some(Ok(told)) => told,
+            Some(Err(error)) => {
+                // Such a socket would be readable for ever. The next port makes another one.
+                tracing::warn!(target: "dpif_netdev", "no more link events: {error}");
+                self.monitor = None;
+                vec![(None, Event::Overrun)]
+            }
+        };
         let heard = Heard::new(&told);
+        for number in self.concerned(&heard) {
+            self.follow(number, &heard, means);
+        }
+        self.take_events()
+    }
+
+    /// The ports that something is told of: all of them where events were lost.
+    fn concerned(&self, heard: &Heard<'_>) -> BTreeSet<DpPort> {
+        if heard.is_incomplete() {
+            return self.ports.keys().copied().collect();
+        }
+        let by_name = heard.all_names().filter_map(|name| self.register.find(name));
+        heard.places().filter_map(|place| self.register.at(place)).chain(by_name).collect()
+    }
+
+    /// Looks at every port for what nobody tells of: what workers found out, PHYs, ways of the host's stack, devices that are to be tried
+    /// again; the events that are pending.
+    pub fn look(&mut self, means: &mut Means<'_>) -> Vec<DpEvent> {
         let numbers: Vec<DpPort> = self.ports.keys().copied().collect();
         for number in numbers {
-            self.follow_one(number, &heard, means);
+            self.follow(number, &Heard::default(), means);
         }
         if self.crew.watch(means.settings, means.now_ms) {
             self.crew.deal(means.settings, means.now_ms);
         }
-        std::mem::take(&mut self.events)
+        self.take_events()
     }
 
-    fn follow_one(&mut self, number: DpPort, heard: &Heard<'_>, means: &mut Means<'_>) {
+    fn take_events(&mut self) -> Vec<DpEvent> {
+        let changed = std::mem::take(&mut self.changed).into_iter().map(DpEvent::PortChanged);
+        changed.chain(std::mem::take(&mut self.paths)).collect()
+    }
+
+    /// One port follows what was heard of its device, and what there is to be seen of it.
+    fn follow(&mut self, number: DpPort, heard: &Heard<'_>, means: &mut Means<'_>) {
         let now_ms = means.now_ms;
         let Some(port) = self.ports.get_mut(&number) else {
             return;
@@ -410,12 +463,13 @@ impl Ports {
             return;
         };
         if port.tunnel.is_some() {
-            let paths = device.take_paths();
-            return paths.into_iter().for_each(|(to, mtu)| self.event(DpEvent::PathMtu(to, mtu)));
+            let room = PATHS_MAX.saturating_sub(self.paths.len());
+            return self.paths.extend(device.take_paths().into_iter().take(room).map(|(to, mtu)| DpEvent::PathMtu(to, mtu)));
         }
         let mut changed = false;
         for told in device.place().into_iter().flat_map(|place| heard.of(place)) {
             changed |= device.follow(told);
+            changed |= port.seen.follow(device, &mut port.link_resets);
         }
         if device.is_lost() && now_ms >= port.retry_ms {
             port.retry_ms = now_ms + RETRY_MS;
@@ -428,21 +482,21 @@ impl Ports {
         } else if interval_ms == 0 && port.mii_ms.take().is_some() {
             device.poll_mii(false);
         }
-        let link = device.link();
-        if link != port.seen {
-            port.link_resets += u64::from(link.carrier != port.seen.carrier);
-            port.seen = link;
-            changed = true;
-        }
-        if link.gone {
+        changed |= port.seen.follow(device, &mut port.link_resets);
+        self.register.locate(number, device.place());
+        if port.seen.link.gone {
             PORT_VANISHED.inc();
             tracing::info!(target: "dpif_netdev", "port {}: the device has vanished", port.request.name);
             port.retry_ms = now_ms + RETRY_MS;
+            let is_back = heard.names(&port.request.name);
             self.park(number, means);
+            if is_back {
+                self.take_up(number, means);
+            }
             changed = true;
         }
         if changed {
-            self.event(DpEvent::PortChanged(number));
+            self.changed(number);
         }
     }
 
@@ -460,11 +514,11 @@ impl Ports {
             Ok(()) => {
                 PORT_RETURNED.inc();
                 if let Some(port) = self.ports.get_mut(&number) {
-                    port.seen = port.device.as_ref().map(Device::link).unwrap_or_default();
+                    port.seen = port.device.as_ref().map(Seen::of).unwrap_or_default();
                     port.link_resets += 1;
                     tracing::info!(target: "dpif_netdev", "port {}: the device is back", port.request.name);
                 }
-                self.event(DpEvent::PortChanged(number));
+                self.changed(number);
             }
             Err(error) => {
                 tracing::debug!(target: "dpif_netdev", "{error}");
@@ -481,6 +535,19 @@ impl Ports {
     }
 }
 
+impl Seen {
+    fn of(device: &Device) -> Self {
+        Self { link: device.link(), mtu: device.mtu(), mac: device.mac() }
+    }
+
+    /// Takes note of what the device is like now, and counts how often its carrier came and went; whether anything is different.
+    fn follow(&mut self, device: &Device, link_resets: &mut u64) -> bool {
+        let before = std::mem::replace(self, Self::of(device));
+        *link_resets += u64::from(self.link.carrier != before.link.carrier);
+        *self != before
+    }
+}
+
 impl Port {
     /// A worker's way out by this port.
     fn outlet(&self) -> Result<Box<Outlet>, DpError> {
@@ -490,7 +557,6 @@ impl Port {
     }
 
     fn berth(&self, port: DpPort) -> Berth {
-        use port::Kind;
         let kind = self.device.as_ref().map(Device::kind);
         let is_dummy = matches!(kind, Some(Kind::Dummy | Kind::DummyInternal | Kind::DummyPmd));
         let numa = if is_dummy {
@@ -513,7 +579,6 @@ impl Port {
 
     /// What the device is configured with, as `dpif/show` prints it.
     fn config(&self) -> Vec<(String, String)> {
-        use port::Kind;
         let Some(device) = &self.device else {
             return self.request.options.clone();
         };
@@ -596,9 +661,8 @@ fn affinity_of(request: &PortRequest) -> Vec<(usize, CoreId)> {
     })
 }
 
-fn is_netdev(device: &Device) -> bool {
-    use port::Kind;
-    match device.kind() {
+fn is_netdev(kind: Kind) -> bool {
+    match kind {
         Kind::System | Kind::AfXdp | Kind::Internal | Kind::Tap => true,
         Kind::Memory | Kind::Dummy | Kind::DummyInternal | Kind::DummyPmd | Kind::Host => false,
     }

@@ -1,11 +1,12 @@
-//! The register of ports: which names and numbers are taken, and which number is the next free one.
+//! The register of ports: which names and numbers are taken, which number is the next free one, and whose netdev is where.
 //!
-//! What enters: a name with its number, when a port comes or goes. What leaves: the number of a name; free numbers. Neighbour: `ports`, which keeps
+//! What enters: a name with its number, when a port comes or goes; where its netdev is. What leaves: the number of a name or a place; free numbers. Neighbour: `ports`, which keeps
 //! the ports themselves. With ten thousand ports nothing here may look at all of them to add one more.
 
 use crate::outlets::PORTS_MAX;
 use flow::DpPort;
 use flow::hash::Map;
+use port::netlink::request::At;
 
 const WORD: u32 = u64::BITS;
 const WORDS: usize = PORTS_MAX.div_ceil(WORD) as usize;
@@ -18,11 +19,13 @@ pub(crate) struct Register {
     taken: Box<[u64; WORDS]>,
     /// No word before this one has a number free (but for 0).
     first: usize,
+    by_place: Map<At, DpPort>,
+    places: Map<DpPort, At>,
 }
 
 impl Default for Register {
     fn default() -> Self {
-        Self { by_name: Map::default(), taken: Box::new([0; WORDS]), first: 0 }
+        Self { by_name: Map::default(), taken: Box::new([0; WORDS]), first: 0, by_place: Map::default(), places: Map::default() }
     }
 }
 
@@ -59,9 +62,34 @@ impl Register {
         }
     }
 
+    /// A port's netdev is there now; `None`: nowhere.
+    pub(crate) fn locate(&mut self, number: DpPort, place: Option<At>) {
+        let before = self.places.get(&number).copied();
+        if before == place {
+            return;
+        }
+        // Where it was, another port's may be already.
+        if let Some(before) = before.filter(|at| self.by_place.get(at) == Some(&number)) {
+            self.by_place.remove(&before);
+        }
+        match place {
+            Some(place) => {
+                self.places.insert(number, place);
+                self.by_place.insert(place, number);
+            }
+            None => drop(self.places.remove(&number)),
+        }
+    }
+
+    /// The port whose netdev is there.
+    pub(crate) fn at(&self, place: At) -> Option<DpPort> {
+        self.by_place.get(&place).copied()
+    }
+
     /// A port has gone.
     pub(crate) fn strike(&mut self, name: &str) {
         let Some(number) = self.by_name.remove(name) else { return };
+        self.locate(number, None);
         let at = (number.0 / WORD) as usize;
         if let Some(word) = self.taken.get_mut(at) {
             *word &= !(1 << (number.0 % WORD));
@@ -93,6 +121,24 @@ mod tests {
         register.enter("again", DpPort(70));
         assert_eq!(register.next_free(), Some(DpPort(130)));
         assert_eq!((register.is_free(0), register.is_free(PORTS_MAX)), (true, false));
+    }
+
+    #[test]
+    fn a_port_is_found_where_its_netdev_is_and_nowhere_else() {
+        let mut register = Register::default();
+        let (here, there) = (At::from(7), At { ifindex: 7, nsid: Some(3) });
+        for n in 1..=2 {
+            register.enter(&format!("p{n}"), DpPort(n));
+        }
+        register.locate(DpPort(1), Some(here));
+        register.locate(DpPort(1), Some(there));
+        assert_eq!((register.at(here), register.at(there)), (None, Some(DpPort(1))));
+        // The index of a device that is gone may be another's before anybody has seen that it is gone.
+        register.locate(DpPort(2), Some(there));
+        register.locate(DpPort(1), None);
+        assert_eq!(register.at(there), Some(DpPort(2)));
+        register.strike("p2");
+        assert_eq!((register.at(there), register.places.len(), register.by_place.len()), (None, 0, 0));
     }
 
     #[test]

@@ -41,6 +41,7 @@ use flow::seam::{
 };
 use flow::{Datapath, DpPort, Ufid};
 use port::{Device, Packet};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -420,7 +421,7 @@ impl Datapath for Switch {
     fn port_set_up(&self, port: DpPort, up: bool) -> Result<(), DpError> {
         let mut control = lock(&self.control);
         control.ports.device(port)?.set_admin_up(up).map_err(|e| DpError::Device(e.to_string()))?;
-        control.ports.event(DpEvent::PortChanged(port));
+        control.ports.changed(port);
         Ok(())
     }
 
@@ -454,7 +455,16 @@ impl Datapath for Switch {
 
     fn events(&self) -> Vec<DpEvent> {
         let mut control = lock(&self.control);
-        self.with_means(&mut control, Ports::follow)
+        self.with_means(&mut control, Ports::look)
+    }
+
+    fn ear(&self) -> Option<Arc<OwnedFd>> {
+        lock(&self.control).ports.ear()
+    }
+
+    fn heard(&self) -> Vec<DpEvent> {
+        let mut control = lock(&self.control);
+        self.with_means(&mut control, Ports::hear)
     }
 
     fn put(&self, batch: &[FlowPut]) -> Vec<Result<(), DpError>> {

@@ -48,6 +48,7 @@ use flow::seam::{
 };
 use flow::{Datapath, DpPort, Megaflow, Msec, Ufid, clock};
 use state::{Counted, Entry, Home, Rate, State};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -316,6 +317,8 @@ impl<D: Datapath, H: Hardware> Datapath for Tiered<D, H> {
         fn port_qos(&self, port: DpPort) -> Result<Option<QosReport>, DpError>;
         fn port_qos_kinds(&self, port: DpPort) -> Vec<&'static str>;
         fn events(&self) -> Vec<DpEvent>;
+        fn ear(&self) -> Option<Arc<OwnedFd>>;
+        fn heard(&self) -> Vec<DpEvent>;
         fn quiesce(&self);
         fn execute(&self, batch: Vec<Execute>) -> Vec<Result<(), DpError>>;
         fn has_mask_room(&self, mask: &Mask, in_port: DpPort) -> bool;

@@ -10,8 +10,11 @@ use flow::rewrite_headers::{self as headers, Label};
 use flow::seam::*;
 use flow::{Datapath, DpPort, Key, Ufid, rewrite};
 use std::collections::{BTreeMap, VecDeque};
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::Duration;
 
 /// Rounds through the datapath that a packet may make.
@@ -30,6 +33,8 @@ struct State {
     outputs: Vec<(DpPort, Vec<u8>)>,
     upcalls: VecDeque<Upcall>,
     events: Vec<DpEvent>,
+    /// What `heard` tells.
+    told: Vec<DpEvent>,
     meters: Map<u32, MeterConfig>,
     stats: DpStats,
 }
@@ -40,6 +45,7 @@ pub(crate) struct MemoryDp {
     kind: String,
     name: String,
     state: Mutex<State>,
+    line: OnceLock<(Arc<OwnedFd>, UnixStream)>,
     some: Condvar,
     /// Refuse every put from now on.
     pub(crate) refuse_puts: AtomicBool,
@@ -114,6 +120,25 @@ impl MemoryDp {
         let mut state = self.state.lock().unwrap();
         state.ports.get_mut(&port.0).unwrap().link_up = up;
         state.events.push(DpEvent::PortChanged(port));
+    }
+
+    /// A port changes, as the kernel tells it.
+    pub(crate) fn tell_link(&self, port: DpPort, up: bool) {
+        let mut state = self.state.lock().unwrap();
+        state.ports.get_mut(&port.0).unwrap().link_up = up;
+        state.told.push(DpEvent::PortChanged(port));
+        if state.told.len() == 1 {
+            let mut mouth = &self.line().1;
+            mouth.write_all(&[0]).unwrap();
+        }
+    }
+
+    /// What is readable while something is told, and what makes it so.
+    fn line(&self) -> &(Arc<OwnedFd>, UnixStream) {
+        self.line.get_or_init(|| {
+            let (ear, mouth) = UnixStream::pair().unwrap();
+            (Arc::new(ear.into()), mouth)
+        })
     }
 
     /// A flow that nobody of ours put.
@@ -357,6 +382,18 @@ impl Datapath for MemoryDp {
 
     fn events(&self) -> Vec<DpEvent> {
         std::mem::take(&mut self.state.lock().unwrap().events)
+    }
+
+    fn ear(&self) -> Option<Arc<OwnedFd>> {
+        Some(Arc::clone(&self.line().0))
+    }
+
+    fn heard(&self) -> Vec<DpEvent> {
+        let mut state = self.state.lock().unwrap();
+        if !state.told.is_empty() {
+            nix::unistd::read(&self.line().0, &mut [0]).unwrap();
+        }
+        std::mem::take(&mut state.told)
     }
 
     fn put(&self, batch: &[FlowPut]) -> Vec<Result<(), DpError>> {

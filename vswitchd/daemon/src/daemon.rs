@@ -1,5 +1,5 @@
 //! The main loop: one task that owns the switch's configuration side. Everything that happens to it (a control command, a change of
-//! the database, a signal, a point in time) is one event; after each, `run` brings the switch to rest.
+//! the database, a signal, a device that was waited for, news of the slow path, a point in time) is one event; after each, `run` brings the switch to rest.
 
 use crate::bridge::room::{self, Room};
 use crate::commands;
@@ -31,7 +31,6 @@ pub struct Daemon {
     pub coverage: Coverage,
     pub room: Room,
     pub switch: SlowSwitch,
-    links: Links,
     /// Asked to end; with it whether to remove what outlives the process.
     pub exit: Option<Exit>,
     pub warp: Option<Warp>,
@@ -68,6 +67,7 @@ pub struct Sources {
     pub control: Option<Server>,
     pub signals: Signals,
     pub database: Database,
+    pub links: Links,
 }
 
 impl Daemon {
@@ -79,7 +79,6 @@ impl Daemon {
             coverage: Coverage::default(),
             room,
             switch,
-            links: Links::default(),
             exit: None,
             warp: None,
             lookup_priority: 1,
@@ -93,9 +92,6 @@ impl Daemon {
     /// One pass: everything that is due is done. Returns when the next thing is due.
     fn run(&mut self, database: &mut Database, now: Msec) -> Msec {
         let mut next = self.coverage.run(now, &coverage::counts()).min(now + IDLE_MS);
-        if self.links.any_of_these_appeared(|name| self.room.awaits(name)) {
-            self.dirty = true;
-        }
         if !database.is_ready() {
             return next;
         }
@@ -200,6 +196,9 @@ pub async fn run(mut daemon: Daemon, mut sources: Sources, mut ready: impl FnMut
                 daemon.exit = Some(Exit { cleanup: false, signal: Some(signal) });
             }
             news = sources.database.next() => daemon.hear(news),
+            () = sources.links.one_of_these_appeared(|name| daemon.room.awaits(name)) => daemon.dirty = true,
+            // What it is, `run` sees.
+            () = daemon.switch.slowpath.wait_for_news() => {}
             request = next_request(&mut sources.control) => answer(&registry, &mut daemon, request),
             () = until(now, next) => {}
         }

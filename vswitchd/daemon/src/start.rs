@@ -7,6 +7,7 @@ use crate::daemonize::{self, Ready, Role};
 use crate::database::Database;
 use crate::errno_text;
 use crate::eswitch_model;
+use crate::links::Links;
 use crate::options::{Asked, Options};
 use crate::signals::Signals;
 use crate::socket::BoundSocket;
@@ -97,6 +98,7 @@ async fn live(start: Start, ready: Ready) -> Result<daemon::Exit, String> {
         tls: options.process.tls.files(),
     };
     let room = Room::new(environment);
+    let links = Links::follow();
     let switch = SlowSwitch::start(&options);
     let daemon = Daemon::new(options, Arc::clone(&log), room, switch);
     let mut ready = Some(ready);
@@ -108,5 +110,5 @@ async fn live(start: Start, ready: Ready) -> Result<daemon::Exit, String> {
             ready.report();
         }
     };
-    Ok(daemon::run(daemon, Sources { control, signals, database }, report).await)
+    Ok(daemon::run(daemon, Sources { control, signals, database, links }, report).await)
 }

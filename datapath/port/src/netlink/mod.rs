@@ -20,6 +20,7 @@ use nix::sys::socket::{AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockT
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::Arc;
 use wire::{Attributes, Message};
 
 pub use rule::Rule;
@@ -319,10 +320,13 @@ fn open(groups: u32, flags: SockFlag) -> io::Result<OwnedFd> {
 /// `RTNLGRP_IPV4_RULE` and `RTNLGRP_IPV6_RULE`, as bits.
 const RULES: u32 = 1 << 7 | 1 << 18;
 
+/// Events taken at a time: who has taken so many finds the socket readable still, and may do other things first.
+pub const TOLD_MAX: usize = 4096;
+
 /// A subscription to changes of links, addresses, routes and rules in the network namespace of the thread that makes it.
 #[derive(Debug)]
 pub struct Monitor {
-    fd: OwnedFd,
+    fd: Arc<OwnedFd>,
     bytes: Vec<u8>,
     /// With the monitor's own namespace, where others are listened to as well.
     own: Option<request::Session>,
@@ -346,13 +350,18 @@ impl Monitor {
         let fd = open(groups, SockFlag::SOCK_NONBLOCK)?;
         // More room makes overruns rarer; without the privilege the default remains.
         let _ = setsockopt(&fd, sockopt::RcvBufForce, &(1 << 20));
-        Ok(Self { fd, bytes: vec![0; READ_MAX], own: None })
+        Ok(Self { fd: Arc::new(fd), bytes: vec![0; READ_MAX], own: None })
+    }
+
+    /// Of links alone.
+    pub fn links() -> io::Result<Self> {
+        Self::of(libc::RTMGRP_LINK.unsigned_abs())
     }
 
     /// Of links alone, but of every namespace that has an id in the thread's own, as those have into which devices were moved. Without the privilege
     /// (CAP_NET_BROADCAST) of the thread's own alone.
     pub fn links_everywhere() -> io::Result<Self> {
-        let monitor = Self::of(libc::RTMGRP_LINK.unsigned_abs())?;
+        let monitor = Self::links()?;
         let on: libc::c_int = 1;
         if let Err(error) = sys::set_option(monitor.fd.as_fd(), libc::SOL_NETLINK, sys::NETLINK_LISTEN_ALL_NSID, &on) {
             tracing::debug!(target: "netlink_notifier", "devices in other namespaces are not followed ({error})");
@@ -361,7 +370,14 @@ impl Monitor {
         Ok(Self { own: Some(request::Session::new()?), ..monitor })
     }
 
-    /// What has happened since the last call; empty if nothing has. Never blocks.
+    /// The socket, for who waits until there is something to take.
+    #[must_use]
+    pub fn ear(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.fd)
+    }
+
+    /// What has happened since the last call, no more than [`TOLD_MAX`] events (and those that came with the last of them); empty if nothing has.
+    /// Never blocks.
     pub fn events(&mut self) -> io::Result<Vec<Event>> {
         Ok(self.told()?.into_iter().filter(|(nsid, _)| nsid.is_none()).map(|(_, event)| event).collect())
     }
@@ -369,7 +385,7 @@ impl Monitor {
     /// The same with what other namespaces tell.
     pub fn told(&mut self) -> io::Result<Vec<Told>> {
         let mut told = Vec::new();
-        loop {
+        while told.len() < TOLD_MAX {
             match sys::recv_told(self.fd.as_fd(), &mut self.bytes) {
                 Ok((n, nsid)) => told.extend(decode(&self.bytes[..n]).into_iter().map(|event| (nsid, event))),
                 Err(error) => match error.raw_os_error().map(Errno::from_raw) {

@@ -10,7 +10,7 @@ mod queues;
 mod world;
 
 use port::netlink::raw::{Raw, Watch};
-use port::netlink::{Event, Monitor, request};
+use port::netlink::{Event, Monitor, TOLD_MAX, request};
 use port::{Batch, Device, Packet, PortConfig, Receive, Transmit};
 use std::process::Command;
 use std::time::Duration;
@@ -251,6 +251,38 @@ fn a_tap_is_the_ports_in_any_namespace() {
         follow(&device, &is_away);
         world.ip("a", "link del tap7");
         follow(&device, &|device| device.link().gone);
+    });
+}
+
+/// Of more changes than the kernel keeps for a listener it says that some are lost, and who asks anew then is not misled by those that it kept.
+#[test]
+fn a_flood_of_changes_ends_with_what_is_so() {
+    let world = World::veths();
+    let mut changes: String = (0..20_000).map(|n| format!("link set swa mtu {}\n", 1400 + n % 2)).collect();
+    changes += "link set swa mtu 1350\n";
+    let batch = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(batch.path(), changes).unwrap();
+    world.within("sw", || {
+        let mut monitor = Monitor::links_everywhere().unwrap();
+        let device = Device::open(&config("swa", "system")).unwrap();
+        world.ip("sw", &format!("-batch {}", batch.path().display()));
+        let (mut heard, mut lost) = (0, false);
+        loop {
+            let told = monitor.told().unwrap();
+            if told.is_empty() {
+                break;
+            }
+            assert!(told.len() <= TOLD_MAX, "{} at a time", told.len());
+            heard += told.len();
+            lost |= told.iter().any(|(_, event)| *event == Event::Overrun);
+            // In the order in which the datapath has them follow: losses last.
+            let (losses, others): (Vec<_>, Vec<_>) = told.into_iter().partition(|(_, event)| *event == Event::Overrun);
+            for told in others.iter().chain(&losses) {
+                device.follow(told);
+            }
+        }
+        assert!(lost && heard < 20_000, "{heard} events");
+        assert_eq!(device.mtu(), 1350);
     });
 }
 

@@ -301,6 +301,11 @@ impl Slowpath {
         self.world_wake().news()
     }
 
+    /// Returns when there is something new to be told since the last call did. For one caller.
+    pub async fn wait_for_news(&self) {
+        self.world_wake().wait_for_news().await;
+    }
+
     pub(crate) fn world_wake(&self) -> Arc<super::Wake> {
         Arc::clone(&self.read_world().wake)
     }

@@ -39,11 +39,13 @@ use crate::stp::Stp;
 use crate::{bfd, cfm, in_band, lldp};
 use flow::Msec;
 use flow::seam::{BOND_BUCKETS, BondTable};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use openflow::OfPort;
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread::Thread;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use tokio::sync::Notify;
 
 flow::counters! {
     PROTOCOL_MALFORMED = "ofproto_protocol_malformed", "packets of link protocols that were not understood; dropped";
@@ -139,8 +141,10 @@ impl Protocols {
 #[derive(Debug, Default)]
 pub struct Wake {
     due: AtomicBool,
-    sleeper: Mutex<Option<Thread>>,
+    /// Wakes the sleeper, once there is one.
+    bell: OnceLock<EventFd>,
     news: AtomicU64,
+    newsflash: Notify,
     /// Sessions made so far, for numbers that are to be unique.
     sessions: AtomicU64,
 }
@@ -149,8 +153,9 @@ impl Wake {
     /// Something is due at once.
     pub fn wake(&self) {
         self.due.store(true, Ordering::Release);
-        if let Some(thread) = &*self.sleeper.lock().expect("no holder of the sleeper panics") {
-            thread.unpark();
+        if let Some(bell) = self.bell.get() {
+            // It is refused only to a bell that has rung 2^64 - 2 times and was never heard.
+            let _ = bell.write(1);
         }
     }
 
@@ -159,14 +164,33 @@ impl Wake {
         self.due.swap(false, Ordering::AcqRel)
     }
 
-    /// The thread to wake: the caller's.
-    pub fn sleep_here(&self) {
-        *self.sleeper.lock().expect("no holder of the sleeper panics") = Some(std::thread::current());
+    /// What rings (can be read) from `wake` until `silence`, for the thread that sleeps until then.
+    ///
+    /// # Errors
+    /// The system has no descriptor left.
+    pub(crate) fn bell(&self) -> io::Result<&EventFd> {
+        if self.bell.get().is_none() {
+            let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
+            // If somebody else was quicker, that one is as good.
+            let _ = self.bell.set(EventFd::from_flags(flags)?);
+        }
+        Ok(self.bell.get().expect("it was made just now"))
+    }
+
+    /// Ends the ringing; whether there was any.
+    pub(crate) fn silence(&self) -> bool {
+        self.bell.get().is_some_and(|bell| bell.read().is_ok())
     }
 
     /// Something that the database tells of has changed.
     pub fn note_news(&self) {
         self.news.fetch_add(1, Ordering::Relaxed);
+        self.newsflash.notify_one();
+    }
+
+    /// Returns when something has changed since the last call did. For one caller.
+    pub async fn wait_for_news(&self) {
+        self.newsflash.notified().await;
     }
 
     /// How often it has.

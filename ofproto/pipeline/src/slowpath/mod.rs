@@ -23,6 +23,7 @@ mod routes;
 mod status;
 #[cfg(test)]
 mod tests;
+mod ticker;
 mod too_long;
 mod tracking;
 mod tunnels;
@@ -51,14 +52,11 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock, Weak};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 flow::counters! {
     REV_RECONFIGURE = "rev_reconfigure", "changes of the configuration that megaflows were checked against";
 }
 
-/// How often time is given by the thread of our own.
-const TICK: Duration = Duration::from_millis(100);
 /// Rules and MACs age in steps of this length.
 const AGEING_STEP_MS: Msec = 1000;
 
@@ -140,21 +138,6 @@ impl Slowpath {
         })
     }
 
-    /// Starts the thread that calls `tick`. Without it the owner calls it (tests do).
-    pub fn start(self: &Arc<Self>) {
-        let this = Arc::clone(self);
-        let body = move || {
-            this.world_wake().sleep_here();
-            while !this.stopping.load(Ordering::Acquire) {
-                std::thread::park_timeout(TICK);
-                this.tick(now_ms());
-            }
-        };
-        let thread =
-            std::thread::Builder::new().name("ofproto".into()).spawn(body).expect("the system has a thread left at start");
-        *self.lock_ticker() = Some(thread);
-    }
-
     /// Makes the switch what `config` says. Returns when it is so, or when `status` says why it is not.
     pub fn configure(&self, config: &SwitchConfig) {
         let mut applied = self.lock_applied();
@@ -217,9 +200,9 @@ impl Slowpath {
         world.changes.forget(checked);
     }
 
-    /// What time brings: events of the datapaths, link protocols, ageing, expiry. Decides by `now` alone.
+    /// What time brings: what is to be seen of ports, link protocols, ageing, expiry. Decides by `now` alone.
     pub fn tick(&self, now: Msec) {
-        self.follow_ports();
+        self.look_at_ports();
         self.follow_hosts_if_due(now);
         self.run_protocols(now);
         let aged = self.aged_ms.load(Ordering::Acquire);
@@ -247,12 +230,13 @@ impl Slowpath {
         flow_mod::expire(&world, now);
     }
 
-    /// Does, on the caller's thread, everything that is due: waiting upcalls, ticks, and a round of revalidation if its time has
+    /// Does, on the caller's thread, everything that is due: waiting upcalls, what was heard of ports, ticks, and a round of revalidation if its time has
     /// come. After it nothing happens until another packet, message or millisecond comes. For `time/warp` and tests.
     pub fn run_until_idle(&self, now: Msec) {
         for udpif in self.udpifs() {
             udpif.drain();
         }
+        self.hear_of_ports();
         self.tick(now);
         for udpif in self.udpifs() {
             if udpif.is_due(now) {
@@ -269,7 +253,7 @@ impl Slowpath {
             self.monitor.adjust(&this, false);
         }
         if let Some(ticker) = self.lock_ticker().take() {
-            ticker.thread().unpark();
+            self.world_wake().wake();
             ticker.join().expect("the ticker does not panic");
         }
         // What flows have done so far is told before they are forgotten.

@@ -6,7 +6,7 @@ use crate::bridge::{Port, PortView, port_config, port_state};
 use crate::effects::Notice;
 use crate::udpif::Udpif;
 use crate::world::{BridgeId, World};
-use flow::seam::{DpEvent, DpPort, PortInfo};
+use flow::seam::{Datapath, DpEvent, DpPort, PortInfo};
 use openflow::message::PortMod;
 use std::sync::Arc;
 
@@ -16,11 +16,20 @@ const CHANGEABLE: u32 =
     port_config::PORT_DOWN | port_config::NO_RECV | port_config::NO_FLOOD | port_config::NO_FWD | port_config::NO_PACKET_IN;
 
 impl Slowpath {
-    /// Takes the datapaths' events: links, MACs, devices that go and come back.
-    pub(super) fn follow_ports(&self) {
+    /// Takes what the datapaths see when they look at all ports: what workers have found out, devices that come back.
+    pub(super) fn look_at_ports(&self) {
+        self.follow_ports(|dp| dp.events());
+    }
+
+    /// Takes what the kernel has told the datapaths of devices: links, MACs, MTUs, devices that go and come back.
+    pub(super) fn hear_of_ports(&self) {
+        self.follow_ports(|dp| dp.heard());
+    }
+
+    fn follow_ports(&self, events: impl Fn(&dyn Datapath) -> Vec<DpEvent>) {
         let mut any = false;
         for udpif in self.udpifs() {
-            for event in udpif.dp.events() {
+            for event in events(udpif.dp.as_ref()) {
                 any = true;
                 match event {
                     DpEvent::PortChanged(port) => self.follow_port(&udpif, port),

@@ -12,7 +12,7 @@ use ovsdb::{Change, Datum, Txn};
 
 /// Status is looked at this often while nothing else happens.
 pub const REFRESH_MS: Msec = 500;
-/// What is new is told after this time.
+/// What is new is told at once, but no more often than this.
 pub const NEWS_MS: Msec = 100;
 
 /// The slow path as this room sees it.
@@ -41,7 +41,10 @@ pub struct Room {
     failed: Set<String>,
     next_statistics_ms: Msec,
     next_refresh_ms: Msec,
-    next_look_ms: Msec,
+    /// Not before this time what is new is told.
+    quiet_until_ms: Msec,
+    /// Something new waits for that time.
+    has_news: bool,
     /// `Switch::news` as of the last refresh.
     told: u64,
 }
@@ -85,15 +88,13 @@ impl Room {
     /// Looks at what changed by itself: links, controllers, counters. Empty if it is not time yet or nothing did.
     pub fn refresh(&mut self, replica: &dyn Replica, switch: &mut dyn Switch, now: Msec) -> Txn {
         let news = switch.news();
-        if now < self.next_refresh_ms && (now < self.next_look_ms || news == self.told) {
-            if now >= self.next_look_ms {
-                self.next_look_ms = now + NEWS_MS;
-            }
+        self.has_news = news != self.told;
+        if now < self.next_ms() {
             return Txn::new();
         }
-        self.told = news;
+        (self.told, self.has_news) = (news, false);
         self.next_refresh_ms = now + REFRESH_MS;
-        self.next_look_ms = now + NEWS_MS;
+        self.quiet_until_ms = now + NEWS_MS;
         let statistics = now >= self.next_statistics_ms;
         if statistics {
             self.next_statistics_ms = now + self.built.stats_interval_ms;
@@ -119,7 +120,7 @@ impl Room {
 
     /// When `refresh` is due.
     pub fn next_ms(&self) -> Msec {
-        self.next_refresh_ms.min(self.next_look_ms)
+        if self.has_news { self.next_refresh_ms.min(self.quiet_until_ms) } else { self.next_refresh_ms }
     }
 
     /// Gives up all bridges: another process has taken over.
@@ -135,6 +136,8 @@ impl Room {
         complaints.log(&self.complaints);
         self.complaints = complaints;
         switch.configure(&self.built.config);
+        // All that is new by now is in the report.
+        self.told = switch.news();
         // Who adds an interface finds its counters there at once, or whoever brings the device that there was not.
         let is_new = |name: &str| self.built.interfaces.get(name) != before.interfaces.get(name) || self.failed.contains(name);
         let report = switch.report(&is_new);
@@ -188,12 +191,15 @@ mod tests {
             room.refresh(&replica, switch, now);
             (switch.reports > before, room.next_ms())
         };
-        assert_eq!(refresh(&mut room, &mut switch, 1000), (true, 1100));
-        assert_eq!(refresh(&mut room, &mut switch, 1100), (false, 1200));
+        assert_eq!(refresh(&mut room, &mut switch, 1000), (true, 1500));
+        assert_eq!(refresh(&mut room, &mut switch, 1010), (false, 1500));
         switch.news += 1;
-        assert_eq!(refresh(&mut room, &mut switch, 1150), (false, 1200), "not more often than ten times a second");
-        assert_eq!(refresh(&mut room, &mut switch, 1200), (true, 1300));
-        assert_eq!(refresh(&mut room, &mut switch, 1700), (true, 1800), "links and counters are looked at all the same");
+        assert_eq!(refresh(&mut room, &mut switch, 1020), (false, 1100), "not more often than ten times a second");
+        switch.news += 1;
+        assert_eq!(refresh(&mut room, &mut switch, 1100), (true, 1600));
+        switch.news += 1;
+        assert_eq!(refresh(&mut room, &mut switch, 1201), (true, 1701), "at once when nothing was told for a while");
+        assert_eq!(refresh(&mut room, &mut switch, 1701), (true, 2201), "links and counters are looked at all the same");
     }
 
     #[test]
