@@ -25,6 +25,7 @@ mod forwarding;
 mod host_tunnels;
 mod hostile;
 mod idle;
+mod links;
 mod ofctl;
 mod ofctl_rest;
 mod ovn;

@@ -31,6 +31,10 @@ impl Message {
         u16::from_be_bytes([self.body[at], self.body[at + 1]])
     }
 
+    pub(crate) fn u32(&self, at: usize) -> u32 {
+        u32::from_be_bytes(self.body[at..at + 4].try_into().unwrap())
+    }
+
     /// Type and code of an error message.
     #[track_caller]
     pub(crate) fn error(&self) -> (u16, u16) {
