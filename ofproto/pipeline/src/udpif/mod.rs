@@ -147,7 +147,7 @@ struct Rounds {
 }
 
 /// A handler works under its gate. Behind it stands what its last batch came to: what megaflows share is counted with each of them, so handlers
-/// that had it from one another would wait for each other's counting (decision 0152).
+/// that had it from one another would wait for each other's counting (decision 0153).
 type Gate = Mutex<common::Kept>;
 
 /// The slow path's side of one datapath.
