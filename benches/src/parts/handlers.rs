@@ -148,7 +148,7 @@ fn until_asleep(pid: u32, tids: &[u32]) -> Result<Instant, BenchError> {
 fn together(lab: &Lab) -> Result<f64, BenchError> {
     let turns = (0..LIMIT_TURNS).map(|_| Ok(unshared(lab, 1)? / unshared(lab, 2)? * 2.0));
     let turns = turns.collect::<Result<Vec<_>, BenchError>>()?;
-    Ok(median(turns.into_iter()).unwrap_or_default())
+    Ok(median(turns).unwrap_or_default())
 }
 
 /// Seconds until threads that share nothing are done, each on a core of its own.
