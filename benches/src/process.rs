@@ -142,6 +142,14 @@ pub fn threads(pid: u32, prefix: &str) -> Vec<u32> {
     tasks.flatten().filter_map(|t| t.file_name().to_str()?.parse().ok()).filter(named).collect()
 }
 
+/// Whether a thread sleeps, of its own will (proc(5), the state in `stat`).
+#[must_use]
+pub fn is_asleep(pid: u32, tid: u32) -> bool {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat")).unwrap_or_default();
+    // Its name stands before the state, in parentheses, and may contain some.
+    text.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('S'))
+}
+
 /// Nanoseconds that threads were ready to run but had to wait for a core (proc(5), schedstat).
 #[must_use]
 pub fn waited_ns(pid: u32, tids: &[u32]) -> u64 {

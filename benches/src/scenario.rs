@@ -265,10 +265,10 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "setup-handlers",
-        about: "megaflows set up per second by one handler and by two on two cores, from the full queues of 128 ports",
+        about: "megaflows set up per second by one handler and by two on two cores, from the full queues of 128 ports; limit: two threads that share nothing",
         sizes: &[of(2_000)],
         quick: 0,
-        kind: Kind::Own(parts::setup::handlers),
+        kind: Kind::Own(parts::handlers::run),
     },
     Scenario {
         name: "barrier",

@@ -5,6 +5,7 @@ pub mod connections;
 pub mod flapping;
 pub mod flow_mods;
 mod forgetful;
+pub mod handlers;
 pub mod lookup;
 pub mod memory;
 pub mod neighbours;

@@ -64,17 +64,17 @@ impl Straight {
         let Action::Output(port) = last else {
             return None;
         };
+        if changes.is_empty() {
+            return None;
+        }
         let mut steps = changes.iter().map(step).collect::<Option<SmallVec<_>>>()?;
         let first: SmallVec<[Compact; 3]> = steps.iter().map_while(Step::as_set).copied().collect();
         let joint = Joint::of(&first);
         if joint.is_some() {
             steps.drain(..first.len());
         }
-        (!changes.is_empty()).then_some(Self {
-            joint,
-            port: u16::try_from(port.0).ok().filter(|port| u32::from(*port) < PORTS_MAX)?,
-            steps,
-        })
+        let port = u16::try_from(port.0).ok().filter(|port| u32::from(*port) < PORTS_MAX)?;
+        Some(Self { joint, port, steps })
     }
 
     /// Where the packet goes then: below `PORTS_MAX`.

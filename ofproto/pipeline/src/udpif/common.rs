@@ -3,6 +3,7 @@
 //! What enters: what upcalls were translated to. What leaves: shared masks, actions, dependencies and credits; ways that further packets of
 //! a batch go without being translated. Neighbours: `upcall`, whose batch it is; `revalidate`, for those translated again; `xlate::alike`, where it is said why that is right.
 
+use super::UPCALL_BATCH_MAX;
 use super::ukey::Compact;
 use super::upcall::{Stamp, pay};
 use crate::deps::{Deps, Revision};
@@ -14,8 +15,9 @@ use flow::{Actions, Key, Mask};
 use openflow::OfPort;
 use std::sync::{Arc, Weak};
 
-/// Ways of one batch that others may go: more are translated as ever.
-pub(super) const WAYS_MAX: usize = 4;
+/// Ways of one batch that others may go: more are translated as ever. Packets of an input port come eight at a time, so that each port of a
+/// batch may have its way.
+pub(super) const WAYS_MAX: usize = UPCALL_BATCH_MAX / 8;
 
 /// A mask in each of the forms in which megaflows need it.
 #[derive(Debug)]

@@ -214,7 +214,7 @@ impl Index {
 
     fn class_of(&mut self, ukey: &Ukey, deps: &Deps) -> u32 {
         if let Some((mask, class)) = &self.last
-            && Arc::ptr_eq(mask, ukey.shared_mask())
+            && mask == ukey.shared_mask()
             && self.classes[*class as usize].key.has_tables_of(deps)
         {
             return *class;

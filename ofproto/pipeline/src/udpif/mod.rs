@@ -146,6 +146,10 @@ struct Rounds {
     max_flows: usize,
 }
 
+/// A handler works under its gate. Behind it stands what its last batch came to: what megaflows share is counted with each of them, so handlers
+/// that had it from one another would wait for each other's counting (decision 0153).
+type Gate = Mutex<common::Kept>;
+
 /// The slow path's side of one datapath.
 #[derive(Debug)]
 pub struct Udpif {
@@ -174,10 +178,8 @@ pub struct Udpif {
     explained_ms: AtomicI64,
     /// Flows seen in the datapath without a ukey in the last round.
     strangers: Mutex<Set<Ufid>>,
-    /// What the last upcall came to.
-    last: Mutex<common::Kept>,
-    /// A handler works under its gate; `drain` closes all of them.
-    gates: Mutex<Vec<Arc<Mutex<()>>>>,
+    /// By handler; `drain` closes all of them.
+    gates: Mutex<Vec<Arc<Gate>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -218,7 +220,6 @@ impl Udpif {
             lingering: Mutex::default(),
             strangers: Mutex::default(),
             explained_ms: AtomicI64::new(0),
-            last: Mutex::default(),
             gates: Mutex::default(),
             threads: Mutex::default(),
         })
@@ -242,7 +243,7 @@ impl Udpif {
         self.switches.stop.store(false, Ordering::Release);
         let handlers = self.config().handlers.unwrap_or_else(cores).max(1);
         self.dp.set_handlers(handlers);
-        let gates: Vec<_> = (0..handlers).map(|_| Arc::new(Mutex::new(()))).collect();
+        let gates: Vec<Arc<Gate>> = (0..handlers).map(|_| Arc::default()).collect();
         (*self.gates.lock().expect("no holder of the gates panics")).clone_from(&gates);
         let mut threads = self.threads.lock().expect("no holder of the thread list panics");
         for (n, gate) in gates.into_iter().enumerate() {
@@ -299,7 +300,7 @@ impl Udpif {
         self.switches.stop.load(Ordering::Acquire)
     }
 
-    fn handle_forever(&self, handler: usize, gate: &Mutex<()>) {
+    fn handle_forever(&self, handler: usize, gate: &Gate) {
         let mut batch = Vec::new();
         while !self.is_stopping() {
             // Only waits; what there is, is taken under the gate, so that `drain` can tell that nothing is under way.
@@ -308,12 +309,12 @@ impl Udpif {
         }
     }
 
-    fn handle_once(&self, handler: usize, gate: &Mutex<()>, batch: &mut Vec<Upcall>) -> bool {
-        let gate = gate.lock().expect("no handler panics");
+    fn handle_once(&self, handler: usize, gate: &Gate, batch: &mut Vec<Upcall>) -> bool {
+        let mut kept = gate.lock().expect("no handler panics");
         self.dp.upcalls(handler, UPCALL_BATCH_MAX, Duration::ZERO, batch);
         let some = !batch.is_empty();
-        self.handle(std::mem::take(batch));
-        drop(gate);
+        self.handle(std::mem::take(batch), &mut kept);
+        drop(kept);
         some
     }
 

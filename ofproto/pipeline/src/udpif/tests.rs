@@ -156,6 +156,45 @@ fn packets_that_go_the_same_way_are_translated_once() {
     assert_eq!(b.send(1, 4), [3], "and what it came to is kept true");
 }
 
+/// Eight input ports, or destinations, of a batch: none of them is translated twice.
+#[test]
+fn a_batch_has_as_many_ways_as_ports() {
+    let b = bench();
+    b.toy.moves_source.store(true, Ordering::Relaxed);
+    for src in 0..2 {
+        (0..8).for_each(|dst| b.dp.receive(DpPort(5), &packet(dst, src)));
+    }
+    b.udpif.drain();
+    assert_eq!((b.toy.translated.load(Ordering::Relaxed), b.flows()), (8, 16));
+}
+
+/// Handlers that had it from one another would write the same counts of references for each megaflow.
+#[test]
+fn what_megaflows_have_in_common_is_shared_by_those_of_one_handler() {
+    let b = bench();
+    let gates: Vec<Arc<Gate>> = vec![Arc::default(), Arc::default()];
+    b.udpif.gates.lock().unwrap().clone_from(&gates);
+    for dst in 1..=6 {
+        b.dp.receive(DpPort(5), &packet(dst, 1));
+        let handler = usize::from(dst) % 2;
+        assert!(b.udpif.handle_once(handler, &gates[handler], &mut Vec::new()));
+    }
+    let of_handler = |handler: usize| {
+        let flows = b.dp.all_flows();
+        let some = flows.iter().filter(|flow| usize::from(flow.key.eth_dst[0]) % 2 == handler);
+        some.map(|flow| b.udpif.ukeys.find(flow.ufid).unwrap()).collect::<Vec<_>>()
+    };
+    let (even, odd) = (of_handler(0), of_handler(1));
+    assert_eq!((even.len(), odd.len()), (3, 3));
+    let shares = |a: &Arc<Ukey>, b: &Arc<Ukey>| {
+        (Arc::ptr_eq(a.shared_mask(), b.shared_mask()), Arc::ptr_eq(&a.lock().actions, &b.lock().actions))
+    };
+    for own in [&even, &odd] {
+        assert!(own.windows(2).all(|two| shares(&two[0], &two[1]) == (true, true)));
+    }
+    assert_eq!(shares(&even[0], &odd[0]), (false, false));
+}
+
 #[test]
 fn a_miss_is_forwarded_and_installed_and_paid() {
     let b = bench();

@@ -3,7 +3,7 @@
 //! What enters: batches of upcalls. What leaves: megaflows and packets for the datapath, payments, notices. Neighbours: `ukey`,
 //! `Translator`; the argument why nothing stale is installed stands in the parent.
 
-use super::common::{Form, Last, Trodden, WAYS_MAX, Way};
+use super::common::{Form, Kept, Last, Trodden, WAYS_MAX, Way};
 use super::ukey::{Inner, State, Ukey};
 use super::{
     HANDLER_DUPLICATE_UPCALL, Purpose, Request, UPCALL_EXECUTE_FAILED, UPCALL_FLOW_LIMIT_HIT, UPCALL_MASKS_FULL, UPCALL_NO_PORT,
@@ -79,19 +79,19 @@ pub(super) struct Located {
 }
 
 impl Udpif {
-    /// Handles a batch under one read lock of the world, from the first revision read to the last put.
-    pub(super) fn handle(&self, upcalls: Vec<Upcall>) {
+    /// Handles a batch under one read lock of the world, from the first revision read to the last put. `kept` is what the handler's batch before
+    /// came to.
+    pub(super) fn handle(&self, upcalls: Vec<Upcall>, kept: &mut Kept) {
         if upcalls.is_empty() {
             return;
         }
         let now = now_ms();
         let world = self.world.read().expect("no holder of the world panics");
-        let last = Last::of(&self.last.lock().expect("no holder of the last upcall panics"));
-        let mut work = Work { last, ..Work::default() };
+        let mut work = Work { last: Last::of(kept), ..Work::default() };
         for upcall in upcalls {
             self.translate_upcall(&world, upcall, now, &mut work);
         }
-        *self.last.lock().expect("no holder of the last upcall panics") = work.last.kept();
+        *kept = work.last.kept();
         work.trodden.iter().for_each(|way| way.pay(&world));
         self.install(&work.candidates, &work.packets, now);
         drop(work.candidates);
@@ -141,7 +141,7 @@ impl Udpif {
     fn translate_upcall(&self, world: &World, upcall: Upcall, now: Msec, work: &mut Work) {
         let Some(miss) = self.is_miss(world, &upcall, now) else { return };
         let revision = self.changes.now();
-        if miss && let Some(way) = work.trodden.iter().position(|way| way.is_for(&upcall.key, revision)) {
+        if miss && let Some(way) = work.trodden.iter().rposition(|way| way.is_for(&upcall.key, revision)) {
             self.follow(way, upcall, work);
             return;
         }
