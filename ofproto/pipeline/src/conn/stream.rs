@@ -177,7 +177,7 @@ pub(super) async fn connect_forever(job: Job, target: Target) {
             RCONN_DISCONNECTED.inc();
             tracing::info!(target: "rconn", "{name}: connection closed by peer");
         } else {
-            tracing::info!(target: "rconn", "{name}: connection failed ({error})");
+            tracing::warn!(target: "rconn", "{name}: connection failed ({error})");
         }
         if let Effect::Wait(ms) = job.step(&Event::Failed(error)) {
             tracing::info!(target: "rconn", "{name}: waiting {} seconds before reconnect", ms / 1000);
