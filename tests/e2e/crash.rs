@@ -97,3 +97,27 @@ fn a_second_daemon_on_the_same_folder_gives_way() {
     assert!(host.is_up());
     assert_eq!(host.vsctl("list-br"), "br0\n");
 }
+
+#[test]
+fn a_monitor_writes_down_what_the_daemon_died_of() {
+    let host = Host::new();
+    host.appctl("exit");
+    let program = if is_stock() { "/usr/sbin/ovs-vswitchd".into() } else { crate::rig::binary("ovs-vswitchd") };
+    let (log, pidfile) = (host.file("monitored.log"), host.file("monitored.pid"));
+    let mut command = host.command(program);
+    command.args(["--detach", "--monitor", "--no-chdir", "-vconsole:off", "--unixctl=none"]);
+    command.arg(format!("--log-file={}", log.display())).arg(format!("--pidfile={}", pidfile.display()));
+    let ran = crate::rig::run(&mut command);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let pid = || std::fs::read_to_string(&pidfile).unwrap_or_default().trim().parse::<i32>().ok();
+    let first = pid().unwrap();
+    let signal = |pid: i32, signal| nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).unwrap();
+    signal(first, nix::sys::signal::Signal::SIGSEGV);
+    wait_until("another daemon is there", || pid().is_some_and(|pid| pid != first));
+    signal(pid().unwrap(), nix::sys::signal::Signal::SIGTERM);
+    let died = format!("|ERR|1 crashes: pid {first} died, killed (Segmentation fault)");
+    wait_until("both ends are in the log", || {
+        let text = std::fs::read_to_string(&log).unwrap();
+        text.contains(&died) && text.contains("died, killed (Terminated)")
+    });
+}

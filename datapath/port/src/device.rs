@@ -152,6 +152,12 @@ pub enum PortError {
         /// What it should have been.
         expect: &'static str,
     },
+    /// What it sends comes back to it.
+    #[error("{name}: cannot add a loopback device")]
+    Loopback {
+        /// The port's name.
+        name: String,
+    },
     /// A UDP port that a tunnel needs is somebody else's.
     #[error("{name}: UDP port {port} is taken by another socket or by a tunnel device of the kernel")]
     Taken {
@@ -342,15 +348,17 @@ impl Device {
             Kind::Host => return Err(PortError::Type { kind: "host".to_owned() }),
         };
         let device = Self { name: config.name.clone(), kind: config.kind, n_rxq: rx.len(), shared, rx, driver };
-        if let Some(netdev) = device.netdev() {
-            if let Some(mac) = config.mac {
-                netdev.set_mac(mac)?;
-            }
-            if let Some(mtu) = config.mtu {
-                netdev.set_mtu(mtu)?;
-            }
-        }
+        device.dress(config);
         Ok(device)
+    }
+
+    /// Gives a netdev that was opened the MAC and the MTU that are asked for. A refusal keeps nobody from using the port: it is told in the log.
+    fn dress(&self, config: &PortConfig) {
+        let Some(netdev) = self.netdev() else { return };
+        let done = [config.mac.map(|mac| netdev.set_mac(mac)), config.mtu.map(|mtu| netdev.set_mtu(mtu))];
+        for error in done.into_iter().flatten().filter_map(Result::err) {
+            tracing::warn!(target: "netdev", "{error}");
+        }
     }
 
     fn netdev(&self) -> Option<&Netdev> {
@@ -640,6 +648,9 @@ fn prefer(link: &netlink::Link) -> Io {
 /// Opens a netdev of the kernel.
 fn open_system(config: &PortConfig, shared: &Arc<Shared>) -> Result<(Vec<RxQueue>, Driver), PortError> {
     let (netdev, link) = Netdev::find(&config.name, shared)?;
+    if link.loopback {
+        return Err(PortError::Loopback { name: config.name.clone() });
+    }
     let wanted = match (config.kind, config.option("io")) {
         (Kind::AfXdp, _) | (_, Some("af_xdp")) => Some(Io::AfXdp),
         (_, Some("af_packet")) => Some(Io::AfPacket),
@@ -693,4 +704,15 @@ fn open_memory(config: &PortConfig, shared: &Arc<Shared>) -> Result<Vec<RxQueue>
     };
     shared.set_link(LinkState { admin_up: true, carrier: true, gone: false });
     Ok((0..n_rxq).map(queue).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loopback_device_is_no_port() {
+        let refused = Device::open(&PortConfig::new("lo", "system").unwrap()).unwrap_err();
+        assert_eq!(refused.to_string(), "lo: cannot add a loopback device");
+    }
 }

@@ -121,10 +121,10 @@ impl Bonds {
             if out.is_empty() {
                 out.push_str("Bonds:\n");
             }
-            out += &format!("\tbond-id {id}:\n");
+            out += &format!("  bond-id {id}:\n");
             for (bucket, port) in self.held()[&id].table().iter().enumerate() {
                 let port = port.map_or(NO_PORT, |p| p.0);
-                out += &format!("\t\tbucket {bucket} - member {port}\n");
+                out += &format!("    bucket {bucket} - member {port}\n");
             }
         }
         out
@@ -149,7 +149,7 @@ mod tests {
         assert_eq!(bonds.bytes(7).unwrap()[..3], [120, 120, 60]);
         bonds.forget_port(DpPort(3));
         assert_eq!([0, 2].map(|hash| bond.choose(hash, 1)), [None, Some(4)]);
-        assert!(bonds.text().starts_with("Bonds:\n\tbond-id 7:\n\t\tbucket 0 - member 4294967295\n"));
+        assert!(bonds.text().starts_with("Bonds:\n  bond-id 7:\n    bucket 0 - member 4294967295\n"));
         assert!(bonds.remove(7).is_some() && bonds.remove(7).is_none());
         assert_eq!(bonds.bytes(7), None);
     }

@@ -235,26 +235,22 @@ impl Ports {
         if port.tunnel.is_some() {
             return self.set_host(number, request, means);
         }
-        let fault = |e: port::PortError| DpError::Device(e.to_string());
         let again = port.device.is_none() || !same_device(&port.request, request);
+        let mut wanted = PortRequest { name: port.request.name.clone(), kind: port.request.kind.clone(), ..request.clone() };
+        // One wish that is refused is no reason to leave the others.
+        let mut refused = None;
         if !again && let Some(device) = &port.device {
-            if let Some(mtu) = request.mtu.filter(|m| u32::from(*m) != device.mtu()) {
-                settled(device.set_mtu(mtu.into())).map_err(fault)?;
+            let mtu = request.mtu.filter(|m| u32::from(*m) != device.mtu()).map(|mtu| settled(device.set_mtu(mtu.into())));
+            let mac = request.mac.filter(|m| *m != device.mac()).map(|mac| settled(device.set_mac(mac)));
+            let qos = (port.request.qos != request.qos).then(|| device.set_qos(request.qos.as_ref()));
+            match &qos {
+                Some(Ok(())) => port.queued_ms = means.now_ms,
+                Some(Err(_)) => wanted.qos.clone_from(&port.request.qos),
+                None => {}
             }
-            if let Some(mac) = request.mac.filter(|m| *m != device.mac()) {
-                settled(device.set_mac(mac)).map_err(fault)?;
-            }
-        }
-        let queued = port.request.qos != request.qos;
-        if !again
-            && queued
-            && let Some(device) = &port.device
-        {
-            device.set_qos(request.qos.as_ref()).map_err(fault)?;
-            port.queued_ms = means.now_ms;
+            refused = [mtu, mac, qos].into_iter().flatten().find_map(Result::err);
         }
         let had_device = port.device.is_some();
-        let wanted = PortRequest { name: port.request.name.clone(), kind: port.request.kind.clone(), ..request.clone() };
         let before = std::mem::replace(&mut port.request, wanted);
         if again {
             let reopened = self.reopen(number, means);
@@ -270,7 +266,7 @@ impl Ports {
             self.arrange(means)?;
         }
         self.changed(number);
-        Ok(())
+        refused.map_or(Ok(()), |error| Err(DpError::Device(error.to_string())))
     }
 
     /// Lets a tunnel port receive and send by the host's stack, or no longer. What is refused changes nothing.
@@ -693,6 +689,11 @@ fn fault(name: &str, error: &port::PortError) -> DpError {
             refused(nix::errno::Errno::EAFNOSUPPORT.desc())
         }
         port::PortError::NoDevice { .. } => refused(nix::errno::Errno::ENODEV.desc()),
+        port::PortError::Loopback { .. } => {
+            tracing::error!(target: "dpif_netdev", rl = 60, burst = 20, "{error}");
+            let why = nix::errno::Errno::EINVAL.desc();
+            DpError::Device(format!("could not add network device {name} to ofproto ({why})"))
+        }
         port::PortError::Taken { port, .. } => {
             let why = nix::errno::Errno::EADDRINUSE.desc();
             let whose = "a tunnel device of the kernel or another program has it";

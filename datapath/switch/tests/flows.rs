@@ -139,6 +139,19 @@ fn dummy_ports_are_numbered_by_name() {
     assert!(!dp.port(DpPort(4789)).unwrap().vanished);
 }
 
+#[test]
+fn a_wish_that_is_refused_keeps_no_other_from_being_done() {
+    let dp = Switch::new("dummy", "ovs-dummy", &Options::default()).unwrap();
+    let port = dp.port_add(&request("p1")).unwrap();
+    let (mac, mtu) = (Some([2, 0, 0, 0, 0, 9]), dp.port(port).unwrap().mtu);
+    let refused = dp.port_set(port, &PortRequest { mtu: Some(9), mac, ..request("p1") });
+    assert!(matches!(&refused, Err(DpError::Device(text)) if text.contains("setting the MTU")), "{refused:?}");
+    let info = dp.port(port).unwrap();
+    assert_eq!((Some(info.mac), info.mtu), (mac, mtu));
+    assert_eq!(dp.port_set(port, &PortRequest { mtu: Some(9000), mac, ..request("p1") }), Ok(()));
+    assert_eq!(dp.port(port).unwrap().mtu, 9000);
+}
+
 /// Megaflows come, change and go while workers forward: every frame is forwarded by one of the megaflows that were there.
 #[test]
 fn changes_under_traffic() {

@@ -313,8 +313,9 @@ pub struct TableConfig {
 pub struct InterfaceStatus {
     pub bridge: String,
     pub name: String,
-    /// `None` before it was tried; -1 in the database when `error` is set
+    /// `None` before it was tried, and if it cannot be had: then `error` says why.
     pub ofport: Option<u16>,
+    /// Of a port that is there, what else is wrong with it.
     pub error: Option<String>,
     /// The datapath's port, when it has one.
     pub info: Option<flow::seam::PortInfo>,

@@ -21,6 +21,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
 
+/// How long controllers may take to be told what happened at a point of warped time.
+const TELLING_MAX: Duration = Duration::from_millis(40);
 /// Frames that answer each other between linked dummies at one point of warped time, and how long one is under way.
 const WIRE_ROUNDS: usize = 4;
 const WIRE_PAUSE: Duration = Duration::from_millis(1);
@@ -98,6 +100,7 @@ impl SlowSwitch {
                 self.slowpath.run_until_idle(now);
             }
         }
+        self.agents.tell(TELLING_MAX);
     }
 
     /// Ends all threads; with `cleanup` ports and megaflows go first, without it the netdevs of internal ports stay.

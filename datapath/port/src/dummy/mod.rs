@@ -371,7 +371,7 @@ impl Port {
     pub(crate) fn set_mtu(&self, mtu: u32) -> Result<(), PortError> {
         if !MTU.contains(&mtu) {
             let name = self.control.state.name.clone();
-            return Err(PortError::Os { name, what: "MTU", source: std::io::ErrorKind::InvalidInput.into() });
+            return Err(PortError::Os { name, what: "setting the MTU", source: std::io::Error::from_raw_os_error(libc::EINVAL) });
         }
         self.control.state.shared.mtu.store(mtu, Ordering::Relaxed);
         Ok(())

@@ -44,6 +44,9 @@ impl Settings {
         }
         let min_rx_ms = options.int("min_rx", 1000).max(1);
         let decay = options.int("decay_min_rx", 0);
+        if decay != 0 && decay < min_rx_ms {
+            tracing::warn!(target: "bfd", rl = 5, burst = 5, "decay_min_rx cannot be less than {min_rx_ms} ms");
+        }
         let ip = |key: &str, default: [u8; 4]| {
             let Some(text) = options.get(key).filter(|t| !t.is_empty()) else { return default };
             text.parse::<std::net::Ipv4Addr>().map_or_else(

@@ -30,6 +30,8 @@ struct Mode {
 #[derive(Debug)]
 struct Entry {
     mode: Mode,
+    /// Of the controllers.
+    targets: Vec<String>,
     /// Since when no controller has been connected.
     alone_since_ms: Option<Msec>,
     open: bool,
@@ -67,8 +69,14 @@ impl Failover {
                     flow_mod::put_own_rule(&world, id, TableId(0), 0, vec![normal()]);
                 }
             }
-            let entry = self.0.entry(id).or_insert(Entry { mode, alone_since_ms: None, open: false });
+            let targets: Vec<_> = primary.iter().map(|c| c.target.clone()).collect();
+            let entry = self.0.entry(id).or_insert(Entry { mode, targets: Vec::new(), alone_since_ms: None, open: false });
             entry.mode = mode;
+            if !targets.iter().any(|t| entry.targets.contains(t)) {
+                // Others now, or none: they have all the time that the old ones had.
+                entry.alone_since_ms = None;
+            }
+            entry.targets = targets;
             if entry.open && (!mode.standalone || !mode.controllers) {
                 entry.open = false;
                 flow_mod::take_own_rule(&world, id, TableId(0), FAIL_OPEN_PRIORITY);

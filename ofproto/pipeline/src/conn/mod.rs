@@ -50,6 +50,7 @@ use state::State;
 use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::broadcast;
 
@@ -63,7 +64,7 @@ flow::counters! {
 /// Messages that a snooper may lag behind.
 const SNOOP_MAX: usize = 256;
 /// How often time is looked at.
-const TICK: std::time::Duration = std::time::Duration::from_secs(1);
+const TICK: Duration = Duration::from_secs(1);
 /// `other_config:bundle-idle-timeout` unless set.
 const BUNDLE_IDLE_DEFAULT_MS: i64 = 10_000;
 
@@ -280,6 +281,19 @@ impl Agents {
     /// Wakes every conversation: the clock of tests has leapt, which their sleep does not see.
     pub fn wake(&self) {
         self.shared.conns().iter().for_each(|conn| conn.outbox.wake());
+    }
+
+    /// Spreads the notices there are, and waits until every conversation has taken what is for it, but no longer than `most`: the other end of one may
+    /// not read.
+    pub fn tell(&self, most: Duration) {
+        notices::spread_now(&self.shared);
+        let step = most / 20;
+        for _ in 0..20 {
+            if self.shared.conns().iter().all(|conn| conn.outbox.is_empty()) {
+                return;
+            }
+            std::thread::sleep(step);
+        }
     }
 
     /// How many connections there are.

@@ -92,6 +92,11 @@ impl Outbox {
         Some(message)
     }
 
+    /// Whether nothing waits but for the rate limit.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().waiting.is_empty()
+    }
+
     /// When the rate limit may let a packet-in pass.
     pub(super) fn next_ms(&self, now: Msec) -> Option<Msec> {
         self.lock().schedulers.as_ref()?.iter().filter_map(|s| s.next_ms(now)).min()

@@ -159,9 +159,12 @@ async fn serve_one<S: Wire>(job: &Job, stream: S, peer: String) {
 /// Keeps an active connection up.
 pub(super) async fn connect_forever(job: Job, target: Target) {
     let name = format!("{}<->{}", job.endpoint.bridge_name, job.endpoint.target);
+    let mut noise = Noise::default();
     loop {
         job.step(&Event::Connect);
-        tracing::info!(target: "rconn", "{name}: connecting...");
+        if !noise.quiet {
+            tracing::info!(target: "rconn", "{name}: connecting...");
+        }
         let limit = Duration::from_millis(CONNECT_TIMEOUT_MS.unsigned_abs());
         let outcome = tokio::time::timeout(limit, open_and_talk(&job, &target, &name)).await;
         let error = match outcome {
@@ -175,17 +178,42 @@ pub(super) async fn connect_forever(job: Job, target: Target) {
         let was_up = job.status.lock().expect("no holder of a status panics").is_connected();
         if was_up {
             RCONN_DISCONNECTED.inc();
+            noise = Noise::default();
             tracing::info!(target: "rconn", "{name}: connection closed by peer");
-        } else {
-            tracing::info!(target: "rconn", "{name}: connection failed ({error})");
+        } else if !noise.quiet {
+            tracing::warn!(target: "rconn", "{name}: connection failed ({error})");
         }
         if let Effect::Wait(ms) = job.step(&Event::Failed(error)) {
-            tracing::info!(target: "rconn", "{name}: waiting {} seconds before reconnect", ms / 1000);
+            match noise.about(ms) {
+                Some(true) => tracing::info!(target: "rconn", "{name}: waiting {} seconds before reconnect", ms / 1000),
+                Some(false) => {
+                    tracing::info!(target: "rconn", "{name}: continuing to retry connections in the background but suppressing further logging");
+                }
+                None => {}
+            }
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_millis(ms.unsigned_abs())) => {}
                 () = job.again.notified() => {}
             }
         }
+    }
+}
+
+/// What is said of a controller that does not answer: all, until the waits grow no longer.
+#[derive(Debug, Default)]
+struct Noise {
+    last_ms: flow::Msec,
+    quiet: bool,
+}
+
+impl Noise {
+    /// Whether the wait is worth a word, or one last word, or none.
+    fn about(&mut self, wait_ms: flow::Msec) -> Option<bool> {
+        let grows = wait_ms > std::mem::replace(&mut self.last_ms, wait_ms);
+        if grows {
+            return Some(true);
+        }
+        (!std::mem::replace(&mut self.quiet, true)).then_some(false)
     }
 }
 
@@ -607,7 +635,15 @@ async fn snoop<S: Wire>(job: &Job, mut stream: S) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::is_short;
+    use super::{Noise, is_short};
+
+    #[test]
+    fn who_does_not_answer_is_spoken_of_until_the_waits_stay_the_same() {
+        let mut noise = Noise::default();
+        let said = [1000, 2000, 4000, 4000, 4000].map(|ms| noise.about(ms));
+        assert_eq!(said, [Some(true), Some(true), Some(true), Some(false), None]);
+        assert!(noise.quiet && !Noise::default().quiet);
+    }
 
     #[test]
     fn what_is_handled_where_it_is_read() {

@@ -67,6 +67,10 @@ fn configure_sessions(world: &World, bridge: &Bridge, wanted: &BridgeConfig, mac
         let cfm =
             interface.cfm_mpid.and_then(|mpid| cfm::Settings::read(mpid, &interface.other_config, &interface.device.options));
         let speaks_lldp = lldp::is_enabled(&interface.lldp);
+        if interface.cfm_mpid.is_some() && cfm.is_none() {
+            let (bridge, name) = (&bridge.name, &interface.name);
+            tracing::warn!(target: "ofproto", rl = 5, burst = 5, "{bridge}: CFM configuration on port {name} failed (Invalid argument)");
+        }
         if bfd.is_none() && cfm.is_none() && !speaks_lldp {
             continue;
         }

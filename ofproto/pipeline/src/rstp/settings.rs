@@ -5,6 +5,10 @@ use crate::config::{BridgeConfig, PortConfig};
 use crate::options::Options;
 use crate::stp::system_id;
 
+/// Seconds, unless configured.
+const MAX_AGE: u16 = 20;
+const FORWARD_DELAY: u16 = 15;
+
 /// Port numbers of a bridge: 1 to this.
 pub const PORT_NUMBER_MAX: u16 = 4095;
 
@@ -29,16 +33,21 @@ impl Settings {
             options.within(key, range).and_then(|n| u16::try_from(n).ok()).unwrap_or(default)
         };
         let priority = number("rstp-priority", 0..=61_440, 32_768) & 0xf000;
+        let (mut max_age, mut forward_delay) =
+            (number("rstp-max-age", 6..=40, MAX_AGE), number("rstp-forward-delay", 4..=30, FORWARD_DELAY));
+        // 802.1D-2004, 17.14: a bridge shall enforce this; with a hello time of two seconds the other bound is that of the key.
+        if 2 * (forward_delay - 1) < max_age {
+            tracing::warn!(
+                target: "rstp", rl = 5, burst = 5,
+                "{}: a max age of {max_age} s is too long for a forward delay of {forward_delay} s, both take their defaults", config.name
+            );
+            (max_age, forward_delay) = (MAX_AGE, FORWARD_DELAY);
+        }
         Self {
             id: u64::from(priority) << 48 | system_id(config, "rstp-address", mac),
             force_version: if options.within("rstp-force-protocol-version", 0..=0).is_some() { 0 } else { 2 },
             tx_hold_count: number("rstp-transmit-hold-count", 1..=10, 6),
-            times: Times {
-                message_age: 0,
-                max_age: number("rstp-max-age", 6..=40, 20),
-                hello: 2,
-                forward_delay: number("rstp-forward-delay", 4..=30, 15),
-            },
+            times: Times { message_age: 0, max_age, hello: 2, forward_delay },
         }
     }
 

@@ -33,6 +33,22 @@ fn the_wire_form() {
     assert_eq!(Bpdu::parse(&[0, 0, 0, 0x80]), Ok(Bpdu::TopologyChange));
 }
 
+#[test]
+fn a_max_age_fits_its_forward_delay() {
+    let times = |keys: &[(&str, &str)]| {
+        let other_config = keys.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let config = crate::config::BridgeConfig { other_config, ..Default::default() };
+        let Times { max_age, forward_delay, .. } = Settings::read(&config, [2, 0, 0, 0, 0, 1]).times;
+        (max_age, forward_delay)
+    };
+    assert_eq!(times(&[]), (20, 15));
+    assert_eq!(times(&[("rstp-max-age", "28")]), (28, 15));
+    assert_eq!(times(&[("rstp-max-age", "29")]), (20, 15), "2 x (15 - 1) < 29");
+    assert_eq!(times(&[("rstp-max-age", "40"), ("rstp-forward-delay", "21")]), (40, 21));
+    assert_eq!(times(&[("rstp-forward-delay", "10")]), (20, 15));
+    assert_eq!(times(&[("rstp-forward-delay", "4"), ("rstp-max-age", "6")]), (6, 4));
+}
+
 /// A bridge of either protocol.
 enum Bridge {
     New(Rstp),

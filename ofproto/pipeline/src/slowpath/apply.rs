@@ -1,6 +1,6 @@
 //! The steps of `configure`: ports out of and into the world, devices opened and closed, bundles, patch pairs, MACs.
 
-use super::plan::Plan;
+use super::plan::{self, Plan};
 use super::tunnels::{self, put_tunnel, remove_tunnel};
 use super::{Applied, BundleNames, Interface, Key, Opened, Slowpath, mirrors};
 use crate::bridge::{Bridge, Bundle, BundleId, PatchTally, Port, PortView, random_mac};
@@ -123,7 +123,7 @@ impl Slowpath {
         tunnel: Option<&Config>,
     ) -> Result<Option<DpPort>, String> {
         if interface.device.kind == "patch" {
-            return check_patch(interface).map(|()| None);
+            return plan::check_patch(interface).map(|()| None);
         }
         let udpif = self.side(config, bridge).ok_or_else(|| format!("no datapath for bridge {bridge}"))?;
         let hwaddr = config.bridges.iter().find(|b| b.name == bridge && b.name == interface.name).and_then(|b| b.hwaddr);
@@ -281,14 +281,6 @@ fn by_name(config: &SwitchConfig) -> Map<(&str, &str), (&BridgeConfig, &Interfac
     named
 }
 
-fn check_patch(interface: &InterfaceConfig) -> Result<(), String> {
-    match interface.peer.as_deref() {
-        None | Some("") => Err(format!("{}: patch type requires valid 'peer' argument", interface.name)),
-        Some(peer) if peer == interface.name => Err(format!("{}: patch peer must not be self", interface.name)),
-        Some(_) => Ok(()),
-    }
-}
-
 /// A patch port has no device: its MAC is made up (locally administered), its link is always up.
 fn patch_info(opened: &Opened) -> PortInfo {
     PortInfo {
@@ -343,7 +335,7 @@ fn insert_port(
     port_changed(world, id, number);
     world.routes_changed(Some(&interface.name));
     world.notices.push(Notice::PortStatus { bridge: id, reason: REASON_ADD, port: view, before: None, by: 0 });
-    Some(Interface { bridge: id, number, dp_port, request: interface.device.clone(), ofport_request: interface.ofport_request })
+    Some(Interface { bridge: id, number, dp_port, request: interface.device.clone() })
 }
 
 fn remove_port(world: &mut World, interface: &Interface, now: Msec) -> Option<(String, DpPort)> {

@@ -82,7 +82,6 @@ struct Interface {
     number: OfPort,
     dp_port: Option<DpPort>,
     request: PortRequest,
-    ofport_request: Option<u16>,
 }
 
 /// The slow path.

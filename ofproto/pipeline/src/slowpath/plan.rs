@@ -107,16 +107,28 @@ impl<'a> Wanted<'a> {
     }
 }
 
+/// What is wrong with a patch port's options.
+pub(super) fn check_patch(interface: &InterfaceConfig) -> Result<(), String> {
+    if interface.device.kind != "patch" {
+        return Ok(());
+    }
+    let fault = match interface.peer.as_deref() {
+        None | Some("") => "patch type requires valid 'peer' argument",
+        Some(_) if interface.device.options.len() > 1 => "patch type takes only a 'peer' argument",
+        Some(peer) if peer == interface.name => "patch peer must not be self",
+        Some(_) => return Ok(()),
+    };
+    Err(format!("{}: {fault}", interface.name))
+}
+
 fn interfaces(bridge: &BridgeConfig) -> impl Iterator<Item = (&BridgeConfig, &InterfaceConfig)> {
     bridge.ports.iter().flat_map(|p| &p.interfaces).map(move |i| (bridge, i))
 }
 
 impl super::Interface {
-    /// Whether the port may stay while its settings become those wanted.
+    /// Whether the port may stay while its settings become those wanted. A patch port has none that could be refused but its peer.
     fn can_become(&self, want: &InterfaceConfig) -> bool {
-        let number_ok =
-            want.ofport_request.is_none_or(|n| n == self.ofport_request.unwrap_or(0) || u32::from(n) == self.number.0);
-        self.request.kind == want.device.kind && number_ok
+        self.request.kind == want.device.kind && check_patch(want).is_ok()
     }
 }
 
@@ -156,7 +168,6 @@ mod tests {
                 number: OfPort(i.ofport_request.map_or(n, u32::from)),
                 dp_port: Some(DpPort(n)),
                 request: i.device.clone(),
-                ofport_request: i.ofport_request,
             };
             applied.interfaces.insert((bridge.name.clone(), i.name.clone()), interface);
         }
@@ -196,12 +207,15 @@ mod tests {
         let made = plan(&applied(&old), &new);
         assert_eq!((made.remove.len(), made.add.len()), (2, 2));
         // Who asked in vain has another chance when the number comes free, and only then.
-        let mut vain = applied(&config(&[("br0", vec![interface("p1", None), interface("p2", Some(7))])]));
-        vain.interfaces.get_mut(&key("br0", "p2")).unwrap().ofport_request = Some(1);
+        let vain = applied(&config(&[("br0", vec![interface("p1", None), interface("p2", Some(7))])]));
         let still = config(&[("br0", vec![interface("p1", Some(1)), interface("p2", Some(1))])]);
         assert_eq!(plan(&vain, &still), Plan::default());
         let free = config(&[("br0", vec![interface("p1", Some(3)), interface("p2", Some(1))])]);
         assert_eq!(plan(&vain, &free).remove.len(), 2);
+        // Nor does who asks for another's number lose its own.
+        let first = config(&[("br0", vec![interface("p1", Some(1)), interface("p2", None)])]);
+        let second = config(&[("br0", vec![interface("p1", Some(1)), interface("p2", Some(1))])]);
+        assert_eq!(plan(&applied(&first), &second), Plan::default());
         // Who has a number without asking gives it up to who asks.
         let claimed = config(&[("br0", vec![interface("p1", None), interface("p2", Some(1))])]);
         let had = config(&[("br0", vec![interface("p1", None), interface("p2", None)])]);

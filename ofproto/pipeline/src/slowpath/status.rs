@@ -3,7 +3,7 @@
 use super::Slowpath;
 use super::apply::key_of;
 use super::too_long;
-use crate::bridge::Port;
+use crate::bridge::{Bridge, Port};
 use crate::config::{BridgeStatus, InterfaceStatus};
 use crate::mirror::Mirror;
 use crate::protocols::{PortStatus, link_status, port_status, tree_status};
@@ -24,7 +24,7 @@ impl Slowpath {
     pub fn objects(&self) -> Vec<(&'static str, usize)> {
         let udpifs = self.udpifs();
         let world = self.read_world();
-        let of_bridges = |count: fn(&crate::bridge::Bridge) -> usize| world.bridges.values().map(count).sum();
+        let of_bridges = |count: fn(&Bridge) -> usize| world.bridges.values().map(count).sum();
         vec![
             ("handlers", udpifs.iter().map(|u| u.handlers()).sum()),
             ("revalidators", udpifs.len()),
@@ -67,6 +67,7 @@ impl Slowpath {
             let dp = world.backends.get(&bridge.kind).map(|b| &b.dp);
             for port in bridge.ports.values() {
                 let stats = counted(&port.name);
+                let refused = applied.host_refusal(&bridge.kind, port);
                 let counters = || match (port.own_dp_port(), dp) {
                     (Some(number), Some(dp)) => dp.port_stats(number).ok(),
                     (Some(_), None) => None,
@@ -75,12 +76,11 @@ impl Slowpath {
                 let mut interface = InterfaceStatus {
                     bridge: bridge.name.clone(),
                     name: port.name.clone(),
-                    ofport: u16::try_from(port.number.0 & 0xffff).ok(),
-                    error: applied
-                        .errors
-                        .get(&key_of(bridge, port))
-                        .or_else(|| applied.host_refusal(&bridge.kind, port))
-                        .cloned(),
+                    ofport: u16::try_from(port.number.0 & 0xffff).ok().filter(|_| refused.is_none()),
+                    error: refused
+                        .or_else(|| applied.errors.get(&key_of(bridge, port)))
+                        .cloned()
+                        .or_else(|| without_peer(bridge, port)),
                     info: Some(port.info.clone()),
                     stats: if stats { counters() } else { None },
                     link: link_status(bridge, port, now_ms()),
@@ -134,4 +134,11 @@ pub(crate) fn patch_stats(port: &Port) -> PortStats {
         upcall_packets: PortStats::UNKNOWN,
         upcall_errors: PortStats::UNKNOWN,
     }
+}
+
+/// What keeps a patch port from carrying anything, though it is there.
+fn without_peer(bridge: &Bridge, port: &Port) -> Option<String> {
+    let wish = |p: &Port| p.info.config.iter().find(|(key, _)| key == "peer").map(|(_, peer)| peer.clone());
+    let peer = wish(port).filter(|_| port.kind == "patch" && port.peer.is_none())?;
+    Some(format!("No usable peer '{peer}' exists in '{}' datapath.", bridge.kind))
 }

@@ -126,6 +126,28 @@ fn patches_pair_when_both_name_each_other() {
 }
 
 #[test]
+fn a_patch_port_says_what_keeps_it_from_its_peer() {
+    let b = bench();
+    let told = |config: &SwitchConfig, name: &str| {
+        b.slowpath.configure(config);
+        let status = b.slowpath.status(false);
+        let interface = status.interfaces.iter().find(|i| i.name == name).unwrap();
+        (interface.ofport, interface.error.clone().unwrap_or_default())
+    };
+    assert_eq!(told(&config(&["br0 x>y"]), "x"), (Some(1), "No usable peer 'y' exists in 'dummy' datapath.".into()));
+    assert_eq!(told(&config(&["br0 x>y", "br1 y>x"]), "x"), (Some(1), String::new()));
+    assert_eq!(
+        told(&config(&["br0 x>x", "br1 y>x"]), "x"),
+        (None, "x: patch peer must not be self".into()),
+        "also of a port that is there"
+    );
+    let mut two = config(&["br0 x>y", "br1 y>x"]);
+    let x = two.bridges[0].ports.iter_mut().flat_map(|p| &mut p.interfaces).find(|i| i.name == "x").unwrap();
+    x.device.options = [("peer", "y"), ("z", "1")].map(|(k, v)| (k.into(), v.into())).into();
+    assert_eq!(told(&two, "x"), (None, "x: patch type takes only a 'peer' argument".into()));
+}
+
+#[test]
 fn the_bridge_has_a_mac_and_from_it_a_datapath_id() {
     let b = bench();
     let mut c = config(&["br0 p1"]);

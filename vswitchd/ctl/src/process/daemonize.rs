@@ -5,6 +5,9 @@
 //! programming error; and the `Daemon`. A stage that was started by another has a pipe as its standard input: a byte written there
 //! says "ready", the end of the pipe without one says "failed". The variable `STAGE` tells a process which stage it is.
 
+use super::life::configure_log;
+use super::options::LogOption;
+use super::vlog::Log;
 use crate::fault::errno_text;
 use std::ffi::CString;
 use std::fs::File;
@@ -13,6 +16,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 const STAGE: &str = "FERRULE_DAEMON_STAGE";
@@ -57,6 +61,8 @@ pub struct Wish<'a> {
     pub chdir: bool,
     /// Leave standard output and error open in the background.
     pub keep_output: bool,
+    /// Where a monitor writes what the daemon died of.
+    pub log: &'a [LogOption],
 }
 
 fn stage() -> Stage {
@@ -237,11 +243,22 @@ fn is_programming_error(signal: i32) -> bool {
     [4, 6, 7, 8, 11, 13, 14, 24, 25].contains(&signal)
 }
 
+/// Opens the log when there is something to write: until then it is the daemon's. It may have been rotated since.
+fn open_log(wish: &Wish<'_>, log: &mut Option<Arc<Log>>) {
+    let told = match log {
+        Some(log) => log.reopen_file(),
+        None => configure_log(log.insert(Log::start(wish.program)), wish.log),
+    };
+    // Without a file there is syslog.
+    drop(told);
+}
+
 /// Starts the daemon, and again whenever it dies of a programming error, at most once per `RESTART_INTERVAL`.
 #[allow(clippy::disallowed_methods, reason = "the monitor is a process of its own, with no switch clock in it")]
 fn monitor(wish: &Wish<'_>, detached: bool) -> u8 {
     let mut first = true;
     let mut crashes = 0u32;
+    let mut log = None;
     // Without the flag that closes it on exec: each daemon inherits it.
     let state = nix::sys::memfd::memfd_create(c"state", nix::sys::memfd::MFdFlags::empty()).ok();
     loop {
@@ -262,6 +279,7 @@ fn monitor(wish: &Wish<'_>, detached: bool) -> u8 {
         match status.signal() {
             Some(signal) if is_programming_error(signal) && !first => {
                 crashes += 1;
+                open_log(wish, &mut log);
                 tracing::error!(target: "daemon_unix", "{crashes} crashes: pid {} died, {}, restarting", child.id(), describe(status));
                 if let Some(rest) = RESTART_INTERVAL.checked_sub(started_at.elapsed())
                     && crashes > 1
@@ -272,6 +290,7 @@ fn monitor(wish: &Wish<'_>, detached: bool) -> u8 {
             Some(_) | None if first => return startup_failed(wish.program, status),
             Some(_) | None => {
                 let code = status.code().and_then(|c| u8::try_from(c).ok());
+                open_log(wish, &mut log);
                 tracing::info!(target: "daemon_unix", "pid {} died, {}, exiting", child.id(), describe(status));
                 return code.unwrap_or(1);
             }

@@ -78,7 +78,7 @@ fn bind_control(path: &Path) -> Result<BoundSocket, String> {
     socket::bind(path).map_err(|e| format!("could not initialize control socket {} ({})", path.display(), errno_text(&e)))
 }
 
-fn configure_log(log: &Log, options: &[LogOption]) -> Result<(), String> {
+pub(super) fn configure_log(log: &Log, options: &[LogOption]) -> Result<(), String> {
     let method = std::env::var("OVS_SYSLOG_METHOD").unwrap_or_else(|_| "libc".into());
     log.set_syslog(Syslog::new(&method)?);
     for option in options {

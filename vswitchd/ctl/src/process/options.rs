@@ -199,6 +199,7 @@ impl ProcessOptions {
             monitor: self.monitor,
             chdir: self.chdir,
             keep_output: self.keep_output,
+            log: &self.log,
         }
     }
 

@@ -9,8 +9,10 @@ use super::schema::{
 };
 use super::{controller, export, keys, port, tracking};
 use crate::options::Dummy;
+use flow::fields::Field;
 use flow::forms::PortNames;
 use flow::hash::{Map as HashMap, Set};
+use ofproto::classifier::PrefixField;
 use ofproto::config::{BridgeConfig, FailMode, McastConfig, MirrorConfig, PortConfig, SwitchConfig, TableConfig, UpcallConfig};
 use ofproto::lldp::AutoAttach;
 use ofproto::mirror::read_filter;
@@ -156,7 +158,10 @@ impl Builder<'_> {
             protocols: versions(&row.strings(bridge::PROTOCOLS)),
             controllers,
             tables: self.tables(&name, row),
-            mac_table_size: other.number("mac-table-size", 8192).max(1),
+            mac_table_size: match other.number("mac-table-size", 0usize) {
+                0 => 8192,
+                size => size.clamp(10, 1_000_000),
+            },
             mac_aging_s: match other.number("mac-aging-time", 300) {
                 0 => 300,
                 seconds => seconds,
@@ -179,7 +184,7 @@ impl Builder<'_> {
             }),
             netflow: export::netflow(row),
             sflow: export::sflow(self, row),
-            ipfix: export::ipfix(row),
+            ipfix: export::ipfix(self, row),
             flow_ipfix: export::flow_ipfix(row),
             other_config: other.pairs(),
             ports,
@@ -239,11 +244,20 @@ impl Builder<'_> {
                 flow_limit: row.opt_int(flow_table::FLOW_LIMIT).and_then(|n| usize::try_from(n).ok()),
                 evict: row.str(flow_table::OVERFLOW_POLICY) == "evict",
                 groups: row.strings(flow_table::GROUPS).into_iter().map(str::to_owned).collect(),
-                prefixes: row.strings(flow_table::PREFIXES).into_iter().map(str::to_owned).collect(),
+                prefixes: self.prefixes(bridge, &row.strings(flow_table::PREFIXES)),
             };
             tables.push((id, config));
         }
         tables
+    }
+
+    /// Those by whose prefixes rules can be found; "none" stands for none.
+    fn prefixes(&mut self, bridge: &str, names: &[&str]) -> Vec<String> {
+        for name in names.iter().filter(|n| **n != "none" && PrefixField::by_name(n).is_none()) {
+            let what = if Field::by_name(name).is_some() { "incompatible" } else { "unknown" };
+            self.complaints.warn(format!("bridge {bridge}: 'prefixes' with {what} field: {name}"));
+        }
+        names.iter().map(|name| (*name).to_owned()).collect()
     }
 
     fn mirrors(&mut self, bridge: &str, row: &Row<'_, Bridge>, ports: &[PortConfig]) -> Vec<MirrorConfig> {

@@ -8,6 +8,7 @@ use super::schema::{
 };
 use ofproto::config::{IpfixConfig, NetflowConfig, SflowConfig};
 use ofproto::export::collectors::{Target, parse};
+use ofproto::export::ipfix::COLLECTOR_PORT as IPFIX_PORT;
 use ofproto::export::sflow::COLLECTOR_PORT;
 use std::net::{IpAddr, UdpSocket};
 
@@ -45,6 +46,10 @@ pub(super) fn netflow(bridge: &Row<'_, Bridge>) -> Option<NetflowConfig> {
 pub(super) fn sflow(builder: &mut Builder<'_>, bridge: &Row<'_, Bridge>) -> Option<SflowConfig> {
     let row = bridge.refs(bridge::SFLOW).into_iter().next()?;
     let targets = targets(&row, sflow::TARGETS);
+    if !are_usable(&targets, Some(COLLECTOR_PORT)) {
+        builder.disabled(bridge, "sFlow");
+        return None;
+    }
     let agent = builder.environment.agents.and_then(|resolve| resolve(row.opt_str(sflow::AGENT), &targets));
     // Once a name is resolved, so is the address by which it is reached.
     let is_name = |t: &String| matches!(parse(t, Some(COLLECTOR_PORT)), Some(Target::Name { .. }));
@@ -63,9 +68,26 @@ pub(super) fn sflow(builder: &mut Builder<'_>, bridge: &Row<'_, Bridge>) -> Opti
     })
 }
 
+/// Whether any of them can be a collector. Packets that nobody is told of are not sampled.
+fn are_usable(targets: &[String], default_port: Option<u16>) -> bool {
+    targets.iter().any(|target| parse(target, default_port).is_some())
+}
+
+impl Builder<'_> {
+    fn disabled(&mut self, bridge: &Row<'_, Bridge>, what: &str) {
+        let name = bridge.str(bridge::NAME);
+        self.complaints.warn(format!("bridge {name}: no collectors could be initialized, {what} disabled"));
+    }
+}
+
 /// `Bridge.ipfix`
-pub(super) fn ipfix(bridge: &Row<'_, Bridge>) -> Option<IpfixConfig> {
-    bridge.refs(bridge::IPFIX).first().map(read_ipfix)
+pub(super) fn ipfix(builder: &mut Builder<'_>, bridge: &Row<'_, Bridge>) -> Option<IpfixConfig> {
+    let config = bridge.refs(bridge::IPFIX).first().map(read_ipfix).filter(|config| !config.targets.is_empty())?;
+    if !are_usable(&config.targets, Some(IPFIX_PORT)) {
+        builder.disabled(bridge, "IPFIX exporter");
+        return None;
+    }
+    Some(config)
 }
 
 /// The collector sets of a bridge.

@@ -60,7 +60,8 @@ pub(super) fn read(
             tx_steering: other.get("tx-steering").unwrap_or_default().to_owned(),
             number: None,
             mac: mac(builder, name, is_local, row),
-            mtu: row.opt_int(interface::MTU_REQUEST).and_then(|m| u16::try_from(m).ok()).filter(|m| *m > 0),
+            // More than can be is refused like any other that the device does not take.
+            mtu: row.opt_int(interface::MTU_REQUEST).map(|m| u16::try_from(m).unwrap_or(u16::MAX)).filter(|m| *m > 0),
             // Of the port's row.
             miimon_ms: 0,
             qos: None,

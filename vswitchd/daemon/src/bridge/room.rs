@@ -3,11 +3,11 @@
 use super::build::{Built, Environment, build};
 use super::complaints::Complaints;
 use super::rows::{Replica, Row, open_vswitch};
-use super::schema::{Column, OpenVswitch, Role, Table, columns, open_vswitch as root};
+use super::schema::{Column, OpenVswitch, Role, Table, columns, interface, open_vswitch as root};
 use super::status::{self, Report, Write};
 use flow::Msec;
 use flow::hash::Set;
-use ofproto::config::SwitchConfig;
+use ofproto::config::{InterfaceStatus, SwitchConfig};
 use ovsdb::{Change, Datum, Txn};
 
 /// Status is looked at this often while nothing else happens.
@@ -75,6 +75,11 @@ impl Room {
         let report = self.apply(replica, switch);
         self.next_statistics_ms = self.next_statistics_ms.min(now + self.built.stats_interval_ms);
         let mut writes = status::writes(replica, &self.built, &report, false);
+        // What is wrong with a port that is there all the same waits until it is looked at next: ovs-vsctl, which reads when it sees `cur_cfg`,
+        // takes an error for a failure, and the one half of a pair of patch ports always comes first.
+        let odd = |i: &&InterfaceStatus| i.error.is_some() && i.ofport.is_some();
+        let odd: Vec<_> = report.interfaces.iter().filter(odd).filter_map(|i| self.built.interfaces.get(&i.name)).collect();
+        writes.retain(|w| w.column != interface::ERROR.name || !odd.contains(&&w.row));
         if let Some(row) = open_vswitch(replica) {
             put_root(&mut writes, &row, root::CUR_CFG, Datum::from(row.int(root::NEXT_CFG)));
             put_root(&mut writes, &row, root::DATAPATH_TYPES, Datum::set(switch.datapath_types()));
@@ -141,7 +146,8 @@ impl Room {
         // Who adds an interface finds its counters there at once, or whoever brings the device that there was not.
         let is_new = |name: &str| self.built.interfaces.get(name) != before.interfaces.get(name) || self.failed.contains(name);
         let report = switch.report(&is_new);
-        self.failed = report.interfaces.iter().filter(|i| i.error.is_some()).map(|i| i.name.clone()).collect();
+        self.failed =
+            report.interfaces.iter().filter(|i| i.error.is_some() && i.ofport.is_none()).map(|i| i.name.clone()).collect();
         report
     }
 }

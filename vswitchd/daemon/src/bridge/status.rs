@@ -87,13 +87,14 @@ impl Writer<'_> {
     }
 
     fn interface(&mut self, row: Uuid, status: &InterfaceStatus) {
-        if status.error.is_some() {
-            self.failed_interface(row, status.error.as_deref());
+        let Some(ofport) = status.ofport else {
+            if status.error.is_some() {
+                self.failed_interface(row, status.error.as_deref());
+            }
             return;
-        }
-        let Some(ofport) = status.ofport else { return };
+        };
         self.put(row, interface::OFPORT, Datum::from(ofport));
-        self.put(row, interface::ERROR, Datum::empty_set());
+        self.put(row, interface::ERROR, Datum::optional(status.error.as_deref()));
         match &status.info {
             Some(info) => self.device(row, info),
             None => self.device(row, &PortInfo { admin_up: true, link_up: true, ..PortInfo::default() }),
@@ -109,7 +110,8 @@ impl Writer<'_> {
         let state = |up| Datum::from(if up { "up" } else { "down" });
         let optional = |value: u64| Datum::optional(i64::try_from(value).ok().filter(|v| *v != 0));
         self.put(row, interface::ADMIN_STATE, state(info.admin_up));
-        self.put(row, interface::LINK_STATE, state(info.link_up));
+        // A device that was taken down carries nothing, whatever its cable says.
+        self.put(row, interface::LINK_STATE, state(info.admin_up && info.link_up));
         self.put(row, interface::LINK_RESETS, Datum::from(i64::try_from(info.link_resets).unwrap_or(i64::MAX)));
         self.put(row, interface::LINK_SPEED, optional(info.speed_bps));
         self.put(row, interface::DUPLEX, Datum::optional(info.full_duplex.map(|full| if full { "full" } else { "half" })));
@@ -336,6 +338,16 @@ mod tests {
         let failed = InterfaceStatus { name: "p1".into(), error: Some("could not".into()), ..Default::default() };
         check(failed, &["ofport=-1", "error=\"could not\"", "statistics=[\"map\",[]]"]);
         check(InterfaceStatus { name: "p1".into(), ..Default::default() }, &[]);
+        // One that works, but not as it was asked to.
+        let device = PortInfo { kind: "dummy".into(), link_up: true, ..PortInfo::default() };
+        let odd = InterfaceStatus {
+            name: "p1".into(),
+            ofport: Some(7),
+            error: Some("no such MTU".into()),
+            info: Some(device),
+            ..Default::default()
+        };
+        check(odd, &["ofport=7", "error=\"no such MTU\"", "admin_state=\"down\"", "link_state=\"down\"", "ifindex=0"]);
     }
 
     #[test]

@@ -121,3 +121,25 @@ fn only_members_of_bonds_with_miimon_have_their_phys_asked() {
     };
     assert_eq!(["m1", "m2", "c1", "s1"].map(of), [Some(50), Some(50), Some(0), Some(0)]);
 }
+
+#[test]
+fn who_can_tell_nobody_does_not_sample() {
+    let (built, complaints) = build_text(
+        "Open_vSwitch . bridges={@a,@b,@c}
+         Bridge a name=a ports={} sflow=@s ipfix=@i flow_tables={0=@t}
+         Bridge b name=b ports={} sflow=@name ipfix=@none other_config={mac-table-size=0}
+         Bridge c name=c ports={} other_config={mac-table-size=2000000}
+         sFlow s targets={1.2.3.4:99999} agent=lo
+         sFlow name targets={collector.example.org} agent=lo
+         IPFIX i targets={xyzzy}
+         IPFIX none targets={}
+         Flow_Table t prefixes={nw_src,in_port,xyzzy}",
+    );
+    let no = |text: &str| complaints.iter().filter(|c| !c.contains("no port named")).any(|c| c == text);
+    assert!(no("bridge a: no collectors could be initialized, sFlow disabled"), "{complaints:?}");
+    assert!(no("bridge a: 'prefixes' with incompatible field: in_port"), "{complaints:?}");
+    assert!(no("bridge a: 'prefixes' with unknown field: xyzzy"), "{complaints:?}");
+    let told = |b: &BridgeConfig| (b.sflow.is_some(), b.ipfix.is_some(), b.mac_table_size);
+    let all: Vec<_> = built.config.bridges.iter().map(told).collect();
+    assert_eq!(all, [(false, true, 8192), (true, false, 8192), (false, false, 1_000_000)], "a name may be resolved yet");
+}
