@@ -84,8 +84,9 @@ class Side(xlate.Switch):
         old = [key for key in self.connections if key[1] < 4]
         for key in old:
             self.connections.pop(key).close()
-        if old:
-            time.sleep(0.1)
+        # A switch that answers twice has been round since, and has seen that they are closed.
+        for _ in old and (1, 2, 3):
+            self.connection(4).send(of.header(4, of.ECHO))
 
     def build(self, commands):
         """Bridges and ports anew."""
@@ -155,7 +156,10 @@ def normal(text):
 
 def any_order(text):
     """A trace in which a packet goes to several ports in an order that is chance: its lines, and the words of what the datapath does, sorted."""
-    words = lambda match: match.group(1) + " ".join(sorted(re.findall(r"[^ ,()]+", match.group(2))))
+    def words(match):
+        # A tag that was popped for one port is pushed again, equal, for the next.
+        told = re.sub(r"pop_vlan|push_vlan\([^)]*\)", "", match.group(2))
+        return match.group(1) + " ".join(sorted(re.findall(r"[^ ,()]+", told)))
     text = re.sub(r"^(Datapath actions: )(.*)$", words, text, flags=re.M)
     return "\n".join(sorted(line.strip() for line in text.splitlines())) + "\n"
 
@@ -299,10 +303,13 @@ def minimise(case, holds):
 
 
 def same(theirs, ours):
-    """Whether two traces are one, but for a copy that ours works on where OVS takes back what a bucket did (decision 0096)."""
+    """Whether two traces are one, but for a copy that ours works on where OVS takes back what a bucket did (decision 0096), and for the length of
+    an output that OVS does not make, which it keeps for the next."""
     def plain(text):
         return re.sub(r"^Datapath actions: .*$", "", text, flags=re.M)
-    return theirs == ours or "clone(" in ours and "clone(" not in theirs and plain(theirs) == plain(ours)
+    copies = "clone(" in ours and "clone(" not in theirs
+    kept = "max_len" in ours and "skipping output" in ours and "trunc(" in theirs
+    return theirs == ours or (copies or kept) and plain(theirs) == plain(ours)
 
 
 def pointed(before, after):
@@ -428,6 +435,10 @@ class Run:
         for _ in range(self.options.traces):
             args = g.trace(r)
             theirs, ours = self.pair.trace(args)
+            if 'a "packet-in" is called for' in theirs and theirs != ours:
+                # It has not yet seen that an old connection is gone.
+                time.sleep(0.2)
+                theirs, ours = self.pair.trace(args)
             self.counts["traces"] += 1
             if same(theirs, ours):
                 continue
