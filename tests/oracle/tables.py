@@ -84,9 +84,9 @@ class Side(xlate.Switch):
         old = [key for key in self.connections if key[1] < 4]
         for key in old:
             self.connections.pop(key).close()
-        # A switch that answers twice has been round since, and has seen that they are closed.
-        for _ in old and (1, 2, 3):
-            self.connection(4).send(of.header(4, of.ECHO))
+        if old:
+            # Until the switch has seen that they are closed.
+            time.sleep(0.3)
 
     def build(self, commands):
         """Bridges and ports anew."""
