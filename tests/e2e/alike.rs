@@ -1,7 +1,8 @@
 //! Our tools beside OVS's, and our daemon beside OVS's: the commands of `alike.txt` and `alike_daemons.txt` end alike and say the same, byte for
-//! byte, but for names of the program, times, numbers of messages and UUIDs.
+//! byte, but for names of the program, times, numbers of messages and UUIDs. Random tables, packets and messages come to the same in both daemons.
 
 use crate::rig::{Db, Host, Ran, Setup, binary, is_stock, run};
+use std::process::Command;
 use std::time::Duration;
 
 const COMMANDS: &str = include_str!("alike.txt");
@@ -115,4 +116,16 @@ fn our_daemon_says_what_ovs_daemon_says() {
         }
     }
     assert!(different.is_empty(), "{} differ:\n{}", different.len(), different.join("\n"));
+}
+
+/// Twenty cases of `tests/oracle/tables.py`, which says how to see more and other ones.
+#[test]
+fn our_pipeline_does_what_ovs_pipeline_does() {
+    if is_stock() {
+        return;
+    }
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/oracle/tables.py");
+    let few = ["--seed", "0", "--count", "20", "--traces", "15", "--packets", "6", "--messages", "60"];
+    let Ran { code, out, err } = run(Command::new("python3").arg(script).arg(binary("ovs-vswitchd")).args(few));
+    assert_eq!(code, 0, "{out}{err}");
 }

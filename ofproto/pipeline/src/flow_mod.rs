@@ -147,7 +147,7 @@ pub fn apply(world: &World, bridge: BridgeId, fm: &FlowMod, now: Msec, journal: 
 /// The same of one whose actions go into the rule.
 pub fn apply_ready(world: &World, b: &Bridge, fm: Ready, now: Msec, journal: &mut Journal) -> Result<(), OfError> {
     let deletes = matches!(fm.command, FlowModCommand::Delete | FlowModCommand::DeleteStrict);
-    if !deletes && fm.mini.mask().has_hidden_fields() {
+    if !deletes && fm.mini.looks_at_hidden_fields() {
         // As OVS answers.
         return Err(OfError::OfpbrcEperm);
     }
@@ -404,11 +404,8 @@ pub fn learn(world: &World, bridge: BridgeId, rule: LearnedRule<'_>, now: Msec) 
         if old.life.modified_ms.load(Ordering::Relaxed) > now {
             return Ok(true);
         }
-    } else if spec.limit != 0 {
-        let same = rules_of(table, |r| r.cookie.load(Ordering::Relaxed) == spec.cookie && !r.is_hidden()).len();
-        if u32::try_from(same).unwrap_or(u32::MAX) >= spec.limit {
-            return Ok(false);
-        }
+    } else if !has_room(table, spec, 0) {
+        return Ok(false);
     }
     let fm = Ready {
         command: FlowModCommand::Add,
@@ -431,6 +428,28 @@ pub fn learn(world: &World, bridge: BridgeId, rule: LearnedRule<'_>, now: Msec) 
     add(world, b, fm, now, &mut journal)?;
     journal.commit(world);
     Ok(true)
+}
+
+/// Whether `learn` may make a rule though `coming` others are about to be made: its limit leaves room, or one is in the same place.
+pub fn may_learn(
+    world: &World,
+    bridge: BridgeId,
+    learn: &Learn,
+    (key, mask): (&Key, &Mask),
+    coming: usize,
+) -> Result<bool, OfError> {
+    let table = table_to_change(world.bridges.get(&bridge).ok_or(OfError::OfpbrcEperm)?, learn.table)?;
+    let in_place =
+        |mini| table.rules.read().expect("no holder of a table's rules panics").get(mini, learn.priority.into()).is_some();
+    Ok(has_room(table, learn, coming) || in_place(&mini_of(table, &Match::new(key, mask))))
+}
+
+/// Whether fewer rules of the cookie are there and coming than `learn` allows.
+fn has_room(table: &Table, learn: &Learn, coming: usize) -> bool {
+    learn.limit == 0 || {
+        let same = rules_of(table, |r| r.cookie.load(Ordering::Relaxed) == learn.cookie && !r.is_hidden()).len();
+        u32::try_from(same + coming).unwrap_or(u32::MAX) < learn.limit
+    }
 }
 
 /// Whether a rule that `learn` makes is there, just as it would make it.

@@ -53,7 +53,7 @@ impl Need {
         match self {
             Self::Nothing => true,
             Self::Ethernet => key.packet_type == [0; 4],
-            Self::Vlan => key.vlan_tci[0] & 0x10 != 0,
+            Self::Vlan => key.packet_type == [0; 4] && key.vlan_tci[0] & 0x10 != 0,
             Self::Arp => matches!(eth_type, ETH_ARP | ETH_RARP),
             Self::Ipv4 => eth_type == ETH_IPV4,
             Self::Ipv6 => eth_type == ETH_IPV6,

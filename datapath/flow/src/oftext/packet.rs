@@ -49,8 +49,9 @@ fn metadata_mask(key: &Key) -> Mask {
         let of_tunnel = row.dp == Some(DpAttr::Tunnel);
         let of_tuple = row.need == Need::Ct;
         let hidden = matches!(field, Field::ActsetOutput | Field::ConjId | Field::PacketType) || of_tuple;
-        let shown = if of_tunnel { tunnelled || *field == Field::TunId } else { !hidden };
-        if shown && (field.get(key) != 0 || of_tunnel && tunnelled && *field != Field::TunId) {
+        // Whether a tunnel's packet has a key says a flag.
+        let shown = if of_tunnel { tunnelled != (*field == Field::TunId) } else { !hidden };
+        if shown && (field.get(key) != 0 || of_tunnel && tunnelled) {
             field.unwildcard(&mut mask);
         }
     }
@@ -83,8 +84,12 @@ fn network_mask(key: &Key, eth_type: [u8; 2], mask: &mut Mask) {
             if Field::Ipv6Exthdr.get(key) != 0 {
                 Field::Ipv6Exthdr.unwildcard(mask);
             }
-            let nd = key.nw_proto == PROTO_ICMPV6 && matches!(key.tp_src, [0, 135 | 136]) && key.tp_dst == [0; 2];
-            if nd {
+            // OVS asks whether it is neighbour discovery by type and code, which are shown then even of a later fragment.
+            if key.nw_proto == PROTO_ICMPV6 {
+                mask.tp_dst = [0xff; 2];
+                mask.tp_src = if key.tp_dst == [0; 2] { [0xff; 2] } else { [0; 2] };
+            }
+            if key.nw_proto == PROTO_ICMPV6 && matches!(key.tp_src, [0, 135 | 136]) && key.tp_dst == [0; 2] {
                 (mask.arp_sha, mask.arp_tha, mask.nd_target) = ([0xff; 6], [0xff; 6], [0xff; 16]);
             }
         }

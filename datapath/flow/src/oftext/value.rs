@@ -127,6 +127,7 @@ pub fn format_value(field: Field, value: &Value, mask: Option<&Value>, ports: &d
         Form::Ethernet => mac_masked(low, low_mask),
         Form::Ipv4 => ipv4_masked(low, low_mask),
         Form::Ipv6 => ipv6_masked(low, low_mask),
+        Form::Port16 | Form::Port32 if mask.is_some() => number(low.to_string()),
         Form::Port16 => format_port(small(low), ports),
         Form::Port32 if low >= u128::from(PORT_RESERVED_MIN + PORT32_OFFSET) => format_port(small(low) - PORT32_OFFSET, ports),
         Form::Port32 => format_port(small(low), ports),

@@ -344,7 +344,7 @@ impl Writer<'_> {
             _ => self.list(TRANSPORT),
         }
         let (value, mask) = self.matching.get(Field::TcpFlags);
-        if matches!(self.matching.key.eth_type, IPV4 | IPV6) && proto == 6 && mask != 0 {
+        if matches!(eth_type, IPV4 | IPV6) && proto == 6 && mask != 0 {
             let small = |v: u128| u32::try_from(v).unwrap_or(0);
             self.parts.push(format!("tcp_flags={}", flags_masked(small(value), small(mask), TCP_FLAGS, 0xfff)));
         }

@@ -74,3 +74,17 @@ fn the_plain_form_is_used_where_it_can_say_all() {
         assert!(!fits(text), "{text}");
     }
 }
+
+/// A selection method in a group-mod of a type and a command that nobody knows: the type comes first, as in OVS.
+#[test]
+fn a_groups_type_is_looked_at_before_its_command() {
+    let group = |command: u8, kind: u8| {
+        let head = [6, 15, 0, 64, 0, 0, 0, 1, command, command, kind, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff];
+        let method = [0xff, 0xff, 0, 40, 0, 0, 0x15, 0x4d, 0, 0, 0, 1, 0, 0, 0, 0, b'h', b'a', b's', b'h'];
+        super::decode(&[&head[..], &method, &[0; 20]].concat()).err()
+    };
+    assert_eq!(group(9, 9), Some(OfError::OfpgmfcBadType));
+    assert_eq!(group(9, 1), Some(OfError::OfpgmfcBadCommand));
+    assert_eq!(group(0, 0), Some(OfError::OfpbpcBadValue));
+    assert_eq!(group(0, 1), None);
+}

@@ -180,9 +180,7 @@ impl MiniMask {
         self.has_four_bytes(std::mem::offset_of!(Key, conj_id))
     }
 
-    /// Whether fields are matched that only the switch's own rules may match: the datapath's hash and recirculation.
-    #[must_use]
-    pub fn has_hidden_fields(&self) -> bool {
+    fn has_hidden_fields(&self) -> bool {
         self.has_four_bytes(std::mem::offset_of!(Key, recirc_id)) || self.has_four_bytes(std::mem::offset_of!(Key, dp_hash))
     }
 
@@ -261,6 +259,15 @@ impl MiniMatch {
     #[must_use]
     pub fn mask(&self) -> &Arc<MiniMask> {
         &self.mask
+    }
+
+    /// Whether what only the switch's own rules may match is matched: the datapath's hash, and recirculation but for "never".
+    #[must_use]
+    pub fn looks_at_hidden_fields(&self) -> bool {
+        self.mask.has_hidden_fields() && {
+            let (key, mask) = self.expand();
+            mask.dp_hash != [0; 4] || key.recirc_id != [0; 4] || mask.recirc_id != [0xff; 4]
+        }
     }
 
     /// Takes another copy of the same mask, one that others share.

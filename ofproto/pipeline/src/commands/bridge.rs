@@ -8,7 +8,6 @@ use crate::slowpath::Slowpath;
 use crate::table::INTERNAL;
 use flow::Msec;
 use flow::clock::now_ms;
-use flow::matching::Match;
 use openflow::text::flow::{RuleText, format_bridge_flow};
 use openflow::text::names::Names;
 use openflow::types::DEFAULT_PRIORITY;
@@ -25,7 +24,7 @@ pub(super) fn dump_flows(slowpath: &Slowpath, args: &[&str]) -> Outcome {
             table.rules.read().expect("no holder of a table's rules panics").iter().cloned().collect();
         rules.sort_by_key(|r| std::cmp::Reverse(r.priority));
         for rule in rules {
-            out += &line(&rule, offload);
+            out += &line(bridge, &rule, offload);
             out.push('\n');
         }
     }
@@ -36,13 +35,12 @@ pub(super) fn dump_flows(slowpath: &Slowpath, args: &[&str]) -> Outcome {
     Ok(out)
 }
 
-pub(super) fn line(rule: &Rule, offload: bool) -> String {
-    let (key, mask) = rule.mini.expand();
+pub(super) fn line(bridge: &Bridge, rule: &Rule, offload: bool) -> String {
     let (packets, bytes) = rule.life.tally.read();
     let text = with_offload(
         &RuleText {
             table: rule.table,
-            matching: &Match::new(&key, &mask),
+            matching: &rule.matching(bridge),
             // Those of the switch itself do not fit; they are put in below.
             priority: u16::try_from(rule.priority).unwrap_or(DEFAULT_PRIORITY),
             actions: &rule.actions,

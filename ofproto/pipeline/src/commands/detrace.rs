@@ -11,10 +11,12 @@ pub(super) fn detrace(slowpath: &Slowpath, args: &[&str]) -> Outcome {
         return Err(format!("unexpected argument: {other}"));
     }
     let rules = slowpath.udpifs().iter().find_map(|u| u.rules_behind(ufid)).ok_or("UFID was not found")?;
+    let world = slowpath.read_world();
     let line = |rule: &std::sync::Arc<crate::rule::Rule>| {
-        format!("cookie={:#x}, {}\n", rule.cookie.load(Ordering::Relaxed), bridge::line(rule, false))
+        let bridge = world.bridges.get(&rule.bridge)?;
+        Some(format!("cookie={:#x}, {}\n", rule.cookie.load(Ordering::Relaxed), bridge::line(bridge, rule, false)))
     };
-    Ok(rules.iter().map(line).collect())
+    Ok(rules.iter().filter_map(line).collect())
 }
 
 /// `[ufid:]xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`

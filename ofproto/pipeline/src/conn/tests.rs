@@ -189,6 +189,10 @@ fn rules_that_lead_to_the_last_tables() {
     assert!(text.contains("    goto_table:255\n255. No match, and a \"packet-in\" is called for.\n"), "{text}");
     let text = trace("in_port=1,arp");
     assert!(text.contains(">>>> LEARN action execution failed (OFPBRC_EPERM). <<<<\n    output:2\n"), "{text}");
+    // One that matches everything.
+    add("in_port=2,actions=learn(table=5,output:NXM_OF_IN_PORT[])");
+    let text = trace("in_port=2");
+    assert!(text.contains("     -> table=5 priority=32768 actions=output:2\n"), "{text}");
 }
 
 #[test]
@@ -297,6 +301,18 @@ fn some_messages_are_refused_unread() {
     delete[25] = 4;
     assert_eq!(b.raw(&[&flow_mod, &delete]), ["OFPBRC_BUFFER_UNKNOWN"]);
     assert!(!b.ofctl(&["-O", "OpenFlow13", "dump-flows", "BR"]).contains("actions"));
+    // A second HELLO, and an error that is none.
+    assert_eq!(b.raw(&[&[4, 0, 0, 9, 0, 0, 0, 1, 7], &[4, 1, 0, 12, 0, 0, 0, 1, 0, 1, 0, 1]]), ["OFPBRC_BAD_TYPE"; 2]);
+}
+
+/// A VLAN's priority needs a frame of Ethernet.
+#[test]
+fn tags_are_for_frames() {
+    let b = bench();
+    for flow in ["packet_type=(1,0x86dd),actions=mod_vlan_pcp:6", "in_port=1,actions=write_actions(decap(),mod_vlan_pcp:7)"] {
+        let said = b.ofctl(&["-O", "OpenFlow15", "add-flow", "BR", flow]);
+        assert!(said.contains("OFPBAC_MATCH_INCONSISTENT"), "{flow}: {said}");
+    }
 }
 
 /// As OVS 3.1 answers.
@@ -310,6 +326,8 @@ fn rules_for_hidden_fields_and_in_anothers_place() {
                 assert!(said.contains("OFPBRC_EPERM"), "{version} {command} {flow}: {said}");
             }
         }
+        // That a packet has not been round is the only thing to be told of it.
+        assert_eq!(b.ofctl(&["-O", version, "add-flow", "BR", "recirc_id=0,actions=drop"]), "");
         let overlapping = |flow: &str| b.ofctl(&["-O", version, "add-flow", "BR", flow]);
         assert_eq!(overlapping("check_overlap,priority=5,in_port=1,actions=2"), "");
         assert_eq!(overlapping("check_overlap,priority=5,in_port=1,actions=drop"), "", "it replaces the first");

@@ -6,13 +6,15 @@ use openflow::OfPort;
 use openflow::action::OfAction;
 use openflow::action_traits::SetPlace;
 
-/// Of those that end the set, the one that wins: group, then output, then resubmit, with ct before it.
+/// Of those that end the set, the one that wins: group, then output, resubmit, `ct_clear` and ct.
 fn rank_of_last(action: &OfAction) -> u8 {
     if matches!(action, OfAction::Group(_)) {
-        4
+        5
     } else if matches!(action, OfAction::Output { .. }) {
-        3
+        4
     } else if matches!(action, OfAction::Resubmit { .. }) {
+        3
+    } else if matches!(action, OfAction::CtClear) {
         2
     } else {
         u8::from(matches!(action, OfAction::Ct(_)))
@@ -120,5 +122,26 @@ impl Ctx<'_> {
             format!("action set {verb}: {}", (trace.action_text)(&ordered))
         };
         trace.add(Kind::Detail, text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use openflow::text::{Names, format_actions, parse_actions};
+
+    /// As OVS 3.1 orders them.
+    #[test]
+    fn one_action_ends_a_set() {
+        let order = |text: &str| {
+            let (set, _) = parse_actions(text, &Names::default()).unwrap();
+            format_actions(&in_order(&set), &Names::default())
+        };
+        assert_eq!(order("dec_ttl"), "drop");
+        assert_eq!(order("ct_clear,dec_ttl"), "dec_ttl,ct_clear");
+        assert_eq!(order("ct_clear,output:1"), "output:1");
+        assert_eq!(order("resubmit(,1),ct_clear"), "resubmit(,1)");
+        assert_eq!(order("ct_clear,ct(commit)"), "ct_clear");
+        assert_eq!(order("group:5,output:1"), "group:5");
     }
 }

@@ -1,7 +1,8 @@
 //! learn(...): a rule made from the packet.
 //!
-//! The rule is made at once, for the actions after it may look it up, and again with every payment of a megaflow that came of such
-//! a translation (`Credit::Relearn`): that refreshes it, or makes it anew if it has expired meanwhile.
+//! The rule is made when the translation is over: the packet does not meet what is learned from it (decision 0156). It is made again with
+//! every payment of a megaflow that came of such a translation (`Credit::Relearn`): that refreshes it, or makes it anew if it has expired
+//! meanwhile.
 
 use super::Ctx;
 use super::trace::Kind;
@@ -39,6 +40,17 @@ impl Learned {
 }
 
 impl Learned {
+    /// Whether `learn`'s limit leaves room for it beside those of the same translation.
+    fn has_room(&self, world: &World, pending: &[Arc<Self>]) -> Result<bool, OfError> {
+        let place = |l: &Self| (l.bridge, l.learn.table, l.learn.priority, l.key, l.mask);
+        let others = pending.iter().filter(|l| {
+            let counts = (l.bridge, l.learn.table, l.learn.cookie) == (self.bridge, self.learn.table, self.learn.cookie);
+            counts && place(l) != place(self) && !l.is_there(world)
+        });
+        let room = flow_mod::may_learn(world, self.bridge, &self.learn, (&self.key, &self.mask), others.count())?;
+        Ok(room || pending.iter().any(|l| place(l) == place(self)))
+    }
+
     /// Whether the rule is in its table.
     fn is_there(&self, world: &World) -> bool {
         flow_mod::has_learned(world, self.bridge, &self.learn, (&self.key, &self.mask), &self.actions)
@@ -59,8 +71,8 @@ impl Ctx<'_> {
         }
         let learned = Arc::new(self.learned(learn));
         self.report_learned(&learned);
-        let done = if self.side_effects {
-            learned.apply(self.world, self.now)
+        let room = if self.side_effects {
+            learned.has_room(self.world, &self.learned)
         } else {
             // Whether there is room for the rule is known when a packet asks for it.
             self.once |= learn.limit != 0 && !learned.is_there(self.world);
@@ -69,21 +81,36 @@ impl Ctx<'_> {
         if learn.limit != 0 {
             self.deps.whole_table(self.bridge.id, learn.table);
         }
-        match done {
-            Ok(success) => {
-                if let Some(dst) = learn.result_dst.filter(|_| learn.flags & WRITE_RESULT != 0) {
-                    self.unwildcard(dst);
-                    self.write_unseen(dst, u128::from(success));
-                    self.report_value(dst);
-                }
-                if success {
-                    self.credits.push(crate::effects::Credit::Relearn(learned));
-                } else {
-                    self.report(Kind::Detail, format_args!("Limit exceeded, learn failed"));
-                }
-            }
-            Err(error) => self.report_error(format_args!("LEARN action execution failed ({}).", error.name())),
+        let success = match room {
+            Ok(success) => success,
+            Err(error) => return self.refuse_learned(error),
+        };
+        if let Some(dst) = learn.result_dst.filter(|_| learn.flags & WRITE_RESULT != 0) {
+            self.unwildcard(dst);
+            self.write_unseen(dst, u128::from(success));
+            self.report_value(dst);
         }
+        if !success {
+            self.report(Kind::Detail, format_args!("Limit exceeded, learn failed"));
+            return;
+        }
+        if self.side_effects {
+            self.learned.push(Arc::clone(&learned));
+        }
+        self.credits.push(crate::effects::Credit::Relearn(learned));
+    }
+
+    /// Makes the rules that the packet has taught, now that it has met those that were there before.
+    pub(super) fn make_learned(&mut self) {
+        for learned in std::mem::take(&mut self.learned) {
+            if let Err(error) = learned.apply(self.world, self.now) {
+                self.refuse_learned(error);
+            }
+        }
+    }
+
+    fn refuse_learned(&mut self, error: OfError) {
+        self.report_error(format_args!("LEARN action execution failed ({}).", error.name()));
     }
 
     /// The rule that `learn` makes of this packet.
@@ -144,7 +171,8 @@ impl Ctx<'_> {
         let Some(trace) = &mut self.trace else { return };
         let learn = &learned.learn;
         let matching = flow::oftext::format_match(&Match::new(&learned.key, &learned.mask));
-        let mut text = format!("table={} {matching} priority={}", learn.table.0, learn.priority);
+        let gap = if matching.is_empty() { "" } else { " " };
+        let mut text = format!("table={} {matching}{gap}priority={}", learn.table.0, learn.priority);
         let numbers = [(" idle=", learn.idle_timeout), (" hard=", learn.hard_timeout)];
         let mut put = |part: std::fmt::Arguments<'_>| text.write_fmt(part).expect("writing to a string cannot fail");
         if learn.cookie != 0 {

@@ -19,8 +19,7 @@
 //! groups in `group`. Where the datapath must look at the packet again (conntrack, MPLS beneath a popped label), translation
 //! *freezes*: the rest of the actions goes into a `FrozenState` behind a recirculation id.
 //!
-//! It reads no clock and does no I/O. The one thing it changes is rules: `learn` adds them when `side_effects` says so, because the
-//! actions after it may already look them up.
+//! It reads no clock and does no I/O. The one thing it changes is rules: `learn` adds them when `side_effects` says so, at the end.
 //!
 //! # Bounds
 //!
@@ -159,6 +158,7 @@ fn translate_with(world: &World, input: XlateIn<'_>, says_why: bool) -> (Transla
     let mut ctx = Ctx::new(world, input);
     ctx.says_why = says_why;
     ctx.run();
+    ctx.make_learned();
     let said = ctx.said.take();
     ctx.take_back_mask();
     let decides = ctx.decides();
@@ -234,6 +234,8 @@ struct Ctx<'a> {
     actions: Actions,
     slow: u32,
     credits: Vec<Credit>,
+    /// Rules to make when all is done.
+    learned: Vec<Arc<Learned>>,
     notices: Vec<Notice>,
     deps: Deps,
     recircs: Vec<Arc<RecircRef>>,
@@ -310,6 +312,7 @@ impl<'a> Ctx<'a> {
             actions: Actions::new(),
             slow: 0,
             credits: Vec::new(),
+            learned: Vec::new(),
             notices: Vec::new(),
             deps: Deps::default(),
             recircs: Vec::new(),

@@ -193,7 +193,7 @@ impl Ctx<'_> {
     pub(super) fn report_lookup(&mut self, found: &Found, table: TableId) -> usize {
         let Some(trace) = &mut self.trace else { return 0 };
         let what = match found {
-            Found::Rule(rule) => (trace.rule_text)(rule),
+            Found::Rule(rule) => (trace.rule_text)(rule, &rule.matching(self.bridge)),
             // The rules of the internal table that stand for these; a trace in OVS knows them only in the bridge it began in.
             Found::PacketIn if self.origin != self.bridge.id => "reg0=0x1, priority 0".to_owned(),
             Found::Miss if self.origin != self.bridge.id => "reg0=0x2, priority 0".to_owned(),
@@ -207,7 +207,7 @@ impl Ctx<'_> {
         let node = trace.add(Kind::Table, format!("{:2}. {what}", table.0));
         let before = trace.enter(node);
         for rule in std::mem::take(&mut self.conjunctive) {
-            let text = format!("conj. {}", (trace.match_text)(&rule));
+            let text = format!("conj. {}", (trace.match_text)(&rule, &rule.matching(self.bridge)));
             trace.add(Kind::Detail, text);
         }
         before

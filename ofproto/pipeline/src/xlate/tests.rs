@@ -414,7 +414,8 @@ fn the_actions_make_the_packet_that_the_pipeline_had() {
             // An output in between: what follows must build upon it.
             actions.insert(random.0.below(n), output.clone());
             actions.push(output.clone());
-            let mut trace = Trace::new(Box::new(|a| format!("{a:?}")), Box::new(|_| String::new()), Box::new(|_| String::new()));
+            let mut trace =
+                Trace::new(Box::new(|a| format!("{a:?}")), Box::new(|_, _| String::new()), Box::new(|_, _| String::new()));
             let input = XlateIn { actions: Some(&actions), trace: Some(&mut trace), ..XlateIn::new(bridge, &key, 0) };
             let done = translate(&world, input);
             let tags = |k: &Key| usize::from(k.vlan_tpid != [0; 2]) + usize::from(k.vlan2_tpid != [0; 2]);

@@ -4,6 +4,7 @@
 
 use crate::rule::Rule;
 use flow::Key;
+use flow::matching::Match;
 use openflow::action::{NatAction, OfAction};
 
 /// What a node says.
@@ -48,7 +49,7 @@ pub struct Forked {
 /// Writes actions.
 pub type ActionText = Box<dyn Fn(&[OfAction]) -> String>;
 /// Writes a rule.
-pub type RuleText = Box<dyn Fn(&Rule) -> String>;
+pub type RuleText = Box<dyn Fn(&Rule, &Match) -> String>;
 
 /// The tree; node 0 is its root.
 pub struct Trace {

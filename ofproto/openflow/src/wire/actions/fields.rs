@@ -206,23 +206,17 @@ pub(super) fn bundle(at: At<'_>, mut b: Reader<'_>, load: bool) -> Result<OfActi
     let (n_members, ofs_nbits, header) = (b.u16()?, b.u16()?, b.u32()?);
     let zero = b.take(4)?;
     let in_port = oxm::header_u32(at.codec, Field::InPort);
-    let dst = if load {
-        let dst = packed(at.codec, header, ofs_nbits)?;
-        if dst.bits < 16 {
-            return Err(BAD_ARGUMENT);
-        }
-        Some(dst)
-    } else {
-        None
-    };
-    if !load && (ofs_nbits != 0 || header != 0) || !all_zero(zero) {
+    let dst = if load { Some(packed(at.codec, header, ofs_nbits)?) } else { None };
+    // Members that are not there outweigh, as in OVS, what else is wrong.
+    let mut list = b.sub(2 * usize::from(n_members))?;
+    let fits = dst.map_or(ofs_nbits == 0 && header == 0, |dst| dst.bits >= 16);
+    if !fits || !all_zero(zero) {
         return Err(BAD_ARGUMENT);
     }
     let fields = hash_fields(fields)?;
     if n_members > BUNDLE_MEMBERS_MAX || algorithm > 1 || member_type != in_port {
         return Err(BAD_ARGUMENT);
     }
-    let mut list = b.sub(2 * usize::from(n_members))?;
     let mut members = Vec::with_capacity(usize::from(n_members));
     while !list.is_empty() {
         members.push(OfPort::from_wire16(list.u16()?));

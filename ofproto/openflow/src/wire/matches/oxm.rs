@@ -58,7 +58,8 @@ impl Entry {
     /// The field, if the table has it with this length.
     pub(crate) fn field(&self) -> Option<Field> {
         let field = Field::by_header(self.header)?;
-        let fits = field.tun_metadata_number().is_some() || usize::from(field.row().bytes) == self.width();
+        let bytes = usize::from(field.row().bytes);
+        let fits = if field.tun_metadata_number().is_some() { self.width() <= bytes } else { self.width() == bytes };
         fits.then_some(field)
     }
 

@@ -170,8 +170,8 @@ fn properties(
         if !matches!(property.kind, SELECTION | SELECTION_OLD) {
             property.unknown(false)?;
         }
-        let defines = matches!(command?, GroupCommand::Add | GroupCommand::Modify | GroupCommand::AddOrMod);
-        if kind? != GroupType::Select || !defines {
+        let defines = |command| matches!(command, GroupCommand::Add | GroupCommand::Modify | GroupCommand::AddOrMod);
+        if kind? != GroupType::Select || !defines(command?) {
             return Err(OfError::OfpbpcBadValue);
         }
         selection = selection_method(i.codec, Reader::new(property.value(), OfError::OfpbpcBadLen))?;

@@ -196,21 +196,19 @@ fn empty_trace(of_names: &Arc<OfPortNames>) -> Trace {
     let names = Arc::clone(of_names);
     let action_text = move |actions: &[OfAction]| format_of_actions(actions, &Names { ports: &*names, tables: &NoTableNames });
     let names = Arc::clone(of_names);
-    let rule_text = move |rule: &Rule| {
-        let (key, mask) = rule.mini.expand();
+    let rule_text = move |rule: &Rule, matching: &Match| {
         let priority = u16::try_from(rule.priority).unwrap_or(u16::MAX);
         let cookie = rule.cookie.load(Ordering::Relaxed);
-        let text = format_rule(&Match::new(&key, &mask), priority, cookie, &Names { ports: &*names, tables: &NoTableNames });
+        let text = format_rule(matching, priority, cookie, &Names { ports: &*names, tables: &NoTableNames });
         if rule.priority > crate::rule::PRIORITY_MAX {
             return text.replace(&format!("priority {priority}"), &format!("priority {}", rule.priority));
         }
         text
     };
     let names = Arc::clone(of_names);
-    let match_text = move |rule: &Rule| {
-        let (key, mask) = rule.mini.expand();
+    let match_text = move |rule: &Rule, matching: &Match| {
         let priority = u16::try_from(rule.priority).unwrap_or(u16::MAX);
-        format_match_priority(&Match::new(&key, &mask), priority, &Names { ports: &*names, tables: &NoTableNames })
+        format_match_priority(matching, priority, &Names { ports: &*names, tables: &NoTableNames })
     };
     Trace::new(Box::new(action_text), Box::new(rule_text), Box::new(match_text))
 }
