@@ -104,7 +104,7 @@ fn a_monitor_writes_down_what_the_daemon_died_of() {
     host.appctl("exit");
     let program = if is_stock() { "/usr/sbin/ovs-vswitchd".into() } else { crate::rig::binary("ovs-vswitchd") };
     let (log, pidfile) = (host.file("monitored.log"), host.file("monitored.pid"));
-    let mut command = host.command(program);
+    let mut command = host.command(program.to_str().unwrap());
     command.args(["--detach", "--monitor", "--no-chdir", "-vconsole:off", "--unixctl=none"]);
     command.arg(format!("--log-file={}", log.display())).arg(format!("--pidfile={}", pidfile.display()));
     let ran = crate::rig::run(&mut command);
