@@ -2,6 +2,7 @@
 //! compaction, and the texts that their columns hold.
 
 use super::core::{Core, Effect, SERVER_DB, Served, Session, SessionId, Waiting};
+use super::feed::Log;
 use crate::clock::wall_ms;
 use crate::datum::Datum;
 use crate::db::{Row, Txn};
@@ -31,7 +32,7 @@ impl Core {
         }
         self.tell_all();
         self.dbs[db].store.convert(Arc::new(schema), "converted by ovsdb-server", wall_ms())?;
-        self.dbs[db].forget();
+        self.dbs[db].log = Log::default();
         self.texts.clear();
         self.database_replaced(db, Some(session));
         self.describe_databases()?;
@@ -192,7 +193,6 @@ impl Core {
             ("monitors", self.sessions.values().map(|s| s.monitors.len()).sum()),
             ("sessions", self.sessions.len()),
             ("triggers", self.waiting.len()),
-            ("txn-history", dbs().map(|d| d.history.len()).sum()),
         ]
     }
 

@@ -16,6 +16,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use uuid::Uuid;
 
+/// What the last transaction is called where transactions have no names.
+pub(crate) const NO_TRANSACTION: Uuid = Uuid::nil();
+
 /// Which of the three request methods made the monitor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Version {
@@ -121,12 +124,12 @@ impl Monitor {
         self.tables.iter().any(|t| changed_tables.get(t.table) == Some(&true))
     }
 
-    /// The notification around the text of its updates; `last_id` names the state they lead to.
-    pub(crate) fn notification(&self, last_id: Uuid, body: Arc<str>) -> Outgoing {
+    /// The notification around the text of its updates.
+    pub(crate) fn notification(&self, body: Arc<str>) -> Outgoing {
         let (method, id) = (self.method(), &self.id);
         let head = match self.version {
             Version::One | Version::Two => format!("{{\"id\":null,\"method\":\"{method}\",\"params\":[{id},"),
-            Version::Three => format!("{{\"id\":null,\"method\":\"{method}\",\"params\":[{id},\"{last_id}\","),
+            Version::Three => format!("{{\"id\":null,\"method\":\"{method}\",\"params\":[{id},\"{NO_TRANSACTION}\","),
         };
         Outgoing::Update { head, body }
     }
