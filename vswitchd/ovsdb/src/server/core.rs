@@ -6,7 +6,7 @@
 //! for time to pass) is returned as an [`Effect`].
 
 use super::feed::{Log, Texts, Turns};
-use super::monitor::{Monitor, Version};
+use super::monitor::{Monitors, Version};
 use super::outbox::{OUTPUT_MAX, Outbox, Outgoing};
 use super::peer::Peer;
 use crate::clock::wall_ms;
@@ -65,8 +65,7 @@ pub(super) struct Session {
     pub(super) listens: bool,
     /// Locks that others stole.
     pub(super) lost: Vec<String>,
-    /// By the text of the client's id.
-    pub(super) monitors: Map<String, Monitor>,
+    pub(super) monitors: Monitors,
     pub(super) change_aware: bool,
 }
 
@@ -145,7 +144,7 @@ impl Core {
         let id = self.next_session;
         self.next_session += 1;
         let session =
-            Session { out, peer, opened: now, listens: false, lost: Vec::new(), monitors: Map::default(), change_aware: false };
+            Session { out, peer, opened: now, listens: false, lost: Vec::new(), monitors: Monitors::default(), change_aware: false };
         self.sessions.insert(id, session);
         id
     }

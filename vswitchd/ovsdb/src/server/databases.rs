@@ -45,9 +45,9 @@ impl Core {
     pub(super) fn database_replaced(&mut self, db: usize, asked: Option<SessionId>) {
         let mut canceled = Vec::new();
         for (session, state) in &mut self.sessions {
-            let ids: Vec<_> = state.monitors.extract_if(|_, m| m.db == db).map(|(_, m)| m.id).collect();
+            let ids = state.monitors.take_of(db).into_iter().map(|m| m.id);
             if state.change_aware {
-                canceled.extend(ids.into_iter().map(|id| (*session, id)));
+                canceled.extend(ids.map(|id| (*session, id)));
             }
         }
         for (session, id) in canceled {
@@ -106,7 +106,7 @@ impl Core {
         self.texts.clear();
         // Numbers behind it move up.
         let moved = |n: &mut usize| *n -= usize::from(*n > db);
-        self.sessions.values_mut().flat_map(|s| s.monitors.values_mut()).for_each(|m| moved(&mut m.db));
+        self.sessions.values_mut().flat_map(|s| s.monitors.iter_mut()).for_each(|m| moved(&mut m.db));
         self.waiting.iter_mut().for_each(|w| moved(&mut w.db));
         self.dirty.retain(|n| *n != db);
         self.dirty.iter_mut().for_each(moved);

@@ -281,7 +281,7 @@ impl Core {
         }
         self.tell(session, Log::lap);
         let Some(state) = self.sessions.get(&session) else { return };
-        let more = state.monitors.values().any(|m| m.told < self.dbs[m.db].log.head);
+        let more = state.monitors.iter().any(|m| m.told < self.dbs[m.db].log.head);
         if more { self.turns.due.push_back(session) } else { self.turns.idle.push(session) }
     }
 
@@ -298,7 +298,7 @@ impl Core {
         let Self { dbs, texts, sessions, .. } = self;
         let Some(state) = sessions.get_mut(&session) else { return };
         let mut fits = true;
-        for monitor in state.monitors.values_mut() {
+        for monitor in state.monitors.iter_mut() {
             let log = &dbs[monitor.db].log;
             let (told, to) = (monitor.told, up_to(log));
             if told >= to {
@@ -326,7 +326,7 @@ impl Core {
         let (mut oldest, mut slow) = (log.head, Vec::new());
         for (session, state) in &mut self.sessions {
             let mut first = log.head;
-            for monitor in state.monitors.values_mut().filter(|m| m.db == db) {
+            for monitor in state.monitors.iter_mut().filter(|m| m.db == db) {
                 log.pass(monitor);
                 first = first.min(monitor.told);
             }

@@ -94,6 +94,51 @@ pub(crate) struct Monitor {
     replaced: BTreeMap<usize, String>,
 }
 
+/// The monitors of a session, by the text of the client's ids, in the order in which it asked for them: in that order it is told of a
+/// commit. Clients take the updates of a commit one after the other, and what they make of them hangs on the order; it must not be
+/// another one every time.
+#[derive(Debug, Default)]
+pub(crate) struct Monitors(Vec<(String, Monitor)>);
+
+impl Monitors {
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Option<&Monitor> {
+        self.0.iter().find(|(known, _)| known == key).map(|(_, monitor)| monitor)
+    }
+
+    /// Adds one whose key is new.
+    pub(crate) fn push(&mut self, key: String, monitor: Monitor) {
+        self.0.push((key, monitor));
+    }
+
+    /// Puts another in the place of one.
+    pub(crate) fn replace(&mut self, old_key: &str, key: String, monitor: Monitor) {
+        if let Some(place) = self.0.iter_mut().find(|(known, _)| known == old_key) {
+            *place = (key, monitor);
+        }
+    }
+
+    pub(crate) fn remove(&mut self, key: &str) -> Option<Monitor> {
+        let at = self.0.iter().position(|(known, _)| known == key)?;
+        Some(self.0.remove(at).1)
+    }
+
+    pub(crate) fn take_of(&mut self, db: usize) -> Vec<Monitor> {
+        self.0.extract_if(.., |(_, monitor)| monitor.db == db).map(|(_, monitor)| monitor).collect()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Monitor> {
+        self.0.iter().map(|(_, monitor)| monitor)
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Monitor> {
+        self.0.iter_mut().map(|(_, monitor)| monitor)
+    }
+}
+
 impl Monitor {
     /// Parses `<monitor-requests>`.
     pub(crate) fn new(db: usize, schema: &Schema, version: Version, id: &Value, requests: &Value) -> Result<Self> {

@@ -26,7 +26,7 @@ impl Core {
         if mine >= MONITORS_MAX {
             return Err(Error::syntax(id, "too many monitors"));
         }
-        if self.sessions.get(&session).is_some_and(|s| s.monitors.contains_key(&key)) {
+        if self.sessions.get(&session).is_some_and(|s| s.monitors.get(&key).is_some()) {
             return Err(Error::syntax(id, "duplicate monitor ID"));
         }
         let served = &self.dbs[db];
@@ -39,7 +39,7 @@ impl Core {
             Version::Three => object!([false, NO_TRANSACTION.to_string(), rows]),
         };
         if let Some(s) = self.sessions.get_mut(&session) {
-            s.monitors.insert(key, monitor);
+            s.monitors.push(key, monitor);
             if !std::mem::replace(&mut s.listens, true) {
                 self.turns.join(session);
             }
@@ -60,7 +60,7 @@ impl Core {
         let Some(monitor) = s.monitors.get(&old_key).cloned() else {
             return Err(Error::syntax(old_id, "unknown monitor session"));
         };
-        if old_key != new_key && s.monitors.contains_key(&new_key) {
+        if old_key != new_key && s.monitors.get(&new_key).is_some() {
             return Err(Error::syntax(new_id, "duplicate monitor ID"));
         }
         let mut monitor = monitor;
@@ -68,8 +68,7 @@ impl Core {
         let updates = monitor.change_conditions(served.store.db(), requests)?;
         monitor.id = new_id.clone();
         let message = updates.map(|u| monitor.notification(Arc::from(u.to_string())));
-        s.monitors.remove(&old_key);
-        s.monitors.insert(new_key, monitor);
+        s.monitors.replace(&old_key, new_key, monitor);
         if let Some(message) = message {
             self.push(session, message);
         }
