@@ -143,8 +143,15 @@ impl Core {
     pub(crate) fn open_session(&mut self, out: Outbox, peer: Peer, now: Instant) -> SessionId {
         let id = self.next_session;
         self.next_session += 1;
-        let session =
-            Session { out, peer, opened: now, listens: false, lost: Vec::new(), monitors: Monitors::default(), change_aware: false };
+        let session = Session {
+            out,
+            peer,
+            opened: now,
+            listens: false,
+            lost: Vec::new(),
+            monitors: Monitors::default(),
+            change_aware: false,
+        };
         self.sessions.insert(id, session);
         id
     }
