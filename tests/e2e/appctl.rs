@@ -103,7 +103,11 @@ fn datapath_commands_show_what_is() {
     a.reaches("10.0.0.2");
     assert_eq!(host.appctl("ofproto/list").trim(), "br0");
     assert_has(&host.appctl("bridge/dump-flows br0"), &["n_packets=", "priority=0,actions=NORMAL"]);
-    assert_has(&host.appctl("memory/show"), &["ports:", "udpif keys:"]);
+    let memory = host.appctl("memory/show");
+    assert_has(&memory, &["ports:", "udpif keys:"]);
+    // Of what there is none, nothing is said.
+    assert!(memory.split_whitespace().all(|object| !object.ends_with(":0")), "{memory}");
+    assert_lacks(&host.appctl("memory/show"), &[":0 "]);
 }
 
 #[test]

@@ -52,7 +52,19 @@ fn status_columns_are_written_back() {
         let packets = text.split("rx_packets=").nth(1).map(|t| t.chars().take_while(char::is_ascii_digit).collect::<String>());
         packets.and_then(|p| p.parse::<u64>().ok()).is_some_and(|n| n >= 6)
     });
-    assert_has(&of("statistics"), &["rx_bytes=", "tx_packets=", "tx_bytes=", "rx_dropped=", "tx_errors=", "collisions="]);
+    assert_has(
+        &of("statistics"),
+        &[
+            "rx_bytes=",
+            "tx_packets=",
+            "tx_bytes=",
+            "rx_dropped=",
+            "tx_errors=",
+            "collisions=",
+            "rx_missed_errors=",
+            "rx_multicast_packets=",
+        ],
+    );
     // Link and administrative state are followed.
     b.ns.ip("link set eth0 down");
     wait_until("the link is down", || host.column("interface", "p2", "link_state") == "down");

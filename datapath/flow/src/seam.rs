@@ -294,6 +294,8 @@ pub struct PortStats {
     pub rx_frame_err: u64,
     pub rx_over_err: u64,
     pub rx_crc_err: u64,
+    pub rx_missed_errors: u64,
+    pub rx_multicast_packets: u64,
     pub collisions: u64,
     pub upcall_packets: u64,
     pub upcall_errors: u64,

@@ -381,6 +381,8 @@ impl Ports {
             rx_frame_err: or_unknown(stats.rx_frame_errors),
             rx_over_err: or_unknown(stats.rx_over_errors),
             rx_crc_err: or_unknown(stats.rx_crc_errors),
+            rx_missed_errors: or_unknown(stats.rx_missed_errors),
+            rx_multicast_packets: or_unknown(stats.multicast),
             collisions: or_unknown(stats.collisions),
             upcall_packets,
             upcall_errors,

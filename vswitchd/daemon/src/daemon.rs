@@ -135,10 +135,11 @@ impl Daemon {
         self.room.refresh_soon();
     }
 
-    /// The text of `memory/show`: how many of each kind of object there are.
+    /// The text of `memory/show`: how many there are of each kind of object that there are any of.
     pub fn memory(&self) -> String {
         let mut objects = self.switch.slowpath.objects();
         objects.push(("ofconns", self.switch.agents.connections()));
+        objects.retain(|(_, n)| *n > 0);
         objects.sort_unstable();
         objects.iter().map(|(name, n)| format!("{name}:{n}")).collect::<Vec<_>>().join(" ")
     }

@@ -74,6 +74,28 @@ async fn waits_block_only_themselves() {
     assert_eq!((&canceled["id"], &canceled["error"]), (&json!(104), &json!("canceled")));
 }
 
+/// A commit is told to a session's monitors in the order in which they were asked for.
+#[tokio::test]
+async fn monitors_are_told_in_order() {
+    let (_server, remote, _dir) = serve(SMALL).await;
+    let mut client = RpcClient::connect(&remote).await.unwrap();
+    let mut ids: Vec<Value> = (0..16).map(|n| if n % 3 == 0 { json!(100 - n) } else { json!(format!("{n}")) }).collect();
+    let ask = |id: &Value| vec![json!("t"), id.clone(), json!({"x": [{"columns": ["n"]}]})];
+    for id in &ids {
+        client.request("monitor_cond", ask(id)).await.unwrap();
+    }
+    client.request("monitor_cancel", vec![ids.remove(5)]).await.unwrap();
+    // A monitor keeps its place when it gets another name.
+    let renamed = json!(["renamed"]);
+    client.request("monitor_cond_change", vec![ids[3].clone(), renamed.clone(), json!({})]).await.unwrap();
+    ids[3] = renamed;
+    ids.push(json!("0"));
+    client.request("monitor_cond", ask(ids.last().unwrap())).await.unwrap();
+    client.transact("t", vec![insert(1)]).await.unwrap();
+    let told: Vec<Value> = std::iter::from_fn(|| client.take_queued()).map(|m| m.to_json()["params"][0].clone()).collect();
+    assert_eq!(told, ids);
+}
+
 #[tokio::test]
 async fn locks_are_granted_in_order_and_stolen() {
     let (_server, remote, _dir) = serve(SMALL).await;

@@ -206,7 +206,7 @@ pub(super) fn group_stats(bridge: &Bridge, group: GroupId, now: Msec) -> Vec<Gro
 }
 
 fn chosen(bridge: &Bridge, group: GroupId) -> impl Iterator<Item = &Arc<Group>> {
-    bridge.groups.values().filter(move |g| matches!(group, GroupId::ALL | GroupId::ANY) || g.id == group)
+    bridge.groups.values().filter(move |g| group == GroupId::ALL || g.id == group)
 }
 
 /// OFPMP_GROUP_FEATURES: all four types with weights, liveness, chaining and loop checks.
@@ -246,8 +246,8 @@ pub(crate) fn meter_mod(
     if id == 0 || (id > METER_MAX && !special) {
         return Err(OfError::OfpmmfcInvalidMeter);
     }
-    // OpenFlow 1.3 section 5.7.1: "one or more meter bands".
-    if !(1..=usize::from(features.bands_max)).contains(&mm.meter.config.bands.len()) {
+    let bands = mm.meter.config.bands.len();
+    if bands > usize::from(features.bands_max) {
         return Err(OfError::OfpmmfcOutOfBands);
     }
     let known = b.meters.0.get(&id).map(|m| (m.dp_meter, m.created_ms));
@@ -261,6 +261,10 @@ pub(crate) fn meter_mod(
         (MODIFY, Some(known)) => known,
         _ => return Err(OfError::OfpmmfcBadCommand),
     };
+    // OpenFlow 1.3 section 5.7.1: "one or more meter bands".
+    if bands == 0 {
+        return Err(OfError::OfpmmfcOutOfBands);
+    }
     dp.meter_set(dp_meter, &mm.meter.config).map_err(|error| refusal(&error))?;
     world.meters_taken.insert(dp_meter);
     if let Some(b) = world.bridges.get_mut(&bridge) {
@@ -376,14 +380,31 @@ mod tests {
     use flow::seam::MeterConfig;
     use openflow::message::MeterConfigEntry;
 
+    /// OFPG_ANY is for those who ask for flows; of groups it names none.
+    #[test]
+    fn all_groups_are_asked_for_by_their_name() {
+        let s = Scenario::new(&config(&["br0 p1@1"]));
+        for id in [1, 7] {
+            s.add_group("br0", &format!("group_id={id},type=all,bucket=output:1")).unwrap();
+        }
+        let world = s.slowpath.read_world();
+        let asked = |group| chosen(world.bridge_named("br0").unwrap(), group).map(|g| g.id.0).collect::<Vec<_>>();
+        assert_eq!(asked(GroupId::ALL).len(), 2);
+        assert_eq!((asked(GroupId(7)), asked(GroupId::ANY)), (vec![7], vec![]));
+    }
+
     #[test]
     fn a_meter_has_bands() {
         let s = Scenario::new(&config(&["br0 p1@1"]));
         let mut world = s.slowpath.write_world();
         let bridge = world.bridge_named("br0").unwrap().id;
         let config = MeterConfig { flags: METER_KBPS, bands: Vec::new() };
-        let empty = MeterMod { command: 0, meter: MeterConfigEntry { id: 1, config } };
+        let mut empty = MeterMod { command: 0, meter: MeterConfigEntry { id: 1, config } };
         let done = meter_mod(&mut world, bridge, &empty, 0, &mut Journal::default());
         assert!(matches!(done, Err(OfError::OfpmmfcOutOfBands)), "{done:?}");
+        // There is no meter to be changed, whatever it would become.
+        empty.command = 1;
+        let done = meter_mod(&mut world, bridge, &empty, 0, &mut Journal::default());
+        assert!(matches!(done, Err(OfError::OfpmmfcUnknownMeter)), "{done:?}");
     }
 }

@@ -126,7 +126,7 @@ impl Conn {
         let id = self.bridge;
         match &message.body {
             Body::EchoRequest(data) => Ok(vec![Body::EchoReply(data.clone())]),
-            Body::Hello(_) | Body::EchoReply(_) | Body::Error(_) | Body::FlowAge => Ok(vec![]),
+            Body::EchoReply(_) | Body::FlowAge => Ok(vec![]),
             Body::FeaturesRequest => {
                 self.with_bridge(slowpath, |_, b| Ok(vec![Body::FeaturesReply(Box::new(replies::features(b, message.version)))]))
             }
@@ -204,6 +204,8 @@ impl Conn {
             | Body::BundleAdd { .. }
             | Body::FeaturesReply(_)
             | Body::GetConfigReply(_)
+            | Body::Hello(_)
+            | Body::Error(_)
             | Body::PacketIn(_)
             | Body::FlowRemoved(_)
             | Body::PortStatus(_)

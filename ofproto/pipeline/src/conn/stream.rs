@@ -25,6 +25,10 @@ use tokio::sync::Notify;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+/// Message types of OFPT_HELLO and OFPT_ERROR, which are the same in every version.
+const HELLO: u8 = 0;
+const ERROR: u8 = 1;
+
 const READ_BYTES: usize = 65_536;
 /// Asynchronous messages that go out before a barrier's reply: about so much at a time, the rest follows.
 const BEFORE_BARRIER_BYTES_MAX: usize = 1 << 20;
@@ -517,11 +521,13 @@ fn handle_one(job: &Job, conn: &Conn, assembler: &mut Assembler, raw: &[u8], out
         (state.version, state.nxm, state.table_id)
     };
     let version = Version::from_wire(header.version);
-    let is_hello = header.kind == 0;
     let options = job.shared.tunnel_options(conn.bridge);
     let codec = Codec { nxm, table_id, options: Some(&options), ..Codec::default() };
-    let decoded = if version != Some(agreed) && !is_hello {
+    let decoded = if version != Some(agreed) && header.kind != HELLO {
         Err(OfError::OfpbrcBadVersion)
+    } else if matches!(header.kind, HELLO | ERROR) {
+        // The greeting is over, and nothing was asked: OVS refuses both, whatever is in them.
+        Err(OfError::OfpbrcBadType)
     } else if let Err(error) = conn.may(kind_of(raw)) {
         Err(error)
     } else if Assembler::may_be_part(header) {

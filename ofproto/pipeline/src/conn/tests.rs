@@ -289,6 +289,11 @@ fn some_messages_are_refused_unread() {
     let whole_packet_in = [&[4, 10, 0, 42, 0, 0, 0, 1][..], &[0xff; 34]].concat();
     let flow_reply = [4, 19, 0, 17, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0, 9];
     assert_eq!(b.raw(&[&bad_packet_in, &whole_packet_in, &flow_reply]), ["OFPBRC_BAD_LEN", "OFPBRC_BAD_TYPE", "OFPBRC_BAD_TYPE"]);
+    // Another greeting, and errors: a known one, and one of nobody's.
+    let hello = [4, 0, 0, 8, 0, 0, 0, 1];
+    let error = [4, 1, 0, 12, 0, 0, 0, 1, 0, 1, 0, 1];
+    let of_nobody = [4, 1, 0, 16, 0, 0, 0, 1, 0xff, 0xff, 0, 1, 0, 0, 0, 9];
+    assert_eq!(b.raw(&[&hello, &error, &of_nobody]), ["OFPBRC_BAD_TYPE"; 3]);
     // A flow-mod of an unknown command, without and with the right to change anything.
     let mut flow_mod = [&[4, 14, 0, 56, 0, 0, 0, 1][..], &[0; 48]].concat();
     (flow_mod[25], flow_mod[49], flow_mod[51]) = (9, 1, 4);

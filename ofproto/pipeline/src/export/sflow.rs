@@ -306,7 +306,12 @@ fn put_interface(w: &mut Writer, p: &PortCounters) {
     let status = if p.admin_up { 1 | u32::from(p.link_up) << 1 } else { 0 };
     let s = &p.stats;
     w.u32(IF_COUNTERS).u32(88).u32(p.ifindex).u32(6).u64(speed).u32(direction).u32(status);
-    w.u64(s.rx_bytes).u32(low32(s.rx_packets)).u32(UNKNOWN).u32(UNKNOWN).u32(low32(s.rx_dropped)).u32(low32(s.rx_errors));
+    w.u64(s.rx_bytes)
+        .u32(low32(s.rx_packets))
+        .u32(low32(s.rx_multicast_packets))
+        .u32(UNKNOWN)
+        .u32(low32(s.rx_dropped))
+        .u32(low32(s.rx_errors));
     w.u32(UNKNOWN);
     w.u64(s.tx_bytes).u32(low32(s.tx_packets)).u32(UNKNOWN).u32(UNKNOWN).u32(low32(s.tx_dropped)).u32(low32(s.tx_errors));
     w.u32(0);

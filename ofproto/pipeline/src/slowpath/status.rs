@@ -130,6 +130,8 @@ pub(crate) fn patch_stats(port: &Port) -> PortStats {
         rx_frame_err: PortStats::UNKNOWN,
         rx_over_err: PortStats::UNKNOWN,
         rx_crc_err: PortStats::UNKNOWN,
+        rx_missed_errors: PortStats::UNKNOWN,
+        rx_multicast_packets: PortStats::UNKNOWN,
         collisions: PortStats::UNKNOWN,
         upcall_packets: PortStats::UNKNOWN,
         upcall_errors: PortStats::UNKNOWN,

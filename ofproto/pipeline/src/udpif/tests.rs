@@ -5,6 +5,7 @@ use crate::deps::{MacKey, Object};
 use crate::effects::Credit;
 use crate::memory_dp::{Hook, MemoryDp, is_slow};
 use crate::rule::Tally;
+use crate::scenario::{Scenario, config};
 use crate::world::DatapathBackend;
 use flow::action::Action;
 use flow::seam::{DpPort, PortRequest};
@@ -466,4 +467,21 @@ fn changes_do_not_wake_the_revalidator_often_while_there_is_nothing_to_look_at()
     assert_eq!((breath(ms(0), 1), breath(ms(0), 0)), (BREATH_MIN, BREATH_EMPTY));
     assert_eq!((breath(ms(50), 1), breath(ms(50), 0)), (ms(50), ms(50)));
     assert_eq!(breath(ms(10_000), 1), BREATH_MAX);
+}
+
+/// A megaflow behind a recirculation has the bridge's name in its frozen state, and outlives the port that the packets came in by.
+#[test]
+fn what_recirculates_on_a_bridge_goes_with_it() {
+    let s = Scenario::new(&config(&["br0 p1@1", "br1 q1@1"]));
+    s.flow_mod("br0", "ip,actions=debug_recirc,in_port").unwrap();
+    let port = s.slowpath.read_world().bridge_named("br0").unwrap().ports[&OfPort(1)].dp_port.unwrap();
+    s.send(&format!(
+        "in_port({}),eth(src=00:00:00:00:00:01,dst=00:00:00:00:00:02),eth_type(0x0800),\
+         ipv4(src=10.0.0.1,dst=10.0.0.2,proto=17,tos=0,ttl=64,frag=no),udp(src=1,dst=2)",
+        port.0
+    ));
+    assert_eq!(s.dp.all_flows().len(), 2);
+    s.slowpath.configure(&config(&["br1 q1@1"]));
+    s.slowpath.udpifs().iter().for_each(|udpif| udpif.settle());
+    assert_eq!(s.dp.all_flows().len(), 0);
 }

@@ -348,11 +348,13 @@ fn new_candidate((of, key): (usize, &Key), ufid: Ufid, form: &Form, way: &Way, r
     Candidate { ukey: Arc::new(ukey), mask: Arc::clone(&form.mask), actions, of }
 }
 
-/// Where the pipeline goes on with a packet that came in by none of the ports: a controller sent it, and it has been round.
+/// Where the pipeline goes on with a packet that came in by none of the ports: a controller sent it, and it has been round. Nowhere if
+/// the bridge is gone since, whose port it may have come in by.
 fn port_before_recirculation(world: &World, dp_key: &Key) -> Option<(BridgeId, OfPort)> {
     let recirc_id = u32::from_be_bytes(dp_key.recirc_id);
     let held = (recirc_id != 0).then(|| world.recircs.find(recirc_id)).flatten()?;
-    Some((held.state.bridge, held.state.in_port()))
+    let bridge = world.bridges.get(&held.state.bridge)?;
+    Some((bridge.id, held.state.in_port()))
 }
 
 /// Puts the mask of a packet's tunnel options into the datapath's form, in which they lie as on the wire.

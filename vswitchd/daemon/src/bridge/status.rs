@@ -278,6 +278,8 @@ fn statistics_datum(kind: &str, s: &PortStats, custom: &[(String, u64)]) -> Datu
             ("rx_over_err", s.rx_over_err),
             ("rx_frame_err", s.rx_frame_err),
             ("rx_crc_err", s.rx_crc_err),
+            ("rx_missed_errors", s.rx_missed_errors),
+            ("rx_multicast_packets", s.rx_multicast_packets),
         ]);
     }
     counters.extend(custom.iter().map(|(name, n)| (name.as_str(), *n)));

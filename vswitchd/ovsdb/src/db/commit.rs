@@ -20,8 +20,6 @@ pub struct Commit {
     pub changes: Vec<RowChange>,
     /// For the journal.
     pub comments: Vec<String>,
-    /// Names the state that this commit leads to.
-    pub id: Uuid,
 }
 
 /// Changes to the number of strong references to rows.
@@ -39,7 +37,7 @@ impl Txn<'_> {
         self.drop_unchanged();
         self.check_indexes()?;
         let changes = self.changes();
-        Ok(Commit { changes, comments: self.comments, id: Uuid::new_v4() })
+        Ok(Commit { changes, comments: self.comments })
     }
 
     /// Counts strong references added and removed; an added one must lead to a row.

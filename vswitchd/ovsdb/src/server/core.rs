@@ -6,11 +6,11 @@
 //! for time to pass) is returned as an [`Effect`].
 
 use super::feed::{Log, Texts, Turns};
-use super::monitor::{Monitor, Version};
+use super::monitor::{Monitors, Version};
 use super::outbox::{OUTPUT_MAX, Outbox, Outgoing};
 use super::peer::Peer;
 use crate::clock::wall_ms;
-use crate::db::{Actor, Commit, Executed, Request, RowChange, execute};
+use crate::db::{Actor, Commit, Executed, Request, execute};
 use crate::error::{Error, Result, Tag};
 use crate::hash::Map;
 use crate::message::Message;
@@ -23,10 +23,6 @@ use std::sync::Arc;
 use tokio::time::{Duration, Instant};
 use uuid::Uuid;
 
-/// Commits remembered for `monitor_cond_since`.
-pub const HISTORY_MAX: usize = 100;
-/// Changed rows remembered for `monitor_cond_since`, over all commits.
-pub const HISTORY_ROWS_MAX: usize = 100_000;
 /// Unfinished `transact` requests of one session.
 pub const WAITING_MAX: usize = 1_000;
 /// Monitors of one session.
@@ -51,17 +47,13 @@ pub(crate) enum Effect {
 
 pub(super) struct Served {
     pub(super) store: Store,
-    /// Names the present state.
-    pub(super) last_id: Uuid,
-    pub(super) history: VecDeque<(Uuid, Arc<Vec<RowChange>>)>,
-    pub(super) history_rows: usize,
     /// What monitors are told from.
     pub(super) log: Log,
 }
 
 impl Served {
     pub(super) fn new(store: Store) -> Self {
-        Self { store, last_id: Uuid::new_v4(), history: VecDeque::new(), history_rows: 0, log: Log::default() }
+        Self { store, log: Log::default() }
     }
 }
 
@@ -73,8 +65,7 @@ pub(super) struct Session {
     pub(super) listens: bool,
     /// Locks that others stole.
     pub(super) lost: Vec<String>,
-    /// By the text of the client's id.
-    pub(super) monitors: Map<String, Monitor>,
+    pub(super) monitors: Monitors,
     pub(super) change_aware: bool,
 }
 
@@ -152,8 +143,15 @@ impl Core {
     pub(crate) fn open_session(&mut self, out: Outbox, peer: Peer, now: Instant) -> SessionId {
         let id = self.next_session;
         self.next_session += 1;
-        let session =
-            Session { out, peer, opened: now, listens: false, lost: Vec::new(), monitors: Map::default(), change_aware: false };
+        let session = Session {
+            out,
+            peer,
+            opened: now,
+            listens: false,
+            lost: Vec::new(),
+            monitors: Monitors::default(),
+            change_aware: false,
+        };
         self.sessions.insert(id, session);
         id
     }
@@ -348,7 +346,7 @@ impl Core {
         let date_ms = wall_ms();
         self.dbs[db].store.commit(&commit, date_ms)?;
         self.counters.commits += 1;
-        self.publish(db, commit.id, commit.changes);
+        self.publish(db, commit.changes);
         if let Err(e) = self.dbs[db].store.compact_if_due(date_ms) {
             tracing::warn!(target: "ovsdb_server", "compaction failed: {e}");
         }

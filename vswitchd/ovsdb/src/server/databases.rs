@@ -2,6 +2,7 @@
 //! compaction, and the texts that their columns hold.
 
 use super::core::{Core, Effect, SERVER_DB, Served, Session, SessionId, Waiting};
+use super::feed::Log;
 use crate::clock::wall_ms;
 use crate::datum::Datum;
 use crate::db::{Row, Txn};
@@ -31,7 +32,7 @@ impl Core {
         }
         self.tell_all();
         self.dbs[db].store.convert(Arc::new(schema), "converted by ovsdb-server", wall_ms())?;
-        self.dbs[db].forget();
+        self.dbs[db].log = Log::default();
         self.texts.clear();
         self.database_replaced(db, Some(session));
         self.describe_databases()?;
@@ -44,9 +45,9 @@ impl Core {
     pub(super) fn database_replaced(&mut self, db: usize, asked: Option<SessionId>) {
         let mut canceled = Vec::new();
         for (session, state) in &mut self.sessions {
-            let ids: Vec<_> = state.monitors.extract_if(|_, m| m.db == db).map(|(_, m)| m.id).collect();
+            let ids = state.monitors.take_of(db).into_iter().map(|m| m.id);
             if state.change_aware {
-                canceled.extend(ids.into_iter().map(|id| (*session, id)));
+                canceled.extend(ids.map(|id| (*session, id)));
             }
         }
         for (session, id) in canceled {
@@ -105,7 +106,7 @@ impl Core {
         self.texts.clear();
         // Numbers behind it move up.
         let moved = |n: &mut usize| *n -= usize::from(*n > db);
-        self.sessions.values_mut().flat_map(|s| s.monitors.values_mut()).for_each(|m| moved(&mut m.db));
+        self.sessions.values_mut().flat_map(|s| s.monitors.iter_mut()).for_each(|m| moved(&mut m.db));
         self.waiting.iter_mut().for_each(|w| moved(&mut w.db));
         self.dirty.retain(|n| *n != db);
         self.dirty.iter_mut().for_each(moved);
@@ -192,7 +193,6 @@ impl Core {
             ("monitors", self.sessions.values().map(|s| s.monitors.len()).sum()),
             ("sessions", self.sessions.len()),
             ("triggers", self.waiting.len()),
-            ("txn-history", dbs().map(|d| d.history.len()).sum()),
         ]
     }
 

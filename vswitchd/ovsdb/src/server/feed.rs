@@ -50,7 +50,6 @@ pub(super) struct Log {
 
 #[derive(Debug)]
 struct Logged {
-    id: Uuid,
     changes: Arc<Vec<RowChange>>,
     /// By number of table.
     changed: Vec<bool>,
@@ -67,11 +66,11 @@ impl Log {
         self.lap
     }
 
-    pub(super) fn append(&mut self, id: Uuid, changes: Arc<Vec<RowChange>>, tables: usize) {
+    pub(super) fn append(&mut self, changes: Arc<Vec<RowChange>>, tables: usize) {
         let mut changed = vec![false; tables];
         changes.iter().for_each(|c| changed[c.table] = true);
         let through = self.through() + weight_of(&changes);
-        self.commits.push_back(Logged { id, changes, changed, through });
+        self.commits.push_back(Logged { changes, changed, through });
         self.head += 1;
     }
 
@@ -117,7 +116,7 @@ impl Log {
         monitor.told += passed as u64;
     }
 
-    /// The commits between two numbers as one: the name of the state that they lead to, and each row that they changed.
+    /// The commits between two numbers as one: each row that they changed.
     fn as_one(&self, told: u64, to: u64) -> Option<Arc<Vec<RowChange>>> {
         let mut commits = self.between(told, to);
         match (commits.next(), commits.next()) {
@@ -125,11 +124,6 @@ impl Log {
             (Some(only), None) => Some(Arc::clone(&only.changes)),
             (Some(_), Some(_)) => Some(Arc::new(merge(self.between(told, to).flat_map(|c| c.changes.iter())))),
         }
-    }
-
-    /// Names the state after a commit.
-    fn id_of(&self, number: u64) -> Uuid {
-        number.checked_sub(self.first()).and_then(|i| self.commits.get(usize::try_from(i).ok()?)).map_or(Uuid::nil(), |c| c.id)
     }
 }
 
@@ -223,14 +217,11 @@ pub(crate) enum Next {
 }
 
 impl Core {
-    /// Keeps a commit for the monitors and the history, and tells those who can be told at once.
-    pub(super) fn publish(&mut self, db: usize, id: Uuid, changes: Vec<RowChange>) {
-        let changes = Arc::new(changes);
+    /// Keeps a commit for the monitors, and tells those who can be told at once.
+    pub(super) fn publish(&mut self, db: usize, changes: Vec<RowChange>) {
         let served = &mut self.dbs[db];
-        served.last_id = id;
         let tables = served.store.db().schema().tables.len();
-        served.log.append(id, Arc::clone(&changes), tables);
-        served.remember(id, changes);
+        served.log.append(Arc::new(changes), tables);
         if self.dbs[db].log.wants_trim() {
             self.trim(db);
         }
@@ -290,7 +281,7 @@ impl Core {
         }
         self.tell(session, Log::lap);
         let Some(state) = self.sessions.get(&session) else { return };
-        let more = state.monitors.values().any(|m| m.told < self.dbs[m.db].log.head);
+        let more = state.monitors.iter().any(|m| m.told < self.dbs[m.db].log.head);
         if more { self.turns.due.push_back(session) } else { self.turns.idle.push(session) }
     }
 
@@ -307,7 +298,7 @@ impl Core {
         let Self { dbs, texts, sessions, .. } = self;
         let Some(state) = sessions.get_mut(&session) else { return };
         let mut fits = true;
-        for monitor in state.monitors.values_mut() {
+        for monitor in state.monitors.iter_mut() {
             let log = &dbs[monitor.db].log;
             let (told, to) = (monitor.told, up_to(log));
             if told >= to {
@@ -321,7 +312,7 @@ impl Core {
             let key = (monitor.db, told, to, Arc::clone(&monitor.spec));
             let text = texts.make(key, || Some(monitor.updates(schema, &log.as_one(told, to)?)?.to_string()));
             if let Some(text) = text {
-                fits &= state.out.push(monitor.notification(log.id_of(to), text));
+                fits &= state.out.push(monitor.notification(text));
             }
         }
         if !fits {
@@ -335,7 +326,7 @@ impl Core {
         let (mut oldest, mut slow) = (log.head, Vec::new());
         for (session, state) in &mut self.sessions {
             let mut first = log.head;
-            for monitor in state.monitors.values_mut().filter(|m| m.db == db) {
+            for monitor in state.monitors.iter_mut().filter(|m| m.db == db) {
                 log.pass(monitor);
                 first = first.min(monitor.told);
             }
@@ -385,7 +376,7 @@ mod tests {
         for &table in tables {
             let row = Arc::new(Row::new(&schema.tables[table], Uuid::new_v4()));
             let change = RowChange { table, uuid: row.uuid(), old: None, new: Some(row) };
-            log.append(Uuid::new_v4(), Arc::new(vec![change]), schema.tables.len());
+            log.append(Arc::new(vec![change]), schema.tables.len());
         }
         log
     }
@@ -400,7 +391,6 @@ mod tests {
         log.forget_through(2);
         assert_eq!((log.first(), log.weight_after(2), log.weight_after(5)), (3, rest, 0));
         assert_eq!((log.between(2, 5).count(), log.between(3, 4).count()), (3, 1));
-        assert_eq!(log.id_of(3), log.commits[0].id);
         log.forget_through(5);
         assert_eq!((log.first(), log.head(), log.weight_after(5)), (6, 5, 0));
         assert!(log.as_one(5, 5).is_none());

@@ -34,7 +34,7 @@ mod subscribe;
 
 pub use self::admin::{Admin, WeakAdmin};
 pub use self::backup::BACKUP_PROBE;
-pub use self::core::{Counters, HISTORY_MAX, HISTORY_ROWS_MAX, MONITORS_MAX, WAITING_MAX};
+pub use self::core::{Counters, MONITORS_MAX, WAITING_MAX};
 pub use self::outbox::OUTPUT_MAX;
 pub use self::session::SESSIONS_MAX;
 

@@ -16,6 +16,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use uuid::Uuid;
 
+/// What the last transaction is called where transactions have no names.
+pub(crate) const NO_TRANSACTION: Uuid = Uuid::nil();
+
 /// Which of the three request methods made the monitor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Version {
@@ -91,6 +94,51 @@ pub(crate) struct Monitor {
     replaced: BTreeMap<usize, String>,
 }
 
+/// The monitors of a session, by the text of the client's ids, in the order in which it asked for them: in that order it is told of a
+/// commit. Clients take the updates of a commit one after the other, and what they make of them hangs on the order; it must not be
+/// another one every time.
+#[derive(Debug, Default)]
+pub(crate) struct Monitors(Vec<(String, Monitor)>);
+
+impl Monitors {
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Option<&Monitor> {
+        self.0.iter().find(|(known, _)| known == key).map(|(_, monitor)| monitor)
+    }
+
+    /// Adds one whose key is new.
+    pub(crate) fn push(&mut self, key: String, monitor: Monitor) {
+        self.0.push((key, monitor));
+    }
+
+    /// Puts another in the place of one.
+    pub(crate) fn replace(&mut self, old_key: &str, key: String, monitor: Monitor) {
+        if let Some(place) = self.0.iter_mut().find(|(known, _)| known == old_key) {
+            *place = (key, monitor);
+        }
+    }
+
+    pub(crate) fn remove(&mut self, key: &str) -> Option<Monitor> {
+        let at = self.0.iter().position(|(known, _)| known == key)?;
+        Some(self.0.remove(at).1)
+    }
+
+    pub(crate) fn take_of(&mut self, db: usize) -> Vec<Monitor> {
+        self.0.extract_if(.., |(_, monitor)| monitor.db == db).map(|(_, monitor)| monitor).collect()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Monitor> {
+        self.0.iter().map(|(_, monitor)| monitor)
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Monitor> {
+        self.0.iter_mut().map(|(_, monitor)| monitor)
+    }
+}
+
 impl Monitor {
     /// Parses `<monitor-requests>`.
     pub(crate) fn new(db: usize, schema: &Schema, version: Version, id: &Value, requests: &Value) -> Result<Self> {
@@ -121,12 +169,12 @@ impl Monitor {
         self.tables.iter().any(|t| changed_tables.get(t.table) == Some(&true))
     }
 
-    /// The notification around the text of its updates; `last_id` names the state they lead to.
-    pub(crate) fn notification(&self, last_id: Uuid, body: Arc<str>) -> Outgoing {
+    /// The notification around the text of its updates.
+    pub(crate) fn notification(&self, body: Arc<str>) -> Outgoing {
         let (method, id) = (self.method(), &self.id);
         let head = match self.version {
             Version::One | Version::Two => format!("{{\"id\":null,\"method\":\"{method}\",\"params\":[{id},"),
-            Version::Three => format!("{{\"id\":null,\"method\":\"{method}\",\"params\":[{id},\"{last_id}\","),
+            Version::Three => format!("{{\"id\":null,\"method\":\"{method}\",\"params\":[{id},\"{NO_TRANSACTION}\","),
         };
         Outgoing::Update { head, body }
     }

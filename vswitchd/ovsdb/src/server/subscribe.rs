@@ -1,14 +1,15 @@
-//! The monitor methods, and the history that `monitor_cond_since` looks back into.
+//! The monitor methods.
+//!
+//! A server of standalone databases names no transactions (ovsdb-server(7) 4.1.15): it finds none for `monitor_cond_since`, and sends
+//! everything. Clients count on being told again of all rows after they come back (decision 0154).
 
-use super::core::{Core, HISTORY_MAX, HISTORY_ROWS_MAX, MONITORS_MAX, Served, SessionId};
-use super::feed::{Log, merge};
-use super::monitor::{Monitor, Version};
-use crate::db::RowChange;
+use super::core::{Core, MONITORS_MAX, SessionId};
+use super::feed::Log;
+use super::monitor::{Monitor, NO_TRANSACTION, Version};
 use crate::error::{Error, Result};
 use crate::json;
 use serde_json::{Value, json as object};
 use std::sync::Arc;
-use uuid::Uuid;
 
 impl Core {
     pub(super) fn monitor(&mut self, session: SessionId, method: &str, params: &[Value], version: Version) -> Result<Value> {
@@ -25,24 +26,20 @@ impl Core {
         if mine >= MONITORS_MAX {
             return Err(Error::syntax(id, "too many monitors"));
         }
-        if self.sessions.get(&session).is_some_and(|s| s.monitors.contains_key(&key)) {
+        if self.sessions.get(&session).is_some_and(|s| s.monitors.get(&key).is_some()) {
             return Err(Error::syntax(id, "duplicate monitor ID"));
         }
         let served = &self.dbs[db];
         let mut monitor = Monitor::new(db, served.store.db().schema(), version, id, requests)?;
         monitor.told = served.log.head();
-        let since = since.map(since_from_json).transpose()?;
-        let missed = since.and_then(|since| served.changes_after(since));
-        let result = match &missed {
-            Some(changes) => monitor.updates(served.store.db().schema(), changes).unwrap_or_else(|| object!({})),
-            None => monitor.initial(served.store.db()),
-        };
+        since.map_or(Ok(()), check_since)?;
+        let rows = monitor.initial(served.store.db());
         let result = match version {
-            Version::One | Version::Two => result,
-            Version::Three => object!([missed.is_some(), served.last_id.to_string(), result]),
+            Version::One | Version::Two => rows,
+            Version::Three => object!([false, NO_TRANSACTION.to_string(), rows]),
         };
         if let Some(s) = self.sessions.get_mut(&session) {
-            s.monitors.insert(key, monitor);
+            s.monitors.push(key, monitor);
             if !std::mem::replace(&mut s.listens, true) {
                 self.turns.join(session);
             }
@@ -63,16 +60,15 @@ impl Core {
         let Some(monitor) = s.monitors.get(&old_key).cloned() else {
             return Err(Error::syntax(old_id, "unknown monitor session"));
         };
-        if old_key != new_key && s.monitors.contains_key(&new_key) {
+        if old_key != new_key && s.monitors.get(&new_key).is_some() {
             return Err(Error::syntax(new_id, "duplicate monitor ID"));
         }
         let mut monitor = monitor;
         let served = &self.dbs[monitor.db];
         let updates = monitor.change_conditions(served.store.db(), requests)?;
         monitor.id = new_id.clone();
-        let message = updates.map(|u| monitor.notification(served.last_id, Arc::from(u.to_string())));
-        s.monitors.remove(&old_key);
-        s.monitors.insert(new_key, monitor);
+        let message = updates.map(|u| monitor.notification(Arc::from(u.to_string())));
+        s.monitors.replace(&old_key, new_key, monitor);
         if let Some(message) = message {
             self.push(session, message);
         }
@@ -88,36 +84,7 @@ impl Core {
     }
 }
 
-impl Served {
-    pub(super) fn remember(&mut self, id: Uuid, changes: Arc<Vec<RowChange>>) {
-        self.history_rows += changes.len();
-        self.history.push_back((id, changes));
-        while self.history.len() > HISTORY_MAX || self.history_rows > HISTORY_ROWS_MAX {
-            match self.history.pop_front() {
-                Some((_, changes)) => self.history_rows -= changes.len(),
-                None => break,
-            }
-        }
-    }
-
-    pub(super) fn forget(&mut self) {
-        self.history.clear();
-        self.history_rows = 0;
-        self.last_id = Uuid::new_v4();
-        self.log = Log::default();
-    }
-
-    /// What happened after the state `id`, each row once; `None` if that is not remembered.
-    pub(super) fn changes_after(&self, id: Uuid) -> Option<Vec<RowChange>> {
-        if id == self.last_id {
-            return Some(Vec::new());
-        }
-        let at = self.history.iter().position(|(known, _)| *known == id)?;
-        Some(merge(self.history.iter().skip(at + 1).flat_map(|(_, changes)| changes.iter())))
-    }
-}
-
-fn since_from_json(json: &Value) -> Result<Uuid> {
+fn check_since(json: &Value) -> Result<()> {
     let text = json.as_str().ok_or_else(|| Error::syntax(json, "last-txn-id must be string"))?;
-    crate::atom::parse_uuid(text).ok_or_else(|| Error::syntax(json, "last-txn-id must be UUID format."))
+    crate::atom::parse_uuid(text).map(drop).ok_or_else(|| Error::syntax(json, "last-txn-id must be UUID format."))
 }
