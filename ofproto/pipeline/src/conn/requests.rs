@@ -107,8 +107,7 @@ impl Conn {
                     | Kind::TlvTableMod
             )
         );
-        // OVS has no ear for a second HELLO, nor for what a controller finds wrong.
-        if kind.is_some_and(|kind| kind.is_for_controllers() || matches!(kind, Kind::Hello | Kind::Error)) {
+        if kind.is_some_and(Kind::is_for_controllers) {
             Err(OfError::OfpbrcBadType)
         } else if changes && self.is_secondary() {
             Err(OfError::OfpbrcIsSecondary)
