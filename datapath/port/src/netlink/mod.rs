@@ -328,6 +328,8 @@ pub const TOLD_MAX: usize = 4096;
 pub struct Monitor {
     fd: Arc<OwnedFd>,
     bytes: Vec<u8>,
+    /// The kernel drops what it has no room for, and says so once, before what is older; it goes on dropping, without a word, until all of that is taken.
+    losing: bool,
     /// With the monitor's own namespace, where others are listened to as well.
     own: Option<request::Session>,
 }
@@ -350,7 +352,7 @@ impl Monitor {
         let fd = open(groups, SockFlag::SOCK_NONBLOCK)?;
         // More room makes overruns rarer; without the privilege the default remains.
         let _ = setsockopt(&fd, sockopt::RcvBufForce, &(1 << 20));
-        Ok(Self { fd: Arc::new(fd), bytes: vec![0; READ_MAX], own: None })
+        Ok(Self { fd: Arc::new(fd), bytes: vec![0; READ_MAX], losing: false, own: None })
     }
 
     /// Of links alone.
@@ -384,17 +386,29 @@ impl Monitor {
 
     /// The same with what other namespaces tell.
     pub fn told(&mut self) -> io::Result<Vec<Told>> {
-        let mut told = Vec::new();
-        while told.len() < TOLD_MAX {
+        self.told_up_to(TOLD_MAX)
+    }
+
+    /// The same with another limit. Where events were lost, every call says so until nothing is left to take.
+    pub fn told_up_to(&mut self, limit: usize) -> io::Result<Vec<Told>> {
+        let (mut told, mut is_all) = (Vec::new(), false);
+        while told.len() < limit {
             match sys::recv_told(self.fd.as_fd(), &mut self.bytes) {
                 Ok((n, nsid)) => told.extend(decode(&self.bytes[..n]).into_iter().map(|event| (nsid, event))),
                 Err(error) => match error.raw_os_error().map(Errno::from_raw) {
-                    Some(Errno::EAGAIN) => break,
+                    Some(Errno::EAGAIN) => {
+                        is_all = true;
+                        break;
+                    }
                     Some(Errno::EINTR) => {}
-                    Some(Errno::ENOBUFS) => told.push((None, Event::Overrun)),
+                    Some(Errno::ENOBUFS) => self.losing = true,
                     _ => return Err(error),
                 },
             }
+        }
+        if self.losing {
+            told.push((None, Event::Overrun));
+            self.losing = !is_all;
         }
         if self.know_ours(&mut told).is_err() {
             // Whose they are is not known, and they will not be told again.
