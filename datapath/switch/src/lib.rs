@@ -62,6 +62,7 @@ pub mod program;
 pub mod qsbr;
 pub mod reference;
 mod register;
+mod retry;
 pub mod schedule;
 pub mod search;
 pub mod shape;

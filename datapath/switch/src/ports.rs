@@ -18,6 +18,7 @@ use crate::outlets::Outlet;
 use crate::policer::Policer;
 use crate::qsbr::Unlinked;
 use crate::register::Register;
+use crate::retry::{RETRY_MS, Retry};
 use crate::too_long::TooLongs;
 use crate::topology::{CoreId, Topology, numa_of_netdev};
 use crate::tunnel_pop::Decap;
@@ -26,14 +27,12 @@ use crate::worker::Command;
 use flow::DpPort;
 use flow::clock::Msec;
 use flow::seam::{DpError, DpEvent, PortInfo, PortRequest, PortStats, QosReport, TooLong};
-use port::netlink::{Event, Monitor};
+use port::netlink::{Event, Monitor, Told};
 use port::{Device, Kind, LinkState, Mac, PortConfig};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-/// How often a vanished device is tried again without an event that tells of it.
-const RETRY_MS: Msec = 1_000;
 /// Ways of the host's stack, with what they take, kept for the slow path. Which are left out are found again by the next packets that are too long.
 const PATHS_MAX: usize = 4096;
 
@@ -49,7 +48,7 @@ struct Port {
     upcalls: Arc<PortQueue>,
     seen: Seen,
     link_resets: u64,
-    retry_ms: Msec,
+    retry: Retry,
     /// When its PHY is to be asked again; `None`: it is not asked.
     mii_ms: Option<Msec>,
     /// When its QoS was set up.
@@ -90,6 +89,10 @@ pub struct Ports {
     /// Of ways of the host's stack.
     paths: Vec<DpEvent>,
     monitor: Option<Monitor>,
+    /// When a missing monitor may be made again; `None`: there never was need of one.
+    listen_ms: Option<Msec>,
+    /// Nothing was heard for a while.
+    was_deaf: bool,
     /// Numbers by name, as the dummy datapath has them.
     by_name: bool,
 }
@@ -110,7 +113,7 @@ impl Ports {
         let tunnel = Decap::of(request);
         if tunnel.is_none() && Kind::from_type(&request.kind).is_some_and(is_netdev) {
             // Before its state is asked for, so that no change falls in between.
-            self.watch();
+            self.watch(means.now_ms);
         }
         let device = if tunnel.is_some() { open_host(request)? } else { Some(open(request)?) };
         let upcalls = PortQueue::new(number);
@@ -125,7 +128,7 @@ impl Ports {
             upcalls,
             seen,
             link_resets: 0,
-            retry_ms: 0,
+            retry: Retry::default(),
             mii_ms: None,
             queued_ms: means.now_ms,
         };
@@ -148,12 +151,20 @@ impl Ports {
     }
 
     /// A subscription to the kernel's link events, from the first port with a netdev on.
-    fn watch(&mut self) {
+    fn watch(&mut self, now_ms: Msec) {
         if self.monitor.is_none() {
+            let before = self.listen_ms.replace(now_ms + RETRY_MS);
             match Monitor::links_everywhere() {
-                Ok(monitor) => self.monitor = Some(monitor),
-                Err(error) => tracing::info!(target: "dpif_netdev", "no link events: {error}"),
+                Ok(monitor) => (self.monitor, self.was_deaf) = (Some(monitor), before.is_some()),
+                Err(error) => tracing::info!(target: "dpif_netdev", rl = 60, burst = 5, "no link events: {error}"),
             }
+        }
+    }
+
+    /// The same where one was wanted and is missing, unless that was tried just now.
+    fn watch_again(&mut self, now_ms: Msec) {
+        if self.listen_ms.is_some_and(|at| now_ms >= at) {
+            self.watch(now_ms);
         }
     }
 
@@ -402,21 +413,34 @@ impl Ports {
 
     /// Takes what the kernel has told of devices: parks what vanished, takes up what came back; the events that are pending.
     pub fn hear(&mut self, means: &mut Means<'_>) -> Vec<DpEvent> {
-        let told = match self.monitor.as_mut().map(Monitor::told) {
-            None => return self.take_events(),
-            Some(Ok(told)) => told,
-            Some(Err(error)) => {
-                // Such a socket would be readable for ever. The next port makes another one.
-                tracing::warn!(target: "dpif_netdev", "no more link events: {error}");
-                self.monitor = None;
-                vec![(None, Event::Overrun)]
-            }
-        };
+        let told = self.told(means.now_ms);
         let heard = Heard::new(&told);
         for number in self.concerned(&heard) {
             self.follow(number, &heard, means);
         }
         self.take_events()
+    }
+
+    fn told(&mut self, now_ms: Msec) -> Vec<Told> {
+        match self.monitor.as_mut().map(Monitor::told) {
+            None => Vec::new(),
+            Some(Ok(told)) => told,
+            Some(Err(error)) => {
+                // Such a socket would be readable for ever.
+                tracing::warn!(target: "dpif_netdev", "link events are lost: {error}");
+                self.monitor = None;
+                self.watch_again(now_ms);
+                self.was_deaf = false;
+                vec![(None, Event::Overrun)]
+            }
+        }
+    }
+
+    /// That events were lost while there was no monitor, once there is one again.
+    fn missed(&mut self, now_ms: Msec) -> Vec<Told> {
+        self.watch_again(now_ms);
+        let missed = std::mem::take(&mut self.was_deaf);
+        missed.then_some((None, Event::Overrun)).into_iter().collect()
     }
 
     /// The ports that something is told of: all of them where events were lost.
@@ -425,15 +449,17 @@ impl Ports {
             return self.ports.keys().copied().collect();
         }
         let by_name = heard.all_names().filter_map(|name| self.register.find(name));
-        heard.places().filter_map(|place| self.register.at(place)).chain(by_name).collect()
+        heard.places().flat_map(|place| self.register.at(place)).copied().chain(by_name).collect()
     }
 
     /// Looks at every port for what nobody tells of: what workers found out, PHYs, ways of the host's stack, devices that are to be tried
     /// again; the events that are pending.
     pub fn look(&mut self, means: &mut Means<'_>) -> Vec<DpEvent> {
+        let missed = self.missed(means.now_ms);
+        let heard = Heard::new(&missed);
         let numbers: Vec<DpPort> = self.ports.keys().copied().collect();
         for number in numbers {
-            self.follow(number, &Heard::default(), means);
+            self.follow(number, &heard, means);
         }
         if self.crew.watch(means.settings, means.now_ms) {
             self.crew.deal(means.settings, means.now_ms);
@@ -453,9 +479,10 @@ impl Ports {
             return;
         };
         let Some(device) = &port.device else {
-            let due = heard.names(&port.request.name) || now_ms >= port.retry_ms;
-            if port.tunnel.is_none() && due {
-                port.retry_ms = now_ms + RETRY_MS;
+            if heard.names(&port.request.name) {
+                port.retry.heard();
+            }
+            if port.tunnel.is_none() && port.retry.take(now_ms) {
                 self.take_up(number, means);
             }
             return;
@@ -469,8 +496,7 @@ impl Ports {
             changed |= device.follow(told);
             changed |= port.seen.follow(device, &mut port.link_resets);
         }
-        if device.is_lost() && now_ms >= port.retry_ms {
-            port.retry_ms = now_ms + RETRY_MS;
+        if device.is_lost() && port.retry.take(now_ms) {
             changed |= device.seek();
         }
         let interval_ms = Msec::from(port.request.miimon_ms);
@@ -485,12 +511,10 @@ impl Ports {
         if port.seen.link.gone {
             PORT_VANISHED.inc();
             tracing::info!(target: "dpif_netdev", "port {}: the device has vanished", port.request.name);
-            port.retry_ms = now_ms + RETRY_MS;
-            let is_back = heard.names(&port.request.name);
+            port.retry.later(now_ms);
             self.park(number, means);
-            if is_back {
-                self.take_up(number, means);
-            }
+            // It may be back.
+            self.follow(number, heard, means);
             changed = true;
         }
         if changed {
@@ -730,5 +754,30 @@ mod tests {
         for (name, number) in [("p1", Some(1)), ("br0", Some(100)), ("br-x7y8", Some(107)), ("p", None), ("99999999999", None)] {
             assert_eq!(number_in(name), number, "{name}");
         }
+    }
+
+    #[test]
+    fn a_socket_that_fails_is_replaced_and_everything_asked_for_anew() {
+        let lost: [Told; 1] = [(None, Event::Overrun)];
+        let mut ports = Ports::new(false);
+        assert!(ports.missed(10).is_empty() && ports.monitor.is_none(), "without netdevs there is nothing to hear");
+        ports.watch(10);
+        assert!(ports.told(10).is_empty() && ports.missed(10).is_empty());
+        let break_it = |ports: &Ports| {
+            let no_socket = std::fs::File::open("/dev/null").unwrap();
+            let ear = ports.ear().unwrap();
+            // SAFETY: the descriptor stays one that the monitor owns; it is another file's now.
+            let ear =
+                unsafe { nix::unistd::dup3_raw(&no_socket, std::os::fd::AsRawFd::as_raw_fd(&ear), nix::fcntl::OFlag::O_CLOEXEC) };
+            std::mem::forget(ear.unwrap());
+        };
+        break_it(&ports);
+        assert_eq!(ports.told(10 + RETRY_MS), lost);
+        assert!(ports.told(10 + RETRY_MS).is_empty() && ports.missed(10 + RETRY_MS).is_empty(), "there is another one");
+        break_it(&ports);
+        assert_eq!((ports.told(11 + RETRY_MS), ports.ear().is_some()), (lost.to_vec(), false), "but not at any pace");
+        assert!(ports.missed(12 + RETRY_MS).is_empty());
+        assert_eq!((ports.missed(10 + 2 * RETRY_MS), ports.ear().is_some()), (lost.to_vec(), true));
+        assert!(ports.missed(10 + 2 * RETRY_MS).is_empty());
     }
 }

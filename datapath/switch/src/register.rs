@@ -19,7 +19,8 @@ pub(crate) struct Register {
     taken: Box<[u64; WORDS]>,
     /// No word before this one has a number free (but for 0).
     first: usize,
-    by_place: Map<At, DpPort>,
+    /// A netdev may have several names, and a port by each.
+    by_place: Map<At, Vec<DpPort>>,
     places: Map<DpPort, At>,
 }
 
@@ -68,22 +69,26 @@ impl Register {
         if before == place {
             return;
         }
-        // Where it was, another port's may be already.
-        if let Some(before) = before.filter(|at| self.by_place.get(at) == Some(&number)) {
-            self.by_place.remove(&before);
+        if let Some(at) = before
+            && let Some(there) = self.by_place.get_mut(&at)
+        {
+            there.retain(|other| *other != number);
+            if there.is_empty() {
+                self.by_place.remove(&at);
+            }
         }
         match place {
             Some(place) => {
                 self.places.insert(number, place);
-                self.by_place.insert(place, number);
+                self.by_place.entry(place).or_default().push(number);
             }
             None => drop(self.places.remove(&number)),
         }
     }
 
-    /// The port whose netdev is there.
-    pub(crate) fn at(&self, place: At) -> Option<DpPort> {
-        self.by_place.get(&place).copied()
+    /// The ports whose netdev is there.
+    pub(crate) fn at(&self, place: At) -> &[DpPort] {
+        self.by_place.get(&place).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// A port has gone.
@@ -132,13 +137,17 @@ mod tests {
         }
         register.locate(DpPort(1), Some(here));
         register.locate(DpPort(1), Some(there));
-        assert_eq!((register.at(here), register.at(there)), (None, Some(DpPort(1))));
-        // The index of a device that is gone may be another's before anybody has seen that it is gone.
+        assert_eq!((register.at(here), register.at(there)), (&[][..], &[DpPort(1)][..]));
+        // A netdev may be two ports' by two names, and the index of one that is gone another's before anybody has seen that it is gone.
         register.locate(DpPort(2), Some(there));
+        assert_eq!(register.at(there), [DpPort(1), DpPort(2)]);
         register.locate(DpPort(1), None);
-        assert_eq!(register.at(there), Some(DpPort(2)));
+        assert_eq!(register.at(there), [DpPort(2)]);
+        register.locate(DpPort(1), Some(there));
         register.strike("p2");
-        assert_eq!((register.at(there), register.places.len(), register.by_place.len()), (None, 0, 0));
+        assert_eq!(register.at(there), [DpPort(1)]);
+        register.strike("p1");
+        assert_eq!((register.at(there).len(), register.places.len(), register.by_place.len()), (0, 0, 0));
     }
 
     #[test]
