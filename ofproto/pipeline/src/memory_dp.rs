@@ -65,6 +65,8 @@ pub(crate) struct MemoryDp {
     pub(crate) after_put: Mutex<Option<Hook>>,
     /// The same of megaflows that have been deleted.
     pub(crate) after_del: Mutex<Option<Hook>>,
+    /// The same when what is known of a port has been read.
+    pub(crate) after_port: Mutex<Option<Hook>>,
 }
 
 /// Something to be called.
@@ -369,7 +371,9 @@ impl Datapath for MemoryDp {
     }
 
     fn port(&self, port: DpPort) -> Result<PortInfo, DpError> {
-        self.state.lock().unwrap().ports.get(&port.0).cloned().ok_or(DpError::NoPort)
+        let info = self.state.lock().unwrap().ports.get(&port.0).cloned().ok_or(DpError::NoPort);
+        call_once(&self.after_port);
+        info
     }
 
     fn ports(&self) -> Vec<PortInfo> {

@@ -98,6 +98,8 @@ pub struct World {
     pub vlan_limit: u32,
     /// A drop is said also after a copy that went to a collector, so that the datapath counts it.
     pub explicit_sampled_drops: bool,
+    /// Datapath ports, by type and number, that have changed while no bridge had them.
+    pub(crate) strangers: BTreeSet<(String, DpPort)>,
     /// Datapath meters in use.
     pub meters_taken: BTreeSet<u32>,
     last_bridge: u64,
@@ -120,6 +122,7 @@ impl Default for World {
             upcalls: UpcallConfig::default(),
             vlan_limit: 0,
             explicit_sampled_drops: false,
+            strangers: BTreeSet::new(),
             meters_taken: BTreeSet::new(),
             last_bridge: 0,
             changes,

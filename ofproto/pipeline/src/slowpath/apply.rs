@@ -180,6 +180,8 @@ impl Slowpath {
                 }
             }
         }
+        drop(world);
+        self.follow_strangers();
     }
 
     fn info_of(&self, config: &SwitchConfig, opened: &Opened) -> PortInfo {

@@ -96,6 +96,11 @@ pub struct Slowpath {
     aged_ms: AtomicI64,
     /// When what the host's stack refused is tried again; 0: nothing is refused.
     hosts_retry_ms: AtomicI64,
+    /// Ports have changed since internal ports' MTUs followed.
+    mtus_due: AtomicBool,
+    /// Held while a port's state is read from its datapath and written into the world, so that nothing old is written over something newer. Taken
+    /// before the world's lock.
+    following: Mutex<()>,
     stopping: AtomicBool,
     ticker: Mutex<Option<JoinHandle<()>>>,
     pub(crate) monitor: Monitor,
@@ -132,6 +137,8 @@ impl Slowpath {
             extra: Mutex::default(),
             aged_ms: AtomicI64::new(0),
             hosts_retry_ms: AtomicI64::new(0),
+            mtus_due: AtomicBool::new(false),
+            following: Mutex::default(),
             stopping: AtomicBool::new(false),
             ticker: Mutex::default(),
         })

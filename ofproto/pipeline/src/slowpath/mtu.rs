@@ -3,9 +3,10 @@
 //!
 //! What enters: ports as the datapaths tell of them. What leaves: settings of internal ports. Neighbours: `apply`, `ports`.
 
-use super::Slowpath;
+use super::{Applied, Slowpath};
 use crate::bridge::{Bridge, Port};
 use flow::seam::{DpPort, PortRequest};
+use std::sync::atomic::Ordering;
 
 /// Of a bridge without other ports (IEEE 802.3).
 const MTU_DEFAULT: u16 = 1500;
@@ -25,7 +26,24 @@ fn least(bridge: &Bridge) -> u16 {
 impl Slowpath {
     /// Lets internal ports without an `mtu_request` follow.
     pub(super) fn follow_mtus(&self) {
-        for (kind, port, request) in self.mtus_to_set() {
+        let found = self.mtus_to_set(&self.lock_applied());
+        self.set_mtus(found);
+    }
+
+    /// The same if ports have changed. While the configuration changes it waits: that ends with it, too.
+    pub(super) fn follow_mtus_if_due(&self) {
+        if self.mtus_due.load(Ordering::Acquire)
+            && let Ok(applied) = self.applied.try_lock()
+        {
+            self.mtus_due.store(false, Ordering::Release);
+            let found = self.mtus_to_set(&applied);
+            drop(applied);
+            self.set_mtus(found);
+        }
+    }
+
+    fn set_mtus(&self, found: Vec<(String, DpPort, PortRequest)>) {
+        for (kind, port, request) in found {
             let Some(udpif) = self.udpif(&kind) else { continue };
             let name = request.name.clone();
             if let Err(error) = udpif.dp.port_set(port, &request) {
@@ -35,8 +53,7 @@ impl Slowpath {
         }
     }
 
-    fn mtus_to_set(&self) -> Vec<(String, DpPort, PortRequest)> {
-        let applied = self.lock_applied();
+    fn mtus_to_set(&self, applied: &Applied) -> Vec<(String, DpPort, PortRequest)> {
         let world = self.read_world();
         let mut found = Vec::new();
         for bridge in world.bridges.values() {

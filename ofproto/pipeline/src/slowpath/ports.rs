@@ -9,6 +9,7 @@ use crate::world::{BridgeId, World};
 use flow::seam::{Datapath, DpEvent, DpPort, PortInfo};
 use openflow::message::PortMod;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 const REASON_MODIFY: u8 = 2;
 /// The bits that a port-mod may change.
@@ -27,10 +28,9 @@ impl Slowpath {
     }
 
     fn follow_ports(&self, events: impl Fn(&dyn Datapath) -> Vec<DpEvent>) {
-        let mut any = false;
         for udpif in self.udpifs() {
             for event in events(udpif.dp.as_ref()) {
-                any = true;
+                self.mtus_due.store(true, Ordering::Release);
                 match event {
                     DpEvent::PortChanged(port) => self.follow_port(&udpif, port),
                     DpEvent::PathMtu(to, mtu) => self.note_path_mtu(to, mtu),
@@ -42,15 +42,24 @@ impl Slowpath {
                 }
             }
         }
-        if any {
-            self.follow_mtus();
-        }
+        self.follow_mtus_if_due();
     }
 
     /// Takes up what the datapath says of a port now.
     pub(super) fn follow_port(&self, udpif: &Udpif, port: DpPort) {
+        let _following = self.following.lock().expect("no holder panics");
         if let Ok(info) = udpif.dp.port(port) {
             refresh_port(&mut self.write_world(), udpif.kind(), port, info);
+        }
+    }
+
+    /// The same for ports that were told of before they were in the world.
+    pub(super) fn follow_strangers(&self) {
+        let strangers = std::mem::take(&mut self.write_world().strangers);
+        for (kind, port) in strangers {
+            if let Some(udpif) = self.udpif(&kind) {
+                self.follow_port(&udpif, port);
+            }
         }
     }
 
@@ -91,7 +100,11 @@ impl Slowpath {
 
 /// Takes up what a datapath says of a port, records the change and tells the connections.
 fn refresh_port(world: &mut World, kind: &str, dp_port: DpPort, info: PortInfo) {
-    let Some((id, number)) = world.port_of(kind, dp_port) else { return };
+    let Some((id, number)) = world.port_of(kind, dp_port) else {
+        // It may be on its way into the world.
+        world.strangers.insert((kind.to_owned(), dp_port));
+        return;
+    };
     let Some(port) = world.bridges.get_mut(&id).and_then(|b| b.ports.get_mut(&number)) else { return };
     let before = port.view();
     port.info = info;

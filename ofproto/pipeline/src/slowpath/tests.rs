@@ -4,7 +4,7 @@ use super::*;
 use crate::bridge::{port_config, port_state};
 use crate::config::VlanMode;
 use crate::effects::{Notice, Translation};
-use crate::memory_dp::MemoryDp;
+use crate::memory_dp::{Hook, MemoryDp};
 use crate::scenario::config;
 use crate::udpif::Request;
 use flow::Datapath;
@@ -238,4 +238,61 @@ fn meters_go_with_their_bridge() {
         assert_eq!(world.meters_taken.iter().collect::<Vec<_>>(), [&0], "that of br0 stays");
         assert!(s.dp.meter_get(0).is_ok() && s.dp.meter_get(1).is_err());
     }
+}
+
+fn has_link(b: &Bench, port: &str) -> bool {
+    b.slowpath.read_world().bridge_named("br0").unwrap().port_named(port).unwrap().info.link_up
+}
+
+#[test]
+fn what_is_told_of_a_port_before_it_is_in_the_world_is_not_lost() {
+    let b = bench();
+    b.slowpath.configure(&config(&["br0 p1"]));
+    let (dp, slowpath) = (Arc::clone(&b.dp), Arc::clone(&b.slowpath));
+    *b.dp.after_port.lock().unwrap() = Some(Hook(Box::new(move || {
+        let p2 = dp.ports().into_iter().find(|p| p.name == "p2").unwrap().number;
+        dp.tell_link(p2, false);
+        slowpath.hear_of_ports();
+    })));
+    b.slowpath.configure(&config(&["br0 p1 p2"]));
+    assert!(has_link(&b, "p1") && !has_link(&b, "p2"));
+    assert!(b.slowpath.read_world().strangers.is_empty());
+}
+
+#[test]
+fn nothing_old_is_written_over_what_another_thread_has_just_read() {
+    let b = bench();
+    b.slowpath.configure(&config(&["br0 p1"]));
+    let p1 = b.dp.ports().into_iter().find(|p| p.name == "p1").unwrap().number;
+    let (dp, slowpath) = (Arc::clone(&b.dp), Arc::clone(&b.slowpath));
+    let (done, ended) = std::sync::mpsc::channel();
+    *b.dp.after_port.lock().unwrap() = Some(Hook(Box::new(move || {
+        dp.tell_link(p1, false);
+        let (read, has_read) = std::sync::mpsc::channel();
+        let other = std::thread::spawn(move || {
+            slowpath.hear_of_ports();
+            let _ = read.send(());
+        });
+        // It cannot be through before we are; if it could, it is now.
+        let _ = has_read.recv_timeout(std::time::Duration::from_millis(200));
+        done.send(other).unwrap();
+    })));
+    b.slowpath.follow_port(&b.slowpath.udpif("dummy").unwrap(), p1);
+    ended.recv().unwrap().join().unwrap();
+    assert!(!has_link(&b, "p1"));
+}
+
+#[test]
+fn a_link_is_followed_while_the_configuration_is_being_changed() {
+    let b = bench();
+    b.slowpath.configure(&config(&["br0 p1 p2"]));
+    let p1 = b.dp.ports().into_iter().find(|p| p.name == "p1").unwrap().number;
+    let applied = b.slowpath.lock_applied();
+    b.dp.tell_link(p1, false);
+    b.slowpath.hear_of_ports();
+    assert!(!has_link(&b, "p1"));
+    assert!(b.slowpath.mtus_due.load(Ordering::Acquire), "what waits for it");
+    drop(applied);
+    b.slowpath.look_at_ports();
+    assert!(!b.slowpath.mtus_due.load(Ordering::Acquire));
 }
