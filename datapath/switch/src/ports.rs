@@ -25,7 +25,7 @@ use crate::upcall::PortQueue;
 use crate::worker::Command;
 use flow::DpPort;
 use flow::clock::Msec;
-use flow::seam::{DpError, DpEvent, PortInfo, PortRequest, PortStats, QosReport, TooLong};
+use flow::seam::{DpError, DpEvent, PortInfo, PortRequest, PortStats, Qos, QosReport, TooLong};
 use port::netlink::{Event, Monitor};
 use port::{Device, Kind, LinkState, Mac, PortConfig};
 use std::collections::{BTreeMap, BTreeSet};
@@ -52,8 +52,8 @@ struct Port {
     retry_ms: Msec,
     /// When its PHY is to be asked again; `None`: it is not asked.
     mii_ms: Option<Msec>,
-    /// When its QoS was set up.
-    queued_ms: Msec,
+    /// The QoS that the device really has, and since when.
+    queued: Option<(Qos, Msec)>,
 }
 
 /// What was last seen of a device. Workers find out some of it before the kernel's word has come.
@@ -117,18 +117,8 @@ impl Ports {
         let seen = device.as_ref().map(Seen::of).unwrap_or_default();
         let request = request.clone();
         let too_long = tunnel.map(|_| Arc::default());
-        let port = Port {
-            request,
-            device,
-            tunnel,
-            too_long,
-            upcalls,
-            seen,
-            link_resets: 0,
-            retry_ms: 0,
-            mii_ms: None,
-            queued_ms: means.now_ms,
-        };
+        let port =
+            Port { request, device, tunnel, too_long, upcalls, seen, link_resets: 0, retry_ms: 0, mii_ms: None, queued: None };
         self.register.enter(&port.request.name, number);
         self.ports.insert(number, port);
         if let Err(error) = self.connect(number, means) {
@@ -136,7 +126,7 @@ impl Ports {
             self.take_out(number);
             return Err(error);
         }
-        self.queue_as_asked(number);
+        self.queue_as_asked(number, means.now_ms);
         Ok(number)
     }
 
@@ -236,37 +226,31 @@ impl Ports {
             return self.set_host(number, request, means);
         }
         let again = port.device.is_none() || !same_device(&port.request, request);
-        let mut wanted = PortRequest { name: port.request.name.clone(), kind: port.request.kind.clone(), ..request.clone() };
-        // One wish that is refused is no reason to leave the others.
-        let mut refused = None;
-        if !again && let Some(device) = &port.device {
-            let mtu = request.mtu.filter(|m| u32::from(*m) != device.mtu()).map(|mtu| settled(device.set_mtu(mtu.into())));
-            let mac = request.mac.filter(|m| *m != device.mac()).map(|mac| settled(device.set_mac(mac)));
-            let qos = (port.request.qos != request.qos).then(|| device.set_qos(request.qos.as_ref()));
-            match &qos {
-                Some(Ok(())) => port.queued_ms = means.now_ms,
-                Some(Err(_)) => wanted.qos.clone_from(&port.request.qos),
-                None => {}
-            }
-            refused = [mtu, mac, qos].into_iter().flatten().find_map(Result::err);
-        }
         let had_device = port.device.is_some();
+        let wanted = PortRequest { name: port.request.name.clone(), kind: port.request.kind.clone(), ..request.clone() };
         let before = std::mem::replace(&mut port.request, wanted);
         if again {
             let reopened = self.reopen(number, means);
             if reopened.is_err() && had_device {
                 // What is refused changes nothing: the port goes on as it was.
                 self.restore(number, before, means);
+                return reopened;
             }
             reopened?;
-            self.queue_as_asked(number);
-        } else if before.affinity != request.affinity {
+        }
+        let port = self.ports.get_mut(&number).ok_or(DpError::NoPort)?;
+        let dressed = port.dress(means.now_ms);
+        // A refusal that is told of as a change would be asked for again because of it, and so for ever.
+        let differs = again || port.request != before || port.device.as_ref().map(Seen::of) != Some(port.seen);
+        if !again && before.affinity != request.affinity {
             let wishes = affinity_of(request);
             self.crew.pin(number, &wishes);
             self.arrange(means)?;
         }
-        self.changed(number);
-        refused.map_or(Ok(()), |error| Err(DpError::Device(error.to_string())))
+        if differs {
+            self.changed(number);
+        }
+        dressed
     }
 
     /// Lets a tunnel port receive and send by the host's stack, or no longer. What is refused changes nothing.
@@ -291,11 +275,8 @@ impl Ports {
     }
 
     /// Gives a port that was opened its QoS. A refusal keeps nobody from using the port: it is told in the log.
-    fn queue_as_asked(&self, number: DpPort) {
-        let Some(port) = self.ports.get(&number) else { return };
-        if let (Some(device), Some(qos)) = (&port.device, &port.request.qos)
-            && let Err(error) = device.set_qos(Some(qos))
-        {
+    fn queue_as_asked(&mut self, number: DpPort, now_ms: Msec) {
+        if let Some(Err(error)) = self.ports.get_mut(&number).map(|port| port.queue(now_ms)) {
             tracing::warn!(target: "netdev_linux", "{error}");
         }
     }
@@ -303,9 +284,9 @@ impl Ports {
     /// What a port's QoS has come to; `None` if it has none.
     pub fn qos(&self, number: DpPort) -> Result<Option<QosReport>, DpError> {
         let port = self.ports.get(&number).ok_or(DpError::NoPort)?;
-        let (Some(device), Some(qos)) = (&port.device, &port.request.qos) else { return Ok(None) };
+        let (Some(device), Some((qos, since_ms))) = (&port.device, &port.queued) else { return Ok(None) };
         let told = device.qos_report(qos).map_err(|e| DpError::Device(e.to_string()))?;
-        Ok(told.map(|report| QosReport { since_ms: port.queued_ms, ..report }))
+        Ok(told.map(|report| QosReport { since_ms: *since_ms, ..report }))
     }
 
     /// The policer of a port is to be the one asked for; the old one has to wait for the workers.
@@ -319,9 +300,12 @@ impl Ports {
         if let Some(port) = self.ports.get_mut(&number) {
             port.request = before;
         }
-        if let Err(error) = self.reopen(number, means) {
-            tracing::warn!(target: "dpif_netdev", "{error}");
-            self.park(number, means);
+        match self.reopen(number, means) {
+            Ok(()) => self.queue_as_asked(number, means.now_ms),
+            Err(error) => {
+                tracing::warn!(target: "dpif_netdev", "{error}");
+                self.park(number, means);
+            }
         }
     }
 
@@ -329,7 +313,7 @@ impl Ports {
         self.disconnect(number, means.aux);
         let port = self.ports.get_mut(&number).ok_or(DpError::NoPort)?;
         // The old device first: two cannot bind one netdev.
-        port.device = None;
+        port.let_go();
         port.device = Some(open(&port.request)?);
         self.connect(number, means)
     }
@@ -501,7 +485,7 @@ impl Ports {
     fn park(&mut self, number: DpPort, means: &mut Means<'_>) {
         self.disconnect(number, means.aux);
         if let Some(port) = self.ports.get_mut(&number) {
-            port.device = None;
+            port.let_go();
         }
         // Without devices there is nothing to open, so this cannot fail.
         let _ = self.connect(number, means);
@@ -511,6 +495,7 @@ impl Ports {
         match self.reopen(number, means) {
             Ok(()) => {
                 PORT_RETURNED.inc();
+                self.queue_as_asked(number, means.now_ms);
                 if let Some(port) = self.ports.get_mut(&number) {
                     port.seen = port.device.as_ref().map(Seen::of).unwrap_or_default();
                     port.link_resets += 1;
@@ -547,6 +532,46 @@ impl Seen {
 }
 
 impl Port {
+    /// Gives the device the MTU, the MAC and the QoS that are asked for, where it has others; the first refusal. One wish that is refused is no
+    /// reason to leave the others.
+    fn dress(&mut self, now_ms: Msec) -> Result<(), DpError> {
+        let Some(device) = &self.device else { return Ok(()) };
+        let mtu = self.request.mtu.filter(|m| u32::from(*m) != device.mtu()).map(|mtu| settled(device.set_mtu(mtu.into())));
+        let mac = self.request.mac.filter(|m| *m != device.mac()).map(|mac| settled(device.set_mac(mac)));
+        let refused = [mtu, mac, Some(self.queue(now_ms))].into_iter().flatten().find_map(Result::err);
+        refused.map_or(Ok(()), |error| Err(DpError::Device(error.to_string())))
+    }
+
+    /// Gives the device the QoS that is asked for, if it has another. After a refusal it has none.
+    fn queue(&mut self, now_ms: Msec) -> Result<(), port::PortError> {
+        let Some(device) = &self.device else { return Ok(()) };
+        let wanted = self.request.qos.as_ref();
+        if self.queued.as_ref().map(|(qos, _)| qos) == wanted {
+            return Ok(());
+        }
+        let had_one = self.queued.take().is_some();
+        let set = device.set_qos(wanted);
+        if set.is_ok() {
+            self.queued = wanted.cloned().map(|qos| (qos, now_ms));
+        } else if had_one {
+            // The refusal is told; that the old one could not be taken away either would say nothing more.
+            let _ = device.set_qos(None);
+        }
+        set
+    }
+
+    /// Closes the device. Its QoS goes with it, unless the device is gone already.
+    fn let_go(&mut self) {
+        let had_qos = self.queued.take().is_some();
+        if let Some(device) = self.device.take()
+            && had_qos
+            && !device.link().gone
+        {
+            // The device is opened again at once, and asked for what it is to have then.
+            let _ = device.set_qos(None);
+        }
+    }
+
     /// A worker's way out by this port.
     fn outlet(&self) -> Result<Box<Outlet>, DpError> {
         let tx = self.device.as_ref().map(Device::tx).transpose().map_err(|e| DpError::Device(e.to_string()))?;
