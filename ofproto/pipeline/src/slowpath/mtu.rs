@@ -3,7 +3,8 @@
 //!
 //! What enters: ports as the datapaths tell of them. What leaves: settings of internal ports. Neighbours: `apply`, `ports`.
 
-use super::Slowpath;
+use super::apply::key_of;
+use super::{Interface, Key, Slowpath};
 use crate::bridge::{Bridge, Port};
 use flow::seam::{DpPort, PortRequest};
 
@@ -25,17 +26,21 @@ fn least(bridge: &Bridge) -> u16 {
 impl Slowpath {
     /// Lets internal ports without an `mtu_request` follow.
     pub(super) fn follow_mtus(&self) {
-        for (kind, port, request) in self.mtus_to_set() {
+        for (kind, key, port, request) in self.mtus_to_set() {
             let Some(udpif) = self.udpif(&kind) else { continue };
             let name = request.name.clone();
             if let Err(error) = udpif.dp.port_set(port, &request) {
                 tracing::warn!(target: "ofproto", rl = 5, burst = 5, "Unable to set MTU for internal port {name}: {error}");
+                // Whoever follows a change that a refusal brought about would otherwise do nothing else any more.
+                if let Some(interface) = self.lock_applied().interfaces.get_mut(&key) {
+                    interface.mtu_refused = request.mtu;
+                }
             }
             self.follow_port(&udpif, port);
         }
     }
 
-    fn mtus_to_set(&self) -> Vec<(String, DpPort, PortRequest)> {
+    fn mtus_to_set(&self) -> Vec<(String, Key, DpPort, PortRequest)> {
         let applied = self.lock_applied();
         let world = self.read_world();
         let mut found = Vec::new();
@@ -43,10 +48,12 @@ impl Slowpath {
             let mtu = least(bridge);
             let concerns = |p: &&Port| is_internal(p) && p.info.mtu != mtu && !p.info.vanished && !p.info.elsewhere;
             for port in bridge.ports.values().filter(concerns) {
-                let interface = applied.interfaces.get(&(bridge.name.clone(), port.name.clone()));
-                if let (Some(dp_port), Some(interface)) = (port.dp_port, interface.filter(|i| i.request.mtu.is_none())) {
+                let key = key_of(bridge, port);
+                let follows = |i: &&Interface| i.request.mtu.is_none() && i.mtu_refused != Some(mtu);
+                if let (Some(dp_port), Some(interface)) = (port.dp_port, applied.interfaces.get(&key).filter(follows)) {
                     let mac = Some(port.info.mac);
-                    found.push((bridge.kind.clone(), dp_port, PortRequest { mtu: Some(mtu), mac, ..interface.request.clone() }));
+                    let request = PortRequest { mtu: Some(mtu), mac, ..interface.request.clone() };
+                    found.push((bridge.kind.clone(), key, dp_port, request));
                 }
             }
         }
