@@ -37,11 +37,19 @@ fn what_cannot_be_done_is_told() {
     }
     let host = Host::new();
     let (a, _b) = host.pair("");
+    let is_queued = || tc(&host, "qdisc", "p2").contains("htb");
+    let is_well = || host.column("interface", "p2", "error") == "[]";
+    host.vsctl("set port p2 qos=@qos -- --id=@qos create qos type=linux-htb other-config:max-rate=3000000");
+    wait_until("a discipline is there", is_queued);
+    let htb = host.column("port", "p2", "qos");
     let _ = host.try_tool("ovs-vsctl", "--timeout=20 set port p2 qos=@qos -- --id=@qos create qos type=linux-nonsense");
     wait_until("the type is refused", || host.column("interface", "p2", "error").contains("there is no QoS type linux-nonsense"));
     a.reaches("10.0.0.2");
+    assert!(!is_queued(), "what was there before is no longer asked for");
+    host.vsctl(&format!("set port p2 qos={htb}"));
+    wait_until("the first one is back", || is_queued() && is_well());
     host.vsctl("clear port p2 qos");
-    wait_until("nothing is wrong any more", || host.column("interface", "p2", "error") == "[]");
+    wait_until("nothing is left of it", || !is_queued() && is_well());
     // The local port is a tap: what is written to it has come in by it.
     let _ = host.try_tool("ovs-vsctl", "--timeout=20 set port br0 qos=@qos -- --id=@qos create qos type=linux-htb");
     wait_until("the tap is refused", || host.column("interface", "br0", "error").contains("QoS is not supported"));

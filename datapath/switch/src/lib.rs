@@ -47,6 +47,7 @@ mod memo;
 pub mod memory;
 pub mod meter;
 mod names;
+mod one_port;
 pub mod outlets;
 pub mod parcel;
 mod parse;

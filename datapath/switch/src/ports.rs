@@ -11,16 +11,16 @@
 
 use crate::config::Settings;
 use crate::counters::{PORT_RETURNED, PORT_VANISHED};
-use crate::crew::{self, Berth, Crew, Hire};
+use crate::crew::{Crew, Hire};
 use crate::forward::{Core, Shared};
 use crate::heard::Heard;
+use crate::one_port::{Port, Seen, affinity_of, open, open_host};
 use crate::outlets::Outlet;
 use crate::policer::Policer;
 use crate::qsbr::Unlinked;
 use crate::register::Register;
 use crate::retry::{RETRY_MS, Retry};
-use crate::too_long::TooLongs;
-use crate::topology::{CoreId, Topology, numa_of_netdev};
+use crate::topology::Topology;
 use crate::tunnel_pop::Decap;
 use crate::upcall::PortQueue;
 use crate::worker::Command;
@@ -28,40 +28,13 @@ use flow::DpPort;
 use flow::clock::Msec;
 use flow::seam::{DpError, DpEvent, PortInfo, PortRequest, PortStats, QosReport, TooLong};
 use port::netlink::{Event, Monitor, Told};
-use port::{Device, Kind, LinkState, Mac, PortConfig};
+use port::{Device, Kind};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 /// Ways of the host's stack, with what they take, kept for the slow path. Which are left out are found again by the next packets that are too long.
 const PATHS_MAX: usize = 4096;
-
-/// A port.
-#[derive(Debug)]
-struct Port {
-    request: PortRequest,
-    /// `None`: a tunnel port, which packets reach by tunnel actions only, or the device is gone. A tunnel port's device is the host's stack.
-    device: Option<Device>,
-    tunnel: Option<Decap>,
-    /// For a tunnel port.
-    too_long: Option<Arc<TooLongs>>,
-    upcalls: Arc<PortQueue>,
-    seen: Seen,
-    link_resets: u64,
-    retry: Retry,
-    /// When its PHY is to be asked again; `None`: it is not asked.
-    mii_ms: Option<Msec>,
-    /// When its QoS was set up.
-    queued_ms: Msec,
-}
-
-/// What was last seen of a device. Workers find out some of it before the kernel's word has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Seen {
-    link: LinkState,
-    mtu: u32,
-    mac: Mac,
-}
 
 /// What ports need to be connected: the core that carries `execute` out, and workers.
 pub struct Means<'a> {
@@ -130,7 +103,7 @@ impl Ports {
             link_resets: 0,
             retry: Retry::default(),
             mii_ms: None,
-            queued_ms: means.now_ms,
+            queued: None,
         };
         self.register.enter(&port.request.name, number);
         self.ports.insert(number, port);
@@ -139,7 +112,7 @@ impl Ports {
             self.take_out(number);
             return Err(error);
         }
-        self.queue_as_asked(number);
+        self.queue_as_asked(number, means.now_ms);
         Ok(number)
     }
 
@@ -247,37 +220,31 @@ impl Ports {
             return self.set_host(number, request, means);
         }
         let again = port.device.is_none() || !same_device(&port.request, request);
-        let mut wanted = PortRequest { name: port.request.name.clone(), kind: port.request.kind.clone(), ..request.clone() };
-        // One wish that is refused is no reason to leave the others.
-        let mut refused = None;
-        if !again && let Some(device) = &port.device {
-            let mtu = request.mtu.filter(|m| u32::from(*m) != device.mtu()).map(|mtu| settled(device.set_mtu(mtu.into())));
-            let mac = request.mac.filter(|m| *m != device.mac()).map(|mac| settled(device.set_mac(mac)));
-            let qos = (port.request.qos != request.qos).then(|| device.set_qos(request.qos.as_ref()));
-            match &qos {
-                Some(Ok(())) => port.queued_ms = means.now_ms,
-                Some(Err(_)) => wanted.qos.clone_from(&port.request.qos),
-                None => {}
-            }
-            refused = [mtu, mac, qos].into_iter().flatten().find_map(Result::err);
-        }
         let had_device = port.device.is_some();
+        let wanted = PortRequest { name: port.request.name.clone(), kind: port.request.kind.clone(), ..request.clone() };
         let before = std::mem::replace(&mut port.request, wanted);
         if again {
             let reopened = self.reopen(number, means);
             if reopened.is_err() && had_device {
                 // What is refused changes nothing: the port goes on as it was.
                 self.restore(number, before, means);
+                return reopened;
             }
             reopened?;
-            self.queue_as_asked(number);
-        } else if before.affinity != request.affinity {
+        }
+        let port = self.ports.get_mut(&number).ok_or(DpError::NoPort)?;
+        let dressed = port.dress(means.now_ms);
+        // A refusal that is told of as a change would be asked for again because of it, and so for ever.
+        let differs = again || port.request != before || port.device.as_ref().map(Seen::of) != Some(port.seen);
+        if !again && before.affinity != request.affinity {
             let wishes = affinity_of(request);
             self.crew.pin(number, &wishes);
             self.arrange(means)?;
         }
-        self.changed(number);
-        refused.map_or(Ok(()), |error| Err(DpError::Device(error.to_string())))
+        if differs {
+            self.changed(number);
+        }
+        dressed
     }
 
     /// Lets a tunnel port receive and send by the host's stack, or no longer. What is refused changes nothing.
@@ -302,11 +269,8 @@ impl Ports {
     }
 
     /// Gives a port that was opened its QoS. A refusal keeps nobody from using the port: it is told in the log.
-    fn queue_as_asked(&self, number: DpPort) {
-        let Some(port) = self.ports.get(&number) else { return };
-        if let (Some(device), Some(qos)) = (&port.device, &port.request.qos)
-            && let Err(error) = device.set_qos(Some(qos))
-        {
+    fn queue_as_asked(&mut self, number: DpPort, now_ms: Msec) {
+        if let Some(Err(error)) = self.ports.get_mut(&number).map(|port| port.queue(now_ms)) {
             tracing::warn!(target: "netdev_linux", "{error}");
         }
     }
@@ -314,9 +278,9 @@ impl Ports {
     /// What a port's QoS has come to; `None` if it has none.
     pub fn qos(&self, number: DpPort) -> Result<Option<QosReport>, DpError> {
         let port = self.ports.get(&number).ok_or(DpError::NoPort)?;
-        let (Some(device), Some(qos)) = (&port.device, &port.request.qos) else { return Ok(None) };
+        let (Some(device), Some((qos, since_ms))) = (&port.device, &port.queued) else { return Ok(None) };
         let told = device.qos_report(qos).map_err(|e| DpError::Device(e.to_string()))?;
-        Ok(told.map(|report| QosReport { since_ms: port.queued_ms, ..report }))
+        Ok(told.map(|report| QosReport { since_ms: *since_ms, ..report }))
     }
 
     /// The policer of a port is to be the one asked for; the old one has to wait for the workers.
@@ -330,9 +294,12 @@ impl Ports {
         if let Some(port) = self.ports.get_mut(&number) {
             port.request = before;
         }
-        if let Err(error) = self.reopen(number, means) {
-            tracing::warn!(target: "dpif_netdev", "{error}");
-            self.park(number, means);
+        match self.reopen(number, means) {
+            Ok(()) => self.queue_as_asked(number, means.now_ms),
+            Err(error) => {
+                tracing::warn!(target: "dpif_netdev", "{error}");
+                self.park(number, means);
+            }
         }
     }
 
@@ -340,7 +307,7 @@ impl Ports {
         self.disconnect(number, means.aux);
         let port = self.ports.get_mut(&number).ok_or(DpError::NoPort)?;
         // The old device first: two cannot bind one netdev.
-        port.device = None;
+        port.let_go();
         port.device = Some(open(&port.request)?);
         self.connect(number, means)
     }
@@ -525,7 +492,7 @@ impl Ports {
     fn park(&mut self, number: DpPort, means: &mut Means<'_>) {
         self.disconnect(number, means.aux);
         if let Some(port) = self.ports.get_mut(&number) {
-            port.device = None;
+            port.let_go();
         }
         // Without devices there is nothing to open, so this cannot fail.
         let _ = self.connect(number, means);
@@ -535,6 +502,7 @@ impl Ports {
         match self.reopen(number, means) {
             Ok(()) => {
                 PORT_RETURNED.inc();
+                self.queue_as_asked(number, means.now_ms);
                 if let Some(port) = self.ports.get_mut(&number) {
                     port.seen = port.device.as_ref().map(Seen::of).unwrap_or_default();
                     port.link_resets += 1;
@@ -557,182 +525,15 @@ impl Ports {
     }
 }
 
-impl Seen {
-    fn of(device: &Device) -> Self {
-        Self { link: device.link(), mtu: device.mtu(), mac: device.mac() }
-    }
-
-    /// Takes note of what the device is like now, and counts how often its carrier came and went; whether anything is different.
-    fn follow(&mut self, device: &Device, link_resets: &mut u64) -> bool {
-        let before = std::mem::replace(self, Self::of(device));
-        *link_resets += u64::from(self.link.carrier != before.link.carrier);
-        *self != before
-    }
-}
-
-impl Port {
-    /// A worker's way out by this port.
-    fn outlet(&self) -> Result<Box<Outlet>, DpError> {
-        let tx = self.device.as_ref().map(Device::tx).transpose().map_err(|e| DpError::Device(e.to_string()))?;
-        let mtu = self.device.as_ref().map(Device::mtu_cell);
-        Ok(Outlet::new(tx, Arc::clone(&self.upcalls)).decapsulating(self.tunnel, self.too_long.clone()).limited(mtu))
-    }
-
-    fn berth(&self, port: DpPort) -> Berth {
-        let kind = self.device.as_ref().map(Device::kind);
-        let is_dummy = matches!(kind, Some(Kind::Dummy | Kind::DummyInternal | Kind::DummyPmd));
-        let numa = if is_dummy {
-            Some(self.option("numa_id").and_then(|text| text.parse().ok()).unwrap_or(0))
-        } else {
-            numa_of_netdev(&self.request.name)
-        };
-        Berth {
-            port,
-            name: self.request.name.clone(),
-            numa,
-            plain: matches!(kind, Some(Kind::Dummy | Kind::DummyInternal)),
-            affinity: affinity_of(&self.request),
-        }
-    }
-
-    fn option(&self, key: &str) -> Option<&str> {
-        self.request.options.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
-    }
-
-    /// What the device is configured with, as `dpif/show` prints it.
-    fn config(&self) -> Vec<(String, String)> {
-        let Some(device) = &self.device else {
-            return self.request.options.clone();
-        };
-        let mut config = match device.kind() {
-            Kind::Dummy | Kind::DummyInternal | Kind::DummyPmd => {
-                let shown = |(key, _): &&(String, String)| ["ifindex", "pstream", "stream"].contains(&key.as_str());
-                self.request.options.iter().filter(shown).cloned().collect()
-            }
-            Kind::System | Kind::AfXdp | Kind::Internal | Kind::Tap | Kind::Memory | Kind::Host => self.request.options.clone(),
-        };
-        if device.kind() == Kind::DummyPmd {
-            let (rx, tx) = (device.n_rxq().to_string(), device.n_txq().to_string());
-            for (what, n) in [("rx", rx), ("tx", tx)] {
-                config.push((format!("requested_{what}_queues"), n.clone()));
-                config.push((format!("configured_{what}_queues"), n));
-            }
-        }
-        config
-    }
-
-    fn info(&self, number: DpPort) -> PortInfo {
-        let mut info = PortInfo {
-            number,
-            name: self.request.name.clone(),
-            kind: self.request.kind.clone(),
-            options: self.request.options.clone(),
-            config: self.config(),
-            link_resets: self.link_resets,
-            vanished: self.device.is_none() && self.tunnel.is_none(),
-            elsewhere: self.device.as_ref().and_then(Device::place).is_some_and(|place| place.nsid.is_some()),
-            ..PortInfo::default()
-        };
-        if self.tunnel.is_some() {
-            (info.admin_up, info.link_up, info.mtu) = (true, true, u16::MAX);
-            info.host = self.request.host;
-            return info;
-        }
-        let Some(device) = &self.device else {
-            return info;
-        };
-        let link = device.link();
-        info.mac = device.mac();
-        info.mtu = u16::try_from(device.mtu()).unwrap_or(u16::MAX);
-        info.ifindex = device.ifindex().unwrap_or(0);
-        (info.admin_up, info.link_up) = (link.admin_up, link.carrier);
-        if let Some(settings) = device.link_settings() {
-            info.speed_bps = settings.speed_mbps.map_or(0, |m| u64::from(m) * 1_000_000);
-            info.full_duplex = settings.full_duplex;
-        }
-        if let Some(driver) = device.driver_info() {
-            info.status = vec![
-                ("driver_name".to_owned(), driver.driver),
-                ("driver_version".to_owned(), driver.version),
-                ("firmware_version".to_owned(), driver.firmware),
-            ];
-        }
-        info
-    }
-}
-
-/// A device that was moved into another network namespace keeps what it has there, and all else that is asked for is done.
-fn settled(set: Result<(), port::PortError>) -> Result<(), port::PortError> {
-    if let Err(error @ port::PortError::Elsewhere { .. }) = &set {
-        tracing::warn!(target: "dpif_netdev", rl = 5, burst = 5, "{error}");
-        return Ok(());
-    }
-    set
-}
-
 /// Whether the open device will do for the request.
 fn same_device(now: &PortRequest, wanted: &PortRequest) -> bool {
     now.options == wanted.options && now.tx_steering == wanted.tx_steering
-}
-
-fn affinity_of(request: &PortRequest) -> Vec<(usize, CoreId)> {
-    crew::parse_affinity(&request.affinity).unwrap_or_else(|| {
-        let (name, text) = (&request.name, &request.affinity);
-        tracing::error!(target: "dpif_netdev", "Error parsing affinity list for port '{name}': '{text}'");
-        Vec::new()
-    })
 }
 
 fn is_netdev(kind: Kind) -> bool {
     match kind {
         Kind::System | Kind::AfXdp | Kind::Internal | Kind::Tap => true,
         Kind::Memory | Kind::Dummy | Kind::DummyInternal | Kind::DummyPmd | Kind::Host => false,
-    }
-}
-
-fn open(request: &PortRequest) -> Result<Device, DpError> {
-    let fault = |e| fault(&request.name, &e);
-    let mut config = PortConfig::new(&request.name, &request.kind).map_err(fault)?;
-    config.options = request.options.iter().cloned().collect();
-    config.hash_tx = request.tx_steering == "hash";
-    config.mtu = request.mtu.map(u32::from);
-    config.mac = request.mac;
-    Device::open(&config).map_err(fault)
-}
-
-/// The host's stack for a tunnel port that wants it.
-fn open_host(request: &PortRequest) -> Result<Option<Device>, DpError> {
-    let open = |intake| Device::open_host(&request.name, intake).map_err(|e| fault(&request.name, &e));
-    request.host.map(open).transpose()
-}
-
-/// The refusal in the words that `Interface.error` has in OVS: the device, and why the system would not give it.
-fn fault(name: &str, error: &port::PortError) -> DpError {
-    let refused = |why: &str| DpError::Device(format!("could not open network device {name} ({why})"));
-    match error {
-        port::PortError::Type { kind } => {
-            tracing::warn!(target: "netdev", rl = 60, burst = 20, "could not create netdev {name} of unknown type {kind}");
-            refused(nix::errno::Errno::EAFNOSUPPORT.desc())
-        }
-        port::PortError::NoDevice { .. } => refused(nix::errno::Errno::ENODEV.desc()),
-        port::PortError::Loopback { .. } => {
-            tracing::error!(target: "dpif_netdev", rl = 60, burst = 20, "{error}");
-            let why = nix::errno::Errno::EINVAL.desc();
-            DpError::Device(format!("could not add network device {name} to ofproto ({why})"))
-        }
-        port::PortError::Taken { port, .. } => {
-            let why = nix::errno::Errno::EADDRINUSE.desc();
-            let whose = "a tunnel device of the kernel or another program has it";
-            refused(&format!("{why}: UDP port {port}, {whose}"))
-        }
-        port::PortError::Os { source, .. } => match source.raw_os_error() {
-            Some(code) => refused(nix::errno::Errno::from_raw(code).desc()),
-            None => refused(&source.to_string()),
-        },
-        port::PortError::Option { .. }
-        | port::PortError::Pcap { .. }
-        | port::PortError::Elsewhere { .. }
-        | port::PortError::Unsupported { .. } => DpError::Device(error.to_string()),
     }
 }
 

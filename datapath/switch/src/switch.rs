@@ -414,8 +414,10 @@ impl Datapath for Switch {
 
     fn port_set(&self, port: DpPort, request: &PortRequest) -> Result<(), DpError> {
         let mut control = lock(&self.control);
-        self.with_means(&mut control, |ports, means| ports.set(port, request, means))?;
-        self.police(&mut control, port)
+        let set = self.with_means(&mut control, |ports, means| ports.set(port, request, means));
+        // Whatever of the other wishes was refused.
+        self.police(&mut control, port)?;
+        set
     }
 
     fn port_set_up(&self, port: DpPort, up: bool) -> Result<(), DpError> {

@@ -6,7 +6,7 @@ mod common;
 use common::{Bench, frame, megaflow, output, request};
 use datapath::failing::{Failing, Failure, Step};
 use datapath::{Options, Reference, Switch};
-use flow::seam::{DpError, FlowPut, NewFlow, PortRequest, PutMode};
+use flow::seam::{DpError, DpEvent, FlowPut, NewFlow, Policing, PortRequest, PutMode};
 use flow::{Datapath, DpPort, Ufid};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -141,15 +141,23 @@ fn dummy_ports_are_numbered_by_name() {
 
 #[test]
 fn a_wish_that_is_refused_keeps_no_other_from_being_done() {
-    let dp = Switch::new("dummy", "ovs-dummy", &Options::default()).unwrap();
-    let port = dp.port_add(&request("p1")).unwrap();
+    let b = Bench::new(2, &[]);
+    let (dp, port) = (&b.dp, DpPort(1));
+    b.put(1, "recirc_id(0),in_port(1),packet_type(ns=0,id=0),eth_type(0x0800)", vec![output(2)]);
     let (mac, mtu) = (Some([2, 0, 0, 0, 0, 9]), dp.port(port).unwrap().mtu);
-    let refused = dp.port_set(port, &PortRequest { mtu: Some(9), mac, ..request("p1") });
+    let policing = Policing { rate_kbps: 1, burst_kb: 1, ..Policing::default() };
+    let passes = || b.send(1, &frame(TCP, 1000)).len();
+    assert_eq!(passes(), 1);
+    let wish = PortRequest { mtu: Some(9), mac, policing, ..request("p1") };
+    let refused = dp.port_set(port, &wish);
     assert!(matches!(&refused, Err(DpError::Device(text)) if text.contains("setting the MTU")), "{refused:?}");
     let info = dp.port(port).unwrap();
-    assert_eq!((Some(info.mac), info.mtu), (mac, mtu));
+    assert_eq!((Some(info.mac), info.mtu, passes()), (mac, mtu, 0), "a frame that is longer than the burst is too many");
+    assert_eq!(dp.events(), [DpEvent::PortChanged(port)]);
+    assert_eq!(dp.port_set(port, &wish), refused, "it is refused again, and nothing has changed");
+    assert_eq!(dp.events(), []);
     assert_eq!(dp.port_set(port, &PortRequest { mtu: Some(9000), mac, ..request("p1") }), Ok(()));
-    assert_eq!(dp.port(port).unwrap().mtu, 9000);
+    assert_eq!((dp.port(port).unwrap().mtu, passes()), (9000, 1));
 }
 
 /// Megaflows come, change and go while workers forward: every frame is forwarded by one of the megaflows that were there.

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -49,6 +49,10 @@ pub(crate) struct MemoryDp {
     some: Condvar,
     /// Refuse every put from now on.
     pub(crate) refuse_puts: AtomicBool,
+    /// Longer packets no port takes; 0: all of them.
+    pub(crate) mtu_max: AtomicU16,
+    /// How often an MTU was refused.
+    pub(crate) mtus_refused: AtomicU64,
     /// There is room for no other mask.
     pub(crate) masks_full: AtomicBool,
     /// What `unwanted` gives out.
@@ -121,6 +125,18 @@ impl MemoryDp {
     pub(crate) fn set_link(&self, port: DpPort, up: bool) {
         let mut state = self.state.lock().unwrap();
         state.ports.get_mut(&port.0).unwrap().link_up = up;
+        state.events.push(DpEvent::PortChanged(port));
+    }
+
+    fn takes(&self, mtu: u16) -> bool {
+        let max = self.mtu_max.load(Ordering::Relaxed);
+        max == 0 || mtu <= max
+    }
+
+    /// The MTU of a port is changed by somebody else, whatever ports take.
+    pub(crate) fn change_mtu(&self, port: DpPort, mtu: u16) {
+        let mut state = self.state.lock().unwrap();
+        state.ports.get_mut(&port.0).unwrap().mtu = mtu;
         state.events.push(DpEvent::PortChanged(port));
     }
 
@@ -339,7 +355,7 @@ impl Datapath for MemoryDp {
             name: request.name.clone(),
             kind: request.kind.clone(),
             mac: request.mac.unwrap_or([0xaa, 0x55, 0xaa, 0x55, 0, last]),
-            mtu: request.mtu.unwrap_or(1500),
+            mtu: request.mtu.filter(|mtu| self.takes(*mtu)).unwrap_or(1500),
             admin_up: true,
             link_up: true,
             options: request.options.clone(),
@@ -358,10 +374,17 @@ impl Datapath for MemoryDp {
         let mut state = self.state.lock().unwrap();
         let info = state.ports.get_mut(&port.0).ok_or(DpError::NoPort)?;
         info.mac = request.mac.unwrap_or(info.mac);
-        info.mtu = request.mtu.unwrap_or(info.mtu);
         info.host = request.host;
         info.options.clone_from(&request.options);
         info.config.clone_from(&request.options);
+        let mtu = request.mtu.unwrap_or(info.mtu);
+        if mtu != info.mtu && !self.takes(mtu) {
+            self.mtus_refused.fetch_add(1, Ordering::Relaxed);
+            // Even if a refusal is told of as a change.
+            state.events.push(DpEvent::PortChanged(port));
+            return Err(DpError::Device(format!("an MTU of {mtu} is too much")));
+        }
+        info.mtu = mtu;
         Ok(())
     }
 

@@ -76,6 +76,15 @@ pub fn set(session: &mut Session, ifindex: u32, qos: &Qos, line: Line) -> io::Re
         .ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, format!("there is no QoS type {}", qos.kind)))?;
     let plan = (row.build)(qos, line);
     clear(session, ifindex)?;
+    let made = make(session, ifindex, row, &plan);
+    if made.is_err() {
+        // No half of it stays. Why it was refused is the better answer of the two.
+        let _ = clear(session, ifindex);
+    }
+    made
+}
+
+fn make(session: &mut Session, ifindex: u32, row: &Row, plan: &Plan) -> io::Result<()> {
     session.traffic_control(RTM_NEWQDISC, true, &body(ifindex, QDISC, TC_H_ROOT), row.kind, &plan.options).map_err(|e| {
         // ENOENT: sch_KIND is not in the kernel.
         if e.raw_os_error() == Some(libc::ENOENT) {

@@ -86,7 +86,10 @@ impl Slowpath {
 
     /// Opens devices. No lock of the world is held: opening may take long.
     pub(super) fn open_ports(&self, config: &SwitchConfig, plan: &Plan, applied: &mut Applied) -> Vec<Opened> {
-        applied.errors.retain(|key, _| plan.add.iter().any(|(b, i)| *b == key.0 && i.name == key.1));
+        let added = plan.add.iter().map(|(bridge, interface)| (bridge.as_str(), interface.name.as_str()));
+        let adjusted = plan.adjust.iter().map(|((bridge, interface), _)| (bridge.as_str(), interface.as_str()));
+        let tried: Set<(&str, &str)> = added.chain(adjusted).collect();
+        applied.errors.retain(|(bridge, interface), _| tried.contains(&(bridge.as_str(), interface.as_str())));
         let mut opened = Vec::new();
         for (bridge, interface) in &plan.add {
             let key = (bridge.clone(), interface.name.clone());
@@ -195,34 +198,39 @@ impl Slowpath {
         }
     }
 
-    /// Changes settings of ports that stay.
+    /// Changes settings of ports that stay; and asks again for those that may have been refused when a port was opened, to tell of it.
     pub(super) fn adjust_ports(&self, config: &SwitchConfig, plan: &Plan, applied: &mut Applied) {
         for (key, want) in &plan.adjust {
             if applied.interfaces.get(key).is_some_and(tunnels::is_tunnel) {
                 self.adjust_tunnel(config, key, want, applied);
-                continue;
+            } else {
+                self.adjust_port(config, key, want, applied);
             }
-            let Some(interface) = applied.interfaces.get_mut(key) else { continue };
-            let result = match (interface.dp_port, self.side(config, &key.0)) {
-                (Some(port), Some(udpif)) => udpif.dp.port_set(port, &want.device),
-                (Some(_), None) | (None, _) => Ok(()),
-            };
-            match result {
-                Ok(()) => {
-                    applied.errors.remove(key);
-                    interface.request = want.device.clone();
-                    if let (Some(port), Some(udpif)) = (interface.dp_port, self.side(config, &key.0)) {
-                        self.follow_port(&udpif, port);
-                    }
-                }
-                Err(error) => {
-                    let text = format!("could not set configuration ({error})");
-                    if applied.errors.insert(key.clone(), text.clone()).as_ref() != Some(&text) {
-                        tracing::warn!(target: "bridge", "{}: {text}", key.1);
-                    }
+        }
+        let wishes = |i: &InterfaceConfig| i.device.mtu.is_some() || i.device.mac.is_some() || i.device.qos.is_some();
+        for (bridge, want) in plan.add.iter().filter(|(_, i)| wishes(i) && tunnels::kind_of(i).is_none()) {
+            self.adjust_port(config, &(bridge.clone(), want.name.clone()), want, applied);
+        }
+    }
+
+    fn adjust_port(&self, config: &SwitchConfig, key: &Key, want: &InterfaceConfig, applied: &mut Applied) {
+        let Some(interface) = applied.interfaces.get_mut(key) else { return };
+        // Also where something is refused: the rest of it is done.
+        interface.request = want.device.clone();
+        let (Some(port), Some(udpif)) = (interface.dp_port, self.side(config, &key.0)) else {
+            applied.errors.remove(key);
+            return;
+        };
+        match udpif.dp.port_set(port, &want.device) {
+            Ok(()) => drop(applied.errors.remove(key)),
+            Err(error) => {
+                let text = format!("could not set configuration ({error})");
+                if applied.errors.insert(key.clone(), text.clone()).as_ref() != Some(&text) {
+                    tracing::warn!(target: "bridge", "{}: {text}", key.1);
                 }
             }
         }
+        self.follow_port(&udpif, port);
     }
 
     /// Everything about bridges that is not opening and closing: settings, bundles, pairs, MACs.
@@ -337,7 +345,7 @@ fn insert_port(
     port_changed(world, id, number);
     world.routes_changed(Some(&interface.name));
     world.notices.push(Notice::PortStatus { bridge: id, reason: REASON_ADD, port: view, before: None, by: 0 });
-    Some(Interface { bridge: id, number, dp_port, request: interface.device.clone() })
+    Some(Interface { bridge: id, number, dp_port, request: interface.device.clone(), mtu_refused: None })
 }
 
 fn remove_port(world: &mut World, interface: &Interface, now: Msec) -> Option<(String, DpPort)> {

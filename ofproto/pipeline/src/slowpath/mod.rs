@@ -69,7 +69,7 @@ struct Applied {
     config: SwitchConfig,
     /// What each interface that exists was asked for.
     interfaces: BTreeMap<Key, Interface>,
-    /// Why an interface does not exist.
+    /// Why an interface does not exist, or what of it was refused.
     errors: BTreeMap<Key, String>,
     bridge_errors: BTreeMap<String, String>,
     hosts: host::Refused,
@@ -81,7 +81,10 @@ struct Interface {
     bridge: BridgeId,
     number: OfPort,
     dp_port: Option<DpPort>,
+    /// What was asked for, whether all of it could be had (`Applied.errors`) or not.
     request: PortRequest,
+    /// What it was to follow of other ports' MTUs last, and could not. Another time it could not either.
+    mtu_refused: Option<u16>,
 }
 
 /// The slow path.

@@ -13,7 +13,7 @@ pub(super) struct Plan {
     pub remove_bridges: Vec<String>,
     /// Interfaces to open: those with a number to ask for first.
     pub add: Vec<(String, InterfaceConfig)>,
-    /// Interfaces that stay, with something to change live.
+    /// Interfaces that stay, with something to change live or something that was refused before.
     pub adjust: Vec<(Key, InterfaceConfig)>,
 }
 
@@ -39,7 +39,8 @@ pub(super) fn plan(applied: &Applied, want: &SwitchConfig) -> Plan {
                     && !may_have_its_wish(applied, &wanted, (key, interface), want) =>
             {
                 staying.insert(key.clone());
-                if interface.request != want.device {
+                // What was refused is tried again.
+                if interface.request != want.device || applied.errors.contains_key(key) {
                     plan.adjust.push((key.clone(), want.clone()));
                 }
             }
@@ -168,6 +169,7 @@ mod tests {
                 number: OfPort(i.ofport_request.map_or(n, u32::from)),
                 dp_port: Some(DpPort(n)),
                 request: i.device.clone(),
+                mtu_refused: None,
             };
             applied.interfaces.insert((bridge.name.clone(), i.name.clone()), interface);
         }
@@ -196,6 +198,14 @@ mod tests {
         let added: Vec<_> = plan.add.iter().map(|(_, i)| i.name.as_str()).collect();
         assert_eq!(added, ["p4", "p3"], "who insists on a number comes first");
         assert_eq!(plan.adjust, [(key("br0", "p2"), p2)]);
+    }
+
+    #[test]
+    fn what_was_refused_is_tried_again() {
+        let c = config(&[("br0", vec![interface("p1", None), interface("p2", None)])]);
+        let mut applied = applied(&c);
+        applied.errors.insert(key("br0", "p2"), "refused".into());
+        assert_eq!(plan(&applied, &c).adjust, [(key("br0", "p2"), interface("p2", None))]);
     }
 
     #[test]

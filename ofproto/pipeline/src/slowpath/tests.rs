@@ -107,6 +107,46 @@ fn what_fails_says_so_and_is_tried_again() {
 }
 
 #[test]
+fn an_mtu_that_an_internal_port_cannot_follow_is_tried_once() {
+    let b = bench();
+    b.dp.mtu_max.store(9000, Ordering::Relaxed);
+    b.slowpath.configure(&config(&["br0 p1"]));
+    let refused_after = |mtu: u16| {
+        b.dp.change_mtu(DpPort(1), mtu);
+        (0..10).for_each(|_| b.slowpath.tick(0));
+        b.dp.mtus_refused.load(Ordering::Relaxed)
+    };
+    let local = || b.dp.ports().iter().find(|p| p.name == "br0").unwrap().mtu;
+    assert_eq!((refused_after(65530), local()), (1, 1500));
+    assert_eq!((refused_after(65531), local()), (2, 1500));
+    assert_eq!((refused_after(9000), local()), (2, 9000));
+}
+
+#[test]
+fn what_is_refused_of_a_port_is_told_and_tried_again_until_it_is_undone() {
+    let b = bench();
+    let with = |mac: Option<[u8; 6]>, mtu: Option<u16>| {
+        let mut config = config(&["br0 p1"]);
+        let device = &mut config.bridges[0].ports[1].interfaces[0].device;
+        (device.mac, device.mtu) = (mac, mtu);
+        b.slowpath.configure(&config);
+        let p1 = b.slowpath.status(false).interfaces.into_iter().find(|i| i.name == "p1").unwrap();
+        let info = p1.info.unwrap();
+        (p1.ofport, p1.error.is_some(), info.mac, info.mtu, b.dp.mtus_refused.load(Ordering::Relaxed))
+    };
+    let (one, other) = ([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
+    b.dp.mtu_max.store(9000, Ordering::Relaxed);
+    assert_eq!(with(Some(one), Some(9001)), (Some(1), true, one, 1500, 1), "as it is opened");
+    assert_eq!(with(Some(one), Some(9001)), (Some(1), true, one, 1500, 2), "again, though nothing differs");
+    assert_eq!(with(Some(one), Some(1500)), (Some(1), false, one, 1500, 2));
+    assert_eq!(with(Some(one), Some(1500)), (Some(1), false, one, 1500, 2));
+    assert_eq!(with(Some(other), Some(9001)), (Some(1), true, other, 1500, 3), "one is done, the other is not");
+    assert_eq!(with(Some(one), Some(1500)), (Some(1), false, one, 1500, 3), "back to what was before");
+    b.dp.mtu_max.store(0, Ordering::Relaxed);
+    assert_eq!(with(Some(one), Some(9001)), (Some(1), false, one, 9001, 3));
+}
+
+#[test]
 fn patches_pair_when_both_name_each_other() {
     let b = bench();
     let peers = || {

@@ -78,8 +78,8 @@ impl Room {
         // What is wrong with a port that is there all the same waits until it is looked at next: ovs-vsctl, which reads when it sees `cur_cfg`,
         // takes an error for a failure, and the one half of a pair of patch ports always comes first.
         let odd = |i: &&InterfaceStatus| i.error.is_some() && i.ofport.is_some();
-        let odd: Vec<_> = report.interfaces.iter().filter(odd).filter_map(|i| self.built.interfaces.get(&i.name)).collect();
-        writes.retain(|w| w.column != interface::ERROR.name || !odd.contains(&&w.row));
+        let odd: Set<_> = report.interfaces.iter().filter(odd).filter_map(|i| self.built.interfaces.get(&i.name)).collect();
+        writes.retain(|w| w.column != interface::ERROR.name || !odd.contains(&w.row));
         if let Some(row) = open_vswitch(replica) {
             put_root(&mut writes, &row, root::CUR_CFG, Datum::from(row.int(root::NEXT_CFG)));
             put_root(&mut writes, &row, root::DATAPATH_TYPES, Datum::set(switch.datapath_types()));
