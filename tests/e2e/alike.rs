@@ -1,7 +1,7 @@
 //! Our tools beside OVS's, and our daemon beside OVS's: the commands of `alike.txt` and `alike_daemons.txt` end alike and say the same, byte for
 //! byte, but for names of the program, times, numbers of messages and UUIDs. Random tables, packets and messages come to the same in both daemons.
 
-use crate::rig::{Db, Host, Ran, Setup, binary, is_stock, run};
+use crate::rig::{Db, Host, Ran, Setup, binary, is_stock, number_after, run};
 use std::process::Command;
 use std::time::Duration;
 
@@ -128,4 +128,8 @@ fn our_pipeline_does_what_ovs_pipeline_does() {
     let few = ["--seed", "0", "--count", "20", "--traces", "15", "--packets", "6", "--messages", "60"];
     let Ran { code, out, err } = run(Command::new("python3").arg(script).arg(binary("ovs-vswitchd")).args(few));
     assert_eq!(code, 0, "{out}{err}");
+    // That much was compared: messages that both took, traces, packets in and out, changed messages.
+    for (what, least) in [("accepted", 300), ("traces", 300), ("packets", 120), ("left", 60), ("messages", 1000)] {
+        assert!(number_after(&out, &format!("{what} ")).is_some_and(|n| n >= least), "{what}: {out}{err}");
+    }
 }

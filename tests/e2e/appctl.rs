@@ -107,7 +107,6 @@ fn datapath_commands_show_what_is() {
     assert_has(&memory, &["ports:", "udpif keys:"]);
     // Of what there is none, nothing is said.
     assert!(memory.split_whitespace().all(|object| !object.ends_with(":0")), "{memory}");
-    assert_lacks(&host.appctl("memory/show"), &[":0 "]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! tests.
 
 use crate::python_controllers::program;
-use crate::rig::{Db, Host, Setup, assert_has, assert_lacks, binary, is_stock, must, number_after};
+use crate::rig::{Db, Host, Setup, assert_has, binary, is_stock, must, number_after};
 use std::os::unix::fs::symlink;
 
 #[test]
@@ -43,9 +43,9 @@ fn the_functional_tests_of_ovsdbapp() {
     }
     let mut command = host.command(program("python3").to_str().unwrap());
     command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/e2e/python/ovsdbapp_suite.py"));
+    // Well above what it takes.
+    command.arg("900");
     command.env("PATH", format!("{}:{}", ours.display(), std::env::var("PATH").unwrap())).env("TMPDIR", host.file(""));
     let said = must(&mut command);
-    assert_has(&said, &["done"]);
-    assert_lacks(&said, &["failed"]);
-    assert!(number_after(&said, "ran ").is_some_and(|n| n >= 400), "{said}");
+    assert!(number_after(&said, "passed ").is_some_and(|n| n >= 400), "{said}");
 }

@@ -154,8 +154,6 @@ def match(r, kind=None, table=0):
                 words[words.index(next(w for w in words if w.startswith("icmpv6_type")))] = "icmpv6_type=" + ("135" if name == "nd_sll" else "136")
                 if any(w.startswith("nd_sll") or w.startswith("nd_tll") for w in words):
                     continue
-            if name == "nw_proto":
-                words = [w for w in words]
             words.append(name + "=" + own[name](r))
     for _ in range(pick(r, 0, 0, 0, 1, 1, 2) if table else pick(r, 0, 0, 0, 0, 1)):
         name = r.choices(sorted(METADATA), [METADATA_WEIGHT.get(n, 1) for n in sorted(METADATA)])[0]
@@ -370,8 +368,6 @@ def flow(r, version, groups, meters, number_):
         head.append("cookie=%#x" % number(r, 64))
     if r.random() < 0.1:
         head.append("%s_timeout=600" % pick(r, "idle", "hard"))
-    if version >= 4 and not meters:
-        pass
     if r.random() < 0.05:
         head[1] = "priority=%d" % pick(r, 300, 3000)
         body = ["conjunction(%d,%d/2)" % (pick(r, 1, 2), pick(r, 1, 2)) for _ in range(pick(r, 1, 1, 2))]

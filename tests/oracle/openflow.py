@@ -161,6 +161,16 @@ class Connection:
     def close(self):
         self.sock.close()
 
+    def finish(self):
+        """Closes it, and waits until the other end has: then the switch has forgotten it."""
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+            while self.stream.message() is not None:
+                pass
+        except OSError:
+            pass
+        self.close()
+
 
 def told(reply):
     """A reply in short: type and code of an error, type and length of anything else."""

@@ -5,7 +5,7 @@
 
 A seed is a case: it says everything that happens in it, so that `--seed N --count 1` shows again what seed N has shown. A difference is
 made smaller before it is shown: flows, then actions and matches are left out as long as it is the same; a difference that has been seen
-before in the same run is only counted, unless --all. The exit status says whether there was one.
+before in the same run is only counted, unless --all. The exit status says whether there was one, or a daemon that ended or did not answer.
 
 Compared are the errors of every message, the whole text of a trace but for the megaflow, the bytes that leave each port, what is learned
 and the counters of flows and groups. Masks of megaflows are not: narrower ones are ours by decision.
@@ -33,7 +33,9 @@ NAMES = list(of.VERSIONS)
 DELETE = [of.header(4, 14, struct.pack("!QQBBHHHIIIHHHHI", 0, 0, 255, 3, 0, 0, 0, 0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0, 0, 1, 4, 0)),
           of.header(4, 15, struct.pack("!HBBI", 2, 0, 0, 0xFFFFFFFC)), of.header(4, 29, struct.pack("!HHI", 2, 0, 0xFFFFFFFF))]
 TLV = "{class=0xffff,type=0,len=4}->tun_metadata0,{class=0xffff,type=1,len=8}->tun_metadata1"
-PATIENCE_S = 1.5
+PATIENCE_S = 3
+# netdev-dummy/receive answers before the packet has been forwarded: nothing new for this long is rest.
+QUIET_S = 0.1
 
 
 class Side(xlate.Switch):
@@ -43,7 +45,8 @@ class Side(xlate.Switch):
         super().__init__(daemon, folder)
         self.control = None
         self.connections = {}
-        self.dead = False
+        # Questions and valid messages that got no answer: what follows compares nothing.
+        self.unanswered = 0
 
     def ask(self, method, *params):
         if self.control is None:
@@ -64,14 +67,21 @@ class Side(xlate.Switch):
                 except ValueError:
                     continue
         except OSError:
-            self.control, self.dead = None, self.switch.poll() is not None
+            self.control = None
+            self.unanswered += 1
             return "NO ANSWER"
         said = reply["result"] if reply["error"] is None else "error: " + reply["error"]
         return (said or "").replace(self.folder, "")
 
-    def connection(self, version, fresh=False, bridge="br0"):
+    def tell(self, version, message, bridge="br0"):
+        """The replies to a valid message."""
+        replies = self.connection(version, bridge).send(message)
+        self.unanswered += None in replies
+        return replies
+
+    def connection(self, version, bridge="br0"):
         held = self.connections.get((bridge, version))
-        if fresh or held is None or not held.alive:
+        if held is None or not held.alive:
             if held:
                 held.close()
             held = self.connections[bridge, version] = of.Connection(self.folder + "/" + bridge + ".mgmt", version)
@@ -81,12 +91,8 @@ class Side(xlate.Switch):
         return held
 
     def forget_old(self):
-        old = [key for key in self.connections if key[1] < 4]
-        for key in old:
-            self.connections.pop(key).close()
-        if old:
-            # Until the switch has seen that they are closed.
-            time.sleep(0.3)
+        for key in [key for key in self.connections if key[1] < 4]:
+            self.connections.pop(key).finish()
 
     def build(self, commands):
         """Bridges and ports anew."""
@@ -177,7 +183,7 @@ class Pair:
     def clear(self, bridge="br0"):
         def do(side):
             for message in DELETE:
-                side.connection(4, bridge=bridge).send(message)
+                side.tell(4, message, bridge)
         self.both(do)
 
     def messages(self, case):
@@ -189,19 +195,19 @@ class Pair:
         return out
 
     def load(self, case):
-        """Sends the tables; where the replies differ."""
+        """Sends the tables: where the replies differ, and how many messages both took."""
         self.clear()
         sent = self.messages(case)
 
         def do(side):
             out = []
             for _, version, message in sent:
-                out.append([of.told(reply) for reply in side.connection(version).send(message)])
+                out.append([of.told(reply) for reply in side.tell(version, message)])
             # To a connection before 1.3 OVS sends table misses though it does not ask for any: none is left.
             side.forget_old()
             return out
         theirs, ours = self.both(do)
-        return [(text, a, b) for (text, _, _), a, b in zip(sent, theirs, ours) if a != b], sum(1 for _, _, m in sent if m), len(sent)
+        return [(text, a, b) for (text, _, _), a, b in zip(sent, theirs, ours) if a != b], sum(a == b == [] for a, b in zip(theirs, ours))
 
     def dump(self, version):
         """The flows as each tells them: encodings of matches and actions, without durations."""
@@ -210,7 +216,7 @@ class Pair:
 
         def do(side):
             out = []
-            for reply in side.connection(version).send(request):
+            for reply in side.tell(version, request):
                 if reply is None or reply[1] != 19:
                     return [of.told(reply)]
                 rest = reply[16:]
@@ -291,11 +297,10 @@ def minimise(case, holds):
                     body = ",".join(parts)
                     keep = smaller(split(head), lambda fewer: bool(fewer) and holds(put(",".join(fewer) + ",actions=" + body)))
                     case = put(",".join(keep) + ",actions=" + body)
-                    for nested in ("clone(", "write_actions("):
-                        if body.startswith(nested) and body.endswith(")") and nested == "clone(":
-                            inner = put(head + ",actions=" + body[len(nested):-1])
-                            if holds(inner):
-                                case = inner
+                    if body.startswith("clone(") and body.endswith(")"):
+                        inner = put(head + ",actions=" + body[len("clone("):-1])
+                        if holds(inner):
+                            case = inner
                 else:
                     parts = smaller(split(line), lambda fewer: bool(fewer) and holds(put(",".join(fewer))))
                     case = put(",".join(parts))
@@ -304,9 +309,19 @@ def minimise(case, holds):
 
 def same(theirs, ours):
     """Whether two traces are one, but for a copy that ours works on where OVS takes back what a bucket did (decision 0096), and for the length of
-    an output that OVS does not make, which it keeps for the next."""
+    an output that OVS does not make, which it keeps for the next. Where packets go to is the same nevertheless."""
+    def going(actions):
+        """Actions without what changes the packet, those of a clone in its place."""
+        out = []
+        for part in split(actions):
+            if part.startswith("clone("):
+                out += going(part[len("clone("):-1])
+            elif not re.match(r"(set|push_|pop_|trunc)\w*\b|drop$", part):
+                out.append(part)
+        return out
+
     def plain(text):
-        return re.sub(r"^Datapath actions: .*$", "", text, flags=re.M)
+        return re.sub(r"^Datapath actions: (.*)$", lambda m: str(going(m.group(1))), text, flags=re.M)
     copies = "clone(" in ours and "clone(" not in theirs
     kept = "max_len" in ours and "skipping output" in ours and "trunc(" in theirs
     return theirs == ours or (copies or kept) and plain(theirs) == plain(ours)
@@ -319,14 +334,19 @@ def pointed(before, after):
     return "from byte %d: %s became %s" % (start // 2, a[start:start + 48], b[start:start + 48])
 
 
+def has_action(message, types, subtype=b""):
+    """Whether an action is in the message: all start at a multiple of eight bytes. A subtype is that of Nicira's."""
+    return any(message[n:n + 2] in types and message[n + 4:n + 4 + len(subtype)] == subtype for n in range(16, len(message), 8))
+
+
 def excused(message, theirs, ours):
     """Differences that are not ours: why, or None."""
     theirs, ours = (reply[0] if len(reply) == 1 else str(reply) for reply in (theirs, ours))
     if {theirs, ours} == {"error 2/13", "error 2/14"}:
         return "whether an unknown field has a wrong type or length hangs in OVS on which fields share its place in a hash table"
-    if b"\x00\x00\x23\x20\x00\x0d" in message and ours in ("error 2/5", "error 2/1"):
+    if has_action(message, (b"\xff\xff",), b"\x00\x00\x23\x20\x00\x0d") and ours in ("error 2/5", "error 2/1"):
         return "OVS forgets what is wrong with a bundle_load() when it comes to its register"
-    if theirs == "error 2/0" and re.search(b"\x00[\x0b\x0c\x1a\x1b]\x00", message):
+    if theirs == "error 2/0" and has_action(message, (b"\x00\x0b", b"\x00\x0c", b"\x00\x1a", b"\x00\x1b")):
         return "copies of TTLs and I-TAGs are actions of ours"
     if (theirs, ours) == ("error 4/1", "error 4/0") and message[1] == 13:
         return "OVS takes the match of 1.1 in a packet-out of 1.5"
@@ -340,7 +360,7 @@ def excused(message, theirs, ours):
 class Run:
     def __init__(self, pair, options):
         self.pair, self.options = pair, options
-        self.seen, self.counts = {}, dict(tables=0, flows=0, traces=0, packets=0, messages=0, differences=0)
+        self.seen, self.counts = {}, dict(tables=0, accepted=0, traces=0, packets=0, left=0, messages=0, differences=0)
         self.config = None
 
     def make(self, seed):
@@ -380,9 +400,9 @@ class Run:
     def case(self, seed):
         self.configure(seed)
         r, case = self.make(seed)
-        refused, flows, _ = self.pair.load(case)
+        refused, accepted = self.pair.load(case)
         self.counts["tables"] += 1
-        self.counts["flows"] += flows
+        self.counts["accepted"] += accepted
         for text, theirs, ours in refused:
             key = "refusal %s | %s of %s" % (theirs, ours, re.sub(r"[0-9]+", "N", text.split("actions=")[-1].split("(")[0].split(":")[0]))
             if self.new(key):
@@ -458,23 +478,18 @@ class Run:
             self.found(seed, "trace", key, self.show(small) + "trace br0 %s\n%s" % (" ".join(args), diff[:6000]))
             self.pair.load(case)
 
-    def send(self, packets):
-        """Packets into ports of both; what then left each port, once both have come to rest."""
-        before = self.pair.both(lambda side: side.left())
-
-        def do(side):
-            for n, data in packets:
-                side.ask("netdev-dummy/receive", "p%d" % n, data.hex())
-        self.pair.both(do)
-        until, last = time.time() + PATIENCE_S, None
-        while time.time() < until:
+    def rest(self, before):
+        """What has left each port of both since, once it is the same and nothing new has come for a while."""
+        start = changed = time.time()
+        last = None
+        while True:
             after = self.pair.both(lambda side: side.left())
-            new = [{n: a[n][len(b[n]):] for n in a} for a, b in zip(after, before)]
-            if new[0] == new[1] and new == last:
-                break
-            last = new
+            new, now = [{n: a[n][len(b[n]):] for n in a} for a, b in zip(after, before)], time.time()
+            if new != last:
+                last, changed = new, now
+            if now - start > PATIENCE_S or new[0] == new[1] and now - changed > QUIET_S:
+                return new
             time.sleep(0.01)
-        return new
 
     def packets(self, seed, r, case):
         packets = []
@@ -482,8 +497,12 @@ class Run:
             data = g.Packet(r).bytes()
             if len(data) >= 14:
                 packets.append((r.choice(g.PORTS[:5] + [1, 1, 2, 11]), data))
+        # What leaves is compared from the first packet on: one that comes late is not lost to the comparison.
+        before = self.pair.both(lambda side: side.left())
+        theirs = {}
         for n, data in packets:
-            theirs, ours = self.send([(n, data)])
+            self.pair.both(lambda side: side.ask("netdev-dummy/receive", "p%d" % n, data.hex()))
+            theirs, ours = self.rest(before)
             self.counts["packets"] += 1
             if theirs != ours:
                 text = ["p%d <- %s" % (n, data.hex())]
@@ -494,6 +513,7 @@ class Run:
                 key = "packet " + ("number" if shape(theirs) != shape(ours) else "bytes")
                 self.found(seed, "packet", key if not self.options.all else key + str(self.counts["packets"]), self.show(case) + "\n".join(text))
                 break
+        self.counts["left"] += sum(map(len, theirs.values()))
         self.states(seed, case, packets)
 
     def states(self, seed, case, packets):
@@ -552,6 +572,7 @@ def main():
     options = parser.parse_args()
     pair = Pair(options.daemon)
     run = Run(pair, options)
+    gone = []
     try:
         for seed in range(options.seed, options.seed + options.count):
             run.case(seed)
@@ -563,8 +584,9 @@ def main():
         pair.stop()
     for key, times in sorted(run.seen.items(), key=lambda item: -item[1]):
         print("%6d %s" % (times, key))
-    print(", ".join("%d %s" % (n, what) for what, n in run.counts.items()))
-    sys.exit(run.counts["differences"] != 0)
+    unanswered = sum(side.unanswered for side in pair.sides)
+    print(", ".join("%s %d" % count for count in run.counts.items()) + ", unanswered %d" % unanswered)
+    sys.exit(bool(run.counts["differences"] or unanswered or gone))
 
 
 if __name__ == "__main__":

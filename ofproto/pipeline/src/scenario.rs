@@ -1,6 +1,6 @@
 //! Scenarios for tests: a slow path over datapaths in memory, configured, programmed and fed in text.
 
-use crate::config::{BridgeConfig, InterfaceConfig, PortConfig, SwitchConfig, VlanMode};
+use crate::config::{BridgeConfig, ControllerConfig, InterfaceConfig, PortConfig, SwitchConfig, VlanMode};
 use crate::conn::groups::{group_mod, meter_mod};
 use crate::flow_mod::{self, Journal};
 use crate::memory_dp::MemoryDp;
@@ -154,6 +154,22 @@ fn parse_port(word: &str) -> PortConfig {
         }
     }
     made
+}
+
+/// A row of Controller.
+pub(crate) fn controller(target: &str) -> ControllerConfig {
+    ControllerConfig {
+        target: target.into(),
+        service: false,
+        max_backoff_ms: 8000,
+        inactivity_probe_ms: 0,
+        out_of_band: false,
+        enable_async: true,
+        rate_limit: None,
+        burst_limit: None,
+        queue_size: 100,
+        dscp: 48,
+    }
 }
 
 pub(crate) fn port(name: &str, kind: &str, ofport_request: Option<u16>) -> PortConfig {

@@ -171,7 +171,7 @@ impl Session {
     /// A session that is down. `disc` is not 0 and no other session's; `udp_src` is within 49152..=65535 (RFC 5881 section 4).
     #[must_use]
     pub fn new(name: &str, settings: Settings, disc: u32, udp_src: u16) -> Self {
-        Self {
+        let session = Self {
             name: name.to_owned(),
             disc,
             udp_src,
@@ -196,6 +196,15 @@ impl Session {
             changed: true,
             jitter: Jitter::new(disc),
             settings,
+        };
+        session.warn_of_decay();
+        session
+    }
+
+    fn warn_of_decay(&self) {
+        if self.settings.is_decay_refused() {
+            let (name, min_rx_ms) = (&self.name, self.settings.min_rx_ms);
+            tracing::warn!(target: "bfd", "{name}: decay_min_rx cannot be less than {min_rx_ms} ms");
         }
     }
 
@@ -222,6 +231,9 @@ impl Session {
             poll = true;
         }
         if old.decay_min_rx_ms != new.decay_min_rx_ms || old.min_rx_ms != new.min_rx_ms {
+            self.warn_of_decay();
+        }
+        if old.decay_ms() != new.decay_ms() || old.min_rx_ms != new.min_rx_ms {
             self.decay.active = false;
             self.watch_for_decay(rx_packets, now);
             poll = true;
@@ -311,14 +323,14 @@ impl Session {
             self.set_state(State::Down, Diag::EXPIRED, 0, now);
         }
         self.judge(now);
-        if self.state == State::Up && self.settings.decay_min_rx_ms > 0 && now >= self.decay.check_ms {
+        if self.state == State::Up && self.settings.decay_ms() > 0 && now >= self.decay.check_ms {
             let packets = rx_packets();
             // Counters come late: the session's own packets are allowed for twice.
             let own = 2 * self.decay.control_packets.max(1);
             self.decay.active = packets.saturating_sub(self.decay.rx_packets) <= own;
             self.watch_for_decay(packets, now);
         }
-        let wanted_rx = [self.settings.min_rx_ms, self.settings.decay_min_rx_ms].contains(&self.min_rx_ms);
+        let wanted_rx = [self.settings.min_rx_ms, self.settings.decay_ms()].contains(&self.min_rx_ms);
         if self.min_tx_ms != self.settings.min_tx_ms || !wanted_rx || self.decay.active != was_decayed {
             self.start_poll();
         }
@@ -427,7 +439,7 @@ impl Session {
                 self.min_rx_ms = self.settings.min_rx_ms;
             }
         }
-        if state == State::Up && self.settings.decay_min_rx_ms != 0 {
+        if state == State::Up && self.settings.decay_ms() != 0 {
             self.watch_for_decay(rx_packets, now);
         }
         self.changed = true;
@@ -439,7 +451,7 @@ impl Session {
 
     fn start_poll(&mut self) {
         if self.state.is_alive() && self.flags & (flags::POLL | flags::FINAL) == 0 {
-            let min_rx = if self.decay.active { self.settings.decay_min_rx_ms } else { self.settings.min_rx_ms };
+            let min_rx = if self.decay.active { self.settings.decay_ms() } else { self.settings.min_rx_ms };
             self.poll_ms = (self.settings.min_tx_ms, min_rx);
             self.flags |= flags::POLL;
             self.next_tx_ms = 0;
@@ -447,7 +459,7 @@ impl Session {
     }
 
     fn watch_for_decay(&mut self, rx_packets: u64, now: Msec) {
-        let check_ms = now + self.settings.decay_min_rx_ms.max(WATCH_MS);
+        let check_ms = now + self.settings.decay_ms().max(WATCH_MS);
         self.decay = Decay { control_packets: 0, rx_packets, check_ms, ..self.decay };
     }
 

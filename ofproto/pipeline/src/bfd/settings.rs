@@ -18,7 +18,7 @@ pub struct Settings {
     pub mult: u8,
     pub min_tx_ms: Msec,
     pub min_rx_ms: Msec,
-    /// 0: never decays
+    /// As configured; `decay_ms` is what comes of it.
     pub decay_min_rx_ms: Msec,
     pub cpath_down: bool,
     pub forwarding_if_rx: bool,
@@ -42,11 +42,6 @@ impl Settings {
         if !options.bool("enable", false) {
             return None;
         }
-        let min_rx_ms = options.int("min_rx", 1000).max(1);
-        let decay = options.int("decay_min_rx", 0);
-        if decay != 0 && decay < min_rx_ms {
-            tracing::warn!(target: "bfd", rl = 5, burst = 5, "decay_min_rx cannot be less than {min_rx_ms} ms");
-        }
         let ip = |key: &str, default: [u8; 4]| {
             let Some(text) = options.get(key).filter(|t| !t.is_empty()) else { return default };
             text.parse::<std::net::Ipv4Addr>().map_or_else(
@@ -60,8 +55,8 @@ impl Settings {
         Some(Self {
             mult: options.within("mult", 1..=255).and_then(|m| u8::try_from(m).ok()).unwrap_or(MULT),
             min_tx_ms: options.int("min_tx", 100).max(1),
-            min_rx_ms,
-            decay_min_rx_ms: if decay < min_rx_ms { 0 } else { decay },
+            min_rx_ms: options.int("min_rx", 1000).max(1),
+            decay_min_rx_ms: options.int("decay_min_rx", 0),
             cpath_down: options.bool("cpath_down", false),
             forwarding_if_rx: options.bool("forwarding_if_rx", false),
             check_tnl_key: options.bool("check_tnl_key", false),
@@ -72,6 +67,17 @@ impl Settings {
             src_ip: ip("bfd_src_ip", SRC_IP),
             dst_ip: ip("bfd_dst_ip", DST_IP),
         })
+    }
+
+    /// The receive interval of an idle link; 0: it never decays.
+    #[must_use]
+    pub fn decay_ms(&self) -> Msec {
+        if self.decay_min_rx_ms < self.min_rx_ms { 0 } else { self.decay_min_rx_ms }
+    }
+
+    /// Whether a decay is asked for that cannot be.
+    pub(super) fn is_decay_refused(&self) -> bool {
+        self.decay_min_rx_ms > 0 && self.decay_ms() == 0
     }
 
     /// What translation has to know.

@@ -196,7 +196,10 @@ fn path_down_and_overrides() {
 fn settings_out_of_range() {
     let s = settings("enable=true mult=256 min_tx=0 min_rx=-3 decay_min_rx=0 bfd_src_ip=x");
     assert_eq!((s.mult, s.min_tx_ms, s.min_rx_ms, s.src_ip), (3, 1, 1, [169, 254, 1, 1]));
-    assert_eq!(settings("enable=true decay_min_rx=999").decay_min_rx_ms, 0, "not below min_rx");
+    let decay = |text: &str| (settings(text).decay_ms(), settings(text).is_decay_refused());
+    assert_eq!(decay("enable=true decay_min_rx=1000"), (1000, false));
+    assert_eq!(decay("enable=true decay_min_rx=999"), (0, true), "not below min_rx");
+    assert_eq!(decay("enable=true decay_min_rx=-1"), (0, false));
     assert!(Settings::read(&[("enable".into(), "no".into())]).is_none());
 }
 

@@ -72,8 +72,8 @@ impl Failover {
             let targets: Vec<_> = primary.iter().map(|c| c.target.clone()).collect();
             let entry = self.0.entry(id).or_insert(Entry { mode, targets: Vec::new(), alone_since_ms: None, open: false });
             entry.mode = mode;
-            if !targets.iter().any(|t| entry.targets.contains(t)) {
-                // Others now, or none: they have all the time that the old ones had.
+            if !targets.iter().all(|t| entry.targets.contains(t)) || targets.is_empty() {
+                // A new one has all the time that the old ones had.
                 entry.alone_since_ms = None;
             }
             entry.targets = targets;
@@ -131,4 +131,41 @@ fn forget_all(world: &mut World, bridge: BridgeId) {
     groups::delete(world, bridge, GroupId::ALL, &mut journal);
     groups::delete_meters(world, bridge, groups::METER_ALL, &mut journal);
     journal.commit(world);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Failover, PATIENCE, PROBE_MIN_MS};
+    use crate::config::FailMode;
+    use crate::scenario::{Scenario, config, controller};
+
+    #[test]
+    fn a_new_controller_is_waited_for_as_long_as_the_first_was() {
+        let mut config = config(&["br0 p1@1"]);
+        config.bridges[0].fail_mode = FailMode::Standalone;
+        let scenario = Scenario::new(&config);
+        let patience = PROBE_MIN_MS * PATIENCE;
+        let mut failover = Failover::default();
+        let mut use_these = |failover: &mut Failover, targets: &[&str]| {
+            config.bridges[0].controllers = targets.iter().map(|target| controller(target)).collect();
+            failover.configure(&config, &scenario.slowpath);
+        };
+        let is_open = |failover: &mut Failover, now| {
+            failover.tick(&[], &scenario.slowpath, now);
+            failover.0.values().all(|entry| entry.open)
+        };
+        use_these(&mut failover, &["tcp:127.0.0.1:1"]);
+        assert!(!is_open(&mut failover, 0));
+        // The old one beside a new one: from now on.
+        use_these(&mut failover, &["tcp:127.0.0.1:1", "tcp:127.0.0.1:2"]);
+        assert!(!is_open(&mut failover, patience - 1));
+        assert!(!is_open(&mut failover, patience));
+        // One less, or the same again, changes nothing.
+        use_these(&mut failover, &["tcp:127.0.0.1:2"]);
+        assert!(!is_open(&mut failover, 2 * patience - 2));
+        assert!(is_open(&mut failover, 2 * patience - 1));
+        // Who is open stays so until a controller is there.
+        use_these(&mut failover, &["tcp:127.0.0.1:3"]);
+        assert!(is_open(&mut failover, 2 * patience));
+    }
 }

@@ -25,9 +25,13 @@ use tokio::sync::Notify;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-/// Message types of OFPT_HELLO and OFPT_ERROR, which are the same in every version.
+/// Message types that are the same in every version.
 const HELLO: u8 = 0;
 const ERROR: u8 = 1;
+const ECHO_REQUEST: u8 = 2;
+const ECHO_REPLY: u8 = 3;
+/// Header, type and code.
+const ERROR_BYTES_MIN: usize = 12;
 
 const READ_BYTES: usize = 65_536;
 /// Asynchronous messages that go out before a barrier's reply: about so much at a time, the rest follows.
@@ -189,11 +193,11 @@ pub(super) async fn connect_forever(job: Job, target: Target) {
         }
         if let Effect::Wait(ms) = job.step(&Event::Failed(error)) {
             match noise.about(ms) {
-                Some(true) => tracing::info!(target: "rconn", "{name}: waiting {} seconds before reconnect", ms / 1000),
-                Some(false) => {
+                Word::Wait => tracing::info!(target: "rconn", "{name}: waiting {} seconds before reconnect", ms / 1000),
+                Word::Last => {
                     tracing::info!(target: "rconn", "{name}: continuing to retry connections in the background but suppressing further logging");
                 }
-                None => {}
+                Word::None => {}
             }
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_millis(ms.unsigned_abs())) => {}
@@ -210,14 +214,25 @@ struct Noise {
     quiet: bool,
 }
 
+/// What is said of a wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Word {
+    /// How long it is.
+    Wait,
+    /// That nothing more will be said.
+    Last,
+    None,
+}
+
 impl Noise {
-    /// Whether the wait is worth a word, or one last word, or none.
-    fn about(&mut self, wait_ms: flow::Msec) -> Option<bool> {
-        let grows = wait_ms > std::mem::replace(&mut self.last_ms, wait_ms);
-        if grows {
-            return Some(true);
+    fn about(&mut self, wait_ms: flow::Msec) -> Word {
+        if wait_ms > std::mem::replace(&mut self.last_ms, wait_ms) {
+            Word::Wait
+        } else if std::mem::replace(&mut self.quiet, true) {
+            Word::None
+        } else {
+            Word::Last
         }
-        (!std::mem::replace(&mut self.quiet, true)).then_some(false)
     }
 }
 
@@ -523,10 +538,15 @@ fn handle_one(job: &Job, conn: &Conn, assembler: &mut Assembler, raw: &[u8], out
     let version = Version::from_wire(header.version);
     let options = job.shared.tunnel_options(conn.bridge);
     let codec = Codec { nxm, table_id, options: Some(&options), ..Codec::default() };
-    let decoded = if version != Some(agreed) && header.kind != HELLO {
+    let is_whole = header.kind != ERROR || raw.len() >= ERROR_BYTES_MIN;
+    // These may be of another version than the one agreed on.
+    let is_of_any = version.is_some() && is_whole && matches!(header.kind, HELLO | ERROR | ECHO_REQUEST | ECHO_REPLY);
+    let decoded = if version != Some(agreed) && !is_of_any {
         Err(OfError::OfpbrcBadVersion)
+    } else if !is_whole {
+        Err(OfError::OfpbrcBadLen)
     } else if matches!(header.kind, HELLO | ERROR) {
-        // The greeting is over, and nothing was asked: OVS refuses both, whatever is in them.
+        // The greeting is over, and nothing was asked: OVS refuses both, whatever type an error has.
         Err(OfError::OfpbrcBadType)
     } else if let Err(error) = conn.may(kind_of(raw)) {
         Err(error)
@@ -641,13 +661,13 @@ async fn snoop<S: Wire>(job: &Job, mut stream: S) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Noise, is_short};
+    use super::{Noise, Word, is_short};
 
     #[test]
     fn who_does_not_answer_is_spoken_of_until_the_waits_stay_the_same() {
         let mut noise = Noise::default();
         let said = [1000, 2000, 4000, 4000, 4000].map(|ms| noise.about(ms));
-        assert_eq!(said, [Some(true), Some(true), Some(true), Some(false), None]);
+        assert_eq!(said, [Word::Wait, Word::Wait, Word::Wait, Word::Last, Word::None]);
         assert!(noise.quiet && !Noise::default().quiet);
     }
 

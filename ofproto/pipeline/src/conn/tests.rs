@@ -93,13 +93,14 @@ impl Wire {
         self.stream.write_all(&message).unwrap();
     }
 
-    /// Reads messages up to the one that is the last.
-    fn until(&mut self, mut is_last: impl FnMut(&Body) -> bool) {
+    /// Reads messages up to the one that is the last, and gives that.
+    fn until(&mut self, mut is_last: impl FnMut(&Body) -> bool) -> Message {
         let mut buffer = [0; 4096];
         loop {
             while let Some(raw) = self.splitter.next_message().unwrap() {
-                if is_last(&decode(raw).unwrap().body) {
-                    return;
+                let message = decode(raw).unwrap();
+                if is_last(&message.body) {
+                    return message;
                 }
             }
             let read = self.stream.read(&mut buffer).expect("more messages within ten seconds");
@@ -294,6 +295,19 @@ fn some_messages_are_refused_unread() {
     let error = [4, 1, 0, 12, 0, 0, 0, 1, 0, 1, 0, 1];
     let of_nobody = [4, 1, 0, 16, 0, 0, 0, 1, 0xff, 0xff, 0, 1, 0, 0, 0, 9];
     assert_eq!(b.raw(&[&hello, &error, &of_nobody]), ["OFPBRC_BAD_TYPE"; 3]);
+    // An error that is cut, and the same of another version.
+    let cut = [4, 1, 0, 11, 0, 0, 0, 1, 0, 1, 0];
+    let of_version = |version: u8, message: &[u8]| [&[version], &message[1..]].concat();
+    assert_eq!(b.raw(&[&cut, &of_version(1, &cut)]), ["OFPBRC_BAD_LEN", "OFPBRC_BAD_VERSION"]);
+    assert_eq!(b.raw(&[&of_version(1, &error), &of_version(6, &hello)]), ["OFPBRC_BAD_TYPE"; 2]);
+    // Echoes of any version that there is.
+    let (ask, answer) = ([1, 2, 0, 9, 0, 0, 0, 1, 7], [6, 3, 0, 8, 0, 0, 0, 1]);
+    assert!(b.raw(&[&ask, &answer]).is_empty());
+    assert_eq!(b.raw(&[&of_version(9, &ask), &of_version(9, &error)]), ["OFPBRC_BAD_VERSION"; 2]);
+    let mut wire = b.wire();
+    wire.stream.write_all(&ask).unwrap();
+    let reply = wire.until(|body| matches!(body, Body::EchoReply(data) if data == &[7]));
+    assert_eq!(reply.version, Version::V10);
     // A flow-mod of an unknown command, without and with the right to change anything.
     let mut flow_mod = [&[4, 14, 0, 56, 0, 0, 0, 1][..], &[0; 48]].concat();
     (flow_mod[25], flow_mod[49], flow_mod[51]) = (9, 1, 4);

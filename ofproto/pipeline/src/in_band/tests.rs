@@ -2,27 +2,13 @@
 
 use super::*;
 use crate::router::DeviceAddr;
-use crate::scenario::{Scenario, config};
-
-fn controller(target: &str) -> ControllerConfig {
-    ControllerConfig {
-        target: target.into(),
-        service: false,
-        max_backoff_ms: 8000,
-        inactivity_probe_ms: 0,
-        out_of_band: target.contains("10.0.0.9"),
-        enable_async: true,
-        rate_limit: None,
-        burst_limit: None,
-        queue_size: 100,
-        dscp: 48,
-    }
-}
+use crate::scenario::{Scenario, config, controller};
 
 #[test]
 fn who_is_reached_through_the_switch() {
     let targets = ["tcp:10.0.0.1", "ssl:10.0.0.2:99", "ptcp:6653", "unix:/x", "tcp:[::1]:1", "tcp:10.0.0.9", "tcp:10.0.0.1:6653"];
     let mut config = BridgeConfig { controllers: targets.map(controller).to_vec(), ..BridgeConfig::default() };
+    config.controllers[5].out_of_band = true;
     let found: Vec<String> = remotes(&config).iter().map(ToString::to_string).collect();
     assert_eq!(found, ["10.0.0.1:6653", "10.0.0.2:99"]);
     config.disable_in_band = true;

@@ -36,12 +36,19 @@ impl Settings {
         let (mut max_age, mut forward_delay) =
             (number("rstp-max-age", 6..=40, MAX_AGE), number("rstp-forward-delay", 4..=30, FORWARD_DELAY));
         // 802.1D-2004, 17.14: a bridge shall enforce this; with a hello time of two seconds the other bound is that of the key.
-        if 2 * (forward_delay - 1) < max_age {
+        let fits = |max_age: u16, forward_delay: u16| 2 * (forward_delay - 1) >= max_age;
+        if !fits(max_age, forward_delay) {
             tracing::warn!(
                 target: "rstp", rl = 5, burst = 5,
-                "{}: a max age of {max_age} s is too long for a forward delay of {forward_delay} s, both take their defaults", config.name
+                "{}: a max age of {max_age} s is too long for a forward delay of {forward_delay} s", config.name
             );
-            (max_age, forward_delay) = (MAX_AGE, FORWARD_DELAY);
+            // One of them takes its default: the max age, unless it fits the other's.
+            if fits(max_age, FORWARD_DELAY) {
+                forward_delay = FORWARD_DELAY;
+            } else {
+                max_age = MAX_AGE;
+                forward_delay = if fits(MAX_AGE, forward_delay) { forward_delay } else { FORWARD_DELAY };
+            }
         }
         Self {
             id: u64::from(priority) << 48 | system_id(config, "rstp-address", mac),

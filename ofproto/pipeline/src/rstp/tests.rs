@@ -46,6 +46,10 @@ fn a_max_age_fits_its_forward_delay() {
     assert_eq!(times(&[("rstp-max-age", "29")]), (20, 15), "2 x (15 - 1) < 29");
     assert_eq!(times(&[("rstp-max-age", "40"), ("rstp-forward-delay", "21")]), (40, 21));
     assert_eq!(times(&[("rstp-forward-delay", "10")]), (20, 15));
+    // What fits by itself is kept of two that do not fit together.
+    assert_eq!(times(&[("rstp-max-age", "29"), ("rstp-forward-delay", "12")]), (20, 12));
+    assert_eq!(times(&[("rstp-max-age", "10"), ("rstp-forward-delay", "4")]), (10, 15));
+    assert_eq!(times(&[("rstp-max-age", "29"), ("rstp-forward-delay", "4")]), (20, 15));
     assert_eq!(times(&[("rstp-forward-delay", "4"), ("rstp-max-age", "6")]), (6, 4));
 }
 

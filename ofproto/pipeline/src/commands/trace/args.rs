@@ -75,7 +75,8 @@ pub(super) fn read(slowpath: &Slowpath, args: &[&str], packet_out: bool) -> Resu
         }
     }
     let mut flow = read_flow(slowpath, &options.rest)?;
-    if slowpath.read_world().vlan_limit == 1 {
+    let vlan_limit = slowpath.read_world().vlan_limit;
+    if vlan_limit == 1 {
         see_one_tag(&mut flow.key);
     }
     if options.generate {
@@ -83,7 +84,7 @@ pub(super) fn read(slowpath: &Slowpath, args: &[&str], packet_out: bool) -> Resu
         packet = Some(compose(&flow.key, payload));
     } else if let Some(bytes) = &packet {
         let described = *flow.key;
-        let vlan_limit = match slowpath.read_world().vlan_limit {
+        let vlan_limit = match vlan_limit {
             0 => VLANS_MAX,
             limit => u8::try_from(limit).unwrap_or(VLANS_MAX),
         };
