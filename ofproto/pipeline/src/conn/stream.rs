@@ -539,8 +539,12 @@ fn handle_one(job: &Job, conn: &Conn, assembler: &mut Assembler, raw: &[u8], out
     let options = job.shared.tunnel_options(conn.bridge);
     let codec = Codec { nxm, table_id, options: Some(&options), ..Codec::default() };
     let is_whole = header.kind != ERROR || raw.len() >= ERROR_BYTES_MIN;
-    // These may be of another version than the one agreed on.
-    let is_of_any = version.is_some() && is_whole && matches!(header.kind, HELLO | ERROR | ECHO_REQUEST | ECHO_REPLY);
+    // These may be of another version than the one agreed on; an echo of one that can be answered.
+    let is_of_any = match header.kind {
+        HELLO | ERROR => header.version != 0 && is_whole,
+        ECHO_REQUEST | ECHO_REPLY => version.is_some(),
+        _ => false,
+    };
     let decoded = if version != Some(agreed) && !is_of_any {
         Err(OfError::OfpbrcBadVersion)
     } else if !is_whole {
@@ -576,8 +580,8 @@ fn handle_one(job: &Job, conn: &Conn, assembler: &mut Assembler, raw: &[u8], out
             CONN_BAD_MESSAGE.inc();
             tracing::debug!(target: "vconn", "{}: received: decode error: {}", conn.name, error.name());
             let body = Body::Error(ErrorMessage::reply_to(error, raw));
-            // A message of another version is answered in its own, if it is one that we know.
-            encode(job, conn, &Message { version: version.unwrap_or(agreed), xid: header.xid, body }, out);
+            // A message of another version is answered in its own, one of nobody's in the first.
+            encode(job, conn, &Message { version: version.unwrap_or(Version::V10), xid: header.xid, body }, out);
         }
     }
 }

@@ -303,7 +303,11 @@ fn some_messages_are_refused_unread() {
     // Echoes of any version that there is.
     let (ask, answer) = ([1, 2, 0, 9, 0, 0, 0, 1, 7], [6, 3, 0, 8, 0, 0, 0, 1]);
     assert!(b.raw(&[&ask, &answer]).is_empty());
-    assert_eq!(b.raw(&[&of_version(9, &ask), &of_version(9, &error)]), ["OFPBRC_BAD_VERSION"; 2]);
+    assert_eq!(b.raw(&[&of_version(9, &ask), &of_version(0, &error)]), ["OFPBRC_BAD_VERSION"; 2]);
+    // What is of nobody's version is answered in the first.
+    let mut wire = b.wire();
+    wire.stream.write_all(&of_version(9, &error)).unwrap();
+    assert_eq!(wire.until(|body| matches!(body, Body::Error(_))).version, Version::V10);
     let mut wire = b.wire();
     wire.stream.write_all(&ask).unwrap();
     let reply = wire.until(|body| matches!(body, Body::EchoReply(data) if data == &[7]));
