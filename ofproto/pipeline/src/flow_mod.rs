@@ -11,9 +11,11 @@
 //!
 //! `learn` runs inside of a translation, under the read lock: the table's own lock is enough for it.
 
+mod learn;
 mod ready;
 mod select;
 
+pub use learn::{LearnedRule, deletes_learned, in_place, learn, may_learn};
 pub use ready::Ready;
 pub use select::Criteria;
 
@@ -27,9 +29,8 @@ use crate::rule::{Life, PRIORITY_MAX, Rule};
 use crate::table::{INTERNAL, Table};
 use crate::world::{BridgeId, World};
 use flow::Msec;
-use flow::key::{Key, Mask};
 use flow::matching::Match;
-use openflow::action::{Learn, OfAction};
+use openflow::action::OfAction;
 use openflow::message::{FlowMod, FlowModCommand, flow_mod_flags as flags};
 use openflow::{GroupId, OfError, OfPort, TableId};
 use ready::partial_port;
@@ -52,12 +53,6 @@ pub mod removed {
     pub const GROUP_DELETE: u8 = 3;
     pub const METER_DELETE: u8 = 4;
     pub const EVICTION: u8 = 5;
-}
-
-/// NXFF learn flags.
-mod learn_flags {
-    pub(super) const SEND_FLOW_REM: u16 = 1;
-    pub(super) const DELETE_LEARNED: u16 = 2;
 }
 
 /// One change to a table.
@@ -376,96 +371,6 @@ fn expired(rule: &Rule, now: Msec) -> Option<u8> {
     } else {
         None
     }
-}
-
-/// A rule that `learn` makes.
-#[derive(Debug)]
-pub struct LearnedRule<'a> {
-    pub learn: &'a Learn,
-    pub key: Key,
-    pub mask: Mask,
-    pub actions: Vec<OfAction>,
-}
-
-/// Adds a learned rule, or refreshes it where it is there already. Gives false when the limit of `learn` is reached.
-pub fn learn(world: &World, bridge: BridgeId, rule: LearnedRule<'_>, now: Msec) -> Result<bool, OfError> {
-    let Some(b) = world.bridges.get(&bridge) else { return Err(OfError::OfpbrcEperm) };
-    let spec = rule.learn;
-    let table = table_to_change(b, spec.table)?;
-    let mini = mini_of(table, &Match::new(&rule.key, &rule.mask));
-    let existing = table.rules.read().expect("no holder of a table's rules panics").get(&mini, u32::from(spec.priority)).cloned();
-    if let Some(old) = &existing {
-        if *old.actions == *rule.actions && old.cookie.load(Ordering::Relaxed) == spec.cookie {
-            old.life.modified_ms.fetch_max(now, Ordering::Relaxed);
-            old.life.used_ms.fetch_max(now, Ordering::Relaxed);
-            return Ok(true);
-        }
-        // Megaflows are paid for in any order: what was learned from a later packet stays.
-        if old.life.modified_ms.load(Ordering::Relaxed) > now {
-            return Ok(true);
-        }
-    } else if !has_room(table, spec, 0) {
-        return Ok(false);
-    }
-    let fm = Ready {
-        command: FlowModCommand::Add,
-        table: spec.table,
-        mini,
-        priority: spec.priority,
-        cookie: 0,
-        cookie_mask: 0,
-        new_cookie: spec.cookie,
-        modify_cookie: true,
-        idle_timeout: spec.idle_timeout,
-        hard_timeout: spec.hard_timeout,
-        out_port: OfPort::ANY,
-        out_group: GroupId::ANY,
-        flags: if spec.flags & learn_flags::SEND_FLOW_REM != 0 { flags::SEND_FLOW_REM } else { 0 },
-        importance: 0,
-        actions: rule.actions.into_boxed_slice(),
-    };
-    let mut journal = Journal::default();
-    add(world, b, fm, now, &mut journal)?;
-    journal.commit(world);
-    Ok(true)
-}
-
-/// Whether `learn` may make a rule though `coming` others are about to be made: its limit leaves room, or one is in the same place.
-pub fn may_learn(
-    world: &World,
-    bridge: BridgeId,
-    learn: &Learn,
-    (key, mask): (&Key, &Mask),
-    coming: usize,
-) -> Result<bool, OfError> {
-    let table = table_to_change(world.bridges.get(&bridge).ok_or(OfError::OfpbrcEperm)?, learn.table)?;
-    let in_place =
-        |mini| table.rules.read().expect("no holder of a table's rules panics").get(mini, learn.priority.into()).is_some();
-    Ok(has_room(table, learn, coming) || in_place(&mini_of(table, &Match::new(key, mask))))
-}
-
-/// Whether fewer rules of the cookie are there and coming than `learn` allows.
-fn has_room(table: &Table, learn: &Learn, coming: usize) -> bool {
-    learn.limit == 0 || {
-        let same = rules_of(table, |r| r.cookie.load(Ordering::Relaxed) == learn.cookie && !r.is_hidden()).len();
-        u32::try_from(same + coming).unwrap_or(u32::MAX) < learn.limit
-    }
-}
-
-/// Whether a rule that `learn` makes is there, just as it would make it.
-#[must_use]
-pub fn has_learned(world: &World, bridge: BridgeId, learn: &Learn, (key, mask): (&Key, &Mask), actions: &[OfAction]) -> bool {
-    let Some(table) = world.bridges.get(&bridge).and_then(|b| b.tables.get(usize::from(learn.table.0))) else { return false };
-    let mini = mini_of(table, &Match::new(key, mask));
-    let rules = table.rules.read().expect("no holder of a table's rules panics");
-    let same = |rule: &Arc<Rule>| *rule.actions == *actions && rule.cookie.load(Ordering::Relaxed) == learn.cookie;
-    rules.get(&mini, u32::from(learn.priority)).is_some_and(same)
-}
-
-/// Whether deleting a rule deletes what it has learned.
-#[must_use]
-pub fn deletes_learned(learn: &Learn) -> bool {
-    learn.flags & learn_flags::DELETE_LEARNED != 0
 }
 
 fn select_for_change(bridge: &Bridge, fm: &Ready) -> Result<Vec<Arc<Rule>>, OfError> {

@@ -73,7 +73,8 @@ mod tests {
             let world = s.slowpath.read_world();
             let actions = vec![OfAction::Output { port: OfPort(port), max_len: 0 }];
             let (key, mask): (Key, Mask) = (Key::ZERO, Key::ZERO);
-            learn(&world, world.bridge_named("br0").unwrap().id, LearnedRule { learn: &spec, key, mask, actions }, seen).unwrap();
+            let rule = LearnedRule { learn: &spec, key: &key, mask: &mask, actions: &actions };
+            learn(&world, world.bridge_named("br0").unwrap().id, &rule, seen).unwrap();
         };
         let learned = || s.run_command("bridge/dump-flows", &["br0"]).unwrap();
         teach(1, 100);

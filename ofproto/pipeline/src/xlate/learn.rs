@@ -4,8 +4,9 @@
 //! every payment of a megaflow that came of such a translation (`Credit::Relearn`): that refreshes it, or makes it anew if it has expired
 //! meanwhile.
 
-use super::Ctx;
 use super::trace::Kind;
+use super::{Ctx, LEARNED_MAX};
+use crate::effects::Credit;
 use crate::flow_mod::{self, LearnedRule};
 use crate::world::{BridgeId, World};
 use flow::Msec;
@@ -16,6 +17,12 @@ use openflow::action::{Learn, LearnDst, LearnSrc, OfAction, SetForm, Subfield};
 use openflow::{OfError, OfPort};
 use std::fmt::Write;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+flow::counters! {
+    LEARN_TOO_MANY = "xlate_learn_too_many", "rules not learned because their packet had taught as many as one may";
+    LEARN_LATE = "xlate_learn_late", "rules not learned because the room that they had been promised was gone when they were made";
+}
 
 /// NX_LEARN_F_*
 const SEND_FLOW_REM: u16 = 1;
@@ -24,36 +31,21 @@ const WRITE_RESULT: u16 = 4;
 /// A rule that `learn` makes, ready to be made again.
 #[derive(Debug)]
 pub struct Learned {
-    bridge: BridgeId,
-    learn: Learn,
-    key: Key,
-    mask: Mask,
+    pub(super) bridge: BridgeId,
+    pub(super) learn: Learn,
+    pub(super) key: Key,
+    pub(super) mask: Mask,
     actions: Vec<OfAction>,
 }
 
 impl Learned {
     /// Adds or refreshes the rule. Gives false when the limit of `learn` is reached.
     pub fn apply(&self, world: &World, now: Msec) -> Result<bool, OfError> {
-        let rule = LearnedRule { learn: &self.learn, key: self.key, mask: self.mask, actions: self.actions.clone() };
-        flow_mod::learn(world, self.bridge, rule, now)
-    }
-}
-
-impl Learned {
-    /// Whether `learn`'s limit leaves room for it beside those of the same translation.
-    fn has_room(&self, world: &World, pending: &[Arc<Self>]) -> Result<bool, OfError> {
-        let place = |l: &Self| (l.bridge, l.learn.table, l.learn.priority, l.key, l.mask);
-        let others = pending.iter().filter(|l| {
-            let counts = (l.bridge, l.learn.table, l.learn.cookie) == (self.bridge, self.learn.table, self.learn.cookie);
-            counts && place(l) != place(self) && !l.is_there(world)
-        });
-        let room = flow_mod::may_learn(world, self.bridge, &self.learn, (&self.key, &self.mask), others.count())?;
-        Ok(room || pending.iter().any(|l| place(l) == place(self)))
+        flow_mod::learn(world, self.bridge, &self.rule(), now)
     }
 
-    /// Whether the rule is in its table.
-    fn is_there(&self, world: &World) -> bool {
-        flow_mod::has_learned(world, self.bridge, &self.learn, (&self.key, &self.mask), &self.actions)
+    fn rule(&self) -> LearnedRule<'_> {
+        LearnedRule { learn: &self.learn, key: &self.key, mask: &self.mask, actions: &self.actions }
     }
 }
 
@@ -71,13 +63,7 @@ impl Ctx<'_> {
         }
         let learned = Arc::new(self.learned(learn));
         self.report_learned(&learned);
-        let room = if self.side_effects {
-            learned.has_room(self.world, &self.learned)
-        } else {
-            // Whether there is room for the rule is known when a packet asks for it.
-            self.once |= learn.limit != 0 && !learned.is_there(self.world);
-            Ok(true)
-        };
+        let room = self.gather_learned(learned);
         if learn.limit != 0 {
             self.deps.whole_table(self.bridge.id, learn.table);
         }
@@ -92,19 +78,50 @@ impl Ctx<'_> {
         }
         if !success {
             self.report(Kind::Detail, format_args!("Limit exceeded, learn failed"));
-            return;
         }
+    }
+
+    /// Sees to it that the rule is made. Gives false where there is no room for it.
+    fn gather_learned(&mut self, learned: Arc<Learned>) -> Result<bool, OfError> {
+        let (rule, limit) = (learned.rule(), learned.learn.limit);
+        let pending = self.learned.in_place_of(&learned);
+        if pending.is_some_and(|last| last.rule().is_same(&rule)) {
+            return Ok(true);
+        }
+        // Who makes no rules need not know how many there will be.
+        let asks = self.side_effects || limit != 0;
+        let existing = if asks { flow_mod::in_place(self.world, learned.bridge, &rule) } else { None };
+        let is_there = pending.is_none() && existing.as_ref().is_some_and(|old| rule.is(old));
+        let old_cookie = pending.map(|last| last.learn.cookie).or_else(|| existing.map(|old| old.cookie.load(Ordering::Relaxed)));
         if self.side_effects {
-            self.learned.push(Arc::clone(&learned));
+            let coming = self.learned.more_beside(&learned);
+            if !flow_mod::may_learn(self.world, learned.bridge, &learned.learn, is_there, coming)? {
+                return Ok(false);
+            }
+        } else {
+            // Whether there is room for the rule is known when a packet asks for it.
+            self.once |= limit != 0 && !is_there;
         }
-        self.credits.push(crate::effects::Credit::Relearn(learned));
+        if self.learned.len() >= LEARNED_MAX {
+            LEARN_TOO_MANY.inc();
+            return Ok(false);
+        }
+        self.learned.push(Arc::clone(&learned), old_cookie);
+        self.credits.push(Credit::Relearn(learned));
+        Ok(true)
     }
 
     /// Makes the rules that the packet has taught, now that it has met those that were there before.
     pub(super) fn make_learned(&mut self) {
-        for learned in std::mem::take(&mut self.learned) {
-            if let Err(error) = learned.apply(self.world, self.now) {
-                self.refuse_learned(error);
+        let learned = self.learned.take();
+        if !self.side_effects {
+            return;
+        }
+        for learned in learned {
+            match learned.apply(self.world, self.now) {
+                Ok(true) => {}
+                Ok(false) => LEARN_LATE.inc(),
+                Err(error) => self.refuse_learned(error),
             }
         }
     }
@@ -186,5 +203,55 @@ impl Ctx<'_> {
         }
         put(format_args!(" actions={}", (trace.action_text)(&learned.actions)));
         trace.add(Kind::Detail, text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::effects::Translation;
+    use crate::scenario::{Scenario, config};
+    use crate::xlate::{XlateIn, translate};
+
+    /// What a packet by port 1 comes to.
+    fn send(s: &Scenario) -> Translation {
+        let world = s.slowpath.read_world();
+        let mut key = Key::ZERO;
+        key.in_port = OfPort(1).to_key();
+        let bridge = world.bridge_named("br0").unwrap().id;
+        translate(&world, XlateIn { packet: Some(&[0; 64]), side_effects: true, ..XlateIn::new(bridge, &key, 0) })
+    }
+
+    fn rules(s: &Scenario, table: usize) -> usize {
+        s.slowpath.read_world().bridge_named("br0").unwrap().tables[table].len()
+    }
+
+    /// Two rules take each other's place again and again.
+    #[test]
+    fn a_packet_teaches_so_much_and_no_more() {
+        let s = Scenario::new(&config(&["br0 p1@1"]));
+        let pair = "learn(table=2,NXM_OF_ETH_SRC[]),learn(table=2,NXM_OF_ETH_SRC[],load:1->NXM_NX_REG0[])";
+        let learns = vec![pair; 32].join(",");
+        s.flow_mod("br0", &format!("table=1,actions={learns}")).unwrap();
+        let passes = |n: usize| vec!["resubmit(,1)"; n].join(",");
+        s.flow_mod("br0", &format!("actions={}", passes(LEARNED_MAX / 64))).unwrap();
+        let relearns = |t: Translation| t.credits.iter().filter(|c| matches!(c, Credit::Relearn(_))).count();
+        let before = LEARN_TOO_MANY.count();
+        assert_eq!(relearns(send(&s)), LEARNED_MAX);
+        assert_eq!(LEARN_TOO_MANY.count(), before);
+        s.flow_mod("br0", &format!("actions={}", passes(LEARNED_MAX / 64 + 1))).unwrap();
+        assert_eq!(relearns(send(&s)), LEARNED_MAX);
+        // The last that was pending is the same as every other one that is learned now.
+        assert_eq!(LEARN_TOO_MANY.count() - before, 32);
+        assert_eq!(rules(&s, 2), 1);
+    }
+
+    #[test]
+    fn a_rule_that_cannot_be_made_drops_no_packet() {
+        let s = Scenario::new(&config(&["br0 p1@1"]));
+        s.flow_mod("br0", "actions=learn(table=2,NXM_OF_ETH_SRC[]),output:1").unwrap();
+        s.slowpath.write_world().bridges.values_mut().for_each(|b| b.tables[2].config.flow_limit = Some(0));
+        let dropped = send(&s).dropped.unwrap();
+        assert_eq!((&*dropped.reason, rules(&s, 2)), ("skipping output to input port", 0));
     }
 }

@@ -24,7 +24,7 @@
 //! # Bounds
 //!
 //! Depth 64 of resubmits that go back, 4096 resubmits in all, 64 KiB on the stack and in actions. Beyond them the packet is dropped and the
-//! megaflow says so (`Translation::error`).
+//! megaflow says so (`Translation::error`). What is learned beyond 4096 rules fails, as where the limit of `learn` is reached.
 
 mod action_set;
 mod actions;
@@ -47,6 +47,7 @@ mod native;
 mod normal;
 mod output;
 mod pbb;
+mod pending;
 mod sample;
 mod snoop;
 mod subfield;
@@ -77,6 +78,7 @@ use flow::{Action, Msec};
 use freeze::Freeze;
 use openflow::action::OfAction;
 use openflow::{OfPort, TableId};
+use pending::PendingRules;
 use std::borrow::Cow;
 use std::fmt::Arguments;
 use std::sync::Arc;
@@ -91,6 +93,8 @@ pub const RESUBMITS_MAX: u32 = DEPTH_MAX * DEPTH_MAX;
 pub const STACK_BYTES_MAX: usize = 65_536;
 /// Most datapath actions of one translation (OVS bounds their size by 64 KiB).
 pub const ACTIONS_MAX: usize = 8192;
+/// Most rules that one translation learns, of several in one place all.
+pub const LEARNED_MAX: usize = 4096;
 /// Most tags that a frame may carry through the pipeline.
 pub const VLANS_MAX: usize = 2;
 
@@ -158,8 +162,9 @@ fn translate_with(world: &World, input: XlateIn<'_>, says_why: bool) -> (Transla
     let mut ctx = Ctx::new(world, input);
     ctx.says_why = says_why;
     ctx.run();
-    ctx.make_learned();
+    // What goes wrong from here on drops no packet.
     let said = ctx.said.take();
+    ctx.make_learned();
     ctx.take_back_mask();
     let decides = ctx.decides();
     let mut mask = ctx.mask;
@@ -235,7 +240,7 @@ struct Ctx<'a> {
     slow: u32,
     credits: Vec<Credit>,
     /// Rules to make when all is done.
-    learned: Vec<Arc<Learned>>,
+    learned: PendingRules,
     notices: Vec<Notice>,
     deps: Deps,
     recircs: Vec<Arc<RecircRef>>,
@@ -312,7 +317,7 @@ impl<'a> Ctx<'a> {
             actions: Actions::new(),
             slow: 0,
             credits: Vec::new(),
-            learned: Vec::new(),
+            learned: PendingRules::default(),
             notices: Vec::new(),
             deps: Deps::default(),
             recircs: Vec::new(),
