@@ -117,6 +117,7 @@ impl SlowSwitch {
 
 impl Switch for SlowSwitch {
     fn configure(&mut self, config: &SwitchConfig) {
+        self.agents.leave(config);
         self.slowpath.configure(config);
         self.datapaths.offload.configure(&Settings::read(&config.datapath));
         self.agents.configure(config);

@@ -11,7 +11,7 @@ use openflow::types::Versions;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 /// Names an endpoint.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -175,6 +175,8 @@ pub(super) struct Task {
     pub(super) settings: Settings,
     status: Arc<Mutex<Status>>,
     again: Arc<Notify>,
+    /// Says to the conversations that a listener has taken up whether they are to end.
+    closing: watch::Sender<bool>,
     handle: tokio::task::JoinHandle<()>,
     socket: Option<PathBuf>,
 }
@@ -186,6 +188,7 @@ impl Task {
         endpoint: &Endpoint,
         settings: Settings,
         rundir: Option<&Path>,
+        closing: watch::Sender<bool>,
     ) -> Self {
         let status = Arc::new(Mutex::new(Status::new(settings.max_backoff_ms, settings.probe_ms)));
         let again = Arc::new(Notify::new());
@@ -203,6 +206,7 @@ impl Task {
             settings: settings.clone(),
             status: Arc::clone(&status),
             again: Arc::clone(&again),
+            closing: closing.subscribe(),
         };
         let handle = match target {
             Ok(Target::ListenUnix(path)) => match stream::bind_unix(&path) {
@@ -222,7 +226,7 @@ impl Task {
                 runtime.spawn(async {})
             }
         };
-        Self { settings, status, again, handle, socket }
+        Self { settings, status, again, closing, handle, socket }
     }
 
     pub(super) fn status(&self) -> Status {
@@ -233,12 +237,20 @@ impl Task {
         self.again.notify_waiters();
     }
 
-    pub(super) fn stop(&self) {
+    /// Ends the endpoint and every conversation.
+    pub(super) fn close(&self) {
+        self.stop();
+        self.closing.send_replace(true);
+    }
+
+    /// Ends the endpoint. Conversations that it has taken up go on; whoever comes after it, with what is given here, may end them.
+    pub(super) fn stop(&self) -> watch::Sender<bool> {
         self.handle.abort();
         if let Some(path) = &self.socket {
             // It may be gone already.
             let _ = std::fs::remove_file(path);
         }
+        self.closing.clone()
     }
 }
 

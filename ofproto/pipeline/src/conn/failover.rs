@@ -6,6 +6,7 @@
 use super::endpoint::{Endpoint, PROBE_MIN_MS};
 use super::groups;
 use super::reconnect::Status;
+use crate::bridge::Bridge;
 use crate::config::{FailMode, SwitchConfig};
 use crate::flow_mod::{self, Journal};
 use crate::slowpath::Slowpath;
@@ -116,6 +117,17 @@ impl Failover {
 
 fn normal() -> OfAction {
     OfAction::Output { port: OfPort::NORMAL, max_len: 0 }
+}
+
+/// Forgets all that was put into the bridges that `config` has no longer; gives them.
+pub(super) fn forget_gone(config: &SwitchConfig, slowpath: &Slowpath) -> Vec<BridgeId> {
+    let stays = |b: &Bridge| config.bridges.iter().any(|c| c.name == b.name && c.datapath_type == b.kind);
+    let gone: Vec<_> = slowpath.read_world().bridges.values().filter(|b| !stays(b)).map(|b| b.id).collect();
+    if !gone.is_empty() {
+        let mut world = slowpath.write_world();
+        gone.iter().for_each(|id| forget_all(&mut world, *id));
+    }
+    gone
 }
 
 /// Forgets rules, groups and meters: who controls the bridge now has not asked for them.

@@ -52,7 +52,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 flow::counters! {
     CONN_OVERFLOW = "connmgr_overflow", "asynchronous OpenFlow messages dropped because a connection's queue was full";
@@ -63,6 +63,8 @@ flow::counters! {
 
 /// Messages that a snooper may lag behind.
 const SNOOP_MAX: usize = 256;
+/// How long the controllers of a bridge that goes may take to be told of its rules.
+const LEAVE_MAX: Duration = Duration::from_millis(100);
 /// How often time is looked at.
 const TICK: Duration = Duration::from_secs(1);
 /// `other_config:bundle-idle-timeout` unless set.
@@ -238,6 +240,25 @@ impl Agents {
         this
     }
 
+    /// Takes leave of the bridges that `config` has no longer: who controls one hears that its rules are removed, and its endpoints close.
+    /// Call it before `Slowpath::configure`, which takes the bridges away: nobody hears of the ports of a bridge that goes, or is answered
+    /// on behalf of one that is gone.
+    pub fn leave(&self, config: &SwitchConfig) {
+        let gone = failover::forget_gone(config, &self.shared.slowpath);
+        if gone.is_empty() {
+            return;
+        }
+        self.tell_those(LEAVE_MAX, |conn| gone.contains(&conn.bridge));
+        let mut tasks = self.tasks.lock().expect("no holder of the task table panics");
+        tasks.retain(|endpoint, task| {
+            let stays = !gone.contains(&endpoint.bridge);
+            if !stays {
+                task.close();
+            }
+            stays
+        });
+    }
+
     /// Opens, keeps and closes endpoints as `config` says. Call it after `Slowpath::configure`.
     pub fn configure(&self, config: &SwitchConfig) {
         if config.bundle_idle_timeout_s > 0 {
@@ -246,17 +267,23 @@ impl Agents {
         self.shared.tls.lock().expect("no holder of the names of files panics").clone_from(&config.tls);
         let wanted = endpoint::wanted(config, &self.shared.slowpath);
         let mut tasks = self.tasks.lock().expect("no holder of the task table panics");
+        let mut taken_up = Map::default();
         tasks.retain(|endpoint, task| {
-            let keep = wanted.iter().any(|(e, settings)| e == endpoint && *settings == task.settings);
-            if !keep {
-                task.stop();
+            match wanted.iter().find(|(e, _)| e == endpoint).map(|(_, settings)| settings) {
+                Some(settings) if *settings == task.settings => return true,
+                // As in OVS: who has come stays as long as the versions hold of which one was agreed on.
+                Some(settings) if settings.versions == task.settings.versions => {
+                    taken_up.insert(endpoint.clone(), task.stop());
+                }
+                Some(_) | None => task.close(),
             }
-            keep
+            false
         });
         for (endpoint, settings) in wanted {
             if !tasks.contains_key(&endpoint) {
                 let shared = Arc::clone(&self.shared);
-                let task = Task::start(&self.runtime, shared, &endpoint, settings, config.rundir.as_deref());
+                let closing = taken_up.remove(&endpoint).unwrap_or_else(|| watch::Sender::new(false));
+                let task = Task::start(&self.runtime, shared, &endpoint, settings, config.rundir.as_deref(), closing);
                 tasks.insert(endpoint, task);
             }
         }
@@ -286,10 +313,15 @@ impl Agents {
     /// Spreads the notices there are, and waits until every conversation has taken what is for it, but no longer than `most`: the other end of one may
     /// not read.
     pub fn tell(&self, most: Duration) {
+        self.tell_those(most, |_| true);
+    }
+
+    /// The same for some of them.
+    fn tell_those(&self, most: Duration, concerns: impl Fn(&Conn) -> bool) {
         notices::spread_now(&self.shared);
         let step = most / 20;
         for _ in 0..20 {
-            if self.shared.conns().iter().all(|conn| conn.outbox.is_empty()) {
+            if self.shared.conns().iter().filter(|conn| concerns(conn)).all(|conn| conn.outbox.is_empty()) {
                 return;
             }
             std::thread::sleep(step);
@@ -327,7 +359,7 @@ impl Agents {
     /// Closes everything.
     pub fn shutdown(&self) {
         for (_, task) in self.tasks.lock().expect("no holder of the task table panics").drain() {
-            task.stop();
+            task.close();
         }
     }
 }

@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -58,11 +58,27 @@ pub(super) struct Job {
     pub(super) settings: Settings,
     pub(super) status: Arc<Mutex<Status>>,
     pub(super) again: Arc<Notify>,
+    pub(super) closing: watch::Receiver<bool>,
 }
 
 impl Job {
     fn step(&self, event: &Event) -> Effect {
         step(&self.status, event)
+    }
+
+    /// Waits for the end that `work` comes to, or until the endpoint is closed.
+    async fn until_closed(&self, work: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+        let mut closing = self.closing.clone();
+        let closes = async move {
+            if closing.wait_for(|closes| *closes).await.is_err() {
+                // Nobody is left who could close it.
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            end = work => end,
+            () = closes => Ok(()),
+        }
     }
 }
 
@@ -156,7 +172,11 @@ async fn serve_tls(job: &Job, stream: TcpStream, peer: String) {
 
 async fn serve_one<S: Wire>(job: &Job, stream: S, peer: String) {
     let name = format!("{}<->{peer}", job.endpoint.bridge_name);
-    let end = if job.endpoint.is_snoop() { snoop(job, stream).await } else { talk(job, stream, name.clone(), None).await };
+    let end = if job.endpoint.is_snoop() {
+        job.until_closed(snoop(job, stream)).await
+    } else {
+        talk(job, stream, name.clone(), None).await
+    };
     if let Err(error) = end
         && !matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
     {
@@ -379,7 +399,7 @@ async fn talk<S: Wire>(job: &Job, mut stream: S, name: String, status: Option<&A
     job.shared.roles.register(&conn);
     job.shared.note_miss_listeners(conn.bridge);
     let bridge = conn.bridge;
-    let end = converse(job, &mut stream, &conn, splitter, life, status.is_some()).await;
+    let end = job.until_closed(converse(job, &mut stream, &conn, splitter, life, status.is_some())).await;
     conn.log_flow_mods(now_ms(), true);
     drop(conn);
     tokio::task::block_in_place(|| job.shared.note_miss_listeners(bridge));

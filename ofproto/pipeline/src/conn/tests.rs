@@ -1,7 +1,7 @@
 //! Connections end to end: Debian's ovs-ofctl over `BRIDGE.mgmt`, in every version, against a switch in memory.
 
 use super::Agents;
-use crate::config::{FailMode, SwitchConfig};
+use crate::config::{ControllerConfig, FailMode, SwitchConfig};
 use crate::scenario::{Scenario, config};
 use openflow::message::{Body, Role, RoleRequest, SwitchConfig as SetConfig};
 use openflow::types::Versions;
@@ -73,7 +73,12 @@ impl Bench {
 
     /// A connection in OpenFlow 1.3.
     fn wire(&self) -> Wire {
-        let stream = UnixStream::connect(self.rundir.join("br0.mgmt")).unwrap();
+        self.wire_to("br0.mgmt")
+    }
+
+    /// The same by another socket.
+    fn wire_to(&self, socket: &str) -> Wire {
+        let stream = UnixStream::connect(self.rundir.join(socket)).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let mut wire = Wire { stream, splitter: Splitter::default() };
         wire.send(Body::Hello(Versions(1 << 4)));
@@ -107,6 +112,20 @@ impl Wire {
             assert_ne!(read, 0, "the switch hung up");
             self.splitter.push(&buffer[..read]);
         }
+    }
+}
+
+impl Wire {
+    /// All messages until the switch hangs up.
+    fn to_the_end(&mut self) -> Vec<Body> {
+        let mut rest = Vec::new();
+        self.stream.read_to_end(&mut rest).expect("the switch hangs up within ten seconds");
+        self.splitter.push(&rest);
+        let mut heard = Vec::new();
+        while let Some(raw) = self.splitter.next_message().unwrap() {
+            heard.push(decode(raw).unwrap().body);
+        }
+        heard
     }
 }
 
@@ -377,4 +396,62 @@ fn all_that_waits_for_a_connection_goes_out() {
         removed += usize::from(matches!(body, Body::FlowRemoved(_)));
         removed == RULES
     });
+}
+
+/// Found by FAUCET, which answers a deleted port with flow-mods and takes the errors that a bridge without tables gave it for its own fault:
+/// of a bridge that goes, its rules are told, as OVS does, and nothing else; then the connection ends.
+#[test]
+fn who_controls_a_bridge_that_goes_hears_of_its_rules_alone() {
+    let mut b = bench();
+    let mut wire = b.wire();
+    wire.send(Body::SetConfig(SetConfig { flags: 0, miss_send_len: 128 }));
+    wire.send(Body::BarrierRequest);
+    wire.until(|body| matches!(body, Body::BarrierReply));
+    assert_eq!(b.ofctl(&["add-flow", "BR", "send_flow_rem,in_port=1,actions=2"]), "");
+    b.config.bridges.clear();
+    b.agents.leave(&b.config);
+    b.scenario.slowpath.configure(&b.config);
+    b.agents.configure(&b.config);
+    let heard = wire.to_the_end();
+    assert!(matches!(&heard[..], [Body::FlowRemoved(told)] if told.reason == crate::flow_mod::removed::DELETE), "{heard:?}");
+}
+
+/// As in OVS: who has connected stays when limits change, and goes when the versions do, or the endpoint.
+#[test]
+fn who_has_connected_goes_when_what_was_agreed_on_does() {
+    let mut b = bench();
+    let passive = format!("punix:{}", b.rundir.join("own").display());
+    b.config.bridges[0].controllers.push(ControllerConfig {
+        target: passive,
+        service: false,
+        max_backoff_ms: 0,
+        inactivity_probe_ms: 0,
+        out_of_band: true,
+        enable_async: true,
+        rate_limit: None,
+        burst_limit: None,
+        queue_size: 100,
+        dscp: 0,
+    });
+    b.agents.configure(&b.config);
+    let (mut to_stay, mut to_go) = (b.wire(), b.wire_to("own"));
+    let greeted = |wire: &mut Wire| {
+        wire.send(Body::EchoRequest(b"here".to_vec()));
+        wire.until(|body| matches!(body, Body::EchoReply(data) if data == b"here"));
+    };
+    greeted(&mut to_stay);
+    greeted(&mut to_go);
+    b.config.bridges[0].controller_queue_size += 1;
+    b.config.bridges[0].controllers[0].rate_limit = Some(300);
+    b.agents.configure(&b.config);
+    greeted(&mut to_stay);
+    greeted(&mut to_go);
+    b.config.bridges[0].controllers.clear();
+    b.agents.configure(&b.config);
+    to_go.to_the_end();
+    greeted(&mut to_stay);
+    b.config.bridges[0].protocols = Versions(1 << 4);
+    b.agents.configure(&b.config);
+    to_stay.to_the_end();
+    greeted(&mut b.wire());
 }

@@ -80,7 +80,7 @@ use openflow::action::OfAction;
 use openflow::{OfPort, TableId};
 use pending::PendingRules;
 use std::borrow::Cow;
-use std::fmt::Arguments;
+use std::fmt::{self, Arguments};
 use std::sync::Arc;
 use tables::{Found, Lookup};
 use trace::{Kind, Trace};
@@ -535,12 +535,29 @@ impl<'a> Ctx<'a> {
     /// What went wrong: into the trace if there is one, else into the log.
     fn report_error(&mut self, text: Arguments<'_>) {
         self.report(Kind::Error, text);
-        if self.trace.is_none() && tracing::enabled!(target: "ofproto_dpif_xlate", tracing::Level::WARN) {
-            // As in OVS: the packet as it came in, with what the datapath has done to it since.
-            let flow = crate::commands::trace::flow_said(&Key { in_port: self.initial.in_port, ..self.base });
-            let bridge = self.bridge.name.as_str();
-            tracing::warn!(target: "ofproto_dpif_xlate", rl = 1, burst = 5, "{text} on bridge {bridge} while processing {flow}");
+        if self.is_logged() {
+            let place = self.place();
+            tracing::warn!(target: "ofproto_dpif_xlate", rl = 1, burst = 5, "{text}{place}");
         }
+    }
+
+    /// What is worth a line though nothing need be wrong: likewise.
+    fn report_info(&mut self, text: Arguments<'_>) {
+        self.report(Kind::Warn, text);
+        if self.is_logged() {
+            let place = self.place();
+            tracing::info!(target: "ofproto_dpif_xlate", rl = 1, burst = 5, "{text}{place}");
+        }
+    }
+
+    /// Whether the log hears of it: of a packet, as in OVS, not of a megaflow that is looked at again; who has a trace reads it there.
+    fn is_logged(&self) -> bool {
+        self.trace.is_none() && self.side_effects
+    }
+
+    /// Where the log says that it was. As in OVS: the packet as it came in, with what the datapath has done to it since.
+    fn place(&self) -> Place<'a> {
+        Place { bridge: &self.bridge.name, key: Key { in_port: self.initial.in_port, ..self.base } }
     }
 
     /// Makes a trace node the current one; gives the one before.
@@ -575,6 +592,18 @@ impl<'a> Ctx<'a> {
 const ETH_TYPE_NONE: [u8; 2] = [0x05, 0xff];
 /// IEEE 802.1D's group address of bridges.
 const STP_ADDRESS: [u8; 6] = [0x01, 0x80, 0xc2, 0, 0, 0];
+/// Put into words only when the line is written: the rate of these lines is limited.
+struct Place<'a> {
+    bridge: &'a str,
+    key: Key,
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, " on bridge {} while processing {}", self.bridge, crate::commands::trace::flow_said(&self.key))
+    }
+}
+
 /// `ct_state`: the packet has been through conntrack.
 const CT_TRACKED: u8 = 0x20;
 

@@ -50,7 +50,7 @@ impl Ctx<'_> {
             }
             OfPort::ANY | OfPort::UNSET => {}
             _ if port == self.in_port() => {
-                self.report(Kind::Warn, format_args!("skipping output to input port"));
+                self.report_info(format_args!("skipping output to input port"));
             }
             _ => self.compose_output(port, last),
         }
@@ -91,7 +91,7 @@ impl Ctx<'_> {
                 self.report(Kind::Warn, format_args!("output_trunc does not support port: {name}"));
             }
             _ if port == self.in_port() => {
-                self.report(Kind::Warn, format_args!("skipping output to input port"));
+                self.report_info(format_args!("skipping output to input port"));
             }
             _ => {
                 let to = if port == OfPort::IN_PORT { self.in_port() } else { port };

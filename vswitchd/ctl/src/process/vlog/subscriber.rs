@@ -62,15 +62,18 @@ impl tracing::Subscriber for Subscriber {
 
     fn event(&self, event: &Event<'_>) {
         let module = Module::of_target(event.metadata().target());
-        let mut fields = Fields::default();
-        event.record(&mut fields);
-        let level = if fields.emer { Level::Emer } else { level_of(*event.metadata().level()) };
-        let admitted = fields
+        let mut steering = Steering::default();
+        event.record(&mut steering);
+        let level = if steering.emer { Level::Emer } else { level_of(*event.metadata().level()) };
+        let admitted = steering
             .rate
-            .is_none_or(|rate| self.0.admit(event.metadata().callsite(), module, level, (rate, fields.burst.unwrap_or(rate))));
+            .is_none_or(|rate| self.0.admit(event.metadata().callsite(), module, level, (rate, steering.burst.unwrap_or(rate))));
         if admitted {
-            fields.message.push_str(&fields.rest);
-            self.0.write(module, level, &fields.message);
+            // Only now: what is not written need not be put into words.
+            let mut words = Words::default();
+            event.record(&mut words);
+            words.message.push_str(&words.rest);
+            self.0.write(module, level, &words.message);
         }
     }
 
@@ -79,48 +82,54 @@ impl tracing::Subscriber for Subscriber {
     fn exit(&self, _: &Id) {}
 }
 
-/// The fields of an event: the message, what steers the log, and the rest as ` name=value`.
+/// The fields of an event that steer the log.
 #[derive(Default)]
-struct Fields {
-    message: String,
-    rest: String,
+struct Steering {
     rate: Option<u64>,
     burst: Option<u64>,
     emer: bool,
 }
 
-impl Visit for Fields {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        let written = match field.name() {
-            "message" => write!(self.message, "{value:?}"),
-            // The `log` crate's own fields, when a library's records are carried over.
-            name if name.starts_with("log.") => Ok(()),
-            name => write!(self.rest, " {name}={value:?}"),
-        };
-        written.expect("writing to a String cannot fail");
-    }
+impl Visit for Steering {
+    fn record_debug(&mut self, _: &Field, _: &dyn Debug) {}
 
     fn record_u64(&mut self, field: &Field, value: u64) {
         match field.name() {
             "rl" => self.rate = Some(value),
             "burst" => self.burst = Some(value),
-            _ => self.record_debug(field, &value),
+            _ => {}
         }
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        match (field.name(), u64::try_from(value)) {
-            ("rl", Ok(value)) => self.rate = Some(value),
-            ("burst", Ok(value)) => self.burst = Some(value),
-            _ => self.record_debug(field, &value),
+        if let Ok(value) = u64::try_from(value) {
+            self.record_u64(field, value);
         }
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
         if field.name() == "emer" {
             self.emer = value;
-        } else {
-            self.record_debug(field, &value);
         }
+    }
+}
+
+/// The fields of an event that are written: the message, and the rest as ` name=value`.
+#[derive(Default)]
+struct Words {
+    message: String,
+    rest: String,
+}
+
+impl Visit for Words {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        let written = match field.name() {
+            "message" => write!(self.message, "{value:?}"),
+            "rl" | "burst" | "emer" => Ok(()),
+            // The `log` crate's own fields, when a library's records are carried over.
+            name if name.starts_with("log.") => Ok(()),
+            name => write!(self.rest, " {name}={value:?}"),
+        };
+        written.expect("writing to a String cannot fail");
     }
 }

@@ -1,6 +1,8 @@
 //! The log as a whole: levels, file life and the tables, by what ends up in a file.
 
 use super::*;
+use std::cell::Cell;
+use std::fmt;
 
 fn log_to(dir: &Path) -> Log {
     let log = Log::new("ovs-vswitchd");
@@ -81,4 +83,27 @@ fn other_threads_are_named_and_number_their_own_lines() {
     });
     let text = std::fs::read_to_string(dir.path().join("log")).unwrap();
     assert_eq!(text, "00001|bridge(revalidator1)|revalidator1\n00002|bridge(revalidator1)|revalidator1\n");
+}
+
+/// A line that its rate keeps back costs no words: those of a packet's flow are many, and each packet of a flood may have one.
+#[test]
+fn what_is_not_written_is_not_put_into_words() {
+    struct Costly<'a>(&'a Cell<u32>);
+    impl fmt::Display for Costly<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            self.0.set(self.0.get() + 1);
+            f.write_str("words")
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let log = Arc::new(log_to(dir.path()));
+    log.change(&levels::parse("PATTERN:file:%p|%m").unwrap());
+    let times = Cell::new(0);
+    tracing::subscriber::with_default(subscriber::Subscriber(Arc::clone(&log)), || {
+        for n in 0..5 {
+            tracing::info!(target: "bridge", rl = 1, burst = 2, n, "{}", Costly(&times));
+        }
+    });
+    let text = std::fs::read_to_string(dir.path().join("log")).unwrap();
+    assert_eq!((text.as_str(), times.get()), ("INFO|words n=0\nINFO|words n=1\n", 2));
 }
