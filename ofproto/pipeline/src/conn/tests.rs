@@ -117,7 +117,7 @@ impl Wire {
 
 impl Wire {
     /// All messages until the switch hangs up.
-    fn to_the_end(&mut self) -> Vec<Body> {
+    fn until_hung_up(&mut self) -> Vec<Body> {
         let mut rest = Vec::new();
         self.stream.read_to_end(&mut rest).expect("the switch hangs up within ten seconds");
         self.splitter.push(&rest);
@@ -412,7 +412,7 @@ fn who_controls_a_bridge_that_goes_hears_of_its_rules_alone() {
     b.agents.leave(&b.config);
     b.scenario.slowpath.configure(&b.config);
     b.agents.configure(&b.config);
-    let heard = wire.to_the_end();
+    let heard = wire.until_hung_up();
     assert!(matches!(&heard[..], [Body::FlowRemoved(told)] if told.reason == crate::flow_mod::removed::DELETE), "{heard:?}");
 }
 
@@ -448,10 +448,10 @@ fn who_has_connected_goes_when_what_was_agreed_on_does() {
     greeted(&mut to_go);
     b.config.bridges[0].controllers.clear();
     b.agents.configure(&b.config);
-    to_go.to_the_end();
+    to_go.until_hung_up();
     greeted(&mut to_stay);
     b.config.bridges[0].protocols = Versions(1 << 4);
     b.agents.configure(&b.config);
-    to_stay.to_the_end();
+    to_stay.until_hung_up();
     greeted(&mut b.wire());
 }
