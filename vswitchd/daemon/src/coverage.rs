@@ -41,6 +41,7 @@ const ROOMS: &[&[&Counter]] = &[
     ofproto::slowpath::COUNTERS,
     ofproto::slowpath::packet_out::COUNTERS,
     ofproto::udpif::COUNTERS,
+    ofproto::xlate::COUNTERS,
     port::COUNTERS,
 ];
 

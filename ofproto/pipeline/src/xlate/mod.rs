@@ -60,7 +60,7 @@ mod translator;
 mod tunnel;
 mod vlan;
 
-pub use learn::Learned;
+pub use learn::{COUNTERS, Learned};
 pub use mask::match_vlan;
 pub use tables::FragMode;
 pub use translator::Xlate;

@@ -77,7 +77,7 @@ const KEYS: &[Keys] = &[
     Keys { table: "Interface", column: "other_config", how: How::In("vswitchd/daemon/src/bridge/interface.rs"), keys: &["pmd-rxq-affinity", "tx-steering"] },
     Keys { table: "Interface", column: "options", how: How::In("datapath/port/src/af_xdp/mod.rs"), keys: &["xdp-mode"] },
     Keys { table: "Interface", column: "other_config", how: How::Not("the cache of whole packets belongs to a worker, not to a port"), keys: &["emc-enable"] },
-    Keys { table: "Interface", column: "status", how: How::In("datapath/switch/src/ports.rs"), keys: &["driver_name", "driver_version", "firmware_version"] },
+    Keys { table: "Interface", column: "status", how: How::In("datapath/switch/src/one_port.rs"), keys: &["driver_name", "driver_version", "firmware_version"] },
     Keys { table: "Interface", column: "status", how: How::Not("tunnels take the route of each packet"), keys: &["source_ip", "tunnel_egress_iface", "tunnel_egress_iface_carrier"] },
     Keys { table: "Interface", column: "status", how: How::Not("DPDK ports and its libraries are not used"), keys: &["port_no", "numa_id", "min_rx_bufsize", "max_rx_pktlen", "max_rx_queues", "max_tx_queues", "max_mac_addrs", "max_hash_mac_addrs", "max_vfs", "max_vmdq_pools", "n_rxq", "n_txq", "rx_csum_offload", "if_type", "if_descr", "bus_info", "dpdk-vf-mac", "rx-steering", "rx_steering_queue", "rss_queues", "mode", "features", "num_of_vrings", "numa", "socket", "status", "vring_n_size", "userspace-tso"] },
     Keys { table: "Interface", column: "status", how: How::Not("the log says which mode a port got"), keys: &["xdp-mode"] },
