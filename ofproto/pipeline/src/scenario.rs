@@ -1,6 +1,6 @@
 //! Scenarios for tests: a slow path over datapaths in memory, configured, programmed and fed in text.
 
-use crate::config::{BridgeConfig, ControllerConfig, InterfaceConfig, PortConfig, SwitchConfig, VlanMode};
+use crate::config::{BondConfig, BridgeConfig, ControllerConfig, InterfaceConfig, PortConfig, SwitchConfig, VlanMode};
 use crate::conn::groups::{group_mod, meter_mod};
 use crate::flow_mod::{self, Journal};
 use crate::memory_dp::MemoryDp;
@@ -134,6 +134,18 @@ pub(crate) fn config(lines: &[&str]) -> SwitchConfig {
         bridge
     });
     SwitchConfig { bridges: bridges.collect(), ..SwitchConfig::default() }
+}
+
+/// Makes one port of two of a bridge: `name`, a bond in `mode` whose members are the two. Gives it.
+pub(crate) fn bond<'b>(bridge: &'b mut BridgeConfig, name: &str, [first, second]: [&str; 2], mode: &str) -> &'b mut PortConfig {
+    let at = |bridge: &BridgeConfig, name: &str| bridge.ports.iter().position(|p| p.name == name).expect("a port of the bridge");
+    let second = bridge.ports.remove(at(bridge, second)).interfaces.remove(0);
+    let first = at(bridge, first);
+    let bond = &mut bridge.ports[first];
+    bond.name = name.into();
+    bond.interfaces.push(second);
+    bond.bond = Some(BondConfig { mode: mode.into(), ..BondConfig::default() });
+    bond
 }
 
 fn parse_port(word: &str) -> PortConfig {

@@ -1,8 +1,8 @@
 //! The protocols in a switch: two bridges joined by patch ports or bonds, packets of the protocols in translation.
 
-use crate::config::{BondConfig, PortConfig, SwitchConfig};
+use crate::config::{PortConfig, SwitchConfig};
 use crate::deps::ChangeLog;
-use crate::scenario::{Scenario, config};
+use crate::scenario::{Scenario, bond, config};
 use flow::Msec;
 use flow::clock::now_ms;
 use openflow::OfPort;
@@ -83,12 +83,8 @@ fn packets_of_a_session_are_taken_out_and_others_are_not() {
 fn bonded(mode: &str, lacp: &str) -> SwitchConfig {
     let mut made = config(&["br0 a1@1>b1 a2@2>b2 x@7", "br1 b1@1>a1 b2@2>a2 y@7"]);
     for (bridge, name) in made.bridges.iter_mut().zip(["bond0", "bond1"]) {
-        let at = bridge.ports.iter().position(|p| p.name.ends_with('2')).unwrap();
-        let second = bridge.ports.remove(at).interfaces.remove(0);
-        let bond = bridge.ports.iter_mut().find(|p| p.name.ends_with('1') && p.name.len() == 2).unwrap();
-        bond.name = name.into();
-        bond.interfaces.push(second);
-        bond.bond = Some(BondConfig { mode: mode.into(), ..BondConfig::default() });
+        let members = if name == "bond0" { ["a1", "a2"] } else { ["b1", "b2"] };
+        let bond = bond(bridge, name, members, mode);
         bond.lacp = lacp.into();
         bond.other_config = pairs("lacp-time=fast bond-rebalance-interval=0");
         let mac = if name == "bond0" { [2, 0, 0, 0, 0, 0xa] } else { [2, 0, 0, 0, 0, 0xb] };
@@ -122,11 +118,7 @@ fn lacp_negotiates_and_a_bond_follows() {
 #[test]
 fn balance_slb_sends_a_source_by_one_member_and_drops_what_comes_back() {
     let mut wanted = config(&["br0 p1@1 p2@2 x@7"]);
-    let p2 = wanted.bridges[0].ports.remove(2).interfaces.remove(0);
-    let bond = &mut wanted.bridges[0].ports[1];
-    bond.name = "bond0".into();
-    bond.interfaces.push(p2);
-    bond.bond = Some(BondConfig { mode: "balance-slb".into(), ..BondConfig::default() });
+    bond(&mut wanted.bridges[0], "bond0", ["p1", "p2"], "balance-slb");
     let s = Scenario::new(&wanted);
     s.flow_mod("br0", "actions=normal").unwrap();
     let number = |name: &str| s.slowpath.read_world().bridge_named("br0").unwrap().port_named(name).unwrap().dp_port.unwrap().0;
@@ -151,11 +143,7 @@ fn balance_slb_sends_a_source_by_one_member_and_drops_what_comes_back() {
 #[test]
 fn a_failover_moves_flows_and_tells_the_neighbours() {
     let mut wanted = config(&["br0 p1@1 p2@2 x@7"]);
-    let p2 = wanted.bridges[0].ports.remove(2).interfaces.remove(0);
-    let bond = &mut wanted.bridges[0].ports[1];
-    bond.name = "bond0".into();
-    bond.interfaces.push(p2);
-    bond.bond = Some(BondConfig { mode: "active-backup".into(), ..BondConfig::default() });
+    bond(&mut wanted.bridges[0], "bond0", ["p1", "p2"], "active-backup");
     let s = Scenario::new(&wanted);
     s.flow_mod("br0", "actions=normal").unwrap();
     let number = |name: &str| s.slowpath.read_world().bridge_named("br0").unwrap().port_named(name).unwrap().dp_port.unwrap();

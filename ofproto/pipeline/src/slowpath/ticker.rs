@@ -93,8 +93,7 @@ fn for_reading(fd: std::os::fd::BorrowedFd<'_>) -> PollFd<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::BondConfig;
-    use crate::scenario::{Scenario, config};
+    use crate::scenario::{Scenario, bond, config};
     use flow::seam::DpPort;
 
     /// No tick and nothing heard by itself as long as a test runs.
@@ -103,11 +102,7 @@ mod tests {
     /// `br0` with x, p3 and p4, and bond0 of p1 and p2. What comes by x goes to the bond, what comes by p4 to the first of p1 and p3 that has a link.
     fn scenario() -> Scenario {
         let mut wanted = config(&["br0 p1@1 p2@2 p3@3 p4@4 x@7"]);
-        let p2 = wanted.bridges[0].ports.remove(2).interfaces.remove(0);
-        let bond = &mut wanted.bridges[0].ports[1];
-        bond.name = "bond0".into();
-        bond.interfaces.push(p2);
-        bond.bond = Some(BondConfig { mode: "active-backup".into(), ..BondConfig::default() });
+        bond(&mut wanted.bridges[0], "bond0", ["p1", "p2"], "active-backup");
         let s = Scenario::new(&wanted);
         s.add_group("br0", "group_id=1,type=ff,bucket=watch_port:1,output:1,bucket=watch_port:3,output:3").unwrap();
         s.flow_mod("br0", "in_port=7,actions=normal").unwrap();
