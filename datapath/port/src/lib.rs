@@ -58,3 +58,15 @@ pub use counters::{COUNTERS, Cell, Counters, QueueCells, QueueStats};
 pub use device::{Device, Kind, LinkState, Mac, PortConfig, PortError, PortStats};
 pub use packet::{CSUM_OFFSET_MAX, Checksum, Gso, GsoKind, Packet};
 pub use queue::{Capabilities, Receive, RxQueue, Transmit, TxQueue, wait};
+
+/// Asks for a cache line that will be read soon. Never faults, whatever the address.
+#[inline(always)]
+pub fn prefetch<T>(at: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch is a hint; it does not access memory in the sense of the language.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}

@@ -13,6 +13,7 @@ use crate::counters::Counters;
 use crate::device::Shared;
 use crate::packet::Packet;
 use crate::pool::{Class, HEADROOM, Make, SMALL_FRAME_MAX};
+use crate::prefetch;
 use crate::queue::{Capabilities, Receive, Transmit};
 use std::os::fd::RawFd;
 use std::ptr::NonNull;
@@ -156,19 +157,6 @@ unsafe impl<const LINES: usize> Make<Packet> for Copy<'_, LINES> {
         self.fetch(first);
         if LINES == 0 { place(self.frames, first, len, chunk) } else { place_padded::<LINES>(self.frames, first, len, chunk) }
     }
-}
-
-/// Asks for a line of memory, wherever it is: fetching asks for no bounds.
-#[inline(always)]
-fn prefetch<T>(at: *const T) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: fetching reads nothing, wherever it points, and every x86-64 processor has it.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(at.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = at;
 }
 
 fn has_avx() -> bool {

@@ -87,18 +87,7 @@ pub use account::LogSettings;
 pub use counters::COUNTERS;
 pub use failing::Failing;
 pub use pmd::PerfView;
+pub(crate) use port::prefetch;
 pub use reference::Reference;
 pub use switch::{Options, Switch};
 pub use topology::Topology;
-
-/// Asks for a cache line that will be read soon. Never faults, whatever the address.
-#[inline]
-pub(crate) fn prefetch<T>(at: *const T) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch is a hint; it does not access memory in the sense of the language.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = at;
-}

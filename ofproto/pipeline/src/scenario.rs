@@ -116,6 +116,11 @@ impl Scenario {
         out
     }
 
+    /// The datapath's number of a port of `br0`.
+    pub(crate) fn dp_port(&self, name: &str) -> DpPort {
+        self.slowpath.read_world().bridge_named("br0").unwrap().port_named(name).unwrap().dp_port.unwrap()
+    }
+
     /// A control command.
     pub(crate) fn run_command(&self, name: &str, args: &[&str]) -> Result<String, String> {
         self.slowpath.command(name, args).expect("a command")

@@ -254,18 +254,24 @@ fn a_tap_is_the_ports_in_any_namespace() {
     });
 }
 
+/// Who listens, and the device, after 20,000 changes of its MTU and the `last` one.
+fn flooded(world: &World, last: &str) -> (Monitor, Device) {
+    let mut changes: String = (0..20_000).map(|n| format!("link set swa mtu {}\n", 1400 + n % 2)).collect();
+    changes += last;
+    let batch = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(batch.path(), changes).unwrap();
+    let monitor = Monitor::links_everywhere().unwrap();
+    let device = Device::open(&config("swa", "system")).unwrap();
+    world.ip("sw", &format!("-batch {}", batch.path().display()));
+    (monitor, device)
+}
+
 /// Of more changes than the kernel keeps for a listener it says that some are lost, and who asks anew then is not misled by those that it kept.
 #[test]
 fn a_flood_of_changes_ends_with_what_is_so() {
     let world = World::veths();
-    let mut changes: String = (0..20_000).map(|n| format!("link set swa mtu {}\n", 1400 + n % 2)).collect();
-    changes += "link set swa mtu 1350\n";
-    let batch = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(batch.path(), changes).unwrap();
     world.within("sw", || {
-        let mut monitor = Monitor::links_everywhere().unwrap();
-        let device = Device::open(&config("swa", "system")).unwrap();
-        world.ip("sw", &format!("-batch {}", batch.path().display()));
+        let (mut monitor, device) = flooded(&world, "link set swa mtu 1350\n");
         let (mut heard, mut lost) = (0, false);
         loop {
             let told = monitor.told().unwrap();
@@ -294,13 +300,8 @@ fn follow_all(device: &Device, told: Vec<Told>) -> bool {
 #[test]
 fn what_is_lost_while_a_flood_is_taken_is_asked_for_too() {
     let world = World::veths();
-    let changes: String = (0..20_000).map(|n| format!("link set swa mtu {}\n", 1400 + n % 2)).collect();
-    let batch = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(batch.path(), changes).unwrap();
     world.within("sw", || {
-        let mut monitor = Monitor::links_everywhere().unwrap();
-        let device = Device::open(&config("swa", "system")).unwrap();
-        world.ip("sw", &format!("-batch {}", batch.path().display()));
+        let (mut monitor, device) = flooded(&world, "");
         assert!(follow_all(&device, monitor.told_up_to(100).unwrap()));
         world.ip("sw", "link set swa mtu 1350");
         let mut turns = 0;

@@ -113,9 +113,7 @@ impl Wire {
             self.splitter.push(&buffer[..read]);
         }
     }
-}
 
-impl Wire {
     /// All messages until the switch hangs up.
     fn until_hung_up(&mut self) -> Vec<Body> {
         let mut rest = Vec::new();

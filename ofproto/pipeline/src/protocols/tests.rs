@@ -66,7 +66,7 @@ fn packets_of_a_session_are_taken_out_and_others_are_not() {
     port(&mut wanted, "p2").interfaces[0].cfm_mpid = Some(7);
     let s = Scenario::new(&wanted);
     s.flow_mod("br0", "actions=normal").unwrap();
-    let number = |name: &str| s.slowpath.read_world().bridge_named("br0").unwrap().port_named(name).unwrap().dp_port.unwrap().0;
+    let number = |name: &str| s.dp_port(name).0;
     let send = |name: &str, rest: &str| s.send(&format!("in_port({}),eth(src=02:00:00:00:00:01,dst={rest}", number(name)));
     let udp = "02:00:00:00:00:02),eth_type(0x0800),ipv4(src=1.1.1.1,dst=1.1.1.2,proto=17,tos=0,ttl=255,frag=no),udp(src=1,dst=";
     s.dp.take_outputs();
@@ -121,7 +121,7 @@ fn balance_slb_sends_a_source_by_one_member_and_drops_what_comes_back() {
     bond(&mut wanted.bridges[0], "bond0", ["p1", "p2"], "balance-slb");
     let s = Scenario::new(&wanted);
     s.flow_mod("br0", "actions=normal").unwrap();
-    let number = |name: &str| s.slowpath.read_world().bridge_named("br0").unwrap().port_named(name).unwrap().dp_port.unwrap().0;
+    let number = |name: &str| s.dp_port(name).0;
     let send = |name: &str, src: &str, dst: &str| {
         s.send(&format!("in_port({}),eth(src={src},dst={dst}),eth_type(0x0800),ipv4(proto=1,frag=no)", number(name)))
     };
@@ -146,7 +146,7 @@ fn a_failover_moves_flows_and_tells_the_neighbours() {
     bond(&mut wanted.bridges[0], "bond0", ["p1", "p2"], "active-backup");
     let s = Scenario::new(&wanted);
     s.flow_mod("br0", "actions=normal").unwrap();
-    let number = |name: &str| s.slowpath.read_world().bridge_named("br0").unwrap().port_named(name).unwrap().dp_port.unwrap();
+    let number = |name: &str| s.dp_port(name);
     let packet = format!("in_port({}),eth(src=02:00:00:00:00:01,dst=02:00:00:00:00:99),eth_type(0x0800)", number("x").0);
     assert!(s.send(&packet).contains(&format!("{}: ", number("p1").0)));
     s.dp.take_outputs();

@@ -94,7 +94,6 @@ fn for_reading(fd: std::os::fd::BorrowedFd<'_>) -> PollFd<'_> {
 mod tests {
     use super::*;
     use crate::scenario::{Scenario, bond, config};
-    use flow::seam::DpPort;
 
     /// No tick and nothing heard by itself as long as a test runs.
     const NEVER: Duration = Duration::from_secs(3600);
@@ -110,19 +109,15 @@ mod tests {
         s
     }
 
-    fn number(s: &Scenario, name: &str) -> DpPort {
-        s.slowpath.read_world().bridge_named("br0").unwrap().port_named(name).unwrap().dp_port.unwrap()
-    }
-
     /// By which of the ports a broadcast leaves that has come by the port.
     fn leaves<'n>(s: &Scenario, by: &str, ports: &[&'n str]) -> Vec<&'n str> {
         s.slowpath.settle();
-        let packet = format!("in_port({}),eth(src=02:00:00:00:00:01,dst=ff:ff:ff:ff:ff:ff),eth_type(0x0800)", number(s, by).0);
+        let packet = format!("in_port({}),eth(src=02:00:00:00:00:01,dst=ff:ff:ff:ff:ff:ff),eth_type(0x0800)", s.dp_port(by).0);
         let out = s.send(&packet);
         ports
             .iter()
             .copied()
-            .filter(|port| out.lines().any(|line| line.starts_with(&format!("{}: ", number(s, port).0))))
+            .filter(|port| out.lines().any(|line| line.starts_with(&format!("{}: ", s.dp_port(port).0))))
             .collect()
     }
 
@@ -133,7 +128,7 @@ mod tests {
         assert_eq!((leaves(&s, "x", &["p1", "p2"]), leaves(&s, "p4", &["p1", "p3"])), (vec!["p1"], vec!["p1"]));
         let told = s.slowpath.news();
         drop(s.slowpath.read_world().notices.take());
-        s.dp.tell_link(number(&s, "p1"), false);
+        s.dp.tell_link(s.dp_port("p1"), false);
         ticker.turn(&s.slowpath);
         assert_eq!((leaves(&s, "x", &["p1", "p2"]), leaves(&s, "p4", &["p1", "p3"])), (vec!["p2"], vec!["p3"]));
         assert_eq!(s.slowpath.read_world().notices.take().len(), 1, "the port's status");
@@ -143,7 +138,7 @@ mod tests {
     #[test]
     fn after_much_was_heard_it_is_heard_nothing_for_a_while() {
         let s = scenario();
-        let p1 = number(&s, "p1");
+        let p1 = s.dp_port("p1");
         let mut ticker = Ticker::new(NEVER);
         for up in [false, true].repeat(500) {
             s.dp.tell_link(p1, up);
