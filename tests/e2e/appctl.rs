@@ -193,8 +193,7 @@ fn exit_ends_the_daemon_and_cleanup_takes_its_devices() {
     a.reaches("10.0.0.2");
     assert_has(&host.ns.ip("-o link"), &["br0"]);
     let pid = host.pid();
-    host.appctl("exit --cleanup");
-    wait_until("the daemon ends", || !std::path::Path::new(&format!("/proc/{pid}")).exists());
+    host.end_daemon("--cleanup");
     assert_lacks(&host.ns.ip("-o link"), &["br0"]);
     assert!(!host.file("ovs-vswitchd.pid").exists());
     assert!(!host.file(&format!("ovs-vswitchd.{pid}.ctl")).exists());

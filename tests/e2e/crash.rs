@@ -72,9 +72,7 @@ fn a_restart_in_good_order_keeps_numbers_and_identity() {
     host.vsctl("del-port x1");
     let before: Vec<_> = ["x2", "x3"].map(|p| host.column("interface", p, "ofport")).into();
     let id = host.column("bridge", "br0", "datapath_id");
-    let pid = host.pid();
-    host.appctl("exit");
-    wait_until("the daemon ends", || !std::path::Path::new(&format!("/proc/{pid}")).exists());
+    host.end_daemon("");
     host.start_daemon();
     let after: Vec<_> = ["x2", "x3"].map(|p| host.column("interface", p, "ofport")).into();
     assert_eq!(before, after);
@@ -100,8 +98,9 @@ fn a_second_daemon_on_the_same_folder_gives_way() {
 
 #[test]
 fn a_monitor_writes_down_what_the_daemon_died_of() {
-    let host = Host::new();
-    host.appctl("exit");
+    // The database lives on: a daemon goes into the background once it has read its configuration.
+    let host = Host::with(Setup { db: Db::External, words: "" });
+    host.end_daemon("");
     let program = if is_stock() { "/usr/sbin/ovs-vswitchd".into() } else { crate::rig::binary("ovs-vswitchd") };
     let (log, pidfile) = (host.file("monitored.log"), host.file("monitored.pid"));
     let mut command = host.command(program.to_str().unwrap());

@@ -35,8 +35,9 @@ done
 cd "$root"
 FERRULE_CONTROLLERS=$("$root/tests/e2e/python/setup.sh")
 export FERRULE_CONTROLLERS
-# Building must not be counted as testing; the harness's own line `test result: ...` closes the output.
-suite() { cargo test --locked -q -p tests --features e2e --test e2e -- --test-threads="${E2E_THREADS:-1}" "$@"; }
+# Building must not be counted as testing; the harness's own line `test result: ...` closes the output. All of it takes ten minutes:
+# should something wait for ever, that is told in time.
+suite() { timeout -k 10 2400 cargo test --locked -q -p tests --features e2e --test e2e -- --test-threads="${E2E_THREADS:-1}" "$@"; }
 cargo test --locked -q -p tests --features e2e --test e2e --no-run
 if suite "$@" 2>&1 | tee "$work/first"; then exit 0; fi
 # Packets and timers meet a machine with other work: what failed is run once more, and only what fails again has failed.

@@ -147,6 +147,13 @@ impl Host {
         is_alive(self.pid())
     }
 
+    /// Ends the daemon in good order, and waits until it is gone: its answer comes before.
+    pub(crate) fn end_daemon(&self, words: &str) {
+        let pid = self.pid();
+        self.appctl(&format!("exit {words}"));
+        wait_until("the daemon ends", || !is_alive(pid));
+    }
+
     /// kill -9, and waits until it is gone.
     pub(crate) fn kill_daemon(&self) {
         let pid = self.pid();

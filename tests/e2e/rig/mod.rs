@@ -46,8 +46,7 @@ pub(crate) struct Ran {
 
 /// Runs a command to its end.
 pub(crate) fn run(command: &mut Command) -> Ran {
-    let shown = format!("{command:?}");
-    let Output { status, stdout, stderr } = command.stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("{shown}: {e}"));
+    let Output { status, stdout, stderr } = tests::output(command);
     Ran {
         code: status.code().unwrap_or(-1),
         out: String::from_utf8_lossy(&stdout).into_owned(),

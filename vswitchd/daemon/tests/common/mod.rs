@@ -52,7 +52,7 @@ impl Sandbox {
 
     /// Runs to the end: status, standard output and error.
     pub(crate) fn run(&self, mut command: Command) -> (i32, String, String) {
-        let Output { status, stdout, stderr } = command.output().unwrap();
+        let Output { status, stdout, stderr } = tests::output(&mut command);
         (
             status.code().unwrap_or(-1),
             String::from_utf8_lossy(&stdout).into_owned(),

@@ -28,10 +28,7 @@ pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
 
 /// Runs a tool of Debian's package openvswitch-common; its standard output, its standard error, whether it succeeded.
 pub(crate) fn tool(name: &str, args: &[&str]) -> (String, String, bool) {
-    let output = Command::new(name)
-        .args(args)
-        .output()
-        .unwrap_or_else(|e| panic!("{name}: {e}; install the Debian packages openvswitch-common and openvswitch-switch"));
+    let output = tests::output(Command::new(name).args(args));
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (text(&output.stdout), text(&output.stderr), output.status.success())
 }
