@@ -5,7 +5,7 @@
 
 use flow::hash::Map;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use ofproto::router::{DeviceAddr, Prefix, Route as RouterRoute, Rule as RouterRule};
+use ofproto::router::{Device, DeviceAddr, Prefix, Route as RouterRoute, Rule as RouterRule};
 use ofproto::slowpath::{RouteChange, Slowpath};
 use ofproto::tunnel::Addr;
 use port::netlink::request::Session;
@@ -93,18 +93,16 @@ impl Follower {
 #[derive(Debug, Default)]
 struct Kernel {
     names: Map<u32, String>,
-    mtus: Map<u32, u32>,
+    devices: Map<u32, Device>,
     addresses: Map<u32, Vec<DeviceAddr>>,
 }
-
-/// Devices with their MTUs, `None` for those that are gone.
-type Mtus = Vec<(String, Option<u32>)>;
 
 /// What the slow path is to be told.
 #[derive(Debug, Default, PartialEq)]
 struct News {
-    devices: Vec<(String, Vec<DeviceAddr>)>,
-    mtus: Mtus,
+    addresses: Vec<(String, Vec<DeviceAddr>)>,
+    /// `None` for those that are gone.
+    devices: Vec<(String, Option<Device>)>,
     routes: Vec<RouteChange>,
 }
 
@@ -113,10 +111,10 @@ impl News {
         if self == Self::default() {
             return;
         }
-        for (device, addresses) in self.devices {
+        for (device, addresses) in self.addresses {
             slowpath.set_device_addresses(&device, addresses, false);
         }
-        slowpath.set_device_mtus(&self.mtus);
+        slowpath.set_devices(&self.devices);
         slowpath.change_routes(self.routes);
         slowpath.settle();
     }
@@ -130,33 +128,34 @@ impl Kernel {
         if all {
             // Devices that are no longer there have no addresses any more.
             let gone: Vec<String> = self.names.drain().map(|(_, name)| name).collect();
-            news.mtus = gone.iter().map(|name| (name.clone(), None)).collect();
-            news.devices = gone.into_iter().map(|name| (name, Vec::new())).collect();
+            news.devices = gone.iter().map(|name| (name.clone(), None)).collect();
+            news.addresses = gone.into_iter().map(|name| (name, Vec::new())).collect();
             self.addresses.clear();
-            self.mtus.clear();
+            self.devices.clear();
             news.routes.push(RouteChange::Reset);
             news.routes.extend(all_rules(&events));
         }
         for event in events {
             match event {
                 Event::Link(link) => {
-                    let mtu = self.mtus.insert(link.ifindex, link.mtu);
+                    let device = Device { mtu: link.mtu, carrier: link.admin_up && link.carrier };
+                    let known = self.devices.insert(link.ifindex, device);
                     let before = self.names.insert(link.ifindex, link.name.clone());
-                    if all || mtu != Some(link.mtu) || before.as_ref() != Some(&link.name) {
-                        news.mtus.push((link.name.clone(), Some(link.mtu)));
+                    if all || known != Some(device) || before.as_ref() != Some(&link.name) {
+                        news.devices.push((link.name.clone(), Some(device)));
                     }
                     if let Some(before) = before.filter(|b| *b != link.name) {
-                        news.mtus.push((before.clone(), None));
-                        news.devices.push((before, Vec::new()));
+                        news.devices.push((before.clone(), None));
+                        news.addresses.push((before, Vec::new()));
                         touched.push(link.ifindex);
                     }
                 }
                 Event::LinkGone { ifindex, name } => {
                     self.names.remove(&ifindex);
-                    self.mtus.remove(&ifindex);
+                    self.devices.remove(&ifindex);
                     self.addresses.remove(&ifindex);
-                    news.mtus.push((name.clone(), None));
-                    news.devices.push((name, Vec::new()));
+                    news.devices.push((name.clone(), None));
+                    news.addresses.push((name, Vec::new()));
                 }
                 Event::Address(address) => {
                     let (ifindex, address) = device_address(&address);
@@ -188,8 +187,8 @@ impl Kernel {
         touched.dedup();
         for ifindex in touched {
             if let Some(name) = self.names.get(&ifindex) {
-                news.devices.retain(|(device, _)| device != name);
-                news.devices.push((name.clone(), self.addresses.get(&ifindex).cloned().unwrap_or_default()));
+                news.addresses.retain(|(device, _)| device != name);
+                news.addresses.push((name.clone(), self.addresses.get(&ifindex).cloned().unwrap_or_default()));
             }
         }
         news
@@ -274,15 +273,20 @@ mod tests {
         let RouteChange::Add { table: 254, route: added } = &news.routes[1] else { panic!("{news:?}") };
         assert_eq!((added.prefix.to_string().as_str(), added.device.as_str()), ("10.0.0.0/24", "eth0"));
         let on_link = DeviceAddr { address: Addr::parse("10.0.0.1").unwrap(), plen: 120 };
-        assert_eq!(news.devices, [("eth0".to_owned(), vec![on_link])]);
+        assert_eq!(news.addresses, [("eth0".to_owned(), vec![on_link])]);
         let news = kernel.take(vec![link(2, "up0")], false);
-        assert_eq!(news.devices, [("eth0".to_owned(), vec![]), ("up0".to_owned(), vec![on_link])]);
+        assert_eq!(news.addresses, [("eth0".to_owned(), vec![]), ("up0".to_owned(), vec![on_link])]);
         let news =
             kernel.take(vec![Event::AddressGone(address(2, "10.0.0.1", 24)), Event::Route(route(9, "10.9.0.0", 24))], false);
-        assert_eq!((news.devices, news.routes.len()), (vec![("up0".to_owned(), vec![])], 0));
+        assert_eq!((news.addresses, news.routes.len()), (vec![("up0".to_owned(), vec![])], 0));
         let news = kernel.take(vec![link(3, "eth1")], true);
-        let mtus = vec![("up0".to_owned(), None), ("eth1".to_owned(), Some(0))];
-        assert_eq!(news, News { devices: vec![("up0".to_owned(), vec![])], mtus, routes: vec![RouteChange::Reset] });
+        let (addresses, down) = (vec![("up0".to_owned(), vec![])], Device { mtu: 0, carrier: false });
+        let devices = vec![("up0".to_owned(), None), ("eth1".to_owned(), Some(down))];
+        assert_eq!(news, News { addresses, devices, routes: vec![RouteChange::Reset] });
+        // A link that comes is told, one that stays as it was is not.
+        let up = || Event::Link(Box::new(Link { ifindex: 3, name: "eth1".into(), admin_up: true, carrier: true, ..Link::default() }));
+        assert_eq!(kernel.take(vec![up()], false).devices, [("eth1".to_owned(), Some(Device { mtu: 0, carrier: true }))]);
+        assert_eq!(kernel.take(vec![up()], false), News::default());
     }
 
     #[test]

@@ -81,14 +81,23 @@ pub struct Rule {
     pub user: bool,
 }
 
+/// A device of the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Device {
+    /// Bytes without the Ethernet header.
+    pub mtu: u32,
+    /// Whether it is up and its link too.
+    pub carrier: bool,
+}
+
 /// Routes, rules and addresses.
 #[derive(Debug)]
 pub struct Router {
     tables: BTreeMap<u32, Table>,
     rules: Vec<Rule>,
     addresses: BTreeMap<String, Vec<DeviceAddr>>,
-    /// MTUs of devices, as far as the kernel has told them.
-    mtus: BTreeMap<String, u32>,
+    /// As far as the kernel has told of them.
+    devices: BTreeMap<String, Device>,
     /// What ways to addresses take, where that is less, and until when it is believed.
     paths: BTreeMap<Addr, (u32, Msec)>,
     asked: Mutex<Asked>,
@@ -113,7 +122,7 @@ impl Default for Router {
             tables: BTreeMap::new(),
             rules,
             addresses: BTreeMap::new(),
-            mtus: BTreeMap::new(),
+            devices: BTreeMap::new(),
             paths: BTreeMap::new(),
             asked: Mutex::default(),
         }
@@ -150,7 +159,7 @@ impl Router {
             (Addr(0), None) => self.source_for(&route.device, query.dst, route.gateway).unwrap_or_default(),
             (given, _) => given,
         };
-        let of_device = self.mtus.get(&route.device).copied().unwrap_or(0);
+        let of_device = self.device(&route.device).map_or(0, |d| d.mtu);
         let mtu =
             self.paths.get(&query.dst).map_or(of_device, |(mtu, _)| if of_device == 0 { *mtu } else { of_device.min(*mtu) });
         Some(Answer { device: route.device.clone(), gateway: route.gateway, src, mtu })
@@ -206,12 +215,19 @@ impl Router {
         true
     }
 
-    /// Sets the MTU of a device, `None` if it is gone; whether it differs from before.
-    pub fn set_mtu(&mut self, device: &str, mtu: Option<u32>) -> bool {
-        match mtu {
-            Some(mtu) => self.mtus.insert(device.to_owned(), mtu) != Some(mtu),
-            None => self.mtus.remove(device).is_some(),
-        }
+    /// What the kernel has told of a device.
+    #[must_use]
+    pub fn device(&self, name: &str) -> Option<Device> {
+        self.devices.get(name).copied()
+    }
+
+    /// Sets what there is to know of a device, `None` if it is gone; whether ways through it differ from before, which have its MTU.
+    pub fn set_device(&mut self, name: &str, device: Option<Device>) -> bool {
+        let before = match device {
+            Some(device) => self.devices.insert(name.to_owned(), device),
+            None => self.devices.remove(name),
+        };
+        before.map(|d| d.mtu) != device.map(|d| d.mtu)
     }
 
     /// The way to an address takes so many bytes; whether that was not known.

@@ -49,7 +49,8 @@ fn what_a_way_takes_is_believed_for_a_time() {
     let mut r = router();
     let mtu = |r: &Router, dst: &str| r.find(query(dst)).unwrap().mtu;
     assert_eq!(mtu(&r, "10.0.0.9"), 0);
-    assert!(r.set_mtu("br0", Some(1500)) && !r.set_mtu("br0", Some(1500)));
+    let device = |carrier| Some(Device { mtu: 1500, carrier });
+    assert!(r.set_device("br0", device(false)) && !r.set_device("br0", device(true)));
     assert!(r.set_path_mtu(addr("10.0.0.9"), 1300, 5) && !r.set_path_mtu(addr("10.0.0.9"), 1300, 6));
     assert_eq!((mtu(&r, "10.0.0.9"), mtu(&r, "10.0.0.8")), (1300, 1500));
     assert!(!r.has_old_paths(600_005) && r.has_old_paths(600_006));

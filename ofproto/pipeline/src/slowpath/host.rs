@@ -135,7 +135,7 @@ impl Applied {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::router::{DeviceAddr, Prefix, Route, TABLE_MAIN};
+    use crate::router::{Device, DeviceAddr, Prefix, Route, TABLE_MAIN};
     use crate::scenario::{Scenario, port};
     use crate::slowpath::RouteChange;
     use crate::tunnel::options::parse;
@@ -186,7 +186,7 @@ mod tests {
             (features.tunnel_push_pop, features.host_tunnels) = (true, true);
         }
         s.slowpath.set_device_addresses("eth0", address("10.0.0.1", 120), false);
-        s.slowpath.set_device_mtus(&[("eth0".to_owned(), Some(1500))]);
+        s.slowpath.set_devices(&[("eth0".to_owned(), Some(Device { mtu: 1500, carrier: true }))]);
         s.flow_mod("br0", "in_port=2,actions=set_field:7->pkt_mark,output:9").unwrap();
         let moves = |from: &str, to: &str| {
             let removed = RouteChange::Remove { table: TABLE_MAIN, route: route(from) };
@@ -204,7 +204,7 @@ mod tests {
         let link = "eth(dst=00:00:00:00:05:dc,src=00:00:00:00:00:07,dl_type=0x0800),ipv4(src=10.0.0.1,dst=10.0.0.2,";
         assert!(said.contains(link) && said.contains("),out_port(4789)),4789"), "{said}");
         // Another MTU is another megaflow.
-        s.slowpath.set_device_mtus(&[("eth0".to_owned(), Some(1400))]);
+        s.slowpath.set_devices(&[("eth0".to_owned(), Some(Device { mtu: 1400, carrier: true }))]);
         assert!(trace().contains("eth(dst=00:00:00:00:05:78,"));
         s.slowpath.set_device_addresses("eth0", Vec::new(), false);
         s.slowpath.set_device_addresses("br101", address("10.0.0.1", 120), false);

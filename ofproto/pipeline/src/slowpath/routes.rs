@@ -6,7 +6,7 @@
 use super::Slowpath;
 use super::apply::port_changed;
 use crate::deps::Object;
-use crate::router::{DeviceAddr, Prefix, Route, Rule, TABLE_LOCAL, TABLE_MAIN};
+use crate::router::{Device, DeviceAddr, Prefix, Route, Rule, TABLE_LOCAL, TABLE_MAIN};
 use crate::tunnel::Addr;
 use crate::world::World;
 use flow::Msec;
@@ -85,12 +85,12 @@ impl Slowpath {
         world.routes_changed(None);
     }
 
-    /// Sets the MTUs of devices; `None`: the device is gone.
-    pub fn set_device_mtus(&self, mtus: &[(String, Option<u32>)]) {
+    /// Sets what there is to know of devices; `None`: the device is gone.
+    pub fn set_devices(&self, devices: &[(String, Option<Device>)]) {
         let mut world = self.write_world();
         let mut differs = false;
-        for (device, mtu) in mtus {
-            differs |= world.router.set_mtu(device, *mtu);
+        for (name, device) in devices {
+            differs |= world.router.set_device(name, *device);
         }
         if differs {
             world.routes_changed(None);

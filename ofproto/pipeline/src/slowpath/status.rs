@@ -2,7 +2,7 @@
 
 use super::Slowpath;
 use super::apply::key_of;
-use super::too_long;
+use super::{too_long, tunnels};
 use crate::bridge::{Bridge, Port};
 use crate::config::{BridgeStatus, InterfaceStatus};
 use crate::mirror::Mirror;
@@ -91,6 +91,9 @@ impl Slowpath {
                         .map(|(n, dp)| dp.port_custom_stats(n))
                         .unwrap_or_default(),
                 };
+                if let (Some(tunnel), Some(info)) = (&port.tunnel, &mut interface.info) {
+                    info.status.extend(tunnels::egress(&world, tunnel));
+                }
                 if let (Some(tunnel), Some(number), Some(dp)) = (&port.tunnel, port.dp_port, dp) {
                     too_long::tell(&mut interface, tunnel, &dp.port_too_long(number), stats, now_ms());
                 }

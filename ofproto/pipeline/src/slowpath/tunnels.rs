@@ -9,7 +9,8 @@ use crate::bridge::random_mac;
 use crate::config::{InterfaceConfig, SwitchConfig};
 use crate::deps::Object;
 use crate::tunnel::options::parse;
-use crate::tunnel::{Config, Kind};
+use crate::router::Query;
+use crate::tunnel::{Addr, ByFlow, Config, Kind};
 use crate::udpif::Udpif;
 use crate::world::{BridgeId, World};
 use flow::seam::{DpError, DpPort, PortInfo, PortRequest};
@@ -164,6 +165,21 @@ pub(super) fn remove_tunnel(world: &mut World, backend: &str, place: (BridgeId, 
     unused.then_some(dp_port)
 }
 
+/// Where the route to a tunnel's other end leaves, if there is one: `Interface.status:tunnel_egress_iface` and whether that device has a link.
+pub(super) fn egress(world: &World, config: &Config) -> Vec<(String, String)> {
+    let ByFlow::Fixed(dst) = config.remote else { return Vec::new() };
+    let Some(answer) = world.router.find(Query { dst, src: Addr::default(), mark: 0 }) else { return Vec::new() };
+    let up = match world.router.device(&answer.device) {
+        Some(device) => device.carrier,
+        // A dummy device, of which the kernel does not know.
+        None => world.bridges.values().flat_map(|b| b.ports.values()).any(|p| p.name == answer.device && p.info.link_up),
+    };
+    let carrier = if up { "up" } else { "down" };
+    [("tunnel_egress_iface", answer.device.as_str()), ("tunnel_egress_iface_carrier", carrier)]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into()
+}
+
 /// A tunnel has no device: its MAC is made up, its link is always up.
 pub(super) fn info(name: &str, mac: [u8; 6], dp_port: DpPort, config: &Config) -> PortInfo {
     PortInfo {
@@ -175,5 +191,44 @@ pub(super) fn info(name: &str, mac: [u8; 6], dp_port: DpPort, config: &Config) -
         link_up: true,
         config: config.to_options(),
         ..PortInfo::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::router::{Device, DeviceAddr, Prefix, Route, TABLE_MAIN};
+    use crate::scenario::{Scenario, port};
+    use crate::slowpath::RouteChange;
+    use crate::tunnel::Addr;
+
+    #[test]
+    fn a_tunnel_tells_where_its_route_leaves() {
+        let mut config = crate::scenario::config(&["br0 p1@1"]);
+        for (name, number, remote) in [("vx1", 11, "10.0.0.2"), ("vx2", 12, "10.1.0.2"), ("vx3", 13, "10.9.0.2"), ("vx4", 14, "flow")] {
+            let mut tunnel = port(name, "vxlan", Some(number));
+            tunnel.interfaces[0].device.options = vec![("remote_ip".to_owned(), remote.to_owned())];
+            config.bridges[0].ports.push(tunnel);
+        }
+        let s = Scenario::new(&config);
+        let address = vec![DeviceAddr { address: Addr::parse("10.1.0.1").unwrap(), plen: 120 }];
+        s.slowpath.set_device_addresses("br0", address, true);
+        let prefix = Prefix::parse("10.0.0.0/24").unwrap();
+        let (device, mark, gateway) = ("eth0".to_owned(), 0, Addr(0));
+        let route = Route { prefix, mark, device, gateway, source: None, local: false, user: false, metric: 0 };
+        let link = |carrier| s.slowpath.set_devices(&[("eth0".to_owned(), Some(Device { mtu: 1500, carrier }))]);
+        link(true);
+        s.slowpath.change_routes(vec![RouteChange::Add { table: TABLE_MAIN, route: route.clone() }]);
+        let status = |name: &str| {
+            let all = s.slowpath.status(false).interfaces;
+            let told = all.into_iter().find(|i| i.name == name).unwrap().info.unwrap().status;
+            told.into_iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(status("vx1"), "tunnel_egress_iface=eth0 tunnel_egress_iface_carrier=up");
+        assert_eq!(status("vx2"), "tunnel_egress_iface=br0 tunnel_egress_iface_carrier=up");
+        assert_eq!((status("vx3").as_str(), status("vx4").as_str(), status("p1").as_str()), ("", "", ""));
+        link(false);
+        assert_eq!(status("vx1"), "tunnel_egress_iface=eth0 tunnel_egress_iface_carrier=down");
+        s.slowpath.change_routes(vec![RouteChange::Remove { table: TABLE_MAIN, route }]);
+        assert_eq!(status("vx1"), "");
     }
 }
