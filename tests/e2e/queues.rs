@@ -69,6 +69,7 @@ fn queues_of_a_device_are_served_over_af_xdp() {
     let cores = |core| queues().iter().filter(|place| place.ends_with(core)).count();
     assert_eq!((cores("@0"), cores("@1")), (2, 2), "{:?}", queues());
     wait_until("the new device forwards", || a.ping("10.0.0.2", 1, "") == 1);
+    wait_until("the mode is told", || host.column("interface", "p1", "status").contains("xdp-mode=native"));
     let sniffer = Sniffer::start(&b.ns, "eth0", "udp");
     let frame = |port: u16| {
         let mut frame = udp_frame(1, 2, b"queues");

@@ -375,7 +375,12 @@ impl Device {
         self.netdev().filter(|netdev| netdev.place().nsid.is_none())
     }
 
-    /// How frames pass, as an operator reads it in Interface:status (`io`).
+    /// The mode of AF_XDP in use, in the words of `options:xdp-mode`; `None` where frames pass in another way.
+    pub fn xdp_mode(&self) -> Option<&'static str> {
+        if let Driver::AfXdp(port) = &self.driver { Some(port.mode()) } else { None }
+    }
+
+    /// How frames pass, in a word.
     pub fn io(&self) -> &'static str {
         match &self.driver {
             Driver::Memory => "memory",

@@ -183,6 +183,7 @@ impl Port {
                 ("firmware_version".to_owned(), driver.firmware),
             ];
         }
+        info.status.extend(device.xdp_mode().map(|mode| ("xdp-mode".to_owned(), mode.to_owned())));
         info
     }
 }

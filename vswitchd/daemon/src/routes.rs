@@ -284,7 +284,8 @@ mod tests {
         let devices = vec![("up0".to_owned(), None), ("eth1".to_owned(), Some(down))];
         assert_eq!(news, News { addresses, devices, routes: vec![RouteChange::Reset] });
         // A link that comes is told, one that stays as it was is not.
-        let up = || Event::Link(Box::new(Link { ifindex: 3, name: "eth1".into(), admin_up: true, carrier: true, ..Link::default() }));
+        let up =
+            || Event::Link(Box::new(Link { ifindex: 3, name: "eth1".into(), admin_up: true, carrier: true, ..Link::default() }));
         assert_eq!(kernel.take(vec![up()], false).devices, [("eth1".to_owned(), Some(Device { mtu: 0, carrier: true }))]);
         assert_eq!(kernel.take(vec![up()], false), News::default());
     }

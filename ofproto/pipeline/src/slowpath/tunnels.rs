@@ -8,8 +8,8 @@ use super::{Applied, Interface, Key, Slowpath};
 use crate::bridge::random_mac;
 use crate::config::{InterfaceConfig, SwitchConfig};
 use crate::deps::Object;
-use crate::tunnel::options::parse;
 use crate::router::Query;
+use crate::tunnel::options::parse;
 use crate::tunnel::{Addr, ByFlow, Config, Kind};
 use crate::udpif::Udpif;
 use crate::world::{BridgeId, World};
@@ -204,7 +204,9 @@ mod tests {
     #[test]
     fn a_tunnel_tells_where_its_route_leaves() {
         let mut config = crate::scenario::config(&["br0 p1@1"]);
-        for (name, number, remote) in [("vx1", 11, "10.0.0.2"), ("vx2", 12, "10.1.0.2"), ("vx3", 13, "10.9.0.2"), ("vx4", 14, "flow")] {
+        for (name, number, remote) in
+            [("vx1", 11, "10.0.0.2"), ("vx2", 12, "10.1.0.2"), ("vx3", 13, "10.9.0.2"), ("vx4", 14, "flow")]
+        {
             let mut tunnel = port(name, "vxlan", Some(number));
             tunnel.interfaces[0].device.options = vec![("remote_ip".to_owned(), remote.to_owned())];
             config.bridges[0].ports.push(tunnel);
