@@ -11,11 +11,12 @@
 use super::entry::{NAT, NAT_DST, NAT_SRC, NONE, STEP_MS};
 use super::nat;
 use super::seek::Wanted;
-use super::short::{ADDRESSES, Passing, Short, TCP, TRANSPORT, UDP, UDP_LOOKED_AT, UDP_USUAL};
+use super::short::{ADDRESSES, Kinds, Passing, Short, TCP, TRANSPORT, UDP, UDP_LOOKED_AT, UDP_USUAL};
 use super::slab::Slab;
 use super::table::{self, Size, Table};
 use super::track::{DNAT, FIRST, LABEL_AND_TUPLE, RPL, SNAT};
 use super::tuple::{V4, WIDER};
+use super::version::{Four, Version};
 use crate::bundle::BUNDLE_MAX;
 use crate::parsed::{Parsed, UNTOLD};
 use crate::search::bits;
@@ -51,7 +52,8 @@ pub(super) struct Asked<'t> {
     pub(super) size: Size,
 }
 
-/// Finds out what packets that are whole and were not tracked before are looked up by, and asks for their buckets. What is written for the others means nothing.
+/// Finds packets that are whole and were not tracked before; what those over IPv4 are looked up by, whose buckets are asked for. What is written for the
+/// others means nothing.
 ///
 /// # Safety
 /// The processor is one that `wide::on` and `wide::products` say yes of.
@@ -60,43 +62,52 @@ pub(super) struct Asked<'t> {
 pub(super) fn look(parsed: &[Parsed], asked: Asked<'_>, wanted: &mut Wanted) -> Short {
     let (full, rest) = parsed[..parsed.len().min(BUNDLE_MAX)].as_chunks::<EIGHT>();
     let mut all = Short::default();
-    let mut add = |at: usize, found: [u8; 2]| {
-        let [udp, tcp] = found.map(|set| u32::from(set) << at);
-        all = Short { udp: all.udp | udp, tcp: all.tcp | tcp };
+    let mut add = |at: usize, found: [u8; 4]| {
+        let [udp, tcp, udp6, tcp6] = found.map(|set| u32::from(set) << at);
+        all = Short { four: all.four.or(Kinds { udp, tcp }), six: all.six.or(Kinds { udp: udp6, tcp: tcp6 }) };
+        (udp | tcp) != 0
     };
     for (i, eight) in full.iter().enumerate() {
-        add(i * EIGHT, look_at(eight.each_ref(), asked, (&mut *wanted, i * EIGHT)));
-        wanted.places.as_chunks::<EIGHT>().0[i].iter().for_each(|place| asked.table.prefetch(*place));
+        if add(i * EIGHT, look_at(eight.each_ref(), asked, (&mut *wanted, i * EIGHT))) {
+            wanted.places.as_chunks::<EIGHT>().0[i].iter().for_each(|place| asked.table.prefetch(*place));
+        }
     }
     if let Some(last) = rest.last() {
         let eight = std::array::from_fn(|i| rest.get(i).unwrap_or(last));
         let there = u8::MAX >> (EIGHT - rest.len());
         let at = full.len() * EIGHT;
-        add(at, look_at(eight, asked, (&mut *wanted, at)).map(|set| set & there));
-        wanted.places[at..at + rest.len()].iter().for_each(|place| asked.table.prefetch(*place));
+        if add(at, look_at(eight, asked, (&mut *wanted, at)).map(|set| set & there)) {
+            wanted.places[at..at + rest.len()].iter().for_each(|place| asked.table.prefetch(*place));
+        }
     }
     all
 }
 
-/// The same of eight packets, whose first one is number `at`: those of UDP, and of TCP.
+/// The same of eight packets, whose first one is number `at`: those of UDP, and of TCP, over IPv4, then over IPv6.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma,avx2")]
 #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "bits, not numbers")]
-fn look_at(parsed: [&Parsed; EIGHT], asked: Asked<'_>, (wanted, at): (&mut Wanted, usize)) -> [u8; 2] {
+fn look_at(parsed: [&Parsed; EIGHT], asked: Asked<'_>, (wanted, at): (&mut Wanted, usize)) -> [u8; 4] {
     let same = |word: u64| _mm512_set1_epi64(word.cast_signed());
     let [addresses, transport] = pieces::<{ ADDRESSES * 8 }>(parsed);
     let [told, _] = pieces::<{ FIRST * 8 }>(parsed);
     let [lines, network] = pieces::<{ offset_of!(Parsed, found) }>(parsed);
 
     const NO_CONN: u64 = (u32::MAX as u64) << 32 | 0xff << 16;
-    let mut fresh = _mm512_cmpeq_epi64_mask(_mm512_and_si512(network, same(NO_CONN)), same((NetworkLayer::Ipv4 as u64) << 16));
-    fresh = _mm512_mask_testn_epi64_mask(fresh, lines, same(LABEL_AND_TUPLE.0.into()));
+    let network = _mm512_and_si512(network, same(NO_CONN));
+    let over = |version: NetworkLayer| _mm512_cmpeq_epi64_mask(network, same((version as u64) << 16));
+    let (four, six) = (over(NetworkLayer::Ipv4), over(NetworkLayer::Ipv6));
+    let mut fresh = _mm512_mask_testn_epi64_mask(four | six, lines, same(LABEL_AND_TUPLE.0.into()));
     fresh = _mm512_mask_testn_epi64_mask(fresh, told, same(0xff));
     fresh = _mm512_mask_test_epi64_mask(fresh, transport, same(0xffff));
     fresh = _mm512_mask_test_epi64_mask(fresh, transport, same(0xffff_0000));
     let proto = _mm512_and_si512(transport, same(0xff00_00ff << 32));
     let is = |proto_is: u64| _mm512_mask_cmpeq_epi64_mask(fresh, proto, same(proto_is << 32));
-    let found = [is(UDP), is(TCP)];
+    let [udp, tcp] = [is(UDP), is(TCP)];
+    let found = [udp & four, tcp & four, udp & six, tcp & six];
+    if (udp | tcp) & four == 0 {
+        return found;
+    }
 
     // Bytes from 0x80 on are none.
     const O: i8 = i8::MIN;
@@ -147,7 +158,7 @@ pub(super) fn pass_udp<const TRANSLATE: bool>(
 ) -> u32 {
     let mut done = 0;
     for (i, (packets, parsed)) in packets.chunks_mut(EIGHT).zip(parsed.chunks_mut(EIGHT)).take(BUNDLE_MAX / EIGHT).enumerate() {
-        let asked = wanted.fresh.udp >> (i * EIGHT) & 0xff;
+        let asked = wanted.fresh.four.udp >> (i * EIGHT) & 0xff;
         if asked == 0 {
             continue;
         }
@@ -204,7 +215,12 @@ impl To {
     #[allow(clippy::cast_possible_truncation, reason = "16 bits are meant")]
     fn apply(&self, packet: &mut Packet, parsed: &mut Parsed, i: usize) -> bool {
         let i = i % EIGHT;
-        nat::apply_short(packet, parsed, (self.ends[i], self.rests[i]), [self.sums[i] as u16, (self.sums[i] >> 16) as u16])
+        nat::apply_short::<true>(
+            packet,
+            parsed,
+            (self.ends[i], self.rests[i]),
+            [self.sums[i] as u16, (self.sums[i] >> 16) as u16],
+        )
     }
 }
 
@@ -254,7 +270,7 @@ fn judge<const TRANSLATE: bool>(slab: &Slab, passing: &Passing, wanted: &Wanted,
     let is = |side: [__m512i; 2]| _mm512_mask_cmpeq_epi64_mask(_mm512_cmpeq_epi64_mask(ends, side[0]), rests, side[1]);
     let (forward, backward) = (is(orig), is(reply));
     let flags = _mm512_and_si512(flags_mark, same(UDP_LOOKED_AT.into()));
-    let own = _mm512_mask_cmpeq_epi64_mask(forward | backward, flags, same(UDP_USUAL.into()));
+    let own = _mm512_mask_cmpeq_epi64_mask(forward | backward, flags, same((UDP_USUAL | Four::FLAG).into()));
     let own = _mm512_mask_cmpgt_epi64_mask(own, expires, _mm512_set1_epi64(passing.now_ms));
     let later = _mm512_sub_epi64(_mm512_set1_epi64(passing.until_ms), expires);
     let late = _mm512_cmpge_epu64_mask(later, same(STEP_MS));
@@ -357,22 +373,29 @@ mod tests {
     fn eight_are_looked_up_as_one_by_one() {
         let (mut rng, ct) = (Rng(3), Ct::new());
         let [mut plain, mut wide] = [Wanted::new(), Wanted::new()];
-        let mut seen = [0; 2];
+        let mut seen = [0; 4];
         for n in (0..=BUNDLE_MAX).cycle().take(400) {
             let parsed: Vec<_> = (0..n).map(|_| parsed(&mut rng)).collect();
             let zone = u16::from(rng.byte(255)) << 4;
             let found = ct.look_all::<false>(&parsed, zone, &mut plain);
             if crate::wide::on() {
                 let also = ct.look_all::<true>(&parsed, zone, &mut wide);
-                assert_eq!((also.udp, also.tcp), (found.udp, found.tcp));
-                for i in bits(found.all()) {
+                assert_eq!(also, found);
+                for i in bits(found.four.all()) {
                     let of = |wanted: &Wanted| (wanted.words(i), wanted.hashes[i], wanted.places[i]);
                     assert_eq!(of(&wide), of(&plain));
                     assert_eq!(plain.hashes[i], ct.hash(&crate::ct::tuple::Tuple::of_words_v4(plain.ends[i], plain.rests[i])));
                 }
+                for i in bits(found.six.all()) {
+                    let of = |wanted: &Wanted| (*wanted.tuple_v6(i), wanted.hashes[i], wanted.places[i]);
+                    assert_eq!(of(&wide), of(&plain));
+                    assert_eq!(plain.hashes[i], ct.hash(plain.tuple_v6(i)));
+                }
             }
-            seen = [seen[0] + found.udp.count_ones(), seen[1] + found.tcp.count_ones()];
+            for (seen, found) in seen.iter_mut().zip([found.four.udp, found.four.tcp, found.six.udp, found.six.tcp]) {
+                *seen += found.count_ones();
+            }
         }
-        assert!(seen[0] > 1000 && seen[1] > 300, "{seen:?}");
+        assert!(seen[0] > 1000 && seen[1] > 300 && seen[2] > 100 && seen[3] > 40, "{seen:?}");
     }
 }

@@ -39,7 +39,7 @@ pub(super) use each;
 #[derive(Debug)]
 #[repr(align(64))]
 pub struct Wanted {
-    /// For packets in `short`, in the place of tuples: the two words that `Tuple::of_words_v4` takes.
+    /// For packets in `short`, which are over IPv4, in the place of tuples: the two words that `Tuple::of_words_v4` takes.
     pub(super) ends: [u64; BUNDLE_MAX],
     pub(super) rests: [u64; BUNDLE_MAX],
     pub(super) hashes: [u64; BUNDLE_MAX],
@@ -54,7 +54,7 @@ pub struct Wanted {
     pub(super) seen: u32,
     /// Those of them that are TCP or UDP over IPv4, and have `ends` and `rests`.
     pub(super) short: u32,
-    /// Those of them that were not tracked before and are of UDP, and of TCP (`Ct::seek_short`).
+    /// Those of them that go the shortest way, if their connections let them (`Ct::seek_short`).
     pub(super) fresh: Short,
     /// Those of them that are ICMP errors, with the tuple of an answer to what they quote.
     pub(super) related: u32,
@@ -124,6 +124,18 @@ impl Wanted {
         Tuple::of_words_v4(ends, rest)
     }
 
+    /// Remembers what packet `i`, which is in `fresh.six`, is looked up by.
+    #[inline(always)]
+    pub(super) fn put_v6(&mut self, i: usize, tuple: Tuple, (hash, place): (u64, u32)) {
+        (self.tuples[i], self.hashes[i], self.places[i]) = (tuple, hash, place);
+    }
+
+    /// The tuple of packet `i`, which is in `fresh.six`.
+    #[inline(always)]
+    pub(super) fn tuple_v6(&self, i: usize) -> &Tuple {
+        &self.tuples[i]
+    }
+
     /// The two words of the tuple of packet `i`, which is in `short`.
     #[inline(always)]
     pub(super) fn words(&self, i: usize) -> [u64; 2] {
@@ -165,7 +177,7 @@ impl Ct {
         wanted: &mut Wanted,
         wide: bool,
     ) -> usize {
-        (wanted.fresh, wanted.seen, wanted.short, wanted.related, wanted.known) = (short, short.all(), short.all(), 0, 0);
+        (wanted.fresh, wanted.seen, wanted.short, wanted.related, wanted.known) = (short, short.all(), short.four.all(), 0, 0);
         #[cfg(target_arch = "x86_64")]
         if wide {
             // SAFETY: the caller says that the processor has these features.

@@ -215,6 +215,14 @@ impl Tuple {
         Self([d0, d1, s0, s1, t & !0xffff_ffff | ports])
     }
 
+    /// `reversed` where ports are ports.
+    #[inline(always)]
+    #[must_use]
+    pub const fn turned(&self) -> Self {
+        let [s0, s1, d0, d1, last] = self.0;
+        Self([d0, d1, s0, s1, Self::turned_last(last)])
+    }
+
     /// Source, destination, source port and destination port as they stand in IPv4 and transport headers.
     #[inline]
     #[must_use]
@@ -371,6 +379,9 @@ mod tests {
             prop_assert_eq!(t.reversed().reversed(), t);
             prop_assert_eq!(t.reversed().hash(&KEYS), t.hash(&KEYS));
             prop_assert_eq!((t.zone(), t.proto(), t.family()), (zone, proto, family));
+            if !t.is_icmp() {
+                prop_assert_eq!(t.turned(), t.reversed());
+            }
         }
 
         #[test]
