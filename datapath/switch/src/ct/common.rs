@@ -60,8 +60,11 @@ impl Ct {
         let done = if plain { self.pass_udp_as((&mut *packets, &mut *parsed), spec, (&passing, wanted), WIDE) } else { 0 };
         for i in bits(all(packets.len()) & !done) {
             let (packet, parsed) = (&mut packets[i], &mut parsed[i]);
-            let done = four >> i & 1 != 0 && self.track_tcp::<Four>(packet, parsed, (spec, &passing), (wanted, i))
-                || six >> i & 1 != 0 && self.track_tcp::<Six>(packet, parsed, (spec, &passing), (wanted, i));
+            let done = if four >> i & 1 != 0 {
+                self.track_tcp::<Four>(packet, parsed, (spec, &passing), (wanted, i))
+            } else {
+                six >> i & 1 != 0 && self.track_tcp::<Six>(packet, parsed, (spec, &passing), (wanted, i))
+            };
             if !done {
                 self.track_other(local, (packet, parsed), spec, (wanted, i, common));
             }

@@ -2,8 +2,7 @@
 //!
 //! What enters: a batch. What leaves: bits for the packets that are of UDP or TCP, whole and not tracked before, with what they are looked up by
 //! and where their connections probably are (`seek_short`); later the same packets tracked, but for those that have anything that few have (`pass_udp_as`,
-//! `track_tcp`). Neighbours: `version`, in which the loops for IPv4 and for IPv6 differ; `eight`, which has forms of the steps of UDP over IPv4, and of what is
-//! looked at of all, for eight packets at a time; `sums`; `seek` and `common`, which take all others; `tcp`; a
+//! `track_tcp`). Neighbours: `version`, in which the loops for IPv4 and for IPv6 differ; `eight`, which has forms of these steps for eight packets at a time; `sums`; `seek` and `common`, which take all others; `tcp`; a
 //! property test holds this way to `track_one`.
 //!
 //! Nothing else is in these loops, so that what they need fits the processor's registers. Of a packet's key two words are looked at, of its
@@ -15,11 +14,10 @@ use super::eight;
 use super::entry::{ASSURED, CARRIED, CLOSING, DEAD, Entry, FOUR, LIVE, NAT, NAT_DST, NAT_SRC, NONE, PECULIAR, RELATED, SEVERAL};
 use super::packet;
 use super::seek::{Wanted, each};
-use super::table::{self, Size};
 use super::track::{self, EST, FIRST, Handle, LABEL_AND_TUPLE, RPL, Spec, TRK};
 use super::tuple::{Tuple, V4};
 use super::version::{Four, Six, Version};
-use super::{Ct, sums};
+use super::{Ct, sums, table};
 use crate::bundle::BUNDLE_MAX;
 use crate::parsed::{Parsed, UNTOLD};
 use crate::search::bits;
@@ -162,21 +160,6 @@ impl Ct {
     #[inline(always)]
     pub(super) fn look_all<const WIDE: bool>(&self, parsed: &[Parsed], zone: u16, wanted: &mut Wanted) -> Short {
         let size = self.table.size();
-        let all = self.look_at_keys::<WIDE>(parsed, (zone, size), wanted);
-        for i in bits(all.six.all()) {
-            let key = &parsed[i].key;
-            let tuple = Tuple::of_v6(key, (u16::from_be_bytes(key.tp_src), u16::from_be_bytes(key.tp_dst)), zone);
-            let hash = self.hash(&tuple);
-            let place = table::first_place(hash, size);
-            self.table.prefetch(place);
-            wanted.put_v6(i, tuple, (hash, place));
-        }
-        all
-    }
-
-    /// The same, but for what is looked up for packets over IPv6.
-    #[inline(always)]
-    fn look_at_keys<const WIDE: bool>(&self, parsed: &[Parsed], (zone, size): (u16, Size), wanted: &mut Wanted) -> Short {
         #[cfg(target_arch = "x86_64")]
         if WIDE && crate::wide::products() {
             let asked = eight::Asked { table: &self.table, keys: self.keys, zone, size };
@@ -197,6 +180,15 @@ impl Ct {
                 wanted.places[i] = table::first_place(hash, size);
                 self.table.prefetch(wanted.places[i]);
             }
+        }
+        for i in bits(all.six.all()) {
+            let key = &parsed[i].key;
+            let tuple = Tuple::of_v6(key, (u16::from_be_bytes(key.tp_src), u16::from_be_bytes(key.tp_dst)), zone);
+            let [addresses @ .., last] = tuple.0;
+            wanted.addresses.iter_mut().zip(addresses).for_each(|(to, word)| to[i] = word);
+            (wanted.rests[i], wanted.hashes[i]) = (last, self.hash(&tuple));
+            wanted.places[i] = table::first_place(wanted.hashes[i], size);
+            self.table.prefetch(wanted.places[i]);
         }
         all
     }
@@ -237,26 +229,28 @@ impl Ct {
         wide: bool,
     ) -> u32 {
         let mut done = 0;
+        if wanted.fresh.four.udp != 0 {
+            done |= self.pass_udp_over::<Four, TRANSLATE>((&mut *packets, &mut *parsed), (passing, wanted), wide);
+        }
         if wanted.fresh.six.udp != 0 {
-            done = self.pass_udp_over::<Six, TRANSLATE>((&mut *packets, &mut *parsed), passing, (wanted, wanted.fresh.six.udp));
+            done |= self.pass_udp_over::<Six, TRANSLATE>((packets, parsed), (passing, wanted), wide);
         }
-        #[cfg(target_arch = "x86_64")]
-        if wide && crate::wide::products() {
-            // SAFETY: the processor has these features.
-            return done | unsafe { eight::pass_udp::<TRANSLATE>(&self.slab, (packets, parsed), passing, wanted) };
-        }
-        let _ = wide;
-        done | self.pass_udp_over::<Four, TRANSLATE>((packets, parsed), passing, (wanted, wanted.fresh.four.udp))
+        done
     }
 
     #[inline(always)]
     fn pass_udp_over<V: Version, const TRANSLATE: bool>(
         &self,
         (packets, parsed): (&mut [Packet], &mut [Parsed]),
-        passing: &Passing,
-        (wanted, which): (&Wanted, u32),
+        (passing, wanted): (&Passing, &Wanted),
+        wide: bool,
     ) -> u32 {
-        let mut done = 0u32;
+        #[cfg(target_arch = "x86_64")]
+        if wide && crate::wide::products() {
+            // SAFETY: the processor has these features.
+            return unsafe { eight::pass_udp::<V, TRANSLATE>(&self.slab, (packets, parsed), passing, wanted) };
+        }
+        let (_, which, mut done) = (wide, V::of(wanted.fresh).udp, 0u32);
         let n = packets.len().min(parsed.len()).min(BUNDLE_MAX);
         let (packets, parsed) = (&mut packets[..n], &mut parsed[..n]);
         each!(i in which, n => {
@@ -342,8 +336,8 @@ impl Ct {
         let (handle, mut state) = (Handle { number, reply, related: false }, u8::from(reply) * RPL);
         if spec.nat.is_some() && flags & (NAT_SRC | NAT_DST) != 0 {
             state |= track::translated(flags, reply);
-            if flags & NAT != 0 && !V::translate::<false>(packet, parsed, (entry, flags, handle)) {
-                track::retarget(packet, parsed, entry, handle, flags);
+            if flags & NAT != 0 {
+                turn::<V>(packet, parsed, (entry, flags, handle));
             }
         }
         passing.tell(parsed, (entry, handle), TCP, state);
@@ -373,6 +367,14 @@ fn sought<const WIDE: bool>(key: &Key, tail: u64) -> ([u64; 2], [u64; 2]) {
     let (ends, ports) = (ends_of(key), ports_of(key));
     let words = [ends, u64::from(ports) | tail];
     (words, Tuple::ends_v4(words[0], words[1]))
+}
+
+/// Translates a segment. Apart from the loop, so that what this needs of registers is not taken from segments that are only tracked.
+#[inline(never)]
+fn turn<V: Version>(packet: &mut Packet, parsed: &mut Parsed, (entry, flags, handle): (Entry<'_>, u32, Handle)) {
+    if !V::translate::<false>(packet, parsed, (entry, flags, handle)) {
+        track::retarget(packet, parsed, entry, handle, flags);
+    }
 }
 
 /// Packet `i` under its protocol, if it is whole, over that version, with both ports, and was not tracked before: one word of all that has to be zero.

@@ -253,17 +253,19 @@ proptest! {
 }
 
 /// Batches of UDP, most of established connections, packet by packet and in vectors: how many of them had eight that went together.
-fn run_in_vectors(seed: u64) -> u32 {
-    let (mut rng, [nats, _], mut sides, mut whole) = (Rng(seed), nats(), sides(), 0);
+fn run_in_vectors(seed: u64, six: bool) -> u32 {
+    let (mut rng, nats, mut sides, mut whole) = (Rng(seed), nats(), sides(), 0);
+    let (nats, proto_at) = (&nats[usize::from(six)], if six { 20 } else { 23 });
     // Without translation, or with one that some connections began with.
     let translate = rng.one_in(2);
     for round in 0..40 {
         let now_ms = 1_000_000 + 100 * round;
         let odd = rng.one_in(2);
         let n = if odd { 1 + usize::from(rng.byte(32)) } else { 32 };
-        let frames: Vec<_> = (0..n).map(|_| frame(&mut rng, Some((17, false)))).filter(|frame| odd || frame[23] == 17).collect();
+        let frames: Vec<_> =
+            (0..n).map(|_| frame(&mut rng, Some((17, six)))).filter(|frame| odd || frame[proto_at] == 17).collect();
         let nat = translate.then(|| &nats[usize::from(rng.byte(2))]);
-        let spec = Spec { zone: 0, commit: true, nat, helper: helper::NONE, ..spec(&mut rng, &nats, now_ms) };
+        let spec = Spec { zone: 0, commit: true, nat, helper: helper::NONE, ..spec(&mut rng, nats, now_ms) };
         let spec = Spec { force: false, mark: None, label: None, told: false, ..spec };
         let seen = sides.each_mut().map(|side| {
             let mut packets: Vec<_> = frames.iter().map(|bytes| Packet::from_bytes(bytes).unwrap()).collect();
@@ -290,8 +292,10 @@ fn run_in_vectors(seed: u64) -> u32 {
 
 #[test]
 fn vectors_of_packets_go_where_each_would() {
-    let whole: u32 = (0..20).map(run_in_vectors).sum();
-    assert!(whole > 20, "{whole} of 800");
+    for six in [false, true] {
+        let whole: u32 = (0..20).map(|seed| run_in_vectors(seed, six)).sum();
+        assert!(whole > 20, "{whole} of 800, over IPv6: {six}");
+    }
 }
 
 /// The test above would show nothing if the short ways were never taken.

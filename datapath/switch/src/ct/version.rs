@@ -5,6 +5,7 @@
 
 use super::entry::{Entry, FOUR, NAT};
 use super::seek::Wanted;
+use super::short::{Kinds, Short};
 use super::track::{self, Handle};
 use super::tuple::Tuple;
 use super::{nat, packet};
@@ -25,6 +26,9 @@ pub(super) trait Version {
     const FORGIVES: bool;
     /// A connection's flags that tell the version.
     const FLAG: u32;
+
+    /// Packets that are over it.
+    fn of(short: Short) -> Kinds;
 
     /// Whether checksums are right, of a packet that is not short.
     fn sums_are_right(data: &[u8], parsed: &Parsed) -> bool;
@@ -48,6 +52,11 @@ impl Version for Four {
     const ADDRESSES: usize = 12;
     const FORGIVES: bool = true;
     const FLAG: u32 = FOUR;
+
+    #[inline(always)]
+    fn of(short: Short) -> Kinds {
+        short.four
+    }
 
     #[inline(always)]
     fn sums_are_right(data: &[u8], parsed: &Parsed) -> bool {
@@ -81,13 +90,18 @@ impl Version for Six {
     const FLAG: u32 = 0;
 
     #[inline(always)]
+    fn of(short: Short) -> Kinds {
+        short.six
+    }
+
+    #[inline(always)]
     fn sums_are_right(data: &[u8], parsed: &Parsed) -> bool {
         packet::segment_over_ipv6_is_right(data, parsed)
     }
 
     #[inline(always)]
     fn directions(entry: Entry<'_>, flags: u32, wanted: &Wanted, i: usize) -> (bool, bool) {
-        entry.directions_v6(wanted.tuple_v6(i), flags)
+        entry.directions_v6(&wanted.tuple_v6(i), flags)
     }
 
     /// What it changes checksums by is not kept.
