@@ -6,6 +6,38 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+macro_rules! connections {
+    ($proto:literal) => {
+        concat!(
+            "table=0,in_port=1,",
+            $proto,
+            ",actions=ct(table=1)\n",
+            "table=1,in_port=1,",
+            $proto,
+            ",ct_state=+trk+new,actions=ct(commit),output:2\n",
+            "table=1,in_port=1,",
+            $proto,
+            ",ct_state=+trk+est,actions=output:2\n",
+        )
+    };
+}
+
+macro_rules! translated {
+    ($proto:literal) => {
+        concat!(
+            "table=0,in_port=1,",
+            $proto,
+            ",actions=ct(table=1,nat)\n",
+            "table=1,in_port=1,",
+            $proto,
+            ",ct_state=+trk+new,nw_src=10.0.0.0/8,actions=ct(commit,nat(src=192.0.2.1)),output:2\n",
+            "table=1,in_port=1,",
+            $proto,
+            ",ct_state=+trk+est,actions=output:2\n",
+        )
+    };
+}
+
 /// One megaflow, not what OVS calls a simple match.
 pub const FLOWS: &str = "in_port=1,udp,tp_dst=1000,actions=output:2\n";
 /// OVS's shortest path: it does not even make the key.
@@ -21,17 +53,13 @@ pub const REWRITE: &str = "in_port=1,udp,tp_dst=1000,actions=set_field:02:00:00:
     set_field:02:00:00:00:00:04->eth_dst,set_field:10.9.9.9->ip_src,set_field:11.9.9.9->ip_dst,\
     set_field:5000->udp_src,set_field:6000->udp_dst,output:2\n";
 /// Connections: what is new is committed, what is established goes out.
-pub const CT: &str = "table=0,in_port=1,udp,actions=ct(table=1)\n\
-    table=1,in_port=1,udp,ct_state=+trk+new,actions=ct(commit),output:2\n\
-    table=1,in_port=1,udp,ct_state=+trk+est,actions=output:2\n";
-/// The same of TCP.
-pub const CT_TCP: &str = "table=0,in_port=1,tcp,actions=ct(table=1)\n\
-    table=1,in_port=1,tcp,ct_state=+trk+new,actions=ct(commit),output:2\n\
-    table=1,in_port=1,tcp,ct_state=+trk+est,actions=output:2\n";
+pub const CT: &str = connections!("udp");
+pub const CT_TCP: &str = connections!("tcp");
+pub const CT6: &str = connections!("udp6");
+pub const CT_TCP6: &str = connections!("tcp6");
 /// The same with the source translated to one address.
-pub const NAT: &str = "table=0,in_port=1,udp,actions=ct(table=1,nat)\n\
-    table=1,in_port=1,udp,ct_state=+trk+new,nw_src=10.0.0.0/8,actions=ct(commit,nat(src=192.0.2.1)),output:2\n\
-    table=1,in_port=1,udp,ct_state=+trk+est,actions=output:2\n";
+pub const NAT: &str = translated!("udp");
+pub const NAT_TCP: &str = translated!("tcp");
 /// Nothing goes on.
 pub const DROP: &str = "actions=drop\n";
 /// Every packet begins a connection.

@@ -3,7 +3,7 @@
 use crate::lab::Lab;
 use crate::measure::{Bench, Row};
 use crate::side::{Setup, Side};
-use crate::traffic::{MASK_FLOWS, Traffic};
+use crate::traffic::{MASK_FLOWS, Over, Traffic};
 use crate::{BenchError, parts, rules};
 use std::path::Path;
 
@@ -72,6 +72,7 @@ const fn masks(masks: u32) -> Size {
 
 const CURVE: &[Size] = &[of(4), of(60_000), of(1), of(2_000), of(4_000), of(1_000_000)];
 const FOUR_THOUSAND: &[Size] = &[of(4_000)];
+const CONNECTIONS: &[Size] = &[of(4_000), of(4), of(60_000)];
 const MASKS: &[Size] = &[masks(20), masks(5), masks(100)];
 const STOCK: Setup = Setup { ours: &[], peer: &[], replayed: 0, idle: false, free: false };
 /// Each side without what would spare it the search for the mask.
@@ -202,10 +203,10 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "ct",
         about: "established connections, both directions",
-        sizes: &[of(4_000), of(4), of(60_000)],
+        sizes: CONNECTIONS,
         quick: 1,
         kind: forward(
-            |s| Traffic::Connections { flows: s.flows, nat: false },
+            |s| Traffic::Connections { flows: s.flows, of: Over::Udp, nat: false },
             STOCK,
             |side, case| case.simple(side, "ct", rules::CT),
             false,
@@ -214,10 +215,10 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "nat",
         about: "the same, the source translated to one address",
-        sizes: &[of(4_000), of(4), of(60_000)],
+        sizes: CONNECTIONS,
         quick: 1,
         kind: forward(
-            |s| Traffic::Connections { flows: s.flows, nat: true },
+            |s| Traffic::Connections { flows: s.flows, of: Over::Udp, nat: true },
             STOCK,
             |side, case| case.simple(side, "nat", rules::NAT),
             false,
@@ -226,12 +227,48 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "ct-tcp",
         about: "established connections of TCP",
-        sizes: &[of(4_000), of(4), of(60_000)],
+        sizes: CONNECTIONS,
         quick: 0,
         kind: forward(
-            |s| Traffic::TcpConnections { flows: s.flows },
+            |s| Traffic::Connections { flows: s.flows, of: Over::Tcp, nat: false },
             STOCK,
             |side, case| case.simple(side, "ct-tcp", rules::CT_TCP),
+            false,
+        ),
+    },
+    Scenario {
+        name: "nat-tcp",
+        about: "the same, the source translated to one address",
+        sizes: CONNECTIONS,
+        quick: 0,
+        kind: forward(
+            |s| Traffic::Connections { flows: s.flows, of: Over::Tcp, nat: true },
+            STOCK,
+            |side, case| case.simple(side, "nat-tcp", rules::NAT_TCP),
+            false,
+        ),
+    },
+    Scenario {
+        name: "ct6",
+        about: "established connections over IPv6",
+        sizes: CONNECTIONS,
+        quick: 0,
+        kind: forward(
+            |s| Traffic::Connections { flows: s.flows, of: Over::Udp6, nat: false },
+            STOCK,
+            |side, case| case.simple(side, "ct6", rules::CT6),
+            false,
+        ),
+    },
+    Scenario {
+        name: "ct-tcp6",
+        about: "the same of TCP (74 bytes)",
+        sizes: CONNECTIONS,
+        quick: 0,
+        kind: forward(
+            |s| Traffic::Connections { flows: s.flows, of: Over::Tcp6, nat: false },
+            STOCK,
+            |side, case| case.simple(side, "ct-tcp6", rules::CT_TCP6),
             false,
         ),
     },

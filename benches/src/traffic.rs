@@ -50,12 +50,41 @@ pub enum Traffic {
     /// UDP with destination addresses that differ in one bit from 12.0.0.1 and so on: each prefix length is asked for (an attack on a list of
     /// ACL rules).
     Explosion { flows: u32 },
-    /// Request and reply of each connection in turn; with `nat` replies go to 192.0.2.1, the address that requests are translated to.
-    Connections { flows: u32, nat: bool },
-    /// The same of TCP, without `nat`: acknowledgments with six bytes, always of the same numbers.
-    TcpConnections { flows: u32 },
+    /// Request and reply of each connection in turn; segments of TCP are acknowledgments, always of the same numbers. With `nat` (over IPv4) replies go to
+    /// 192.0.2.1, the address that requests are translated to.
+    Connections { flows: u32, of: Over, nat: bool },
     /// First fragments of as many datagrams, which never complete, over IPv4 and IPv6.
     Fragments { datagrams: u32 },
+}
+
+/// What the packets of connections are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    Udp,
+    Tcp,
+    Udp6,
+    Tcp6,
+}
+
+impl Over {
+    /// What it adds to names, of files and of scenarios.
+    const fn suffix(self) -> &'static str {
+        match self {
+            Self::Udp => "",
+            Self::Tcp => "-tcp",
+            Self::Udp6 => "6",
+            Self::Tcp6 => "-tcp6",
+        }
+    }
+
+    fn key(self, k: u32) -> Key {
+        match self {
+            Self::Udp => udp(k),
+            Self::Tcp => tcp(k),
+            Self::Udp6 => over_ipv6(k, UDP),
+            Self::Tcp6 => over_ipv6(k, TCP),
+        }
+    }
 }
 
 impl Traffic {
@@ -72,8 +101,7 @@ impl Traffic {
             Self::Vxlan { flows } => format!("vxlan-{flows}.pcap"),
             Self::Masks { classes } => format!("masks-{classes}.pcap"),
             Self::Explosion { flows } => format!("explosion-{flows}.pcap"),
-            Self::Connections { flows, nat } => format!("{}-{flows}.pcap", if nat { "nat" } else { "ct" }),
-            Self::TcpConnections { flows } => format!("ct-tcp-{flows}.pcap"),
+            Self::Connections { flows, of, nat } => format!("{}{}-{flows}.pcap", if nat { "nat" } else { "ct" }, of.suffix()),
             Self::Fragments { datagrams } => format!("fragments-{datagrams}.pcap"),
         }
     }
@@ -88,7 +116,7 @@ impl Traffic {
             Self::Mixed { flows } | Self::Vxlan { flows } => flows.max(PACKETS_MIN),
             Self::Masks { .. } => MASK_FLOWS,
             Self::Explosion { flows } | Self::Fragments { datagrams: flows } => flows.max(PACKETS_MIN),
-            Self::Connections { flows, .. } | Self::TcpConnections { flows } => (2 * flows).max(PACKETS_MIN),
+            Self::Connections { flows, .. } => (2 * flows).max(PACKETS_MIN),
         }
     }
 
@@ -117,13 +145,9 @@ impl Traffic {
                 frame(&key, 60)
             }
             Self::Explosion { flows } => frame(&explosion(i % flows), 60),
-            Self::Connections { flows, nat } => {
-                let request = udp(i / 2 % flows);
+            Self::Connections { flows, of, nat } => {
+                let request = of.key(i / 2 % flows);
                 frame(&if i.is_multiple_of(2) { request } else { reply(&request, nat) }, 60)
-            }
-            Self::TcpConnections { flows } => {
-                let request = tcp(i / 2 % flows);
-                frame(&if i.is_multiple_of(2) { request } else { reply(&request, false) }, 60)
             }
             Self::Fragments { datagrams } => fragment(i % datagrams),
         }
@@ -199,6 +223,7 @@ fn reply(to: &Key, nat: bool) -> Key {
     let mut key = *to;
     (key.eth_src, key.eth_dst) = ([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
     (key.nw_src, key.nw_dst) = (to.nw_dst, if nat { [192, 0, 2, 1] } else { to.nw_src });
+    (key.ipv6_src, key.ipv6_dst) = (to.ipv6_dst, to.ipv6_src);
     (key.tp_src, key.tp_dst) = (to.tp_dst, to.tp_src);
     key
 }

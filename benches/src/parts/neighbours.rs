@@ -7,7 +7,7 @@ use crate::process::rest;
 use crate::rules;
 use crate::scenario::{Scenario, Size};
 use crate::side::{Setup, Side, Whose, number_after, rx_packets};
-use crate::traffic::Traffic;
+use crate::traffic::{Over, Traffic};
 use std::time::{Duration, Instant};
 
 /// What a port sends, and the rules for it.
@@ -73,7 +73,7 @@ fn plain(size: Size) -> Port {
 }
 
 fn tracked(size: Size) -> Port {
-    Port { traffic: Traffic::Connections { flows: size.flows, nat: false }, rules: TRACKED.to_owned() }
+    Port { traffic: Traffic::Connections { flows: size.flows, of: Over::Udp, nat: false }, rules: TRACKED.to_owned() }
 }
 
 const fn attack(port: Port) -> Neighbour {

@@ -3,7 +3,7 @@
 //! What enters: packets of a batch with what `seek` found. What leaves: the same packets tracked. Neighbours: `track`, whose `track_one` says
 //! what a packet is, and which takes the others; a property test holds both ways to the same results.
 //!
-//! The commonest have a way of their own (`short`): packets of UDP over IPv4 before this one, those of TCP in their turn. What it did not take goes
+//! The commonest have a way of their own (`short`): packets of UDP before this one, those of TCP in their turn. What it did not take goes
 //! through here, in order: no connection of UDP that it moved is made or ended by them.
 //!
 //! Which direction a packet goes, and whether its connection is translated, differs from packet to packet: both are worked out and one is
@@ -13,6 +13,7 @@ use super::entry::{ASSURED, NAT_DST, NAT_SRC, NONE, RELATED};
 use super::seek::{Wanted, all};
 use super::tcp::Verdict;
 use super::track::{self, DNAT, EST, Handle, INV, LABEL_AND_TUPLE, NEW, RPL, SNAT, Spec};
+use super::version::{Four, Six};
 use super::{Ct, Local, helper, stage};
 use crate::parsed::{Parsed, UNTOLD};
 use crate::search::bits;
@@ -55,11 +56,16 @@ impl Ct {
     ) {
         let plain = spec.is_plain();
         let common = if plain { wanted.seen & !(wanted.related | wanted.unknown) } else { 0 };
-        let (tcp, passing) = (wanted.fresh.tcp & common, self.passing(spec));
+        let ([four, six], passing) = ([wanted.fresh.four, wanted.fresh.six].map(|of| of.tcp & common), self.passing(spec));
         let done = if plain { self.pass_udp_as((&mut *packets, &mut *parsed), spec, (&passing, wanted), WIDE) } else { 0 };
         for i in bits(all(packets.len()) & !done) {
-            let (packet, parsed, found) = (&mut packets[i], &mut parsed[i], (wanted.words(i), wanted.candidates[i]));
-            if tcp >> i & 1 == 0 || !self.track_tcp(packet, parsed, (spec, &passing), found) {
+            let (packet, parsed) = (&mut packets[i], &mut parsed[i]);
+            let done = if four >> i & 1 != 0 {
+                self.track_tcp::<Four>(packet, parsed, (spec, &passing), (wanted, i))
+            } else {
+                six >> i & 1 != 0 && self.track_tcp::<Six>(packet, parsed, (spec, &passing), (wanted, i))
+            };
+            if !done {
                 self.track_other(local, (packet, parsed), spec, (wanted, i, common));
             }
         }

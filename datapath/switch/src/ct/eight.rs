@@ -1,25 +1,28 @@
 //! The steps of `short` for eight packets at a time, where the processor multiplies eight words at once (`wide::products`, decision 0140).
 //!
-//! What enters: keys of a batch; later the same, with where their connections probably are. What leaves: in `Wanted` what packets of UDP and TCP over IPv4
+//! What enters: keys of a batch; later the same, with where their connections probably are. What leaves: in `Wanted` what packets of UDP and TCP
 //! are looked up by, and which ones that is there for (`look`); packets of UDP tracked (`pass_udp`). Neighbours: `short` (the caller), whose plain form goes
 //! over packets one by one, and says what is to come out: tests hold these forms to it.
 //!
-//! Of a key three pieces of sixteen bytes are looked at: addresses and ports, what tells of a connection, and what extraction found. The same piece of four
+//! Of a key three pieces of sixteen bytes are looked at: addresses and ports, what tells of a connection, and what extraction found; over IPv6 each address is
+//! one more. The same piece of four
 //! packets is one vector; of two such vectors each half is one of eight words, one of each packet, in order. Eight connections are turned round
 //! in the same way. What differs between packets is a mask, never a branch, until it is known which ones are done.
 
 use super::entry::{NAT, NAT_DST, NAT_SRC, NONE, STEP_MS};
 use super::nat;
 use super::seek::Wanted;
-use super::short::{ADDRESSES, Passing, Short, TCP, TRANSPORT, UDP, UDP_LOOKED_AT, UDP_USUAL};
+use super::short::{ADDRESSES, Kinds, Passing, Short, TCP, TRANSPORT, UDP, UDP_LOOKED_AT, UDP_USUAL};
 use super::slab::Slab;
 use super::table::{self, Size, Table};
 use super::track::{DNAT, FIRST, LABEL_AND_TUPLE, RPL, SNAT};
-use super::tuple::{V4, WIDER};
+use super::tuple::{FACTOR, V4, V6, WIDER};
+use super::version::Version;
 use crate::bundle::BUNDLE_MAX;
 use crate::parsed::{Parsed, UNTOLD};
 use crate::search::bits;
 use flow::extract::{Extracted, NetworkLayer};
+use flow::key::Key;
 use port::Packet;
 use std::arch::x86_64::{
     __m128i, __m512i, _mm_loadu_si128, _mm_setr_epi8, _mm256_mask_mov_epi32, _mm256_maskz_loadu_epi32, _mm256_or_si256,
@@ -27,9 +30,10 @@ use std::arch::x86_64::{
     _mm512_castsi256_si512, _mm512_cmpeq_epi64_mask, _mm512_cmpge_epu64_mask, _mm512_inserti64x2, _mm512_inserti64x4,
     _mm512_loadu_si512, _mm512_madd52hi_epu64, _mm512_madd52lo_epu64, _mm512_mask_cmpeq_epi64_mask, _mm512_mask_cmpgt_epi64_mask,
     _mm512_mask_mov_epi32, _mm512_mask_mov_epi64, _mm512_mask_test_epi64_mask, _mm512_mask_testn_epi64_mask,
-    _mm512_maskz_mov_epi64, _mm512_or_si512, _mm512_permutex2var_epi64, _mm512_ror_epi64, _mm512_set1_epi64, _mm512_setr_epi64,
-    _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_slli_epi64, _mm512_srli_epi64, _mm512_storeu_si512, _mm512_sub_epi64,
-    _mm512_ternarylogic_epi64, _mm512_test_epi64_mask, _mm512_unpackhi_epi64, _mm512_unpacklo_epi64, _mm512_xor_si512,
+    _mm512_mask_xor_epi64, _mm512_maskz_mov_epi64, _mm512_or_si512, _mm512_permutex2var_epi64, _mm512_ror_epi64,
+    _mm512_set1_epi64, _mm512_setr_epi64, _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_slli_epi64, _mm512_srli_epi64,
+    _mm512_storeu_si512, _mm512_sub_epi64, _mm512_ternarylogic_epi64, _mm512_test_epi64_mask, _mm512_unpackhi_epi64,
+    _mm512_unpacklo_epi64, _mm512_xor_si512,
 };
 use std::mem::offset_of;
 
@@ -60,9 +64,9 @@ pub(super) struct Asked<'t> {
 pub(super) fn look(parsed: &[Parsed], asked: Asked<'_>, wanted: &mut Wanted) -> Short {
     let (full, rest) = parsed[..parsed.len().min(BUNDLE_MAX)].as_chunks::<EIGHT>();
     let mut all = Short::default();
-    let mut add = |at: usize, found: [u8; 2]| {
-        let [udp, tcp] = found.map(|set| u32::from(set) << at);
-        all = Short { udp: all.udp | udp, tcp: all.tcp | tcp };
+    let mut add = |at: usize, found: [u8; 4]| {
+        let [udp, tcp, udp6, tcp6] = found.map(|set| u32::from(set) << at);
+        all = Short { four: all.four.or(Kinds { udp, tcp }), six: all.six.or(Kinds { udp: udp6, tcp: tcp6 }) };
     };
     for (i, eight) in full.iter().enumerate() {
         add(i * EIGHT, look_at(eight.each_ref(), asked, (&mut *wanted, i * EIGHT)));
@@ -78,25 +82,28 @@ pub(super) fn look(parsed: &[Parsed], asked: Asked<'_>, wanted: &mut Wanted) -> 
     all
 }
 
-/// The same of eight packets, whose first one is number `at`: those of UDP, and of TCP.
+/// The same of eight packets, whose first one is number `at`: those of UDP, and of TCP, over IPv4, then over IPv6.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma,avx2")]
 #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "bits, not numbers")]
-fn look_at(parsed: [&Parsed; EIGHT], asked: Asked<'_>, (wanted, at): (&mut Wanted, usize)) -> [u8; 2] {
+fn look_at(parsed: [&Parsed; EIGHT], asked: Asked<'_>, (wanted, at): (&mut Wanted, usize)) -> [u8; 4] {
     let same = |word: u64| _mm512_set1_epi64(word.cast_signed());
     let [addresses, transport] = pieces::<{ ADDRESSES * 8 }>(parsed);
     let [told, _] = pieces::<{ FIRST * 8 }>(parsed);
     let [lines, network] = pieces::<{ offset_of!(Parsed, found) }>(parsed);
 
     const NO_CONN: u64 = (u32::MAX as u64) << 32 | 0xff << 16;
-    let mut fresh = _mm512_cmpeq_epi64_mask(_mm512_and_si512(network, same(NO_CONN)), same((NetworkLayer::Ipv4 as u64) << 16));
-    fresh = _mm512_mask_testn_epi64_mask(fresh, lines, same(LABEL_AND_TUPLE.0.into()));
+    let network = _mm512_and_si512(network, same(NO_CONN));
+    let over = |version: NetworkLayer| _mm512_cmpeq_epi64_mask(network, same((version as u64) << 16));
+    let (four, six) = (over(NetworkLayer::Ipv4), over(NetworkLayer::Ipv6));
+    let mut fresh = _mm512_mask_testn_epi64_mask(four | six, lines, same(LABEL_AND_TUPLE.0.into()));
     fresh = _mm512_mask_testn_epi64_mask(fresh, told, same(0xff));
     fresh = _mm512_mask_test_epi64_mask(fresh, transport, same(0xffff));
     fresh = _mm512_mask_test_epi64_mask(fresh, transport, same(0xffff_0000));
     let proto = _mm512_and_si512(transport, same(0xff00_00ff << 32));
     let is = |proto_is: u64| _mm512_mask_cmpeq_epi64_mask(fresh, proto, same(proto_is << 32));
-    let found = [is(UDP), is(TCP)];
+    let [udp, tcp] = [is(UDP), is(TCP)];
+    let found = [udp & four, tcp & four, udp & six, tcp & six];
 
     // Bytes from 0x80 on are none.
     const O: i8 = i8::MIN;
@@ -106,15 +113,35 @@ fn look_at(parsed: [&Parsed; EIGHT], asked: Asked<'_>, (wanted, at): (&mut Wante
         let [i, j, k, l, m, n, o, p] = high;
         _mm512_shuffle_epi8(transport, _mm512_broadcast_i32x4(_mm_setr_epi8(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p)))
     };
-    let rests = _mm512_or_si512(ordered([1, 0, 3, 2, O, O, 4, O]), same(u64::from(asked.zone) << 32 | u64::from(V4) << 56));
-    let source = _mm512_mask_mov_epi32(ordered([O, O, O, O, 1, 0, O, O]), 0x5555, addresses);
-    let target = _mm512_or_si512(ordered([O, O, O, O, 3, 2, O, O]), _mm512_srli_epi64::<32>(addresses));
-
-    // `tuple::hash_ends`.
+    let family = _mm512_mask_mov_epi64(same(u64::from(V4) << 56), six, same(u64::from(V6) << 56));
+    let rests = _mm512_or_si512(ordered([1, 0, 3, 2, O, O, 4, O]), same(u64::from(asked.zone) << 32));
+    let rests = _mm512_or_si512(rests, family);
+    let (sport, dport) = (ordered([O, O, O, O, 1, 0, O, O]), ordered([O, O, O, O, 3, 2, O, O]));
+    let mut source = _mm512_mask_mov_epi32(sport, 0x5555, addresses);
+    let mut target = _mm512_or_si512(dport, _mm512_srli_epi64::<32>(addresses));
     let product = |a, b| {
         let zero = _mm512_setzero_si512();
         _mm512_xor_si512(_mm512_madd52lo_epu64(zero, a, b), _mm512_madd52hi_epu64(zero, a, b))
     };
+    let at = at % BUNDLE_MAX / EIGHT;
+    if six != 0 {
+        let [src, dst] = [pieces::<{ offset_of!(Key, ipv6_src) }>(parsed), pieces::<{ offset_of!(Key, ipv6_dst) }>(parsed)];
+        // `tuple::folded`.
+        let folded = |[first, second]: [__m512i; 2]| {
+            let a = _mm512_xor_si512(_mm512_ror_epi64::<32>(first), same(asked.keys[1]));
+            let b = _mm512_xor_si512(_mm512_ror_epi64::<32>(second), same(asked.keys[2]));
+            let left = _mm512_slli_epi64::<WIDER>(_mm512_srli_epi64::<FACTOR>(b));
+            _mm512_ternarylogic_epi64::<XOR>(product(a, b), _mm512_srli_epi64::<FACTOR>(a), left)
+        };
+        source = _mm512_mask_xor_epi64(source, six, sport, folded(src));
+        target = _mm512_mask_xor_epi64(target, six, dport, folded(dst));
+        for (to, words) in wanted.addresses.iter_mut().zip([src, dst].as_flattened()) {
+            // SAFETY: eight words are a vector.
+            unsafe { _mm512_storeu_si512(to.as_chunks_mut::<EIGHT>().0[at].as_mut_ptr().cast(), *words) };
+        }
+    }
+
+    // `tuple::hash_ends`.
     let end = |end| _mm512_xor_si512(end, same(asked.keys[0]));
     let both = product(end(source), end(target));
     let all = _mm512_ternarylogic_epi64::<XOR>(both, _mm512_srli_epi64::<32>(rests), same(asked.keys[2]));
@@ -122,7 +149,6 @@ fn look_at(parsed: [&Parsed; EIGHT], asked: Asked<'_>, (wanted, at): (&mut Wante
     let hashes = _mm512_xor_si512(all, _mm512_slli_epi64::<WIDER>(all));
     let places = table::first_places(hashes, asked.size);
 
-    let at = at % BUNDLE_MAX / EIGHT;
     for (to, words) in [(&mut wanted.ends, addresses), (&mut wanted.rests, rests), (&mut wanted.hashes, hashes)] {
         // SAFETY: eight words are a vector.
         unsafe { _mm512_storeu_si512(to.as_chunks_mut::<EIGHT>().0[at].as_mut_ptr().cast(), words) };
@@ -132,14 +158,14 @@ fn look_at(parsed: [&Parsed; EIGHT], asked: Asked<'_>, (wanted, at): (&mut Wante
     found
 }
 
-/// Tracks packets of UDP: a bit for each that is done. `Ct::track_udp` says which those are, and what is done.
+/// Tracks packets of UDP: a bit for each that is done. `Ct::track_udp` says which those are, and what is done; translated ones over IPv6 are not among them.
 ///
 /// # Safety
 /// The processor is one that `wide::on` and `wide::products` say yes of.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma,avx2,bmi1,bmi2,lzcnt,popcnt")]
 #[allow(clippy::cast_possible_truncation, reason = "eight bits of a set")]
-pub(super) fn pass_udp<const TRANSLATE: bool>(
+pub(super) fn pass_udp<V: Version, const TRANSLATE: bool>(
     slab: &Slab,
     (packets, parsed): (&mut [Packet], &mut [Parsed]),
     passing: &Passing,
@@ -147,11 +173,11 @@ pub(super) fn pass_udp<const TRANSLATE: bool>(
 ) -> u32 {
     let mut done = 0;
     for (i, (packets, parsed)) in packets.chunks_mut(EIGHT).zip(parsed.chunks_mut(EIGHT)).take(BUNDLE_MAX / EIGHT).enumerate() {
-        let asked = wanted.fresh.udp >> (i * EIGHT) & 0xff;
+        let asked = V::of(wanted.fresh).udp >> (i * EIGHT) & 0xff;
         if asked == 0 {
             continue;
         }
-        let judged = judge::<TRANSLATE>(slab, passing, wanted, (i, asked as u8));
+        let judged = judge::<V, TRANSLATE>(slab, passing, wanted, (i, asked as u8));
         let mut own = judged.own;
         if TRANSLATE {
             for i in bits(own & judged.to.changed) {
@@ -204,7 +230,12 @@ impl To {
     #[allow(clippy::cast_possible_truncation, reason = "16 bits are meant")]
     fn apply(&self, packet: &mut Packet, parsed: &mut Parsed, i: usize) -> bool {
         let i = i % EIGHT;
-        nat::apply_short(packet, parsed, (self.ends[i], self.rests[i]), [self.sums[i] as u16, (self.sums[i] >> 16) as u16])
+        nat::apply_short::<true>(
+            packet,
+            parsed,
+            (self.ends[i], self.rests[i]),
+            [self.sums[i] as u16, (self.sums[i] >> 16) as u16],
+        )
     }
 }
 
@@ -220,7 +251,7 @@ impl Judged {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2")]
 #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "bits, not numbers")]
-fn judge<const TRANSLATE: bool>(slab: &Slab, passing: &Passing, wanted: &Wanted, (i, asked): (usize, u8)) -> Judged {
+fn judge<V: Version, const TRANSLATE: bool>(slab: &Slab, passing: &Passing, wanted: &Wanted, (i, asked): (usize, u8)) -> Judged {
     let i = i % (BUNDLE_MAX / EIGHT);
     let same = |word: u64| _mm512_set1_epi64(word.cast_signed());
     // In the place of the others, of whose candidates nobody asked for the memory, stands the entry of nobody, which is not live.
@@ -251,10 +282,28 @@ fn judge<const TRANSLATE: bool>(slab: &Slab, passing: &Passing, wanted: &Wanted,
     let load = |words: &[u64; BUNDLE_MAX]| unsafe { _mm512_loadu_si512(words.as_chunks::<EIGHT>().0[i].as_ptr().cast()) };
     let (ends, rests) = (load(&wanted.ends), load(&wanted.rests));
     let [orig, reply] = [[first(e01, e23), first(l01, l23)], [second(e01, e23), second(l01, l23)]];
-    let is = |side: [__m512i; 2]| _mm512_mask_cmpeq_epi64_mask(_mm512_cmpeq_epi64_mask(ends, side[0]), rests, side[1]);
-    let (forward, backward) = (is(orig), is(reply));
-    let flags = _mm512_and_si512(flags_mark, same(UDP_LOOKED_AT.into()));
-    let own = _mm512_mask_cmpeq_epi64_mask(forward | backward, flags, same(UDP_USUAL.into()));
+    let turned = |rests| {
+        let turned = _mm_setr_epi8(2, 3, 0, 1, 4, 5, 6, 7, 10, 11, 8, 9, 12, 13, 14, 15);
+        _mm512_shuffle_epi8(rests, _mm512_broadcast_i32x4(turned))
+    };
+    let fifth = first(low(r0, r1), low(r2, r3));
+    let six = const { matches!(V::NETWORK, NetworkLayer::Ipv6) };
+    let (forward, backward) = if six {
+        // Without translation the tuple of an answer is that of the connection, turned round.
+        let [src, dst] = [orig, reply];
+        let [s0, s1, d0, d1] = wanted.addresses.each_ref().map(load);
+        let is = |words: [__m512i; 4], last| {
+            let ends = [src[0], src[1], dst[0], dst[1]].into_iter().zip(words);
+            ends.fold(_mm512_cmpeq_epi64_mask(fifth, last), |same, (a, b)| _mm512_mask_cmpeq_epi64_mask(same, a, b))
+        };
+        (is([s0, s1, d0, d1], rests), is([d0, d1, s0, s1], turned(rests)))
+    } else {
+        let is = |side: [__m512i; 2]| _mm512_mask_cmpeq_epi64_mask(_mm512_cmpeq_epi64_mask(ends, side[0]), rests, side[1]);
+        (is(orig), is(reply))
+    };
+    let looked_at = UDP_LOOKED_AT | if six { NAT } else { 0 };
+    let flags = _mm512_and_si512(flags_mark, same(looked_at.into()));
+    let own = _mm512_mask_cmpeq_epi64_mask(forward | backward, flags, same((UDP_USUAL | V::FLAG).into()));
     let own = _mm512_mask_cmpgt_epi64_mask(own, expires, _mm512_set1_epi64(passing.now_ms));
     let later = _mm512_sub_epi64(_mm512_set1_epi64(passing.until_ms), expires);
     let late = _mm512_cmpge_epu64_mask(later, same(STEP_MS));
@@ -274,11 +323,8 @@ fn judge<const TRANSLATE: bool>(slab: &Slab, passing: &Passing, wanted: &Wanted,
         to.changed = has(same(NAT.into())).into();
         // What packets of the other direction are, turned round, is what the packet shall be.
         let [other_ends, other_rests] = [0, 1].map(|word| _mm512_mask_mov_epi64(orig[word], forward, reply[word]));
-        let turned = _mm_setr_epi8(2, 3, 0, 1, 4, 5, 6, 7, 10, 11, 8, 9, 12, 13, 14, 15);
-        let turned = _mm512_shuffle_epi8(other_rests, _mm512_broadcast_i32x4(turned));
-        let sums = first(low(r0, r1), low(r2, r3));
-        let sums = _mm512_mask_mov_epi64(_mm512_srli_epi64::<32>(sums), forward, sums);
-        let words = [_mm512_ror_epi64::<32>(other_ends), turned, sums];
+        let sums = _mm512_mask_mov_epi64(_mm512_srli_epi64::<32>(fifth), forward, fifth);
+        let words = [_mm512_ror_epi64::<32>(other_ends), turned(other_rests), sums];
         for (to, words) in [&mut to.ends, &mut to.rests, &mut to.sums].into_iter().zip(words) {
             // SAFETY: eight words are a vector.
             unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), words) };
@@ -334,8 +380,10 @@ mod tests {
         key.nw_dst = [10, 0, rng.byte(255), rng.byte(255)];
         let mut port = || [rng.byte(255), rng.byte(255)];
         (key.tp_src, key.tp_dst) = (port(), port());
-        if rng.one_in(8) {
-            (key.eth_type, key.ipv6_src[0], key.ipv6_dst[0]) = ([0x86, 0xdd], 0xfc, 0xfc);
+        if rng.one_in(3) {
+            key.eth_type = [0x86, 0xdd];
+            key.ipv6_src = std::array::from_fn(|_| rng.byte(255));
+            key.ipv6_dst = std::array::from_fn(|_| rng.byte(255));
         }
         let mut parsed = Parsed::new();
         parsed.read(&compose(&key, Payload::Len(20)), &PacketMeta::default());
@@ -357,22 +405,29 @@ mod tests {
     fn eight_are_looked_up_as_one_by_one() {
         let (mut rng, ct) = (Rng(3), Ct::new());
         let [mut plain, mut wide] = [Wanted::new(), Wanted::new()];
-        let mut seen = [0; 2];
+        let mut seen = [0; 4];
         for n in (0..=BUNDLE_MAX).cycle().take(400) {
             let parsed: Vec<_> = (0..n).map(|_| parsed(&mut rng)).collect();
             let zone = u16::from(rng.byte(255)) << 4;
             let found = ct.look_all::<false>(&parsed, zone, &mut plain);
             if crate::wide::on() {
                 let also = ct.look_all::<true>(&parsed, zone, &mut wide);
-                assert_eq!((also.udp, also.tcp), (found.udp, found.tcp));
-                for i in bits(found.all()) {
+                assert_eq!(also, found);
+                for i in bits(found.four.all()) {
                     let of = |wanted: &Wanted| (wanted.words(i), wanted.hashes[i], wanted.places[i]);
                     assert_eq!(of(&wide), of(&plain));
                     assert_eq!(plain.hashes[i], ct.hash(&crate::ct::tuple::Tuple::of_words_v4(plain.ends[i], plain.rests[i])));
                 }
+                for i in bits(found.six.all()) {
+                    let of = |wanted: &Wanted| (wanted.tuple_v6(i), wanted.hashes[i], wanted.places[i]);
+                    assert_eq!(of(&wide), of(&plain));
+                    assert_eq!(plain.hashes[i], ct.hash(&plain.tuple_v6(i)));
+                }
             }
-            seen = [seen[0] + found.udp.count_ones(), seen[1] + found.tcp.count_ones()];
+            for (seen, found) in seen.iter_mut().zip([found.four.udp, found.four.tcp, found.six.udp, found.six.tcp]) {
+                *seen += found.count_ones();
+            }
         }
-        assert!(seen[0] > 1000 && seen[1] > 300, "{seen:?}");
+        assert!(seen[0] > 1000 && seen[1] > 300 && seen[2] > 100 && seen[3] > 40, "{seen:?}");
     }
 }

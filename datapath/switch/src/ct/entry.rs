@@ -434,6 +434,18 @@ impl<'s> Entry<'s> {
         (is(self.side_v4(false)), is(self.side_v4(true)))
     }
 
+    /// `directions` for a tuple of TCP or UDP over IPv6.
+    #[inline(always)]
+    #[must_use]
+    pub fn directions_v6(self, tuple: &Tuple, flags: u32) -> (bool, bool) {
+        if flags & NAT != 0 {
+            return self.directions(tuple, flags);
+        }
+        // Turned round is the packet's tuple: that of the connection need not be read twice.
+        let sides = load(&self.sides);
+        (sides.is(tuple), sides.is(&tuple.turned()))
+    }
+
     /// What translating a packet of one direction changes its checksums by, of a connection that is `FOUR` and has `NAT`.
     #[inline(always)]
     #[must_use]

@@ -8,7 +8,7 @@
 //! | [`tuple`], [`packet`] | from a packet to its tuple |
 //! | [`tcp`], [`stage`] | state machines, pure |
 //! | [`entry`], [`slab`], [`table`] | connections in memory, without locks for who reads |
-//! | [`seek`], `short`, `eight`, `sums`, `common`, [`track`] | packets through a `ct` action |
+//! | [`seek`], `short`, `version`, `eight`, `sums`, `common`, [`track`] | packets through a `ct` action |
 //! | [`nat`], [`helper`], [`ftp`], [`expect`], [`fragments`] | what few packets need |
 //! | [`limits`] | zones, timeout policies |
 //! | [`reaper`] | the thread that ends what has expired, and frees it |
@@ -48,6 +48,7 @@ pub mod table;
 pub mod tcp;
 pub mod track;
 pub mod tuple;
+mod version;
 
 use crate::bundle::BUNDLE_MAX;
 use crate::qsbr::MEMBERS_MAX;

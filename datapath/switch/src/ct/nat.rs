@@ -218,18 +218,19 @@ const fn in_memory(ends: u64) -> u64 {
     if cfg!(target_endian = "little") { ends } else { ends.rotate_left(32) }
 }
 
-/// `apply_common` for UDP over IPv4, of a packet whose key and headers have another tuple than `to` (`Tuple::of_words_v4`); `changes` are those of its
+/// `apply_common` for `UDP` or TCP over IPv4, of a packet whose key and headers have another tuple than `to` (`Tuple::of_words_v4`); `changes` are those of its
 /// direction (`changes_v4`).
 #[inline(always)]
 #[must_use]
-pub fn apply_short(packet: &mut Packet, parsed: &mut Parsed, to: (u64, u64), changes: [u16; 2]) -> bool {
-    const SUM: usize = 6;
+pub fn apply_short<const UDP: bool>(packet: &mut Packet, parsed: &mut Parsed, to: (u64, u64), changes: [u16; 2]) -> bool {
+    const IPV4: usize = 20;
     if matches!(packet.checksum(), Checksum::Partial { .. }) {
         return false;
     }
     let (l3, l4) = (usize::from(parsed.found.l3), usize::from(parsed.found.l4));
-    let Some(headers) = packet.data_mut().get_mut(l3..).and_then(|ip| ip.first_chunk_mut::<28>()) else { return false };
-    if l4 != l3 + 20 {
+    let at = IPV4 + if UDP { 6 } else { 16 };
+    let Some(headers) = packet.data_mut().get_mut(l3..).and_then(|ip| ip.get_mut(..at + 2)) else { return false };
+    if l4 != l3 + IPV4 {
         return false;
     }
     let (addresses, ports) = (in_memory(to.0), Tuple::ports_in_memory(to.1));
@@ -237,13 +238,13 @@ pub fn apply_short(packet: &mut Packet, parsed: &mut Parsed, to: (u64, u64), cha
     headers[20..24].copy_from_slice(&ports.to_ne_bytes());
     let sum = updated_by([headers[10], headers[11]], changes[0]);
     headers[10..12].copy_from_slice(&sum);
-    let sum = [headers[20 + SUM], headers[21 + SUM]];
-    if sum != [0, 0] {
+    let sum = [headers[at], headers[at + 1]];
+    if !UDP || sum != [0, 0] {
         let sum = match updated_by(sum, changes[1]) {
-            [0, 0] => [0xff; 2],
+            [0, 0] if UDP => [0xff; 2],
             sum => sum,
         };
-        headers[20 + SUM..22 + SUM].copy_from_slice(&sum);
+        headers[at..at + 2].copy_from_slice(&sum);
     }
     let key = &mut parsed.key;
     let [s0, s1, s2, s3, d0, d1, d2, d3] = addresses.to_ne_bytes();

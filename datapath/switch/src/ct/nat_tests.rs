@@ -148,6 +148,18 @@ proptest! {
         let (before, key) = (packet.data().to_vec(), parsed.key);
         let mut twin = packet.duplicate().unwrap();
         let mut twin_parsed = parsed.clone();
+        if !six && proto != 132 && !other {
+            let (mut short, mut short_parsed) = (packet.duplicate().unwrap(), parsed.clone());
+            let (to, [header, transport, ..]) = (new.words(), changes_v4(&old, &new.reversed()));
+            let apply = if proto == 17 { apply_short::<true> } else { apply_short::<false> };
+            let done = apply(&mut short, &mut short_parsed, to.into(), [header, transport]);
+            prop_assert_eq!(done, !partial || bare && proto == 17);
+            let (mut general, mut general_parsed) = (packet.duplicate().unwrap(), parsed.clone());
+            if done {
+                super::apply(&mut general, &mut general_parsed, &old, &new, false);
+            }
+            prop_assert_eq!((short.data(), short_parsed.key), (general.data(), general_parsed.key));
+        }
         let done = apply_common(&mut packet, &mut parsed, &from, &new);
         prop_assert_eq!(done, proto != 132 && !six && (!partial || bare && proto == 17) && !other);
         if done {

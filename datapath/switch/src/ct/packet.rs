@@ -85,6 +85,13 @@ pub(super) fn common_sums_are_right(data: &[u8], parsed: &Parsed) -> bool {
     none || pseudo.plus_word(word(20)).plus_short(payload).is_right()
 }
 
+/// Whether the checksum of a packet of TCP or UDP over IPv6 is right; nothing is counted.
+#[inline]
+pub(super) fn segment_over_ipv6_is_right(data: &[u8], parsed: &Parsed) -> bool {
+    let end = data.len().saturating_sub(usize::from(parsed.found.l2_pad));
+    data.get(usize::from(parsed.found.l4)..end).is_some_and(|segment| segment_is_right(segment, parsed))
+}
+
 /// The tuple of a packet.
 #[inline]
 #[must_use]

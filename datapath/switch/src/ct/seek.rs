@@ -39,9 +39,12 @@ pub(super) use each;
 #[derive(Debug)]
 #[repr(align(64))]
 pub struct Wanted {
-    /// For packets in `short`, in the place of tuples: the two words that `Tuple::of_words_v4` takes.
+    /// For packets in `short`, in the place of tuples: over IPv4 the two words that `Tuple::of_words_v4` takes, over IPv6 (`fresh.six`) the last one of them
+    /// and `addresses`.
     pub(super) ends: [u64; BUNDLE_MAX],
     pub(super) rests: [u64; BUNDLE_MAX],
+    /// The first four words of tuples, word by word.
+    pub(super) addresses: [[u64; BUNDLE_MAX]; 4],
     pub(super) hashes: [u64; BUNDLE_MAX],
     /// The first buckets of the hashes.
     pub(super) places: [u32; BUNDLE_MAX],
@@ -52,9 +55,9 @@ pub struct Wanted {
     handles: [u32; BUNDLE_MAX],
     /// Packets with a tuple, a bit each.
     pub(super) seen: u32,
-    /// Those of them that are TCP or UDP over IPv4, and have `ends` and `rests`.
+    /// Those of them whose tuples are in words: TCP or UDP over IPv4, and what is in `fresh`.
     pub(super) short: u32,
-    /// Those of them that were not tracked before and are of UDP, and of TCP (`Ct::seek_short`).
+    /// Those of them that go the shortest way, if their connections let them (`Ct::seek_short`).
     pub(super) fresh: Short,
     /// Those of them that are ICMP errors, with the tuple of an answer to what they quote.
     pub(super) related: u32,
@@ -88,6 +91,7 @@ impl Wanted {
         Box::new(Self {
             ends: [0; BUNDLE_MAX],
             rests: [0; BUNDLE_MAX],
+            addresses: [[0; BUNDLE_MAX]; 4],
             hashes: [0; BUNDLE_MAX],
             places: [0; BUNDLE_MAX],
             tuples: [Tuple([0; 5]); BUNDLE_MAX],
@@ -120,11 +124,21 @@ impl Wanted {
         if self.short >> i & 1 == 0 {
             return self.tuples[i];
         }
+        if self.fresh.six.all() >> i & 1 != 0 {
+            return self.tuple_v6(i);
+        }
         let [ends, rest] = self.words(i);
         Tuple::of_words_v4(ends, rest)
     }
 
-    /// The two words of the tuple of packet `i`, which is in `short`.
+    /// The tuple of packet `i`, which is in `fresh.six`.
+    #[inline(always)]
+    pub(super) fn tuple_v6(&self, i: usize) -> Tuple {
+        let [s0, s1, d0, d1] = self.addresses.each_ref().map(|word| word[i]);
+        Tuple([s0, s1, d0, d1, self.rests[i]])
+    }
+
+    /// The two words of the tuple of packet `i`, which is in `short` and over IPv4.
     #[inline(always)]
     pub(super) fn words(&self, i: usize) -> [u64; 2] {
         [self.ends[i], self.rests[i]]

@@ -1,8 +1,8 @@
-//! The shortest way through `ct`: packets of UDP and TCP over IPv4, of connections that are established, under the default timeouts.
+//! The shortest way through `ct`: packets of UDP and TCP, of connections that are established, under the default timeouts.
 //!
-//! What enters: a batch. What leaves: bits for the packets that are of UDP or TCP over IPv4, whole and not tracked before, with what they are looked up by
+//! What enters: a batch. What leaves: bits for the packets that are of UDP or TCP, whole and not tracked before, with what they are looked up by
 //! and where their connections probably are (`seek_short`); later the same packets tracked, but for those that have anything that few have (`pass_udp_as`,
-//! `track_tcp`). Neighbours: `eight`, which has forms of these steps for eight packets at a time; `sums`; `seek` and `common`, which take all others; `tcp`; a
+//! `track_tcp`). Neighbours: `version`, in which the loops for IPv4 and for IPv6 differ; `eight`, which has forms of these steps for eight packets at a time; `sums`; `seek` and `common`, which take all others; `tcp`; a
 //! property test holds this way to `track_one`.
 //!
 //! Nothing else is in these loops, so that what they need fits the processor's registers. Of a packet's key two words are looked at, of its
@@ -14,15 +14,15 @@ use super::eight;
 use super::entry::{ASSURED, CARRIED, CLOSING, DEAD, Entry, FOUR, LIVE, NAT, NAT_DST, NAT_SRC, NONE, PECULIAR, RELATED, SEVERAL};
 use super::packet;
 use super::seek::{Wanted, each};
-use super::track::{self, DNAT, EST, FIRST, Handle, LABEL_AND_TUPLE, RPL, SNAT, Spec, TRK};
+use super::track::{self, EST, FIRST, Handle, LABEL_AND_TUPLE, RPL, Spec, TRK};
 use super::tuple::{Tuple, V4};
-use super::{Ct, nat, sums, table};
+use super::version::{Four, Six, Version};
+use super::{Ct, sums, table};
 use crate::bundle::BUNDLE_MAX;
 use crate::parsed::{Parsed, UNTOLD};
 use crate::search::bits;
 use flow::clock::Msec;
 use flow::conntrack::CtStage;
-use flow::extract::NetworkLayer;
 use flow::key::Key;
 use flow::wire::ip_proto;
 use port::Packet;
@@ -41,9 +41,9 @@ pub(super) const ADDRESSES: usize = core::mem::offset_of!(Key, nw_src) / 8;
 const _: () =
     assert!(core::mem::offset_of!(Key, nw_src) == ADDRESSES * 8 && core::mem::offset_of!(Key, nw_dst) == ADDRESSES * 8 + 4);
 
-/// Flags of a connection of UDP that are looked at, and those of them that it has if it has nothing that few have.
+/// Flags of a connection of UDP that are looked at, and those of them that it has if it has nothing that few have, but for the one of its version.
 pub(super) const UDP_LOOKED_AT: u32 = LIVE | DEAD | FOUR | RELATED | SEVERAL | ASSURED | PECULIAR;
-pub(super) const UDP_USUAL: u32 = LIVE | FOUR | SEVERAL | ASSURED;
+pub(super) const UDP_USUAL: u32 = LIVE | SEVERAL | ASSURED;
 
 /// What is the same for all packets of a batch.
 #[derive(Clone, Copy, Debug)]
@@ -58,54 +58,102 @@ pub(super) struct Passing {
     strict: bool,
 }
 
-/// Packets that may go the shortest way, a bit each.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Short {
+/// Packets of UDP, and of TCP, a bit each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Kinds {
     pub(super) udp: u32,
     pub(super) tcp: u32,
 }
 
-impl Short {
+impl Kinds {
     pub(super) const fn all(self) -> u32 {
         self.udp | self.tcp
+    }
+
+    pub(super) const fn or(self, other: Self) -> Self {
+        Self { udp: self.udp | other.udp, tcp: self.tcp | other.tcp }
+    }
+}
+
+/// Packets that may go the shortest way, over IPv4 and over IPv6.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Short {
+    pub(super) four: Kinds,
+    pub(super) six: Kinds,
+}
+
+impl Short {
+    pub(super) const fn all(self) -> u32 {
+        self.four.all() | self.six.all()
     }
 }
 
 impl Ct {
-    /// Packets of UDP and TCP over IPv4 that are whole and were not tracked before: their words and hashes are in `wanted`, their buckets are on
+    /// Packets of UDP and TCP that are whole and were not tracked before: what they are looked up by and their hashes are in `wanted`, their buckets are on
     /// their way. `wide` only where `wide::on` says so.
     #[inline]
-    pub(super) fn seek_short(&self, packets: &[Packet], parsed: &[Parsed], zone: u16, wanted: &mut Wanted, wide: bool) -> Short {
+    pub(super) fn seek_short(
+        &self,
+        packets: &[Packet],
+        parsed: &[Parsed],
+        spec: &Spec<'_>,
+        wanted: &mut Wanted,
+        wide: bool,
+    ) -> Short {
         #[cfg(target_arch = "x86_64")]
         if wide {
             // SAFETY: the caller says that the processor has these features.
-            return unsafe { self.seek_short_wide(packets, parsed, zone, wanted) };
+            return unsafe { self.seek_short_wide(packets, parsed, spec, wanted) };
         }
-        self.seek_short_as::<false>(packets, parsed, zone, wanted)
+        self.seek_short_as::<false>(packets, parsed, spec, wanted)
     }
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-    fn seek_short_wide(&self, packets: &[Packet], parsed: &[Parsed], zone: u16, wanted: &mut Wanted) -> Short {
-        self.seek_short_as::<true>(packets, parsed, zone, wanted)
+    fn seek_short_wide(&self, packets: &[Packet], parsed: &[Parsed], spec: &Spec<'_>, wanted: &mut Wanted) -> Short {
+        self.seek_short_as::<true>(packets, parsed, spec, wanted)
     }
 
     #[inline(always)]
-    fn seek_short_as<const WIDE: bool>(&self, packets: &[Packet], parsed: &[Parsed], zone: u16, wanted: &mut Wanted) -> Short {
+    fn seek_short_as<const WIDE: bool>(
+        &self,
+        packets: &[Packet],
+        parsed: &[Parsed],
+        spec: &Spec<'_>,
+        wanted: &mut Wanted,
+    ) -> Short {
         let n = packets.len().min(parsed.len()).min(BUNDLE_MAX);
-        let (packets, parsed) = (&packets[..n], &parsed[..n]);
-        let Short { mut udp, mut tcp } = self.look_all::<WIDE>(parsed, zone, wanted);
+        let batch = (&packets[..n], &parsed[..n]);
+        let all = self.look_all::<WIDE>(batch.1, spec.zone, wanted);
+        let nat = spec.nat.is_some();
+        Short {
+            four: self.fetch_right::<Four, WIDE>(batch, all.four, wanted, false),
+            six: self.fetch_right::<Six, WIDE>(batch, all.six, wanted, nat),
+        }
+    }
+
+    /// Those of the packets whose checksums are right; asks for their connections, and with `more` for what only some have, too.
+    #[inline(always)]
+    fn fetch_right<V: Version, const WIDE: bool>(
+        &self,
+        (packets, parsed): (&[Packet], &[Parsed]),
+        Kinds { mut udp, mut tcp }: Kinds,
+        wanted: &mut Wanted,
+        more: bool,
+    ) -> Kinds {
         if udp != 0 {
-            udp = sums::right_ones::<true>(packets, parsed, udp, WIDE);
+            udp = sums::right_ones::<V, true>(packets, parsed, udp, WIDE);
         }
         if tcp != 0 {
-            tcp = sums::right_ones::<false>(packets, parsed, tcp, WIDE);
+            tcp = sums::right_ones::<V, false>(packets, parsed, tcp, WIDE);
         }
-        self.fetch_all::<WIDE>(udp, n, wanted, false);
+        if udp != 0 {
+            self.fetch_all::<WIDE>(udp, parsed.len(), wanted, more);
+        }
         if tcp != 0 {
-            self.fetch_all::<WIDE>(tcp, n, wanted, true);
+            self.fetch_all::<WIDE>(tcp, parsed.len(), wanted, true);
         }
-        Short { udp, tcp }
+        Kinds { udp, tcp }
     }
 
     /// Packets that are whole and were not tracked before, and what they are looked up by. Asks for their buckets.
@@ -120,11 +168,10 @@ impl Ct {
         }
         let mut all = Short::default();
         for (i, parsed) in parsed.iter().enumerate() {
-            let (proto, odd) = look(parsed);
-            all.udp |= u32::from(odd | proto ^ UDP == 0) << i;
-            all.tcp |= u32::from(odd | proto ^ TCP == 0) << i;
+            all.four = all.four.or(look::<Four>(parsed, i));
+            all.six = all.six.or(look::<Six>(parsed, i));
         }
-        for (set, proto) in [(all.udp, UDP), (all.tcp, TCP)] {
+        for (set, proto) in [(all.four.udp, UDP), (all.four.tcp, TCP)] {
             let tail = u64::from(zone) << 32 | proto << 48 | u64::from(V4) << 56;
             for i in bits(set) {
                 let (words, ends) = sought::<WIDE>(&parsed[i].key, tail);
@@ -133,6 +180,15 @@ impl Ct {
                 wanted.places[i] = table::first_place(hash, size);
                 self.table.prefetch(wanted.places[i]);
             }
+        }
+        for i in bits(all.six.all()) {
+            let key = &parsed[i].key;
+            let tuple = Tuple::of_v6(key, (u16::from_be_bytes(key.tp_src), u16::from_be_bytes(key.tp_dst)), zone);
+            let [addresses @ .., last] = tuple.0;
+            wanted.addresses.iter_mut().zip(addresses).for_each(|(to, word)| to[i] = word);
+            (wanted.rests[i], wanted.hashes[i]) = (last, self.hash(&tuple));
+            wanted.places[i] = table::first_place(wanted.hashes[i], size);
+            self.table.prefetch(wanted.places[i]);
         }
         all
     }
@@ -148,7 +204,7 @@ impl Ct {
         });
     }
 
-    /// Tracks the packets of `wanted.fresh.udp`, under an action that `is_plain`: a bit for each that is done. To the others nothing was done.
+    /// Tracks the packets of UDP in `wanted.fresh`, under an action that `is_plain`: a bit for each that is done. To the others nothing was done.
     #[inline(always)]
     pub(super) fn pass_udp_as(
         &self,
@@ -157,23 +213,11 @@ impl Ct {
         (passing, wanted): (&Passing, &Wanted),
         wide: bool,
     ) -> u32 {
-        #[cfg(target_arch = "x86_64")]
-        if wide && crate::wide::products() {
-            let packets = (packets, parsed);
-            return if spec.nat.is_some() {
-                // SAFETY: the processor has these features.
-                unsafe { eight::pass_udp::<true>(&self.slab, packets, passing, wanted) }
-            } else {
-                // SAFETY: as above.
-                unsafe { eight::pass_udp::<false>(&self.slab, packets, passing, wanted) }
-            };
-        }
-        let _ = wide;
         // What translation needs of registers is not taken from packets that are only tracked.
         if spec.nat.is_some() {
-            self.pass_udp_with::<true>((packets, parsed), passing, wanted)
+            self.pass_udp_with::<true>((packets, parsed), (passing, wanted), wide)
         } else {
-            self.pass_udp_with::<false>((packets, parsed), passing, wanted)
+            self.pass_udp_with::<false>((packets, parsed), (passing, wanted), wide)
         }
     }
 
@@ -181,15 +225,36 @@ impl Ct {
     fn pass_udp_with<const TRANSLATE: bool>(
         &self,
         (packets, parsed): (&mut [Packet], &mut [Parsed]),
-        passing: &Passing,
-        wanted: &Wanted,
+        (passing, wanted): (&Passing, &Wanted),
+        wide: bool,
     ) -> u32 {
-        let mut done = 0u32;
+        let mut done = 0;
+        if wanted.fresh.four.udp != 0 {
+            done |= self.pass_udp_over::<Four, TRANSLATE>((&mut *packets, &mut *parsed), (passing, wanted), wide);
+        }
+        if wanted.fresh.six.udp != 0 {
+            done |= self.pass_udp_over::<Six, TRANSLATE>((packets, parsed), (passing, wanted), wide);
+        }
+        done
+    }
+
+    #[inline(always)]
+    fn pass_udp_over<V: Version, const TRANSLATE: bool>(
+        &self,
+        (packets, parsed): (&mut [Packet], &mut [Parsed]),
+        (passing, wanted): (&Passing, &Wanted),
+        wide: bool,
+    ) -> u32 {
+        #[cfg(target_arch = "x86_64")]
+        if wide && crate::wide::products() {
+            // SAFETY: the processor has these features.
+            return unsafe { eight::pass_udp::<V, TRANSLATE>(&self.slab, (packets, parsed), passing, wanted) };
+        }
+        let (_, which, mut done) = (wide, V::of(wanted.fresh).udp, 0u32);
         let n = packets.len().min(parsed.len()).min(BUNDLE_MAX);
         let (packets, parsed) = (&mut packets[..n], &mut parsed[..n]);
-        each!(i in wanted.fresh.udp, n => {
-            let found = (wanted.words(i), wanted.candidates[i]);
-            done |= u32::from(self.track_udp::<TRANSLATE>(&mut packets[i], &mut parsed[i], passing, found)) << i;
+        each!(i in which, n => {
+            done |= u32::from(self.track_udp::<V, TRANSLATE>(&mut packets[i], &mut parsed[i], passing, (wanted, i))) << i;
         });
         done
     }
@@ -210,56 +275,53 @@ impl Ct {
 
     /// False, and nothing done, for packets that are not of an established connection, or one that has anything that few have.
     #[inline(always)]
-    fn track_udp<const TRANSLATE: bool>(
+    fn track_udp<V: Version, const TRANSLATE: bool>(
         &self,
         packet: &mut Packet,
         parsed: &mut Parsed,
         passing: &Passing,
-        (words, number): ([u64; 2], u32),
+        (wanted, i): (&Wanted, usize),
     ) -> bool {
         // Where there is none it is the entry of nobody, which is not live.
         const { assert!(NONE == 0) };
+        let number = wanted.candidates[i];
         let entry = self.slab.at(number);
         let flags = entry.flags.load(Ordering::Acquire);
-        let (forward, backward) = entry.directions_v4(words);
-        let alive = (flags & UDP_LOOKED_AT == UDP_USUAL) & (entry.expires_ms.load(Ordering::Relaxed) > passing.now_ms);
+        let (forward, backward) = V::directions(entry, flags, wanted, i);
+        let usual = flags & UDP_LOOKED_AT == UDP_USUAL | V::FLAG;
+        let alive = usual & (entry.expires_ms.load(Ordering::Relaxed) > passing.now_ms);
         if !(alive & (forward | backward)) {
             return false;
         }
-        let reply = !forward;
-        let mut state = u8::from(reply) * RPL;
+        let (handle, mut state) = (Handle { number, reply: !forward, related: false }, u8::from(!forward) * RPL);
         if TRANSLATE && flags & (NAT_SRC | NAT_DST) != 0 {
-            if flags & NAT != 0 {
-                // What packets of the other direction are, turned round, is what the packet shall be.
-                let [ends, last] = entry.side_v4(!reply);
-                let to = (ends.rotate_left(32), Tuple::turned_last(last));
-                if !nat::apply_short(packet, parsed, to, entry.changes_v4(reply)) {
-                    return false;
-                }
+            if flags & NAT != 0 && !V::translate::<true>(packet, parsed, (entry, flags, handle)) {
+                return false;
             }
-            let (source, destination) = if reply { (NAT_DST, NAT_SRC) } else { (NAT_SRC, NAT_DST) };
-            state |= (u8::from(flags & source != 0) * SNAT) | (u8::from(flags & destination != 0) * DNAT);
+            state |= track::translated(flags, handle.reply);
         }
         entry.expire_at(passing.until_ms);
-        passing.tell(parsed, (entry, Handle { number, reply, related: false }), UDP, state);
+        passing.tell(parsed, (entry, handle), UDP, state);
         true
     }
 
     /// The same of TCP, whose segments have to be tracked in order, these among others.
     #[inline]
-    pub(super) fn track_tcp(
+    pub(super) fn track_tcp<V: Version>(
         &self,
         packet: &mut Packet,
         parsed: &mut Parsed,
         (spec, passing): (&Spec<'_>, &Passing),
-        (words, number): ([u64; 2], u32),
+        (wanted, i): (&Wanted, usize),
     ) -> bool {
         const LOOKED_AT: u32 = LIVE | DEAD | FOUR | RELATED | ASSURED | CLOSING | CARRIED | PECULIAR;
-        const USUAL: u32 = LIVE | FOUR | ASSURED;
+        const USUAL: u32 = LIVE | ASSURED;
+        let number = wanted.candidates[i];
         let entry = self.slab.at(number);
         let flags = entry.flags.load(Ordering::Acquire);
-        let (forward, backward) = entry.directions_v4(words);
-        let alive = (flags & LOOKED_AT == USUAL) & (entry.expires_ms.load(Ordering::Relaxed) > passing.now_ms);
+        let (forward, backward) = V::directions(entry, flags, wanted, i);
+        let usual = flags & LOOKED_AT == USUAL | V::FLAG;
+        let alive = usual & (entry.expires_ms.load(Ordering::Relaxed) > passing.now_ms);
         if !(alive & passing.strict & (forward | backward)) {
             return false;
         }
@@ -273,7 +335,10 @@ impl Ct {
         drop(held);
         let (handle, mut state) = (Handle { number, reply, related: false }, u8::from(reply) * RPL);
         if spec.nat.is_some() && flags & (NAT_SRC | NAT_DST) != 0 {
-            track::translate(packet, parsed, entry, handle, &mut state);
+            state |= track::translated(flags, reply);
+            if flags & NAT != 0 {
+                turn::<V>(packet, parsed, (entry, flags, handle));
+            }
         }
         passing.tell(parsed, (entry, handle), TCP, state);
         true
@@ -304,20 +369,29 @@ fn sought<const WIDE: bool>(key: &Key, tail: u64) -> ([u64; 2], [u64; 2]) {
     (words, Tuple::ends_v4(words[0], words[1]))
 }
 
-/// A packet's protocol, and zero if it is whole, over IPv4, with both ports, and was not tracked before: one word of all that has to be zero.
+/// Translates a segment. Apart from the loop, so that what this needs of registers is not taken from segments that are only tracked.
+#[inline(never)]
+fn turn<V: Version>(packet: &mut Packet, parsed: &mut Parsed, (entry, flags, handle): (Entry<'_>, u32, Handle)) {
+    if !V::translate::<false>(packet, parsed, (entry, flags, handle)) {
+        track::retarget(packet, parsed, entry, handle, flags);
+    }
+}
+
+/// Packet `i` under its protocol, if it is whole, over that version, with both ports, and was not tracked before: one word of all that has to be zero.
 #[inline(always)]
-fn look(parsed: &Parsed) -> (u64, u64) {
+fn look<V: Version>(parsed: &Parsed, i: usize) -> Kinds {
     const FRAGMENT: u64 = 0xff << 56;
     let (word, ports) = (u64::from_le(parsed.key.words()[TRANSPORT]), ports_of(&parsed.key));
     // Subtracting one borrows into the top bit of a half that was zero.
     let no_port = ports.wrapping_sub(0x0001_0001) & !ports & 0x8000_8000;
     let odd = (word & FRAGMENT)
         | u64::from(no_port)
-        | u64::from(parsed.found.network as u8 ^ NetworkLayer::Ipv4 as u8)
+        | u64::from(parsed.found.network as u8 ^ V::NETWORK as u8)
         | u64::from(parsed.found.lines.0 & LABEL_AND_TUPLE.0)
         | u64::from(parsed.key.ct_state)
         | u64::from(parsed.conn);
-    (word >> 32 & 0xff, odd)
+    let is = |proto: u64| u32::from(odd | (word >> 32 & 0xff) ^ proto == 0) << i;
+    Kinds { udp: is(UDP), tcp: is(TCP) }
 }
 
 /// Ports as the last word of a tuple has them.

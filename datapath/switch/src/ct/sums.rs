@@ -1,17 +1,18 @@
-//! Whether the checksums of a batch's packets are right: of UDP or TCP over IPv4 without options.
+//! Whether the checksums of a batch's packets are right: of UDP or TCP over IPv4 without options, or over IPv6.
 //!
 //! What enters: packets with their keys, a bit for each that is to be judged. What leaves: a bit for each that is right. Neighbours: `short` (the caller),
-//! `packet`, whose plain judgment of one packet (`common_sums_are_right`) takes those that are not short, and is what a test holds the others to.
+//! `version`; `packet`, whose plain judgment of one packet takes those that are not short, and is what a test holds the others to.
 //!
 //! Packets of no more than 64 bytes, which cost the most for what they carry, are added up in vectors: two of 32 bytes where the processor has AVX2, or one of
 //! 64 of which what is behind the packet is not loaded (`wide`). What the sums come to is looked at afterwards, of several packets at a time.
 
-use super::packet;
 use super::seek::each;
+use super::version::Version;
 use crate::bundle::BUNDLE_MAX;
 use crate::parsed::Parsed;
 use crate::search::bits;
 use port::{Checksum, Packet};
+use std::marker::PhantomData;
 
 /// How packets are added up: word by word, in two vectors, in one.
 const PLAIN: u8 = 0;
@@ -21,37 +22,37 @@ const LINES: u8 = 2;
 /// Those of the packets of one protocol, `UDP` or TCP, whose checksums are right, or were found so. In loops of their own, as more packets are under way
 /// in the processor at a time where each takes less of it. `wide` only where `wide::on` says so.
 #[inline]
-pub(super) fn right_ones<const UDP: bool>(packets: &[Packet], parsed: &[Parsed], plain: u32, wide: bool) -> u32 {
+pub(super) fn right_ones<V: Version, const UDP: bool>(packets: &[Packet], parsed: &[Parsed], plain: u32, wide: bool) -> u32 {
     #[cfg(target_arch = "x86_64")]
     if wide && crate::wide::lines() {
         // SAFETY: the processor has these features.
-        return unsafe { right_by_lines::<UDP>(packets, parsed, plain) };
+        return unsafe { right_by_lines::<V, UDP>(packets, parsed, plain) };
     }
     #[cfg(target_arch = "x86_64")]
     if wide {
         // SAFETY: the caller says that the processor has these features.
-        return unsafe { right_wide::<UDP>(packets, parsed, plain) };
+        return unsafe { right_wide::<V, UDP>(packets, parsed, plain) };
     }
     let _ = wide;
-    right_as::<PLAIN, UDP>(packets, parsed, plain)
+    right_as::<V, PLAIN, UDP>(packets, parsed, plain)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-fn right_wide<const UDP: bool>(packets: &[Packet], parsed: &[Parsed], plain: u32) -> u32 {
-    right_as::<WIDE, UDP>(packets, parsed, plain)
+fn right_wide<V: Version, const UDP: bool>(packets: &[Packet], parsed: &[Parsed], plain: u32) -> u32 {
+    right_as::<V, WIDE, UDP>(packets, parsed, plain)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,bmi1,bmi2,lzcnt,popcnt")]
-fn right_by_lines<const UDP: bool>(packets: &[Packet], parsed: &[Parsed], plain: u32) -> u32 {
-    right_as::<LINES, UDP>(packets, parsed, plain)
+fn right_by_lines<V: Version, const UDP: bool>(packets: &[Packet], parsed: &[Parsed], plain: u32) -> u32 {
+    right_as::<V, LINES, UDP>(packets, parsed, plain)
 }
 
 #[inline(always)]
-fn right_as<const FORM: u8, const UDP: bool>(packets: &[Packet], parsed: &[Parsed], plain: u32) -> u32 {
+fn right_as<V: Version, const FORM: u8, const UDP: bool>(packets: &[Packet], parsed: &[Parsed], plain: u32) -> u32 {
     let (mut right, mut long, mut summed) = (0u32, 0u32, 0u32);
-    let mut sums = Sums::new();
+    let mut sums = Sums::<V>::new();
     each!(i in plain, packets.len().min(parsed.len()) => {
         let (packet, parsed) = (&packets[i], &parsed[i]);
         if packet.checksum() != Checksum::Unknown {
@@ -66,23 +67,25 @@ fn right_as<const FORM: u8, const UDP: bool>(packets: &[Packet], parsed: &[Parse
         right |= summed & sums.right::<FORM>();
     }
     for i in bits(long) {
-        right |= u32::from(packet::common_sums_are_right(packets[i].data(), &parsed[i])) << i;
+        right |= u32::from(V::sums_are_right(packets[i].data(), &parsed[i])) << i;
     }
     right
 }
 
 /// What the words of short packets add up to; nothing for all others, and where there are no vectors.
-struct Sums {
+struct Sums<V> {
     #[cfg(target_arch = "x86_64")]
     sums: [vector::Pair; BUNDLE_MAX],
+    version: PhantomData<V>,
 }
 
-impl Sums {
+impl<V: Version> Sums<V> {
     #[inline(always)]
     fn new() -> Self {
         Self {
             #[cfg(target_arch = "x86_64")]
             sums: [vector::Pair::ZERO; BUNDLE_MAX],
+            version: PhantomData,
         }
     }
 
@@ -95,15 +98,15 @@ impl Sums {
             // Of a packet that ends before its header does, longer than any.
             let total = packet.len().wrapping_sub(l3 + usize::from(parsed.found.l2_pad));
             let ip = packet.as_ptr().cast_const().wrapping_add(l3);
-            if FORM == LINES && (l4 == l3 + vector::IPV4) & vector::LINE_LENGTHS.contains(&total) {
+            if FORM == LINES && (l4 == l3 + V::HEADER) & vector::lengths_of_a_line::<V>().contains(&total) {
                 // SAFETY: `LINES` is only in functions that were called because the processor has these vectors. The packet has these bytes.
-                self.sums[i] = unsafe { vector::add_up_line::<UDP>(ip, total) };
+                self.sums[i] = unsafe { vector::add_up_line::<V, UDP>(ip, total) };
                 return true;
             }
-            if FORM == WIDE && (l4 == l3 + vector::IPV4) & vector::LENGTHS.contains(&total) & (packet.room() > l3 + total) {
+            if FORM == WIDE && (l4 == l3 + V::HEADER) & vector::lengths::<V>().contains(&total) & (packet.room() > l3 + total) {
                 // SAFETY: `WIDE` is only in functions that were called because the processor has AVX2. The packet owns its buffer, in which
                 // these bytes and one more are, and whose memory is initialised.
-                self.sums[i] = unsafe { vector::add_up::<UDP>(ip, total) };
+                self.sums[i] = unsafe { vector::add_up::<V, UDP>(ip, total) };
                 return true;
             }
         }
@@ -131,6 +134,7 @@ impl Sums {
 
 #[cfg(target_arch = "x86_64")]
 mod vector {
+    use super::super::version::Version;
     use crate::bundle::BUNDLE_MAX;
     use flow::wire::ip_proto;
     use std::arch::x86_64::{
@@ -145,23 +149,30 @@ mod vector {
     };
     use std::ops::RangeInclusive;
 
-    pub(super) const IPV4: usize = 20;
     /// Bytes of a vector, and words of 16 bits.
     const VECTOR: usize = 32;
     const WORDS: usize = VECTOR / 2;
-    /// Lengths of an IPv4 packet that is covered by two vectors, of which the first is full.
-    pub(super) const LENGTHS: RangeInclusive<usize> = VECTOR..=2 * VECTOR;
-    /// Where UDP's checksum stands.
-    const SUM: usize = IPV4 + 6;
-    /// The first word of the addresses, which count in the segment's sum, too.
-    const ADDRESSES: usize = 6;
+    /// Where in UDP's header its checksum stands, and how long that is.
+    const SUM: usize = 6;
+    const UDP_HEADER: usize = 8;
+    /// What the sum of a header without one comes to: as if it was right.
+    const NO_SUM: i32 = 0xffff;
     /// Products of vectors are of words with a sign: each word is taken for so much less than it is.
     const LESS: i32 = 0x8000;
 
-    /// Lengths of an IPv4 packet that one vector of 64 bytes takes: at least the header, and UDP's.
-    pub(super) const LINE_LENGTHS: RangeInclusive<usize> = IPV4 + 8..=LINE;
-    /// Bytes of that vector.
+    /// Bytes of the vector that is a line.
     const LINE: usize = 64;
+
+    /// Lengths of a packet that is covered by two vectors, of which the first is full: at least the header, and UDP's.
+    pub(super) const fn lengths<V: Version>() -> RangeInclusive<usize> {
+        let least = V::HEADER + UDP_HEADER;
+        (if least > VECTOR { least } else { VECTOR })..=2 * VECTOR
+    }
+
+    /// Lengths of a packet that a line takes.
+    pub(super) const fn lengths_of_a_line<V: Version>() -> RangeInclusive<usize> {
+        V::HEADER + UDP_HEADER..=LINE
+    }
 
     /// What the length of a packet says.
     #[repr(C, align(64))]
@@ -173,21 +184,22 @@ mod vector {
         plus: [i32; 4],
     }
 
-    const fn rows(proto: u8) -> [Row; VECTOR + 1] {
-        let mut rows = [const { row(VECTOR, 0) }; VECTOR + 1];
-        let mut i = 0;
-        while i < rows.len() {
-            rows[i] = row(VECTOR + i, proto);
-            i += 1;
+    const fn proto(udp: bool) -> u8 {
+        if udp { ip_proto::UDP } else { ip_proto::TCP }
+    }
+
+    /// By length.
+    const fn rows<V: Version>(proto: u8) -> [Row; VECTOR + 1] {
+        let mut rows = [const { Row { counted: [0; VECTOR], plus: [0; 4] } }; VECTOR + 1];
+        let mut total = *lengths::<V>().start();
+        while total <= 2 * VECTOR {
+            rows[total - VECTOR] = row::<V>(total, proto);
+            total += 1;
         }
         rows
     }
 
-    /// By protocol, TCP and UDP, and length.
-    static ROWS: [[Row; VECTOR + 1]; 2] = [rows(ip_proto::TCP), rows(ip_proto::UDP)];
-
-    #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "small numbers")]
-    const fn row(total: usize, proto: u8) -> Row {
+    const fn row<V: Version>(total: usize, proto: u8) -> Row {
         let from = second(total);
         let mut counted = [0; VECTOR];
         let mut i = VECTOR - from;
@@ -195,14 +207,16 @@ mod vector {
             counted[i] = 0xff;
             i += 1;
         }
-        Row { counted, plus: plus(total, IPV4 / 2, WORDS - ADDRESSES + WORDS, proto) }
+        Row { counted, plus: plus::<V>(total, 2 * WORDS, proto) }
     }
 
-    /// What so many words of header and segment were taken less for, in the first number and in the third, and what the pseudo header adds to the segment's.
+    /// What the words of header and segment were taken less for, in the first number and in the third, where so many words are loaded in all; and what the
+    /// pseudo header adds to the segment's, whose sum addresses count in.
     #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "small numbers")]
-    const fn plus(total: usize, header: usize, segment: usize, proto: u8) -> [i32; 4] {
-        let pseudo = (proto as u16).to_be() as i32 + ((total - IPV4) as u16).to_be() as i32;
-        [header as i32 * LESS, 0, segment as i32 * LESS + pseudo, 0]
+    const fn plus<V: Version>(total: usize, words: usize, proto: u8) -> [i32; 4] {
+        let (header, segment) = ((V::SUMMED / 2) as i32, (words - V::ADDRESSES / 2) as i32);
+        let pseudo = (proto as u16).to_be() as i32 + ((total - V::HEADER) as u16).to_be() as i32;
+        [if header == 0 { NO_SUM } else { header * LESS }, 0, segment * LESS + pseudo, 0]
     }
 
     /// Where the second vector begins: it ends where the packet does, so that it does not touch what is behind; words stay words.
@@ -222,9 +236,6 @@ mod vector {
         factors
     }
 
-    static HEADER: [i16; WORDS] = factors(0, IPV4 / 2);
-    static SEGMENT: [i16; WORDS] = factors(ADDRESSES, WORDS);
-
     #[inline]
     #[target_feature(enable = "avx2")]
     fn load<T>(of: &T) -> __m256i {
@@ -241,15 +252,15 @@ mod vector {
     impl Pair {
         pub(super) const ZERO: Self = Self([0; 4]);
 
-        /// A UDP packet without a checksum is whole, too: as if its sum was right.
+        /// A UDP packet without a checksum is whole or not, whatever it adds up to: as if its sum was right, or wrong.
         ///
         /// # Safety
         /// Both headers are readable at `ip`.
         #[inline(always)]
-        unsafe fn forgive(&mut self, ip: *const u8) {
+        unsafe fn forgive<V: Version>(&mut self, ip: *const u8) {
             // SAFETY: it is in UDP's header (the caller's promise).
-            if unsafe { ip.wrapping_add(SUM).cast::<u16>().read_unaligned() } == 0 {
-                [self.0[2], self.0[3]] = [0xffff, 0];
+            if unsafe { ip.wrapping_add(V::HEADER + SUM).cast::<u16>().read_unaligned() } == 0 {
+                [self.0[2], self.0[3]] = [if V::FORGIVES { 0xffff } else { 0 }, 0];
             }
         }
     }
@@ -257,11 +268,11 @@ mod vector {
     /// The one's complement sums of header and segment of a packet of `total` bytes, of `UDP` or TCP, both in one go, over words of 16 bits.
     ///
     /// # Safety
-    /// `total` is in `LENGTHS`, and one byte more than that is readable at `ip`.
+    /// `total` is in `lengths`, and one byte more than that is readable at `ip`.
     #[inline]
     #[target_feature(enable = "avx2")]
-    pub(super) unsafe fn add_up<const UDP: bool>(ip: *const u8, total: usize) -> Pair {
-        let row = &if UDP { &ROWS[1] } else { &ROWS[0] }[total - VECTOR];
+    pub(super) unsafe fn add_up<V: Version, const UDP: bool>(ip: *const u8, total: usize) -> Pair {
+        let row = &const { &rows::<V>(proto(UDP)) }[total - VECTOR];
         // SAFETY: a vector is in the packet, which is no shorter.
         let first = unsafe { _mm256_loadu_si256(ip.cast()) };
         // SAFETY: the vector ends with the packet, or a byte behind it (the caller's promise).
@@ -269,8 +280,9 @@ mod vector {
         // The top bit turned is 0x8000 less, with a sign.
         let turn = _mm256_set1_epi16(i16::MIN);
         let [first, last] = [first, _mm256_and_si256(last, load(&row.counted))].map(|v| _mm256_xor_si256(v, turn));
-        let header = _mm256_madd_epi16(first, load(&HEADER));
-        let segment = _mm256_add_epi32(_mm256_madd_epi16(first, load(&SEGMENT)), _mm256_madd_epi16(last, _mm256_set1_epi16(1)));
+        let header = _mm256_madd_epi16(first, load(const { &factors(0, V::SUMMED / 2) }));
+        let segment = _mm256_madd_epi16(first, load(const { &factors(V::ADDRESSES / 2, WORDS) }));
+        let segment = _mm256_add_epi32(segment, _mm256_madd_epi16(last, _mm256_set1_epi16(1)));
         let pairs = _mm256_hadd_epi32(header, segment);
         let four = _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256::<1>(pairs));
         // SAFETY: four numbers are such a vector.
@@ -280,49 +292,46 @@ mod vector {
         // SAFETY: four numbers are such a vector.
         unsafe { _mm_store_si128(pair.0.as_mut_ptr().cast(), sums) };
         if UDP {
-            // SAFETY: the header is in the first vector.
-            unsafe { pair.forgive(ip) };
+            // SAFETY: the header is in the packet, which is no shorter.
+            unsafe { pair.forgive::<V>(ip) };
         }
         pair
     }
 
-    /// What is to be added to the sums of a packet in one vector, by protocol, TCP and UDP, and length.
+    /// What is to be added to the sums of a packet in one vector, by length.
     #[repr(C, align(64))]
-    struct Plus([[[i32; 4]; LINE + 1]; 2]);
+    struct Plus([[i32; 4]; LINE + 1]);
 
-    static PLUS: Plus = Plus([pluses(ip_proto::TCP), pluses(ip_proto::UDP)]);
-
-    const fn pluses(proto: u8) -> [[i32; 4]; LINE + 1] {
+    const fn pluses<V: Version>(proto: u8) -> Plus {
         let mut pluses = [[0; 4]; LINE + 1];
-        let mut total = IPV4;
+        let mut total = *lengths_of_a_line::<V>().start();
         while total <= LINE {
-            pluses[total] = plus(total, IPV4 / 2, LINE / 2 - ADDRESSES, proto);
+            pluses[total] = plus::<V>(total, LINE / 2, proto);
             total += 1;
         }
-        pluses
+        Plus(pluses)
     }
 
     /// The same as `add_up` in one vector. Half of either sum is in the number behind it.
     ///
     /// # Safety
-    /// `total` is in `LINE_LENGTHS`, and as many bytes are readable at `ip`.
+    /// `total` is in `lengths_of_a_line`, and as many bytes are readable at `ip`.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,bmi2")]
-    pub(super) unsafe fn add_up_line<const UDP: bool>(ip: *const u8, total: usize) -> Pair {
-        /// Words of 16 bits that two and two are one number of the vector: those of the header, and of the segment.
-        const HEADER: u8 = 0b0001_1111;
-        const ADDRESSES_ON: u8 = 0b1111_1000;
-        const { assert!(HEADER.count_ones() as usize == IPV4 / 4 && ADDRESSES_ON.trailing_zeros() as usize == ADDRESSES / 2) };
+    pub(super) unsafe fn add_up_line<V: Version, const UDP: bool>(ip: *const u8, total: usize) -> Pair {
+        const { assert!(V::SUMMED.is_multiple_of(4) && V::ADDRESSES.is_multiple_of(4) && V::SUMMED < VECTOR) };
+        // Words of 16 bits that two and two are one number of the vector: those of the header, and of the segment.
+        let (summed, addresses_on) = const { ((1u8 << (V::SUMMED / 4)) - 1, u8::MAX << (V::ADDRESSES / 4)) };
         // SAFETY: what the mask leaves out is not read, the rest is readable (the caller's promise).
         let bytes = unsafe { _mm512_maskz_loadu_epi8(u64::MAX >> (LINE - total), ip.cast()) };
         let words = _mm512_xor_si512(bytes, _mm512_set1_epi16(i16::MIN));
         let pairs = _mm512_madd_epi16(words, _mm512_set1_epi16(1));
         let (low, high) = (_mm512_castsi512_si256(pairs), _mm512_extracti64x4_epi64::<1>(pairs));
-        let header = _mm256_maskz_mov_epi32(HEADER, low);
-        let segment = _mm256_mask_add_epi32(high, ADDRESSES_ON, high, low);
+        let header = _mm256_maskz_mov_epi32(summed, low);
+        let segment = _mm256_mask_add_epi32(high, addresses_on, high, low);
         let both = _mm256_hadd_epi32(header, segment);
         let four = _mm_add_epi32(_mm256_castsi256_si128(both), _mm256_extracti128_si256::<1>(both));
-        let plus = &if UDP { &PLUS.0[1] } else { &PLUS.0[0] }[total];
+        let plus = &const { &pluses::<V>(proto(UDP)) }.0[total];
         // SAFETY: four numbers are such a vector.
         let sums = _mm_add_epi32(four, unsafe { _mm_loadu_si128(plus.as_ptr().cast()) });
         let mut pair = Pair::ZERO;
@@ -330,7 +339,7 @@ mod vector {
         unsafe { _mm_store_si128(pair.0.as_mut_ptr().cast(), sums) };
         if UDP {
             // SAFETY: the header is in the packet.
-            unsafe { pair.forgive(ip) };
+            unsafe { pair.forgive::<V>(ip) };
         }
         pair
     }
@@ -384,6 +393,8 @@ mod vector {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ct::packet;
+    use crate::ct::version::{Four, Six};
     use flow::compose::{Payload, compose};
     use flow::extract::{NetworkLayer, PacketMeta};
     use flow::key::Key;
@@ -401,31 +412,50 @@ mod tests {
     }
 
     /// What each form that this processor has finds.
-    fn forms<const UDP: bool>(packets: &[Packet], parsed: &[Parsed]) -> Vec<u32> {
+    fn forms_of<V: Version, const UDP: bool>(packets: &[Packet], parsed: &[Parsed]) -> Vec<u32> {
         let all = crate::ct::seek::all(packets.len());
-        let mut found = vec![right_as::<PLAIN, UDP>(packets, parsed, all)];
+        let mut found = vec![right_as::<V, PLAIN, UDP>(packets, parsed, all)];
         #[cfg(target_arch = "x86_64")]
         if crate::wide::on() {
             // SAFETY: the processor has these features.
-            found.push(unsafe { right_wide::<UDP>(packets, parsed, all) });
+            found.push(unsafe { right_wide::<V, UDP>(packets, parsed, all) });
             if crate::wide::lines() {
                 // SAFETY: as above.
-                found.push(unsafe { right_by_lines::<UDP>(packets, parsed, all) });
+                found.push(unsafe { right_by_lines::<V, UDP>(packets, parsed, all) });
             }
         }
         found
+    }
+
+    fn forms(six: bool, udp: bool, packets: &[Packet], parsed: &[Parsed]) -> Vec<u32> {
+        match (six, udp) {
+            (false, false) => forms_of::<Four, false>(packets, parsed),
+            (false, true) => forms_of::<Four, true>(packets, parsed),
+            (true, false) => forms_of::<Six, false>(packets, parsed),
+            (true, true) => forms_of::<Six, true>(packets, parsed),
+        }
+    }
+
+    /// `key` over IPv6.
+    fn over_ipv6(mut key: Key) -> Key {
+        key.eth_type = [0x86, 0xdd];
+        (key.ipv6_src[15], key.ipv6_dst[0]) = (0xff, 0xfc);
+        key.ipv6_src[..4].copy_from_slice(&key.nw_src);
+        key.ipv6_dst[8..12].copy_from_slice(&key.nw_dst);
+        key
     }
 
     /// Of a batch each packet is judged by its own sums, whatever its neighbours are.
     #[test]
     fn a_batch_is_judged_packet_by_packet() {
         let mut random = flow::extract_gen::PacketGen::new(7);
-        for udp in [false, true] {
+        for (six, udp) in [(false, false), (false, true), (true, false), (true, true)] {
             for n in [1, 7, 31, BUNDLE_MAX] {
                 let (mut packets, mut all, mut expected) = (Vec::new(), Vec::new(), 0u32);
                 for i in 0..n {
                     let mut key = key([1, 2, 3, 4], [10, 0, 0, 1, 10, 0, 0, 2]);
                     key.nw_proto = if udp { ip_proto::UDP } else { ip_proto::TCP };
+                    let key = if six { over_ipv6(key) } else { key };
                     let mut frame = compose(&key, Payload::Len(random.below(60)));
                     let right = random.below(3) != 0;
                     if !right {
@@ -440,12 +470,19 @@ mod tests {
                         packet.set_checksum(Checksum::Good);
                     }
                     // A bit that flips a length may have made it another packet.
-                    expected |= u32::from(trusted || packet::common_sums_are_right(packet.data(), &parsed)) << i;
+                    let right = || {
+                        if six {
+                            packet::segment_over_ipv6_is_right(packet.data(), &parsed)
+                        } else {
+                            packet::common_sums_are_right(packet.data(), &parsed)
+                        }
+                    };
+                    expected |= u32::from(trusted || right()) << i;
                     packets.push(packet);
                     all.push(parsed);
                 }
-                let found = if udp { forms::<true>(&packets, &all) } else { forms::<false>(&packets, &all) };
-                assert!(found.iter().all(|found| *found == expected), "{udp} {n}");
+                let found = forms(six, udp, &packets, &all);
+                assert!(found.iter().all(|found| *found == expected), "{six} {udp} {n}");
                 assert!(n < 31 || expected != 0 && expected != crate::ct::seek::all(n));
             }
         }
@@ -453,27 +490,32 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
-        /// All forms find checksums right that `see_common` does, of packets of all short lengths, padded or not, whole or with a flipped bit.
+        /// All forms find checksums right that `see` does, of packets of all short lengths, padded or not, whole or with a flipped bit.
         #[test]
         fn sums_are_judged_alike(
             addresses: [u8; 8],
             ports: [u8; 4],
             payload in prop::collection::vec(prop_oneof![Just(0u8), Just(0xff), any::<u8>()], 0..80),
             pad in 0usize..40,
-            flip in prop::option::of((0usize..64, 0u32..8)),
+            flip in prop::option::of((0usize..84, 0u32..8)),
             none in prop::bool::weighted(0.1),
             vlan: bool,
+            six: bool,
             proto in prop::sample::select(vec![ip_proto::UDP, ip_proto::UDP, ip_proto::TCP, ip_proto::TCP, ip_proto::SCTP]),
         ) {
             let mut key = key(ports, addresses);
             key.nw_proto = proto;
+            if six {
+                key = over_ipv6(key);
+            }
             if vlan {
                 (key.vlan_tci, key.vlan_tpid) = ([0x10, 5], [0x81, 0]);
             }
             let mut frame = compose(&key, Payload::Bytes(&payload));
             let l3 = if vlan { 18 } else { 14 };
             if none {
-                frame[l3 + 26..l3 + 28].fill(0);
+                let at = l3 + if six { Six::HEADER } else { Four::HEADER } + 6;
+                frame[at..at + 2].fill(0);
             }
             if let Some((at, bit)) = flip && l3 + at < frame.len() {
                 frame[l3 + at] ^= 1 << bit;
@@ -482,13 +524,18 @@ mod tests {
             let packet = Packet::from_bytes(&frame).unwrap();
             let mut parsed = Box::new(Parsed::new());
             parsed.read(packet.data(), &PacketMeta::default());
-            let common = packet::see_common(&packet, &parsed, 3);
+            let seen = packet::see(&packet, &parsed, 3);
             let (packets, parsed) = (std::slice::from_ref(&packet), std::slice::from_ref(&*parsed));
             let key = &parsed[0].key;
             let ours = matches!(key.nw_proto, ip_proto::TCP | ip_proto::UDP) && key.tp_src != [0; 2] && key.tp_dst != [0; 2];
-            if ours && parsed[0].found.network == NetworkLayer::Ipv4 && key.nw_frag == 0 {
-                for right in if key.nw_proto == ip_proto::UDP { forms::<true>(packets, parsed) } else { forms::<false>(packets, parsed) } {
-                    prop_assert_eq!(right != 0, common.is_some(), "{:x?}", frame);
+            let at = &parsed[0].found;
+            if ours && matches!(at.network, NetworkLayer::Ipv4 | NetworkLayer::Ipv6) && key.nw_frag == 0 {
+                let (six, udp) = (at.network == NetworkLayer::Ipv6, key.nw_proto == ip_proto::UDP);
+                // Options and extensions are left to others.
+                let plain = at.l4 == at.l3 + if six { 40 } else { 20 };
+                for right in forms(six, udp, packets, parsed) {
+                    prop_assert!(right == 0 || seen.is_some(), "{:x?}", frame);
+                    prop_assert!(right != 0 || seen.is_none() || !plain, "{:x?}", frame);
                 }
             }
         }

@@ -150,7 +150,7 @@ impl Core {
         let n = bundle.packets.len();
         let tracker = &*scope.shared.ct;
         let (packets, parsed, wanted) = (&mut bundle.packets[..], &mut bundle.parsed[..n], &mut *self.wanted);
-        let short = tracker.seek_short(packets, parsed, spec.zone, wanted, self.wide);
+        let short = tracker.seek_short(packets, parsed, &spec, wanted, self.wide);
         if bits(all(n) & !short.all()).any(|i| parsed[i].key.nw_frag != 0) {
             return self.track_fragments(scope, bundle, &spec, rest);
         }
@@ -612,9 +612,20 @@ fn is_to_translate(entry: Entry<'_>, state: u8) -> bool {
 #[inline]
 pub(super) fn translate(packet: &mut Packet, parsed: &mut Parsed, entry: Entry<'_>, handle: Handle, state: &mut u8) {
     let flags = entry.flags.load(Ordering::Relaxed);
-    let (source, destination) = (flags & NAT_SRC != 0, flags & NAT_DST != 0);
-    let (source, destination) = if handle.reply { (destination, source) } else { (source, destination) };
-    *state |= if source { SNAT } else { 0 } | if destination { DNAT } else { 0 };
+    *state |= translated(flags, handle.reply);
+    retarget(packet, parsed, entry, handle, flags);
+}
+
+/// The state bits of a packet that is translated as a connection with `flags` says.
+#[inline(always)]
+pub(super) fn translated(flags: u32, reply: bool) -> u8 {
+    let (source, destination) = if reply { (NAT_DST, NAT_SRC) } else { (NAT_SRC, NAT_DST) };
+    (u8::from(flags & source != 0) * SNAT) | (u8::from(flags & destination != 0) * DNAT)
+}
+
+/// Changes a packet so that it has the tuple that its connection, whose `flags` are given, says.
+#[inline]
+pub(super) fn retarget(packet: &mut Packet, parsed: &mut Parsed, entry: Entry<'_>, handle: Handle, flags: u32) {
     let (orig, reply) = entry.both(flags);
     // Chosen by a mask: packets of both directions come mixed, and a branch would be mispredicted.
     let if_reply = u64::from(handle.reply).wrapping_neg();

@@ -2,17 +2,21 @@
 
 use super::*;
 use crate::ct::seek::Wanted;
+use crate::ct::version::{Four, Six};
 use crate::hash::Rng;
 use flow::compose::{Payload, compose};
 use flow::extract::PacketMeta;
 use proptest::prelude::*;
 
 /// A packet of a small world, mostly of a connection that began before; `outside` is an address that sources are translated to.
-/// With `mostly` a protocol nearly all are of it, over IPv4.
-fn frame(rng: &mut Rng, mostly: Option<u8>) -> Vec<u8> {
+/// With `mostly` a protocol nearly all are of it, over IPv6 or IPv4.
+fn frame(rng: &mut Rng, mostly: Mostly) -> Vec<u8> {
     let mut key = Key::ZERO;
-    let six = rng.one_in(if mostly.is_some() { 40 } else { 5 });
-    let proto = if let Some(proto) = mostly.filter(|_| !rng.one_in(20)) {
+    let six = match mostly {
+        Some((_, six)) => six ^ rng.one_in(40),
+        None => rng.one_in(5),
+    };
+    let proto = if let Some((proto, _)) = mostly.filter(|_| !rng.one_in(20)) {
         proto
     } else {
         [6, 6, 17, 17, 17, 132, 1][usize::from(rng.byte(7))]
@@ -43,7 +47,11 @@ fn frame(rng: &mut Rng, mostly: Option<u8>) -> Vec<u8> {
         key.tcp_flags = [0, flags];
     }
     let mut bytes = compose(&key, Payload::Len(20));
-    let l4 = if six { 54 } else { 34 };
+    let l4 = l4(six);
+    if proto == 17 && rng.one_in(30) {
+        // No checksum, which over IPv6 is a wrong one.
+        bytes[l4 + 6..l4 + 8].fill(0);
+    }
     if proto == 6 {
         bytes[l4 + 7] = rng.byte(4);
         bytes[l4 + 11] = rng.byte(4);
@@ -52,12 +60,20 @@ fn frame(rng: &mut Rng, mostly: Option<u8>) -> Vec<u8> {
     bytes
 }
 
-/// What the packets of a world mostly are of.
-fn mostly(rng: &mut Rng) -> Option<u8> {
-    [None, Some(6), Some(17)][usize::from(rng.byte(3))]
+/// Where the transport header begins.
+const fn l4(six: bool) -> usize {
+    if six { 54 } else { 34 }
 }
 
-fn spec<'a>(rng: &mut Rng, nats: &'a [Nat], now_ms: Msec) -> Spec<'a> {
+/// A protocol, and whether over IPv6.
+type Mostly = Option<(u8, bool)>;
+
+/// What the packets of a world mostly are of.
+fn mostly(rng: &mut Rng) -> Mostly {
+    [None, Some((6, false)), Some((17, false)), Some((6, true)), Some((17, true))][usize::from(rng.byte(5))]
+}
+
+fn spec<'a>(rng: &mut Rng, nats: &'a [Nat; 2], now_ms: Msec) -> Spec<'a> {
     Spec {
         zone: u16::from(rng.one_in(4)),
         commit: !rng.one_in(3),
@@ -84,8 +100,11 @@ struct Side {
 /// How many packets went which way.
 #[derive(Clone, Copy, Default)]
 struct Taken {
-    shortest: u32,
-    tcp: u32,
+    /// Over IPv4, and over IPv6.
+    udp: [u32; 2],
+    tcp: [u32; 2],
+    /// Those of them that were translated.
+    translated: [u32; 2],
     common: u32,
 }
 
@@ -95,20 +114,26 @@ impl Side {
         let wide = self.short.is_some() && crate::wide::on();
         let (one, key) = (std::slice::from_mut(packet), std::slice::from_mut(parsed));
         let short = match &self.short {
-            Some(_) => self.ct.seek_short(one, key, spec.zone, &mut self.wanted, wide),
+            Some(_) => self.ct.seek_short(one, key, spec, &mut self.wanted, wide),
             None => Short::default(),
         };
         self.ct.seek((&*one, &mut *key), short, spec, &mut self.wanted, wide);
         if let Some(taken) = self.short.as_mut().filter(|_| spec.is_plain()) {
             let (passing, wanted) = (self.ct.passing(spec), &*self.wanted);
+            let six = usize::from(short.six.all() != 0);
+            let mut count = |of: fn(&mut Taken) -> &mut [u32; 2], state: u8| {
+                of(taken)[six] += 1;
+                taken.translated[six] += u32::from(state & (SNAT | DNAT) != 0);
+            };
             if self.ct.pass_udp_as((&mut *one, &mut *key), spec, (&passing, wanted), wide) != 0 {
-                taken.shortest += 1;
-                return;
+                return count(|taken| &mut taken.udp, key[0].key.ct_state);
             }
-            let found = (wanted.words(0), wanted.candidates[0]);
-            if short.tcp != 0 && self.ct.track_tcp(&mut one[0], &mut key[0], (spec, &passing), found) {
-                taken.tcp += 1;
-                return;
+            let context = (spec, &passing);
+            let (packet, parsed) = (&mut one[0], &mut key[0]);
+            if short.four.tcp != 0 && self.ct.track_tcp::<Four>(packet, parsed, context, (wanted, 0))
+                || short.six.tcp != 0 && self.ct.track_tcp::<Six>(packet, parsed, context, (wanted, 0))
+            {
+                return count(|taken| &mut taken.tcp, parsed.key.ct_state);
             }
             let common = wanted.seen & !(wanted.related | wanted.unknown) != 0;
             if common && self.ct.track_common(&mut one[0], &mut key[0], spec, (&self.wanted, 0)) {
@@ -125,7 +150,7 @@ impl Side {
             return packets.iter_mut().zip(parsed).for_each(|(packet, parsed)| self.track(packet, parsed, spec));
         }
         let wide = crate::wide::on();
-        let short = self.ct.seek_short(packets, parsed, spec.zone, &mut self.wanted, wide);
+        let short = self.ct.seek_short(packets, parsed, spec, &mut self.wanted, wide);
         self.ct.seek((&*packets, &mut *parsed), short, spec, &mut self.wanted, wide);
         self.ct.pass(&mut self.local, (packets, parsed), spec, &self.wanted, wide);
     }
@@ -142,9 +167,16 @@ fn sides() -> [Side; 2] {
     sides
 }
 
-fn nats() -> [Nat; 2] {
-    let outside = ("10.0.0.9".parse().unwrap(), "10.0.0.9".parse().unwrap());
-    [Nat::default(), Nat { src: true, addr: Some(outside), ..Nat::default() }]
+/// No translation of its own, and one to an address; over IPv4, and over IPv6.
+fn nats() -> [[Nat; 2]; 2] {
+    ["10.0.0.9", "fc00::9"].map(|outside| {
+        let outside = outside.parse().unwrap();
+        [Nat::default(), Nat { src: true, addr: Some((outside, outside)), ..Nat::default() }]
+    })
+}
+
+fn is_over_ipv6(frame: &[u8]) -> bool {
+    frame[12..14] == [0x86, 0xdd]
 }
 
 fn run(seed: u64) -> Taken {
@@ -158,7 +190,8 @@ fn run(seed: u64) -> Taken {
         now_ms += i64::try_from(rng.below(if rng.0.is_multiple_of(50) { 100_000 } else { 300 })).unwrap();
         let bytes = frame(&mut rng, most);
         let good = !rng.one_in(8) || bytes[23] == 6 || bytes[20] == 6;
-        let specs: Vec<_> = (0..1 + rng.below(2)).map(|_| spec(&mut rng, &nats, now_ms)).collect();
+        let nats = &nats[usize::from(is_over_ipv6(&bytes))];
+        let specs: Vec<_> = (0..1 + rng.below(2)).map(|_| spec(&mut rng, nats, now_ms)).collect();
         let seen = sides.each_mut().map(|side| {
             let mut packet = Packet::from_bytes(&bytes).unwrap();
             if good {
@@ -188,7 +221,8 @@ fn run_batches(seed: u64) {
         let most_ms = if rng.one_in(8) { 100_000 } else { 300 };
         now_ms += i64::try_from(rng.below(most_ms)).unwrap();
         let frames: Vec<_> = (0..1 + rng.below(32)).map(|_| frame(&mut rng, most)).collect();
-        let specs: Vec<_> = (0..1 + rng.below(2)).map(|_| spec(&mut rng, &nats, now_ms)).collect();
+        let nats = &nats[usize::from(is_over_ipv6(&frames[0]))];
+        let specs: Vec<_> = (0..1 + rng.below(2)).map(|_| spec(&mut rng, nats, now_ms)).collect();
         let seen = sides.each_mut().map(|side| {
             let mut packets: Vec<_> = frames.iter().map(|bytes| Packet::from_bytes(bytes).unwrap()).collect();
             let mut parsed: Vec<_> = packets.iter().map(|_| Parsed::new()).collect();
@@ -219,17 +253,19 @@ proptest! {
 }
 
 /// Batches of UDP, most of established connections, packet by packet and in vectors: how many of them had eight that went together.
-fn run_in_vectors(seed: u64) -> u32 {
+fn run_in_vectors(seed: u64, six: bool) -> u32 {
     let (mut rng, nats, mut sides, mut whole) = (Rng(seed), nats(), sides(), 0);
+    let (nats, proto_at) = (&nats[usize::from(six)], if six { 20 } else { 23 });
     // Without translation, or with one that some connections began with.
     let translate = rng.one_in(2);
     for round in 0..40 {
         let now_ms = 1_000_000 + 100 * round;
         let odd = rng.one_in(2);
         let n = if odd { 1 + usize::from(rng.byte(32)) } else { 32 };
-        let frames: Vec<_> = (0..n).map(|_| frame(&mut rng, Some(17))).filter(|frame| odd || frame[23] == 17).collect();
+        let frames: Vec<_> =
+            (0..n).map(|_| frame(&mut rng, Some((17, six)))).filter(|frame| odd || frame[proto_at] == 17).collect();
         let nat = translate.then(|| &nats[usize::from(rng.byte(2))]);
-        let spec = Spec { zone: 0, commit: true, nat, helper: helper::NONE, ..spec(&mut rng, &nats, now_ms) };
+        let spec = Spec { zone: 0, commit: true, nat, helper: helper::NONE, ..spec(&mut rng, nats, now_ms) };
         let spec = Spec { force: false, mark: None, label: None, told: false, ..spec };
         let seen = sides.each_mut().map(|side| {
             let mut packets: Vec<_> = frames.iter().map(|bytes| Packet::from_bytes(bytes).unwrap()).collect();
@@ -237,7 +273,7 @@ fn run_in_vectors(seed: u64) -> u32 {
             packets.iter().zip(&mut parsed).for_each(|(packet, parsed)| parsed.read(packet.data(), &PacketMeta::default()));
             // Of several connections under one hash both sides look at the same one.
             let wide = crate::wide::on();
-            let short = side.ct.seek_short(&packets, &parsed, 0, &mut side.wanted, wide);
+            let short = side.ct.seek_short(&packets, &parsed, &spec, &mut side.wanted, wide);
             side.ct.seek((&packets, &mut parsed), short, &spec, &mut side.wanted, wide);
             let (passing, wide) = (side.ct.passing(&spec), wide && side.short.is_some());
             let done = side.ct.pass_udp_as((&mut packets, &mut parsed), &spec, (&passing, &side.wanted), wide);
@@ -256,15 +292,20 @@ fn run_in_vectors(seed: u64) -> u32 {
 
 #[test]
 fn vectors_of_packets_go_where_each_would() {
-    let whole: u32 = (0..20).map(run_in_vectors).sum();
-    assert!(whole > 20, "{whole} of 800");
+    for six in [false, true] {
+        let whole: u32 = (0..20).map(|seed| run_in_vectors(seed, six)).sum();
+        assert!(whole > 20, "{whole} of 800, over IPv6: {six}");
+    }
 }
 
 /// The test above would show nothing if the short ways were never taken.
 #[test]
 fn the_short_ways_are_taken() {
-    let taken: Vec<Taken> = (0..20).map(run).collect();
+    let taken: Vec<Taken> = (0..40).map(run).collect();
     let sum = |of: fn(&Taken) -> u32| taken.iter().map(of).sum::<u32>();
-    let (shortest, tcp, common) = (sum(|t| t.shortest), sum(|t| t.tcp), sum(|t| t.common));
-    assert!(shortest > 50 && tcp > 20 && common > 200, "{shortest}, {tcp} and {common} of 6000");
+    let both = |of: fn(&Taken) -> [u32; 2]| [0, 1].map(|i| taken.iter().map(|t| of(t)[i]).sum::<u32>());
+    let (udp, tcp, translated, common) = (both(|t| t.udp), both(|t| t.tcp), both(|t| t.translated), sum(|t| t.common));
+    let enough = |counts: [u32; 2], least| counts.iter().all(|count| *count > least);
+    let all = enough(udp, 50) && enough(tcp, 20) && enough(translated, 3) && common > 200;
+    assert!(all, "{udp:?}, {tcp:?}, {translated:?} and {common} of 12000");
 }
