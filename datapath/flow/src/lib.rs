@@ -8,6 +8,7 @@ pub mod action;
 pub mod action_text;
 mod action_text_read;
 mod action_text_tunnel;
+pub mod brief;
 pub mod checksum;
 pub mod clock;
 pub mod compose;

@@ -39,7 +39,7 @@ use flow::seam::{
     BOND_BUCKETS, BondTable, DpError, DpEvent, DpFeatures, DpStats, Execute, FlowDump, FlowPut, FlowStats, MeterConfig,
     MeterStats, NewFlow, PortInfo, PortRequest, PortStats, QosReport, TooLong, Upcall,
 };
-use flow::{Datapath, DpPort, Ufid};
+use flow::{Datapath, DpPort, Ufid, brief};
 use port::{Device, Packet};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -339,7 +339,7 @@ impl Switch {
     /// The control lock for who does little and is waited for.
     fn lock_soon(&self) -> MutexGuard<'_, Control> {
         self.urgent.fetch_add(1, Ordering::Relaxed);
-        let control = lock(&self.control);
+        let control = brief::lock(&self.control).unwrap_or_else(PoisonError::into_inner);
         self.urgent.fetch_sub(1, Ordering::Relaxed);
         control
     }
@@ -556,7 +556,7 @@ impl Datapath for Switch {
     }
 
     fn execute(&self, batch: Vec<Execute>) -> Vec<Result<(), DpError>> {
-        let mut aux = lock(&self.aux);
+        let mut aux = brief::lock(&self.aux).unwrap_or_else(PoisonError::into_inner);
         aux.member.online();
         let mut results = Vec::with_capacity(batch.len());
         let alike = |a: &Execute, b: &Execute| {

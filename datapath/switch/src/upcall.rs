@@ -156,7 +156,8 @@ pub struct Upcalls {
     handlers: AtomicUsize,
     /// Upcalls queued or in a handler's hands.
     open: AtomicUsize,
-    in_hand: [Hand; HANDLERS_MAX],
+    /// Each apart: handlers write theirs at every turn.
+    in_hand: [CachePadded<Hand>; HANDLERS_MAX],
 }
 
 /// What a handler has in hand.
@@ -177,7 +178,7 @@ impl Default for Upcalls {
             disabled: AtomicBool::new(false),
             handlers: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
-            in_hand: std::array::from_fn(|_| Hand::default()),
+            in_hand: std::array::from_fn(|_| CachePadded::default()),
         }
     }
 }

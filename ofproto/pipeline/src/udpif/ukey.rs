@@ -15,7 +15,7 @@ use crate::recirc::RecircRef;
 use crate::world::BridgeId;
 use flow::key::{LINE_BYTES, Lines};
 use flow::seam::FlowStats;
-use flow::{Actions, Key, Mask, Megaflow, Msec, Ufid};
+use flow::{Actions, Key, Mask, Megaflow, Msec, Ufid, brief};
 use hashbrown::HashTable;
 use smallvec::SmallVec;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -235,7 +235,7 @@ impl UkeyMap {
     }
 
     fn lock_shard(&self, index: usize) -> MutexGuard<'_, Shard> {
-        self.shards[index].lock().expect("no holder of a ukey shard panics")
+        brief::lock(&self.shards[index]).expect("no holder of a ukey shard panics")
     }
 
     /// The ukey of that name.
@@ -331,7 +331,7 @@ impl UkeyMap {
     }
 
     fn lock_index(&self) -> MutexGuard<'_, Index> {
-        self.index.lock().expect("no holder of the index of ukeys panics")
+        brief::lock(&self.index).expect("no holder of the index of ukeys panics")
     }
 
     /// A copy of a shard's list.
