@@ -267,6 +267,7 @@ pub struct PortInfo {
     /// bits/s, 0 unknown
     pub speed_bps: u64,
     pub full_duplex: Option<bool>,
+    pub link: LinkFeatures,
     /// driver_name, driver_version, firmware_version and others for `Interface.status`
     pub status: Vec<(String, String)>,
     pub options: Vec<(String, String)>,
@@ -278,6 +279,15 @@ pub struct PortInfo {
     pub elsewhere: bool,
     /// The host's own stack has an open ear for this tunnel port, and sends for it.
     pub host: Option<HostIntake>,
+}
+
+/// What a device can do and does beside its speed: bits of OFPPF_* as OpenFlow 1.1 numbers them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkFeatures {
+    /// Medium and autonegotiation in use.
+    pub current: u32,
+    pub advertised: u32,
+    pub supported: u32,
 }
 
 /// Counters of a port (names of `Interface.statistics`); `UNKNOWN` where the device does not count.

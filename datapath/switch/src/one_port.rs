@@ -175,6 +175,7 @@ impl Port {
         if let Some(settings) = device.link_settings() {
             info.speed_bps = settings.speed_mbps.map_or(0, |m| u64::from(m) * 1_000_000);
             info.full_duplex = settings.full_duplex;
+            info.link = settings.features;
         }
         if let Some(driver) = device.driver_info() {
             info.status = vec![

@@ -24,7 +24,7 @@ use flow::Msec;
 use flow::fields::TunnelOptions;
 use flow::forms::PortNames;
 use flow::hash::{Hasher, Map};
-use flow::seam::{DpPort, PortInfo};
+use flow::seam::{DpPort, LinkFeatures, PortInfo};
 use openflow::{GroupId, OfPort, TableId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -254,6 +254,7 @@ impl Port {
             state: self.state,
             speed_bps: self.info.speed_bps,
             full_duplex: self.info.full_duplex,
+            link: self.info.link,
             kind: self.kind.clone(),
         }
     }
@@ -269,6 +270,7 @@ pub struct PortView {
     pub state: u32,
     pub speed_bps: u64,
     pub full_duplex: Option<bool>,
+    pub link: LinkFeatures,
     pub kind: String,
 }
 

@@ -88,3 +88,27 @@ fn a_groups_type_is_looked_at_before_its_command() {
     assert_eq!(group(0, 0), Some(OfError::OfpbpcBadValue));
     assert_eq!(group(0, 1), None);
 }
+
+/// A table matches and sets a tunnel option of any length, whatever the bridge has mapped: OVS names the greatest.
+#[test]
+fn table_features_name_unmapped_options_at_their_greatest_length() {
+    use crate::message::{Body, Message, Multipart, MultipartBody, TableFeatures};
+    use crate::types::Xid;
+    use flow::fields::{Field, TunnelOptions};
+    use std::sync::Arc;
+    let none = Arc::new(TunnelOptions::default());
+    let features = TableFeatures {
+        matchable: vec![Field::TunMetadata0],
+        maskable: vec![Field::TunMetadata0],
+        wildcard: vec![Field::TunMetadata0],
+        any_properties: true,
+        ..TableFeatures::default()
+    };
+    let body = MultipartBody::TableFeaturesReply(vec![features]);
+    let body = Body::Stats(Box::new(Multipart { more: false, nxm: false, body }));
+    let mut out = Vec::new();
+    let codec = Codec { options: Some(&none), ..Codec::default() };
+    codec.encode(&Message { version: Version::V13, xid: Xid(0), body }, &mut out).unwrap();
+    // OFPTFPT_MATCH (8) with NXM_NX_TUN_METADATA0 and a mask, OFPTFPT_WILDCARDS (10) without.
+    assert!(hex(&out).ends_with("00080008000151f8000a00080001507c"), "{}", hex(&out));
+}

@@ -79,7 +79,7 @@ pub(super) fn desc(bridge: &Bridge) -> SwitchDesc {
 /// A port as messages describe it.
 #[must_use]
 pub(super) fn port_desc(view: &PortView) -> PortDesc {
-    let curr = features_of_speed(view.speed_bps, view.full_duplex);
+    let curr = features_of_speed(view.speed_bps, view.full_duplex) | view.link.current;
     let kbps = u32::try_from(view.speed_bps / 1000).unwrap_or(u32::MAX);
     PortDesc {
         port: view.number,
@@ -88,11 +88,11 @@ pub(super) fn port_desc(view: &PortView) -> PortDesc {
         config: view.config,
         state: view.state,
         curr,
-        advertised: 0,
-        supported: 0,
+        advertised: view.link.advertised,
+        supported: view.link.supported,
         peer: 0,
         curr_speed_kbps: kbps,
-        max_speed_kbps: 0,
+        max_speed_kbps: PortDesc::fastest_kbps(view.link.supported),
     }
 }
 

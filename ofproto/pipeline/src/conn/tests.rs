@@ -1,12 +1,17 @@
 //! Connections end to end: Debian's ovs-ofctl over `BRIDGE.mgmt`, in every version, against a switch in memory.
 
 use super::Agents;
+use super::replies::port_desc;
+use crate::bridge::PortView;
 use crate::config::{ControllerConfig, FailMode, SwitchConfig};
 use crate::scenario::{Scenario, config};
-use openflow::message::{Body, Role, RoleRequest, SwitchConfig as SetConfig};
+use flow::seam::LinkFeatures;
+use openflow::message::{Body, PortStatus, Role, RoleRequest, SwitchConfig as SetConfig};
+use openflow::print::format_message;
+use openflow::text::Names;
 use openflow::types::Versions;
 use openflow::wire::Splitter;
-use openflow::{Message, Version, Xid, decode};
+use openflow::{Message, OfPort, Version, Xid, decode};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::Command;
@@ -231,6 +236,36 @@ fn what_the_switch_tells_of_itself() {
     }
     assert!(b.ofctl(&["-O", "OpenFlow13", "dump-table-features", "BR"]).contains("table 0"));
     assert_eq!(b.ofctl(&["ping", "BR", "10"]).lines().count(), 10);
+}
+
+/// The features of a link are its speed, its medium and what the device says that it can do.
+#[test]
+fn what_is_told_of_a_link() {
+    let copper = 1 << 11;
+    let view = |speed_bps, link| PortView {
+        number: OfPort(1),
+        name: "p1".to_owned(),
+        mac: [2, 0, 0, 0, 0, 1],
+        config: 0,
+        state: 4,
+        speed_bps,
+        full_duplex: Some(true),
+        link,
+        kind: "system".to_owned(),
+    };
+    let told = |view: &PortView| {
+        let body = Body::PortStatus(Box::new(PortStatus { reason: 2, desc: port_desc(view) }));
+        format_message(&Message { version: Version::V13, xid: Xid(0), body }, &Names::default(), 0)
+    };
+    let head =
+        "OFPT_PORT_STATUS (OF1.3) (xid=0x0): MOD: 1(p1): addr:02:00:00:00:00:01\n     config:     0\n     state:      LIVE\n";
+    let veth = LinkFeatures { current: copper, ..LinkFeatures::default() };
+    let current = "     current:    10GB-FD COPPER\n     speed: 10000 Mbps now, 0 Mbps max\n";
+    assert_eq!(told(&view(10_000_000_000, veth)), format!("{head}{current}"));
+    let card = LinkFeatures { current: copper | 1 << 13, advertised: 1 << 5 | 1 << 13, supported: 1 << 6 | 1 << 5 | copper };
+    let current =
+        "     current:    1GB-FD COPPER AUTO_NEG\n     advertised: 1GB-FD AUTO_NEG\n     supported:  1GB-FD 10GB-FD COPPER\n";
+    assert_eq!(told(&view(1_000_000_000, card)), format!("{head}{current}     speed: 1000 Mbps now, 10000 Mbps max\n"));
 }
 
 #[test]

@@ -35,20 +35,6 @@ fn to_features10(features: u32) -> u32 {
     features & FEATURES_SAME | (features & 0xf800) >> 4
 }
 
-/// Speed of the fastest mode, which OpenFlow 1.0 does not tell.
-fn speed_kbps(features: u32) -> u32 {
-    const MODES: [(u32, u32); 7] = [
-        (1 << 9, 1_000_000_000),
-        (1 << 8, 100_000_000),
-        (1 << 7, 40_000_000),
-        (1 << 6, 10_000_000),
-        (3 << 4, 1_000_000),
-        (3 << 2, 100_000),
-        (3, 10_000),
-    ];
-    MODES.iter().find(|(bits, _)| features & bits != 0).map_or(0, |m| m.1)
-}
-
 /// A port number as the version has it in requests.
 pub(super) fn pull_port(i: &In<'_>, r: &mut Reader<'_>) -> Result<OfPort, OfError> {
     if i.version == Version::V10 { r.u16().map(OfPort::from_wire16) } else { r.u32().and_then(OfPort::from_wire32) }
@@ -90,8 +76,8 @@ fn pull10(r: &mut Reader<'_>) -> Result<PortDesc, OfError> {
     for features in [&mut p.curr, &mut p.advertised, &mut p.supported, &mut p.peer] {
         *features = features10(r.u32()?);
     }
-    p.curr_speed_kbps = speed_kbps(p.curr);
-    p.max_speed_kbps = speed_kbps(p.supported);
+    p.curr_speed_kbps = PortDesc::fastest_kbps(p.curr);
+    p.max_speed_kbps = PortDesc::fastest_kbps(p.supported);
     Ok(p)
 }
 

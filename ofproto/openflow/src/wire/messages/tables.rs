@@ -539,7 +539,8 @@ fn plain_fields(i: &In<'_>, r: Reader<'_>, loose: bool) -> Result<Vec<Field>, Of
 }
 
 pub(super) fn put_features(o: &mut Out<'_>, tables: &[TableFeatures]) {
-    let (codec, version) = (o.codec, o.version);
+    // A field that no option is mapped to is as long as an option can be.
+    let (codec, version) = (&Codec { options: None, ..*o.codec }, o.version);
     for f in tables {
         o.entry(|out| {
             let start = out.len();
