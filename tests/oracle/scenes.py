@@ -229,7 +229,8 @@ def tunnels(r):
             steps.append(pick(r, "appctl tnl/neigh/set br0 1.1.2.92 f8:bc:12:44:34:b9", "appctl tnl/neigh/flush", "warp 901000", "appctl ovs/route/del 1.1.2.0/24", "appctl tnl/neigh/show"))
     if r.random() < 0.5:
         steps += received(r, 1, f.arp(2, "f8:bc:12:44:34:c1", "1.1.2.92", "aa:55:aa:55:00:00", "1.1.2.88").hex()) + ["appctl tnl/neigh/show", "in p11 " + frame(r)]
-    return steps + end("br1")
+    # OVS counts what leaves by a tunnel twice, without and with its headers.
+    return steps + end("br1")[:2]
 
 
 def timeouts(r):
