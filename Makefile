@@ -1,6 +1,6 @@
 # The two commands of the README are `make demo` and `make check`; each installs what it needs (Debian packages, as root).
 SHELL := /bin/bash
-.PHONY: deb bench-db bench bench-quick build-bench setup-bench demo check check-unit check-e2e check-osken check-osken-all check-ovs check-ovs-all check-ovs-system check-ovs-db check-durability check-fuzz check-tables check-offload fuzz lint build bench-key setup-demo setup-check
+.PHONY: deb bench-db bench bench-quick build-bench setup-bench demo check check-unit check-e2e check-osken check-osken-all check-ovs check-ovs-all check-ovs-system check-ovs-db check-durability check-fuzz check-tables check-scenes check-offload fuzz lint build bench-key setup-demo setup-check
 
 DEMO_PACKAGES  := build-essential iproute2 iputils-ping ethtool procps netcat-openbsd
 CHECK_PACKAGES := $(DEMO_PACKAGES) openvswitch-switch openvswitch-common openvswitch-testcontroller ovn-central ovn-host mininet python3-netaddr python3-pyparsing openssl python3 python3-venv tcpdump socat
@@ -40,6 +40,10 @@ check-offload: setup-check build
 # Random tables, packets and messages for Debian's ovs-vswitchd and ours, COUNT of them from SEED on (tests/oracle/tables.py says more).
 check-tables: build
 	python3 tests/oracle/tables.py target/release/ovs-vswitchd --seed $(or $(SEED),0) --count $(or $(COUNT),200)
+
+# Scenes of ports and settings, packets and time for both, likewise (tests/oracle/steps.py says more).
+check-scenes: build
+	python3 tests/oracle/steps.py target/release/ovs-vswitchd --seed $(or $(SEED),0) --count $(or $(COUNT),200)
 
 # End to end: the release build, foreign clients, 1 GB through namespaces.
 check-e2e: build

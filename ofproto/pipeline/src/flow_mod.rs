@@ -500,6 +500,16 @@ pub(crate) fn outputs_to_group(actions: &[OfAction], group: GroupId) -> bool {
     OfAction::any(actions, |action| matches!(action, OfAction::Group(to) if *to == group))
 }
 
+/// How often the actions lead to a group.
+pub(crate) fn places_of_group(actions: &[OfAction], group: GroupId) -> usize {
+    let mut places = 0;
+    let Ok(()) = OfAction::try_each(actions, &mut |action| {
+        places += usize::from(matches!(action, OfAction::Group(to) if *to == group));
+        Ok::<(), std::convert::Infallible>(())
+    });
+    places
+}
+
 #[allow(clippy::box_collection, reason = "as rules have them")]
 fn conjunctions_of(actions: &[OfAction]) -> Option<Box<Vec<Conjunction>>> {
     let some: Vec<_> = actions

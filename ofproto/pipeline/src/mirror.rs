@@ -132,4 +132,12 @@ mod tests {
         assert_eq!(ports(&s, &tcp(1, "", 80)), ["2"]);
         assert_eq!(s.slowpath.status(true).bridges[0].mirrors, []);
     }
+
+    #[test]
+    fn what_comes_in_by_a_mirrors_port_is_counted_and_goes_nowhere() {
+        let s = switch(vec![mirror("m", None)], "actions=NORMAL");
+        assert!(ports(&s, &tcp(3, "", 80)).is_empty());
+        let flows = s.run_command("bridge/dump-flows", &["br0"]).unwrap();
+        assert!(flows.contains("n_packets=1, n_bytes=74, ,actions=NORMAL"), "{flows}");
+    }
 }

@@ -11,7 +11,7 @@ mod read;
 mod value;
 mod write;
 
-pub use packet::format_packet;
+pub use packet::{format_packet, format_packet_with};
 pub use read::{KeyValues, MatchTextError, Subfield, parse_into, parse_match, parse_match_with};
 pub use value::{FieldTextError, format_port, format_value, parse_port, parse_value};
 pub use write::{format_match, format_match_with};

@@ -4,15 +4,33 @@ use super::write::format_match_with;
 use crate::fields::need::{
     ETH_ARP, ETH_IPV4, ETH_IPV6, ETH_MPLS, ETH_MPLS_MULTICAST, ETH_NSH, ETH_PBB, ETH_RARP, PROTO_ICMPV6, PROTO_TCP,
 };
-use crate::fields::{DpAttr, Field, Need, Stage};
+use crate::fields::{DpAttr, Field, Need, Stage, TunnelOptions, Value};
 use crate::forms::PortNames;
 use crate::key::{FRAG_ANY, FRAG_LATER, Key, Mask};
-use crate::matching::Match;
+use crate::matching::{Match, TunnelLayout};
 
 /// The key as OpenFlow text.
 #[must_use]
 pub fn format_packet(key: &Key, ports: &dyn PortNames) -> String {
-    format_match_with(&Match::new(key, &packet_mask(key)), ports)
+    format_packet_with(key, TunnelLayout::default(), ports)
+}
+
+/// The same with the tunnel options that the key has, which lie in it as `options` says.
+#[must_use]
+pub fn format_packet_with(key: &Key, options: TunnelLayout, ports: &dyn PortNames) -> String {
+    let mut mask = packet_mask(key);
+    if is_tunnelled(key)
+        && let Some(named) = options.options()
+    {
+        for (n, option) in named.iter().filter(|(n, _)| TunnelOptions::is_present(key, *n)) {
+            named.set(&mut mask, n, &Value::ones(8 * option.bytes));
+        }
+    }
+    format_match_with(&Match { options, ..Match::new(key, &mask) }, ports)
+}
+
+fn is_tunnelled(key: &Key) -> bool {
+    key.tun_dst != [0; 4] || key.tun_ipv6_dst != [0; 16]
 }
 
 /// All bits of what the packet has, and of metadata that is not zero.
@@ -37,7 +55,7 @@ fn packet_mask(key: &Key) -> Mask {
 }
 
 fn metadata_mask(key: &Key) -> Mask {
-    let tunnelled = key.tun_dst != [0; 4] || key.tun_ipv6_dst != [0; 16];
+    let tunnelled = is_tunnelled(key);
     let mut mask = Key::ZERO;
     for field in Field::ALL {
         let row = field.row();

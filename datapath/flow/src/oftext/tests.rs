@@ -154,6 +154,20 @@ fn tunnel_options_come_and_go() {
     assert_eq!(format_match(&full), "tun_metadata0=0x1,tun_metadata1=0x1");
 }
 
+#[test]
+fn a_packets_tunnel_options_are_told_also_when_they_are_zero() {
+    let told = |text: &str| {
+        let m = parse_match(text).unwrap();
+        format_packet_with(&m.key, m.options.clone(), &NoNames)
+            .split(',')
+            .filter(|w| w.starts_with("tun_m"))
+            .collect::<Vec<_>>()
+            .join(",")
+    };
+    assert_eq!(told("tun_dst=10.0.0.1,tun_metadata0=0,tun_metadata1=5"), "tun_metadata0=0,tun_metadata1=0x5");
+    assert_eq!(told("tun_metadata0=0"), "", "it did not come by a tunnel");
+}
+
 proptest! {
     /// Each value of each field survives its text form.
     #[test]

@@ -1,7 +1,7 @@
 //! What a bridge does without controllers: fail mode (ovs-vswitchd.conf.db(5), Bridge.fail_mode).
 //!
 //! A standalone bridge without a configured controller has one rule, NORMAL. With controllers that are all away for three probe
-//! intervals, a hidden NORMAL rule above all others takes over until one is back. A secure bridge has only what it is told.
+//! intervals, all rules are forgotten and a hidden NORMAL rule above all others takes over until one is back. A secure bridge has only what it is told.
 
 use super::endpoint::{Endpoint, PROBE_MIN_MS};
 use super::groups;
@@ -109,7 +109,9 @@ impl Failover {
                     "Could not connect to controller (or switch failed controller's post-connection admission control policy) for {} seconds, failing open",
                     (now - since) / 1000
                 );
-                flow_mod::put_own_rule(&slowpath.read_world(), *id, TableId(0), FAIL_OPEN_PRIORITY, vec![normal()]);
+                let mut world = slowpath.write_world();
+                forget_all(&mut world, *id);
+                flow_mod::put_own_rule(&world, *id, TableId(0), FAIL_OPEN_PRIORITY, vec![normal()]);
             }
         }
     }
@@ -174,8 +176,12 @@ mod tests {
         assert!(!is_open(&mut failover, patience));
         // One less, or the same again, changes nothing.
         use_these(&mut failover, &["tcp:127.0.0.1:2"]);
+        scenario.flow_mod("br0", "in_port=1,actions=drop").unwrap();
         assert!(!is_open(&mut failover, 2 * patience - 2));
+        let flows = || scenario.run_command("bridge/dump-flows", &["br0"]).unwrap();
+        assert!(flows().contains("in_port=1,actions=drop"), "{}", flows());
         assert!(is_open(&mut failover, 2 * patience - 1));
+        assert!(flows().contains("priority=15790320,actions=NORMAL") && !flows().contains("in_port=1"), "{}", flows());
         // Who is open stays so until a controller is there.
         use_these(&mut failover, &["tcp:127.0.0.1:3"]);
         assert!(is_open(&mut failover, 2 * patience));

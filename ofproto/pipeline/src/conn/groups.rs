@@ -190,7 +190,7 @@ pub(super) fn group_stats(bridge: &Bridge, group: GroupId, now: Msec) -> Vec<Gro
             let (duration_sec, duration_nsec) = super::replies::duration(g.created_ms, now);
             let users = bridge.tables.iter().map(|t| {
                 let rules = t.rules.read().expect("no holder of a table's rules panics");
-                rules.iter().filter(|r| flow_mod::outputs_to_group(&r.actions, g.id)).count()
+                rules.iter().map(|r| flow_mod::places_of_group(&r.actions, g.id)).sum::<usize>()
             });
             GroupStatsEntry {
                 group: g.id,
@@ -264,6 +264,10 @@ pub(crate) fn meter_mod(
     // OpenFlow 1.3 section 5.7.1: "one or more meter bands".
     if bands == 0 {
         return Err(OfError::OfpmmfcOutOfBands);
+    }
+    // Its bands have a unit.
+    if mm.meter.config.flags & (METER_KBPS | METER_PKTPS) == 0 {
+        return Err(OfError::OfpmmfcBadFlags);
     }
     dp.meter_set(dp_meter, &mm.meter.config).map_err(|error| refusal(&error))?;
     world.meters_taken.insert(dp_meter);
@@ -406,5 +410,21 @@ mod tests {
         empty.command = 1;
         let done = meter_mod(&mut world, bridge, &empty, 0, &mut Journal::default());
         assert!(matches!(done, Err(OfError::OfpmmfcUnknownMeter)), "{done:?}");
+        // Nor is there one whose bands count neither bits nor packets.
+        let bands = vec![flow::seam::MeterBand { kind: BAND_DROP, rate: 5, ..flow::seam::MeterBand::default() }];
+        let config = MeterConfig { flags: METER_STATS, bands };
+        let vague = MeterMod { command: 0, meter: MeterConfigEntry { id: 1, config } };
+        let done = meter_mod(&mut world, bridge, &vague, 0, &mut Journal::default());
+        assert!(matches!(done, Err(OfError::OfpmmfcBadFlags)), "{done:?}");
+    }
+
+    #[test]
+    fn a_group_counts_each_place_that_leads_to_it() {
+        let s = Scenario::new(&config(&["br0 p1@1"]));
+        s.add_group("br0", "group_id=2,type=all,bucket=output:1").unwrap();
+        s.flow_mod("br0", "actions=group:2,write_actions(group:2)").unwrap();
+        s.flow_mod("br0", "table=1,actions=clone(group:2)").unwrap();
+        let world = s.slowpath.read_world();
+        assert_eq!(group_stats(world.bridge_named("br0").unwrap(), GroupId(2), 0)[0].ref_count, 3);
     }
 }

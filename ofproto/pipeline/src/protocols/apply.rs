@@ -124,7 +124,7 @@ fn set_gate(world: &mut World, id: BridgeId, number: OfPort, gate: Gate, now: Ms
     port_changed(world, id, number);
     world.wake.note_news();
     if old.learns() != gate.learns() {
-        let whole = matches!(gate, Gate::Stp(_)) && matches!(old, Gate::Stp(_));
+        let whole = !matches!(gate, Gate::Rstp(_)) && !matches!(old, Gate::Rstp(_));
         flush(world, id, if whole { None } else { Some(number) }, now);
     }
     if let Some(notice) = notice {

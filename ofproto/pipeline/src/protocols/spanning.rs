@@ -19,25 +19,22 @@ pub enum Spanning {
 }
 
 /// What spanning tree lets a port do.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Gate {
+    /// No spanning tree: all.
+    #[default]
+    Open,
     Stp(stp::State),
     Rstp(rstp::State),
 }
 
-impl Default for Gate {
-    /// No spanning tree: all.
-    fn default() -> Self {
-        Self::Stp(stp::State::Disabled)
-    }
-}
-
 impl Gate {
-    /// Whether packets may pass.
+    /// Whether packets may pass. A port of STP whose link is down takes part and forwards nothing.
     #[must_use]
     pub fn forwards(self) -> bool {
         match self {
-            Self::Stp(state) => matches!(state, stp::State::Disabled | stp::State::Forwarding),
+            Self::Open => true,
+            Self::Stp(state) => state == stp::State::Forwarding,
             Self::Rstp(state) => matches!(state, rstp::State::Disabled | rstp::State::Forwarding),
         }
     }
@@ -46,6 +43,7 @@ impl Gate {
     #[must_use]
     pub fn learns(self) -> bool {
         match self {
+            Self::Open => true,
             Self::Stp(state) => matches!(state, stp::State::Disabled | stp::State::Learning | stp::State::Forwarding),
             Self::Rstp(state) => matches!(state, rstp::State::Disabled | rstp::State::Learning | rstp::State::Forwarding),
         }
@@ -56,7 +54,7 @@ impl Gate {
     pub fn sends_bpdus(self) -> bool {
         match self {
             Self::Stp(state) => state != stp::State::Blocking,
-            Self::Rstp(_) => true,
+            Self::Open | Self::Rstp(_) => true,
         }
     }
 
@@ -64,7 +62,7 @@ impl Gate {
     #[must_use]
     pub fn openflow_state(self) -> u32 {
         let state = match self {
-            Self::Stp(stp::State::Disabled | stp::State::Listening) => 0,
+            Self::Open | Self::Stp(stp::State::Disabled | stp::State::Listening) => 0,
             Self::Rstp(rstp::State::Disabled | rstp::State::Discarding) => 0,
             Self::Stp(stp::State::Learning) | Self::Rstp(rstp::State::Learning) => 1,
             Self::Stp(stp::State::Forwarding) | Self::Rstp(rstp::State::Forwarding) => 2,
@@ -77,6 +75,7 @@ impl Gate {
     #[must_use]
     pub fn names(self) -> (&'static str, &'static str) {
         match self {
+            Self::Open => ("STP", stp::State::Disabled.name()),
             Self::Stp(state) => ("STP", state.name()),
             Self::Rstp(state) => ("RSTP", state.name()),
         }

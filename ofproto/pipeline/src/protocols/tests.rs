@@ -173,3 +173,22 @@ fn a_bond_is_a_dependency_of_its_own() {
     log.object(Object::Bundle(BridgeId(1), BundleId(2)));
     assert!(log.pending(crate::deps::Revision(0)).concerns(&deps, &(&key, &key)));
 }
+
+#[test]
+fn a_port_of_stp_without_a_link_is_no_way() {
+    let mut wanted = config(&["br0 p1@1 p2@2 p3@3"]);
+    wanted.bridges[0].stp = true;
+    let s = Scenario::new(&wanted);
+    s.flow_mod("br0", "actions=output:2,output:3").unwrap();
+    let now = pass(&s, now_ms(), 31_000);
+    let packet = "in_port(1),eth(src=02:00:00:00:00:01,dst=02:00:00:00:00:02),eth_type(0x1234)";
+    let ports = |s: &Scenario| {
+        // The tree's own data units have left before.
+        s.dp.take_outputs();
+        s.send(packet).lines().filter_map(|l| l.split_once(':')).map(|(port, _)| port.to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(ports(&s), ["2", "3"]);
+    s.dp.set_link(s.dp_port("p2"), false);
+    pass(&s, now, 200);
+    assert_eq!(ports(&s), ["3"]);
+}

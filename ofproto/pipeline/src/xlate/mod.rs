@@ -377,6 +377,8 @@ impl<'a> Ctx<'a> {
             let (found, ended) = self.look_up(&lookup);
             self.table = ended;
             self.report_lookup(&found, ended);
+            // The rule counts the packet, also one that its port does not take or that a protocol of the link keeps.
+            self.credit(&found);
             found
         });
         if !self.decapsulate_ecn() {
@@ -448,7 +450,6 @@ impl<'a> Ctx<'a> {
             Found::Rule(rule) => {
                 self.rule = Some(Arc::clone(rule));
                 self.rule_cookie = rule.cookie.load(std::sync::atomic::Ordering::Relaxed);
-                self.credits.push(Credit::Rule(Arc::clone(rule)));
                 self.run_actions(&rule.actions, true);
             }
             Found::Miss | Found::PacketIn | Found::DroppedFragment => self.run_miss(found),

@@ -194,23 +194,24 @@ impl<'a> Ctx<'a> {
             }
         };
         let source = Source { floods_reports: from.mcast_flood_reports };
-        for event in events {
-            if !table.learn(event, vlan, from.id, source, self.now) {
-                continue;
+        let news = events.into_iter().filter(|event| table.learn(*event, vlan, from.id, source, self.now)).collect::<Vec<_>>();
+        // Of a message that may name several groups only their number is told.
+        let names_one = self.key.eth_type == ETH_IPV4 && self.key.tp_src[1] != parse::IGMP_V3_REPORT;
+        match news.first() {
+            None => 0,
+            Some(parse::Event::Query) => {
+                self.report(Kind::Detail, format_args!("multicast snooping query on port {name} in VLAN {vlan}"))
             }
-            match event {
-                parse::Event::Join(group) => self.report(
-                    Kind::Detail,
-                    format_args!("multicast snooping learned that {group} is on port {name} in VLAN {vlan}"),
-                ),
-                parse::Event::Leave(group) => {
-                    self.report(Kind::Detail, format_args!("multicast snooping leaving {group} is on port {name} in VLAN {vlan}"))
-                }
-                parse::Event::Query => {
-                    self.report(Kind::Detail, format_args!("multicast snooping query on port {name} in VLAN {vlan}"))
-                }
-            };
-        }
+            Some(parse::Event::Join(group)) if names_one => self
+                .report(Kind::Detail, format_args!("multicast snooping learned that {group} is on port {name} in VLAN {vlan}")),
+            Some(parse::Event::Leave(group)) if names_one => {
+                self.report(Kind::Detail, format_args!("multicast snooping leaving {group} is on port {name} in VLAN {vlan}"))
+            }
+            Some(_) => self.report(
+                Kind::Detail,
+                format_args!("multicast snooping processed {} addresses on port {name} in VLAN {vlan}", news.len()),
+            ),
+        };
     }
 }
 
@@ -231,4 +232,33 @@ fn read(packet: &[u8], key: &Key) -> Result<Vec<parse::Event>, parse::Malformed>
 fn is_link_local(group: GroupAddr) -> bool {
     const ALL_HOSTS: [u8; 16] = [0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
     matches!(group.0, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 224, 0, 0, _]) || group.0 == ALL_HOSTS
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::scenario::{Scenario, config};
+
+    /// What a trace says of snooping, of a packet in hexadecimal into port 2.
+    fn told(s: &Scenario, packet: &str) -> Vec<String> {
+        let trace = s.run_command("ofproto/trace", &["br0", "in_port=2", packet]).unwrap();
+        trace.lines().filter_map(|l| l.split_once("multicast snooping ")).map(|(_, rest)| rest.to_owned()).collect()
+    }
+
+    #[test]
+    fn a_trace_names_one_group_or_tells_how_many() {
+        let mut config = config(&["br0 p1@1 p2@2"]);
+        config.bridges[0].mcast_snooping =
+            Some(crate::config::McastConfig { table_size: 8, aging_s: 300, flood_unregistered: true });
+        let s = Scenario::new(&config);
+        s.flow_mod("br0", "actions=NORMAL").unwrap();
+        let report = "01005e000001505400000001080046000020000140000102f9d40a000001e100000194040000160008fee1000001";
+        assert_eq!(told(&s, report), ["learned that 225.0.0.1 is on port p2 in VLAN 0"]);
+        assert_eq!(told(&s, report), [""; 0], "it is known");
+        let leave = "01005e000002505400000001080046000020000140000102fad30a000001e000000294040000170007fee1000001";
+        assert_eq!(told(&s, leave), ["leaving 225.0.0.1 is on port p2 in VLAN 0"]);
+        let two = "01005e000016505400000001080046000030000140000102faad0a000003e000001694040000220013f90000000204000000e100000104000000e1000002";
+        assert_eq!(told(&s, two), ["processed 2 addresses on port p2 in VLAN 0"]);
+        let mld = "33330000000550540000000286dd6000000000200001fe800000000000000000000000000001ff0e00000000000000000000000000053a000502000001008300800300000000ff0e0000000000000000000000000005";
+        assert_eq!(told(&s, mld), ["processed 1 addresses on port p2 in VLAN 0"]);
+    }
 }

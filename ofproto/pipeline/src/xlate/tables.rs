@@ -70,6 +70,7 @@ impl Ctx<'_> {
         self.resubmits += 1;
         let deepens = u32::from(lookup.table <= old_table);
         self.depth += deepens;
+        self.credit(&found);
         match &found {
             Found::Rule(rule) => self.run_rule(rule, lookup),
             Found::PacketIn | Found::Miss | Found::DroppedFragment => self.run_miss(&found),
@@ -82,7 +83,6 @@ impl Ctx<'_> {
     fn run_rule(&mut self, rule: &Arc<Rule>, lookup: &Lookup) {
         let old_rule = self.rule.replace(Arc::clone(rule));
         let old_cookie = std::mem::replace(&mut self.rule_cookie, rule.cookie.load(Ordering::Relaxed));
-        self.credits.push(Credit::Rule(Arc::clone(rule)));
         // What a rule sends up is not what a bucket sends up, wherever the rule was reached from.
         let was_in_bucket = std::mem::take(&mut self.in_bucket);
         if lookup.on_a_copy {
@@ -98,7 +98,6 @@ impl Ctx<'_> {
     /// Does what is done where no rule was found.
     pub(super) fn run_miss(&mut self, found: &Found) {
         let own = self.own_rule(found);
-        self.credits.push(Credit::Tally(Arc::clone(self.bridge.own_rules.tally(own))));
         if own != Own::PacketIn {
             self.report(Kind::Action, format_args!("drop"));
             return;
@@ -108,6 +107,16 @@ impl Ctx<'_> {
         self.run_actions(&own.actions(), true);
         self.rule_cookie = old_cookie;
         self.rule = old_rule;
+    }
+
+    /// What was found counts the packet.
+    pub(super) fn credit(&mut self, found: &Found) {
+        self.credits.push(match found {
+            Found::Rule(rule) => Credit::Rule(Arc::clone(rule)),
+            Found::Miss | Found::PacketIn | Found::DroppedFragment => {
+                Credit::Tally(Arc::clone(self.bridge.own_rules.tally(self.own_rule(found))))
+            }
+        });
     }
 
     /// The rule of table 254 that stands for it.

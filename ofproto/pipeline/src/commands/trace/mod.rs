@@ -21,7 +21,7 @@ use args::{Arguments, Flow};
 use flow::action_text::format_actions;
 use flow::clock::now_ms;
 use flow::matching::{Match, TunnelLayout};
-use flow::oftext::{format_match_with, format_packet};
+use flow::oftext::{format_match_with, format_packet, format_packet_with};
 use flow::seam::Execute;
 use flow::{Action, Actions, Key, Msec};
 use openflow::action::OfAction;
@@ -227,11 +227,11 @@ fn tell(
     translation: &Translation,
 ) {
     let mut put = |text: std::fmt::Arguments<'_>| out.write_fmt(text).expect("writing to a string cannot fail");
-    let initial = format_packet(key, names);
+    let initial = format_packet_with(key, options.clone(), names);
     put(format_args!("Flow: {initial}\n{}", trace.text()));
     let unset = Key { actset_output: trace.final_key.actset_output, ..*key };
     let unchanged = unset == *trace.final_key && trace.final_key.actset_output == openflow::OfPort::UNSET.to_key();
-    let last = if unchanged { "unchanged".to_owned() } else { format_packet(&trace.final_key, names) };
+    let last = if unchanged { "unchanged".to_owned() } else { format_packet_with(&trace.final_key, options.clone(), names) };
     let megaflow = with_byte_masks(format_match_with(&Match { options, ..Match::new(key, &translation.mask) }, names));
     let actions = format_actions(&translation.actions, dp_names);
     put(format_args!("\nFinal flow: {last}\nMegaflow: {megaflow}\nDatapath actions: {actions}"));
