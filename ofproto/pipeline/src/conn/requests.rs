@@ -154,7 +154,7 @@ impl Conn {
                 Ok(vec![Body::BarrierReply])
             }
             Body::RoleRequest(request) => self.role_request(request),
-            Body::GetAsyncRequest => Ok(vec![Body::GetAsyncReply(self.lock().asynchronous)]),
+            Body::GetAsyncRequest => Ok(vec![Body::GetAsyncReply(self.lock().asynchronous())]),
             Body::SetAsync(new) => {
                 self.lock().set_async(new);
                 Ok(vec![])

@@ -2,13 +2,13 @@
 
 use super::Agents;
 use crate::config::{ControllerConfig, FailMode, SwitchConfig};
-use crate::scenario::{Scenario, config};
+use crate::scenario::{Scenario, config, controller};
 use openflow::message::{Body, Role, RoleRequest, SwitchConfig as SetConfig};
 use openflow::types::Versions;
 use openflow::wire::Splitter;
 use openflow::{Message, Version, Xid, decode};
 use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -419,18 +419,7 @@ fn who_controls_a_bridge_that_goes_hears_of_its_rules_alone() {
 fn who_has_connected_goes_when_what_was_agreed_on_does() {
     let mut b = bench();
     let passive = format!("punix:{}", b.rundir.join("own").display());
-    b.config.bridges[0].controllers.push(ControllerConfig {
-        target: passive,
-        service: false,
-        max_backoff_ms: 0,
-        inactivity_probe_ms: 0,
-        out_of_band: true,
-        enable_async: true,
-        rate_limit: None,
-        burst_limit: None,
-        queue_size: 100,
-        dscp: 0,
-    });
+    b.config.bridges[0].controllers.push(controller(&passive));
     b.agents.configure(&b.config);
     let (mut to_stay, mut to_go) = (b.wire(), b.wire_to("own"));
     let greeted = |wire: &mut Wire| {
@@ -444,12 +433,65 @@ fn who_has_connected_goes_when_what_was_agreed_on_does() {
     b.agents.configure(&b.config);
     greeted(&mut to_stay);
     greeted(&mut to_go);
+    b.config.bridges[0].controllers[0].dscp += 1;
+    b.agents.configure(&b.config);
+    to_go.until_hung_up();
+    to_go = b.wire_to("own");
+    greeted(&mut to_go);
     b.config.bridges[0].controllers.clear();
     b.agents.configure(&b.config);
     to_go.until_hung_up();
+    greeted(&mut to_stay);
+    b.config.bridges[0].datapath_id = Some(0x77);
+    b.scenario.slowpath.configure(&b.config);
+    b.agents.configure(&b.config);
+    to_stay.until_hung_up();
+    to_stay = b.wire();
     greeted(&mut to_stay);
     b.config.bridges[0].protocols = Versions(1 << 4);
     b.agents.configure(&b.config);
     to_stay.until_hung_up();
     greeted(&mut b.wire());
+}
+
+/// As in OVS: what the database says of a controller that is connected holds from then on, for the same connection.
+#[test]
+fn settings_are_taken_up_by_living_connections() {
+    let mut b = bench();
+    let listener = UnixListener::bind(b.rundir.join("controller")).unwrap();
+    b.config.bridges[0].controllers.push(controller("unix:controller"));
+    b.agents.configure(&b.config);
+    let mut wire = Wire { stream: listener.accept().unwrap().0, splitter: Splitter::default() };
+    wire.stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    wire.send(Body::Hello(Versions(1 << 4)));
+    // What it hears unasked once it has been asked so often.
+    let hears = |wire: &mut Wire, want: bool| loop {
+        wire.send(Body::GetAsyncRequest);
+        let reply = wire.until(|body| matches!(body, Body::GetAsyncReply(_))).body;
+        if matches!(reply, Body::GetAsyncReply(config) if (config.port_status[0] != 0) == want) {
+            return;
+        }
+    };
+    hears(&mut wire, true);
+    let changes: [fn(&mut ControllerConfig); 7] = [
+        |c| c.rate_limit = Some(300),
+        |c| c.burst_limit = Some(30),
+        |c| c.rate_limit = None,
+        |c| c.queue_size += 1,
+        |c| (c.inactivity_probe_ms, c.max_backoff_ms) = (60_000, 3000),
+        |c| c.service = true,
+        |c| c.out_of_band = true,
+    ];
+    for (i, change) in changes.into_iter().enumerate() {
+        change(&mut b.config.bridges[0].controllers[0]);
+        // It has taken up all that was changed with this.
+        let unasked = i % 2 == 1;
+        b.config.bridges[0].controllers[0].enable_async = unasked;
+        b.agents.configure(&b.config);
+        hears(&mut wire, unasked);
+    }
+    // Of which kind it is, a connection says for as long as it lasts.
+    assert!(b.agents.shared.conns().iter().any(|conn| conn.lock().kind == super::state::Kind::Primary));
+    listener.set_nonblocking(true).unwrap();
+    assert!(listener.accept().is_err(), "it has not come again");
 }
