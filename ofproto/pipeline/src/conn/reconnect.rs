@@ -206,7 +206,8 @@ mod tests {
     #[test]
     fn other_limits_at_any_time() {
         let mut s = Status::new(8000, 5000);
-        (0..4).for_each(|_| drop(s.step(&Event::Failed("x".into()), 0)));
+        let waits: Vec<_> = (0..4).map(|_| s.step(&Event::Failed("x".into()), 0)).collect();
+        assert_eq!(waits[3], Effect::Wait(8000));
         s.take_up(2000, 7000);
         assert_eq!((s.backoff_ms(), s.step(&Event::Failed("x".into()), 0)), (2000, Effect::Wait(2000)));
         s.step(&Event::Connected, 0);

@@ -495,3 +495,26 @@ fn settings_are_taken_up_by_living_connections() {
     listener.set_nonblocking(true).unwrap();
     assert!(listener.accept().is_err(), "it has not come again");
 }
+
+/// What a packet-out has taught goes with the rest of a bundle that fails; one whose actions cannot be carried out fails, as in OVS.
+#[test]
+fn what_a_packet_out_teaches_belongs_to_its_bundle() {
+    let b = bench();
+    let file = b.rundir.join("bundle");
+    let bundle = |lines: &str| {
+        std::fs::write(&file, lines).unwrap();
+        b.ofctl(&["-O", "OpenFlow14", "bundle", "BR", file.to_str().unwrap()])
+    };
+    let teach = "packet-out in_port=1,packet=505400000007505400000001080000,actions=learn(table=1,NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[]),2";
+    let rules = || b.ofctl(&["--no-stats", "dump-flows", "BR"]).lines().filter(|line| line.contains("actions")).count();
+    let said = bundle(&format!("flow add table=2,actions=drop\n{teach}\nflow add actions=group:99\n"));
+    assert!(said.contains("OFPBAC_BAD_OUT_GROUP") && said.contains("OFPBFC_MSG_FAILED"), "{said}");
+    assert_eq!(rules(), 0);
+    assert_eq!(bundle(&format!("flow add table=2,actions=drop\n{teach}\n")), "");
+    assert_eq!(rules(), 2);
+    b.ofctl(&["del-flows", "BR"]);
+    let endless = "table=3,actions=learn(table=1,NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[]),resubmit(,3)";
+    let said = bundle(&format!("flow add {endless}\npacket-out in_port=1,packet=505400000007505400000001080000,actions=resubmit(,3)\n"));
+    assert!(said.contains("OFPFMFC_UNKNOWN") && said.contains("OFPBFC_MSG_FAILED"), "{said}");
+    assert_eq!(rules(), 0);
+}
