@@ -28,6 +28,8 @@ const HELLO: u8 = 0;
 const ERROR: u8 = 1;
 const ECHO_REQUEST: u8 = 2;
 const ECHO_REPLY: u8 = 3;
+/// OpenFlow 1.5.
+const NEWEST: u8 = Version::V15 as u8;
 /// Header, type and code.
 const ERROR_BYTES_MIN: usize = 12;
 
@@ -306,18 +308,10 @@ async fn greet<S: Wire>(stream: &mut S, ours: Versions, name: &str) -> io::Resul
             n => splitter.push(&buffer[..n]),
         }
     };
-    let refuse = |text: String, code: OfError| {
-        let version = Header::peek(&first).and_then(|h| Version::from_wire(h.version)).map_or(Version::V10, |v| v.min(highest));
-        (Message { version, xid: Xid(0), body: Body::Error(ErrorMessage { error: code, data: text.clone().into_bytes() }) }, text)
-    };
     log_messages(name, RECEIVED, &first);
-    let theirs = match Codec::default().decode(&first) {
-        Ok(Message { body: Body::Hello(theirs), .. }) => theirs,
-        Ok(_) | Err(_) => {
-            let (error, text) = refuse("expected hello, got another message".to_owned(), OfError::OfphfcIncompatible);
-            stream.write_all(&error.encode().map_err(io::Error::other)?).await?;
-            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-        }
+    // As OVS does: who begins with anything else is not spoken to.
+    let Ok(Message { body: Body::Hello(theirs), .. }) = Codec::default().decode(&first) else {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "expected hello, got another message"));
     };
     match Version::ALL.into_iter().rev().find(|v| (ours.0 & theirs.0) >> *v as u32 & 1 != 0) {
         Some(version) => {
@@ -333,14 +327,13 @@ async fn greet<S: Wire>(stream: &mut S, ours: Versions, name: &str) -> io::Resul
         }
         None => {
             CONN_NEGOTIATION_FAILED.inc();
-            let text = format!("We support {}, you support {}, no common versions.", versions_text(ours), versions_text(theirs));
-            tracing::warn!(
-                target: "vconn",
-                "{name}: version negotiation failed (we support {}, peer supports {})",
-                versions_text(ours),
-                versions_text(theirs)
-            );
-            let (error, text) = refuse(text, OfError::OfphfcIncompatible);
+            let (we, you) = (versions_up_to(ours), versions_up_to(theirs));
+            let text = format!("We support {we}, you support {you}, no common versions.");
+            tracing::warn!(target: "vconn", "{name}: version negotiation failed (we support {we}, peer supports {you})");
+            let highest = u8::try_from(theirs.0.checked_ilog2().unwrap_or(0)).unwrap_or(0);
+            let version = Version::from_wire(highest).unwrap_or(Version::V10);
+            let error = ErrorMessage { error: OfError::OfphfcIncompatible, data: text.clone().into_bytes() };
+            let error = Message { version, xid: Xid(0), body: Body::Error(error) };
             stream.write_all(&error.encode().map_err(io::Error::other)?).await?;
             Err(io::Error::new(io::ErrorKind::InvalidData, text))
         }
@@ -554,6 +547,9 @@ fn handle_one(job: &Job, conn: &Conn, assembler: &mut Assembler, raw: &[u8], out
     job.shared.snoop_copy(conn, raw);
     log_messages(&conn.name, RECEIVED, raw);
     let Some(header) = Header::peek(raw) else { return };
+    if header.version > NEWEST && matches!(header.kind, ECHO_REQUEST | ECHO_REPLY) {
+        return echo(job, conn, raw, header.kind == ECHO_REQUEST, out);
+    }
     let (agreed, nxm, table_id) = {
         let state = conn.lock();
         (state.version, state.nxm, state.table_id)
@@ -606,6 +602,17 @@ fn handle_one(job: &Job, conn: &Conn, assembler: &mut Assembler, raw: &[u8], out
             // A message of another version is answered in its own, one of nobody's in the first.
             encode(job, conn, &Message { version: version.unwrap_or(Version::V10), xid: header.xid, body }, out);
         }
+    }
+}
+
+/// An echo of a version that nobody knows: as in OVS one that is asked for comes back as it is, with the type of a reply.
+fn echo(job: &Job, conn: &Conn, raw: &[u8], is_asked_for: bool, out: &mut Vec<u8>) {
+    if is_asked_for {
+        let at = out.len();
+        out.extend_from_slice(raw);
+        out[at + 1] = ECHO_REPLY;
+        log_messages(&conn.name, SENT, &out[at..]);
+        job.shared.snoop_copy(conn, &out[at..]);
     }
 }
 

@@ -317,10 +317,20 @@ fn some_messages_are_refused_unread() {
     let of_version = |version: u8, message: &[u8]| [&[version], &message[1..]].concat();
     assert_eq!(b.raw(&[&cut, &of_version(1, &cut)]), ["OFPBRC_BAD_LEN", "OFPBRC_BAD_VERSION"]);
     assert_eq!(b.raw(&[&of_version(1, &error), &of_version(6, &hello)]), ["OFPBRC_BAD_TYPE"; 2]);
-    // Echoes of any version that there is.
+    // Echoes of any version, also of those that are not there yet.
     let (ask, answer) = ([1, 2, 0, 9, 0, 0, 0, 1, 7], [6, 3, 0, 8, 0, 0, 0, 1]);
-    assert!(b.raw(&[&ask, &answer]).is_empty());
-    assert_eq!(b.raw(&[&of_version(9, &ask), &of_version(0, &error)]), ["OFPBRC_BAD_VERSION"; 2]);
+    assert!(b.raw(&[&ask, &answer, &of_version(9, &answer)]).is_empty());
+    assert_eq!(b.raw(&[&of_version(0, &ask), &of_version(0, &error)]), ["OFPBRC_BAD_VERSION"; 2]);
+    let mut wire = b.wire();
+    wire.stream.write_all(&of_version(9, &ask)).unwrap();
+    let is_echo = |heard: &[u8]| heard.windows(9).any(|message| message == [9, 3, 0, 9, 0, 0, 0, 1, 7]);
+    let mut heard = Vec::new();
+    while !is_echo(&heard) {
+        let mut buffer = [0; 256];
+        let read = wire.stream.read(&mut buffer).expect("an answer within ten seconds");
+        assert_ne!(read, 0, "the switch hung up after {heard:02x?}");
+        heard.extend_from_slice(&buffer[..read]);
+    }
     // What is of nobody's version is answered in the first.
     let mut wire = b.wire();
     wire.stream.write_all(&of_version(9, &error)).unwrap();
@@ -505,7 +515,8 @@ fn what_a_packet_out_teaches_belongs_to_its_bundle() {
         std::fs::write(&file, lines).unwrap();
         b.ofctl(&["-O", "OpenFlow14", "bundle", "BR", file.to_str().unwrap()])
     };
-    let teach = "packet-out in_port=1,packet=505400000007505400000001080000,actions=learn(table=1,NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[]),2";
+    let teach =
+        "packet-out in_port=1,packet=505400000007505400000001080000,actions=learn(table=1,NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[]),2";
     let rules = || b.ofctl(&["--no-stats", "dump-flows", "BR"]).lines().filter(|line| line.contains("actions")).count();
     let said = bundle(&format!("flow add table=2,actions=drop\n{teach}\nflow add actions=group:99\n"));
     assert!(said.contains("OFPBAC_BAD_OUT_GROUP") && said.contains("OFPBFC_MSG_FAILED"), "{said}");
@@ -514,7 +525,40 @@ fn what_a_packet_out_teaches_belongs_to_its_bundle() {
     assert_eq!(rules(), 2);
     b.ofctl(&["del-flows", "BR"]);
     let endless = "table=3,actions=learn(table=1,NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[]),resubmit(,3)";
-    let said = bundle(&format!("flow add {endless}\npacket-out in_port=1,packet=505400000007505400000001080000,actions=resubmit(,3)\n"));
+    let said =
+        bundle(&format!("flow add {endless}\npacket-out in_port=1,packet=505400000007505400000001080000,actions=resubmit(,3)\n"));
     assert!(said.contains("OFPFMFC_UNKNOWN") && said.contains("OFPBFC_MSG_FAILED"), "{said}");
     assert_eq!(rules(), 0);
+}
+
+/// As OVS 3.1 does: who begins without a greeting is left without a word; who knows none of the versions is told of both sides', in its own newest.
+#[test]
+fn who_cannot_be_understood() {
+    let b = bench();
+    let heard = |first: &[u8]| {
+        let mut wire = Wire { stream: UnixStream::connect(b.rundir.join("br0.mgmt")).unwrap(), splitter: Splitter::default() };
+        wire.stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        wire.stream.write_all(first).unwrap();
+        wire.until_hung_up()
+    };
+    for first in [[4, 2, 0, 8, 0, 0, 0, 1], [4, 18, 0, 8, 0, 0, 0, 1], [0, 0, 0, 8, 0, 0, 0, 1]] {
+        assert!(matches!(heard(&first)[..], [Body::Hello(_)]), "{first:02x?}");
+    }
+    let foreign = heard(&[4, 0, 0, 16, 0, 0, 0, 1, 0, 1, 0, 8, 0, 0, 2, 0x80]);
+    let [Body::Hello(_), Body::Error(told)] = &foreign[..] else { panic!("{foreign:?}") };
+    let text = "We support version 0x06 and earlier, you support versions 0x07, 0x09, no common versions.";
+    assert_eq!(String::from_utf8_lossy(&told.data), text);
+}
+
+/// As a datapath of OVS 3.1 answers.
+#[test]
+fn a_rate_has_a_unit_and_is_not_nothing() {
+    let b = bench();
+    let meter = |flags: u8, rate: u8| {
+        [&[4, 29, 0, 32, 0, 0, 0, 1, 0, 0, 0, flags, 0, 0, 0, 1, 0, 1, 0, 16, 0, 0, 0, rate][..], &[0; 8]].concat()
+    };
+    assert_eq!(
+        b.raw(&[&meter(0, 9), &meter(4, 9), &meter(1, 0)]),
+        ["OFPMMFC_BAD_FLAGS", "OFPMMFC_BAD_FLAGS", "OFPMMFC_BAD_RATE"]
+    );
 }
