@@ -46,15 +46,7 @@ impl Pinsched {
     /// `rate` packets per second, `burst` of them at once; 0 stands for OVS's defaults: 1000, and a quarter of the rate.
     pub(super) fn new(rate: u32, burst: u32) -> Self {
         let (rate, burst) = limits(rate, burst);
-        Self {
-            rate,
-            burst,
-            units: burst * UNITS,
-            filled_ms: None,
-            queues: BTreeMap::new(),
-            last: None,
-            stats: Stats::default(),
-        }
+        Self { rate, burst, units: burst * UNITS, filled_ms: None, queues: BTreeMap::new(), last: None, stats: Stats::default() }
     }
 
     /// The same limits for one that has worked by others: it keeps what it has, as far as it may.

@@ -292,7 +292,9 @@ mod tests {
     fn a_rule_that_is_there_is_modified() {
         let s = Scenario::new(&config(&["br0 p1@1"]));
         let learn = |flags: &str, to: u16| {
-            let what = format!("learn(table=2,cookie=5,priority=7,idle_timeout=50,hard_timeout=60{flags},NXM_OF_ETH_SRC[],output:NXM_OF_IN_PORT[])");
+            let what = format!(
+                "learn(table=2,cookie=5,priority=7,idle_timeout=50,hard_timeout=60{flags},NXM_OF_ETH_SRC[],output:NXM_OF_IN_PORT[])"
+            );
             s.flow_mod("br0", &format!("actions={what}")).unwrap();
             let world = s.slowpath.read_world();
             let key = Key { in_port: OfPort(u32::from(to)).to_key(), eth_src: [0, 0, 0, 0, 0, 1], ..Key::ZERO };
@@ -302,7 +304,8 @@ mod tests {
             assert_eq!(translate(&world, input).error, None);
             now
         };
-        let by_hand = "table=2,cookie=9,priority=7,importance=3,reset_counts,dl_src=00:00:00:00:00:01,idle_timeout=30,actions=drop";
+        let by_hand =
+            "table=2,cookie=9,priority=7,importance=3,reset_counts,dl_src=00:00:00:00:00:01,idle_timeout=30,actions=drop";
         s.flow_mod("br0", by_hand).unwrap();
         let rule = || {
             let world = s.slowpath.read_world();
@@ -312,7 +315,8 @@ mod tests {
         };
         let before = rule();
         before.credit(3, 300, before.life.created_ms + 10);
-        let last = |rule: &crate::rule::Rule| (rule.life.used_ms.load(Ordering::Relaxed), rule.life.modified_ms.load(Ordering::Relaxed));
+        let last =
+            |rule: &crate::rule::Rule| (rule.life.used_ms.load(Ordering::Relaxed), rule.life.modified_ms.load(Ordering::Relaxed));
         let now = learn(",send_flow_rem", 1);
         let after = rule();
         assert_eq!((after.cookie.load(Ordering::Relaxed), after.timeouts_s()), (5, (30, 0)));
