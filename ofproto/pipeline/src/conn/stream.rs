@@ -75,8 +75,10 @@ impl Job {
             }
         };
         tokio::select! {
-            end = work => end,
+            // Who is to go does not hear of what came after that.
+            biased;
             () = closes => Ok(()),
+            end = work => end,
         }
     }
 }
