@@ -7,6 +7,7 @@
 use crate::bridge::BundleId;
 use crate::deps::Deps;
 use crate::export::netflow::FlowKey;
+use crate::flow_mod::Journal;
 use crate::neigh::Ask;
 use crate::rule::{Rule, Tally};
 use crate::tunnel::Addr;
@@ -95,7 +96,9 @@ impl Credit {
             }
             Self::Relearn(learned) => {
                 // A full table, or a limit that others have used up, is no fault of the packets.
-                let _ = learned.apply(world, payment.used_ms);
+                let mut journal = Journal::default();
+                let _ = learned.apply(world, payment.used_ms, &mut journal);
+                journal.commit(world);
             }
             Self::Netflow { bridge, key, output } => {
                 if let Some(netflow) = world.bridges.get(bridge).and_then(|b| b.exporters.netflow.as_ref()) {
@@ -306,6 +309,8 @@ pub struct Translation {
     pub slow: u32,
     pub credits: Vec<Credit>,
     pub notices: Vec<Notice>,
+    /// Of packet-outs: rules that were learned, to be told or undone.
+    pub learned: Journal,
     pub deps: Deps,
     /// Recirculation ids that the actions name, kept alive as long as the megaflow.
     pub recircs: Vec<Arc<crate::recirc::RecircRef>>,

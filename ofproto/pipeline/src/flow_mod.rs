@@ -56,7 +56,7 @@ pub mod removed {
 }
 
 /// One change to a table.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Change {
     Added(Arc<Rule>),
     /// An add or modify put `new` in the place of `old`.
@@ -70,7 +70,7 @@ pub enum Change {
 }
 
 /// What was done, to be told or undone.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Journal(pub Vec<Change>);
 
 impl Journal {

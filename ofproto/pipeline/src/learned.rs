@@ -46,7 +46,7 @@ fn rules_of(table: &crate::table::Table, wanted: impl Fn(&Rule) -> bool) -> Vec<
 
 #[cfg(test)]
 mod tests {
-    use crate::flow_mod::{LearnedRule, learn};
+    use crate::flow_mod::{Journal, LearnedRule, learn};
     use crate::scenario::{Scenario, config};
     use flow::{Key, Mask, Msec};
     use openflow::action::{Learn, OfAction};
@@ -74,7 +74,7 @@ mod tests {
             let actions = vec![OfAction::Output { port: OfPort(port), max_len: 0 }];
             let (key, mask): (Key, Mask) = (Key::ZERO, Key::ZERO);
             let rule = LearnedRule { learn: &spec, key: &key, mask: &mask, actions: &actions };
-            learn(&world, world.bridge_named("br0").unwrap().id, &rule, seen).unwrap();
+            learn(&world, world.bridge_named("br0").unwrap().id, &rule, seen, &mut Journal::default()).unwrap();
         };
         let learned = || s.run_command("bridge/dump-flows", &["br0"]).unwrap();
         teach(1, 100);

@@ -42,7 +42,7 @@ impl Assembler {
     /// parts without a body are left out unless there is nothing else.
     ///
     /// # Errors
-    /// `OFPBRC_BAD_STAT` when parts of one request differ, `OFPBRC_BAD_LEN`, `OFPBRC_MULTIPART_BUFFER_OVERFLOW`.
+    /// `OFPBRC_BAD_STAT` when parts of one request differ, or when two have something in them of a kind that has no use for it; `OFPBRC_BAD_LEN`, `OFPBRC_MULTIPART_BUFFER_OVERFLOW`.
     pub fn take(&mut self, message: &[u8], now_ms: Msec) -> Result<Vec<Vec<u8>>, OfError> {
         let alone = Ok(vec![message.to_vec()]);
         let Some(header) = Header::peek(message) else { return alone };
@@ -63,6 +63,10 @@ impl Assembler {
         p.bytes += message.len();
         if p.bytes > REQUEST_BYTES_MAX || self.partials.len() >= PARTIALS_MAX {
             return Err(OfError::OfpbrcMultipartBufferOverflow);
+        }
+        let joins = matches!(kind, Kind::TableFeaturesRequest | Kind::FlowMonitorRequest);
+        if has_body && !joins && p.parts.iter().any(|part| part.len() > envelope) {
+            return Err(OfError::OfpbrcBadStat);
         }
         // Of parts without a body one is enough, and that only while there is no other.
         if has_body || p.parts.is_empty() {
@@ -139,5 +143,18 @@ mod tests {
             body: Body::Stats(Box::new(Multipart { more: false, nxm: false, body: MultipartBody::DescRequest })),
         };
         assert_eq!(a.take(&desc.encode().unwrap(), 0), Err(OfError::OfpbrcBadStat));
+    }
+
+    #[test]
+    fn what_cannot_be_joined_comes_whole() {
+        // Queues of all ports, 1.3.
+        let part = |more: u8, body: &[u8]| {
+            let len = u8::try_from(16 + body.len()).unwrap();
+            [&[4, 18, 0, len, 0, 0, 0, 9, 0, 5, 0, more, 0, 0, 0, 0], body].concat()
+        };
+        let mut a = Assembler::default();
+        assert_eq!(a.take(&part(1, &[0xff; 8]), 0), Ok(Vec::new()));
+        assert_eq!(a.take(&part(0, &[0xff; 8]), 0), Err(OfError::OfpbrcBadStat));
+        assert_eq!(a.take(&part(0, &[0xff; 8]), 0), Ok(vec![part(0, &[0xff; 8])]), "what was begun is forgotten");
     }
 }

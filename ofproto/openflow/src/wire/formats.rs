@@ -303,6 +303,10 @@ pub(crate) fn identify(version: Version, header: Header, message: &[u8]) -> Resu
         flags = r.u16()?;
         r.skip(if version == Version::V10 { 0 } else { 4 })?;
         if number == OFPST_VENDOR {
+            // As in OVS: since 1.1 both numbers are there, or nobody's vendor is looked at.
+            if version > Version::V10 && r.len() < 8 {
+                return Err(OfError::OfpbrcBadLen);
+            }
             let vendor = r.u32()?;
             // OpenFlow 1.0 never knew ONF's multiparts.
             if vendor != NICIRA && (vendor != ONF || version == Version::V10) {
@@ -416,6 +420,8 @@ mod tests {
         assert_eq!(error(Version::V10, &[1, 99, 0, 8, 0, 0, 0, 0]), OfError::OfpbrcBadType);
         assert_eq!(error(Version::V10, &[1, 16, 0, 12, 0, 0, 0, 0, 0, 99, 0, 0]), OfError::OfpbrcBadStat);
         assert_eq!(error(Version::V13, &[4, 4, 0, 16, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0]), OfError::OfpbrcBadVendor);
+        let cut = [4, 18, 0, 20, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+        assert_eq!(error(Version::V13, &cut), OfError::OfpbrcBadLen);
         assert_eq!(error(Version::V13, &[4, 4, 0, 16, 0, 0, 0, 0, 0, 0, 0x23, 0x20, 0, 0, 99, 0]), OfError::OfpbrcBadSubtype);
         assert_eq!(error(Version::V13, &[4, 5, 0, 9, 0, 0, 0, 0, 0]), OfError::OfpbrcBadLen);
     }

@@ -122,7 +122,9 @@ impl Conn {
             rest.group_mods.push((xid, (**gm).clone(), existed));
             Ok(())
         } else if let Body::PacketOut(po) = body {
-            rest.packet_outs.push(prepare_packet_out(slowpath, world, self.bridge, po, now)?);
+            let mut prepared = prepare_packet_out(slowpath, world, self.bridge, po, now)?;
+            journal.0.extend(prepared.iter_mut().flat_map(|p| p.take_learned().0));
+            rest.packet_outs.push(prepared);
             Ok(())
         } else if let Body::PortMod(pm) = body {
             if atomic {

@@ -3,7 +3,7 @@
 use super::outbox::Limits;
 use super::reconnect::Status;
 use super::state::Kind;
-use super::{Shared, stream};
+use super::{Shared, sockets, stream};
 use crate::config::{ControllerConfig, SwitchConfig};
 use crate::slowpath::Slowpath;
 use crate::world::BridgeId;
@@ -39,10 +39,20 @@ impl Endpoint {
     }
 }
 
-/// How connections of an endpoint are treated.
+/// What both ends rely on from the first byte: when it changes, connections end.
 #[derive(Clone, PartialEq, Debug)]
-pub(super) struct Settings {
+pub(super) struct Agreed {
     pub(super) versions: Versions,
+    /// The mark of its packets.
+    pub(super) dscp: u8,
+    /// Whom the peer takes the bridge for: there is no message to say that it is another.
+    datapath_id: u64,
+}
+
+/// How connections of an endpoint are treated: what may change while they last.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Terms {
+    /// Of those that come from now on.
     pub(super) kind: Kind,
     pub(super) max_backoff_ms: i64,
     pub(super) probe_ms: i64,
@@ -51,14 +61,14 @@ pub(super) struct Settings {
 }
 
 /// All endpoints of a configuration.
-pub(super) fn wanted(config: &SwitchConfig, slowpath: &Slowpath) -> Vec<(Endpoint, Settings)> {
+pub(super) fn wanted(config: &SwitchConfig, slowpath: &Slowpath) -> Vec<(Endpoint, Agreed, Terms)> {
     let world = slowpath.read_world();
     let mut wanted = Vec::new();
     for bridge in &config.bridges {
-        let Some(id) = world.bridge_named(&bridge.name).map(|b| b.id) else { continue };
+        let Some((id, datapath_id)) = world.bridge_named(&bridge.name).map(|b| (b.id, b.datapath_id)) else { continue };
         let endpoint = |target: String, role| Endpoint { bridge: id, bridge_name: bridge.name.clone(), target, role };
-        let service = Settings {
-            versions: bridge.protocols,
+        let agreed = |dscp| Agreed { versions: bridge.protocols, dscp, datapath_id };
+        let service = Terms {
             kind: Kind::Service,
             max_backoff_ms: 0,
             probe_ms: LOCAL_PROBE_MS,
@@ -68,20 +78,20 @@ pub(super) fn wanted(config: &SwitchConfig, slowpath: &Slowpath) -> Vec<(Endpoin
         // A name with a slash would lead out of the run folder.
         if let Some(rundir) = config.rundir.as_ref().filter(|_| !bridge.name.contains('/')) {
             let socket = |suffix: &str| format!("punix:{}", rundir.join(format!("{}.{suffix}", bridge.name)).display());
-            wanted.push((endpoint(socket("mgmt"), Role::Management), service.clone()));
-            wanted.push((endpoint(socket("snoop"), Role::Snoop), service.clone()));
+            wanted.push((endpoint(socket("mgmt"), Role::Management), agreed(0), service.clone()));
+            wanted.push((endpoint(socket("snoop"), Role::Snoop), agreed(0), service.clone()));
         }
         for controller in &bridge.controllers {
-            wanted.push((endpoint(controller.target.clone(), Role::Controller), settings_of(controller, bridge.protocols)));
+            let endpoint = endpoint(controller.target.clone(), Role::Controller);
+            wanted.push((endpoint, agreed(controller.dscp), terms_of(controller)));
         }
     }
     wanted
 }
 
-fn settings_of(controller: &ControllerConfig, versions: Versions) -> Settings {
+fn terms_of(controller: &ControllerConfig) -> Terms {
     let passive = ["ptcp:", "pssl:", "punix:"].iter().any(|p| controller.target.starts_with(p));
-    Settings {
-        versions,
+    Terms {
         kind: if passive || controller.service { Kind::Service } else { Kind::Primary },
         max_backoff_ms: controller.max_backoff_ms,
         probe_ms: if controller.inactivity_probe_ms > 0 { controller.inactivity_probe_ms.max(PROBE_MIN_MS) } else { 0 },
@@ -172,7 +182,8 @@ fn split_host(text: &str) -> Option<(String, Option<u16>)> {
 /// A running endpoint.
 #[derive(Debug)]
 pub(super) struct Task {
-    pub(super) settings: Settings,
+    pub(super) agreed: Agreed,
+    terms: watch::Sender<Terms>,
     status: Arc<Mutex<Status>>,
     again: Arc<Notify>,
     /// Says to the conversations that a listener has taken up whether they are to end.
@@ -186,11 +197,12 @@ impl Task {
         runtime: &Handle,
         shared: Arc<Shared>,
         endpoint: &Endpoint,
-        settings: Settings,
+        (agreed, terms): (Agreed, Terms),
         rundir: Option<&Path>,
-        closing: watch::Sender<bool>,
     ) -> Self {
-        let status = Arc::new(Mutex::new(Status::new(settings.max_backoff_ms, settings.probe_ms)));
+        let status = Arc::new(Mutex::new(Status::new(terms.max_backoff_ms, terms.probe_ms)));
+        let terms = watch::Sender::new(terms);
+        let closing = watch::Sender::new(false);
         let again = Arc::new(Notify::new());
         let target = Target::parse(&endpoint.target).map(|target| target.seen_from(rundir));
         let socket = match &target {
@@ -203,13 +215,14 @@ impl Task {
         let job = stream::Job {
             shared,
             endpoint: endpoint.clone(),
-            settings: settings.clone(),
+            agreed: agreed.clone(),
+            terms: terms.subscribe(),
             status: Arc::clone(&status),
             again: Arc::clone(&again),
             closing: closing.subscribe(),
         };
         let handle = match target {
-            Ok(Target::ListenUnix(path)) => match stream::bind_unix(&path) {
+            Ok(Target::ListenUnix(path)) => match sockets::bind_unix(&path) {
                 Ok(listener) => runtime.spawn(stream::serve_unix(job, listener)),
                 Err(error) => {
                     tracing::error!(target: "connmgr", "failed to listen on {}: {error}", endpoint.target);
@@ -226,7 +239,7 @@ impl Task {
                 runtime.spawn(async {})
             }
         };
-        Self { settings, status, again, closing, handle, socket }
+        Self { agreed, terms, status, again, closing, handle, socket }
     }
 
     pub(super) fn status(&self) -> Status {
@@ -237,20 +250,24 @@ impl Task {
         self.again.notify_waiters();
     }
 
-    /// Ends the endpoint and every conversation.
-    pub(super) fn close(&self) {
-        self.stop();
-        self.closing.send_replace(true);
+    /// Takes up terms that may be others than before; conversations go on by them.
+    pub(super) fn take_up(&self, terms: Terms) {
+        self.status.lock().expect("no holder of a status panics").take_up(terms.max_backoff_ms, terms.probe_ms);
+        self.terms.send_if_modified(|have| {
+            let changes = *have != terms;
+            *have = terms;
+            changes
+        });
     }
 
-    /// Ends the endpoint. Conversations that it has taken up go on; whoever comes after it, with what is given here, may end them.
-    pub(super) fn stop(&self) -> watch::Sender<bool> {
+    /// Ends the endpoint and every conversation.
+    pub(super) fn close(&self) {
         self.handle.abort();
         if let Some(path) = &self.socket {
             // It may be gone already.
             let _ = std::fs::remove_file(path);
         }
-        self.closing.clone()
+        self.closing.send_replace(true);
     }
 }
 

@@ -261,13 +261,15 @@ pub(crate) fn meter_mod(
         (MODIFY, Some(known)) => known,
         _ => return Err(OfError::OfpmmfcBadCommand),
     };
-    // OpenFlow 1.3 section 5.7.1: "one or more meter bands".
+    // What a datapath of OVS does not take: a rate must have a unit. OpenFlow 1.3 section 5.7.1: "one or more meter bands".
+    if mm.meter.config.flags & (METER_KBPS | METER_PKTPS) == 0 {
+        return Err(OfError::OfpmmfcBadFlags);
+    }
     if bands == 0 {
         return Err(OfError::OfpmmfcOutOfBands);
     }
-    // Its bands have a unit.
-    if mm.meter.config.flags & (METER_KBPS | METER_PKTPS) == 0 {
-        return Err(OfError::OfpmmfcBadFlags);
+    if mm.meter.config.bands.iter().any(|band| band.rate == 0) {
+        return Err(OfError::OfpmmfcBadRate);
     }
     dp.meter_set(dp_meter, &mm.meter.config).map_err(|error| refusal(&error))?;
     world.meters_taken.insert(dp_meter);

@@ -27,6 +27,7 @@ mod replies;
 mod requests;
 mod resume;
 mod roles;
+mod sockets;
 pub mod state;
 mod stream;
 mod tables;
@@ -52,7 +53,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::broadcast;
 
 flow::counters! {
     CONN_OVERFLOW = "connmgr_overflow", "asynchronous OpenFlow messages dropped because a connection's queue was full";
@@ -267,23 +268,20 @@ impl Agents {
         self.shared.tls.lock().expect("no holder of the names of files panics").clone_from(&config.tls);
         let wanted = endpoint::wanted(config, &self.shared.slowpath);
         let mut tasks = self.tasks.lock().expect("no holder of the task table panics");
-        let mut taken_up = Map::default();
         tasks.retain(|endpoint, task| {
-            match wanted.iter().find(|(e, _)| e == endpoint).map(|(_, settings)| settings) {
-                Some(settings) if *settings == task.settings => return true,
-                // As in OVS: who has come stays as long as the versions hold of which one was agreed on.
-                Some(settings) if settings.versions == task.settings.versions => {
-                    taken_up.insert(endpoint.clone(), task.stop());
-                }
-                Some(_) | None => task.close(),
+            // As in OVS: who has come stays as long as what was agreed on holds.
+            let stays = wanted.iter().any(|(e, agreed, _)| e == endpoint && *agreed == task.agreed);
+            if !stays {
+                task.close();
             }
-            false
+            stays
         });
-        for (endpoint, settings) in wanted {
-            if !tasks.contains_key(&endpoint) {
+        for (endpoint, agreed, terms) in wanted {
+            if let Some(task) = tasks.get(&endpoint) {
+                task.take_up(terms);
+            } else {
                 let shared = Arc::clone(&self.shared);
-                let closing = taken_up.remove(&endpoint).unwrap_or_else(|| watch::Sender::new(false));
-                let task = Task::start(&self.runtime, shared, &endpoint, settings, config.rundir.as_deref(), closing);
+                let task = Task::start(&self.runtime, shared, &endpoint, (agreed, terms), config.rundir.as_deref());
                 tasks.insert(endpoint, task);
             }
         }

@@ -30,6 +30,8 @@ pub(super) struct Limits {
 struct Inner {
     waiting: VecDeque<(Message, bool)>,
     packet_ins: usize,
+    /// How many may wait.
+    packet_ins_max: usize,
     /// Of misses and of all others, so that a flood of misses does not starve what rules send.
     schedulers: Option<[Pinsched; 2]>,
 }
@@ -38,15 +40,25 @@ struct Inner {
 #[derive(Debug)]
 pub(super) struct Outbox {
     inner: Mutex<Inner>,
-    queue: usize,
     wake: Notify,
 }
 
 impl Outbox {
     pub(super) fn new(limits: Limits) -> Self {
-        let schedulers = limits.rate.map(|(rate, burst)| [Pinsched::new(rate, burst), Pinsched::new(rate, burst)]);
-        let queue = if limits.queue == 0 { PACKET_INS_DEFAULT } else { limits.queue };
-        Self { inner: Mutex::new(Inner { schedulers, ..Inner::default() }), queue, wake: Notify::new() }
+        let this = Self { inner: Mutex::default(), wake: Notify::new() };
+        this.limit(limits);
+        this
+    }
+
+    /// Takes up limits, which may be others than before. Without a rate, what has waited for it is gone, as in OVS.
+    pub(super) fn limit(&self, limits: Limits) {
+        let mut inner = self.lock();
+        inner.packet_ins_max = if limits.queue == 0 { PACKET_INS_DEFAULT } else { limits.queue };
+        match (limits.rate, &mut inner.schedulers) {
+            (Some((rate, burst)), Some(schedulers)) => schedulers.iter_mut().for_each(|s| s.limit(rate, burst)),
+            (Some((rate, burst)), none) => *none = Some([Pinsched::new(rate, burst), Pinsched::new(rate, burst)]),
+            (None, schedulers) => *schedulers = None,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -76,7 +88,7 @@ impl Outbox {
             Some(schedulers) => schedulers[usize::from(is_miss)].offer(message, in_port, now, &mut dropped),
         };
         if let Some(message) = passed {
-            dropped |= !inner.push_packet_in(message, self.queue);
+            dropped |= !inner.push_packet_in(message);
         }
         drop(inner);
         self.wake.notify_one();
@@ -86,7 +98,7 @@ impl Outbox {
     /// Takes the next message to write, if there is one.
     pub(super) fn take(&self, now: Msec) -> Option<Message> {
         let mut inner = self.lock();
-        inner.release(now, self.queue);
+        inner.release(now);
         let (message, is_packet_in) = inner.waiting.pop_front()?;
         inner.packet_ins -= usize::from(is_packet_in);
         Some(message)
@@ -119,8 +131,8 @@ impl Outbox {
 }
 
 impl Inner {
-    fn push_packet_in(&mut self, message: Message, queue: usize) -> bool {
-        if self.packet_ins >= queue {
+    fn push_packet_in(&mut self, message: Message) -> bool {
+        if self.packet_ins >= self.packet_ins_max {
             return false;
         }
         self.packet_ins += 1;
@@ -128,12 +140,12 @@ impl Inner {
         true
     }
 
-    fn release(&mut self, now: Msec, queue: usize) {
+    fn release(&mut self, now: Msec) {
         let Some(schedulers) = &mut self.schedulers else { return };
         let mut released = Vec::new();
         schedulers.iter_mut().for_each(|s| s.run(now, &mut released));
         for message in released {
-            if !self.push_packet_in(message, queue) {
+            if !self.push_packet_in(message) {
                 super::CONN_OVERFLOW.inc();
             }
         }

@@ -24,6 +24,11 @@ pub(super) struct Stats {
     pub(super) dropped: u64,
 }
 
+fn limits(rate: u32, burst: u32) -> (u64, u64) {
+    let rate = if rate == 0 { 1000 } else { rate };
+    (u64::from(rate), u64::from(if burst == 0 { rate / 4 } else { burst }.max(1)))
+}
+
 /// A scheduler.
 #[derive(Debug)]
 pub(super) struct Pinsched {
@@ -40,16 +45,16 @@ pub(super) struct Pinsched {
 impl Pinsched {
     /// `rate` packets per second, `burst` of them at once; 0 stands for OVS's defaults: 1000, and a quarter of the rate.
     pub(super) fn new(rate: u32, burst: u32) -> Self {
-        let rate = if rate == 0 { 1000 } else { rate };
-        let burst = u64::from(if burst == 0 { rate / 4 } else { burst }.max(1));
-        Self {
-            rate: u64::from(rate),
-            burst,
-            units: burst * UNITS,
-            filled_ms: None,
-            queues: BTreeMap::new(),
-            last: None,
-            stats: Stats::default(),
+        let (rate, burst) = limits(rate, burst);
+        Self { rate, burst, units: burst * UNITS, filled_ms: None, queues: BTreeMap::new(), last: None, stats: Stats::default() }
+    }
+
+    /// The same limits for one that has worked by others: it keeps what it has, as far as it may.
+    pub(super) fn limit(&mut self, rate: u32, burst: u32) {
+        (self.rate, self.burst) = limits(rate, burst);
+        self.units = self.units.min(self.burst * UNITS);
+        while u64::try_from(self.stats.queued).unwrap_or(u64::MAX) > self.burst {
+            self.drop_one();
         }
     }
 
@@ -170,6 +175,22 @@ mod tests {
         s.run(2, &mut out);
         assert!(numbers(&out).contains(&500), "{:?}", numbers(&out));
         assert_eq!(s.stats().queued, 2);
+    }
+
+    #[test]
+    fn other_limits_for_what_waits() {
+        let mut s = Pinsched::new(100, 4);
+        let mut dropped = false;
+        for n in 0..8 {
+            s.offer(message(n), OfPort(1), 0, &mut dropped);
+        }
+        assert_eq!(s.stats(), Stats { queued: 4, normal: 4, limited: 4, dropped: 0 });
+        s.limit(1000, 2);
+        assert_eq!(s.stats(), Stats { queued: 2, normal: 4, limited: 4, dropped: 2 });
+        assert_eq!(s.next_ms(0), Some(1), "one each millisecond");
+        let mut out = Vec::new();
+        s.run(1, &mut out);
+        assert_eq!(numbers(&out), [6], "the newest have stayed");
     }
 
     #[test]

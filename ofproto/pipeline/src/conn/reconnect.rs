@@ -82,6 +82,18 @@ impl Status {
         Self { max_backoff_ms: max_backoff_ms.max(BACKOFF_MIN_MS), probe_ms, ..Self::default() }
     }
 
+    /// Takes up limits, which may be others than before.
+    pub(super) fn take_up(&mut self, max_backoff_ms: Msec, probe_ms: Msec) {
+        self.max_backoff_ms = max_backoff_ms.max(BACKOFF_MIN_MS);
+        self.backoff_ms = self.backoff_ms.min(self.max_backoff_ms);
+        self.probe_ms = probe_ms;
+    }
+
+    /// The wait after the last failure.
+    pub(super) fn backoff_ms(&self) -> Msec {
+        self.backoff_ms
+    }
+
     pub(super) fn is_connected(&self) -> bool {
         matches!(self.stage, Stage::Active | Stage::Idle)
     }
@@ -109,7 +121,7 @@ impl Status {
                 self.received_ms = now;
                 Effect::Probe
             }
-            (Stage::Idle, Event::Tick) if now - self.received_ms >= self.probe_ms => Effect::GiveUp,
+            (Stage::Idle, Event::Tick) if self.probe_ms > 0 && now - self.received_ms >= self.probe_ms => Effect::GiveUp,
             (stage, Event::Failed(error)) => {
                 self.last_error = Some(error.clone());
                 let was_up = matches!(stage, Stage::Active | Stage::Idle);
@@ -189,6 +201,22 @@ mod tests {
         assert_eq!(s.step(&Event::Tick, 10_000), Effect::None, "the answer came");
         assert_eq!(s.step(&Event::Tick, 14_999), Effect::Probe);
         assert_eq!(s.step(&Event::Tick, 19_999), Effect::GiveUp);
+    }
+
+    #[test]
+    fn other_limits_at_any_time() {
+        let mut s = Status::new(8000, 5000);
+        let waits: Vec<_> = (0..4).map(|_| s.step(&Event::Failed("x".into()), 0)).collect();
+        assert_eq!(waits[3], Effect::Wait(8000));
+        s.take_up(2000, 7000);
+        assert_eq!((s.backoff_ms(), s.step(&Event::Failed("x".into()), 0)), (2000, Effect::Wait(2000)));
+        s.step(&Event::Connected, 0);
+        assert_eq!([5000, 7000].map(|now| s.step(&Event::Tick, now)), [Effect::None, Effect::Probe]);
+        s.take_up(2000, 0);
+        assert_eq!(s.step(&Event::Tick, 99_000), Effect::None, "nobody waits for the answer any more");
+        s.take_up(2000, 9000);
+        assert_eq!(s.next_tick_ms(), Some(16_000));
+        assert_eq!(s.step(&Event::Tick, 16_000), Effect::GiveUp);
     }
 
     #[test]

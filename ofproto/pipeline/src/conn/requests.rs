@@ -154,7 +154,7 @@ impl Conn {
                 Ok(vec![Body::BarrierReply])
             }
             Body::RoleRequest(request) => self.role_request(request),
-            Body::GetAsyncRequest => Ok(vec![Body::GetAsyncReply(self.lock().asynchronous)]),
+            Body::GetAsyncRequest => Ok(vec![Body::GetAsyncReply(self.lock().asynchronous())]),
             Body::SetAsync(new) => {
                 self.lock().set_async(new);
                 Ok(vec![])
@@ -439,5 +439,11 @@ pub(super) fn prepare_packet_out(
         return Err(OfError::OfpbrcBadPort);
     }
     flow_mod::check_actions(b, &po.actions)?;
-    Ok(slowpath.prepare_packet_out(world, bridge, in_port, po, now))
+    let mut prepared = slowpath.prepare_packet_out(world, bridge, in_port, po, now);
+    if let Some(failed) = prepared.as_mut().filter(|p| p.has_failed()) {
+        // As OVS answers.
+        failed.take_learned().revert(world);
+        return Err(OfError::OfpfmfcUnknown);
+    }
+    Ok(prepared)
 }

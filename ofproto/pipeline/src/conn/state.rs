@@ -43,7 +43,10 @@ pub struct State {
     pub version: Version,
     pub kind: Kind,
     pub role: Role,
-    pub asynchronous: AsyncConfig,
+    /// What it has said that it wants to hear.
+    asked: Option<AsyncConfig>,
+    /// Whether it hears what its version has by default while it has not said (`Controller.enable_async_messages`).
+    pub hears_unasked: bool,
     pub packet_in_format: PacketInFormat,
     pub controller_id: u16,
     pub config: SwitchConfig,
@@ -62,7 +65,8 @@ impl State {
             version,
             kind,
             role: Role::Equal,
-            asynchronous: default_async(version),
+            asked: None,
+            hears_unasked: true,
             packet_in_format: PacketInFormat::Standard,
             controller_id: 0,
             config: SwitchConfig { flags: 0, miss_send_len: if kind == Kind::Primary { MISS_SEND_LEN_DEFAULT } else { 0 } },
@@ -70,6 +74,16 @@ impl State {
             table_id: false,
             bundles: Bundles::default(),
             flow_mods: FlowModTally::default(),
+        }
+    }
+
+    /// What it wants to hear.
+    #[must_use]
+    pub fn asynchronous(&self) -> AsyncConfig {
+        match self.asked {
+            Some(asked) => asked,
+            None if self.hears_unasked => default_async(self.version),
+            None => AsyncConfig::default(),
         }
     }
 
@@ -85,8 +99,12 @@ impl State {
     /// Takes up OFPT_SET_CONFIG, apart from fragments, which are the bridge's.
     pub fn set_config(&mut self, config: SwitchConfig) {
         if self.version < Version::V13 {
-            let mask = &mut self.asynchronous.packet_in[0];
-            *mask = *mask & !INVALID_TTL | if config.flags & INVALID_TTL_TO_CONTROLLER != 0 { INVALID_TTL } else { 0 };
+            let mut asked = self.asynchronous();
+            let wanted = if config.flags & INVALID_TTL_TO_CONTROLLER != 0 { INVALID_TTL } else { 0 };
+            if asked.packet_in[0] & INVALID_TTL != wanted {
+                asked.packet_in[0] ^= INVALID_TTL;
+                self.asked = Some(asked);
+            }
         }
         self.config = config;
     }
@@ -94,14 +112,16 @@ impl State {
     /// OFPT_GET_CONFIG_REPLY, without the bits for fragments.
     #[must_use]
     pub fn config(&self) -> SwitchConfig {
-        let wants = self.version < Version::V13 && self.asynchronous.packet_in[0] & INVALID_TTL != 0;
+        let wants = self.version < Version::V13 && self.asynchronous().packet_in[0] & INVALID_TTL != 0;
         let flags = if wants { INVALID_TTL_TO_CONTROLLER } else { 0 };
         SwitchConfig { flags, miss_send_len: self.config.miss_send_len }
     }
 
     /// Takes up OFPT_SET_ASYNC: who says what it wants to hear listens from then on.
     pub fn set_async(&mut self, new: &AsyncConfig) {
-        merge_async(&mut self.asynchronous, new);
+        let mut asked = self.asynchronous();
+        merge_async(&mut asked, new);
+        self.asked = Some(asked);
         if self.kind == Kind::Service && self.config.miss_send_len == 0 {
             self.config.miss_send_len = MISS_SEND_LEN_DEFAULT;
         }
@@ -112,7 +132,7 @@ impl State {
     pub fn wants_packet_in(&self, reason: u8, controller_id: u16) -> bool {
         self.listens()
             && self.controller_id == controller_id
-            && self.asynchronous.packet_in[self.side()] & 1 << self.asked_by(reason) != 0
+            && self.asynchronous().packet_in[self.side()] & 1 << self.asked_by(reason) != 0
     }
 
     /// The bit by which the version asks for a reason: the finer ones of 1.4 are actions to those before.
@@ -126,25 +146,25 @@ impl State {
     /// Whether it wants to know of a port's change.
     #[must_use]
     pub fn wants_port_status(&self, reason: u8) -> bool {
-        self.listens() && self.asynchronous.port_status[self.side()] & 1 << reason != 0
+        self.listens() && self.asynchronous().port_status[self.side()] & 1 << reason != 0
     }
 
     /// Whether it wants to know of a removed rule.
     #[must_use]
     pub fn wants_flow_removed(&self, reason: u8) -> bool {
-        self.listens() && self.asynchronous.flow_removed[self.side()] & 1 << reason != 0
+        self.listens() && self.asynchronous().flow_removed[self.side()] & 1 << reason != 0
     }
 
     /// Whether it wants to know how full tables are.
     #[must_use]
     pub fn wants_table_status(&self, reason: u8) -> bool {
-        self.listens() && self.asynchronous.table_status[self.side()] & 1 << reason != 0
+        self.listens() && self.asynchronous().table_status[self.side()] & 1 << reason != 0
     }
 
     /// Whether it wants requests of other controllers forwarded (GROUP_MOD 0, METER_MOD 1).
     #[must_use]
     pub fn wants_request_forward(&self, reason: u8) -> bool {
-        self.listens() && self.asynchronous.request_forward[self.side()] & 1 << reason != 0
+        self.listens() && self.asynchronous().request_forward[self.side()] & 1 << reason != 0
     }
 
     /// A packet-in's reason as this version has it.
@@ -212,6 +232,20 @@ mod tests {
         assert!(s.wants_packet_in(1, 0) && s.wants_port_status(0));
         assert!(!s.wants_packet_in(2, 0), "invalid TTL only when asked for");
         assert!(!s.wants_packet_in(1, 5), "another controller id");
+    }
+
+    #[test]
+    fn what_was_asked_for_does_not_depend_on_what_is_heard_unasked() {
+        let mut s = State::new(Version::V13, Kind::Primary);
+        s.hears_unasked = false;
+        assert!(!s.wants_port_status(0));
+        s.hears_unasked = true;
+        assert!(s.wants_port_status(0));
+        s.set_async(&AsyncConfig { port_status: [1, 0], carried: 0b11_1111, ..AsyncConfig::default() });
+        for unasked in [false, true] {
+            s.hears_unasked = unasked;
+            assert!(s.wants_port_status(0) && !s.wants_port_status(1) && !s.wants_packet_in(1, 0));
+        }
     }
 
     #[test]

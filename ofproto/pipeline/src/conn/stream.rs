@@ -2,11 +2,11 @@
 //!
 //! What enters: bytes. What leaves: bytes. Everything that decides is elsewhere: `reconnect`, `requests`, `notices`.
 
-use super::endpoint::{Endpoint, Settings, Target};
+use super::endpoint::{Agreed, Endpoint, Target, Terms};
 use super::outbox::Outbox;
 use super::reconnect::{CONNECT_TIMEOUT_MS, Effect, Event, Status};
 use super::state::State;
-use super::{CONN_BAD_MESSAGE, CONN_NEGOTIATION_FAILED, Conn, RCONN_DISCONNECTED, Shared};
+use super::{CONN_BAD_MESSAGE, CONN_NEGOTIATION_FAILED, Conn, RCONN_DISCONNECTED, Shared, sockets};
 use flow::clock::now_ms;
 use openflow::message::{Body, ErrorMessage, Message, Role};
 use openflow::text::Names;
@@ -15,12 +15,10 @@ use openflow::types::Versions;
 use openflow::wire::{Assembler, Codec, HEADER_BYTES, Header, Splitter, kind_of};
 use openflow::{OfError, Version, Xid};
 use std::io;
-use std::os::fd::AsRawFd;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Notify, watch};
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -30,6 +28,8 @@ const HELLO: u8 = 0;
 const ERROR: u8 = 1;
 const ECHO_REQUEST: u8 = 2;
 const ECHO_REPLY: u8 = 3;
+/// OpenFlow 1.5.
+const NEWEST: u8 = Version::V15 as u8;
 /// Header, type and code.
 const ERROR_BYTES_MIN: usize = 12;
 
@@ -44,8 +44,6 @@ const LOG_VERBOSITY: openflow::print::Verbosity = 1;
 const LIMITED_POLL_MS: i64 = 100;
 /// Longest wait for the peer's hello.
 const HELLO_TIMEOUT_MS: u64 = 10_000;
-/// Bytes that a socket address can hold.
-const SUN_PATH_MAX: usize = 107;
 
 /// What a conversation runs over.
 pub(super) trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -55,7 +53,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
 pub(super) struct Job {
     pub(super) shared: Arc<Shared>,
     pub(super) endpoint: Endpoint,
-    pub(super) settings: Settings,
+    pub(super) agreed: Agreed,
+    pub(super) terms: watch::Receiver<Terms>,
     pub(super) status: Arc<Mutex<Status>>,
     pub(super) again: Arc<Notify>,
     pub(super) closing: watch::Receiver<bool>,
@@ -76,31 +75,16 @@ impl Job {
             }
         };
         tokio::select! {
-            end = work => end,
+            // Who is to go does not hear of what came after that.
+            biased;
             () = closes => Ok(()),
+            end = work => end,
         }
     }
 }
 
 fn step(life: &Mutex<Status>, event: &Event) -> Effect {
     life.lock().expect("no holder of a status panics").step(event, now_ms())
-}
-
-/// Binds a unix socket, also where the path is longer than an address can hold; a stale one is replaced.
-pub(super) fn bind_unix(path: &Path) -> io::Result<UnixListener> {
-    match std::fs::remove_file(path) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
-    if path.as_os_str().len() <= SUN_PATH_MAX {
-        return UnixListener::bind(path);
-    }
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(io::ErrorKind::InvalidInput.into());
-    };
-    let folder = std::fs::File::open(folder)?;
-    UnixListener::bind(Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name))
 }
 
 /// Serves a unix listener for as long as the endpoint is configured.
@@ -124,7 +108,7 @@ pub(super) async fn serve_unix(job: Job, listener: UnixListener) {
 /// Serves a TCP listener, with TLS or without; tries again to bind until it can.
 pub(super) async fn serve_tcp(job: Job, host: String, port: u16, tls: bool) {
     let listener = loop {
-        match TcpListener::bind((host.as_str(), port)).await {
+        match sockets::listen(&host, port, job.agreed.dscp).await {
             Ok(listener) => break listener,
             Err(error) => {
                 tracing::error!(target: "connmgr", "failed to listen on {}: {error}", job.endpoint.target);
@@ -219,9 +203,26 @@ pub(super) async fn connect_forever(job: Job, target: Target) {
                 }
                 Word::None => {}
             }
-            tokio::select! {
-                () = tokio::time::sleep(Duration::from_millis(ms.unsigned_abs())) => {}
-                () = job.again.notified() => {}
+            wait_to_connect(&job, ms).await;
+        }
+    }
+}
+
+/// Waits for as long as the status has said, or less: when the longest wait becomes shorter, or somebody asks for it.
+async fn wait_to_connect(job: &Job, mut ms: flow::Msec) {
+    let mut terms = job.terms.clone();
+    let sleep = tokio::time::sleep(Duration::from_millis(ms.unsigned_abs()));
+    tokio::pin!(sleep);
+    loop {
+        tokio::select! {
+            () = sleep.as_mut() => return,
+            () = job.again.notified() => return,
+            Ok(()) = terms.changed() => {
+                let less = job.status.lock().expect("no holder of a status panics").backoff_ms().min(ms);
+                let sooner = Duration::from_millis((ms - less).unsigned_abs());
+                let at = sleep.deadline();
+                sleep.as_mut().reset(at.checked_sub(sooner).unwrap_or(at));
+                ms = less;
             }
         }
     }
@@ -262,9 +263,7 @@ type Talk<'a> = std::pin::Pin<Box<dyn Future<Output = io::Result<()>> + Send + '
 async fn open_and_talk<'a>(job: &'a Job, target: &Target, title: &'a str) -> io::Result<Talk<'a>> {
     match target {
         Target::Tcp(host, port) => {
-            let stream = TcpStream::connect((host.as_str(), *port)).await?;
-            // Without it replies would wait for more to send.
-            let _ = stream.set_nodelay(true);
+            let stream = sockets::connect(host, *port, job.agreed.dscp).await?;
             Ok(Box::pin(talk(job, stream, title.to_owned(), Some(&job.status))))
         }
         Target::Ssl(host, port) => {
@@ -273,9 +272,7 @@ async fn open_and_talk<'a>(job: &'a Job, target: &Target, title: &'a str) -> io:
                 tracing::error!(target: "stream_ssl", "{error}");
                 io::Error::other("Protocol not available")
             })?;
-            let stream = TcpStream::connect((host.as_str(), *port)).await?;
-            // Without it replies would wait for more to send.
-            let _ = stream.set_nodelay(true);
+            let stream = sockets::connect(host, *port, job.agreed.dscp).await?;
             let name = ServerName::try_from(SERVER_NAME).map_err(io::Error::other)?;
             let stream = TlsConnector::from(config).connect(name, stream).await.inspect_err(|error| {
                 tracing::warn!(target: "stream_ssl", "{}: SSL_connect: {error}", job.endpoint.target);
@@ -313,18 +310,10 @@ async fn greet<S: Wire>(stream: &mut S, ours: Versions, name: &str) -> io::Resul
             n => splitter.push(&buffer[..n]),
         }
     };
-    let refuse = |text: String, code: OfError| {
-        let version = Header::peek(&first).and_then(|h| Version::from_wire(h.version)).map_or(Version::V10, |v| v.min(highest));
-        (Message { version, xid: Xid(0), body: Body::Error(ErrorMessage { error: code, data: text.clone().into_bytes() }) }, text)
-    };
     log_messages(name, RECEIVED, &first);
-    let theirs = match Codec::default().decode(&first) {
-        Ok(Message { body: Body::Hello(theirs), .. }) => theirs,
-        Ok(_) | Err(_) => {
-            let (error, text) = refuse("expected hello, got another message".to_owned(), OfError::OfphfcIncompatible);
-            stream.write_all(&error.encode().map_err(io::Error::other)?).await?;
-            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-        }
+    // As OVS does: who begins with anything else is not spoken to.
+    let Ok(Message { body: Body::Hello(theirs), .. }) = Codec::default().decode(&first) else {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "expected hello, got another message"));
     };
     match Version::ALL.into_iter().rev().find(|v| (ours.0 & theirs.0) >> *v as u32 & 1 != 0) {
         Some(version) => {
@@ -340,14 +329,13 @@ async fn greet<S: Wire>(stream: &mut S, ours: Versions, name: &str) -> io::Resul
         }
         None => {
             CONN_NEGOTIATION_FAILED.inc();
-            let text = format!("We support {}, you support {}, no common versions.", versions_text(ours), versions_text(theirs));
-            tracing::warn!(
-                target: "vconn",
-                "{name}: version negotiation failed (we support {}, peer supports {})",
-                versions_text(ours),
-                versions_text(theirs)
-            );
-            let (error, text) = refuse(text, OfError::OfphfcIncompatible);
+            let (we, you) = (versions_up_to(ours), versions_up_to(theirs));
+            let text = format!("We support {we}, you support {you}, no common versions.");
+            tracing::warn!(target: "vconn", "{name}: version negotiation failed (we support {we}, peer supports {you})");
+            let highest = u8::try_from(theirs.0.checked_ilog2().unwrap_or(0)).unwrap_or(0);
+            let version = Version::from_wire(highest).unwrap_or(Version::V10);
+            let error = ErrorMessage { error: OfError::OfphfcIncompatible, data: text.clone().into_bytes() };
+            let error = Message { version, xid: Xid(0), body: Body::Error(error) };
             stream.write_all(&error.encode().map_err(io::Error::other)?).await?;
             Err(io::Error::new(io::ErrorKind::InvalidData, text))
         }
@@ -374,32 +362,32 @@ fn versions_text(versions: Versions) -> String {
 
 /// A whole conversation. The `status` of an active endpoint lives on when the connection ends; an accepted one's is its own.
 async fn talk<S: Wire>(job: &Job, mut stream: S, name: String, status: Option<&Arc<Mutex<Status>>>) -> io::Result<()> {
-    let hello = greet(&mut stream, job.settings.versions, &name);
+    let hello = greet(&mut stream, job.agreed.versions, &name);
     let (version, splitter) =
         tokio::time::timeout(Duration::from_millis(HELLO_TIMEOUT_MS), hello).await.map_err(|_| io::ErrorKind::TimedOut)??;
-    let own = Mutex::new(Status::new(job.settings.max_backoff_ms, job.settings.probe_ms));
+    let mut terms = job.terms.clone();
+    let began_with = terms.borrow_and_update().clone();
+    let own = Mutex::new(Status::new(began_with.max_backoff_ms, began_with.probe_ms));
     let life = status.map_or(&own, |s| s);
     step(life, &Event::Connected);
     if status.is_some() {
         tracing::info!(target: "rconn", "{name}: connected");
     }
-    let mut state = State::new(version, job.settings.kind);
-    if !job.settings.asynchronous {
-        state.asynchronous = openflow::message::AsyncConfig::default();
-    }
+    let mut state = State::new(version, began_with.kind);
+    state.hears_unasked = began_with.asynchronous;
     let conn = Arc::new(Conn {
         name,
         bridge: job.endpoint.bridge,
         serial: job.shared.next_serial(),
         state: Mutex::new(state),
-        outbox: Outbox::new(job.settings.limits),
+        outbox: Outbox::new(began_with.limits),
         watcher: job.shared.slowpath.read_world().watchers.watcher(job.endpoint.bridge, version),
         roles: Arc::clone(&job.shared.roles),
     });
     job.shared.roles.register(&conn);
     job.shared.note_miss_listeners(conn.bridge);
     let bridge = conn.bridge;
-    let end = job.until_closed(converse(job, &mut stream, &conn, splitter, life, status.is_some())).await;
+    let end = job.until_closed(converse(job, &mut stream, &conn, splitter, (life, terms), status.is_some())).await;
     conn.log_flow_mods(now_ms(), true);
     drop(conn);
     tokio::task::block_in_place(|| job.shared.note_miss_listeners(bridge));
@@ -411,7 +399,7 @@ async fn converse<S: Wire>(
     stream: &mut S,
     conn: &Arc<Conn>,
     mut splitter: Splitter,
-    life: &Mutex<Status>,
+    (life, mut terms): (&Mutex<Status>, watch::Receiver<Terms>),
     is_active: bool,
 ) -> io::Result<()> {
     let mut assembler = Assembler::default();
@@ -459,15 +447,17 @@ async fn converse<S: Wire>(
             },
             () = conn.outbox.wait() => {}
             () = conn.watcher.wait() => {}
+            Ok(()) = terms.changed() => take_up(job, conn, life, &terms.borrow_and_update().clone()),
             () = tokio::time::sleep(wait) => match step(life, &Event::Tick) {
                 Effect::Probe => {
-                    let idle_s = job.settings.probe_ms / 1000;
+                    let idle_s = terms.borrow().probe_ms / 1000;
                     tracing::debug!(target: "rconn", "{}: idle {idle_s} seconds, sending inactivity probe", conn.name);
                     let version = conn.lock().version;
                     encode(job, conn, &Message { version, xid: Xid(0), body: Body::EchoRequest(vec![]) }, &mut out);
                 }
                 Effect::GiveUp => {
-                    let text = format!("no response to inactivity probe after {} seconds, disconnecting", job.settings.probe_ms / 1000);
+                    let probe_s = terms.borrow().probe_ms / 1000;
+                    let text = format!("no response to inactivity probe after {probe_s} seconds, disconnecting");
                     tracing::error!(target: "rconn", "{}: {text}", conn.name);
                     return Err(io::Error::new(io::ErrorKind::TimedOut, text));
                 }
@@ -476,6 +466,14 @@ async fn converse<S: Wire>(
             () = job.again.notified(), if is_active => return Ok(()),
         }
     }
+}
+
+/// What the configuration says otherwise than before; of which kind a connection is remains as it came to be.
+fn take_up(job: &Job, conn: &Conn, life: &Mutex<Status>, terms: &Terms) {
+    life.lock().expect("no holder of a status panics").take_up(terms.max_backoff_ms, terms.probe_ms);
+    conn.outbox.limit(terms.limits);
+    conn.lock().hears_unasked = terms.asynchronous;
+    tokio::task::block_in_place(|| job.shared.note_miss_listeners(conn.bridge));
 }
 
 /// Updates of flow monitors go out before anything that was asked for after the changes they tell of.
@@ -551,6 +549,9 @@ fn handle_one(job: &Job, conn: &Conn, assembler: &mut Assembler, raw: &[u8], out
     job.shared.snoop_copy(conn, raw);
     log_messages(&conn.name, RECEIVED, raw);
     let Some(header) = Header::peek(raw) else { return };
+    if header.version > NEWEST && matches!(header.kind, ECHO_REQUEST | ECHO_REPLY) {
+        return echo(job, conn, raw, header.kind == ECHO_REQUEST, out);
+    }
     let (agreed, nxm, table_id) = {
         let state = conn.lock();
         (state.version, state.nxm, state.table_id)
@@ -603,6 +604,17 @@ fn handle_one(job: &Job, conn: &Conn, assembler: &mut Assembler, raw: &[u8], out
             // A message of another version is answered in its own, one of nobody's in the first.
             encode(job, conn, &Message { version: version.unwrap_or(Version::V10), xid: header.xid, body }, out);
         }
+    }
+}
+
+/// An echo of a version that nobody knows: as in OVS one that is asked for comes back as it is, with the type of a reply.
+fn echo(job: &Job, conn: &Conn, raw: &[u8], is_asked_for: bool, out: &mut Vec<u8>) {
+    if is_asked_for {
+        let at = out.len();
+        out.extend_from_slice(raw);
+        out[at + 1] = ECHO_REPLY;
+        log_messages(&conn.name, SENT, &out[at..]);
+        job.shared.snoop_copy(conn, &out[at..]);
     }
 }
 
@@ -669,7 +681,7 @@ fn log_messages(name: &str, what: &str, mut bytes: &[u8]) {
 /// A snooper: after the hellos it gets copies of what the bridge's controllers say and hear.
 async fn snoop<S: Wire>(job: &Job, mut stream: S) -> io::Result<()> {
     let mut copies = job.shared.snoop(job.endpoint.bridge).subscribe();
-    let (_, _) = greet(&mut stream, job.settings.versions, "snoop").await?;
+    let (_, _) = greet(&mut stream, job.agreed.versions, "snoop").await?;
     let mut ignored = [0; 1024];
     loop {
         tokio::select! {

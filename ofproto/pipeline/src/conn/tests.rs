@@ -4,7 +4,7 @@ use super::Agents;
 use super::replies::port_desc;
 use crate::bridge::PortView;
 use crate::config::{ControllerConfig, FailMode, SwitchConfig};
-use crate::scenario::{Scenario, config};
+use crate::scenario::{Scenario, config, controller};
 use flow::seam::LinkFeatures;
 use openflow::message::{Body, PortStatus, Role, RoleRequest, SwitchConfig as SetConfig};
 use openflow::print::format_message;
@@ -13,7 +13,7 @@ use openflow::types::Versions;
 use openflow::wire::Splitter;
 use openflow::{Message, OfPort, Version, Xid, decode};
 use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -352,10 +352,20 @@ fn some_messages_are_refused_unread() {
     let of_version = |version: u8, message: &[u8]| [&[version], &message[1..]].concat();
     assert_eq!(b.raw(&[&cut, &of_version(1, &cut)]), ["OFPBRC_BAD_LEN", "OFPBRC_BAD_VERSION"]);
     assert_eq!(b.raw(&[&of_version(1, &error), &of_version(6, &hello)]), ["OFPBRC_BAD_TYPE"; 2]);
-    // Echoes of any version that there is.
+    // Echoes of any version, also of those that are not there yet.
     let (ask, answer) = ([1, 2, 0, 9, 0, 0, 0, 1, 7], [6, 3, 0, 8, 0, 0, 0, 1]);
-    assert!(b.raw(&[&ask, &answer]).is_empty());
-    assert_eq!(b.raw(&[&of_version(9, &ask), &of_version(0, &error)]), ["OFPBRC_BAD_VERSION"; 2]);
+    assert!(b.raw(&[&ask, &answer, &of_version(9, &answer)]).is_empty());
+    assert_eq!(b.raw(&[&of_version(0, &ask), &of_version(0, &error)]), ["OFPBRC_BAD_VERSION"; 2]);
+    let mut wire = b.wire();
+    wire.stream.write_all(&of_version(9, &ask)).unwrap();
+    let is_echo = |heard: &[u8]| heard.windows(9).any(|message| message == [9, 3, 0, 9, 0, 0, 0, 1, 7]);
+    let mut heard = Vec::new();
+    while !is_echo(&heard) {
+        let mut buffer = [0; 256];
+        let read = wire.stream.read(&mut buffer).expect("an answer within ten seconds");
+        assert_ne!(read, 0, "the switch hung up after {heard:02x?}");
+        heard.extend_from_slice(&buffer[..read]);
+    }
     // What is of nobody's version is answered in the first.
     let mut wire = b.wire();
     wire.stream.write_all(&of_version(9, &error)).unwrap();
@@ -454,18 +464,7 @@ fn who_controls_a_bridge_that_goes_hears_of_its_rules_alone() {
 fn who_has_connected_goes_when_what_was_agreed_on_does() {
     let mut b = bench();
     let passive = format!("punix:{}", b.rundir.join("own").display());
-    b.config.bridges[0].controllers.push(ControllerConfig {
-        target: passive,
-        service: false,
-        max_backoff_ms: 0,
-        inactivity_probe_ms: 0,
-        out_of_band: true,
-        enable_async: true,
-        rate_limit: None,
-        burst_limit: None,
-        queue_size: 100,
-        dscp: 0,
-    });
+    b.config.bridges[0].controllers.push(controller(&passive));
     b.agents.configure(&b.config);
     let (mut to_stay, mut to_go) = (b.wire(), b.wire_to("own"));
     let greeted = |wire: &mut Wire| {
@@ -479,12 +478,122 @@ fn who_has_connected_goes_when_what_was_agreed_on_does() {
     b.agents.configure(&b.config);
     greeted(&mut to_stay);
     greeted(&mut to_go);
+    b.config.bridges[0].controllers[0].dscp += 1;
+    b.agents.configure(&b.config);
+    to_go.until_hung_up();
+    to_go = b.wire_to("own");
+    greeted(&mut to_go);
     b.config.bridges[0].controllers.clear();
     b.agents.configure(&b.config);
     to_go.until_hung_up();
+    greeted(&mut to_stay);
+    b.config.bridges[0].datapath_id = Some(0x77);
+    b.scenario.slowpath.configure(&b.config);
+    b.agents.configure(&b.config);
+    to_stay.until_hung_up();
+    to_stay = b.wire();
     greeted(&mut to_stay);
     b.config.bridges[0].protocols = Versions(1 << 4);
     b.agents.configure(&b.config);
     to_stay.until_hung_up();
     greeted(&mut b.wire());
+}
+
+/// As in OVS: what the database says of a controller that is connected holds from then on, for the same connection.
+#[test]
+fn settings_are_taken_up_by_living_connections() {
+    let mut b = bench();
+    let listener = UnixListener::bind(b.rundir.join("controller")).unwrap();
+    b.config.bridges[0].controllers.push(controller("unix:controller"));
+    b.agents.configure(&b.config);
+    let mut wire = Wire { stream: listener.accept().unwrap().0, splitter: Splitter::default() };
+    wire.stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    wire.send(Body::Hello(Versions(1 << 4)));
+    // What it hears unasked once it has been asked so often.
+    let hears = |wire: &mut Wire, want: bool| loop {
+        wire.send(Body::GetAsyncRequest);
+        let reply = wire.until(|body| matches!(body, Body::GetAsyncReply(_))).body;
+        if matches!(reply, Body::GetAsyncReply(config) if (config.port_status[0] != 0) == want) {
+            return;
+        }
+    };
+    hears(&mut wire, true);
+    let changes: [fn(&mut ControllerConfig); 7] = [
+        |c| c.rate_limit = Some(300),
+        |c| c.burst_limit = Some(30),
+        |c| c.rate_limit = None,
+        |c| c.queue_size += 1,
+        |c| (c.inactivity_probe_ms, c.max_backoff_ms) = (60_000, 3000),
+        |c| c.service = true,
+        |c| c.out_of_band = true,
+    ];
+    for (i, change) in changes.into_iter().enumerate() {
+        change(&mut b.config.bridges[0].controllers[0]);
+        // It has taken up all that was changed with this.
+        let unasked = i % 2 == 1;
+        b.config.bridges[0].controllers[0].enable_async = unasked;
+        b.agents.configure(&b.config);
+        hears(&mut wire, unasked);
+    }
+    // Of which kind it is, a connection says for as long as it lasts.
+    assert!(b.agents.shared.conns().iter().any(|conn| conn.lock().kind == super::state::Kind::Primary));
+    listener.set_nonblocking(true).unwrap();
+    assert!(listener.accept().is_err(), "it has not come again");
+}
+
+/// What a packet-out has taught goes with the rest of a bundle that fails; one whose actions cannot be carried out fails, as in OVS.
+#[test]
+fn what_a_packet_out_teaches_belongs_to_its_bundle() {
+    let b = bench();
+    let file = b.rundir.join("bundle");
+    let bundle = |lines: &str| {
+        std::fs::write(&file, lines).unwrap();
+        b.ofctl(&["-O", "OpenFlow14", "bundle", "BR", file.to_str().unwrap()])
+    };
+    let teach =
+        "packet-out in_port=1,packet=505400000007505400000001080000,actions=learn(table=1,NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[]),2";
+    let rules = || b.ofctl(&["--no-stats", "dump-flows", "BR"]).lines().filter(|line| line.contains("actions")).count();
+    let said = bundle(&format!("flow add table=2,actions=drop\n{teach}\nflow add actions=group:99\n"));
+    assert!(said.contains("OFPBAC_BAD_OUT_GROUP") && said.contains("OFPBFC_MSG_FAILED"), "{said}");
+    assert_eq!(rules(), 0);
+    assert_eq!(bundle(&format!("flow add table=2,actions=drop\n{teach}\n")), "");
+    assert_eq!(rules(), 2);
+    b.ofctl(&["del-flows", "BR"]);
+    let endless = "table=3,actions=learn(table=1,NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[]),resubmit(,3)";
+    let said =
+        bundle(&format!("flow add {endless}\npacket-out in_port=1,packet=505400000007505400000001080000,actions=resubmit(,3)\n"));
+    assert!(said.contains("OFPFMFC_UNKNOWN") && said.contains("OFPBFC_MSG_FAILED"), "{said}");
+    assert_eq!(rules(), 0);
+}
+
+/// As OVS 3.1 does: who begins without a greeting is left without a word; who knows none of the versions is told of both sides', in its own newest.
+#[test]
+fn who_cannot_be_understood() {
+    let b = bench();
+    let heard = |first: &[u8]| {
+        let mut wire = Wire { stream: UnixStream::connect(b.rundir.join("br0.mgmt")).unwrap(), splitter: Splitter::default() };
+        wire.stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        wire.stream.write_all(first).unwrap();
+        wire.until_hung_up()
+    };
+    for first in [[4, 2, 0, 8, 0, 0, 0, 1], [4, 18, 0, 8, 0, 0, 0, 1], [0, 0, 0, 8, 0, 0, 0, 1]] {
+        assert!(matches!(heard(&first)[..], [Body::Hello(_)]), "{first:02x?}");
+    }
+    let foreign = heard(&[4, 0, 0, 16, 0, 0, 0, 1, 0, 1, 0, 8, 0, 0, 2, 0x80]);
+    let [Body::Hello(_), Body::Error(told)] = &foreign[..] else { panic!("{foreign:?}") };
+    let text = "We support version 0x06 and earlier, you support versions 0x07, 0x09, no common versions.";
+    assert_eq!(String::from_utf8_lossy(&told.data), text);
+}
+
+/// As a datapath of OVS 3.1 answers.
+#[test]
+fn a_rate_has_a_unit_and_is_not_nothing() {
+    let b = bench();
+    let meter = |flags: u8, rate: u8| {
+        [&[4, 29, 0, 32, 0, 0, 0, 1, 0, 0, 0, flags, 0, 0, 0, 1, 0, 1, 0, 16, 0, 0, 0, rate][..], &[0; 8]].concat()
+    };
+    assert_eq!(
+        b.raw(&[&meter(0, 9), &meter(4, 9), &meter(1, 0)]),
+        ["OFPMMFC_BAD_FLAGS", "OFPMMFC_BAD_FLAGS", "OFPMMFC_BAD_RATE"]
+    );
 }

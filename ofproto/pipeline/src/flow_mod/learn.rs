@@ -2,8 +2,11 @@
 //!
 //! What enters: rules as `xlate` has put them together, when a translation ends and with each payment of its megaflow. What leaves: a changed
 //! table, or a refreshed rule. Neighbours: `xlate::learn`, `learned` (rules that go with their teacher).
+//!
+//! To learn is to modify strictly (decision 0159): a rule that is there keeps its age, its counts, its timeouts and flags, and gets cookie
+//! and actions; only where there is none, one is added.
 
-use super::{Journal, Ready, add, mini_of, table_to_change};
+use super::{Journal, Ready, mini_of, modify, table_to_change};
 use crate::rule::Rule;
 use crate::table::Table;
 use crate::world::{BridgeId, World};
@@ -84,17 +87,16 @@ fn has_room(table: &Table, learn: &Learn, coming: i64) -> bool {
 }
 
 /// Adds a learned rule, or refreshes it where it is there already. Gives false when the limit of `learn` is reached.
-pub fn learn(world: &World, bridge: BridgeId, rule: &LearnedRule<'_>, now: Msec) -> Result<bool, OfError> {
+pub fn learn(world: &World, bridge: BridgeId, rule: &LearnedRule<'_>, now: Msec, journal: &mut Journal) -> Result<bool, OfError> {
     let Some(b) = world.bridges.get(&bridge) else { return Err(OfError::OfpbrcEperm) };
     let spec = rule.learn;
     let table = table_to_change(b, spec.table)?;
     let mini = mini_of(table, &Match::new(rule.key, rule.mask));
     let existing = table.rules.read().expect("no holder of a table's rules panics").get(&mini, u32::from(spec.priority)).cloned();
     if let Some(old) = &existing {
-        // As in OVS, a rule that differs in nothing but timeouts and flags keeps those.
+        // It is what it would become. To be learned again is not to be used: as in OVS, it is as idle as before.
         if *old.actions == *rule.actions && old.cookie.load(Ordering::Relaxed) == spec.cookie {
             old.life.modified_ms.fetch_max(now, Ordering::Relaxed);
-            old.life.used_ms.fetch_max(now, Ordering::Relaxed);
             return Ok(true);
         }
         // Megaflows are paid for in any order: what was learned from a later packet stays.
@@ -106,7 +108,7 @@ pub fn learn(world: &World, bridge: BridgeId, rule: &LearnedRule<'_>, now: Msec)
         return Ok(false);
     }
     let fm = Ready {
-        command: FlowModCommand::Add,
+        command: FlowModCommand::ModifyStrict,
         table: spec.table,
         mini,
         priority: spec.priority,
@@ -122,9 +124,7 @@ pub fn learn(world: &World, bridge: BridgeId, rule: &LearnedRule<'_>, now: Msec)
         importance: 0,
         actions: rule.actions.into(),
     };
-    let mut journal = Journal::default();
-    add(world, b, fm, now, &mut journal)?;
-    journal.commit(world);
+    modify(world, b, fm, now, journal)?;
     Ok(true)
 }
 

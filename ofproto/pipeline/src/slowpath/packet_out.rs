@@ -2,6 +2,7 @@
 
 use super::Slowpath;
 use crate::effects::{Payment, Translation};
+use crate::flow_mod::Journal;
 use crate::recirc::RecircRef;
 use crate::udpif::Udpif;
 use crate::world::{BridgeId, World};
@@ -30,6 +31,18 @@ pub struct Prepared {
     recircs: Vec<Arc<RecircRef>>,
     translation: Translation,
     payment: Payment,
+}
+
+impl Prepared {
+    /// Rules that the packet has taught already, for who may have to undo them; else sending it tells of them.
+    pub(crate) fn take_learned(&mut self) -> Journal {
+        std::mem::take(&mut self.translation.learned)
+    }
+
+    /// Whether the actions could not be carried out: then nothing is sent.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.translation.error.is_some()
+    }
 }
 
 impl Slowpath {
@@ -120,6 +133,7 @@ impl Slowpath {
         let Some(Prepared { udpif, packet, recircs, translation, payment }) = prepared else { return };
         {
             let world = self.read_world();
+            translation.learned.commit(&world);
             for credit in &translation.credits {
                 credit.pay(&payment, &world);
             }

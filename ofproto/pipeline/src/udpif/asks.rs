@@ -41,6 +41,7 @@ impl Udpif {
         let input =
             XlateIn { actions: Some(&actions), side_effects: true, in_packet_out: true, ..XlateIn::new(ask.bridge, &key, now) };
         let mut translation = translate(world, input);
+        std::mem::take(&mut translation.learned).commit(world);
         let bytes = u64::try_from(frame.len()).unwrap_or(0);
         let payment = Payment { packets: 1, bytes, used_ms: now, tcp_flags: 0 };
         super::upcall::pay(&translation.credits, &payment, world);

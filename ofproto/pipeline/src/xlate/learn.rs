@@ -7,7 +7,7 @@
 use super::trace::Kind;
 use super::{Ctx, LEARNED_MAX};
 use crate::effects::Credit;
-use crate::flow_mod::{self, LearnedRule};
+use crate::flow_mod::{self, Journal, LearnedRule};
 use crate::world::{BridgeId, World};
 use flow::Msec;
 use flow::fields::Value;
@@ -40,8 +40,8 @@ pub struct Learned {
 
 impl Learned {
     /// Adds or refreshes the rule. Gives false when the limit of `learn` is reached.
-    pub fn apply(&self, world: &World, now: Msec) -> Result<bool, OfError> {
-        flow_mod::learn(world, self.bridge, &self.rule(), now)
+    pub fn apply(&self, world: &World, now: Msec, journal: &mut Journal) -> Result<bool, OfError> {
+        flow_mod::learn(world, self.bridge, &self.rule(), now, journal)
     }
 
     fn rule(&self) -> LearnedRule<'_> {
@@ -111,19 +111,26 @@ impl Ctx<'_> {
         Ok(true)
     }
 
-    /// Makes the rules that the packet has taught, now that it has met those that were there before.
-    pub(super) fn make_learned(&mut self) {
+    /// Makes the rules that the packet has taught, now that it has met those that were there before. Of a packet-out, what has changed is
+    /// given: it is told when the packet is sent, or undone with the rest of a bundle.
+    pub(super) fn make_learned(&mut self) -> Journal {
         let learned = self.learned.take();
+        let mut journal = Journal::default();
         if !self.side_effects {
-            return;
+            return journal;
         }
         for learned in learned {
-            match learned.apply(self.world, self.now) {
+            match learned.apply(self.world, self.now, &mut journal) {
                 Ok(true) => {}
                 Ok(false) => LEARN_LATE.inc(),
                 Err(error) => self.refuse_learned(error),
             }
         }
+        if self.in_packet_out {
+            return journal;
+        }
+        journal.commit(self.world);
+        Journal::default()
     }
 
     fn refuse_learned(&mut self, error: OfError) {
@@ -132,7 +139,7 @@ impl Ctx<'_> {
 
     /// The rule that `learn` makes of this packet.
     fn learned(&self, learn: &Learn) -> Learned {
-        let (mut key, mut mask) = (Key::ZERO, Key::ZERO);
+        let mut matching = Match::default();
         let mut actions = Vec::new();
         if learn.fin_idle_timeout != 0 || learn.fin_hard_timeout != 0 {
             actions.push(OfAction::FinTimeout { idle: learn.fin_idle_timeout, hard: learn.fin_hard_timeout });
@@ -145,7 +152,10 @@ impl Ctx<'_> {
                     LearnSrc::Immediate(value) => value.low(),
                 };
             match spec.dst {
-                LearnDst::Match(part) => self.learn_match((&mut key, &mut mask), part, value << part.ofs, ones << part.ofs),
+                LearnDst::Match(part) => {
+                    self.learn_match((&mut matching.key, &mut matching.mask), part, value << part.ofs, ones << part.ofs);
+                    matching.imply_ethernet(part.field);
+                }
                 LearnDst::Load(part) => {
                     let mask = Value::from(ones << part.ofs);
                     let value = Value::from(value << part.ofs);
@@ -159,7 +169,7 @@ impl Ctx<'_> {
                 }
             }
         }
-        Learned { bridge: self.bridge.id, learn: learn.clone(), key, mask, actions }
+        Learned { bridge: self.bridge.id, learn: learn.clone(), key: matching.key, mask: matching.mask, actions }
     }
 
     /// Adds some bits of a field to the match of the rule that is made.
@@ -253,5 +263,69 @@ mod tests {
         s.slowpath.write_world().bridges.values_mut().for_each(|b| b.tables[2].config.flow_limit = Some(0));
         let dropped = send(&s).dropped.unwrap();
         assert_eq!((&*dropped.reason, rules(&s, 2)), ("skipping output to input port", 0));
+    }
+
+    /// Between the question and the making another packet has taken the room.
+    #[test]
+    fn room_that_is_gone_when_the_rule_is_made() {
+        let s = Scenario::new(&config(&["br0 p1@1"]));
+        s.flow_mod("br0", "actions=learn(table=2,cookie=5,limit=1,NXM_OF_ETH_SRC[])").unwrap();
+        let world = s.slowpath.read_world();
+        let bridge = world.bridge_named("br0").unwrap().id;
+        let key = |mac| Key { in_port: OfPort(1).to_key(), eth_src: [0, 0, 0, 0, 0, mac], ..Key::ZERO };
+        let (first, second) = (key(1), key(2));
+        let input = |key| XlateIn { packet: Some(&[0; 64]), side_effects: true, ..XlateIn::new(bridge, key, 0) };
+        let (mut slow, mut quick) = (Ctx::new(&world, input(&first)), Ctx::new(&world, input(&second)));
+        slow.run();
+        quick.run();
+        let before = LEARN_LATE.count();
+        quick.make_learned();
+        assert_eq!(LEARN_LATE.count(), before);
+        slow.make_learned();
+        assert_eq!(LEARN_LATE.count(), before + 1);
+        drop(world);
+        assert_eq!(rules(&s, 2), 1);
+    }
+
+    /// Seen in OVS 3.1 beside ours: to learn is to modify strictly.
+    #[test]
+    fn a_rule_that_is_there_is_modified() {
+        let s = Scenario::new(&config(&["br0 p1@1"]));
+        let learn = |flags: &str, to: u16| {
+            let what = format!(
+                "learn(table=2,cookie=5,priority=7,idle_timeout=50,hard_timeout=60{flags},NXM_OF_ETH_SRC[],output:NXM_OF_IN_PORT[])"
+            );
+            s.flow_mod("br0", &format!("actions={what}")).unwrap();
+            let world = s.slowpath.read_world();
+            let key = Key { in_port: OfPort(u32::from(to)).to_key(), eth_src: [0, 0, 0, 0, 0, 1], ..Key::ZERO };
+            let bridge = world.bridge_named("br0").unwrap().id;
+            let now = flow::clock::now_ms() + 5000;
+            let input = XlateIn { packet: Some(&[0; 64]), side_effects: true, ..XlateIn::new(bridge, &key, now) };
+            assert_eq!(translate(&world, input).error, None);
+            now
+        };
+        let by_hand =
+            "table=2,cookie=9,priority=7,importance=3,reset_counts,dl_src=00:00:00:00:00:01,idle_timeout=30,actions=drop";
+        s.flow_mod("br0", by_hand).unwrap();
+        let rule = || {
+            let world = s.slowpath.read_world();
+            let found = flow_mod::rules_of(&world.bridge_named("br0").unwrap().tables[2], |_| true);
+            assert_eq!(found.len(), 1, "it has the place of the one put by hand");
+            Arc::clone(&found[0])
+        };
+        let before = rule();
+        before.credit(3, 300, before.life.created_ms + 10);
+        let last =
+            |rule: &crate::rule::Rule| (rule.life.used_ms.load(Ordering::Relaxed), rule.life.modified_ms.load(Ordering::Relaxed));
+        let now = learn(",send_flow_rem", 1);
+        let after = rule();
+        assert_eq!((after.cookie.load(Ordering::Relaxed), after.timeouts_s()), (5, (30, 0)));
+        assert_eq!((after.flags, after.importance, &after.life.tally.read()), (before.flags, 3, &(3, 300)));
+        assert_eq!((after.life.created_ms, last(&after)), (before.life.created_ms, (before.life.created_ms + 10, now)));
+        assert_eq!(after.actions[..], [OfAction::Output { port: OfPort(1), max_len: 0 }]);
+        // Once more the same: nothing but its age since it was modified becomes another.
+        let now = learn("", 1);
+        assert!(Arc::ptr_eq(&rule(), &after));
+        assert_eq!(last(&after), (before.life.created_ms + 10, now));
     }
 }

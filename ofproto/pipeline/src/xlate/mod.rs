@@ -164,7 +164,7 @@ fn translate_with(world: &World, input: XlateIn<'_>, says_why: bool) -> (Transla
     ctx.run();
     // What goes wrong from here on drops no packet.
     let said = ctx.said.take();
-    ctx.make_learned();
+    let learned = ctx.make_learned();
     ctx.take_back_mask();
     let decides = ctx.decides();
     let mut mask = ctx.mask;
@@ -195,6 +195,7 @@ fn translate_with(world: &World, input: XlateIn<'_>, says_why: bool) -> (Transla
         slow,
         credits: ctx.credits,
         notices: ctx.notices,
+        learned,
         deps: ctx.deps,
         recircs: ctx.recircs,
         error: ctx.error,

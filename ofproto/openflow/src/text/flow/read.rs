@@ -258,7 +258,14 @@ fn without_frame(key: &Key) -> Key {
 /// # Errors
 /// As OVS words them.
 pub fn parse_exact_flow(text: &str, names: &Names<'_>) -> Result<(Key, Mask), TextError> {
-    let mut m = Match::default();
+    parse_exact_flow_into(Match::default(), text, names).map(|m| (m.key, m.mask))
+}
+
+/// The same into a match that has nothing in it but the tunnel options that there are.
+///
+/// # Errors
+/// As `parse_exact_flow`.
+pub fn parse_exact_flow_into(mut m: Match, text: &str, names: &Names<'_>) -> Result<Match, TextError> {
     let owned = || text.to_owned();
     for (name, value) in KeyValues::new(text) {
         let is_field = Field::by_name(name).filter(|f| f.row().name == name || f.row().alias == Some(name));
@@ -294,5 +301,5 @@ pub fn parse_exact_flow(text: &str, names: &Names<'_>) -> Result<(Key, Mask), Te
     if m.key.in_port == [0; 4] {
         m.key.in_port = OfPort::ANY.to_key();
     }
-    Ok((m.key, m.mask))
+    Ok(m)
 }

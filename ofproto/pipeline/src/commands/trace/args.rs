@@ -10,16 +10,18 @@ use crate::world::{BridgeId, World};
 use flow::compose::{Payload, compose};
 use flow::dptext;
 use flow::extract::{PacketMeta, VLANS_MAX, extract_whole};
-use flow::fields::Field;
+use flow::fields::{Field, TunnelOptions};
 use flow::forms::{NoNames, PortNames};
 use flow::key::Key;
+use flow::matching::Match;
 use flow::oftext::parse_value;
 use openflow::action::OfAction;
-use openflow::text::flow::parse_exact_flow;
+use openflow::text::flow::parse_exact_flow_into;
 use openflow::text::{Names, NoTableNames, parse_actions};
 use openflow::wire::{Against, Codec, check};
 use openflow::{OfPort, TableId, Version};
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// Bytes of payload unless `--l7` or `--l7-len` says otherwise.
 const L7_LEN_DEFAULT: usize = 64;
@@ -198,8 +200,10 @@ fn read_flow(slowpath: &Slowpath, args: &[&str]) -> Result<Flow, String> {
         (Err(error), [_]) => Err(format!("{error} (or the bridge name was omitted)")),
         (Err(_), _) => {
             let bridge = bridge_named(&world, args[0]).ok_or_else(|| format!("{}: unknown bridge", args[0]))?;
-            let names = world.bridges.get(&bridge).map(OfPortNames::of).unwrap_or_default();
-            let key = exact_flow(text, &names).map_err(|e| format!("Bad openflow flow syntax: {e}"))?;
+            let found = world.bridges.get(&bridge);
+            let names = found.map(OfPortNames::of).unwrap_or_default();
+            let options = found.map(|b| Arc::clone(&b.tunnel_options)).unwrap_or_default();
+            let key = exact_flow(text, &names, options).map_err(|e| format!("Bad openflow flow syntax: {e}"))?;
             Ok(Flow { bridge, key })
         }
     }
@@ -231,9 +235,10 @@ fn locate(world: &World, kind: &str, mut key: Box<Key>) -> Result<Flow, String> 
     Ok(Flow { bridge, key })
 }
 
-/// A flow in OpenFlow's syntax that says all of a packet.
-fn exact_flow(text: &str, ports: &dyn PortNames) -> Result<Box<Key>, String> {
-    let (mut key, _) = parse_exact_flow(text, &Names { ports, tables: &NoTableNames }).map_err(|e| e.to_string())?;
+/// A flow in OpenFlow's syntax that says all of a packet; its tunnel options lie where the bridge has them.
+fn exact_flow(text: &str, ports: &dyn PortNames, options: Arc<TunnelOptions>) -> Result<Box<Key>, String> {
+    let names = Names { ports, tables: &NoTableNames };
+    let Match { mut key, .. } = parse_exact_flow_into(Match::with_options(options), text, &names).map_err(|e| e.to_string())?;
     if key.vlan_tci[0] & 0x10 != 0 {
         key.vlan_tpid = [0x81, 0x00];
     }
@@ -259,4 +264,21 @@ pub(super) fn check_actions(slowpath: &Slowpath, arguments: &Arguments, actions:
     let Some(bridge) = world.bridges.get(&arguments.flow.bridge) else { return Ok(()) };
     let checked = check(against, actions).and_then(|()| flow_mod::check_actions(bridge, actions));
     checked.map_err(|e| format!("Bad actions: {}", e.name()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flow::fields::Value;
+
+    #[test]
+    fn options_lie_where_the_bridge_has_them() {
+        let mut options = TunnelOptions::default();
+        options.add(7, 0xffff, 1, 8).unwrap();
+        options.add(3, 0xffff, 2, 4).unwrap();
+        let options = Arc::new(options);
+        let key = exact_flow("in_port=1,tun_metadata3=0x1234", &NoNames, Arc::clone(&options)).unwrap();
+        assert_eq!(options.get(&key, 3), Value::from(0x1234u128));
+        assert!(!TunnelOptions::is_present(&key, 7));
+    }
 }
