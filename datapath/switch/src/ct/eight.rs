@@ -113,32 +113,16 @@ fn look_at(parsed: [&Parsed; EIGHT], asked: Asked<'_>, (wanted, at): (&mut Wante
         let [i, j, k, l, m, n, o, p] = high;
         _mm512_shuffle_epi8(transport, _mm512_broadcast_i32x4(_mm_setr_epi8(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p)))
     };
-    let family = _mm512_mask_mov_epi64(same(u64::from(V4) << 56), six, same(u64::from(V6) << 56));
-    let rests = _mm512_or_si512(ordered([1, 0, 3, 2, O, O, 4, O]), same(u64::from(asked.zone) << 32));
-    let rests = _mm512_or_si512(rests, family);
+    let mut rests = _mm512_or_si512(ordered([1, 0, 3, 2, O, O, 4, O]), same(u64::from(asked.zone) << 32 | u64::from(V4) << 56));
     let (sport, dport) = (ordered([O, O, O, O, 1, 0, O, O]), ordered([O, O, O, O, 3, 2, O, O]));
     let mut source = _mm512_mask_mov_epi32(sport, 0x5555, addresses);
     let mut target = _mm512_or_si512(dport, _mm512_srli_epi64::<32>(addresses));
-    let product = |a, b| {
-        let zero = _mm512_setzero_si512();
-        _mm512_xor_si512(_mm512_madd52lo_epu64(zero, a, b), _mm512_madd52hi_epu64(zero, a, b))
-    };
     let at = at % BUNDLE_MAX / EIGHT;
     if six != 0 {
-        let [src, dst] = [pieces::<{ offset_of!(Key, ipv6_src) }>(parsed), pieces::<{ offset_of!(Key, ipv6_dst) }>(parsed)];
-        // `tuple::folded`.
-        let folded = |[first, second]: [__m512i; 2]| {
-            let a = _mm512_xor_si512(_mm512_ror_epi64::<32>(first), same(asked.keys[1]));
-            let b = _mm512_xor_si512(_mm512_ror_epi64::<32>(second), same(asked.keys[2]));
-            let left = _mm512_slli_epi64::<WIDER>(_mm512_srli_epi64::<FACTOR>(b));
-            _mm512_ternarylogic_epi64::<XOR>(product(a, b), _mm512_srli_epi64::<FACTOR>(a), left)
-        };
-        source = _mm512_mask_xor_epi64(source, six, sport, folded(src));
-        target = _mm512_mask_xor_epi64(target, six, dport, folded(dst));
-        for (to, words) in wanted.addresses.iter_mut().zip([src, dst].as_flattened()) {
-            // SAFETY: eight words are a vector.
-            unsafe { _mm512_storeu_si512(to.as_chunks_mut::<EIGHT>().0[at].as_mut_ptr().cast(), *words) };
-        }
+        let [src, dst] = fold_addresses(parsed, asked, (&mut *wanted, at));
+        source = _mm512_mask_xor_epi64(source, six, sport, src);
+        target = _mm512_mask_xor_epi64(target, six, dport, dst);
+        rests = _mm512_mask_xor_epi64(rests, six, rests, same(u64::from(V4 ^ V6) << 56));
     }
 
     // `tuple::hash_ends`.
@@ -158,7 +142,37 @@ fn look_at(parsed: [&Parsed; EIGHT], asked: Asked<'_>, (wanted, at): (&mut Wante
     found
 }
 
-/// Tracks packets of UDP: a bit for each that is done. `Ct::track_udp` says which those are, and what is done; translated ones over IPv6 are not among them.
+/// The product of the lowest `FACTOR` bits of words, its halves added (`tuple::product`).
+#[inline]
+#[target_feature(enable = "avx512f,avx512ifma")]
+fn product(a: __m512i, b: __m512i) -> __m512i {
+    let zero = _mm512_setzero_si512();
+    _mm512_xor_si512(_mm512_madd52lo_epu64(zero, a, b), _mm512_madd52hi_epu64(zero, a, b))
+}
+
+/// Addresses over IPv6 of the `at`th eight packets as one word each (`tuple::folded`), sources and destinations. Apart, so that packets over IPv4 are spared
+/// what this needs of registers.
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma,avx2")]
+fn fold_addresses(parsed: [&Parsed; EIGHT], asked: Asked<'_>, (wanted, at): (&mut Wanted, usize)) -> [__m512i; 2] {
+    let ends = [pieces::<{ offset_of!(Key, ipv6_src) }>(parsed), pieces::<{ offset_of!(Key, ipv6_dst) }>(parsed)];
+    for (to, words) in wanted.addresses.iter_mut().zip(ends.as_flattened()) {
+        // SAFETY: eight words are a vector.
+        unsafe { _mm512_storeu_si512(to.as_chunks_mut::<EIGHT>().0[at].as_mut_ptr().cast(), *words) };
+    }
+    ends.map(|halves| {
+        let keyed = |i: usize| {
+            let key = _mm512_set1_epi64(asked.keys[1 + i].cast_signed());
+            _mm512_xor_si512(_mm512_ror_epi64::<32>(halves[i]), key)
+        };
+        let (a, b) = (keyed(0), keyed(1));
+        let left = _mm512_slli_epi64::<WIDER>(_mm512_srli_epi64::<FACTOR>(b));
+        _mm512_ternarylogic_epi64::<XOR>(product(a, b), _mm512_srli_epi64::<FACTOR>(a), left)
+    })
+}
+
+/// Tracks packets of UDP: a bit for each that is done. `Ct::track_udp` says which those are, and what is done; translated
+/// ones are among them where a connection keeps what its sums change by (`Version::KEEPS_CHANGES`).
 ///
 /// # Safety
 /// The processor is one that `wide::on` and `wide::products` say yes of.
@@ -301,7 +315,7 @@ fn judge<V: Version, const TRANSLATE: bool>(slab: &Slab, passing: &Passing, want
         let is = |side: [__m512i; 2]| _mm512_mask_cmpeq_epi64_mask(_mm512_cmpeq_epi64_mask(ends, side[0]), rests, side[1]);
         (is(orig), is(reply))
     };
-    let looked_at = UDP_LOOKED_AT | if six { NAT } else { 0 };
+    let looked_at = UDP_LOOKED_AT | if V::KEEPS_CHANGES { 0 } else { NAT };
     let flags = _mm512_and_si512(flags_mark, same(looked_at.into()));
     let own = _mm512_mask_cmpeq_epi64_mask(forward | backward, flags, same((UDP_USUAL | V::FLAG).into()));
     let own = _mm512_mask_cmpgt_epi64_mask(own, expires, _mm512_set1_epi64(passing.now_ms));

@@ -245,12 +245,14 @@ impl Ct {
         (passing, wanted): (&Passing, &Wanted),
         wide: bool,
     ) -> u32 {
+        let (mut which, mut done) = (V::of(wanted.fresh).udp, 0u32);
         #[cfg(target_arch = "x86_64")]
         if wide && crate::wide::products() {
             // SAFETY: the processor has these features.
-            return unsafe { eight::pass_udp::<V, TRANSLATE>(&self.slab, (packets, parsed), passing, wanted) };
+            done = unsafe { eight::pass_udp::<V, TRANSLATE>(&self.slab, (&mut *packets, &mut *parsed), passing, wanted) };
+            which = if TRANSLATE && !V::KEEPS_CHANGES { which & !done } else { 0 };
         }
-        let (_, which, mut done) = (wide, V::of(wanted.fresh).udp, 0u32);
+        let _ = wide;
         let n = packets.len().min(parsed.len()).min(BUNDLE_MAX);
         let (packets, parsed) = (&mut packets[..n], &mut parsed[..n]);
         each!(i in which, n => {
@@ -336,8 +338,8 @@ impl Ct {
         let (handle, mut state) = (Handle { number, reply, related: false }, u8::from(reply) * RPL);
         if spec.nat.is_some() && flags & (NAT_SRC | NAT_DST) != 0 {
             state |= track::translated(flags, reply);
-            if flags & NAT != 0 {
-                turn::<V>(packet, parsed, (entry, flags, handle));
+            if flags & NAT != 0 && !V::translate::<false>(packet, parsed, (entry, flags, handle)) {
+                track::retarget(packet, parsed, entry, handle, flags);
             }
         }
         passing.tell(parsed, (entry, handle), TCP, state);
@@ -367,14 +369,6 @@ fn sought<const WIDE: bool>(key: &Key, tail: u64) -> ([u64; 2], [u64; 2]) {
     let (ends, ports) = (ends_of(key), ports_of(key));
     let words = [ends, u64::from(ports) | tail];
     (words, Tuple::ends_v4(words[0], words[1]))
-}
-
-/// Translates a segment. Apart from the loop, so that what this needs of registers is not taken from segments that are only tracked.
-#[inline(never)]
-fn turn<V: Version>(packet: &mut Packet, parsed: &mut Parsed, (entry, flags, handle): (Entry<'_>, u32, Handle)) {
-    if !V::translate::<false>(packet, parsed, (entry, flags, handle)) {
-        track::retarget(packet, parsed, entry, handle, flags);
-    }
 }
 
 /// Packet `i` under its protocol, if it is whole, over that version, with both ports, and was not tracked before: one word of all that has to be zero.

@@ -24,6 +24,8 @@ pub(super) trait Version {
     const ADDRESSES: usize;
     /// A UDP packet without a checksum is whole (RFC 768; RFC 8200, 8.1).
     const FORGIVES: bool;
+    /// What translation changes sums by is kept with a connection.
+    const KEEPS_CHANGES: bool;
     /// A connection's flags that tell the version.
     const FLAG: u32;
 
@@ -51,6 +53,7 @@ impl Version for Four {
     const SUMMED: usize = 20;
     const ADDRESSES: usize = 12;
     const FORGIVES: bool = true;
+    const KEEPS_CHANGES: bool = true;
     const FLAG: u32 = FOUR;
 
     #[inline(always)]
@@ -87,6 +90,7 @@ impl Version for Six {
     const SUMMED: usize = 0;
     const ADDRESSES: usize = 8;
     const FORGIVES: bool = false;
+    const KEEPS_CHANGES: bool = false;
     const FLAG: u32 = 0;
 
     #[inline(always)]
@@ -104,7 +108,6 @@ impl Version for Six {
         entry.directions_v6(&wanted.tuple_v6(i), flags)
     }
 
-    /// What it changes checksums by is not kept.
     #[inline(always)]
     fn translate<const UDP: bool>(
         packet: &mut Packet,
