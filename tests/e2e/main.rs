@@ -29,6 +29,8 @@ mod links;
 mod ofctl;
 mod ofctl_rest;
 mod ovn;
+mod ovn_gateways;
+mod ovn_services;
 mod package;
 mod python_controllers;
 mod python_database;

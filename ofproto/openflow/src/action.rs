@@ -80,9 +80,10 @@ pub enum OfAction {
     },
     StackPush(Subfield),
     StackPop(Subfield),
-    /// dec_ttl; with the ids of the controllers to tell of an expired packet, or empty for controller 0
+    /// dec_ttl; `controllers` are the ids of those that are told of an expired packet, if the action names them: even none. Where it
+    /// does not, controller 0 is told.
     DecTtl {
-        controllers: Vec<u16>,
+        controllers: Option<Vec<u16>>,
     },
     SetMplsLabel(u32),
     SetMplsTc(u8),

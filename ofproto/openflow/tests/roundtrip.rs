@@ -112,7 +112,7 @@ fn old_actions() {
         A::SetIpTtl(9),
         A::SetL4Src(80),
         A::SetL4Dst(81),
-        A::DecTtl { controllers: Vec::new() },
+        A::DecTtl { controllers: None },
         A::Meter(5),
         A::ClearActions,
         A::WriteActions(vec![A::Output { port: OfPort(3), max_len: 0 }]),

@@ -349,7 +349,7 @@ impl Run {
                 dst: Subfield { field: Field::by_name("reg2").unwrap(), ofs: 0, bits: 16 },
                 onf: false,
             },
-            14 => OfAction::DecTtl { controllers: vec![0] },
+            14 => OfAction::DecTtl { controllers: Some(vec![0]) },
             15 => OfAction::PushVlan { ethertype: 0x8100 },
             16 => OfAction::StripVlan { pop: false },
             17 => OfAction::WriteMetadata { value: 7, mask: 0xff },

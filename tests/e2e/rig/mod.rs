@@ -1,9 +1,10 @@
 //! What the tests stand on: hosts (a namespace with a switch in it), containers (namespaces attached by veth), commands, waiting, frames,
-//! pings, an OpenFlow connection by bytes.
+//! pings, an OpenFlow connection by bytes, OVN.
 
 mod frames;
 mod host;
 mod namespace;
+pub(crate) mod ovn;
 mod pings;
 mod wire;
 

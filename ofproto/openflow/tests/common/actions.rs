@@ -95,7 +95,7 @@ pub(crate) fn long(d: &mut Dice, n: usize) -> Option<OfAction> {
         5 => A::Decap { new_packet_type: d.maybe(|_| 0) },
         // Lists do without the packet types that these two change; the last three need a match on TCP.
         6 => A::Ct(Box::new(ct(d))),
-        7 => A::DecTtl { controllers: vec![d.u16(), d.u16()] },
+        7 => A::DecTtl { controllers: Some(vec![d.u16(), d.u16()]) },
         8 => A::FinTimeout { idle: d.u16(), hard: d.u16() },
         _ => return None,
     })

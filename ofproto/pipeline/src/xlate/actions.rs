@@ -148,7 +148,7 @@ impl Ctx<'_> {
             OfAction::SetField { field, value, mask, .. } => self.set_field(*field, value, mask),
             OfAction::StackPush(part) => self.stack_push(*part),
             OfAction::StackPop(part) => self.stack_pop(*part),
-            OfAction::DecTtl { controllers } => return on_or_stop(self.dec_ttl(controllers)),
+            OfAction::DecTtl { controllers } => return on_or_stop(self.dec_ttl(controllers.as_deref())),
             OfAction::SetMplsLabel(label) => self.set_mpls(0xffff_f000, label << 12),
             OfAction::SetMplsTc(tc) => self.set_mpls(0x0000_0e00, u32::from(*tc) << 9),
             OfAction::SetMplsTtl(ttl) => self.set_mpls(0x0000_00ff, u32::from(*ttl)),

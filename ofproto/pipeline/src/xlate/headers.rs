@@ -237,7 +237,7 @@ impl Ctx<'_> {
     }
 
     /// Gives false when the list of actions ends here.
-    pub(super) fn dec_ttl(&mut self, controllers: &[u16]) -> bool {
+    pub(super) fn dec_ttl(&mut self, controllers: Option<&[u16]>) -> bool {
         self.mask.nw_ttl = 0xff;
         self.mask.nw_proto = 0xff;
         if !matches!(self.key.eth_type, ETH_IPV4 | ETH_IPV6) {
@@ -247,8 +247,7 @@ impl Ctx<'_> {
             self.key.nw_ttl -= 1;
             return true;
         }
-        let default = [0];
-        for id in if controllers.is_empty() { &default } else { controllers } {
+        for id in controllers.unwrap_or(&[0]) {
             self.packet_in_with_reason(INVALID_TTL, *id);
         }
         let version = if self.key.eth_type == ETH_IPV6 { 6 } else { 4 };

@@ -47,6 +47,26 @@ fn outcome(text: &str) -> Vec<&str> {
     text.lines().filter(|line| tells.iter().any(|t| line.starts_with(t)) || line.contains(">>>>")).collect()
 }
 
+/// An expired packet goes to those that `dec_ttl` names, to controller 0 where it names nobody, and to none where it names none.
+#[test]
+fn an_expired_packet_is_told_to_whom_the_action_names() {
+    for (controllers, told) in
+        [(None, vec!["(reason=2,"]), (Some(vec![]), vec![]), (Some(vec![3, 5]), vec!["controller_id=3", "controller_id=5"])]
+    {
+        let switch = switch_with_ports("1 2");
+        let syntax = FlowSyntax::Command(FlowModCommand::Add);
+        let mut parsed = parse_flow("in_port=1,ip,actions=dec_ttl,2", syntax, &Names::default()).unwrap();
+        parsed.flow.actions[0] = OfAction::DecTtl { controllers };
+        let world = switch.slowpath.write_world();
+        flow_mod::apply(&world, world.bridge_named("br0").unwrap().id, &parsed.flow, 0, &mut Journal::default()).unwrap();
+        drop(world);
+        let reply = switch.run_command("ofproto/trace", &["br0", "in_port=1,ip,nw_ttl=1"]).unwrap();
+        let actions = reply.lines().find_map(|l| l.strip_prefix("Datapath actions: ")).unwrap();
+        assert_eq!(actions == "drop", told.is_empty(), "{reply}");
+        assert!(told.iter().all(|t| actions.contains(t)), "{reply}");
+    }
+}
+
 #[test]
 fn traces_come_to_what_ovs_says() {
     let mut compared = 0;
@@ -199,7 +219,7 @@ impl Random {
             5 => set("ipv6_dst", 1, 0xff),
             6 => OfAction::SetIpDscp(0x40),
             7 => OfAction::SetIpTtl(33),
-            8 => OfAction::DecTtl { controllers: vec![0] },
+            8 => OfAction::DecTtl { controllers: Some(vec![0]) },
             9 => OfAction::PushVlan { ethertype: self.one_of(&[0x8100, 0x88a8]) },
             10 | 11 => OfAction::StripVlan { pop: true },
             12 => OfAction::SetVlanVid { vid: 99, push_if_needed: self.0.below(2) == 0 },
@@ -251,7 +271,7 @@ impl Random {
     }
 
     fn rewrite_for_set(&mut self) -> OfAction {
-        self.one_of(&[OfAction::DecTtl { controllers: vec![] }, OfAction::SetEthDst([2; 6]), OfAction::StripVlan { pop: true }])
+        self.one_of(&[OfAction::DecTtl { controllers: None }, OfAction::SetEthDst([2; 6]), OfAction::StripVlan { pop: true }])
     }
 
     fn actions(&mut self, depth: usize) -> Vec<OfAction> {

@@ -300,15 +300,18 @@ fn push_pbb(r: &mut Reading<'_>, text: &str) -> Result<OfAction, TextError> {
 }
 
 fn dec_ttl(_: &mut Reading<'_>, text: &str) -> Result<OfAction, TextError> {
+    if text.is_empty() {
+        return Ok(OfAction::DecTtl { controllers: None });
+    }
     let mut tokens = Tokens::new(text);
     let controllers: Vec<u16> = std::iter::from_fn(|| tokens.next(&[',', ' '])).map(number::atoi16).collect();
-    if controllers.is_empty() && !text.is_empty() {
+    if controllers.is_empty() {
         return Err(TextError::NoControllers);
     }
     if controllers.len() > BYTES_MAX / 2 {
         return Err(TextError::TooBig);
     }
-    Ok(OfAction::DecTtl { controllers })
+    Ok(OfAction::DecTtl { controllers: Some(controllers) })
 }
 
 fn mpls_label(_: &mut Reading<'_>, text: &str) -> Result<OfAction, TextError> {

@@ -56,7 +56,7 @@ impl Display for Show<'_, OfAction> {
             OfAction::RegMove { src, dst, .. } => write!(f, "move:{src}->{dst}"),
             OfAction::StackPush(src) => write!(f, "push:{src}"),
             OfAction::StackPop(dst) => write!(f, "pop:{dst}"),
-            OfAction::DecTtl { controllers } => dec_ttl(f, controllers),
+            OfAction::DecTtl { controllers } => dec_ttl(f, controllers.as_deref()),
             OfAction::SetTunnel { id, wide } => {
                 write!(f, "set_tunnel{}:{}", if *wide || *id > u32::MAX.into() { "64" } else { "" }, Alternate(*id))
             }
@@ -190,10 +190,8 @@ pub(crate) fn load_segments(field: Field, value: &FieldValue, mask: &FieldValue)
     segments
 }
 
-fn dec_ttl(f: &mut Formatter<'_>, controllers: &[u16]) -> fmt::Result {
-    if controllers.is_empty() {
-        return f.write_str("dec_ttl");
-    }
+fn dec_ttl(f: &mut Formatter<'_>, controllers: Option<&[u16]>) -> fmt::Result {
+    let Some(controllers) = controllers else { return f.write_str("dec_ttl") };
     let ids: Vec<String> = controllers.iter().map(u16::to_string).collect();
     write!(f, "dec_ttl({})", ids.join(","))
 }

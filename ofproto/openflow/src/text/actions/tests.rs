@@ -44,6 +44,16 @@ fn actions_from_the_wire_as_ovs_writes_them() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
+/// ovn-controller sends it; ovs-ofctl shows it so, and reads it as `dec_ttl`, which tells controller 0.
+#[test]
+fn dec_ttl_may_name_no_controller_at_all() {
+    let list = decode("V15", "actions", "ffff0010000023200015000000000000").unwrap();
+    assert_eq!(list, [OfAction::DecTtl { controllers: Some(Vec::new()) }]);
+    assert_eq!(format_actions(&list, &Names::default()), "dec_ttl()");
+    let (list, _) = parse_instructions("dec_ttl()", &Names::default()).unwrap();
+    assert_eq!(list, [OfAction::DecTtl { controllers: None }]);
+}
+
 #[test]
 fn text_comes_back_as_it_went() {
     let mut faults = Vec::new();

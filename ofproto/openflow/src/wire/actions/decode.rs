@@ -92,7 +92,7 @@ fn action(at: At<'_>, t: Taken<'_>) -> Result<OfAction, OfError> {
         | Raw::SetTpDst => headers(t),
         Raw::SetMplsLabel | Raw::SetMplsTc | Raw::SetMplsTtl | Raw::PushMpls | Raw::PopMpls => mpls(t),
         Raw::DecMplsTtl => Ok(OfAction::DecMplsTtl),
-        Raw::DecNwTtl => Ok(OfAction::DecTtl { controllers: Vec::new() }),
+        Raw::DecNwTtl => Ok(OfAction::DecTtl { controllers: None }),
         Raw::PopQueue => Ok(OfAction::PopQueue),
         Raw::Exit => Ok(OfAction::Exit),
         Raw::CtClear => Ok(OfAction::CtClear),
@@ -281,7 +281,7 @@ fn numbers(mut t: Taken<'_>) -> Result<OfAction, OfError> {
             while !ids.is_empty() {
                 controllers.push(ids.u16()?);
             }
-            OfAction::DecTtl { controllers }
+            OfAction::DecTtl { controllers: Some(controllers) }
         }
         Raw::Note => OfAction::Note(t.body.rest().to_vec()),
         Raw::Decap => {

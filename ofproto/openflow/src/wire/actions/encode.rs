@@ -95,7 +95,7 @@ impl Encoder<'_> {
             }
             OfAction::StackPush(s) => fields::put_named(out, codec, (version, Raw::StackPush), &[s.ofs], s.field, &[s.bits]),
             OfAction::StackPop(s) => fields::put_named(out, codec, (version, Raw::StackPop), &[s.ofs], s.field, &[s.bits]),
-            OfAction::DecTtl { controllers } => self.dec_ttl(controllers, out),
+            OfAction::DecTtl { controllers } => self.dec_ttl(controllers.as_deref(), out),
             OfAction::SetMplsLabel(label) => self.put32(Raw::SetMplsLabel, out, *label),
             OfAction::SetMplsTc(tc) => self.put(Raw::SetMplsTc, out, |o| o.u8(*tc)),
             OfAction::SetMplsTtl(ttl) => self.put(Raw::SetMplsTtl, out, |o| o.u8(*ttl)),
@@ -136,10 +136,8 @@ impl Encoder<'_> {
         }
     }
 
-    fn dec_ttl(&self, controllers: &[u16], out: &mut Vec<u8>) {
-        if controllers.is_empty() {
-            return self.put(Raw::DecNwTtl, out, |_| ());
-        }
+    fn dec_ttl(&self, controllers: Option<&[u16]>, out: &mut Vec<u8>) {
+        let Some(controllers) = controllers else { return self.put(Raw::DecNwTtl, out, |_| ()) };
         self.put(Raw::DecTtlCntIds, out, |o| {
             o.u16(len16(controllers.len()));
             o.zeros(4);
