@@ -261,6 +261,14 @@ impl Judged {
     }
 }
 
+/// The last words of eight tuples with their ports in each other's place.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn turned(rests: __m512i) -> __m512i {
+    let ports = _mm_setr_epi8(2, 3, 0, 1, 4, 5, 6, 7, 10, 11, 8, 9, 12, 13, 14, 15);
+    _mm512_shuffle_epi8(rests, _mm512_broadcast_i32x4(ports))
+}
+
 /// Compares those of eight packets, the `i`th eight, that are `asked` for with their candidates.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2")]
@@ -296,10 +304,6 @@ fn judge<V: Version, const TRANSLATE: bool>(slab: &Slab, passing: &Passing, want
     let load = |words: &[u64; BUNDLE_MAX]| unsafe { _mm512_loadu_si512(words.as_chunks::<EIGHT>().0[i].as_ptr().cast()) };
     let (ends, rests) = (load(&wanted.ends), load(&wanted.rests));
     let [orig, reply] = [[first(e01, e23), first(l01, l23)], [second(e01, e23), second(l01, l23)]];
-    let turned = |rests| {
-        let turned = _mm_setr_epi8(2, 3, 0, 1, 4, 5, 6, 7, 10, 11, 8, 9, 12, 13, 14, 15);
-        _mm512_shuffle_epi8(rests, _mm512_broadcast_i32x4(turned))
-    };
     let fifth = first(low(r0, r1), low(r2, r3));
     let six = const { matches!(V::NETWORK, NetworkLayer::Ipv6) };
     let (forward, backward) = if six {
