@@ -247,7 +247,7 @@ fn header_actions() -> impl Strategy<Value = OfAction> {
         Just(OfAction::CopyTtlOut),
         Just(OfAction::CopyTtlIn),
         // None at all cannot be written: `dec_ttl()` reads as `dec_ttl`.
-        proptest::option::of(vec(any::<u16>(), 1..4)).prop_map(|controllers| OfAction::DecTtl { controllers }),
+        option::of(vec(any::<u16>(), 1..4)).prop_map(|controllers| OfAction::DecTtl { controllers }),
         (any::<u64>(), any::<bool>()).prop_map(|(id, wide)| OfAction::SetTunnel { id, wide: wide || id > u32::MAX.into() }),
     ]
 }
