@@ -25,15 +25,15 @@ use flow::extract::{Extracted, NetworkLayer};
 use flow::key::Key;
 use port::Packet;
 use std::arch::x86_64::{
-    __m128i, __m512i, _mm_loadu_si128, _mm_setr_epi8, _mm256_mask_mov_epi32, _mm256_maskz_loadu_epi32, _mm256_or_si256,
-    _mm256_set1_epi32, _mm256_slli_epi32, _mm256_storeu_si256, _mm512_and_si512, _mm512_broadcast_i32x4, _mm512_castsi128_si512,
-    _mm512_castsi256_si512, _mm512_cmpeq_epi64_mask, _mm512_cmpge_epu64_mask, _mm512_inserti64x2, _mm512_inserti64x4,
-    _mm512_loadu_si512, _mm512_madd52hi_epu64, _mm512_madd52lo_epu64, _mm512_mask_cmpeq_epi64_mask, _mm512_mask_cmpgt_epi64_mask,
-    _mm512_mask_mov_epi32, _mm512_mask_mov_epi64, _mm512_mask_test_epi64_mask, _mm512_mask_testn_epi64_mask,
-    _mm512_mask_xor_epi64, _mm512_maskz_mov_epi64, _mm512_or_si512, _mm512_permutex2var_epi64, _mm512_ror_epi64,
-    _mm512_set1_epi64, _mm512_setr_epi64, _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_slli_epi64, _mm512_srli_epi64,
-    _mm512_storeu_si512, _mm512_sub_epi64, _mm512_ternarylogic_epi64, _mm512_test_epi64_mask, _mm512_unpackhi_epi64,
-    _mm512_unpacklo_epi64, _mm512_xor_si512,
+    __m128i, __m256i, __m512i, _mm_loadu_si128, _mm_setr_epi8, _mm256_mask_mov_epi32, _mm256_mask_storeu_epi32,
+    _mm256_maskz_loadu_epi32, _mm256_or_si256, _mm256_set1_epi32, _mm256_slli_epi32, _mm256_storeu_si256, _mm512_and_si512,
+    _mm512_broadcast_i32x4, _mm512_castsi128_si512, _mm512_castsi256_si512, _mm512_cmpeq_epi64_mask, _mm512_cmpge_epu64_mask,
+    _mm512_inserti64x2, _mm512_inserti64x4, _mm512_loadu_si512, _mm512_madd52hi_epu64, _mm512_madd52lo_epu64,
+    _mm512_mask_cmpeq_epi64_mask, _mm512_mask_cmpgt_epi64_mask, _mm512_mask_mov_epi32, _mm512_mask_mov_epi64,
+    _mm512_mask_storeu_epi64, _mm512_mask_test_epi64_mask, _mm512_mask_testn_epi64_mask, _mm512_maskz_mov_epi64, _mm512_or_si512,
+    _mm512_permutex2var_epi64, _mm512_ror_epi64, _mm512_set1_epi64, _mm512_setr_epi64, _mm512_setzero_si512, _mm512_shuffle_epi8,
+    _mm512_slli_epi64, _mm512_srli_epi64, _mm512_storeu_si512, _mm512_sub_epi64, _mm512_ternarylogic_epi64,
+    _mm512_test_epi64_mask, _mm512_unpackhi_epi64, _mm512_unpacklo_epi64, _mm512_xor_si512,
 };
 use std::mem::offset_of;
 
@@ -105,41 +105,55 @@ fn look_at(parsed: [&Parsed; EIGHT], asked: Asked<'_>, (wanted, at): (&mut Wante
     let [udp, tcp] = [is(UDP), is(TCP)];
     let found = [udp & four, tcp & four, udp & six, tcp & six];
 
-    // Bytes from 0x80 on are none.
-    const O: i8 = i8::MIN;
-    let ordered = |low: [i8; 8]| {
-        let [a, b, c, d, e, f, g, h] = low;
-        let high = low.map(|byte| if byte == O { O } else { byte + 8 });
-        let [i, j, k, l, m, n, o, p] = high;
-        _mm512_shuffle_epi8(transport, _mm512_broadcast_i32x4(_mm_setr_epi8(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p)))
-    };
-    let mut rests = _mm512_or_si512(ordered([1, 0, 3, 2, O, O, 4, O]), same(u64::from(asked.zone) << 32 | u64::from(V4) << 56));
-    let (sport, dport) = (ordered([O, O, O, O, 1, 0, O, O]), ordered([O, O, O, O, 3, 2, O, O]));
-    let mut source = _mm512_mask_mov_epi32(sport, 0x5555, addresses);
-    let mut target = _mm512_or_si512(dport, _mm512_srli_epi64::<32>(addresses));
+    let (zone, version) = (u64::from(asked.zone) << 32, u64::from(V4) << 56);
+    let rests = _mm512_or_si512(ordered(transport, [1, 0, 3, 2, O, O, 4, O]), same(zone | version));
+    let [sport, dport] = ports(transport);
+    let source = _mm512_mask_mov_epi32(sport, 0x5555, addresses);
+    let target = _mm512_or_si512(dport, _mm512_srli_epi64::<32>(addresses));
     let at = at % BUNDLE_MAX / EIGHT;
-    if six != 0 {
-        let [src, dst] = fold_addresses(parsed, asked, (&mut *wanted, at));
-        source = _mm512_mask_xor_epi64(source, six, sport, src);
-        target = _mm512_mask_xor_epi64(target, six, dport, dst);
-        rests = _mm512_mask_xor_epi64(rests, six, rests, same(u64::from(V4 ^ V6) << 56));
-    }
-
-    // `tuple::hash_ends`.
-    let end = |end| _mm512_xor_si512(end, same(asked.keys[0]));
-    let both = product(end(source), end(target));
-    let all = _mm512_ternarylogic_epi64::<XOR>(both, _mm512_srli_epi64::<32>(rests), same(asked.keys[2]));
-    let all = product(all, same(asked.keys[3] | 1));
-    let hashes = _mm512_xor_si512(all, _mm512_slli_epi64::<WIDER>(all));
-    let places = table::first_places(hashes, asked.size);
-
+    let (hashes, places) = hash_ends([source, target], rests, asked);
     for (to, words) in [(&mut wanted.ends, addresses), (&mut wanted.rests, rests), (&mut wanted.hashes, hashes)] {
         // SAFETY: eight words are a vector.
         unsafe { _mm512_storeu_si512(to.as_chunks_mut::<EIGHT>().0[at].as_mut_ptr().cast(), words) };
     }
     // SAFETY: eight halves of words are such a vector.
     unsafe { _mm256_storeu_si256(wanted.places.as_chunks_mut::<EIGHT>().0[at].as_mut_ptr().cast(), places) };
+    if six != 0 {
+        look_over_ipv6(parsed, asked, (wanted, at), six);
+    }
     found
+}
+
+/// A byte that is none, in `ordered`.
+const O: i8 = i8::MIN;
+
+/// Words of which each has these bytes of its own, the first one lowest.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn ordered(words: __m512i, low: [i8; 8]) -> __m512i {
+    let [a, b, c, d, e, f, g, h] = low;
+    let [i, j, k, l, m, n, o, p] = low.map(|byte| if byte == O { O } else { byte + 8 });
+    _mm512_shuffle_epi8(words, _mm512_broadcast_i32x4(_mm_setr_epi8(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p)))
+}
+
+/// Source and destination ports where `hash_ends` has them.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn ports(transport: __m512i) -> [__m512i; 2] {
+    [ordered(transport, [O, O, O, O, 1, 0, O, O]), ordered(transport, [O, O, O, O, 3, 2, O, O])]
+}
+
+/// `tuple::hash_ends` of eight, and the first places of the hashes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma,avx2")]
+fn hash_ends([source, target]: [__m512i; 2], rests: __m512i, asked: Asked<'_>) -> (__m512i, __m256i) {
+    let same = |word: u64| _mm512_set1_epi64(word.cast_signed());
+    let end = |end| _mm512_xor_si512(end, same(asked.keys[0]));
+    let both = product(end(source), end(target));
+    let all = _mm512_ternarylogic_epi64::<XOR>(both, _mm512_srli_epi64::<32>(rests), same(asked.keys[2]));
+    let all = product(all, same(asked.keys[3] | 1));
+    let hashes = _mm512_xor_si512(all, _mm512_slli_epi64::<WIDER>(all));
+    (hashes, table::first_places(hashes, asked.size))
 }
 
 /// The product of the lowest `FACTOR` bits of words, its halves added (`tuple::product`).
@@ -150,17 +164,17 @@ fn product(a: __m512i, b: __m512i) -> __m512i {
     _mm512_xor_si512(_mm512_madd52lo_epu64(zero, a, b), _mm512_madd52hi_epu64(zero, a, b))
 }
 
-/// Addresses over IPv6 of the `at`th eight packets as one word each (`tuple::folded`), sources and destinations. Apart, so that packets over IPv4 are spared
-/// what this needs of registers.
+/// The rest of `look_at` for those of the `at`th eight packets that are over IPv6: each address is one word of the hash (`tuple::folded`). Apart, so
+/// that packets over IPv4 are spared what this needs of registers.
 #[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma,avx2")]
-fn fold_addresses(parsed: [&Parsed; EIGHT], asked: Asked<'_>, (wanted, at): (&mut Wanted, usize)) -> [__m512i; 2] {
+fn look_over_ipv6(parsed: [&Parsed; EIGHT], asked: Asked<'_>, (wanted, at): (&mut Wanted, usize), six: u8) {
     let ends = [pieces::<{ offset_of!(Key, ipv6_src) }>(parsed), pieces::<{ offset_of!(Key, ipv6_dst) }>(parsed)];
     for (to, words) in wanted.addresses.iter_mut().zip(ends.as_flattened()) {
         // SAFETY: eight words are a vector.
         unsafe { _mm512_storeu_si512(to.as_chunks_mut::<EIGHT>().0[at].as_mut_ptr().cast(), *words) };
     }
-    ends.map(|halves| {
+    let [src, dst] = ends.map(|halves| {
         let keyed = |i: usize| {
             let key = _mm512_set1_epi64(asked.keys[1 + i].cast_signed());
             _mm512_xor_si512(_mm512_ror_epi64::<32>(halves[i]), key)
@@ -168,7 +182,20 @@ fn fold_addresses(parsed: [&Parsed; EIGHT], asked: Asked<'_>, (wanted, at): (&mu
         let (a, b) = (keyed(0), keyed(1));
         let left = _mm512_slli_epi64::<WIDER>(_mm512_srli_epi64::<FACTOR>(b));
         _mm512_ternarylogic_epi64::<XOR>(product(a, b), _mm512_srli_epi64::<FACTOR>(a), left)
-    })
+    });
+    let [_, transport] = pieces::<{ ADDRESSES * 8 }>(parsed);
+    let [sport, dport] = ports(transport);
+    let rests = &mut wanted.rests.as_chunks_mut::<EIGHT>().0[at];
+    // SAFETY: eight words are a vector.
+    let of_ipv4 = unsafe { _mm512_loadu_si512(rests.as_ptr().cast()) };
+    let last = _mm512_xor_si512(of_ipv4, _mm512_set1_epi64((u64::from(V4 ^ V6) << 56).cast_signed()));
+    let (hashes, places) = hash_ends([_mm512_xor_si512(sport, src), _mm512_xor_si512(dport, dst)], last, asked);
+    // SAFETY: as above.
+    unsafe { _mm512_mask_storeu_epi64(rests.as_mut_ptr().cast(), six, last) };
+    // SAFETY: as above.
+    unsafe { _mm512_mask_storeu_epi64(wanted.hashes.as_chunks_mut::<EIGHT>().0[at].as_mut_ptr().cast(), six, hashes) };
+    // SAFETY: eight halves of words are such a vector.
+    unsafe { _mm256_mask_storeu_epi32(wanted.places.as_chunks_mut::<EIGHT>().0[at].as_mut_ptr().cast(), six, places) };
 }
 
 /// Tracks packets of UDP: a bit for each that is done. `Ct::track_udp` says which those are, and what is done; translated
@@ -244,12 +271,8 @@ impl To {
     #[allow(clippy::cast_possible_truncation, reason = "16 bits are meant")]
     fn apply(&self, packet: &mut Packet, parsed: &mut Parsed, i: usize) -> bool {
         let i = i % EIGHT;
-        nat::apply_short::<true>(
-            packet,
-            parsed,
-            (self.ends[i], self.rests[i]),
-            [self.sums[i] as u16, (self.sums[i] >> 16) as u16],
-        )
+        let changes = [self.sums[i] as u16, (self.sums[i] >> 16) as u16];
+        nat::apply_short::<{ nat::UP_TO_SUM_OF_UDP }>(packet, parsed, (self.ends[i], self.rests[i]), changes)
     }
 }
 

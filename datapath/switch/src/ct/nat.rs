@@ -218,18 +218,22 @@ const fn in_memory(ends: u64) -> u64 {
     if cfg!(target_endian = "little") { ends } else { ends.rotate_left(32) }
 }
 
-/// `apply_common` for `UDP` or TCP over IPv4, of a packet whose key and headers have another tuple than `to` (`Tuple::of_words_v4`); `changes` are those of its
-/// direction (`changes_v4`).
+const IPV4: usize = 20;
+/// Bytes of the headers of IPv4 and UDP, and of IPv4 and TCP, up to the end of the transport's checksum.
+pub const UP_TO_SUM_OF_UDP: usize = IPV4 + 8;
+pub const UP_TO_SUM_OF_TCP: usize = IPV4 + 18;
+
+/// `apply_common` for UDP or TCP over IPv4, of which there are `HEADERS` bytes to be seen, of a packet whose key and headers have another tuple than `to`
+/// (`Tuple::of_words_v4`); `changes` are those of its direction (`changes_v4`).
 #[inline(always)]
 #[must_use]
-pub fn apply_short<const UDP: bool>(packet: &mut Packet, parsed: &mut Parsed, to: (u64, u64), changes: [u16; 2]) -> bool {
-    const IPV4: usize = 20;
+pub fn apply_short<const HEADERS: usize>(packet: &mut Packet, parsed: &mut Parsed, to: (u64, u64), changes: [u16; 2]) -> bool {
     if matches!(packet.checksum(), Checksum::Partial { .. }) {
         return false;
     }
     let (l3, l4) = (usize::from(parsed.found.l3), usize::from(parsed.found.l4));
-    let at = IPV4 + if UDP { 6 } else { 16 };
-    let Some(headers) = packet.data_mut().get_mut(l3..).and_then(|ip| ip.get_mut(..at + 2)) else { return false };
+    let udp = const { HEADERS == UP_TO_SUM_OF_UDP };
+    let Some(headers) = packet.data_mut().get_mut(l3..).and_then(|ip| ip.first_chunk_mut::<HEADERS>()) else { return false };
     if l4 != l3 + IPV4 {
         return false;
     }
@@ -238,13 +242,13 @@ pub fn apply_short<const UDP: bool>(packet: &mut Packet, parsed: &mut Parsed, to
     headers[20..24].copy_from_slice(&ports.to_ne_bytes());
     let sum = updated_by([headers[10], headers[11]], changes[0]);
     headers[10..12].copy_from_slice(&sum);
-    let sum = [headers[at], headers[at + 1]];
-    if !UDP || sum != [0, 0] {
+    let sum = [headers[HEADERS - 2], headers[HEADERS - 1]];
+    if !udp || sum != [0, 0] {
         let sum = match updated_by(sum, changes[1]) {
-            [0, 0] if UDP => [0xff; 2],
+            [0, 0] if udp => [0xff; 2],
             sum => sum,
         };
-        headers[at..at + 2].copy_from_slice(&sum);
+        headers[HEADERS - 2..].copy_from_slice(&sum);
     }
     let key = &mut parsed.key;
     let [s0, s1, s2, s3, d0, d1, d2, d3] = addresses.to_ne_bytes();

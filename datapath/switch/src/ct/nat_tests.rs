@@ -151,7 +151,7 @@ proptest! {
         if !six && proto != 132 && !other {
             let (mut short, mut short_parsed) = (packet.duplicate().unwrap(), parsed.clone());
             let (to, [header, transport, ..]) = (new.words(), changes_v4(&old, &new.reversed()));
-            let apply = if proto == 17 { apply_short::<true> } else { apply_short::<false> };
+            let apply = if proto == 17 { apply_short::<UP_TO_SUM_OF_UDP> } else { apply_short::<UP_TO_SUM_OF_TCP> };
             let done = apply(&mut short, &mut short_parsed, to.into(), [header, transport]);
             prop_assert_eq!(done, !partial || bare && proto == 17);
             let (mut general, mut general_parsed) = (packet.duplicate().unwrap(), parsed.clone());

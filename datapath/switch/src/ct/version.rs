@@ -80,7 +80,12 @@ impl Version for Four {
         // What packets of the other direction are, turned round, is what the packet shall be.
         let [ends, last] = entry.side_v4(!handle.reply);
         let to = (ends.rotate_left(32), Tuple::turned_last(last));
-        nat::apply_short::<UDP>(packet, parsed, to, entry.changes_v4(handle.reply))
+        let changes = entry.changes_v4(handle.reply);
+        if UDP {
+            nat::apply_short::<{ nat::UP_TO_SUM_OF_UDP }>(packet, parsed, to, changes)
+        } else {
+            nat::apply_short::<{ nat::UP_TO_SUM_OF_TCP }>(packet, parsed, to, changes)
+        }
     }
 }
 
