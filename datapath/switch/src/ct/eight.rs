@@ -62,27 +62,21 @@ pub(super) struct Asked<'t> {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma,avx2,bmi1,bmi2,lzcnt,popcnt")]
 pub(super) fn look(parsed: &[Parsed], asked: Asked<'_>, wanted: &mut Wanted) -> Short {
-    let (full, rest) = parsed[..parsed.len().min(BUNDLE_MAX)].as_chunks::<EIGHT>();
     let mut all = Short::default();
-    let mut add = |at: usize, found: [u8; 4]| {
-        let [udp, tcp, udp6, tcp6] = found.map(|set| u32::from(set) << at);
+    for (i, eight) in parsed.chunks(EIGHT).take(BUNDLE_MAX / EIGHT).enumerate() {
+        // The last one stands in the places of those that are missing.
+        let (last, there) = (eight.len() - 1, u8::MAX >> (EIGHT - eight.len()));
+        let found = look_at(std::array::from_fn(|n| &eight[n.min(last)]), asked, (&mut *wanted, i));
+        let [udp, tcp, udp6, tcp6] = found.map(|set| u32::from(set & there) << (i * EIGHT));
         all = Short { four: all.four.or(Kinds { udp, tcp }), six: all.six.or(Kinds { udp: udp6, tcp: tcp6 }) };
-    };
-    for (i, eight) in full.iter().enumerate() {
-        add(i * EIGHT, look_at(eight.each_ref(), asked, (&mut *wanted, i * EIGHT)));
-        wanted.places.as_chunks::<EIGHT>().0[i].iter().for_each(|place| asked.table.prefetch(*place));
-    }
-    if let Some(last) = rest.last() {
-        let eight = std::array::from_fn(|i| rest.get(i).unwrap_or(last));
-        let there = u8::MAX >> (EIGHT - rest.len());
-        let at = full.len() * EIGHT;
-        add(at, look_at(eight, asked, (&mut *wanted, at)).map(|set| set & there));
-        wanted.places[at..at + rest.len()].iter().for_each(|place| asked.table.prefetch(*place));
+        wanted.places.as_chunks::<EIGHT>().0[i % (BUNDLE_MAX / EIGHT)][..eight.len()]
+            .iter()
+            .for_each(|place| asked.table.prefetch(*place));
     }
     all
 }
 
-/// The same of eight packets, whose first one is number `at`: those of UDP, and of TCP, over IPv4, then over IPv6.
+/// The same of the `at`th eight packets: those of UDP, and of TCP, over IPv4, then over IPv6.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma,avx2")]
 #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "bits, not numbers")]
@@ -110,7 +104,7 @@ fn look_at(parsed: [&Parsed; EIGHT], asked: Asked<'_>, (wanted, at): (&mut Wante
     let [sport, dport] = ports(transport);
     let source = _mm512_mask_mov_epi32(sport, 0x5555, addresses);
     let target = _mm512_or_si512(dport, _mm512_srli_epi64::<32>(addresses));
-    let at = at % BUNDLE_MAX / EIGHT;
+    let at = at % (BUNDLE_MAX / EIGHT);
     let (hashes, places) = hash_ends([source, target], rests, asked);
     for (to, words) in [(&mut wanted.ends, addresses), (&mut wanted.rests, rests), (&mut wanted.hashes, hashes)] {
         // SAFETY: eight words are a vector.
@@ -460,9 +454,9 @@ mod tests {
                     assert_eq!(plain.hashes[i], ct.hash(&crate::ct::tuple::Tuple::of_words_v4(plain.ends[i], plain.rests[i])));
                 }
                 for i in bits(found.six.all()) {
-                    let of = |wanted: &Wanted| (wanted.tuple_v6(i), wanted.hashes[i], wanted.places[i]);
+                    let of = |wanted: &Wanted| (wanted.whole(i), wanted.hashes[i], wanted.places[i]);
                     assert_eq!(of(&wide), of(&plain));
-                    assert_eq!(plain.hashes[i], ct.hash(&plain.tuple_v6(i)));
+                    assert_eq!(plain.hashes[i], ct.hash(&plain.whole(i)));
                 }
             }
             for (seen, found) in seen.iter_mut().zip([found.four.udp, found.four.tcp, found.six.udp, found.six.tcp]) {

@@ -39,16 +39,15 @@ pub(super) use each;
 #[derive(Debug)]
 #[repr(align(64))]
 pub struct Wanted {
-    /// For packets in `short`, in the place of tuples: over IPv4 the two words that `Tuple::of_words_v4` takes, over IPv6 (`fresh.six`) the last one of them
-    /// and `addresses`.
+    /// For packets in `short` over IPv4, in the place of `addresses`: the first of the two words that `Tuple::of_words_v4` takes.
     pub(super) ends: [u64; BUNDLE_MAX],
+    /// The last words of tuples.
     pub(super) rests: [u64; BUNDLE_MAX],
     /// The first four words of tuples, word by word.
     pub(super) addresses: [[u64; BUNDLE_MAX]; 4],
     pub(super) hashes: [u64; BUNDLE_MAX],
     /// The first buckets of the hashes.
     pub(super) places: [u32; BUNDLE_MAX],
-    tuples: [Tuple; BUNDLE_MAX],
     /// The entries that the first buckets of the hashes name; `NONE` where there is none.
     pub(super) candidates: [u32; BUNDLE_MAX],
     /// Connections at hand.
@@ -94,7 +93,6 @@ impl Wanted {
             addresses: [[0; BUNDLE_MAX]; 4],
             hashes: [0; BUNDLE_MAX],
             places: [0; BUNDLE_MAX],
-            tuples: [Tuple([0; 5]); BUNDLE_MAX],
             candidates: [NONE; BUNDLE_MAX],
             handles: [0; BUNDLE_MAX],
             seen: 0,
@@ -121,21 +119,24 @@ impl Wanted {
     /// The tuple of packet `i`, which is in `seen`.
     #[inline]
     pub(super) fn tuple(&self, i: usize) -> Tuple {
-        if self.short >> i & 1 == 0 {
-            return self.tuples[i];
-        }
-        if self.fresh.six.all() >> i & 1 != 0 {
-            return self.tuple_v6(i);
+        if (self.short & !self.fresh.six.all()) >> i & 1 == 0 {
+            return self.whole(i);
         }
         let [ends, rest] = self.words(i);
         Tuple::of_words_v4(ends, rest)
     }
 
-    /// The tuple of packet `i`, which is in `fresh.six`.
+    /// The tuple of packet `i`, which is not in `short` or over IPv6.
     #[inline(always)]
-    pub(super) fn tuple_v6(&self, i: usize) -> Tuple {
+    pub(super) fn whole(&self, i: usize) -> Tuple {
         let [s0, s1, d0, d1] = self.addresses.each_ref().map(|word| word[i]);
         Tuple([s0, s1, d0, d1, self.rests[i]])
+    }
+
+    #[inline(always)]
+    pub(super) fn put_whole(&mut self, i: usize, Tuple([addresses @ .., last]): Tuple) {
+        self.addresses.iter_mut().zip(addresses).for_each(|(to, word)| to[i] = word);
+        self.rests[i] = last;
     }
 
     /// The two words of the tuple of packet `i`, which is in `short` and over IPv4.
@@ -153,7 +154,7 @@ impl Wanted {
 
     #[inline(always)]
     fn put(&mut self, i: usize, table: (&Ct, Size), tuple: Tuple) {
-        self.tuples[i] = tuple;
+        self.put_whole(i, tuple);
         self.find(i, table, &tuple);
     }
 

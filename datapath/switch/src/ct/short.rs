@@ -184,9 +184,8 @@ impl Ct {
         for i in bits(all.six.all()) {
             let key = &parsed[i].key;
             let tuple = Tuple::of_v6(key, (u16::from_be_bytes(key.tp_src), u16::from_be_bytes(key.tp_dst)), zone);
-            let [addresses @ .., last] = tuple.0;
-            wanted.addresses.iter_mut().zip(addresses).for_each(|(to, word)| to[i] = word);
-            (wanted.rests[i], wanted.hashes[i]) = (last, self.hash(&tuple));
+            wanted.put_whole(i, tuple);
+            wanted.hashes[i] = self.hash(&tuple);
             wanted.places[i] = table::first_place(wanted.hashes[i], size);
             self.table.prefetch(wanted.places[i]);
         }

@@ -110,7 +110,7 @@ impl Version for Six {
 
     #[inline(always)]
     fn directions(entry: Entry<'_>, flags: u32, wanted: &Wanted, i: usize) -> (bool, bool) {
-        entry.directions_v6(&wanted.tuple_v6(i), flags)
+        entry.directions_v6(&wanted.whole(i), flags)
     }
 
     #[inline(always)]
