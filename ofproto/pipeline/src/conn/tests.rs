@@ -566,6 +566,24 @@ fn what_a_packet_out_teaches_belongs_to_its_bundle() {
     assert_eq!(rules(), 0);
 }
 
+/// What a packet-out has taught is done with: later members of its bundle have the last word on it.
+#[test]
+fn a_packet_out_teaches_once() {
+    let b = bench();
+    let file = b.rundir.join("bundle");
+    let rules_after = |later: &str| {
+        let learn = "learn(table=1,NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[],output:NXM_OF_IN_PORT[]),2";
+        let teach = format!("packet-out in_port=2,packet=505400000007505400000001080000,actions={learn}");
+        std::fs::write(&file, format!("{teach}\n{later}\n")).unwrap();
+        assert_eq!(b.ofctl(&["-O", "OpenFlow14", "bundle", "BR", file.to_str().unwrap()]), "");
+        let rules = b.ofctl(&["--no-stats", "dump-flows", "BR"]);
+        rules.lines().filter(|line| line.contains("actions")).map(|line| line.trim().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(rules_after("flow delete table=1"), [""; 0]);
+    let modify = "flow modify_strict table=1,priority=32768,dl_dst=50:54:00:00:00:01,actions=drop";
+    assert_eq!(rules_after(modify), ["table=1, dl_dst=50:54:00:00:00:01 actions=drop"]);
+}
+
 /// As OVS 3.1 does: who begins without a greeting is left without a word; who knows none of the versions is told of both sides', in its own newest.
 #[test]
 fn who_cannot_be_understood() {

@@ -107,7 +107,10 @@ impl Ctx<'_> {
             return Ok(false);
         }
         self.learned.push(Arc::clone(&learned), old_cookie);
-        self.credits.push(Credit::Relearn(learned));
+        // A packet-out is alone: it teaches once, in its place among what its connection asks for.
+        if !self.in_packet_out {
+            self.credits.push(Credit::Relearn(learned));
+        }
         Ok(true)
     }
 
