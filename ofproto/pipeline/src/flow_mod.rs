@@ -36,7 +36,7 @@ use openflow::{GroupId, OfError, OfPort, TableId};
 use ready::partial_port;
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 flow::counters! {
     FLOWS_EXPIRED = "ofproto_flows_expired", "rules removed because a timeout ran out";
@@ -109,7 +109,6 @@ impl Journal {
                     take(table, rule, &world.changes);
                 }
                 Change::Removed(rule, _) | Change::Replaced { old: rule, .. } => {
-                    rule.removed.store(false, Ordering::Relaxed);
                     put(table, rule, &world.changes);
                 }
             }
@@ -190,7 +189,6 @@ fn add(world: &World, bridge: &Bridge, mut fm: Ready, now: Msec, journal: &mut J
     note(&rule, &world.changes);
     match old {
         Some(old) => {
-            old.removed.store(true, Ordering::Relaxed);
             journal.0.push(Change::Replaced { old: Arc::clone(&old), new: rule, modified: false });
             crate::learned::forget(world, bridge, &old, journal);
         }
@@ -221,7 +219,6 @@ fn new_rule(bridge: BridgeId, table: TableId, fm: Ready, now: Msec) -> Rule {
         flags: fm.flags,
         importance: fm.importance,
         life: Arc::new(life),
-        removed: AtomicBool::new(false),
     }
 }
 
@@ -254,7 +251,6 @@ fn in_place_of(old: &Rule, new: &Rule, keeps_counts: bool) -> Rule {
         flags: new.flags,
         importance: new.importance,
         life: Arc::new(life),
-        removed: AtomicBool::new(false),
     }
 }
 
@@ -286,10 +282,8 @@ fn modify(world: &World, bridge: &Bridge, fm: Ready, now: Msec, journal: &mut Jo
             flags: old.flags,
             importance: old.importance,
             life: Arc::clone(&old.life),
-            removed: AtomicBool::new(false),
         });
         put(&bridge.tables[usize::from(old.table.0)], &new, &world.changes);
-        old.removed.store(true, Ordering::Relaxed);
         journal.0.push(Change::Replaced { old: Arc::clone(&old), new, modified: true });
         crate::learned::forget(world, bridge, &old, journal);
     }
@@ -306,7 +300,6 @@ fn delete(world: &World, bridge: &Bridge, fm: &Ready, journal: &mut Journal) -> 
 /// Takes a rule out of its table.
 pub fn remove(world: &World, bridge: &Bridge, rule: &Arc<Rule>, reason: u8, journal: &mut Journal) {
     if let Some(rule) = take(&bridge.tables[usize::from(rule.table.0)], rule, &world.changes) {
-        rule.removed.store(true, Ordering::Relaxed);
         journal.0.push(Change::Removed(Arc::clone(&rule), reason));
         crate::learned::forget(world, bridge, &rule, journal);
     }
@@ -456,7 +449,6 @@ pub fn put_own_match(
         flags: 0,
         importance: 0,
         life,
-        removed: AtomicBool::new(false),
     });
     put(table, &rule, &world.changes);
     Some(rule)
