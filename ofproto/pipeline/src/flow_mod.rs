@@ -64,10 +64,28 @@ pub enum Change {
     Replaced {
         old: Arc<Rule>,
         new: Arc<Rule>,
-        modified: bool,
+        /// Of a modification: what it has changed of the life that both share.
+        modified: Option<Former>,
     },
     /// Reason as in `removed`.
     Removed(Arc<Rule>, u8),
+}
+
+/// What a modification has overwritten.
+#[derive(Clone, Copy, Debug)]
+pub struct Former {
+    modified_ms: Msec,
+    /// Packets and bytes, where it began to count anew.
+    counts: Option<(u64, u64)>,
+}
+
+impl Former {
+    fn restore(self, life: &Life) {
+        life.modified_ms.store(self.modified_ms, Ordering::Relaxed);
+        if let Some((packets, bytes)) = self.counts {
+            life.tally.add(packets, bytes);
+        }
+    }
 }
 
 /// What was done, to be told or undone.
@@ -112,6 +130,9 @@ impl Journal {
                 Change::Removed(rule, _) | Change::Replaced { old: rule, .. } => {
                     put(table, rule, &world.changes);
                 }
+            }
+            if let Change::Replaced { old, modified: Some(former), .. } = &change {
+                former.restore(&old.life);
             }
         }
     }
@@ -196,7 +217,7 @@ fn add(world: &World, bridge: &Bridge, mut fm: Ready, now: Msec, journal: &mut J
     note(&rule, &world.changes);
     match old {
         Some(old) => {
-            journal.0.push(Change::Replaced { old: Arc::clone(&old), new: rule, modified: false });
+            journal.0.push(Change::Replaced { old: Arc::clone(&old), new: rule, modified: None });
             crate::learned::forget(world, bridge, &old, journal);
         }
         None => journal.0.push(Change::Added(rule)),
@@ -315,10 +336,10 @@ fn modify_one(
     drop(rules);
     note_timeouts(table, &new);
     note(&new, &world.changes);
-    if fm.flags & flags::RESET_COUNTS != 0 {
-        old.life.tally.reset();
-    }
-    journal.0.push(Change::Replaced { old: Arc::clone(old), new, modified: true });
+    let resets = fm.flags & flags::RESET_COUNTS != 0;
+    let counts = resets.then(|| old.life.tally.take());
+    let modified = Some(Former { modified_ms: seen_ms, counts });
+    journal.0.push(Change::Replaced { old: Arc::clone(old), new, modified });
     crate::learned::forget(world, bridge, old, journal);
     true
 }
@@ -633,6 +654,28 @@ mod tests {
         assert_eq!((rules(0), rules(1)), (1, 1));
         expire(&world, now + 30_000);
         assert!(!bridge.tables[0].take_timed() && !bridge.tables[1].take_timed());
+    }
+
+    #[test]
+    fn a_modification_that_is_undone_leaves_age_and_counts() {
+        let s = Scenario::new(&config(&["br0 p1@1"]));
+        s.flow_mod("br0", "actions=drop").unwrap();
+        let world = s.slowpath.write_world();
+        let bridge = world.bridge_named("br0").unwrap();
+        let rule = rules_of(&bridge.tables[0], |_| true).remove(0);
+        rule.credit(3, 300, 7);
+        let before = rule.life.modified_ms.load(Ordering::Relaxed);
+        let life = || (rule.life.modified_ms.load(Ordering::Relaxed), rule.life.tally.read());
+        let mut journal = Journal::default();
+        for (later, text) in [(10, "modify actions=output:1"), (20, "modify reset_counts,actions=drop")] {
+            let fm = parse_flow(text, FlowSyntax::Any, &Names::default()).unwrap().flow;
+            apply(&world, bridge.id, &fm, before + later, &mut journal).unwrap();
+        }
+        assert_eq!(life(), (before + 20, (0, 0)));
+        rule.credit(1, 100, 8);
+        journal.revert(&world);
+        assert_eq!(life(), (before, (4, 400)));
+        assert!(Arc::ptr_eq(&rules_of(&bridge.tables[0], |_| true)[0], &rule));
     }
 
     /// Who learns, expires and evicts under the read lock looks again before it changes anything.

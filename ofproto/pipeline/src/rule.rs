@@ -37,10 +37,9 @@ impl Tally {
         (self.packets.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
     }
 
-    /// Back to zero (OFPFF_RESET_COUNTS).
-    pub fn reset(&self) {
-        self.packets.store(0, Ordering::Relaxed);
-        self.bytes.store(0, Ordering::Relaxed);
+    /// The same; from here on it counts anew (OFPFF_RESET_COUNTS).
+    pub fn take(&self) -> (u64, u64) {
+        (self.packets.swap(0, Ordering::Relaxed), self.bytes.swap(0, Ordering::Relaxed))
     }
 }
 

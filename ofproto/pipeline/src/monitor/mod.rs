@@ -113,10 +113,10 @@ impl<'a> Told<'a> {
     fn of(change: &'a Change) -> Option<Self> {
         Some(match change {
             Change::Added(rule) => Self { rule, old: None, flag: flags::ADD, event: event::ADDED, reason: 0 },
-            Change::Replaced { old, new, modified: false } => {
+            Change::Replaced { old, new, modified: None } => {
                 Self { rule: new, old: Some(old), flag: flags::ADD, event: event::ADDED, reason: 0 }
             }
-            Change::Replaced { old, new, modified: true } => {
+            Change::Replaced { old, new, modified: Some(_) } => {
                 if old.actions == new.actions && old.cookie.load(Ordering::Relaxed) == new.cookie.load(Ordering::Relaxed) {
                     return None;
                 }
