@@ -36,6 +36,7 @@ use openflow::message::{FlowMod, FlowModCommand, flow_mod_flags as flags};
 use openflow::{GroupId, OfError, OfPort, TableId};
 use ready::partial_port;
 use std::cell::Cell;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
@@ -90,7 +91,11 @@ impl Former {
 
 /// What was done, to be told or undone.
 #[derive(Clone, Debug, Default)]
-pub struct Journal(pub Vec<Change>);
+pub struct Journal {
+    pub changes: Vec<Change>,
+    /// Where those stand, in order, that packets have taught.
+    taught: Vec<Range<usize>>,
+}
 
 impl Journal {
     /// Tells: updates for flow monitors, flow-removed notices for those who asked.
@@ -100,9 +105,9 @@ impl Journal {
 
     /// The same for changes that a connection asked for.
     pub fn commit_by(self, world: &World, origin: Option<Origin<'_>>) {
-        world.watchers.report(world, &self.0, origin);
-        tell_vacancy(world, &self.0);
-        for change in self.0 {
+        world.watchers.report(world, &self, origin);
+        tell_vacancy(world, &self.changes);
+        for change in self.changes {
             match change {
                 Change::Removed(rule, reason) => {
                     if rule.flags & flags::SEND_FLOW_REM != 0 && !rule.is_hidden() {
@@ -114,9 +119,25 @@ impl Journal {
         }
     }
 
+    /// Adds what a packet has taught: whoever sent it did not ask for these changes themselves, and hears of them as others do.
+    pub fn append_taught(&mut self, taught: Self) {
+        if !taught.changes.is_empty() {
+            let from = self.changes.len();
+            self.changes.extend(taught.changes);
+            self.taught.push(from..self.changes.len());
+        }
+    }
+
+    /// Whether a packet has taught the change at `at`.
+    #[must_use]
+    pub fn is_taught(&self, at: usize) -> bool {
+        let next = self.taught.partition_point(|range| range.end <= at);
+        self.taught.get(next).is_some_and(|range| range.contains(&at))
+    }
+
     /// Undoes, last first.
     pub fn revert(self, world: &World) {
-        for change in self.0.into_iter().rev() {
+        for change in self.changes.into_iter().rev() {
             let rule = match &change {
                 Change::Added(rule) | Change::Removed(rule, _) => rule,
                 Change::Replaced { old, .. } => old,
@@ -217,10 +238,10 @@ fn add(world: &World, bridge: &Bridge, mut fm: Ready, now: Msec, journal: &mut J
     note(&rule, &world.changes);
     match old {
         Some(old) => {
-            journal.0.push(Change::Replaced { old: Arc::clone(&old), new: rule, modified: None });
+            journal.changes.push(Change::Replaced { old: Arc::clone(&old), new: rule, modified: None });
             crate::learned::forget(world, bridge, &old, journal);
         }
-        None => journal.0.push(Change::Added(rule)),
+        None => journal.changes.push(Change::Added(rule)),
     }
     Ok(())
 }
@@ -339,7 +360,7 @@ fn modify_one(
     let resets = fm.flags & flags::RESET_COUNTS != 0;
     let counts = resets.then(|| old.life.tally.take());
     let modified = Some(Former { modified_ms: seen_ms, counts });
-    journal.0.push(Change::Replaced { old: Arc::clone(old), new, modified });
+    journal.changes.push(Change::Replaced { old: Arc::clone(old), new, modified });
     crate::learned::forget(world, bridge, old, journal);
     true
 }
@@ -365,7 +386,7 @@ fn remove_for(
     journal: &mut Journal,
 ) -> bool {
     let Some(reason) = take(&bridge.tables[usize::from(rule.table.0)], rule, why, &world.changes) else { return false };
-    journal.0.push(Change::Removed(Arc::clone(rule), reason));
+    journal.changes.push(Change::Removed(Arc::clone(rule), reason));
     crate::learned::forget(world, bridge, rule, journal);
     true
 }
@@ -697,7 +718,7 @@ mod tests {
             let fm = Ready::for_bridge(bridge, &fm, fm.actions.clone());
             let mut journal = Journal::default();
             let done = modify_one(&world, bridge, (rule, seen_ms), &fm, seen_ms - 1, &mut journal);
-            assert_eq!(journal.0.len(), usize::from(done));
+            assert_eq!(journal.changes.len(), usize::from(done));
             done
         };
         let modified_ms = |rule: &Rule| rule.life.modified_ms.load(Ordering::Relaxed);
@@ -712,7 +733,7 @@ mod tests {
         let (bridge, mut journal) = (world.bridge_named("br0").unwrap(), Journal::default());
         remove(&world, bridge, &first, removed::IDLE, &mut journal);
         assert!(!remove_for(&world, bridge, &second, |rule| expired(rule, modified_ms(rule)), &mut journal));
-        assert!(journal.0.is_empty() && the_rule().is_some_and(|rule| Arc::ptr_eq(&rule, &second)));
+        assert!(journal.changes.is_empty() && the_rule().is_some_and(|rule| Arc::ptr_eq(&rule, &second)));
         drop(world);
         assert!(try_to_modify(&second, modified_ms(&second)));
         let last = the_rule().unwrap();

@@ -177,7 +177,7 @@ fn add_where_none_is(world: &World, b: &Bridge, mut fm: Ready, now: Msec, journa
     drop(rules);
     note_timeouts(table, &rule);
     note(&rule, &world.changes);
-    journal.0.push(Change::Added(rule));
+    journal.changes.push(Change::Added(rule));
     Ok(true)
 }
 

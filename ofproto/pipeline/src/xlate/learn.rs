@@ -278,7 +278,7 @@ mod tests {
             let bridge = world.bridge_named("br0").unwrap().id;
             let more = XlateIn::new(bridge, &Key::ZERO, 0);
             let t = translate(&world, XlateIn { actions: Some(&actions), side_effects: true, in_packet_out: true, ..more });
-            (t.error.is_some(), t.learned.0.len())
+            (t.error.is_some(), t.learned.changes.len())
         };
         assert_eq!((out("resubmit(,1)"), rules(&s, 2)), ((true, 0), 0));
         assert_eq!((out("learn(table=2,NXM_OF_ETH_SRC[])"), rules(&s, 2)), ((false, 1), 1));
