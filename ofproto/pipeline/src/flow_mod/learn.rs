@@ -7,7 +7,8 @@
 //! and actions; only where there is none, one is added.
 
 use super::{
-    Change, Journal, Ready, admit, check_actions, may_add, mini_of, modify_one, new_rule, note, note_timeouts, table_to_change,
+    Change, Former, Journal, Ready, admit, check_actions, may_add, mini_of, modify_one, new_rule, note, note_timeouts,
+    table_to_change,
 };
 use crate::bridge::Bridge;
 use crate::classifier::MiniMatch;
@@ -119,7 +120,7 @@ pub fn learn(world: &World, bridge: BridgeId, rule: &LearnedRule<'_>, now: Msec,
     let mini = mini_of(table, &Match::new(rule.key, rule.mask));
     // Others learn, and rules expire, at the same time: what has changed since it was looked at is looked at again.
     loop {
-        let existing = match look(table, rule, &mini, now) {
+        let existing = match look(table, rule, &mini, now, journal) {
             Found::Done => return Ok(true),
             Found::Nothing => None,
             Found::Other(old, seen_ms) => Some((old, seen_ms)),
@@ -151,12 +152,16 @@ enum Found {
 }
 
 /// Looks at the rule in the place of one that is learned, and refreshes it if it is the same.
-fn look(table: &Table, rule: &LearnedRule<'_>, mini: &MiniMatch, now: Msec) -> Found {
+fn look(table: &Table, rule: &LearnedRule<'_>, mini: &MiniMatch, now: Msec, journal: &mut Journal) -> Found {
     let rules = table.rules.read().expect("no holder of a table's rules panics");
     let Some(old) = rules.get(mini, u32::from(rule.learn.priority)) else { return Found::Nothing };
     // To be learned again is not to be used: as in OVS, it is as idle as before.
     if *old.actions == *rule.actions && old.cookie.load(Ordering::Relaxed) == rule.learn.cookie {
-        old.life.modified_ms.fetch_max(now, Ordering::Relaxed);
+        let modified_ms = old.life.modified_ms.fetch_max(now, Ordering::Relaxed);
+        if modified_ms < now {
+            let modified = Some(Former { modified_ms, counts: None });
+            journal.changes.push(Change::Replaced { old: Arc::clone(old), new: Arc::clone(old), modified });
+        }
         return Found::Done;
     }
     // Megaflows are paid for in any order: what was learned from a later packet stays.

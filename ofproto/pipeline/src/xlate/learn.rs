@@ -284,6 +284,26 @@ mod tests {
         assert_eq!((out("learn(table=2,NXM_OF_ETH_SRC[])"), rules(&s, 2)), ((false, 1), 1));
     }
 
+    /// A bundle that fails undoes that, too.
+    #[test]
+    fn what_a_packet_out_refreshes_can_be_undone() {
+        let s = Scenario::new(&config(&["br0 p1@1"]));
+        s.flow_mod("br0", "actions=learn(table=2,hard_timeout=9,NXM_OF_ETH_SRC[])").unwrap();
+        let world = s.slowpath.read_world();
+        let bridge = world.bridge_named("br0").unwrap();
+        let out = |now| {
+            let more = XlateIn::new(bridge.id, &Key::ZERO, now);
+            translate(&world, XlateIn { side_effects: true, in_packet_out: true, ..more }).learned
+        };
+        let modified_ms =
+            || flow_mod::rules_of(&bridge.tables[2], |_| true).first().map(|r| r.life.modified_ms.load(Ordering::Relaxed));
+        out(10).commit(&world);
+        let again = out(20);
+        assert_eq!(modified_ms(), Some(20));
+        again.revert(&world);
+        assert_eq!((modified_ms(), out(5).changes.len()), (Some(10), 0));
+    }
+
     /// Between the question and the making another packet has taken the room.
     #[test]
     fn room_that_is_gone_when_the_rule_is_made() {
