@@ -9,7 +9,8 @@
 //! after the other into one journal; when one fails, `Journal::revert` undoes the others in reverse order, and nobody outside has seen
 //! anything: the world is locked for writing all the while, and notices leave with `Journal::commit` only.
 //!
-//! `learn` runs inside of a translation, under the read lock: the table's own lock is enough for it.
+//! `learn` runs at the end of a translation, under the read lock, and so does `expire`: others may learn, expire and evict beside them. So
+//! whoever changes or removes a rule looks under the table's own lock whether it still is the one that was chosen (`Arc::ptr_eq`).
 
 mod learn;
 mod ready;
@@ -20,7 +21,7 @@ pub use ready::Ready;
 pub use select::Criteria;
 
 use crate::bridge::Bridge;
-use crate::classifier::{Conjunction, MiniMatch};
+use crate::classifier::{Classified, Classifier, Conjunction, MiniMatch};
 use crate::deps::ChangeLog;
 use crate::effects::Notice;
 use crate::eviction;
@@ -35,8 +36,9 @@ use openflow::message::{FlowMod, FlowModCommand, flow_mod_flags as flags};
 use openflow::{GroupId, OfError, OfPort, TableId};
 use ready::partial_port;
 use std::cell::Cell;
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 flow::counters! {
     FLOWS_EXPIRED = "ofproto_flows_expired", "rules removed because a timeout ran out";
@@ -63,15 +65,37 @@ pub enum Change {
     Replaced {
         old: Arc<Rule>,
         new: Arc<Rule>,
-        modified: bool,
+        /// Of a modification: what it has changed of the life that both share.
+        modified: Option<Former>,
     },
     /// Reason as in `removed`.
     Removed(Arc<Rule>, u8),
 }
 
+/// What a modification has overwritten.
+#[derive(Clone, Copy, Debug)]
+pub struct Former {
+    modified_ms: Msec,
+    /// Packets and bytes, where it began to count anew.
+    counts: Option<(u64, u64)>,
+}
+
+impl Former {
+    fn restore(self, life: &Life) {
+        life.modified_ms.store(self.modified_ms, Ordering::Relaxed);
+        if let Some((packets, bytes)) = self.counts {
+            life.tally.add(packets, bytes);
+        }
+    }
+}
+
 /// What was done, to be told or undone.
 #[derive(Clone, Debug, Default)]
-pub struct Journal(pub Vec<Change>);
+pub struct Journal {
+    pub changes: Vec<Change>,
+    /// Where those stand, in order, that packets have taught.
+    taught: Vec<Range<usize>>,
+}
 
 impl Journal {
     /// Tells: updates for flow monitors, flow-removed notices for those who asked.
@@ -81,9 +105,9 @@ impl Journal {
 
     /// The same for changes that a connection asked for.
     pub fn commit_by(self, world: &World, origin: Option<Origin<'_>>) {
-        world.watchers.report(world, &self.0, origin);
-        tell_vacancy(world, &self.0);
-        for change in self.0 {
+        world.watchers.report(world, &self, origin);
+        tell_vacancy(world, &self.changes);
+        for change in self.changes {
             match change {
                 Change::Removed(rule, reason) => {
                     if rule.flags & flags::SEND_FLOW_REM != 0 && !rule.is_hidden() {
@@ -95,9 +119,25 @@ impl Journal {
         }
     }
 
+    /// Adds what a packet has taught: whoever sent it did not ask for these changes themselves, and hears of them as others do.
+    pub fn append_taught(&mut self, taught: Self) {
+        if !taught.changes.is_empty() {
+            let from = self.changes.len();
+            self.changes.extend(taught.changes);
+            self.taught.push(from..self.changes.len());
+        }
+    }
+
+    /// Whether a packet has taught the change at `at`.
+    #[must_use]
+    pub fn is_taught(&self, at: usize) -> bool {
+        let next = self.taught.partition_point(|range| range.end <= at);
+        self.taught.get(next).is_some_and(|range| range.contains(&at))
+    }
+
     /// Undoes, last first.
     pub fn revert(self, world: &World) {
-        for change in self.0.into_iter().rev() {
+        for change in self.changes.into_iter().rev() {
             let rule = match &change {
                 Change::Added(rule) | Change::Removed(rule, _) => rule,
                 Change::Replaced { old, .. } => old,
@@ -106,12 +146,14 @@ impl Journal {
             let table = &bridge.tables[usize::from(rule.table.0)];
             match &change {
                 Change::Added(rule) => {
-                    take(table, rule, &world.changes);
+                    take(table, rule, |_| Some(removed::DELETE), &world.changes);
                 }
                 Change::Removed(rule, _) | Change::Replaced { old: rule, .. } => {
-                    rule.removed.store(false, Ordering::Relaxed);
                     put(table, rule, &world.changes);
                 }
+            }
+            if let Change::Replaced { old, modified: Some(former), .. } = &change {
+                former.restore(&old.life);
             }
         }
     }
@@ -153,7 +195,8 @@ pub fn apply_ready(world: &World, b: &Bridge, fm: Ready, now: Msec, journal: &mu
     }
 }
 
-fn add(world: &World, bridge: &Bridge, mut fm: Ready, now: Msec, journal: &mut Journal) -> Result<(), OfError> {
+/// Sees to it that a rule may be added; gives its table.
+fn admit<'a>(world: &World, bridge: &'a Bridge, fm: &Ready, journal: &mut Journal) -> Result<&'a Table, OfError> {
     let table = table_to_change(bridge, if fm.table == TableId::ALL { TableId(0) } else { fm.table })?;
     check_actions(bridge, &fm.actions)?;
     if fm.flags & flags::EMERG != 0 {
@@ -175,6 +218,11 @@ fn add(world: &World, bridge: &Bridge, mut fm: Ready, now: Msec, journal: &mut J
             eviction::make_room(world, table, journal)?;
         }
     }
+    Ok(table)
+}
+
+fn add(world: &World, bridge: &Bridge, mut fm: Ready, now: Msec, journal: &mut Journal) -> Result<(), OfError> {
+    let table = admit(world, bridge, &fm, journal)?;
     let keeps_counts = fm.flags & flags::RESET_COUNTS == 0;
     // The rule is put where it belongs at once: that there is another in its place is the exception, which is found while that is done.
     let mut rules = table.rules.write().expect("no holder of a table's rules panics");
@@ -190,11 +238,10 @@ fn add(world: &World, bridge: &Bridge, mut fm: Ready, now: Msec, journal: &mut J
     note(&rule, &world.changes);
     match old {
         Some(old) => {
-            old.removed.store(true, Ordering::Relaxed);
-            journal.0.push(Change::Replaced { old: Arc::clone(&old), new: rule, modified: false });
+            journal.changes.push(Change::Replaced { old: Arc::clone(&old), new: rule, modified: None });
             crate::learned::forget(world, bridge, &old, journal);
         }
-        None => journal.0.push(Change::Added(rule)),
+        None => journal.changes.push(Change::Added(rule)),
     }
     Ok(())
 }
@@ -221,7 +268,6 @@ fn new_rule(bridge: BridgeId, table: TableId, fm: Ready, now: Msec) -> Rule {
         flags: fm.flags,
         importance: fm.importance,
         life: Arc::new(life),
-        removed: AtomicBool::new(false),
     }
 }
 
@@ -254,7 +300,6 @@ fn in_place_of(old: &Rule, new: &Rule, keeps_counts: bool) -> Rule {
         flags: new.flags,
         importance: new.importance,
         life: Arc::new(life),
-        removed: AtomicBool::new(false),
     }
 }
 
@@ -262,38 +307,62 @@ fn modify(world: &World, bridge: &Bridge, fm: Ready, now: Msec, journal: &mut Jo
     check_actions(bridge, &fm.actions)?;
     let rules = select_for_change(bridge, &fm)?;
     if rules.is_empty() {
-        // OpenFlow 1.0 and OVS: a modify that finds nothing adds, unless it was to find by cookie.
-        if fm.cookie_mask != 0 || fm.new_cookie == u64::MAX {
-            return Ok(());
-        }
-        return add(world, bridge, fm, now, journal);
+        return if may_add(&fm) { add(world, bridge, fm, now, journal) } else { Ok(()) };
     }
     for old in rules {
-        if fm.flags & flags::RESET_COUNTS != 0 {
-            old.life.tally.reset();
-        }
-        let cookie =
-            if fm.modify_cookie && fm.new_cookie != u64::MAX { fm.new_cookie } else { old.cookie.load(Ordering::Relaxed) };
-        old.life.modified_ms.store(now, Ordering::Relaxed);
-        let new = Arc::new(Rule {
-            bridge: old.bridge,
-            table: old.table,
-            priority: old.priority,
-            mini: old.mini.clone(),
-            actions: fm.actions.clone(),
-            conjunctions: conjunctions_of(&fm.actions),
-            cookie: AtomicU64::new(cookie),
-            flags: old.flags,
-            importance: old.importance,
-            life: Arc::clone(&old.life),
-            removed: AtomicBool::new(false),
-        });
-        put(&bridge.tables[usize::from(old.table.0)], &new, &world.changes);
-        old.removed.store(true, Ordering::Relaxed);
-        journal.0.push(Change::Replaced { old: Arc::clone(&old), new, modified: true });
-        crate::learned::forget(world, bridge, &old, journal);
+        let seen_ms = old.life.modified_ms.load(Ordering::Relaxed);
+        // One that is gone has gone with its teacher, which was modified before it.
+        modify_one(world, bridge, (&old, seen_ms), &fm, now, journal);
     }
     Ok(())
+}
+
+/// OpenFlow 1.0 and OVS: a modify that finds nothing adds, unless it was to find by cookie.
+fn may_add(fm: &Ready) -> bool {
+    fm.cookie_mask == 0 && fm.new_cookie != u64::MAX
+}
+
+/// Puts a modified rule in the place of `old`. Gives false, and changes nothing, if that does not stand there any more, or was modified
+/// since the time that was seen in it.
+fn modify_one(
+    world: &World,
+    bridge: &Bridge,
+    (old, seen_ms): (&Arc<Rule>, Msec),
+    fm: &Ready,
+    now: Msec,
+    journal: &mut Journal,
+) -> bool {
+    let cookie = if fm.modify_cookie && fm.new_cookie != u64::MAX { fm.new_cookie } else { old.cookie.load(Ordering::Relaxed) };
+    let new = Arc::new(Rule {
+        bridge: old.bridge,
+        table: old.table,
+        priority: old.priority,
+        mini: old.mini.clone(),
+        actions: fm.actions.clone(),
+        conjunctions: conjunctions_of(&fm.actions),
+        cookie: AtomicU64::new(cookie),
+        flags: old.flags,
+        importance: old.importance,
+        life: Arc::clone(&old.life),
+    });
+    let table = &bridge.tables[usize::from(old.table.0)];
+    let mut rules = table.rules.write().expect("no holder of a table's rules panics");
+    let modified_ms = &old.life.modified_ms;
+    // The packet of an earlier time does not make a rule older.
+    let to_ms = seen_ms.max(now);
+    if !stands(&rules, old) || modified_ms.compare_exchange(seen_ms, to_ms, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+        return false;
+    }
+    rules.insert(Arc::clone(&new));
+    drop(rules);
+    note_timeouts(table, &new);
+    note(&new, &world.changes);
+    let resets = fm.flags & flags::RESET_COUNTS != 0;
+    let counts = resets.then(|| old.life.tally.take());
+    let modified = Some(Former { modified_ms: seen_ms, counts });
+    journal.changes.push(Change::Replaced { old: Arc::clone(old), new, modified });
+    crate::learned::forget(world, bridge, old, journal);
+    true
 }
 
 fn delete(world: &World, bridge: &Bridge, fm: &Ready, journal: &mut Journal) -> Result<(), OfError> {
@@ -303,13 +372,23 @@ fn delete(world: &World, bridge: &Bridge, fm: &Ready, journal: &mut Journal) -> 
     Ok(())
 }
 
-/// Takes a rule out of its table.
+/// Takes a rule out of its table, if it stands there.
 pub fn remove(world: &World, bridge: &Bridge, rule: &Arc<Rule>, reason: u8, journal: &mut Journal) {
-    if let Some(rule) = take(&bridge.tables[usize::from(rule.table.0)], rule, &world.changes) {
-        rule.removed.store(true, Ordering::Relaxed);
-        journal.0.push(Change::Removed(Arc::clone(&rule), reason));
-        crate::learned::forget(world, bridge, &rule, journal);
-    }
+    remove_for(world, bridge, rule, |_| Some(reason), journal);
+}
+
+/// The same if there is a reason for it, which may have passed meanwhile. Says whether it was removed.
+fn remove_for(
+    world: &World,
+    bridge: &Bridge,
+    rule: &Arc<Rule>,
+    why: impl FnOnce(&Rule) -> Option<u8>,
+    journal: &mut Journal,
+) -> bool {
+    let Some(reason) = take(&bridge.tables[usize::from(rule.table.0)], rule, why, &world.changes) else { return false };
+    journal.changes.push(Change::Removed(Arc::clone(rule), reason));
+    crate::learned::forget(world, bridge, rule, journal);
+    true
 }
 
 /// Removes every rule that uses a group that is gone.
@@ -351,9 +430,10 @@ pub fn expire(world: &World, now: Msec) {
                 table.note_timed();
             }
             for rule in due {
-                let reason = expired(&rule, now).unwrap_or(removed::IDLE);
-                FLOWS_EXPIRED.inc();
-                remove(world, bridge, &rule, reason, &mut journal);
+                // It may have been learned again since.
+                if remove_for(world, bridge, &rule, |rule| expired(rule, now), &mut journal) {
+                    FLOWS_EXPIRED.inc();
+                }
             }
         }
     }
@@ -456,7 +536,6 @@ pub fn put_own_match(
         flags: 0,
         importance: 0,
         life,
-        removed: AtomicBool::new(false),
     });
     put(table, &rule, &world.changes);
     Some(rule)
@@ -475,7 +554,7 @@ pub fn take_own_match(world: &World, bridge: BridgeId, table: TableId, priority:
         if priority > PRIORITY_MAX {
             table.hidden.fetch_sub(1, Ordering::Relaxed);
         }
-        take(table, &rule, &world.changes);
+        take(table, &rule, |_| Some(removed::DELETE), &world.changes);
     }
 }
 
@@ -549,11 +628,19 @@ fn note_timeouts(table: &Table, rule: &Rule) {
     }
 }
 
-fn take(table: &Table, rule: &Arc<Rule>, changes: &ChangeLog) -> Option<Arc<Rule>> {
-    let priority = u32::try_from(rule.priority).unwrap_or(0);
-    let taken = table.rules.write().expect("no holder of a table's rules panics").remove(&rule.mini, priority)?;
-    note(&taken, changes);
-    Some(taken)
+/// Takes a rule out if it stands there and there is a reason for it, which is given.
+fn take(table: &Table, rule: &Arc<Rule>, why: impl FnOnce(&Rule) -> Option<u8>, changes: &ChangeLog) -> Option<u8> {
+    let mut rules = table.rules.write().expect("no holder of a table's rules panics");
+    let reason = if stands(&rules, rule) { why(rule)? } else { return None };
+    rules.remove(&rule.mini, rule.priority());
+    drop(rules);
+    note(rule, changes);
+    Some(reason)
+}
+
+/// Whether the rule in this one's place is this one.
+fn stands(rules: &Classifier<Arc<Rule>>, rule: &Arc<Rule>) -> bool {
+    rules.get(&rule.mini, rule.priority()).is_some_and(|there| Arc::ptr_eq(there, rule))
 }
 
 fn note(rule: &Rule, changes: &ChangeLog) {
@@ -566,6 +653,9 @@ const _: () = assert!(PRIORITY_MAX == 65_535);
 mod tests {
     use super::*;
     use crate::scenario::{Scenario, config};
+    use crate::xlate::{XlateIn, translate};
+    use openflow::text::Names;
+    use openflow::text::flow::{FlowSyntax, parse_flow};
 
     /// Tables without timeouts are passed over; one with them is asked again and again.
     #[test]
@@ -585,5 +675,99 @@ mod tests {
         assert_eq!((rules(0), rules(1)), (1, 1));
         expire(&world, now + 30_000);
         assert!(!bridge.tables[0].take_timed() && !bridge.tables[1].take_timed());
+    }
+
+    #[test]
+    fn a_modification_that_is_undone_leaves_age_and_counts() {
+        let s = Scenario::new(&config(&["br0 p1@1"]));
+        s.flow_mod("br0", "actions=drop").unwrap();
+        let world = s.slowpath.write_world();
+        let bridge = world.bridge_named("br0").unwrap();
+        let rule = rules_of(&bridge.tables[0], |_| true).remove(0);
+        rule.credit(3, 300, 7);
+        let before = rule.life.modified_ms.load(Ordering::Relaxed);
+        let life = || (rule.life.modified_ms.load(Ordering::Relaxed), rule.life.tally.read());
+        let mut journal = Journal::default();
+        for (later, text) in [(10, "modify actions=output:1"), (20, "modify reset_counts,actions=drop")] {
+            let fm = parse_flow(text, FlowSyntax::Any, &Names::default()).unwrap().flow;
+            apply(&world, bridge.id, &fm, before + later, &mut journal).unwrap();
+        }
+        assert_eq!(life(), (before + 20, (0, 0)));
+        rule.credit(1, 100, 8);
+        journal.revert(&world);
+        assert_eq!(life(), (before, (4, 400)));
+        assert!(Arc::ptr_eq(&rules_of(&bridge.tables[0], |_| true)[0], &rule));
+    }
+
+    /// Who learns, expires and evicts under the read lock looks again before it changes anything.
+    #[test]
+    fn what_is_not_there_any_more_is_left_alone() {
+        let s = Scenario::new(&config(&["br0 p1@1"]));
+        let the_rule = || {
+            let world = s.slowpath.read_world();
+            rules_of(&world.bridge_named("br0").unwrap().tables[0], |_| true).first().cloned()
+        };
+        let put = || {
+            s.flow_mod("br0", "hard_timeout=10,actions=drop").unwrap();
+            the_rule().unwrap()
+        };
+        let try_to_modify = |rule: &Arc<Rule>, seen_ms: Msec| {
+            let world = s.slowpath.read_world();
+            let bridge = world.bridge_named("br0").unwrap();
+            let fm = parse_flow("modify_strict actions=output:1", FlowSyntax::Any, &Names::default()).unwrap().flow;
+            let fm = Ready::for_bridge(bridge, &fm, fm.actions.clone());
+            let mut journal = Journal::default();
+            let done = modify_one(&world, bridge, (rule, seen_ms), &fm, seen_ms - 1, &mut journal);
+            assert_eq!(journal.changes.len(), usize::from(done));
+            done
+        };
+        let modified_ms = |rule: &Rule| rule.life.modified_ms.load(Ordering::Relaxed);
+        let gone = put();
+        s.flow_mod("br0", "delete").unwrap();
+        assert!(!try_to_modify(&gone, modified_ms(&gone)) && the_rule().is_none());
+        let first = put();
+        assert!(!try_to_modify(&first, modified_ms(&first) - 1), "it was modified since");
+        let second = put();
+        assert!(!try_to_modify(&first, modified_ms(&first)), "another has its place");
+        let world = s.slowpath.read_world();
+        let (bridge, mut journal) = (world.bridge_named("br0").unwrap(), Journal::default());
+        remove(&world, bridge, &first, removed::IDLE, &mut journal);
+        assert!(!remove_for(&world, bridge, &second, |rule| expired(rule, modified_ms(rule)), &mut journal));
+        assert!(journal.changes.is_empty() && the_rule().is_some_and(|rule| Arc::ptr_eq(&rule, &second)));
+        drop(world);
+        assert!(try_to_modify(&second, modified_ms(&second)));
+        let last = the_rule().unwrap();
+        assert_eq!(last.actions[..], [OfAction::Output { port: OfPort(1), max_len: 0 }]);
+        assert_eq!(modified_ms(&last), modified_ms(&second), "a modification of earlier makes no rule older");
+    }
+
+    /// Handlers learn different things of one address at once, and what was learned before has expired.
+    #[test]
+    fn the_last_packet_says_what_is_learned() {
+        let s = Scenario::new(&config(&["br0 p1@1 p2@2"]));
+        s.flow_mod("br0", "actions=learn(table=2,hard_timeout=1,NXM_OF_ETH_SRC[],output:NXM_OF_IN_PORT[])").unwrap();
+        let rounds = 3000;
+        for _ in 0..3 {
+            std::thread::scope(|scope| {
+                for port in [0, 1] {
+                    let s = &s;
+                    scope.spawn(move || {
+                        let world = s.slowpath.read_world();
+                        let bridge = world.bridge_named("br0").unwrap().id;
+                        let key = flow::Key { in_port: OfPort(port + 1).to_key(), ..flow::Key::ZERO };
+                        for round in 0..rounds {
+                            let now = 2 * round + Msec::from(port);
+                            let packet = XlateIn { side_effects: true, ..XlateIn::new(bridge, &key, now) };
+                            assert_eq!(translate(&world, packet).error, None);
+                        }
+                    });
+                }
+            });
+            let world = s.slowpath.read_world();
+            let learned = rules_of(&world.bridge_named("br0").unwrap().tables[2], |_| true);
+            assert_eq!(learned[0].actions[..], [OfAction::Output { port: OfPort(2), max_len: 0 }]);
+            assert_eq!(learned[0].life.modified_ms.load(Ordering::Relaxed), 2 * rounds - 1);
+            expire(&world, 10 * rounds);
+        }
     }
 }

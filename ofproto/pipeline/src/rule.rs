@@ -15,7 +15,7 @@ use flow::matching::Match;
 use openflow::TableId;
 use openflow::action::OfAction;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU16, AtomicU64, Ordering};
 
 /// Packets and bytes that something has seen. Adding is relaxed: readers want totals, not order.
 #[derive(Debug, Default)]
@@ -37,10 +37,9 @@ impl Tally {
         (self.packets.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
     }
 
-    /// Back to zero (OFPFF_RESET_COUNTS).
-    pub fn reset(&self) {
-        self.packets.store(0, Ordering::Relaxed);
-        self.bytes.store(0, Ordering::Relaxed);
+    /// The same; from here on it counts anew (OFPFF_RESET_COUNTS).
+    pub fn take(&self) -> (u64, u64) {
+        (self.packets.swap(0, Ordering::Relaxed), self.bytes.swap(0, Ordering::Relaxed))
     }
 }
 
@@ -79,8 +78,6 @@ pub struct Rule {
     pub flags: u16,
     pub importance: u16,
     pub life: Arc<Life>,
-    /// Set once it has left its table.
-    pub removed: AtomicBool,
 }
 
 const _: () = assert!(size_of::<Rule>() <= 112, "two lines with the counts of an Arc");

@@ -72,7 +72,7 @@ impl Conn {
         let at = Commit { slowpath, atomic, now };
         let mut done = Done::default();
         let first = members.get(0).map_or(Xid(0), |m| m.xid);
-        done.journal.0.reserve(members.len());
+        done.journal.changes.reserve(members.len());
         let mut flow_mods = Vec::with_capacity(members.len());
         let mut world = slowpath.write_world();
         let groups_before = world.bridges.get(&self.bridge).map(|b| b.groups.clone()).unwrap_or_default();
@@ -123,7 +123,9 @@ impl Conn {
             Ok(())
         } else if let Body::PacketOut(po) = body {
             let mut prepared = prepare_packet_out(slowpath, world, self.bridge, po, now)?;
-            journal.0.extend(prepared.iter_mut().flat_map(|p| p.take_learned().0));
+            if let Some(prepared) = &mut prepared {
+                journal.append_taught(prepared.take_learned());
+            }
             rest.packet_outs.push(prepared);
             Ok(())
         } else if let Body::PortMod(pm) = body {

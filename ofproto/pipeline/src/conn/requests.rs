@@ -416,8 +416,14 @@ pub(super) fn port_mod(world: &mut World, bridge: BridgeId, pm: &PortMod, by: &C
 }
 
 /// OFPT_PACKET_OUT: the actions run on the packet as if it had come in by `in_port`.
-fn packet_out(slowpath: &Slowpath, bridge: BridgeId, po: &PacketOut, now: Msec) -> Result<(), OfError> {
-    let prepared = prepare_packet_out(slowpath, &slowpath.read_world(), bridge, po, now)?;
+pub(super) fn packet_out(slowpath: &Slowpath, bridge: BridgeId, po: &PacketOut, now: Msec) -> Result<(), OfError> {
+    let world = slowpath.read_world();
+    let mut prepared = prepare_packet_out(slowpath, &world, bridge, po, now)?;
+    // Told before anybody who writes can take it back: monitors hear of it in that order.
+    if let Some(prepared) = &mut prepared {
+        prepared.take_learned().commit(&world);
+    }
+    drop(world);
     slowpath.send_packet_out(prepared, now);
     Ok(())
 }
@@ -439,10 +445,9 @@ pub(super) fn prepare_packet_out(
         return Err(OfError::OfpbrcBadPort);
     }
     flow_mod::check_actions(b, &po.actions)?;
-    let mut prepared = slowpath.prepare_packet_out(world, bridge, in_port, po, now);
-    if let Some(failed) = prepared.as_mut().filter(|p| p.has_failed()) {
+    let prepared = slowpath.prepare_packet_out(world, bridge, in_port, po, now);
+    if prepared.as_ref().is_some_and(Prepared::has_failed) {
         // As OVS answers.
-        failed.take_learned().revert(world);
         return Err(OfError::OfpfmfcUnknown);
     }
     Ok(prepared)

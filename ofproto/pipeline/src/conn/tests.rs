@@ -2,20 +2,22 @@
 
 use super::Agents;
 use super::replies::port_desc;
+use super::requests::packet_out;
 use crate::bridge::PortView;
 use crate::config::{ControllerConfig, FailMode, SwitchConfig};
 use crate::scenario::{Scenario, config, controller};
 use flow::seam::LinkFeatures;
-use openflow::message::{Body, PortStatus, Role, RoleRequest, SwitchConfig as SetConfig};
+use openflow::message::{Body, FlowMonitorRequest, PortStatus, Role, RoleRequest, SwitchConfig as SetConfig};
 use openflow::print::format_message;
-use openflow::text::Names;
+use openflow::text::{Names, parse_packet_out};
 use openflow::types::Versions;
 use openflow::wire::Splitter;
-use openflow::{Message, OfPort, Version, Xid, decode};
+use openflow::{Message, OfPort, TableId, Version, Xid, decode};
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 struct Bench {
@@ -564,6 +566,64 @@ fn what_a_packet_out_teaches_belongs_to_its_bundle() {
         bundle(&format!("flow add {endless}\npacket-out in_port=1,packet=505400000007505400000001080000,actions=resubmit(,3)\n"));
     assert!(said.contains("OFPFMFC_UNKNOWN") && said.contains("OFPBFC_MSG_FAILED"), "{said}");
     assert_eq!(rules(), 0);
+}
+
+/// What a packet-out has taught is done with: later members of its bundle have the last word on it.
+#[test]
+fn a_packet_out_teaches_once() {
+    let b = bench();
+    let file = b.rundir.join("bundle");
+    let rules_after = |later: &str| {
+        let learn = "learn(table=1,NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[],output:NXM_OF_IN_PORT[]),2";
+        let teach = format!("packet-out in_port=2,packet=505400000007505400000001080000,actions={learn}");
+        std::fs::write(&file, format!("{teach}\n{later}\n")).unwrap();
+        assert_eq!(b.ofctl(&["-O", "OpenFlow14", "bundle", "BR", file.to_str().unwrap()]), "");
+        let rules = b.ofctl(&["--no-stats", "dump-flows", "BR"]);
+        rules.lines().filter(|line| line.contains("actions")).map(|line| line.trim().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(rules_after("flow delete table=1"), [""; 0]);
+    let modify = "flow modify_strict table=1,priority=32768,dl_dst=50:54:00:00:00:01,actions=drop";
+    assert_eq!(rules_after(modify), ["table=1, dl_dst=50:54:00:00:00:01 actions=drop"]);
+}
+
+/// Monitors hear that a rule is there before they hear that it is gone, whoever takes it away when.
+#[test]
+fn what_a_packet_out_teaches_is_told_at_once() {
+    let b = bench();
+    let (id, watchers) = {
+        let world = b.scenario.slowpath.read_world();
+        (world.bridge_named("br0").unwrap().id, Arc::clone(&world.watchers))
+    };
+    let watcher = watchers.watcher(id, Version::V14);
+    let (flags, matching) = (0x1f, flow::matching::Match::default());
+    let (out_port, out_group) = (OfPort::ANY, openflow::GroupId::ANY);
+    let request = FlowMonitorRequest { id: 1, command: 0, flags, out_port, out_group, table: TableId(1), matching };
+    watcher.request(b.scenario.slowpath.read_world().bridge_named("br0").unwrap(), &[request]).unwrap();
+    let teach = "in_port=1,packet=505400000007505400000001080000,actions=learn(table=1,NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[])";
+    let po = parse_packet_out(teach, &Names::default()).unwrap().0;
+    let mut splitter = Splitter::default();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    b.scenario.flow_mod("br0", "delete table=1").unwrap();
+                }
+            });
+        }
+        for _ in 0..2000 {
+            packet_out(&b.scenario.slowpath, id, &po, 0).unwrap();
+            splitter.push(&watcher.take());
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    splitter.push(&watcher.take());
+    let mut told = Vec::new();
+    while let Some(raw) = splitter.next_message().unwrap() {
+        let text = openflow::print::format_bytes(raw, &Names::default(), 0);
+        told.extend(text.lines().filter(|l| l.contains("event=")).map(|l| l.contains("event=ADDED")));
+    }
+    assert!(told.len() > 1 && told[0] && told.windows(2).all(|pair| pair[0] != pair[1]), "{told:?}");
 }
 
 /// As OVS 3.1 does: who begins without a greeting is left without a word; who knows none of the versions is told of both sides', in its own newest.

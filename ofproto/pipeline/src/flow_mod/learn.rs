@@ -6,7 +6,12 @@
 //! To learn is to modify strictly (decision 0159): a rule that is there keeps its age, its counts, its timeouts and flags, and gets cookie
 //! and actions; only where there is none, one is added.
 
-use super::{Journal, Ready, mini_of, modify, table_to_change};
+use super::{
+    Change, Former, Journal, Ready, admit, check_actions, may_add, mini_of, modify_one, new_rule, note, note_timeouts,
+    table_to_change,
+};
+use crate::bridge::Bridge;
+use crate::classifier::MiniMatch;
 use crate::rule::Rule;
 use crate::table::Table;
 use crate::world::{BridgeId, World};
@@ -44,6 +49,27 @@ impl<'a> LearnedRule<'a> {
 
     fn content(&self) -> Content<'a> {
         ((self.learn.idle_timeout, self.learn.hard_timeout), self.flags(), self.learn.cookie, self.actions)
+    }
+
+    /// The flow-mod that makes it.
+    fn ready(&self, mini: MiniMatch) -> Ready {
+        Ready {
+            command: FlowModCommand::ModifyStrict,
+            table: self.learn.table,
+            mini,
+            priority: self.learn.priority,
+            cookie: 0,
+            cookie_mask: 0,
+            new_cookie: self.learn.cookie,
+            modify_cookie: true,
+            idle_timeout: self.learn.idle_timeout,
+            hard_timeout: self.learn.hard_timeout,
+            out_port: OfPort::ANY,
+            out_group: GroupId::ANY,
+            flags: self.flags(),
+            importance: 0,
+            actions: self.actions.into(),
+        }
     }
 
     /// Whether another one in its place is the same.
@@ -92,39 +118,71 @@ pub fn learn(world: &World, bridge: BridgeId, rule: &LearnedRule<'_>, now: Msec,
     let spec = rule.learn;
     let table = table_to_change(b, spec.table)?;
     let mini = mini_of(table, &Match::new(rule.key, rule.mask));
-    let existing = table.rules.read().expect("no holder of a table's rules panics").get(&mini, u32::from(spec.priority)).cloned();
-    if let Some(old) = &existing {
-        // It is what it would become. To be learned again is not to be used: as in OVS, it is as idle as before.
-        if *old.actions == *rule.actions && old.cookie.load(Ordering::Relaxed) == spec.cookie {
-            old.life.modified_ms.fetch_max(now, Ordering::Relaxed);
-            return Ok(true);
+    // Others learn, and rules expire, at the same time: what has changed since it was looked at is looked at again.
+    loop {
+        let existing = match look(table, rule, &mini, now, journal) {
+            Found::Done => return Ok(true),
+            Found::Nothing => None,
+            Found::Other(old, seen_ms) => Some((old, seen_ms)),
+        };
+        if !has_room(table, spec, 0) {
+            return Ok(false);
         }
-        // Megaflows are paid for in any order: what was learned from a later packet stays.
-        if old.life.modified_ms.load(Ordering::Relaxed) > now {
+        let fm = rule.ready(mini.clone());
+        let made = match existing {
+            Some((old, seen_ms)) => {
+                check_actions(b, &fm.actions)?;
+                modify_one(world, b, (&old, seen_ms), &fm, now, journal)
+            }
+            None => !may_add(&fm) || add_where_none_is(world, b, fm, now, journal)?,
+        };
+        if made {
             return Ok(true);
         }
     }
-    if !has_room(table, spec, 0) {
+}
+
+/// What stands where a rule is to be learned.
+enum Found {
+    Nothing,
+    /// Just what it would become, or what was learned from a later packet.
+    Done,
+    /// Another rule, and when it was modified last.
+    Other(Arc<Rule>, Msec),
+}
+
+/// Looks at the rule in the place of one that is learned, and refreshes it if it is the same.
+fn look(table: &Table, rule: &LearnedRule<'_>, mini: &MiniMatch, now: Msec, journal: &mut Journal) -> Found {
+    let rules = table.rules.read().expect("no holder of a table's rules panics");
+    let Some(old) = rules.get(mini, u32::from(rule.learn.priority)) else { return Found::Nothing };
+    // To be learned again is not to be used: as in OVS, it is as idle as before.
+    if *old.actions == *rule.actions && old.cookie.load(Ordering::Relaxed) == rule.learn.cookie {
+        let modified_ms = old.life.modified_ms.fetch_max(now, Ordering::Relaxed);
+        if modified_ms < now {
+            let modified = Some(Former { modified_ms, counts: None });
+            journal.changes.push(Change::Replaced { old: Arc::clone(old), new: Arc::clone(old), modified });
+        }
+        return Found::Done;
+    }
+    // Megaflows are paid for in any order: what was learned from a later packet stays.
+    let seen_ms = old.life.modified_ms.load(Ordering::Relaxed);
+    if seen_ms > now { Found::Done } else { Found::Other(Arc::clone(old), seen_ms) }
+}
+
+/// Adds a rule. Gives false if there is one in its place.
+fn add_where_none_is(world: &World, b: &Bridge, mut fm: Ready, now: Msec, journal: &mut Journal) -> Result<bool, OfError> {
+    let table = admit(world, b, &fm, journal)?;
+    let mut rules = table.rules.write().expect("no holder of a table's rules panics");
+    if rules.get(&fm.mini, u32::from(fm.priority)).is_some() {
         return Ok(false);
     }
-    let fm = Ready {
-        command: FlowModCommand::ModifyStrict,
-        table: spec.table,
-        mini,
-        priority: spec.priority,
-        cookie: 0,
-        cookie_mask: 0,
-        new_cookie: spec.cookie,
-        modify_cookie: true,
-        idle_timeout: spec.idle_timeout,
-        hard_timeout: spec.hard_timeout,
-        out_port: OfPort::ANY,
-        out_group: GroupId::ANY,
-        flags: rule.flags(),
-        importance: 0,
-        actions: rule.actions.into(),
-    };
-    modify(world, b, fm, now, journal)?;
+    let at = rules.place(&mut fm.mini);
+    let rule = Arc::new(new_rule(b.id, table.id, fm, now));
+    rules.insert_at(at, Arc::clone(&rule));
+    drop(rules);
+    note_timeouts(table, &rule);
+    note(&rule, &world.changes);
+    journal.changes.push(Change::Added(rule));
     Ok(true)
 }
 

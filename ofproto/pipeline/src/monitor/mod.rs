@@ -11,7 +11,7 @@
 
 use crate::bridge::Bridge;
 use crate::classifier::MiniMatch;
-use crate::flow_mod::{Change, Criteria};
+use crate::flow_mod::{Change, Criteria, Journal};
 use crate::rule::Rule;
 use crate::table::INTERNAL;
 use crate::world::{BridgeId, World};
@@ -81,8 +81,8 @@ impl Watchers {
     }
 
     /// Tells the watchers of the bridges concerned what was done. Under the world's lock.
-    pub fn report(&self, world: &World, changes: &[Change], origin: Option<Origin<'_>>) {
-        if changes.is_empty() || self.active.load(Ordering::Acquire) == 0 {
+    pub fn report(&self, world: &World, journal: &Journal, origin: Option<Origin<'_>>) {
+        if journal.changes.is_empty() || self.active.load(Ordering::Acquire) == 0 {
             return;
         }
         let watchers: Vec<_> = {
@@ -92,7 +92,7 @@ impl Watchers {
         for watcher in watchers {
             let Some(bridge) = world.bridges.get(&watcher.bridge) else { continue };
             let own = origin.filter(|o| std::ptr::eq(o.watcher, watcher.as_ref())).map(|o| o.xid);
-            watcher.report(bridge, changes, own);
+            watcher.report(bridge, journal, own);
         }
     }
 }
@@ -113,10 +113,10 @@ impl<'a> Told<'a> {
     fn of(change: &'a Change) -> Option<Self> {
         Some(match change {
             Change::Added(rule) => Self { rule, old: None, flag: flags::ADD, event: event::ADDED, reason: 0 },
-            Change::Replaced { old, new, modified: false } => {
+            Change::Replaced { old, new, modified: None } => {
                 Self { rule: new, old: Some(old), flag: flags::ADD, event: event::ADDED, reason: 0 }
             }
-            Change::Replaced { old, new, modified: true } => {
+            Change::Replaced { old, new, modified: Some(_) } => {
                 if old.actions == new.actions && old.cookie.load(Ordering::Relaxed) == new.cookie.load(Ordering::Relaxed) {
                     return None;
                 }
@@ -225,14 +225,15 @@ impl Watcher {
         Ok(())
     }
 
-    fn report(&self, bridge: &Bridge, changes: &[Change], own: Option<Xid>) {
+    fn report(&self, bridge: &Bridge, journal: &Journal, own: Option<Xid>) {
         let mut inner = self.lock();
         if inner.monitors.is_empty() {
             return;
         }
         let mut updates = Vec::new();
         let mut abbreviated = false;
-        for told in changes.iter().filter_map(Told::of) {
+        for (at, change) in journal.changes.iter().enumerate() {
+            let Some(told) = Told::of(change) else { continue };
             if told.rule.bridge != self.bridge || told.rule.is_hidden() {
                 continue;
             }
@@ -241,7 +242,7 @@ impl Watcher {
                 continue;
             }
             let Some(wanted) = inner.wanted(told) else { continue };
-            match own.filter(|_| wanted & flags::OWN == 0 && !paused) {
+            match own.filter(|_| wanted & flags::OWN == 0 && !paused && !journal.is_taught(at)) {
                 None => updates.push(update(bridge, told.rule, told.event, told.reason, wanted)),
                 Some(xid) if !abbreviated => {
                     abbreviated = true;

@@ -103,6 +103,27 @@ fn own_changes_are_abbreviated_unless_asked_for() {
     assert_eq!(b.told(), ["event=ADDED table=0 cookie=0 in_port=1 actions=output:2"]);
 }
 
+/// As of a packet-out that is sent alone: the connection asked for a packet, not for rules.
+#[test]
+fn what_packets_of_a_bundle_teach_is_told_in_full() {
+    let b = bench(Version::V14, ALL);
+    let world = b.scenario.slowpath.write_world();
+    let done = |text: &str| {
+        let fm = parse_flow(text, FlowSyntax::Any, &Names::default()).unwrap().flow;
+        let mut journal = Journal::default();
+        flow_mod::apply(&world, b.watcher.bridge, &fm, 0, &mut journal).unwrap();
+        journal
+    };
+    let mut journal = done("reg1=1,actions=drop");
+    journal.append_taught(done("reg1=2,actions=drop"));
+    journal.append_taught(Journal::default());
+    journal.changes.extend(done("reg1=3,actions=drop").changes);
+    journal.append_taught(done("reg1=4,actions=drop"));
+    journal.commit_by(&world, Some(Origin { watcher: &b.watcher, xid: Xid(7) }));
+    let added = |n| format!("event=ADDED table=0 cookie=0 reg1=0x{n}");
+    assert_eq!(b.told(), ["event=ABBREV xid=0x7".to_owned(), added(2), added(4)]);
+}
+
 #[test]
 fn what_is_there_comes_first_and_once() {
     let b = bench(Version::V14, flags::ADD);

@@ -34,7 +34,7 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Rules that the packet has taught already, for who may have to undo them; else sending it tells of them.
+    /// Rules that the packet has taught already, to be told under the world's lock that they were made under, or undone.
     pub(crate) fn take_learned(&mut self) -> Journal {
         std::mem::take(&mut self.translation.learned)
     }
@@ -133,7 +133,6 @@ impl Slowpath {
         let Some(Prepared { udpif, packet, recircs, translation, payment }) = prepared else { return };
         {
             let world = self.read_world();
-            translation.learned.commit(&world);
             for credit in &translation.credits {
                 credit.pay(&payment, &world);
             }

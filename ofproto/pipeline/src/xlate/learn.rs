@@ -107,16 +107,19 @@ impl Ctx<'_> {
             return Ok(false);
         }
         self.learned.push(Arc::clone(&learned), old_cookie);
-        self.credits.push(Credit::Relearn(learned));
+        // A packet-out is alone: it teaches once, in its place among what its connection asks for.
+        if !self.in_packet_out {
+            self.credits.push(Credit::Relearn(learned));
+        }
         Ok(true)
     }
 
     /// Makes the rules that the packet has taught, now that it has met those that were there before. Of a packet-out, what has changed is
-    /// given: it is told when the packet is sent, or undone with the rest of a bundle.
+    /// given, to be told, or undone with the rest of a bundle; one that has failed is refused and teaches nothing.
     pub(super) fn make_learned(&mut self) -> Journal {
         let learned = self.learned.take();
         let mut journal = Journal::default();
-        if !self.side_effects {
+        if !self.side_effects || self.in_packet_out && self.error.is_some() {
             return journal;
         }
         for learned in learned {
@@ -263,6 +266,42 @@ mod tests {
         s.slowpath.write_world().bridges.values_mut().for_each(|b| b.tables[2].config.flow_limit = Some(0));
         let dropped = send(&s).dropped.unwrap();
         assert_eq!((&*dropped.reason, rules(&s, 2)), ("skipping output to input port", 0));
+    }
+
+    #[test]
+    fn a_packet_out_that_fails_teaches_nothing() {
+        let s = Scenario::new(&config(&["br0 p1@1"]));
+        s.flow_mod("br0", "table=1,actions=learn(table=2,NXM_OF_ETH_SRC[]),resubmit(,1)").unwrap();
+        let out = |actions: &str| {
+            let (actions, _) = openflow::text::parse_actions(actions, &openflow::text::Names::default()).unwrap();
+            let world = s.slowpath.read_world();
+            let bridge = world.bridge_named("br0").unwrap().id;
+            let more = XlateIn::new(bridge, &Key::ZERO, 0);
+            let t = translate(&world, XlateIn { actions: Some(&actions), side_effects: true, in_packet_out: true, ..more });
+            (t.error.is_some(), t.learned.changes.len())
+        };
+        assert_eq!((out("resubmit(,1)"), rules(&s, 2)), ((true, 0), 0));
+        assert_eq!((out("learn(table=2,NXM_OF_ETH_SRC[])"), rules(&s, 2)), ((false, 1), 1));
+    }
+
+    /// A bundle that fails undoes that, too.
+    #[test]
+    fn what_a_packet_out_refreshes_can_be_undone() {
+        let s = Scenario::new(&config(&["br0 p1@1"]));
+        s.flow_mod("br0", "actions=learn(table=2,hard_timeout=9,NXM_OF_ETH_SRC[])").unwrap();
+        let world = s.slowpath.read_world();
+        let bridge = world.bridge_named("br0").unwrap();
+        let out = |now| {
+            let more = XlateIn::new(bridge.id, &Key::ZERO, now);
+            translate(&world, XlateIn { side_effects: true, in_packet_out: true, ..more }).learned
+        };
+        let modified_ms =
+            || flow_mod::rules_of(&bridge.tables[2], |_| true).first().map(|r| r.life.modified_ms.load(Ordering::Relaxed));
+        out(10).commit(&world);
+        let again = out(20);
+        assert_eq!(modified_ms(), Some(20));
+        again.revert(&world);
+        assert_eq!((modified_ms(), out(5).changes.len()), (Some(10), 0));
     }
 
     /// Between the question and the making another packet has taken the room.
