@@ -52,7 +52,7 @@ pub(super) struct Agreed {
 /// How connections of an endpoint are treated: what may change while they last.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Terms {
-    /// Of those that come from now on.
+    /// What those are that come from now on, and what the endpoint is for the bridge's fail mode.
     pub(super) kind: Kind,
     pub(super) max_backoff_ms: i64,
     pub(super) probe_ms: i64,
@@ -90,9 +90,8 @@ pub(super) fn wanted(config: &SwitchConfig, slowpath: &Slowpath) -> Vec<(Endpoin
 }
 
 fn terms_of(controller: &ControllerConfig) -> Terms {
-    let passive = ["ptcp:", "pssl:", "punix:"].iter().any(|p| controller.target.starts_with(p));
     Terms {
-        kind: if passive || controller.service { Kind::Service } else { Kind::Primary },
+        kind: if controller.service { Kind::Service } else { Kind::Primary },
         max_backoff_ms: controller.max_backoff_ms,
         probe_ms: if controller.inactivity_probe_ms > 0 { controller.inactivity_probe_ms.max(PROBE_MIN_MS) } else { 0 },
         asynchronous: controller.enable_async,

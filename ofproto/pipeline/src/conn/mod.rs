@@ -39,7 +39,7 @@ use crate::config::{ControllerStatus, SwitchConfig};
 use crate::monitor::{Origin, Watcher};
 use crate::slowpath::Slowpath;
 use crate::world::BridgeId;
-use endpoint::{Endpoint, Task};
+use endpoint::{Endpoint, Task, Terms};
 use flow::fields::TunnelOptions;
 use flow::hash::Map;
 use openflow::message::Message;
@@ -53,7 +53,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 flow::counters! {
     CONN_OVERFLOW = "connmgr_overflow", "asynchronous OpenFlow messages dropped because a connection's queue was full";
@@ -82,6 +82,8 @@ pub struct Conn {
     outbox: Outbox,
     /// Its flow monitors.
     watcher: Arc<Watcher>,
+    /// What its endpoint is configured to be by now.
+    terms: watch::Receiver<Terms>,
     roles: Arc<Roles>,
 }
 
@@ -112,6 +114,11 @@ impl Conn {
         {
             tracing::info!(target: "connmgr", "{}: {text}", self.name);
         }
+    }
+
+    /// Whether it counts for fail mode.
+    fn is_primary(&self) -> bool {
+        self.terms.borrow().kind == state::Kind::Primary
     }
 
     /// Who makes the changes that a message of this connection asks for.
@@ -299,8 +306,8 @@ impl Agents {
                 conn.send(requests::error_about(openflow::OfError::OfpbfcTimeout, &opened_by));
             }
         }
-        let statuses = self.statuses();
-        self.failover.lock().expect("no holder of the failover state panics").tick(&statuses, &self.shared.slowpath, now);
+        let is_controlled = |bridge| self.shared.conns().iter().any(|conn| conn.bridge == bridge && conn.is_primary());
+        self.failover.lock().expect("no holder of the failover state panics").tick(is_controlled, &self.shared.slowpath, now);
     }
 
     /// Wakes every conversation: the clock of tests has leapt, which their sleep does not see.

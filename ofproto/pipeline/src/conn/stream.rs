@@ -383,6 +383,7 @@ async fn talk<S: Wire>(job: &Job, mut stream: S, name: String, status: Option<&A
         outbox: Outbox::new(began_with.limits),
         watcher: job.shared.slowpath.read_world().watchers.watcher(job.endpoint.bridge, version),
         roles: Arc::clone(&job.shared.roles),
+        terms: terms.clone(),
     });
     job.shared.roles.register(&conn);
     job.shared.note_miss_listeners(conn.bridge);

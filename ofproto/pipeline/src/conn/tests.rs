@@ -597,3 +597,44 @@ fn a_rate_has_a_unit_and_is_not_nothing() {
         ["OFPMMFC_BAD_FLAGS", "OFPMMFC_BAD_FLAGS", "OFPMMFC_BAD_RATE"]
     );
 }
+
+/// As ovs-vswitchd.conf.db(5) has it: primary controllers count for fail mode, also those that come to the switch, and service controllers do not.
+#[test]
+fn who_counts_for_fail_mode() {
+    let mut b = bench();
+    b.config.bridges[0].fail_mode = FailMode::Standalone;
+    let target = |name: &str| controller(&format!("punix:{}", b.rundir.join(name).display()));
+    b.config.bridges[0].controllers = vec![target("primary"), ControllerConfig { service: true, ..target("service") }];
+    b.scenario.slowpath.configure(&b.config);
+    b.agents.configure(&b.config);
+    let came = |wire: &mut Wire| {
+        wire.send(Body::BarrierRequest);
+        wire.until(|body| matches!(body, Body::BarrierReply));
+    };
+    let gone = |bench: &Bench, wire: Wire, left: usize| {
+        drop(wire);
+        while bench.agents.connections() > left {
+            std::thread::yield_now();
+        }
+    };
+    // In a far future, so that the clock's own ticks are none.
+    let at = |seconds: i64| (1 << 50) + seconds * 1000;
+    let has_rule = |bench: &Bench| bench.ofctl(&["dump-flows", "BR"]).contains("in_port=1");
+    let mut primary = b.wire_to("primary");
+    came(&mut primary);
+    assert_eq!(b.ofctl(&["add-flow", "BR", "in_port=1,actions=2"]), "");
+    [0, 60].iter().for_each(|s| b.agents.tick(at(*s)));
+    assert!(has_rule(&b), "its controller is there");
+    let mut service = b.wire_to("service");
+    came(&mut service);
+    gone(&b, primary, 1);
+    // Of which kind it came to be does not matter, but what it is by now.
+    [b.config.bridges[0].controllers[1].service, b.config.bridges[0].controllers[0].service] = [false, true];
+    b.agents.configure(&b.config);
+    [120, 180].iter().for_each(|s| b.agents.tick(at(*s)));
+    assert!(has_rule(&b), "the other has become one");
+    [b.config.bridges[0].controllers[1].service, b.config.bridges[0].controllers[0].service] = [true, false];
+    b.agents.configure(&b.config);
+    [240, 300].iter().for_each(|s| b.agents.tick(at(*s)));
+    assert!(!has_rule(&b), "none that counts is there");
+}
