@@ -185,17 +185,20 @@ impl Shared {
 
     /// Tells the bridge whether table misses are wanted, after a connection came, went or changed.
     pub(crate) fn note_miss_listeners(&self, bridge: BridgeId) {
-        let wanted = self.conns().iter().filter(|c| c.bridge == bridge).any(|c| {
-            let state = c.lock();
-            state.version < Version::V13 && state.wants_packet_in(0, 0)
-        });
+        let is_wanted = || {
+            self.conns().iter().filter(|c| c.bridge == bridge).any(|c| {
+                let state = c.lock();
+                state.version < Version::V13 && state.wants_packet_in(0, 0)
+            })
+        };
         let is = self.slowpath.read_world().bridges.get(&bridge).is_some_and(|b| b.wants_packet_in_on_miss);
-        if is == wanted {
+        if is == is_wanted() {
             return;
         }
         let mut world = self.slowpath.write_world();
         if let Some(b) = world.bridges.get_mut(&bridge) {
-            b.wants_packet_in_on_miss = wanted;
+            // Another connection may have said something else while the lock was waited for.
+            b.wants_packet_in_on_miss = is_wanted();
         }
         world.changed(crate::deps::Object::Bridge(bridge));
     }

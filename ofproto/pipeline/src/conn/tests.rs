@@ -638,3 +638,31 @@ fn who_counts_for_fail_mode() {
     [240, 300].iter().for_each(|s| b.agents.tick(at(*s)));
     assert!(!has_rule(&b), "none that counts is there");
 }
+
+/// What is written down of a bridge's wish for misses is what holds when it is written.
+#[test]
+fn who_changes_its_mind_while_the_bridge_is_busy() {
+    let b = bench();
+    let _wire = b.wire();
+    while b.agents.connections() == 0 {
+        std::thread::yield_now();
+    }
+    let shared = &b.agents.shared;
+    let conn = shared.conns().remove(0);
+    let noted = || shared.slowpath.read_world().bridges[&conn.bridge].wants_packet_in_on_miss;
+    conn.lock().version = Version::V10;
+    let say = |miss_send_len| conn.lock().config.miss_send_len = miss_send_len;
+    for (first, last) in [(128, 0), (128, 128), (0, 128), (0, 0)] {
+        say(first);
+        let busy = shared.slowpath.read_world();
+        std::thread::scope(|scope| {
+            scope.spawn(|| shared.note_miss_listeners(conn.bridge));
+            while !shared.slowpath.is_to_be_written() {
+                std::thread::yield_now();
+            }
+            say(last);
+            drop(busy);
+        });
+        assert_eq!(noted(), last != 0, "{first}, then {last}");
+    }
+}
