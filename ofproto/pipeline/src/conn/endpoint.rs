@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
 
 /// Names an endpoint.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -40,7 +41,7 @@ impl Endpoint {
 }
 
 /// What both ends rely on from the first byte: when it changes, connections end.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) struct Agreed {
     pub(super) versions: Versions,
     /// The mark of its packets.
@@ -181,29 +182,32 @@ fn split_host(text: &str) -> Option<(String, Option<u16>)> {
 /// A running endpoint.
 #[derive(Debug)]
 pub(super) struct Task {
-    pub(super) agreed: Agreed,
+    /// Conversations that rely on something else end; all, when there is nothing to rely on any more.
+    agreed: watch::Sender<Option<Agreed>>,
     terms: watch::Sender<Terms>,
     status: Arc<Mutex<Status>>,
     again: Arc<Notify>,
-    /// Says to the conversations that a listener has taken up whether they are to end.
-    closing: watch::Sender<bool>,
-    handle: tokio::task::JoinHandle<()>,
+    handle: JoinHandle<()>,
+    listens: bool,
     socket: Option<PathBuf>,
 }
 
 impl Task {
+    /// Starts an endpoint, where another one is about to end once that has.
     pub(super) fn start(
         runtime: &Handle,
         shared: Arc<Shared>,
         endpoint: &Endpoint,
         (agreed, terms): (Agreed, Terms),
         rundir: Option<&Path>,
+        before: Option<JoinHandle<()>>,
     ) -> Self {
         let status = Arc::new(Mutex::new(Status::new(terms.max_backoff_ms, terms.probe_ms)));
         let terms = watch::Sender::new(terms);
-        let closing = watch::Sender::new(false);
+        let agreed = watch::Sender::new(Some(agreed));
         let again = Arc::new(Notify::new());
         let target = Target::parse(&endpoint.target).map(|target| target.seen_from(rundir));
+        let listens = matches!(target, Ok(Target::ListenTcp(..) | Target::ListenSsl(..) | Target::ListenUnix(_)));
         let socket = match &target {
             Ok(Target::ListenUnix(path)) => Some(path.clone()),
             Ok(Target::Tcp(..) | Target::Ssl(..) | Target::Unix(_) | Target::ListenTcp(..) | Target::ListenSsl(..)) | Err(_) => {
@@ -214,11 +218,10 @@ impl Task {
         let job = stream::Job {
             shared,
             endpoint: endpoint.clone(),
-            agreed: agreed.clone(),
+            agreed: agreed.subscribe(),
             terms: terms.subscribe(),
             status: Arc::clone(&status),
             again: Arc::clone(&again),
-            closing: closing.subscribe(),
         };
         let handle = match target {
             Ok(Target::ListenUnix(path)) => match sockets::bind_unix(&path) {
@@ -228,8 +231,8 @@ impl Task {
                     runtime.spawn(async {})
                 }
             },
-            Ok(Target::ListenTcp(host, port)) => runtime.spawn(stream::serve_tcp(job, host, port, false)),
-            Ok(Target::ListenSsl(host, port)) => runtime.spawn(stream::serve_tcp(job, host, port, true)),
+            Ok(Target::ListenTcp(host, port)) => runtime.spawn(stream::serve_tcp(job, before, (host, port), false)),
+            Ok(Target::ListenSsl(host, port)) => runtime.spawn(stream::serve_tcp(job, before, (host, port), true)),
             Ok(active @ (Target::Tcp(..) | Target::Ssl(..) | Target::Unix(_))) => {
                 runtime.spawn(stream::connect_forever(job, active))
             }
@@ -238,7 +241,7 @@ impl Task {
                 runtime.spawn(async {})
             }
         };
-        Self { agreed, terms, status, again, closing, handle, socket }
+        Self { agreed, terms, status, again, handle, listens, socket }
     }
 
     pub(super) fn status(&self) -> Status {
@@ -249,8 +252,15 @@ impl Task {
         self.again.notify_waiters();
     }
 
-    /// Takes up terms that may be others than before; conversations go on by them.
-    pub(super) fn take_up(&self, terms: Terms) {
+    /// Whether it can go on with this: nothing has changed, or nothing but for those who come to a listener.
+    pub(super) fn can_rely_on(&self, agreed: Agreed) -> bool {
+        let listens = self.listens && !self.handle.is_finished();
+        self.agreed.borrow().is_some_and(|have| have == agreed || (listens && have.dscp == agreed.dscp))
+    }
+
+    /// Takes up what may be other than before: conversations go on by other terms, and end when something else is agreed on.
+    pub(super) fn take_up(&self, agreed: Agreed, terms: Terms) {
+        self.agreed.send_if_modified(|have| have.replace(agreed) != Some(agreed));
         self.status.lock().expect("no holder of a status panics").take_up(terms.max_backoff_ms, terms.probe_ms);
         self.terms.send_if_modified(|have| {
             let changes = *have != terms;
@@ -259,14 +269,15 @@ impl Task {
         });
     }
 
-    /// Ends the endpoint and every conversation.
-    pub(super) fn close(&self) {
+    /// Ends the endpoint and every conversation. Gives what can be waited for until its listener is gone.
+    pub(super) fn close(self) -> JoinHandle<()> {
         self.handle.abort();
         if let Some(path) = &self.socket {
             // It may be gone already.
             let _ = std::fs::remove_file(path);
         }
-        self.closing.send_replace(true);
+        self.agreed.send_replace(None);
+        self.handle
     }
 }
 

@@ -261,13 +261,9 @@ impl Agents {
         }
         self.tell_those(LEAVE_MAX, |conn| gone.contains(&conn.bridge));
         let mut tasks = self.tasks.lock().expect("no holder of the task table panics");
-        tasks.retain(|endpoint, task| {
-            let stays = !gone.contains(&endpoint.bridge);
-            if !stays {
-                task.close();
-            }
-            stays
-        });
+        for (_, task) in tasks.extract_if(|endpoint, _| gone.contains(&endpoint.bridge)) {
+            task.close();
+        }
     }
 
     /// Opens, keeps and closes endpoints as `config` says. Call it after `Slowpath::configure`.
@@ -278,20 +274,17 @@ impl Agents {
         self.shared.tls.lock().expect("no holder of the names of files panics").clone_from(&config.tls);
         let wanted = endpoint::wanted(config, &self.shared.slowpath);
         let mut tasks = self.tasks.lock().expect("no holder of the task table panics");
-        tasks.retain(|endpoint, task| {
-            // As in OVS: who has come stays as long as what was agreed on holds.
-            let stays = wanted.iter().any(|(e, agreed, _)| e == endpoint && *agreed == task.agreed);
-            if !stays {
-                task.close();
-            }
-            stays
-        });
+        // As in OVS: who has come stays as long as what was agreed on holds.
+        let goes = |endpoint: &Endpoint, task: &mut Task| {
+            !wanted.iter().any(|(e, agreed, _)| e == endpoint && task.can_rely_on(*agreed))
+        };
+        let mut closed: Map<_, _> = tasks.extract_if(goes).map(|(endpoint, task)| (endpoint, task.close())).collect();
         for (endpoint, agreed, terms) in wanted {
             if let Some(task) = tasks.get(&endpoint) {
-                task.take_up(terms);
+                task.take_up(agreed, terms);
             } else {
-                let shared = Arc::clone(&self.shared);
-                let task = Task::start(&self.runtime, shared, &endpoint, (agreed, terms), config.rundir.as_deref());
+                let (shared, before) = (Arc::clone(&self.shared), closed.remove(&endpoint));
+                let task = Task::start(&self.runtime, shared, &endpoint, (agreed, terms), config.rundir.as_deref(), before);
                 tasks.insert(endpoint, task);
             }
         }

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, lookup_host};
+use tokio::task::JoinHandle;
 
 /// Bytes that a socket address can hold.
 const SUN_PATH_MAX: usize = 107;
@@ -46,6 +47,15 @@ pub(super) async fn listen(host: &str, port: u16, dscp: u8) -> io::Result<TcpLis
         }
     }
     Err(refused.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into()))
+}
+
+/// The same where a task has listened that is about to end: its socket goes first.
+pub(super) async fn listen_after(before: Option<JoinHandle<()>>, host: &str, port: u16, dscp: u8) -> io::Result<TcpListener> {
+    if let Some(before) = before {
+        // How it has ended does not matter.
+        let _ = before.await;
+    }
+    listen(host, port, dscp).await
 }
 
 /// Connects to the first address that answers. Small messages leave at once.
@@ -91,5 +101,18 @@ mod tests {
         let (theirs, _) = listener.accept().await.unwrap();
         let marks = [getsockopt(&ours, sockopt::Ipv4Tos).unwrap(), getsockopt(&theirs, sockopt::Ipv4Tos).unwrap()];
         assert_eq!(marks, [0xc0, 0x28]);
+    }
+
+    #[tokio::test]
+    async fn who_listened_before_has_gone() {
+        let listener = listen("127.0.0.1", 0, 0).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let before = tokio::spawn(async move {
+            // It has the listener for as long as it is.
+            let _ = (std::future::pending::<()>().await, listener);
+        });
+        tokio::task::yield_now().await;
+        before.abort();
+        listen_after(Some(before), "127.0.0.1", port, 0).await.unwrap();
     }
 }
