@@ -84,7 +84,10 @@ pub(super) fn wanted(config: &SwitchConfig, slowpath: &Slowpath) -> Vec<(Endpoin
         }
         for controller in &bridge.controllers {
             let endpoint = endpoint(controller.target.clone(), Role::Controller);
-            wanted.push((endpoint, agreed(controller.dscp), terms_of(controller)));
+            // Of rows with one target the first counts.
+            if wanted.iter().all(|(e, ..)| *e != endpoint) {
+                wanted.push((endpoint, agreed(controller.dscp), terms_of(controller)));
+            }
         }
     }
     wanted
@@ -284,6 +287,27 @@ impl Task {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scenario::{Scenario, config, controller};
+
+    #[test]
+    fn of_rows_with_one_target_the_first_counts() {
+        let mut config = config(&["br0 p1@1", "br1 p2@1"]);
+        for bridge in &mut config.bridges {
+            bridge.controllers =
+                vec![controller("tcp:127.0.0.1:1"), controller("tcp:127.0.0.1:2"), controller("tcp:127.0.0.1:1")];
+            bridge.controllers[2].queue_size += 1;
+            bridge.controllers[2].dscp += 1;
+        }
+        let scenario = Scenario::new(&config);
+        let wanted = wanted(&config, &scenario.slowpath);
+        let told: Vec<_> = wanted
+            .iter()
+            .filter(|(endpoint, ..)| endpoint.is_controller())
+            .map(|(endpoint, agreed, terms)| (&*endpoint.bridge_name, &*endpoint.target, agreed.dscp, terms.limits.queue))
+            .collect();
+        let each = |bridge| [(bridge, "tcp:127.0.0.1:1", 48, 100), (bridge, "tcp:127.0.0.1:2", 48, 100)];
+        assert_eq!(told, [each("br0"), each("br1")].concat());
+    }
 
     #[test]
     fn targets() {
