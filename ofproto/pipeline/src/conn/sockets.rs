@@ -91,16 +91,21 @@ fn marked(address: SocketAddr, dscp: u8) -> io::Result<TcpSocket> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nix::sys::socket::{getsockopt, sockopt};
+    use nix::sys::socket::{GetSockOpt, getsockopt, sockopt};
+
+    /// The mark of the one who connects, and of the one who is connected to.
+    async fn marks<O: GetSockOpt<Val = i32> + Copy>(host: &str, option: O) -> [i32; 2] {
+        let listener = listen(host, 0, 10).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let ours = connect(host, port, 48).await.unwrap();
+        let (theirs, _) = listener.accept().await.unwrap();
+        [getsockopt(&ours, option).unwrap(), getsockopt(&theirs, option).unwrap()]
+    }
 
     #[tokio::test]
     async fn both_ends_bear_the_mark() {
-        let listener = listen("127.0.0.1", 0, 10).await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let ours = connect("127.0.0.1", port, 48).await.unwrap();
-        let (theirs, _) = listener.accept().await.unwrap();
-        let marks = [getsockopt(&ours, sockopt::Ipv4Tos).unwrap(), getsockopt(&theirs, sockopt::Ipv4Tos).unwrap()];
-        assert_eq!(marks, [0xc0, 0x28]);
+        assert_eq!(marks("127.0.0.1", sockopt::Ipv4Tos).await, [0xc0, 0x28]);
+        assert_eq!(marks("::1", sockopt::Ipv6TClass).await, [0xc0, 0x28]);
     }
 
     #[tokio::test]

@@ -522,6 +522,17 @@ fn settings_are_taken_up_by_living_connections() {
         }
     };
     hears(&mut wire, true);
+    let conn = b.agents.shared.conns().remove(0);
+    // How many packet-ins of a flood wait for the rate limit, if there is one.
+    let waiting = || {
+        let message = Message { version: Version::V13, xid: Xid(0), body: Body::BarrierReply };
+        for _ in 0..200 {
+            // Most have to be dropped.
+            let _ = conn.outbox.put_packet_in(message.clone(), OfPort(1), false, flow::clock::now_ms());
+        }
+        conn.outbox.stats().map(|[others, _]| others.queued)
+    };
+    assert_eq!(waiting(), None);
     let changes: [fn(&mut ControllerConfig); 7] = [
         |c| c.rate_limit = Some(300),
         |c| c.burst_limit = Some(30),
@@ -538,6 +549,9 @@ fn settings_are_taken_up_by_living_connections() {
         b.config.bridges[0].controllers[0].enable_async = unasked;
         b.agents.configure(&b.config);
         hears(&mut wire, unasked);
+        let ControllerConfig { rate_limit, burst_limit, .. } = b.config.bridges[0].controllers[0];
+        let (most, waiting) = (rate_limit.map(|rate| burst_limit.unwrap_or(rate / 4) as usize), waiting());
+        assert!(waiting.is_some() == most.is_some() && waiting <= most, "{i}: {waiting:?} of {most:?}");
     }
     // Of which kind it is, a connection says for as long as it lasts.
     assert!(b.agents.shared.conns().iter().any(|conn| conn.lock().kind == super::state::Kind::Primary));
