@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
 
 /// Names an endpoint.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -40,7 +41,7 @@ impl Endpoint {
 }
 
 /// What both ends rely on from the first byte: when it changes, connections end.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) struct Agreed {
     pub(super) versions: Versions,
     /// The mark of its packets.
@@ -52,7 +53,7 @@ pub(super) struct Agreed {
 /// How connections of an endpoint are treated: what may change while they last.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Terms {
-    /// Of those that come from now on.
+    /// What those are that come from now on, and what the endpoint is for the bridge's fail mode.
     pub(super) kind: Kind,
     pub(super) max_backoff_ms: i64,
     pub(super) probe_ms: i64,
@@ -83,16 +84,18 @@ pub(super) fn wanted(config: &SwitchConfig, slowpath: &Slowpath) -> Vec<(Endpoin
         }
         for controller in &bridge.controllers {
             let endpoint = endpoint(controller.target.clone(), Role::Controller);
-            wanted.push((endpoint, agreed(controller.dscp), terms_of(controller)));
+            // Of rows with one target the first counts.
+            if wanted.iter().all(|(e, ..)| *e != endpoint) {
+                wanted.push((endpoint, agreed(controller.dscp), terms_of(controller)));
+            }
         }
     }
     wanted
 }
 
 fn terms_of(controller: &ControllerConfig) -> Terms {
-    let passive = ["ptcp:", "pssl:", "punix:"].iter().any(|p| controller.target.starts_with(p));
     Terms {
-        kind: if passive || controller.service { Kind::Service } else { Kind::Primary },
+        kind: if controller.service { Kind::Service } else { Kind::Primary },
         max_backoff_ms: controller.max_backoff_ms,
         probe_ms: if controller.inactivity_probe_ms > 0 { controller.inactivity_probe_ms.max(PROBE_MIN_MS) } else { 0 },
         asynchronous: controller.enable_async,
@@ -182,29 +185,32 @@ fn split_host(text: &str) -> Option<(String, Option<u16>)> {
 /// A running endpoint.
 #[derive(Debug)]
 pub(super) struct Task {
-    pub(super) agreed: Agreed,
+    /// Conversations that rely on something else end; all, when there is nothing to rely on any more.
+    agreed: watch::Sender<Option<Agreed>>,
     terms: watch::Sender<Terms>,
     status: Arc<Mutex<Status>>,
     again: Arc<Notify>,
-    /// Says to the conversations that a listener has taken up whether they are to end.
-    closing: watch::Sender<bool>,
-    handle: tokio::task::JoinHandle<()>,
+    handle: JoinHandle<()>,
+    listens: bool,
     socket: Option<PathBuf>,
 }
 
 impl Task {
+    /// Starts an endpoint, where another one is about to end once that has.
     pub(super) fn start(
         runtime: &Handle,
         shared: Arc<Shared>,
         endpoint: &Endpoint,
         (agreed, terms): (Agreed, Terms),
         rundir: Option<&Path>,
+        before: Option<JoinHandle<()>>,
     ) -> Self {
         let status = Arc::new(Mutex::new(Status::new(terms.max_backoff_ms, terms.probe_ms)));
         let terms = watch::Sender::new(terms);
-        let closing = watch::Sender::new(false);
+        let agreed = watch::Sender::new(Some(agreed));
         let again = Arc::new(Notify::new());
         let target = Target::parse(&endpoint.target).map(|target| target.seen_from(rundir));
+        let listens = matches!(target, Ok(Target::ListenTcp(..) | Target::ListenSsl(..) | Target::ListenUnix(_)));
         let socket = match &target {
             Ok(Target::ListenUnix(path)) => Some(path.clone()),
             Ok(Target::Tcp(..) | Target::Ssl(..) | Target::Unix(_) | Target::ListenTcp(..) | Target::ListenSsl(..)) | Err(_) => {
@@ -215,11 +221,10 @@ impl Task {
         let job = stream::Job {
             shared,
             endpoint: endpoint.clone(),
-            agreed: agreed.clone(),
+            agreed: agreed.subscribe(),
             terms: terms.subscribe(),
             status: Arc::clone(&status),
             again: Arc::clone(&again),
-            closing: closing.subscribe(),
         };
         let handle = match target {
             Ok(Target::ListenUnix(path)) => match sockets::bind_unix(&path) {
@@ -229,8 +234,8 @@ impl Task {
                     runtime.spawn(async {})
                 }
             },
-            Ok(Target::ListenTcp(host, port)) => runtime.spawn(stream::serve_tcp(job, host, port, false)),
-            Ok(Target::ListenSsl(host, port)) => runtime.spawn(stream::serve_tcp(job, host, port, true)),
+            Ok(Target::ListenTcp(host, port)) => runtime.spawn(stream::serve_tcp(job, before, (host, port), false)),
+            Ok(Target::ListenSsl(host, port)) => runtime.spawn(stream::serve_tcp(job, before, (host, port), true)),
             Ok(active @ (Target::Tcp(..) | Target::Ssl(..) | Target::Unix(_))) => {
                 runtime.spawn(stream::connect_forever(job, active))
             }
@@ -239,7 +244,7 @@ impl Task {
                 runtime.spawn(async {})
             }
         };
-        Self { agreed, terms, status, again, closing, handle, socket }
+        Self { agreed, terms, status, again, handle, listens, socket }
     }
 
     pub(super) fn status(&self) -> Status {
@@ -250,8 +255,15 @@ impl Task {
         self.again.notify_waiters();
     }
 
-    /// Takes up terms that may be others than before; conversations go on by them.
-    pub(super) fn take_up(&self, terms: Terms) {
+    /// Whether it can go on with this: nothing has changed, or nothing but for those who come to a listener.
+    pub(super) fn can_rely_on(&self, agreed: Agreed) -> bool {
+        let listens = self.listens && !self.handle.is_finished();
+        self.agreed.borrow().is_some_and(|have| have == agreed || (listens && have.dscp == agreed.dscp))
+    }
+
+    /// Takes up what may be other than before: conversations go on by other terms, and end when something else is agreed on.
+    pub(super) fn take_up(&self, agreed: Agreed, terms: Terms) {
+        self.agreed.send_if_modified(|have| have.replace(agreed) != Some(agreed));
         self.status.lock().expect("no holder of a status panics").take_up(terms.max_backoff_ms, terms.probe_ms);
         self.terms.send_if_modified(|have| {
             let changes = *have != terms;
@@ -260,20 +272,42 @@ impl Task {
         });
     }
 
-    /// Ends the endpoint and every conversation.
-    pub(super) fn close(&self) {
+    /// Ends the endpoint and every conversation. Gives what can be waited for until its listener is gone.
+    pub(super) fn close(self) -> JoinHandle<()> {
         self.handle.abort();
         if let Some(path) = &self.socket {
             // It may be gone already.
             let _ = std::fs::remove_file(path);
         }
-        self.closing.send_replace(true);
+        self.agreed.send_replace(None);
+        self.handle
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scenario::{Scenario, config, controller};
+
+    #[test]
+    fn of_rows_with_one_target_the_first_counts() {
+        let mut config = config(&["br0 p1@1", "br1 p2@1"]);
+        for bridge in &mut config.bridges {
+            bridge.controllers =
+                vec![controller("tcp:127.0.0.1:1"), controller("tcp:127.0.0.1:2"), controller("tcp:127.0.0.1:1")];
+            bridge.controllers[2].queue_size += 1;
+            bridge.controllers[2].dscp += 1;
+        }
+        let scenario = Scenario::new(&config);
+        let wanted = wanted(&config, &scenario.slowpath);
+        let told: Vec<_> = wanted
+            .iter()
+            .filter(|(endpoint, ..)| endpoint.is_controller())
+            .map(|(endpoint, agreed, terms)| (&*endpoint.bridge_name, &*endpoint.target, agreed.dscp, terms.limits.queue))
+            .collect();
+        let each = |bridge| [(bridge, "tcp:127.0.0.1:1", 48, 100), (bridge, "tcp:127.0.0.1:2", 48, 100)];
+        assert_eq!(told, [each("br0"), each("br1")].concat());
+    }
 
     #[test]
     fn targets() {

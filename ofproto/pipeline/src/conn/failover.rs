@@ -1,11 +1,10 @@
 //! What a bridge does without controllers: fail mode (ovs-vswitchd.conf.db(5), Bridge.fail_mode).
 //!
-//! A standalone bridge without a configured controller has one rule, NORMAL. With controllers that are all away for three probe
+//! Service controllers do not count. A standalone bridge without a configured controller has one rule, NORMAL. With controllers that are all away for three probe
 //! intervals, all rules are forgotten and a hidden NORMAL rule above all others takes over until one is back. A secure bridge has only what it is told.
 
-use super::endpoint::{Endpoint, PROBE_MIN_MS};
+use super::endpoint::PROBE_MIN_MS;
 use super::groups;
-use super::reconnect::Status;
 use crate::bridge::Bridge;
 use crate::config::{FailMode, SwitchConfig};
 use crate::flow_mod::{self, Journal};
@@ -87,14 +86,13 @@ impl Failover {
         world.upcalls = config.upcalls;
     }
 
-    /// Opens and closes bridges as their controllers go and come.
-    pub(super) fn tick(&mut self, statuses: &[(Endpoint, Status)], slowpath: &Slowpath, now: Msec) {
+    /// Opens and closes bridges as their controllers go and come. `is_controlled` says whether a controller that counts is connected.
+    pub(super) fn tick(&mut self, is_controlled: impl Fn(BridgeId) -> bool, slowpath: &Slowpath, now: Msec) {
         for (id, entry) in &mut self.0 {
             if !entry.mode.standalone || !entry.mode.controllers {
                 continue;
             }
-            let connected = statuses.iter().any(|(e, s)| e.bridge == *id && s.is_connected());
-            if connected {
+            if is_controlled(*id) {
                 entry.alone_since_ms = None;
                 if std::mem::take(&mut entry.open) {
                     flow_mod::take_own_rule(&slowpath.read_world(), *id, TableId(0), FAIL_OPEN_PRIORITY);
@@ -103,13 +101,18 @@ impl Failover {
             }
             let since = *entry.alone_since_ms.get_or_insert(now);
             if !entry.open && now - since >= entry.mode.patience_ms {
+                let mut world = slowpath.write_world();
+                if is_controlled(*id) {
+                    // It has come while the lock was waited for, and what there is may be its own.
+                    entry.alone_since_ms = None;
+                    continue;
+                }
                 entry.open = true;
                 tracing::warn!(
                     target: "fail_open",
                     "Could not connect to controller (or switch failed controller's post-connection admission control policy) for {} seconds, failing open",
                     (now - since) / 1000
                 );
-                let mut world = slowpath.write_world();
                 forget_all(&mut world, *id);
                 flow_mod::put_own_rule(&world, *id, TableId(0), FAIL_OPEN_PRIORITY, vec![normal()]);
             }
@@ -152,6 +155,7 @@ mod tests {
     use super::{Failover, PATIENCE, PROBE_MIN_MS};
     use crate::config::FailMode;
     use crate::scenario::{Scenario, config, controller};
+    use std::cell::Cell;
 
     #[test]
     fn a_new_controller_is_waited_for_as_long_as_the_first_was() {
@@ -165,7 +169,7 @@ mod tests {
             failover.configure(&config, &scenario.slowpath);
         };
         let is_open = |failover: &mut Failover, now| {
-            failover.tick(&[], &scenario.slowpath, now);
+            failover.tick(|_| false, &scenario.slowpath, now);
             failover.0.values().all(|entry| entry.open)
         };
         use_these(&mut failover, &["tcp:127.0.0.1:1"]);
@@ -185,5 +189,22 @@ mod tests {
         // Who is open stays so until a controller is there.
         use_these(&mut failover, &["tcp:127.0.0.1:3"]);
         assert!(is_open(&mut failover, 2 * patience));
+    }
+
+    #[test]
+    fn who_comes_at_the_last_moment_keeps_what_it_puts() {
+        let mut config = config(&["br0 p1@1"]);
+        config.bridges[0].fail_mode = FailMode::Standalone;
+        config.bridges[0].controllers = vec![controller("tcp:127.0.0.1:1")];
+        let scenario = Scenario::new(&config);
+        let mut failover = Failover::default();
+        failover.configure(&config, &scenario.slowpath);
+        failover.tick(|_| false, &scenario.slowpath, 0);
+        scenario.flow_mod("br0", "in_port=1,actions=drop").unwrap();
+        // Away when asked first, there when asked again.
+        let asked = Cell::new(false);
+        failover.tick(|_| asked.replace(true), &scenario.slowpath, PROBE_MIN_MS * PATIENCE);
+        let flows = scenario.run_command("bridge/dump-flows", &["br0"]).unwrap();
+        assert!(flows.contains("in_port=1,actions=drop") && !flows.contains("priority=15790320"), "{flows}");
     }
 }

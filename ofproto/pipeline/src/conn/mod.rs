@@ -39,7 +39,7 @@ use crate::config::{ControllerStatus, SwitchConfig};
 use crate::monitor::{Origin, Watcher};
 use crate::slowpath::Slowpath;
 use crate::world::BridgeId;
-use endpoint::{Endpoint, Task};
+use endpoint::{Endpoint, Task, Terms};
 use flow::fields::TunnelOptions;
 use flow::hash::Map;
 use openflow::message::Message;
@@ -53,7 +53,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 flow::counters! {
     CONN_OVERFLOW = "connmgr_overflow", "asynchronous OpenFlow messages dropped because a connection's queue was full";
@@ -82,6 +82,8 @@ pub struct Conn {
     outbox: Outbox,
     /// Its flow monitors.
     watcher: Arc<Watcher>,
+    /// What its endpoint is configured to be by now.
+    terms: watch::Receiver<Terms>,
     roles: Arc<Roles>,
 }
 
@@ -112,6 +114,11 @@ impl Conn {
         {
             tracing::info!(target: "connmgr", "{}: {text}", self.name);
         }
+    }
+
+    /// Whether it counts for fail mode.
+    fn is_primary(&self) -> bool {
+        self.terms.borrow().kind == state::Kind::Primary
     }
 
     /// Who makes the changes that a message of this connection asks for.
@@ -178,17 +185,20 @@ impl Shared {
 
     /// Tells the bridge whether table misses are wanted, after a connection came, went or changed.
     pub(crate) fn note_miss_listeners(&self, bridge: BridgeId) {
-        let wanted = self.conns().iter().filter(|c| c.bridge == bridge).any(|c| {
-            let state = c.lock();
-            state.version < Version::V13 && state.wants_packet_in(0, 0)
-        });
+        let is_wanted = || {
+            self.conns().iter().filter(|c| c.bridge == bridge).any(|c| {
+                let state = c.lock();
+                state.version < Version::V13 && state.wants_packet_in(0, 0)
+            })
+        };
         let is = self.slowpath.read_world().bridges.get(&bridge).is_some_and(|b| b.wants_packet_in_on_miss);
-        if is == wanted {
+        if is == is_wanted() {
             return;
         }
         let mut world = self.slowpath.write_world();
         if let Some(b) = world.bridges.get_mut(&bridge) {
-            b.wants_packet_in_on_miss = wanted;
+            // Another connection may have said something else while the lock was waited for.
+            b.wants_packet_in_on_miss = is_wanted();
         }
         world.changed(crate::deps::Object::Bridge(bridge));
     }
@@ -251,13 +261,9 @@ impl Agents {
         }
         self.tell_those(LEAVE_MAX, |conn| gone.contains(&conn.bridge));
         let mut tasks = self.tasks.lock().expect("no holder of the task table panics");
-        tasks.retain(|endpoint, task| {
-            let stays = !gone.contains(&endpoint.bridge);
-            if !stays {
-                task.close();
-            }
-            stays
-        });
+        for (_, task) in tasks.extract_if(|endpoint, _| gone.contains(&endpoint.bridge)) {
+            task.close();
+        }
     }
 
     /// Opens, keeps and closes endpoints as `config` says. Call it after `Slowpath::configure`.
@@ -268,20 +274,17 @@ impl Agents {
         self.shared.tls.lock().expect("no holder of the names of files panics").clone_from(&config.tls);
         let wanted = endpoint::wanted(config, &self.shared.slowpath);
         let mut tasks = self.tasks.lock().expect("no holder of the task table panics");
-        tasks.retain(|endpoint, task| {
-            // As in OVS: who has come stays as long as what was agreed on holds.
-            let stays = wanted.iter().any(|(e, agreed, _)| e == endpoint && *agreed == task.agreed);
-            if !stays {
-                task.close();
-            }
-            stays
-        });
+        // As in OVS: who has come stays as long as what was agreed on holds.
+        let goes = |endpoint: &Endpoint, task: &mut Task| {
+            !wanted.iter().any(|(e, agreed, _)| e == endpoint && task.can_rely_on(*agreed))
+        };
+        let mut closed: Map<_, _> = tasks.extract_if(goes).map(|(endpoint, task)| (endpoint, task.close())).collect();
         for (endpoint, agreed, terms) in wanted {
             if let Some(task) = tasks.get(&endpoint) {
-                task.take_up(terms);
+                task.take_up(agreed, terms);
             } else {
-                let shared = Arc::clone(&self.shared);
-                let task = Task::start(&self.runtime, shared, &endpoint, (agreed, terms), config.rundir.as_deref());
+                let (shared, before) = (Arc::clone(&self.shared), closed.remove(&endpoint));
+                let task = Task::start(&self.runtime, shared, &endpoint, (agreed, terms), config.rundir.as_deref(), before);
                 tasks.insert(endpoint, task);
             }
         }
@@ -299,8 +302,8 @@ impl Agents {
                 conn.send(requests::error_about(openflow::OfError::OfpbfcTimeout, &opened_by));
             }
         }
-        let statuses = self.statuses();
-        self.failover.lock().expect("no holder of the failover state panics").tick(&statuses, &self.shared.slowpath, now);
+        let is_controlled = |bridge| self.shared.conns().iter().any(|conn| conn.bridge == bridge && conn.is_primary());
+        self.failover.lock().expect("no holder of the failover state panics").tick(is_controlled, &self.shared.slowpath, now);
     }
 
     /// Wakes every conversation: the clock of tests has leapt, which their sleep does not see.

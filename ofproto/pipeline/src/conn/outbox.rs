@@ -50,14 +50,14 @@ impl Outbox {
         this
     }
 
-    /// Takes up limits, which may be others than before. Without a rate, what has waited for it is gone, as in OVS.
+    /// Takes up limits, which may be others than before. Without a rate, what has waited for it is dropped, as in OVS.
     pub(super) fn limit(&self, limits: Limits) {
         let mut inner = self.lock();
         inner.packet_ins_max = if limits.queue == 0 { PACKET_INS_DEFAULT } else { limits.queue };
         match (limits.rate, &mut inner.schedulers) {
             (Some((rate, burst)), Some(schedulers)) => schedulers.iter_mut().for_each(|s| s.limit(rate, burst)),
             (Some((rate, burst)), none) => *none = Some([Pinsched::new(rate, burst), Pinsched::new(rate, burst)]),
-            (None, schedulers) => *schedulers = None,
+            (None, schedulers) => schedulers.take().iter_mut().flatten().for_each(Pinsched::drop_all),
         }
     }
 
@@ -149,5 +149,32 @@ impl Inner {
                 super::CONN_OVERFLOW.inc();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pinsched::PINSCHED_DROPPED;
+    use super::*;
+    use openflow::message::Body;
+    use openflow::{Version, Xid};
+
+    #[test]
+    fn what_has_waited_for_a_rate_that_is_gone_is_counted() {
+        let outbox = Outbox::new(Limits { rate: Some((1, 1000)), queue: 2000 });
+        let message = Message { version: Version::V10, xid: Xid(0), body: Body::BarrierReply };
+        let offered = |is_miss| {
+            for _ in 0..2000 {
+                assert!(outbox.put_packet_in(message.clone(), OfPort(1), is_miss, 0));
+            }
+        };
+        offered(false);
+        offered(true);
+        assert_eq!(outbox.stats().map(|stats| stats.map(|s| s.queued)), Some([1000; 2]));
+        let before = PINSCHED_DROPPED.count();
+        outbox.limit(Limits { rate: None, queue: 2000 });
+        // Other tests count as well, but not so many.
+        assert!(PINSCHED_DROPPED.count() >= before + 2000);
+        assert_eq!((outbox.stats(), outbox.next_ms(0)), (None, None));
     }
 }

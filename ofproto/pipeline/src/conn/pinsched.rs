@@ -58,6 +58,13 @@ impl Pinsched {
         }
     }
 
+    /// Nothing waits any more.
+    pub(super) fn drop_all(&mut self) {
+        while self.stats.queued > 0 {
+            self.drop_one();
+        }
+    }
+
     fn fill(&mut self, now: Msec) {
         let since = self.filled_ms.replace(now).map_or(0, |before| (now - before).max(0));
         let gained = since.unsigned_abs().saturating_mul(self.rate);
@@ -191,6 +198,9 @@ mod tests {
         let mut out = Vec::new();
         s.run(1, &mut out);
         assert_eq!(numbers(&out), [6], "the newest have stayed");
+        s.offer(message(8), OfPort(2), 1, &mut dropped);
+        s.drop_all();
+        assert_eq!(s.stats(), Stats { queued: 0, normal: 4, limited: 5, dropped: 4 });
     }
 
     #[test]

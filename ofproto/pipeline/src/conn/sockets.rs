@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, lookup_host};
+use tokio::task::JoinHandle;
 
 /// Bytes that a socket address can hold.
 const SUN_PATH_MAX: usize = 107;
@@ -48,6 +49,15 @@ pub(super) async fn listen(host: &str, port: u16, dscp: u8) -> io::Result<TcpLis
     Err(refused.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into()))
 }
 
+/// The same where a task has listened that is about to end: its socket goes first.
+pub(super) async fn listen_after(before: Option<JoinHandle<()>>, host: &str, port: u16, dscp: u8) -> io::Result<TcpListener> {
+    if let Some(before) = before {
+        // How it has ended does not matter.
+        let _ = before.await;
+    }
+    listen(host, port, dscp).await
+}
+
 /// Connects to the first address that answers. Small messages leave at once.
 pub(super) async fn connect(host: &str, port: u16, dscp: u8) -> io::Result<TcpStream> {
     let mut refused = None;
@@ -81,15 +91,33 @@ fn marked(address: SocketAddr, dscp: u8) -> io::Result<TcpSocket> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nix::sys::socket::{getsockopt, sockopt};
+    use nix::sys::socket::{GetSockOpt, getsockopt, sockopt};
+
+    /// The mark of the one who connects, and of the one who is connected to.
+    async fn marks<O: GetSockOpt<Val = i32> + Copy>(host: &str, option: O) -> [i32; 2] {
+        let listener = listen(host, 0, 10).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let ours = connect(host, port, 48).await.unwrap();
+        let (theirs, _) = listener.accept().await.unwrap();
+        [getsockopt(&ours, option).unwrap(), getsockopt(&theirs, option).unwrap()]
+    }
 
     #[tokio::test]
     async fn both_ends_bear_the_mark() {
-        let listener = listen("127.0.0.1", 0, 10).await.unwrap();
+        assert_eq!(marks("127.0.0.1", sockopt::Ipv4Tos).await, [0xc0, 0x28]);
+        assert_eq!(marks("::1", sockopt::Ipv6TClass).await, [0xc0, 0x28]);
+    }
+
+    #[tokio::test]
+    async fn who_listened_before_has_gone() {
+        let listener = listen("127.0.0.1", 0, 0).await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let ours = connect("127.0.0.1", port, 48).await.unwrap();
-        let (theirs, _) = listener.accept().await.unwrap();
-        let marks = [getsockopt(&ours, sockopt::Ipv4Tos).unwrap(), getsockopt(&theirs, sockopt::Ipv4Tos).unwrap()];
-        assert_eq!(marks, [0xc0, 0x28]);
+        let before = tokio::spawn(async move {
+            // It has the listener for as long as it is.
+            let _ = (std::future::pending::<()>().await, listener);
+        });
+        tokio::task::yield_now().await;
+        before.abort();
+        listen_after(Some(before), "127.0.0.1", port, 0).await.unwrap();
     }
 }

@@ -33,7 +33,7 @@ pub const MISS_SEND_LEN_DEFAULT: u16 = 128;
 pub enum Kind {
     /// A configured controller.
     Primary,
-    /// `BRIDGE.mgmt`, passive listeners, service controllers: no asynchronous messages unless asked for.
+    /// `BRIDGE.mgmt` and service controllers, which passive ones are unless configured otherwise: no asynchronous messages unless asked for.
     Service,
 }
 

@@ -20,6 +20,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -53,11 +54,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
 pub(super) struct Job {
     pub(super) shared: Arc<Shared>,
     pub(super) endpoint: Endpoint,
-    pub(super) agreed: Agreed,
+    pub(super) agreed: watch::Receiver<Option<Agreed>>,
     pub(super) terms: watch::Receiver<Terms>,
     pub(super) status: Arc<Mutex<Status>>,
     pub(super) again: Arc<Notify>,
-    pub(super) closing: watch::Receiver<bool>,
 }
 
 impl Job {
@@ -65,11 +65,16 @@ impl Job {
         step(&self.status, event)
     }
 
-    /// Waits for the end that `work` comes to, or until the endpoint is closed.
-    async fn until_closed(&self, work: impl Future<Output = io::Result<()>>) -> io::Result<()> {
-        let mut closing = self.closing.clone();
+    /// What a conversation that begins relies on; none begins when the endpoint is closed.
+    fn agreed(&self) -> Option<Agreed> {
+        *self.agreed.borrow()
+    }
+
+    /// Waits for the end that `work` comes to, or until something else is agreed on than what it relies on, or the endpoint is closed.
+    async fn until_closed(&self, agreed: Agreed, work: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+        let mut now = self.agreed.clone();
         let closes = async move {
-            if closing.wait_for(|closes| *closes).await.is_err() {
+            if now.wait_for(|now| *now != Some(agreed)).await.is_err() {
                 // Nobody is left who could close it.
                 std::future::pending::<()>().await;
             }
@@ -105,10 +110,11 @@ pub(super) async fn serve_unix(job: Job, listener: UnixListener) {
     }
 }
 
-/// Serves a TCP listener, with TLS or without; tries again to bind until it can.
-pub(super) async fn serve_tcp(job: Job, host: String, port: u16, tls: bool) {
+/// Serves a TCP listener, with TLS or without; tries again to bind until it can. The task `before` has had the address, and ends.
+pub(super) async fn serve_tcp(job: Job, mut before: Option<JoinHandle<()>>, (host, port): (String, u16), tls: bool) {
+    let Some(Agreed { dscp, .. }) = job.agreed() else { return };
     let listener = loop {
-        match sockets::listen(&host, port, job.agreed.dscp).await {
+        match sockets::listen_after(before.take(), &host, port, dscp).await {
             Ok(listener) => break listener,
             Err(error) => {
                 tracing::error!(target: "connmgr", "failed to listen on {}: {error}", job.endpoint.target);
@@ -155,11 +161,12 @@ async fn serve_tls(job: &Job, stream: TcpStream, peer: String) {
 }
 
 async fn serve_one<S: Wire>(job: &Job, stream: S, peer: String) {
+    let Some(agreed) = job.agreed() else { return };
     let name = format!("{}<->{peer}", job.endpoint.bridge_name);
     let end = if job.endpoint.is_snoop() {
-        job.until_closed(snoop(job, stream)).await
+        job.until_closed(agreed, snoop(job, agreed, stream)).await
     } else {
-        talk(job, stream, name.clone(), None).await
+        talk(job, agreed, stream, name.clone(), None).await
     };
     if let Err(error) = end
         && !matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
@@ -172,13 +179,13 @@ async fn serve_one<S: Wire>(job: &Job, stream: S, peer: String) {
 pub(super) async fn connect_forever(job: Job, target: Target) {
     let name = format!("{}<->{}", job.endpoint.bridge_name, job.endpoint.target);
     let mut noise = Noise::default();
-    loop {
+    while let Some(agreed) = job.agreed() {
         job.step(&Event::Connect);
         if !noise.quiet {
             tracing::info!(target: "rconn", "{name}: connecting...");
         }
         let limit = Duration::from_millis(CONNECT_TIMEOUT_MS.unsigned_abs());
-        let outcome = tokio::time::timeout(limit, open_and_talk(&job, &target, &name)).await;
+        let outcome = tokio::time::timeout(limit, open_and_talk(&job, agreed, &target, &name)).await;
         let error = match outcome {
             Ok(Ok(talked)) => match talked.await {
                 Ok(()) => "End of file".to_owned(),
@@ -260,11 +267,11 @@ impl Noise {
 /// A conversation that is under way.
 type Talk<'a> = std::pin::Pin<Box<dyn Future<Output = io::Result<()>> + Send + 'a>>;
 
-async fn open_and_talk<'a>(job: &'a Job, target: &Target, title: &'a str) -> io::Result<Talk<'a>> {
+async fn open_and_talk<'a>(job: &'a Job, agreed: Agreed, target: &Target, title: &'a str) -> io::Result<Talk<'a>> {
     match target {
         Target::Tcp(host, port) => {
-            let stream = sockets::connect(host, *port, job.agreed.dscp).await?;
-            Ok(Box::pin(talk(job, stream, title.to_owned(), Some(&job.status))))
+            let stream = sockets::connect(host, *port, agreed.dscp).await?;
+            Ok(Box::pin(talk(job, agreed, stream, title.to_owned(), Some(&job.status))))
         }
         Target::Ssl(host, port) => {
             let config = tokio::task::block_in_place(|| job.shared.tls().client());
@@ -272,16 +279,16 @@ async fn open_and_talk<'a>(job: &'a Job, target: &Target, title: &'a str) -> io:
                 tracing::error!(target: "stream_ssl", "{error}");
                 io::Error::other("Protocol not available")
             })?;
-            let stream = sockets::connect(host, *port, job.agreed.dscp).await?;
+            let stream = sockets::connect(host, *port, agreed.dscp).await?;
             let name = ServerName::try_from(SERVER_NAME).map_err(io::Error::other)?;
             let stream = TlsConnector::from(config).connect(name, stream).await.inspect_err(|error| {
                 tracing::warn!(target: "stream_ssl", "{}: SSL_connect: {error}", job.endpoint.target);
             })?;
-            Ok(Box::pin(talk(job, stream, title.to_owned(), Some(&job.status))))
+            Ok(Box::pin(talk(job, agreed, stream, title.to_owned(), Some(&job.status))))
         }
         Target::Unix(path) => {
             let stream = UnixStream::connect(path).await?;
-            Ok(Box::pin(talk(job, stream, title.to_owned(), Some(&job.status))))
+            Ok(Box::pin(talk(job, agreed, stream, title.to_owned(), Some(&job.status))))
         }
         Target::ListenTcp(..) | Target::ListenSsl(..) | Target::ListenUnix(_) => Err(io::ErrorKind::InvalidInput.into()),
     }
@@ -361,8 +368,14 @@ fn versions_text(versions: Versions) -> String {
 }
 
 /// A whole conversation. The `status` of an active endpoint lives on when the connection ends; an accepted one's is its own.
-async fn talk<S: Wire>(job: &Job, mut stream: S, name: String, status: Option<&Arc<Mutex<Status>>>) -> io::Result<()> {
-    let hello = greet(&mut stream, job.agreed.versions, &name);
+async fn talk<S: Wire>(
+    job: &Job,
+    agreed: Agreed,
+    mut stream: S,
+    name: String,
+    status: Option<&Arc<Mutex<Status>>>,
+) -> io::Result<()> {
+    let hello = greet(&mut stream, agreed.versions, &name);
     let (version, splitter) =
         tokio::time::timeout(Duration::from_millis(HELLO_TIMEOUT_MS), hello).await.map_err(|_| io::ErrorKind::TimedOut)??;
     let mut terms = job.terms.clone();
@@ -383,11 +396,12 @@ async fn talk<S: Wire>(job: &Job, mut stream: S, name: String, status: Option<&A
         outbox: Outbox::new(began_with.limits),
         watcher: job.shared.slowpath.read_world().watchers.watcher(job.endpoint.bridge, version),
         roles: Arc::clone(&job.shared.roles),
+        terms: terms.clone(),
     });
     job.shared.roles.register(&conn);
     job.shared.note_miss_listeners(conn.bridge);
     let bridge = conn.bridge;
-    let end = job.until_closed(converse(job, &mut stream, &conn, splitter, (life, terms), status.is_some())).await;
+    let end = job.until_closed(agreed, converse(job, &mut stream, &conn, splitter, (life, terms), status.is_some())).await;
     conn.log_flow_mods(now_ms(), true);
     drop(conn);
     tokio::task::block_in_place(|| job.shared.note_miss_listeners(bridge));
@@ -679,9 +693,9 @@ fn log_messages(name: &str, what: &str, mut bytes: &[u8]) {
 }
 
 /// A snooper: after the hellos it gets copies of what the bridge's controllers say and hear.
-async fn snoop<S: Wire>(job: &Job, mut stream: S) -> io::Result<()> {
+async fn snoop<S: Wire>(job: &Job, agreed: Agreed, mut stream: S) -> io::Result<()> {
     let mut copies = job.shared.snoop(job.endpoint.bridge).subscribe();
-    let (_, _) = greet(&mut stream, job.agreed.versions, "snoop").await?;
+    let (_, _) = greet(&mut stream, agreed.versions, "snoop").await?;
     let mut ignored = [0; 1024];
     loop {
         tokio::select! {

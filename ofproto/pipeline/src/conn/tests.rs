@@ -14,6 +14,7 @@ use openflow::types::Versions;
 use openflow::wire::Splitter;
 use openflow::{Message, OfPort, TableId, Version, Xid, decode};
 use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
 use std::sync::Arc;
@@ -489,10 +490,13 @@ fn who_has_connected_goes_when_what_was_agreed_on_does() {
     b.agents.configure(&b.config);
     to_go.until_hung_up();
     greeted(&mut to_stay);
+    let socket = || std::fs::metadata(b.rundir.join("br0.mgmt")).unwrap().ino();
+    let before = socket();
     b.config.bridges[0].datapath_id = Some(0x77);
     b.scenario.slowpath.configure(&b.config);
     b.agents.configure(&b.config);
     to_stay.until_hung_up();
+    assert_eq!(socket(), before, "the door stays, whoever has come by it");
     to_stay = b.wire();
     greeted(&mut to_stay);
     b.config.bridges[0].protocols = Versions(1 << 4);
@@ -520,6 +524,17 @@ fn settings_are_taken_up_by_living_connections() {
         }
     };
     hears(&mut wire, true);
+    let conn = b.agents.shared.conns().remove(0);
+    // How many packet-ins of a flood wait for the rate limit, if there is one.
+    let waiting = || {
+        let message = Message { version: Version::V13, xid: Xid(0), body: Body::BarrierReply };
+        for _ in 0..200 {
+            // Most have to be dropped.
+            let _ = conn.outbox.put_packet_in(message.clone(), OfPort(1), false, flow::clock::now_ms());
+        }
+        conn.outbox.stats().map(|[others, _]| others.queued)
+    };
+    assert_eq!(waiting(), None);
     let changes: [fn(&mut ControllerConfig); 7] = [
         |c| c.rate_limit = Some(300),
         |c| c.burst_limit = Some(30),
@@ -536,6 +551,9 @@ fn settings_are_taken_up_by_living_connections() {
         b.config.bridges[0].controllers[0].enable_async = unasked;
         b.agents.configure(&b.config);
         hears(&mut wire, unasked);
+        let ControllerConfig { rate_limit, burst_limit, .. } = b.config.bridges[0].controllers[0];
+        let (most, waiting) = (rate_limit.map(|rate| burst_limit.unwrap_or(rate / 4) as usize), waiting());
+        assert!(waiting.is_some() == most.is_some() && waiting <= most, "{i}: {waiting:?} of {most:?}");
     }
     // Of which kind it is, a connection says for as long as it lasts.
     assert!(b.agents.shared.conns().iter().any(|conn| conn.lock().kind == super::state::Kind::Primary));
@@ -656,4 +674,73 @@ fn a_rate_has_a_unit_and_is_not_nothing() {
         b.raw(&[&meter(0, 9), &meter(4, 9), &meter(1, 0)]),
         ["OFPMMFC_BAD_FLAGS", "OFPMMFC_BAD_FLAGS", "OFPMMFC_BAD_RATE"]
     );
+}
+
+/// As ovs-vswitchd.conf.db(5) has it: primary controllers count for fail mode, also those that come to the switch, and service controllers do not.
+#[test]
+fn who_counts_for_fail_mode() {
+    let mut b = bench();
+    b.config.bridges[0].fail_mode = FailMode::Standalone;
+    let target = |name: &str| controller(&format!("punix:{}", b.rundir.join(name).display()));
+    b.config.bridges[0].controllers = vec![target("primary"), ControllerConfig { service: true, ..target("service") }];
+    b.scenario.slowpath.configure(&b.config);
+    b.agents.configure(&b.config);
+    let came = |wire: &mut Wire| {
+        wire.send(Body::BarrierRequest);
+        wire.until(|body| matches!(body, Body::BarrierReply));
+    };
+    let gone = |bench: &Bench, wire: Wire, left: usize| {
+        drop(wire);
+        while bench.agents.connections() > left {
+            std::thread::yield_now();
+        }
+    };
+    // In a far future, so that the clock's own ticks are none.
+    let at = |seconds: i64| (1 << 50) + seconds * 1000;
+    let has_rule = |bench: &Bench| bench.ofctl(&["dump-flows", "BR"]).contains("in_port=1");
+    let mut primary = b.wire_to("primary");
+    came(&mut primary);
+    assert_eq!(b.ofctl(&["add-flow", "BR", "in_port=1,actions=2"]), "");
+    [0, 60].iter().for_each(|s| b.agents.tick(at(*s)));
+    assert!(has_rule(&b), "its controller is there");
+    let mut service = b.wire_to("service");
+    came(&mut service);
+    gone(&b, primary, 1);
+    // Of which kind it came to be does not matter, but what it is by now.
+    [b.config.bridges[0].controllers[1].service, b.config.bridges[0].controllers[0].service] = [false, true];
+    b.agents.configure(&b.config);
+    [120, 180].iter().for_each(|s| b.agents.tick(at(*s)));
+    assert!(has_rule(&b), "the other has become one");
+    [b.config.bridges[0].controllers[1].service, b.config.bridges[0].controllers[0].service] = [true, false];
+    b.agents.configure(&b.config);
+    [240, 300].iter().for_each(|s| b.agents.tick(at(*s)));
+    assert!(!has_rule(&b), "none that counts is there");
+}
+
+/// What is written down of a bridge's wish for misses is what holds when it is written.
+#[test]
+fn who_changes_its_mind_while_the_bridge_is_busy() {
+    let b = bench();
+    let _wire = b.wire();
+    while b.agents.connections() == 0 {
+        std::thread::yield_now();
+    }
+    let shared = &b.agents.shared;
+    let conn = shared.conns().remove(0);
+    let noted = || shared.slowpath.read_world().bridges[&conn.bridge].wants_packet_in_on_miss;
+    conn.lock().version = Version::V10;
+    let say = |miss_send_len| conn.lock().config.miss_send_len = miss_send_len;
+    for (first, last) in [(128, 0), (128, 128), (0, 128), (0, 0)] {
+        say(first);
+        let busy = shared.slowpath.read_world();
+        std::thread::scope(|scope| {
+            scope.spawn(|| shared.note_miss_listeners(conn.bridge));
+            while !shared.slowpath.is_to_be_written() {
+                std::thread::yield_now();
+            }
+            say(last);
+            drop(busy);
+        });
+        assert_eq!(noted(), last != 0, "{first}, then {last}");
+    }
 }

@@ -111,13 +111,9 @@ fn set_gate(world: &mut World, id: BridgeId, number: OfPort, gate: Gate, now: Ms
     if old == gate {
         return;
     }
-    let none = old == Gate::default();
-    let gone = gate == Gate::default();
-    let (protocol, name) = if gone { old.names() } else { gate.names() };
-    // A port that takes no part is disabled to either protocol, each in its own words.
-    let disabled = if protocol == "RSTP" { rstp::State::Disabled.name() } else { stp::State::Disabled.name() };
-    let (from, to) = (if none { disabled } else { old.names().1 }, if gone { disabled } else { name });
-    tracing::debug!(target: "ofproto_dpif", "port {}: {protocol} state changed from {from} to {to}", port.name);
+    if let Some((protocol, from, to)) = said_of(old, gate) {
+        tracing::debug!(target: "ofproto_dpif", "port {}: {protocol} state changed from {from} to {to}", port.name);
+    }
     port.refresh_state();
     let notice = modified(id, before, port, 0);
     bridge.refresh_floodable();
@@ -130,6 +126,15 @@ fn set_gate(world: &mut World, id: BridgeId, number: OfPort, gate: Gate, now: Ms
     if let Some(notice) = notice {
         world.notices.push(notice);
     }
+}
+
+/// Protocol, old and new state as the log has them; nothing where they have one name, as when a port without a link joins or leaves a tree.
+fn said_of(old: Gate, new: Gate) -> Option<(&'static str, &'static str, &'static str)> {
+    let (protocol, _) = if new == Gate::default() { old.names() } else { new.names() };
+    // A port that takes no part is disabled to either protocol, each in its own words.
+    let disabled = if protocol == "RSTP" { rstp::State::Disabled.name() } else { stp::State::Disabled.name() };
+    let [from, to] = [old, new].map(|gate| if gate == Gate::default() { disabled } else { gate.names().1 });
+    (from != to).then_some((protocol, from, to))
 }
 
 /// What was learned may be wrong now: all of a bridge, or what is behind one port.
@@ -308,5 +313,20 @@ impl Slowpath {
 
     pub(crate) fn world_wake(&self) -> Arc<super::Wake> {
         Arc::clone(&self.read_world().wake)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Gate, rstp, said_of, stp};
+
+    #[test]
+    fn what_is_said_of_a_port_that_joins_or_leaves_a_tree() {
+        let (blocking, forwarding) = (Gate::Stp(stp::State::Blocking), Gate::Rstp(rstp::State::Forwarding));
+        assert_eq!(said_of(Gate::Open, blocking), Some(("STP", stp::State::Disabled.name(), stp::State::Blocking.name())));
+        assert_eq!(said_of(forwarding, Gate::Open), Some(("RSTP", rstp::State::Forwarding.name(), rstp::State::Disabled.name())));
+        for without_link in [Gate::Stp(stp::State::Disabled), Gate::Rstp(rstp::State::Disabled)] {
+            assert_eq!([said_of(Gate::Open, without_link), said_of(without_link, Gate::Open)], [None; 2]);
+        }
     }
 }

@@ -344,6 +344,12 @@ impl Slowpath {
         self.world.write().expect("no holder of the world panics")
     }
 
+    /// Whether somebody waits to change the world while others read it.
+    #[cfg(test)]
+    pub(crate) fn is_to_be_written(&self) -> bool {
+        self.world.try_read().is_err()
+    }
+
     fn lock_applied(&self) -> MutexGuard<'_, Applied> {
         self.applied.lock().expect("configure does not panic")
     }
