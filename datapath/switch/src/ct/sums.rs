@@ -501,6 +501,7 @@ mod tests {
             none in prop::bool::weighted(0.1),
             vlan: bool,
             six: bool,
+            extended: bool,
             proto in prop::sample::select(vec![ip_proto::UDP, ip_proto::UDP, ip_proto::TCP, ip_proto::TCP, ip_proto::SCTP]),
         ) {
             let mut key = key(ports, addresses);
@@ -517,6 +518,9 @@ mod tests {
                 let at = l3 + if six { Six::HEADER } else { Four::HEADER } + 6;
                 frame[at..at + 2].fill(0);
             }
+            if six && extended {
+                packet::extend_ipv6(&mut frame, l3);
+            }
             if let Some((at, bit)) = flip && l3 + at < frame.len() {
                 frame[l3 + at] ^= 1 << bit;
             }
@@ -531,8 +535,8 @@ mod tests {
             let at = &parsed[0].found;
             if ours && matches!(at.network, NetworkLayer::Ipv4 | NetworkLayer::Ipv6) && key.nw_frag == 0 {
                 let (six, udp) = (at.network == NetworkLayer::Ipv6, key.nw_proto == ip_proto::UDP);
-                // Options and extensions are left to others.
-                let plain = at.l4 == at.l3 + if six { 40 } else { 20 };
+                // Options of IPv4 are left to others; what extends IPv6 is not.
+                let plain = six || at.l4 == at.l3 + 20;
                 for right in forms(six, udp, packets, parsed) {
                     prop_assert!(right == 0 || seen.is_some(), "{:x?}", frame);
                     prop_assert!(right != 0 || seen.is_none() || !plain, "{:x?}", frame);
