@@ -211,7 +211,7 @@ def normal(line, text, merged, bond=()):
         text = re.sub(r"\s+\d+$", "", text, flags=re.M)
         text = re.sub(r"^ +(\d+)", lambda m: "bond" if m.group(1) in bond else m.group(0), text, flags=re.M)
     if bond:
-        text = re.sub(r"(static entry on )\d+", r"\1bond", text)
+        text = re.sub(r"((?:static|dynamic) entry on )\d+", r"\1bond", text)
     if "bond/set-active-slave" in line:
         # It may have been it before, by chance.
         return ""
