@@ -36,10 +36,17 @@ cd "$root"
 FERRULE_CONTROLLERS=$("$root/tests/e2e/python/setup.sh")
 export FERRULE_CONTROLLERS
 # Building must not be counted as testing; the harness's own line `test result: ...` closes the output. All of it takes ten minutes:
-# should something wait for ever, that is told in time.
-suite() { timeout -k 10 2400 cargo test --locked -q -p tests --features e2e --test e2e -- --test-threads="${E2E_THREADS:-1}" "$@"; }
+# should something wait for ever, that is told in time (by 124, and by 137 where it had to be killed).
+suite() {
+    local status=0
+    timeout -k 10 2400 cargo test --locked -q -p tests --features e2e --test e2e -- --test-threads="${E2E_THREADS:-1}" "$@" || status=$?
+    case $status in 124 | 137) echo "e2e: not through after 40 minutes" ;; esac
+    return $status
+}
 cargo test --locked -q -p tests --features e2e --test e2e --no-run
-if suite "$@" 2>&1 | tee "$work/first"; then exit 0; fi
+if suite "$@" 2>&1 | tee "$work/first"; then exit 0; else status=$?; fi
+# What did not come to its turn is not known then.
+case $status in 124 | 137) exit "$status" ;; esac
 # Packets and timers meet a machine with other work: what failed is run once more, and only what fails again has failed.
 mapfile -t again < <(sed -n 's/^    \([a-z_0-9]*::[a-z_0-9:]*\)$/\1/p' "$work/first" | sort -u)
 [ ${#again[@]} -gt 0 ] || exit 1

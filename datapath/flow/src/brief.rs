@@ -1,14 +1,15 @@
-//! Locks that are held briefly: for microseconds, by threads that have a core each and do not sleep meanwhile.
+//! Locks that are mostly held briefly: for microseconds, by threads that have a core each and do not sleep meanwhile.
 //!
 //! What enters: a mutex. What leaves: its guard. Neighbours: `switch` and `udpif`, at whose locks handler threads meet.
 //!
 //! To sleep, and to be woken by another core, takes longer than such a lock is held, and whoever lets go of it pays for the call that wakes.
-//! So one looks again for about as long as the longest holder has it. Where the holder has no core that is for nothing, and
-//! bounded: then one sleeps as at any other lock.
+//! So one looks again for about as long as most holders have it. Some have it longer: `execute` holds the core of its callers for a whole batch,
+//! with the system calls that send it. Then, and where the holder has no core, that is for nothing, and bounded: one sleeps as at any other lock.
 
 use std::sync::{LockResult, Mutex, MutexGuard, TryLockError};
 
-/// How often one looks. With the pauses between them: some 25 microseconds at 65 cycles a pause.
+/// How often one looks. With the pauses between them: some 25 microseconds on the processor that this was measured on, whose pause takes
+/// 65 cycles; where it takes more or fewer, so does this.
 const LOOKS: usize = 32;
 /// Pauses between two looks: each look takes the lock's cache line from its holder, who works beside it.
 const PAUSES: usize = 32;

@@ -79,17 +79,7 @@ fn packet_of(proto: u8, six: bool, partial: bool) -> (Packet, Parsed) {
     let mut parsed = Parsed::new();
     parsed.read(packet.data(), &PacketMeta::default());
     if partial {
-        let offset = if proto == 6 { 16 } else { 6 };
-        let l4 = usize::from(parsed.found.l4);
-        let end = packet::payload(&packet, &parsed).len();
-        let pseudo = if six {
-            pseudo6(&key.ipv6_src, &key.ipv6_dst, proto, end - l4)
-        } else {
-            flow::checksum::pseudo4(key.nw_src, key.nw_dst, proto, end - l4)
-        };
-        packet.data_mut()[l4 + offset..l4 + offset + 2].copy_from_slice(&pseudo.fold().to_ne_bytes());
-        let start = u32::from(parsed.found.l4);
-        packet.set_checksum(Checksum::Partial { start, offset: u16::try_from(offset).unwrap() });
+        packet::leave_checksum(&mut packet, &parsed);
     }
     (packet, parsed)
 }

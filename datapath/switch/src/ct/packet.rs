@@ -1,7 +1,7 @@
 //! From a packet to the tuple it is tracked by.
 //!
 //! What enters: a packet with its key and where its layers begin. What leaves: its tuple, or that of the packet that an ICMP error quotes, or
-//! nothing, when it cannot be tracked: no IP, malformed, wrong checksum, port 0, an ICMP message that is neither query nor error.
+//! nothing, when it cannot be tracked: no IP, malformed, wrong checksum or length of UDP, port 0, an ICMP message that is neither query nor error.
 //! Neighbours: `track`, `nat`.
 //!
 //! Checksums are verified unless somebody who can be trusted has done so, or the packet never left this machine.
@@ -50,7 +50,11 @@ pub fn see_common(packet: &Packet, parsed: &Parsed, zone: u16) -> Option<(u64, u
         & ((key.nw_proto == ip_proto::UDP) | (key.nw_proto == ip_proto::TCP))
         & (key.tp_src != [0; 2])
         & (key.tp_dst != [0; 2]);
-    if !ours || packet.checksum() == Checksum::Unknown && !common_sums_are_right(packet.data(), parsed) {
+    let right = || match packet.checksum() {
+        Checksum::Unknown => common_sums_are_right(packet.data(), parsed),
+        Checksum::Good | Checksum::Partial { .. } => length_is_right(packet.data(), parsed),
+    };
+    if !ours || !right() {
         return None;
     }
     Some(Tuple::words_of_v4(key, zone))
@@ -60,7 +64,7 @@ pub fn see_common(packet: &Packet, parsed: &Parsed, zone: u16) -> Option<(u64, u
 const IPV4: usize = 20;
 const IPV4_UDP: usize = IPV4 + 8;
 
-/// Whether the checksums of a packet over IPv4 are right, without options; nothing is counted. Addresses are loaded once, for the header's sum and
+/// Whether the checksums of a packet over IPv4 are right, without options, and the length of UDP's; nothing is counted. Addresses are loaded once, for the header's sum and
 /// for the pseudo header's.
 #[inline(always)]
 pub(super) fn common_sums_are_right(data: &[u8], parsed: &Parsed) -> bool {
@@ -79,17 +83,39 @@ pub(super) fn common_sums_are_right(data: &[u8], parsed: &Parsed) -> bool {
     if !Sum::default().plus_word(word(0)).plus_word(second).plus_word(dst).is_right() {
         return false;
     }
+    let length = payload.len() + IPV4_UDP - IPV4;
+    if proto == ip_proto::UDP && !is_length(u16::from_be_bytes([head[24], head[25]]), length) {
+        return false;
+    }
     // A UDP packet without a checksum is whole, too.
     let none = proto == ip_proto::UDP && head[26..] == [0, 0];
-    let pseudo = pseudo4([0; 4], [0; 4], proto, payload.len() + IPV4_UDP - IPV4).plus_word(src).plus_word(dst);
+    let pseudo = pseudo4([0; 4], [0; 4], proto, length).plus_word(src).plus_word(dst);
     none || pseudo.plus_word(word(20)).plus_short(payload).is_right()
 }
 
-/// Whether the checksum of a packet of TCP or UDP over IPv6 is right; nothing is counted.
+/// Whether a datagram may say this of its length, header and data (RFC 768), in so many bytes of an IP packet: some may be behind it.
+#[inline(always)]
+fn is_length(said: u16, bytes: usize) -> bool {
+    (8..=bytes).contains(&usize::from(said))
+}
+
+/// Whether a packet, if it is of UDP, has the length that it says; nothing is counted.
+#[inline]
+pub(super) fn length_is_right(data: &[u8], parsed: &Parsed) -> bool {
+    if parsed.key.nw_proto != ip_proto::UDP {
+        return true;
+    }
+    let end = data.len().saturating_sub(usize::from(parsed.found.l2_pad));
+    let datagram = data.get(usize::from(parsed.found.l4)..end).unwrap_or_default();
+    datagram.first_chunk::<8>().is_some_and(|h| is_length(u16::from_be_bytes([h[4], h[5]]), datagram.len()))
+}
+
+/// Whether the checksum of a packet of TCP or UDP over IPv6 is right, and the length of UDP's; nothing is counted.
 #[inline]
 pub(super) fn segment_over_ipv6_is_right(data: &[u8], parsed: &Parsed) -> bool {
     let end = data.len().saturating_sub(usize::from(parsed.found.l2_pad));
-    data.get(usize::from(parsed.found.l4)..end).is_some_and(|segment| segment_is_right(segment, parsed))
+    length_is_right(data, parsed)
+        && data.get(usize::from(parsed.found.l4)..end).is_some_and(|segment| segment_is_right(segment, parsed))
 }
 
 /// The tuple of a packet.
@@ -107,6 +133,9 @@ pub fn see(packet: &Packet, parsed: &Parsed, zone: u16) -> Option<Seen> {
         return None;
     }
     if packet.checksum() == Checksum::Unknown && !checksums_are_right(packet.data(), parsed) {
+        return None;
+    }
+    if !length_is_right(packet.data(), parsed) {
         return None;
     }
     let ports = (u16::from_be_bytes(key.tp_src), u16::from_be_bytes(key.tp_dst));
@@ -329,4 +358,33 @@ fn scale_option(mut options: &[u8]) -> Option<u8> {
             [_] => return None,
         }
     }
+}
+
+/// A packet of TCP or UDP as its sender leaves it whose device is to make the checksum; of other protocols nothing is left.
+#[cfg(test)]
+pub(super) fn leave_checksum(packet: &mut Packet, parsed: &Parsed) {
+    let key = &parsed.key;
+    let offset: u16 = match key.nw_proto {
+        ip_proto::TCP => 16,
+        ip_proto::UDP => 6,
+        _ => return,
+    };
+    let (start, end) = (usize::from(parsed.found.l4), payload(packet, parsed).len());
+    let pseudo = if parsed.found.network == NetworkLayer::Ipv4 {
+        pseudo4(key.nw_src, key.nw_dst, key.nw_proto, end - start)
+    } else {
+        pseudo6(&key.ipv6_src, &key.ipv6_dst, key.nw_proto, end - start)
+    };
+    packet.data_mut()[start + usize::from(offset)..][..2].copy_from_slice(&pseudo.fold().to_ne_bytes());
+    packet.set_checksum(Checksum::Partial { start: u32::from(parsed.found.l4), offset });
+}
+
+/// Puts an extension header behind the header of IPv6 at `l3`: options for the destination, of which there are none (RFC 8200, 4.6).
+#[cfg(test)]
+pub(super) fn extend_ipv6(frame: &mut Vec<u8>, l3: usize) {
+    const DESTINATION: u8 = 60;
+    let next = std::mem::replace(&mut frame[l3 + 6], DESTINATION);
+    let length = u16::from_be_bytes([frame[l3 + 4], frame[l3 + 5]]) + 8;
+    frame[l3 + 4..l3 + 6].copy_from_slice(&length.to_be_bytes());
+    frame.splice(l3 + 40..l3 + 40, [next, 0, 1, 4, 0, 0, 0, 0]);
 }

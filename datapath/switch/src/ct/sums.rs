@@ -1,4 +1,4 @@
-//! Whether the checksums of a batch's packets are right: of UDP or TCP over IPv4 without options, or over IPv6.
+//! Whether the checksums of a batch's packets are right, and the lengths that those of UDP say: of UDP or TCP over IPv4 without options, or over IPv6.
 //!
 //! What enters: packets with their keys, a bit for each that is to be judged. What leaves: a bit for each that is right. Neighbours: `short` (the caller),
 //! `version`; `packet`, whose plain judgment of one packet takes those that are not short, and is what a test holds the others to.
@@ -6,6 +6,7 @@
 //! Packets of no more than 64 bytes, which cost the most for what they carry, are added up in vectors: two of 32 bytes where the processor has AVX2, or one of
 //! 64 of which what is behind the packet is not loaded (`wide`). What the sums come to is looked at afterwards, of several packets at a time.
 
+use super::packet;
 use super::seek::each;
 use super::version::Version;
 use crate::bundle::BUNDLE_MAX;
@@ -56,7 +57,7 @@ fn right_as<V: Version, const FORM: u8, const UDP: bool>(packets: &[Packet], par
     each!(i in plain, packets.len().min(parsed.len()) => {
         let (packet, parsed) = (&packets[i], &parsed[i]);
         if packet.checksum() != Checksum::Unknown {
-            right |= 1 << i;
+            right |= u32::from(!UDP || packet::length_is_right(packet.data(), parsed)) << i;
         } else if sums.take::<FORM, UDP>(i, packet, parsed) {
             summed |= 1 << i;
         } else {
@@ -89,7 +90,7 @@ impl<V: Version> Sums<V> {
         }
     }
 
-    /// Adds up packet `i`, if it is short.
+    /// Adds up packet `i`, if it is short, and a datagram as long as it says.
     #[inline(always)]
     fn take<const FORM: u8, const UDP: bool>(&mut self, i: usize, packet: &Packet, parsed: &Parsed) -> bool {
         #[cfg(target_arch = "x86_64")]
@@ -99,11 +100,19 @@ impl<V: Version> Sums<V> {
             let total = packet.len().wrapping_sub(l3 + usize::from(parsed.found.l2_pad));
             let ip = packet.as_ptr().cast_const().wrapping_add(l3);
             if FORM == LINES && (l4 == l3 + V::HEADER) & vector::lengths_of_a_line::<V>().contains(&total) {
+                // SAFETY: both headers are in a packet of such a length.
+                if UDP && !unsafe { vector::is_as_long::<V>(ip, total) } {
+                    return false;
+                }
                 // SAFETY: `LINES` is only in functions that were called because the processor has these vectors. The packet has these bytes.
                 self.sums[i] = unsafe { vector::add_up_line::<V, UDP>(ip, total) };
                 return true;
             }
             if FORM == WIDE && (l4 == l3 + V::HEADER) & vector::lengths::<V>().contains(&total) & (packet.room() > l3 + total) {
+                // SAFETY: both headers are in a packet of such a length.
+                if UDP && !unsafe { vector::is_as_long::<V>(ip, total) } {
+                    return false;
+                }
                 // SAFETY: `WIDE` is only in functions that were called because the processor has AVX2. The packet owns its buffer, in which
                 // these bytes and one more are, and whose memory is initialised.
                 self.sums[i] = unsafe { vector::add_up::<V, UDP>(ip, total) };
@@ -152,7 +161,8 @@ mod vector {
     /// Bytes of a vector, and words of 16 bits.
     const VECTOR: usize = 32;
     const WORDS: usize = VECTOR / 2;
-    /// Where in UDP's header its checksum stands, and how long that is.
+    /// Where in UDP's header its length and its checksum stand, and how long that is.
+    const SAID: usize = 4;
     const SUM: usize = 6;
     const UDP_HEADER: usize = 8;
     /// What the sum of a header without one comes to: as if it was right.
@@ -172,6 +182,17 @@ mod vector {
     /// Lengths of a packet that a line takes.
     pub(super) const fn lengths_of_a_line<V: Version>() -> RangeInclusive<usize> {
         V::HEADER + UDP_HEADER..=LINE
+    }
+
+    /// Whether a datagram says that it fills its packet of `total` bytes. Others may be right, too: their plain judgment tells.
+    ///
+    /// # Safety
+    /// Both headers are readable at `ip`.
+    #[inline(always)]
+    pub(super) unsafe fn is_as_long<V: Version>(ip: *const u8, total: usize) -> bool {
+        // SAFETY: it is in UDP's header (the caller's promise).
+        usize::from(u16::from_be(unsafe { ip.wrapping_add(V::HEADER + SAID).cast::<u16>().read_unaligned() }))
+            == total - V::HEADER
     }
 
     /// What the length of a packet says.
@@ -393,8 +414,8 @@ mod vector {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ct::packet;
     use crate::ct::version::{Four, Six};
+    use flow::checksum::updated;
     use flow::compose::{Payload, compose};
     use flow::extract::{NetworkLayer, PacketMeta};
     use flow::key::Key;
@@ -443,6 +464,44 @@ mod tests {
         key.ipv6_src[..4].copy_from_slice(&key.nw_src);
         key.ipv6_dst[8..12].copy_from_slice(&key.nw_dst);
         key
+    }
+
+    /// A datagram is no shorter than its header, and no longer than what carries it, whoever has found its checksum right.
+    #[test]
+    fn a_datagram_has_the_length_that_it_says() {
+        for (six, trusted) in [(false, false), (false, true), (true, false), (true, true)] {
+            // Packets that one vector takes, or two, or none.
+            let short =
+                [(0, 7, false), (0, 8, true), (0, 9, false), (12, 7, false), (12, 8, true), (12, 19, true), (12, 20, true)];
+            let long = [(12, 21, false), (200, 0, false), (200, 207, true), (200, 208, true), (200, 209, false)];
+            for (data, said, right) in short.into_iter().chain(long) {
+                let mut key = key([1, 2, 3, 4], [10, 0, 0, 1, 10, 0, 0, 2]);
+                key.nw_proto = ip_proto::UDP;
+                let key = if six { over_ipv6(key) } else { key };
+                let mut frame = compose(&key, Payload::Len(data));
+                say(&mut frame, 14 + if six { Six::HEADER } else { Four::HEADER }, said);
+                let mut packet = Packet::from_bytes(&frame).unwrap();
+                if trusted {
+                    packet.set_checksum(Checksum::Good);
+                }
+                let mut parsed = Box::new(Parsed::new());
+                parsed.read(packet.data(), &PacketMeta::default());
+                let case = format!("{data} {said}, over IPv6: {six}, trusted: {trusted}");
+                assert_eq!(packet::see(&packet, &parsed, 3).is_some(), right, "{case}");
+                assert_eq!(packet::see_common(&packet, &parsed, 3).is_some(), right && !six, "{case}");
+                let found = forms(six, true, std::slice::from_ref(&packet), std::slice::from_ref(&*parsed));
+                assert!(found.iter().all(|found| *found == u32::from(right)), "{case}");
+            }
+        }
+    }
+
+    /// Writes another length into the datagram at `l4`, whose sum stays right.
+    fn say(frame: &mut [u8], l4: usize, said: u16) {
+        let said = said.to_be_bytes();
+        // Of the pseudo header it is the length of what is there that counts.
+        let sum = updated([frame[l4 + 6], frame[l4 + 7]], &frame[l4 + 4..l4 + 6], &said);
+        frame[l4 + 6..l4 + 8].copy_from_slice(&sum);
+        frame[l4 + 4..l4 + 6].copy_from_slice(&said);
     }
 
     /// Of a batch each packet is judged by its own sums, whatever its neighbours are.
@@ -499,8 +558,11 @@ mod tests {
             pad in 0usize..40,
             flip in prop::option::of((0usize..84, 0u32..8)),
             none in prop::bool::weighted(0.1),
+            said in prop::option::weighted(0.3, prop_oneof![0u16..12, 0u16..100, any::<u16>()]),
+            trusted: bool,
             vlan: bool,
             six: bool,
+            extended: bool,
             proto in prop::sample::select(vec![ip_proto::UDP, ip_proto::UDP, ip_proto::TCP, ip_proto::TCP, ip_proto::SCTP]),
         ) {
             let mut key = key(ports, addresses);
@@ -517,11 +579,20 @@ mod tests {
                 let at = l3 + if six { Six::HEADER } else { Four::HEADER } + 6;
                 frame[at..at + 2].fill(0);
             }
+            if let Some(said) = said && proto == ip_proto::UDP && !none {
+                say(&mut frame, l3 + if six { Six::HEADER } else { Four::HEADER }, said);
+            }
+            if six && extended {
+                packet::extend_ipv6(&mut frame, l3);
+            }
             if let Some((at, bit)) = flip && l3 + at < frame.len() {
                 frame[l3 + at] ^= 1 << bit;
             }
             frame.extend(std::iter::repeat_n(0xa5, pad));
-            let packet = Packet::from_bytes(&frame).unwrap();
+            let mut packet = Packet::from_bytes(&frame).unwrap();
+            if trusted {
+                packet.set_checksum(Checksum::Good);
+            }
             let mut parsed = Box::new(Parsed::new());
             parsed.read(packet.data(), &PacketMeta::default());
             let seen = packet::see(&packet, &parsed, 3);
@@ -531,8 +602,8 @@ mod tests {
             let at = &parsed[0].found;
             if ours && matches!(at.network, NetworkLayer::Ipv4 | NetworkLayer::Ipv6) && key.nw_frag == 0 {
                 let (six, udp) = (at.network == NetworkLayer::Ipv6, key.nw_proto == ip_proto::UDP);
-                // Options and extensions are left to others.
-                let plain = at.l4 == at.l3 + if six { 40 } else { 20 };
+                // Options of IPv4 are left to others; what extends IPv6 is not.
+                let plain = six || trusted || at.l4 == at.l3 + 20;
                 for right in forms(six, udp, packets, parsed) {
                     prop_assert!(right == 0 || seen.is_some(), "{:x?}", frame);
                     prop_assert!(right != 0 || seen.is_none() || !plain, "{:x?}", frame);

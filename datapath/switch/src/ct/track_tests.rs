@@ -1,11 +1,14 @@
 //! The short cut of common packets beside `track_one`, its plain twin: the same packets through two trackers.
 
 use super::*;
+use crate::ct::packet;
 use crate::ct::seek::Wanted;
 use crate::ct::version::{Four, Six};
 use crate::hash::Rng;
+use flow::checksum::updated;
 use flow::compose::{Payload, compose};
 use flow::extract::PacketMeta;
+use port::Checksum;
 use proptest::prelude::*;
 
 /// A packet of a small world, mostly of a connection that began before; `outside` is an address that sources are translated to.
@@ -52,12 +55,48 @@ fn frame(rng: &mut Rng, mostly: Mostly) -> Vec<u8> {
         // No checksum, which over IPv6 is a wrong one.
         bytes[l4 + 6..l4 + 8].fill(0);
     }
+    if proto == 17 && rng.one_in(30) {
+        // A length that is none, or of more than there is, or of less; without a checksum, which would be as wrong over IPv4.
+        bytes[l4 + 5] = [7, 29, 27][usize::from(rng.byte(3))];
+        bytes[l4 + 6..l4 + 8].fill(0);
+    }
     if proto == 6 {
+        let composed: [u8; 12] = std::array::from_fn(|i| bytes[l4 + 4 + i]);
         bytes[l4 + 7] = rng.byte(4);
         bytes[l4 + 11] = rng.byte(4);
         bytes[l4 + 14] = 0x20;
+        let sum = updated([bytes[l4 + 16], bytes[l4 + 17]], &composed, &bytes[l4 + 4..l4 + 16]);
+        bytes[l4 + 16..l4 + 18].copy_from_slice(&sum);
+    }
+    if six && rng.one_in(8) {
+        packet::extend_ipv6(&mut bytes, 14);
     }
     bytes
+}
+
+/// What is known of a packet's checksum.
+#[derive(Clone, Copy)]
+enum Known {
+    Nothing,
+    Good,
+    Partial,
+}
+
+fn known(rng: &mut Rng) -> Known {
+    [Known::Good, Known::Good, Known::Good, Known::Good, Known::Nothing, Known::Nothing, Known::Partial, Known::Partial]
+        [usize::from(rng.byte(8))]
+}
+
+fn packet_of(bytes: &[u8], known: Known) -> (Packet, Parsed) {
+    let mut packet = Packet::from_bytes(bytes).unwrap();
+    let mut parsed = Parsed::new();
+    parsed.read(packet.data(), &PacketMeta::default());
+    match known {
+        Known::Nothing => {}
+        Known::Good => packet.set_checksum(Checksum::Good),
+        Known::Partial => packet::leave_checksum(&mut packet, &parsed),
+    }
+    (packet, parsed)
 }
 
 /// Where the transport header begins.
@@ -103,8 +142,9 @@ struct Taken {
     /// Over IPv4, and over IPv6.
     udp: [u32; 2],
     tcp: [u32; 2],
-    /// Those of them that were translated.
+    /// Those of them that were translated, and of TCP those of these whose checksums are not made yet.
     translated: [u32; 2],
+    partial: [u32; 2],
     common: u32,
 }
 
@@ -133,7 +173,10 @@ impl Side {
             if short.four.tcp != 0 && self.ct.track_tcp::<Four>(packet, parsed, context, (wanted, 0))
                 || short.six.tcp != 0 && self.ct.track_tcp::<Six>(packet, parsed, context, (wanted, 0))
             {
-                return count(|taken| &mut taken.tcp, parsed.key.ct_state);
+                count(|taken| &mut taken.tcp, parsed.key.ct_state);
+                let partial = matches!(packet.checksum(), Checksum::Partial { .. });
+                taken.partial[six] += u32::from(partial && parsed.key.ct_state & (SNAT | DNAT) != 0);
+                return;
             }
             let common = wanted.seen & !(wanted.related | wanted.unknown) != 0;
             if common && self.ct.track_common(&mut one[0], &mut key[0], spec, (&self.wanted, 0)) {
@@ -181,24 +224,24 @@ fn is_over_ipv6(frame: &[u8]) -> bool {
 
 fn run(seed: u64) -> Taken {
     let mut rng = Rng(seed);
-    let (nats, mut sides, most) = (nats(), sides(), mostly(&mut rng));
+    let most = mostly(&mut rng);
+    run_of(&mut rng, most)
+}
+
+fn run_of(rng: &mut Rng, most: Mostly) -> Taken {
+    let (seed, nats, mut sides) = (rng.0, nats(), sides());
     if rng.one_in(2) {
         sides.iter().for_each(|side| side.ct.liberal.store(true, Ordering::Relaxed));
     }
     let mut now_ms = 1_000_000;
     for _ in 0..300 {
         now_ms += i64::try_from(rng.below(if rng.0.is_multiple_of(50) { 100_000 } else { 300 })).unwrap();
-        let bytes = frame(&mut rng, most);
-        let good = !rng.one_in(8) || bytes[23] == 6 || bytes[20] == 6;
+        let bytes = frame(rng, most);
+        let known = known(rng);
         let nats = &nats[usize::from(is_over_ipv6(&bytes))];
-        let specs: Vec<_> = (0..1 + rng.below(2)).map(|_| spec(&mut rng, nats, now_ms)).collect();
+        let specs: Vec<_> = (0..1 + rng.below(2)).map(|_| spec(rng, nats, now_ms)).collect();
         let seen = sides.each_mut().map(|side| {
-            let mut packet = Packet::from_bytes(&bytes).unwrap();
-            if good {
-                packet.set_checksum(port::Checksum::Good);
-            }
-            let mut parsed = Box::new(Parsed::new());
-            parsed.read(packet.data(), &PacketMeta::default());
+            let (mut packet, mut parsed) = packet_of(&bytes, known);
             for spec in &specs {
                 side.track(&mut packet, &mut parsed, spec);
             }
@@ -212,23 +255,20 @@ fn run(seed: u64) -> Taken {
     sides[1].short.unwrap()
 }
 
-/// Batches through both trackers.
-fn run_batches(seed: u64) {
+/// Batches through both trackers: how many packets of established connections of TCP there were, over IPv4 and over IPv6.
+fn run_batches(seed: u64) -> [u32; 2] {
     let mut rng = Rng(seed);
     let (nats, mut sides, most) = (nats(), sides(), mostly(&mut rng));
-    let mut now_ms = 1_000_000;
+    let (mut now_ms, mut established) = (1_000_000, [0; 2]);
     for _ in 0..40 {
         let most_ms = if rng.one_in(8) { 100_000 } else { 300 };
         now_ms += i64::try_from(rng.below(most_ms)).unwrap();
-        let frames: Vec<_> = (0..1 + rng.below(32)).map(|_| frame(&mut rng, most)).collect();
-        let nats = &nats[usize::from(is_over_ipv6(&frames[0]))];
+        let frames: Vec<_> = (0..1 + rng.below(32)).map(|_| (frame(&mut rng, most), known(&mut rng))).collect();
+        let nats = &nats[usize::from(is_over_ipv6(&frames[0].0))];
         let specs: Vec<_> = (0..1 + rng.below(2)).map(|_| spec(&mut rng, nats, now_ms)).collect();
         let seen = sides.each_mut().map(|side| {
-            let mut packets: Vec<_> = frames.iter().map(|bytes| Packet::from_bytes(bytes).unwrap()).collect();
-            let mut parsed: Vec<_> = packets.iter().map(|_| Parsed::new()).collect();
-            for (packet, parsed) in packets.iter().zip(&mut parsed) {
-                parsed.read(packet.data(), &PacketMeta::default());
-            }
+            let (mut packets, mut parsed): (Vec<_>, Vec<_>) =
+                frames.iter().map(|(bytes, known)| packet_of(bytes, *known)).unzip();
             specs.iter().for_each(|spec| side.track_all(&mut packets, &mut parsed, spec));
             let of =
                 |(packet, parsed): (Packet, Parsed)| (packet.data().to_vec(), parsed.whole(), parsed.found.lines.0, parsed.conn);
@@ -236,7 +276,12 @@ fn run_batches(seed: u64) {
         });
         assert_eq!(seen[0], seen[1], "seed {seed}");
         assert_eq!(sides[0].shown(now_ms), sides[1].shown(now_ms), "seed {seed}");
+        for (data, key, ..) in &seen[1] {
+            let est = key.nw_proto == 6 && key.ct_state & EST != 0;
+            established[usize::from(is_over_ipv6(data))] += u32::from(est);
+        }
     }
+    established
 }
 
 proptest! {
@@ -308,4 +353,9 @@ fn the_short_ways_are_taken() {
     let enough = |counts: [u32; 2], least| counts.iter().all(|count| *count > least);
     let all = enough(udp, 50) && enough(tcp, 20) && enough(translated, 3) && common > 200;
     assert!(all, "{udp:?}, {tcp:?}, {translated:?} and {common} of 12000");
+    let partial =
+        [false, true].map(|six| (0..40).map(|seed| run_of(&mut Rng(seed), Some((6, six))).partial[usize::from(six)]).sum());
+    assert!(enough(partial, 1), "{partial:?}");
+    let batches = (0..40).map(run_batches).fold([0; 2], |[four, six], [f, s]| [four + f, six + s]);
+    assert!(enough(batches, 100), "{batches:?}");
 }

@@ -1,7 +1,7 @@
 //! What the versions of IP differ in on the shortest way (`short`).
 //!
 //! What enters: connections, and what packets are looked up by. What leaves: directions, translated packets, numbers that loops are compiled with.
-//! Neighbours: `short` and `sums`, whose loops exist once for each version, made of one source.
+//! Neighbours: `short`, `eight` and `sums`, whose loops exist once for each version, made of one source.
 
 use super::entry::{Entry, FOUR, NAT};
 use super::seek::Wanted;
