@@ -654,6 +654,10 @@ fn who_counts_for_fail_mode() {
     [b.config.bridges[0].controllers[1].service, b.config.bridges[0].controllers[0].service] = [true, false];
     b.agents.configure(&b.config);
     [240, 300].iter().for_each(|s| b.agents.tick(at(*s)));
+    assert!(has_rule(&b), "none that counts is there, or looked for");
+    b.config.bridges[0].controllers.push(controller("unix:nobody"));
+    b.agents.configure(&b.config);
+    [360, 420].iter().for_each(|s| b.agents.tick(at(*s)));
     assert!(!has_rule(&b), "none that counts is there");
 }
 
