@@ -656,6 +656,7 @@ mod tests {
     use crate::xlate::{XlateIn, translate};
     use openflow::text::Names;
     use openflow::text::flow::{FlowSyntax, parse_flow};
+    use std::sync::Barrier;
 
     /// Tables without timeouts are passed over; one with them is asked again and again.
     #[test]
@@ -741,33 +742,30 @@ mod tests {
         assert_eq!(modified_ms(&last), modified_ms(&second), "a modification of earlier makes no rule older");
     }
 
-    /// Handlers learn different things of one address at once, and what was learned before has expired.
+    /// Two handlers learn different things of one address at once, from packets one after the other.
     #[test]
     fn the_last_packet_says_what_is_learned() {
         let s = Scenario::new(&config(&["br0 p1@1 p2@2"]));
-        s.flow_mod("br0", "actions=learn(table=2,hard_timeout=1,NXM_OF_ETH_SRC[],output:NXM_OF_IN_PORT[])").unwrap();
-        let rounds = 3000;
-        for _ in 0..3 {
-            std::thread::scope(|scope| {
-                for port in [0, 1] {
-                    let s = &s;
-                    scope.spawn(move || {
-                        let world = s.slowpath.read_world();
-                        let bridge = world.bridge_named("br0").unwrap().id;
-                        let key = flow::Key { in_port: OfPort(port + 1).to_key(), ..flow::Key::ZERO };
-                        for round in 0..rounds {
-                            let now = 2 * round + Msec::from(port);
-                            let packet = XlateIn { side_effects: true, ..XlateIn::new(bridge, &key, now) };
-                            assert_eq!(translate(&world, packet).error, None);
-                        }
-                    });
-                }
-            });
-            let world = s.slowpath.read_world();
-            let learned = rules_of(&world.bridge_named("br0").unwrap().tables[2], |_| true);
-            assert_eq!(learned[0].actions[..], [OfAction::Output { port: OfPort(2), max_len: 0 }]);
-            assert_eq!(learned[0].life.modified_ms.load(Ordering::Relaxed), 2 * rounds - 1);
-            expire(&world, 10 * rounds);
-        }
+        s.flow_mod("br0", "actions=learn(table=2,NXM_OF_ETH_SRC[],output:NXM_OF_IN_PORT[])").unwrap();
+        let world = s.slowpath.read_world();
+        let bridge = world.bridge_named("br0").unwrap();
+        let both = Barrier::new(2);
+        let handle = |port: u32| {
+            let key = flow::Key { in_port: OfPort(port).to_key(), ..flow::Key::ZERO };
+            for round in 1..2000 {
+                both.wait();
+                let now = 2 * round + Msec::from(port);
+                let t = translate(&world, XlateIn { side_effects: true, ..XlateIn::new(bridge.id, &key, now) });
+                assert_eq!(t.error, None);
+                both.wait();
+                let learned = rules_of(&bridge.tables[2], |_| true);
+                assert_eq!(learned[0].actions[..], [OfAction::Output { port: OfPort(2), max_len: 0 }]);
+                assert_eq!(learned[0].life.modified_ms.load(Ordering::Relaxed), 2 * round + 2);
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| handle(1));
+            scope.spawn(|| handle(2));
+        });
     }
 }

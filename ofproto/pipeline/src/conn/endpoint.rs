@@ -93,6 +93,11 @@ pub(super) fn wanted(config: &SwitchConfig, slowpath: &Slowpath) -> Vec<(Endpoin
     wanted
 }
 
+/// Whether controllers come to it.
+pub(super) fn is_passive(target: &str) -> bool {
+    ["ptcp:", "pssl:", "punix:"].iter().any(|p| target.starts_with(p))
+}
+
 fn terms_of(controller: &ControllerConfig) -> Terms {
     Terms {
         kind: if controller.service { Kind::Service } else { Kind::Primary },

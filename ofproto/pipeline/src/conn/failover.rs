@@ -3,7 +3,7 @@
 //! Service controllers do not count. A standalone bridge without a configured controller has one rule, NORMAL. With controllers that are all away for three probe
 //! intervals, all rules are forgotten and a hidden NORMAL rule above all others takes over until one is back. A secure bridge has only what it is told.
 
-use super::endpoint::PROBE_MIN_MS;
+use super::endpoint::{PROBE_MIN_MS, is_passive};
 use super::groups;
 use crate::bridge::Bridge;
 use crate::config::{FailMode, SwitchConfig};
@@ -23,8 +23,16 @@ const PATIENCE: i64 = 3;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Mode {
     controllers: bool,
+    /// Whether the switch connects to one of them: as in OVS, nobody fails open for those alone that may come or not.
+    active: bool,
     standalone: bool,
     patience_ms: Msec,
+}
+
+impl Mode {
+    fn may_open(self) -> bool {
+        self.standalone && self.active
+    }
 }
 
 #[derive(Debug)]
@@ -53,6 +61,7 @@ impl Failover {
             let probe_ms = primary.iter().map(|c| c.inactivity_probe_ms).max().unwrap_or(0).max(PROBE_MIN_MS);
             let mode = Mode {
                 controllers: !primary.is_empty(),
+                active: primary.iter().any(|c| !is_passive(&c.target)),
                 standalone: bridge.fail_mode == FailMode::Standalone,
                 patience_ms: probe_ms * PATIENCE,
             };
@@ -77,7 +86,7 @@ impl Failover {
                 entry.alone_since_ms = None;
             }
             entry.targets = targets;
-            if entry.open && (!mode.standalone || !mode.controllers) {
+            if entry.open && !mode.may_open() {
                 entry.open = false;
                 flow_mod::take_own_rule(&world, id, TableId(0), FAIL_OPEN_PRIORITY);
             }
@@ -89,7 +98,7 @@ impl Failover {
     /// Opens and closes bridges as their controllers go and come. `is_controlled` says whether a controller that counts is connected.
     pub(super) fn tick(&mut self, is_controlled: impl Fn(BridgeId) -> bool, slowpath: &Slowpath, now: Msec) {
         for (id, entry) in &mut self.0 {
-            if !entry.mode.standalone || !entry.mode.controllers {
+            if !entry.mode.may_open() {
                 continue;
             }
             if is_controlled(*id) {

@@ -682,7 +682,8 @@ fn who_counts_for_fail_mode() {
     let mut b = bench();
     b.config.bridges[0].fail_mode = FailMode::Standalone;
     let target = |name: &str| controller(&format!("punix:{}", b.rundir.join(name).display()));
-    b.config.bridges[0].controllers = vec![target("primary"), ControllerConfig { service: true, ..target("service") }];
+    b.config.bridges[0].controllers =
+        vec![target("primary"), ControllerConfig { service: true, ..target("service") }, controller("unix:nobody")];
     b.scenario.slowpath.configure(&b.config);
     b.agents.configure(&b.config);
     let came = |wire: &mut Wire| {
@@ -712,8 +713,13 @@ fn who_counts_for_fail_mode() {
     [120, 180].iter().for_each(|s| b.agents.tick(at(*s)));
     assert!(has_rule(&b), "the other has become one");
     [b.config.bridges[0].controllers[1].service, b.config.bridges[0].controllers[0].service] = [true, false];
+    b.config.bridges[0].controllers.pop();
     b.agents.configure(&b.config);
     [240, 300].iter().for_each(|s| b.agents.tick(at(*s)));
+    assert!(has_rule(&b), "none that counts is there, or looked for");
+    b.config.bridges[0].controllers.push(controller("unix:nobody"));
+    b.agents.configure(&b.config);
+    [360, 420].iter().for_each(|s| b.agents.tick(at(*s)));
     assert!(!has_rule(&b), "none that counts is there");
 }
 
