@@ -196,23 +196,6 @@ pub struct PortDesc {
     pub max_speed_kbps: u32,
 }
 
-impl PortDesc {
-    /// Speed of the fastest mode, which OpenFlow 1.0 does not tell.
-    #[must_use]
-    pub fn fastest_kbps(features: u32) -> u32 {
-        const MODES: [(u32, u32); 7] = [
-            (1 << 9, 1_000_000_000),
-            (1 << 8, 100_000_000),
-            (1 << 7, 40_000_000),
-            (1 << 6, 10_000_000),
-            (3 << 4, 1_000_000),
-            (3 << 2, 100_000),
-            (3, 10_000),
-        ];
-        MODES.iter().find(|(bits, _)| features & bits != 0).map_or(0, |m| m.1)
-    }
-}
-
 /// OFPT_PORT_STATUS: reason ADD 0, DELETE 1, MODIFY 2.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PortStatus {

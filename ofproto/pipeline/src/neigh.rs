@@ -523,7 +523,9 @@ mod tests {
         for i in 0..NEIGHBOURS_MAX as u128 + 99 {
             n.set("br0", Addr(i), [4; 6], 0);
         }
-        assert_eq!((n.all(0).len(), NEIGHBOURS_FULL.count() - refused), (NEIGHBOURS_MAX, 100));
+        assert_eq!(n.all(0).len(), NEIGHBOURS_MAX);
+        // Others may count meanwhile.
+        assert!(NEIGHBOURS_FULL.count() - refused >= 100);
         assert_eq!(n.find("br0", A, 0), Some([2; 6]), "who was known stays");
         for i in 0..10_000u16 {
             n.set("br0", A, [2, 0, 0, 0, i.to_be_bytes()[0], i.to_be_bytes()[1]], 0);

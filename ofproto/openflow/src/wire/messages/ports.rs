@@ -7,6 +7,23 @@ use crate::wire::bytes::{Put, Reader};
 use crate::wire::props::{self, Property, experimenter};
 use crate::wire::{In, Out};
 
+impl PortDesc {
+    /// Speed of the fastest mode, which OpenFlow 1.0 does not tell.
+    #[must_use]
+    pub fn fastest_kbps(features: u32) -> u32 {
+        const MODES: [(u32, u32); 7] = [
+            (1 << 9, 1_000_000_000),
+            (1 << 8, 100_000_000),
+            (1 << 7, 40_000_000),
+            (1 << 6, 10_000_000),
+            (3 << 4, 1_000_000),
+            (3 << 2, 100_000),
+            (3, 10_000),
+        ];
+        MODES.iter().find(|(bits, _)| features & bits != 0).map_or(0, |m| m.1)
+    }
+}
+
 const NAME_LEN: usize = 16;
 /// OFPPC10_ALL, OFPPC11_ALL, OFPPS10_ALL, OFPPS11_ALL
 const CONFIG10: u32 = 0x7f;
