@@ -95,21 +95,6 @@ class Side(tables.Side):
             return getattr(self, verb)() if self.watched else ""
         return self.command(line).replace(self.folder, "")
 
-    def left(self):
-        out = {}
-        for n in self.dummies:
-            try:
-                data = open(self.pcap(n), "rb").read()[24:]
-            except FileNotFoundError:
-                data = b""
-            packets = []
-            while len(data) >= 16:
-                length = struct.unpack("<I", data[8:12])[0]
-                packets.append(data[16:16 + length])
-                data = data[16 + length:]
-            out[n] = packets
-        return out
-
     def watch(self, version, form="default"):
         self.watched = int(version)
         held = self.connection(self.watched)

@@ -45,6 +45,8 @@ class Side(xlate.Switch):
         super().__init__(daemon, folder)
         self.control = None
         self.connections = {}
+        # Ports whose packets are looked at.
+        self.dummies = list(g.PORTS + g.OTHER)
         # Questions and valid messages that got no answer: what follows compares nothing.
         self.unanswered = 0
 
@@ -127,7 +129,7 @@ class Side(xlate.Switch):
     def left(self):
         """What has left each port so far: {port: [packets]}."""
         out = {}
-        for n in g.PORTS + g.OTHER:
+        for n in self.dummies:
             try:
                 data = open(self.pcap(n), "rb").read()[24:]
             except FileNotFoundError:
