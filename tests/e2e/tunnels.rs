@@ -74,8 +74,8 @@ fn vxlan_with_the_kernels_device_over_ipv4_and_ipv6() {
     host.ns.ip("addr del 172.16.0.1/24 dev br-phy");
     wait_until("the route is gone", || !host.appctl("ovs/route/show").contains("172.16.0.0/24"));
     let way = |tunnel| host.column("interface", tunnel, "status");
-    wait_until("there is no way to tell", || way("vx4") == "{}");
-    wait_until("the other's is told", || way("vx6") == "{tunnel_egress_iface=br-phy, tunnel_egress_iface_carrier=up}");
+    wait_until("there is no way to tell", || !way("vx4").contains("tunnel_egress"));
+    wait_until("the other's is told", || way("vx6").contains("tunnel_egress_iface=br-phy, tunnel_egress_iface_carrier=up"));
     a.does_not_reach("10.1.0.2");
     host.ns.ip("addr add 172.16.0.1/24 dev br-phy");
     wait_until("the route is back", || host.appctl("ovs/route/show").contains("172.16.0.0/24"));
