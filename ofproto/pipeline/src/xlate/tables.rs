@@ -98,6 +98,7 @@ impl Ctx<'_> {
     /// Does what is done where no rule was found.
     pub(super) fn run_miss(&mut self, found: &Found) {
         let own = self.own_rule(found);
+        self.credits.push(Credit::Tally(Arc::clone(self.bridge.own_rules.tally(own))));
         if own != Own::PacketIn {
             self.report(Kind::Action, format_args!("drop"));
             return;
@@ -109,14 +110,12 @@ impl Ctx<'_> {
         self.rule = old_rule;
     }
 
-    /// What was found counts the packet.
+    /// A rule that was found counts the packet, whatever becomes of it. A rule of our own counts what it is carried out for (`run_miss`): before a
+    /// bridge has its first rule, links speak already.
     pub(super) fn credit(&mut self, found: &Found) {
-        self.credits.push(match found {
-            Found::Rule(rule) => Credit::Rule(Arc::clone(rule)),
-            Found::Miss | Found::PacketIn | Found::DroppedFragment => {
-                Credit::Tally(Arc::clone(self.bridge.own_rules.tally(self.own_rule(found))))
-            }
-        });
+        if let Found::Rule(rule) = found {
+            self.credits.push(Credit::Rule(Arc::clone(rule)));
+        }
     }
 
     /// The rule of table 254 that stands for it.
