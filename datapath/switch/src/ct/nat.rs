@@ -223,20 +223,23 @@ const IPV4: usize = 20;
 pub const UP_TO_SUM_OF_UDP: usize = IPV4 + 8;
 pub const UP_TO_SUM_OF_TCP: usize = IPV4 + 18;
 
+/// The headers of a packet over IPv4 without options whose checksums are there.
+#[inline(always)]
+pub fn short_headers<'p, const HEADERS: usize>(packet: &'p mut Packet, parsed: &Parsed) -> Option<&'p mut [u8; HEADERS]> {
+    let (l3, l4) = (usize::from(parsed.found.l3), usize::from(parsed.found.l4));
+    if l4 != l3 + IPV4 || matches!(packet.checksum(), Checksum::Partial { .. }) {
+        return None;
+    }
+    packet.data_mut().get_mut(l3..)?.first_chunk_mut()
+}
+
 /// `apply_common` for UDP or TCP over IPv4, of which there are `HEADERS` bytes to be seen, of a packet whose key and headers have another tuple than `to`
 /// (`Tuple::of_words_v4`); `changes` are those of its direction (`changes_v4`).
 #[inline(always)]
 #[must_use]
 pub fn apply_short<const HEADERS: usize>(packet: &mut Packet, parsed: &mut Parsed, to: (u64, u64), changes: [u16; 2]) -> bool {
-    if matches!(packet.checksum(), Checksum::Partial { .. }) {
-        return false;
-    }
-    let (l3, l4) = (usize::from(parsed.found.l3), usize::from(parsed.found.l4));
     let udp = const { HEADERS == UP_TO_SUM_OF_UDP };
-    let Some(headers) = packet.data_mut().get_mut(l3..).and_then(|ip| ip.first_chunk_mut::<HEADERS>()) else { return false };
-    if l4 != l3 + IPV4 {
-        return false;
-    }
+    let Some(headers) = short_headers::<HEADERS>(packet, parsed) else { return false };
     let (addresses, ports) = (in_memory(to.0), Tuple::ports_in_memory(to.1));
     headers[12..20].copy_from_slice(&addresses.to_ne_bytes());
     headers[20..24].copy_from_slice(&ports.to_ne_bytes());
