@@ -1,4 +1,4 @@
-# The two commands of the README are `make demo` and `make check`; each installs what it needs (Debian packages, as root).
+# What the README names first: `make demo` and `make check` install the Debian packages that they need, as root.
 SHELL := /bin/bash
 .PHONY: deb bench-db bench bench-quick build-bench setup-bench demo check check-unit check-e2e check-osken check-osken-all check-ovs check-ovs-all check-ovs-system check-ovs-db check-durability check-fuzz check-tables check-scenes check-offload fuzz lint build bench-key setup-demo setup-check
 

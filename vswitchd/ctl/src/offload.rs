@@ -46,9 +46,13 @@ pub fn run(io: &mut Io<'_>, words: &[String]) -> Result<u8, Fault> {
         }
         ["mode", device] => mode(io, device, None),
         ["mode", device, wanted @ ("legacy" | "switchdev")] => mode(io, device, Some(wanted)),
+        ["mode", _, other] => Err(Fault::say(format!("mode {other}: expected legacy or switchdev"))),
         ["mode", ..] => Err(Fault::say("usage: ferrule offload mode DEVICE [legacy|switchdev]")),
         [] => Err(Fault::say("missing command name; use --help for help")),
-        [other, ..] => Err(Fault::say(format!("unknown command or wrong number of arguments: '{other}'; use --help for help"))),
+        [known, ref arguments @ ..] if commands().contains(&known) => {
+            Err(Fault::say(format!("{known}: unexpected arguments '{}'; use --help for help", arguments.join(" "))))
+        }
+        [other, ..] => Err(Fault::say(format!("unknown command '{other}'; use --help for help"))),
     }
 }
 

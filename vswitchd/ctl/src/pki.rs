@@ -131,7 +131,7 @@ fn parse(io: &mut Io<'_>, words: &[String]) -> Result<Option<(Options, Vec<Strin
             Id::Key => return Err(Fault::say(format!("--key={value}: only rsa is supported"))),
             Id::Bits => {
                 let bits = value.parse::<u32>().ok().filter(|bits| *bits >= 1_024);
-                options.bits = bits.ok_or_else(|| Fault::say("--bits must be at least 1024"))?;
+                options.bits = bits.ok_or_else(|| Fault::say(format!("--bits={value}: expected a number of at least 1024")))?;
             }
             // For DSA, and for openssl's talk, which is shown where it matters.
             Id::Dsaparam | Id::Log => {}

@@ -62,16 +62,32 @@ pub enum RemoteError {
     /// The part before the colon is unknown.
     #[error("{0}: unknown connection method (expected unix:, tcp:, ssl:, punix:, ptcp:, pssl: or db:)")]
     Method(String),
-    /// Host, port or address is malformed.
-    #[error("{0}: bad host, port or address")]
-    Address(String),
+    /// What follows the method is malformed.
+    #[error("{text}: expected {form}")]
+    Form {
+        /// The whole name.
+        text: String,
+        /// How names of this method are written.
+        form: &'static str,
+    },
 }
 
 impl Remote {
     /// Parses a connection method.
     pub fn parse(text: &str) -> Result<Self, RemoteError> {
-        let bad = || RemoteError::Address(text.to_owned());
-        let (method, rest) = text.split_once(':').ok_or_else(|| RemoteError::Method(text.to_owned()))?;
+        let unknown = || RemoteError::Method(text.to_owned());
+        let (method, rest) = text.split_once(':').ok_or_else(unknown)?;
+        let form = match method {
+            "unix" => "unix:FILE",
+            "punix" => "punix:FILE",
+            "tcp" => "tcp:HOST[:PORT]",
+            "ssl" => "ssl:HOST[:PORT]",
+            "ptcp" => "ptcp:[PORT][:IP]",
+            "pssl" => "pssl:[PORT][:IP]",
+            "db" => "db:DATABASE,TABLE,COLUMN",
+            _ => return Err(unknown()),
+        };
+        let bad = || RemoteError::Form { text: text.to_owned(), form };
         match method {
             "unix" if !rest.is_empty() => Ok(Self::Unix(rest.into())),
             "punix" if !rest.is_empty() => Ok(Self::ListenUnix(rest.into())),
@@ -101,7 +117,7 @@ impl Remote {
                 }),
                 _ => Err(bad()),
             },
-            _ => Err(RemoteError::Method(text.to_owned())),
+            _ => Err(bad()),
         }
     }
 
@@ -206,7 +222,10 @@ mod tests {
             ("ptcp:0:127.0.0.1", "ptcp:0:127.0.0.1"),
             ("ptcp:6640:[::]", "ptcp:6640:[::]"),
             ("db:a,b,c", "db:a,b,c"),
-            ("tcp:", "tcp:: bad host, port or address"),
+            ("tcp:", "tcp:: expected tcp:HOST[:PORT]"),
+            ("ptcp:99999", "ptcp:99999: expected ptcp:[PORT][:IP]"),
+            ("unix:", "unix:: expected unix:FILE"),
+            ("db:a,b", "db:a,b: expected db:DATABASE,TABLE,COLUMN"),
             ("foo:x", "foo:x: unknown connection method (expected unix:, tcp:, ssl:, punix:, ptcp:, pssl: or db:)"),
             ("ssl:[fe80::1]", "ssl:[fe80::1]:6640"),
             ("pssl:0:[::1]", "pssl:0:[::1]"),

@@ -102,6 +102,21 @@ async fn remotes_come_and_go_and_rows_are_told() {
         }
     };
     within(told).await;
+    // A target that names no remote is told of in its row.
+    let row = json!({"op": "insert", "table": "Remote", "uuid-name": "r", "row": {"target": "ptcp:99999"}});
+    let add = json!({"op": "mutate", "table": "Root", "where": [], "mutations": [["remotes", "insert", ["named-uuid", "r"]]]});
+    client.transact("rooms", vec![row, add]).await.unwrap();
+    let senseless = vec![json!({"op": "select", "table": "Remote", "where": [["target", "==", "ptcp:99999"]]})];
+    within(async {
+        loop {
+            let rows = client.transact("rooms", senseless.clone()).await.unwrap();
+            if rows[0]["rows"][0]["status"] == json!(["map", [["last_error", "ptcp:99999: expected ptcp:[PORT][:IP]"]]]) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
     client.transact("rooms", delete).await.unwrap();
     assert!(within(second.recv()).await.is_err(), "the remote went, and its sessions with it");
     admin.add_remote(&format!("punix:{}", path("c"))).unwrap();

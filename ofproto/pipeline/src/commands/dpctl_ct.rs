@@ -359,12 +359,12 @@ fn zones(text: &str) -> Result<Vec<u16>, String> {
 }
 
 pub(super) fn delete_limits(slowpath: &Slowpath, args: &[&str]) -> Outcome {
-    with_tracker(slowpath, args, 3, |ct, mut args| {
-        if args.first() == Some(&"default") {
+    with_tracker(slowpath, args, 3, |ct, args| {
+        let is_default = args.first() == Some(&"default");
+        let zones = args.get(usize::from(is_default)).map_or_else(|| Ok(Vec::new()), |text| zones(text))?;
+        if is_default {
             ct.set_default_limit(None);
-            args = &args[1..];
         }
-        let zones = args.first().map_or_else(|| Ok(Vec::new()), |text| zones(text))?;
         for zone in zones {
             // A zone without a limit is one whose limit was removed.
             let _ = ct.delete_limit(zone);

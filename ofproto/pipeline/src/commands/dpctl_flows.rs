@@ -139,29 +139,40 @@ fn del(dp: &dyn Datapath, text: &str, options: Options) -> Outcome {
     }
 }
 
+/// A command's own words are the last `N`, as in OVS; the name of a datapath may stand before them.
+fn own_words<'a, const N: usize>(args: &[&'a str]) -> Result<[&'a str; N], String> {
+    args.last_chunk()
+        .copied()
+        .ok_or_else(|| error(format_args!("{N} arguments are expected behind the options (Invalid argument)")))
+}
+
 pub(super) fn add_flow(slowpath: &Slowpath, args: &[&str]) -> Outcome {
     let (options, args) = Options::take(args)?;
-    let (dp, args) = slowpath.optional_datapath(args, 3)?;
-    put(dp.as_ref(), args[0], args[1], PutMode::Create, options)
+    let [flow, actions] = own_words(args)?;
+    let (dp, _) = slowpath.optional_datapath(args, 3)?;
+    put(dp.as_ref(), flow, actions, PutMode::Create, options)
 }
 
 pub(super) fn mod_flow(slowpath: &Slowpath, args: &[&str]) -> Outcome {
     let (options, args) = Options::take(args)?;
-    let (dp, args) = slowpath.optional_datapath(args, 3)?;
+    let [flow, actions] = own_words(args)?;
+    let (dp, _) = slowpath.optional_datapath(args, 3)?;
     let mode = if options.may_create { PutMode::CreateOrModify } else { PutMode::Modify };
-    put(dp.as_ref(), args[0], args[1], mode, options)
+    put(dp.as_ref(), flow, actions, mode, options)
 }
 
 pub(super) fn del_flow(slowpath: &Slowpath, args: &[&str]) -> Outcome {
     let (options, args) = Options::take(args)?;
-    let (dp, args) = slowpath.optional_datapath(args, 2)?;
-    del(dp.as_ref(), args[0], options)
+    let [flow] = own_words(args)?;
+    let (dp, _) = slowpath.optional_datapath(args, 2)?;
+    del(dp.as_ref(), flow, options)
 }
 
 pub(super) fn get_flow(slowpath: &Slowpath, args: &[&str]) -> Outcome {
     let (options, args) = Options::take(args)?;
-    let (dp, args) = slowpath.optional_datapath(args, 2)?;
-    let Some((ufid, _)) = parse_ufid(args[0]) else {
+    let [ufid] = own_words(args)?;
+    let (dp, _) = slowpath.optional_datapath(args, 2)?;
+    let Some((ufid, _)) = parse_ufid(ufid) else {
         // OVS answers this one with success.
         return Ok(error("parsing flow ufid (Invalid argument)"));
     };

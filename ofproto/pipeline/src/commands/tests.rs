@@ -153,6 +153,22 @@ fn a_datapath_port_gets_another_number_and_keeps_its_openflow_number() {
 }
 
 #[test]
+fn words_that_are_left_out_are_told_of() {
+    let s = scenario();
+    for (name, args, expect) in [
+        ("dpctl/add-flow", ["dummy@ovs-dummy", "drop"].as_slice(), "parsing flow key (syntax error at dummy@ovs-dummy)"),
+        ("dpctl/mod-flow", &["dummy@ovs-dummy", "drop"], "parsing flow key (syntax error at dummy@ovs-dummy)"),
+        ("dpctl/mod-flow", &["-s", "in_port(1)"], "2 arguments are expected behind the options"),
+        ("dpctl/del-flow", &["dummy@ovs-dummy"], "syntax error at dummy@ovs-dummy"),
+        ("dpctl/del-flow", &["-s"], "1 arguments are expected behind the options"),
+        ("dpctl/get-flow", &["-m"], "1 arguments are expected behind the options"),
+    ] {
+        let error = s.run_command(name, args).unwrap_err();
+        assert!(error.contains(expect), "{name} {args:?}: {error}");
+    }
+}
+
+#[test]
 fn flows_enter_another_datapath() {
     let s = scenario();
     let flow = "in_port(5),eth(),eth_type(0x800),ipv4()";

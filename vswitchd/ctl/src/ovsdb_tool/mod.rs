@@ -172,7 +172,10 @@ fn of_schema(io: &mut Io<'_>, call: &Call<'_>, what: fn(&Schema) -> String) -> R
 
 fn of_database(io: &mut Io<'_>, call: &Call<'_>, what: fn(&Schema) -> String) -> Result<u8, Fault> {
     let contents = ovsdb::journal::read(&call.database(0)).map_err(refused)?;
-    let schema = contents.records.first().ok_or_else(|| Fault::say("file holds no schema"))?;
+    let schema = contents.records.first().ok_or_else(|| {
+        let why = contents.damage.as_ref().map_or("it is empty", |damage| &damage.reason);
+        Fault::say(format!("{}: file holds no schema: {why}", call.database(0).display()))
+    })?;
     writeln!(io.out, "{}", what(&Schema::from_json(schema).map_err(refused)?))?;
     Ok(0)
 }

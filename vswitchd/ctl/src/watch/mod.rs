@@ -181,15 +181,15 @@ fn parse(io: &mut Io<'_>, words: &[String], once: bool) -> Result<Option<Options
             }
             Word::Option(id, value) => (id, value.unwrap_or_default()),
         };
-        let bad = |what: &str| Fault::say(format!("--{what}={value}: a number is expected"));
+        let bad = |what: &str, expected: &str| Fault::say(format!("--{what}={value}: expected {expected}"));
         match id {
             Id::Database => options.database.clone_from(&value),
             Id::Target => options.target.clone_from(&value),
             Id::Interval => {
                 let seconds = value.parse::<f64>().ok().filter(|s| (0.05..=86_400.0).contains(s));
-                options.interval = Duration::from_secs_f64(seconds.ok_or_else(|| bad("interval"))?);
+                options.interval = Duration::from_secs_f64(seconds.ok_or_else(|| bad("interval", "seconds, 0.05 to 86400"))?);
             }
-            Id::Flows => options.flows = value.parse().map_err(|_| bad("flows"))?,
+            Id::Flows => options.flows = value.parse().map_err(|_| bad("flows", "a number"))?,
             Id::Once => options.once = true,
             Id::Json => options.json = true,
             Id::Verbose => io.log_spec(Some(value.as_str())),

@@ -10,7 +10,7 @@ use super::{Shared, session};
 use crate::error::{Error, Result};
 use crate::remote::{Remote, run_folder, socket_path};
 use crate::tls;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
@@ -43,12 +43,14 @@ struct Task {
 pub(super) struct Keeper {
     shared: Arc<Shared>,
     tasks: BTreeMap<String, Task>,
+    /// Of the targets in the database, what is wrong with those that name no remote; each was logged when it appeared.
+    faults: BTreeSet<String>,
 }
 
 impl Keeper {
     /// Binds the passive remotes that the user gave; a failure here is the caller's to report.
     pub(super) async fn new(shared: Arc<Shared>) -> Result<Self> {
-        let mut keeper = Self { shared, tasks: BTreeMap::new() };
+        let mut keeper = Self { shared, tasks: BTreeMap::new(), faults: BTreeSet::new() };
         let given: Vec<Remote> = keeper.given();
         for remote in given {
             if let Some(listener) = bind(&remote).await.transpose() {
@@ -82,9 +84,9 @@ impl Keeper {
         self.shared.remotes.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
-    /// The remotes that were given and those that the database names.
-    fn wanted(&self) -> BTreeMap<String, (Remote, RemoteOptions)> {
-        let mut wanted = BTreeMap::new();
+    /// The remotes that were given and those that the database names, and what is wrong with targets there that name none.
+    fn wanted(&self) -> (BTreeMap<String, (Remote, RemoteOptions)>, BTreeSet<String>) {
+        let (mut wanted, mut faults) = (BTreeMap::new(), BTreeSet::new());
         for remote in self.given() {
             let Remote::Column { database, table, column } = &remote else {
                 wanted.insert(remote.to_string(), (remote, RemoteOptions::default()));
@@ -95,19 +97,23 @@ impl Keeper {
                 match Remote::parse(&text) {
                     Ok(Remote::Column { .. }) => {}
                     Ok(remote) => drop(wanted.insert(remote.to_string(), (remote, options))),
-                    Err(e) => tracing::debug!(target: "ovsdb_server", "{e}"),
+                    Err(e) => drop(faults.insert(e.to_string())),
                 }
             }
         }
-        wanted
+        (wanted, faults)
     }
 
     fn unbound(&self) -> bool {
-        self.wanted().keys().any(|name| !self.tasks.contains_key(name))
+        self.wanted().0.keys().any(|name| !self.tasks.contains_key(name))
     }
 
     async fn reconcile(&mut self) {
-        let wanted = self.wanted();
+        let (wanted, faults) = self.wanted();
+        for fault in faults.difference(&self.faults) {
+            tracing::error!(target: "ovsdb_jsonrpc_server", "{fault}");
+        }
+        self.faults = faults;
         let stands = |name: &String, task: &Task| wanted.get(name).is_some_and(|(_, options)| *options == task.options);
         let gone: Vec<String> = self.tasks.iter().filter(|(name, task)| !stands(name, task)).map(|(n, _)| n.clone()).collect();
         gone.iter().for_each(|name| self.end(name));

@@ -142,10 +142,13 @@ impl Core {
         for uuid in &rows.uuids {
             let Some(row) = data.row(rows.table, uuid) else { continue };
             let target = table.column("target").and_then(|c| row.fields[c].as_str()).unwrap_or_default();
-            let Ok(remote) = Remote::parse(target) else { continue };
-            let name = remote.to_string();
-            let link = links.get(&name).cloned().unwrap_or_default();
-            let (is_connected, map) = self.status_of(&name, &link, now);
+            let (is_connected, map) = match Remote::parse(target) {
+                Ok(remote) => {
+                    let name = remote.to_string();
+                    self.status_of(&name, &links.get(&name).cloned().unwrap_or_default(), now)
+                }
+                Err(fault) => (false, vec![("last_error".to_owned(), fault.to_string())]),
+            };
             let fresh = [(connected, Datum::from(is_connected)), (status, Datum::map(map))];
             for (column, datum) in fresh.into_iter().filter_map(|(c, d)| Some((c?, d))) {
                 if row.fields[column] != datum
