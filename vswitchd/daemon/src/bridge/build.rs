@@ -16,6 +16,7 @@ use ofproto::classifier::PrefixField;
 use ofproto::config::{BridgeConfig, FailMode, McastConfig, MirrorConfig, PortConfig, SwitchConfig, TableConfig, UpcallConfig};
 use ofproto::lldp::AutoAttach;
 use ofproto::mirror::read_filter;
+use ofproto::table::INTERNAL;
 use openflow::tls::TlsFiles;
 use openflow::types::Versions;
 use std::net::IpAddr;
@@ -232,8 +233,8 @@ impl Builder<'_> {
     fn tables(&mut self, bridge: &str, row: &Row<'_, Bridge>) -> Vec<(u8, TableConfig)> {
         let mut tables = Vec::new();
         for (number, row) in row.numbered_refs(bridge::FLOW_TABLES) {
-            // Table 254 is the switch's own.
-            let Some(id) = u8::try_from(number).ok().filter(|id| *id < 254) else {
+            // Table 254 is the switch's own, and may be configured too: OVN gives every table the same row.
+            let Some(id) = u8::try_from(number).ok().filter(|id| *id <= INTERNAL.0) else {
                 let text =
                     format!("bridge {bridge}: ignoring configuration for flow table {number} not supported by this datapath");
                 self.complaints.warn(text);

@@ -143,3 +143,18 @@ fn who_can_tell_nobody_does_not_sample() {
     let all: Vec<_> = built.config.bridges.iter().map(told).collect();
     assert_eq!(all, [(false, true, 8192), (true, false, 8192), (false, false, 1_000_000)], "a name may be resolved yet");
 }
+
+/// OVN's ovn-controller names all 255 tables of its bridge, and its tests read the log for warnings.
+#[test]
+fn every_table_the_schema_allows_is_configured() {
+    let (built, complaints) = build_text(
+        "Open_vSwitch . bridges={@a}
+         Bridge a name=a ports={@p} flow_tables={0=@t,253=@t,254=@t}
+         Port p name=a interfaces={@i}
+         Interface i name=a type=internal
+         Flow_Table t prefixes={ip_src}",
+    );
+    assert_eq!(complaints, [""; 0]);
+    let numbers: Vec<_> = built.config.bridges[0].tables.iter().map(|(number, _)| *number).collect();
+    assert_eq!(numbers, [0, 253, 254]);
+}
