@@ -6,6 +6,7 @@ Neighbours: generate.py has the pools of values and the packets of tables, frame
 """
 import frames as f
 import generate as g
+import requests
 from generate import pick
 
 MAIN = [1, 2, 3, 4, 5, 6]
@@ -363,4 +364,4 @@ def asking(r):
     return steps + end()
 
 
-THEMES = {theme.__name__: theme for theme in (vlans, mirrors, snooping, bonds, tunnels, timeouts, conntrack, meters, trees, failing, asking)}
+THEMES = {theme.__name__: theme for theme in (vlans, mirrors, snooping, bonds, tunnels, timeouts, conntrack, meters, trees, failing, asking, requests.messages)}

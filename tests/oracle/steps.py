@@ -14,6 +14,7 @@ smaller before it is shown: steps are left out as long as it is the same. `--sce
     warp MS               time passes, half a second at a time, of more than 31 seconds five
     A ;; B                 several steps that stay together
     watch VERSION FORMAT  a controller's connection, `heard` is what it was told since, `resume` sends the continuations back
+    send NAME VERSION HEX  a message of a controller of this name and its answers, all bytes of them; `hear NAME` is what else it was told
 
 Neighbours: scenes.py writes scenes, tables.py has the two switches, openflow.py the connections.
 """
@@ -43,7 +44,10 @@ class Side(tables.Side):
     def begin(self):
         for held in self.connections.values():
             held.close()
+        for held in getattr(self, "controllers", {}).values():
+            held.close()
         self.connections, self.dummies, self.watched, self.told, self.early = {}, [], None, [], []
+        self.controllers, self.stories = {}, {}
         # A daemon's own time stands still from its first scene on: there is no going back.
         self.reset()
         self.run(["ovs-vsctl", "--db=unix:" + self.folder + "/db.sock", "--timeout=20", "clear", "open_vswitch", ".", "other_config"])
@@ -91,6 +95,10 @@ class Side(tables.Side):
             return self.ask("ofproto/trace", *rest.split())
         if verb == "watch":
             return self.watch(*rest.split())
+        if verb == "send":
+            return self.send(*rest.split())
+        if verb == "hear":
+            return self.hear(rest)
         if verb in ("heard", "resume"):
             return getattr(self, verb)() if self.watched else ""
         return self.command(line).replace(self.folder, "")
@@ -102,6 +110,27 @@ class Side(tables.Side):
         if form != "default":
             replies += held.send(of.header(self.watched, of.EXPERIMENTER, struct.pack("!III", 0x2320, 16, 2)))
         return " ".join(of.told(reply) for reply in replies)
+
+    def named(self, name, version):
+        held = self.controllers.get(name)
+        if held is None or not held.alive or held.version != version:
+            if held:
+                held.close()
+            held = self.controllers[name] = of.Connection(self.folder + "/br0.mgmt", version)
+        return held
+
+    def send(self, name, version, data):
+        """The answers to a message; what else comes is kept for `hear`."""
+        replies = self.named(name, int(version)).send(bytes.fromhex(data))
+        self.stories.setdefault(name, []).extend(plain_message(reply) for reply in replies if reply and unasked(reply))
+        return "\n".join(plain_message(reply) if reply else "closed" for reply in replies if not (reply and unasked(reply)))
+
+    def hear(self, name):
+        """All that a controller was told without a question."""
+        held = self.controllers.get(name)
+        if held and held.alive:
+            self.stories.setdefault(name, []).extend(plain_message(reply) for reply in held.send(b"") if reply)
+        return "\n".join(self.stories.get(name, []))
 
     def heard(self):
         """What the connection was told since, as it came."""
@@ -130,6 +159,16 @@ def properties(data):
         out.append((kind, data[:padded]))
         data = data[padded:]
     return out
+
+
+def unasked(message):
+    """Whether a message is none that answers: packets, flows, ports, roles, tables, requests of others, controllers, monitors."""
+    kind, body = message[1], message[8:]
+    if kind == of.EXPERIMENTER:
+        return body[:8] in [struct.pack("!II", 0x2320, n) for n in (14, 17, 23, 24, 30)] or body[:8] == struct.pack("!II", 0x4F4E4600, 1911)
+    if kind == (17 if message[0] == 1 else 19):
+        return body[:2] == b"\0\x10" or body[:2] == b"\xff\xff"
+    return kind in (10, 11, 12) or message[0] > 4 and kind in (30, 31, 32, 35)
 
 
 def plain_message(message):
@@ -173,7 +212,7 @@ def looks(line):
     """Whether a step changes nothing. Its command tells, not what follows: `--id=@p get port p -- create mirror` is a change."""
     verb, *words = line.split()
     command = next((word for word in words if not word.startswith("-O")), "")
-    return verb in ("appctl", "ofctl", "vsctl") and any(word in command for word in LOOKS)
+    return verb == "hear" or verb in ("appctl", "ofctl", "vsctl") and any(word in command for word in LOOKS)
 
 
 def normal(line, text, merged, bond=()):
@@ -203,7 +242,7 @@ def normal(line, text, merged, bond=()):
     if "bond/show" in line:
         text = re.sub(r"(Recirc-ID : |bond-id: )\d+", r"\1N", text)
         text = re.sub(r"^(hash \d+.*|next rebalance: .*|.*load:.*)\n", "", text, flags=re.M)
-    if looks(line) or verb == "heard":
+    if looks(line) and verb != "hear" or verb == "heard":
         text = "\n".join(sorted(l.rstrip() for l in text.splitlines() if l.strip()))
     return text.rstrip("\n")
 
