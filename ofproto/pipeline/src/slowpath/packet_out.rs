@@ -155,8 +155,8 @@ mod tests {
     use super::*;
     use crate::scenario::{Scenario, config};
     use crate::xlate::frozen::Step;
-    use openflow::TableId;
     use flow::matching::Match;
+    use openflow::TableId;
     use openflow::message::{PacketIn, PacketInFormat};
     use openflow::text::{Names, parse_packet_out};
 
