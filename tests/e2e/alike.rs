@@ -142,6 +142,6 @@ fn our_pipeline_does_what_ovs_pipeline_does() {
 /// A scene of each theme of `tests/oracle/steps.py`, which says the same.
 #[test]
 fn our_switch_does_what_ovs_switch_does() {
-    let few = ["--seed", "0", "--count", "11"];
-    oracle("steps.py", &few, &[("scenes", 11), ("traces", 15), ("packets", 100), ("left", 60), ("looks", 50)]);
+    let few = ["--seed", "0", "--count", "16"];
+    oracle("steps.py", &few, &[("scenes", 16), ("traces", 15), ("packets", 140), ("left", 90), ("looks", 70)]);
 }

@@ -3,6 +3,7 @@
 In: addresses in text, numbers. Out: bytes from the Ethernet header on. Neighbours: scenes.py chooses what is sent, generate.py has the
 packets of random tables.
 """
+import re
 import socket
 import struct
 
@@ -149,20 +150,143 @@ def tunnelled(r, kind, options, inner):
     return ethernet(mac, "aa:55:aa:55:00:00", 0x86DD if ":" in src else 0x800, whole)
 
 
+def router(end):
+    return "fe80::200" if ":" in end else "10.0.0.200"
+
+
+def error(src, dst, quoted):
+    """An ICMP or ICMPv6 error that quotes all of a packet: its host, or its address, cannot be reached. Of TCP that is cut short OVS 3.1 writes
+    the checksum behind the packet's end, and may end."""
+    if ":" in src:
+        return summed(src, dst, 58, struct.pack("!BBHI", 1, 3, 0, 0) + quoted, 2)
+    body = struct.pack("!BBHI", 3, 1, 0, 0) + quoted
+    return body[:2] + struct.pack("!H", checksum(body)) + body[4:]
+
+
+def address_text(data):
+    return socket.inet_ntop(socket.AF_INET6 if len(data) == 16 else socket.AF_INET, data)
+
+
+def parts(data):
+    """(address family's size, source, destination, protocol, where its body is) of a packet without tags, options or fragments; None of others."""
+    if data[12:14] == b"\x08\0" and data[14] == 0x45:
+        return 4, data[26:30], data[30:34], data[23], 34
+    if data[12:14] == b"\x86\xdd":
+        return 16, data[22:38], data[38:54], data[20], 54
+    return None
+
+
+CHECKSUMS = {1: 2, 6: 16, 17: 6, 58: 2}
+
+
+def turned(data, how):
+    """What comes back for a packet: `plain` is an answer, `reset` one of TCP, `error` what a router says that cannot forward it, `data=HEX` an answer
+    that says that. None of what has no answer."""
+    found = parts(data)
+    if found is None or found[3] not in CHECKSUMS:
+        return None
+    size, src, dst, proto, at = found
+    src, dst = address_text(src), address_text(dst)
+    macs = ":".join("%02x" % b for b in data[:6]), ":".join("%02x" % b for b in data[6:12])
+    if how == "error":
+        return packet(*macs, router(src), src, 58 if size == 16 else 1, error(router(src), src, data[14:]))
+    body = data[at:]
+    said = bytes.fromhex(how[5:]) if how.startswith("data=") else b""
+    if proto in (1, 58):
+        body = bytes([{8: 0, 128: 129}.get(body[0], body[0])]) + body[1:2] + b"\0\0" + body[4:]
+        if proto == 1:
+            return packet(*macs, dst, src, 1, body[:2] + struct.pack("!H", checksum(body)) + body[4:])
+    elif proto == 17:
+        body = body[2:4] + body[:2] + struct.pack("!HH", 8 + len(said), 0) + said
+    else:
+        seq, ack, length, flags = struct.unpack("!IIBB", body[4:14])
+        ack_of = seq + len(body) - (length >> 4) * 4 + bool(flags & 3)
+        flags = 0x14 if how == "reset" else 0x12 if flags & 2 else 0x18 if said else 0x10
+        body = body[2:4] + body[:2] + struct.pack("!IIBBHHH", ack if ack else 900000, ack_of, 0x50, flags, 8000, 0, 0) + said
+    return packet(*macs, dst, src, proto, summed(dst, src, proto, body[:CHECKSUMS[proto]] + b"\0\0" + body[CHECKSUMS[proto] + 2:], CHECKSUMS[proto]))
+
+
+def ranged(range_):
+    """A range of NAT's as bytes and numbers: its first and last address, its first and last port."""
+    head, _, ports = range_.lstrip("[").partition("]:" if "[" in range_ else ":" if "." in range_ else "none")
+    low, _, high = head.rstrip("]").partition("-")
+    first, _, last = ports.partition("-")
+    return address(low), address(high or low), int(first or 0), int(last or first or 0)
+
+
+def masked(data, range_):
+    """A packet, with the checksum told right or wrong, and without addresses and ports of a range; those of quoted packets, too."""
+    low, high, first, last = ranged(range_)
+    found = parts(data)
+    if found is None or found[3] not in CHECKSUMS:
+        return data.hex()
+    size, src, dst, proto, at = found
+    sum_at = at + CHECKSUMS[proto]
+    pseudo = b"" if proto == 1 else src + dst + (struct.pack("!II", len(data) - at, proto) if size == 16 else struct.pack("!BBH", 0, proto, len(data) - at))
+    right = checksum(pseudo + data[at:]) == 0 and (size == 16 or checksum(data[14:34]) == 0)
+    data = bytearray(data)
+    data[sum_at:sum_at + 2] = b"\0\0"
+
+    def hide(at, inner):
+        head = 40 if size == 16 else 20
+        if size == 4:
+            data[at + 10:at + 12] = b"\0\0"
+        hidden = []
+        for n in (0, 1):
+            where = at + (8 if size == 16 else 12) + n * size
+            hidden.append(low <= bytes(data[where:where + size]) <= high)
+            if hidden[n]:
+                data[where:where + size] = b"*" * size
+        for n in (0, 1):
+            where = at + head + 2 * n
+            if len(data) >= where + 2 and hidden[n] and first and proto_of(at) in (6, 17) and first <= struct.unpack("!H", data[where:where + 2])[0] <= last:
+                data[where:where + 2] = b"**"
+        if inner and proto in (1, 58) and data[at + head] in (1, 3):
+            # OVS leaves checksums in what is quoted as they come, or wrong.
+            quoted = at + head + 8
+            hide(quoted, False)
+            sum_at = quoted + head + CHECKSUMS.get(proto_of(quoted), 0)
+            data[sum_at:sum_at + 2] = b"\0\0"
+    proto_of = lambda at: data[at + 6] if size == 16 else data[at + 9]
+    hide(14, True)
+    return ("right " if right else "wrong ") + bytes(data).hex()
+
+
+def masked_text(text, range_):
+    """What is told of connections without addresses of a range and the ports that stand with them."""
+    low, high, first, last = ranged(range_)
+
+    def hide(match):
+        tuple_ = match.group(0)
+        for a, p in (("src", "sport"), ("dst", "dport")):
+            told = re.search(a + r"=([^,]*)", tuple_)
+            try:
+                where = address(told.group(1))
+            except (AttributeError, OSError):
+                continue
+            if len(where) == len(low) and low <= where <= high:
+                tuple_ = tuple_.replace("%s=%s," % (a, told.group(1)), a + "=*,")
+                if first:
+                    tuple_ = re.sub(p + r"=\d+", p + "=*", tuple_)
+        return tuple_
+    return re.sub(r"\([^()]*\)", hide, text)
+
+
 class Talk:
     """Two ends that talk: packets in the order in which a connection has them, some of them wrong, late or missing."""
 
     def __init__(self, r, nat):
-        six = not nat and r.random() < 0.25
+        six = r.random() < 0.25 if not nat else "2001" in nat
         self.kind = pick(r, "tcp", "tcp", "udp", "icmp")
         self.macs = "50:54:00:00:00:01", "50:54:00:00:00:02"
-        self.ends = ["fe80::1", "fe80::2"] if six else ["10.0.0.%d" % pick(r, 1, 2), "10.0.0.9"]
+        self.ends = ["fe80::%d" % pick(r, 1, 2), "fe80::9"] if six else ["10.0.0.%d" % pick(r, 1, 2), "10.0.0.9"]
         self.ports = [pick(r, 1000, 1001, 5000), pick(r, 80, 53, 8080)]
         # What the far end sees of the two.
         self.seen, self.seen_ports = list(self.ends), list(self.ports)
         if "src=" in nat or "dst=" in nat:
             side = 0 if "src=" in nat else 1
-            where, _, port = nat.rstrip(")").split("=")[1].partition(":")
+            where = nat.rstrip(")").split("=")[1]
+            where, _, port = where.lstrip("[").partition("]:" if "[" in where else ":" if not six else "none")
             self.seen[side] = where
             if port and self.kind != "icmp":
                 self.seen_ports[side] = int(port)
@@ -195,12 +319,13 @@ class Talk:
 
     def unreachable(self, frame):
         """A router at the far end cannot forward what it saw of a packet from here."""
-        quoted = packet(*self.macs, self.seen[0], self.seen[1], frame[23], frame[34:])[14:]
+        six = ":" in self.ends[0]
+        at = 54 if six else 34
+        quoted = packet(*self.macs, self.seen[0], self.seen[1], frame[20] if six else frame[23], frame[at:])[14:]
+        at -= 14
         if self.kind != "icmp":
-            quoted = quoted[:20] + struct.pack("!HH", *self.seen_ports) + quoted[24:]
-        body = struct.pack("!BBHI", 3, 1, 0, 0) + quoted[:28]
-        body = body[:2] + struct.pack("!H", checksum(body)) + body[4:]
-        return packet(*self.macs[::-1], "10.0.0.200", self.seen[0], 1, body), 2
+            quoted = quoted[:at] + struct.pack("!HH", *self.seen_ports) + quoted[at + 4:]
+        return packet(*self.macs[::-1], router(self.seen[0]), self.seen[0], 58 if six else 1, error(router(self.seen[0]), self.seen[0], quoted)), 2
 
     def packets(self, r):
         """[(bytes, port)]: the near end is at port 1, the far one at 2."""
@@ -211,7 +336,8 @@ class Talk:
             out = [self.udp(0, b"question"), self.udp(1, b"answer"), self.udp(0, b"more"), self.udp(1, b"")]
         else:
             out = [self.icmp(0, False), self.icmp(1, True), self.icmp(0, False), self.icmp(1, False)]
-        if ":" not in self.ends[0] and r.random() < 0.4:
+        # Where the destination was another over IPv6, OVS 3.1 writes over the addresses that an error quotes.
+        if r.random() < 0.4 and not (":" in self.ends[0] and self.seen[1] != self.ends[1]):
             out.insert(pick(r, 1, 2, 3), self.unreachable(out[0][0]))
         change = r.random()
         if change < 0.15:

@@ -6,6 +6,8 @@ Neighbours: generate.py has the pools of values and the packets of tables, frame
 """
 import frames as f
 import generate as g
+import requests
+import tracking
 from generate import pick
 
 MAIN = [1, 2, 3, 4, 5, 6]
@@ -263,15 +265,17 @@ def timeouts(r):
 
 def conntrack(r):
     zone = pick(r, "", ",zone=1", ",zone=7")
-    nat = pick(r, "", "", ",nat(src=10.9.0.1)", ",nat(src=10.9.0.1:5000)", ",nat(dst=10.0.0.77)", ",nat(dst=10.0.0.77:8081)")
+    nat = pick(r, "", "", ",nat(src=10.9.0.1)", ",nat(src=10.9.0.1:5000)", ",nat(dst=10.0.0.77)", ",nat(dst=10.0.0.77:8081)",
+               ",nat(src=2001:db8::5)", ",nat(src=[2001:db8::5]:5000)", ",nat(dst=2001:db8::77)", ",nat(dst=[2001:db8::77]:8081)")
+    nat6, nat = (nat, "") if "2001" in nat else ("", nat)
     extra = pick(r, "", ",exec(set_field:5->ct_mark)", ",exec(set_field:0x7->ct_label,move:NXM_OF_IN_PORT[]->NXM_NX_CT_MARK[0..15])")
     if r.random() < 0.1:
         extra += ",force"
     steps = ["devices br0 1 2 3 4", "flow br0 priority=1,actions=output:4",
              "flow br0 priority=10,ip,ct_state=-trk,actions=ct(table=1%s%s)" % (zone, ",nat" if nat else ""),
-             "flow br0 priority=10,ipv6,ct_state=-trk,actions=ct(table=1%s)" % zone,
+             "flow br0 priority=10,ipv6,ct_state=-trk,actions=ct(table=1%s%s)" % (zone, ",nat" if nat6 else ""),
              "flow br0 table=1,priority=30,in_port=1,ip,ct_state=+trk+new,actions=ct(commit%s%s%s),output:2" % (zone, nat, extra),
-             "flow br0 table=1,priority=30,in_port=1,ipv6,ct_state=+trk+new,actions=ct(commit%s%s),output:2" % (zone, extra),
+             "flow br0 table=1,priority=30,in_port=1,ipv6,ct_state=+trk+new,actions=ct(commit%s%s%s),output:2" % (zone, nat6, extra),
              "flow br0 table=1,priority=20,ct_state=+trk+est-rpl,in_port=1,actions=output:2",
              "flow br0 table=1,priority=20,ct_state=+trk+est+rpl,in_port=2,actions=%soutput:1" % pick(r, "", "ct_clear,", "move:NXM_NX_CT_MARK[]->NXM_NX_REG0[],"),
              "flow br0 table=1,priority=25,ct_state=+trk+rel,actions=output:3",
@@ -280,7 +284,7 @@ def conntrack(r):
     if r.random() < 0.3:
         steps.append("flow br0 table=1,priority=22,ct_mark=5,udp,actions=output:3,output:%d" % pick(r, 1, 2))
     for _ in range(pick(r, 1, 2, 3)):
-        talk = f.Talk(r, nat)
+        talk = f.Talk(r, nat or nat6)
         for data, port in talk.packets(r):
             steps += received(r, port, data.hex(), 0.1)
             if r.random() < 0.06:
@@ -363,4 +367,5 @@ def asking(r):
     return steps + end()
 
 
-THEMES = {theme.__name__: theme for theme in (vlans, mirrors, snooping, bonds, tunnels, timeouts, conntrack, meters, trees, failing, asking)}
+THEMES = {theme.__name__: theme for theme in (vlans, mirrors, snooping, bonds, tunnels, timeouts, conntrack, meters, trees, failing, asking, requests.messages,
+                                            tracking.nats, tracking.helpers, tracking.fragments, tracking.limits)}

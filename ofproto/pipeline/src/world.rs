@@ -19,6 +19,7 @@ use crate::recirc::Recircs;
 use crate::router::Router;
 use crate::tunnel::{Listening, TunnelPorts, came_by_tunnel};
 use flow::Key;
+use flow::extract::VLANS_MAX;
 use flow::hash::Map;
 use flow::seam::{Datapath, DpError, DpFeatures, DpPort};
 use openflow::OfPort;
@@ -131,6 +132,15 @@ impl Default for World {
 }
 
 impl World {
+    /// As `extract` takes it: how many VLAN tags of a packet are looked into.
+    #[must_use]
+    pub fn tags_seen(&self) -> u8 {
+        match u8::try_from(self.vlan_limit) {
+            Ok(limit @ 1..) => limit.min(VLANS_MAX),
+            _ => VLANS_MAX,
+        }
+    }
+
     /// A number for a new bridge.
     pub fn new_bridge_id(&mut self) -> BridgeId {
         self.last_bridge += 1;

@@ -1,7 +1,7 @@
 //! Putting multipart requests together: parts of one request come in messages that say MORE (OpenFlow 1.3+, 7.3.5).
 //!
-//! Messages of a connection enter, whole requests leave (as the list of their messages, in order). Only table features and flow
-//! monitors may have several parts with something in them.
+//! Messages of a connection enter, whole requests leave (as the list of their messages, in order). Which kinds may have several
+//! parts with something in them is for whoever joins them.
 
 use super::formats::{self, Kind};
 use super::frame::{HEADER_BYTES, Header};
@@ -42,7 +42,7 @@ impl Assembler {
     /// parts without a body are left out unless there is nothing else.
     ///
     /// # Errors
-    /// `OFPBRC_BAD_STAT` when parts of one request differ, or when two have something in them of a kind that has no use for it; `OFPBRC_BAD_LEN`, `OFPBRC_MULTIPART_BUFFER_OVERFLOW`.
+    /// `OFPBRC_BAD_STAT` when parts of one request differ; `OFPBRC_BAD_LEN`, `OFPBRC_MULTIPART_BUFFER_OVERFLOW`.
     pub fn take(&mut self, message: &[u8], now_ms: Msec) -> Result<Vec<Vec<u8>>, OfError> {
         let alone = Ok(vec![message.to_vec()]);
         let Some(header) = Header::peek(message) else { return alone };
@@ -63,10 +63,6 @@ impl Assembler {
         p.bytes += message.len();
         if p.bytes > REQUEST_BYTES_MAX || self.partials.len() >= PARTIALS_MAX {
             return Err(OfError::OfpbrcMultipartBufferOverflow);
-        }
-        let joins = matches!(kind, Kind::TableFeaturesRequest | Kind::FlowMonitorRequest);
-        if has_body && !joins && p.parts.iter().any(|part| part.len() > envelope) {
-            return Err(OfError::OfpbrcBadStat);
         }
         // Of parts without a body one is enough, and that only while there is no other.
         if has_body || p.parts.is_empty() {
@@ -102,7 +98,11 @@ fn request(version: Version, header: Header, message: &[u8]) -> Result<Option<(K
     if header.kind != kind || message.len() < HEADER_BYTES {
         return Ok(None);
     }
-    let opened = formats::open(version, header, message)?;
+    let opened = formats::identify(version, header, message)?;
+    // A part may be empty whatever its kind: what the others have counts.
+    if !opened.body.is_empty() {
+        formats::open(version, header, message)?;
+    }
     let envelope = message.len() - opened.body.len();
     Ok(Some((opened.format.kind, envelope, version >= Version::V13 && opened.flags & 1 != 0)))
 }
@@ -153,8 +153,13 @@ mod tests {
             [&[4, 18, 0, len, 0, 0, 0, 9, 0, 5, 0, more, 0, 0, 0, 0], body].concat()
         };
         let mut a = Assembler::default();
-        assert_eq!(a.take(&part(1, &[0xff; 8]), 0), Ok(Vec::new()));
-        assert_eq!(a.take(&part(0, &[0xff; 8]), 0), Err(OfError::OfpbrcBadStat));
-        assert_eq!(a.take(&part(0, &[0xff; 8]), 0), Ok(vec![part(0, &[0xff; 8])]), "what was begun is forgotten");
+        let (full, empty) = (part(1, &[0xff; 8]), part(0, &[]));
+        assert_eq!(a.take(&full, 0), Ok(Vec::new()));
+        assert_eq!(a.take(&empty, 0), Ok(vec![full.clone()]), "the last says no more");
+        assert_eq!(a.take(&part(1, &[]), 0), Ok(Vec::new()));
+        assert_eq!(a.take(&part(0, &[0xff; 8]), 0), Ok(vec![part(0, &[0xff; 8])]), "nor need the first");
+        assert_eq!(a.take(&part(1, &[0xff; 4]), 0), Err(OfError::OfpbrcBadLen));
+        assert_eq!(a.take(&full, 0), Ok(Vec::new()));
+        assert_eq!(a.take(&part(0, &[0xff; 8]), 0), Ok(vec![full, part(0, &[0xff; 8])]));
     }
 }

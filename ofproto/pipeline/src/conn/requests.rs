@@ -68,8 +68,11 @@ impl Conn {
 
     /// OFPT_BUNDLE_ADD_MESSAGE
     fn bundle_add(&self, bundle: (u32, u16), message: Message, raw: Vec<u8>, now: Msec) -> Result<(), OfError> {
-        if let Body::FlowMod(fm) = &message.body {
-            flow_mod::check_table(fm)?;
+        // As in OVS a message that is wrong by itself leaves its bundle as it is.
+        match &message.body {
+            Body::FlowMod(fm) => flow_mod::check_table(fm)?,
+            Body::PacketOut(po) if po.buffer_id != openflow::types::NO_BUFFER => return Err(OfError::OfpbrcBufferUnknown),
+            _ => {}
         }
         self.lock().bundles.add(bundle, message, raw, now)
     }

@@ -5,6 +5,7 @@
 use super::endpoint::{Agreed, Endpoint, Target, Terms};
 use super::outbox::Outbox;
 use super::reconnect::{CONNECT_TIMEOUT_MS, Effect, Event, Status};
+use super::requests::error_about;
 use super::state::State;
 use super::{CONN_BAD_MESSAGE, CONN_NEGOTIATION_FAILED, Conn, RCONN_DISCONNECTED, Shared, sockets};
 use flow::clock::now_ms;
@@ -427,6 +428,9 @@ async fn converse<S: Wire>(
                 out.clear();
             }
         }
+        while let Some(part) = assembler.expire(now_ms()) {
+            encode(job, conn, &error_about(OfError::OfpbrcMultipartRequestTimeout, &part), &mut out);
+        }
         take_updates(job, conn, &mut out);
         while out.len() < READ_BYTES
             && let Some(message) = conn.outbox.take(now_ms())
@@ -446,7 +450,7 @@ async fn converse<S: Wire>(
         let tick = life.lock().expect("no holder of a status panics").next_tick_ms();
         // The clock of tests leaps: what waits for the rate limit looks at it often.
         let limited = conn.outbox.next_ms(now).map(|at| at.min(now + LIMITED_POLL_MS));
-        let tick = tick.into_iter().chain(limited).min();
+        let tick = tick.into_iter().chain(limited).chain(assembler.next_expiry_ms()).min();
         let wait = tick.map_or(Duration::from_secs(3600), |at| Duration::from_millis((at - now).max(1).unsigned_abs()));
         tokio::select! {
             read = stream.read(&mut buffer) => match read? {
@@ -580,6 +584,7 @@ fn handle_one(job: &Job, conn: &Conn, assembler: &mut Assembler, raw: &[u8], out
         ECHO_REQUEST | ECHO_REPLY => version.is_some(),
         _ => false,
     };
+    let mut parts = Vec::new();
     let decoded = if version != Some(agreed) && !is_of_any {
         Err(OfError::OfpbrcBadVersion)
     } else if !is_whole {
@@ -590,10 +595,15 @@ fn handle_one(job: &Job, conn: &Conn, assembler: &mut Assembler, raw: &[u8], out
     } else if let Err(error) = conn.may(kind_of(raw)) {
         Err(error)
     } else if Assembler::may_be_part(header) {
-        assembler.take(raw, now_ms()).and_then(|parts| assemble(&codec, &parts))
+        assembler.take(raw, now_ms()).and_then(|whole| {
+            parts = whole;
+            assemble(&codec, &parts)
+        })
     } else {
         codec.decode(raw).map(Some)
     };
+    // As in OVS errors quote the first of several parts.
+    let raw = parts.first().map_or(raw, Vec::as_slice);
     match decoded {
         Ok(Some(message)) => {
             let asked_for_misses = matches!(message.body, Body::SetConfig(_) | Body::SetAsync(_) | Body::SetControllerId(_));
@@ -639,22 +649,22 @@ fn assemble(codec: &Codec<'_>, parts: &[Vec<u8>]) -> Result<Option<Message>, OfE
         let message = codec.decode(part)?;
         match &mut whole {
             None => whole = Some(message),
-            Some(first) => join(first, message),
+            Some(first) => join(first, message)?,
         }
     }
     Ok(whole)
 }
 
-/// Adds the entries of a further part.
-fn join(first: &mut Message, more: Message) {
+/// Adds the entries of a further part; only table features and flow monitors have some in several.
+fn join(first: &mut Message, more: Message) -> Result<(), OfError> {
     use openflow::message::MultipartBody as M;
-    if let (Body::Stats(first), Body::Stats(more)) = (&mut first.body, more.body) {
-        if let (M::TableFeaturesRequest(all), M::TableFeaturesRequest(new)) = (&mut first.body, &more.body) {
-            all.extend(new.iter().cloned());
-        } else if let (M::FlowMonitorRequest(all), M::FlowMonitorRequest(new)) = (&mut first.body, &more.body) {
-            all.extend(new.iter().cloned());
-        }
+    let (Body::Stats(first), Body::Stats(more)) = (&mut first.body, more.body) else { return Err(OfError::OfpbrcBadStat) };
+    match (&mut first.body, more.body) {
+        (M::TableFeaturesRequest(all), M::TableFeaturesRequest(new)) => all.extend(new),
+        (M::FlowMonitorRequest(all), M::FlowMonitorRequest(new)) => all.extend(new),
+        _ => return Err(OfError::OfpbrcBadStat),
     }
+    Ok(())
 }
 
 fn encode(job: &Job, conn: &Conn, message: &Message, out: &mut Vec<u8>) {

@@ -7,12 +7,14 @@ use crate::bridge::PortView;
 use crate::config::{ControllerConfig, FailMode, SwitchConfig};
 use crate::scenario::{Scenario, config, controller};
 use flow::seam::LinkFeatures;
-use openflow::message::{Body, FlowMonitorRequest, PortStatus, Role, RoleRequest, SwitchConfig as SetConfig};
+use openflow::message::{
+    Body, BundleControl, FlowMonitorRequest, PacketOut, PortStatus, Role, RoleRequest, SwitchConfig as SetConfig,
+};
 use openflow::print::format_message;
 use openflow::text::{Names, parse_packet_out};
 use openflow::types::Versions;
 use openflow::wire::Splitter;
-use openflow::{Message, OfPort, TableId, Version, Xid, decode};
+use openflow::{Message, OfError, OfPort, TableId, Version, Xid, decode};
 use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -561,6 +563,27 @@ fn settings_are_taken_up_by_living_connections() {
     assert!(listener.accept().is_err(), "it has not come again");
 }
 
+/// Queues of port 9 are asked for in parts: one with a body is enough, two are too many, and none comes to an end by itself.
+#[test]
+fn a_request_comes_in_parts() {
+    let b = bench();
+    let mut wire = b.wire();
+    let mut answer = |parts: &[(u8, &[u8])]| {
+        for (more, body) in parts {
+            let head = [4, 18, 0, u8::try_from(16 + body.len()).unwrap(), 0, 0, 0, 9, 0, 5, 0, *more, 0, 0, 0, 0];
+            wire.stream.write_all(&[&head, *body].concat()).unwrap();
+        }
+        let Body::Error(told) = wire.until(|body| matches!(body, Body::Error(_))).body else { unreachable!() };
+        (told.error, told.data[11], told.data.len())
+    };
+    let queues = [0, 0, 0, 9, 0xff, 0xff, 0xff, 0xff];
+    let (none, too_many) = (OfError::OfpqofcBadPort, OfError::OfpbrcBadStat);
+    assert_eq!(answer(&[(1, &queues), (0, &[])]), (none, 1, 24));
+    assert_eq!(answer(&[(1, &[]), (0, &queues)]), (none, 0, 24));
+    assert_eq!(answer(&[(1, &queues), (0, &queues)]), (too_many, 1, 24), "the first is quoted");
+    assert_eq!(answer(&[(1, &[]), (1, &queues)]), (OfError::OfpbrcMultipartRequestTimeout, 1, 24));
+}
+
 /// What a packet-out has taught goes with the rest of a bundle that fails; one whose actions cannot be carried out fails, as in OVS.
 #[test]
 fn what_a_packet_out_teaches_belongs_to_its_bundle() {
@@ -584,6 +607,23 @@ fn what_a_packet_out_teaches_belongs_to_its_bundle() {
         bundle(&format!("flow add {endless}\npacket-out in_port=1,packet=505400000007505400000001080000,actions=resubmit(,3)\n"));
     assert!(said.contains("OFPFMFC_UNKNOWN") && said.contains("OFPBFC_MSG_FAILED"), "{said}");
     assert_eq!(rules(), 0);
+}
+
+/// Flags that are not the bundle's end it; as in OVS those of a message that cannot be are not looked at.
+#[test]
+fn a_message_that_is_wrong_leaves_its_bundle() {
+    let b = bench();
+    let mut wire = b.wire();
+    let control = |kind| Body::BundleControl(BundleControl { id: 1, kind, flags: 3 });
+    wire.send(control(0));
+    let po = parse_packet_out("in_port=1,packet=505400000007505400000001080000,actions=2", &Names::default()).unwrap().0;
+    for (buffer_id, error) in [(5, OfError::OfpbrcBufferUnknown), (u32::MAX, OfError::OfpbfcBadFlags)] {
+        let body = Body::PacketOut(Box::new(PacketOut { buffer_id, ..po.clone() }));
+        let message = Message { version: Version::V13, xid: Xid(1), body };
+        wire.send(Body::BundleAdd { id: 1, flags: 1, raw: message.encode().unwrap(), message: Box::new(message) });
+        let told = wire.until(|body| matches!(body, Body::Error(_))).body;
+        assert!(matches!(&told, Body::Error(told) if told.error == error), "{told:?}");
+    }
 }
 
 /// What a packet-out has taught is done with: later members of its bundle have the last word on it.

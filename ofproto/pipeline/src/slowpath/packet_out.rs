@@ -59,7 +59,7 @@ impl Slowpath {
         let b = world.bridges.get(&bridge)?;
         let udpif = self.udpif(&b.kind)?;
         let mut key = Key::ZERO;
-        extract_whole(&po.packet, &PacketMeta::default(), &mut key);
+        extract_whole(&po.packet, &PacketMeta { vlan_limit: world.tags_seen(), ..PacketMeta::default() }, &mut key);
         // What the message says beside the packet: registers, metadata, tunnel (OpenFlow 1.5 section 7.3.6).
         key.or_with(&Key { in_port: [0; 4], ..po.metadata.key });
         key.in_port = in_port.to_key();
@@ -99,11 +99,9 @@ impl Slowpath {
         let bytes = &packet.public.packet;
         let mut key = Key::ZERO;
         let pipeline = &packet.public.metadata.key;
-        extract_whole(
-            bytes,
-            &PacketMeta { packet_type: u32::from_be_bytes(pipeline.packet_type), ..PacketMeta::default() },
-            &mut key,
-        );
+        let packet_type = u32::from_be_bytes(pipeline.packet_type);
+        let meta = PacketMeta { packet_type, vlan_limit: world.tags_seen(), ..PacketMeta::default() };
+        extract_whole(bytes, &meta, &mut key);
         key.or_with(&Key { in_port: [0; 4], packet_type: [0; 4], ..*pipeline });
         key.in_port = state.metadata.in_port;
         let input =
@@ -149,5 +147,63 @@ impl Slowpath {
             udpif.catch_up();
         }
         udpif.linger(recircs, now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::{Scenario, config};
+    use crate::xlate::frozen::Step;
+    use flow::matching::Match;
+    use openflow::TableId;
+    use openflow::message::{PacketIn, PacketInFormat};
+    use openflow::text::{Names, parse_packet_out};
+
+    /// A packet of two tags of which one is looked at has the third in front of both, also when it comes back from a controller.
+    #[test]
+    fn tags_behind_the_limit_stay() {
+        let s = Scenario::new(&crate::config::SwitchConfig { vlan_limit: 1, ..config(&["br0 p1@1"]) });
+        let text = "in_port=controller,packet=50540000000350540000000481004014810060140800,actions=push_vlan:0x8100,set_field:4106->vlan_vid,1";
+        let (po, _) = parse_packet_out(text, &Names::default()).unwrap();
+        let world = s.slowpath.read_world();
+        let bridge = world.bridge_named("br0").unwrap();
+        let sent = s.slowpath.prepare_packet_out(&world, bridge.id, OfPort::CONTROLLER, &po, 0).unwrap().packet.actions;
+        assert!(matches!(&sent[..], [Action::PushVlan { .. }, Action::Output(_)]), "{sent:?}");
+        let public = PacketIn {
+            packet: po.packet.clone(),
+            full_len: 22,
+            buffer_id: u32::MAX,
+            reason: 1,
+            table: TableId(0),
+            cookie: 0,
+            metadata: Match::default(),
+            userdata: Vec::new(),
+            continuation: Vec::new(),
+            format: PacketInFormat::Nxt2,
+        };
+        let state = FrozenState {
+            bridge: bridge.id,
+            table: TableId(0),
+            metadata: Key { in_port: OfPort::CONTROLLER.to_key(), ..Key::ZERO },
+            written: FrozenState::whole_tunnel(),
+            conntracked: false,
+            stack: Vec::new(),
+            mirrors: 0,
+            steps: po.actions.iter().cloned().map(Step::Run).collect(),
+            action_set: Vec::new(),
+            userdata: Vec::new(),
+        };
+        let given_back = PacketInPrivate {
+            public,
+            bridge: bridge.uuid,
+            stack: Vec::new(),
+            mirrors: 0,
+            conntracked: false,
+            odp_port: u32::MAX,
+            frames: Vec::new(),
+            action_set: Vec::new(),
+        };
+        assert_eq!(s.slowpath.prepare_resume(&world, &state, &given_back, 0).unwrap().packet.actions, sent);
     }
 }

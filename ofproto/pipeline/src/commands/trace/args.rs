@@ -9,7 +9,7 @@ use crate::tunnel::came_by_tunnel;
 use crate::world::{BridgeId, World};
 use flow::compose::{Payload, compose};
 use flow::dptext;
-use flow::extract::{PacketMeta, VLANS_MAX, extract_whole};
+use flow::extract::{PacketMeta, extract_whole};
 use flow::fields::{Field, TunnelOptions};
 use flow::forms::{NoNames, PortNames};
 use flow::key::Key;
@@ -77,7 +77,7 @@ pub(super) fn read(slowpath: &Slowpath, args: &[&str], packet_out: bool) -> Resu
         }
     }
     let mut flow = read_flow(slowpath, &options.rest)?;
-    let vlan_limit = slowpath.read_world().vlan_limit;
+    let vlan_limit = slowpath.read_world().tags_seen();
     if vlan_limit == 1 {
         see_one_tag(&mut flow.key);
     }
@@ -86,10 +86,6 @@ pub(super) fn read(slowpath: &Slowpath, args: &[&str], packet_out: bool) -> Resu
         packet = Some(compose(&flow.key, payload));
     } else if let Some(bytes) = &packet {
         let described = *flow.key;
-        let vlan_limit = match vlan_limit {
-            0 => VLANS_MAX,
-            limit => u8::try_from(limit).unwrap_or(VLANS_MAX),
-        };
         extract_whole(bytes, &PacketMeta { vlan_limit, ..PacketMeta::of(&described) }, &mut flow.key);
         flow.key.in_port = described.in_port;
     }
