@@ -6,10 +6,7 @@ use ctl::{Io, dispatch};
 fn refusal(line: &str) -> String {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
-    match dispatch(&mut Io::new(&mut out, &mut err), "ferrule", &words) {
-        Ok(code) => panic!("{line}: exit code {code}"),
-        Err(fault) => fault.to_string(),
-    }
+    dispatch(&mut Io::new(&mut out, &mut err), "ferrule", &words).expect_err(line).to_string()
 }
 
 #[test]

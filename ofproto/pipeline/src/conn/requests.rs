@@ -69,10 +69,13 @@ impl Conn {
     /// OFPT_BUNDLE_ADD_MESSAGE
     fn bundle_add(&self, bundle: (u32, u16), message: Message, raw: Vec<u8>, now: Msec) -> Result<(), OfError> {
         // As in OVS a message that is wrong by itself leaves its bundle as it is.
-        match &message.body {
-            Body::FlowMod(fm) => flow_mod::check_table(fm)?,
-            Body::PacketOut(po) if po.buffer_id != openflow::types::NO_BUFFER => return Err(OfError::OfpbrcBufferUnknown),
-            _ => {}
+        if let Body::FlowMod(fm) = &message.body {
+            flow_mod::check_table(fm)?;
+        }
+        if let Body::PacketOut(po) = &message.body
+            && po.buffer_id != openflow::types::NO_BUFFER
+        {
+            return Err(OfError::OfpbrcBufferUnknown);
         }
         self.lock().bundles.add(bundle, message, raw, now)
     }
