@@ -195,7 +195,11 @@ fn exit_ends_the_daemon_and_cleanup_takes_its_devices() {
     // Whoever has the answer finds nothing of the daemon any more. OVS's names may take a moment longer.
     let exit = |words: &str| {
         let names = ["ovs-vswitchd.pid".to_owned(), format!("ovs-vswitchd.{}.ctl", host.pid())];
-        if is_stock() { host.end_daemon(words) } else { drop(host.appctl(&format!("exit {words}"))) }
+        if is_stock() {
+            host.end_daemon(words)
+        } else {
+            drop(host.appctl(&format!("exit {words}")))
+        }
         let left: Vec<_> = names.iter().filter(|name| host.file(name).exists()).collect();
         let devices = host.ns.ip("-o link");
         assert!(left.is_empty(), "{left:?}");
