@@ -350,8 +350,6 @@ def excused(message, theirs, ours):
         return "OVS forgets what is wrong with a bundle_load() when it comes to its register"
     if theirs == "error 2/0" and has_action(message, (b"\x00\x0b", b"\x00\x0c", b"\x00\x1a", b"\x00\x1b")):
         return "copies of TTLs and I-TAGs are actions of ours"
-    if (theirs, ours) == ("error 4/1", "error 4/0") and message[1] == 13:
-        return "OVS takes the match of 1.1 in a packet-out of 1.5"
     if (theirs, ours) == ("error 12/1", "error 12/11"):
         return "of a meter that is there and has no bands, either may be told first"
     if ours == "error of 0x2320 type 37" and message[1] == 15:

@@ -46,11 +46,33 @@ pub struct Daemon {
 }
 
 /// How to end.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Default, Debug)]
 pub struct Exit {
     /// Remove datapath ports and flows that would otherwise outlive the process.
     pub cleanup: bool,
     pub signal: Option<Signal>,
+    /// Who asked for it, and is answered when it has been done.
+    pub asked: Vec<Reply>,
+}
+
+/// What a daemon that has ended still has to say.
+#[derive(Debug)]
+pub struct Farewell {
+    pub signal: Option<Signal>,
+    asked: Vec<Reply>,
+    control: Option<Server>,
+}
+
+impl Farewell {
+    /// Answers those who asked for the end.
+    pub async fn say(self) {
+        for reply in self.asked {
+            reply.send(Ok(String::new()));
+        }
+        if let Some(control) = self.control {
+            control.finish().await;
+        }
+    }
 }
 
 /// A `time/warp` under way: the clock leaps by `step_ms` at a time, with a pass of the loop after each leap.
@@ -161,7 +183,7 @@ impl Daemon {
 }
 
 /// Runs until told to end. `ready` is called once the first configuration stands.
-pub async fn run(mut daemon: Daemon, mut sources: Sources, mut ready: impl FnMut()) -> Exit {
+pub async fn run(mut daemon: Daemon, mut sources: Sources, mut ready: impl FnMut()) -> Farewell {
     let registry = commands::registry(daemon.options.dummy.is_some());
     loop {
         let now = clock().now_ms();
@@ -172,16 +194,8 @@ pub async fn run(mut daemon: Daemon, mut sources: Sources, mut ready: impl FnMut
             // After the console has been left: who starts the daemon expects to read nothing.
             tracing::info!(target: "vswitchd", "{}", usage::version(&daemon.options.process.program));
         }
-        if let Some(exit) = daemon.exit {
-            if let Some(control) = sources.control.take() {
-                control.finish().await;
-            }
-            tracing::debug!(target: "vswitchd", "exiting: no more commands");
-            daemon.switch.close(exit.cleanup);
-            tracing::debug!(target: "vswitchd", "exiting: no more switch");
-            sources.database.close().await;
-            tracing::debug!(target: "vswitchd", "exiting: no more database");
-            return exit;
+        if daemon.exit.is_some() {
+            return end(daemon, sources, &registry).await;
         }
         if daemon.warp.is_some() {
             settle(&mut daemon, &mut sources.database).await;
@@ -194,7 +208,7 @@ pub async fn run(mut daemon: Daemon, mut sources: Sources, mut ready: impl FnMut
             signal = sources.signals.next() => {
                 let name = crate::daemonize::signal_name(signal as i32);
                 tracing::warn!(target: "fatal_signal", "terminating with signal {} ({name})", signal as i32);
-                daemon.exit = Some(Exit { cleanup: false, signal: Some(signal) });
+                daemon.exit = Some(Exit { signal: Some(signal), ..Exit::default() });
             }
             news = sources.database.next() => daemon.hear(news),
             () = sources.links.one_of_these_appeared(|name| daemon.room.awaits(name)) => daemon.dirty = true,
@@ -204,6 +218,23 @@ pub async fn run(mut daemon: Daemon, mut sources: Sources, mut ready: impl FnMut
             () = until(now, next) => {}
         }
     }
+}
+
+/// Ends the switch and what it holds; what is to be said about it stays.
+async fn end(mut daemon: Daemon, mut sources: Sources, registry: &Registry<Daemon>) -> Farewell {
+    if let Some(control) = &mut sources.control {
+        control.close();
+        while let Some(request) = control.try_next() {
+            registry.serve(&mut daemon, request);
+        }
+    }
+    tracing::debug!(target: "vswitchd", "exiting: no more commands");
+    let Exit { cleanup, signal, asked } = daemon.exit.take().unwrap_or_default();
+    daemon.switch.close(cleanup);
+    tracing::debug!(target: "vswitchd", "exiting: no more switch");
+    sources.database.close().await;
+    tracing::debug!(target: "vswitchd", "exiting: no more database");
+    Farewell { signal, asked, control: sources.control }
 }
 
 /// Between two points of warped time: the slow path does what is due at the one, and the database takes what was written at it.

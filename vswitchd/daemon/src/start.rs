@@ -71,8 +71,11 @@ fn serve(options: Options, ready: Ready) -> Result<ExitCode, String> {
     }
     let signals = process.signals.take().expect("nobody took them yet");
     let (log, control) = (Arc::clone(&process.log), process.control.take());
-    let exit = process.run(live(Start { options, log, signals, control }, ready))?;
-    process.end(exit.signal);
+    let farewell = process.run(live(Start { options, log, signals, control }, ready))?;
+    let signal = farewell.signal;
+    process.leave();
+    process.run(farewell.say());
+    process.end(signal);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -84,7 +87,7 @@ struct Start {
     control: Option<BoundSocket>,
 }
 
-async fn live(start: Start, ready: Ready) -> Result<daemon::Exit, String> {
+async fn live(start: Start, ready: Ready) -> Result<daemon::Farewell, String> {
     let Start { options, log, signals, control } = start;
     let (control, _name) = match control {
         Some(BoundSocket { listener, name }) => (Some(Server::start(listener).map_err(|e| errno_text(&e))?), Some(name)),

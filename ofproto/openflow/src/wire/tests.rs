@@ -112,3 +112,44 @@ fn table_features_name_unmapped_options_at_their_greatest_length() {
     // OFPTFPT_MATCH (8) with NXM_NX_TUN_METADATA0 and a mask, OFPTFPT_WILDCARDS (10) without.
     assert!(hex(&out).ends_with("00080008000151f8000a00080001507c"), "{}", hex(&out));
 }
+
+/// What is wrong with the match of a packet-out of 1.5, each as OVS 3.1 answers it.
+#[test]
+fn matches_of_packet_outs() {
+    use flow::fields::TunnelOptions;
+    const IN_PORT: &str = "8000000400000001";
+    let options = std::sync::Arc::new(TunnelOptions::default());
+    let codec = Codec { options: Some(&options), ..Codec::default() };
+    let check = |kind: u16, length: Option<u16>, entries: &str, expected: Result<(), OfError>| {
+        let mut matching = bytes(&format!("{kind:04x}0000{entries}"));
+        let length = length.unwrap_or_else(|| u16::try_from(matching.len()).unwrap());
+        matching[2..4].copy_from_slice(&length.to_be_bytes());
+        matching.resize(matching.len().next_multiple_of(8), 0);
+        let mut message = bytes("060d000000000001ffffffff00000000");
+        message.extend(matching);
+        let whole = u16::try_from(message.len()).unwrap();
+        message[2..4].copy_from_slice(&whole.to_be_bytes());
+        assert_eq!(codec.decode(&message).map(|_| ()), expected, "type {kind}, length {length}, {entries}");
+    };
+    check(1, None, IN_PORT, Ok(()));
+    // A type that it cannot have, a length that none can have, and both.
+    for kind in [0, 2] {
+        check(kind, None, IN_PORT, Err(OfError::OfpbmcBadType));
+        check(kind, Some(2000), IN_PORT, Err(OfError::OfpbmcBadType));
+        check(kind, Some(3), IN_PORT, Err(OfError::OfpbmcBadLen));
+    }
+    check(1, Some(3), IN_PORT, Err(OfError::OfpbmcBadLen));
+    check(1, Some(2000), IN_PORT, Err(OfError::OfpbmcBadLen));
+    let with = |entry: &str| format!("{IN_PORT}{entry}");
+    // eth_type, ct_mark, pkt_mark, actset_output.
+    for entry in ["80000a020800", "0001d60400000000", "0001420400000000", "8000560400000000"] {
+        check(1, None, &with(entry), Err(OfError::OfpbrcPipelineFieldsOnly));
+    }
+    check(1, None, "80000a020800", Err(OfError::OfpbrcPipelineFieldsOnly));
+    check(1, None, "", Err(OfError::OfpbrcBadPort));
+    check(1, None, &with(IN_PORT), Err(OfError::OfpbmcDupField));
+    // metadata, reg0, packet_type; a field that nobody knows, a tunnel option that is not mapped.
+    for entry in ["800004080000000000000000", "0001000400000000", "8000580400000000", "80009a0400000000", "00015a0400000000"] {
+        check(1, None, &with(entry), Ok(()));
+    }
+}

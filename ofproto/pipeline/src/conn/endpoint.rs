@@ -201,14 +201,13 @@ pub(super) struct Task {
 }
 
 impl Task {
-    /// Starts an endpoint, where another one is about to end once that has.
+    /// Starts an endpoint.
     pub(super) fn start(
         runtime: &Handle,
         shared: Arc<Shared>,
         endpoint: &Endpoint,
         (agreed, terms): (Agreed, Terms),
         rundir: Option<&Path>,
-        before: Option<JoinHandle<()>>,
     ) -> Self {
         let status = Arc::new(Mutex::new(Status::new(terms.max_backoff_ms, terms.probe_ms)));
         let terms = watch::Sender::new(terms);
@@ -239,8 +238,8 @@ impl Task {
                     runtime.spawn(async {})
                 }
             },
-            Ok(Target::ListenTcp(host, port)) => runtime.spawn(stream::serve_tcp(job, before, (host, port), false)),
-            Ok(Target::ListenSsl(host, port)) => runtime.spawn(stream::serve_tcp(job, before, (host, port), true)),
+            Ok(Target::ListenTcp(host, port)) => runtime.spawn(stream::serve_tcp(job, (host, port), false)),
+            Ok(Target::ListenSsl(host, port)) => runtime.spawn(stream::serve_tcp(job, (host, port), true)),
             Ok(active @ (Target::Tcp(..) | Target::Ssl(..) | Target::Unix(_))) => {
                 runtime.spawn(stream::connect_forever(job, active))
             }

@@ -47,6 +47,7 @@ use openflow::tls::TlsFiles;
 use openflow::{Version, Xid};
 use outbox::Outbox;
 use roles::Roles;
+use sockets::Ending;
 use state::State;
 use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -133,6 +134,7 @@ pub(crate) struct Shared {
     pub(crate) roles: Arc<Roles>,
     snoops: Mutex<Map<BridgeId, broadcast::Sender<Arc<Vec<u8>>>>>,
     tls: Mutex<TlsFiles>,
+    ending: Ending,
     /// Held while notices are spread: whoever gets it finds those taken before in the outboxes.
     spreading: Mutex<()>,
     last_unix: AtomicU64,
@@ -228,6 +230,7 @@ impl Agents {
             roles: Arc::default(),
             snoops: Mutex::default(),
             tls: Mutex::default(),
+            ending: Ending::default(),
             spreading: Mutex::default(),
             last_unix: AtomicU64::new(0),
             last_serial: AtomicU64::new(0),
@@ -262,8 +265,14 @@ impl Agents {
         self.tell_those(LEAVE_MAX, |conn| gone.contains(&conn.bridge));
         let mut tasks = self.tasks.lock().expect("no holder of the task table panics");
         for (_, task) in tasks.extract_if(|endpoint, _| gone.contains(&endpoint.bridge)) {
-            task.close();
+            self.end(task);
         }
+    }
+
+    /// Ends an endpoint. Those that listen from now on wait until it has ended: they may have got its address.
+    fn end(&self, task: Task) {
+        let _guard = self.runtime.enter();
+        self.shared.ending.add(task.close());
     }
 
     /// Opens, keeps and closes endpoints as `config` says. Call it after `Slowpath::configure`.
@@ -278,13 +287,13 @@ impl Agents {
         let goes = |endpoint: &Endpoint, task: &mut Task| {
             !wanted.iter().any(|(e, agreed, _)| e == endpoint && task.can_rely_on(*agreed))
         };
-        let mut closed: Map<_, _> = tasks.extract_if(goes).map(|(endpoint, task)| (endpoint, task.close())).collect();
+        tasks.extract_if(goes).for_each(|(_, task)| self.end(task));
         for (endpoint, agreed, terms) in wanted {
             if let Some(task) = tasks.get(&endpoint) {
                 task.take_up(agreed, terms);
             } else {
-                let (shared, before) = (Arc::clone(&self.shared), closed.remove(&endpoint));
-                let task = Task::start(&self.runtime, shared, &endpoint, (agreed, terms), config.rundir.as_deref(), before);
+                let shared = Arc::clone(&self.shared);
+                let task = Task::start(&self.runtime, shared, &endpoint, (agreed, terms), config.rundir.as_deref());
                 tasks.insert(endpoint, task);
             }
         }

@@ -6,11 +6,16 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, lookup_host};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// Bytes that a socket address can hold.
 const SUN_PATH_MAX: usize = 107;
+/// How often it is tried to listen at an address that somebody else has.
+const LISTEN_AGAIN: Duration = Duration::from_secs(5);
 /// Peers that wait to be accepted.
 const BACKLOG_MAX: u32 = 1024;
 
@@ -49,13 +54,35 @@ pub(super) async fn listen(host: &str, port: u16, dscp: u8) -> io::Result<TcpLis
     Err(refused.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into()))
 }
 
-/// The same where a task has listened that is about to end: its socket goes first.
-pub(super) async fn listen_after(before: Option<JoinHandle<()>>, host: &str, port: u16, dscp: u8) -> io::Result<TcpListener> {
-    if let Some(before) = before {
-        // How it has ended does not matter.
-        let _ = before.await;
+/// Tasks that are about to end, how many: an address that one of them listens at is free only when it has.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ending(Arc<watch::Sender<usize>>);
+
+impl Ending {
+    /// One more; needs the runtime.
+    pub(super) fn add(&self, task: JoinHandle<()>) {
+        self.0.send_modify(|n| *n += 1);
+        let all = self.clone();
+        tokio::spawn(async move {
+            // How it has ended does not matter.
+            let _ = task.await;
+            all.0.send_modify(|n| *n -= 1);
+        });
     }
-    listen(host, port, dscp).await
+
+    /// Listens once those are gone that end. Who finds the address taken tries again when others have ended, and from time to time.
+    pub(super) async fn listen(&self, host: &str, port: u16, dscp: u8, refused: impl Fn(io::Error)) -> TcpListener {
+        let mut ending = self.0.subscribe();
+        loop {
+            // It cannot fail: the sender is `self`.
+            let _ = ending.wait_for(|n| *n == 0).await;
+            match listen(host, port, dscp).await {
+                Ok(listener) => return listener,
+                Err(error) => refused(error),
+            }
+            let _ = tokio::time::timeout(LISTEN_AGAIN, ending.changed()).await;
+        }
+    }
 }
 
 /// Connects to the first address that answers. Small messages leave at once.
@@ -108,16 +135,36 @@ mod tests {
         assert_eq!(marks("::1", sockopt::Ipv6TClass).await, [0xc0, 0x28]);
     }
 
-    #[tokio::test]
-    async fn who_listened_before_has_gone() {
+    /// A listener's port, and the task that has it until it ends.
+    async fn listening() -> (u16, JoinHandle<()>) {
         let listener = listen("127.0.0.1", 0, 0).await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let before = tokio::spawn(async move {
-            // It has the listener for as long as it is.
+        let task = tokio::spawn(async move {
             let _ = (std::future::pending::<()>().await, listener);
         });
         tokio::task::yield_now().await;
+        (port, task)
+    }
+
+    #[tokio::test]
+    async fn who_listened_before_has_gone() {
+        let (ending, (port, before)) = (Ending::default(), listening().await);
         before.abort();
-        listen_after(Some(before), "127.0.0.1", port, 0).await.unwrap();
+        ending.add(before);
+        ending.listen("127.0.0.1", port, 0, |error| panic!("{error}")).await;
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_an_address_gets_it_at_once() {
+        let (ending, (port, has)) = (Ending::default(), listening().await);
+        let (all, refused) = (ending.clone(), Arc::new(tokio::sync::Notify::new()));
+        let told = Arc::clone(&refused);
+        let waits = tokio::spawn(async move { all.listen("127.0.0.1", port, 0, |_| told.notify_one()).await });
+        refused.notified().await;
+        let start = std::time::Instant::now();
+        has.abort();
+        ending.add(has);
+        waits.await.unwrap();
+        assert!(start.elapsed() < LISTEN_AGAIN / 2);
     }
 }

@@ -21,7 +21,6 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinHandle;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -111,18 +110,11 @@ pub(super) async fn serve_unix(job: Job, listener: UnixListener) {
     }
 }
 
-/// Serves a TCP listener, with TLS or without; tries again to bind until it can. The task `before` has had the address, and ends.
-pub(super) async fn serve_tcp(job: Job, mut before: Option<JoinHandle<()>>, (host, port): (String, u16), tls: bool) {
+/// Serves a TCP listener, with TLS or without; tries again to bind until it can.
+pub(super) async fn serve_tcp(job: Job, (host, port): (String, u16), tls: bool) {
     let Some(Agreed { dscp, .. }) = job.agreed() else { return };
-    let listener = loop {
-        match sockets::listen_after(before.take(), &host, port, dscp).await {
-            Ok(listener) => break listener,
-            Err(error) => {
-                tracing::error!(target: "connmgr", "failed to listen on {}: {error}", job.endpoint.target);
-                tokio::time::sleep(Duration::from_secs(5)).await;
-            }
-        }
-    };
+    let refused = |error| tracing::error!(target: "connmgr", "failed to listen on {}: {error}", job.endpoint.target);
+    let listener = job.shared.ending.listen(&host, port, dscp, refused).await;
     let job = Arc::new(job);
     loop {
         match listener.accept().await {

@@ -60,11 +60,16 @@ impl Process {
         self.runtime.as_ref().expect("taken only by `end`, which consumes the process").block_on(main)
     }
 
-    /// Gives everything back. With a signal the process dies of it here.
-    pub fn end(mut self, signal: Option<Signal>) {
-        // Names in the file system go before the process does: who waits for it sees none of them.
+    /// Takes the process's names out of the file system.
+    pub fn leave(&mut self) {
         drop(self.pidfile.take());
         drop(self.control.take());
+    }
+
+    /// Gives everything back. With a signal the process dies of it here.
+    pub fn end(mut self, signal: Option<Signal>) {
+        // Names go before the process does: who waits for it sees none of them.
+        self.leave();
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }

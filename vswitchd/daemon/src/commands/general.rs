@@ -1,8 +1,8 @@
 //! Commands that every OVS daemon has, as far as they are about this one: exit, coverage, memory. The others: `ctl::process::commands`.
 
 use crate::coverage;
-use crate::daemon::{Daemon, Exit};
-use crate::unixctl::{Answer, Command};
+use crate::daemon::Daemon;
+use crate::unixctl::{Answer, Command, Reply};
 use crate::vlog::Log;
 use ctl::process::commands::Owner;
 
@@ -10,7 +10,7 @@ use ctl::process::commands::Owner;
 pub const COMMANDS: &[Command<Daemon>] = &[
     Command::now("coverage/read-counter", Some("COUNTER"), (1, 1), read_counter),
     Command::now("coverage/show", Some(""), (0, 0), |d, _| Ok(d.coverage.show(&coverage::counts()))),
-    Command::now("exit", Some("[--cleanup]"), (0, 1), exit),
+    Command::later("exit", Some("[--cleanup]"), (0, 1), exit),
     Command::now("memory/show", Some(""), (0, 0), |d, _| Ok(d.memory())),
 ];
 
@@ -25,10 +25,11 @@ fn read_counter(_: &mut Daemon, args: &[String]) -> Answer {
     }
 }
 
-fn exit(daemon: &mut Daemon, args: &[String]) -> Answer {
-    let cleanup = args.first().is_some_and(|a| a == "--cleanup");
-    daemon.exit = Some(Exit { cleanup, signal: None });
-    Ok(String::new())
+/// The answer comes when all is gone (`daemon::Farewell`).
+fn exit(daemon: &mut Daemon, args: &[String], reply: Reply) {
+    let exit = daemon.exit.get_or_insert_default();
+    exit.cleanup |= args.first().is_some_and(|a| a == "--cleanup");
+    exit.asked.push(reply);
 }
 
 impl Owner for Daemon {

@@ -59,7 +59,7 @@ fn pull_entries_into(m: &mut Match, mut r: Reader<'_>, codec: &Codec<'_>, how: H
     }
     let (mut cookie, mut cookie_mask) = (0, 0);
     while !r.is_empty() {
-        match oxm::pull_match_entry(&mut r, codec, how.cookie)? {
+        match oxm::pull_match_entry(&mut r, codec, how)? {
             Said::Unknown if how.strict => return Err(OfError::OfpbmcBadField),
             Said::Unknown => {}
             Said::Cookie { .. } if cookie_mask != 0 => return Err(OfError::OfpbmcDupField),
@@ -143,7 +143,8 @@ pub(crate) fn pull11_into(m: &mut Match, r: &mut Reader<'_>, codec: &Codec<'_>) 
             *m = fixed::pull11(r, length)?;
             Ok(())
         }
-        _ => pull_oxm_into(m, r, codec, STRICT),
+        TYPE_OXM => pull_oxm_into(m, r, codec, STRICT),
+        _ => Err(OfError::OfpbmcBadType),
     }
 }
 
@@ -158,11 +159,12 @@ fn pull_oxm_into(m: &mut Match, r: &mut Reader<'_>, codec: &Codec<'_>, how: How)
     let mut head = r.or(OfError::OfpbmcBadLen);
     let kind = head.u16()?;
     let len = usize::from(head.u16()?);
-    if kind != TYPE_OXM {
-        return Err(OfError::OfpbmcBadType);
-    }
+    // In this order, as in OVS: a match may be wrong in both.
     if len < MATCH_HEADER {
         return Err(OfError::OfpbmcBadLen);
+    }
+    if kind != TYPE_OXM {
+        return Err(OfError::OfpbmcBadType);
     }
     let padded = r.or(OfError::OfpbmcBadLen).sub(round8(len))?;
     r.skip(round8(len))?;

@@ -7,6 +7,7 @@ use crate::error::OfError;
 use crate::types::Version;
 use crate::wire::Codec;
 use crate::wire::bytes::{Put, Reader};
+use crate::wire::matches::How;
 use flow::fields::{Class, Field, Header, Value};
 
 /// An entry's header.
@@ -97,16 +98,18 @@ pub(crate) enum Said {
     Unknown,
 }
 
-/// Takes an entry with its value off a match; `cookies`: the pseudo-field is allowed.
+/// Takes an entry with its value off a match.
 ///
 /// # Errors
 /// `OFPBMC_BAD_LEN`, `_BAD_WILDCARDS` (1-bits under a 0-mask), `_BAD_MASK`, `_BAD_VALUE`; `NXFMFC_INVALID_TLV_FIELD`.
-pub(crate) fn pull_match_entry(r: &mut Reader<'_>, codec: &Codec<'_>, cookies: bool) -> Result<Said, OfError> {
+pub(crate) fn pull_match_entry(r: &mut Reader<'_>, codec: &Codec<'_>, how: How) -> Result<Said, OfError> {
     let entry = Entry::pull(r)?;
     let field = entry.known(codec, Asker::Match);
-    let cookie = field.is_err() && cookies && entry.is_cookie();
+    let cookie = field.is_err() && how.cookie && entry.is_cookie();
+    // As in OVS, where unknown fields are passed over, so are tunnel options that are not mapped.
     if let Err(e) = field
         && e != OfError::OfpbmcBadField
+        && how.strict
     {
         return Err(e);
     }

@@ -56,9 +56,15 @@ impl Server {
         self.requests.try_recv().ok()
     }
 
-    /// Stops accepting and waits until the answers that were sent have been written.
-    pub async fn finish(self) {
+    /// Takes no more connections and requests. Those that have come can still be taken and answered.
+    pub fn close(&mut self) {
         self.accepting.abort();
+        self.requests.close();
+    }
+
+    /// Stops accepting and waits until the answers that were sent have been written.
+    pub async fn finish(mut self) {
+        self.close();
         drop(self.requests);
         let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
         let written = self.in_flight.acquire_many(all);
