@@ -20,6 +20,7 @@ import re
 import shutil
 import socket
 import struct
+import subprocess
 import sys
 import tempfile
 import time
@@ -36,6 +37,8 @@ TLV = "{class=0xffff,type=0,len=4}->tun_metadata0,{class=0xffff,type=1,len=8}->t
 PATIENCE_S = 3
 # netdev-dummy/receive answers before the packet has been forwarded: nothing new for this long is rest.
 QUIET_S = 0.1
+# Of the log of a daemon that has ended.
+LAST_LINES = 20
 
 
 class Side(xlate.Switch):
@@ -122,6 +125,23 @@ class Side(xlate.Switch):
         for n in g.PORTS + g.OTHER:
             self.ask("netdev-dummy/set-admin-state", "p%d" % n, "up")
         return said
+
+    def has_ended(self, patience_s):
+        try:
+            self.switch.wait(patience_s)
+            return True
+        except subprocess.TimeoutExpired:
+            return False
+
+    def last_words(self):
+        """How the daemon has ended, and the last lines of its log and of what it said on standard error."""
+        out = ["%s: exit status %s" % (self.folder, self.switch.returncode)]
+        for name in ("ovs-vswitchd.log", "stderr"):
+            try:
+                out += open(self.folder + "/" + name, errors="replace").read().splitlines()[-LAST_LINES:]
+            except FileNotFoundError:
+                pass
+        return "\n".join(out)
 
     def pcap(self, n):
         return self.folder + "/p%d.pcap" % n
@@ -362,6 +382,7 @@ class Run:
         self.pair, self.options = pair, options
         self.seen, self.counts = {}, dict(tables=0, accepted=0, traces=0, packets=0, left=0, messages=0, differences=0)
         self.config = None
+        self.step = "configuration"
 
     def make(self, seed):
         r = random.Random(seed)
@@ -398,8 +419,10 @@ class Run:
         return self.options.all or key not in self.seen
 
     def case(self, seed):
+        self.step = "configuration"
         self.configure(seed)
         r, case = self.make(seed)
+        self.step = "tables"
         refused, accepted = self.pair.load(case)
         self.counts["tables"] += 1
         self.counts["accepted"] += accepted
@@ -418,6 +441,7 @@ class Run:
             gone = {text for text, _, _ in refused}
             case = dict(case, flows=[f for f in case["flows"] if f not in gone], groups=[x for x in case["groups"] if x not in gone])
             self.pair.load(case)
+        self.step = "dump"
         self.dumps(seed, case, r.choice((4, 5)))
         if self.options.only in (None, "traces"):
             self.traces(seed, r, case)
@@ -454,6 +478,7 @@ class Run:
     def traces(self, seed, r, case):
         for _ in range(self.options.traces):
             args = g.trace(r)
+            self.step = "trace br0 " + " ".join(args)
             theirs, ours = self.pair.trace(args)
             if 'a "packet-in" is called for' in theirs and theirs != ours:
                 # It has not yet seen that an old connection is gone.
@@ -501,6 +526,7 @@ class Run:
         before = self.pair.both(lambda side: side.left())
         theirs = {}
         for n, data in packets:
+            self.step = "packet p%d <- %s" % (n, data.hex())
             self.pair.both(lambda side: side.ask("netdev-dummy/receive", "p%d" % n, data.hex()))
             theirs, ours = self.rest(before)
             self.counts["packets"] += 1
@@ -551,6 +577,7 @@ class Run:
             original = r.choice(valid)
             message = of.mutated(r, original)
             version = message[0]
+            self.step = "message " + message.hex()
             replies = self.pair.both(lambda side: [of.told(reply) for reply in side.connection(version).send(message)])
             self.counts["messages"] += 1
             if replies[0] != replies[1] and not excused(message, *replies):
@@ -572,13 +599,21 @@ def main():
     options = parser.parse_args()
     pair = Pair(options.daemon)
     run = Run(pair, options)
-    gone = []
+    failed = False
     try:
         for seed in range(options.seed, options.seed + options.count):
-            run.case(seed)
-            gone = [side.folder for side in pair.sides if side.switch.poll() is not None]
-            if gone:
-                print("seed %d: %s is gone" % (seed, gone))
+            fault = ""
+            try:
+                run.case(seed)
+            except (OSError, struct.error) as error:
+                # What was being said to a daemon that is gone, or does not speak any more.
+                fault = ": %r" % error
+            gone = [side for side in pair.sides if side.has_ended(0.5 if fault else 0)]
+            if gone or fault:
+                print("==== seed %d, %s: %s%s" % (seed, run.step, ", ".join(side.folder for side in gone) or "nobody", " is gone" + fault))
+                for side in gone or pair.sides:
+                    print(side.last_words())
+                failed = True
                 break
     finally:
         pair.stop()
@@ -586,7 +621,7 @@ def main():
         print("%6d %s" % (times, key))
     unanswered = sum(side.unanswered for side in pair.sides)
     print(", ".join("%s %d" % count for count in run.counts.items()) + ", unanswered %d" % unanswered)
-    sys.exit(bool(run.counts["differences"] or unanswered or gone))
+    sys.exit(bool(run.counts["differences"] or unanswered or failed))
 
 
 if __name__ == "__main__":

@@ -148,6 +148,8 @@ impl Journal {
                 Change::Added(rule) => {
                     take(table, rule, |_| Some(removed::DELETE), &world.changes);
                 }
+                // What was only refreshed stands where it stood, and is as it was for everybody who looked at it.
+                Change::Replaced { old, new, .. } if Arc::ptr_eq(old, new) => {}
                 Change::Removed(rule, _) | Change::Replaced { old: rule, .. } => {
                     put(table, rule, &world.changes);
                 }
@@ -183,16 +185,19 @@ pub fn apply(world: &World, bridge: BridgeId, fm: &FlowMod, now: Msec, journal: 
 
 /// The same of one whose actions go into the rule.
 pub fn apply_ready(world: &World, b: &Bridge, fm: Ready, now: Msec, journal: &mut Journal) -> Result<(), OfError> {
-    let deletes = matches!(fm.command, FlowModCommand::Delete | FlowModCommand::DeleteStrict);
-    if !deletes && fm.mini.looks_at_hidden_fields() {
-        // As OVS answers.
-        return Err(OfError::OfpbrcEperm);
-    }
+    check_place(&fm)?;
     match fm.command {
         FlowModCommand::Add => add(world, b, fm, now, journal),
         FlowModCommand::Modify | FlowModCommand::ModifyStrict => modify(world, b, fm, now, journal),
         FlowModCommand::Delete | FlowModCommand::DeleteStrict => delete(world, b, &fm, journal),
     }
+}
+
+/// Whether controllers may have rules there: as OVS answers, not in its own table, nor on fields that only it knows.
+pub fn check_place(fm: &Ready) -> Result<(), OfError> {
+    let deletes = matches!(fm.command, FlowModCommand::Delete | FlowModCommand::DeleteStrict);
+    let is_ours = fm.table == INTERNAL || fm.mini.looks_at_hidden_fields();
+    if !deletes && is_ours { Err(OfError::OfpbrcEperm) } else { Ok(()) }
 }
 
 /// Sees to it that a rule may be added; gives its table.

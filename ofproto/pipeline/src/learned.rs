@@ -76,6 +76,21 @@ mod tests {
             let rule = LearnedRule { learn: &spec, key: &key, mask: &mask, actions: &actions };
             learn(&world, world.bridge_named("br0").unwrap().id, &rule, seen, &mut Journal::default()).unwrap();
         };
+        // What is refreshed and then taken back leaves no trace: nobody looks at megaflows again for it.
+        teach(1, 10);
+        let world = s.slowpath.read_world();
+        let bridge = world.bridge_named("br0").unwrap();
+        let of_table = &bridge.tables[0];
+        let modified_ms =
+            || crate::flow_mod::rules_of(of_table, |_| true)[0].life.modified_ms.load(std::sync::atomic::Ordering::Relaxed);
+        let actions = vec![OfAction::Output { port: OfPort(1), max_len: 0 }];
+        let again = LearnedRule { learn: &spec, key: &Key::ZERO, mask: &Key::ZERO, actions: &actions };
+        let (mut journal, noted) = (Journal::default(), world.changes.now());
+        learn(&world, bridge.id, &again, 20, &mut journal).unwrap();
+        assert_eq!((journal.changes.len(), modified_ms()), (1, 20));
+        journal.revert(&world);
+        assert_eq!((modified_ms(), world.changes.now()), (10, noted));
+        drop(world);
         let learned = || s.run_command("bridge/dump-flows", &["br0"]).unwrap();
         teach(1, 100);
         teach(2, 50);

@@ -93,8 +93,9 @@ impl Conn {
             }
         }
         let Done { journal, rest } = done;
-        for pm in &rest.port_mods {
-            port_mod(&mut world, self.bridge, pm, self).map_err(|error| (None, error))?;
+        if let Some(error) = rest.port_mods.iter().find_map(|pm| port_mod(&mut world, self.bridge, pm, self).err()) {
+            self.undo(&mut world, journal, groups_before);
+            return Err((None, error));
         }
         journal.commit_by(&world, Some(self.origin(first)));
         drop(world);

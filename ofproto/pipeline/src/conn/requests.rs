@@ -83,14 +83,16 @@ impl Conn {
     /// OFPT_FLOW_MOD
     fn flow_mod(&self, slowpath: &Slowpath, xid: Xid, mut fm: Box<FlowMod>, now: Msec) -> Result<(), OfError> {
         let deletes = matches!(fm.command, FlowModCommand::Delete | FlowModCommand::DeleteStrict);
-        if fm.buffer_id != openflow::types::NO_BUFFER && !deletes {
-            // Packets are never buffered here, so none can be meant; as in OVS nothing is changed then.
-            return Err(OfError::OfpbrcBufferUnknown);
-        }
         let actions = std::mem::take(&mut fm.actions);
         self.changing(slowpath, xid, |world, journal| {
             let bridge = world.bridges.get(&self.bridge).ok_or(OfError::OfpbrcEperm)?;
-            flow_mod::apply_ready(world, bridge, Ready::for_bridge(bridge, &fm, actions), now, journal)
+            let ready = Ready::for_bridge(bridge, &fm, actions);
+            if fm.buffer_id != openflow::types::NO_BUFFER && !deletes {
+                // Packets are never buffered here, so none can be meant; as in OVS nothing is changed then. What OVS says first comes first.
+                flow_mod::check_place(&ready)?;
+                return Err(OfError::OfpbrcBufferUnknown);
+            }
+            flow_mod::apply_ready(world, bridge, ready, now, journal)
         })?;
         self.lock().flow_mods.note(fm.command, now);
         Ok(())

@@ -390,6 +390,9 @@ fn some_messages_are_refused_unread() {
     let mut delete = flow_mod.clone();
     delete[25] = 4;
     assert_eq!(b.raw(&[&flow_mod, &delete]), ["OFPBRC_BUFFER_UNKNOWN"]);
+    // A table that is not for controllers is told before, as OVS does.
+    flow_mod[24] = 254;
+    assert_eq!(b.raw(&[&flow_mod]), ["OFPBRC_EPERM"]);
     assert!(!b.ofctl(&["-O", "OpenFlow13", "dump-flows", "BR"]).contains("actions"));
 }
 
