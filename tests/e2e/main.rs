@@ -36,6 +36,7 @@ mod python_controllers;
 mod python_database;
 mod qos;
 mod queues;
+mod readme;
 mod replace;
 mod scripts;
 mod tls;

@@ -47,7 +47,7 @@ pub(super) fn sflow(builder: &mut Builder<'_>, bridge: &Row<'_, Bridge>) -> Opti
     let row = bridge.refs(bridge::SFLOW).into_iter().next()?;
     let targets = targets(&row, sflow::TARGETS);
     if !are_usable(&targets, Some(COLLECTOR_PORT)) {
-        builder.disabled(bridge, "sFlow");
+        builder.disabled(bridge, "sFlow", &targets);
         return None;
     }
     let agent = builder.environment.agents.and_then(|resolve| resolve(row.opt_str(sflow::AGENT), &targets));
@@ -74,9 +74,11 @@ fn are_usable(targets: &[String], default_port: Option<u16>) -> bool {
 }
 
 impl Builder<'_> {
-    fn disabled(&mut self, bridge: &Row<'_, Bridge>, what: &str) {
-        let name = bridge.str(bridge::NAME);
-        self.complaints.warn(format!("bridge {name}: no collectors could be initialized, {what} disabled"));
+    fn disabled(&mut self, bridge: &Row<'_, Bridge>, what: &str, targets: &[String]) {
+        let (name, targets) = (bridge.str(bridge::NAME), targets.join(", "));
+        let form = "IP[:PORT] or NAME[:PORT]";
+        self.complaints
+            .warn(format!("bridge {name}: no collectors could be initialized, {what} disabled ({targets}: expected {form})"));
     }
 }
 
@@ -84,7 +86,7 @@ impl Builder<'_> {
 pub(super) fn ipfix(builder: &mut Builder<'_>, bridge: &Row<'_, Bridge>) -> Option<IpfixConfig> {
     let config = bridge.refs(bridge::IPFIX).first().map(read_ipfix).filter(|config| !config.targets.is_empty())?;
     if !are_usable(&config.targets, Some(IPFIX_PORT)) {
-        builder.disabled(bridge, "IPFIX exporter");
+        builder.disabled(bridge, "IPFIX exporter", &config.targets);
         return None;
     }
     Some(config)

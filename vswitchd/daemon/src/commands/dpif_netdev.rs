@@ -115,11 +115,15 @@ fn sleep_show(daemon: &mut Daemon, args: &[String]) -> Answer {
 
 /// Not one of OVS's: the cycles of each stage of the fast path, accounted from `on` to `off`.
 fn stage_show(daemon: &mut Daemon, args: &[String]) -> Answer {
+    use flow::Datapath;
     let (word, rest) = match args.split_first() {
         Some((word, rest)) if word == "on" || word == "off" => (Some(word == "on"), rest),
         Some(_) | None => (None, args),
     };
     let datapath = Wish::read(rest, &[]).datapath(daemon)?;
+    if let Some(unknown) = rest.iter().find(|name| *name != datapath.name()) {
+        return Err(format!("{unknown}: expected [on|off] [dp]"));
+    }
     if let Some(on) = word {
         datapath.account_stages(on);
         return Ok(String::new());
