@@ -13,7 +13,7 @@ use crate::names::Names;
 use crate::program::Program;
 use crate::qsbr::{Limbo, Rcu, Unlinked, Waiting};
 use crate::shape::Shape;
-use crate::slots::{CHUNK, FLOWS_MAX, Head, SlotWriter};
+use crate::slots::{CHUNK, CHUNKS_MAX, FLOWS_MAX, Fresh, Head, SlotWriter};
 use crate::stats::Shard;
 use flow::clock::Msec;
 use flow::hash::Map;
@@ -33,6 +33,8 @@ const UNWANTED_MAX: usize = 1 << 14;
 pub const STATS_STEP: usize = 32;
 /// Megaflows that are created together: all that they look at is fetched first.
 const PUT_STEP: usize = 32;
+/// When fewer slots than so many are free, room for more is made: as many as some handlers fill while one of them makes it.
+const FREE_LOW: usize = CHUNK / 4;
 const LINE_WORDS: usize = LINE_BYTES / 8;
 const DATAPATH_WORDS: usize = DATAPATH_LINES * LINE_WORDS;
 
@@ -72,10 +74,6 @@ const _: () = assert!(size_of::<Told>() <= LINE_BYTES);
 struct Tolds(Vec<Box<[Told]>>);
 
 impl Tolds {
-    fn grow(&mut self, chunks: usize) {
-        self.0.resize_with(chunks, || (0..CHUNK).map(|_| Told::default()).collect());
-    }
-
     fn of(&self, slot: u32) -> &Told {
         &self.0[slot as usize / CHUNK][slot as usize % CHUNK]
     }
@@ -122,6 +120,22 @@ fn looks_at_connection(mask: &Key) -> bool {
     tuple || [*ct_label, *ct_ipv6_src, *ct_ipv6_dst] != [[0; 16]; 3]
 }
 
+/// Memory for more megaflows: a chunk of slots, and what stands beside them. Most of what it costs is that nobody has touched it before.
+#[derive(Debug)]
+pub struct Room {
+    slots: Fresh,
+    told: Box<[Told]>,
+}
+
+impl Room {
+    /// The chunk that comes after `chunks` others; `None` when there may be no more.
+    #[must_use]
+    pub fn after(chunks: usize) -> Option<Self> {
+        let slots = Fresh::after(chunks)?;
+        Some(Self { slots, told: (0..CHUNK).map(|_| Told::default()).collect() })
+    }
+}
+
 /// The table and the right to change it.
 #[derive(Debug)]
 pub struct FlowTable {
@@ -141,6 +155,8 @@ pub struct FlowTable {
     next_serial: u32,
     /// Megaflows of masks that others need the room of.
     unwanted: Vec<Ufid>,
+    /// Somebody makes room for more megaflows.
+    is_room_made: bool,
 }
 
 /// What a put did, for the log.
@@ -157,8 +173,22 @@ impl FlowTable {
     pub fn new(shared: Arc<Shared>, slots: SlotWriter, classifier: ClassifierWriter) -> Self {
         let (pasts, old_owner, asking) = (Map::default(), Map::default(), Map::default());
         let (names, told, limbo, unwanted) = (Names::default(), Tolds::default(), Limbo::default(), Vec::new());
-        let (sorted_ms, next_serial) = (0, 0);
-        Self { shared, slots, classifier, names, told, pasts, old_owner, asking, limbo, sorted_ms, next_serial, unwanted }
+        let (sorted_ms, next_serial, is_room_made) = (0, 0, false);
+        Self {
+            shared,
+            slots,
+            classifier,
+            names,
+            told,
+            pasts,
+            old_owner,
+            asking,
+            limbo,
+            sorted_ms,
+            next_serial,
+            unwanted,
+            is_room_made,
+        }
     }
 
     /// Megaflows.
@@ -300,16 +330,15 @@ impl FlowTable {
 
     /// Puts a megaflow into a slot and makes it findable. What the key has outside the mask does not matter; `hash` is that under the mask.
     fn link(&mut self, (ufid, key): (Ufid, &Key), looks: &Looks, hash: u64, program: Program) -> Result<u32, DpError> {
-        self.reclaim();
-        if self.slots.is_full() {
-            if !self.slots.grow() {
+        if self.slots.n_free() == 0 {
+            self.reclaim();
+        }
+        if self.slots.n_free() == 0 {
+            let Some(room) = Room::after(self.slots.chunks()) else {
                 FLOW_TABLE_FULL.inc();
                 return Err(DpError::Full("the flow table"));
-            }
-            for shard in self.shards() {
-                shard.grow(self.slots.chunks());
-            }
-            self.told.grow(self.slots.chunks());
+            };
+            self.add_room(room);
         }
         let shape = Arc::clone(&looks.shape);
         let quick = program.quick();
@@ -324,6 +353,26 @@ impl FlowTable {
         let removed = self.classifier.insert_hashed(slot, hash, &self.slots);
         self.keep(removed);
         Ok(slot)
+    }
+
+    /// Asks for room for more megaflows, once, before there is none: it is to come after so many chunks.
+    pub fn ask_for_room(&mut self) -> Option<usize> {
+        let is_short = self.slots.n_free() < FREE_LOW && self.slots.chunks() < CHUNKS_MAX;
+        let asks = is_short && !std::mem::replace(&mut self.is_room_made, is_short);
+        asks.then(|| self.slots.chunks())
+    }
+
+    /// Takes the room that was asked for, unless it came too late.
+    pub fn take_room(&mut self, room: Option<Room>) {
+        self.is_room_made = false;
+        room.into_iter().for_each(|room| self.add_room(room));
+    }
+
+    fn add_room(&mut self, room: Room) {
+        if self.slots.add(room.slots) {
+            self.told.0.push(room.told);
+            self.shards().iter().for_each(|shard| shard.grow(self.slots.chunks()));
+        }
     }
 
     fn keep(&mut self, removed: Removed) {
