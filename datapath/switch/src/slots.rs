@@ -398,6 +398,11 @@ impl SlotWriter {
         Fresh::after(self.chunks).is_some_and(|fresh| self.add(fresh))
     }
 
+    /// The free slots that will be filled next.
+    pub fn next_free(&self, n: usize) -> impl Iterator<Item = u32> + '_ {
+        self.free.iter().rev().take(n).copied()
+    }
+
     /// Puts a megaflow into a free slot, not yet live.
     ///
     /// # Panics
@@ -484,9 +489,9 @@ mod tests {
         assert!(writer.add(first) && !writer.add(late));
         assert_eq!((writer.chunks(), writer.n_free()), (1, CHUNK));
         assert!(writer.grow());
-        // Lower numbers are used first, and each slot bears its own.
-        assert_eq!(writer.free.iter().rev().copied().collect::<Vec<_>>(), (0..writer.free.len() as u32).collect::<Vec<_>>());
-        assert!((0..2 * CHUNK as u32).all(|n| writer.slots.slot(n).unwrap().number == n));
+        let numbers = || numbers_of(0).chain(numbers_of(1));
+        assert!(writer.next_free(2 * CHUNK).eq(numbers()), "lower ones are used first");
+        assert!(numbers().all(|n| writer.slots.slot(n).unwrap().number == n));
         assert!(Fresh::after(CHUNKS_MAX).is_none());
     }
 }
