@@ -13,7 +13,7 @@ use crate::names::Names;
 use crate::program::Program;
 use crate::qsbr::{Limbo, Rcu, Unlinked, Waiting};
 use crate::shape::Shape;
-use crate::slots::{CHUNK, FLOWS_MAX, Head, SlotWriter};
+use crate::slots::{CHUNK, CHUNKS_MAX, FLOWS_MAX, Fresh, Head, SlotWriter};
 use crate::stats::Shard;
 use flow::clock::Msec;
 use flow::hash::Map;
@@ -33,6 +33,8 @@ const UNWANTED_MAX: usize = 1 << 14;
 pub const STATS_STEP: usize = 32;
 /// Megaflows that are created together: all that they look at is fetched first.
 const PUT_STEP: usize = 32;
+/// When fewer slots than so many are free, room for more is made: as many as some handlers fill while one of them makes it.
+const FREE_LOW: usize = CHUNK / 4;
 const LINE_WORDS: usize = LINE_BYTES / 8;
 const DATAPATH_WORDS: usize = DATAPATH_LINES * LINE_WORDS;
 
@@ -72,12 +74,12 @@ const _: () = assert!(size_of::<Told>() <= LINE_BYTES);
 struct Tolds(Vec<Box<[Told]>>);
 
 impl Tolds {
-    fn grow(&mut self, chunks: usize) {
-        self.0.resize_with(chunks, || (0..CHUNK).map(|_| Told::default()).collect());
-    }
-
     fn of(&self, slot: u32) -> &Told {
         &self.0[slot as usize / CHUNK][slot as usize % CHUNK]
+    }
+
+    fn prefetch(&self, slot: u32) {
+        crate::prefetch(self.of(slot));
     }
 
     fn set(&mut self, slot: u32, told: Told) -> Told {
@@ -88,7 +90,7 @@ impl Tolds {
 const _: () = assert!(DATAPATH_WORDS <= 128);
 
 impl Told {
-    fn new(key: &Key, mask: &Key, serial: u32) -> Self {
+    fn new(key: &Key, mask: &Key) -> Self {
         let open = |i: usize| key.words()[i] & !mask.words()[i];
         let (mut which, mut words) = (0u128, SmallVec::new());
         for line in (0..DATAPATH_WORDS).step_by(LINE_WORDS) {
@@ -101,7 +103,7 @@ impl Told {
                 words.push(open(i));
             }
         }
-        Self { which, words, serial }
+        Self { which, words, serial: 0 }
     }
 
     /// A masked key with what is outside the mask.
@@ -120,6 +122,44 @@ fn looks_at_connection(mask: &Key) -> bool {
     let Key { ct_label, ct_nw_src, ct_nw_dst, ct_ipv6_src, ct_ipv6_dst, ct_tp_src, ct_tp_dst, .. } = mask;
     let tuple = [*ct_nw_src, *ct_nw_dst] != [[0; 4]; 2] || [*ct_tp_src, *ct_tp_dst] != [[0; 2]; 2];
     tuple || [*ct_label, *ct_ipv6_src, *ct_ipv6_dst] != [[0; 16]; 3]
+}
+
+/// Memory for more megaflows: a chunk of slots, and what stands beside them. Most of what it costs is that nobody has touched it before.
+#[derive(Debug)]
+pub struct Room {
+    slots: Fresh,
+    told: Box<[Told]>,
+}
+
+impl Room {
+    /// The chunk that comes after `chunks` others; `None` when there may be no more.
+    #[must_use]
+    pub fn after(chunks: usize) -> Option<Self> {
+        let slots = Fresh::after(chunks)?;
+        Some(Self { slots, told: (0..CHUNK).map(|_| Told::default()).collect() })
+    }
+}
+
+/// What is made of new megaflows by who has no right to change the table: others wait for that.
+#[derive(Debug)]
+pub struct Prepared(Vec<Result<Parts, DpError>>);
+
+#[derive(Debug)]
+struct Parts {
+    program: Box<Program>,
+    told: Told,
+}
+
+impl Prepared {
+    /// One for each of the megaflows, in their order.
+    #[must_use]
+    pub fn new(batch: &[NewFlow<'_>]) -> Self {
+        let parts = |flow: &NewFlow<'_>| {
+            let program = Box::new(Program::new(Arc::clone(flow.actions))?);
+            Ok(Parts { program, told: Told::new(flow.key, flow.mask) })
+        };
+        Self(batch.iter().map(parts).collect())
+    }
 }
 
 /// The table and the right to change it.
@@ -141,6 +181,8 @@ pub struct FlowTable {
     next_serial: u32,
     /// Megaflows of masks that others need the room of.
     unwanted: Vec<Ufid>,
+    /// Somebody makes room for more megaflows.
+    is_room_made: bool,
 }
 
 /// What a put did, for the log.
@@ -157,8 +199,22 @@ impl FlowTable {
     pub fn new(shared: Arc<Shared>, slots: SlotWriter, classifier: ClassifierWriter) -> Self {
         let (pasts, old_owner, asking) = (Map::default(), Map::default(), Map::default());
         let (names, told, limbo, unwanted) = (Names::default(), Tolds::default(), Limbo::default(), Vec::new());
-        let (sorted_ms, next_serial) = (0, 0);
-        Self { shared, slots, classifier, names, told, pasts, old_owner, asking, limbo, sorted_ms, next_serial, unwanted }
+        let (sorted_ms, next_serial, is_room_made) = (0, 0, false);
+        Self {
+            shared,
+            slots,
+            classifier,
+            names,
+            told,
+            pasts,
+            old_owner,
+            asking,
+            limbo,
+            sorted_ms,
+            next_serial,
+            unwanted,
+            is_room_made,
+        }
     }
 
     /// Megaflows.
@@ -196,7 +252,7 @@ impl FlowTable {
     pub fn put(&mut self, put: &FlowPut) -> Result<Done, DpError> {
         let flow = &put.flow;
         let mask = normal(&flow.mask)?;
-        let program = Program::new(Arc::clone(&flow.actions))?;
+        let program = Box::new(Program::new(Arc::clone(&flow.actions))?);
         if let Some(slot) = self.find(flow.ufid) {
             return match put.mode {
                 PutMode::Create => Err(DpError::Exists),
@@ -209,7 +265,8 @@ impl FlowTable {
         self.check_free(&flow.key, &flow.actions)?;
         let looks = self.looks(&mask);
         let hash = looks.shape.hash(flow.key.words());
-        let added = self.add((flow.ufid, &flow.key), &looks, hash, program);
+        let parts = Parts { program, told: Told::new(&flow.key, &mask) };
+        let added = self.add((flow.ufid, &flow.key), &looks, hash, parts);
         drop(looks);
         if added.is_err() {
             self.classifier.drop_unused_shapes();
@@ -218,13 +275,14 @@ impl FlowTable {
     }
 
     /// Creates megaflows, as `put` does. What is known by a mask is worked out once for those that share it.
-    pub fn put_new(&mut self, batch: &[NewFlow<'_>]) -> Vec<Result<(), DpError>> {
+    pub fn put_new(&mut self, batch: &[NewFlow<'_>], prepared: Prepared) -> Vec<Result<(), DpError>> {
         let mut results = Vec::with_capacity(batch.len());
+        let mut parts = prepared.0.into_iter();
         for alike in batch.chunk_by(|a, b| Arc::ptr_eq(a.mask, b.mask)).flat_map(|run| run.chunks(PUT_STEP)) {
             let mask = match normal(alike[0].mask) {
                 Ok(mask) => mask,
                 Err(error) => {
-                    results.extend(alike.iter().map(|_| Err(error.clone())));
+                    results.extend(alike.iter().zip(&mut parts).map(|_| Err(error.clone())));
                     continue;
                 }
             };
@@ -232,8 +290,8 @@ impl FlowTable {
             let hashes = self.fetch_new(alike, &looks);
             // Errors are written where there are any: who copies a result that was just made waits for all that was stored for the megaflow.
             results.extend(alike.iter().map(|_| Ok(())));
-            for ((flow, hash), result) in alike.iter().zip(hashes).zip(&mut results[first..]) {
-                if let Err(error) = self.create(flow, &looks, hash) {
+            for (((flow, hash), result), parts) in alike.iter().zip(hashes).zip(&mut results[first..]).zip(&mut parts) {
+                if let Err(error) = parts.and_then(|parts| self.create(flow, &looks, hash, parts)) {
                     *result = Err(error);
                 }
             }
@@ -249,6 +307,11 @@ impl FlowTable {
     /// Fetches what creating these megaflows will look at; the hashes of their keys.
     fn fetch_new(&self, alike: &[NewFlow<'_>], looks: &Looks) -> [u64; PUT_STEP] {
         let mut hashes = [0; PUT_STEP];
+        // Another handler may have used them last, or made them.
+        for slot in self.slots.next_free(alike.len()) {
+            self.slots.prefetch(slot);
+            self.told.prefetch(slot);
+        }
         for (hash, flow) in hashes.iter_mut().zip(alike) {
             *hash = looks.shape.hash(flow.key.words());
             std::hint::black_box(self.names.guess(flow.ufid));
@@ -257,13 +320,12 @@ impl FlowTable {
         hashes
     }
 
-    fn create(&mut self, flow: &NewFlow<'_>, looks: &Looks, hash: u64) -> Result<(), DpError> {
-        let program = Program::new(Arc::clone(flow.actions))?;
+    fn create(&mut self, flow: &NewFlow<'_>, looks: &Looks, hash: u64, parts: Parts) -> Result<(), DpError> {
         if self.find(flow.ufid).is_some() {
             return Err(DpError::Exists);
         }
         self.check_free(flow.key, flow.actions)?;
-        self.add((flow.ufid, flow.key), looks, hash, program)
+        self.add((flow.ufid, flow.key), looks, hash, parts)
     }
 
     /// Refuses a packet that another megaflow has already: one with the same actions is as good, with others nobody knows which is right.
@@ -276,9 +338,9 @@ impl FlowTable {
     }
 
     /// Adds a megaflow of a name that there is not yet.
-    fn add(&mut self, (ufid, key): (Ufid, &Key), looks: &Looks, hash: u64, program: Program) -> Result<(), DpError> {
-        let slot = self.link((ufid, key), looks, hash, program)?;
-        self.told.set(slot, Told::new(key, &looks.shape.mask, self.next_serial));
+    fn add(&mut self, (ufid, key): (Ufid, &Key), looks: &Looks, hash: u64, parts: Parts) -> Result<(), DpError> {
+        let slot = self.link((ufid, key), looks, hash, parts.program)?;
+        self.told.set(slot, Told { serial: self.next_serial, ..parts.told });
         self.next_serial = self.next_serial.wrapping_add(1);
         self.names.insert(ufid, slot);
         Ok(())
@@ -299,17 +361,16 @@ impl FlowTable {
     }
 
     /// Puts a megaflow into a slot and makes it findable. What the key has outside the mask does not matter; `hash` is that under the mask.
-    fn link(&mut self, (ufid, key): (Ufid, &Key), looks: &Looks, hash: u64, program: Program) -> Result<u32, DpError> {
-        self.reclaim();
-        if self.slots.is_full() {
-            if !self.slots.grow() {
+    fn link(&mut self, (ufid, key): (Ufid, &Key), looks: &Looks, hash: u64, program: Box<Program>) -> Result<u32, DpError> {
+        if self.slots.n_free() == 0 {
+            self.reclaim();
+        }
+        if self.slots.n_free() == 0 {
+            let Some(room) = Room::after(self.slots.chunks()) else {
                 FLOW_TABLE_FULL.inc();
                 return Err(DpError::Full("the flow table"));
-            }
-            for shard in self.shards() {
-                shard.grow(self.slots.chunks());
-            }
-            self.told.grow(self.slots.chunks());
+            };
+            self.add_room(room);
         }
         let shape = Arc::clone(&looks.shape);
         let quick = program.quick();
@@ -317,13 +378,33 @@ impl FlowTable {
         if looks.asks {
             self.shared.ct_asked.fetch_add(1, Ordering::Release);
         }
-        let slot = self.slots.fill(key, Head { ufid, shape, rest, program: Rcu::new(Box::new(program)) }, quick);
+        let slot = self.slots.fill(key, Head { ufid, shape, rest, program: Rcu::new(program) }, quick);
         if looks.asks {
             self.asking.insert(slot, ());
         }
         let removed = self.classifier.insert_hashed(slot, hash, &self.slots);
         self.keep(removed);
         Ok(slot)
+    }
+
+    /// Asks for room for more megaflows, once, before there is none: it is to come after so many chunks.
+    pub fn ask_for_room(&mut self) -> Option<usize> {
+        let is_short = self.slots.n_free() < FREE_LOW && self.slots.chunks() < CHUNKS_MAX;
+        let asks = is_short && !std::mem::replace(&mut self.is_room_made, is_short);
+        asks.then(|| self.slots.chunks())
+    }
+
+    /// Takes the room that was asked for, unless it came too late.
+    pub fn take_room(&mut self, room: Option<Room>) {
+        self.is_room_made = false;
+        room.into_iter().for_each(|room| self.add_room(room));
+    }
+
+    fn add_room(&mut self, room: Room) {
+        if self.slots.add(room.slots) {
+            self.told.0.push(room.told);
+            self.shards().iter().for_each(|shard| shard.grow(self.slots.chunks()));
+        }
     }
 
     fn keep(&mut self, removed: Removed) {
@@ -333,13 +414,13 @@ impl FlowTable {
     }
 
     /// Replaces the megaflow in a slot.
-    fn modify(&mut self, put: &FlowPut, mut slot: u32, mask: &Key, program: Program) -> Result<Arc<flow::Actions>, DpError> {
+    fn modify(&mut self, put: &FlowPut, mut slot: u32, mask: &Key, program: Box<Program>) -> Result<Arc<flow::Actions>, DpError> {
         let (ufid, key) = (put.flow.ufid, &put.flow.key.masked(mask));
         let old_actions = self.actions(slot);
         let entry = self.slots.entry(slot);
         if entry.head().shape.mask == *mask && *entry.key() == *key {
             let quick = program.quick();
-            let old: Option<Unlinked<Program>> = entry.head().program.swap(Some(Box::new(program)));
+            let old: Option<Unlinked<Program>> = entry.head().program.swap(Some(program));
             self.slots.set_quick(slot, quick);
             self.limbo.keep_memory(self.shared.epochs.advance(), old);
         } else {
@@ -591,7 +672,7 @@ mod tests {
         (key.nw_src, key.nw_proto, key.eth_type) = ([10, 0, 0, 1], 6, [8, 0]);
         mask.eth_type = [0xff; 2];
         let masked = key.masked(&mask);
-        assert_eq!(Told::new(&key, &mask, 1).fill(&masked).as_deref(), Some(&key));
-        assert_eq!(Told::new(&masked, &mask, 1).fill(&masked), None);
+        assert_eq!(Told::new(&key, &mask).fill(&masked).as_deref(), Some(&key));
+        assert_eq!(Told::new(&masked, &mask).fill(&masked), None);
     }
 }

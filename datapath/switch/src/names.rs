@@ -94,7 +94,7 @@ mod tests {
     use std::sync::Arc;
 
     fn fill(writer: &mut SlotWriter, ufid: Ufid) -> u32 {
-        if writer.is_full() {
+        if writer.n_free() == 0 {
             assert!(writer.grow());
         }
         let shape = Arc::new(Shape::new(&Key { in_port: [255; 4], ..Key::ZERO }));

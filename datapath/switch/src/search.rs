@@ -388,7 +388,7 @@ mod tests {
 
         fn put(&mut self, key: &Key, mask: &Key) {
             let masked = key.masked(mask);
-            if self.slot_writer.is_full() {
+            if self.slot_writer.n_free() == 0 {
                 assert!(self.slot_writer.grow());
             }
             let shape = self.writer.shape(mask);

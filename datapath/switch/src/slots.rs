@@ -296,7 +296,7 @@ impl Drop for Slots {
             if chunk.is_null() {
                 continue;
             }
-            // SAFETY: `SlotWriter::grow` made it by `Box::into_raw`, and nobody else can see it any more.
+            // SAFETY: `SlotWriter::add` made it by `Box::into_raw`, and nobody else can see it any more.
             let mut chunk = unsafe { Box::from_raw(chunk) };
             for slot in &mut chunk.0 {
                 if *slot.live.get_mut() != 0 {
@@ -306,6 +306,41 @@ impl Drop for Slots {
             }
         }
     }
+}
+
+/// A chunk of free slots that is not in the store yet. To make one touches memory for the first time, which takes no right to write slots.
+pub struct Fresh {
+    /// Its place in the store.
+    place: usize,
+    slots: Box<[Slot]>,
+}
+
+impl std::fmt::Debug for Fresh {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fresh").field("place", &self.place).finish_non_exhaustive()
+    }
+}
+
+impl Fresh {
+    /// The chunk that comes after `chunks` others; `None` when there may be no more.
+    #[must_use]
+    pub fn after(chunks: usize) -> Option<Self> {
+        let slot = |number| Slot {
+            line0: UnsafeCell::new(Line([0; 8])),
+            head: UnsafeCell::new(MaybeUninit::uninit()),
+            live: AtomicU32::new(0),
+            quick: AtomicU32::new(NOT_QUICK),
+            number,
+            lines: UnsafeCell::new(FIRST),
+        };
+        (chunks < CHUNKS_MAX).then(|| Self { place: chunks, slots: numbers_of(chunks).map(slot).collect() })
+    }
+}
+
+/// The numbers of a chunk's slots.
+fn numbers_of(place: usize) -> std::ops::Range<u32> {
+    let number = |n: usize| u32::try_from(n).expect("FLOWS_MAX fits 32 bits");
+    number(place * CHUNK)..number((place + 1) * CHUNK)
 }
 
 /// The right to write slots; there is one per `Slots`.
@@ -337,39 +372,41 @@ impl SlotWriter {
         self.live
     }
 
-    /// Whether the next `publish` needs a `grow` before it.
+    /// Slots that are free; `fill` needs one.
     #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.free.is_empty()
+    pub fn n_free(&self) -> usize {
+        self.free.len()
     }
 
-    /// Adds a chunk; false when there may be no more.
-    pub fn grow(&mut self) -> bool {
-        if self.chunks == CHUNKS_MAX {
+    /// Adds a chunk; false where it was made for another place than the next.
+    pub fn add(&mut self, fresh: Fresh) -> bool {
+        if fresh.place != self.chunks {
             return false;
         }
-        let slot = |number| Slot {
-            line0: UnsafeCell::new(Line([0; 8])),
-            head: UnsafeCell::new(MaybeUninit::uninit()),
-            live: AtomicU32::new(0),
-            quick: AtomicU32::new(NOT_QUICK),
-            number,
-            lines: UnsafeCell::new(FIRST),
-        };
-        let first = u32::try_from(self.chunks * CHUNK).expect("FLOWS_MAX fits 32 bits");
-        let numbers = first..first + u32::try_from(CHUNK).expect("a chunk is small");
-        let slots: Box<[Slot]> = numbers.clone().map(slot).collect();
-        let chunk = Box::into_raw(slots).cast::<Chunk>();
+        let numbers = numbers_of(fresh.place);
+        let chunk = Box::into_raw(fresh.slots).cast::<Chunk>();
         self.slots.chunks[self.chunks].store(chunk, Ordering::Release);
-        self.free.extend(numbers.rev());
+        // Those that are free already are used before.
+        self.free.splice(0..0, numbers.rev());
         self.chunks += 1;
         true
+    }
+
+    /// Makes a chunk and adds it; false when there may be no more.
+    #[cfg(test)]
+    pub(crate) fn grow(&mut self) -> bool {
+        Fresh::after(self.chunks).is_some_and(|fresh| self.add(fresh))
+    }
+
+    /// The free slots that will be filled next.
+    pub fn next_free(&self, n: usize) -> impl Iterator<Item = u32> + '_ {
+        self.free.iter().rev().take(n).copied()
     }
 
     /// Puts a megaflow into a free slot, not yet live.
     ///
     /// # Panics
-    /// If there is no free slot (`is_full`): a bug of ours.
+    /// If there is no free slot (`n_free`): a bug of ours.
     pub fn fill(&mut self, key: &flow::Key, head: Head, quick: u32) -> u32 {
         let number = self.free.pop().expect("the caller has grown the store");
         let (line0, lines) = (head.shape.masked_line(key, 0), Lines(head.shape.lines.0 | FIRST.0));
@@ -438,5 +475,23 @@ impl SlotWriter {
         // SAFETY: `fill` initialised it, and it has not been dropped since (the caller's promise).
         unsafe { head.assume_init_drop() };
         self.free.push(number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_that_comes_too_late_is_not_added() {
+        let (_slots, mut writer) = SlotWriter::new();
+        let (first, late) = (Fresh::after(0).unwrap(), Fresh::after(0).unwrap());
+        assert!(writer.add(first) && !writer.add(late));
+        assert_eq!((writer.chunks(), writer.n_free()), (1, CHUNK));
+        assert!(writer.grow());
+        let numbers = || numbers_of(0).chain(numbers_of(1));
+        assert!(writer.next_free(2 * CHUNK).eq(numbers()), "lower ones are used first");
+        assert!(numbers().all(|n| writer.slots.slot(n).unwrap().number == n));
+        assert!(Fresh::after(CHUNKS_MAX).is_none());
     }
 }

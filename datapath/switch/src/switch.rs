@@ -20,7 +20,7 @@ use crate::classifier::Classifier;
 use crate::config::Settings;
 use crate::crew::WorkerId;
 use crate::ct::reaper;
-use crate::flows::{Done, FlowTable, STATS_STEP};
+use crate::flows::{Done, FlowTable, Prepared, Room, STATS_STEP};
 use crate::forward::{Core, Scope, Shared};
 use crate::meter::Meter;
 use crate::parsed::meta_of;
@@ -481,11 +481,17 @@ impl Datapath for Switch {
     }
 
     fn put_new(&self, batch: &[NewFlow<'_>]) -> Vec<Result<(), DpError>> {
-        let now_ms: Msec = clock::now_ms();
+        let (now_ms, prepared): (Msec, _) = (clock::now_ms(), Prepared::new(batch));
         let mut control = self.lock_soon();
-        let results = control.flows.put_new(batch);
+        let results = control.flows.put_new(batch, prepared);
         control.flows.tend(now_ms);
+        let asked = control.flows.ask_for_room();
         drop(control);
+        if let Some(chunks) = asked {
+            // Without the lock: the kernel clears dozens of pages, for longer than others wait awake.
+            let room = Room::after(chunks);
+            self.lock_soon().flows.take_room(room);
+        }
         if crate::log::wants_puts() {
             let added = batch.iter().zip(&results).filter(|(_, result)| result.is_ok());
             added.for_each(|(flow, _)| self.log_put(&flow.to_put(), &Done::Added));

@@ -406,3 +406,36 @@ fn new_megaflows_are_put_as_others_are() {
         assert_eq!(shared.send(1, &packet), plain.send(1, &packet), "{i}: {result:?}");
     }
 }
+
+/// Who puts megaflows makes room for more without the lock, beside others who fill it.
+#[test]
+fn room_is_made_beside_others_that_put() {
+    const THREADS: u32 = 4;
+    const EACH: u32 = 5_000;
+    let b = Bench::new(3, &[]);
+    let text = "recirc_id(0),in_port(1),packet_type(ns=0,id=0),eth_type(0x0800),ipv4(src=0.0.0.0,frag=no)";
+    let like = megaflow(0, text, vec![]);
+    let mask = flow::Mask { nw_src: [0xff; 4], ..*like.mask };
+    let (mask, actions) = (Arc::new(mask), Arc::new(vec![output(2)]));
+    let put_all = &|thread: u32| {
+        let numbers: Vec<u32> = (thread * EACH..(thread + 1) * EACH).collect();
+        for some in numbers.chunks(64) {
+            let keys: Vec<_> = some.iter().map(|n| flow::Key { nw_src: n.to_be_bytes(), ..*like.key }).collect();
+            let news = some.iter().zip(&keys);
+            let news = news.map(|(n, key)| NewFlow { ufid: Ufid((*n).into()), key, mask: &mask, actions: &actions });
+            assert!(b.dp.put_new(&news.collect::<Vec<_>>()).iter().all(Result::is_ok));
+        }
+    };
+    // Again after all are gone: then there is room.
+    for _ in 0..2 {
+        std::thread::scope(|scope| (0..THREADS).for_each(|thread| drop(scope.spawn(move || put_all(thread)))));
+        let mut seen = vec![false; (THREADS * EACH) as usize];
+        b.dp.dump(&mut |dump| {
+            let n = u32::from_be_bytes(dump.flow.key.nw_src);
+            assert!(dump.flow.ufid == Ufid(n.into()) && !std::mem::replace(&mut seen[n as usize], true));
+            true
+        });
+        assert!(seen.iter().all(|seen| *seen));
+        b.dp.flush();
+    }
+}
