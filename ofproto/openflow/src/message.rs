@@ -64,7 +64,7 @@ pub enum Body {
         id: u32,
         flags: u16,
         message: Box<Message>,
-        /** the inner message's own bytes, for error replies */
+        /** the inner message's own bytes */
         raw: Vec<u8>,
     },
     // Nicira

@@ -42,8 +42,9 @@ impl Conn {
         }
         // By value: a bundle keeps it, a table its actions.
         let message = match message {
-            Message { body: Body::BundleAdd { id, flags, message, raw }, .. } => {
-                let added = self.bundle_add((id, flags), *message, raw, now);
+            Message { body: Body::BundleAdd { id, flags, message, .. }, .. } => {
+                // As in OVS, an error at commit names the message that added, not what was in it.
+                let added = self.bundle_add((id, flags), *message, raw.to_vec(), now);
                 return added.err().map(refusal).unwrap_or_default();
             }
             Message { body: Body::FlowMod(fm), .. } => {

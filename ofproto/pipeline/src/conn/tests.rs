@@ -629,6 +629,23 @@ fn a_message_that_is_wrong_leaves_its_bundle() {
     }
 }
 
+/// An error of a bundle's member carries the message that has added it.
+#[test]
+fn a_member_that_fails_is_named_by_what_added_it() {
+    let b = bench();
+    let mut wire = b.wire();
+    let control = |kind: u8| [4, 4, 0, 24, 0, 0, 0, 7, 0x4f, 0x4e, 0x46, 0, 0, 0, 8, 0xfc, 0, 0, 0, 1, 0, kind, 0, 3];
+    // A group-mod that modifies what is not there.
+    let group_mod = [4, 15, 0, 16, 0, 0, 0, 7, 0, 1, 0, 0, 0, 0, 0, 9];
+    let mut add = [&control(0)[..], &group_mod].concat();
+    (add[3], add[15], add[21]) = (40, 0xfd, 0);
+    for message in [&control(0)[..], &add, &control(4)] {
+        wire.stream.write_all(message).unwrap();
+    }
+    let heard = wire.until(|body| matches!(body, Body::Error(_)));
+    assert!(matches!(heard.body, Body::Error(error) if error.data == add), "the member's own error");
+}
+
 /// What a packet-out has taught is done with: later members of its bundle have the last word on it.
 #[test]
 fn a_packet_out_teaches_once() {
