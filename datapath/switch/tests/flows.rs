@@ -407,6 +407,11 @@ fn new_megaflows_are_put_as_others_are() {
     }
 }
 
+/// A key or mask with another source address.
+fn from(key: &flow::Key, nw_src: u32) -> flow::Key {
+    flow::Key { nw_src: nw_src.to_be_bytes(), ..*key }
+}
+
 /// Who puts megaflows makes room for more without the lock, beside others who fill it.
 #[test]
 fn room_is_made_beside_others_that_put() {
@@ -415,12 +420,12 @@ fn room_is_made_beside_others_that_put() {
     let b = Bench::new(3, &[]);
     let text = "recirc_id(0),in_port(1),packet_type(ns=0,id=0),eth_type(0x0800),ipv4(src=0.0.0.0,frag=no)";
     let like = megaflow(0, text, vec![]);
-    let mask = flow::Mask { nw_src: [0xff; 4], ..*like.mask };
-    let (mask, actions) = (Arc::new(mask), Arc::new(vec![output(2)]));
+    let (key, mask) = (like.key, Arc::new(from(&like.mask, u32::MAX)));
+    let actions = Arc::new(vec![output(2)]);
     let put_all = &|thread: u32| {
         let numbers: Vec<u32> = (thread * EACH..(thread + 1) * EACH).collect();
         for some in numbers.chunks(64) {
-            let keys: Vec<_> = some.iter().map(|n| flow::Key { nw_src: n.to_be_bytes(), ..*like.key }).collect();
+            let keys: Vec<_> = some.iter().map(|n| from(&key, *n)).collect();
             let news = some.iter().zip(&keys);
             let news = news.map(|(n, key)| NewFlow { ufid: Ufid((*n).into()), key, mask: &mask, actions: &actions });
             assert!(b.dp.put_new(&news.collect::<Vec<_>>()).iter().all(Result::is_ok));
