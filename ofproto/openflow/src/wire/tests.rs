@@ -153,12 +153,3 @@ fn matches_of_packet_outs() {
         check(1, None, &with(entry), Ok(()));
     }
 }
-
-/// A field that is set and cut short: that is told before that it is unknown, as OVS 3.1 does.
-#[test]
-fn fields_that_are_cut_short() {
-    let set = |entry: &str| recode(Version::V15, false, None, &bytes(&format!("00190010{entry}")));
-    // tun_metadata0 of 127 bytes, of which four are there; a field that nobody knows, whole.
-    assert_eq!(set("0001507f0000000000000000"), Err(OfError::OfpbmcBadLen));
-    assert_eq!(set("80009a040000000000000000"), Err(OfError::OfpbacBadSetType));
-}

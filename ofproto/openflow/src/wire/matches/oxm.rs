@@ -144,13 +144,8 @@ pub(crate) fn pull_setter(
     may_mask: bool,
 ) -> Result<(Field, Value, Option<Value>), OfError> {
     let entry = Entry::pull(r)?;
-    let field = entry.known(codec, Asker::Setter);
-    if field == Err(OfError::NxfmfcInvalidTlvField) {
-        return Err(OfError::NxfmfcInvalidTlvField);
-    }
-    // As in OVS, what is cut short is told before what is unknown.
+    let field = entry.known(codec, Asker::Setter)?;
     let (value, mask) = payload(r, &entry)?;
-    let field = field?;
     if mask.is_some() && !may_mask {
         return Err(OfError::OfpbmcBadMask);
     }
