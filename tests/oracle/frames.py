@@ -39,6 +39,11 @@ def summed(src, dst, proto, body, at):
     return body[:at] + struct.pack("!H", sum_) + body[at + 2:]
 
 
+def plainly_summed(body):
+    """A message of ICMP or IGMP, whose checksum is its second word and is over nothing else."""
+    return body[:2] + struct.pack("!H", checksum(body)) + body[4:]
+
+
 def packet(src_mac, dst_mac, src, dst, proto, body, tags=(), ttl=64):
     six = ":" in src
     return ethernet(src_mac, dst_mac, 0x86DD if six else 0x800, (ipv6 if six else ipv4)(src, dst, proto, body, ttl), tags)
@@ -63,7 +68,7 @@ def group_mac(group):
 def igmp(src_mac, src, kind, group, tags=()):
     """A query (0x11), report of version 1 or 2 (0x12, 0x16) or leave (0x17)."""
     body = struct.pack("!BBH", kind, 10 if kind == 0x11 else 0, 0) + address("0.0.0.0" if kind == 0x11 else group)
-    body = body[:2] + struct.pack("!H", checksum(body)) + body[4:]
+    body = plainly_summed(body)
     dst = {0x11: "224.0.0.1", 0x17: "224.0.0.2"}.get(kind, group)
     return ethernet(src_mac, group_mac(dst), 0x800, ipv4(src, dst, 2, body, 1, b"\x94\x04\0\0"), tags)
 
@@ -72,7 +77,7 @@ def igmp3(src_mac, src, records, tags=()):
     body = struct.pack("!BBHHH", 0x22, 0, 0, 0, len(records))
     for kind, group, sources in records:
         body += struct.pack("!BBH", kind, 0, len(sources)) + address(group) + b"".join(map(address, sources))
-    body = body[:2] + struct.pack("!H", checksum(body)) + body[4:]
+    body = plainly_summed(body)
     return ethernet(src_mac, group_mac("224.0.0.22"), 0x800, ipv4(src, "224.0.0.22", 2, body, 1, b"\x94\x04\0\0"), tags)
 
 
@@ -159,8 +164,7 @@ def error(src, dst, quoted):
     the checksum behind the packet's end, and may end."""
     if ":" in src:
         return summed(src, dst, 58, struct.pack("!BBHI", 1, 3, 0, 0) + quoted, 2)
-    body = struct.pack("!BBHI", 3, 1, 0, 0) + quoted
-    return body[:2] + struct.pack("!H", checksum(body)) + body[4:]
+    return plainly_summed(struct.pack("!BBHI", 3, 1, 0, 0) + quoted)
 
 
 def address_text(data):
@@ -195,7 +199,7 @@ def turned(data, how):
     if proto in (1, 58):
         body = bytes([{8: 0, 128: 129}.get(body[0], body[0])]) + body[1:2] + b"\0\0" + body[4:]
         if proto == 1:
-            return packet(*macs, dst, src, 1, body[:2] + struct.pack("!H", checksum(body)) + body[4:])
+            return packet(*macs, dst, src, 1, plainly_summed(body))
     elif proto == 17:
         body = body[2:4] + body[:2] + struct.pack("!HH", 8 + len(said), 0) + said
     else:
@@ -313,7 +317,7 @@ class Talk:
         body = struct.pack("!BBHHH", (129 if reply else 128) if six else (0 if reply else 8), 0, 0, 77, 1) + b"abcd"
         if six:
             return self.packet(back, body, 2, 58)
-        body = body[:2] + struct.pack("!H", checksum(body)) + body[4:]
+        body = plainly_summed(body)
         src, dst = (self.seen[1], self.seen[0]) if back else self.ends
         return packet(*(self.macs[::-1] if back else self.macs), src, dst, 1, body), 2 if back else 1
 

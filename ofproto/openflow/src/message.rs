@@ -64,7 +64,7 @@ pub enum Body {
         id: u32,
         flags: u16,
         message: Box<Message>,
-        /** the inner message's own bytes */
+        /** the inner message's own bytes, as it is written and printed */
         raw: Vec<u8>,
     },
     // Nicira
@@ -223,6 +223,14 @@ pub enum FlowModCommand {
     ModifyStrict = 2,
     Delete = 3,
     DeleteStrict = 4,
+}
+
+impl FlowModCommand {
+    /// Whether it takes rules away.
+    #[must_use]
+    pub const fn is_delete(self) -> bool {
+        matches!(self, Self::Delete | Self::DeleteStrict)
+    }
 }
 
 /// Flags of flow-mods, in 1.3 numbering: SEND_FLOW_REM 1, CHECK_OVERLAP 2, RESET_COUNTS 4, NO_PKT_COUNTS 8, NO_BYT_COUNTS 16.

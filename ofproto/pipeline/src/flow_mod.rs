@@ -195,9 +195,8 @@ pub fn apply_ready(world: &World, b: &Bridge, fm: Ready, now: Msec, journal: &mu
 
 /// Whether controllers may have rules there: as OVS answers, not in its own table, nor on fields that only it knows.
 pub fn check_place(fm: &Ready) -> Result<(), OfError> {
-    let deletes = matches!(fm.command, FlowModCommand::Delete | FlowModCommand::DeleteStrict);
     let is_ours = fm.table == INTERNAL || fm.mini.looks_at_hidden_fields();
-    if !deletes && is_ours { Err(OfError::OfpbrcEperm) } else { Ok(()) }
+    if !fm.command.is_delete() && is_ours { Err(OfError::OfpbrcEperm) } else { Ok(()) }
 }
 
 /// Sees to it that a rule may be added; gives its table.
@@ -463,7 +462,7 @@ fn select_for_change(bridge: &Bridge, fm: &Ready) -> Result<Vec<Arc<Rule>>, OfEr
         table_to_change(bridge, fm.table)?;
     }
     let strict = matches!(fm.command, FlowModCommand::ModifyStrict | FlowModCommand::DeleteStrict);
-    let deletes = matches!(fm.command, FlowModCommand::Delete | FlowModCommand::DeleteStrict);
+    let deletes = fm.command.is_delete();
     Criteria {
         table: fm.table,
         within: fm.mini.clone(),

@@ -64,11 +64,11 @@ impl Assembler {
         if p.bytes > REQUEST_BYTES_MAX || self.partials.len() >= PARTIALS_MAX {
             return Err(OfError::OfpbrcMultipartBufferOverflow);
         }
-        // Of parts without a body one is enough, and that only while there is no other.
+        // Of parts without a body one is enough, and that only while there is no other: it is the only one.
+        if has_body && p.parts.first().is_some_and(|part| part.len() <= envelope) {
+            p.parts.clear();
+        }
         if has_body || p.parts.is_empty() {
-            if has_body {
-                p.parts.retain(|part| part.len() > envelope);
-            }
             p.parts.push(message.to_vec());
         }
         if more {

@@ -93,9 +93,8 @@ impl Conn {
             }
         }
         let Done { journal, rest } = done;
-        if let Some(error) = rest.port_mods.iter().find_map(|pm| port_mod(&mut world, self.bridge, pm, self).err()) {
-            self.undo(&mut world, journal, groups_before);
-            return Err((None, error));
+        for pm in &rest.port_mods {
+            port_mod(&mut world, self.bridge, pm, self).map_err(|error| (None, error))?;
         }
         journal.commit_by(&world, Some(self.origin(first)));
         drop(world);

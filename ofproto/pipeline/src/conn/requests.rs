@@ -13,8 +13,8 @@ use crate::world::{BridgeId, World};
 use crate::xlate::FragMode;
 use flow::Msec;
 use openflow::message::{
-    Body, ErrorMessage, FlowMod, FlowModCommand, GroupCommand, GroupMod, Message, Multipart, MultipartBody, PacketInFormat,
-    PacketOut, PortMod, Role, RoleRequest, SwitchConfig,
+    Body, ErrorMessage, FlowMod, GroupCommand, GroupMod, Message, Multipart, MultipartBody, PacketInFormat, PacketOut, PortMod,
+    Role, RoleRequest, SwitchConfig,
 };
 use openflow::wire::Kind;
 use openflow::{OfError, OfPort, Version, Xid};
@@ -83,13 +83,12 @@ impl Conn {
 
     /// OFPT_FLOW_MOD
     fn flow_mod(&self, slowpath: &Slowpath, xid: Xid, mut fm: Box<FlowMod>, now: Msec) -> Result<(), OfError> {
-        let deletes = matches!(fm.command, FlowModCommand::Delete | FlowModCommand::DeleteStrict);
         let actions = std::mem::take(&mut fm.actions);
         self.changing(slowpath, xid, |world, journal| {
             let bridge = world.bridges.get(&self.bridge).ok_or(OfError::OfpbrcEperm)?;
             let ready = Ready::for_bridge(bridge, &fm, actions);
-            if fm.buffer_id != openflow::types::NO_BUFFER && !deletes {
-                // Packets are never buffered here, so none can be meant; as in OVS nothing is changed then. What OVS says first comes first.
+            if fm.buffer_id != openflow::types::NO_BUFFER && !fm.command.is_delete() {
+                // Packets are never buffered here, so none can be meant; as in OVS nothing is changed then, and the rule's place is judged before.
                 flow_mod::check_place(&ready)?;
                 return Err(OfError::OfpbrcBufferUnknown);
             }

@@ -27,7 +27,7 @@ fn what_a_packet_out_teaches_belongs_to_its_bundle() {
     assert_eq!(rules(), 0);
 }
 
-/// Flags that are not the bundle's end it; as in OVS those of a message that cannot be are not looked at.
+/// As in OVS a message that is refused by itself is refused before its flags are compared with the bundle's, which end it.
 #[test]
 fn a_message_that_is_wrong_leaves_its_bundle() {
     let b = bench();
