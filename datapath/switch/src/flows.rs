@@ -370,7 +370,7 @@ impl FlowTable {
                 FLOW_TABLE_FULL.inc();
                 return Err(DpError::Full("the flow table"));
             };
-            self.add_room(room);
+            drop(self.add_room(room));
         }
         let shape = Arc::clone(&looks.shape);
         let quick = program.quick();
@@ -394,16 +394,20 @@ impl FlowTable {
         asks.then(|| self.slots.chunks())
     }
 
-    /// Takes the room that was asked for, unless it came too late.
-    pub fn take_room(&mut self, room: Option<Room>) {
+    /// Takes the room that was asked for; gives back what came too late.
+    pub fn take_room(&mut self, room: Option<Room>) -> Option<Room> {
         self.is_room_made = false;
-        room.into_iter().for_each(|room| self.add_room(room));
+        room.and_then(|room| self.add_room(room).err())
     }
 
-    fn add_room(&mut self, room: Room) {
-        if self.slots.add(room.slots) {
-            self.told.0.push(room.told);
-            self.shards().iter().for_each(|shard| shard.grow(self.slots.chunks()));
+    fn add_room(&mut self, Room { slots, told }: Room) -> Result<(), Room> {
+        match self.slots.add(slots) {
+            Ok(()) => {
+                self.told.0.push(told);
+                self.shards().iter().for_each(|shard| shard.grow(self.slots.chunks()));
+                Ok(())
+            }
+            Err(slots) => Err(Room { slots, told }),
         }
     }
 

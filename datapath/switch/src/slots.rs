@@ -378,10 +378,13 @@ impl SlotWriter {
         self.free.len()
     }
 
-    /// Adds a chunk; false where it was made for another place than the next.
-    pub fn add(&mut self, fresh: Fresh) -> bool {
+    /// Adds a chunk; gives it back where it was made for another place than the next.
+    ///
+    /// # Errors
+    /// The chunk, to be dropped where nobody waits for that.
+    pub fn add(&mut self, fresh: Fresh) -> Result<(), Fresh> {
         if fresh.place != self.chunks {
-            return false;
+            return Err(fresh);
         }
         let numbers = numbers_of(fresh.place);
         let chunk = Box::into_raw(fresh.slots).cast::<Chunk>();
@@ -389,13 +392,13 @@ impl SlotWriter {
         // Those that are free already are used before.
         self.free.splice(0..0, numbers.rev());
         self.chunks += 1;
-        true
+        Ok(())
     }
 
     /// Makes a chunk and adds it; false when there may be no more.
     #[cfg(test)]
     pub(crate) fn grow(&mut self) -> bool {
-        Fresh::after(self.chunks).is_some_and(|fresh| self.add(fresh))
+        Fresh::after(self.chunks).is_some_and(|fresh| self.add(fresh).is_ok())
     }
 
     /// The free slots that will be filled next.
@@ -486,7 +489,7 @@ mod tests {
     fn a_chunk_that_comes_too_late_is_not_added() {
         let (_slots, mut writer) = SlotWriter::new();
         let (first, late) = (Fresh::after(0).unwrap(), Fresh::after(0).unwrap());
-        assert!(writer.add(first) && !writer.add(late));
+        assert!(writer.add(first).is_ok() && writer.add(late).is_err());
         assert_eq!((writer.chunks(), writer.n_free()), (1, CHUNK));
         assert!(writer.grow());
         let numbers = || numbers_of(0).chain(numbers_of(1));

@@ -488,9 +488,10 @@ impl Datapath for Switch {
         let asked = control.flows.ask_for_room();
         drop(control);
         if let Some(chunks) = asked {
-            // Without the lock: the kernel clears dozens of pages, for longer than others wait awake.
+            // Made, and dropped where it came too late, without the lock: the kernel clears dozens of pages, for longer than others wait awake.
             let room = Room::after(chunks);
-            self.lock_soon().flows.take_room(room);
+            let late = self.lock_soon().flows.take_room(room);
+            drop(late);
         }
         if crate::log::wants_puts() {
             let added = batch.iter().zip(&results).filter(|(_, result)| result.is_ok());
